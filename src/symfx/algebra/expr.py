@@ -1186,7 +1186,8 @@ class Table:
         for condition in conditions:
             if condition.sort != "bool":
                 raise TypeError(f"{condition} is {condition.sort}, not a condition")
-            for part in condition.args if condition.op == op else (condition,):
+            members: tuple[Term, ...] = condition.args if condition.op == op else (condition,)
+            for part in members:
                 if part is absorbing:
                     return absorbing
                 if part is not unit:
