@@ -328,6 +328,8 @@ def _binary(make: _Op, compute: _Op) -> Callable[[SymNode, Any], SymNode]:
         result = make(env.table, self.term, term)
         node = env.nodes.get(result)
         if node is None:
+            if result.op in ("min", "max"):
+                return env.node_for(env.settle_extremum(result))
             mine = self._hint
             known = mine is not None and hint is not None and result.op != "const"
             node = env.node_for(result, compute(mine, hint) if known else None)

@@ -27,6 +27,7 @@ from symfx.symbolic_shapes.records import (
     SpecializationRecord,
     SymbolInfo,
 )
+from symfx.torch_bridge.fake_cache import refuse_dispatch_cache
 from symfx.torch_bridge.identity import DimDynamic, TorchShapeEnv
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ class ShapeEnvSettings:
     duck_shape: bool = True
     prefer_deferred_runtime_asserts_over_guards: bool = False
     trace_asserts: bool = False
+
+    def __hash__(self) -> int:
+        # Only torch's dispatch cache hashes settings; see the function's module.
+        refuse_dispatch_cache()
 
 
 @dataclass
@@ -99,6 +104,8 @@ class ShapeEnv:
         >>> bool(u > 3)
         True
     """
+
+    _translation_validation_enabled = False
 
     # FakeTensorMode and others test for torch's class.
     __class__ = TorchShapeEnv  # type: ignore[assignment]
@@ -754,6 +761,25 @@ class ShapeEnv:
         if self._suppressed.depth == 0:
             self._guard(term, hint)
         return hint
+
+    def settle_extremum(self, term: Term) -> Term:
+        """A minimum or maximum without the operands that the facts show another one to beat."""
+        kept: list[Term] = []
+        for part in term.args:
+            # A minimum keeps the smaller: `a` goes where some other b has b <= a.
+            beaten = (
+                (lambda a, b: self.table.le(b, a))
+                if term.op == "min"
+                else (lambda a, b: self.table.le(a, b))
+            )
+            if any(self.prover.decide(beaten(part, other)) is True for other in kept):
+                continue
+            kept = [k for k in kept if self.prover.decide(beaten(k, part)) is not True]
+            kept.append(part)
+        result = kept[0]
+        for part in kept[1:]:
+            result = getattr(self.table, term.op)(result, part)
+        return result
 
     def _decide_as_size(self, term: Term) -> bool | None:
         """Decide a condition as if every unbacked size in it were at least 2."""
