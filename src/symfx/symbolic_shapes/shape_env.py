@@ -416,9 +416,7 @@ class ShapeEnv:
                         fix="trace with a size inside the range, or widen the range",
                     )
                 # A symbol that may be 0 is not `positive` for sympy either.
-                term = self._new_symbol(
-                    dim.name, "int", source=source, hint=value, size=low >= 1
-                )
+                term = self._new_symbol(dim.name, "int", source=source, hint=value, size=low >= 1)
                 facts.assume(table.le(table.const(low), term))
                 if dim.max is not None:
                     facts.assume(table.le(term, table.const(dim.max)))
@@ -722,9 +720,7 @@ class ShapeEnv:
         self.facts.replace(symbol, by)
         if by.op == "const":
             where = provenance or capture(self.current_operator)
-            self._specializations.append(
-                SpecializationRecord(symbol.name, by.args[0], where)
-            )
+            self._specializations.append(SpecializationRecord(symbol.name, by.args[0], where))
 
     # -- decisions ----------------------------------------------------------------------------------------------
 
@@ -749,6 +745,7 @@ class ShapeEnv:
             known = self.prover.decide(term)
             if known is not None:
                 return known
+            term = self.prover.reduce(term)
         hint = self.hint_of(term)
         if hint is None:
             if size_oblivious and term.sort == "bool":
@@ -883,9 +880,7 @@ class ShapeEnv:
     ) -> Scalar:
         """The value of a node, guarded; see `evaluate_term`."""
         node = self.adopt(sym_node)
-        return self.evaluate_term(
-            node.term, size_oblivious=size_oblivious, fallback=fallback_value
-        )
+        return self.evaluate_term(node.term, size_oblivious=size_oblivious, fallback=fallback_value)
 
     def evaluate_expr(
         self,
