@@ -63,7 +63,7 @@ class ShapeEnvSettings:
     prefer_deferred_runtime_asserts_over_guards: bool = False
     trace_asserts: bool = False
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # noqa: PLE0309 (it raises, on purpose)
         # Only torch's dispatch cache hashes settings; see the function's module.
         refuse_dispatch_cache()
 
@@ -165,7 +165,7 @@ class ShapeEnv:
         # Terms live and die with their table: a copied graph module keeps speaking of this one.
         return self
 
-    # -- settings, under the names that torch reads -------------------------------------------
+    # -- settings, under the names that torch reads --------------------------------------------
 
     @property
     def allow_scalar_outputs(self) -> bool:
@@ -197,7 +197,7 @@ class ShapeEnv:
         """See `ShapeEnvSettings`."""
         return self.settings.prefer_deferred_runtime_asserts_over_guards
 
-    # -- what is known, for people and tools -----------------------------------------------------
+    # -- what is known, for people and tools ---------------------------------------------------
 
     @property
     def epoch(self) -> int:
@@ -270,7 +270,7 @@ class ShapeEnv:
                 )
         return ranges
 
-    # -- terms, nodes and sympy ----------------------------------------------------------------------
+    # -- terms, nodes and sympy ----------------------------------------------------------------
 
     def node_for(self, term: Term, hint: Scalar | None = None) -> SymNode:
         """The node of a term, made at the first call."""
@@ -347,7 +347,7 @@ class ShapeEnv:
             # The value at tracing is undefined; whoever asks for it finds out in the user's code.
             return None
 
-    # -- symbols ---------------------------------------------------------------------------------------
+    # -- symbols -------------------------------------------------------------------------------
 
     def name_dimension(self, source: str, index: int, dim: Dim) -> None:
         """Give a dimension of an input a name before it is made symbolic.
@@ -587,7 +587,7 @@ class ShapeEnv:
         finally:
             self._ignoring_fresh -= 1
 
-    # -- inputs ------------------------------------------------------------------------------------------
+    # -- inputs --------------------------------------------------------------------------------
 
     def _create_symbolic_sizes_strides_storage_offset(
         self,
@@ -663,7 +663,7 @@ class ShapeEnv:
             symbolic_context=symbolic_context,
         )
 
-    # -- facts that the program states -----------------------------------------------------------------------
+    # -- facts that the program states ---------------------------------------------------------
 
     def _constrain_range_for_size(
         self, a: sympy.Symbol, min: int | None = None, max: int | None = None
@@ -722,7 +722,7 @@ class ShapeEnv:
             where = provenance or capture(self.current_operator)
             self._specializations.append(SpecializationRecord(symbol.name, by.args[0], where))
 
-    # -- decisions ----------------------------------------------------------------------------------------------
+    # -- decisions -----------------------------------------------------------------------------
 
     def evaluate_term(
         self, term: Term, *, size_oblivious: bool = False, fallback: Scalar | None = None
@@ -763,20 +763,19 @@ class ShapeEnv:
         """A minimum or maximum without the operands that the facts show another one to beat."""
         kept: list[Term] = []
         for part in term.args:
-            # A minimum keeps the smaller: `a` goes where some other b has b <= a.
-            beaten = (
-                (lambda a, b: self.table.le(b, a))
-                if term.op == "min"
-                else (lambda a, b: self.table.le(a, b))
-            )
-            if any(self.prover.decide(beaten(part, other)) is True for other in kept):
+            if any(self._beats(term.op, other, part) for other in kept):
                 continue
-            kept = [k for k in kept if self.prover.decide(beaten(k, part)) is not True]
+            kept = [k for k in kept if not self._beats(term.op, part, k)]
             kept.append(part)
         result = kept[0]
         for part in kept[1:]:
             result = getattr(self.table, term.op)(result, part)
         return result
+
+    def _beats(self, op: str, a: Term, b: Term) -> bool:
+        """Whether `a` makes `b` superfluous in a minimum or maximum."""
+        order = self.table.le(a, b) if op == "min" else self.table.le(b, a)
+        return self.prover.decide(order) is True
 
     def _decide_as_size(self, term: Term) -> bool | None:
         """Decide a condition as if every unbacked size in it were at least 2."""
@@ -873,7 +872,7 @@ class ShapeEnv:
         self._learn(condition, provenance)
         return True
 
-    # -- the same questions in sympy, as torch asks them ------------------------------------------------------------
+    # -- the same questions in sympy, as torch asks them ---------------------------------------
 
     def evaluate_sym_node(
         self, sym_node: Any, size_oblivious: bool = False, fallback_value: Any = None
@@ -964,7 +963,7 @@ class ShapeEnv:
         self.frozen = True
 
     def cleanup(self) -> None:
-        """Called by torch when a trace is over; terms die with the environment, so nothing to do."""
+        """Called by torch after a trace; terms die with the environment: nothing to do."""
 
 
 def _is_finite(bound: Any) -> bool:
