@@ -1,1 +1,2 @@
-"""The rooms that know torch's private surface, so that no other room has to."""
+"""The rooms that touch torch's private surface, and the only ones that name its
+experimental modules; there for identity, never for behaviour."""

@@ -1,32 +1,31 @@
-"""Torch's own classes, by name, for identity alone: to be answered as, derived from, compared with.
+"""The one table of torch's own classes that symfx answers as, derives from, or takes members of.
 
-Nothing here is called for what it does. Each row of `TORCH_CLASSES` says in which module of
-torch a class lives; `torch_class` fetches it when it is first needed.
+torch compares with these by ``isinstance``, ``is`` or ``except``. No behaviour is taken from
+them; ``tests/test_layout.py`` holds this module to the names below.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
-from typing import Any
+from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode as TorchProxyMode
+from torch.fx.experimental.sym_node import SymNode as TorchSymNode
+from torch.fx.experimental.symbolic_shapes import (
+    ConstraintViolationError as TorchConstraintViolationError,
+)
+from torch.fx.experimental.symbolic_shapes import DimDynamic
+from torch.fx.experimental.symbolic_shapes import (
+    GuardOnDataDependentSymNode as TorchGuardOnDataDependentSymNode,
+)
+from torch.fx.experimental.symbolic_shapes import ShapeEnv as TorchShapeEnv
+from torch.fx.experimental.symbolic_shapes import (
+    StatelessSymbolicContext as TorchStatelessSymbolicContext,
+)
 
-__all__ = ["TORCH_CLASSES", "torch_class"]
-
-TORCH_CLASSES: dict[str, str] = {
-    # Mode bookkeeping in torch asks `isinstance(mode, ProxyTorchDispatchMode)`.
-    "ProxyTorchDispatchMode": "torch.fx.experimental.proxy_tensor",
-}
-
-
-@functools.cache
-def torch_class(name: str) -> Any:
-    """The class of torch that `TORCH_CLASSES` lists under a name.
-
-    Raises:
-        KeyError: the table has no such row.
-
-    Example:
-        >>> torch_class("ProxyTorchDispatchMode").__name__
-        'ProxyTorchDispatchMode'
-    """
-    return getattr(importlib.import_module(TORCH_CLASSES[name]), name)
+__all__ = [
+    "DimDynamic",
+    "TorchConstraintViolationError",
+    "TorchGuardOnDataDependentSymNode",
+    "TorchProxyMode",
+    "TorchShapeEnv",
+    "TorchStatelessSymbolicContext",
+    "TorchSymNode",
+]
