@@ -27,6 +27,7 @@ __all__ = [
     "view_metadata",
 ]
 
+_META = torch.device("meta")
 _make_subclass = torch.Tensor._make_subclass
 
 copy_metadata: Callable[[torch.Tensor], torch.Tensor] = torch._lazy_clone
@@ -84,7 +85,9 @@ def fake_from_meta(
 def plain_alias(fake: FakeTensor) -> torch.Tensor:
     """A plain meta tensor on the storage of a fake one, with its sizes and strides."""
     with torch._C._DisablePythonDispatcher(), in_kernel_invocation_manager(fake.fake_mode):
-        return torch.ops.aten.detach.default(fake)
+        alias = torch.ops.aten.detach.default(fake)
+        # The alias would be dispatched to the device that the fake tensor pretends.
+        return _make_subclass(torch.Tensor, alias, False, device_for_backend_keys=_META)
 
 
 def storage_id(tensor: torch.Tensor) -> int:
