@@ -1,0 +1,510 @@
+"""The decision procedure: do the facts imply a condition, refute it, or leave it open?
+
+Everything rests on one question, the best lower bound of an integer term (`Prover.least`),
+answered by interval arithmetic, known orders, shared factors, and the defining inequalities
+of ``//``, ``%``, ``min`` and ``max``. Each way of answering gives a true bound, so the best of
+them is one; a search that is cut short loses strength, never soundness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from symfx.algebra import domains
+from symfx.algebra.domains import ANYTHING, Congruence, Interval
+from symfx.algebra.expr import Term
+from symfx.algebra.facts import Facts
+
+__all__ = ["Prover"]
+
+# How deep the search for a bound may nest, and how many terms it may look at in all.
+_DEPTH = 4
+_FUEL = 400
+# Longer sums are bounded by intervals alone; the search would not pay.
+_LONG = 24
+
+
+class Prover:
+    """Decides conditions from a store of facts.
+
+    Example:
+        >>> from symfx.algebra import Table
+        >>> t = Table(); a, b, c = map(t.symbol, "abc")
+        >>> facts = Facts(t); prover = Prover(facts)
+        >>> facts.assume(a < b); facts.assume(b < c)
+        >>> prover.decide(a + 1 < c), prover.decide(a >= c), prover.decide(a >= 0)
+        (True, False, None)
+    """
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.table = facts.table
+        self._decided: dict[Term, bool] = {}
+        self._open: dict[Term, int] = {}
+        self._ranges: dict[Term, tuple[int, Interval]] = {}
+        self._least: dict[tuple[Term, int], tuple[int, int | None]] = {}
+        self._fuel = 0
+
+    def decide(self, condition: Term) -> bool | None:
+        """True where the facts imply the condition, False where they refute it, else None."""
+        if condition.op == "const":
+            return bool(condition.args[0])
+        facts = self.facts
+        known = facts.known.get(condition)
+        if known is None:
+            known = self._decided.get(condition)
+        if known is not None:
+            return known
+        stamp = facts.stamp(condition)
+        if self._open.get(condition) == stamp:
+            return None
+        resolved = facts.resolve(condition)
+        if resolved is not condition:
+            answer = self.decide(resolved)
+        else:
+            self._fuel = _FUEL
+            answer = self._decide(condition)
+        if answer is None:
+            self._open[condition] = stamp
+        else:
+            # Facts only grow: what follows today follows for ever.
+            self._decided[condition] = answer
+        return answer
+
+    def range(self, term: Term) -> Interval:
+        """The tightest interval that the search finds for an integer term."""
+        term = self.facts.resolve(term)
+        self._fuel = _FUEL
+        low = self._lower_bound(term, _DEPTH)
+        self._fuel = _FUEL
+        high = self._lower_bound(self.table.neg(term), _DEPTH)
+        return low, None if high is None else -high
+
+    def _decide(self, condition: Term) -> bool | None:
+        op = condition.op
+        if op == "ge":
+            return self._at_least_zero(condition.args[0])
+        if op == "eq":
+            return self._is_zero(condition.args[0])
+        if op == "not":
+            inner = self.decide(condition.args[0])
+            return None if inner is None else not inner
+        if op in ("and", "or"):
+            settles = op == "or"  # one True settles an or, one False an and
+            unknown = False
+            for part in condition.args:
+                answer = self.decide(part)
+                if answer is settles:
+                    return settles
+                unknown |= answer is None
+            return None if unknown else not settles
+        return None
+
+    # -- the two questions about integers -----------------------------------------------------
+
+    def _at_least_zero(self, p: Term) -> bool | None:
+        low = self._lower_bound(p, _DEPTH)
+        if low is not None and low >= 0:
+            return True
+        self._fuel = _FUEL
+        high = self._lower_bound(self.table.neg(p), _DEPTH)
+        if high is not None and high > 0:
+            return False
+        return None
+
+    def _is_zero(self, p: Term) -> bool | None:
+        m, r = self.congruence(p)
+        if m == 0:
+            return r == 0
+        if r % m:
+            return False
+        exact = self._without_exact_divisions(p)
+        if exact is not p:
+            return self.decide(self.table.eq(exact, self.table.zero))
+        common, rest = self._common_factor(p)
+        if common:
+            # A product is zero just when one of its factors is.
+            answers = [self.decide(self.table.eq(f, self.table.zero)) for f in (*common, rest)]
+            if any(answers):
+                return True
+            if all(a is False for a in answers):
+                return False
+            self._fuel = _FUEL
+        low = self._lower_bound(p, _DEPTH)
+        if low is not None and low > 0:
+            return False
+        self._fuel = _FUEL
+        high = self._lower_bound(self.table.neg(p), _DEPTH)
+        if high is not None and high > 0:
+            return False
+        if low == 0 and high == 0:
+            return True
+        return None
+
+    def _common_factor(self, p: Term) -> tuple[list[Term], Term]:
+        """(factors, rest) with p their product; no factors where the monomials share none."""
+        if p.const or not p.coeffs:
+            return [], p
+        if p.is_monomial:
+            factors = p.factors
+            if len(factors) == 1:
+                return [], p
+            return list(factors[:-1]), factors[-1]
+        shared = list(next(iter(p.coeffs)).factors)
+        for monomial in p.coeffs:
+            left = list(monomial.factors)
+            still = []
+            for factor in shared:
+                if factor in left:
+                    left.remove(factor)
+                    still.append(factor)
+            shared = still
+            if not shared:
+                return [], p
+        return shared, self.table._strip(p, shared, 1)
+
+    def _without_exact_divisions(self, p: Term) -> Term:
+        """A multiple of p in which ``x // d`` and ``x % d`` are gone where x % d is known."""
+        table = self.table
+        for atom, coeff in p.coeffs.items():
+            if atom.op not in ("floordiv", "mod") or atom.args[1].op != "const":
+                continue
+            x, d = atom.args[0], atom.args[1].const
+            m, r = self.congruence(x)
+            if m % d:
+                continue
+            rest = table.sub(p, table.mul(table.const(coeff), atom))
+            if atom.op == "mod":
+                return table.add(rest, table.const(coeff * (r % d)))
+            # d * (x // d) = x - r
+            exact = table.sub(x, table.const(r % d))
+            return table.add(table.mul(table.const(d), rest), table.mul(table.const(coeff), exact))
+        return p
+
+    # -- congruences -----------------------------------------------------------------------------
+
+    def congruence(self, p: Term) -> Congruence:
+        """What an integer term is modulo something: (m, r), and (1, 0) where nothing is known."""
+        total: Congruence = (0, p.const)
+        for monomial, coeff in p.coeffs.items():
+            part: Congruence = (0, coeff)
+            for factor in monomial.factors:
+                part = domains.congruence_multiply(part, self._atom_congruence(factor))
+            total = domains.congruence_add(total, part)
+        return total
+
+    def _atom_congruence(self, atom: Term) -> Congruence:
+        known = self.facts.congruences.get(atom, ANYTHING)
+        if atom.op == "mod" and atom.args[1].op == "const":
+            d = atom.args[1].const
+            m, r = self.congruence(atom.args[0])
+            if m % d == 0:
+                return 0, r % d
+        return known
+
+    # -- intervals ---------------------------------------------------------------------------------
+
+    def _interval(self, term: Term) -> Interval:
+        """An interval of an integer term by interval arithmetic alone."""
+        if term.op == "const":
+            return term.const, term.const
+        if term.is_monomial and len(term.factors) == 1:
+            return self._atom_interval(term)
+        total: Interval = (term.const, term.const)
+        for monomial, coeff in term.coeffs.items():
+            total = domains.add(total, domains.scale(self._monomial_interval(monomial), coeff))
+        return total
+
+    def _monomial_interval(self, monomial: Term) -> Interval:
+        factors = monomial.factors
+        if len(factors) == 1:
+            return self._atom_interval(monomial)
+        powers: dict[Term, int] = {}
+        for factor in factors:
+            powers[factor] = powers.get(factor, 0) + 1
+        result: Interval = (1, 1)
+        for factor, n in powers.items():
+            result = domains.multiply(result, domains.power(self._interval(factor), n))
+        return domains.intersect(result, self.facts.bounds(monomial))
+
+    def _atom_interval(self, atom: Term) -> Interval:
+        stamp = self.facts.stamp(atom)
+        cached = self._ranges.get(atom)
+        if cached is not None and cached[0] == stamp:
+            return cached[1]
+        result = domains.intersect(self._structural_interval(atom), self.facts.bounds(atom))
+        m, r = self.facts.congruences.get(atom, ANYTHING)
+        if m > 1:  # the ends move inwards to the next value that has the remainder
+            low, high = result
+            result = (
+                None if low is None else low + (r - low) % m,
+                None if high is None else high - (high - r) % m,
+            )
+        self._ranges[atom] = (stamp, result)
+        return result
+
+    def _structural_interval(self, atom: Term) -> Interval:
+        """What the operation of an atom says about its value."""
+        op = atom.op
+        if op == "floordiv":
+            return domains.floordiv(*map(self._interval, atom.args))
+        if op == "mod":
+            m, r = self._atom_congruence(atom)
+            if m == 0:
+                return r, r
+            return domains.modulo(*map(self._interval, atom.args))
+        if op in ("min", "max"):
+            parts = [self._interval(a) for a in atom.args]
+            lows, highs = [p[0] for p in parts], [p[1] for p in parts]
+            if op == "min":
+                return _all_of(min, lows), _any_of(min, highs)
+            return _any_of(max, lows), _all_of(max, highs)
+        if op == "abs":
+            low, high = self._interval(atom.args[0])
+            largest = None if low is None or high is None else max(abs(low), abs(high))
+            return (max(0, low or 0, -(high or 0) if high is not None else 0), largest)
+        if op == "where":
+            return domains.hull(self._interval(atom.args[1]), self._interval(atom.args[2]))
+        if op == "pow":
+            base, exponent = map(self._interval, atom.args)
+            if base[0] is not None and base[0] >= 1:
+                # Larger base and larger exponent give a larger power; an exponent is never
+                # negative here, because the result is an integer.
+                least = base[0] ** min(max(exponent[0] or 0, 0), 64)
+                if base[1] is not None and exponent[1] is not None and 0 <= exponent[1] <= 64:
+                    return least, base[1] ** exponent[1]
+                return least, None
+            return (0, None) if base[0] is not None and base[0] >= 0 else domains.ANY
+        if op == "bit_and":
+            lows = [self._interval(a)[0] for a in atom.args]
+            highs = [self._interval(a)[1] for a in atom.args]
+            if any(low is not None and low >= 0 for low in lows):
+                # A mask that is not negative bounds the result; so does the other, if it is one.
+                ends = [
+                    h
+                    for low, h in zip(lows, highs, strict=True)
+                    if low is not None and low >= 0 and h is not None
+                ]
+                return 0, min(ends) if ends else None
+            return domains.ANY
+        if op in ("bit_or", "bit_xor", "lshift", "rshift"):
+            lows = [self._interval(a)[0] for a in atom.args]
+            operands = lows if op in ("bit_or", "bit_xor") else lows[:1]
+            if all(low is not None and low >= 0 for low in operands):
+                return 0, None
+        return domains.ANY
+
+    # -- lower bounds by search -----------------------------------------------------------------
+
+    def _lower_bound(self, p: Term, depth: int) -> int | None:
+        """The best k that is found with p >= k, or None."""
+        if p.op == "const":
+            return p.const
+        best = self._interval(p)[0]
+        if len(p.coeffs) > _LONG:
+            return best
+        base = self.table.linear(p.coeffs) if p.const else p
+        key = (base, depth)
+        stamp = self.facts.stamp(base)
+        cached = self._least.get(key)
+        if cached is not None and cached[0] == stamp:
+            found = cached[1]
+        elif self._fuel <= 0:
+            return best
+        else:
+            self._fuel -= 1
+            # Terms that lead back to themselves find the weaker bound here, and end.
+            interval_bound = None if best is None else best - p.const
+            self._least[key] = (stamp, interval_bound)
+            found = self._search(base, depth, interval_bound)
+            self._least[key] = (stamp, found)
+        return None if found is None else found + p.const
+
+    def _search(self, p: Term, depth: int, best: int | None) -> int | None:
+        """`_lower_bound` for a sum without constant that is not cached."""
+        known = self.facts.lower.get(p)
+        if known is not None:
+            best = _better(best, known.least)
+        if len(p.coeffs) == 2:
+            best = _better(best, self._by_order(p))
+        if depth <= 0:
+            return best
+        for way in (self._by_choices, self._by_divisions, self._by_factors, self._by_facts):
+            best = _better(best, way(p, depth - 1))
+        m, r = self.congruence(p)
+        if best is not None and m > 1:
+            best += (r - best) % m
+        return best
+
+    def _by_order(self, p: Term) -> int | None:
+        """x - y >= k through a chain of known differences (longest path from y to x)."""
+        (x, c), (y, d) = p.coeffs.items()
+        if c == -1 and d == 1:
+            x, y = y, x
+        elif not (c == 1 and d == -1):
+            return None
+        after = self.facts.after
+        if y not in after:
+            return None
+        # Bellman and Ford's relaxation, kept to what is reachable from y; facts that
+        # contradict each other would make it run for ever, hence the limit.
+        distance: dict[Term, int] = {y: 0}
+        frontier = [y]
+        for _ in range(4 * len(after) + 4):
+            changed: dict[Term, None] = {}
+            for at in frontier:
+                for target, bound in after.get(at, {}).items():
+                    reached = distance[at] + bound.least
+                    if target not in distance or distance[target] < reached:
+                        if target is y:
+                            return None  # a cycle that grows: the facts contradict
+                        distance[target] = reached
+                        changed[target] = None
+            if not changed:
+                break
+            frontier = list(changed)
+        else:
+            return None
+        return distance.get(x)
+
+    def _by_choices(self, p: Term, depth: int) -> int | None:
+        """Replace min, max, abs and where by their branches."""
+        table = self.table
+        best: int | None = None
+        for atom, coeff in p.coeffs.items():
+            if atom.op in ("min", "max"):
+                options: Iterable[Term] = atom.args
+                # c*max(a, b) is the larger of c*a and c*b for c > 0, the smaller for c < 0.
+                largest = (atom.op == "max") == (coeff > 0)
+            elif atom.op == "abs":
+                options = (atom.args[0], table.neg(atom.args[0]))
+                largest = coeff > 0
+            elif atom.op == "where":
+                options = atom.args[1:]
+                largest = False
+            else:
+                continue
+            scale = table.const(coeff)
+            rest = table.sub(p, table.mul(scale, atom))
+            bounds = [
+                self._lower_bound(table.add(rest, table.mul(scale, option)), depth)
+                for option in options
+            ]
+            best = _better(best, _any_of(max, bounds) if largest else _all_of(min, bounds))
+        return best
+
+    def _by_divisions(self, p: Term, depth: int) -> int | None:
+        """Replace x // d and x % d by what their definitions say, for constant d > 0."""
+        table = self.table
+        best: int | None = None
+        for atom, coeff in p.coeffs.items():
+            if atom.op not in ("floordiv", "mod"):
+                continue
+            x, divisor = atom.args
+            rest = table.sub(p, table.mul(table.const(coeff), atom))
+            if divisor.op == "const":
+                d = divisor.const
+                scaled_x = table.mul(table.const(coeff), x)
+                if atom.op == "floordiv":
+                    # d * (x // d) = x - m for some m in 0..d-1
+                    low = self._lower_bound(
+                        table.add(table.mul(table.const(d), rest), scaled_x), depth
+                    )
+                    if low is not None:
+                        low -= max(0, coeff * (d - 1))
+                        best = _better(best, -((-low) // d))
+                elif coeff < 0 and self._known_nonnegative(x, depth):
+                    # x % d <= x for x >= 0
+                    best = _better(best, self._lower_bound(table.add(rest, scaled_x), depth))
+            elif atom.op == "mod" and self._known_nonnegative(x, depth):
+                low = self._lower_bound(divisor, depth)
+                if coeff < 0 and low is not None and low >= 1:
+                    for cap in (x, table.sub(divisor, table.one)):
+                        swapped = table.add(rest, table.mul(table.const(coeff), cap))
+                        best = _better(best, self._lower_bound(swapped, depth))
+        return best
+
+    def _known_nonnegative(self, x: Term, depth: int) -> bool:
+        low = self._lower_bound(x, depth)
+        return low is not None and low >= 0
+
+    def _by_factors(self, p: Term, depth: int) -> int | None:
+        """x*A + B >= least(x)*least(A) + least(B), where neither x nor A is negative."""
+        counts: dict[Term, int] = {}
+        for monomial in p.coeffs:
+            if len(monomial.factors) > 1:
+                for factor in set(monomial.factors):
+                    counts[factor] = counts.get(factor, 0) + 1
+        if not counts:
+            return None
+        table = self.table
+        best: int | None = None
+        for x in counts:
+            low_x = self._interval(x)[0]
+            if low_x is None or low_x < 0:
+                continue
+            inside: dict[Term, int] = {}
+            outside: dict[Term, int] = {}
+            const = 0
+            for monomial, coeff in p.coeffs.items():
+                factors = list(monomial.factors)
+                if x not in factors:
+                    outside[monomial] = coeff
+                    continue
+                factors.remove(x)
+                if factors:
+                    inside[table._product(tuple(factors))] = coeff
+                else:
+                    const += coeff
+            a = table.linear(inside, const)
+            low_a = self._lower_bound(a, depth)
+            if low_a is None or low_a < 0:
+                continue
+            low_b = self._lower_bound(table.linear(outside), depth) if outside else 0
+            if low_b is not None:
+                best = _better(best, low_x * low_a + low_b)
+        return best
+
+    def _by_facts(self, p: Term, depth: int) -> int | None:
+        """p = q + f with a known bound of f: least(q) + least(f), where f shortens p."""
+        table = self.table
+        lower = self.facts.lower
+        best: int | None = None
+        tried: set[Term] = set()
+        coeffs = p.coeffs
+        for monomial in coeffs:
+            for fact in self.facts.touching.get(monomial, ()):
+                if fact in tried or fact is p:
+                    continue
+                tried.add(fact)
+                if len(tried) > 32:
+                    return best
+                theirs = fact.coeffs
+                if len(theirs) == 1:
+                    continue  # a plain bound: interval arithmetic has used it
+                ratio, odd = divmod(coeffs[monomial], theirs[monomial])
+                if odd or ratio <= 0:
+                    continue
+                rest = table.sub(p, table.mul(table.const(ratio), fact))
+                if len(rest.coeffs) >= len(coeffs) + (depth > 1):
+                    continue
+                low = self._lower_bound(rest, depth)
+                if low is not None:
+                    best = _better(best, low + ratio * lower[fact].least)
+        return best
+
+
+def _better(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else max(a, b)
+
+
+def _any_of(pick: Callable[[list[int]], int], ends: list[int | None]) -> int | None:
+    """The pick among the ends that are known."""
+    known = [e for e in ends if e is not None]
+    return pick(known) if known else None
+
+
+def _all_of(pick: Callable[[list[int]], int], ends: list[int | None]) -> int | None:
+    """The pick among the ends, None unless all are known."""
+    known = [e for e in ends if e is not None]
+    return pick(known) if len(known) == len(ends) else None

@@ -1,0 +1,29 @@
+"""What a ShapeEnv raises for a program or inputs that it cannot admit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from symfx.errors import SymfxError
+from symfx.torch_bridge.identity import (
+    TorchConstraintViolationError,
+    TorchGuardOnDataDependentSymNode,
+)
+
+__all__ = ["ConstraintViolationError", "GuardOnDataDependentSymNode"]
+
+
+class GuardOnDataDependentSymNode(SymfxError, TorchGuardOnDataDependentSymNode):
+    """The program's course depends on a value that only running it would tell.
+
+    Attributes:
+        cond: the condition or value that was asked for, as sympy.
+    """
+
+    def __init__(self, cond: Any, what: str, *, where: str | None = None, fix: str | None = None):
+        SymfxError.__init__(self, what, where=where, fix=fix)
+        self.cond = cond
+
+
+class ConstraintViolationError(SymfxError, TorchConstraintViolationError):
+    """Inputs, or the program's guards, break what was promised about a dimension."""

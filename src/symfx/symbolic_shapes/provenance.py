@@ -1,0 +1,141 @@
+"""Where a guard came from: the user's line, found cheaply and put into words when read."""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from types import CodeType
+from typing import Any, TypeVar
+
+import torch
+
+__all__ = ["Provenance", "UserFrame", "boundary", "capture"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
+_NN = tuple(os.path.join(_TORCH, "nn", part) for part in ("modules", "functional.py"))
+_SYMFX = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+_USER, _MODULE, _LIBRARY, _BOUNDARY = range(4)
+_kinds: dict[CodeType, int] = {}
+
+
+def boundary(function: _F) -> _F:
+    """Mark the function that calls the user's program: frames further out are not the program.
+
+    So a guard that a model made of library modules alone causes is put down to the library's
+    line, not to the line that started the trace.
+    """
+    _kinds[function.__code__] = _BOUNDARY
+    return function
+
+
+def _kind(code: CodeType) -> int:
+    kind = _kinds.get(code)
+    if kind is None:
+        path = code.co_filename
+        if path.startswith(_NN):
+            kind = _MODULE
+        elif path.startswith((_TORCH, _SYMFX, "<frozen", "<eval_with_key>")) or (
+            os.path.basename(path) in ("contextlib.py", "functools.py")
+        ):
+            kind = _LIBRARY
+        else:
+            kind = _USER
+        _kinds[code] = kind
+    return kind
+
+
+@dataclass(frozen=True)
+class UserFrame:
+    """A place in the user's program.
+
+    Attributes:
+        code: the code object.
+        lineno: the line, from 1.
+    """
+
+    code: CodeType
+    lineno: int
+
+    @property
+    def filename(self) -> str:
+        """The file's path."""
+        return self.code.co_filename
+
+    @property
+    def function(self) -> str:
+        """The function's qualified name."""
+        return self.code.co_qualname
+
+    @cached_property
+    def line(self) -> str:
+        """The source line without its indentation, empty where the source is not at hand."""
+        return linecache.getline(self.filename, self.lineno).strip()
+
+    def __str__(self) -> str:
+        path = self.filename
+        try:
+            short = os.path.relpath(path)
+        except ValueError:
+            short = path
+        if short.startswith(".."):
+            short = path[len(_TORCH) - len("torch/") :] if path.startswith(_TORCH) else path
+        return f"{short}:{self.lineno}"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What caused a guard, a specialisation or an assertion.
+
+    Attributes:
+        frame: the line of the user's program; None where no frame of a program was found.
+        operator: the torch operator that asked, if one did.
+    """
+
+    frame: UserFrame | None = None
+    operator: str | None = None
+
+    def __str__(self) -> str:
+        parts = []
+        if self.operator:
+            parts.append(self.operator)
+        if self.frame is not None:
+            parts.append(f"at {self.frame}")
+            if self.frame.line:
+                parts.append(f"`{self.frame.line}`")
+        return " ".join(parts) or "no user code"
+
+
+def capture(operator: object = None) -> Provenance:
+    """The place in the user's program from which this is called."""
+    frame = sys._getframe(1)
+    inside_module: UserFrame | None = None
+    found: UserFrame | None = None
+    at: Any = frame
+    while at is not None:
+        kind = _kind(at.f_code)
+        if kind == _USER:
+            found = UserFrame(at.f_code, at.f_lineno)
+            break
+        if kind == _BOUNDARY:
+            break
+        if kind == _MODULE and inside_module is None:
+            inside_module = UserFrame(at.f_code, at.f_lineno)
+        at = at.f_back
+    return Provenance(found or inside_module, None if operator is None else str(operator))
+
+
+def user_locals() -> dict[str, Any]:
+    """The local variables of the innermost frame of the user's program, if there is one."""
+    at: Any = sys._getframe(1)
+    while at is not None and _kind(at.f_code) != _BOUNDARY:
+        if _kind(at.f_code) == _USER:
+            return dict(at.f_locals)
+        at = at.f_back
+    return {}

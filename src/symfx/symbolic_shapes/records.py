@@ -1,0 +1,166 @@
+"""The records that a ShapeEnv keeps and hands out: dimensions, symbols, guards, assertions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from symfx.algebra import Scalar, Term
+from symfx.algebra.sympy_view import to_sympy
+from symfx.errors import SpecError
+from symfx.symbolic_shapes.provenance import Provenance
+
+if TYPE_CHECKING:
+    import sympy
+
+__all__ = [
+    "Dim",
+    "InputFact",
+    "RuntimeAssert",
+    "ShapeGuard",
+    "SpecializationRecord",
+    "SymbolInfo",
+]
+
+
+@dataclass(frozen=True)
+class Dim:
+    """A named dynamic dimension. Dimensions of one name are equal.
+
+    Args:
+        name: a Python identifier; guards and graphs show it.
+        min: the smallest size to admit; 2 where not given, because sizes 0 and 1 take other
+            paths through most operators (broadcasting, emptiness).
+        max: the largest size to admit; no bound where not given.
+
+    Raises:
+        SpecError: the name is no identifier, or the range is empty or negative.
+
+    Example:
+        >>> Dim("batch", max=512)
+        Dim(name='batch', min=None, max=512)
+    """
+
+    name: str
+    min: int | None = None
+    max: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name.isidentifier():
+            raise SpecError(
+                f"{self.name!r} cannot name a dimension",
+                fix="use a Python identifier such as batch",
+            )
+        if self.min is not None and self.min < 0:
+            raise SpecError(f"dimension {self.name}: min={self.min} is negative")
+        if self.max is not None and self.max < (2 if self.min is None else self.min):
+            raise SpecError(
+                f"dimension {self.name}: no size is at least "
+                f"{2 if self.min is None else self.min} and at most {self.max}",
+                fix="give a min that is not above max",
+            )
+
+
+@dataclass(frozen=True)
+class SymbolInfo:
+    """What is known of one symbol.
+
+    Attributes:
+        name: its name.
+        term: the symbol.
+        sources: where its value comes from, such as ``x.size()[0]``.
+        hint: its value at tracing; None for an unbacked symbol.
+        lower, upper: its bounds, None where unbounded.
+        unbacked: whether only running the program tells the value.
+    """
+
+    name: str
+    term: Term
+    sources: tuple[str, ...]
+    hint: Scalar | None
+    lower: int | None
+    upper: int | None
+    unbacked: bool
+
+
+@dataclass(frozen=True)
+class InputFact:
+    """What a size, stride or offset of an input must equal for the trace to hold.
+
+    Attributes:
+        source: which one, such as ``x.size()[1]``.
+        kind: ``"symbol"`` where it defines or repeats a symbol, ``"static"`` where it is a
+            constant, ``"expression"`` where it follows from symbols.
+        term: what it equals.
+    """
+
+    source: str
+    kind: Literal["symbol", "static", "expression"]
+    term: Term
+
+
+@dataclass(frozen=True)
+class ShapeGuard:
+    """A condition on the inputs' shapes that tracing relied on.
+
+    Attributes:
+        term: the condition.
+        provenance: what caused it.
+    """
+
+    term: Term
+    provenance: Provenance
+    size_oblivious: bool = False
+
+    @property
+    def expr(self) -> sympy.Basic:
+        """The condition as sympy."""
+        result: sympy.Basic = to_sympy(self.term)
+        return result
+
+    @property
+    def sloc(self) -> Provenance:
+        """The provenance, under the name that torch reads."""
+        return self.provenance
+
+    def __str__(self) -> str:
+        return f"{self.term}  # {self.provenance}"
+
+
+@dataclass(frozen=True)
+class RuntimeAssert:
+    """A condition on unbacked symbols that the program has to check when it runs."""
+
+    term: Term
+    message: str
+    provenance: Provenance
+    stack: Any = field(default=None, compare=False)
+
+    @property
+    def expr(self) -> sympy.Basic:
+        """The condition as sympy."""
+        result: sympy.Basic = to_sympy(self.term)
+        return result
+
+    @property
+    def msg(self) -> str:
+        """The message, under the name that torch reads."""
+        return self.message
+
+    def __str__(self) -> str:
+        return f"{self.term}  # {self.provenance}"
+
+
+@dataclass(frozen=True)
+class SpecializationRecord:
+    """A symbol that tracing pinned to one value.
+
+    Attributes:
+        symbol_name: the symbol.
+        value: the only value the trace admits.
+        provenance: what caused it.
+    """
+
+    symbol_name: str
+    value: Scalar
+    provenance: Provenance
