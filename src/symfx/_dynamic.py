@@ -6,14 +6,13 @@ for each dimension, for anything else one `Extent`.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch.utils import _pytree as pytree
 
-from symfx._inputs import Layout, Leaf, describe
+from symfx._inputs import Layout, describe
 from symfx.errors import SpecError
 from symfx.symbolic_shapes import Dim
 
@@ -34,13 +33,11 @@ def read_dynamic(layout: Layout, dynamic: Any) -> list[Entry]:
     """
     reader = _Reader()
     wanted = _by_parameter(layout, dynamic)
-    named = layout.names()
     entries: list[Entry] = []
-    for parameter, value in named.items():
-        entry = wanted.get(parameter)
-        prefix = parameter
-        entries.extend(reader.read(prefix, value, entry, explicit=dynamic is not True))
-    reader.agree(layout.leaves)
+    for parameter, value in layout.names().items():
+        explicit = dynamic is not True
+        entries.extend(reader.read(parameter, value, wanted.get(parameter), explicit=explicit))
+    reader.agree()
     return [reader.merged(entry) for entry in entries]
 
 
@@ -98,6 +95,8 @@ class _Reader:
     def __init__(self) -> None:
         #: name -> [(where it stands, what was said of it, its example size)]
         self.uses: dict[str, list[tuple[str, Dim, int]]] = {}
+        #: name -> the dimension as all its uses together describe it
+        self.dims: dict[str, Dim] = {}
 
     def read(self, path: str, value: Any, entry: Any, *, explicit: bool) -> list[Entry]:
         """The entries of the leaves of ``value``; ``explicit``: the user spoke of this place."""
@@ -215,9 +214,8 @@ class _Reader:
         self.uses.setdefault(extent.name, []).append((place, extent, size))
         return extent
 
-    def agree(self, leaves: Sequence[Leaf]) -> None:
+    def agree(self) -> None:
         """Bring all that is said of one name together, or say what contradicts."""
-        self.dims: dict[str, Dim] = {}
         for name, uses in self.uses.items():
             place, _, size = uses[0]
             for other, _, other_size in uses[1:]:
@@ -229,9 +227,8 @@ class _Reader:
                     )
             low = self._one(name, "min", [dim.min for _, dim, _ in uses])
             high = self._one(name, "max", [dim.max for _, dim, _ in uses])
-            dim = dataclasses.replace(uses[0][1], min=low, max=high)
-            self._check_range(dim, place, size)
-            self.dims[name] = dim
+            self.dims[name] = Dim(name, min=low, max=high)
+            self._check_range(self.dims[name], place, size)
 
     @staticmethod
     def _one(name: str, bound: str, said: list[int | None]) -> int | None:
@@ -246,25 +243,21 @@ class _Reader:
 
     @staticmethod
     def _check_range(dim: Dim, place: str, size: int) -> None:
-        low, high = dim.min, dim.max
-        if low is not None and high is not None and low > high:
-            raise SpecError(
-                f"{dim.name} has min={low} above max={high}", where="dynamic", fix="swap them"
-            )
-        if (low is not None and size < low) or (high is not None and size > high):
-            left = f"{low} <= " if low is not None else ""
-            right = f" <= {high}" if high is not None else ""
-            raise SpecError(
-                f"{place} is {size} in the example, outside {left}{dim.name}{right}",
-                where="dynamic",
-                fix="choose an example within the range, or widen the range",
-            )
-        if size in (0, 1):
+        # Without a bound of the user's own, sizes 0 and 1 are left out.
+        low, high = 2 if dim.min is None else dim.min, dim.max
+        if size < low and dim.min is None:
             raise SpecError(
                 f"{place} is {size} in the example, and {dim.name} is to be dynamic",
                 where="dynamic",
                 fix="give an example size of 2 or more: PyTorch treats 0 and 1 apart "
-                "(broadcasting, emptiness), so a trace at them holds for them alone",
+                "(emptiness, broadcasting), so a trace at them holds for them alone",
+            )
+        if size < low or (high is not None and size > high):
+            right = f" <= {high}" if high is not None else ""
+            raise SpecError(
+                f"{place} is {size} in the example, outside {low} <= {dim.name}{right}",
+                where="dynamic",
+                fix="choose an example within the range, or widen the range",
             )
 
     def merged(self, entry: Entry) -> Entry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import keyword
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class Layout:
         #: What was given, by parameter. Defaults that were not given are no inputs.
         self.given: dict[str, Any] = dict(self._bind(args, kwargs).arguments)
         with_path, self._spec = pytree.tree_flatten_with_path(self.given)
-        taken: set[str] = set()
+        taken = {"self", *keyword.kwlist}
         leaves = []
         for keys, example in with_path:
             path = self._path(keys)
