@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -76,6 +75,7 @@ def trace_command(
             show_default=False,
         ),
     ],
+    *,
     inputs: Annotated[
         list[str] | None,
         typer.Option(

@@ -136,8 +136,8 @@ def parse(text: str) -> InputSpec:
         SpecError: it does not follow the grammar; the message points at the place.
 
     Example:
-        >>> parse("x: f32[batch=3, 64]").dims
-        (DimSpec(name='batch', size=3, low=None, high=None), DimSpec(name=None, size=64, low=None, high=None))
+        >>> parse("x: f32[batch=3]").dims
+        (DimSpec(name='batch', size=3, low=None, high=None),)
         >>> parse("n: int=5")
         IntSpec(name='n', value=5)
         >>> parse("flag: bool=true")

@@ -170,7 +170,7 @@ def _attribute(module: ModuleType, place: str, attribute: str) -> Any:
 
 
 def _build(factory: Any, name: str, arguments: dict[str, Any]) -> Any:
-    if not callable(factory) or hasattr(factory, "forward") and not inspect.isclass(factory):
+    if not callable(factory) or (hasattr(factory, "forward") and not inspect.isclass(factory)):
         raise TargetError(
             f"{name} is a {type(factory).__name__}, built already",
             where="--init",

@@ -20,7 +20,7 @@ from symfx.proxy_tensor import make_fx
 from symfx.symbolic_shapes.provenance import boundary
 
 if TYPE_CHECKING:
-    from symfx.symbolic_shapes import Dim, ShapeEnv, ShapeGuard, SymbolInfo
+    from symfx.symbolic_shapes import ShapeEnv, ShapeGuard, SymbolInfo
     from symfx.verification import Tolerance, Verification
 
 __all__ = ["CheckResult", "Trace", "trace"]
@@ -63,7 +63,8 @@ def trace(
 
     Example:
         >>> import symfx, torch
-        >>> t = symfx.trace(torch.nn.Linear(8, 4), torch.randn(3, 8), dynamic={"input": ("n", None)})
+        >>> linear, x = torch.nn.Linear(8, 4), torch.randn(3, 8)
+        >>> t = symfx.trace(linear, x, dynamic={"input": ("n", None)})
         >>> t(torch.randn(17, 8)).shape
         torch.Size([17, 4])
         >>> bool(t.check(torch.randn(17, 9)))
@@ -94,11 +95,12 @@ class Trace:
             the module or loading a state into it changes them here too, and a graph of a module
             in train mode updates running statistics as the module does.
         model: what was traced.
-        shape_env: the symbols and guards, for tools that speak to a `symfx.symbolic_shapes.ShapeEnv`.
+        shape_env: the symbols and guards, a `symfx.symbolic_shapes.ShapeEnv`.
     """
 
     def __init__(
         self,
+        *,
         graph_module: torch.fx.GraphModule,
         model: Callable[..., Any],
         admission: Admission,
@@ -261,7 +263,7 @@ class _Tracing:
         return self._finish(graph_module)
 
     def _flat_function(self) -> Callable[..., tuple[Any, ...]]:
-        """The model as a function of its parameters, its buffers and the leaves of its arguments."""
+        """The model as a function of its parameters, its buffers and its arguments' leaves."""
         names = list(self.state)
         leaves = self.layout.leaves
 
@@ -307,11 +309,11 @@ class _Tracing:
         result = torch.func.functional_call(self.caller, given, args, kwargs)
         # functional_call leaves in the dict what the module now holds under each name. A buffer
         # that was assigned anew, not changed in place, is written back so that the graph does it.
-        for name, before in state.items():
-            after = given[name]
+        for key, before in state.items():
+            after = given[key]
             if after is before:
                 continue
-            name = name.removeprefix(self._prefix)
+            name = key.removeprefix(self._prefix)
             if after.shape != before.shape or after.dtype != before.dtype:
                 raise TracingError(
                     f"{_name(self.model)} replaces its buffer {name}, {describe(before)}, "
@@ -342,10 +344,10 @@ class _Tracing:
         module.shape_env = env
         module.training = self.module.training if self.module is not None else False
         return Trace(
-            module,
-            self.model,
-            Admission(self.layout, self.entries, env),
-            self.out_spec,
+            graph_module=module,
+            model=self.model,
+            admission=Admission(self.layout, self.entries, env),
+            out_spec=self.out_spec,
             flat_output=structure is None,
             grad_enabled=torch.is_grad_enabled(),
         )
@@ -419,12 +421,13 @@ def _name(model: Callable[..., Any]) -> str:
 def _distinct(names: list[str], others: list[str]) -> list[str]:
     """The names, with underscores to keep them apart from the others."""
     taken = set(others)
-    result = []
-    for name in names:
-        while name in taken:
-            name += "_"
-        result.append(name)
-    return result
+    return [_free(name, taken.__contains__) for name in names]
+
+
+def _free(name: str, is_taken: Callable[[str], bool]) -> str:
+    while is_taken(name):
+        name += "_"
+    return name
 
 
 def _first_lines(error: Exception) -> str:
@@ -440,20 +443,22 @@ def _install(root: torch.nn.Module, name: str, tensor: torch.Tensor) -> str:
     parent = root
     target = []
     for part in path:
-        while not isinstance(getattr(parent, part, None), torch.nn.Module):
-            if not hasattr(parent, part):
-                parent.add_module(part, torch.nn.Module())
-                break
-            part += "_"  # a GraphModule has attributes of its own, such as graph and code
-        parent = getattr(parent, part)
-        target.append(part)
-    while hasattr(parent, leaf):
-        leaf += "_"
+        # A GraphModule has attributes of its own, such as graph and code.
+        own = _free(part, lambda p: hasattr(parent, p) and not _is_holder(parent, p))
+        if not hasattr(parent, own):
+            parent.add_module(own, torch.nn.Module())
+        parent = getattr(parent, own)
+        target.append(own)
+    own = _free(leaf, lambda p: hasattr(parent, p))
     if isinstance(tensor, torch.nn.Parameter):
-        parent.register_parameter(leaf, tensor)
+        parent.register_parameter(own, tensor)
     else:
-        parent.register_buffer(leaf, tensor)
-    return ".".join([*target, leaf])
+        parent.register_buffer(own, tensor)
+    return ".".join([*target, own])
+
+
+def _is_holder(parent: torch.nn.Module, name: str) -> bool:
+    return isinstance(getattr(parent, name), torch.nn.Module)
 
 
 def _fx_structure(spec: pytree.TreeSpec, results: list[Any]) -> tuple[Any] | None:

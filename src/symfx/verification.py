@@ -334,7 +334,9 @@ def _values(example: torch.Tensor, count: int, generator: torch.Generator) -> to
 def _detached_model(
     model: Callable[..., Any], mutated: Sequence[torch.Tensor]
 ) -> tuple[Callable[..., Any], torch.nn.Module | None]:
-    """A copy that shares the parameters that stay as they are, so that a run leaves no trace on the user's model.
+    """A copy of a model to run, so that the user's own stays as it is, and its module.
+
+    Parameters that the model does not write to are shared, not copied.
 
     Where a model cannot be copied (it may hold a lock, a file) it runs itself; its buffers are
     put back afterwards, and what it counts in Python goes on.
@@ -455,7 +457,7 @@ class _Comparison:
 
 def _equal(expected: Any, actual: Any) -> bool:
     return type(expected) is type(actual) and (
-        expected == actual or (expected != expected and actual != actual)
+        expected == actual or (isinstance(expected, float) and repr(expected) == repr(actual))
     )
 
 
