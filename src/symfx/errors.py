@@ -27,7 +27,12 @@ class SymfxError(Exception):
             parts.append(f"  at: {where}")
         if fix:
             parts.append(f"  to fix: {fix}")
-        super().__init__("\n".join(parts))
+        self.message = "\n".join(parts)
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        # Not from args: a class that also derives from one of torch's has its own idea of those.
+        return self.message
 
 
 class SpecError(SymfxError, ValueError):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["SymNode", "SymTypes", "to_node", "wrap_node"]
 
+_str = str  # SymNode has a method of that name
+
 SymTypes = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 _PYTYPES: dict[str, type] = {"int": int, "real": float, "bool": bool}
@@ -129,13 +131,13 @@ class SymNode:
         term = self.term
         return bool(term.args[0]) if term.op == "const" and term.sort == "bool" else None
 
-    def str(self) -> str:
+    def str(self) -> _str:
         """The term as people read it."""
         return str(self.term)
 
     _graph_repr = __str__ = str
 
-    def __repr__(self) -> str:  # type: ignore[valid-type]
+    def __repr__(self) -> _str:
         return f"SymNode({self.term}, {self.pytype.__name__}, hint={self.hint})"
 
     def clone(self) -> SymNode:
@@ -161,9 +163,9 @@ class SymNode:
         """The same value in another environment, through its sympy view."""
         return shape_env.node_for(shape_env.read(self.expr))
 
-    def _value_eq(self, other: Any) -> bool:
+    def _value_eq(self, other: Any) -> Any:
         if type(other) is SymNode:
-            return self.expr == other.expr and self.pytype is other.pytype
+            return bool(self.expr == other.expr) and self.pytype is other.pytype
         return NotImplemented
 
     def _value_hash(self) -> int:
@@ -221,7 +223,7 @@ class SymNode:
     # -- strides and memory formats -----------------------------------------------------------
 
     def _layout(
-        self, sizes: Sequence[SymNode], strides: Sequence[SymNode], name: str, *extra: Any
+        self, sizes: Sequence[SymNode], strides: Sequence[SymNode], name: _str, *extra: Any
     ) -> SymNode:
         from symfx.symbolic_shapes import layout
 
@@ -277,15 +279,15 @@ class SymNode:
         """The value; a guard keeps later inputs to it."""
         return self.shape_env.evaluate_term(self.term, size_oblivious=size_oblivious)
 
-    def guard_int(self, file: str, line: int) -> int:  # type: ignore[valid-type]
+    def guard_int(self, file: _str, line: int) -> int:
         """The value as an int, guarded."""
         return int(self.evaluate())
 
-    def guard_float(self, file: str, line: int) -> float:  # type: ignore[valid-type]
+    def guard_float(self, file: _str, line: int) -> float:
         """The value as a float, guarded."""
         return float(self.evaluate())
 
-    def guard_bool(self, file: str, line: int) -> bool:  # type: ignore[valid-type]
+    def guard_bool(self, file: _str, line: int) -> bool:
         """The value as a bool, guarded."""
         return bool(self.evaluate())
 
@@ -297,23 +299,23 @@ class SymNode:
         """The value as a bool, guarded."""
         return bool(self.evaluate())
 
-    def guard_size_oblivious(self, file: str, line: int) -> bool:  # type: ignore[valid-type]
+    def guard_size_oblivious(self, file: _str, line: int) -> bool:
         """`guard_bool`, taking unbacked sizes to be neither 0 nor 1."""
         return bool(self.evaluate(size_oblivious=True))
 
-    def guard_or_false(self, file: str, line: int) -> bool:  # type: ignore[valid-type]
+    def guard_or_false(self, file: _str, line: int) -> bool:
         """`guard_bool`, but False where the answer depends on data."""
         return bool(self.shape_env.evaluate_term(self.term, fallback=False))
 
-    def guard_or_true(self, file: str, line: int) -> bool:  # type: ignore[valid-type]
+    def guard_or_true(self, file: _str, line: int) -> bool:
         """`guard_bool`, but True where the answer depends on data."""
         return bool(self.shape_env.evaluate_term(self.term, fallback=True))
 
-    def statically_known_true(self, file: str, line: int) -> bool:  # type: ignore[valid-type]
+    def statically_known_true(self, file: _str, line: int) -> bool:
         """Whether the facts imply it; never guards."""
         return self.shape_env.prover.decide(self.term) is True
 
-    def expect_true(self, file: str, line: int) -> bool:  # type: ignore[valid-type]
+    def expect_true(self, file: _str, line: int) -> bool:
         """Rely on it: guard where it has a hint, else assert it when the program runs."""
         return self.shape_env.expect(self.term, f"{file}:{line}" if file else "")
 
@@ -328,6 +330,8 @@ def _binary(make: _Op, compute: _Op) -> Callable[[SymNode, Any], SymNode]:
         result = make(env.table, self.term, term)
         node = env.nodes.get(result)
         if node is None:
+            if result.op in ("min", "max"):
+                return env.node_for(env.settle_extremum(result))
             mine = self._hint
             known = mine is not None and hint is not None and result.op != "const"
             node = env.node_for(result, compute(mine, hint) if known else None)
@@ -345,6 +349,10 @@ def _unary(make: _Op) -> Callable[[SymNode], SymNode]:
 
 def _swapped(compute: _Op) -> _Op:
     return lambda t, a, b: compute(t, b, a)
+
+
+def _function(name: _str) -> _Op:
+    return lambda table, a: table.function(name, a)
 
 
 _BINARY: dict[str, tuple[_Op, _Op]] = {
@@ -389,7 +397,7 @@ _UNARY: dict[str, _Op] = {
     "sym_not": Table.not_,
     "is_integer": Table.is_integer,
     **{
-        f"sym_{name}": (lambda name: lambda t, a: t.function(name, a))(name)
+        f"sym_{name}": _function(name)
         for name in (
             "sqrt", "cos", "cosh", "sin", "sinh", "tan", "tanh", "asin", "acos", "atan", "log2",
         )
@@ -413,10 +421,10 @@ def wrap_node(node: Any) -> Any:
     if node.constant is not None:
         return node.constant
     if node.is_int():
-        return torch.SymInt(node)
+        return torch.SymInt(node)  # type: ignore[no-untyped-call]
     if node.is_float():
-        return torch.SymFloat(node)
-    return torch.SymBool(node)
+        return torch.SymFloat(node)  # type: ignore[no-untyped-call]
+    return torch.SymBool(node)  # type: ignore[no-untyped-call]
 
 
 def to_node(self: SymNode, num: Any) -> Any:

@@ -360,6 +360,9 @@ class Table:
         self._sums: dict[tuple[int, int], list[Term]] = {}
         self._interned: dict[tuple[Any, ...], Term] = {}
         self._monomial_prints: set[int] = set()
+        # How a sum came about as a product, by the sum without its constant: the normal form
+        # multiplies out, and what the factors knew (that none is 0, say) would be lost.
+        self.products: dict[Term, tuple[Term, Term, Term]] = {}
         self._symbols: dict[str, Term] = {}
         self._add_memo: dict[tuple[Term, Term], Term] = {}
         self._mul_memo: dict[tuple[Term, Term], Term] = {}
@@ -598,7 +601,11 @@ class Table:
         if a.const:
             for n, d in right.items():
                 total[n] = total.get(n, 0) + d * a.const
-        return self.linear(total, a.const * b.const)
+        result = self.linear(total, a.const * b.const)
+        if result.op == "sum" and result.coeffs:
+            base = self.linear(result.coeffs) if result.const else result
+            self.products.setdefault(base, (result, a, b))
+        return result
 
     def _product(self, factors: tuple[Term, ...]) -> Term:
         if len(factors) == 1:
@@ -699,6 +706,15 @@ class Table:
             return self.mod(rest, b)
         if self._divide_exactly(a, b) is not None:
             return self.zero
+        # (m*x) % (m*y) = m * (x % y) for any m that is not zero.
+        x, y = self._cancel_common(a, b)
+        if y is not b:
+            # Both were divided by the same m, which long division finds again.
+            common = b if y is self.one else self._divide_exactly(b, y)
+            if y.op == "const" and y is not self.one:
+                common = self.linear({m: c // y.const for m, c in b.coeffs.items()})
+            if common is not None:
+                return self.mul(common, self.mod(x, y))
         return self._intern("mod", "int", (a, b))
 
     def _mod_const(self, a: Term, c: int) -> Term:
@@ -792,7 +808,7 @@ class Table:
 
     def _divide_exactly(self, a: Term, b: Term) -> Term | None:
         """The q with a = b*q as polynomials, or None. Long division by the leading monomial."""
-        if b.op != "sum" or len(a.coeffs) > 64 or len(b.coeffs) > 16 or b.coeffs == {}:
+        if b.op == "const" or len(a.coeffs) > 64 or len(b.coeffs) > 16:
             return None
         lead = max(b.coeffs, key=_grade)
         lead_coeff = b.coeffs[lead]

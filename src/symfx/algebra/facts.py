@@ -128,11 +128,12 @@ class Facts:
         condition = self.resolve(condition)
         if condition.op == "const":
             if not condition.args[0]:
-                self.contradiction = because or condition
+                self.contradiction = condition if because is None else because
             return
         if condition in self.known:
             return
-        because = because or condition
+        if because is None:
+            because = condition
         negated = self.table.not_(condition)
         self.known[condition] = True
         self.known[negated] = False

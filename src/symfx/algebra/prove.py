@@ -71,6 +71,31 @@ class Prover:
             self._decided[condition] = answer
         return answer
 
+    def reduce(self, condition: Term) -> Term:
+        """An equivalent condition, given the facts, without what is known of its parts.
+
+        Factors that are known not to be zero leave an equation, positive ones an inequality;
+        parts that are known to hold leave a conjunction, parts known to fail a disjunction.
+        """
+        condition = self.facts.resolve(condition)
+        table = self.table
+        if condition.op in ("and", "or"):
+            drop = condition.op == "and"
+            parts = [self.reduce(p) for p in condition.args if self.decide(p) is not drop]
+            return table.and_(*parts) if drop else table.or_(*parts)
+        negated = condition.op == "not"
+        inner = condition.args[0] if negated else condition
+        if inner.op != "eq":
+            return condition
+        common, rest = self._common_factor(inner.args[0])
+        if not common:
+            return condition
+        for factor in common:
+            if self.decide(table.eq(factor, table.zero)) is not False:
+                rest = table.mul(rest, factor)
+        reduced = table.eq(rest, table.zero)
+        return table.not_(reduced) if negated else reduced
+
     def range(self, term: Term) -> Interval:
         """The tightest interval that the search finds for an integer term."""
         term = self.facts.resolve(term)
@@ -125,6 +150,14 @@ class Prover:
         if common:
             # A product is zero just when one of its factors is.
             answers = [self.decide(self.table.eq(f, self.table.zero)) for f in (*common, rest)]
+            if any(answers):
+                return True
+            if all(a is False for a in answers):
+                return False
+            self._fuel = _FUEL
+        product = self.table.products.get(self.table.linear(p.coeffs))
+        if product is not None and product[0] in (p, self.table.neg(p)):
+            answers = [self.decide(self.table.eq(f, self.table.zero)) for f in product[1:]]
             if any(answers):
                 return True
             if all(a is False for a in answers):
@@ -329,7 +362,13 @@ class Prover:
             best = _better(best, self._by_order(p))
         if depth <= 0:
             return best
-        for way in (self._by_choices, self._by_divisions, self._by_factors, self._by_facts):
+        for way in (
+            self._by_product,
+            self._by_choices,
+            self._by_divisions,
+            self._by_factors,
+            self._by_facts,
+        ):
             best = _better(best, way(p, depth - 1))
         m, r = self.congruence(p)
         if best is not None and m > 1:
@@ -463,6 +502,27 @@ class Prover:
             low_b = self._lower_bound(table.linear(outside), depth) if outside else 0
             if low_b is not None:
                 best = _better(best, low_x * low_a + low_b)
+        return best
+
+    def _by_product(self, p: Term, depth: int) -> int | None:
+        """Bounds of a product that was multiplied out, from those of its factors."""
+        best: int | None = None
+        for sign in (1, -1):
+            known = self.table.products.get(p if sign > 0 else self.table.neg(p))
+            if known is None:
+                continue
+            product, a, b = known
+            bounds = []
+            for factor in (a, b):
+                low = self._lower_bound(factor, depth)
+                high = self._lower_bound(self.table.neg(factor), depth)
+                bounds.append((low, None if high is None else -high))
+            low, high = domains.multiply(*bounds)
+            # p is the product less its constant, or minus that.
+            if sign > 0 and low is not None:
+                best = _better(best, low - product.const)
+            elif sign < 0 and high is not None:
+                best = _better(best, product.const - high)
         return best
 
     def _by_facts(self, p: Term, depth: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -102,6 +103,6 @@ def non_overlapping_and_dense(
     # Ascending strides; among equal strides, sizes of 1 first: they leave the next expected
     # stride as it is.
     order = sorted(range(len(sizes)), key=lambda d: (hints[d][0], hints[d][1] != 1, -d))
-    for inner, outer in zip(order, order[1:], strict=False):
+    for inner, outer in itertools.pairwise(order):
         env.evaluate_term(table.le(strides[inner], strides[outer]))
     return table.or_(_packed(env, sizes, strides, order), _empty(env, sizes))

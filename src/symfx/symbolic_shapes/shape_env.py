@@ -27,6 +27,7 @@ from symfx.symbolic_shapes.records import (
     SpecializationRecord,
     SymbolInfo,
 )
+from symfx.torch_bridge.fake_cache import refuse_dispatch_cache
 from symfx.torch_bridge.identity import DimDynamic, TorchShapeEnv
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ class ShapeEnvSettings:
     duck_shape: bool = True
     prefer_deferred_runtime_asserts_over_guards: bool = False
     trace_asserts: bool = False
+
+    def __hash__(self) -> int:  # noqa: PLE0309 (it raises, on purpose)
+        # Only torch's dispatch cache hashes settings; see the function's module.
+        refuse_dispatch_cache()
 
 
 @dataclass
@@ -99,6 +104,8 @@ class ShapeEnv:
         >>> bool(u > 3)
         True
     """
+
+    _translation_validation_enabled = False
 
     # FakeTensorMode and others test for torch's class.
     __class__ = TorchShapeEnv  # type: ignore[assignment]
@@ -158,7 +165,7 @@ class ShapeEnv:
         # Terms live and die with their table: a copied graph module keeps speaking of this one.
         return self
 
-    # -- settings, under the names that torch reads -------------------------------------------
+    # -- settings, under the names that torch reads --------------------------------------------
 
     @property
     def allow_scalar_outputs(self) -> bool:
@@ -190,7 +197,7 @@ class ShapeEnv:
         """See `ShapeEnvSettings`."""
         return self.settings.prefer_deferred_runtime_asserts_over_guards
 
-    # -- what is known, for people and tools -----------------------------------------------------
+    # -- what is known, for people and tools ---------------------------------------------------
 
     @property
     def epoch(self) -> int:
@@ -263,7 +270,7 @@ class ShapeEnv:
                 )
         return ranges
 
-    # -- terms, nodes and sympy ----------------------------------------------------------------------
+    # -- terms, nodes and sympy ----------------------------------------------------------------
 
     def node_for(self, term: Term, hint: Scalar | None = None) -> SymNode:
         """The node of a term, made at the first call."""
@@ -340,7 +347,7 @@ class ShapeEnv:
             # The value at tracing is undefined; whoever asks for it finds out in the user's code.
             return None
 
-    # -- symbols ---------------------------------------------------------------------------------------
+    # -- symbols -------------------------------------------------------------------------------
 
     def name_dimension(self, source: str, index: int, dim: Dim) -> None:
         """Give a dimension of an input a name before it is made symbolic.
@@ -409,9 +416,7 @@ class ShapeEnv:
                         fix="trace with a size inside the range, or widen the range",
                     )
                 # A symbol that may be 0 is not `positive` for sympy either.
-                term = self._new_symbol(
-                    dim.name, "int", source=source, hint=value, size=low >= 1
-                )
+                term = self._new_symbol(dim.name, "int", source=source, hint=value, size=low >= 1)
                 facts.assume(table.le(table.const(low), term))
                 if dim.max is not None:
                     facts.assume(table.le(term, table.const(dim.max)))
@@ -582,7 +587,7 @@ class ShapeEnv:
         finally:
             self._ignoring_fresh -= 1
 
-    # -- inputs ------------------------------------------------------------------------------------------
+    # -- inputs --------------------------------------------------------------------------------
 
     def _create_symbolic_sizes_strides_storage_offset(
         self,
@@ -658,7 +663,7 @@ class ShapeEnv:
             symbolic_context=symbolic_context,
         )
 
-    # -- facts that the program states -----------------------------------------------------------------------
+    # -- facts that the program states ---------------------------------------------------------
 
     def _constrain_range_for_size(
         self, a: sympy.Symbol, min: int | None = None, max: int | None = None
@@ -715,11 +720,9 @@ class ShapeEnv:
         self.facts.replace(symbol, by)
         if by.op == "const":
             where = provenance or capture(self.current_operator)
-            self._specializations.append(
-                SpecializationRecord(symbol.name, by.args[0], where)
-            )
+            self._specializations.append(SpecializationRecord(symbol.name, by.args[0], where))
 
-    # -- decisions ----------------------------------------------------------------------------------------------
+    # -- decisions -----------------------------------------------------------------------------
 
     def evaluate_term(
         self, term: Term, *, size_oblivious: bool = False, fallback: Scalar | None = None
@@ -742,6 +745,7 @@ class ShapeEnv:
             known = self.prover.decide(term)
             if known is not None:
                 return known
+            term = self.prover.reduce(term)
         hint = self.hint_of(term)
         if hint is None:
             if size_oblivious and term.sort == "bool":
@@ -754,6 +758,24 @@ class ShapeEnv:
         if self._suppressed.depth == 0:
             self._guard(term, hint)
         return hint
+
+    def settle_extremum(self, term: Term) -> Term:
+        """A minimum or maximum without the operands that the facts show another one to beat."""
+        kept: list[Term] = []
+        for part in term.args:
+            if any(self._beats(term.op, other, part) for other in kept):
+                continue
+            kept = [k for k in kept if not self._beats(term.op, part, k)]
+            kept.append(part)
+        result = kept[0]
+        for part in kept[1:]:
+            result = getattr(self.table, term.op)(result, part)
+        return result
+
+    def _beats(self, op: str, a: Term, b: Term) -> bool:
+        """Whether `a` makes `b` superfluous in a minimum or maximum."""
+        order = self.table.le(a, b) if op == "min" else self.table.le(b, a)
+        return self.prover.decide(order) is True
 
     def _decide_as_size(self, term: Term) -> bool | None:
         """Decide a condition as if every unbacked size in it were at least 2."""
@@ -850,16 +872,14 @@ class ShapeEnv:
         self._learn(condition, provenance)
         return True
 
-    # -- the same questions in sympy, as torch asks them ------------------------------------------------------------
+    # -- the same questions in sympy, as torch asks them ---------------------------------------
 
     def evaluate_sym_node(
         self, sym_node: Any, size_oblivious: bool = False, fallback_value: Any = None
     ) -> Scalar:
         """The value of a node, guarded; see `evaluate_term`."""
         node = self.adopt(sym_node)
-        return self.evaluate_term(
-            node.term, size_oblivious=size_oblivious, fallback=fallback_value
-        )
+        return self.evaluate_term(node.term, size_oblivious=size_oblivious, fallback=fallback_value)
 
     def evaluate_expr(
         self,
@@ -943,7 +963,7 @@ class ShapeEnv:
         self.frozen = True
 
     def cleanup(self) -> None:
-        """Called by torch when a trace is over; terms die with the environment, so nothing to do."""
+        """Called by torch after a trace; terms die with the environment: nothing to do."""
 
 
 def _is_finite(bound: Any) -> bool:
