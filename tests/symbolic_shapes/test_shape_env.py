@@ -313,7 +313,7 @@ def test_threads_have_environments_of_their_own():
             for _ in range(50):
                 assert x.shape[0] * 2 < x.shape[1] * 3
             assert len(env.guards) == 1
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 (handed to the main thread)
             problems.append(error)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
