@@ -221,7 +221,9 @@ def test_a_tensor_that_is_passed_twice_is_two_inputs():
 
 
 def test_inputs_named_as_nothing_else_can_be():
-    t = symfx.trace(lambda **kw: kw["class"] + kw["self"], (), {"class": randn(3), "self": randn(3)})
+    t = symfx.trace(
+        lambda **kw: kw["class"] + kw["self"], (), {"class": randn(3), "self": randn(3)}
+    )
     torch.testing.assert_close(
         t(**{"class": torch.ones(3), "self": torch.ones(3)}), torch.full((3,), 2.0)
     )
@@ -331,7 +333,10 @@ WRONG = [
     ({"x": ("n", "n")}, "n names two sizes: 3 .dimension 0 of x. and 4 .dimension 1 of x."),
     ({"x": (Dim("n", min=5), None)}, "dimension 0 of x is 3 in the example, outside 5 <= n"),
     ({"x": (Dim("n", max=2), None)}, "dimension 0 of x is 3 in the example, outside 2 <= n <= 2"),
-    ({"x": (Dim("n", max=9), None), "y": (Dim("n", max=8), None)}, "n has two values of max: 8 and 9"),
+    (
+        {"x": (Dim("n", max=9), None), "y": (Dim("n", max=8), None)},
+        "n has two values of max: 8 and 9",
+    ),
     ({"x": (Dim("n", min=9), None), "y": (Dim("n", max=8), None)}, "at least 9 and at most 8"),
     ({"x": ("2n", None)}, "'2n' cannot name a dimension"),
     ({"x": (3.5, None)}, "dimension 0 of x is described by 3.5"),
@@ -361,7 +366,7 @@ def test_only_ints_and_tensors_are_dynamic(value):
 
 
 def test_nested_entries_of_another_structure():
-    with pytest.raises(SpecError, match="xs is a list; its entry .* has another structure"):
+    with pytest.raises(SpecError, match=r"xs is a list; its entry .* has another structure"):
         symfx.trace(lambda xs: xs[0], ([randn(3), randn(3)],), dynamic={"xs": [("n",)]})
 
 
@@ -427,7 +432,10 @@ def test_a_dimension_that_the_model_pins_is_reported():
         ((randn(3, 5), randn(3, 4)), "dimension 1 of x is 5; it is static: 4 when traced"),
         ((randn(5, 4), randn(6, 4)), "n is 5 (dimension 0 of x) and also 6 (dimension 0 of y)"),
         ((randn(1, 4), randn(1, 4)), "n is 1 (dimension 0 of x), outside 2 <= n"),
-        ((randn(4, 3).t(), randn(3, 4)), "the strides of x are (1, 3), not (4, 1): pass x.contiguous()"),
+        (
+            (randn(4, 3).t(), randn(3, 4)),
+            "the strides of x are (1, 3), not (4, 1): pass x.contiguous()",
+        ),
         ((randn(3, 4),), "missing a required argument: 'y'"),
     ],
 )
