@@ -45,7 +45,7 @@ def main(
         bool, typer.Option("--quick", help="Fewer rounds and smaller algebra sizes.")
     ] = False,
     budget: Annotated[
-        float, typer.Option(help="Skip a peer at an algebra size where it would take longer (s).")
+        float, typer.Option(help="Seconds that a peer may take for one piece of algebra.")
     ] = 20.0,
 ) -> None:
     """Time stock torch and symfx in turn on the same work, in this one process.
@@ -83,9 +83,9 @@ def main(
     if algebra:
         console.print(algebra_table(algebra))
         for result in algebra:
-            for n, why in result.skipped.items():
-                for peer, reason in why.items():
-                    console.print(f"{result.work.name}, n = {n}, {peer}: {reason}", markup=False)
+            for n, timings in result.timings.items():
+                for who, why in timings.skipped.items():
+                    console.print(f"{result.work.name}, n = {n}, {who}: {why}", markup=False)
 
     options: dict[str, Any] = {"only": only, "repeat": rounds, "quick": quick, "budget": budget}
     json_path.parent.mkdir(parents=True, exist_ok=True)
