@@ -54,6 +54,7 @@ class Facts:
         self._version = 0
         self._parent: dict[Term, Term] = {}
         self._changed: dict[Term, int] = {}
+        self._stamps: dict[Term, tuple[int, int]] = {}
         self._resolved: dict[Term, Term] = {}
 
     # -- who is connected with whom ------------------------------------------------------
@@ -69,10 +70,14 @@ class Facts:
 
     def stamp(self, term: Term) -> int:
         """A number that grows when a fact comes about a symbol connected with the term's."""
+        memo = self._stamps.get(term)
+        if memo is not None and memo[0] == self._version:
+            return memo[1]
         newest = 0
         changed = self._changed
         for symbol in term.free_symbols:
             newest = max(newest, changed.get(self._root(symbol), 0))
+        self._stamps[term] = (self._version, newest)
         return newest
 
     def _touch(self, term: Term) -> None:

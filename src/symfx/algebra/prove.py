@@ -12,20 +12,26 @@ from collections.abc import Callable, Iterable
 
 from symfx.algebra import domains
 from symfx.algebra.domains import ANYTHING, Congruence, Interval
-from symfx.algebra.expr import Term
+from symfx.algebra.expr import Scalar, Term
 from symfx.algebra.facts import Facts
 
 __all__ = ["Prover"]
 
 # How deep the search for a bound may nest, and how many terms it may look at in all.
 _DEPTH = 4
-_FUEL = 400
+_FUEL = 120
 # Longer sums are bounded by intervals alone; the search would not pay.
 _LONG = 24
 
 
 class Prover:
     """Decides conditions from a store of facts.
+
+    Args:
+        facts: what is known.
+        witness: gives the value of a term in one state of affairs in which all facts hold
+            (the inputs that are being traced), or None where it has none. What holds there
+            cannot be refuted, so no search is wasted on it.
 
     Example:
         >>> from symfx.algebra import Table
@@ -36,8 +42,11 @@ class Prover:
         (True, False, None)
     """
 
-    def __init__(self, facts: Facts) -> None:
+    def __init__(
+        self, facts: Facts, witness: Callable[[Term], Scalar | None] | None = None
+    ) -> None:
         self.facts = facts
+        self._witness = witness or (lambda term: None)
         self.table = facts.table
         self._decided: dict[Term, bool] = {}
         self._open: dict[Term, int] = {}
@@ -128,13 +137,13 @@ class Prover:
     # -- the two questions about integers -----------------------------------------------------
 
     def _at_least_zero(self, p: Term) -> bool | None:
-        low = self._lower_bound(p, _DEPTH)
-        if low is not None and low >= 0:
+        seen = self._witness(p)
+        if (seen is None or seen >= 0) and _is_at_least(self._lower_bound(p, _DEPTH), 0):
             return True
-        self._fuel = _FUEL
-        high = self._lower_bound(self.table.neg(p), _DEPTH)
-        if high is not None and high > 0:
-            return False
+        if seen is None or seen < 0:
+            self._fuel = _FUEL
+            if _is_at_least(self._lower_bound(self.table.neg(p), _DEPTH), 1):
+                return False
         return None
 
     def _is_zero(self, p: Term) -> bool | None:
@@ -163,16 +172,18 @@ class Prover:
             if all(a is False for a in answers):
                 return False
             self._fuel = _FUEL
-        low = self._lower_bound(p, _DEPTH)
-        if low is not None and low > 0:
-            return False
-        self._fuel = _FUEL
-        high = self._lower_bound(self.table.neg(p), _DEPTH)
-        if high is not None and high > 0:
-            return False
-        if low == 0 and high == 0:
-            return True
-        return None
+        seen = self._witness(p)
+        low = high = None
+        if seen is None or seen >= 0:
+            low = self._lower_bound(p, _DEPTH)
+            if _is_at_least(low, 1):
+                return False
+        if seen is None or seen <= 0:
+            self._fuel = _FUEL
+            high = self._lower_bound(self.table.neg(p), _DEPTH)
+            if _is_at_least(high, 1):
+                return False
+        return True if low == 0 and high == 0 else None
 
     def _common_factor(self, p: Term) -> tuple[list[Term], Term]:
         """(factors, rest) with p their product; no factors where the monomials share none."""
@@ -552,6 +563,10 @@ class Prover:
                 if low is not None:
                     best = _better(best, low + ratio * lower[fact].least)
         return best
+
+
+def _is_at_least(bound: int | None, k: int) -> bool:
+    return bound is not None and bound >= k
 
 
 def _better(a: int | None, b: int | None) -> int | None:

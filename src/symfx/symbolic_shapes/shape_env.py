@@ -134,7 +134,7 @@ class ShapeEnv:
         )
         self.table = Table()
         self.facts = Facts(self.table)
-        self.prover = Prover(self.facts)
+        self.prover = Prover(self.facts, self.hint_of)
         self.nodes: dict[Term, SymNode] = {}
         self.guards: list[ShapeGuard] = []
         self.current_operator: object = None
