@@ -524,7 +524,8 @@ class Table:
                 else:
                     found = self._combine(a, 1, b, 1)
             else:
-                found = self._real_add(a, b)
+                ints = self._as_ints(a, b)
+                found = self.add(*ints) if ints else self._real_add(a, b)
             self._add_memo[key] = found
         return found
 
@@ -542,7 +543,8 @@ class Table:
         """-a"""
         if a.sort == "int":
             return self.mul(self.minus_one, a)
-        a = self.to_real(a)
+        if a.sort == "bool":
+            return self.neg(self.to_int(a))
         if a.op == "const":
             return self.const(-a.args[0])
         if a.op == "fneg":
@@ -558,6 +560,9 @@ class Table:
             if found is None:
                 found = self._op_memo[key] = self.zero if a is b else self._combine(a, 1, b, -1)
             return found
+        ints = self._as_ints(a, b)
+        if ints:
+            return self.sub(*ints)
         # IEEE subtraction is the addition of the negated operand, exactly.
         return self._real_add(a, self.neg(b))
 
@@ -569,7 +574,8 @@ class Table:
             if a.sort == "int" and b.sort == "int":
                 found = self._int_mul(a, b)
             else:
-                found = self._real_mul(a, b)
+                ints = self._as_ints(a, b)
+                found = self.mul(*ints) if ints else self._real_mul(a, b)
             self._mul_memo[key] = found
         return found
 
@@ -617,7 +623,12 @@ class Table:
     def floordiv(self, a: Term, b: Term) -> Term:
         """a // b, rounded down for every sign, as in Python."""
         if a.sort != "int" or b.sort != "int":
-            return self._real_op("ffloordiv", a, b, lambda x, y: x // y)
+            ints = self._as_ints(a, b)
+            return (
+                self.floordiv(*ints)
+                if ints
+                else self._real_op("ffloordiv", a, b, lambda x, y: x // y)
+            )
         key = ("floordiv", a, b)
         found = self._op_memo.get(key)
         if found is None:
@@ -684,7 +695,8 @@ class Table:
     def mod(self, a: Term, b: Term) -> Term:
         """a % b, with the sign of b, as in Python."""
         if a.sort != "int" or b.sort != "int":
-            return self._real_op("fmod", a, b, lambda x, y: x % y)
+            ints = self._as_ints(a, b)
+            return self.mod(*ints) if ints else self._real_op("fmod", a, b, lambda x, y: x % y)
         key = ("mod", a, b)
         found = self._op_memo.get(key)
         if found is None:
@@ -832,7 +844,8 @@ class Table:
     def pow(self, a: Term, b: Term) -> Term:
         """a ** b. Of integers: an integer for b >= 0; a negative exponent is not an integer."""
         if a.sort != "int" or b.sort != "int":
-            return self._real_op("fpow", a, b, lambda x, y: x**y)
+            ints = self._as_ints(a, b)
+            return self.pow(*ints) if ints else self._real_op("fpow", a, b, lambda x, y: x**y)
         if b.op == "const":
             if b.const < 0:
                 return self._real_op("fpow", a, b, lambda x, y: x**y)
@@ -851,6 +864,8 @@ class Table:
 
     def abs(self, a: Term) -> Term:
         """The absolute value."""
+        if a.sort == "bool":
+            return self.to_int(a)
         if a.op == "const":
             return self.const(abs(a.args[0]))
         if a.sort == "real":
@@ -875,7 +890,12 @@ class Table:
 
     def _extremum(self, op: str, a: Term, b: Term) -> Term:
         if a.sort != "int" or b.sort != "int":
-            return self._real_op("f" + op, a, b, min if op == "min" else max)
+            ints = self._as_ints(a, b)
+            return (
+                self._extremum(op, *ints)
+                if ints
+                else self._real_op("f" + op, a, b, min if op == "min" else max)
+            )
         key = (op, a, b)
         found = self._op_memo.get(key)
         if found is not None:
@@ -989,6 +1009,12 @@ class Table:
             raise TypeError(f"{a} is real; floor, ceil, trunc or round it first")
         return a
 
+    def _as_ints(self, a: Term, b: Term) -> tuple[Term, Term] | None:
+        """Both operands as integers, booleans counting as 0 and 1; None where one is real."""
+        if a.sort == "real" or b.sort == "real":
+            return None
+        return self.to_int(a), self.to_int(b)
+
     def to_real(self, a: Term) -> Term:
         """float(a): the nearest double."""
         if a.sort == "real":
@@ -1034,6 +1060,9 @@ class Table:
             if b is self.one:
                 return self.to_real(a)
             return self._intern("truediv", "real", (a, b))
+        ints = self._as_ints(a, b)
+        if ints:
+            return self.truediv(*ints)
         return self._real_op("fdiv", a, b, lambda x, y: x / y)
 
     def floor(self, a: Term) -> Term:
@@ -1097,6 +1126,9 @@ class Table:
             return self._eq_zero(self.sub(a, b))
         if a.sort == "bool" and b.sort == "bool":
             return self.not_(self.bit_xor(a, b))
+        ints = self._as_ints(a, b)
+        if ints:
+            return self.eq(*ints)
         a, b = sorted((self.to_real(a), self.to_real(b)), key=_by_uid)
         return self._real_compare("feq", a, b, lambda x, y: x == y)
 
