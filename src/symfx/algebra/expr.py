@@ -563,8 +563,8 @@ class Table:
         ints = self._as_ints(a, b)
         if ints:
             return self.sub(*ints)
-        # IEEE subtraction is the addition of the negated operand, exactly.
-        return self._real_add(a, self.neg(b))
+        # IEEE subtraction is the addition of the negated double, exactly: -0.0 for an integer 0.
+        return self._real_add(a, self.neg(self.to_real(b)))
 
     def mul(self, a: Term, b: Term) -> Term:
         """a * b"""
@@ -655,6 +655,8 @@ class Table:
         exact = self._divide_exactly(a, b)
         if exact is not None:
             return exact
+        if _leads_negative(b):  # a // -b = (-a) // b
+            return self.floordiv(self.neg(a), self.neg(b))
         return self._intern("floordiv", "int", (a, b))
 
     def _floordiv_const(self, a: Term, c: int) -> Term:
@@ -727,6 +729,8 @@ class Table:
                 common = self.linear({m: c // y.const for m, c in b.coeffs.items()})
             if common is not None:
                 return self.mul(common, self.mod(x, y))
+        if _leads_negative(b):  # a % -b = -((-a) % b)
+            return self.neg(self.mod(self.neg(a), self.neg(b)))
         return self._intern("mod", "int", (a, b))
 
     def _mod_const(self, a: Term, c: int) -> Term:
