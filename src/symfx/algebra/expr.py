@@ -927,7 +927,10 @@ class Table:
         return result
 
     def where(self, cond: Term, a: Term, b: Term) -> Term:
-        """`a` where `cond` holds, else `b`."""
+        """`a` where `cond` holds, else `b`; of the wider sort of both."""
+        if a.sort != b.sort:
+            cast = self.to_real if "real" in (a.sort, b.sort) else self.to_int
+            a, b = cast(a), cast(b)
         if cond.op == "const":
             return a if cond.args[0] else b
         if a is b:
@@ -936,9 +939,6 @@ class Table:
             return self.or_(self.and_(cond, a), self.and_(self.not_(cond), b))
         if cond.op == "not":
             cond, a, b = cond.args[0], b, a
-        if a.sort != b.sort:
-            cast = self.to_real if "real" in (a.sort, b.sort) else self.to_int
-            a, b = cast(a), cast(b)
         return self._intern("where", a.sort, (cond, a, b))
 
     def bit_and(self, a: Term, b: Term) -> Term:
