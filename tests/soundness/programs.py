@@ -12,8 +12,9 @@ import ast
 import itertools
 import math
 import operator
+import random
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache, reduce
+from functools import cache, reduce
 from types import CodeType
 from typing import Any
 
@@ -30,8 +31,14 @@ class UndefinedError(Exception):
 
 # -- run by Python -------------------------------------------------------------------------------
 
+
+def _where(condition: bool, a: Any, b: Any) -> Any:
+    value = a if condition else b
+    return float(value) if isinstance(a, float) or isinstance(b, float) else value
+
+
 FUNCTIONS: dict[str, Any] = {
-    "where": lambda c, a, b: a if c else b,
+    "where": _where,
     "floor": math.floor,
     "ceil": math.ceil,
     "trunc": math.trunc,
@@ -53,7 +60,7 @@ _SCOPE = {"__builtins__": {}, **FUNCTIONS}
 _BITS = 4096
 
 
-@lru_cache(maxsize=None)
+@cache
 def _compiled(source: str) -> CodeType:
     return compile(source, "<program>", "eval")
 
@@ -263,3 +270,84 @@ def as_int(value: Any) -> Any:
 def z3_names(ints: str = "", bools: str = "") -> dict[str, Any]:
     """Fresh z3 constants by name."""
     return {**{n: z3.Int(n) for n in ints}, **{n: z3.Bool(n) for n in bools}}
+
+
+# -- made at random --------------------------------------------------------------------------------
+
+INTS, BOOLS, REALS = ("x", "y", "z"), ("p", "q"), ("r", "s")
+SORTS: dict[str, Any] = {
+    **dict.fromkeys(INTS, "int"),
+    **dict.fromkeys(BOOLS, "bool"),
+    **dict.fromkeys(REALS, "real"),
+}
+
+# One operation a line, the plain ones first, towards which hypothesis shrinks. I, B and R
+# stand for a program of that sort, K for a small constant above zero.
+_INT = """
+I + I;I - I;I * I;K*I + K;I // K;I % K;I // -K;I % -K;I // I;I % I;min(I, I);max(I, I);abs(I);-I;
+where(B, I, I);I ** 2;I ** 3;I ** (I % 4);I & I;I | I;I ^ I;I << (I % 4);I >> (I % 4);I >> 1;
+K*I;(I + K) // K;(I*I + I) // I;(K*I) % (K*I);B + I;B * I;int(B);B + B;I // B;min(B, I);
+min(I, max(I, I));max(I, I + K);floor(R);ceil(R);trunc(R);round(R);round(I, -1);-B
+"""
+_BOOL = """
+I < I;I <= I;I > I;I >= I;I == I;I != I;B & B;B | B;not B;B ^ B;B == B;B != B;where(B, B, B);
+K*I >= K;K*I == K*I + K;I % K == 0;R < R;R <= R;R == R;R != R;R >= R;is_integer(R);I < R;B == I
+"""
+_REAL = """
+float(I);R + R;R - R;R * R;R / R;I / I;-R;abs(R);min(R, R);max(R, R);where(B, R, R);R + I;I * R;
+R // R;R % R;R - I;I / K;I - R;R / I;where(B, R, I);round(R, 1);float(B);sqrt(abs(R));atan(R);
+R ** 2.0;I // R;cos(R);I ** -1;B * R
+"""
+_WAYS = {
+    "I": [w.strip() for w in _INT.replace("\n", "").split(";")],
+    "B": [w.strip() for w in _BOOL.replace("\n", "").split(";")],
+    "R": [w.strip() for w in _REAL.replace("\n", "").split(";")],
+}
+_LEAVES = {
+    "I": [*INTS, "0", "1", "2", "-1", "3", "-2", "7"],
+    "B": [*BOOLS, "x < y", "x == z", "True"],
+    "R": [*REALS, "0.5", "-0.0", "2.0", "1e10", "float(x)"],
+}
+
+
+def random_program(
+    choose: Callable[[int], int], sort: str, depth: int, *, exclude: frozenset[str] = frozenset()
+) -> str:
+    """A program of sort "I", "B" or "R"; ``choose(n)`` picks one of ``range(n)``."""
+    leaves = _LEAVES[sort]
+    if depth <= 0:
+        return leaves[choose(len(leaves))]
+    ways = [w for w in _WAYS[sort] if not exclude.intersection(w)]
+    way = choose(len(ways) + 2)
+    if way < 2:
+        return leaves[choose(len(leaves))]
+    parts = []
+    for letter in ways[way - 2]:
+        if letter in _WAYS:
+            part = random_program(choose, letter, depth - 1, exclude=exclude)
+            parts.append(f"({part})" if len(part) > 1 else part)
+        elif letter == "K":
+            parts.append("123468"[choose(6)])
+        else:
+            parts.append(letter)
+    return "".join(parts)
+
+
+def sample_points(seed: int, count: int) -> list[dict[str, Any]]:
+    """Points for the symbols of random programs: small numbers of both signs, zero often."""
+    picks = random.Random(seed)
+    reals = (0.0, -0.0, 0.5, 1.0, -1.5, 2.0, 3.7, -4.0, 1e10, math.inf, -math.inf, math.nan)
+    made = []
+    for i in range(count):
+        wide = 3 if i % 2 else 12
+        made.append(
+            {n: picks.randint(-wide, wide) for n in INTS}
+            | {n: picks.random() < 0.5 for n in BOOLS}
+            | {n: picks.choice(reals) for n in REALS}
+        )
+    return made
+
+
+def symbols(table: Table) -> dict[str, Term]:
+    """The symbols of random programs."""
+    return {name: table.symbol(name, sort) for name, sort in SORTS.items()}

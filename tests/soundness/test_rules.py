@@ -18,8 +18,8 @@ INTS = range(-7, 8)
 DOUBLES = (0.0, -0.0, 1.0, -1.5, 2.5, 1e300, -1e300, math.inf, -math.inf, math.nan)
 GRID = {
     **{name: tuple(INTS) for name in "xyz"},
-    **{name: (False, True) for name in "pq"},
-    **{name: DOUBLES for name in "rs"},
+    **dict.fromkeys("pq", (False, True)),
+    **dict.fromkeys("rs", DOUBLES),
 }
 SORTS = {
     **dict.fromkeys("xyz", "int"),
