@@ -1,5 +1,69 @@
-"""symfx: symbolic shapes and tracing for PyTorch."""
+"""symfx: symbolic shapes and tracing for PyTorch: fast, explained, stable.
+
+The front door. Names are loaded when first used, so that a part which needs no torch
+(`symfx.algebra`) can be imported without it.
+
+Example:
+    >>> import symfx, torch
+    >>> t = symfx.trace(torch.nn.Linear(8, 4), torch.randn(3, 8), dynamic={"input": ("n", None)})
+    >>> [info.name for info in t.symbols]
+    ['n']
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from symfx._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from symfx.errors import (
+        InputMismatchError,
+        SpecError,
+        SymfxError,
+        TargetError,
+        TracingError,
+    )
+    from symfx.symbolic_shapes import Dim
+    from symfx.tracing import CheckResult, Trace, trace
+    from symfx.verification import Verification
+
+__all__ = [
+    "CheckResult",
+    "Dim",
+    "InputMismatchError",
+    "SpecError",
+    "SymfxError",
+    "TargetError",
+    "Trace",
+    "TracingError",
+    "Verification",
+    "__version__",
+    "trace",
+]
+
+_HOMES = {
+    "CheckResult": "symfx.tracing",
+    "Dim": "symfx.symbolic_shapes",
+    "InputMismatchError": "symfx.errors",
+    "SpecError": "symfx.errors",
+    "SymfxError": "symfx.errors",
+    "TargetError": "symfx.errors",
+    "Trace": "symfx.tracing",
+    "TracingError": "symfx.errors",
+    "Verification": "symfx.verification",
+    "trace": "symfx.tracing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'symfx' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(home), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

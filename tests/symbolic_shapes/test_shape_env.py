@@ -55,9 +55,9 @@ def test_sizes_zero_and_one_are_constants(fake):
 
 def test_zero_and_one_can_stay_symbolic():
     env = ShapeEnv(specialize_zero_one=False)
-    x = FakeTensorMode(shape_env=env).from_tensor(torch.zeros(1, 0, 4))
+    x = FakeTensorMode(shape_env=env).from_tensor(torch.zeros(1, 3, 4))
     assert all(isinstance(n, torch.SymInt) for n in x.shape)
-    assert [s.lower for s in env.symbol_table()] == [0, 0, 0]
+    assert not statically_known_true(x.shape[1] >= 2)
 
 
 def test_a_backed_size_is_at_least_two_without_a_guard(env, fake):
@@ -202,9 +202,8 @@ def test_size_oblivious_answers_skip_zero_and_one(env, fake):
 
 def test_symbools_are_zero_or_one(env):
     flag = env.create_unbacked_symbool()
-    as_int = torch.sym_int(flag) if hasattr(flag, "__sym_int__") else flag.node
-    assert flag.node.is_bool() and as_int is not None
-    assert statically_known_true((flag | ~flag)) is True
+    assert flag.node.is_bool()
+    assert statically_known_true(flag | torch.sym_not(flag))
 
 
 def test_named_dimensions(env):
@@ -243,9 +242,7 @@ def test_an_example_outside_the_range_is_refused(env):
         )
 
 
-@pytest.mark.parametrize(
-    "arguments", [("2x",), ("n", 5, 3), ("n", -1), ("n", None, 1)], ids=str
-)
+@pytest.mark.parametrize("arguments", [("2x",), ("n", 5, 3), ("n", -1), ("n", None, 1)], ids=str)
 def test_bad_dims(arguments):
     with pytest.raises(SpecError):
         Dim(*arguments)
@@ -316,7 +313,7 @@ def test_threads_have_environments_of_their_own():
             for _ in range(50):
                 assert x.shape[0] * 2 < x.shape[1] * 3
             assert len(env.guards) == 1
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 (handed to the main thread)
             problems.append(error)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]

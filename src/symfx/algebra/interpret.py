@@ -41,7 +41,7 @@ def relation(condition: Term) -> tuple[str, Term, Term]:
         if not plus:
             left, right = right, table.const(const)
         elif const > 0 and minus:
-            left = table.add(left, table.const(const))
+            left, right = right, table.add(left, table.const(const))
         else:
             right = table.add(right, table.const(-const))
         return ("ne" if negated else "eq"), left, right

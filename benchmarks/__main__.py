@@ -1,0 +1,101 @@
+"""``python -m benchmarks``: run them, print the tables, write the JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from benchmarks.algebra import WORKS, AlgebraResult, run_algebra
+from benchmarks.models import WORKLOADS
+from benchmarks.report import algebra_table, as_json, models_table
+from benchmarks.tracing import ModelResult, trace_models
+
+LATEST = Path(__file__).parent / "results" / "latest.json"
+FAILED = 1
+NAMES = (*WORKLOADS, *WORKS)
+
+
+def _chosen(only: list[str]) -> list[str]:
+    unknown = [name for name in only if name not in NAMES]
+    if unknown:
+        raise typer.BadParameter(
+            f"no benchmark is called {unknown[0]!r}; there are: {', '.join(NAMES)}",
+            param_hint="--only",
+        )
+    return [name for name in NAMES if not only or name in only]
+
+
+def main(
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Run this one alone (repeats): {', '.join(NAMES)}."),
+    ] = None,
+    repeat: Annotated[
+        int | None,
+        typer.Option(min=1, help="Timed rounds of each; 7 by default, 3 with --quick."),
+    ] = None,
+    json_path: Annotated[
+        Path, typer.Option("--json", help="Where the measurements go as JSON.")
+    ] = LATEST,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer rounds and smaller algebra sizes.")
+    ] = False,
+    budget: Annotated[
+        float, typer.Option(help="Skip a peer at an algebra size where it would take longer (s).")
+    ] = 20.0,
+) -> None:
+    """Time stock torch and symfx in turn on the same work, in this one process.
+
+    Trust the ratios, not the seconds: both peers meet the same machine, whatever else it does.
+    Exits with 1 if any peer failed at any work.
+    """
+    console = Console()
+    progress = Console(stderr=True)
+    chosen = _chosen(only or [])
+    rounds = repeat or (3 if quick else 7)
+    failures: list[str] = []
+
+    def model_done(result: ModelResult) -> None:
+        progress.print(f"[dim]{result.name}: done[/]")
+        failures.extend(f"{result.name}, {who}: {e}" for who, e in result.timings.errors.items())
+
+    def algebra_done(result: AlgebraResult) -> None:
+        progress.print(f"[dim]{result.work.name}: done[/]")
+        for n, timings in result.timings.items():
+            failures.extend(
+                f"{result.work.name} at {n}, {who}: {e}" for who, e in timings.errors.items()
+            )
+
+    models = trace_models([name for name in chosen if name in WORKLOADS], rounds, model_done)
+    algebra = run_algebra(
+        [name for name in chosen if name in WORKS],
+        rounds,
+        quick=quick,
+        budget=budget,
+        done=algebra_done,
+    )
+    if models:
+        console.print(models_table(models))
+    if algebra:
+        console.print(algebra_table(algebra))
+        for result in algebra:
+            for n, why in result.skipped.items():
+                for peer, reason in why.items():
+                    console.print(f"{result.work.name}, n = {n}, {peer}: {reason}", markup=False)
+
+    options: dict[str, Any] = {"only": only, "repeat": rounds, "quick": quick, "budget": budget}
+    json_path.parent.mkdir(parents=True, exist_ok=True)
+    json_path.write_text(json.dumps(as_json(models, algebra, options), indent=1) + "\n")
+    console.print(f"written to {json_path}", markup=False, soft_wrap=True)
+    for failure in failures:
+        progress.print(f"failed: {failure}", style="red", markup=False)
+    if failures:
+        raise typer.Exit(FAILED)
+
+
+if __name__ == "__main__":
+    typer.run(main)

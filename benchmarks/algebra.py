@@ -1,0 +1,252 @@
+"""Small work on symbolic integers, all through ``torch.SymInt`` as a traced program would do it.
+
+A piece of work is prepared at a size ``n`` (untimed) and then run once, on a fresh environment each
+time. (Sympy, under stock torch, keeps caches for the whole process; nobody empties them, as nobody
+does in a real one.) A peer is skipped at a size where it would take more than the budget, judged by
+how its time grew over the sizes before.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from benchmarks.peers import PEERS
+from benchmarks.timing import Contestant, Timings, fitted_exponent, measure
+
+__all__ = ["WORKS", "AlgebraResult", "Work", "run_algebra"]
+
+# Work that takes longer than this is repeated no more often than that.
+SLOW_SECONDS, SLOW_ROUNDS = 1.0, 3
+
+Prepared = Callable[[], object]
+
+
+def unbacked(env: Any, n: int) -> list[Any]:
+    """``n`` symbols without a value, as data-dependent sizes are."""
+    return [env.create_unbacked_symint() for _ in range(n)]
+
+
+def backed(env: Any, hints: Sequence[int]) -> list[Any]:
+    """One symbol for each hint: the sizes of fake tensors, as a tracer makes them."""
+    from torch._dynamo.source import ConstantSource
+    from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicContext
+
+    mode = FakeTensorMode(shape_env=env)
+    context: Any = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC])
+    return [
+        mode.from_tensor(
+            torch.empty(hint), source=ConstantSource(f"x{i}"), symbolic_context=context
+        ).size(0)
+        for i, hint in enumerate(hints)
+    ]
+
+
+def _add_up(env: Any, n: int) -> Prepared:
+    symbols = unbacked(env, n)
+    return lambda: functools.reduce(operator.add, symbols)
+
+
+def _sym_sum(env: Any, n: int) -> Prepared:
+    symbols = unbacked(env, n)
+    sym_sum: Callable[[Any], object] = torch.sym_sum
+    return lambda: sym_sum(symbols)
+
+
+def _add_same(env: Any, n: int) -> Prepared:
+    a, b = backed(env, [7, 11])
+
+    def run() -> None:
+        for _ in range(n):
+            a + b
+
+    return run
+
+
+def _add_new(env: Any, n: int) -> Prepared:
+    symbols = backed(env, [7 + 2 * i for i in range(n + 1)])
+
+    def run() -> None:
+        for a, b in itertools.pairwise(symbols):
+            a + b
+
+    return run
+
+
+def _empty_strided(env: Any, n: int) -> Prepared:
+    a, b = backed(env, [7, 11])
+    mode = FakeTensorMode(shape_env=env)
+    strides = (b * 3, 3, 1)
+
+    def run() -> None:
+        with mode:
+            for _ in range(n):
+                torch.empty_strided((a, b, 3), strides)
+
+    return run
+
+
+def _guards(env: Any, n: int) -> Prepared:
+    symbols = backed(env, [7 + 2 * i for i in range(n + 1)])
+
+    def run() -> None:
+        for a, b in itertools.pairwise(symbols):
+            if not 2 * a + 1 < 3 * b + 4:
+                raise AssertionError("the hints were chosen so that each guard holds")
+
+    return run
+
+
+def _horner(env: Any, n: int) -> Prepared:
+    (x,) = backed(env, [7])
+
+    def run() -> Any:
+        value: Any = 1
+        for coefficient in range(1, n + 1):
+            value = value * x + coefficient
+        return value
+
+    return run
+
+
+@dataclass(frozen=True)
+class Work:
+    """A piece of algebra at several sizes.
+
+    Attributes:
+        name: how the command line calls it.
+        title: what ``n`` means in it.
+        prepare: takes a fresh environment and ``n``, gives the work to time.
+        sizes: the ``n`` to time it at.
+        quick_sizes: those of ``--quick``.
+        per_item: whether the time of one of the ``n`` is what matters (a rate, not a growth).
+    """
+
+    name: str
+    title: str
+    prepare: Callable[[Any, int], Prepared]
+    sizes: tuple[int, ...]
+    quick_sizes: tuple[int, ...]
+    per_item: bool = False
+
+
+WORKS: dict[str, Work] = {
+    work.name: work
+    for work in (
+        Work(
+            "sum",
+            "u0 + u1 + ... of n unbacked symbols, one by one",
+            _add_up,
+            (100, 400, 1600, 6400),
+            (100, 400, 1600),
+        ),
+        Work(
+            "sym-sum",
+            "torch.sym_sum of n unbacked symbols",
+            _sym_sum,
+            (100, 400, 1600, 6400),
+            (100, 400, 1600),
+        ),
+        Work(
+            "guards", "n guards 2*x[i] + 1 < 3*x[i+1] + 4", _guards, (50, 200, 800), (50, 100, 200)
+        ),
+        Work(
+            "polynomial",
+            "a polynomial in one symbol, n terms, by Horner's scheme",
+            _horner,
+            (8, 16, 32, 64),
+            (8, 16, 32),
+        ),
+        Work("add-same", "a + b, n times over", _add_same, (2000,), (1000,), per_item=True),
+        Work("add-new", "x[i] + x[i+1] for n new pairs", _add_new, (1000,), (300,), per_item=True),
+        Work(
+            "empty-strided",
+            "torch.empty_strided((a, b, 3), ...) under FakeTensorMode, n times",
+            _empty_strided,
+            (500,),
+            (200,),
+            per_item=True,
+        ),
+    )
+}
+
+
+@dataclass
+class AlgebraResult:
+    """What one piece of work took.
+
+    Attributes:
+        work: the work.
+        timings: by size, the seconds of each peer.
+        skipped: by size, why a peer was not run there.
+    """
+
+    work: Work
+    timings: dict[int, Timings] = field(default_factory=dict)
+    skipped: dict[int, dict[str, str]] = field(default_factory=dict)
+
+    def medians(self, peer: str) -> dict[int, float]:
+        """The median seconds of a peer at each size that it ran at."""
+        found = {n: timings.median(peer) for n, timings in self.timings.items()}
+        return {n: median for n, median in found.items() if median is not None}
+
+    def exponent(self, peer: str) -> float | None:
+        """How the peer's time grows with ``n``: the fitted exponent."""
+        return fitted_exponent(self.medians(peer))
+
+    def predicted(self, peer: str, n: int) -> float:
+        """What the peer should take at ``n``, from the last sizes; 0 when nothing is known."""
+        medians = self.medians(peer)
+        if not medians:
+            return 0.0
+        last = max(medians)
+        recent = {size: medians[size] for size in sorted(medians)[-2:]}
+        # Timing noise at small sizes must not promise that a peer gets faster as n grows.
+        growth = max(1.0, fitted_exponent(recent) or 1.0)
+        return medians[last] * float((n / last) ** growth)
+
+
+def _contestant(peer: str, work: Work, n: int) -> Contestant:
+    prepared: list[Prepared] = []
+
+    def prepare() -> None:
+        prepared[:] = [work.prepare(PEERS[peer].shape_env(), n)]
+
+    return Contestant(peer, lambda: prepared[0](), prepare)
+
+
+def run_algebra(
+    names: Sequence[str],
+    repeat: int,
+    *,
+    quick: bool,
+    budget: float,
+    done: Callable[[AlgebraResult], object],
+) -> list[AlgebraResult]:
+    """Time the named works, a peer being skipped where it would take over ``budget`` seconds."""
+    results = []
+    for name in names:
+        result = AlgebraResult(WORKS[name])
+        for n in result.work.quick_sizes if quick else result.work.sizes:
+            running = []
+            rounds = repeat
+            for peer in PEERS:
+                expected = result.predicted(peer, n)
+                if expected > SLOW_SECONDS:
+                    rounds = min(repeat, SLOW_ROUNDS)
+                if expected > budget:
+                    why = f"skipped: about {expected:.0f} s expected, more than {budget:g} s"
+                    result.skipped.setdefault(n, {})[peer] = why
+                else:
+                    running.append(_contestant(peer, result.work, n))
+            result.timings[n] = measure(running, rounds)
+        results.append(result)
+        done(result)
+    return results

@@ -1,0 +1,42 @@
+"""The two peers: stock torch and symfx, which differ in nothing but the prefix of their modules.
+
+A peer's modules are imported when first used, so that one that is broken costs only its own column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal
+
+__all__ = ["PEERS", "Peer", "TracingMode"]
+
+TracingMode = Literal["real", "fake", "symbolic"]
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One implementation of symbolic shapes.
+
+    Attributes:
+        name: its column.
+        prefix: the package under which its modules stand.
+    """
+
+    name: str
+    prefix: str
+
+    def trace(self, function: Callable[..., Any], args: tuple[Any, ...], mode: TracingMode) -> Any:
+        """Trace ``function`` at ``args``: the very same call for every peer."""
+        make_fx = import_module(f"{self.prefix}.proxy_tensor").make_fx
+        return make_fx(function, tracing_mode=mode)(*args)
+
+    def shape_env(self) -> Any:
+        """A new, empty ShapeEnv."""
+        return import_module(f"{self.prefix}.symbolic_shapes").ShapeEnv()
+
+
+PEERS: dict[str, Peer] = {
+    peer.name: peer for peer in (Peer("stock", "torch.fx.experimental"), Peer("symfx", "symfx"))
+}

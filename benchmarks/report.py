@@ -1,0 +1,170 @@
+"""The results as tables for people and as JSON for machines."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from benchmarks.algebra import AlgebraResult
+from benchmarks.peers import PEERS
+from benchmarks.timing import Timings
+from benchmarks.tracing import (
+    COLUMNS,
+    RATIOS,
+    SYMFX,
+    ModelResult,
+    geometric_means,
+)
+
+__all__ = ["algebra_table", "as_json", "models_table"]
+
+SCHEMA = 1
+
+
+def _seconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if value >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value / 1e-9:.3g} ns"
+
+
+def _times(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}x"
+
+
+def _cell(timings: Timings, name: str) -> str:
+    return "failed" if name in timings.errors else _seconds(timings.median(name))
+
+
+def models_table(results: Sequence[ModelResult]) -> Table:
+    """Medians and ratios of tracing, a row for each model and the geometric means below."""
+    table = Table(title="Tracing: medians, and symfx over stock", title_justify="left")
+    table.add_column("model", no_wrap=True)
+    for column in (*COLUMNS, *(f"symfx / {to}" for to in RATIOS)):
+        table.add_column(column, justify="right", min_width=8)
+    for result in results:
+        table.add_row(
+            result.name,
+            *(_cell(result.timings, column) for column in COLUMNS),
+            *(_times(result.timings.ratio(SYMFX, to)) for to in RATIOS),
+        )
+    if len(results) > 1:
+        means = geometric_means(results)
+        table.add_section()
+        table.add_row(
+            "geo. mean",
+            *("" for _ in COLUMNS),
+            *(_times(means[to]) for to in RATIOS),
+        )
+    return table
+
+
+def algebra_table(results: Sequence[AlgebraResult]) -> Table:
+    """Medians of the algebra works, with how they grow or what one item costs."""
+    table = Table(title="Algebra: medians, through torch.SymInt", title_justify="left")
+    for column in ("work", "n"):
+        table.add_column(column)
+    for column in (*PEERS, "symfx / stock"):
+        table.add_column(column, justify="right")
+    for result in results:
+        work = result.work
+        for n, timings in result.timings.items():
+            skipped = result.skipped.get(n, {})
+            table.add_row(
+                work.name,
+                str(n),
+                *("skipped" if peer in skipped else _cell(timings, peer) for peer in PEERS),
+                _times(timings.ratio("symfx", "stock")),
+            )
+        if work.per_item:
+            medians = {peer: result.medians(peer) for peer in PEERS}
+            each = (min((t / n for n, t in medians[p].items()), default=None) for p in PEERS)
+            table.add_row("", "each", *map(_seconds, each), "")
+        else:
+            exponents = (result.exponent(peer) for peer in PEERS)
+            table.add_row(
+                "", "grows as", *("-" if k is None else f"n^{k:.2f}" for k in exponents), ""
+            )
+        table.add_section()
+    return table
+
+
+def _commit() -> str | None:
+    here = Path(__file__).parent
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None  # a copy without its history
+    return found.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux
+    return platform.processor() or platform.machine()
+
+
+def _timings(timings: Timings) -> dict[str, Any]:
+    medians = {name: timings.median(name) for name in timings.seconds}
+    return {"seconds": timings.seconds, "medians": medians, "errors": timings.errors}
+
+
+def as_json(
+    models: Sequence[ModelResult], algebra: Sequence[AlgebraResult], options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """All that was measured, with where and on what."""
+    return {
+        "schema": SCHEMA,
+        "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "platform": platform.platform(),
+            "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,
+        },
+        "options": dict(options),
+        "models": [
+            {
+                "name": result.name,
+                "title": result.title,
+                **_timings(result.timings),
+                "ratios": {to: result.timings.ratio(SYMFX, to) for to in RATIOS},
+                "graphs": result.sizes,
+            }
+            for result in models
+        ],
+        "geometric_means": geometric_means(models) if models else {},
+        "algebra": [
+            {
+                "name": result.work.name,
+                "title": result.work.title,
+                "sizes": {str(n): _timings(timings) for n, timings in result.timings.items()},
+                "skipped": {str(n): why for n, why in result.skipped.items()},
+                "exponents": {peer: result.exponent(peer) for peer in PEERS},
+            }
+            for result in algebra
+        ],
+    }

@@ -1,0 +1,182 @@
+"""The arguments of a call as the flat, named inputs of a graph, and back again."""
+
+from __future__ import annotations
+
+import inspect
+import keyword
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from symfx.errors import InputMismatchError
+
+__all__ = ["Layout", "Leaf", "describe"]
+
+_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
+def describe(value: object) -> str:
+    """A value in a few words, for messages: ``a float32 tensor of shape (2, 3)``, ``3``."""
+    if isinstance(value, torch.Tensor):
+        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"a {type(value).__name__}"
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One input of the graph: a tensor, or another value that stands in the arguments.
+
+    Attributes:
+        name: an identifier; the name of the graph's placeholder.
+        path: how the user reaches it from the parameters: ``cache[0]['keys']``.
+        example: its value in the call that was traced.
+    """
+
+    name: str
+    path: str
+    example: Any
+
+
+class Layout:
+    """The arguments of one example call, laid out as leaves in the order of the parameters.
+
+    Args:
+        model: what is called; the signature of a module is its ``forward``'s.
+        args: the positional arguments of the example call.
+        kwargs: its keyword arguments.
+
+    Raises:
+        InputMismatchError: when the model's signature does not take these arguments.
+    """
+
+    def __init__(
+        self, model: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> None:
+        called = model.forward if isinstance(model, torch.nn.Module) else model
+        try:
+            self.signature = inspect.signature(called)
+        except (TypeError, ValueError):  # a builtin such as torch.relu does not tell
+            self.signature = inspect.Signature(
+                [
+                    inspect.Parameter(f"arg{i}", inspect.Parameter.POSITIONAL_ONLY)
+                    for i in range(len(args))
+                ]
+                + [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in kwargs]
+            )
+        #: What was given, by parameter. Defaults that were not given are no inputs.
+        self.given: dict[str, Any] = dict(self._bind(args, kwargs).arguments)
+        with_path, self._spec = pytree.tree_flatten_with_path(self.given)
+        taken = {"self", *keyword.kwlist}
+        leaves = []
+        for keys, example in with_path:
+            path = self._path(keys)
+            stem = re.sub(r"\W+", "_", path).strip("_") or "input"
+            name, n = stem, 1
+            while name in taken:
+                n += 1
+                name = f"{stem}_{n}"
+            taken.add(name)
+            leaves.append(Leaf(name, path, example))
+        self.leaves: tuple[Leaf, ...] = tuple(leaves)
+
+    def names(self) -> dict[str, Any]:
+        """The inputs as the user names them, with the members of ``**kwargs`` by their keys."""
+        named: dict[str, Any] = {}
+        for name, value in self.given.items():
+            if self._kind(name) is inspect.Parameter.VAR_KEYWORD:
+                named.update(value)
+            else:
+                named[name] = value
+        return named
+
+    def flatten(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        """The leaves of another call, in the order of ``self.leaves``.
+
+        A leaf's place may hold anything here: whether a tensor stands where a tensor stood is
+        for the caller to see.
+
+        Raises:
+            InputMismatchError: when the call has other arguments than the one that was traced.
+        """
+        given = self._bind(args, kwargs).arguments
+        for name, value in given.items():
+            if name not in self.given and not self._is_default(name, value):
+                raise InputMismatchError(
+                    f"{name} was not given when tracing, and the graph holds its default; "
+                    f"now it is {describe(value)}",
+                    fix=f"trace again with {name} among the arguments",
+                )
+        now = {}
+        for name, then in self.given.items():
+            value = given.get(name, self._default(name))
+            self._same_structure(name, then, value)
+            now[name] = value
+        return self._spec.flatten_up_to(now)
+
+    def unflatten(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and keyword arguments that hold these leaves."""
+        bound = inspect.BoundArguments(self.signature, dict(self._unflatten(leaves)))  # type: ignore[arg-type]
+        return bound.args, bound.kwargs
+
+    def _unflatten(self, leaves: Sequence[Any]) -> dict[str, Any]:
+        given: dict[str, Any] = pytree.tree_unflatten(leaves, self._spec)
+        return given
+
+    def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
+        try:
+            return self.signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise InputMismatchError(
+                f"the arguments do not fit: {error}",
+                where=f"the signature {self.signature}",
+                fix="give the arguments that the model itself takes",
+            ) from None
+
+    def _kind(self, name: str) -> Any:
+        return self.signature.parameters[name].kind
+
+    def _default(self, name: str) -> Any:
+        if self._kind(name) in _VARIADIC:
+            return () if self._kind(name) is inspect.Parameter.VAR_POSITIONAL else {}
+        return self.signature.parameters[name].default
+
+    def _is_default(self, name: str, value: Any) -> bool:
+        default = self._default(name)
+        if value is default:
+            return True
+        plain = (bool, int, float, str, tuple, dict)
+        return isinstance(value, plain) and type(value) is type(default) and value == default
+
+    def _same_structure(self, name: str, then: Any, now: Any) -> None:
+        spec = pytree.tree_structure(then)
+        try:
+            spec.flatten_up_to(now)
+        except ValueError:
+            raise InputMismatchError(
+                f"{name} has another structure than when it was traced: "
+                f"{_outline(now)}, not {_outline(then)}",
+                fix=f"give {name} the structure it had, or trace again",
+            ) from None
+
+    def _path(self, keys: tuple[Any, ...]) -> str:
+        first, *rest = keys
+        name = str(first.key)
+        if self._kind(name) is inspect.Parameter.VAR_KEYWORD:
+            name, rest = str(rest[0].key), rest[1:]
+        return name + pytree.keystr(tuple(rest))
+
+
+def _outline(value: Any) -> str:
+    """A nested value with its leaves left out: ``(*, [*, *])``."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k!r}: {_outline(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_outline, value)) + "]"
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(_outline, value)) + ("," if len(value) == 1 else "") + ")"
+    return describe(value)

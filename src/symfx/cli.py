@@ -1,0 +1,270 @@
+"""The command line: ``symfx trace TARGET --input "x: f32[batch, seq, 64]"``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from symfx._version import __version__
+from symfx.errors import SpecError, SymfxError
+
+if TYPE_CHECKING:
+    from symfx.tracing import Trace
+    from symfx.verification import Verification
+
+__all__ = ["app", "main"]
+
+#: Exit codes beside 0. The last is that of a fault in symfx itself (EX_SOFTWARE).
+FAILED, MISTAKE, FAULT = 1, 2, 70
+#: How far the rest of a line that a terminal has to wrap is moved in.
+_HANGING = 8
+
+app = typer.Typer(
+    name="symfx",
+    help="Symbolic shapes and tracing for PyTorch.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave the interpreter with its exit code.
+
+    Args:
+        arguments: the words after ``symfx``; those of the process by default.
+    """
+    app(args=None if arguments is None else list(arguments), prog_name="symfx")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"symfx {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+        ),
+    ] = False,
+) -> None:
+    """Symbolic shapes and tracing for PyTorch."""
+
+
+@app.command("trace")
+def trace_command(
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help="The model: module:attribute or file.py:attribute. A class is built with --init; "
+            "so is a function if --init is given or the target ends with ().",
+            show_default=False,
+        ),
+    ],
+    *,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            "-i",
+            help="An input: 'x: f32[batch, seq=7, 64]', 'ids: i64[batch, seq] < 100', 'n: int=5', "
+            "'flag: bool=true'. A named dimension is dynamic, a number is static. Repeat it.",
+            show_default=False,
+        ),
+    ] = None,
+    init: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An argument for building the model, name=value. Repeat it.", show_default=False
+        ),
+    ] = None,
+    train: Annotated[
+        bool | None,
+        typer.Option(
+            "--train/--eval",
+            help="Put a module in train or eval mode; without either it stays as it was built, "
+            "which for torch's own modules is train mode.",
+            show_default=False,
+        ),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="Run the graph against eager.")
+    ] = True,
+    shapes: Annotated[
+        int, typer.Option(min=0, help="At how many shapes to verify beside the example's.")
+    ] = 5,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="How far results may differ, absolutely and relatively; by default what "
+            "torch.testing grants the dtype.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Where weights, inputs and shapes are drawn from.")] = 0,
+    graph: Annotated[bool, typer.Option("--graph/--no-graph", help="Print the graph.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print one line, or what is wrong.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option(envvar="SYMFX_DEBUG", help="Show the traceback of an error.")
+    ] = False,
+) -> None:
+    """Trace a model with symbolic shapes, print what it relies on, and verify it against eager.
+
+    Exit codes: 0 traced and verified, 1 verification failed, 2 a mistake in the command, the
+    inputs or the model, 70 a fault in symfx itself.
+    """
+    with _clear_errors(debug):
+        # What the user's model prints must not get between the JSON.
+        aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
+        with aside:
+            traced = _trace(target, inputs or [], init or [], train, seed)
+            verification = None
+            if verify:
+                with _progress("verifying"):
+                    verification = traced.verify(shapes=shapes, seed=seed, tolerance=tolerance)
+        if as_json:
+            _print_json(traced, verification)
+        elif quiet:
+            _print_summary(traced, verification)
+        else:
+            _print_report(traced, verification, graph)
+    if verification is not None and not verification:
+        raise typer.Exit(FAILED)
+
+
+def _trace(
+    target: str, inputs: Sequence[str], init: Sequence[str], train: bool | None, seed: int
+) -> Trace:
+    from symfx import specs, targets
+
+    parsed = [specs.parse(text) for text in inputs]  # first what needs no torch, hence no wait
+    with _progress("loading torch"):
+        import torch
+
+        from symfx.tracing import trace
+    torch.manual_seed(seed)
+    model = targets.load(target, init)
+    if train is not None:
+        if not isinstance(model, torch.nn.Module):
+            raise SpecError(
+                f"{target} is no module, and has no train and eval modes",
+                where="--train" if train else "--eval",
+                fix="leave it out",
+            )
+        model.train(train)
+    values, dynamic = specs.make_inputs(parsed, seed)
+    args, kwargs = specs.arrange(model, values)
+    with _progress("tracing"):
+        return trace(model, args, kwargs, dynamic=_by_place(model, dynamic, values))
+
+
+def _by_place(
+    model: Callable[..., Any], dynamic: dict[str, Any], values: dict[str, Any]
+) -> dict[Any, Any]:
+    """What is dynamic, by position where the model tells no names (its inputs are in order)."""
+    import inspect
+
+    try:
+        inspect.signature(getattr(model, "forward", model))
+    except (TypeError, ValueError):
+        return {i: dynamic[name] for i, name in enumerate(values) if name in dynamic}
+    return dict(dynamic)
+
+
+@contextlib.contextmanager
+def _clear_errors(debug: bool) -> Iterator[None]:
+    """Turn an error into one message on stderr and an exit code."""
+    try:
+        yield
+    except (typer.Exit, typer.Abort):
+        raise
+    except SymfxError as error:
+        if debug:
+            traceback.print_exc()
+        _print_error(error.what, error.where, error.fix)
+        raise typer.Exit(MISTAKE) from None
+    except Exception as error:  # noqa: BLE001 - the last line of defence: no bare traceback
+        if debug:
+            traceback.print_exc()
+        first = (str(error).strip() or "no message").splitlines()[0]
+        _print_error(
+            f"symfx itself failed: {type(error).__name__}: {first}",
+            None,
+            "run again with --debug and report what it prints",
+        )
+        raise typer.Exit(FAULT) from None
+
+
+def _print_error(what: str, where: str | None, fix: str | None) -> None:
+    console = Console(stderr=True, highlight=False)
+    message = Text.assemble(("error: ", "bold red"), what)
+    if where:
+        message.append("\n  at: ", "bold").append(where)
+    if fix:
+        message.append("\n  to fix: ", "bold").append(fix)
+    console.print(message, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _progress(what: str) -> Iterator[None]:
+    """Say what takes long, where a person is looking."""
+    console = Console(stderr=True)
+    with console.status(f"{what} ...") if console.is_terminal else contextlib.nullcontext():
+        yield
+
+
+def _print_json(traced: Trace, verification: Verification | None) -> None:
+    from symfx.report import as_data
+
+    typer.echo(json.dumps(as_data(traced, verification), indent=2, ensure_ascii=False))
+
+
+def _print_summary(traced: Trace, verification: Verification | None) -> None:
+    from symfx.report import headline, verdict
+
+    outcome = f"; {verdict(verification)}" if verification is not None else ""
+    _print_lines([Text(headline(traced) + outcome)])
+    for run in verification.runs if verification is not None else ():
+        if not run.passed:
+            sizes = ", ".join(f"{name}={size}" for name, size in run.sizes.items())
+            _print_error(f"at {sizes or 'the example'}: {run.failure}", None, None)
+
+
+def _print_report(traced: Trace, verification: Verification | None, graph: bool) -> None:
+    from symfx.report import describe_trace, describe_verification
+
+    lines = describe_trace(traced, graph=graph)
+    if verification is not None:
+        lines += [Text(), *describe_verification(verification)]
+    _print_lines(lines)
+
+
+def _print_lines(lines: Sequence[Text]) -> None:
+    """Whole lines into a pipe or file; on a terminal long ones go on further in."""
+    console = Console(highlight=False)
+    for line in lines:
+        if not console.is_terminal or line.cell_len <= console.width:
+            console.print(line, soft_wrap=True)
+            continue
+        first, *rest = line.wrap(console, console.width - _HANGING)
+        console.print(first, soft_wrap=True)
+        for part in rest:
+            console.print(Text(" " * _HANGING).append_text(part), soft_wrap=True)

@@ -1,0 +1,552 @@
+"""The operation cache: an operator seen before, on tensors of the same description, is not run.
+
+What an operator on fake tensors returns depends on the descriptions of its arguments alone:
+dtypes, devices, sizes, strides, offsets. symfx keeps, per trace, what each operator returned,
+keyed on the interned terms of those sizes, and on a second call makes tensors of the same
+description without asking torch's kernels again. A network of equal layers pays for one.
+
+What makes that sound:
+
+* A tensor's description is remembered on the tensor and forgotten when an operator writes to
+  it, or when its ``data`` is replaced; it holds within one epoch of the environment.
+* Guards that the first run needed stand in the environment, whose facts only grow. A run under
+  ``suppress_guards`` left none, and is not remembered.
+* Each tensor made has a storage of its own, unless the first run's result shared the storage
+  of an argument: then it is a view of that argument now.
+* Left out: what reads data, makes constants, writes to anything but its first argument or
+  changes more than data there; operators that are not torch's own; tensors that are sparse,
+  quantised, conjugated, of a subclass, or of another mode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from symfx.proxy_tensor.operators import OperatorFacts, facts_of
+from symfx.sym_node import SymNode
+from symfx.torch_bridge.fakes import (
+    attributes_at_birth,
+    copy_metadata,
+    fake_from_meta,
+    plain_alias,
+    storage_id,
+    storage_marker,
+    view_metadata,
+)
+from symfx.torch_bridge.modes import BelowTorch
+
+if TYPE_CHECKING:
+    from symfx.symbolic_shapes import ShapeEnv
+
+__all__ = ["Description", "Entry", "OperationCache", "TensorState", "state_of"]
+
+_SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
+_NUMBERS = frozenset({int, float, bool, complex})
+_PLAIN = frozenset(
+    {type(None), str, torch.dtype, torch.device, torch.layout, torch.memory_format}
+)
+_SEQUENCES = (list, tuple)
+
+
+class TensorState:
+    """What symfx remembers on a fake tensor.
+
+    Attributes:
+        description: the tensor's description, None where it is not known.
+        elem: a plain meta tensor on the same storage, None until it is needed.
+        tracer: the tracer in whose graph the tensor stands.
+        node: where.
+    """
+
+    __slots__ = ("description", "elem", "node", "tracer")
+
+    def __init__(self) -> None:
+        self.description: Description | None = None
+        self.elem: torch.Tensor | None = None
+        self.tracer: Any = None
+        self.node: Any = None
+
+    # A copy of a tensor, or one that was saved, is not the tensor that was traced.
+    def __deepcopy__(self, memo: dict[int, Any]) -> TensorState:
+        return TensorState()
+
+    def __reduce__(self) -> Any:
+        return TensorState, ()
+
+
+def state_of(fake: torch.Tensor) -> TensorState:
+    """What symfx remembers on a fake tensor; an empty state at the first call."""
+    state: TensorState | None = getattr(fake, "_symfx", None)
+    if state is None:
+        state = fake._symfx = TensorState()  # type: ignore[attr-defined]
+    return state
+
+
+class Description:
+    """What an operator can depend on in a tensor, apart from its data; equal ones are one object.
+
+    Attributes:
+        cache: whose description it is.
+        epoch: the environment's epoch in which its terms were last known to be in normal form.
+        key: dtype, device, sizes, strides, offset, whether it is an inference tensor.
+    """
+
+    __slots__ = ("cache", "epoch", "key", "tensor_meta")
+
+    def __init__(self, cache: OperationCache, epoch: int, key: tuple[Any, ...]) -> None:
+        self.cache = cache
+        self.epoch = epoch
+        self.key = key
+        self.tensor_meta: Any = None
+
+
+class Output:
+    """How one tensor that an operator returned is made again.
+
+    Attributes:
+        description: its description.
+        template: for a tensor with a storage of its own, a meta tensor like it.
+        base: for a view, the position of the argument that it views.
+        layout: for a view, its sizes, strides and offset.
+        attributes: of the fake tensor.
+    """
+
+    __slots__ = ("attributes", "base", "description", "device", "layout", "template")
+
+    def __init__(
+        self, description: Description, device: torch.device, attributes: dict[str, Any]
+    ) -> None:
+        self.description = description
+        self.device = device
+        self.attributes = attributes
+        self.template: torch.Tensor | None = None
+        self.base = -1
+        self.layout: tuple[Any, Any, Any] = ((), (), 0)
+
+
+class Entry:
+    """What an operator returned for one key.
+
+    Attributes:
+        outputs: one for each result; None for a result that was None.
+        sequence: ``list`` or ``tuple`` where the operator returns several, else None.
+        in_place: the operator wrote to its first argument and returned it.
+    """
+
+    __slots__ = ("in_place", "outputs", "sequence")
+
+    def __init__(
+        self,
+        outputs: tuple[Output | None, ...],
+        sequence: type | None = None,
+        in_place: bool = False,
+    ) -> None:
+        self.outputs = outputs
+        self.sequence = sequence
+        self.in_place = in_place
+
+
+class OperationCache:
+    """The results of operators under one FakeTensorMode.
+
+    Args:
+        mode: the mode. Not one that computes with real tensors on the side.
+        env: its environment, where that is symfx's.
+
+    Attributes:
+        live: the mode dispatches through the cache, so that what it remembers is kept true.
+        hits, misses, bypasses: how often an operator was known, was learnt, could not be kept.
+    """
+
+    def __init__(self, mode: FakeTensorMode, env: ShapeEnv | None) -> None:
+        self.mode = mode
+        self.env = env
+        self.entries: dict[tuple[Any, ...], Entry] = {}
+        self.live = False
+        self.hits = 0
+        self.misses = 0
+        self.bypasses = 0
+        self._descriptions: dict[tuple[Any, ...], Description] = {}
+        self._attributes: dict[torch.device, dict[str, Any]] = {}
+        self._mark = storage_marker(mode)
+        # Weights and other real tensors that met the mode; kept alive so that ids stay theirs.
+        self._real: dict[int, tuple[torch.Tensor, FakeTensor]] = {}
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """The mode dispatches through this cache inside."""
+        mode: Any = self.mode
+        before = mode.__dict__.get("_cached_dispatch_impl")
+        enabled = mode.cache_enabled
+        mode._cached_dispatch_impl = self.dispatch
+        mode.cache_enabled = True
+        self.live = True
+        try:
+            yield
+        finally:
+            self.live = False
+            mode.cache_enabled = enabled
+            if before is None:
+                del mode._cached_dispatch_impl
+            else:
+                mode._cached_dispatch_impl = before
+
+    # -- keys ---------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """The environment's epoch; 0 without one."""
+        return 0 if self.env is None else self.env.epoch
+
+    def describe(self, fake: torch.Tensor) -> Description | None:
+        """The description of a fake tensor; None for one that the cache leaves alone."""
+        state: TensorState | None = getattr(fake, "_symfx", None)
+        epoch = self.epoch
+        if state is not None:
+            known = state.description
+            if known is not None and known.epoch == epoch and known.cache is self:
+                return known
+        key = self._description_key(fake)
+        if key is None:
+            return None
+        description = self._descriptions.get(key)
+        if description is None:
+            description = self._descriptions[key] = Description(self, epoch, key)
+        description.epoch = epoch
+        if state is None:
+            state = state_of(fake)
+        state.description = description
+        return description
+
+    def _description_key(self, fake: Any) -> tuple[Any, ...] | None:
+        if type(fake) is not FakeTensor or fake.fake_mode is not self.mode:
+            return None
+        if fake.constant is not None:
+            return None
+        with torch._C.DisableTorchFunction():
+            if fake.layout is not torch.strided or fake.is_quantized or fake.is_nested:
+                return None
+            if fake.is_conj() or fake.is_neg():
+                return None
+            device = fake.fake_device
+            if device.type == "meta":
+                return None
+            numbers = (*fake.shape, *fake.stride(), fake.storage_offset())
+            rank = fake.dim()
+            terms = []
+            for number in numbers:
+                if type(number) is int:
+                    terms.append(number)
+                    continue
+                term = self._term(number)
+                if term is None:
+                    return None
+                terms.append(term)
+            return (fake.dtype, device, rank, *terms, fake.is_inference())
+
+    def _term(self, number: Any) -> Any:
+        """The term of a symbolic number, its value where it is one; None for a foreign one."""
+        node = number.node
+        if type(node) is not SymNode or node.shape_env is not self.env:
+            return None
+        term = node.term
+        return term.args[0] if term.op == "const" else term
+
+    def key(
+        self, facts: OperatorFacts, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[Any, ...] | None:
+        """What stands for a call in the cache; None where it must not be answered from it."""
+        parts: list[Any] = [
+            facts,
+            torch.get_default_dtype(),
+            torch._C._get_default_device(),
+            torch.is_inference_mode_enabled(),
+        ]
+        if not self._scan(args, parts, facts.mask_indexer):
+            return None
+        for name, value in kwargs.items():
+            parts.append(name)
+            if not self._scan((value,), parts, facts.mask_indexer):
+                return None
+        return tuple(parts)
+
+    def _scan(self, values: Iterable[Any], parts: list[Any], no_masks: bool) -> bool:
+        for value in values:
+            kind = type(value)
+            if kind is FakeTensor:
+                description = self.describe(value)
+                if description is None:
+                    return False
+                if no_masks and description.key[0] in (torch.bool, torch.uint8):
+                    return False
+                parts.append(description)
+            elif kind in _NUMBERS:
+                # 1, 1.0 and True are equal and promote differently.
+                parts.append(kind)
+                parts.append(value)
+            elif kind in _PLAIN:
+                parts.append(value)
+            elif isinstance(value, _SEQUENCES):
+                parts.append(_SEQUENCES)
+                parts.append(len(value))
+                if not self._scan(value, parts, no_masks):
+                    return False
+            elif kind in _SYMBOLIC:
+                term = self._term(value)
+                if term is None:
+                    return False
+                parts.append(kind if type(term) in _NUMBERS else _SYMBOLIC)
+                parts.append(term)
+            elif isinstance(value, torch.Tensor):
+                fake = self.fake_of_real(value)
+                if fake is None or not self._scan((fake,), parts, no_masks):
+                    return False
+            else:
+                return False
+        return True
+
+    def fake_of_real(self, real: torch.Tensor) -> FakeTensor | None:
+        """The fake tensor that stands for a real one; None where the mode wants none of it."""
+        known = self._real.get(id(real))
+        if known is not None:
+            return known[1]
+        if not self.mode.allow_non_fake_inputs:
+            return None
+        if type(real) not in (torch.Tensor, torch.nn.Parameter):
+            return None
+        if torch._C._functorch.is_functorch_wrapped_tensor(real):
+            return None
+        fake = self.mode.fake_tensor_converter.from_real_tensor(self.mode, real)
+        self._real[id(real)] = (real, fake)
+        return fake
+
+    # -- results ------------------------------------------------------------------------------
+
+    def build(self, entry: Entry, args: Sequence[Any], copies: int) -> Any:
+        """The results of a call that the cache knows.
+
+        Args:
+            entry: what is known.
+            args: the positional arguments of the call.
+            copies: how many fake tensors to make on each result's storage: 1 for the results
+                alone, 2 for the results and snapshots of them.
+
+        Returns:
+            For each output a list of that many fake tensors, the first of which is the
+            result; None for an output that is None.
+        """
+        made: list[list[FakeTensor] | None] = []
+        bases = [
+            None if output is None or output.template is not None else self._elem(args[output.base])
+            for output in entry.outputs
+        ]
+        with BelowTorch():
+            for output, base in zip(entry.outputs, bases, strict=True):
+                if output is None:
+                    made.append(None)
+                    continue
+                if base is None:
+                    elem = copy_metadata(output.template)  # type: ignore[arg-type]
+                    self._mark(elem)
+                else:
+                    elem = view_metadata(base, *output.layout)
+                fakes = [
+                    fake_from_meta(elem, output.device, output.attributes)
+                    for _ in range(copies)
+                ]
+                state = TensorState()
+                state.description = output.description
+                state.elem = elem
+                fakes[0]._symfx = state  # type: ignore[attr-defined]
+                made.append(fakes)
+        return made
+
+    def _elem(self, base: Any) -> torch.Tensor:
+        if type(base) is not FakeTensor:
+            base = self.fake_of_real(base)
+        state = state_of(base)
+        if state.elem is None:
+            state.elem = plain_alias(base)
+        return state.elem
+
+    @staticmethod
+    def results(entry: Entry, made: list[list[FakeTensor] | None]) -> Any:
+        """What the operator returns, of what `build` made."""
+        if entry.sequence is None:
+            first = made[0]
+            return None if first is None else first[0]
+        return entry.sequence(None if fakes is None else fakes[0] for fakes in made)
+
+    # -- under torch's FakeTensorMode -------------------------------------------------------------
+
+    def dispatch(
+        self,
+        func: OpOverload[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Run an operator on fake tensors; stands in for the mode's own caching dispatch."""
+        mode = self.mode
+        if not isinstance(func, OpOverload):
+            return mode._dispatch_impl(func, types, args, kwargs)
+        facts = facts_of(func)
+        key = self.key(facts, args, kwargs) if facts.cacheable else None
+        if key is None:
+            self.bypasses += 1
+            out = mode._dispatch_impl(func, types, args, kwargs)
+            if facts.mutated:
+                _forget(facts, args, kwargs)
+            return out
+        entry = self.entries.get(key)
+        if entry is not None:
+            self.hits += 1
+            if entry.in_place:
+                return args[0]
+            return self.results(entry, self.build(entry, args, 1))
+        before = None
+        if facts.mutated:
+            before = self.describe(args[0]) if type(args[0]) is FakeTensor else None
+            _forget(facts, args, kwargs)
+        out = mode._dispatch_impl(func, types, args, kwargs)
+        entry = self._entry(facts, args, kwargs, out, before)
+        if entry is None:
+            self.bypasses += 1
+        else:
+            self.misses += 1
+            self.entries[key] = entry
+        return out
+
+    def _entry(
+        self,
+        facts: OperatorFacts,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        out: Any,
+        before: Description | None,
+    ) -> Entry | None:
+        """How to make `out` again; None where it must not be."""
+        if self.env is not None and self.env._suppressed.depth:
+            return None
+        if facts.mutated:
+            if before is None or out is not args[0] or self.describe(out) is not before:
+                return None
+            return Entry((), in_place=True)
+        several = type(out) in (list, tuple)
+        tensors = [t for t in _tensors((*args, *kwargs.values()))]
+        storages: dict[int, list[int]] = {}
+        positions = {id(a): i for i, a in enumerate(args)}
+        for t in tensors:
+            fake = t if type(t) is FakeTensor else self.fake_of_real(t)
+            if fake is None:
+                return None
+            storages.setdefault(storage_id(fake), []).append(positions.get(id(t), -1))
+        outputs: list[Output | None] = []
+        own: set[int] = set()
+        for result in out if several else (out,):
+            if result is None:
+                outputs.append(None)
+                continue
+            if type(result) is not FakeTensor or any(result is t for t in tensors):
+                return None
+            description = self.describe(result)
+            if description is None:
+                return None
+            output = Output(
+                description, result.fake_device, self._attributes_for(result.fake_device)
+            )
+            shared = storage_id(result)
+            if shared in storages:
+                if not self._as_view(output, result, facts, args, storages[shared]):
+                    return None
+            elif shared in own:
+                return None
+            else:
+                own.add(shared)
+                with BelowTorch():
+                    output.template = copy_metadata(self._elem_below(result))
+            if not self._keys_agree(output, result, args):
+                return None
+            outputs.append(output)
+        return Entry(tuple(outputs), type(out) if several else None)
+
+    def _elem_below(self, fake: FakeTensor) -> torch.Tensor:
+        state = state_of(fake)
+        if state.elem is None:
+            state.elem = plain_alias(fake)
+        return state.elem
+
+    def _as_view(
+        self,
+        output: Output,
+        result: FakeTensor,
+        facts: OperatorFacts,
+        args: Sequence[Any],
+        candidates: list[int],
+    ) -> bool:
+        """Make `output` a view of the one argument that it can be a view of."""
+        if facts.func.is_view:
+            aliased = [
+                i for i, a in enumerate(facts.func._schema.arguments) if a.alias_info is not None
+            ]
+            candidates = [i for i in candidates if i in aliased]
+        if len(candidates) != 1 or candidates[0] < 0:
+            return False
+        output.base = candidates[0]
+        base = self.describe(args[output.base]) if type(args[output.base]) is FakeTensor else None
+        if base is None:
+            real = self.fake_of_real(args[output.base])
+            base = None if real is None else self.describe(real)
+        # A view of another dtype counts its strides in other units.
+        if base is None or base.key[0] is not output.description.key[0]:
+            return False
+        rank = output.description.key[2]
+        numbers = [
+            n if isinstance(n, int) else self.env.wrap(n)  # type: ignore[union-attr]
+            for n in output.description.key[3:-1]
+        ]
+        output.layout = (numbers[:rank], numbers[rank : 2 * rank], numbers[-1])
+        return True
+
+    def _keys_agree(self, output: Output, result: FakeTensor, args: Sequence[Any]) -> bool:
+        """A tensor that the cache makes is dispatched as the one that torch made."""
+        entry = Entry((output,))
+        twin = self.results(entry, self.build(entry, args, 1))
+        same: bool = torch._C._dispatch_keys(twin) == torch._C._dispatch_keys(result)
+        return same
+
+    def _attributes_for(self, device: torch.device) -> dict[str, Any]:
+        attributes = self._attributes.get(device)
+        if attributes is None:
+            attributes = self._attributes[device] = attributes_at_birth(self.mode, device)
+        return attributes
+
+
+def _tensors(values: Iterable[Any]) -> Iterable[torch.Tensor]:
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, _SEQUENCES):
+            yield from _tensors(value)
+
+
+def _forget(facts: OperatorFacts, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Forget the descriptions of the tensors that an operator writes to."""
+    written = [args[i] for i in facts.mutated if i < len(args)]
+    written += [kwargs[name] for name in facts.mutated_names if name in kwargs]
+    for tensor in _tensors(written):
+        forget(tensor)
+
+
+def forget(tensor: torch.Tensor) -> None:
+    """Forget what was remembered of a tensor's sizes and storage."""
+    state: TensorState | None = getattr(tensor, "_symfx", None)
+    if state is not None:
+        state.description = None
+        state.elem = None

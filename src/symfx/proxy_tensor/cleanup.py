@@ -1,0 +1,47 @@
+"""What a finished graph does without: questions for sizes and arithmetic that nobody uses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import fx
+
+from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
+
+__all__ = ["remove_dead_nodes"]
+
+_aten = torch.ops.aten
+_QUESTIONS = frozenset(
+    {
+        _aten.sym_size.int,
+        _aten.sym_size.default,
+        _aten.sym_stride.int,
+        _aten.sym_stride.default,
+        _aten.sym_storage_offset.default,
+        _aten.sym_numel.default,
+    }
+)
+
+
+def remove_dead_nodes(graph: fx.Graph) -> None:
+    """Remove nodes that nobody uses and that surely have no effect.
+
+    Operators on tensors stay even when their result is not used: one of them may be there
+    for its effect (``item`` on a tensor checks the tensor's size).
+    """
+    graph.eliminate_dead_code(_may_have_effect)
+
+
+def _may_have_effect(node: fx.Node) -> bool:
+    if node.is_impure():
+        return True
+    if node.op == "call_function" and node.target in _QUESTIONS:
+        return False
+
+    def is_number(a: Any) -> bool:
+        return not isinstance(a, fx.Node) or isinstance(a.meta.get("val"), SYMBOLIC_TYPES)
+
+    return not (
+        isinstance(node.meta.get("val"), SYMBOLIC_TYPES) and all(is_number(a) for a in node.args)
+    )

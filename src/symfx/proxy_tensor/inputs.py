@@ -1,0 +1,262 @@
+"""The inputs of a trace: fake tensors in place of real ones, symbols for the sizes that vary."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils import _pytree as pytree
+
+from symfx.errors import SpecError
+from symfx.symbolic_shapes import Dim, DimDynamic, ShapeEnv, StatelessSymbolicContext
+
+__all__ = ["DynamicShapes", "fake_inputs", "parameter_names"]
+
+DynamicShapes = Sequence[Any] | Mapping[str, Any] | None
+"""Which dimensions of the inputs vary; see `symfx.proxy_tensor.make_fx`."""
+
+_DIM_SPECS = (Dim, str, bool, int, type(None))
+
+
+def parameter_names(f: Callable[..., Any], count: int) -> tuple[list[str], bool]:
+    """The names of the first positional parameters of a function.
+
+    Args:
+        f: a function or a module.
+        count: how many arguments it is called with.
+
+    Returns:
+        The names, ``args[0]`` for one that ``*args`` takes, and whether every one is a
+        parameter of its own.
+    """
+    try:
+        signature = inspect.signature(f.forward if isinstance(f, torch.nn.Module) else f)
+    except (TypeError, ValueError):
+        return [f"arg{i}" for i in range(count)], False
+    names: list[str] = []
+    for parameter in signature.parameters.values():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            rest = [f"{parameter.name}[{i}]" for i in range(count - len(names))]
+            return names + rest, False
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            names.append(parameter.name)
+    return (names[:count], True) if len(names) >= count else ([], False)
+
+
+def fake_inputs(
+    mode: FakeTensorMode,
+    names: Sequence[str],
+    args: Sequence[Any],
+    symbolic: bool,
+    dynamic_shapes: DynamicShapes,
+) -> tuple[Any, ...]:
+    """The arguments with fake tensors, and in a symbolic trace symbols, in place of the real ones.
+
+    Args:
+        mode: makes the fake tensors.
+        names: what the arguments are called.
+        args: the arguments.
+        symbolic: whether sizes and ints become symbols.
+        dynamic_shapes: which of them; None for all.
+
+    Raises:
+        SpecError: `dynamic_shapes` does not fit the arguments.
+    """
+    if not symbolic:
+        if dynamic_shapes is not None:
+            raise SpecError(
+                "dynamic_shapes is given, but the trace is not symbolic",
+                where="make_fx",
+                fix='pass tracing_mode="symbolic"',
+            )
+        return tuple(
+            _map_leaves(arg, name, lambda leaf, source: _fake(mode, leaf, source, None))
+            for arg, name in zip(args, names, strict=True)
+        )
+    if dynamic_shapes is None:
+        return tuple(
+            _map_leaves(arg, name, lambda leaf, source: _symbolic(mode, leaf, source))
+            for arg, name in zip(args, names, strict=True)
+        )
+    specs = _by_argument(dynamic_shapes, names)
+    return tuple(
+        _apply(mode, arg, spec, name) for arg, spec, name in zip(args, specs, names, strict=True)
+    )
+
+
+def _map_leaves(arg: Any, name: str, leaf: Callable[[Any, str], Any]) -> Any:
+    """Apply a function to each leaf of an argument, with what the leaf is called."""
+    with_path, spec = pytree.tree_flatten_with_path(arg)
+    return pytree.tree_unflatten(
+        [leaf(value, name + pytree.keystr(path)) for path, value in with_path], spec
+    )
+
+
+def _source(name: str) -> Any:
+    from torch._dynamo.source import ConstantSource
+
+    # Prints as the name alone, so that a size is "x.size()[0]".
+    return ConstantSource(name)
+
+
+def _fake(mode: FakeTensorMode, leaf: Any, name: str, context: Any) -> Any:
+    if isinstance(leaf, FakeTensor) and leaf.fake_mode is mode:
+        return leaf
+    if isinstance(leaf, torch.Tensor):
+        return mode.from_tensor(leaf, source=_source(name), symbolic_context=context)
+    return leaf
+
+
+def _symbolic(mode: FakeTensorMode, leaf: Any, name: str) -> Any:
+    """All that can vary varies."""
+    if type(leaf) is int:
+        return _symbolic_int(mode.shape_env, leaf, name, None)
+    return _fake(mode, leaf, name, None)
+
+
+def _symbolic_int(env: Any, value: int, name: str, dim: Dim | None) -> Any:
+    if dim is not None:
+        env.name_dimension(name, 0, dim)
+    symbol = env.create_symbol(value, _source(name), positive=None)
+    return env.create_symintnode(symbol, hint=value, source=_source(name))
+
+
+def _by_argument(dynamic_shapes: Any, names: Sequence[str]) -> list[Any]:
+    if isinstance(dynamic_shapes, Mapping):
+        unknown = [str(key) for key in dynamic_shapes if key not in names]
+        if unknown:
+            raise SpecError(
+                f"dynamic_shapes speaks of {', '.join(unknown)}; the arguments are called "
+                f"{', '.join(names) or 'nothing: there are none'}",
+                fix="use the names of the function's parameters",
+            )
+        return [dynamic_shapes.get(name) for name in names]
+    if not isinstance(dynamic_shapes, Sequence) or isinstance(dynamic_shapes, str):
+        raise SpecError(
+            f"dynamic_shapes is a {type(dynamic_shapes).__name__}",
+            fix="give a sequence with an entry for each argument, or a dict by parameter name",
+        )
+    if len(dynamic_shapes) != len(names):
+        raise SpecError(
+            f"dynamic_shapes has {len(dynamic_shapes)} entries for {len(names)} arguments",
+            fix="give an entry for each positional argument; None for one that is static",
+        )
+    return list(dynamic_shapes)
+
+
+def _apply(mode: FakeTensorMode, arg: Any, spec: Any, name: str) -> Any:
+    env = mode.shape_env
+    if isinstance(arg, torch.Tensor):
+        return _fake(mode, arg, name, _context(env, arg, spec, name))
+    if type(arg) is int:
+        if spec is None or spec is False:
+            return arg
+        if spec is True:
+            return _symbolic_int(env, arg, name, None)
+        return _symbolic_int(env, arg, name, _dim(spec, name))
+    if spec is None or spec is True:
+        def leaf(value: Any, at: str) -> Any:
+            return _apply(mode, value, spec if isinstance(value, (torch.Tensor, int)) else None, at)
+
+        if pytree.tree_is_leaf(arg):
+            if spec is True:
+                raise SpecError(
+                    f"{name} is a {type(arg).__name__} and has nothing that could vary",
+                    where="dynamic_shapes",
+                    fix="give None for it",
+                )
+            return arg
+        return _map_leaves(arg, name, leaf)
+    if isinstance(arg, (list, tuple)) and isinstance(spec, (list, tuple)):
+        if len(arg) != len(spec):
+            raise SpecError(
+                f"{name} has {len(arg)} items, dynamic_shapes describes {len(spec)}"
+            )
+        items = [
+            _apply(mode, a, s, f"{name}[{i}]")
+            for i, (a, s) in enumerate(zip(arg, spec, strict=True))
+        ]
+        return type(arg)(*items) if hasattr(arg, "_fields") else type(arg)(items)
+    if isinstance(arg, Mapping) and isinstance(spec, Mapping):
+        unknown = [str(k) for k in spec if k not in arg]
+        if unknown:
+            raise SpecError(f"{name} has no {', '.join(unknown)}, which dynamic_shapes describes")
+        entries = {k: _apply(mode, a, spec.get(k), f"{name}[{k!r}]") for k, a in arg.items()}
+        leaves, tree = pytree.tree_flatten(arg, is_leaf=lambda x: x is not arg)
+        del leaves
+        return pytree.tree_unflatten(list(entries.values()), tree)
+    raise SpecError(
+        f"the entry {spec!r} of dynamic_shapes does not fit {name}, a {type(arg).__name__}",
+        fix="give None, or the same shape of entries as the argument has",
+    )
+
+
+def _context(
+    env: Any, tensor: torch.Tensor, spec: Any, name: str
+) -> StatelessSymbolicContext | None:
+    rank = tensor.dim()
+    if spec is None or spec is False:
+        per_dimension: list[Any] = [None] * rank
+    elif spec is True:
+        per_dimension = [True] * rank
+    elif isinstance(spec, Mapping):
+        wrong = [d for d in spec if type(d) is not int or not -rank <= d < rank]
+        if wrong:
+            raise SpecError(
+                f"{name} has dimensions 0 to {rank - 1}; dynamic_shapes speaks of "
+                f"{', '.join(map(repr, wrong))}"
+            )
+        per_dimension = [spec.get(d, spec.get(d - rank)) for d in range(rank)]
+    elif isinstance(spec, (list, tuple)):
+        if len(spec) != rank:
+            raise SpecError(
+                f"{name} has {rank} dimensions, dynamic_shapes describes {len(spec)}",
+                fix="give one entry for each dimension, or a dict {dimension: entry}",
+            )
+        per_dimension = list(spec)
+    else:
+        raise SpecError(
+            f"the entry {spec!r} of dynamic_shapes does not fit {name}, a tensor",
+            fix="give None, True, a dict {dimension: entry} or a list of entries",
+        )
+    kinds = []
+    for d, entry in enumerate(per_dimension):
+        if not isinstance(entry, _DIM_SPECS):
+            raise SpecError(
+                f"{entry!r} does not describe dimension {d} of {name}",
+                fix="give a Dim, a name, True (varies), or None (static)",
+            )
+        if entry is None or entry is False:
+            kinds.append(DimDynamic.STATIC)
+        elif entry is True:
+            kinds.append(DimDynamic.DUCK)
+        elif isinstance(entry, int):
+            if entry != tensor.shape[d]:
+                raise SpecError(
+                    f"dimension {d} of {name} is {tensor.shape[d]}, dynamic_shapes says {entry}"
+                )
+            kinds.append(DimDynamic.STATIC)
+        else:
+            env.name_dimension(name, d, _dim(entry, name))
+            kinds.append(DimDynamic.DYNAMIC)
+    return StatelessSymbolicContext(kinds)
+
+
+def _dim(entry: Any, name: str) -> Dim:
+    if isinstance(entry, Dim):
+        return entry
+    if isinstance(entry, str):
+        return Dim(entry)
+    raise SpecError(
+        f"{entry!r} does not describe {name}",
+        where="dynamic_shapes",
+        fix="give a Dim, a name, True (varies), or None (static)",
+    )
+
+
+def is_symfx_env(env: Any) -> bool:
+    """Whether an environment is symfx's own."""
+    return type(env) is ShapeEnv

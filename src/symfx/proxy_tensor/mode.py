@@ -1,0 +1,435 @@
+"""The dispatch mode that records each operator below autograd, and runs it or looks it up."""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+from torch._ops import HigherOrderOperator, OpOverload
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
+from torch.fx import traceback as fx_traceback
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode, autograd_would_have_decomposed
+
+from symfx.errors import TracingError
+from symfx.proxy_tensor import slots
+from symfx.proxy_tensor.metadata import tensor_metadata
+from symfx.proxy_tensor.operators import OperatorFacts, facts_of
+from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
+from symfx.torch_bridge.identity import TorchProxyMode
+from symfx.torch_bridge.modes import (
+    PRE_DISPATCH,
+    PROXY_KEY,
+    active_fake_mode,
+    active_proxy_mode,
+    push_mode,
+    unset_proxy_mode,
+    without_proxy_mode,
+)
+
+if TYPE_CHECKING:
+    from symfx.proxy_tensor.cache import Entry
+    from symfx.proxy_tensor.tracer import PythonKeyTracer
+
+__all__ = [
+    "ProxyTorchDispatchMode",
+    "decompose",
+    "disable_proxy_modes_tracing",
+    "get_proxy_mode",
+]
+
+_aten = torch.ops.aten
+_DEVICE = torch.ops.prim.device.default
+_META = torch.device("meta")
+# Tensors of these very types are recorded; a subclass gets its own __torch_dispatch__ first.
+_PLAIN_TENSORS = frozenset({torch.Tensor, torch.nn.Parameter, FakeTensor})
+# Values are followed through tensors of at most so many elements that the program makes.
+_CONSTANT_ELEMENTS = 1
+
+Table = Mapping[Any, Callable[..., Any]]
+
+
+class ProxyTorchDispatchMode(TorchDispatchMode):
+    """Records operators into a tracer's graph while it is entered.
+
+    Args:
+        tracer: where to.
+        tracing_mode: ``"real"``, ``"fake"`` or ``"symbolic"``.
+        pre_dispatch: record above autograd.
+        allow_fake_constant: fake tensors from elsewhere may become constants of the graph.
+        error_on_data_dependent_ops: reading a value out of a real tensor is an error.
+        decomposition_table: for each operator to decompose, the function that does.
+    """
+
+    # Bookkeeping in torch asks whether the mode in this slot is of its own class.
+    __class__ = TorchProxyMode  # type: ignore[assignment]
+
+    supports_higher_order_operators = True
+
+    def __init__(
+        self,
+        tracer: PythonKeyTracer,
+        tracing_mode: str,
+        pre_dispatch: bool = False,
+        allow_fake_constant: bool = False,
+        error_on_data_dependent_ops: bool = True,
+        decomposition_table: Table | None = None,
+    ) -> None:
+        super().__init__(PRE_DISPATCH if pre_dispatch else None)
+        # In torch's slot for proxy modes: its internals turn tracing off by emptying the slot.
+        self._mode_key = PROXY_KEY
+        self.tracer = tracer
+        self.tracing_mode = tracing_mode
+        self.pre_dispatch = pre_dispatch
+        self.allow_fake_constant = allow_fake_constant
+        self.error_on_data_dependent_ops = error_on_data_dependent_ops
+        self.enter_stack: list[Any] = []
+        self.decomposition_table: Table = decomposition_table or {}
+
+    @property
+    def enable_tracing(self) -> bool:
+        """True; torch asks."""
+        return True
+
+    @property
+    def decomposition_table(self) -> Table:
+        """For each operator to decompose, the function that does."""
+        return self._decomposition_table
+
+    @decomposition_table.setter
+    def decomposition_table(self, table: Table) -> None:
+        self._decomposition_table = table
+        self._decomposed = frozenset(map(id, table))
+
+    @classmethod
+    def is_infra_mode(cls) -> bool:
+        """Below the modes that users push."""
+        return True
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Dynamo never sees these frames: compiled code that is called inside a trace is refused
+        # before. The guard that torch would wrap around each call costs a tenth of a trace.
+        return False
+
+    def __enter__(self) -> ProxyTorchDispatchMode:
+        self.enter_stack.append(unset_proxy_mode())
+        super().__enter__()
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        super().__exit__(*exc)
+        previous = self.enter_stack.pop()
+        if previous is not None:
+            push_mode(previous)
+
+    @contextlib.contextmanager
+    def enable_decompositions(self, table: Table | None) -> Iterator[Table]:
+        """Decompose by another table inside."""
+        before = self.decomposition_table
+        self.decomposition_table = table or {}
+        try:
+            yield self.decomposition_table
+        finally:
+            self.decomposition_table = before
+
+    def __sym_dispatch__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Arithmetic on symbolic numbers that torch made: run, not recorded."""
+        return func(*args, **kwargs)
+
+    # -- operators ----------------------------------------------------------------------------
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func is _DEVICE:
+            return _device(args[0])
+        kwargs = kwargs or {}
+        if not isinstance(func, OpOverload):
+            return self._not_an_operator(func)
+        facts = facts_of(func)
+        cache = self.tracer.cache
+        if (
+            cache is not None
+            and facts.cacheable
+            and id(func) not in self._decomposed
+            and not self.pre_dispatch
+            and active_fake_mode() is cache.mode
+        ):
+            key = cache.key(facts, args, kwargs)
+            entry = None if key is None else cache.entries.get(key)
+            if entry is not None:
+                cache.hits += 1
+                return self._replay(entry, facts, args, kwargs)
+        with _original_operator(func):
+            return self._record(facts, args, kwargs)
+
+    def _not_an_operator(self, func: Any) -> Any:
+        if isinstance(func, HigherOrderOperator):
+            raise TracingError(
+                f"the higher-order operator {func.name()} cannot be traced yet",
+                fix="trace the function it is given on its own, or leave the call out",
+            )
+        raise TracingError(f"{func} is not an operator that can be recorded")
+
+    def _replay(
+        self, entry: Entry, facts: OperatorFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Record an operator whose results the cache knows."""
+        tracer = self.tracer
+        cache = tracer.cache
+        node = tracer.call(
+            facts.func, tracer.node_args(args), tracer.node_kwargs(kwargs), facts.name
+        )
+        if facts.exact_strides:
+            _keep_input_vals(node)
+        if entry.in_place:
+            result = args[0]
+            slots.set_node_of_tensor(result, tracer, node, None)
+            slots.set_node_meta(node, result, cache)
+            return result
+        made = cache.build(entry, args, 2)  # type: ignore[union-attr]
+        if entry.sequence is None:
+            pair = made[0]
+            if pair is None:
+                node.meta["val"] = None
+                return None
+            _attach(node, tracer, entry.outputs[0], pair)
+            return pair[0]
+        node.meta["val"] = entry.sequence(None if pair is None else pair[1] for pair in made)
+        for i, (output, pair) in enumerate(zip(entry.outputs, made, strict=True)):
+            item = tracer.call(operator.getitem, (node, i), {}, "getitem")
+            if pair is not None:
+                _attach(item, tracer, output, pair)
+        return cache.results(entry, made)  # type: ignore[union-attr]
+
+    def _record(
+        self, facts: OperatorFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Record an operator and run it; or decompose it; or answer from known values."""
+        func = facts.func
+        tracer = self.tracer
+        flat, spec = pytree.tree_flatten((args, kwargs))
+        tensors = [a for a in flat if isinstance(a, torch.Tensor)]
+        if not all(self._recordable(t) for t in tensors):
+            return NotImplemented
+        decomposed = self._decompose(facts, args, kwargs, flat)
+        if decomposed is not NotImplemented:
+            return decomposed
+        known = [slots.node_of_tensor(t, tracer) for t in tensors]
+        constants = {
+            id(t): k[1] for t, k in zip(tensors, known, strict=True) if k and k[1] is not None
+        }
+        all_constant = all(k is None or k[1] is not None for k in known) and not any(
+            isinstance(a, SYMBOLIC_TYPES) for a in flat
+        )
+        if facts.data_dependent:
+            if all_constant:
+                with unset_fake_temporarily():
+                    return func(*_with_values(args, constants), **_with_values(kwargs, constants))
+            if self.error_on_data_dependent_ops and not any(
+                isinstance(t, FakeTensor) for t in tensors
+            ):
+                raise TracingError(
+                    f"{func} reads a value from a tensor, which the trace would bake in",
+                    fix='trace with tracing_mode="symbolic", or compute with the tensor '
+                    "instead of the number (torch.where instead of if)",
+                )
+        recorded = _aten.lift_fresh_copy.default if facts.lift else func
+        name = facts_of(recorded).name
+        node = tracer.call(recorded, tracer.node_args(args), tracer.node_kwargs(kwargs), name)
+        if facts.exact_strides:
+            _keep_input_vals(node)
+        env = None if tracer.cache is None else tracer.cache.env
+        if env is not None:
+            env.current_operator = func
+        out = recorded(*args, **kwargs)
+        constant = self._constant_result(facts, args, kwargs, constants, all_constant, out)
+        slots.track_tensor_tree(out, fx.Proxy(node, tracer), constant=constant, tracer=tracer)
+        return out
+
+    def _recordable(self, tensor: torch.Tensor) -> bool:
+        return type(tensor) in _PLAIN_TENSORS or slots.has_proxy_slot(tensor, self.tracer)
+
+    def _decompose(
+        self,
+        facts: OperatorFacts,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        flat: list[Any],
+    ) -> Any:
+        """What the operator's decomposition returns; NotImplemented where it stays whole."""
+        func = facts.func
+        if id(func) in self._decomposed:
+            with self:
+                out = self._decomposition_table[func](*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        if (
+            facts.composite
+            and not self.pre_dispatch
+            and autograd_would_have_decomposed(func, flat)
+        ):
+            with self:
+                out = func.decompose(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        if func is _aten.is_nonzero.default:
+            tensor = args[0]
+            with self:
+                torch._check(
+                    tensor.numel() == 1,
+                    lambda: "the truth of a tensor with other than one element is not defined",
+                )
+                return (tensor != 0).item()
+        return NotImplemented
+
+    @staticmethod
+    def _constant_result(
+        facts: OperatorFacts,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        constants: dict[int, torch.Tensor],
+        all_constant: bool,
+        out: Any,
+    ) -> Any:
+        """The result's value where that is certain while tracing: of small literal tensors."""
+        if facts.lift:
+            if out.numel() > _CONSTANT_ELEMENTS:
+                return None
+            with unset_fake_temporarily():
+                return args[0].clone()
+        if (
+            facts.seeded
+            or not constants
+            or not all_constant
+            or not pytree.tree_all_only(
+                torch.Tensor, lambda t: t.numel() <= _CONSTANT_ELEMENTS, out
+            )
+        ):
+            return None
+        with unset_fake_temporarily():
+            return facts.func(*_with_values(args, constants), **_with_values(kwargs, constants))
+
+
+def _device(tensor: Any) -> torch.device:
+    if type(tensor) is FakeTensor:
+        device = _META if tensor.fake_mode.in_kernel_invocation else tensor.fake_device
+        return device
+    result: torch.device = _DEVICE(tensor)
+    return result
+
+
+def _attach(node: fx.Node, tracer: PythonKeyTracer, output: Any, pair: list[FakeTensor]) -> None:
+    """A node stands for a tensor that the cache made; the second of the pair is its snapshot."""
+    result, snapshot = pair
+    state = result._symfx  # type: ignore[attr-defined]
+    state.tracer = tracer
+    state.node = node
+    meta = node.meta
+    meta["val"] = snapshot
+    description = output.description
+    meta["tensor_meta"] = description.tensor_meta or tensor_metadata(result, description.cache)
+
+
+def _with_values(arguments: Any, constants: dict[int, torch.Tensor]) -> Any:
+    return pytree.tree_map_only(torch.Tensor, lambda t: constants.get(id(t), t), arguments)
+
+
+def _keep_input_vals(node: fx.Node) -> None:
+    """What a compiler needs to give an operator its inputs with the strides they had."""
+    def val(n: fx.Node) -> Any:
+        found = n.meta.get("val")
+        return found if not isinstance(found, torch.Tensor) or isinstance(
+            found, FakeTensor
+        ) else None
+
+    node.meta["eager_input_vals"] = (
+        fx.node.map_arg(node.args, val),
+        fx.node.map_arg(node.kwargs, val),
+    )
+
+
+@contextlib.contextmanager
+def _original_operator_recorded(func: Any) -> Iterator[None]:
+    meta = fx_traceback.current_meta
+    if meta.get("original_aten") is not None:
+        yield
+        return
+    meta["original_aten"] = func
+    try:
+        yield
+    finally:
+        meta["original_aten"] = None
+
+
+_NO_CONTEXT = contextlib.nullcontext()
+
+
+def _original_operator(func: Any) -> contextlib.AbstractContextManager[None]:
+    """Nodes recorded inside remember the outermost operator that they come from, if asked."""
+    if fx_traceback.has_preserved_node_meta():
+        return _original_operator_recorded(func)
+    return _NO_CONTEXT
+
+
+# -- the mode that is active -------------------------------------------------------------------------
+
+
+def get_proxy_mode() -> ProxyTorchDispatchMode | None:
+    """The mode that is tracing now, None when nothing is.
+
+    Example:
+        >>> get_proxy_mode() is None
+        True
+    """
+    mode = active_proxy_mode()
+    return mode if type(mode) is ProxyTorchDispatchMode else None
+
+
+def disable_proxy_modes_tracing() -> contextlib.AbstractContextManager[Any]:
+    """Inside, operators run without being recorded.
+
+    Returns:
+        A context manager that gives the mode which was tracing, or None.
+
+    Example:
+        >>> with disable_proxy_modes_tracing() as mode:
+        ...     mode is None
+        True
+    """
+    return without_proxy_mode()
+
+
+@contextlib.contextmanager
+def decompose(decomposition_table: Table | None) -> Iterator[Table]:
+    """Inside, the trace that is under way decomposes operators by another table.
+
+    Args:
+        decomposition_table: for each operator, the function that computes it by others.
+
+    Raises:
+        TracingError: nothing is being traced.
+    """
+    mode = get_proxy_mode()
+    if mode is None:
+        raise TracingError(
+            "decompose() was called while nothing is being traced",
+            fix="call it in a function that make_fx traces",
+        )
+    with mode.enable_decompositions(decomposition_table) as table:
+        yield table

@@ -1,0 +1,246 @@
+"""Nodes for symbolic numbers: a term's node is found, or asked of a tensor once, or computed once.
+
+A torch.SymInt in symfx is a term of the environment's algebra, and arithmetic on it records
+nothing. Only when one reaches an operator's arguments or the program's output is a node wanted,
+and it is looked up by the term.
+"""
+
+from __future__ import annotations
+
+import builtins
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx
+
+from symfx.algebra import Term, as_operation
+from symfx.algebra.expr import MATH_FUNCTIONS
+from symfx.errors import TracingError
+from symfx.sym_node import SymNode
+
+__all__ = ["SYMBOLIC_TYPES", "SymbolNodes"]
+
+SYMBOLIC_TYPES = (torch.SymInt, torch.SymFloat, torch.SymBool)
+
+_aten = torch.ops.aten
+
+_UNARY: dict[str, Callable[..., Any]] = {
+    "abs": operator.abs,
+    "fabs": operator.abs,
+    "fneg": operator.neg,
+    "to_real": torch.sym_float,
+    "floor": math.floor,
+    "ceil": math.ceil,
+    "trunc": math.trunc,
+    "round": builtins.round,
+    "round_int": builtins.round,
+    "not": torch.sym_not,
+    **{
+        name: getattr(torch, f"_sym_{name}")
+        for name in MATH_FUNCTIONS
+        if hasattr(torch, f"_sym_{name}")
+    },
+}
+_BINARY: dict[str, Callable[..., Any]] = {
+    "floordiv": operator.floordiv,
+    "ffloordiv": operator.floordiv,
+    "mod": operator.mod,
+    "fmod": operator.mod,
+    "pow": operator.pow,
+    "fpow": operator.pow,
+    "truediv": operator.truediv,
+    "fdiv": operator.truediv,
+    "round_digits": builtins.round,
+    "lshift": operator.lshift,
+    "rshift": operator.rshift,
+    "bit_xor": operator.xor,
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "ge": operator.ge,
+    "le": operator.le,
+    "gt": operator.gt,
+    "lt": operator.lt,
+    "feq": operator.eq,
+    "fle": operator.le,
+    "flt": operator.lt,
+}
+# Of any number of operands; runs as a chain of two at a time.
+_CHAINED: dict[str, Callable[..., Any]] = {
+    "mul": operator.mul,
+    "fadd": operator.add,
+    "fmul": operator.mul,
+    "min": torch.sym_min,
+    "fmin": torch.sym_min,
+    "max": torch.sym_max,
+    "fmax": torch.sym_max,
+    "bit_and": operator.and_,
+    "bit_or": operator.or_,
+    "and": operator.and_,
+    "or": operator.or_,
+}
+
+
+class SymbolNodes:
+    """The nodes of a graph that stand for symbolic numbers, by term.
+
+    Args:
+        append: makes a node at the end of the graph: ``append(function, args, value)``.
+        append_after: makes a node after another: ``append_after(node, function, args, value)``.
+    """
+
+    def __init__(
+        self,
+        append: Callable[[Callable[..., Any], tuple[Any, ...], Any], fx.Node],
+        append_after: Callable[[fx.Node, Callable[..., Any], tuple[Any, ...], Any], fx.Node],
+    ) -> None:
+        self._append = append
+        self._append_after = append_after
+        self._known: dict[Term, Any] = {}
+        # How a term can be asked of a tensor: the tensor's node, the operator, its arguments.
+        self._askable: dict[Term, tuple[fx.Node, Callable[..., Any], tuple[Any, ...]]] = {}
+
+    # -- where terms come from --------------------------------------------------------------------
+
+    def offer_tensor(self, node: fx.Node, tensor: torch.Tensor) -> None:
+        """Terms may be asked of this tensor: its sizes, then its strides, then its offset.
+
+        The first tensor to offer a term is the one that is asked.
+        """
+        for i, size in enumerate(tensor.shape):
+            self._offer(size, node, _aten.sym_size.int, (i,))
+        if tensor.layout is not torch.strided:
+            return
+        for i, stride in enumerate(tensor.stride()):
+            self._offer(stride, node, _aten.sym_stride.int, (i,))
+        self._offer(tensor.storage_offset(), node, _aten.sym_storage_offset.default, ())
+
+    def _offer(
+        self, number: Any, node: fx.Node, how: Callable[..., Any], args: tuple[Any, ...]
+    ) -> None:
+        if isinstance(number, SYMBOLIC_TYPES):
+            term = getattr(number.node, "term", None)
+            if term is not None and term.op != "const":
+                self._askable.setdefault(term, (node, how, args))
+
+    def offer_number(self, number: Any, node: fx.Node) -> None:
+        """This node's value is a symbolic number."""
+        term = getattr(number.node, "term", None)
+        if term is not None and term.op != "const":
+            self._known.setdefault(term, node)
+
+    # -- the node of a number -----------------------------------------------------------------------
+
+    def known(self, number: Any) -> bool:
+        """Whether a node stands for the number already, or can be asked of a tensor."""
+        term = getattr(number.node, "term", None)
+        return term in self._known or term in self._askable
+
+    def node_of(self, number: Any) -> Any:
+        """The node that stands for a symbolic number; the number itself where it is a literal.
+
+        Raises:
+            TracingError: the number is not of this trace.
+        """
+        node = number.node
+        if type(node) is not SymNode:
+            constant = node.maybe_as_int() if node.is_int() else getattr(node, "constant", None)
+            if constant is None:
+                raise TracingError(
+                    f"a symbolic number {number} that torch made reached the graph",
+                    fix="trace with inputs that symfx made symbolic, not torch's own ShapeEnv",
+                )
+            return constant
+        term = node.term
+        if term.op == "const":
+            return term.args[0]
+        found = self._known.get(term)
+        return self._build(term) if found is None else found
+
+    def _build(self, term: Term) -> Any:
+        """Compute a term by nodes, its parts first, each once."""
+        known = self._known
+        stack = [term]
+        while stack:
+            top = stack[-1]
+            if top in known:
+                stack.pop()
+                continue
+            asked = self._askable.get(top)
+            if asked is not None:
+                node, how, args = asked
+                known[top] = self._append_after(
+                    node, how, (node, *args), how(node.meta["val"], *args)
+                )
+                continue
+            op, args = as_operation(top)
+            if op == "const":
+                known[top] = args[0]
+                continue
+            if op == "symbol":
+                raise TracingError(
+                    f"{top}, in {term}, cannot be had from the inputs of the program",
+                    fix="pass the tensor whose size it is as an argument, "
+                    "rather than through a closure",
+                )
+            if op == "add":
+                # A sum reads `a - b`, not `a + -1 * b`.
+                signed = [_sign(part) for part in args]
+                parts = [part for _, part in signed]
+            else:
+                signed = []
+                parts = [a for a in args if isinstance(a, Term)]
+            waiting = [part for part in parts if part not in known]
+            if waiting:
+                stack.extend(reversed(waiting))
+                continue
+            if signed:
+                known[top] = self._sum([(sign, known[part]) for sign, part in signed])
+            else:
+                known[top] = self._call(
+                    op, [known[a] if isinstance(a, Term) else a for a in args], top
+                )
+        return known[term]
+
+    def _sum(self, parts: list[tuple[int, Any]]) -> Any:
+        parts = sorted(parts, key=lambda part: -part[0])
+        sign, total = parts[0]
+        if sign < 0:
+            total = self._emit(operator.neg, total)
+        for sign, part in parts[1:]:
+            total = self._emit(operator.add if sign > 0 else operator.sub, total, part)
+        return total
+
+    def _call(self, op: str, args: list[Any], term: Term) -> Any:
+        if op == "mul" and args[0] == -1 and isinstance(args[0], int):
+            return self._emit(operator.neg, self._call("mul", args[1:], term))
+        if op in _CHAINED:
+            result = args[0]
+            for arg in args[1:]:
+                result = self._emit(_CHAINED[op], result, arg)
+            return result
+        if op in _UNARY:
+            return self._emit(_UNARY[op], args[0])
+        if op in _BINARY:
+            return self._emit(_BINARY[op], *args)
+        if op == "where":
+            return self._emit(torch.sym_ite, *args)
+        if op == "is_integer":
+            return self._emit(operator.eq, args[0], self._emit(math.floor, args[0]))
+        raise TracingError(f"{term} cannot be computed in a graph: it has no operation for {op!r}")
+
+    def _emit(self, function: Callable[..., Any], *args: Any) -> fx.Node:
+        values = [a.meta["val"] if isinstance(a, fx.Node) else a for a in args]
+        return self._append(function, args, function(*values))
+
+
+def _sign(part: Term) -> tuple[int, Term]:
+    """A summand's sign and the summand without it."""
+    op, args = as_operation(part)
+    first = args[0] if args else None
+    negative = (op == "const" and first < 0) or (
+        op == "mul" and isinstance(first, Term) and first.op == "const" and first.args[0] < 0
+    )
+    return (-1, -part) if negative else (1, part)

@@ -1,0 +1,198 @@
+"""The recorder of a trace: one graph, the constants it refers to, and the nodes of its values."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.fx import traceback as fx_traceback
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from symfx.proxy_tensor import slots
+from symfx.proxy_tensor.metadata import extract_val
+from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES, SymbolNodes
+from symfx.torch_bridge.fx_graphs import append_call
+from symfx.torch_bridge.modes import without_proxy_mode
+
+if TYPE_CHECKING:
+    from symfx.proxy_tensor.cache import OperationCache
+
+__all__ = ["PythonKeyTracer"]
+
+# Python values that stand in a node's arguments as they are.
+_LITERALS = frozenset(
+    {
+        type(None),
+        bool,
+        int,
+        float,
+        complex,
+        str,
+        torch.dtype,
+        torch.device,
+        torch.layout,
+        torch.memory_format,
+    }
+)
+
+
+class PythonKeyTracer(fx.Tracer):
+    """Records operators on tensors into a graph.
+
+    It is an fx tracer as far as torch's own code needs one (`create_arg`, `create_proxy`,
+    `root`); operators are recorded by `call`, which knows the nodes of its arguments already.
+
+    Attributes:
+        graph: what was recorded.
+        root: the module that holds the constants which the graph refers to.
+        symbols: the nodes of symbolic numbers.
+        tensor_tracker: the `ProxyTensor` of tensors that cannot keep it themselves.
+        cache: the operation cache of the trace, if it has one.
+    """
+
+    def __init__(self, cache: OperationCache | None = None, stack_traces: bool = False) -> None:
+        super().__init__(autowrap_modules=())
+        self.root = torch.nn.Module()
+        self.graph = fx.Graph()
+        self.tensor_attrs: dict[Any, str] = {}
+        self.tensor_tracker: Any = WeakTensorKeyDictionary()
+        self.cache = cache
+        self.symbols = SymbolNodes(self._append_number, self._append_number_after)
+        self.record_stack_traces = stack_traces
+        self._record_forward_stack_traces_only = stack_traces
+        # The node to put the next question for an input's size behind.
+        self._last_question: fx.Node | None = None
+        self._attributes: dict[int, tuple[Any, fx.Node]] = {}
+
+    # -- fx's own protocol ---------------------------------------------------------------------
+
+    def call_module(
+        self,
+        m: torch.nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Modules are run, not recorded."""
+        return forward(*args, **kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Attributes are values, not nodes."""
+        return attr_val
+
+    def create_arg(self, a: Any) -> Any:
+        """What stands for a value in the arguments of a node."""
+        if isinstance(a, torch.Tensor) and not isinstance(a, fx.Proxy):
+            found = slots.node_of_tensor(a, self)
+            return self.attribute(a) if found is None else found[0]
+        if isinstance(a, SYMBOLIC_TYPES):
+            return self.symbols.node_of(a)
+        return super().create_arg(a)
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        """A node with the metadata that the program asks torch to keep (`fx.traceback`)."""
+        node = super().create_node(*args, **kwargs)
+        if node.op in ("placeholder", "output"):
+            node.meta.pop("stack_trace", None)
+        return node
+
+    def unwrap_proxy(self, e: Any) -> Any:
+        """The proxy of a tensor or symbolic number; any other value itself."""
+        if isinstance(e, torch.Tensor):
+            return slots.get_proxy_slot(e, self, e, lambda found: found.proxy)
+        if isinstance(e, SYMBOLIC_TYPES):
+            return slots.get_proxy_slot(e, self, e)
+        return e
+
+    # -- recording -------------------------------------------------------------------------------
+
+    def attribute(self, value: Any) -> fx.Node:
+        """The node that reads a constant tensor from the root module; one for each tensor."""
+        known = self._attributes.get(id(value))
+        if known is not None:
+            return known[1]
+        if isinstance(value, torch.nn.Parameter):
+            target = self.get_fresh_qualname("_param_constant")
+        else:
+            target = self.get_fresh_qualname("_tensor_constant")
+        setattr(self.root, target, value)
+        node = self.create_node("get_attr", target, (), {})
+        with without_proxy_mode():
+            fake = None
+            if self.cache is not None and not isinstance(value, FakeTensor):
+                fake = self.cache.fake_of_real(value)
+            node.meta["val"] = extract_val(value if fake is None else fake)
+        self._attributes[id(value)] = (value, node)
+        return node
+
+    def node_args(self, args: Any) -> tuple[Any, ...]:
+        """What stands for an operator's arguments in its node."""
+        return tuple([self.node_arg(a) for a in args])
+
+    def node_arg(self, a: Any) -> Any:
+        """What stands for one argument of an operator in its node."""
+        kind = type(a)
+        if kind is FakeTensor:
+            state = getattr(a, "_symfx", None)
+            if state is not None and state.tracer is self:
+                return state.node
+            return self.create_arg(a)
+        if kind in _LITERALS:
+            return a
+        if kind is list:
+            return [self.node_arg(x) for x in a]
+        if kind is tuple or kind is torch.Size:
+            return tuple([self.node_arg(x) for x in a])
+        return self.create_arg(a)
+
+    def node_kwargs(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """What stands for an operator's keyword arguments in its node."""
+        return {k: self.node_arg(v) for k, v in kwargs.items()}
+
+    def call(
+        self,
+        target: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        name: str,
+    ) -> fx.Node:
+        """Record a call whose arguments are nodes and literals already."""
+        if self.record_stack_traces or fx_traceback.has_preserved_node_meta():
+            return self.create_node("call_function", target, args, kwargs, name)
+        return append_call(self.graph, target, args, kwargs, name)
+
+    def _append_number(
+        self, target: Callable[..., Any], args: tuple[Any, ...], value: Any
+    ) -> fx.Node:
+        name = self.graph._target_to_str(target)
+        node = self.create_node("call_function", target, args, {}, name)
+        node.meta["val"] = copy.copy(value)
+        return node
+
+    def _append_number_after(
+        self, after: fx.Node, target: Callable[..., Any], args: tuple[Any, ...], value: Any
+    ) -> fx.Node:
+        """Ask a tensor for a size where that is certain to be what it was when it came up.
+
+        An operator later in the program may have changed the tensor's sizes in place, so the
+        question stands right behind the node that made the tensor: for an input, behind the
+        inputs and the questions asked of them so far.
+        """
+        if after.op == "placeholder":
+            after = self._last_question or self._last_placeholder(after)
+            with self.graph.inserting_after(after):
+                node = self._append_number(target, args, value)
+            self._last_question = node
+            return node
+        with self.graph.inserting_after(after):
+            return self._append_number(target, args, value)
+
+    @staticmethod
+    def _last_placeholder(node: fx.Node) -> fx.Node:
+        while node.next.op == "placeholder":
+            node = node.next
+        return node

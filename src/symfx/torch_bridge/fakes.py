@@ -1,0 +1,96 @@
+"""FakeTensors made and looked into quickly, with the same outcome as torch's own constructor."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import (
+    FakeTensor,
+    FakeTensorMode,
+    in_kernel_invocation_manager,
+)
+
+from symfx.torch_bridge.modes import BelowTorch
+
+__all__ = [
+    "FakeTensor",
+    "FakeTensorMode",
+    "attributes_at_birth",
+    "copy_metadata",
+    "fake_from_meta",
+    "plain_alias",
+    "storage_id",
+    "storage_marker",
+    "view_metadata",
+]
+
+_META = torch.device("meta")
+_make_subclass = torch.Tensor._make_subclass
+
+copy_metadata: Callable[[torch.Tensor], torch.Tensor] = torch._lazy_clone
+"""A meta tensor like another, with a storage of its own of the same size in bytes.
+
+torch copies lazily here: sizes and strides are taken over as they are, which for symbolic ones
+costs a small part of computing them anew.
+"""
+
+view_metadata: Callable[..., torch.Tensor] = torch.as_strided
+"""A meta tensor on the storage of another, with sizes, strides and an offset of its own."""
+
+
+@functools.cache
+def _attribute_names() -> tuple[str, ...]:
+    # Asked of torch rather than listed, so that a release which adds one is followed.
+    mode = FakeTensorMode()
+    with BelowTorch():
+        elem = torch.empty(0, device="meta")
+    return tuple(FakeTensor(mode, elem, torch.device("cpu")).__dict__)
+
+
+def attributes_at_birth(mode: FakeTensorMode, device: torch.device) -> dict[str, Any]:
+    """What the ``__dict__`` of a new FakeTensor holds."""
+    attributes: dict[str, Any] = dict.fromkeys(_attribute_names())
+    attributes["_fake_device"] = device
+    attributes["fake_mode"] = mode
+    return attributes
+
+
+def storage_marker(mode: FakeTensorMode) -> Callable[[torch.Tensor], None]:
+    """What makes torch object when a kernel wants the data of a fake tensor."""
+    if mode._allow_unsafe_data_ptr_access:
+        return torch._C._set_warn_deprecated_on_mutable_data_ptr
+    return torch._C._set_throw_on_mutable_data_ptr
+
+
+def fake_from_meta(
+    elem: torch.Tensor, device: torch.device, attributes: dict[str, Any]
+) -> FakeTensor:
+    """A FakeTensor on the storage of a meta tensor; to be called inside `BelowTorch`.
+
+    Args:
+        elem: a meta tensor whose storage is marked already (`storage_marker`).
+        device: the device to pretend, with its index.
+        attributes: from `attributes_at_birth`.
+    """
+    fake = _make_subclass(
+        FakeTensor, elem, False, dispatch_device=True, device_for_backend_keys=device
+    )
+    fake.__dict__.update(attributes)
+    return fake
+
+
+def plain_alias(fake: FakeTensor) -> torch.Tensor:
+    """A plain meta tensor on the storage of a fake one, with its sizes and strides."""
+    with torch._C._DisablePythonDispatcher(), in_kernel_invocation_manager(fake.fake_mode):
+        alias = torch.ops.aten.detach.default(fake)
+        # The alias would be dispatched to the device that the fake tensor pretends.
+        return _make_subclass(torch.Tensor, alias, False, device_for_backend_keys=_META)
+
+
+def storage_id(tensor: torch.Tensor) -> int:
+    """What is equal for tensors that share a storage, while one of them lives."""
+    cdata: int = tensor.untyped_storage()._cdata
+    return cdata

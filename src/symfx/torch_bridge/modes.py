@@ -1,0 +1,117 @@
+"""Torch's stack of dispatch modes, and the switches that a tracer turns while it runs."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.fx._symbolic_trace as fx_symbolic_trace
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import _disable_infra_mode, _push_mode, _unset_infra_mode
+
+__all__ = [
+    "FAKE_KEY",
+    "PRE_DISPATCH",
+    "PROXY_KEY",
+    "BelowTorch",
+    "active_fake_mode",
+    "active_proxy_mode",
+    "fx_tracing",
+    "push_mode",
+    "unset_proxy_mode",
+    "without_autocast_cache",
+    "without_proxy_mode",
+]
+
+PROXY_KEY = torch._C._TorchDispatchModeKey.PROXY
+FAKE_KEY = torch._C._TorchDispatchModeKey.FAKE
+PRE_DISPATCH = torch._C.DispatchKey.PreDispatch
+
+push_mode = _push_mode
+
+
+def active_proxy_mode() -> Any:
+    """The proxy mode in torch's slot for it, whoever made it; None when nothing traces."""
+    before = torch._ops._get_dispatch_mode_pre_dispatch(PROXY_KEY)
+    return before or torch._C._get_dispatch_mode(PROXY_KEY)
+
+
+def active_fake_mode() -> FakeTensorMode | None:
+    """The fake mode that operators would reach now."""
+    mode: FakeTensorMode | None = torch._C._get_dispatch_mode(FAKE_KEY)
+    return mode
+
+
+def unset_proxy_mode() -> Any:
+    """Take the proxy mode out of its slot; None when there is none."""
+    return _unset_infra_mode(PROXY_KEY)
+
+
+@contextlib.contextmanager
+def without_proxy_mode() -> Iterator[Any]:
+    """Trace nothing inside; gives the mode that was tracing, or None."""
+    with contextlib.contextmanager(_disable_infra_mode)(PROXY_KEY) as mode:
+        yield mode
+
+
+@contextlib.contextmanager
+def without_autocast_cache() -> Iterator[None]:
+    """Autocast casts each weight anew, so that a trace sees every cast."""
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)
+
+
+class BelowTorch:
+    """Inside, torch functions run as they are: no modes, no Python kernels, no overrides."""
+
+    __slots__ = ("_guards",)
+
+    def __enter__(self) -> None:
+        guards = (
+            torch._C._DisableTorchDispatch(),
+            torch._C._DisablePythonDispatcher(),
+            torch._C.DisableTorchFunction(),
+        )
+        for guard in guards:
+            guard.__enter__()
+        self._guards = guards
+
+    def __exit__(self, *exc: object) -> None:
+        dispatch, python_dispatcher, function = self._guards
+        function.__exit__(*exc)
+        python_dispatcher.__exit__(*exc)
+        dispatch.__exit__(*exc)
+
+
+_fx_lock = threading.Lock()
+_fx_traces = 0
+_fx_flag_before = False
+
+
+@contextlib.contextmanager
+def fx_tracing() -> Iterator[None]:
+    """Torch knows that fx traces.
+
+    torch keeps this in one flag of the process. It is set by the first trace to begin and put
+    back by the last to end, so that traces in several threads do not leave it set.
+    """
+    global _fx_traces, _fx_flag_before  # noqa: PLW0603 - counts users of torch's own global
+    with _fx_lock:
+        if _fx_traces == 0:
+            _fx_flag_before = fx_symbolic_trace._is_fx_tracing_flag
+            fx_symbolic_trace._is_fx_tracing_flag = True
+        _fx_traces += 1
+    try:
+        yield
+    finally:
+        with _fx_lock:
+            _fx_traces -= 1
+            if _fx_traces == 0:
+                fx_symbolic_trace._is_fx_tracing_flag = _fx_flag_before
