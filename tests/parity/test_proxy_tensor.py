@@ -28,7 +28,10 @@ _ARITHMETIC = {
     operator.truediv, operator.pow, operator.eq, operator.ge, operator.le, operator.gt,
     operator.lt, torch.sym_float, torch.sym_max, torch.sym_min, torch.sym_sum,
 }  # fmt: skip
-_CHECKS = {torch.ops.aten._assert_scalar.default, torch.ops.aten.sym_constrain_range_for_size.default}
+_CHECKS = {
+    torch.ops.aten._assert_scalar.default,
+    torch.ops.aten.sym_constrain_range_for_size.default,
+}
 
 
 def operators(graph: fx.Graph) -> list[Any]:

@@ -115,9 +115,7 @@ def _fake_like(tensor: torch.Tensor) -> torch.Tensor:
                 tensor.shape, tensor.stride(), device=device, dtype=tensor.dtype
             )
     with BelowTorch():
-        elem = torch.empty_strided(
-            tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta"
-        )
+        elem = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
         storage_marker(mode)(elem)
         return fake_from_meta(elem, device, attributes_at_birth(mode, device))
 

@@ -210,9 +210,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):
                 _attach(item, tracer, result, snapshot)
         return entry.sequence([result for result, _ in results])
 
-    def _record(
-        self, facts: OperatorFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def _record(self, facts: OperatorFacts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record an operator and run it; or decompose it; or answer from known values."""
         func = facts.func
         tracer = self.tracer
@@ -272,11 +270,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):
                 out = self._decomposition_table[func](*args, **kwargs)
             if out is not NotImplemented:
                 return out
-        if (
-            facts.composite
-            and not self.pre_dispatch
-            and autograd_would_have_decomposed(func, flat)
-        ):
+        if facts.composite and not self.pre_dispatch and autograd_would_have_decomposed(func, flat):
             with self:
                 out = func.decompose(*args, **kwargs)
             if out is not NotImplemented:
@@ -342,11 +336,12 @@ def _with_values(arguments: Any, constants: dict[int, torch.Tensor]) -> Any:
 
 def _keep_input_vals(node: fx.Node) -> None:
     """What a compiler needs to give an operator its inputs with the strides they had."""
+
     def val(n: fx.Node) -> Any:
         found = n.meta.get("val")
-        return found if not isinstance(found, torch.Tensor) or isinstance(
-            found, FakeTensor
-        ) else None
+        return (
+            found if not isinstance(found, torch.Tensor) or isinstance(found, FakeTensor) else None
+        )
 
     node.meta["eager_input_vals"] = (
         fx.node.map_arg(node.args, val),

@@ -178,9 +178,7 @@ class Trace:
             cache = OperationCache(self.fake_mode, self.env)
         self.tracer = PythonKeyTracer(cache, record_stack_traces)
         table = dict(decomposition_table or {})
-        table.setdefault(
-            torch.ops.aten.sym_numel.default, torch._decomp.decompositions.sym_numel
-        )
+        table.setdefault(torch.ops.aten.sym_numel.default, torch._decomp.decompositions.sym_numel)
         self.mode = ProxyTorchDispatchMode(
             self.tracer,
             tracing_mode,
@@ -208,9 +206,7 @@ class Trace:
                 self.dynamic_shapes,
             )
         plain = own_parameters and not isinstance(self.f, torch.nn.Module)
-        nodes = self._placeholders(
-            names if plain else [f"arg{i}" for i in range(len(args))], args
-        )
+        nodes = self._placeholders(names if plain else [f"arg{i}" for i in range(len(args))], args)
         with self._modes():
             with without_proxy_mode():
                 for node, value in nodes:
