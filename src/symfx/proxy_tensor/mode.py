@@ -166,6 +166,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):
         if (
             cache is not None
             and facts.cacheable
+            and not facts.composite
             and id(func) not in self._decomposed
             and not self.pre_dispatch
             and active_fake_mode() is cache.mode
@@ -191,31 +192,23 @@ class ProxyTorchDispatchMode(TorchDispatchMode):
     ) -> Any:
         """Record an operator whose results the cache knows."""
         tracer = self.tracer
-        cache = tracer.cache
+        cache: Any = tracer.cache
         node = tracer.call(
             facts.func, tracer.node_args(args), tracer.node_kwargs(kwargs), facts.name
         )
         if facts.exact_strides:
             _keep_input_vals(node)
-        if entry.in_place:
-            result = args[0]
-            slots.set_node_of_tensor(result, tracer, node, None)
-            slots.set_node_meta(node, result, cache)
-            return result
-        made = cache.build(entry, args, 2)  # type: ignore[union-attr]
+        results = cache.build(entry, args, snapshots=True)
         if entry.sequence is None:
-            pair = made[0]
-            if pair is None:
-                node.meta["val"] = None
-                return None
-            _attach(node, tracer, entry.outputs[0], pair)
-            return pair[0]
-        node.meta["val"] = entry.sequence(None if pair is None else pair[1] for pair in made)
-        for i, (output, pair) in enumerate(zip(entry.outputs, made, strict=True)):
+            result, snapshot = results[0]
+            _attach(node, tracer, result, snapshot)
+            return result
+        node.meta["val"] = entry.sequence([snapshot for _, snapshot in results])
+        for i, (result, snapshot) in enumerate(results):
             item = tracer.call(operator.getitem, (node, i), {}, "getitem")
-            if pair is not None:
-                _attach(item, tracer, output, pair)
-        return cache.results(entry, made)  # type: ignore[union-attr]
+            if result is not None:
+                _attach(item, tracer, result, snapshot)
+        return entry.sequence([result for result, _ in results])
 
     def _record(
         self, facts: OperatorFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -334,16 +327,13 @@ def _device(tensor: Any) -> torch.device:
     return result
 
 
-def _attach(node: fx.Node, tracer: PythonKeyTracer, output: Any, pair: list[FakeTensor]) -> None:
-    """A node stands for a tensor that the cache made; the second of the pair is its snapshot."""
-    result, snapshot = pair
-    state = result._symfx  # type: ignore[attr-defined]
-    state.tracer = tracer
-    state.node = node
+def _attach(node: fx.Node, tracer: PythonKeyTracer, result: Any, snapshot: Any) -> None:
+    """A node stands for a tensor that the cache gave."""
     meta = node.meta
     meta["val"] = snapshot
-    description = output.description
-    meta["tensor_meta"] = description.tensor_meta or tensor_metadata(result, description.cache)
+    if result is not None:
+        slots.set_node_of_tensor(result, tracer, node, None)
+        meta["tensor_meta"] = tensor_metadata(result, tracer.cache)
 
 
 def _with_values(arguments: Any, constants: dict[int, torch.Tensor]) -> Any:

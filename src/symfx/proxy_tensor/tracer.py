@@ -91,6 +91,8 @@ class PythonKeyTracer(fx.Tracer):
             return self.attribute(a) if found is None else found[0]
         if isinstance(a, SYMBOLIC_TYPES):
             return self.symbols.node_of(a)
+        if isinstance(a, torch.Size):
+            return tuple([self.create_arg(n) for n in a])
         return super().create_arg(a)
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:

@@ -277,10 +277,10 @@ class ShapeEnv:
         node = self.nodes.get(term)
         if node is None:
             value = term.value
+            # A hint that is not at hand is computed when somebody asks for it: doing so for
+            # each partial sum of n terms would cost n times n.
             if value is not None:
                 hint = value
-            elif hint is None:
-                hint = self.hint_of(term)
             node = self.nodes[term] = SymNode(self, term, hint)
         return node
 
