@@ -385,6 +385,17 @@ class OperationCache:
         assert fake is not None  # it had a description when the key was made
         return fake
 
+    def _fakes(self, values: Iterable[Any]) -> tuple[Any, ...]:
+        """Arguments with fake tensors in place of the real ones."""
+        return tuple(
+            self._fake(v)
+            if isinstance(v, torch.Tensor)
+            else type(v)(self._fakes(v))
+            if type(v) in _SEQUENCES
+            else v
+            for v in values
+        )
+
     def _elem(self, tensor: Any) -> torch.Tensor:
         """A plain meta tensor on the storage of a tensor argument."""
         fake = self._fake(tensor)
@@ -419,16 +430,19 @@ class OperationCache:
             self.hits += 1
             results = [result for result, _ in self.build(entry, args)]
             return results[0] if entry.sequence is None else entry.sequence(results)
+        # Given real tensors alone, the mode would compute with them, and write to them.
+        args = self._fakes(args)
+        kwargs = {name: self._fakes((value,))[0] for name, value in kwargs.items()}
         written = _written(facts, args, kwargs)
-        before = [self.describe(self._fake(t)) for t in written]
+        before = [self.describe(t) for t in written]
         symbols = self._fresh_symbols()
         for tensor in written:
-            forget(self._fake(tensor))
+            forget(tensor)
         out = mode._dispatch_impl(func, types, args, kwargs)
         entry = None
         if (
             all(
-                was is not None and self.describe(self._fake(t)) is was
+                was is not None and self.describe(t) is was
                 for was, t in zip(before, written, strict=True)
             )
             and self._fresh_symbols() == symbols
@@ -458,10 +472,8 @@ class OperationCache:
         positions = {id(a): i for i, a in enumerate(args)}
         storages: dict[int, list[int]] = {}
         for t in _tensors((*args, *kwargs.values())):
-            position = positions.get(id(t), -1)
-            fake = self._fake(t)
-            positions[id(fake)] = position
-            storages.setdefault(storage_id(fake), []).append(position)
+            position = positions.setdefault(id(t), -1)
+            storages.setdefault(storage_id(t), []).append(position)
         outputs: list[Output | None] = []
         own: set[int] = set()
         for result in out if sequence is not None else (out,):
@@ -510,7 +522,7 @@ class OperationCache:
         if len(candidates) != 1 or candidates[0] < 0:
             return False
         output.base = candidates[0]
-        base = self.describe(self._fake(args[output.base]))
+        base = self.describe(args[output.base])
         # A view of another dtype counts its strides in other units.
         if base is None or base.key[0] is not output.description.key[0]:
             return False

@@ -99,8 +99,9 @@ class SymbolNodes:
         self._append = append
         self._append_after = append_after
         self._known: dict[Term, Any] = {}
-        # How a term can be asked of a tensor: the tensor's node, the operator, its arguments.
-        self._askable: dict[Term, tuple[fx.Node, Callable[..., Any], tuple[Any, ...]]] = {}
+        # How a term can be asked of a tensor: the tensor's node, the operator, its arguments;
+        # and the number that the answer was while tracing.
+        self._askable: dict[Term, tuple[fx.Node, Callable[..., Any], tuple[Any, ...], Any]] = {}
 
     # -- where terms come from --------------------------------------------------------------------
 
@@ -123,7 +124,7 @@ class SymbolNodes:
         if isinstance(number, SYMBOLIC_TYPES):
             term = getattr(number.node, "term", None)
             if term is not None and term.op != "const":
-                self._askable.setdefault(term, (node, how, args))
+                self._askable.setdefault(term, (node, how, args, number))
 
     def offer_number(self, number: Any, node: fx.Node) -> None:
         """This node's value is a symbolic number."""
@@ -170,10 +171,8 @@ class SymbolNodes:
                 continue
             asked = self._askable.get(top)
             if asked is not None:
-                node, how, args = asked
-                known[top] = self._append_after(
-                    node, how, (node, *args), how(node.meta["val"], *args)
-                )
+                node, how, args, number = asked
+                known[top] = self._append_after(node, how, (node, *args), number)
                 continue
             op, args = as_operation(top)
             if op == "const":
