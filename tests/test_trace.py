@@ -107,6 +107,28 @@ def test_a_buffer_that_is_assigned_anew_is_updated():
     assert model.steps is kept and kept.tolist() == [2.0, 2.0]
 
 
+def test_running_averages_stay_out_of_autograd():
+    class Average(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin = nn.Linear(4, 4)
+            self.register_buffer("mean", torch.zeros(4, 4))
+
+        def forward(self, x):
+            with torch.no_grad():
+                self.mean.view(-1).mul_(0.5).add_(self.lin.weight.view(-1))
+            return self.lin(x) + self.mean.sum()
+
+    model = Average()
+    t = symfx.trace(model, randn(3, 4), dynamic=[("n", None)])
+    assert t.verify()
+    for _ in range(2):
+        t(randn(5, 4)).sum().backward()
+    torch.testing.assert_close(model.mean, 1.5 * model.lin.weight.detach())
+    assert not model.mean.requires_grad and model.mean.grad_fn is None
+    assert model.lin.bias.grad.tolist() == [10.0] * 4
+
+
 def test_a_buffer_that_grows_is_refused():
     with pytest.raises(TracingError, match=r"replaces its buffer steps.*shape \(2,\).*\(4,\)"):
         symfx.trace(Counter(grow=True), randn(3, 4))

@@ -15,7 +15,7 @@ from symfx._blame import where
 from symfx._checking import Admission, CheckResult
 from symfx._dynamic import Entry, read_dynamic
 from symfx._inputs import Layout, describe
-from symfx._state import Method, install, module_of, untouched
+from symfx._state import Method, install, module_of, shield, untouched
 from symfx.errors import InputMismatchError, SpecError, SymfxError, TracingError
 from symfx.proxy_tensor import make_fx
 from symfx.symbolic_shapes.provenance import boundary
@@ -349,9 +349,11 @@ class _Tracing:
             output.args = structure
         graph.lint()
         module = torch.fx.GraphModule(traced, graph, class_name=_name(self.model))
+        shield(module)
+        module.recompile()
         module.shape_env = cast("Any", env)
         notes = tuple(
-            f"the model assigns its attribute {name} when it runs; the graph does not"
+            f"the model puts a tensor into its attribute {name} when it runs; the graph does not"
             for name in self.assigned
         )
         module.training = self.module.training if self.module is not None else False
@@ -434,7 +436,7 @@ def _first_lines(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     lines = [line for line in text.splitlines() if line.strip()]
     shown = " ".join(line.strip() for line in lines[:3])
-    return shown if isinstance(error, RuntimeError) else f"{type(error).__name__}: {shown}"
+    return shown if type(error) is RuntimeError else f"{type(error).__name__}: {shown}"
 
 
 def _fx_structure(spec: pytree.TreeSpec, results: list[Any]) -> tuple[Any] | None:
