@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from parity.programs import PROGRAMS, Program
+from proxy_tensor_programs import PROGRAMS, Program
 from torch import fx
 from torch.fx.experimental.proxy_tensor import make_fx as stock_make_fx
 from torch.utils import _pytree as pytree
@@ -28,7 +28,10 @@ _ARITHMETIC = {
     operator.truediv, operator.pow, operator.eq, operator.ge, operator.le, operator.gt,
     operator.lt, torch.sym_float, torch.sym_max, torch.sym_min, torch.sym_sum,
 }  # fmt: skip
-_CHECKS = {torch.ops.aten._assert_scalar.default, torch.ops.aten.sym_constrain_range_for_size.default}
+_CHECKS = {
+    torch.ops.aten._assert_scalar.default,
+    torch.ops.aten.sym_constrain_range_for_size.default,
+}
 
 
 def operators(graph: fx.Graph) -> list[Any]:

@@ -48,9 +48,7 @@ __all__ = ["Description", "Entry", "OperationCache", "TensorState", "state_of"]
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _NUMBERS = frozenset({int, float, bool, complex})
-_PLAIN = frozenset(
-    {type(None), str, torch.dtype, torch.device, torch.layout, torch.memory_format}
-)
+_PLAIN = frozenset({type(None), str, torch.dtype, torch.device, torch.layout, torch.memory_format})
 _SEQUENCES = (list, tuple)
 
 
@@ -151,9 +149,7 @@ class Entry:
 
     __slots__ = ("outputs", "sequence")
 
-    def __init__(
-        self, outputs: tuple[Output | None, ...], sequence: type | None = None
-    ) -> None:
+    def __init__(self, outputs: tuple[Output | None, ...], sequence: type | None = None) -> None:
         self.outputs = outputs
         self.sequence: Any = sequence
 

@@ -33,14 +33,10 @@ _NEVER_CACHED = frozenset(
 )
 
 # Asked for by C++ where a composite kernel would decompose to nothing that can be recorded.
-_KEPT_WHOLE = frozenset(
-    {_aten.size.default, _aten.stride.default, _aten.storage_offset.default}
-)
+_KEPT_WHOLE = frozenset({_aten.size.default, _aten.stride.default, _aten.storage_offset.default})
 
 # Their output's shape depends on data only where a mask indexes.
-_MASK_INDEXERS = frozenset(
-    {_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default}
-)
+_MASK_INDEXERS = frozenset({_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default})
 
 
 class OperatorFacts:
