@@ -45,8 +45,15 @@ def main(
         bool, typer.Option("--quick", help="Fewer rounds and smaller algebra sizes.")
     ] = False,
     budget: Annotated[
-        float, typer.Option(help="Skip a peer at an algebra size where it would take longer (s).")
+        float, typer.Option(help="Seconds that a peer may take for one piece of algebra.")
     ] = 20.0,
+    dynamic_parameters: Annotated[
+        bool,
+        typer.Option(
+            "--dynamic-parameters",
+            help="Pass parameters as inputs: their sizes become dynamic too.",
+        ),
+    ] = False,
 ) -> None:
     """Time stock torch and symfx in turn on the same work, in this one process.
 
@@ -70,7 +77,12 @@ def main(
                 f"{result.work.name} at {n}, {who}: {e}" for who, e in timings.errors.items()
             )
 
-    models = trace_models([name for name in chosen if name in WORKLOADS], rounds, model_done)
+    models = trace_models(
+        [name for name in chosen if name in WORKLOADS],
+        rounds,
+        model_done,
+        dynamic_parameters=dynamic_parameters,
+    )
     algebra = run_algebra(
         [name for name in chosen if name in WORKS],
         rounds,
@@ -83,11 +95,12 @@ def main(
     if algebra:
         console.print(algebra_table(algebra))
         for result in algebra:
-            for n, why in result.skipped.items():
-                for peer, reason in why.items():
-                    console.print(f"{result.work.name}, n = {n}, {peer}: {reason}", markup=False)
+            for n, timings in result.timings.items():
+                for who, why in timings.skipped.items():
+                    console.print(f"{result.work.name}, n = {n}, {who}: {why}", markup=False)
 
     options: dict[str, Any] = {"only": only, "repeat": rounds, "quick": quick, "budget": budget}
+    options["dynamic_parameters"] = dynamic_parameters
     json_path.parent.mkdir(parents=True, exist_ok=True)
     json_path.write_text(json.dumps(as_json(models, algebra, options), indent=1) + "\n")
     console.print(f"written to {json_path}", markup=False, soft_wrap=True)

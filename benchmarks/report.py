@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 import platform
@@ -43,7 +44,9 @@ def _times(value: float | None) -> str:
 
 
 def _cell(timings: Timings, name: str) -> str:
-    return "failed" if name in timings.errors else _seconds(timings.median(name))
+    if name in timings.errors:
+        return "failed"
+    return "skipped" if name in timings.skipped else _seconds(timings.median(name))
 
 
 def models_table(results: Sequence[ModelResult]) -> Table:
@@ -79,11 +82,10 @@ def algebra_table(results: Sequence[AlgebraResult]) -> Table:
     for result in results:
         work = result.work
         for n, timings in result.timings.items():
-            skipped = result.skipped.get(n, {})
             table.add_row(
                 work.name,
                 str(n),
-                *("skipped" if peer in skipped else _cell(timings, peer) for peer in PEERS),
+                *(_cell(timings, peer) for peer in PEERS),
                 _times(timings.ratio("symfx", "stock")),
             )
         if work.per_item:
@@ -91,10 +93,7 @@ def algebra_table(results: Sequence[AlgebraResult]) -> Table:
             each = (min((t / n for n, t in medians[p].items()), default=None) for p in PEERS)
             table.add_row("", "each", *map(_seconds, each), "")
         else:
-            exponents = (result.exponent(peer) for peer in PEERS)
-            table.add_row(
-                "", "grows as", *("-" if k is None else f"n^{k:.2f}" for k in exponents), ""
-            )
+            table.add_row("", "grows as", *map(result.growth, PEERS), "")
         table.add_section()
     return table
 
@@ -126,7 +125,7 @@ def _processor() -> str:
 
 def _timings(timings: Timings) -> dict[str, Any]:
     medians = {name: timings.median(name) for name in timings.seconds}
-    return {"seconds": timings.seconds, "medians": medians, "errors": timings.errors}
+    return {**dataclasses.asdict(timings), "medians": medians}
 
 
 def as_json(
@@ -162,7 +161,6 @@ def as_json(
                 "name": result.work.name,
                 "title": result.work.title,
                 "sizes": {str(n): _timings(timings) for n, timings in result.timings.items()},
-                "skipped": {str(n): why for n, why in result.skipped.items()},
                 "exponents": {peer: result.exponent(peer) for peer in PEERS},
             }
             for result in algebra

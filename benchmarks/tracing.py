@@ -48,9 +48,19 @@ def _empty_stock_cache() -> None:
     FakeTensorMode.cache_clear()
 
 
-def _contestants(name: str, sizes: dict[str, dict[str, int]]) -> list[Contestant]:
+def _contestants(
+    name: str, sizes: dict[str, dict[str, int]], dynamic_parameters: bool
+) -> list[Contestant]:
     workload = build(name)
-    args = workload.arguments()
+    params, buffers, *inputs = workload.arguments()
+    if dynamic_parameters:
+        program, args = workload.function, (params, buffers, *inputs)
+    else:
+        # The model holds its parameters, as models do; each dimension of the inputs is dynamic.
+        def program(*inputs: Any) -> Any:
+            return workload.function(params, buffers, *inputs)
+
+        args = tuple(inputs)
 
     def contestant(
         column: str,
@@ -59,7 +69,9 @@ def _contestants(name: str, sizes: dict[str, dict[str, int]]) -> list[Contestant
         prepare: Callable[[], object] | None = None,
     ) -> Contestant:
         def run() -> None:
-            graph_module: Any = PEERS[peer].trace(workload.function, args, mode)
+            graph_module: Any = PEERS[peer].trace(
+                program, args, mode, weights=not dynamic_parameters
+            )
             if column not in sizes:  # counted once, in the untimed round
                 sizes[column] = {"nodes": len(graph_module.graph.nodes)}
                 if mode == "symbolic":
@@ -76,13 +88,17 @@ def _contestants(name: str, sizes: dict[str, dict[str, int]]) -> list[Contestant
 
 
 def trace_models(
-    names: Sequence[str], repeat: int, done: Callable[[ModelResult], object]
+    names: Sequence[str],
+    repeat: int,
+    done: Callable[[ModelResult], object],
+    *,
+    dynamic_parameters: bool = False,
 ) -> list[ModelResult]:
     """Time the named workloads, calling ``done`` with each result as it comes."""
     results = []
     for name in names:
         sizes: dict[str, dict[str, int]] = {}
-        timings = measure(_contestants(name, sizes), repeat)
+        timings = measure(_contestants(name, sizes, dynamic_parameters), repeat)
         results.append(ModelResult(name, build(name).title, timings, sizes))
         done(results[-1])
     return results

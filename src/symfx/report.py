@@ -71,6 +71,7 @@ def describe_trace(trace: Trace, *, graph: bool = True) -> list[Text]:
     for section in (_symbols(trace), _specialised(trace), _guards(trace), _asserts(trace)):
         if section:
             lines += [Text(), *section]
+    lines += [Text(f"note: {note}", style="yellow") for note in trace.notes]
     return lines
 
 
@@ -319,6 +320,7 @@ def as_data(trace: Trace, verification: Verification | None = None) -> dict[str,
             {"symbol": r.symbol_name, "value": r.value, **_cause_data(r.provenance)}
             for r in env.specializations()
         ],
+        "notes": list(trace.notes),
     }
     if verification is not None:
         data["verification"] = {

@@ -524,7 +524,8 @@ class Table:
                 else:
                     found = self._combine(a, 1, b, 1)
             else:
-                found = self._real_add(a, b)
+                ints = self._as_ints(a, b)
+                found = self.add(*ints) if ints else self._real_add(a, b)
             self._add_memo[key] = found
         return found
 
@@ -542,7 +543,8 @@ class Table:
         """-a"""
         if a.sort == "int":
             return self.mul(self.minus_one, a)
-        a = self.to_real(a)
+        if a.sort == "bool":
+            return self.neg(self.to_int(a))
         if a.op == "const":
             return self.const(-a.args[0])
         if a.op == "fneg":
@@ -558,8 +560,11 @@ class Table:
             if found is None:
                 found = self._op_memo[key] = self.zero if a is b else self._combine(a, 1, b, -1)
             return found
-        # IEEE subtraction is the addition of the negated operand, exactly.
-        return self._real_add(a, self.neg(b))
+        ints = self._as_ints(a, b)
+        if ints:
+            return self.sub(*ints)
+        # IEEE subtraction is the addition of the negated double, exactly: -0.0 for an integer 0.
+        return self._real_add(a, self.neg(self.to_real(b)))
 
     def mul(self, a: Term, b: Term) -> Term:
         """a * b"""
@@ -569,7 +574,8 @@ class Table:
             if a.sort == "int" and b.sort == "int":
                 found = self._int_mul(a, b)
             else:
-                found = self._real_mul(a, b)
+                ints = self._as_ints(a, b)
+                found = self.mul(*ints) if ints else self._real_mul(a, b)
             self._mul_memo[key] = found
         return found
 
@@ -617,7 +623,12 @@ class Table:
     def floordiv(self, a: Term, b: Term) -> Term:
         """a // b, rounded down for every sign, as in Python."""
         if a.sort != "int" or b.sort != "int":
-            return self._real_op("ffloordiv", a, b, lambda x, y: x // y)
+            ints = self._as_ints(a, b)
+            return (
+                self.floordiv(*ints)
+                if ints
+                else self._real_op("ffloordiv", a, b, lambda x, y: x // y)
+            )
         key = ("floordiv", a, b)
         found = self._op_memo.get(key)
         if found is None:
@@ -644,6 +655,8 @@ class Table:
         exact = self._divide_exactly(a, b)
         if exact is not None:
             return exact
+        if _leads_negative(b):  # a // -b = (-a) // b
+            return self.floordiv(self.neg(a), self.neg(b))
         return self._intern("floordiv", "int", (a, b))
 
     def _floordiv_const(self, a: Term, c: int) -> Term:
@@ -684,7 +697,8 @@ class Table:
     def mod(self, a: Term, b: Term) -> Term:
         """a % b, with the sign of b, as in Python."""
         if a.sort != "int" or b.sort != "int":
-            return self._real_op("fmod", a, b, lambda x, y: x % y)
+            ints = self._as_ints(a, b)
+            return self.mod(*ints) if ints else self._real_op("fmod", a, b, lambda x, y: x % y)
         key = ("mod", a, b)
         found = self._op_memo.get(key)
         if found is None:
@@ -715,6 +729,8 @@ class Table:
                 common = self.linear({m: c // y.const for m, c in b.coeffs.items()})
             if common is not None:
                 return self.mul(common, self.mod(x, y))
+        if _leads_negative(b):  # a % -b = -((-a) % b)
+            return self.neg(self.mod(self.neg(a), self.neg(b)))
         return self._intern("mod", "int", (a, b))
 
     def _mod_const(self, a: Term, c: int) -> Term:
@@ -832,7 +848,8 @@ class Table:
     def pow(self, a: Term, b: Term) -> Term:
         """a ** b. Of integers: an integer for b >= 0; a negative exponent is not an integer."""
         if a.sort != "int" or b.sort != "int":
-            return self._real_op("fpow", a, b, lambda x, y: x**y)
+            ints = self._as_ints(a, b)
+            return self.pow(*ints) if ints else self._real_op("fpow", a, b, lambda x, y: x**y)
         if b.op == "const":
             if b.const < 0:
                 return self._real_op("fpow", a, b, lambda x, y: x**y)
@@ -851,6 +868,8 @@ class Table:
 
     def abs(self, a: Term) -> Term:
         """The absolute value."""
+        if a.sort == "bool":
+            return self.to_int(a)
         if a.op == "const":
             return self.const(abs(a.args[0]))
         if a.sort == "real":
@@ -875,7 +894,12 @@ class Table:
 
     def _extremum(self, op: str, a: Term, b: Term) -> Term:
         if a.sort != "int" or b.sort != "int":
-            return self._real_op("f" + op, a, b, min if op == "min" else max)
+            ints = self._as_ints(a, b)
+            return (
+                self._extremum(op, *ints)
+                if ints
+                else self._real_op("f" + op, a, b, min if op == "min" else max)
+            )
         key = (op, a, b)
         found = self._op_memo.get(key)
         if found is not None:
@@ -903,7 +927,10 @@ class Table:
         return result
 
     def where(self, cond: Term, a: Term, b: Term) -> Term:
-        """`a` where `cond` holds, else `b`."""
+        """`a` where `cond` holds, else `b`; of the wider sort of both."""
+        if a.sort != b.sort:
+            cast = self.to_real if "real" in (a.sort, b.sort) else self.to_int
+            a, b = cast(a), cast(b)
         if cond.op == "const":
             return a if cond.args[0] else b
         if a is b:
@@ -912,9 +939,6 @@ class Table:
             return self.or_(self.and_(cond, a), self.and_(self.not_(cond), b))
         if cond.op == "not":
             cond, a, b = cond.args[0], b, a
-        if a.sort != b.sort:
-            cast = self.to_real if "real" in (a.sort, b.sort) else self.to_int
-            a, b = cast(a), cast(b)
         return self._intern("where", a.sort, (cond, a, b))
 
     def bit_and(self, a: Term, b: Term) -> Term:
@@ -989,6 +1013,12 @@ class Table:
             raise TypeError(f"{a} is real; floor, ceil, trunc or round it first")
         return a
 
+    def _as_ints(self, a: Term, b: Term) -> tuple[Term, Term] | None:
+        """Both operands as integers, booleans counting as 0 and 1; None where one is real."""
+        if a.sort == "real" or b.sort == "real":
+            return None
+        return self.to_int(a), self.to_int(b)
+
     def to_real(self, a: Term) -> Term:
         """float(a): the nearest double."""
         if a.sort == "real":
@@ -1034,6 +1064,9 @@ class Table:
             if b is self.one:
                 return self.to_real(a)
             return self._intern("truediv", "real", (a, b))
+        ints = self._as_ints(a, b)
+        if ints:
+            return self.truediv(*ints)
         return self._real_op("fdiv", a, b, lambda x, y: x / y)
 
     def floor(self, a: Term) -> Term:
@@ -1097,6 +1130,9 @@ class Table:
             return self._eq_zero(self.sub(a, b))
         if a.sort == "bool" and b.sort == "bool":
             return self.not_(self.bit_xor(a, b))
+        ints = self._as_ints(a, b)
+        if ints:
+            return self.eq(*ints)
         a, b = sorted((self.to_real(a), self.to_real(b)), key=_by_uid)
         return self._real_compare("feq", a, b, lambda x, y: x == y)
 

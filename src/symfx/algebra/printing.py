@@ -175,8 +175,12 @@ def _print_sum(term: Term, done: Mapping[Term, tuple[str, int]]) -> tuple[str, i
             part = f"({part})"
         if text:
             text += f" - {part}" if coeff < 0 else f" + {part}"
+        elif coeff < 0:
+            # A minus binds to the dividend of `a % b` and `a//b`, which it is not meant for.
+            divides = coeff == -1 and strength == _PRODUCT and len(monomial.factors) == 1
+            text = f"-({part})" if divides else f"-{part}"
         else:
-            text = f"-{part}" if coeff < 0 else part
+            text = part
     if term.const:
         text += f" - {-term.const}" if term.const < 0 else f" + {term.const}"
     elif len(coeffs) == 1:

@@ -17,7 +17,7 @@ conditions and finite doubles keep their exact value in both directions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -35,6 +35,10 @@ from symfx.algebra.interpret import relation
 from symfx.errors import SymfxError
 
 __all__ = ["SympyReadError", "SympyReader", "register_function", "to_sympy"]
+
+
+# How many nodes of an expression sympy may walk to put it in its order.
+_WALKED_NODES = 2000
 
 
 class SympyReadError(SymfxError, ValueError):
@@ -190,15 +194,20 @@ _RELATIONS: dict[str, Any] = {
     "flt": sympy.Lt,
 }
 
+_LATTICES: dict[str, Any] = {
+    "and": sympy.And,
+    "or": sympy.Or,
+    "min": torch_fn.Min,
+    "max": torch_fn.Max,
+    "fmin": torch_fn.Min,
+    "fmax": torch_fn.Max,
+}
+
 # Operations that are one unevaluated sympy function of their operands.
 _FUNCTIONS: dict[str, Any] = {
     "floordiv": torch_fn.FloorDiv,
     "abs": sympy.Abs,
     "fabs": sympy.Abs,
-    "min": torch_fn.Min,
-    "max": torch_fn.Max,
-    "fmin": torch_fn.Min,
-    "fmax": torch_fn.Max,
     "where": torch_fn.Where,
     "bit_and": torch_fn.BitwiseFn_bitwise_and,
     "bit_or": torch_fn.BitwiseFn_bitwise_or,
@@ -244,8 +253,8 @@ def _build(term: Term, parts: tuple[Term, ...]) -> sympy.Basic:
         if inner.op in ("eq", "feq"):
             return sympy.Ne(*args, evaluate=False)
         return sympy.Not(to_sympy(inner), evaluate=False)
-    if op in ("and", "or"):
-        return _junction(sympy.And if op == "and" else sympy.Or, args)
+    if op in _LATTICES:
+        return _lattice(_LATTICES[op], args)
     if op == "mod":
         # Mod is torch's name for the remainder of two numbers that are not negative.
         signless = all((_least(part) or 0) >= 0 and _least(part) is not None for part in parts)
@@ -289,24 +298,48 @@ def _symbol(term: Term) -> sympy.Symbol:
     return sympy.Symbol(term.name)
 
 
-def _junction(cls: Any, args: list[sympy.Basic]) -> sympy.Basic:
-    """And or Or of `args`, as it stands.
+def _lattice(cls: Any, args: list[sympy.Basic]) -> sympy.Basic:
+    """And, Or, Min or Max of `args`, as it stands.
 
-    The constructors of sympy compare canonical forms of relations, which takes ``x < 1 or
-    x >= 1`` of doubles for a tautology, and cannot be told not to.
+    The constructors of And and Or compare canonical forms of relations, which takes ``x < 1
+    or x >= 1`` of doubles for a tautology, and cannot be told not to.
     """
-    junction = sympy.Basic.__new__(cls, *ordered(args))
-    junction._argset = frozenset(args)
-    return junction
+    different = frozenset(args)
+    if len(different) == 1:
+        return args[0]
+    lattice = sympy.Basic.__new__(cls, *_in_order(different))
+    lattice._argset = different
+    if cls in (torch_fn.Min, torch_fn.Max):
+        lattice.unique_summations_symbols = None
+    return lattice
+
+
+def _in_order(args: Iterable[sympy.Basic]) -> Iterable[sympy.Basic]:
+    """Operands in the order that sympy gives them, where finding it is affordable."""
+    return ordered(args) if _is_small(args) else sorted(args, key=hash)
 
 
 def _as_it_is(cls: Any, args: list[sympy.Basic]) -> sympy.Basic:
     """Add or Mul of doubles in sympy's order where that is all it changes, else unevaluated."""
-    if not any(arg.is_number for arg in args[1:]):
+    if _is_small(args) and not any(arg.is_number for arg in args[1:]):
         evaluated = cls(*args)
         if isinstance(evaluated, cls) and sorted(map(id, evaluated.args)) == sorted(map(id, args)):
             return evaluated
     return cls(*args, evaluate=False)
+
+
+def _is_small(args: Iterable[sympy.Basic]) -> bool:
+    """Whether sympy may walk the expressions.
+
+    It walks them as trees, which takes time exponential in the depth of an expression whose
+    parts occur often.
+    """
+    stack = list(args)
+    for _ in range(_WALKED_NODES):
+        if not stack:
+            return True
+        stack.extend(stack.pop().args)
+    return False
 
 
 def _least(term: Term) -> int | None:

@@ -1,0 +1,303 @@
+"""Every rewrite that the algebra's constructors do, one named rule a line.
+
+Left is what a program says, right what the algebra makes of it. `x`, `y`, `z` stand for any
+integer, `p` and `q` for any condition, `r` and `s` for any double; a constant in braces takes
+each of the values listed for it. A rule holds wherever its left side is defined.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Rule:
+    name: str
+    left: str
+    right: str
+    consts: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def instances(self) -> Iterator[tuple[str, str]]:
+        """Both sides with each choice of constants."""
+        for values in itertools.product(*self.consts.values()):
+            given = {n: f"({v})" for n, v in zip(self.consts, values, strict=True)}
+            yield self.left.format(**given), self.right.format(**given)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+C = (1, 2, 3, 6)  # constants above zero
+N = (-5, -2, -1, 0, 1, 2, 3)  # any constants
+
+
+def rule(name: str, left: str, right: str, **consts: tuple[int, ...]) -> Rule:
+    return Rule(name, left, right, consts)
+
+
+SUMS = [
+    rule("addition commutes", "x + y", "y + x"),
+    rule("addition associates", "(x + y) + z", "x + (y + z)"),
+    rule("equal monomials are counted", "x + x + x", "3*x"),
+    rule("opposites cancel", "(x + y) - x", "y"),
+    rule("subtraction adds the negated", "x - y", "x + -1*y"),
+    rule("negation is a factor", "-x", "-1*x"),
+    rule("zero is no summand", "x + 0", "x"),
+    rule("constants add", "(x + {a}) + {b}", "x + ({a} + {b})", a=N, b=N),
+]
+
+PRODUCTS = [
+    rule("multiplication commutes", "x * y", "y * x"),
+    rule("multiplication associates", "(x * y) * z", "x * (y * z)"),
+    rule("multiplication distributes", "x * (y + z)", "x*y + x*z"),
+    rule("sums multiply out", "(x + {a})*(y + {b})", "x*y + {b}*x + {a}*y + {a}*{b}", a=N, b=N),
+    rule("zero absorbs", "x * 0", "0"),
+    rule("one is no factor", "x * 1", "x"),
+    rule("small powers are products", "x ** 3", "x * x * x"),
+    rule("power 0 is 1", "x ** 0", "1"),
+    rule("power 1 is the base", "x ** 1", "x"),
+    rule("powers of sums multiply out", "(x + y) ** 2", "x*x + 2*x*y + y*y"),
+    rule("powers of 1 are 1", "1 ** abs(x)", "1"),
+]
+
+DIVISIONS = [
+    rule("// 1", "x // 1", "x"),
+    rule("0 // y", "0 // y", "0"),
+    rule("a negative divisor negates the dividend", "x // -{c}", "(-x) // {c}", c=C),
+    rule("a whole part leaves //", "({c}*x + y) // {c}", "x + y // {c}", c=C),
+    rule(
+        "coefficients leave their remainder",
+        "({a}*x + {k}) // {c}",
+        "({a}//{c})*x + {k}//{c} + (({a}%{c})*x + {k}%{c}) // {c}",
+        a=N,
+        k=N,
+        c=C,
+    ),
+    rule(
+        "common divisors of coefficients and divisor cancel",
+        "({g}*x + {k}) // ({g}*{d})",
+        "(x + {k}//{g}) // {d}",
+        g=C,
+        d=C,
+        k=N,
+    ),
+    rule(
+        "quotients of quotients",
+        "(x//{d} + {k}) // {c}",
+        "(x + {k}*{d}) // ({c}*{d})",
+        c=C,
+        d=C,
+        k=N,
+    ),
+    rule("whole multiples of a divisor", "(y*x + z) // y", "x + z // y"),
+    rule(
+        "whole multiples of a scaled divisor", "({c}*y*x + z) // ({c}*y)", "x + z // ({c}*y)", c=N
+    ),
+    rule("whole multiples of a sum", "({k}*(x + y) + z) // (x + y)", "{k} + z // (x + y)", k=N),
+    rule("a divisor's sign moves to the dividend", "x // (-y)", "(-x) // y"),
+    rule("a divisor's leading sign moves too", "z // (y - x)", "(-z) // (x - y)"),
+    rule("x // x", "x // x", "1"),
+    rule("x // -x", "x // (-x)", "-1"),
+    rule("common factors cancel", "(x*y) // (z*y)", "x // z"),
+    rule("common constants cancel", "({g}*x) // ({g}*y)", "x // y", g=(-3, -1, 2, 4)),
+    rule("a shared factor of sums cancels", "(x*y + 2*x) // (x*z)", "(y + 2) // z"),
+    rule("exact quotients of polynomials", "((x + y)*(x - y)) // (x + y)", "x - y"),
+    rule("exact quotients of higher powers", "((x + 1)*(x + 1)*(y + 2)) // (x + 1)", "(x+1)*(y+2)"),
+    rule("x >> k", "x >> {k}", "x // 2**{k}", k=(0, 1, 3)),
+    rule("x << k", "x << {k}", "2**{k} * x", k=(0, 1, 3)),
+]
+
+REMAINDERS = [
+    rule("% 1", "x % 1", "0"),
+    rule("0 % y", "0 % y", "0"),
+    rule("a negative modulus negates", "x % -{c}", "-((-x) % {c})", c=C),
+    rule(
+        "coefficients are taken modulo",
+        "({a}*x + {k}) % {c}",
+        "(({a}%{c})*x + {k}%{c}) % {c}",
+        a=N,
+        k=N,
+        c=C,
+    ),
+    rule("a multiple's remainder inside", "(x % ({c}*{d}) + y) % {c}", "(x + y) % {c}", c=C, d=C),
+    rule(
+        "scaled remainder inside",
+        "({a}*(x % ({c}*{d})) + y) % {c}",
+        "({a}*x + y) % {c}",
+        a=N,
+        c=C,
+        d=C,
+    ),
+    rule(
+        "a common divisor leaves",
+        "({g}*x + {k}) % ({g}*{d})",
+        "{g}*((x + {k}//{g}) % {d}) + {k}%{g}",
+        g=C,
+        d=C,
+        k=N,
+    ),
+    rule("small remainders stay", "(x % {d}) % ({d} + {k})", "x % {d}", d=C, k=(0, 1, 4)),
+    rule("whole multiples of a modulus", "(y*x + z) % y", "z % y"),
+    rule("whole multiples of a scaled modulus", "({c}*y*x + z) % ({c}*y)", "z % ({c}*y)", c=N),
+    rule("whole multiples of a sum leave %", "({k}*(x + y) + z) % (x + y)", "z % (x + y)", k=N),
+    rule("a modulus's sign moves out", "x % (-y)", "-((-x) % y)"),
+    rule("a modulus's leading sign moves too", "z % (y - x)", "-((-z) % (x - y))"),
+    rule("x % x", "x % x", "0"),
+    rule("x % -x", "x % (-x)", "0"),
+    rule("common factors leave %", "(x*y) % (z*y)", "y * (x % z)"),
+    rule("common constants leave %", "({g}*x) % ({g}*y)", "{g} * (x % y)", g=(-3, -1, 2, 4)),
+    rule("a shared factor of sums leaves %", "(x*y + 2*x) % (x*z)", "x * ((y + 2) % z)"),
+    rule("exact multiples of polynomials", "((x + y)*(x - y)) % (x + y)", "0"),
+]
+
+EXTREMES = [
+    rule("min commutes", "min(x, y)", "min(y, x)"),
+    rule("max commutes", "max(x, y)", "max(y, x)"),
+    rule("min associates", "min(min(x, y), z)", "min(x, min(y, z))"),
+    rule("max associates", "max(max(x, y), z)", "max(x, max(y, z))"),
+    rule("min of equals", "min(x, x)", "x"),
+    rule("max of equals", "max(x, x)", "x"),
+    rule("min decides by the constant", "min(x + {a}, x + {b})", "x + min({a}, {b})", a=N, b=N),
+    rule("max decides by the constant", "max(x + {a}, x + {b})", "x + max({a}, {b})", a=N, b=N),
+    rule("min decides inside", "min(min(x, y), x + {a})", "min(x + min(0, {a}), y)", a=N),
+    rule("max decides inside", "max(max(x, y), x + {a})", "max(x + max(0, {a}), y)", a=N),
+    rule("min absorbs max", "min(x, max(x, y))", "x"),
+    rule("max absorbs min", "max(x, min(x, y))", "x"),
+    rule("min absorbs among others", "min(min(x, z), max(z, y))", "min(x, z)"),
+    rule("abs of abs", "abs(abs(x))", "abs(x)"),
+    rule("abs loses a sign", "abs(-x)", "abs(x)"),
+    rule("abs loses the sign of a sum", "abs(y - x)", "abs(x - y)"),
+    rule("abs of a multiple", "abs({a}*x)", "abs({a}) * abs(x)", a=N),
+    rule("abs of a common divisor", "abs({c}*x + 2*{c}*y - 3*{c})", "{c} * abs(x + 2*y - 3)", c=C),
+]
+
+CHOICES = [
+    rule("where of a known condition", "where(True, x, y)", "x"),
+    rule("where of a refuted condition", "where(False, x, y)", "y"),
+    rule("where of equals", "where(p, x, x)", "x"),
+    rule("where of a negation", "where(not p, x, y)", "where(p, y, x)"),
+    rule("where of !=", "where(x != y, x, z)", "where(x == y, z, x)"),
+    rule("where of conditions", "where(p, q, x > 0)", "(p & q) | ((not p) & (x > 0))"),
+    rule("where casts a condition", "where(p, q, x)", "where(p, where(q, 1, 0), x)"),
+    rule("booleans count as 0 and 1 in sums", "p + x", "where(p, 1, 0) + x"),
+    rule("booleans count as 0 and 1 in products", "p * q", "where(p, 1, 0) * where(q, 1, 0)"),
+    rule("booleans count in differences", "p - q", "where(p, 1, 0) - where(q, 1, 0)"),
+    rule("the negative of a boolean", "-p", "-where(p, 1, 0)"),
+    rule("the absolute value of a boolean", "abs(p)", "where(p, 1, 0)"),
+    rule("quotients by booleans", "x // p", "x // where(p, 1, 0)"),
+    rule("remainders by booleans", "x % p", "x % where(p, 1, 0)"),
+    rule("the smaller of a boolean", "min(p, x)", "min(where(p, 1, 0), x)"),
+    rule("a boolean equals an integer", "p == x", "where(p, 1, 0) == x"),
+    rule("a boolean is less than an integer", "p < x", "where(p, 1, 0) < x"),
+]
+
+BITS = [
+    rule("& commutes", "x & y", "y & x"),
+    rule("| commutes", "x | y", "y | x"),
+    rule("^ commutes", "x ^ y", "y ^ x"),
+    rule("& of equals", "x & x", "x"),
+    rule("| of equals", "x | x", "x"),
+    rule("^ of equals", "x ^ x", "0"),
+    rule("& 0", "x & 0", "0"),
+    rule("& -1", "x & -1", "x"),
+    rule("| 0", "x | 0", "x"),
+    rule("| -1", "x | -1", "-1"),
+    rule("^ 0", "x ^ 0", "x"),
+    rule("^ of conditions", "p ^ q", "(p & (not q)) | ((not p) & q)"),
+    rule("a condition among bits", "p & x", "where(p, 1, 0) & x"),
+]
+
+COMPARISONS = [
+    rule("== moves to one side", "x == y", "x - y == 0"),
+    rule("== is symmetric", "x == y", "y == x"),
+    rule("== loses a common divisor", "{c}*x == 2*{c}*y + 3*{c}", "x == 2*y + 3", c=C),
+    rule("== of incongruent sides", "{c}*x == {c}*y + 1", "False", c=(2, 3, 6)),
+    rule("== of equals", "x + y == y + x", "True"),
+    rule("== of neighbours", "x == x + 1", "False"),
+    rule("!= negates ==", "x != y", "not (x == y)"),
+    rule("> turns around", "x > y", "y < x"),
+    rule("< is <= of the neighbour", "x < y", "x + 1 <= y"),
+    rule(">= moves to one side", "x >= y", "x - y >= 0"),
+    rule(">= of a multiple", "{c}*x + {k} >= 0", "x + {k}//{c} >= 0", c=C, k=N),
+    rule("<= of a multiple", "{k} - {c}*x >= 0", "{k}//{c} - x >= 0", c=C, k=N),
+    rule(">= of equals", "x >= x", "True"),
+    rule("> of equals", "x > x", "False"),
+    rule("not >=", "not (x >= y)", "x < y"),
+    rule("not >", "not (x > y)", "x <= y"),
+    rule("not not", "not (not p)", "p"),
+    rule("not of and", "not (p & q)", "(not p) | (not q)"),
+    rule("not of or", "not (p | q)", "(not p) & (not q)"),
+    rule("and commutes", "p & q", "q & p"),
+    rule("or commutes", "p | q", "q | p"),
+    rule("and of equals", "p & p", "p"),
+    rule("or of equals", "p | p", "p"),
+    rule("and True", "p & True", "p"),
+    rule("and False", "p & False", "False"),
+    rule("or True", "p | True", "True"),
+    rule("or False", "p | False", "p"),
+    rule("a condition and its negation", "p & (not p)", "False"),
+    rule("a condition or its negation", "p | (not p)", "True"),
+    rule("an order and its negation", "(x > y) & (x <= y)", "False"),
+    rule("an order or its negation", "(x > y) | (x <= y)", "True"),
+    rule("and flattens", "(p & q) & (x > 0)", "p & (q & (x > 0))"),
+    rule("or flattens", "(p | q) | (x > 0)", "p | (q | (x > 0))"),
+    rule("== of conditions", "p == q", "((not p) | q) & (p | (not q))"),
+    rule("a cast condition is 1", "where(p, 1, 0) == 1", "p"),
+    rule("a cast condition is 0", "where(p, 1, 0) == 0", "not p"),
+    rule("a cast condition is neither", "where(p, 1, 0) == 2", "False"),
+    rule("a cast condition is above 0", "where(p, 1, 0) > 0", "p"),
+    rule(
+        "constants by cases, ==",
+        "{c}*where(p, {a}, {b}) == {k}",
+        "where(p, {c}*{a} == {k}, {c}*{b} == {k})",
+        a=N,
+        b=N,
+        c=(1, 2),
+        k=N,
+    ),
+    rule(
+        "constants by cases, >=",
+        "where(p, {a}, {b}) >= {k}",
+        "where(p, {a} >= {k}, {b} >= {k})",
+        a=N,
+        b=N,
+        k=N,
+    ),
+]
+
+INTEGERS_AMONG_ROUNDINGS = [
+    rule("floor of an integer", "floor(x)", "x"),
+    rule("ceil of an integer", "ceil(x)", "x"),
+    rule("trunc of an integer", "trunc(x)", "x"),
+    rule("round of an integer", "round(x)", "x"),
+    rule("round of an integer to digits", "round(x, {n})", "x", n=(0, 1, 3)),
+    rule("an integer is one", "is_integer(float(x))", "True"),
+    rule("x / 1", "x / 1", "float(x)"),
+    rule("integers among doubles", "x + r", "float(x) + r"),
+    rule("integers times doubles", "x * r", "float(x) * r"),
+    rule("doubles less integers", "r - x", "r + -float(x)"),
+    rule("doubles over integers", "r / x", "r / float(x)"),
+    rule("doubles // integers", "r // x", "r // float(x)"),
+    rule("doubles % integers", "r % x", "r % float(x)"),
+    rule("integers below doubles", "x < r", "float(x) < r"),
+    rule("integers equal to doubles", "x == r", "r == float(x)"),
+    rule("conditions among doubles", "p + r", "float(where(p, 1, 0)) + r"),
+]
+
+DOUBLES = [
+    rule("doubles add either way", "r + s", "s + r"),
+    rule("doubles multiply either way", "r * s", "s * r"),
+    rule("doubles subtract by negation", "r - s", "r + (-s)"),
+    rule("minus minus", "-(-r)", "r"),
+    rule("abs abs of doubles", "abs(abs(r))", "abs(r)"),
+    rule("doubles are equal either way", "r == s", "s == r"),
+    rule("doubles differ either way", "r != s", "not (s == r)"),
+    rule("doubles > turn around", "r > s", "s < r"),
+    rule("doubles >= turn around", "r >= s", "s <= r"),
+]
+
+BY_Z3 = [*SUMS, *PRODUCTS, *DIVISIONS, *REMAINDERS, *EXTREMES, *CHOICES, *COMPARISONS]
+BY_GRID_ALONE = [*BITS, *INTEGERS_AMONG_ROUNDINGS, *DOUBLES]
+ALL = [*BY_Z3, *BY_GRID_ALONE]
