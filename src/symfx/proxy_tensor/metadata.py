@@ -231,7 +231,7 @@ class TruthKey:
 
     def get(self, of: Any) -> Any:
         """Take the step."""
-        return int(of) if isinstance(of, bool) else torch.sym_ite(of, 1, 0)
+        return int(of) if isinstance(of, bool) else torch.sym_ite(of, 1, 0)  # type: ignore[no-untyped-call]
 
 
 def paths_to_symbols(value: Any, wanted: set[Any]) -> dict[Any, tuple[Any, ...]]:
