@@ -231,6 +231,17 @@ def test_classes_of_the_models_own_come_back_from_the_trace(make):
         torch.testing.assert_close(one, other)
 
 
+def test_what_the_tracer_refuses_gets_the_users_line():
+    def refused(x):
+        raise TracingError("this cannot be traced", fix="leave it out")
+
+    with pytest.raises(TracingError, match="this cannot be traced") as caught:
+        symfx.trace(refused, randn(3))
+    line = line_of(refused, "raise TracingError")
+    assert f"test_trace.py:{line}" in caught.value.where
+    assert caught.value.fix == "leave it out"
+
+
 def test_an_output_that_no_graph_can_hold():
     with pytest.raises(TracingError, match="returns a Opaque, which a graph cannot hold"):
         symfx.trace(lambda x: type("Opaque", (), {})(), randn(3))
@@ -502,6 +513,14 @@ def test_a_failure_inside_torchs_modules_names_theirs():
     with pytest.raises(TracingError) as caught:
         symfx.trace(nn.Sequential(nn.Linear(3, 4)), randn(2, 5))
     assert caught.value.where.startswith("torch/nn/modules/linear.py:")
+
+
+def test_models_that_are_not_ready():
+    with pytest.raises(TracingError, match="the parameter weight has no shape yet"):
+        symfx.trace(nn.LazyLinear(4), randn(2, 5))
+    scripted = torch.jit.script(nn.Linear(3, 4))
+    with pytest.raises(TracingError, match="compiled by TorchScript"):
+        symfx.trace(scripted, randn(2, 3))
 
 
 def test_a_failure_does_not_log_a_traceback(capfd):

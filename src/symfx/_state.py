@@ -118,9 +118,9 @@ def shield(graph_module: torch.fx.GraphModule) -> None:
         with graph_module.graph.inserting_after(attribute):
             detached = graph_module.graph.call_function(torch.ops.aten.detach.default, (attribute,))
         detached.meta = dict(attribute.meta)
-        attribute.replace_all_uses_with(
-            detached, delete_user_cb=lambda user, d=detached: user is not d
-        )
+        for user in list(attribute.users):
+            if user is not detached:
+                user.replace_input_with(attribute, detached)
 
 
 @contextlib.contextmanager

@@ -75,6 +75,7 @@ def trace(
     """
     if not callable(model):
         raise SpecError(f"{describe(model)} cannot be called", fix="pass a module or a function")
+    _refuse_unready(model)
     if isinstance(args, torch.Tensor):
         args = (args,)
     if not isinstance(args, (tuple, list)):
@@ -259,8 +260,10 @@ class _Tracing:
                 _unlogged("torch._subclasses.fake_tensor"),
             ):
                 graph_module = tracer(*self.state.values(), *inputs)
-        except SymfxError:
-            raise
+        except SymfxError as error:
+            if type(error) is not TracingError or error.where:
+                raise
+            raise TracingError(error.what, where=where(error), fix=error.fix) from error
         except Exception as error:
             raise TracingError(
                 f"{_name(self.model)} cannot be traced: {_first_lines(error)}",
@@ -349,6 +352,8 @@ class _Tracing:
             output.args = structure
         graph.lint()
         module = torch.fx.GraphModule(traced, graph, class_name=_name(self.model))
+        # Such as what operators keep for a backward pass that the graph does not have.
+        module.graph.eliminate_dead_code()
         shield(module)
         module.recompile()
         module.shape_env = cast("Any", env)
@@ -411,6 +416,21 @@ def _unlogged(name: str) -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(drop)
+
+
+def _refuse_unready(model: Callable[..., Any]) -> None:
+    """Raise a TracingError for a model that no trace can go into, or that is not complete."""
+    if isinstance(model, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
+        raise TracingError(
+            f"{_name(model)} is compiled by TorchScript", fix="pass what it was compiled from"
+        )
+    module = module_of(model)
+    for name, parameter in module.named_parameters() if module is not None else ():
+        if torch.nn.parameter.is_lazy(parameter):
+            raise TracingError(
+                f"the parameter {name} has no shape yet",
+                fix="call the model once on the example inputs: that is what lazy modules wait for",
+            )
 
 
 def _name(model: Callable[..., Any]) -> str:
