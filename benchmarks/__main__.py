@@ -49,17 +49,10 @@ def main(
         typer.Option(
             help="The models' parameters: inputs, all dynamic; or constants, as in a module."
         ),
-    ] = Parameters.INPUTS,
+    ] = Parameters.CONSTANTS,
     budget: Annotated[
         float, typer.Option(help="Seconds that a peer may take for one piece of algebra.")
     ] = 20.0,
-    dynamic_parameters: Annotated[
-        bool,
-        typer.Option(
-            "--dynamic-parameters",
-            help="Pass parameters as inputs: their sizes become dynamic too.",
-        ),
-    ] = False,
 ) -> None:
     """Time stock torch and symfx in turn on the same work, in this one process.
 
