@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from parity.programs import PROGRAMS, Program
+from proxy_tensor_programs import PROGRAMS, Program
 from torch import fx
 from torch.fx.experimental.proxy_tensor import make_fx as stock_make_fx
 from torch.utils import _pytree as pytree

@@ -53,7 +53,7 @@ _CONSTANT_ELEMENTS = 1
 Table = Mapping[Any, Callable[..., Any]]
 
 
-class ProxyTorchDispatchMode(TorchDispatchMode):
+class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records operators into a tracer's graph while it is entered.
 
     Args:
@@ -79,7 +79,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):
         error_on_data_dependent_ops: bool = True,
         decomposition_table: Table | None = None,
     ) -> None:
-        super().__init__(PRE_DISPATCH if pre_dispatch else None)
+        super().__init__(PRE_DISPATCH if pre_dispatch else None)  # type: ignore[no-untyped-call]
         # In torch's slot for proxy modes: its internals turn tracing off by emptying the slot.
         self._mode_key = PROXY_KEY
         self.tracer = tracer
@@ -118,11 +118,11 @@ class ProxyTorchDispatchMode(TorchDispatchMode):
 
     def __enter__(self) -> ProxyTorchDispatchMode:
         self.enter_stack.append(unset_proxy_mode())
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        super().__exit__(*exc)
+        super().__exit__(*exc)  # type: ignore[no-untyped-call]
         previous = self.enter_stack.pop()
         if previous is not None:
             push_mode(previous)
@@ -147,7 +147,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):
         """Arithmetic on symbolic numbers that torch made: run, not recorded."""
         return func(*args, **kwargs)
 
-    # -- operators ----------------------------------------------------------------------------
+    # -- operators -----------------------------------------------------------------------
 
     def __torch_dispatch__(
         self,
@@ -182,7 +182,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):
     def _not_an_operator(self, func: Any) -> Any:
         if isinstance(func, HigherOrderOperator):
             raise TracingError(
-                f"the higher-order operator {func.name()} cannot be traced yet",
+                f"the higher-order operator {func} cannot be traced yet",
                 fix="trace the function it is given on its own, or leave the call out",
             )
         raise TracingError(f"{func} is not an operator that can be recorded")
@@ -214,7 +214,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):
         """Record an operator and run it; or decompose it; or answer from known values."""
         func = facts.func
         tracer = self.tracer
-        flat, spec = pytree.tree_flatten((args, kwargs))
+        flat = pytree.tree_leaves((args, kwargs))
         tensors = [a for a in flat if isinstance(a, torch.Tensor)]
         if not all(self._recordable(t) for t in tensors):
             return NotImplemented
@@ -278,7 +278,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):
         if func is _aten.is_nonzero.default:
             tensor = args[0]
             with self:
-                torch._check(
+                torch._check(  # type: ignore[no-untyped-call]
                     tensor.numel() == 1,
                     lambda: "the truth of a tensor with other than one element is not defined",
                 )
@@ -372,7 +372,7 @@ def _original_operator(func: Any) -> contextlib.AbstractContextManager[None]:
     return _NO_CONTEXT
 
 
-# -- the mode that is active -------------------------------------------------------------------------
+# -- the mode that is active --------------------------------------------------------------------
 
 
 def get_proxy_mode() -> ProxyTorchDispatchMode | None:

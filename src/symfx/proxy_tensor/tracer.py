@@ -55,7 +55,7 @@ class PythonKeyTracer(fx.Tracer):
     """
 
     def __init__(self, cache: OperationCache | None = None, stack_traces: bool = False) -> None:
-        super().__init__(autowrap_modules=())
+        super().__init__(autowrap_modules=())  # type: ignore[arg-type]
         self.root = torch.nn.Module()
         self.graph = fx.Graph()
         self.tensor_attrs: dict[Any, str] = {}
