@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks.algebra import WORKS, AlgebraResult, run_algebra
 from benchmarks.models import WORKLOADS
 from benchmarks.report import algebra_table, as_json, models_table
-from benchmarks.tracing import ModelResult, trace_models
+from benchmarks.tracing import ModelResult, Parameters, trace_models
 
 LATEST = Path(__file__).parent / "results" / "latest.json"
 FAILED = 1
@@ -44,8 +44,14 @@ def main(
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer rounds and smaller algebra sizes.")
     ] = False,
+    parameters: Annotated[
+        Parameters,
+        typer.Option(
+            help="The models' parameters: inputs, all dynamic; or constants, as in a module."
+        ),
+    ] = Parameters.CONSTANTS,
     budget: Annotated[
-        float, typer.Option(help="Skip a peer at an algebra size where it would take longer (s).")
+        float, typer.Option(help="Seconds that a peer may take for one piece of algebra.")
     ] = 20.0,
 ) -> None:
     """Time stock torch and symfx in turn on the same work, in this one process.
@@ -70,7 +76,9 @@ def main(
                 f"{result.work.name} at {n}, {who}: {e}" for who, e in timings.errors.items()
             )
 
-    models = trace_models([name for name in chosen if name in WORKLOADS], rounds, model_done)
+    models = trace_models(
+        [name for name in chosen if name in WORKLOADS], rounds, parameters, model_done
+    )
     algebra = run_algebra(
         [name for name in chosen if name in WORKS],
         rounds,
@@ -79,15 +87,21 @@ def main(
         done=algebra_done,
     )
     if models:
-        console.print(models_table(models))
+        console.print(models_table(models, parameters))
     if algebra:
         console.print(algebra_table(algebra))
         for result in algebra:
-            for n, why in result.skipped.items():
-                for peer, reason in why.items():
-                    console.print(f"{result.work.name}, n = {n}, {peer}: {reason}", markup=False)
+            for n, timings in result.timings.items():
+                for who, why in timings.skipped.items():
+                    console.print(f"{result.work.name}, n = {n}, {who}: {why}", markup=False)
 
-    options: dict[str, Any] = {"only": only, "repeat": rounds, "quick": quick, "budget": budget}
+    options: dict[str, Any] = {
+        "only": only,
+        "repeat": rounds,
+        "quick": quick,
+        "budget": budget,
+        "parameters": parameters.value,
+    }
     json_path.parent.mkdir(parents=True, exist_ok=True)
     json_path.write_text(json.dumps(as_json(models, algebra, options), indent=1) + "\n")
     console.print(f"written to {json_path}", markup=False, soft_wrap=True)

@@ -1,9 +1,9 @@
 """Small work on symbolic integers, all through ``torch.SymInt`` as a traced program would do it.
 
 A piece of work is prepared at a size ``n`` (untimed) and then run once, on a fresh environment each
-time. (Sympy, under stock torch, keeps caches for the whole process; nobody empties them, as nobody
-does in a real one.) A peer is skipped at a size where it would take more than the budget, judged by
-how its time grew over the sizes before.
+time. Sympy's caches are emptied too: symbols have the same names in every round, and a peer that
+stands on sympy would otherwise remember what it is timed for working out. A peer that takes more
+than the budget at one size is skipped at the larger ones.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from sympy.core.cache import clear_cache
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.peers import PEERS
 from benchmarks.timing import Contestant, Timings, fitted_exponent, measure
 
 __all__ = ["WORKS", "AlgebraResult", "Work", "run_algebra"]
-
-# Work that takes longer than this is repeated no more often than that.
-SLOW_SECONDS, SLOW_ROUNDS = 1.0, 3
 
 Prepared = Callable[[], object]
 
@@ -52,6 +50,11 @@ def backed(env: Any, hints: Sequence[int]) -> list[Any]:
 def _add_up(env: Any, n: int) -> Prepared:
     symbols = unbacked(env, n)
     return lambda: functools.reduce(operator.add, symbols)
+
+
+def _add_weighted(env: Any, n: int) -> Prepared:
+    terms = [(i + 2) * symbol for i, symbol in enumerate(unbacked(env, n))]
+    return lambda: functools.reduce(operator.add, terms)
 
 
 def _sym_sum(env: Any, n: int) -> Prepared:
@@ -148,6 +151,13 @@ WORKS: dict[str, Work] = {
             (100, 400, 1600),
         ),
         Work(
+            "weighted-sum",
+            "2*u0 + 3*u1 + ... of n unbacked symbols, one by one",
+            _add_weighted,
+            (100, 400, 1600, 6400),
+            (100, 400, 1600),
+        ),
+        Work(
             "sym-sum",
             "torch.sym_sum of n unbacked symbols",
             _sym_sum,
@@ -185,12 +195,10 @@ class AlgebraResult:
     Attributes:
         work: the work.
         timings: by size, the seconds of each peer.
-        skipped: by size, why a peer was not run there.
     """
 
     work: Work
     timings: dict[int, Timings] = field(default_factory=dict)
-    skipped: dict[int, dict[str, str]] = field(default_factory=dict)
 
     def medians(self, peer: str) -> dict[int, float]:
         """The median seconds of a peer at each size that it ran at."""
@@ -201,22 +209,20 @@ class AlgebraResult:
         """How the peer's time grows with ``n``: the fitted exponent."""
         return fitted_exponent(self.medians(peer))
 
-    def predicted(self, peer: str, n: int) -> float:
-        """What the peer should take at ``n``, from the last sizes; 0 when nothing is known."""
-        medians = self.medians(peer)
-        if not medians:
-            return 0.0
-        last = max(medians)
-        recent = {size: medians[size] for size in sorted(medians)[-2:]}
-        # Timing noise at small sizes must not promise that a peer gets faster as n grows.
-        growth = max(1.0, fitted_exponent(recent) or 1.0)
-        return medians[last] * float((n / last) ** growth)
+    def growth(self, peer: str) -> str:
+        """The exponent in words, with where it ends when the peer was skipped after that."""
+        exponent = self.exponent(peer)
+        if exponent is None:
+            return "-"
+        last = max(self.medians(peer))
+        return f"n^{exponent:.2f}" + ("" if last == max(self.timings) else f" to {last}")
 
 
 def _contestant(peer: str, work: Work, n: int) -> Contestant:
     prepared: list[Prepared] = []
 
     def prepare() -> None:
+        clear_cache()
         prepared[:] = [work.prepare(PEERS[peer].shape_env(), n)]
 
     return Contestant(peer, lambda: prepared[0](), prepare)
@@ -230,23 +236,17 @@ def run_algebra(
     budget: float,
     done: Callable[[AlgebraResult], object],
 ) -> list[AlgebraResult]:
-    """Time the named works, a peer being skipped where it would take over ``budget`` seconds."""
+    """Time the named works, a peer being skipped where it takes over ``budget`` seconds."""
     results = []
     for name in names:
         result = AlgebraResult(WORKS[name])
+        too_slow: dict[str, str] = {}
         for n in result.work.quick_sizes if quick else result.work.sizes:
-            running = []
-            rounds = repeat
-            for peer in PEERS:
-                expected = result.predicted(peer, n)
-                if expected > SLOW_SECONDS:
-                    rounds = min(repeat, SLOW_ROUNDS)
-                if expected > budget:
-                    why = f"skipped: about {expected:.0f} s expected, more than {budget:g} s"
-                    result.skipped.setdefault(n, {})[peer] = why
-                else:
-                    running.append(_contestant(peer, result.work, n))
-            result.timings[n] = measure(running, rounds)
+            running = [_contestant(peer, result.work, n) for peer in PEERS if peer not in too_slow]
+            timings = measure(running, repeat, budget)
+            timings.skipped.update(too_slow)
+            too_slow.update((peer, f"{why} at {n}") for peer, why in timings.skipped.items())
+            result.timings[n] = timings
         results.append(result)
         done(result)
     return results

@@ -28,9 +28,12 @@ class Peer:
     prefix: str
 
     def trace(self, function: Callable[..., Any], args: tuple[Any, ...], mode: TracingMode) -> Any:
-        """Trace ``function`` at ``args``: the very same call for every peer."""
+        """Trace ``function`` at ``args``: the very same call for every peer.
+
+        The function may have real tensors built in, as a module has its parameters.
+        """
         make_fx = import_module(f"{self.prefix}.proxy_tensor").make_fx
-        return make_fx(function, tracing_mode=mode)(*args)
+        return make_fx(function, tracing_mode=mode, _allow_non_fake_inputs=True)(*args)
 
     def shape_env(self) -> Any:
         """A new, empty ShapeEnv."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 import platform
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from benchmarks.algebra import AlgebraResult
@@ -21,6 +23,7 @@ from benchmarks.tracing import (
     RATIOS,
     SYMFX,
     ModelResult,
+    Parameters,
     geometric_means,
 )
 
@@ -43,15 +46,20 @@ def _times(value: float | None) -> str:
 
 
 def _cell(timings: Timings, name: str) -> str:
-    return "failed" if name in timings.errors else _seconds(timings.median(name))
+    if name in timings.errors:
+        return "failed"
+    return "skipped" if name in timings.skipped else _seconds(timings.median(name))
 
 
-def models_table(results: Sequence[ModelResult]) -> Table:
+def models_table(results: Sequence[ModelResult], parameters: Parameters) -> Table:
     """Medians and ratios of tracing, a row for each model and the geometric means below."""
-    table = Table(title="Tracing: medians, and symfx over stock", title_justify="left")
+    title = f"Tracing, parameters as {parameters}: medians, and symfx / stock"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("model", no_wrap=True)
-    for column in (*COLUMNS, *(f"symfx / {to}" for to in RATIOS)):
-        table.add_column(column, justify="right", min_width=8)
+    for column in COLUMNS:
+        table.add_column(column, justify="right")
+    for to in RATIOS:
+        table.add_column(f"/ {to.removeprefix('stock ')}", justify="right")
     for result in results:
         table.add_row(
             result.name,
@@ -61,17 +69,15 @@ def models_table(results: Sequence[ModelResult]) -> Table:
     if len(results) > 1:
         means = geometric_means(results)
         table.add_section()
-        table.add_row(
-            "geo. mean",
-            *("" for _ in COLUMNS),
-            *(_times(means[to]) for to in RATIOS),
-        )
+        table.add_row("geo. mean", *("" for _ in COLUMNS), *(_times(means[to]) for to in RATIOS))
     return table
 
 
 def algebra_table(results: Sequence[AlgebraResult]) -> Table:
     """Medians of the algebra works, with how they grow or what one item costs."""
-    table = Table(title="Algebra: medians, through torch.SymInt", title_justify="left")
+    table = Table(
+        title="Algebra: medians, through torch.SymInt", title_justify="left", box=SIMPLE_HEAD
+    )
     for column in ("work", "n"):
         table.add_column(column)
     for column in (*PEERS, "symfx / stock"):
@@ -79,11 +85,10 @@ def algebra_table(results: Sequence[AlgebraResult]) -> Table:
     for result in results:
         work = result.work
         for n, timings in result.timings.items():
-            skipped = result.skipped.get(n, {})
             table.add_row(
                 work.name,
                 str(n),
-                *("skipped" if peer in skipped else _cell(timings, peer) for peer in PEERS),
+                *(_cell(timings, peer) for peer in PEERS),
                 _times(timings.ratio("symfx", "stock")),
             )
         if work.per_item:
@@ -91,11 +96,7 @@ def algebra_table(results: Sequence[AlgebraResult]) -> Table:
             each = (min((t / n for n, t in medians[p].items()), default=None) for p in PEERS)
             table.add_row("", "each", *map(_seconds, each), "")
         else:
-            exponents = (result.exponent(peer) for peer in PEERS)
-            table.add_row(
-                "", "grows as", *("-" if k is None else f"n^{k:.2f}" for k in exponents), ""
-            )
-        table.add_section()
+            table.add_row("", "grows as", *map(result.growth, PEERS), "")
     return table
 
 
@@ -126,7 +127,7 @@ def _processor() -> str:
 
 def _timings(timings: Timings) -> dict[str, Any]:
     medians = {name: timings.median(name) for name in timings.seconds}
-    return {"seconds": timings.seconds, "medians": medians, "errors": timings.errors}
+    return {**dataclasses.asdict(timings), "medians": medians}
 
 
 def as_json(
@@ -162,7 +163,6 @@ def as_json(
                 "name": result.work.name,
                 "title": result.work.title,
                 "sizes": {str(n): _timings(timings) for n, timings in result.timings.items()},
-                "skipped": {str(n): why for n, why in result.skipped.items()},
                 "exponents": {peer: result.exponent(peer) for peer in PEERS},
             }
             for result in algebra

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import math
+import signal
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 __all__ = ["Contestant", "Timings", "fitted_exponent", "geometric_mean", "measure"]
@@ -30,9 +32,16 @@ class Contestant:
 
 @dataclass
 class Timings:
-    """What :func:`measure` found: seconds of each round, or why a contestant could not run."""
+    """What :func:`measure` found.
+
+    Attributes:
+        seconds: of each contestant, the seconds of each round.
+        skipped: who was too slow for the budget, in words.
+        errors: who could not run, and what it raised.
+    """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
     def median(self, name: str) -> float | None:
@@ -46,39 +55,80 @@ class Timings:
         return None if mine is None or theirs is None else mine / theirs
 
 
-def _timed(contestant: Contestant) -> float:
+class _OverBudget(BaseException):
+    """Not an Exception, so that no handler in the work that is being timed takes it for its own."""
+
+
+@contextlib.contextmanager
+def _deadline(budget: float | None) -> Iterator[None]:
+    """Interrupt the body after ``budget`` seconds (never, where no such signals are)."""
+    if budget is None or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def ring(signum: int, frame: object) -> None:
+        raise _OverBudget
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, budget)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _timed(contestant: Contestant, budget: float | None) -> float:
     if contestant.prepare is not None:
         contestant.prepare()
     gc.collect()
     gc.disable()
     try:
-        start = time.perf_counter()
-        contestant.run()
-        return time.perf_counter() - start
+        with _deadline(budget):
+            start = time.perf_counter()
+            contestant.run()
+            return time.perf_counter() - start
     finally:
         gc.enable()
 
 
-def measure(contestants: Sequence[Contestant], repeat: int) -> Timings:
+def measure(contestants: Sequence[Contestant], repeat: int, budget: float | None = None) -> Timings:
     """Time the contestants in turn, ``repeat`` rounds, the order turned round each time.
 
     Each runs once untimed before, so that imports and torch's registries are paid by nobody. A
     contestant that raises drops out, and its error stands in the result in place of its seconds.
+
+    Args:
+        contestants: who runs.
+        repeat: the timed rounds.
+        budget: the seconds that a contestant may take for one run; it drops out when it takes more,
+            and is not repeated any further once all its runs together took as much.
     """
     timings = Timings()
-    running: list[Contestant] = []
+    spent: dict[str, float] = {}
     for contestant in contestants:
+        name = contestant.name
         try:
-            _timed(contestant)
+            spent[name] = _timed(contestant, budget)
+        except _OverBudget:
+            timings.skipped[name] = f"took more than {budget:g} s"
         # Whatever a peer raises is a result of the comparison: it is reported, not hidden.
         except Exception as error:  # noqa: BLE001
-            timings.errors[contestant.name] = f"{type(error).__name__}: {error}"
+            timings.errors[name] = f"{type(error).__name__}: {error}"
         else:
-            timings.seconds[contestant.name] = []
-            running.append(contestant)
+            timings.seconds[name] = []
+    running = [contestant for contestant in contestants if contestant.name in spent]
     for turn in range(repeat):
         for contestant in running if turn % 2 == 0 else reversed(running):
-            timings.seconds[contestant.name].append(_timed(contestant))
+            name = contestant.name
+            rounds = timings.seconds[name]
+            if rounds and budget is not None and spent[name] > budget:
+                continue
+            try:
+                rounds.append(_timed(contestant, budget))
+            except _OverBudget:
+                rounds.append(float(budget or 0))  # at least that; it passed the first time
+            spent[name] += rounds[-1]
     return timings
 
 

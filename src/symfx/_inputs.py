@@ -120,7 +120,7 @@ class Layout:
 
     def unflatten(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Positional and keyword arguments that hold these leaves."""
-        bound = inspect.BoundArguments(self.signature, dict(self._unflatten(leaves)))  # type: ignore[arg-type]
+        bound = inspect.BoundArguments(self.signature, dict(self._unflatten(leaves)))
         return bound.args, bound.kwargs
 
     def _unflatten(self, leaves: Sequence[Any]) -> dict[str, Any]:

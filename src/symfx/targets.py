@@ -118,6 +118,8 @@ def _from_file(place: str) -> ModuleType:
 
 
 def _from_name(place: str) -> ModuleType:
+    if not all(part.isidentifier() for part in place.split(".")):
+        raise TargetError(f"{place!r} names no module", where="TARGET", fix=_FORM)
     _importable(os.getcwd())
     try:
         return importlib.import_module(place)
@@ -131,10 +133,6 @@ def _from_name(place: str) -> ModuleType:
             else "check its name, and that it is installed or in the current directory"
         )
         raise TargetError(f"there is no module {missing}", where=place, fix=hint) from None
-    except (ValueError, TypeError) as error:
-        if error.__traceback__ and error.__traceback__.tb_next is None:
-            raise TargetError(f"{place!r} names no module", where="TARGET", fix=_FORM) from None
-        raise _failure(f"the module {place} cannot be loaded", error) from error
     except (Exception, SystemExit) as error:
         raise _failure(f"the module {place} cannot be loaded", error) from error
 

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.utils import _pytree as pytree
@@ -15,11 +15,14 @@ from symfx._blame import where
 from symfx._checking import Admission, CheckResult
 from symfx._dynamic import Entry, read_dynamic
 from symfx._inputs import Layout, describe
+from symfx._state import Method, install, module_of, shield, untouched
 from symfx.errors import InputMismatchError, SpecError, SymfxError, TracingError
 from symfx.proxy_tensor import make_fx
 from symfx.symbolic_shapes.provenance import boundary
 
 if TYPE_CHECKING:
+    from types import MethodType
+
     from symfx.symbolic_shapes import ShapeEnv, ShapeGuard, SymbolInfo
     from symfx.verification import Tolerance, Verification
 
@@ -72,6 +75,7 @@ def trace(
     """
     if not callable(model):
         raise SpecError(f"{describe(model)} cannot be called", fix="pass a module or a function")
+    _refuse_unready(model)
     if isinstance(args, torch.Tensor):
         args = (args,)
     if not isinstance(args, (tuple, list)):
@@ -95,6 +99,7 @@ class Trace:
             the module or loading a state into it changes them here too, and a graph of a module
             in train mode updates running statistics as the module does.
         model: what was traced.
+        notes: what the model does beside computing its result that the graph leaves out.
         shape_env: the symbols and guards, a `symfx.symbolic_shapes.ShapeEnv`.
     """
 
@@ -107,6 +112,7 @@ class Trace:
         out_spec: pytree.TreeSpec,
         flat_output: bool,
         grad_enabled: bool,
+        notes: tuple[str, ...],
     ) -> None:
         self.graph_module = graph_module
         self.model = model
@@ -115,6 +121,7 @@ class Trace:
         self._out_spec = out_spec
         self._flat_output = flat_output
         self._grad_enabled = grad_enabled
+        self.notes = notes
 
     @property
     def name(self) -> str:
@@ -136,7 +143,7 @@ class Trace:
         """The symbols: their sources, their ranges, their values in the example."""
         return tuple(self.shape_env.symbol_table())
 
-    def check(self, *args: Any, **kwargs: Any) -> CheckResult:
+    def check(self, /, *args: Any, **kwargs: Any) -> CheckResult:
         """Whether the graph holds for these inputs; if not, a sentence for each reason.
 
         Args:
@@ -166,7 +173,7 @@ class Trace:
 
         return verify(self, shapes=shapes, seed=seed, tolerance=tolerance)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Check the inputs, then run the graph.
 
         Raises:
@@ -205,15 +212,14 @@ class _Tracing:
         self.model = model
         self.layout = layout
         self.entries = entries
-        owner = getattr(model, "__self__", None)
         #: Whose parameters and buffers the graph uses, and what to call with them put in.
-        self.module: torch.nn.Module | None = None
+        self.module = module_of(model)
         self._prefix = ""
-        if isinstance(model, torch.nn.Module):
-            self.module = self.caller = model
-        elif isinstance(owner, torch.nn.Module) and inspect.ismethod(model):
-            self.module, self.caller = owner, _Method(owner, model.__func__)
-            self._prefix = "owner."
+        if self.module is not None:
+            self.caller = self.module
+            if self.module is not model:
+                self.caller = Method(self.module, cast("MethodType", model).__func__)
+                self._prefix = "owner."
         #: Every parameter and buffer once: of tied ones the first name stands for all.
         self.state: dict[str, torch.Tensor] = {}
         if self.module is not None:
@@ -249,10 +255,15 @@ class _Tracing:
             dynamic_shapes=[None] * len(self.state) + dynamic,
         )
         try:
-            with _unlogged("torch._subclasses.fake_tensor"):
+            with (
+                untouched(self.model) as self.assigned,
+                _unlogged("torch._subclasses.fake_tensor"),
+            ):
                 graph_module = tracer(*self.state.values(), *inputs)
-        except SymfxError:
-            raise
+        except SymfxError as error:
+            if type(error) is not TracingError or error.where:
+                raise
+            raise TracingError(error.what, where=where(error), fix=error.fix) from error
         except Exception as error:
             raise TracingError(
                 f"{_name(self.model)} cannot be traced: {_first_lines(error)}",
@@ -328,20 +339,28 @@ class _Tracing:
     def _finish(self, traced: torch.fx.GraphModule) -> Trace:
         """Put the module's own tensors and all its inputs in their places."""
         graph = traced.graph
-        env = traced.shape_env
+        env = cast("ShapeEnv", traced.shape_env)  # torch types it as its own
         placeholders = [node for node in graph.nodes if node.op == "placeholder"]
         stateful, plain = placeholders[: len(self.state)], placeholders[len(self.state) :]
         self._hang_state(traced, stateful)
         self._name_inputs(graph, plain)
         assert self.out_spec is not None  # the trace has run, and set it
         output = graph.output_node()
-        results = list(output.args[0])
+        results: list[Any] = list(cast("tuple[Any, ...]", output.args[0]))
         structure = _fx_structure(self.out_spec, results)
         if structure is not None:
             output.args = structure
         graph.lint()
         module = torch.fx.GraphModule(traced, graph, class_name=_name(self.model))
-        module.shape_env = env
+        # Such as what operators keep for a backward pass that the graph does not have.
+        module.graph.eliminate_dead_code()
+        shield(module)
+        module.recompile()
+        module.shape_env = cast("Any", env)
+        notes = tuple(
+            f"the model puts a tensor into its attribute {name} when it runs; the graph does not"
+            for name in self.assigned
+        )
         module.training = self.module.training if self.module is not None else False
         return Trace(
             graph_module=module,
@@ -350,6 +369,7 @@ class _Tracing:
             out_spec=self.out_spec,
             flat_output=structure is None,
             grad_enabled=torch.is_grad_enabled(),
+            notes=notes,
         )
 
     def _hang_state(self, traced: torch.fx.GraphModule, nodes: list[torch.fx.Node]) -> None:
@@ -361,7 +381,7 @@ class _Tracing:
                 if node not in pending:
                     continue
                 name, tensor = pending.pop(node)
-                target = _install(traced, name, tensor)
+                target = install(traced, name, tensor)
                 with graph.inserting_before(user):
                     attribute = graph.get_attr(target)
                 attribute.meta = dict(node.meta)
@@ -386,19 +406,6 @@ class _Tracing:
                 graph.erase_node(old)
 
 
-class _Method(torch.nn.Module):
-    """A method of a module as a module, so that its parameters can be put in by name."""
-
-    def __init__(self, owner: torch.nn.Module, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self.owner = owner
-        self.function = function
-        self.training = owner.training
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(self.owner, *args, **kwargs)
-
-
 @contextlib.contextmanager
 def _unlogged(name: str) -> Iterator[None]:
     """Drop what a logger says: torch logs tracebacks of errors that it raises as well."""
@@ -411,6 +418,21 @@ def _unlogged(name: str) -> Iterator[None]:
         logger.removeFilter(drop)
 
 
+def _refuse_unready(model: Callable[..., Any]) -> None:
+    """Raise a TracingError for a model that no trace can go into, or that is not complete."""
+    if isinstance(model, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
+        raise TracingError(
+            f"{_name(model)} is compiled by TorchScript", fix="pass what it was compiled from"
+        )
+    module = module_of(model)
+    for name, parameter in module.named_parameters() if module is not None else ():
+        if torch.nn.parameter.is_lazy(parameter):
+            raise TracingError(
+                f"the parameter {name} has no shape yet",
+                fix="call the model once on the example inputs: that is what lazy modules wait for",
+            )
+
+
 def _name(model: Callable[..., Any]) -> str:
     if isinstance(model, torch.nn.Module):
         return type(model).__name__
@@ -421,44 +443,20 @@ def _name(model: Callable[..., Any]) -> str:
 def _distinct(names: list[str], others: list[str]) -> list[str]:
     """The names, with underscores to keep them apart from the others."""
     taken = set(others)
-    return [_free(name, taken.__contains__) for name in names]
-
-
-def _free(name: str, is_taken: Callable[[str], bool]) -> str:
-    while is_taken(name):
-        name += "_"
-    return name
+    result = []
+    for name in names:
+        own = name
+        while own in taken:
+            own += "_"
+        result.append(own)
+    return result
 
 
 def _first_lines(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     lines = [line for line in text.splitlines() if line.strip()]
     shown = " ".join(line.strip() for line in lines[:3])
-    return shown if isinstance(error, RuntimeError) else f"{type(error).__name__}: {shown}"
-
-
-def _install(root: torch.nn.Module, name: str, tensor: torch.Tensor) -> str:
-    """Make a tensor an attribute of a module under its qualified name; the name it got."""
-    *path, leaf = name.split(".")
-    parent = root
-    target = []
-    for part in path:
-        # A GraphModule has attributes of its own, such as graph and code.
-        own = _free(part, lambda p: hasattr(parent, p) and not _is_holder(parent, p))
-        if not hasattr(parent, own):
-            parent.add_module(own, torch.nn.Module())
-        parent = getattr(parent, own)
-        target.append(own)
-    own = _free(leaf, lambda p: hasattr(parent, p))
-    if isinstance(tensor, torch.nn.Parameter):
-        parent.register_parameter(own, tensor)
-    else:
-        parent.register_buffer(own, tensor)
-    return ".".join([*target, own])
-
-
-def _is_holder(parent: torch.nn.Module, name: str) -> bool:
-    return isinstance(getattr(parent, name), torch.nn.Module)
+    return shown if type(error) is RuntimeError else f"{type(error).__name__}: {shown}"
 
 
 def _fx_structure(spec: pytree.TreeSpec, results: list[Any]) -> tuple[Any] | None:

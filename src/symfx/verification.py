@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import itertools
-import operator
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +14,7 @@ from torch.utils import _pytree as pytree
 from symfx._blame import where
 from symfx._checking import Measure
 from symfx._inputs import Leaf, describe
+from symfx._state import module_of, untouched, written_by
 from symfx.algebra import Term, evaluate
 from symfx.errors import SymfxError
 
@@ -32,6 +30,7 @@ Tolerance: TypeAlias = float | tuple[float, float]
 # Sizes that catch what round ones hide: odd, prime, away from the powers of two.
 _SIZES = (3, 5, 7, 11, 13, 17, 2, 4, 9, 6, 8, 16, 12, 10)
 _ATTEMPTS = 5000
+_INF = float("inf")
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,8 @@ def verify(
     mean and deviation (and never negative, nor beyond its maximum, if the example is not
     negative); integers are drawn from the example's own values, so that indices stay
     valid (a tensor that counts 0, 1, 2... counts on); bools are drawn evenly. Model and graph
-    start from the same random state and the same buffers. The user's model is left as it was.
+    start from the same random state and the same buffers. The user's model is left as it was,
+    but for what it keeps in lists and dicts of its own.
 
     Args:
         trace: what to verify.
@@ -178,7 +178,7 @@ class _Runner:
         self.trace = trace
         self.seed = seed
         bounds = (tolerance, tolerance) if isinstance(tolerance, (int, float)) else tolerance
-        self.bounds = {} if bounds is None else {"rtol": bounds[0], "atol": bounds[1]}
+        self.bounds = (None, None) if bounds is None else bounds
 
     def run(self, index: int, values: Mapping[Term, int], *, is_example: bool) -> Run:
         trace = self.trace
@@ -217,24 +217,31 @@ class _Runner:
 
     def _eager(self, leaves: list[Any]) -> dict[str, Any]:
         trace = self.trace
-        mutated = _mutated(trace.graph_module)
-        model, module = _detached_model(trace.model, mutated)
         args, kwargs = trace._admission.layout.unflatten(leaves)
-        kept = [] if module is None else list(module.buffers())
-        with _preserved([*kept, *mutated]), torch.set_grad_enabled(trace._grad_enabled):
-            result = model(*args, **kwargs)
-            state = {} if module is None else _buffers_of(module)
-            return {"the result": result, "the inputs": leaves, **state}
+        with (
+            untouched(trace.model, written_by(trace.graph_module)),
+            torch.set_grad_enabled(trace._grad_enabled),
+        ):
+            result = trace.model(*args, **kwargs)
+            return {"the result": result, "the inputs": leaves, **self._state()}
 
     def _graph(self, leaves: list[Any]) -> dict[str, Any]:
         trace = self.trace
-        graph_module = trace.graph_module
-        with _preserved([*graph_module.buffers(), *_mutated(graph_module)]), torch.no_grad():
+        # Views of parameters are written to in models' own no_grad, which a graph does not hold.
+        with untouched(trace.model, written_by(trace.graph_module)), torch.no_grad():
             result = trace.run(leaves)
-            module = trace.model if isinstance(trace.model, torch.nn.Module) else None
-            module = module or getattr(trace.model, "__self__", None)
-            state = _buffers_of(module) if isinstance(module, torch.nn.Module) else {}
-            return {"the result": result, "the inputs": leaves, **state}
+            return {"the result": result, "the inputs": leaves, **self._state()}
+
+    def _state(self) -> dict[str, Any]:
+        """What the run has left in the buffers, and in other tensors that the graph writes to."""
+        module = module_of(self.trace.model)
+        buffers = {} if module is None else dict(module.named_buffers())
+        state = {f"the buffer {name}": _copy(buffer) for name, buffer in buffers.items()}
+        names = {id(buffer): name for name, buffer in self.trace.graph_module.named_buffers()}
+        for i, tensor in enumerate(written_by(self.trace.graph_module)):
+            if names.get(id(tensor)) not in buffers:
+                state[f"the tensor {names.get(id(tensor), i)}"] = _copy(tensor)
+        return state
 
     def _inputs(self, index: int, values: Mapping[Term, int], *, as_is: bool) -> list[Any]:
         """Inputs at these values of the symbols; the example's own if ``as_is``."""
@@ -331,77 +338,10 @@ def _values(example: torch.Tensor, count: int, generator: torch.Generator) -> to
     return flat[picks].to(device)
 
 
-def _detached_model(
-    model: Callable[..., Any], mutated: Sequence[torch.Tensor]
-) -> tuple[Callable[..., Any], torch.nn.Module | None]:
-    """A copy of a model to run, so that the user's own stays as it is, and its module.
-
-    Parameters that the model does not write to are shared, not copied.
-
-    Where a model cannot be copied (it may hold a lock, a file) it runs itself; its buffers are
-    put back afterwards, and what it counts in Python goes on.
-    """
-    owner = getattr(model, "__self__", None)
-    module = model if isinstance(model, torch.nn.Module) else owner
-    if not isinstance(module, torch.nn.Module):
-        return model, None
-    changing = {id(tensor) for tensor in mutated}
-    shared = {id(p): p for p in module.parameters() if id(p) not in changing}
-    try:
-        twin = copy.deepcopy(module, dict(shared))
-    except Exception:  # noqa: BLE001 - a class may refuse in any way it likes
-        twin = module
-    if module is model:
-        return twin, twin
-    return getattr(twin, getattr(model, "__name__", "forward")), twin
-
-
-def _buffers_of(module: torch.nn.Module) -> dict[str, Any]:
-    return {f"the buffer {name}": _copy(buffer) for name, buffer in module.named_buffers()}
-
-
-def _mutated(graph_module: torch.fx.GraphModule) -> list[torch.Tensor]:
-    """The attributes that the graph writes to, parameters among them."""
-    written: dict[int, torch.Tensor] = {}
-    owners: dict[torch.fx.Node, torch.Tensor] = {}  # of attributes and of views into them
-    for node in graph_module.graph.nodes:
-        if node.op == "get_attr":
-            held = operator.attrgetter(node.target)(graph_module)
-            if isinstance(held, torch.Tensor):
-                owners[node] = held
-        schema = getattr(node.target, "_schema", None)
-        if schema is None:
-            continue
-        touched = [owners[argument] for argument in node.all_input_nodes if argument in owners]
-        if schema.is_mutable:
-            written.update((id(tensor), tensor) for tensor in touched)
-        if touched and any(result.alias_info is not None for result in schema.returns):
-            owners[node] = touched[0]
-    return list(written.values())
-
-
-@contextlib.contextmanager
-def _preserved(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
-    """Put the values of these tensors back at the end."""
-    unique = {id(tensor): tensor for tensor in tensors}
-    before = [(tensor, tensor.detach().clone()) for tensor in unique.values()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for tensor, value in before:
-                if not _same(tensor, value):
-                    tensor.copy_(value)
-
-
-def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one, other)
-
-
 class _Comparison:
     """The first disagreement between results, and the largest differences."""
 
-    def __init__(self, bounds: Mapping[str, float]) -> None:
+    def __init__(self, bounds: tuple[float, float] | tuple[None, None]) -> None:
         self.bounds = bounds
         self.difference: float | None = None
         self.relative: float | None = None
@@ -437,7 +377,9 @@ class _Comparison:
                 return
         self._measure(expected.detach(), actual.detach())
         try:
-            torch.testing.assert_close(actual, expected, equal_nan=True, **self.bounds)
+            torch.testing.assert_close(
+                actual, expected, rtol=self.bounds[0], atol=self.bounds[1], equal_nan=True
+            )
         except AssertionError:
             self._fail(f"{what} differs beyond the tolerance")
 
@@ -448,9 +390,9 @@ class _Comparison:
         one, other = expected.to(wide), actual.to(wide)
         # Equal infinities differ by nothing, and so do two NaN.
         equal = (one == other) | (one.isnan() & other.isnan())
-        gap = torch.where(equal, 0.0, (one - other).abs().nan_to_num(float("inf")))
+        gap = torch.where(equal, 0.0, (one - other).abs().nan_to_num(_INF, posinf=_INF))
         scale = one.abs().clamp(min=torch.finfo(torch.float64).tiny)
-        ratio = torch.where(equal, 0.0, (gap / scale).nan_to_num(float("inf")))
+        ratio = torch.where(equal, 0.0, (gap / scale).nan_to_num(_INF, posinf=_INF))
         self.difference = max(self.difference or 0.0, float(gap.max()))
         self.relative = max(self.relative or 0.0, float(ratio.max()))
 

@@ -36,6 +36,7 @@ class Facts:
         lower: for a sum without constant, the best bound known: ``sum >= bound.least``.
         after: for an atom y, the atoms x with ``x >= y + k``, and the condition that said so.
         touching: for a monomial, the sums with a known bound in which it occurs.
+        excluded: for a sum without constant, the values it is known not to have.
         congruences: for an atom, what it is modulo something.
         replacements: symbols that equal a term without them.
         epoch: how many replacements have been learned.
@@ -47,6 +48,7 @@ class Facts:
         self.lower: dict[Term, Bound] = {}
         self.after: dict[Term, dict[Term, Bound]] = {}
         self.touching: dict[Term, dict[Term, None]] = {}
+        self.excluded: dict[Term, set[int]] = {}
         self.congruences: dict[Term, Congruence] = {}
         self.replacements: dict[Term, Term] = {}
         self.epoch = 0
@@ -153,6 +155,11 @@ class Facts:
             self._bound(p, because)
             self._bound(self.table.neg(p), because)
             self._divisible(p)
+        elif condition.op == "not" and condition.args[0].op == "eq":
+            q: Term = condition.args[0].args[0]
+            base = self.table.linear(q.coeffs)
+            self.excluded.setdefault(base, set()).add(-q.const)
+            self.excluded.setdefault(self.table.neg(base), set()).add(q.const)
 
     def _bound(self, p: Term, because: Term) -> None:
         """p >= 0"""

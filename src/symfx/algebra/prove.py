@@ -284,6 +284,14 @@ class Prover:
                 None if low is None else low + (r - low) % m,
                 None if high is None else high - (high - r) % m,
             )
+        excluded = self.facts.excluded.get(atom)
+        if excluded:
+            low, high = result
+            while low in excluded:
+                low += 1
+            while high in excluded:
+                high -= 1
+            result = low, high
         self._ranges[atom] = (stamp, result)
         return result
 
@@ -384,6 +392,8 @@ class Prover:
         m, r = self.congruence(p)
         if best is not None and m > 1:
             best += (r - best) % m
+        while best is not None and best in self.facts.excluded.get(p, ()):
+            best += 1
         return best
 
     def _by_order(self, p: Term) -> int | None:

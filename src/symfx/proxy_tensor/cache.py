@@ -48,9 +48,7 @@ __all__ = ["Description", "Entry", "OperationCache", "TensorState", "state_of"]
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _NUMBERS = frozenset({int, float, bool, complex})
-_PLAIN = frozenset(
-    {type(None), str, torch.dtype, torch.device, torch.layout, torch.memory_format}
-)
+_PLAIN = frozenset({type(None), str, torch.dtype, torch.device, torch.layout, torch.memory_format})
 _SEQUENCES = (list, tuple)
 
 
@@ -110,14 +108,24 @@ class Output:
     """How one tensor that an operator returned is made again.
 
     Attributes:
-        description: its description.
-        template: for a tensor with a storage of its own, a meta tensor like it.
-        base: for a view, the position of the argument that it views.
+        argument: the position of the argument that was returned itself, else -1.
+        base: for a view, the position of the argument that it views, else -1.
         layout: for a view, its sizes, strides and offset.
-        attributes: of the fake tensor.
+        template: for a tensor with a storage of its own, a meta tensor like it.
+        description: the tensor's description.
+        device: the tensor's device.
+        attributes: what its ``__dict__`` holds at birth.
     """
 
-    __slots__ = ("attributes", "base", "description", "device", "layout", "template")
+    __slots__ = (
+        "argument",
+        "attributes",
+        "base",
+        "description",
+        "device",
+        "layout",
+        "template",
+    )
 
     def __init__(
         self, description: Description, device: torch.device, attributes: dict[str, Any]
@@ -125,9 +133,10 @@ class Output:
         self.description = description
         self.device = device
         self.attributes = attributes
-        self.template: torch.Tensor | None = None
+        self.argument = -1
         self.base = -1
         self.layout: tuple[Any, Any, Any] = ((), (), 0)
+        self.template: Any = None
 
 
 class Entry:
@@ -136,20 +145,13 @@ class Entry:
     Attributes:
         outputs: one for each result; None for a result that was None.
         sequence: ``list`` or ``tuple`` where the operator returns several, else None.
-        in_place: the operator wrote to its first argument and returned it.
     """
 
-    __slots__ = ("in_place", "outputs", "sequence")
+    __slots__ = ("outputs", "sequence")
 
-    def __init__(
-        self,
-        outputs: tuple[Output | None, ...],
-        sequence: type | None = None,
-        in_place: bool = False,
-    ) -> None:
+    def __init__(self, outputs: tuple[Output | None, ...], sequence: type | None = None) -> None:
         self.outputs = outputs
-        self.sequence = sequence
-        self.in_place = in_place
+        self.sequence: Any = sequence
 
 
 class OperationCache:
@@ -328,60 +330,79 @@ class OperationCache:
 
     # -- results ------------------------------------------------------------------------------
 
-    def build(self, entry: Entry, args: Sequence[Any], copies: int) -> Any:
+    def build(
+        self, entry: Entry, args: Sequence[Any], snapshots: bool = False
+    ) -> list[tuple[Any, Any]]:
         """The results of a call that the cache knows.
 
         Args:
             entry: what is known.
             args: the positional arguments of the call.
-            copies: how many fake tensors to make on each result's storage: 1 for the results
-                alone, 2 for the results and snapshots of them.
+            snapshots: whether to make snapshots of the results for a graph's metadata, too.
 
         Returns:
-            For each output a list of that many fake tensors, the first of which is the
-            result; None for an output that is None.
+            For each output the result and its snapshot; None for one that is not there.
         """
-        made: list[list[FakeTensor] | None] = []
-        bases = [
-            None if output is None or output.template is not None else self._elem(args[output.base])
+        # Looked up before the guard: an argument met for the first time is asked by torch.
+        elems = [
+            None
+            if output is None or output.template is not None
+            else self._elem(args[output.argument if output.base < 0 else output.base])
             for output in entry.outputs
         ]
+        made: list[tuple[Any, Any]] = []
         with BelowTorch():
-            for output, base in zip(entry.outputs, bases, strict=True):
+            for output, elem in zip(entry.outputs, elems, strict=True):
                 if output is None:
-                    made.append(None)
+                    made.append((None, None))
                     continue
-                if base is None:
-                    elem = copy_metadata(output.template)  # type: ignore[arg-type]
-                    self._mark(elem)
+                result = None
+                if output.argument >= 0:
+                    result = self._fake(args[output.argument])
+                elif output.base >= 0:
+                    elem = view_metadata(elem, *output.layout)  # noqa: PLW2901
                 else:
-                    elem = view_metadata(base, *output.layout)
-                fakes = [
-                    fake_from_meta(elem, output.device, output.attributes)
-                    for _ in range(copies)
-                ]
-                state = TensorState()
-                state.description = output.description
-                state.elem = elem
-                fakes[0]._symfx = state  # type: ignore[attr-defined]
-                made.append(fakes)
+                    elem = copy_metadata(output.template)  # noqa: PLW2901
+                    self._mark(elem)
+                device, attributes = output.device, output.attributes
+                if result is None:
+                    result = fake_from_meta(elem, device, attributes)  # type: ignore[arg-type]
+                    state = TensorState()
+                    state.description = output.description
+                    state.elem = elem
+                    result._symfx = state  # type: ignore[attr-defined]
+                snapshot = None
+                if snapshots:
+                    snapshot = fake_from_meta(elem, device, attributes)  # type: ignore[arg-type]
+                made.append((result, snapshot))
         return made
 
-    def _elem(self, base: Any) -> torch.Tensor:
-        if type(base) is not FakeTensor:
-            base = self.fake_of_real(base)
-        state = state_of(base)
-        if state.elem is None:
-            state.elem = plain_alias(base)
-        return state.elem
+    def _fake(self, tensor: Any) -> FakeTensor:
+        """A tensor argument as the mode sees it."""
+        if type(tensor) is FakeTensor:
+            return tensor
+        fake = self.fake_of_real(tensor)
+        assert fake is not None  # it had a description when the key was made
+        return fake
 
-    @staticmethod
-    def results(entry: Entry, made: list[list[FakeTensor] | None]) -> Any:
-        """What the operator returns, of what `build` made."""
-        if entry.sequence is None:
-            first = made[0]
-            return None if first is None else first[0]
-        return entry.sequence(None if fakes is None else fakes[0] for fakes in made)
+    def _fakes(self, values: Iterable[Any]) -> tuple[Any, ...]:
+        """Arguments with fake tensors in place of the real ones."""
+        return tuple(
+            self._fake(v)
+            if isinstance(v, torch.Tensor)
+            else type(v)(self._fakes(v))
+            if type(v) in _SEQUENCES
+            else v
+            for v in values
+        )
+
+    def _elem(self, tensor: Any) -> torch.Tensor:
+        """A plain meta tensor on the storage of a tensor argument."""
+        fake = self._fake(tensor)
+        state = state_of(fake)
+        if state.elem is None:
+            state.elem = plain_alias(fake)
+        return state.elem
 
     # -- under torch's FakeTensorMode -------------------------------------------------------------
 
@@ -401,21 +422,33 @@ class OperationCache:
         if key is None:
             self.bypasses += 1
             out = mode._dispatch_impl(func, types, args, kwargs)
-            if facts.mutated:
-                _forget(facts, args, kwargs)
+            for tensor in _written(facts, args, kwargs):
+                forget(tensor)
             return out
         entry = self.entries.get(key)
         if entry is not None:
             self.hits += 1
-            if entry.in_place:
-                return args[0]
-            return self.results(entry, self.build(entry, args, 1))
-        before = None
-        if facts.mutated:
-            before = self.describe(args[0]) if type(args[0]) is FakeTensor else None
-            _forget(facts, args, kwargs)
+            results = [result for result, _ in self.build(entry, args)]
+            return results[0] if entry.sequence is None else entry.sequence(results)
+        # Given real tensors alone, the mode would compute with them, and write to them.
+        args = self._fakes(args)
+        kwargs = {name: self._fakes((value,))[0] for name, value in kwargs.items()}
+        written = _written(facts, args, kwargs)
+        before = [self.describe(t) for t in written]
+        symbols = self._fresh_symbols()
+        for tensor in written:
+            forget(tensor)
         out = mode._dispatch_impl(func, types, args, kwargs)
-        entry = self._entry(facts, args, kwargs, out, before)
+        entry = None
+        if (
+            all(
+                was is not None and self.describe(t) is was
+                for was, t in zip(before, written, strict=True)
+            )
+            and self._fresh_symbols() == symbols
+            and not (self.env is not None and self.env._suppressed.depth)
+        ):
+            entry = self._entry(facts, args, kwargs, out)
         if entry is None:
             self.bypasses += 1
         else:
@@ -423,69 +456,59 @@ class OperationCache:
             self.entries[key] = entry
         return out
 
+    def _fresh_symbols(self) -> int:
+        """Grows when an operator brings forth a symbol of its own."""
+        return 0 if self.env is None else len(self.env._symbols)
+
     def _entry(
         self,
         facts: OperatorFacts,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         out: Any,
-        before: Description | None,
     ) -> Entry | None:
         """How to make `out` again; None where it must not be."""
-        if self.env is not None and self.env._suppressed.depth:
-            return None
-        if facts.mutated:
-            if before is None or out is not args[0] or self.describe(out) is not before:
-                return None
-            return Entry((), in_place=True)
-        several = type(out) in (list, tuple)
-        tensors = [t for t in _tensors((*args, *kwargs.values()))]
-        storages: dict[int, list[int]] = {}
+        sequence = list if isinstance(out, list) else tuple if isinstance(out, tuple) else None
         positions = {id(a): i for i, a in enumerate(args)}
-        for t in tensors:
-            fake = t if type(t) is FakeTensor else self.fake_of_real(t)
-            if fake is None:
-                return None
-            storages.setdefault(storage_id(fake), []).append(positions.get(id(t), -1))
+        storages: dict[int, list[int]] = {}
+        for t in _tensors((*args, *kwargs.values())):
+            position = positions.setdefault(id(t), -1)
+            storages.setdefault(storage_id(t), []).append(position)
         outputs: list[Output | None] = []
         own: set[int] = set()
-        for result in out if several else (out,):
+        for result in out if sequence is not None else (out,):
             if result is None:
                 outputs.append(None)
                 continue
-            if type(result) is not FakeTensor or any(result is t for t in tensors):
-                return None
-            description = self.describe(result)
+            description = None if type(result) is not FakeTensor else self.describe(result)
             if description is None:
                 return None
             output = Output(
                 description, result.fake_device, self._attributes_for(result.fake_device)
             )
             shared = storage_id(result)
-            if shared in storages:
-                if not self._as_view(output, result, facts, args, storages[shared]):
+            if id(result) in positions:
+                output.argument = positions[id(result)]
+                if output.argument < 0:
+                    return None
+            elif shared in storages:
+                if not self._as_view(output, facts, args, storages[shared]):
                     return None
             elif shared in own:
                 return None
             else:
                 own.add(shared)
+                template = self._elem(result)
                 with BelowTorch():
-                    output.template = copy_metadata(self._elem_below(result))
+                    output.template = copy_metadata(template)
             if not self._keys_agree(output, result, args):
                 return None
             outputs.append(output)
-        return Entry(tuple(outputs), type(out) if several else None)
-
-    def _elem_below(self, fake: FakeTensor) -> torch.Tensor:
-        state = state_of(fake)
-        if state.elem is None:
-            state.elem = plain_alias(fake)
-        return state.elem
+        return Entry(tuple(outputs), sequence)
 
     def _as_view(
         self,
         output: Output,
-        result: FakeTensor,
         facts: OperatorFacts,
         args: Sequence[Any],
         candidates: list[int],
@@ -499,10 +522,7 @@ class OperationCache:
         if len(candidates) != 1 or candidates[0] < 0:
             return False
         output.base = candidates[0]
-        base = self.describe(args[output.base]) if type(args[output.base]) is FakeTensor else None
-        if base is None:
-            real = self.fake_of_real(args[output.base])
-            base = None if real is None else self.describe(real)
+        base = self.describe(args[output.base])
         # A view of another dtype counts its strides in other units.
         if base is None or base.key[0] is not output.description.key[0]:
             return False
@@ -516,8 +536,7 @@ class OperationCache:
 
     def _keys_agree(self, output: Output, result: FakeTensor, args: Sequence[Any]) -> bool:
         """A tensor that the cache makes is dispatched as the one that torch made."""
-        entry = Entry((output,))
-        twin = self.results(entry, self.build(entry, args, 1))
+        ((twin, _),) = self.build(Entry((output,)), args)
         same: bool = torch._C._dispatch_keys(twin) == torch._C._dispatch_keys(result)
         return same
 
@@ -536,12 +555,15 @@ def _tensors(values: Iterable[Any]) -> Iterable[torch.Tensor]:
             yield from _tensors(value)
 
 
-def _forget(facts: OperatorFacts, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """Forget the descriptions of the tensors that an operator writes to."""
+def _written(
+    facts: OperatorFacts, args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> list[torch.Tensor]:
+    """The tensors that an operator writes to."""
+    if not facts.mutated and not facts.mutated_names:
+        return []
     written = [args[i] for i in facts.mutated if i < len(args)]
     written += [kwargs[name] for name in facts.mutated_names if name in kwargs]
-    for tensor in _tensors(written):
-        forget(tensor)
+    return list(_tensors(written))
 
 
 def forget(tensor: torch.Tensor) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,7 +14,9 @@ from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 __all__ = ["TracingFunctionMode"]
 
 _aten = torch.ops.aten
-_SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
+_DATA: Any = torch.Tensor.data
+# The type of a setter; each look at one makes a new object.
+_Setter = type(_DATA.__set__)
 
 
 class TracingFunctionMode(TorchFunctionMode):
@@ -26,14 +28,15 @@ class TracingFunctionMode(TorchFunctionMode):
 
     def __torch_function__(
         self,
-        func: Callable[..., Any],
+        func: Any,
         types: Any,
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if func is _SET_DATA:
-            # The one way to change a tensor's sizes that no operator shows.
-            forget(args[0])
+        if type(func) is _Setter:
+            if func.__self__ is _DATA:
+                # The one way to change a tensor's sizes that no operator shows.
+                forget(args[0])
         elif func is _aten.size.default and len(args) == 1:
             sizes = args[0].size()
             if any(isinstance(s, SYMBOLIC_TYPES) for s in sizes):

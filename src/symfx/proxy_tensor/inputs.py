@@ -158,6 +158,7 @@ def _apply(mode: FakeTensorMode, arg: Any, spec: Any, name: str) -> Any:
             return _symbolic_int(env, arg, name, None)
         return _symbolic_int(env, arg, name, _dim(spec, name))
     if spec is None or spec is True:
+
         def leaf(value: Any, at: str) -> Any:
             return _apply(mode, value, spec if isinstance(value, (torch.Tensor, int)) else None, at)
 
@@ -172,9 +173,7 @@ def _apply(mode: FakeTensorMode, arg: Any, spec: Any, name: str) -> Any:
         return _map_leaves(arg, name, leaf)
     if isinstance(arg, (list, tuple)) and isinstance(spec, (list, tuple)):
         if len(arg) != len(spec):
-            raise SpecError(
-                f"{name} has {len(arg)} items, dynamic_shapes describes {len(spec)}"
-            )
+            raise SpecError(f"{name} has {len(arg)} items, dynamic_shapes describes {len(spec)}")
         items = [
             _apply(mode, a, s, f"{name}[{i}]")
             for i, (a, s) in enumerate(zip(arg, spec, strict=True))

@@ -1,4 +1,4 @@
-"""What a node remembers of its value: a snapshot of the tensor, its layout, what it brings forth."""
+"""What a node remembers of its value: a snapshot of the tensor, its layout, new symbols."""
 
 from __future__ import annotations
 
@@ -115,9 +115,7 @@ def _fake_like(tensor: torch.Tensor) -> torch.Tensor:
                 tensor.shape, tensor.stride(), device=device, dtype=tensor.dtype
             )
     with BelowTorch():
-        elem = torch.empty_strided(
-            tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta"
-        )
+        elem = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
         storage_marker(mode)(elem)
         return fake_from_meta(elem, device, attributes_at_birth(mode, device))
 
@@ -233,7 +231,7 @@ class TruthKey:
 
     def get(self, of: Any) -> Any:
         """Take the step."""
-        return int(of) if isinstance(of, bool) else torch.sym_ite(of, 1, 0)
+        return int(of) if isinstance(of, bool) else torch.sym_ite(of, 1, 0)  # type: ignore[no-untyped-call]
 
 
 def paths_to_symbols(value: Any, wanted: set[Any]) -> dict[Any, tuple[Any, ...]]:

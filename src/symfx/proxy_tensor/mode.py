@@ -53,7 +53,7 @@ _CONSTANT_ELEMENTS = 1
 Table = Mapping[Any, Callable[..., Any]]
 
 
-class ProxyTorchDispatchMode(TorchDispatchMode):
+class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records operators into a tracer's graph while it is entered.
 
     Args:
@@ -79,7 +79,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):
         error_on_data_dependent_ops: bool = True,
         decomposition_table: Table | None = None,
     ) -> None:
-        super().__init__(PRE_DISPATCH if pre_dispatch else None)
+        super().__init__(PRE_DISPATCH if pre_dispatch else None)  # type: ignore[no-untyped-call]
         # In torch's slot for proxy modes: its internals turn tracing off by emptying the slot.
         self._mode_key = PROXY_KEY
         self.tracer = tracer
@@ -118,11 +118,11 @@ class ProxyTorchDispatchMode(TorchDispatchMode):
 
     def __enter__(self) -> ProxyTorchDispatchMode:
         self.enter_stack.append(unset_proxy_mode())
-        super().__enter__()
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        super().__exit__(*exc)
+        super().__exit__(*exc)  # type: ignore[no-untyped-call]
         previous = self.enter_stack.pop()
         if previous is not None:
             push_mode(previous)
@@ -147,7 +147,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):
         """Arithmetic on symbolic numbers that torch made: run, not recorded."""
         return func(*args, **kwargs)
 
-    # -- operators ----------------------------------------------------------------------------
+    # -- operators -----------------------------------------------------------------------
 
     def __torch_dispatch__(
         self,
@@ -166,6 +166,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):
         if (
             cache is not None
             and facts.cacheable
+            and not facts.composite
             and id(func) not in self._decomposed
             and not self.pre_dispatch
             and active_fake_mode() is cache.mode
@@ -181,7 +182,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):
     def _not_an_operator(self, func: Any) -> Any:
         if isinstance(func, HigherOrderOperator):
             raise TracingError(
-                f"the higher-order operator {func.name()} cannot be traced yet",
+                f"the higher-order operator {func} cannot be traced yet",
                 fix="trace the function it is given on its own, or leave the call out",
             )
         raise TracingError(f"{func} is not an operator that can be recorded")
@@ -191,39 +192,29 @@ class ProxyTorchDispatchMode(TorchDispatchMode):
     ) -> Any:
         """Record an operator whose results the cache knows."""
         tracer = self.tracer
-        cache = tracer.cache
+        cache: Any = tracer.cache
         node = tracer.call(
             facts.func, tracer.node_args(args), tracer.node_kwargs(kwargs), facts.name
         )
         if facts.exact_strides:
             _keep_input_vals(node)
-        if entry.in_place:
-            result = args[0]
-            slots.set_node_of_tensor(result, tracer, node, None)
-            slots.set_node_meta(node, result, cache)
-            return result
-        made = cache.build(entry, args, 2)  # type: ignore[union-attr]
+        results = cache.build(entry, args, snapshots=True)
         if entry.sequence is None:
-            pair = made[0]
-            if pair is None:
-                node.meta["val"] = None
-                return None
-            _attach(node, tracer, entry.outputs[0], pair)
-            return pair[0]
-        node.meta["val"] = entry.sequence(None if pair is None else pair[1] for pair in made)
-        for i, (output, pair) in enumerate(zip(entry.outputs, made, strict=True)):
+            result, snapshot = results[0]
+            _attach(node, tracer, result, snapshot)
+            return result
+        node.meta["val"] = entry.sequence([snapshot for _, snapshot in results])
+        for i, (result, snapshot) in enumerate(results):
             item = tracer.call(operator.getitem, (node, i), {}, "getitem")
-            if pair is not None:
-                _attach(item, tracer, output, pair)
-        return cache.results(entry, made)  # type: ignore[union-attr]
+            if result is not None:
+                _attach(item, tracer, result, snapshot)
+        return entry.sequence([result for result, _ in results])
 
-    def _record(
-        self, facts: OperatorFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def _record(self, facts: OperatorFacts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Record an operator and run it; or decompose it; or answer from known values."""
         func = facts.func
         tracer = self.tracer
-        flat, spec = pytree.tree_flatten((args, kwargs))
+        flat = pytree.tree_leaves((args, kwargs))
         tensors = [a for a in flat if isinstance(a, torch.Tensor)]
         if not all(self._recordable(t) for t in tensors):
             return NotImplemented
@@ -279,11 +270,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):
                 out = self._decomposition_table[func](*args, **kwargs)
             if out is not NotImplemented:
                 return out
-        if (
-            facts.composite
-            and not self.pre_dispatch
-            and autograd_would_have_decomposed(func, flat)
-        ):
+        if facts.composite and not self.pre_dispatch and autograd_would_have_decomposed(func, flat):
             with self:
                 out = func.decompose(*args, **kwargs)
             if out is not NotImplemented:
@@ -291,7 +278,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):
         if func is _aten.is_nonzero.default:
             tensor = args[0]
             with self:
-                torch._check(
+                torch._check(  # type: ignore[no-untyped-call]
                     tensor.numel() == 1,
                     lambda: "the truth of a tensor with other than one element is not defined",
                 )
@@ -334,16 +321,13 @@ def _device(tensor: Any) -> torch.device:
     return result
 
 
-def _attach(node: fx.Node, tracer: PythonKeyTracer, output: Any, pair: list[FakeTensor]) -> None:
-    """A node stands for a tensor that the cache made; the second of the pair is its snapshot."""
-    result, snapshot = pair
-    state = result._symfx  # type: ignore[attr-defined]
-    state.tracer = tracer
-    state.node = node
+def _attach(node: fx.Node, tracer: PythonKeyTracer, result: Any, snapshot: Any) -> None:
+    """A node stands for a tensor that the cache gave."""
     meta = node.meta
     meta["val"] = snapshot
-    description = output.description
-    meta["tensor_meta"] = description.tensor_meta or tensor_metadata(result, description.cache)
+    if result is not None:
+        slots.set_node_of_tensor(result, tracer, node, None)
+        meta["tensor_meta"] = tensor_metadata(result, tracer.cache)
 
 
 def _with_values(arguments: Any, constants: dict[int, torch.Tensor]) -> Any:
@@ -352,11 +336,12 @@ def _with_values(arguments: Any, constants: dict[int, torch.Tensor]) -> Any:
 
 def _keep_input_vals(node: fx.Node) -> None:
     """What a compiler needs to give an operator its inputs with the strides they had."""
+
     def val(n: fx.Node) -> Any:
         found = n.meta.get("val")
-        return found if not isinstance(found, torch.Tensor) or isinstance(
-            found, FakeTensor
-        ) else None
+        return (
+            found if not isinstance(found, torch.Tensor) or isinstance(found, FakeTensor) else None
+        )
 
     node.meta["eager_input_vals"] = (
         fx.node.map_arg(node.args, val),
@@ -387,7 +372,7 @@ def _original_operator(func: Any) -> contextlib.AbstractContextManager[None]:
     return _NO_CONTEXT
 
 
-# -- the mode that is active -------------------------------------------------------------------------
+# -- the mode that is active --------------------------------------------------------------------
 
 
 def get_proxy_mode() -> ProxyTorchDispatchMode | None:

@@ -33,14 +33,10 @@ _NEVER_CACHED = frozenset(
 )
 
 # Asked for by C++ where a composite kernel would decompose to nothing that can be recorded.
-_KEPT_WHOLE = frozenset(
-    {_aten.size.default, _aten.stride.default, _aten.storage_offset.default}
-)
+_KEPT_WHOLE = frozenset({_aten.size.default, _aten.stride.default, _aten.storage_offset.default})
 
 # Their output's shape depends on data only where a mask indexes.
-_MASK_INDEXERS = frozenset(
-    {_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default}
-)
+_MASK_INDEXERS = frozenset({_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default})
 
 
 class OperatorFacts:
@@ -90,15 +86,11 @@ class OperatorFacts:
             a.name for a, w in zip(arguments, written, strict=True) if w and a.kwarg_only
         )
         self.mask_indexer = func in _MASK_INDEXERS
-        # Writing to one argument, that of which it returns, changes data and not metadata.
-        writes_in_place = self.mutated == (0,) and not self.mutated_names
         self.cacheable = (
             func.namespace in ("aten", "prims")
-            and not self.composite
             and not self.data_dependent
             and (torch.Tag.dynamic_output_shape not in tags or self.mask_indexer)
             and torch.Tag.inplace_view not in tags
-            and (not self.mutated or writes_in_place)
             and func not in _NEVER_CACHED
             and bool(func._schema.returns)
         )

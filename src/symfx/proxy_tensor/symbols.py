@@ -99,10 +99,11 @@ class SymbolNodes:
         self._append = append
         self._append_after = append_after
         self._known: dict[Term, Any] = {}
-        # How a term can be asked of a tensor: the tensor's node, the operator, its arguments.
-        self._askable: dict[Term, tuple[fx.Node, Callable[..., Any], tuple[Any, ...]]] = {}
+        # How a term can be asked of a tensor: the tensor's node, the operator, its arguments;
+        # and the number that the answer was while tracing.
+        self._askable: dict[Term, tuple[fx.Node, Callable[..., Any], tuple[Any, ...], Any]] = {}
 
-    # -- where terms come from --------------------------------------------------------------------
+    # -- where terms come from ---------------------------------------------------------------
 
     def offer_tensor(self, node: fx.Node, tensor: torch.Tensor) -> None:
         """Terms may be asked of this tensor: its sizes, then its strides, then its offset.
@@ -123,7 +124,7 @@ class SymbolNodes:
         if isinstance(number, SYMBOLIC_TYPES):
             term = getattr(number.node, "term", None)
             if term is not None and term.op != "const":
-                self._askable.setdefault(term, (node, how, args))
+                self._askable.setdefault(term, (node, how, args, number))
 
     def offer_number(self, number: Any, node: fx.Node) -> None:
         """This node's value is a symbolic number."""
@@ -131,7 +132,7 @@ class SymbolNodes:
         if term is not None and term.op != "const":
             self._known.setdefault(term, node)
 
-    # -- the node of a number -----------------------------------------------------------------------
+    # -- the node of a number ------------------------------------------------------------------
 
     def known(self, number: Any) -> bool:
         """Whether a node stands for the number already, or can be asked of a tensor."""
@@ -170,10 +171,8 @@ class SymbolNodes:
                 continue
             asked = self._askable.get(top)
             if asked is not None:
-                node, how, args = asked
-                known[top] = self._append_after(
-                    node, how, (node, *args), how(node.meta["val"], *args)
-                )
+                node, how, args, number = asked
+                known[top] = self._append_after(node, how, (node, *args), number)
                 continue
             op, args = as_operation(top)
             if op == "const":
@@ -239,8 +238,8 @@ class SymbolNodes:
 def _sign(part: Term) -> tuple[int, Term]:
     """A summand's sign and the summand without it."""
     op, args = as_operation(part)
-    first = args[0] if args else None
-    negative = (op == "const" and first < 0) or (
-        op == "mul" and isinstance(first, Term) and first.op == "const" and first.args[0] < 0
-    )
+    if op == "mul" and isinstance(args[0], Term) and args[0].op == "const":
+        negative = args[0].args[0] < 0
+    else:
+        negative = op == "const" and args[0] < 0
     return (-1, -part) if negative else (1, part)

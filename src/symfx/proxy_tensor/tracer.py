@@ -55,7 +55,7 @@ class PythonKeyTracer(fx.Tracer):
     """
 
     def __init__(self, cache: OperationCache | None = None, stack_traces: bool = False) -> None:
-        super().__init__(autowrap_modules=())
+        super().__init__(autowrap_modules=())  # type: ignore[arg-type]
         self.root = torch.nn.Module()
         self.graph = fx.Graph()
         self.tensor_attrs: dict[Any, str] = {}
@@ -91,6 +91,8 @@ class PythonKeyTracer(fx.Tracer):
             return self.attribute(a) if found is None else found[0]
         if isinstance(a, SYMBOLIC_TYPES):
             return self.symbols.node_of(a)
+        if isinstance(a, torch.Size):
+            return tuple([self.create_arg(n) for n in a])
         return super().create_arg(a)
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:

@@ -12,7 +12,7 @@ import torch
 from torch import fx
 from torch._dispatch.python import enable_python_dispatcher
 from torch._guards import detect_fake_mode
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from symfx.errors import SpecError, TracingError
@@ -178,9 +178,7 @@ class Trace:
             cache = OperationCache(self.fake_mode, self.env)
         self.tracer = PythonKeyTracer(cache, record_stack_traces)
         table = dict(decomposition_table or {})
-        table.setdefault(
-            torch.ops.aten.sym_numel.default, torch._decomp.decompositions.sym_numel
-        )
+        table.setdefault(torch.ops.aten.sym_numel.default, torch._decomp.decompositions.sym_numel)
         self.mode = ProxyTorchDispatchMode(
             self.tracer,
             tracing_mode,
@@ -208,9 +206,7 @@ class Trace:
                 self.dynamic_shapes,
             )
         plain = own_parameters and not isinstance(self.f, torch.nn.Module)
-        nodes = self._placeholders(
-            names if plain else [f"arg{i}" for i in range(len(args))], args
-        )
+        nodes = self._placeholders(names if plain else [f"arg{i}" for i in range(len(args))], args)
         with self._modes():
             with without_proxy_mode():
                 for node, value in nodes:
@@ -221,7 +217,7 @@ class Trace:
         name = type(self.f).__name__ if isinstance(self.f, torch.nn.Module) else _name(self.f)
         result = graph_module(self.tracer.root, self.tracer.graph, name)
         if self.tracing_mode == "symbolic":
-            result.shape_env = self.fake_mode.shape_env  # type: ignore[union-attr,assignment]
+            result.shape_env = self.fake_mode.shape_env  # type: ignore[union-attr]
         return result
 
     @contextlib.contextmanager
@@ -304,8 +300,3 @@ def _fake_mode(args: Sequence[Any], symbolic: bool, allow_non_fake_inputs: bool)
             shape_env=ShapeEnv(),  # type: ignore[arg-type]
             static_shapes=not symbolic,
         )
-
-
-def is_fake(value: Any) -> bool:
-    """Whether a value is a fake tensor."""
-    return isinstance(value, FakeTensor)

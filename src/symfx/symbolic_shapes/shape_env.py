@@ -63,10 +63,6 @@ class ShapeEnvSettings:
     prefer_deferred_runtime_asserts_over_guards: bool = False
     trace_asserts: bool = False
 
-    def __hash__(self) -> int:  # noqa: PLE0309 (it raises, on purpose)
-        # Only torch's dispatch cache hashes settings; see the function's module.
-        refuse_dispatch_cache()
-
 
 @dataclass
 class _Symbol:
@@ -121,7 +117,7 @@ class ShapeEnv:
         prefer_deferred_runtime_asserts_over_guards: bool = False,
         trace_asserts: bool = False,
     ) -> None:
-        self.settings = ShapeEnvSettings(
+        self._settings = ShapeEnvSettings(
             allow_scalar_outputs=allow_scalar_outputs,
             allow_dynamic_output_shape_ops=allow_dynamic_output_shape_ops,
             assume_static_by_default=assume_static_by_default,
@@ -168,34 +164,40 @@ class ShapeEnv:
     # -- settings, under the names that torch reads --------------------------------------------
 
     @property
+    def settings(self) -> ShapeEnvSettings:
+        """The settings, as they were given."""
+        refuse_dispatch_cache()
+        return self._settings
+
+    @property
     def allow_scalar_outputs(self) -> bool:
         """See `ShapeEnvSettings`."""
-        return self.settings.allow_scalar_outputs
+        return self._settings.allow_scalar_outputs
 
     @property
     def allow_dynamic_output_shape_ops(self) -> bool:
         """See `ShapeEnvSettings`."""
-        return self.settings.allow_dynamic_output_shape_ops
+        return self._settings.allow_dynamic_output_shape_ops
 
     @property
     def assume_static_by_default(self) -> bool:
         """See `ShapeEnvSettings`."""
-        return self.settings.assume_static_by_default
+        return self._settings.assume_static_by_default
 
     @property
     def specialize_zero_one(self) -> bool:
         """See `ShapeEnvSettings`."""
-        return self.settings.specialize_zero_one
+        return self._settings.specialize_zero_one
 
     @property
     def duck_shape(self) -> bool:
         """See `ShapeEnvSettings`."""
-        return self.settings.duck_shape
+        return self._settings.duck_shape
 
     @property
     def prefer_deferred_runtime_asserts_over_guards(self) -> bool:
         """See `ShapeEnvSettings`."""
-        return self.settings.prefer_deferred_runtime_asserts_over_guards
+        return self._settings.prefer_deferred_runtime_asserts_over_guards
 
     # -- what is known, for people and tools ---------------------------------------------------
 
@@ -277,10 +279,10 @@ class ShapeEnv:
         node = self.nodes.get(term)
         if node is None:
             value = term.value
+            # A hint that is not at hand is computed when somebody asks for it: doing so for
+            # each partial sum of n terms would cost n times n.
             if value is not None:
                 hint = value
-            elif hint is None:
-                hint = self.hint_of(term)
             node = self.nodes[term] = SymNode(self, term, hint)
         return node
 

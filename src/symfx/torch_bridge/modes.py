@@ -35,7 +35,7 @@ push_mode = _push_mode
 
 def active_proxy_mode() -> Any:
     """The proxy mode in torch's slot for it, whoever made it; None when nothing traces."""
-    before = torch._ops._get_dispatch_mode_pre_dispatch(PROXY_KEY)
+    before = torch._ops._get_dispatch_mode_pre_dispatch(PROXY_KEY)  # type: ignore[no-untyped-call]
     return before or torch._C._get_dispatch_mode(PROXY_KEY)
 
 
@@ -47,7 +47,7 @@ def active_fake_mode() -> FakeTensorMode | None:
 
 def unset_proxy_mode() -> Any:
     """Take the proxy mode out of its slot; None when there is none."""
-    return _unset_infra_mode(PROXY_KEY)
+    return _unset_infra_mode(PROXY_KEY)  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager
@@ -83,7 +83,7 @@ class BelowTorch:
             guard.__enter__()
         self._guards = guards
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, *exc: Any) -> None:
         dispatch, python_dispatcher, function = self._guards
         function.__exit__(*exc)
         python_dispatcher.__exit__(*exc)

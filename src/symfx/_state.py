@@ -1,0 +1,204 @@
+"""What a model holds beside its arguments: its parameters, buffers, and other tensors.
+
+A trace reads them as attributes of the graph; tracing and verifying leave them as they were.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+__all__ = ["Method", "install", "module_of", "preserved", "shield", "untouched", "written_by"]
+
+
+class Method(torch.nn.Module):
+    """A method of a module as a module, so that its parameters can be put in by name."""
+
+    def __init__(self, owner: torch.nn.Module, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.owner = owner
+        self.function = function
+        self.training = owner.training
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the method."""
+        return self.function(self.owner, *args, **kwargs)
+
+
+def module_of(model: Callable[..., Any]) -> torch.nn.Module | None:
+    """The module whose state a model uses: itself, or the one it is a method of."""
+    if isinstance(model, torch.nn.Module):
+        return model
+    owner = getattr(model, "__self__", None)
+    return owner if isinstance(owner, torch.nn.Module) and inspect.ismethod(model) else None
+
+
+def install(root: torch.nn.Module, name: str, tensor: torch.Tensor) -> str:
+    """Make a tensor an attribute of a module under its qualified name; the name it got."""
+    *path, leaf = name.split(".")
+    parent = root
+    target = []
+    for part in path:
+        own = _free_name(parent, part, below=True)
+        if not hasattr(parent, own):
+            parent.add_module(own, torch.nn.Module())
+        parent = getattr(parent, own)
+        target.append(own)
+    own = _free_name(parent, leaf, below=False)
+    if isinstance(tensor, torch.nn.Parameter):
+        parent.register_parameter(own, tensor)
+    else:
+        parent.register_buffer(own, tensor)
+    return ".".join([*target, own])
+
+
+def _free_name(parent: torch.nn.Module, name: str, *, below: bool) -> str:
+    """The name, with underscores where it is taken: a GraphModule has a graph and a code already.
+
+    With ``below`` a module of that name will do: things are put into it.
+    """
+    while hasattr(parent, name):
+        if below and isinstance(getattr(parent, name), torch.nn.Module):
+            break
+        name += "_"
+    return name
+
+
+def writes(
+    graph_module: torch.fx.GraphModule,
+) -> Iterator[tuple[torch.fx.Node, torch.fx.Node, torch.Tensor]]:
+    """Where a graph writes to its attributes, directly or through a view.
+
+    Yields:
+        The node that writes, the ``get_attr`` node of what it writes to, and that tensor.
+    """
+    owners: dict[torch.fx.Node, tuple[torch.fx.Node, torch.Tensor]] = {}
+    for node in graph_module.graph.nodes:
+        if node.op == "get_attr":
+            held = operator.attrgetter(str(node.target))(graph_module)
+            if isinstance(held, torch.Tensor):
+                owners[node] = node, held
+        schema = getattr(node.target, "_schema", None)
+        if schema is None:
+            continue
+        touched = [owners[argument] for argument in node.all_input_nodes if argument in owners]
+        if schema.is_mutable:
+            for attribute, tensor in touched:
+                yield node, attribute, tensor
+        if touched and any(result.alias_info is not None for result in schema.returns):
+            owners[node] = touched[0]
+
+
+def written_by(graph_module: torch.fx.GraphModule) -> list[torch.Tensor]:
+    """The attributes that a graph writes to."""
+    return list({id(tensor): tensor for _, _, tensor in writes(graph_module)}.values())
+
+
+def shield(graph_module: torch.fx.GraphModule) -> None:
+    """Keep a graph's writes to buffers out of autograd.
+
+    A model writes its running averages under ``no_grad``, of which a graph below autograd
+    knows nothing: without this the buffers would come to require gradients.
+    """
+    exposed = {
+        attribute: tensor
+        for writer, attribute, tensor in writes(graph_module)
+        if not isinstance(tensor, torch.nn.Parameter)
+        and (tensor.is_floating_point() or tensor.is_complex())
+        and len(writer.all_input_nodes) > 1
+        and str(writer.target).split(".")[1].endswith("_")
+    }
+    for attribute in exposed:
+        with graph_module.graph.inserting_after(attribute):
+            detached = graph_module.graph.call_function(torch.ops.aten.detach.default, (attribute,))
+        detached.meta = dict(attribute.meta)
+        for user in list(attribute.users):
+            if user is not detached:
+                user.replace_input_with(attribute, detached)
+
+
+@contextlib.contextmanager
+def preserved(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Put the values of these tensors back at the end."""
+    unique = {id(tensor): tensor for tensor in tensors}
+    before = [(tensor, tensor.detach().clone()) for tensor in unique.values()]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor, value in before:
+                if tensor.shape != value.shape:
+                    tensor.resize_(value.shape)
+                if not torch.equal(tensor, value):
+                    tensor.copy_(value)
+
+
+@contextlib.contextmanager
+def untouched(model: Callable[..., Any], also: Sequence[torch.Tensor] = ()) -> Iterator[list[str]]:
+    """Run a model inside, and leave it as it was.
+
+    Attributes of its modules, buffers among them, are put back, and so are the values of its
+    buffers, of plain tensors that it holds or closes over, and of ``also``. What it keeps in
+    lists and dicts of its own is not.
+
+    Yields:
+        A list, filled at the end with the attributes, buffers aside, that were given a tensor.
+    """
+    modules, tensors = _held(model)
+    attributes = [(name, module, dict(vars(module))) for name, module in modules.items()]
+    buffers = [(module, dict(module._buffers)) for module in modules.values()]
+    for module in modules.values():
+        tensors += [value for value in vars(module).values() if isinstance(value, torch.Tensor)]
+        tensors += [buffer for buffer in module._buffers.values() if buffer is not None]
+    plain = [t for t in [*tensors, *also] if t.layout is torch.strided]
+    assigned: list[str] = []
+    try:
+        with preserved(plain):
+            yield assigned
+    finally:
+        for name, module, before in attributes:
+            now = vars(module)
+            changed = [key for key in now if now[key] is not before.get(key, now)]
+            if not changed and len(now) == len(before):
+                continue
+            assigned += [
+                f"{name}.{key}" if name else key
+                for key in changed
+                if isinstance(now[key], torch.Tensor)
+            ]
+            now.clear()
+            now.update(before)
+        for module, values in buffers:
+            module._buffers.clear()
+            module._buffers.update(values)
+
+
+def _held(model: Callable[..., Any]) -> tuple[dict[str, torch.nn.Module], list[torch.Tensor]]:
+    """The modules and plain tensors in a model's reach: its own, and those it closes over."""
+    modules: dict[str, torch.nn.Module] = {}
+    tensors: list[torch.Tensor] = []
+    reach: list[tuple[str, Any]] = [("", model)]
+    owner = getattr(model, "__self__", None)
+    if owner is not None:
+        reach.append(("", owner))
+    if isinstance(model, functools.partial):
+        reach += [("", model.func), *(("", part) for part in model.args), *model.keywords.items()]
+    function = getattr(model, "__func__", model)
+    if inspect.isfunction(function):
+        with contextlib.suppress(ValueError):  # of a cell that is still empty
+            closed = inspect.getclosurevars(function)
+            reach += [*closed.nonlocals.items(), *closed.globals.items()]
+    for name, found in reach:
+        if isinstance(found, torch.Tensor):
+            tensors.append(found)
+        elif isinstance(found, torch.nn.Module):
+            for below, module in found.named_modules(prefix=name):
+                if not any(module is known for known in modules.values()):
+                    modules[below] = module
+    return modules, tensors

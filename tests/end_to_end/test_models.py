@@ -1,0 +1,114 @@
+"""The benchmarks' six models: traced once, then run at other shapes, graph against eager."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from benchmarks.models import WORKLOADS, Workload, build
+
+from symfx import algebra
+from symfx.proxy_tensor import make_fx
+
+SHAPES = range(5)
+
+
+@dataclass(frozen=True)
+class Traced:
+    workload: Workload
+    graph_module: torch.fx.GraphModule
+
+
+def trace(name: str, how: str) -> Traced:
+    workload = build(name, small=True, dropout=0.0)
+    named = {"dynamic_shapes": workload.dynamic_shapes()} if how == "named" else {}
+    traced = make_fx(workload.function, tracing_mode="symbolic", **named)(*workload.arguments())
+    return Traced(workload, traced)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(name, how) for name in WORKLOADS for how in ("named", "all-dynamic")],
+    ids="-".join,
+)
+def traced(request: pytest.FixtureRequest) -> Iterator[Traced]:
+    """Traced with the inputs' dimensions dynamic, by name; and as the benchmarks do, with all."""
+    yield trace(*request.param)
+
+
+def bindings(traced: Traced, args: tuple[Any, ...]) -> dict[Any, int]:
+    """The value of each symbol at ``args``, by what the trace says of where its symbols come from.
+
+    What an input must be beside that, a number or an expression, is checked on the way.
+    """
+    names = dict(zip(inspect.signature(traced.workload.function).parameters, args, strict=True))
+    facts = [
+        (fact, eval(fact.source, {}, names)) for fact in traced.graph_module.shape_env.input_facts()
+    ]
+    values: dict[Any, int] = {}
+    for fact, value in facts:
+        if fact.term.op == "symbol":
+            assert values.setdefault(fact.term, value) == value, fact
+    for fact, value in facts:
+        assert algebra.evaluate(fact.term, values) == value, fact
+    return values
+
+
+def assert_same(traced: Traced, args: tuple[Any, ...], twin: tuple[Any, ...]) -> None:
+    """The graph at ``args`` against eager at ``twin``: what comes out, and what was written."""
+    torch.manual_seed(0)
+    expected = traced.workload.function(*twin)
+    torch.manual_seed(0)
+    actual = traced.graph_module(*args)
+    torch.testing.assert_close(actual, expected)
+    torch.testing.assert_close(args, twin)
+
+
+def test_the_graph_does_as_eager_at_the_shape_it_was_traced_at(traced: Traced) -> None:
+    assert_same(traced, traced.workload.arguments(), traced.workload.arguments())
+
+
+@pytest.mark.parametrize("other", SHAPES)
+def test_the_graph_does_as_eager_at_other_shapes(traced: Traced, other: int) -> None:
+    sizes = traced.workload.others[other]
+    assert sizes != traced.workload.example
+    assert_same(traced, traced.workload.arguments(sizes), traced.workload.arguments(sizes))
+
+
+def test_the_guards_admit_the_other_shapes(traced: Traced) -> None:
+    """Otherwise the tests above would run graphs where they do not promise anything."""
+    assert len(traced.workload.others) == len(SHAPES)
+    for sizes in (traced.workload.example, *traced.workload.others):
+        values = bindings(traced, traced.workload.arguments(sizes))
+        for guard in traced.graph_module.shape_env.guards:
+            assert algebra.evaluate(guard.term, values) is True, f"{guard} refuses {dict(sizes)}"
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_named_dimensions_are_the_symbols_of_the_trace(name: str) -> None:
+    traced = trace(name, "named")
+    # Torch's fake mode also gives the value of each integer counter of BatchNorm a symbol.
+    symbols = {
+        info.name: info
+        for info in traced.graph_module.shape_env.symbol_table()
+        if not all(source.endswith(".item()") for source in info.sources)
+    }
+    wanted = {dim for dims in traced.workload.dims for dim in dims.values()}
+    assert set(symbols) == wanted
+    assert {name: info.hint for name, info in symbols.items()} == dict(traced.workload.example)
+
+
+@pytest.mark.parametrize("name", ["encoder", "encoder-grad"])
+def test_dropout_draws_the_numbers_that_eager_draws(name: str) -> None:
+    workload = build(name, small=True, dropout=0.25)
+    graph_module = make_fx(
+        workload.function, tracing_mode="symbolic", dynamic_shapes=workload.dynamic_shapes()
+    )(*workload.arguments())
+    for sizes in workload.others:
+        assert_same(
+            Traced(workload, graph_module), workload.arguments(sizes), workload.arguments(sizes)
+        )

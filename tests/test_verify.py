@@ -1,0 +1,333 @@
+"""Trace.verify: which shapes it tries, what it compares, and that it finds what is wrong."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import symfx
+from symfx import Dim
+
+randn = torch.randn
+
+
+def sizes(verification, name="n"):
+    return [run.sizes[name] for run in verification.runs]
+
+
+def break_graph(trace, find, replace):
+    """Rewrite the nodes whose target's name holds `find`; at least one must be there."""
+    nodes = [n for n in trace.graph_module.graph.nodes if find in str(n.target)]
+    assert nodes
+    for node in nodes:
+        replace(node)
+    trace.graph_module.recompile()
+
+
+# -- shapes ------------------------------------------------------------------------------------
+
+
+def test_the_example_and_as_many_other_shapes_as_asked_for():
+    t = symfx.trace(torch.sin, randn(6), dynamic=[("n",)])
+    v = t.verify(shapes=7)
+    assert v and v.note is None and v.difference == 0
+    assert v.runs[0].example and sizes(v)[0] == 6
+    others = sizes(v)[1:]
+    assert len(set(others)) == 7 and 6 not in others
+    assert 2 in others and 12 in others and any(n % 2 for n in others)
+
+
+def test_only_shapes_that_the_guards_and_ranges_admit():
+    def model(x):
+        if x.shape[0] % 4 == 0 and x.shape[0] > 8:
+            return x.reshape(4, -1)
+        return x
+
+    t = symfx.trace(model, randn(16), dynamic=[(Dim("n", max=40),)])
+    tried = sizes(t.verify())
+    assert len(tried) >= 4
+    assert all(n % 4 == 0 and 8 < n <= 40 for n in tried)
+
+
+def test_a_note_where_there_are_too_few_shapes():
+    t = symfx.trace(torch.sin, randn(6), dynamic=[(Dim("n", min=5, max=7),)])
+    v = t.verify()
+    assert sorted(sizes(v)) == [5, 6, 7]
+    assert v and v.note == "only 2 of 5 other shapes were found that the guards admit"
+
+
+def test_a_static_trace_is_verified_at_its_only_shape():
+    v = symfx.trace(torch.sin, randn(6)).verify()
+    assert v and len(v.runs) == 1 and "nothing is dynamic" in v.note
+
+
+def test_the_same_seed_tries_the_same():
+    t = symfx.trace(torch.sin, randn(6, 7), dynamic=[("n", "m")])
+    assert str(t.verify(shapes=9, seed=3)) == str(t.verify(shapes=9, seed=3))
+    assert sizes(t.verify(shapes=9, seed=3)) != sizes(t.verify(shapes=9, seed=4))
+
+
+def test_ints_are_varied_too():
+    t = symfx.trace(lambda x, n: x * n, (randn(3), 5), dynamic={"n": "n"})
+    v = t.verify()
+    assert v and len(set(sizes(v))) == 6
+
+
+def test_negative_counts_are_refused():
+    t = symfx.trace(torch.sin, randn(6))
+    with pytest.raises(symfx.SymfxError, match="shapes is -1"):
+        t.verify(shapes=-1)
+
+
+# -- what is wrong is found -------------------------------------------------------------------------
+
+
+def test_a_graph_that_holds_at_the_example_alone():
+    t = symfx.trace(lambda x: x * x.shape[0], randn(6), dynamic=[("n",)])
+    break_graph(t, "mul", lambda node: node.update_arg(1, 6))
+    v = t.verify(shapes=3)
+    assert not v and v.runs[0].passed and not any(run.passed for run in v.runs[1:])
+    assert v.runs[1].failure == "the result differs beyond the tolerance"
+    assert v.difference > 0 and "verification failed at 3 of 4 shapes" in str(v)
+
+
+def test_tolerance():
+    t = symfx.trace(lambda x: x * 2.0, randn(6), dynamic=[("n",)])
+    break_graph(t, "mul", lambda node: node.update_arg(1, 2.0 + 1e-4))
+    assert not t.verify()
+    assert t.verify(tolerance=1e-3)
+    assert t.verify(tolerance=(1e-3, 0.0))
+    assert not t.verify(tolerance=(0.0, 1e-9))
+    assert t.verify().runs[0].relative == pytest.approx(5e-5, rel=0.1)
+
+
+def test_infinities_and_nan_are_compared():
+    t = symfx.trace(lambda x: (x / 0.0).sqrt(), randn(6), dynamic=[("n",)])
+    results = t.graph_module(randn(99))
+    assert results.isinf().any() and results.isnan().any()
+    assert t.verify() and t.verify().difference == 0
+    break_graph(t, "div", lambda node: node.update_arg(1, 1.0))
+    v = t.verify()
+    assert not v and v.difference == float("inf")
+
+
+def test_another_dtype_shape_or_structure():
+    def output(node):
+        return next(iter(node.users))
+
+    def keep_a_dimension(node):
+        node.args = (node.args[0], [0])
+
+    for change, words in [
+        (lambda n: n.update_kwarg("dtype", torch.float64), "has dtype torch.float32 in the model"),
+        (keep_a_dimension, "has shape () in the model, (1,) in the graph"),
+        (lambda n: output(n).update_arg(0, (n,)), "the graph gives another structure"),
+        (lambda n: output(n).update_arg(0, 3), "the model gives a float32 tensor"),
+    ]:
+        t = symfx.trace(lambda x: x.sum((0, 1)), randn(1, 1))
+        break_graph(t, "sum", change)
+        assert words in t.verify().runs[0].failure
+
+
+def test_an_exception_tells_its_side():
+    t = symfx.trace(lambda x: x.view(-1), randn(2, 3), dynamic=[("n", None)])
+    break_graph(t, "view", lambda node: node.update_arg(1, [7]))
+    assert t.verify(shapes=0).runs[0].failure.startswith("the graph raised RuntimeError: shape")
+
+    broken = []
+
+    def model(x):
+        if broken:
+            raise ValueError("no more")
+        return x
+
+    t = symfx.trace(model, randn(3))
+    broken.append(1)
+    failure = t.verify().runs[0].failure
+    assert (
+        failure.startswith("the model raised ValueError: no more (") and "test_verify.py" in failure
+    )
+
+
+def test_what_happens_to_inputs_is_compared():
+    def model(x):
+        x.add_(1)
+        return x.sum()
+
+    example = randn(4)
+    before = example.clone()
+    t = symfx.trace(model, example, dynamic=[("n",)])
+    assert t.verify()
+    assert torch.equal(example, before)
+    break_graph(t, "add_", lambda node: node.update_arg(1, 0))
+    # The result differs as well, so look for the inputs in a model without one.
+    t = symfx.trace(lambda x: x.add_(1) is None, randn(4), dynamic=[("n",)])
+    assert t.verify()
+    break_graph(t, "add_", lambda node: node.update_arg(1, 0))
+    assert t.verify().runs[0].failure.startswith("the inputs[0] differs")
+
+
+def test_what_happens_to_buffers_is_compared():
+    model = nn.BatchNorm1d(4)
+    t = symfx.trace(model, randn(5, 4), dynamic=[("n", None)])
+    assert t.verify()
+    break_graph(t, "add_", lambda node: node.update_arg(1, 2))
+    assert "the buffer num_batches_tracked" in t.verify().runs[0].failure
+
+
+# -- the user's model stays as it was ---------------------------------------------------------------------
+
+
+class Busy(nn.Module):
+    """Changes its buffers in place and anew, its parameters, a plain tensor, and a counter."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+        self.scale = nn.Parameter(torch.ones(4))
+        self.register_buffer("seen", torch.zeros(()))
+        self.plain = torch.zeros(4)
+        self.calls = 0
+
+    def forward(self, x):
+        self.calls += 1
+        self.seen = self.seen + x.shape[0]
+        self.plain.add_(1)
+        with torch.no_grad():
+            self.scale.view(-1).mul_(0.5)
+        return torch.dropout(self.norm(x) * self.scale + self.plain, 0.5, True)
+
+
+def test_the_model_is_left_as_it_was():
+    torch.manual_seed(0)
+    model = Busy()
+    before = copy.deepcopy(model)
+    t = symfx.trace(model, randn(5, 4), dynamic=[("n", None)])
+    for tensor, old in zip(
+        [*model.parameters(), *model.buffers(), model.plain],
+        [*before.parameters(), *before.buffers(), before.plain],
+        strict=True,
+    ):
+        assert torch.equal(tensor, old), "tracing alone changed the model"
+    model.calls = 0
+    seen = model.seen
+    random_state = torch.get_rng_state()
+    v = t.verify()
+    assert v, str(v)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert model.calls == 0 and model.seen is seen
+    for (name, tensor), old in zip(
+        model.state_dict().items(), before.state_dict().values(), strict=True
+    ):
+        assert torch.equal(tensor, old), name
+    assert torch.equal(model.plain, before.plain)
+
+
+def test_effects_that_the_graph_leaves_out_are_told():
+    class Keeps(nn.Module):
+        def forward(self, x):
+            self.last = x * 2
+            return x
+
+    model = nn.Sequential(Keeps())
+    t = symfx.trace(model, randn(3))
+    assert not hasattr(model[0], "last"), "tracing leaves its own tensors in the model"
+    (note,) = t.notes
+    assert note.startswith("the model puts a tensor into its attribute 0.last when it runs")
+    assert t.notes[0] in str(t)
+    assert t.verify() and not hasattr(model[0], "last")
+
+
+def test_a_module_that_a_function_closes_over_is_put_back():
+    model = nn.BatchNorm1d(4)
+    t = symfx.trace(lambda x: model(x) + 1, randn(5, 4), dynamic=[("n", None)])
+    assert int(model.num_batches_tracked) == 0
+    assert t.verify()
+    assert int(model.num_batches_tracked) == 0 and torch.all(model.running_mean == 0)
+    t(randn(5, 4))
+    assert int(model.num_batches_tracked) == 1
+
+
+def test_tensors_that_a_function_closes_over_are_put_back():
+    count = torch.zeros(())
+
+    def model(x):
+        count.add_(1)
+        return x * count
+
+    t = symfx.trace(model, randn(5), dynamic=[("n",)])
+    assert t.verify()
+    assert float(count) == 0
+
+
+# -- the inputs it makes up -------------------------------------------------------------------------------------
+
+
+def record(example, shapes=6):
+    """The inputs that verify makes from an example."""
+    seen = []
+
+    def model(x):
+        seen.append(x)
+        return x.clone()
+
+    t = symfx.trace(model, example, dynamic=[("n",) + (None,) * (example.dim() - 1)])
+    seen.clear()
+    assert t.verify(shapes=shapes)
+    return seen[1:]
+
+
+def test_integers_are_the_examples_own():
+    made = record(torch.tensor([7, 3, 99, 3]))
+    assert {int(v) for x in made for v in x} == {3, 7, 99}
+
+
+def test_positions_count_on():
+    for x in record(torch.arange(6)):
+        assert x.tolist() == list(range(len(x)))
+
+
+def test_floats_are_drawn_in_the_examples_range():
+    probabilities = record(torch.rand(50))
+    assert all(0 <= float(v) <= 1 for x in probabilities for v in x)
+    assert len({float(v) for x in probabilities for v in x}) > 20
+    ordinary = torch.cat(record(torch.randn(50) * 100))
+    assert ordinary.std() > 30 and (ordinary < 0).any()
+
+
+def test_masks_of_minus_infinity_stay_masks():
+    made = record(torch.tensor([0.0, float("-inf"), 0.0]))
+    assert {float(v) for x in made for v in x} == {0.0, float("-inf")}
+
+
+def test_bools_are_both():
+    made = torch.cat(record(torch.zeros(9, dtype=torch.bool)))
+    assert made.any() and not made.all()
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        randn(5, 3).t(),
+        randn(8, 9)[2:7, 1:4],
+        randn(5, 1).expand(5, 3),
+        randn(5, 3).to(torch.complex64),
+        randn(5, 3).to(torch.bfloat16),
+        torch.randint(0, 250, (5, 3), dtype=torch.uint8),
+    ],
+    ids=["transposed", "slice", "expanded", "complex", "bf16", "u8"],
+)
+def test_layouts_and_dtypes_are_kept(example):
+    for x in record(example, shapes=3):
+        assert x.dtype == example.dtype
+        order = sorted(range(2), key=x.stride)
+        assert order == sorted(range(2), key=example.stride)
+        assert (x.stride(1) == 0) == (example.stride(1) == 0)
+
+
+def test_embedding_and_dropout_in_train_mode():
+    model = nn.Sequential(nn.Embedding(11, 8), nn.Dropout(0.3), nn.Linear(8, 2))
+    t = symfx.trace(model, torch.randint(0, 11, (3, 5)), dynamic={"input": ("batch", "seq")})
+    v = t.verify()
+    assert v and v.difference == 0
