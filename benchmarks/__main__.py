@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks.algebra import WORKS, AlgebraResult, run_algebra
 from benchmarks.models import WORKLOADS
 from benchmarks.report import algebra_table, as_json, models_table
-from benchmarks.tracing import ModelResult, trace_models
+from benchmarks.tracing import ModelResult, Parameters, trace_models
 
 LATEST = Path(__file__).parent / "results" / "latest.json"
 FAILED = 1
@@ -44,16 +44,15 @@ def main(
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer rounds and smaller algebra sizes.")
     ] = False,
+    parameters: Annotated[
+        Parameters,
+        typer.Option(
+            help="The models' parameters: inputs, all dynamic; or constants, as in a module."
+        ),
+    ] = Parameters.CONSTANTS,
     budget: Annotated[
         float, typer.Option(help="Seconds that a peer may take for one piece of algebra.")
     ] = 20.0,
-    dynamic_parameters: Annotated[
-        bool,
-        typer.Option(
-            "--dynamic-parameters",
-            help="Pass parameters as inputs: their sizes become dynamic too.",
-        ),
-    ] = False,
 ) -> None:
     """Time stock torch and symfx in turn on the same work, in this one process.
 
@@ -78,10 +77,7 @@ def main(
             )
 
     models = trace_models(
-        [name for name in chosen if name in WORKLOADS],
-        rounds,
-        model_done,
-        dynamic_parameters=dynamic_parameters,
+        [name for name in chosen if name in WORKLOADS], rounds, parameters, model_done
     )
     algebra = run_algebra(
         [name for name in chosen if name in WORKS],
@@ -91,7 +87,7 @@ def main(
         done=algebra_done,
     )
     if models:
-        console.print(models_table(models))
+        console.print(models_table(models, parameters))
     if algebra:
         console.print(algebra_table(algebra))
         for result in algebra:
@@ -99,8 +95,13 @@ def main(
                 for who, why in timings.skipped.items():
                     console.print(f"{result.work.name}, n = {n}, {who}: {why}", markup=False)
 
-    options: dict[str, Any] = {"only": only, "repeat": rounds, "quick": quick, "budget": budget}
-    options["dynamic_parameters"] = dynamic_parameters
+    options: dict[str, Any] = {
+        "only": only,
+        "repeat": rounds,
+        "quick": quick,
+        "budget": budget,
+        "parameters": parameters.value,
+    }
     json_path.parent.mkdir(parents=True, exist_ok=True)
     json_path.write_text(json.dumps(as_json(models, algebra, options), indent=1) + "\n")
     console.print(f"written to {json_path}", markup=False, soft_wrap=True)

@@ -56,6 +56,15 @@ class Workload:
         buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
         return (self.params, buffers, *self.make_inputs(sizes or self.example))
 
+    def closed(self) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
+        """The program with parameters and buffers built in, and its arguments: the inputs alone."""
+        params, buffers, *inputs = self.arguments()
+
+        def function(*inputs: Tensor) -> Any:
+            return self.function(params, buffers, *inputs)
+
+        return function, tuple(inputs)
+
     def dynamic_shapes(self) -> tuple[Any, ...]:
         """For ``symfx.proxy_tensor.make_fx``: parameters static, the inputs' named dims dynamic."""
         return (None, None, *(dict(dims) for dims in self.dims))

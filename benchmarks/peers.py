@@ -27,19 +27,13 @@ class Peer:
     name: str
     prefix: str
 
-    def trace(
-        self, function: Callable[..., Any], args: tuple[Any, ...], mode: TracingMode, weights: bool
-    ) -> Any:
+    def trace(self, function: Callable[..., Any], args: tuple[Any, ...], mode: TracingMode) -> Any:
         """Trace ``function`` at ``args``: the very same call for every peer.
 
-        Args:
-            function: the program.
-            args: its arguments.
-            mode: static or symbolic shapes, or real tensors.
-            weights: whether the program holds real tensors of its own.
+        The function may have real tensors built in, as a module has its parameters.
         """
         make_fx = import_module(f"{self.prefix}.proxy_tensor").make_fx
-        return make_fx(function, tracing_mode=mode, _allow_non_fake_inputs=weights)(*args)
+        return make_fx(function, tracing_mode=mode, _allow_non_fake_inputs=True)(*args)
 
     def shape_env(self) -> Any:
         """A new, empty ShapeEnv."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from benchmarks.algebra import AlgebraResult
@@ -22,6 +23,7 @@ from benchmarks.tracing import (
     RATIOS,
     SYMFX,
     ModelResult,
+    Parameters,
     geometric_means,
 )
 
@@ -49,12 +51,15 @@ def _cell(timings: Timings, name: str) -> str:
     return "skipped" if name in timings.skipped else _seconds(timings.median(name))
 
 
-def models_table(results: Sequence[ModelResult]) -> Table:
+def models_table(results: Sequence[ModelResult], parameters: Parameters) -> Table:
     """Medians and ratios of tracing, a row for each model and the geometric means below."""
-    table = Table(title="Tracing: medians, and symfx over stock", title_justify="left")
+    title = f"Tracing, parameters as {parameters}: medians, and symfx / stock"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("model", no_wrap=True)
-    for column in (*COLUMNS, *(f"symfx / {to}" for to in RATIOS)):
-        table.add_column(column, justify="right", min_width=8)
+    for column in COLUMNS:
+        table.add_column(column, justify="right")
+    for to in RATIOS:
+        table.add_column(f"/ {to.removeprefix('stock ')}", justify="right")
     for result in results:
         table.add_row(
             result.name,
@@ -64,17 +69,15 @@ def models_table(results: Sequence[ModelResult]) -> Table:
     if len(results) > 1:
         means = geometric_means(results)
         table.add_section()
-        table.add_row(
-            "geo. mean",
-            *("" for _ in COLUMNS),
-            *(_times(means[to]) for to in RATIOS),
-        )
+        table.add_row("geo. mean", *("" for _ in COLUMNS), *(_times(means[to]) for to in RATIOS))
     return table
 
 
 def algebra_table(results: Sequence[AlgebraResult]) -> Table:
     """Medians of the algebra works, with how they grow or what one item costs."""
-    table = Table(title="Algebra: medians, through torch.SymInt", title_justify="left")
+    table = Table(
+        title="Algebra: medians, through torch.SymInt", title_justify="left", box=SIMPLE_HEAD
+    )
     for column in ("work", "n"):
         table.add_column(column)
     for column in (*PEERS, "symfx / stock"):
@@ -94,7 +97,6 @@ def algebra_table(results: Sequence[AlgebraResult]) -> Table:
             table.add_row("", "each", *map(_seconds, each), "")
         else:
             table.add_row("", "grows as", *map(result.growth, PEERS), "")
-        table.add_section()
     return table
 
 

@@ -4,25 +4,45 @@ What a peer may keep from one trace to the next counts too. Stock torch's fake m
 life of the process, a cache of operators called with static shapes; so it is timed twice: as a
 second trace finds it ("stock fake", the harder mark for us) and emptied ("first").
 Stock's symbolic traces keep nothing, and neither do symfx's: each has an environment of its own.
+
+A model's parameters are either *inputs*, so that in a symbolic trace each of their dimensions is
+dynamic too (a convolution's kernel size among them), or *constants*, with the shapes they have, as
+when one traces a module.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.models import build
+from benchmarks.models import Workload, build
 from benchmarks.peers import PEERS, TracingMode
 from benchmarks.timing import Contestant, Timings, geometric_mean, measure
 
-__all__ = ["COLUMNS", "RATIOS", "SYMFX", "ModelResult", "geometric_means", "trace_models"]
+__all__ = [
+    "COLUMNS",
+    "RATIOS",
+    "SYMFX",
+    "ModelResult",
+    "Parameters",
+    "geometric_means",
+    "trace_models",
+]
 
 STOCK_FAKE, STOCK_FAKE_FIRST = "stock fake", "stock fake, first"
 STOCK_SYMBOLIC, SYMFX = "stock symbolic", "symfx symbolic"
 COLUMNS = (STOCK_FAKE, STOCK_FAKE_FIRST, STOCK_SYMBOLIC, SYMFX)
 RATIOS = COLUMNS[:-1]
 """What symfx is divided by."""
+
+
+class Parameters(enum.StrEnum):
+    """What a model's parameters and buffers are to the traced function."""
+
+    INPUTS = "inputs"
+    CONSTANTS = "constants"
 
 
 @dataclass(frozen=True)
@@ -49,18 +69,11 @@ def _empty_stock_cache() -> None:
 
 
 def _contestants(
-    name: str, sizes: dict[str, dict[str, int]], dynamic_parameters: bool
+    workload: Workload, parameters: Parameters, sizes: dict[str, dict[str, int]]
 ) -> list[Contestant]:
-    workload = build(name)
-    params, buffers, *inputs = workload.arguments()
-    if dynamic_parameters:
-        program, args = workload.function, (params, buffers, *inputs)
-    else:
-        # The model holds its parameters, as models do; each dimension of the inputs is dynamic.
-        def program(*inputs: Any) -> Any:
-            return workload.function(params, buffers, *inputs)
-
-        args = tuple(inputs)
+    function, args = workload.function, workload.arguments()
+    if parameters is Parameters.CONSTANTS:
+        function, args = workload.closed()
 
     def contestant(
         column: str,
@@ -69,9 +82,7 @@ def _contestants(
         prepare: Callable[[], object] | None = None,
     ) -> Contestant:
         def run() -> None:
-            graph_module: Any = PEERS[peer].trace(
-                program, args, mode, weights=not dynamic_parameters
-            )
+            graph_module: Any = PEERS[peer].trace(function, args, mode)
             if column not in sizes:  # counted once, in the untimed round
                 sizes[column] = {"nodes": len(graph_module.graph.nodes)}
                 if mode == "symbolic":
@@ -90,16 +101,16 @@ def _contestants(
 def trace_models(
     names: Sequence[str],
     repeat: int,
+    parameters: Parameters,
     done: Callable[[ModelResult], object],
-    *,
-    dynamic_parameters: bool = False,
 ) -> list[ModelResult]:
     """Time the named workloads, calling ``done`` with each result as it comes."""
     results = []
     for name in names:
+        workload = build(name)
         sizes: dict[str, dict[str, int]] = {}
-        timings = measure(_contestants(name, sizes, dynamic_parameters), repeat)
-        results.append(ModelResult(name, build(name).title, timings, sizes))
+        timings = measure(_contestants(workload, parameters, sizes), repeat)
+        results.append(ModelResult(name, workload.title, timings, sizes))
         done(results[-1])
     return results
 

@@ -87,7 +87,7 @@ def test_a_trace_is_printed_and_verified(run, models):
     assert lines[0].startswith("Net: ")
     sections = [line for line in lines if re.match(r"[a-z]", line)]
     assert sections == ["graph", "symbols", "guards", "verification against eager"]
-    assert re.search(r"^  lin_weight +f32\[8, 8\] +lin.weight$", out, re.M)
+    assert re.search(r"^  lin.weight +f32\[8, 8\] +parameter$", out, re.M)
     assert re.search(r"^  mask +bool\[batch, seq\] +input$", out, re.M)
     assert re.search(r"^  batch +2 <= batch +example 3 +x.shape\[0\], mask.shape\[0\]$", out, re.M)
     line = line_of("if x.shape[1] > 4")
@@ -233,6 +233,7 @@ def test_version_and_help(run):
     assert run("--version")[:2] == (0, f"symfx {__version__}\n")
     code, out, _ = run("trace", "--help")
     assert code == 0
+    assert "f32[batch, seq=7, 64]" in " ".join(re.sub("[│\n]", " ", out).split())
     for option in ("--input", "--init", "--json", "--quiet", "--shapes", "--seed", "--train"):
         assert option in out
 

@@ -1,10 +1,12 @@
 """symfx.trace: what the graph holds, how it is called, what `dynamic` may say, what check says."""
 
+import doctest
 import importlib
 import subprocess
 import sys
 from collections import namedtuple
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -107,6 +109,28 @@ def test_a_buffer_that_is_assigned_anew_is_updated():
     assert model.steps is kept and kept.tolist() == [2.0, 2.0]
 
 
+def test_running_averages_stay_out_of_autograd():
+    class Average(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin = nn.Linear(4, 4)
+            self.register_buffer("mean", torch.zeros(4, 4))
+
+        def forward(self, x):
+            with torch.no_grad():
+                self.mean.view(-1).mul_(0.5).add_(self.lin.weight.view(-1))
+            return self.lin(x) + self.mean.sum()
+
+    model = Average()
+    t = symfx.trace(model, randn(3, 4), dynamic=[("n", None)])
+    assert t.verify()
+    for _ in range(2):
+        t(randn(5, 4)).sum().backward()
+    torch.testing.assert_close(model.mean, 1.5 * model.lin.weight.detach())
+    assert not model.mean.requires_grad and model.mean.grad_fn is None
+    assert model.lin.bias.grad.tolist() == [10.0] * 4
+
+
 def test_a_buffer_that_grows_is_refused():
     with pytest.raises(TracingError, match=r"replaces its buffer steps.*shape \(2,\).*\(4,\)"):
         symfx.trace(Counter(grow=True), randn(3, 4))
@@ -207,6 +231,17 @@ def test_classes_of_the_models_own_come_back_from_the_trace(make):
     assert type(ours) is type(theirs)
     for one, other in zip(pytree.tree_leaves(ours), pytree.tree_leaves(theirs), strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_what_the_tracer_refuses_gets_the_users_line():
+    def refused(x):
+        raise TracingError("this cannot be traced", fix="leave it out")
+
+    with pytest.raises(TracingError, match="this cannot be traced") as caught:
+        symfx.trace(refused, randn(3))
+    line = line_of(refused, "raise TracingError")
+    assert f"test_trace.py:{line}" in caught.value.where
+    assert caught.value.fix == "leave it out"
 
 
 def test_an_output_that_no_graph_can_hold():
@@ -482,6 +517,14 @@ def test_a_failure_inside_torchs_modules_names_theirs():
     assert caught.value.where.startswith("torch/nn/modules/linear.py:")
 
 
+def test_models_that_are_not_ready():
+    with pytest.raises(TracingError, match="the parameter weight has no shape yet"):
+        symfx.trace(nn.LazyLinear(4), randn(2, 5))
+    scripted = torch.jit.script(nn.Linear(3, 4))
+    with pytest.raises(TracingError, match="compiled by TorchScript"):
+        symfx.trace(scripted, randn(2, 3))
+
+
 def test_a_failure_does_not_log_a_traceback(capfd):
     with pytest.raises(TracingError):
         symfx.trace(nn.Linear(3, 4), randn(2, 5))
@@ -559,3 +602,10 @@ def test_the_front_door_lists_what_it_has():
         _ = symfx.nothing
     importlib.import_module("symfx.tracing")
     assert callable(symfx.trace), "a submodule must not take the verb's name"
+
+
+def test_the_guide_runs_as_it_stands():
+    guide = Path(__file__).parents[1] / "docs" / "guide.md"
+    torch.manual_seed(0)
+    result = doctest.testfile(str(guide), module_relative=False, optionflags=doctest.ELLIPSIS)
+    assert result.attempted > 10 and result.failed == 0

@@ -103,7 +103,9 @@ def test_tolerance():
 
 
 def test_infinities_and_nan_are_compared():
-    t = symfx.trace(lambda x: x / 0.0, randn(6), dynamic=[("n",)])
+    t = symfx.trace(lambda x: (x / 0.0).sqrt(), randn(6), dynamic=[("n",)])
+    results = t.graph_module(randn(99))
+    assert results.isinf().any() and results.isnan().any()
     assert t.verify() and t.verify().difference == 0
     break_graph(t, "div", lambda node: node.update_arg(1, 1.0))
     v = t.verify()
@@ -231,7 +233,8 @@ def test_effects_that_the_graph_leaves_out_are_told():
     model = nn.Sequential(Keeps())
     t = symfx.trace(model, randn(3))
     assert not hasattr(model[0], "last"), "tracing leaves its own tensors in the model"
-    assert t.notes == ("the model assigns its attribute 0.last when it runs; the graph does not",)
+    (note,) = t.notes
+    assert note.startswith("the model puts a tensor into its attribute 0.last when it runs")
     assert t.notes[0] in str(t)
     assert t.verify() and not hasattr(model[0], "last")
 

@@ -41,7 +41,9 @@ def blame(error: BaseException) -> tuple[str, int] | None:
         path = frame.f_code.co_filename
         if path.startswith(torch_nn):
             module = path, lineno
-        elif not path.startswith((_torch(), _SELF, "<")):  # generated code has no line to show
+        elif path.startswith((_torch(), _SELF, "<")):  # generated code has no line to show
+            continue
+        elif os.path.basename(path) not in ("contextlib.py", "functools.py"):
             user = path, lineno
     return user or module
 

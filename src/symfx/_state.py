@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["Method", "install", "module_of", "preserved", "untouched", "written_by"]
+__all__ = ["Method", "install", "module_of", "preserved", "shield", "untouched", "written_by"]
 
 
 class Method(torch.nn.Module):
@@ -70,24 +70,57 @@ def _free_name(parent: torch.nn.Module, name: str, *, below: bool) -> str:
     return name
 
 
-def written_by(graph_module: torch.fx.GraphModule) -> list[torch.Tensor]:
-    """The attributes that a graph writes to, directly or through a view."""
-    written: dict[int, torch.Tensor] = {}
-    owners: dict[torch.fx.Node, torch.Tensor] = {}  # of attributes and of views into them
+def writes(
+    graph_module: torch.fx.GraphModule,
+) -> Iterator[tuple[torch.fx.Node, torch.fx.Node, torch.Tensor]]:
+    """Where a graph writes to its attributes, directly or through a view.
+
+    Yields:
+        The node that writes, the ``get_attr`` node of what it writes to, and that tensor.
+    """
+    owners: dict[torch.fx.Node, tuple[torch.fx.Node, torch.Tensor]] = {}
     for node in graph_module.graph.nodes:
         if node.op == "get_attr":
             held = operator.attrgetter(str(node.target))(graph_module)
             if isinstance(held, torch.Tensor):
-                owners[node] = held
+                owners[node] = node, held
         schema = getattr(node.target, "_schema", None)
         if schema is None:
             continue
         touched = [owners[argument] for argument in node.all_input_nodes if argument in owners]
         if schema.is_mutable:
-            written.update((id(tensor), tensor) for tensor in touched)
+            for attribute, tensor in touched:
+                yield node, attribute, tensor
         if touched and any(result.alias_info is not None for result in schema.returns):
             owners[node] = touched[0]
-    return list(written.values())
+
+
+def written_by(graph_module: torch.fx.GraphModule) -> list[torch.Tensor]:
+    """The attributes that a graph writes to."""
+    return list({id(tensor): tensor for _, _, tensor in writes(graph_module)}.values())
+
+
+def shield(graph_module: torch.fx.GraphModule) -> None:
+    """Keep a graph's writes to buffers out of autograd.
+
+    A model writes its running averages under ``no_grad``, of which a graph below autograd
+    knows nothing: without this the buffers would come to require gradients.
+    """
+    exposed = {
+        attribute: tensor
+        for writer, attribute, tensor in writes(graph_module)
+        if not isinstance(tensor, torch.nn.Parameter)
+        and (tensor.is_floating_point() or tensor.is_complex())
+        and len(writer.all_input_nodes) > 1
+        and str(writer.target).split(".")[1].endswith("_")
+    }
+    for attribute in exposed:
+        with graph_module.graph.inserting_after(attribute):
+            detached = graph_module.graph.call_function(torch.ops.aten.detach.default, (attribute,))
+        detached.meta = dict(attribute.meta)
+        for user in list(attribute.users):
+            if user is not detached:
+                user.replace_input_with(attribute, detached)
 
 
 @contextlib.contextmanager
@@ -115,7 +148,7 @@ def untouched(model: Callable[..., Any], also: Sequence[torch.Tensor] = ()) -> I
     lists and dicts of its own is not.
 
     Yields:
-        A list, filled at the end with the attributes that were assigned and no buffers.
+        A list, filled at the end with the attributes, buffers aside, that were given a tensor.
     """
     modules, tensors = _held(model)
     attributes = [(name, module, dict(vars(module))) for name, module in modules.items()]
@@ -134,7 +167,11 @@ def untouched(model: Callable[..., Any], also: Sequence[torch.Tensor] = ()) -> I
             changed = [key for key in now if now[key] is not before.get(key, now)]
             if not changed and len(now) == len(before):
                 continue
-            assigned += [f"{name}.{key}" if name else key for key in changed]
+            assigned += [
+                f"{name}.{key}" if name else key
+                for key in changed
+                if isinstance(now[key], torch.Tensor)
+            ]
             now.clear()
             now.update(before)
         for module, values in buffers:

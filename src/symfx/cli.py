@@ -81,8 +81,9 @@ def trace_command(
         typer.Option(
             "--input",
             "-i",
-            help="An input: 'x: f32[batch, seq=7, 64]', 'ids: i64[batch, seq] < 100', 'n: int=5', "
-            "'flag: bool=true'. A named dimension is dynamic, a number is static. Repeat it.",
+            help="An input: 'x: f32\\[batch, seq=7, 64]', 'ids: i64\\[batch, seq] < 100', "
+            "'n: int=5', 'flag: bool=true'. A named dimension is dynamic, a number is static. "
+            "Repeat it.",
             show_default=False,
         ),
     ] = None,

@@ -95,7 +95,7 @@ def describe_graph(trace: Trace) -> list[Text]:
     for node in trace.graph_module.graph.nodes:
         style = {"placeholder": "cyan", "get_attr": "dim", "output": "cyan"}.get(node.op, "")
         shape = "" if node.op == "output" else _value(node.meta.get("val"))
-        rows.append(((node.name, style), (shape, "green"), (_call(node), style)))
+        rows.append(((_label(node), style), (shape, "green"), (_call(node), style)))
     return _section("graph", rows, caps=(_NAME_WIDTH, _SHAPE_WIDTH))
 
 
@@ -212,10 +212,13 @@ def _section(
     lines = [Text(title, style="bold")]
     for row in rows:
         line = Text("  ")
+        start = 2
         for i, (text, style) in enumerate(row):
-            line.append(text.ljust(widths[i]) if i < len(widths) else text, style or None)
+            line.append(text, style or None)
             if i < len(widths):
-                line.append("  ")
+                # Too wide a cell borrows from the next, so that later columns may still line up.
+                start += widths[i] + 2
+                line.append(" " * max(2, start - line.cell_len))
         line.rstrip()
         lines.append(line)
     return lines
@@ -249,7 +252,10 @@ def _call(node: torch.fx.Node) -> str:
     if node.op == "placeholder":
         return "input" if node.users else "input (not used)"
     if node.op == "get_attr":
-        return str(node.target)
+        held = operator.attrgetter(str(node.target))(node.graph.owning_module)
+        if isinstance(held, torch.nn.Module):
+            return "subgraph"
+        return "parameter" if isinstance(held, torch.nn.Parameter) else "buffer"
     if node.op == "output":
         return f"return {_argument(node.args[0])}"
     target: Any = node.target
@@ -270,19 +276,25 @@ def _operator(target: Callable[..., Any] | str) -> str:
     return target if isinstance(target, str) else getattr(target, "__name__", str(target))
 
 
-def _argument(value: Any) -> str:
+def _label(node: torch.fx.Node) -> str:
+    """A node in a report for people: parameters go by the names that their users gave them."""
+    return str(node.target) if node.op == "get_attr" else node.name
+
+
+def _argument(value: Any, label: Callable[[torch.fx.Node], str] = _label) -> str:
+    """An argument of a node as text."""
     if isinstance(value, torch.fx.Node):
-        return value.name
-    if isinstance(value, tuple):
-        return f"({', '.join(map(_argument, value))}{',' if len(value) == 1 else ''})"
-    if isinstance(value, list):
-        return f"[{', '.join(map(_argument, value))}]"
+        return label(value)
+    if isinstance(value, (tuple, list)):
+        parts = ", ".join(_argument(part, label) for part in value)
+        if isinstance(value, list):
+            return f"[{parts}]"
+        return f"({parts}{',' if len(value) == 1 else ''})"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key!r}: {_argument(part)}" for key, part in value.items()) + "}"
+        parts = ", ".join(f"{key!r}: {_argument(part, label)}" for key, part in value.items())
+        return "{" + parts + "}"
     if isinstance(value, torch.dtype):
         return _SHORT_DTYPES.get(value, str(value))
-    if isinstance(value, slice):
-        return f"{value.start}:{value.stop}:{value.step}"
     return str(value) if isinstance(value, (torch.device, torch.layout)) else repr(value)
 
 
@@ -293,6 +305,7 @@ def as_data(trace: Trace, verification: Verification | None = None) -> dict[str,
     """A trace, and its verification if there is one, as plain data for JSON.
 
     Sizes are numbers where they are static and text (``"2*batch"``) where they are symbolic.
+    Arguments are text, other nodes in them by their names.
     """
     env = trace.shape_env
     data: dict[str, Any] = {
@@ -333,12 +346,13 @@ def as_data(trace: Trace, verification: Verification | None = None) -> dict[str,
 
 
 def _node_data(node: torch.fx.Node) -> dict[str, Any]:
+    name = operator.attrgetter("name")
     return {
         "name": node.name,
         "op": node.op,
         "target": str(node.target),
-        "args": [_argument(argument) for argument in node.args],
-        "kwargs": {key: _argument(value) for key, value in node.kwargs.items()},
+        "args": [_argument(argument, name) for argument in node.args],
+        "kwargs": {key: _argument(value, name) for key, value in node.kwargs.items()},
         "value": _value_data(node.meta.get("val")),
     }
 

@@ -15,7 +15,7 @@ from symfx._blame import where
 from symfx._checking import Admission, CheckResult
 from symfx._dynamic import Entry, read_dynamic
 from symfx._inputs import Layout, describe
-from symfx._state import Method, install, module_of, untouched
+from symfx._state import Method, install, module_of, shield, untouched
 from symfx.errors import InputMismatchError, SpecError, SymfxError, TracingError
 from symfx.proxy_tensor import make_fx
 from symfx.symbolic_shapes.provenance import boundary
@@ -75,6 +75,7 @@ def trace(
     """
     if not callable(model):
         raise SpecError(f"{describe(model)} cannot be called", fix="pass a module or a function")
+    _refuse_unready(model)
     if isinstance(args, torch.Tensor):
         args = (args,)
     if not isinstance(args, (tuple, list)):
@@ -259,8 +260,10 @@ class _Tracing:
                 _unlogged("torch._subclasses.fake_tensor"),
             ):
                 graph_module = tracer(*self.state.values(), *inputs)
-        except SymfxError:
-            raise
+        except SymfxError as error:
+            if type(error) is not TracingError or error.where:
+                raise
+            raise TracingError(error.what, where=where(error), fix=error.fix) from error
         except Exception as error:
             raise TracingError(
                 f"{_name(self.model)} cannot be traced: {_first_lines(error)}",
@@ -349,9 +352,13 @@ class _Tracing:
             output.args = structure
         graph.lint()
         module = torch.fx.GraphModule(traced, graph, class_name=_name(self.model))
+        # Such as what operators keep for a backward pass that the graph does not have.
+        module.graph.eliminate_dead_code()
+        shield(module)
+        module.recompile()
         module.shape_env = cast("Any", env)
         notes = tuple(
-            f"the model assigns its attribute {name} when it runs; the graph does not"
+            f"the model puts a tensor into its attribute {name} when it runs; the graph does not"
             for name in self.assigned
         )
         module.training = self.module.training if self.module is not None else False
@@ -411,6 +418,21 @@ def _unlogged(name: str) -> Iterator[None]:
         logger.removeFilter(drop)
 
 
+def _refuse_unready(model: Callable[..., Any]) -> None:
+    """Raise a TracingError for a model that no trace can go into, or that is not complete."""
+    if isinstance(model, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
+        raise TracingError(
+            f"{_name(model)} is compiled by TorchScript", fix="pass what it was compiled from"
+        )
+    module = module_of(model)
+    for name, parameter in module.named_parameters() if module is not None else ():
+        if torch.nn.parameter.is_lazy(parameter):
+            raise TracingError(
+                f"the parameter {name} has no shape yet",
+                fix="call the model once on the example inputs: that is what lazy modules wait for",
+            )
+
+
 def _name(model: Callable[..., Any]) -> str:
     if isinstance(model, torch.nn.Module):
         return type(model).__name__
@@ -434,7 +456,7 @@ def _first_lines(error: Exception) -> str:
     text = str(error).strip() or type(error).__name__
     lines = [line for line in text.splitlines() if line.strip()]
     shown = " ".join(line.strip() for line in lines[:3])
-    return shown if isinstance(error, RuntimeError) else f"{type(error).__name__}: {shown}"
+    return shown if type(error) is RuntimeError else f"{type(error).__name__}: {shown}"
 
 
 def _fx_structure(spec: pytree.TreeSpec, results: list[Any]) -> tuple[Any] | None:

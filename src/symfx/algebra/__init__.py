@@ -4,10 +4,14 @@ This floor knows no torch and, but for `symfx.algebra.sympy_view`, no sympy.
 """
 
 from symfx.algebra.expr import Scalar, Sort, Table, Term
+from symfx.algebra.facts import Facts
 from symfx.algebra.interpret import as_operation, evaluate, interpret, relation, substitute
 from symfx.algebra.printing import to_python
+from symfx.algebra.prove import Prover
 
 __all__ = [
+    "Facts",
+    "Prover",
     "Scalar",
     "Sort",
     "Table",

@@ -184,5 +184,7 @@ def _print_sum(term: Term, done: Mapping[Term, tuple[str, int]]) -> tuple[str, i
     if term.const:
         text += f" - {-term.const}" if term.const < 0 else f" + {term.const}"
     elif len(coeffs) == 1:
-        return text, _UNARY if text.startswith("-") else _PRODUCT
+        ((monomial, coeff),) = coeffs.items()
+        # -x*y reads as (-x)*y: a product, to be put in parentheses as one.
+        return text, _UNARY if coeff == -1 and len(set(monomial.factors)) == 1 else _PRODUCT
     return text, _SUM
