@@ -15,4 +15,9 @@ settings.load_profile("symfx-long" if LONG else "symfx-quick")
 
 def examples(quick: int) -> settings:
     """So many random examples in the quick run, forty times as many in the long one."""
-    return settings(max_examples=quick * (40 if LONG else 1))
+    return settings(max_examples=many(quick))
+
+
+def many(quick: int) -> int:
+    """So many in the quick run, forty times as many in the long one."""
+    return quick * (40 if LONG else 1)

@@ -106,6 +106,9 @@ DIVISIONS = [
     rule("exact quotients of polynomials", "((x + y)*(x - y)) // (x + y)", "x - y"),
     rule("exact quotients of higher powers", "((x + 1)*(x + 1)*(y + 2)) // (x + 1)", "(x+1)*(y+2)"),
     rule("x >> k", "x >> {k}", "x // 2**{k}", k=(0, 1, 3)),
+    rule("0 << x", "0 << abs(x)", "0"),
+    rule("0 >> x", "0 >> abs(x)", "0"),
+    rule("-1 >> x", "-1 >> abs(x)", "-1"),
     rule("x << k", "x << {k}", "2**{k} * x", k=(0, 1, 3)),
 ]
 

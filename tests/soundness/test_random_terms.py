@@ -1,18 +1,16 @@
-"""Random programs: what their terms compute and print is what Python computes."""
+"""Random programs: what their terms compute, print and show as sympy is what Python computes."""
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
+import checks
 import programs
-from conftest import examples
+from conftest import examples, many
 from hypothesis import given
 from hypothesis import strategies as st
 
-from symfx.algebra import Table, Term, evaluate, substitute, to_python
-
-COUNT = 8
+from symfx.algebra import Table
 
 
 @st.composite
@@ -24,71 +22,45 @@ def program(draw: Any, sorts: str = "IBR", depth: int = 3, exclude: str = "") ->
     return programs.random_program(choose, sort, depth, exclude=frozenset(exclude))
 
 
-def built(source: str, table: Table) -> Term | None:
-    """The program's term; None where making it raises, and so must every run of it."""
-    try:
-        return programs.build(source, table, programs.symbols(table))
-    except (ZeroDivisionError, ValueError, OverflowError):
-        for point in programs.sample_points(0, COUNT):
-            try:
-                value = programs.run(source, point)
-            except programs.UndefinedError:
-                continue
-            raise AssertionError(f"{source} cannot be built, but is {value} at {point}") from None
-        return None
+def test_value_and_text_in_bulk() -> None:
+    checks.in_bulk(checks.value_and_text, many(4000), depth=4)
 
 
-def values(source: str, seed: int) -> list[tuple[dict[str, Any], Any]]:
-    """Points at which the program is defined, with Python's value there."""
-    found = []
-    for point in programs.sample_points(seed, COUNT):
-        try:
-            found.append((point, programs.run(source, point)))
-        except programs.UndefinedError:
-            continue
-    return found
+def test_value_and_text_of_large_programs() -> None:
+    checks.in_bulk(checks.value_and_text, many(300), depth=6)
 
 
-def at(table: Table, point: dict[str, Any]) -> dict[Term, Any]:
-    return {table.symbol(n, programs.SORTS[n]): v for n, v in point.items()}
+def test_sympy_and_back_in_bulk() -> None:
+    checks.in_bulk(checks.sympy_and_back, many(1200), depth=3)
 
 
-@examples(2500)
+def test_sympy_and_back_of_large_programs() -> None:
+    checks.in_bulk(checks.sympy_and_back, many(100), depth=5)
+
+
+# By hypothesis, which shrinks what it finds and prefers the small and the strange.
+
+
+@examples(500)
 @given(program(depth=4), st.integers(0, 1000))
 def test_value_and_text(source: str, seed: int) -> None:
-    table = Table()
-    term = built(source, table)
-    if term is None:
-        return
-    text = to_python(term)
-    for point, expected in values(source, seed):
-        assert programs.same(evaluate(term, at(table, point)), expected), (point, text)
-        scope = {"math": math, **point}
-        assert programs.same(eval(text, scope), expected), (point, text)
+    checks.value_and_text(source, seed)
+
+
+@examples(200)
+@given(program(depth=3), st.integers(0, 1000))
+def test_sympy_and_back(source: str, seed: int) -> None:
+    checks.sympy_and_back(source, seed)
 
 
 @examples(400)
 @given(program(depth=3), program("I", depth=2, exclude="R"), st.integers(0, 1000))
 def test_substitution(source: str, replacement: str, seed: int) -> None:
-    table = Table()
-    term, by = built(source, table), built(replacement, table)
-    if term is None or by is None:
-        return
-    x = table.symbol("x")
-    for point in programs.sample_points(seed, COUNT):
-        try:
-            inner = programs.run(replacement, point)
-            expected = programs.run(source, {**point, "x": int(inner)})
-        except programs.UndefinedError:
-            continue
-        replaced = substitute(term, {x: by})
-        assert programs.same(evaluate(replaced, at(table, point)), expected), (point, replaced)
+    checks.substitution(source, replacement, seed)
 
 
 @st.composite
 def polynomial(draw: Any, depth: int = 3) -> str:
-    """Of degree 3 at most in each symbol, or larger by chance (the grid has the last word)."""
-
     def make(depth: int) -> str:
         way = draw(st.integers(0, 5)) if depth else 0
         if way == 0:
@@ -99,7 +71,7 @@ def polynomial(draw: Any, depth: int = 3) -> str:
     return make(depth)
 
 
-@examples(600)
+@examples(500)
 @given(polynomial(), polynomial())
 def test_polynomials_have_one_form(left: str, right: str) -> None:
     table = Table()

@@ -992,6 +992,8 @@ class Table:
             if b.const < 0:
                 raise ValueError("negative shift count")
             return self.mul(self.const(1 << b.const), a)
+        if a is self.zero:
+            return a
         return self._intern("lshift", "int", (a, b))
 
     def rshift(self, a: Term, b: Term) -> Term:
@@ -1001,6 +1003,8 @@ class Table:
             if b.const < 0:
                 raise ValueError("negative shift count")
             return self.floordiv(a, self.const(1 << b.const))
+        if a is self.zero or a is self.minus_one:
+            return a
         return self._intern("rshift", "int", (a, b))
 
     # -- casts -----------------------------------------------------------------------------
