@@ -188,7 +188,11 @@ class Term:
     # -- writing: operators for people, tests and rules; the engine calls the table ---------
 
     def _lift(self, other: Term | Scalar) -> Term:
-        return other if isinstance(other, Term) else self.table.const(other)
+        if not isinstance(other, Term):
+            return self.table.const(other)
+        if other.table is not self.table:
+            raise ValueError(f"{self} and {other} belong to different tables, which do not mix")
+        return other
 
     def __add__(self, other: Term | Scalar) -> Term:
         return self.table.add(self, self._lift(other))
@@ -367,6 +371,7 @@ class Table:
         self._add_memo: dict[tuple[Term, Term], Term] = {}
         self._mul_memo: dict[tuple[Term, Term], Term] = {}
         self._op_memo: dict[tuple[str, Term, Term], Term] = {}
+        self._not_memo: dict[Term, Term] = {}
         self.zero = self.const(0)
         self.one = self.const(1)
         self.minus_one = self.const(-1)
@@ -1215,6 +1220,17 @@ class Table:
         """The negation of a condition."""
         if a.sort != "bool":
             raise TypeError(f"{a} is {a.sort}; only a condition can be negated")
+        found = self._not_memo.get(a)
+        if found is None:
+            # De Morgan's rules, operands first: conditions nest deeply and share their parts.
+            memo = self._not_memo
+            for part in _postorder(a, lambda t: t.sort == "bool" and t not in memo):
+                memo[part] = self._negated(part)
+            found = memo[a]
+        return found
+
+    def _negated(self, a: Term) -> Term:
+        """The negation of a condition whose operands' negations are known."""
         if a.op == "const":
             return self.const(not a.args[0])
         if a.op == "not":
@@ -1223,9 +1239,9 @@ class Table:
         if a.op == "ge":  # not p >= 0 is -p - 1 >= 0
             return self.ge_zero(self._combine(a.args[0], -1, self.minus_one, 1))
         if a.op == "and":
-            return self.or_(*(self.not_(x) for x in a.args))
+            return self.or_(*(self._not_memo[x] for x in a.args))
         if a.op == "or":
-            return self.and_(*(self.not_(x) for x in a.args))
+            return self.and_(*(self._not_memo[x] for x in a.args))
         # Real comparisons keep their negation: with NaN, not a < b is not b <= a.
         return self._intern("not", "bool", (a,))
 
