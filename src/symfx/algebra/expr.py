@@ -311,20 +311,37 @@ def _merge_rope(term: Term) -> dict[Term, int]:
         return {}
     if term._rope is None:
         return {term: 1}
-    # Down the longest side to the first part whose coefficients are known; what hangs off to
-    # the other sides is short in the common case of a sum that grows by one term at a time.
-    total: dict[Term, int] = {}
-    stack: list[tuple[Term, int]] = [(term, 1)]
+    # Ropes share parts (v + v is a rope of v twice): each part is looked at once, after all
+    # that it is a part of, when the scale of all its occurrences together is known.
+    order: list[Term] = []
+    seen: set[Term] = set()
+    stack: list[tuple[Term, bool]] = [(term, False)]
     while stack:
-        part, scale = stack.pop()
+        part, parts_done = stack.pop()
+        if parts_done:
+            order.append(part)
+        elif part not in seen:
+            seen.add(part)
+            if part._coeffs is None and part._rope is not None:
+                stack.append((part, True))
+                # Left is pushed last, so that monomials come in the order they were added.
+                stack.append((part._rope[2], False))
+                stack.append((part._rope[0], False))
+            else:
+                order.append(part)
+    scales = dict.fromkeys(order, 0)
+    scales[term] = 1
+    for part in reversed(order):
         if part._coeffs is None and part._rope is not None:
             left, by_left, right, by_right = part._rope
-            # Left is pushed last, so that monomials come in the order they were added.
-            stack.append((right, scale * by_right))
-            stack.append((left, scale * by_left))
-            continue
-        for monomial, coeff in part.coeffs.items():
-            total[monomial] = total.get(monomial, 0) + scale * coeff
+            scales[left] += scales[part] * by_left
+            scales[right] += scales[part] * by_right
+    total: dict[Term, int] = {}
+    for part in order:
+        if part._coeffs is not None or part._rope is None:
+            scale = scales[part]
+            for monomial, coeff in part.coeffs.items():
+                total[monomial] = total.get(monomial, 0) + scale * coeff
     return {m: c for m, c in total.items() if c}
 
 
