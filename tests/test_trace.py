@@ -1,10 +1,12 @@
 """symfx.trace: what the graph holds, how it is called, what `dynamic` may say, what check says."""
 
+import doctest
 import importlib
 import subprocess
 import sys
 from collections import namedtuple
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -600,3 +602,10 @@ def test_the_front_door_lists_what_it_has():
         _ = symfx.nothing
     importlib.import_module("symfx.tracing")
     assert callable(symfx.trace), "a submodule must not take the verb's name"
+
+
+def test_the_guide_runs_as_it_stands():
+    guide = Path(__file__).parents[1] / "docs" / "guide.md"
+    torch.manual_seed(0)
+    result = doctest.testfile(str(guide), module_relative=False, optionflags=doctest.ELLIPSIS)
+    assert result.attempted > 10 and result.failed == 0

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.models import WORKLOADS, Workload, build
 
+from benchmarks.models import WORKLOADS, Workload, build
 from symfx import algebra
 from symfx.proxy_tensor import make_fx
 

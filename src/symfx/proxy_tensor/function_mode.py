@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import fx
 from torch.overrides import TorchFunctionMode
 
 from symfx.proxy_tensor.cache import forget
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
+from symfx.torch_bridge.identity import TorchPreDispatchFunctionMode
 
-__all__ = ["TracingFunctionMode"]
+if TYPE_CHECKING:
+    from symfx.proxy_tensor.tracer import PythonKeyTracer
+
+__all__ = ["PreDispatchTorchFunctionMode", "TracingFunctionMode"]
 
 _aten = torch.ops.aten
 _DATA: Any = torch.Tensor.data
@@ -24,7 +29,14 @@ class TracingFunctionMode(TorchFunctionMode):
 
     That it is there keeps torch.nn from taking fused paths which it takes only where nobody
     looks (the fast path of TransformerEncoderLayer in eval mode).
+
+    Args:
+        tracer: told which function runs, where its nodes are to remember it.
     """
+
+    def __init__(self, tracer: PythonKeyTracer) -> None:
+        super().__init__()
+        self._tracer = tracer if tracer.modules is not None else None
 
     def __torch_function__(
         self,
@@ -33,6 +45,8 @@ class TracingFunctionMode(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        if self._tracer is not None:
+            self._tracer.enter_function(func)
         if type(func) is _Setter:
             if func.__self__ is _DATA:
                 # The one way to change a tensor's sizes that no operator shows.
@@ -42,3 +56,49 @@ class TracingFunctionMode(TorchFunctionMode):
             if any(isinstance(s, SYMBOLIC_TYPES) for s in sizes):
                 return _aten.sym_size.default(*args, **(kwargs or {}))
         return func(*args, **kwargs) if kwargs else func(*args)
+
+
+_ENTER_AUTOCAST = torch.amp.autocast_mode._enter_autocast
+_EXIT_AUTOCAST = torch.amp.autocast_mode._exit_autocast
+_SET_GRAD = torch._C._set_grad_enabled
+
+
+class PreDispatchTorchFunctionMode(TorchFunctionMode):
+    """Active while a trace records above autograd: switches of autograd and autocast are recorded.
+
+    Args:
+        tracer: where to.
+    """
+
+    # Autocast tells its regions to modes of torch's own class alone.
+    __class__ = TorchPreDispatchFunctionMode  # type: ignore[assignment]
+
+    def __init__(self, tracer: PythonKeyTracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+        self._autocasts: list[fx.Node] = []
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is _SET_GRAD:
+            node = self._record(func, args)
+            func(*args)
+            return node
+        # The regions themselves are entered and left by autocast, here they are recorded.
+        if func is _ENTER_AUTOCAST:
+            node = self._record(func, args)
+            self._autocasts.append(node)
+            return node
+        if func is _EXIT_AUTOCAST:
+            return self._record(func, (self._autocasts.pop(),))
+        return func(*args, **kwargs) if kwargs else func(*args)
+
+    def _record(self, func: Any, args: tuple[Any, ...]) -> fx.Node:
+        node = self.tracer.create_node("call_function", func, args, {})
+        node.meta["val"] = None
+        return node

@@ -1,4 +1,4 @@
-"""What a node remembers of its value: a snapshot of the tensor, its layout, new symbols."""
+"""What a node remembers of its value: a snapshot of the tensor, its layout, its new symbols."""
 
 from __future__ import annotations
 

@@ -175,7 +175,8 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
             entry = None if key is None else cache.entries.get(key)
             if entry is not None:
                 cache.hits += 1
-                return self._replay(entry, facts, args, kwargs)
+                with _original_operator(func):
+                    return self._replay(entry, facts, args, kwargs)
         with _original_operator(func):
             return self._record(facts, args, kwargs)
 

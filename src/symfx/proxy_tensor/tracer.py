@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import traceback as fx_traceback
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from symfx.errors import TracingError
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.metadata import extract_val
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES, SymbolNodes
@@ -20,6 +22,7 @@ from symfx.torch_bridge.modes import without_proxy_mode
 
 if TYPE_CHECKING:
     from symfx.proxy_tensor.cache import OperationCache
+    from symfx.proxy_tensor.modules import ModuleStack
 
 __all__ = ["PythonKeyTracer"]
 
@@ -52,9 +55,15 @@ class PythonKeyTracer(fx.Tracer):
         symbols: the nodes of symbolic numbers.
         tensor_tracker: the `ProxyTensor` of tensors that cannot keep it themselves.
         cache: the operation cache of the trace, if it has one.
+        modules: the modules that run, if nodes are to remember them.
     """
 
-    def __init__(self, cache: OperationCache | None = None, stack_traces: bool = False) -> None:
+    def __init__(
+        self,
+        cache: OperationCache | None = None,
+        stack_traces: bool = False,
+        modules: ModuleStack | None = None,
+    ) -> None:
         super().__init__(autowrap_modules=())  # type: ignore[arg-type]
         self.root = torch.nn.Module()
         self.graph = fx.Graph()
@@ -63,9 +72,13 @@ class PythonKeyTracer(fx.Tracer):
         self.cache = cache
         self.symbols = SymbolNodes(self._append_number, self._append_number_after)
         self.record_stack_traces = stack_traces
+        self._annotating = stack_traces or modules is not None
         self._record_forward_stack_traces_only = stack_traces
         # The node to put the next question for an input's size behind.
         self._last_question: fx.Node | None = None
+        self.modules = modules
+        self._function: Any = None
+        self._function_calls: Counter[Any] = Counter()
         self._attributes: dict[int, tuple[Any, fx.Node]] = {}
 
     # -- fx's own protocol ---------------------------------------------------------------------
@@ -100,7 +113,24 @@ class PythonKeyTracer(fx.Tracer):
         node = super().create_node(*args, **kwargs)
         if node.op in ("placeholder", "output"):
             node.meta.pop("stack_trace", None)
+        elif self.modules is not None:
+            node.meta.setdefault("nn_module_stack", self.modules.running.copy())
+            function = self._function
+            if node.op == "call_function" and function is not None:
+                name = function.__name__
+                node.meta.setdefault(
+                    "torch_fn",
+                    (
+                        f"{name}_{self._function_calls[function]}",
+                        f"{type(function).__name__}.{name}",
+                    ),
+                )
         return node
+
+    def enter_function(self, function: Any) -> None:
+        """A function of torch is called; the nodes to come stem from it."""
+        self._function = function
+        self._function_calls[function] += 1
 
     def unwrap_proxy(self, e: Any) -> Any:
         """The proxy of a tensor or symbolic number; any other value itself."""
@@ -117,6 +147,11 @@ class PythonKeyTracer(fx.Tracer):
         known = self._attributes.get(id(value))
         if known is not None:
             return known[1]
+        if torch._C._functorch.is_functorch_wrapped_tensor(value):
+            raise TracingError(
+                "a tensor inside vmap, grad or jvp reached the graph as a constant",
+                fix="trace the transformed function as a whole, without pre_dispatch",
+            )
         if isinstance(value, torch.nn.Parameter):
             target = self.get_fresh_qualname("_param_constant")
         else:
@@ -163,7 +198,7 @@ class PythonKeyTracer(fx.Tracer):
         name: str,
     ) -> fx.Node:
         """Record a call whose arguments are nodes and literals already."""
-        if self.record_stack_traces or fx_traceback.has_preserved_node_meta():
+        if self._annotating or fx_traceback.has_preserved_node_meta():
             return self.create_node("call_function", target, args, kwargs, name)
         return append_call(self.graph, target, args, kwargs, name)
 

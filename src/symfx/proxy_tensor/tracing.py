@@ -19,7 +19,7 @@ from symfx.errors import SpecError, TracingError
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.cache import OperationCache
 from symfx.proxy_tensor.cleanup import remove_dead_nodes
-from symfx.proxy_tensor.function_mode import TracingFunctionMode
+from symfx.proxy_tensor.function_mode import PreDispatchTorchFunctionMode, TracingFunctionMode
 from symfx.proxy_tensor.inputs import (
     DynamicShapes,
     fake_inputs,
@@ -27,6 +27,7 @@ from symfx.proxy_tensor.inputs import (
     parameter_names,
 )
 from symfx.proxy_tensor.mode import ProxyTorchDispatchMode
+from symfx.proxy_tensor.modules import ModuleStack, module_of
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.proxy_tensor.tracer import PythonKeyTracer
 from symfx.symbolic_shapes import ShapeEnv
@@ -65,8 +66,11 @@ def make_fx(
             so that the graph serves other sizes too.
         _allow_non_fake_inputs: real tensors that `f` refers to (the weights of a module) may
             meet fake ones; they become constants of the graph.
-        pre_dispatch: record above autograd. Not supported yet.
-        record_module_stack: record on each node which module it stems from. Not supported yet.
+        pre_dispatch: record above autograd: operators that autograd or autocast would take
+            apart stay whole, and switching gradients or autocast on and off is recorded.
+        record_module_stack: where `f` is a module, or has one as ``_orig_mod``: record on each
+            node which of its submodules and which function of torch it stems from, and the
+            lines of ``forward`` that led to it.
         _allow_fake_constant: fake tensors that `f` refers to may become constants.
         _error_on_data_dependent_ops: in mode ``"real"``, reading a number out of a tensor is
             an error; otherwise the number is baked in.
@@ -102,11 +106,7 @@ def make_fx(
             where="make_fx",
             fix='use "real", "fake" or "symbolic"',
         )
-    for name, value in (
-        ("pre_dispatch", pre_dispatch),
-        ("record_module_stack", record_module_stack),
-        ("proxy_module_inputs", proxy_module_inputs),
-    ):
+    for name, value in (("proxy_module_inputs", proxy_module_inputs),):
         if value:
             raise SpecError(
                 f"{name}=True is not supported yet", where="make_fx", fix=f"leave {name} out"
@@ -128,6 +128,8 @@ def make_fx(
             allow_non_fake_inputs=_allow_non_fake_inputs,
             allow_fake_constant=_allow_fake_constant,
             error_on_data_dependent_ops=_error_on_data_dependent_ops,
+            pre_dispatch=pre_dispatch,
+            record_module_stack=record_module_stack,
             record_stack_traces=record_stack_traces,
             dynamic_shapes=dynamic_shapes,
         ).run()
@@ -159,6 +161,8 @@ class Trace:
         allow_non_fake_inputs: bool,
         allow_fake_constant: bool,
         error_on_data_dependent_ops: bool,
+        pre_dispatch: bool,
+        record_module_stack: bool,
         record_stack_traces: bool,
         dynamic_shapes: DynamicShapes,
     ) -> None:
@@ -176,12 +180,17 @@ class Trace:
         cache = None
         if self.fake_mode is not None and not self.fake_mode.propagate_real_tensors:
             cache = OperationCache(self.fake_mode, self.env)
-        self.tracer = PythonKeyTracer(cache, record_stack_traces)
+        root = module_of(f) if record_module_stack else None
+        self.modules = None if root is None else ModuleStack(root)
+        self.tracer = PythonKeyTracer(
+            cache, record_stack_traces or self.modules is not None, self.modules
+        )
         table = dict(decomposition_table or {})
         table.setdefault(torch.ops.aten.sym_numel.default, torch._decomp.decompositions.sym_numel)
         self.mode = ProxyTorchDispatchMode(
             self.tracer,
             tracing_mode,
+            pre_dispatch=pre_dispatch,
             allow_fake_constant=allow_fake_constant,
             error_on_data_dependent_ops=error_on_data_dependent_ops,
             decomposition_table=table,
@@ -228,9 +237,13 @@ class Trace:
                 stack.enter_context(cache.installed())
             if self.fake_mode is not None:
                 stack.enter_context(self.fake_mode)
-            if self.tracing_mode == "symbolic":
+            if self.tracing_mode == "symbolic" or self.mode.pre_dispatch:
                 stack.enter_context(enable_python_dispatcher())
-            stack.enter_context(TracingFunctionMode())
+            if self.mode.pre_dispatch:
+                stack.enter_context(PreDispatchTorchFunctionMode(self.tracer))
+            stack.enter_context(TracingFunctionMode(self.tracer))
+            if self.modules is not None:
+                stack.enter_context(self.modules.watching())
             stack.enter_context(self.mode)
             stack.enter_context(without_autocast_cache())
             stack.enter_context(fx_tracing())

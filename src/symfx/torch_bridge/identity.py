@@ -6,6 +6,9 @@ them; ``tests/test_layout.py`` holds this module to the names below.
 
 from __future__ import annotations
 
+from torch.fx.experimental.proxy_tensor import (
+    PreDispatchTorchFunctionMode as TorchPreDispatchFunctionMode,
+)
 from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode as TorchProxyMode
 from torch.fx.experimental.sym_node import SymNode as TorchSymNode
 from torch.fx.experimental.symbolic_shapes import (
@@ -24,6 +27,7 @@ __all__ = [
     "DimDynamic",
     "TorchConstraintViolationError",
     "TorchGuardOnDataDependentSymNode",
+    "TorchPreDispatchFunctionMode",
     "TorchProxyMode",
     "TorchShapeEnv",
     "TorchStatelessSymbolicContext",
