@@ -10,7 +10,7 @@ from functools import cache
 import facts_and_queries as fq
 import programs
 import pytest
-from conftest import LONG, many
+from profiles import LONG, many
 
 from symfx.algebra import Table
 from symfx.algebra.facts import Facts
