@@ -153,7 +153,7 @@ def to_sympy(term: Term) -> sympy.Basic:
         >>> from symfx.algebra import Table
         >>> t = Table(); s = t.symbol("s")
         >>> to_sympy((2 * s + 1) // 4 + 3)
-        ((2*s + 1)//4) + 3
+        ((s//2)) + 3
     """
     bounds: dict[Term, int | None] = {}
     stack = [term]
