@@ -10,8 +10,8 @@ from functools import cache
 import facts_and_queries as fq
 import programs
 import pytest
+from profiles import LONG, many
 
-from conftest import LONG, many
 from symfx.algebra import Table
 from symfx.algebra.facts import Facts
 from symfx.algebra.prove import Prover

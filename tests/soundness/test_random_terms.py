@@ -8,6 +8,7 @@ import checks
 import programs
 from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples, many
 
 from conftest import examples, many
 from symfx.algebra import Table

@@ -9,9 +9,9 @@ import programs
 import pytest
 import rules
 import z3
+from profiles import LONG
 from rules import Rule
 
-from conftest import LONG
 from symfx.algebra import Table
 
 INTS = range(-7, 8)
