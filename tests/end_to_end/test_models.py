@@ -23,6 +23,15 @@ class Traced:
     graph_module: torch.fx.GraphModule
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Workers of pytest-xdist share the machine; threads of theirs would wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def trace(name: str, how: str) -> Traced:
     workload = build(name, small=True, dropout=0.0)
     named = {"dynamic_shapes": workload.dynamic_shapes()} if how == "named" else {}
