@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from profiles import examples, many
 
-from conftest import examples, many
 from symfx.algebra import Table
 
 
