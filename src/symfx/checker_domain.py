@@ -48,9 +48,11 @@ class CheckDomain(Domain):
         return dimension if isinstance(dimension, int) else Size(self, dimension)
 
     def fresh(self, hint: str) -> Dim:
+        """A size that nothing is known of."""
         return Size(self, Dyn)
 
     def product(self, sizes: Iterable[Dim]) -> Dim:
+        """The product; where it is unknown, a multiple of what is known in it."""
         factors = [*sizes]
         known = math.prod(size for size in factors if isinstance(size, int))
         if known != 0 and any(isinstance(s, Size) and s.value == Dyn for s in factors):

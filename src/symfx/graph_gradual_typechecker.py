@@ -307,17 +307,21 @@ def _typed_from_table(n: Node, module: Any = None, *, root: Any = None, values: 
     values = {} if values is None else values
     domain = CheckDomain()
     _expand_first(n, found, called)
-    args, kwargs = map_arg((n.args, n.kwargs), lambda node: _Held(_value(domain, node, values)))
+    args, kwargs = _with_values(n, lambda node: _value(domain, node, values))
     try:
-        result = found(domain, _released(args), _released(kwargs), called)
+        result = found(domain, args, kwargs, called)
     except IllTypedError as error:
         raise IllTypedError(
             error.what,
             where=where_of(n),
-            fix=f"types of the inputs: {', '.join(f'{a.name}: {a.type}' for a in n.all_input_nodes)}",
+            fix=f"its inputs are {_inputs(n)}",
         ) from None
     values[n] = result
     return _meets(n, type_of(result))
+
+
+def _inputs(n: Node) -> str:
+    return ", ".join(f"{node.name}: {node.type}" for node in n.all_input_nodes)
 
 
 def _lookup(n: Node, module: Any, root: Any) -> tuple[Rule | None, Any]:
@@ -327,6 +331,16 @@ def _lookup(n: Node, module: Any, root: Any) -> tuple[Rule | None, Any]:
         return lookup(n, root)
     table = rules()
     return next((table[cls] for cls in type(module).__mro__ if cls in table), None), module
+
+
+def _with_values(n: Node, value: Callable[[Node], Any]) -> tuple[Any, Any]:
+    """A node's arguments with values in place of nodes."""
+
+    def hold(node: Node) -> Any:
+        return _Held(value(node))
+
+    held: Any = map_arg((n.args, n.kwargs), hold)
+    return _released(held[0]), _released(held[1])
 
 
 class _Held:
@@ -437,7 +451,7 @@ def reshape_inference_rule(n: Node) -> TensorType:
     target = TensorType(tuple(Dyn if size == -1 else size for size in wanted))
     if given != Dyn and given is not None:
         if not isinstance(given, TensorType):
-            raise IllTypedError(f"{given} is no tensor type, and takes no shape", where=where_of(n))
+            raise IllTypedError(f"{given} is no tensor type", where=where_of(n))
         sizes = [d for d in given.dims if isinstance(d, int)]
         old = functools.reduce(operator.mul, sizes, 1)
         new = functools.reduce(operator.mul, wanted, 1)
@@ -590,7 +604,11 @@ class GraphTypeChecker:
             return _INFERENCE[n.target](n)
         rule, called = lookup(n, self.traced)
         if rule is None:
-            name = type(called).__qualname__ if called is not None else n._pretty_print_target(n.target)
+            name = (
+                type(called).__qualname__
+                if called is not None
+                else n._pretty_print_target(n.target)
+            )
             self.unknown_operators[n] = name
             return n.type
         return _typed_from_table(n, called, root=self.traced, values=self._values)
@@ -608,7 +626,9 @@ def _dims_of_both(n: Node) -> tuple[Any, Any] | None:
 
 def _leading(n: Node, count: int | None) -> list[Equality]:
     both = _dims_of_both(n)
-    return [Equality(*pair) for pair in zip(*(d[:count] for d in both), strict=False)] if both else []
+    return (
+        [Equality(*pair) for pair in zip(*(d[:count] for d in both), strict=False)] if both else []
+    )
 
 
 @register_refinement_rule(torch.nn.Conv2d)
@@ -650,6 +670,7 @@ def element_wise_eq(n: Node) -> list[Equality]:
     if not all(isinstance(t, TensorType) for t in (*types, n.type)):
         return []
     one, other = broadcast_types(*types)
+    assert isinstance(n.type, TensorType)
     triples = zip(one.dims, other.dims, n.type.dims, strict=False)
     return [Equality(a, c) for a, b, c in triples if a == b]
 
@@ -666,7 +687,7 @@ def flatten_refinement_rule(n: Node) -> list[Equality]:
         (n.args[i + 1] if len(n.args) > i + 1 else n.kwargs.get(name, default))
         for i, (name, default) in enumerate(zip(names, (0, -1), strict=True))
     )
-    first, last = (i % len(old) for i in (start, end))  # type: ignore[operator]
+    first, last = (i % len(old) for i in (start, end))
     behind = len(old) - last - 1
     pairs = [*zip(new[:first], old[:first], strict=True)]
     if behind:
@@ -753,9 +774,9 @@ class Refine:
         domain = OpaqueDomain(demanded)
         kept: list[Size] = []  # ids are of living objects
 
-        def value(node: Node) -> _Held:
+        def value(node: Node) -> Any:
             if not isinstance(node.type, TensorType):
-                return _Held(UNKNOWN)
+                return UNKNOWN
             sizes: list[Dim] = []
             for dim in node.type.dims:
                 size: Dim = dim if isinstance(dim, int) else Size(domain, None)
@@ -763,10 +784,9 @@ class Refine:
                     written[id(size)] = dim
                     kept.append(size)
                 sizes.append(size)
-            return _Held(Shape(sizes))
+            return Shape(sizes)
 
-        args, kwargs = map_arg((n.args, n.kwargs), value)
-        result = rule(domain, _released(args), _released(kwargs), module)
+        result = rule(domain, *_with_values(n, value), module)
         if isinstance(result, Shape) and len(result) == len(n.type.dims):
             for size, dim in zip(result, n.type.dims, strict=True):
                 given = dimension(size)

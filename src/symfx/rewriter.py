@@ -1,6 +1,7 @@
 """Tracing of programs that assert and annotate.
 
-torch.fx cannot trace ``assert x.size(0) == 3``, and does not see ``y: TensorType((2, Dyn)) = f(x)``.
+torch.fx cannot trace ``assert x.size(0) == 3``, and does not see the annotation in
+``y: TensorType((2, Dyn)) = f(x)``.
 `RewritingTracer` first rewrites the program: assertions become calls of ``torch._assert``,
 annotated assignments become calls of ``torch.fx.annotate.annotate``.
 """
@@ -27,7 +28,7 @@ __all__ = ["AST_Rewriter", "RewritingTracer"]
 _ANNOTATE, _ASSERT, _MAKE = "__symfx_annotate", "__symfx_assert", "__symfx_make"
 
 
-class AST_Rewriter(ast.NodeTransformer):  # noqa: N801 - the name that PyTorch gave it
+class AST_Rewriter(ast.NodeTransformer):
     """Rewrites the source of one function. A ``visit_`` method more is a construct more."""
 
     def rewrite(self, fn: FunctionType) -> FunctionType:
@@ -57,7 +58,7 @@ class AST_Rewriter(ast.NodeTransformer):  # noqa: N801 - the name that PyTorch g
         definition = self.visit(definition)
         made = _definition_within(definition, [_ANNOTATE, _ASSERT, *enclosed])
         namespace: dict[str, Any] = {}
-        exec(compile(made, code.co_filename, "exec"), fn.__globals__, namespace)  # noqa: S102
+        exec(compile(made, code.co_filename, "exec"), fn.__globals__, namespace)
         rewritten: FunctionType = namespace[_MAKE](annotate, torch._assert, *enclosed.values())
         inner = inspect.unwrap(rewritten)
         inner.__defaults__, inner.__kwdefaults__ = plain.__defaults__, plain.__kwdefaults__
@@ -65,12 +66,12 @@ class AST_Rewriter(ast.NodeTransformer):  # noqa: N801 - the name that PyTorch g
         inner.__qualname__, inner.__module__ = plain.__qualname__, plain.__module__
         return rewritten
 
-    def visit_Assert(self, node: ast.Assert) -> ast.AST:  # noqa: N802
+    def visit_Assert(self, node: ast.Assert) -> ast.AST:
         """``assert test, message`` becomes ``torch._assert(test, message)``."""
         message = node.msg or ast.Constant(value="")
         return self._call(_ASSERT, [node.test, message], node)
 
-    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:  # noqa: N802
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         """``y: T = value`` becomes ``y = annotate(value, T)``."""
         if node.value is None:
             return ast.copy_location(ast.Pass(), node)
@@ -154,7 +155,8 @@ class RewritingTracer(Tracer):
             return done[id(module)]  # type: ignore[no-any-return]
         copied = done[id(module)] = copy.copy(module)
         copied._modules = {
-            name: child and (child if self._is_torchs(child) else self._rewritten_module(child, done))
+            name: child
+            and (child if self._is_torchs(child) else self._rewritten_module(child, done))
             for name, child in module._modules.items()
         }
         kind = type(module)

@@ -63,7 +63,7 @@ def outcome(module: Any, name: str, *args: Any) -> Any:
         *args, options = args  # type: ignore[assignment]
     try:
         result = getattr(module, name)(*args, **options)
-    except Exception as error:
+    except (TypeError, AttributeError, KeyError, IndexError, StopIteration) as error:
         return type(error)
     return type(result), list(result.items()) if isinstance(result, dict) else result
 

@@ -27,7 +27,6 @@ from symfx.migrate_gradual_types.constraint import (
     ApplyBroadcasting,
     BinConstraintD,
     BinConstraintT,
-    BVar,
     CalcConv,
     CalcMaxPool,
     CalcProduct,
@@ -426,7 +425,9 @@ def bmm_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> _Result:
     """Two tensors of rank 3: batches agree, as do the columns of one and the rows of the other."""
-    one, other = (_tensor(symbols, _argument(n, i, name)) for i, name in ((0, "input"), (1, "mat2")))
+    one, other = (
+        _tensor(symbols, _argument(n, i, name)) for i, name in ((0, "input"), (1, "mat2"))
+    )
     output, counter = _new_tensor(n, symbols, counter)
     a, counter = gen_tensor_dims(3, counter)
     b, counter = gen_tensor_dims(3, counter)
@@ -552,7 +553,7 @@ def adaptive_inference_rule(
     counter: int,
 ) -> _Result:
     """The last two dimensions become what the module says; ``None`` leaves one as it is."""
-    given, output, dims, matching, counter = _images(n, symbols, counter)
+    _, output, dims, matching, counter = _images(n, symbols, counter)
     size: Any = module_instance.output_size
     pair = size if isinstance(size, (tuple, list)) else (size, size)
     last = [dim if given_ is None else given_ for dim, given_ in zip(dims[2:], pair, strict=True)]
@@ -685,10 +686,9 @@ def view_inference_rule(
     _within_bound(len(wanted), n)
     output, counter = _new_tensor(n, symbols, counter)
     dims: list[Any] = []
-    for size in wanted:
-        if size is None:
-            size, counter = gen_dvar(counter)
-        dims.append(size)
+    for asked in wanted:
+        remaining, counter = gen_dvar(counter) if asked is None else (asked, counter)
+        dims.append(remaining)
     known = [BinConstraintD(dim, Dyn, op_neq) for dim in dims]
     return [_type_is(output, dims), CanReshape(given, TensorType(dims)), *known], counter
 
@@ -700,7 +700,11 @@ def expand_inference_rule(
     """The output is the input broadcast to the shape that is asked for, and has its rank."""
     given = _tensor(symbols, n.args[0])
     sizes = n.args[1:]
-    if n.kwargs or not sizes or any(size == -1 or not isinstance(size, (Node, int)) for size in sizes):
+    if (
+        n.kwargs
+        or not sizes
+        or any(size == -1 or not isinstance(size, (Node, int)) for size in sizes)
+    ):
         raise NotCovered
     wanted = [_dimension(symbols, size) for size in sizes]
     output, counter = _new_tensor(n, symbols, counter)
@@ -749,7 +753,7 @@ def broadcasting_inference_rule(
         raise NotCovered
     if len(tensors) == 2:
         output, counter = _new_tensor(n, symbols, counter)
-        return gen_broadcasting_constraints(*tensors, symbols, counter, output)
+        return gen_broadcasting_constraints(tensors[0], tensors[1], symbols, counter, output)
     if len(tensors) == 1 and any(isinstance(side, (int, float)) for side in sides):
         output, counter = _new_tensor(n, symbols, counter)
         return [_type_is(output, tensors[0])], counter
@@ -759,7 +763,7 @@ def broadcasting_inference_rule(
         raise NotCovered
     variables_first = sorted(sizes, key=lambda size: isinstance(size, int))
     symbols[n], counter = gen_dvar(counter)
-    value = BinConstraintD(*variables_first, signs[n.target])
+    value = BinConstraintD(variables_first[0], variables_first[1], signs[n.target])
     return [_computed(symbols[n], value, sizes)], counter
 
 
@@ -837,8 +841,9 @@ def getitem_inference_rule(
     """Of a shape one dimension; of a tensor, by a tuple, what the index leaves of it."""
     source, index = n.args
     given = _tensor(symbols, source)
+    assert isinstance(source, Node)
     if isinstance(index, int):
-        if not isinstance(source, Node) or (not is_shape(source) and source.op != "placeholder"):
+        if not is_shape(source) and source.op != "placeholder":
             raise NotCovered
         if isinstance(source.type, TensorType) and not is_shape(source):
             raise NotCovered  # a row of a tensor
@@ -949,15 +954,19 @@ def _comparison(n: Node, symbols: Symbols, counter: int, op: str) -> _Result:
             raise NotCovered
         output, counter = _new_tensor(n, symbols, counter)
         return gen_broadcasting_constraints(left, right, symbols, counter, output)
-    if isinstance(left, TVar) and isinstance(right, int) and op == op_gt and not n.users:
+    argument = n.args[0]
+    if not isinstance(argument, Node):
+        raise NotCovered
+    ends_here = all(user.op == "output" for user in n.users)
+    if isinstance(left, TVar) and isinstance(right, int) and op == op_gt and ends_here:
         # What nothing else uses is a condition in a branch: the argument was a size after all.
         warnings.warn(
-            f"{n.args[0]} is compared with {right} in node {n}: it is taken for a size from here "
+            f"{argument} is compared with {right} in node {n}: it is taken for a size from here "
             "on, not for a tensor",
             stacklevel=2,
         )
         left, counter = gen_dvar(counter)
-        symbols[n.args[0]] = left
+        symbols[argument] = left
     if not isinstance(left, DVar) or not isinstance(right, (DVar, int)):
         raise NotCovered
     symbols[n], counter = gen_bvar(counter)
@@ -982,7 +991,7 @@ def neq_inference_rule(
     dims = dims[: len(wanted)]
     symbols[n], counter = gen_bvar(counter)
     differ = [
-        Conj([BinConstraintD(*pair, op_neq) for pair in ((one, Dyn), (dim, Dyn), (one, dim))])
+        Conj([BinConstraintD(a, b, op_neq) for a, b in ((one, Dyn), (dim, Dyn), (one, dim))])
         for one, dim in zip(wanted, dims, strict=True)
     ]
     condition = Conj([_type_is(tensor, dims), Disj(differ)])
@@ -1109,10 +1118,12 @@ class ConstraintGenerator:
     def _from_table(self, n: Node, counter: int) -> _Result:
         entry, module = lookup(n, self.traced)
         if entry is None:
-            name = type(module).__qualname__ if module is not None else n._pretty_print_target(n.target)
+            name = (
+                type(module).__qualname__
+                if module is not None
+                else n._pretty_print_target(n.target)
+            )
             self.unknown_operators[n] = name
             self.symbol_dict[n], counter = outputs_of(n, counter)
             return [], counter
         return generate_typing(n, entry, module, self.symbol_dict, counter)
-
-

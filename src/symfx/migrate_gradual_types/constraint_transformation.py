@@ -11,9 +11,11 @@ sets (`symfx.shape_rules.ranks`), less what `kinds` rules out.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
+import sympy
 from torch.fx.tensor_type import Dyn, TensorType
 
 from symfx.migrate_gradual_types.constraint import (
@@ -41,6 +43,7 @@ from symfx.migrate_gradual_types.constraint import (
 )
 from symfx.migrate_gradual_types.kinds import DYN, possible, ranks
 from symfx.migrate_gradual_types.operation import (
+    op_add,
     op_consistency,
     op_eq,
     op_leq,
@@ -525,20 +528,133 @@ def generate_reshape(constraint: CanReshape, counter: int) -> _Result:
     kinds = possible(constraint.src)
     target = [*constraint.target.dims]
     rest = [dim for dim in target if dim != Dyn]
+    numbers = [dim for dim in rest if isinstance(dim, int)]
+    static = math.prod(numbers) if len(numbers) == len(rest) else None
+    # One list of dimensions serves all ranks: a tensor has one of them.
+    dims, counter = gen_tensor_dims(max(kinds), counter) if max(kinds) > 0 else ([], counter)
+    fitting = _Elements(dims, counter)
     cases: list[Constraint] = [_type_is(constraint.src, Dyn)] if DYN in kinds else []
-    naturals: list[Constraint] = []
     for rank in sorted(kinds - {DYN}):
-        dims, counter = gen_tensor_dims(rank, counter)
-        naturals += gen_nat_constraints(dims)
-        if rank == 0:
-            fits: Constraint = _is(Prod(rest), 1)
-        elif len(rest) == len(target):
-            fits = gen_all_reshape_possibilities(dims, target)
+        own = dims[:rank]
+        if len(rest) == len(target):
+            fits = fitting.make(own, static, rest)
         else:
-            divides = is_dim_div_by_target(rest, Prod(dims))
-            fits = Disj([Disj([*map(_unknown, dims)]), Conj([*map(_known, dims), divides])])
-        cases.append(Conj([_type_is(constraint.src, dims), fits]))
-    return Conj([Disj(cases), *naturals]), counter
+            fits = fitting.divide_by(own, static, rest)
+        cases.append(Conj([_type_is(constraint.src, own), fits]))
+    shared = fitting.shared
+    return Conj([Disj(cases), *shared, *gen_nat_constraints(dims)]), fitting.counter
+
+
+class _Elements:
+    """Conditions on the number of elements of tensors whose dimensions may be unknown.
+
+    z3 does not decide products of variables. A product that is a constant is therefore said by
+    the exponents of its primes, which add up: each dimension is one of the constant's divisors.
+
+    Args:
+        dims: the dimensions; a tensor has the first few of them.
+        counter: the number last given to a variable.
+
+    Attributes:
+        shared: what holds of single dimensions, for all tensors made of them.
+    """
+
+    #: A constant with more divisors than this is left to products.
+    _MOST_DIVISORS = 200
+
+    def __init__(self, dims: Sequence[DVar], counter: int) -> None:
+        self.counter = counter
+        self.shared: list[Constraint] = []
+        self._dims = dims
+        self._exponents: dict[DVar, list[DVar]] = {}
+        self._factors: dict[DVar, DVar] = {}
+
+    def make(self, own: Sequence[DVar], static: int | None, target: Sequence[Any]) -> Constraint:
+        """There are as many elements as in the target; fewer known ones divide them."""
+        fits: Constraint
+        divides: Constraint
+        if static is None:
+            whole = Prod(target)
+            known = Prod([*map(self._factor, own)]) if own else 1
+            fits = _is(known, whole)
+            divides = _is(BinConstraintD(whole, known, op_mod), 0) if own else fits
+        elif static == 0:
+            fits, divides = Disj([_is(dim, 0) for dim in own]), T()
+        else:
+            primes = _prime_exponents(static)
+            if self._too_many(primes):
+                return gen_all_reshape_possibilities(own, target)
+            self._choose_divisors(static, primes, exact=True)
+            sums = [self._sum(own, i) for i in range(len(primes))]
+            wanted = [*primes.values()]
+            fits = Conj([_is(total, e) for total, e in zip(sums, wanted, strict=True)])
+            divides = Conj(
+                [BinConstraintD(total, e, op_leq) for total, e in zip(sums, wanted, strict=True)]
+            )
+        some_unknown = Conj([Disj([*map(_unknown, own)]), divides])
+        return Disj([Conj([*map(_known, own), fits]), some_unknown])
+
+    def divide_by(self, own: Sequence[DVar], static: int | None, rest: Sequence[Any]) -> Constraint:
+        """The number of elements, if it is known, is a multiple of what the target knows."""
+        if static is None or static == 0:
+            fits: Constraint = is_dim_div_by_target(rest, Prod(own)) if rest else T()
+        else:
+            primes = _prime_exponents(static)
+            if self._too_many(primes):
+                fits = is_dim_div_by_target(rest, Prod(own))
+            else:
+                self._choose_divisors(static, primes, exact=False)
+                enough = [
+                    BinConstraintD(e, self._sum(own, i), op_leq)
+                    for i, e in enumerate(primes.values())
+                ]
+                fits = Conj(enough)
+        return Disj([Disj([*map(_unknown, own)]), Conj([*map(_known, own), fits])])
+
+    def _factor(self, dim: DVar) -> DVar:
+        """What a dimension contributes to the product: its size, or 1 if that is unknown."""
+        if dim not in self._factors:
+            factor, self.counter = gen_dvar(self.counter)
+            self._factors[dim] = factor
+            unknown = Conj([_unknown(dim), _is(factor, 1)])
+            self.shared.append(Disj([unknown, Conj([_known(dim), _is(factor, dim)])]))
+        return self._factors[dim]
+
+    def _too_many(self, primes: dict[int, int]) -> bool:
+        return math.prod(e + 1 for e in primes.values()) > self._MOST_DIVISORS
+
+    def _choose_divisors(self, whole: int, primes: dict[int, int], *, exact: bool) -> None:
+        """Each known dimension is, or is a multiple of, the divisor with the exponents it has."""
+        if self._exponents:
+            return
+        for dim in self._dims:
+            self._exponents[dim], self.counter = gen_tensor_dims(len(primes), self.counter)
+            cases: list[Constraint] = []
+            for choice in itertools.product(*(range(e + 1) for e in primes.values())):
+                divisor = math.prod(p**e for p, e in zip(primes, choice, strict=True))
+                chosen = [
+                    _is(variable, e)
+                    for variable, e in zip(self._exponents[dim], choice, strict=True)
+                ]
+                if exact:
+                    cases.append(Conj([_is(dim, divisor), *chosen]))
+                else:
+                    multiple = _is(BinConstraintD(dim, divisor, op_mod), 0)
+                    cases.append(Conj([multiple, *chosen]))
+            none = [_is(variable, 0) for variable in self._exponents[dim]]
+            # A dimension that the tensor does not have is free.
+            self.shared.append(Disj([Conj([_unknown(dim), *none]), *cases]))
+
+    def _sum(self, own: Sequence[DVar], i: int) -> Any:
+        exponents = [self._exponents[dim][i] for dim in own]
+        total: Any = 0
+        for exponent in exponents:
+            total = exponent if total == 0 else BinConstraintD(total, exponent, op_add)
+        return total
+
+
+def _prime_exponents(number: int) -> dict[int, int]:
+    return {int(p): int(e) for p, e in sympy.factorint(number).items()}
 
 
 # -- broadcasting --------------------------------------------------------------------------------
@@ -666,9 +782,7 @@ def apply_padding(
             dims, d2[lacking:], d11[lacking:], d12[lacking:]
         )
         naturals = gen_nat_constraints(dims)
-        cases.append(
-            Conj([_type_is(e1_var, dims), e11, e2, e12, *taken, stretched, *naturals])
-        )
+        cases.append(Conj([_type_is(e1_var, dims), e11, e2, e12, *taken, stretched, *naturals]))
     return Disj(cases), counter
 
 
@@ -734,5 +848,3 @@ def generate_all_broadcasting_possibilities_no_padding(
 def _expect(holds: bool, value: Any, what: str) -> None:
     if not holds:
         raise InvalidConstraintError(f"{value!r} is not {what}", fix=f"give {what}")
-
-

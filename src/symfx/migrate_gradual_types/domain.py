@@ -98,6 +98,7 @@ class ConstraintDomain(Domain):
     # -- what rules do ----------------------------------------------------------------------------
 
     def fresh(self, hint: str) -> Dim:
+        """A size that nothing is known of."""
         return Size(self, Dyn)
 
     def _compute(self, op: str, a: Dim, b: Dim) -> Dim:

@@ -81,7 +81,7 @@ class _Scope(dict[TVar, Kinds]):
         found = self.outer.get(tensor)
         return _everything() if found is None else found
 
-    def get(self, tensor: TVar, default: Any = None) -> Any:  # type: ignore[override]
+    def get(self, tensor: TVar, default: Any = None) -> Any:
         return self[tensor]
 
     def allow(self, tensor: Any, kinds: Kinds) -> None:

@@ -82,9 +82,7 @@ _ORDERS: dict[str | None, Callable[[Any, Any], Any]] = {
 # -- one constraint ------------------------------------------------------------------------------
 
 
-def transform_to_z3(
-    constraint: Constraint, counter: int, dimension_dict: Known
-) -> tuple[Any, int]:
+def transform_to_z3(constraint: Constraint, counter: int, dimension_dict: Known) -> tuple[Any, int]:
     """Say a constraint in z3.
 
     Args:
@@ -161,7 +159,7 @@ def _relation(constraint: BinConstraintD, counter: int, known: Known) -> tuple[A
 
 
 def _same(one: Any, other: Any, counter: int, known: Known) -> tuple[Any, int]:
-    if one == Dyn or other == Dyn:
+    if Dyn in (one, other):
         dims = [dim for dim in (one, other) if dim != Dyn]
         if not dims:
             return True, counter
@@ -181,7 +179,7 @@ def _different(one: Any, other: Any, counter: int, known: Known) -> tuple[Any, i
             )
     left, counter = transform_dimension(one, counter, known)
     right, counter = transform_dimension(other, counter, known)
-    if one == Dyn or other == Dyn:
+    if Dyn in (one, other):
         return _flag(left if other == Dyn else right) == 1, counter
     # Unknown is different from any number, and from nothing else that is unknown.
     if isinstance(one, int) or isinstance(other, int):
@@ -230,9 +228,7 @@ def transform_var(tensor: Any, counter: int, dimension_dict: Known) -> tuple[Any
     )
 
 
-def transform_dimension(
-    dimension: Any, counter: int, dimension_dict: Known
-) -> tuple[Any, int]:
+def transform_dimension(dimension: Any, counter: int, dimension_dict: Known) -> tuple[Any, int]:
     """Say a dimension in z3, as the pair of whether it is known and its size.
 
     Raises:

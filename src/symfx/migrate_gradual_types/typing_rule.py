@@ -32,7 +32,12 @@ from symfx.migrate_gradual_types.constraint_transformation import register_trans
 from symfx.migrate_gradual_types.domain import ConstraintDomain
 from symfx.migrate_gradual_types.kinds import DYN, Kinds, possible, register_kinds
 from symfx.migrate_gradual_types.operation import op_eq, op_leq
-from symfx.migrate_gradual_types.util import gen_dvar, gen_nat_constraints, gen_tensor_dims, gen_tvar
+from symfx.migrate_gradual_types.util import (
+    gen_dvar,
+    gen_nat_constraints,
+    gen_tensor_dims,
+    gen_tvar,
+)
 from symfx.shape_rules.dims import UNKNOWN, Dim, Shape, Size
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.graphs import is_shape
@@ -113,7 +118,8 @@ def outputs_of(n: Node, counter: int) -> tuple[Any, int]:
         user.args[1] for user in n.users if user.op == "call_function" and _takes_item(user, n)
     }
     if n.users and len(taken) == len(n.users) and all(isinstance(i, int) for i in taken):
-        least = max(max(taken) + 1, -min(taken))  # type: ignore[type-var, operator]
+        indices: list[Any] = [*taken]
+        least = max(max(indices) + 1, -min(indices))
         variables = []
         for _ in range(least):
             variable, counter = gen_tvar(counter)
@@ -261,7 +267,10 @@ def _kinds_of_typing(constraint: Typing, known: Any) -> None:
                 continue
             for tensor, kind in (*ranks.items(), *outs.items()):
                 allowed.setdefault(tensor, set()).add(kind)
-    tensors = [*constraint.tensors, *(v for v in _leaves(constraint.results) if isinstance(v, TVar))]
+    tensors = [
+        *constraint.tensors,
+        *(v for v in _leaves(constraint.results) if isinstance(v, TVar)),
+    ]
     for tensor in tensors:
         known.allow(tensor, frozenset(allowed.get(tensor, ())))
 
@@ -334,5 +343,3 @@ def _result_is(domain: ConstraintDomain, variable: Any, value: Any) -> Constrain
     if isinstance(value, Shape):
         return domain.type_is(variable, value) if len(value) <= get_max_rank() else None
     return BinConstraintT(variable, Dyn, op_eq)
-
-

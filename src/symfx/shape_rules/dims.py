@@ -77,13 +77,11 @@ class Shape(tuple[Dim, ...]):
 
     __slots__ = ()
 
+    def __str__(self) -> str:
+        return f"[{', '.join(str(d.value) if isinstance(d, Size) else str(d) for d in self)}]"
+
     def __repr__(self) -> str:
         return f"Shape({', '.join(str(d.value) if isinstance(d, Size) else str(d) for d in self)})"
-
-    @property
-    def rank(self) -> int:
-        """How many dimensions."""
-        return len(self)
 
 
 class Unknown:
@@ -92,6 +90,7 @@ class Unknown:
     _only: Unknown | None = None
 
     def __new__(cls) -> Unknown:
+        """The one there is."""
         if cls._only is None:
             cls._only = super().__new__(cls)
         return cls._only
@@ -201,21 +200,22 @@ class Domain(abc.ABC):
             return whole
         return self._fits(whole, part, what)
 
+    @abc.abstractmethod
     def fresh(self, hint: str) -> Dim:
         """A size that only running the program can tell."""
         raise NotImplementedError
 
-    def _compute(self, op: str, a: Dim, b: Dim) -> Dim:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _compute(self, op: str, a: Dim, b: Dim) -> Dim: ...
 
-    def _require(self, op: str, a: Dim, b: Dim, what: str) -> None:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _require(self, op: str, a: Dim, b: Dim, what: str) -> None: ...
 
-    def _equal(self, a: Dim, b: Dim, what: str) -> Dim:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _equal(self, a: Dim, b: Dim, what: str) -> Dim: ...
 
-    def _broadcast(self, a: Dim, b: Dim, what: str) -> Dim:
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _broadcast(self, a: Dim, b: Dim, what: str) -> Dim: ...
 
     def _fits(self, whole: Dim, part: Dim, what: str) -> Dim:
         self._require("==", self.compute("%", whole, part), 0, what)

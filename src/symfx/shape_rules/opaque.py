@@ -27,6 +27,7 @@ class OpaqueDomain(Domain):
         return Shape(self.fresh("") for _ in range(rank))
 
     def fresh(self, hint: str) -> Dim:
+        """A size that nothing is known of."""
         return Size(self, None)
 
     def _compute(self, op: str, a: Dim, b: Dim) -> Dim:

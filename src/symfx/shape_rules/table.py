@@ -85,9 +85,7 @@ def _any_unknown(value: Any) -> bool:
 _RULES: dict[Any, Rule] = {}
 
 
-def rule(
-    *targets: Any, takes_unknown: bool = False, rank: int | None = None
-) -> Callable[[_F], _F]:
+def rule(*targets: Any, takes_unknown: bool = False, rank: int | None = None) -> Callable[[_F], _F]:
     """Enter a function into the table, for functions and for methods by their name.
 
     Args:
@@ -146,7 +144,7 @@ def lookup(node: Node, root: torch.nn.Module | None) -> tuple[Rule | None, torch
             )
         module = root.get_submodule(str(node.target))
         for cls in type(module).__mro__:
-            if cls in _RULES and cls.forward is type(module).forward:
+            if cls in _RULES and getattr(cls, "forward", None) is type(module).forward:
                 return _RULES[cls], module
         return None, module
     target = node.target

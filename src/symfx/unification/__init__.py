@@ -11,9 +11,9 @@ Example:
 
 from __future__ import annotations
 
-from unification import unifiable
 from unification.variable import Var, isvar, var, variables, vars
 
 from symfx.unification.core import reify, unify
+from unification import unifiable
 
 __all__ = ["Var", "isvar", "reify", "unifiable", "unify", "var", "variables", "vars"]

@@ -14,9 +14,10 @@ from operator import length_hint
 from typing import Any
 
 from multipledispatch import Dispatcher
-from unification import core as _library
 from unification.utils import transitive_get
 from unification.variable import isvar
+
+from unification import core as _library
 
 __all__ = ["reify", "unify"]
 
@@ -75,14 +76,13 @@ def _unify_variable(u: Any, v: Any, s: _Bindings) -> _Steps:
 
 
 def _unify_sequences(u: Any, v: Any, s: Any) -> _Steps:
-    if length_hint(u, -1) != length_hint(v, -1):
-        yield False
-        return
-    for one, other in zip(u, v, strict=True):
-        s = yield _unify(one, other, s)
-        if s is False:
-            return
-    yield s
+    pairs = zip(u, v, strict=True) if length_hint(u, -1) == length_hint(v, -1) else None
+    outcome: Any = False if pairs is None else s
+    for pair in pairs or ():
+        outcome = yield _unify(*pair, outcome)
+        if outcome is False:
+            break
+    yield outcome
 
 
 def _unify_mappings(u: Mapping[Any, Any], v: Mapping[Any, Any], s: Any) -> _Steps:

@@ -18,9 +18,17 @@ def _shape(d: Domain, sizes: tuple[Any, ...]) -> Shape:
 
 
 @rule(
-    torch.zeros, torch.ones, torch.empty, torch.rand, torch.randn,
-    torch.ops.aten.zeros, torch.ops.aten.ones, torch.ops.aten.empty, torch.ops.aten.rand,
-    torch.ops.aten.randn, takes_unknown=True,
+    torch.zeros,
+    torch.ones,
+    torch.empty,
+    torch.rand,
+    torch.randn,
+    torch.ops.aten.zeros,
+    torch.ops.aten.ones,
+    torch.ops.aten.empty,
+    torch.ops.aten.rand,
+    torch.ops.aten.randn,
+    takes_unknown=True,
 )
 def filled(d: Domain, *size: Any, **options: Any) -> Any:
     """The shape that is asked for."""
@@ -47,8 +55,15 @@ def randint(d: Domain, *given: Any, **options: Any) -> Any:
     return _shape(d, tuple(size)) if isinstance(size, (tuple, list)) else UNKNOWN
 
 
-@rule("new_zeros", "new_ones", "new_empty", torch.ops.aten.new_zeros, torch.ops.aten.new_ones,
-      torch.ops.aten.new_empty, takes_unknown=True)
+@rule(
+    "new_zeros",
+    "new_ones",
+    "new_empty",
+    torch.ops.aten.new_zeros,
+    torch.ops.aten.new_ones,
+    torch.ops.aten.new_empty,
+    takes_unknown=True,
+)
 def new_filled(d: Domain, input: Any, *size: Any, **options: Any) -> Any:
     """The shape that is asked for."""
     given = sizes_of(size) or tuple(options.get("size", ()))
@@ -61,8 +76,14 @@ def new_full(d: Domain, input: Any, size: Any, fill_value: Any, **options: Any) 
     return _shape(d, tuple(size)) if isinstance(size, (tuple, list)) else UNKNOWN
 
 
-@rule(torch.tensor, torch.as_tensor, torch.scalar_tensor, torch.ops.aten.scalar_tensor,
-      "new_tensor", takes_unknown=True)
+@rule(
+    torch.tensor,
+    torch.as_tensor,
+    torch.scalar_tensor,
+    torch.ops.aten.scalar_tensor,
+    "new_tensor",
+    takes_unknown=True,
+)
 def tensor(d: Domain, *given: Any, **options: Any) -> Any:
     """Data that stand in the program."""
     data = given[-1] if given else options.get("data")
@@ -84,7 +105,11 @@ def arange(d: Domain, *bounds: Any, **options: Any) -> Any:
     if len(given) == 1:
         start, end, step = 0, given[0], 1
     else:
-        start, end, step = given[0], given[1], given[2] if len(given) > 2 else options.get("step", 1)
+        start, end, step = (
+            given[0],
+            given[1],
+            given[2] if len(given) > 2 else options.get("step", 1),
+        )
     if all(isinstance(v, (int, float)) for v in (start, end, step)):
         count = (end - start) / step
         return Shape((max(0, -int(-count // 1)),))
@@ -95,7 +120,9 @@ def arange(d: Domain, *bounds: Any, **options: Any) -> Any:
         length = d.compute("max", length, 0)
     if step == 1:
         return Shape((length,))
-    return Shape(((length + (step - 1)) // step,) if step > 0 else (d.fresh("the number of steps"),))
+    return Shape(
+        ((length + (step - 1)) // step,) if step > 0 else (d.fresh("the number of steps"),)
+    )
 
 
 @rule(torch.linspace, torch.logspace, takes_unknown=True)

@@ -27,12 +27,20 @@ def broadcast_shapes(d: Domain, *shapes: Shape, what: str = "broadcasting") -> S
             *(
                 d.broadcast(a, b, what)
                 for a, b in zip(
-                    *((longer[lacking:], shorter) if longer is result else (shorter, longer[lacking:])),
+                    *(
+                        (longer[lacking:], shorter)
+                        if longer is result
+                        else (shorter, longer[lacking:])
+                    ),
                     strict=True,
                 )
             ),
         )
     return Shape(result)
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
 
 
 def _named(*names: str) -> list[Any]:
@@ -59,26 +67,24 @@ def _named(*names: str) -> list[Any]:
 
 
 #: One tensor in, one of its shape out; whatever else there is, are settings.
-_SAME = (
-    "abs acos acosh alpha_dropout angle asin asinh atan atanh bernoulli bfloat16 bitwise_not bool "
-    "byte ceil celu char clamp clamp_max clamp_min clip clone conj contiguous copysign_scalar cos "
-    "cosh cpu cuda cumprod cumsum deg2rad detach digamma double dropout dropout1d dropout2d "
-    "dropout3d elu erf erfc erfinv exp exp2 expm1 feature_alpha_dropout fill fix flip float floor "
-    "frac gelu gumbel_softmax half hardshrink hardsigmoid hardswish hardtanh i0 int isfinite isinf "
-    "isnan leaky_relu lgamma log log10 log1p log2 log_softmax logcumsumexp logical_not logit "
-    "logsigmoid long mish nan_to_num neg negative normalize positive rad2deg real reciprocal relu "
-    "relu6 requires_grad roll round rrelu rsqrt selu sgn short sigmoid sign signbit silu sin sinc "
-    "sinh softmax softmin softplus softshrink softsign sqrt square tan tanh tanhshrink threshold "
-    "to tril triu trunc zero ones_like zeros_like rand_like randn_like empty_like full_like "
-    "randint_like renorm fill_ masked_fill_scalar data alias lift_fresh_copy _to_copy native_dropout"
-    " _softmax _log_softmax detach_copy lift_fresh"
-).split()
+_SAME = _words(
+    "abs acos acosh alpha_dropout angle asin asinh atan atanh bernoulli bfloat16 bitwise_not "
+    "bool byte ceil celu char clamp clamp_max clamp_min clip clone conj contiguous cos cosh "
+    "cpu cuda cumprod cumsum deg2rad detach digamma double dropout dropout1d dropout2d "
+    "dropout3d elu erf erfc erfinv exp exp2 expm1 feature_alpha_dropout fill fix flip float "
+    "floor frac gelu gumbel_softmax half hardshrink hardsigmoid hardswish hardtanh i0 int "
+    "isfinite isinf isnan leaky_relu lgamma log log10 log1p log2 log_softmax logcumsumexp "
+    "logical_not logit logsigmoid long mish nan_to_num neg negative normalize positive "
+    "rad2deg real reciprocal relu relu6 requires_grad roll round rrelu rsqrt selu sgn short "
+    "sigmoid sign signbit silu sin sinc sinh softmax softmin softplus softshrink softsign "
+    "sqrt square tan tanh tanhshrink threshold to tril triu trunc zero ones_like zeros_like "
+    "rand_like randn_like empty_like full_like randint_like renorm alias lift_fresh_copy "
+    "_to_copy _softmax _log_softmax detach_copy lift_fresh "
+)
 
 
 def _unary_targets() -> list[Any]:
-    skipped = {"copysign_scalar", "masked_fill_scalar", "native_dropout", "fill_", "data"}
-    found = [t for t in _named(*(name for name in _SAME if name not in skipped))]
-    unique: dict[Any, None] = dict.fromkeys(found)
+    unique: dict[Any, None] = dict.fromkeys(_named(*_SAME))
     unique[operator.neg] = unique[operator.pos] = unique[operator.invert] = None
     unique[operator.abs] = None
     for name in ("uniform_", "normal_", "type", "pin_memory", "retain_grad", "requires_grad_"):
@@ -161,20 +167,20 @@ def glu_module(d: Domain, module: nn.GLU, input: Shape) -> Shape:
 
 
 #: Several tensors that broadcast. Numbers broadcast to anything.
-_BROADCAST = (
+_BROADCAST = _words(
     "add addcdiv addcmul arctan2 atan2 bitwise_and bitwise_left_shift bitwise_or "
     "bitwise_right_shift bitwise_xor copysign div divide dist_broadcast eq float_power "
     "floor_divide fmax fmin fmod gcd ge greater greater_equal gt heaviside hypot isclose lcm "
     "ldexp le lerp less less_equal logaddexp logaddexp2 logical_and logical_or logical_xor lt "
     "masked_fill maximum minimum mul multiply ne nextafter not_equal polar pow prelu remainder "
     "rsub sub subtract true_divide where xlog1py xlogy"
-).split()
+)
 _OPERATORS = tuple(
     getattr(operator, name)
-    for name in (
+    for name in _words(
         "add and_ eq floordiv ge gt iadd iand ifloordiv imod imul ior ipow isub itruediv ixor "
         "le lshift lt mod mul ne or_ pow rshift sub truediv xor"
-    ).split()
+    )
 )
 _ARITHMETIC: dict[Any, str] = {}
 for _sign, _names in {
@@ -184,7 +190,7 @@ for _sign, _names in {
     "//": "floordiv ifloordiv",
     "%": "mod imod",
 }.items():
-    for _name in _names.split():
+    for _name in _words(_names):
         _ARITHMETIC[getattr(operator, _name)] = _sign
 
 

@@ -68,7 +68,11 @@ def index_tensor(d: Domain, x: Shape, index: tuple[Any, ...]) -> Any:
         elif isinstance(entry, Shape):
             gathered.append(entry)
             places.append(len(result) if not places or places[-1] != -1 else -1)
-            if len(places) > 1 and entries[position - 1] is not None and not _gathers(entries[position - 1]):
+            if (
+                len(places) > 1
+                and entries[position - 1] is not None
+                and not _gathers(entries[position - 1])
+            ):
                 places[0] = 0  # indices apart from each other: their dimensions come first
         elif is_size(entry):
             _inside(d, size, entry)
@@ -208,13 +212,36 @@ def take(d: Domain, input: Shape, index: Shape) -> Shape:
 
 
 @rule(
-    "scatter", "scatter_", torch.scatter, "scatter_add", "scatter_add_", torch.scatter_add,
-    "index_copy", "index_copy_", torch.index_copy, "index_add", "index_add_", torch.index_add,
-    "index_fill", "index_fill_", torch.index_fill, "index_put", "index_put_", torch.index_put,
-    "masked_scatter", "masked_scatter_", torch.masked_scatter, "scatter_reduce",
-    torch.ops.aten.index_put, torch.ops.aten.index_put_, torch.ops.aten.scatter,
-    torch.ops.aten.slice_scatter, torch.ops.aten.select_scatter, torch.slice_scatter,
-    torch.select_scatter, takes_unknown=True,
+    "scatter",
+    "scatter_",
+    torch.scatter,
+    "scatter_add",
+    "scatter_add_",
+    torch.scatter_add,
+    "index_copy",
+    "index_copy_",
+    torch.index_copy,
+    "index_add",
+    "index_add_",
+    torch.index_add,
+    "index_fill",
+    "index_fill_",
+    torch.index_fill,
+    "index_put",
+    "index_put_",
+    torch.index_put,
+    "masked_scatter",
+    "masked_scatter_",
+    torch.masked_scatter,
+    "scatter_reduce",
+    torch.ops.aten.index_put,
+    torch.ops.aten.index_put_,
+    torch.ops.aten.scatter,
+    torch.ops.aten.slice_scatter,
+    torch.ops.aten.select_scatter,
+    torch.slice_scatter,
+    torch.select_scatter,
+    takes_unknown=True,
 )
 def written_into(d: Domain, input: Any, *rest: Any, **options: Any) -> Any:
     """What is written into keeps its shape."""
@@ -258,7 +285,9 @@ def embedding_module(d: Domain, module: nn.Embedding, input: Shape) -> Shape:
 
 
 @module_rule(nn.EmbeddingBag)
-def embedding_bag_module(d: Domain, module: nn.EmbeddingBag, input: Shape, offsets: Any = None, *rest: Any) -> Shape:
+def embedding_bag_module(
+    d: Domain, module: nn.EmbeddingBag, input: Shape, offsets: Any = None, *rest: Any
+) -> Shape:
     """Rows summed or averaged: one for each row of indices, or for each offset."""
     if len(input) == 2:
         return Shape((input[0], module.embedding_dim))
@@ -274,4 +303,3 @@ def one_hot(d: Domain, tensor: Shape, num_classes: Any = -1) -> Shape:
     """One column for each class."""
     known = is_size(num_classes) and not _is(num_classes, -1)
     return Shape((*tensor, num_classes if known else d.fresh("the number of classes")))
-

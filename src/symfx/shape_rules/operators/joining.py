@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,7 +36,9 @@ def cat(d: Domain, tensors: Sequence[Shape], dim: int = 0) -> Any:
             if k == i:
                 sizes[k] = sizes[k] + size
             else:
-                sizes[k] = d.equal(sizes[k], size, f"cat along {dim} takes equal sizes in dimension {k}")
+                sizes[k] = d.equal(
+                    sizes[k], size, f"cat along {dim} takes equal sizes in dimension {k}"
+                )
     return Shape(sizes)
 
 
@@ -60,8 +63,15 @@ def _with(shape: Shape, i: int, size: Dim) -> Shape:
     return Shape((*shape[:i], size, *shape[i + 1 :]))
 
 
-@rule(torch.split, "split", torch.ops.aten.split, torch.functional.split, "split_with_sizes",
-      torch.split_with_sizes, torch.ops.aten.split_with_sizes)
+@rule(
+    torch.split,
+    "split",
+    torch.ops.aten.split,
+    torch.functional.split,
+    "split_with_sizes",
+    torch.split_with_sizes,
+    torch.ops.aten.split_with_sizes,
+)
 def split(d: Domain, input: Shape, split_size_or_sections: Any, dim: int = 0) -> Any:
     """Pieces of a size, the last one of what remains; or of given sizes."""
     i = axis(dim, len(input), "split")
@@ -93,7 +103,7 @@ def _pieces(input: Shape, i: int, size: int) -> tuple[Shape, ...]:
 
 
 class _Even(tuple[Shape, ...]):
-    """The pieces of a dimension of unknown size: as many as are asked for, all full but the last."""
+    """The pieces of a dimension of unknown size: as many as are asked for, full but the last."""
 
     def __new__(cls, d: Domain, input: Shape, i: int, size: Dim) -> _Even:
         made = super().__new__(cls)
@@ -131,7 +141,7 @@ def tensor_split(d: Domain, input: Shape, indices_or_sections: Any, dim: int = 0
         return tuple(_with(input, i, (whole + (given - 1 - k)) // given) for k in range(given))
     if isinstance(given, (tuple, list)) and isinstance(whole, int):
         cuts = [0, *(min(max(g + whole if g < 0 else g, 0), whole) for g in given), whole]
-        return tuple(_with(input, i, max(b - a, 0)) for a, b in zip(cuts, cuts[1:], strict=False))
+        return tuple(_with(input, i, max(b - a, 0)) for a, b in itertools.pairwise(cuts))
     return UNKNOWN
 
 

@@ -26,8 +26,14 @@ def _are_sizes(values: tuple[Any, ...]) -> bool:
 
 
 @rule(
-    torch.reshape, "reshape", "view", torch.ops.aten.view, torch.ops.aten.reshape,
-    torch.ops.aten._unsafe_view, "resize_", takes_unknown=True,
+    torch.reshape,
+    "reshape",
+    "view",
+    torch.ops.aten.view,
+    torch.ops.aten.reshape,
+    torch.ops.aten._unsafe_view,
+    "resize_",
+    takes_unknown=True,
 )
 def reshape(d: Domain, input: Any, *shape: Any) -> Any:
     """The shape that is asked for; -1 is what remains."""
@@ -60,9 +66,7 @@ def _without_common(one: list[Dim], other: list[Dim]) -> tuple[list[Dim], list[D
     """Two lists of factors without those that they share (and that are not 0)."""
     left: list[Dim] = []
     for size in one:
-        found = next(
-            (i for i, s in enumerate(other) if s is size or _same(s, size)), None
-        )
+        found = next((i for i, s in enumerate(other) if s is size or _same(s, size)), None)
         if found is None or (isinstance(size, int) and size == 0):
             left.append(size)
         else:
@@ -126,8 +130,14 @@ def ravel(d: Domain, input: Shape) -> Shape:
 
 
 @rule(
-    torch.transpose, "transpose", "transpose_", torch.swapaxes, "swapaxes", torch.swapdims,
-    "swapdims", torch.ops.aten.transpose,
+    torch.transpose,
+    "transpose",
+    "transpose_",
+    torch.swapaxes,
+    "swapaxes",
+    torch.swapdims,
+    "swapdims",
+    torch.ops.aten.transpose,
 )
 def transpose(d: Domain, input: Shape, dim0: int, dim1: int) -> Shape:
     """Two dimensions change places."""
@@ -204,8 +214,8 @@ def expand(d: Domain, input: Shape, *sizes: Any, implicit: bool = False) -> Shap
         raise IllTypedError(f"{input} does not expand to {_text(wanted)}, of lower rank")
     lacking = len(wanted) - len(input)
     result: list[Dim] = []
-    for i, new in enumerate(wanted):
-        new = new if is_size(new) else d.fresh("a size")
+    for i, asked in enumerate(wanted):
+        new: Dim = asked if is_size(asked) else d.fresh("a size")
         if i < lacking:
             if isinstance(new, int) and new == -1:
                 raise IllTypedError(f"expand to {_text(wanted)}: a new dimension cannot be -1")
@@ -218,9 +228,7 @@ def expand(d: Domain, input: Shape, *sizes: Any, implicit: bool = False) -> Shap
             result.append(new)
         else:
             what = f"{input} expands to {_text(wanted)}"
-            if isinstance(old, int):
-                result.append(d.equal(old, new, what))
-            elif isinstance(new, int) and new == 1:
+            if isinstance(old, int) or (isinstance(new, int) and new == 1):
                 result.append(d.equal(old, new, what))
             else:
                 d.broadcast(old, new, what)
@@ -256,7 +264,9 @@ def tile(d: Domain, input: Shape, *dims: Any) -> Shape:
 
 
 @rule(torch.repeat_interleave, "repeat_interleave")
-def repeat_interleave(d: Domain, input: Shape, repeats: Any, dim: Any = None, *, output_size: Any = None) -> Shape:
+def repeat_interleave(
+    d: Domain, input: Shape, repeats: Any, dim: Any = None, *, output_size: Any = None
+) -> Shape:
     """Each element, so often."""
     flat = Shape((d.product(input),)) if dim is None else input
     i = 0 if dim is None else axis(dim, len(input), "repeat_interleave")

@@ -124,7 +124,9 @@ def linear_module(d: Domain, module: nn.Linear, input: Shape) -> Shape:
 @module_rule(nn.Bilinear)
 def bilinear_module(d: Domain, module: nn.Bilinear, input1: Shape, input2: Shape) -> Shape:
     """Two tensors alike but for their last dimensions."""
-    return _bilinear(d, input1, input2, module.in1_features, module.in2_features, module.out_features)
+    return _bilinear(
+        d, input1, input2, module.in1_features, module.in2_features, module.out_features
+    )
 
 
 @rule(F.bilinear)
@@ -146,7 +148,11 @@ def _bilinear(d: Domain, x: Shape, y: Shape, in1: Dim, in2: Dim, out: Dim) -> Sh
 @rule(torch.einsum, torch.ops.aten.einsum)
 def einsum(d: Domain, equation: str, *operands: Any, **options: Any) -> Shape:
     """Sums of products by the names of dimensions."""
-    if len(operands) == 1 and isinstance(operands[0], (list, tuple)) and not isinstance(operands[0], Shape):
+    if (
+        len(operands) == 1
+        and isinstance(operands[0], (list, tuple))
+        and not isinstance(operands[0], Shape)
+    ):
         operands = tuple(operands[0])
     text = equation.replace(" ", "")
     left, arrow, right = text.partition("->")
@@ -185,7 +191,10 @@ def tensordot(d: Domain, a: Shape, b: Shape, dims: Any = 2) -> Shape:
     if isinstance(dims, int):
         pairs = [[*range(len(a) - dims, len(a))], [*range(dims)]]
     else:
-        pairs = [[axis(i, len(x), "tensordot") for i in side] for x, side in zip((a, b), dims, strict=True)]
+        pairs = [
+            [axis(i, len(x), "tensordot") for i in side]
+            for x, side in zip((a, b), dims, strict=True)
+        ]
     for i, j in zip(*pairs, strict=True):
         d.equal(a[i], b[j], "tensordot sums over dimensions of one size")
     return Shape(
@@ -198,7 +207,13 @@ def tensordot(d: Domain, a: Shape, b: Shape, dims: Any = 2) -> Shape:
 
 @rule(F.scaled_dot_product_attention, torch.ops.aten.scaled_dot_product_attention)
 def attention(
-    d: Domain, query: Shape, key: Shape, value: Shape, attn_mask: Any = None, *rest: Any, **options: Any
+    d: Domain,
+    query: Shape,
+    key: Shape,
+    value: Shape,
+    attn_mask: Any = None,
+    *rest: Any,
+    **options: Any,
 ) -> Shape:
     """Keys are as wide as queries, values as many as keys."""
     for name, x in (("query", query), ("key", key), ("value", value)):
@@ -209,7 +224,9 @@ def attention(
         batch = Shape(query[:-2])
     else:
         what = "the batches of attention broadcast"
-        batch = broadcast_shapes(d, Shape(query[:-2]), Shape(key[:-2]), Shape(value[:-2]), what=what)
+        batch = broadcast_shapes(
+            d, Shape(query[:-2]), Shape(key[:-2]), Shape(value[:-2]), what=what
+        )
     if isinstance(attn_mask, Shape):
         scores = Shape((*batch, query[-2], key[-2]))
         _expand_to(d, attn_mask, scores, "the mask broadcasts to queries by keys")
@@ -221,6 +238,8 @@ def attention(
     torch.ops.aten._scaled_dot_product_flash_attention,
     torch.ops.aten._scaled_dot_product_efficient_attention,
 )
-def fused_attention(d: Domain, query: Shape, key: Shape, value: Shape, *rest: Any, **options: Any) -> Any:
+def fused_attention(
+    d: Domain, query: Shape, key: Shape, value: Shape, *rest: Any, **options: Any
+) -> Any:
     """The result of attention, and what only its derivative uses."""
     return (attention(d, query, key, value), Shape(query[:-1]))

@@ -102,14 +102,20 @@ def instance_norm(d: Domain, input: Shape, *weights: Any, **options: Any) -> Sha
     return input
 
 
-@rule(F.layer_norm, torch.layer_norm, F.rms_norm, torch.ops.aten.layer_norm, torch.ops.aten.rms_norm)
-def layer_norm(d: Domain, input: Shape, normalized_shape: Sequence[Dim], *weights: Any, **options: Any) -> Shape:
+@rule(
+    F.layer_norm, torch.layer_norm, F.rms_norm, torch.ops.aten.layer_norm, torch.ops.aten.rms_norm
+)
+def layer_norm(
+    d: Domain, input: Shape, normalized_shape: Sequence[Dim], *weights: Any, **options: Any
+) -> Shape:
     """The last dimensions are those that are normalised over."""
     return _last(d, input, normalized_shape, "the last dimensions are normalized_shape")
 
 
 @rule(torch.ops.aten.native_layer_norm)
-def native_layer_norm(d: Domain, input: Shape, normalized_shape: Sequence[Dim], *weights: Any) -> Any:
+def native_layer_norm(
+    d: Domain, input: Shape, normalized_shape: Sequence[Dim], *weights: Any
+) -> Any:
     """The result, and the statistics of what is before the normalised dimensions."""
     result = layer_norm(d, input, normalized_shape)
     ones = (1,) * len(normalized_shape)

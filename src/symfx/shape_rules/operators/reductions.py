@@ -46,11 +46,24 @@ def _axis_names(dim: Any, keepdim: Any, options: dict[str, Any]) -> tuple[Any, A
 
 @rule(
     *_everywhere(
-        "sum", "mean", "nansum", "nanmean", "amax", "amin", "all", "any", "logsumexp",
-        "count_nonzero", "argmax", "argmin", "prod",
+        "sum",
+        "mean",
+        "nansum",
+        "nanmean",
+        "amax",
+        "amin",
+        "all",
+        "any",
+        "logsumexp",
+        "count_nonzero",
+        "argmax",
+        "argmin",
+        "prod",
     )
 )
-def reduction(d: Domain, input: Shape, dim: Any = None, keepdim: Any = False, **options: Any) -> Shape:
+def reduction(
+    d: Domain, input: Shape, dim: Any = None, keepdim: Any = False, **options: Any
+) -> Shape:
     """Along some dimensions, or along all."""
     dim, keepdim = _axis_names(dim, keepdim, options)
     if isinstance(dim, torch.dtype):  # x.sum(torch.float)
@@ -64,7 +77,12 @@ def spread(d: Domain, input: Shape, *given: Any, **options: Any) -> Shape:
     rest = [value for value in given if not isinstance(value, bool) and value is not None]
     flags = [value for value in given if isinstance(value, bool)]
     dim = options.get("dim", rest[0] if rest else None)
-    keepdim = options.get("keepdim", flags[-1] if len(flags) > 1 or (flags and rest and given[-1] is flags[-1] and len(given) > 2) else False)
+    keepdim = options.get(
+        "keepdim",
+        flags[-1]
+        if len(flags) > 1 or (flags and rest and given[-1] is flags[-1] and len(given) > 2)
+        else False,
+    )
     return reduced(d, input, dim, keepdim, "the reduction")
 
 
@@ -76,7 +94,15 @@ def spread_and_mean(d: Domain, input: Shape, *given: Any, **options: Any) -> Any
 
 
 @rule(*_everywhere("norm", "vector_norm"))
-def norm(d: Domain, input: Shape, p: Any = None, dim: Any = None, keepdim: Any = False, *rest: Any, **options: Any) -> Shape:
+def norm(
+    d: Domain,
+    input: Shape,
+    p: Any = None,
+    dim: Any = None,
+    keepdim: Any = False,
+    *rest: Any,
+    **options: Any,
+) -> Shape:
     """Along some dimensions, or along all."""
     return reduced(d, input, dim, keepdim, "norm")
 
@@ -165,8 +191,15 @@ def _loss(shape: Shape, reduction: Any) -> Shape:
 
 
 _POINTWISE = (
-    F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss, F.binary_cross_entropy,
-    F.binary_cross_entropy_with_logits, F.kl_div, F.soft_margin_loss, F.poisson_nll_loss,
+    F.mse_loss,
+    F.l1_loss,
+    F.smooth_l1_loss,
+    F.huber_loss,
+    F.binary_cross_entropy,
+    F.binary_cross_entropy_with_logits,
+    F.kl_div,
+    F.soft_margin_loss,
+    F.poisson_nll_loss,
 )
 
 
@@ -177,8 +210,15 @@ def pointwise_loss(d: Domain, input: Shape, target: Shape, *rest: Any, **options
 
 
 @module_rule(
-    nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss, nn.BCELoss, nn.BCEWithLogitsLoss,
-    nn.KLDivLoss, nn.SoftMarginLoss, nn.PoissonNLLLoss,
+    nn.MSELoss,
+    nn.L1Loss,
+    nn.SmoothL1Loss,
+    nn.HuberLoss,
+    nn.BCELoss,
+    nn.BCEWithLogitsLoss,
+    nn.KLDivLoss,
+    nn.SoftMarginLoss,
+    nn.PoissonNLLLoss,
 )
 def pointwise_loss_module(d: Domain, module: Any, input: Shape, target: Shape) -> Shape:
     """A loss for each element, all of them summed unless asked otherwise."""

@@ -13,7 +13,9 @@ from symfx.shape_rules.table import module_rule
 __all__: list[str] = []
 
 
-def _sequence(d: Domain, x: Shape, what: str, width: int, batch_first: bool) -> tuple[Dim | None, Dim]:
+def _sequence(
+    d: Domain, x: Shape, what: str, width: int, batch_first: bool
+) -> tuple[Dim | None, Dim]:
     """Batch (or none) and length of a sequence."""
     if len(x) not in (2, 3):
         raise IllTypedError(f"{what} takes a tensor of rank 3, or 2 without a batch, not {x}")
@@ -75,7 +77,9 @@ def lstm_cell_module(d: Domain, module: nn.LSTMCell, input: Shape, hx: Any = Non
 
 def _cell(d: Domain, m: Any, x: Shape, hx: Any) -> Shape:
     if len(x) not in (1, 2):
-        raise IllTypedError(f"{type(m).__name__} takes a tensor of rank 2, or 1 without a batch, not {x}")
+        raise IllTypedError(
+            f"{type(m).__name__} takes a tensor of rank 2, or 1 without a batch, not {x}"
+        )
     d.equal(x[-1], m.input_size, f"the last dimension of the input of {type(m).__name__}")
     state = Shape((*x[:-1], m.hidden_size))
     if isinstance(hx, Shape):
@@ -85,9 +89,16 @@ def _cell(d: Domain, m: Any, x: Shape, hx: Any) -> Shape:
 
 @module_rule(nn.MultiheadAttention)
 def multihead_attention_module(
-    d: Domain, module: nn.MultiheadAttention, query: Shape, key: Shape, value: Shape,
-    key_padding_mask: Any = None, need_weights: bool = True, attn_mask: Any = None,
-    average_attn_weights: bool = True, is_causal: bool = False,
+    d: Domain,
+    module: nn.MultiheadAttention,
+    query: Shape,
+    key: Shape,
+    value: Shape,
+    key_padding_mask: Any = None,
+    need_weights: bool = True,
+    attn_mask: Any = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
 ) -> Any:
     """The result has the queries' shape; the weights are queries by keys."""
     m = module
@@ -114,11 +125,17 @@ def multihead_attention_module(
 
 @module_rule(nn.TransformerEncoderLayer)
 def encoder_layer_module(
-    d: Domain, module: nn.TransformerEncoderLayer, src: Shape, src_mask: Any = None,
-    src_key_padding_mask: Any = None, is_causal: Any = False,
+    d: Domain,
+    module: nn.TransformerEncoderLayer,
+    src: Shape,
+    src_mask: Any = None,
+    src_key_padding_mask: Any = None,
+    is_causal: Any = False,
 ) -> Shape:
     """The shape stays."""
-    return _encoded(d, module.self_attn, src, src_mask, src_key_padding_mask, "TransformerEncoderLayer")
+    return _encoded(
+        d, module.self_attn, src, src_mask, src_key_padding_mask, "TransformerEncoderLayer"
+    )
 
 
 def _encoded(d: Domain, attention: Any, src: Shape, mask: Any, padding: Any, what: str) -> Shape:
@@ -126,14 +143,20 @@ def _encoded(d: Domain, attention: Any, src: Shape, mask: Any, padding: Any, wha
     if isinstance(mask, Shape) and len(mask) == 2:
         _agree(d, mask, Shape((length, length)), "the mask")
     if isinstance(padding, Shape):
-        _agree(d, padding, Shape((length,) if batch is None else (batch, length)), "the mask of keys")
+        _agree(
+            d, padding, Shape((length,) if batch is None else (batch, length)), "the mask of keys"
+        )
     return src
 
 
 @module_rule(nn.TransformerEncoder)
 def encoder_module(
-    d: Domain, module: nn.TransformerEncoder, src: Shape, mask: Any = None,
-    src_key_padding_mask: Any = None, is_causal: Any = None,
+    d: Domain,
+    module: nn.TransformerEncoder,
+    src: Shape,
+    mask: Any = None,
+    src_key_padding_mask: Any = None,
+    is_causal: Any = None,
 ) -> Shape:
     """The shape stays."""
     first: Any = module.layers[0]
@@ -142,14 +165,22 @@ def encoder_module(
 
 @module_rule(nn.TransformerDecoderLayer)
 def decoder_layer_module(
-    d: Domain, module: nn.TransformerDecoderLayer, tgt: Shape, memory: Shape, tgt_mask: Any = None,
-    memory_mask: Any = None, *rest: Any, **options: Any,
+    d: Domain,
+    module: nn.TransformerDecoderLayer,
+    tgt: Shape,
+    memory: Shape,
+    tgt_mask: Any = None,
+    memory_mask: Any = None,
+    *rest: Any,
+    **options: Any,
 ) -> Shape:
     """The targets' shape stays."""
     return _decoded(d, module.self_attn, tgt, memory, tgt_mask, memory_mask)
 
 
-def _decoded(d: Domain, attention: Any, tgt: Shape, memory: Shape, mask: Any, memory_mask: Any) -> Shape:
+def _decoded(
+    d: Domain, attention: Any, tgt: Shape, memory: Shape, mask: Any, memory_mask: Any
+) -> Shape:
     width, first = attention.embed_dim, attention.batch_first
     batch, targets = _sequence(d, tgt, "the decoder", width, first)
     other, sources = _sequence(d, memory, "the decoder's memory", width, first)
@@ -165,8 +196,14 @@ def _decoded(d: Domain, attention: Any, tgt: Shape, memory: Shape, mask: Any, me
 
 @module_rule(nn.TransformerDecoder)
 def decoder_module(
-    d: Domain, module: nn.TransformerDecoder, tgt: Shape, memory: Shape, tgt_mask: Any = None,
-    memory_mask: Any = None, *rest: Any, **options: Any,
+    d: Domain,
+    module: nn.TransformerDecoder,
+    tgt: Shape,
+    memory: Shape,
+    tgt_mask: Any = None,
+    memory_mask: Any = None,
+    *rest: Any,
+    **options: Any,
 ) -> Shape:
     """The targets' shape stays."""
     first: Any = module.layers[0]
@@ -175,8 +212,15 @@ def decoder_module(
 
 @module_rule(nn.Transformer)
 def transformer_module(
-    d: Domain, module: nn.Transformer, src: Shape, tgt: Shape, src_mask: Any = None,
-    tgt_mask: Any = None, memory_mask: Any = None, *rest: Any, **options: Any,
+    d: Domain,
+    module: nn.Transformer,
+    src: Shape,
+    tgt: Shape,
+    src_mask: Any = None,
+    tgt_mask: Any = None,
+    memory_mask: Any = None,
+    *rest: Any,
+    **options: Any,
 ) -> Shape:
     """The targets' shape stays."""
     first: Any = module.encoder.layers[0]

@@ -121,8 +121,14 @@ def as_tuple(d: Domain, values: Any = ()) -> Any:
     return tuple(values) if isinstance(values, (tuple, list)) else UNKNOWN
 
 
-@rule(torch.fx._symbolic_trace._assert_is_none, torch._assert, torch.ops.aten._assert_async,
-      torch.ops.aten._assert_tensor_metadata, torch.ops.aten._assert_scalar, torch._check,
-      takes_unknown=True)
+@rule(
+    torch.fx._symbolic_trace._assert_is_none,
+    torch._assert,
+    torch.ops.aten._assert_async,
+    torch.ops.aten._assert_tensor_metadata,
+    torch.ops.aten._assert_scalar,
+    torch._check,
+    takes_unknown=True,
+)
 def nothing(d: Domain, *given: Any, **options: Any) -> None:
     """A check returns nothing."""

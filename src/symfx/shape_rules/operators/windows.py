@@ -46,8 +46,16 @@ def _split(x: Shape, n: int, what: str) -> tuple[tuple[Dim, ...], Dim, tuple[Dim
 
 
 def convolve(
-    d: Domain, x: Shape, n: int, c_in: Dim, c_out: Dim, kernel: Any, stride: Any, padding: Any,
-    dilation: Any, what: str,
+    d: Domain,
+    x: Shape,
+    n: int,
+    c_in: Dim,
+    c_out: Dim,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    what: str,
 ) -> Shape:
     """A convolution over the last `n` dimensions."""
     batch, channels, positions = _split(x, n, what)
@@ -65,8 +73,17 @@ def convolve(
 
 
 def convolve_transposed(
-    d: Domain, x: Shape, n: int, c_in: Dim, c_out: Dim, kernel: Any, stride: Any, padding: Any,
-    output_padding: Any, dilation: Any, what: str,
+    d: Domain,
+    x: Shape,
+    n: int,
+    c_in: Dim,
+    c_out: Dim,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    dilation: Any,
+    what: str,
 ) -> Shape:
     """A transposed convolution over the last `n` dimensions."""
     batch, channels, positions = _split(x, n, what)
@@ -85,7 +102,9 @@ def _convolution_module(n: int, d: Domain, module: Any, input: Shape) -> Shape:
     return convolve(d, input, n, m.in_channels, m.out_channels, *settings, what)
 
 
-def _transposed_module(n: int, d: Domain, module: Any, input: Shape, output_size: Any = None) -> Shape:
+def _transposed_module(
+    n: int, d: Domain, module: Any, input: Shape, output_size: Any = None
+) -> Shape:
     m, what = module, type(module).__name__
     if output_size is not None:
         batch, channels, _ = _split(input, n, what)
@@ -96,17 +115,34 @@ def _transposed_module(n: int, d: Domain, module: Any, input: Shape, output_size
 
 
 def _convolution(
-    n: int, d: Domain, input: Shape, weight: Shape, bias: Any = None, stride: Any = 1,
-    padding: Any = 0, dilation: Any = 1, groups: int = 1,
+    n: int,
+    d: Domain,
+    input: Shape,
+    weight: Shape,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> Shape:
     exactly(weight, n + 2, f"the weight of conv{n}d")
     c_in = weight[1] * groups
-    return convolve(d, input, n, c_in, weight[0], weight[2:], stride, padding, dilation, f"conv{n}d")
+    return convolve(
+        d, input, n, c_in, weight[0], weight[2:], stride, padding, dilation, f"conv{n}d"
+    )
 
 
 def _transposed(
-    n: int, d: Domain, input: Shape, weight: Shape, bias: Any = None, stride: Any = 1,
-    padding: Any = 0, output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
+    n: int,
+    d: Domain,
+    input: Shape,
+    weight: Shape,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
 ) -> Shape:
     exactly(weight, n + 2, f"the weight of conv_transpose{n}d")
     c_out, kernel = weight[1] * groups, weight[2:]
@@ -129,7 +165,11 @@ for _n in (1, 2, 3):
         _entry(f"conv_transpose{_n}d_module", _transposed_module, _n)
     )
     _functions = dict.fromkeys(
-        (getattr(F, f"conv{_n}d"), getattr(torch, f"conv{_n}d"), getattr(torch.ops.aten, f"conv{_n}d"))
+        (
+            getattr(F, f"conv{_n}d"),
+            getattr(torch, f"conv{_n}d"),
+            getattr(torch.ops.aten, f"conv{_n}d"),
+        )
     )
     rule(*_functions)(_entry(f"conv{_n}d", _convolution, _n))
     _functions = dict.fromkeys(
@@ -140,13 +180,23 @@ for _n in (1, 2, 3):
 
 @rule(torch.ops.aten.convolution)
 def convolution(
-    d: Domain, input: Shape, weight: Shape, bias: Any, stride: Any, padding: Any, dilation: Any,
-    transposed: bool, output_padding: Any, groups: int,
+    d: Domain,
+    input: Shape,
+    weight: Shape,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
 ) -> Shape:
     """The operator that all convolutions become."""
     n = len(weight) - 2
     if transposed:
-        return _transposed(n, d, input, weight, bias, stride, padding, output_padding, groups, dilation)
+        return _transposed(
+            n, d, input, weight, bias, stride, padding, output_padding, groups, dilation
+        )
     return _convolution(n, d, input, weight, bias, stride, padding, dilation, groups)
 
 
@@ -154,8 +204,15 @@ def convolution(
 
 
 def pool(
-    d: Domain, x: Shape, n: int, kernel: Any, stride: Any, padding: Any, dilation: Any,
-    ceil_mode: bool, what: str,
+    d: Domain,
+    x: Shape,
+    n: int,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    what: str,
 ) -> Shape:
     """A window that keeps batch and channels; a stride of ``None`` is the window's own size."""
     batch, channels, positions = _split(x, n, what)
@@ -174,8 +231,15 @@ def pool(
 
 
 def _max_pool(
-    n: int, d: Domain, input: Shape, kernel_size: Any, stride: Any = None, padding: Any = 0,
-    dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False,
+    n: int,
+    d: Domain,
+    input: Shape,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
 ) -> Any:
     settings = (kernel_size, stride, padding, dilation, ceil_mode)
     pooled = pool(d, input, n, *settings, f"max_pool{n}d")
@@ -183,15 +247,28 @@ def _max_pool(
 
 
 def _max_pool_with_indices(
-    n: int, d: Domain, input: Shape, kernel_size: Any, stride: Any = None, padding: Any = 0,
-    dilation: Any = 1, ceil_mode: bool = False,
+    n: int,
+    d: Domain,
+    input: Shape,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
 ) -> Any:
     return _max_pool(n, d, input, kernel_size, stride, padding, dilation, ceil_mode, True)
 
 
 def _avg_pool(
-    n: int, d: Domain, input: Shape, kernel_size: Any, stride: Any = None, padding: Any = 0,
-    ceil_mode: bool = False, count_include_pad: bool = True, divisor_override: Any = None,
+    n: int,
+    d: Domain,
+    input: Shape,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: Any = None,
 ) -> Shape:
     return pool(d, input, n, kernel_size, stride, padding, 1, ceil_mode, f"avg_pool{n}d")
 
@@ -214,7 +291,9 @@ def _lp_pool_module(n: int, d: Domain, module: Any, input: Shape) -> Shape:
     return pool(d, input, n, m.kernel_size, m.stride, 0, 1, m.ceil_mode, type(m).__name__)
 
 
-def _adaptive(n: int, d: Domain, input: Shape, output_size: Any, return_indices: bool = False) -> Any:
+def _adaptive(
+    n: int, d: Domain, input: Shape, output_size: Any, return_indices: bool = False
+) -> Any:
     batch, channels, positions = _split(input, n, f"adaptive pooling to {output_size}")
     wanted = per_dimension(output_size, n)
     sizes = [old if new is None else new for old, new in zip(positions, wanted, strict=True)]
@@ -284,7 +363,9 @@ def pad_module(d: Domain, module: Any, input: Shape) -> Shape:
     """As `pad`; the positions come last, with batch and channels in front."""
     n = len(module.padding) // 2
     if len(input) < n + 1:
-        raise IllTypedError(f"{type(module).__name__} takes a tensor of rank {n + 1} or more, not {input}")
+        raise IllTypedError(
+            f"{type(module).__name__} takes a tensor of rank {n + 1} or more, not {input}"
+        )
     return pad(d, input, module.padding)
 
 
@@ -364,7 +445,9 @@ def unfold(
     kernel, stride, padding, dilation = (
         per_dimension(v, 2) for v in (kernel_size, stride, padding, dilation)
     )
-    counts = [window(*each) for each in zip(positions, kernel, padding, stride, dilation, strict=True)]
+    counts = [
+        window(*each) for each in zip(positions, kernel, padding, stride, dilation, strict=True)
+    ]
     return Shape((*batch, channels * math.prod(kernel), d.product(counts)))
 
 
@@ -376,8 +459,13 @@ def unfold_module(d: Domain, module: nn.Unfold, input: Shape) -> Shape:
 
 @rule(F.fold)
 def fold(
-    d: Domain, input: Shape, output_size: Any, kernel_size: Any, dilation: Any = 1,
-    padding: Any = 0, stride: Any = 1,
+    d: Domain,
+    input: Shape,
+    output_size: Any,
+    kernel_size: Any,
+    dilation: Any = 1,
+    padding: Any = 0,
+    stride: Any = 1,
 ) -> Shape:
     """Columns are put back where their windows were."""
     if len(input) not in (2, 3):
