@@ -684,10 +684,11 @@ def flatten_refinement_rule(n: Node) -> list[Equality]:
     old, new = both
     names = ("start_dim", "end_dim")
     start, end = (
-        (n.args[i + 1] if len(n.args) > i + 1 else n.kwargs.get(name, default))
+        n.args[i + 1] if len(n.args) > i + 1 else n.kwargs.get(name, default)
         for i, (name, default) in enumerate(zip(names, (0, -1), strict=True))
     )
-    first, last = (i % len(old) for i in (start, end))
+    bounds: list[Any] = [start, end]
+    first, last = (i % len(old) for i in bounds)
     behind = len(old) - last - 1
     pairs = [*zip(new[:first], old[:first], strict=True)]
     if behind:
@@ -704,7 +705,7 @@ def conv_rule(n: Node, module_instance: Any) -> TensorType | None:
     given, result = both
     moved = (calculate_out_dimension(given[2 + i], module_instance, i) for i in (0, 1))
     n.type = TensorType((*result[:2], *moved))
-    return n.type  # type: ignore[no-any-return]
+    return n.type
 
 
 class Refine:

@@ -94,6 +94,7 @@ __all__ = [
 ]
 
 _Result: TypeAlias = tuple[Constraint, int]
+Dims: TypeAlias = list[DVar]
 _R = TypeVar("_R", bound=Callable[[Any, int], tuple[Constraint, int]])
 _RULES: dict[type[Constraint], Callable[[Any, int], _Result]] = {}
 
@@ -683,9 +684,7 @@ def generate_broadcasting(constraint: ApplyBroadcasting, counter: int) -> _Resul
     return Conj([Disj(cases), *naturals]), counter
 
 
-def gen_lists_of_dims(
-    num_tensors: int, dim_size: int, counter: int
-) -> tuple[list[list[DVar]], int]:
+def gen_lists_of_dims(num_tensors: int, dim_size: int, counter: int) -> tuple[list[Dims], int]:
     """The dimensions of several tensors of one rank."""
     flat, counter = gen_tensor_dims(num_tensors * dim_size, counter)
     return [flat[i * dim_size : (i + 1) * dim_size] for i in range(num_tensors)], counter
@@ -696,10 +695,10 @@ def create_equality_constraints_for_broadcasting(
     e2: TVar,
     e11: TVar,
     e12: TVar,
-    d1: list[DVar],
-    d2: list[DVar],
-    d11: list[DVar],
-    d12: list[DVar],
+    d1: Dims,
+    d2: Dims,
+    d11: Dims,
+    d12: Dims,
 ) -> list[BinConstraintT]:
     """Name the dimensions of two tensors and of what they are stretched to.
 
@@ -751,11 +750,11 @@ def apply_padding(
     e11: BinConstraintT,
     e2: BinConstraintT,
     e12: BinConstraintT,
-    d2: list[DVar],
-    d11: list[DVar],
-    d12: list[DVar],
+    d2: Dims,
+    d11: Dims,
+    d12: Dims,
     counter: int,
-) -> tuple[Constraint, int]:
+) -> _Result:
     """A tensor has fewer dimensions than another: those it lacks are taken from the other.
 
     Args:
@@ -828,7 +827,7 @@ def no_broadcast_dim_with_index(
 
 
 def generate_all_broadcasting_possibilities_no_padding(
-    d1: list[DVar], d2: list[DVar], d11: list[DVar], d12: list[DVar]
+    d1: Dims, d2: Dims, d11: Dims, d12: Dims
 ) -> Constraint:
     """Broadcasting of two tensors of one rank: each dimension is stretched here, there or not."""
     return Conj(

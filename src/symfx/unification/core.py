@@ -93,7 +93,8 @@ def _unify_mappings(u: Mapping[Any, Any], v: Mapping[Any, Any], s: Any) -> _Step
 
 
 def _unify_slices(u: slice, v: slice, s: Any) -> _Steps:
-    yield _unify((u.start, u.stop, u.step), (v.start, v.stop, v.step), s)
+    one, other = ([getattr(x, name) for name in ("start", "stop", "step")] for x in (u, v))
+    yield _unify(one, other, s)
 
 
 _SEQUENCES = (tuple, list, Iterator)
