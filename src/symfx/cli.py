@@ -15,6 +15,7 @@ from rich.text import Text
 
 from symfx._version import __version__
 from symfx.errors import SpecError, SymfxError
+from symfx.typecheck_command import typecheck_command
 
 if TYPE_CHECKING:
     from symfx.tracing import Trace
@@ -132,7 +133,7 @@ def trace_command(
     Exit codes: 0 traced and verified, 1 verification failed, 2 a mistake in the command, the
     inputs or the model, 70 a fault in symfx itself.
     """
-    with _clear_errors(debug):
+    with clear_errors(debug):
         # What the user's model prints must not get between the JSON.
         aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
         with aside:
@@ -149,6 +150,9 @@ def trace_command(
             _print_report(traced, verification, graph)
     if verification is not None and not verification:
         raise typer.Exit(FAILED)
+
+
+app.command("typecheck")(typecheck_command)
 
 
 def _trace(
@@ -191,7 +195,7 @@ def _by_place(
 
 
 @contextlib.contextmanager
-def _clear_errors(debug: bool) -> Iterator[None]:
+def clear_errors(debug: bool) -> Iterator[None]:
     """Turn an error into one message on stderr and an exit code."""
     try:
         yield

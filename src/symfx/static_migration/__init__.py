@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from symfx.static_migration.branches import eliminate_branches
+from symfx.static_migration.capture import capture
 from symfx.static_migration.migrate import Conflict, Migration, migrate
 
-__all__ = ["Conflict", "Migration", "eliminate_branches", "migrate"]
+__all__ = ["Conflict", "Migration", "capture", "eliminate_branches", "migrate"]

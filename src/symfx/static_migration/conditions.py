@@ -15,6 +15,7 @@ from torch.fx.tensor_type import Dyn, TensorType
 
 from symfx.algebra import Table, Term
 from symfx.errors import SpecError
+from symfx.specs import DTYPES
 
 __all__ = ["InputType", "parse_condition", "parse_input", "read_annotation"]
 
@@ -29,10 +30,12 @@ class InputType:
     Args:
         kind: ``"tensor"``, or ``"int"`` for a number that sizes may be computed of.
         dims: the dimensions of a tensor; ``None`` if not even the rank is known.
+        dtype: torch's name of the tensor's dtype. No shape depends on it; running does.
     """
 
     kind: str
     dims: tuple[DimText, ...] | None = None
+    dtype: str = "float32"
 
     def __str__(self) -> str:
         if self.kind != "tensor":
@@ -43,7 +46,7 @@ class InputType:
 
 
 _INPUT = re.compile(r"^\s*(?P<name>[A-Za-z_]\w*)\s*(?::\s*(?P<type>.*\S)?)?\s*$", re.DOTALL)
-_TENSOR = re.compile(r"^(?:[a-z]\w*\s*)?\[(?P<dims>.*)\]$", re.DOTALL)
+_TENSOR = re.compile(r"^(?P<dtype>[a-z]\w*)?\s*\[(?P<dims>.*)\]$", re.DOTALL)
 _UNKNOWN = ("?", "Dyn", "dyn", "_", "...")
 
 
@@ -52,8 +55,8 @@ def parse_input(text: str) -> tuple[str, InputType]:
 
     Args:
         text: ``"x: [batch, 3, h, w]"``, ``"x: Dyn"`` (or just ``"x"``), ``"n: int"``. A dimension
-            is a number, a name, an expression of names, or ``?``. A dtype before the bracket is
-            taken note of by nobody.
+            is a number, a name, an expression of names, or ``?``. A dtype may stand before the
+            bracket, ``i64[batch, seq]``; float32 if it does not.
 
     Raises:
         SpecError: it is none of these.
@@ -76,7 +79,11 @@ def parse_input(text: str) -> tuple[str, InputType]:
     if bracket is None:
         raise SpecError(f"{written!r} is no type, in the input {text!r}", where="--input", fix=form)
     dims = [part.strip() for part in bracket["dims"].split(",")] if bracket["dims"].strip() else []
-    return found["name"], InputType("tensor", tuple(_dim(part, text) for part in dims))
+    short = bracket["dtype"] or "f32"
+    dtype = DTYPES.get(short, short if short in DTYPES.values() else None)
+    if dtype is None:
+        raise SpecError(f"{short!r} is no dtype, in the input {text!r}", where="--input", fix=form)
+    return found["name"], InputType("tensor", tuple(_dim(part, text) for part in dims), dtype)
 
 
 def _dim(part: str, text: str) -> DimText:

@@ -15,6 +15,7 @@ from torch.fx import Node
 from symfx.algebra import Facts, Prover, Table, Term
 from symfx.shape_rules.dims import Dim, Domain, Size
 from symfx.shape_rules.errors import IllTypedError
+from symfx.static_migration.solver import Solver
 
 __all__ = ["Demand", "TermDomain", "Truth"]
 
@@ -161,7 +162,14 @@ class TermDomain(Domain):
         self.demand(self._condition(op, a, b), what)
 
     def _equal(self, a: Dim, b: Dim, what: str) -> Dim:
-        self._require("==", a, b, what)
+        one, other = self.term(a), self.term(b)
+        for whole, part in ((one, other), (other, one)):
+            # x == min(x, y) says x <= y, in a form that everything else can use.
+            if part.op == "min" and whole in part.args:
+                (bound,) = [arg for arg in part.args if arg is not whole]
+                self.demand(whole <= bound, what)
+                return self.size(whole)
+        self.demand(one.eq(other), what)
         return self.size(self.term(a))
 
     def _broadcast(self, a: Dim, b: Dim, what: str) -> Dim:
@@ -177,11 +185,23 @@ class TermDomain(Domain):
         not_a, not_b = decide(a_is_1) is False, decide(b_is_1) is False
         if not_a and not_b:
             return self._equal(a, b, what)
+        # If one is 1 only where the other is, it has nothing to broadcast: they are equal.
+        not_a = not_a or self._implies(a_is_1, b_is_1)
+        not_b = not_b or self._implies(b_is_1, a_is_1)
+        if not_a and not_b:
+            return self._equal(a, b, what)
         choices = [same, *([] if not_a else [a_is_1]), *([] if not_b else [b_is_1])]
         self.demand(self.table.or_(*choices), what)
         if not_a or not_b:
             return self.size(one if not_a else other)
         return self.size(self.table.where(a_is_1, other, one))
+
+    def _implies(self, premise: Term, conclusion: Term) -> bool:
+        """Whether one condition follows from another, which share symbols, and what is known."""
+        if not premise.free_symbols & conclusion.free_symbols:
+            return False
+        known = [self.facts.resolve(demand.condition) for demand in self.demands]
+        return Solver(1.0).follows([*known, premise], conclusion)
 
     def _fits(self, whole: Dim, part: Dim, what: str) -> Dim:
         one, other = self.term(whole), self.term(part)

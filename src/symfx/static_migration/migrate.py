@@ -30,6 +30,8 @@ __all__ = ["Conflict", "Migration", "migrate"]
 
 #: Inputs of unknown rank are tried at each rank, in no more than so many combinations.
 _MOST_COMBINATIONS = 700
+#: Of more conditions than this none is left out for following from the others.
+_MOST_CONDITIONS = 40
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,7 @@ def migrate(
                 undecided = outcome
                 continue
         reached = len(result.values)
-        if best is None or reached > best[0]:
+        if best is None or reached >= best[0]:
             best = (reached, choice, result)
     if found:
         return found[0][1] if len(found) == 1 else _common(looked, [m for _, m in found])
@@ -252,7 +254,7 @@ def _conclude(
         made.types[node] = _type_of(domain, value)
         if node.op == "placeholder":
             made.inputs[node.name] = made.shapes[node]
-    made.conditions = _conditions(result)
+    made.conditions = _conditions(result, solver)
     return made
 
 
@@ -268,16 +270,31 @@ def _force(result: Run, demands: list[Term], values: Mapping[str, int], solver: 
             domain.facts.replace(symbol, domain.table.const(value))
 
 
-def _conditions(result: Run) -> list[str]:
+def _conditions(result: Run, solver: Solver) -> list[str]:
     """What must hold beside, without what follows from sizes being what they are."""
     domain = result.domain
-    texts: dict[str, None] = {}
+    texts: dict[str, Term] = {}
     for demand in domain.demands:
         condition = domain.facts.resolve(demand.condition)
         if condition.op == "const" or _is_trivial(condition):
             continue
-        texts[str(condition)] = None
-    return [*texts]
+        texts[str(condition)] = condition
+    return _without_implied(domain, [*texts], [*texts.values()], solver)
+
+
+def _without_implied(
+    domain: Any, texts: list[str], conditions: list[Term], solver: Solver
+) -> list[str]:
+    """Conditions of which none follows from the others."""
+    kept = [*range(len(conditions))]
+    if len(kept) > _MOST_CONDITIONS:
+        return texts
+    sizes = [symbol >= 0 for c in conditions for symbol in c.free_symbols]
+    for i in [*kept]:
+        others = [conditions[j] for j in kept if j != i]
+        if solver.follows([*sizes, *others], conditions[i]):
+            kept.remove(i)
+    return [texts[i] for i in kept]
 
 
 def _is_trivial(condition: Term) -> bool:
