@@ -16,6 +16,9 @@ __all__ = ["UNDEFINED", "Facts"]
 
 # What substitution raises where a term has no value, as ``1 // x`` for x = 0.
 UNDEFINED = (ZeroDivisionError, OverflowError, ValueError)
+# How many bounds one new bound may move along the known orders. (Orders that contradict each
+# other would move them for ever.)
+_PROPAGATED = 512
 # Longer equations are kept as bounds, and not solved: every fact would grow by their terms.
 _LONG_EQUATION = 24
 
@@ -32,6 +35,7 @@ class Facts:
         known: each condition that was assumed, with its truth.
         lower: for a sum without constant, the best bound known: ``sum >= lower[sum]``.
         after: for an atom y, the atoms x with ``x >= y + k``, with the largest such k.
+        before: the same the other way round: for x, the atoms y.
         touching: for a monomial, the sums with a known bound in which it occurs.
         excluded: for a sum without constant, the values it is known not to have.
         congruences: for an atom, what it is modulo something.
@@ -47,6 +51,8 @@ class Facts:
         self.table = table
         self.known: dict[Term, bool] = {}
         self.lower: dict[Term, int] = {}
+        self._intervals: dict[Term, Interval] = {}
+        self.before: dict[Term, dict[Term, int]] = {}
         self.after: dict[Term, dict[Term, int]] = {}
         self.touching: dict[Term, dict[Term, None]] = {}
         self.excluded: dict[Term, set[int]] = {}
@@ -263,7 +269,7 @@ class Facts:
             self._bound_real(condition)
         elif condition.op == "not" and condition.args[0].op == "eq":
             q: Term = condition.args[0].args[0]
-            base = self.table.linear(q.coeffs)
+            base = q.base
             self.excluded.setdefault(base, set()).add(-q.const)
             self.excluded.setdefault(self.table.neg(base), set()).add(q.const)
         if self.solved:
@@ -278,7 +284,7 @@ class Facts:
                 return
             p: Term = part.args[0]
             sides = (p, self.table.neg(p)) if part.op == "eq" else (p,)
-            bounds = {self.table.linear(side.coeffs): -side.const for side in sides}
+            bounds = {side.base: -side.const for side in sides}
             if i == 0:
                 lowest = bounds
             else:
@@ -288,7 +294,7 @@ class Facts:
 
     def _bound(self, p: Term, because: Term) -> None:
         """p >= 0"""
-        base = self.table.linear(p.coeffs)
+        base = p.base
         least = -p.const
         old = self.lower.get(base)
         if old is not None and old >= least:
@@ -297,6 +303,11 @@ class Facts:
         if self.lower.get(self.table.neg(base)) == -least:
             self.assume(self.table.eq(base, self.table.const(least)), because)
         coeffs = base.coeffs
+        if len(coeffs) == 1:
+            ((monomial, sign),) = coeffs.items()
+            if abs(sign) == 1:
+                self._narrow(monomial, least if sign > 0 else None, None if sign > 0 else -least)
+                return  # intervals say it all
         for monomial in coeffs:
             self.touching.setdefault(monomial, {})[base] = None
         if len(coeffs) == 2:
@@ -305,6 +316,27 @@ class Facts:
                 x, y, c, d = y, x, d, c
             if c == 1 and d == -1:  # x - y >= least
                 self.after.setdefault(y, {})[x] = least
+                self.before.setdefault(x, {})[y] = least
+                low, high = self.bounds(y)[0], self.bounds(x)[1]
+                self._narrow(x, None if low is None else low + least, None)
+                self._narrow(y, None, None if high is None else high - least)
+
+    def _narrow(self, atom: Term, low: int | None, high: int | None) -> None:
+        """Take bounds of an atom, and pass them on along the known orders."""
+        waiting = [(atom, low, high)]
+        for _ in range(_PROPAGATED):
+            if not waiting:
+                return
+            at, low, high = waiting.pop()
+            old = self._intervals.get(at, ANY)
+            new = domains.intersect(old, (low, high))
+            if new == old:
+                continue
+            self._intervals[at] = new
+            if new[0] != old[0] and new[0] is not None:
+                waiting += [(x, new[0] + k, None) for x, k in self.after.get(at, {}).items()]
+            if new[1] != old[1] and new[1] is not None:
+                waiting += [(y, None, new[1] - k) for y, k in self.before.get(at, {}).items()]
 
     def _bound_real(self, condition: Term) -> None:
         """A comparison with a constant that holds; then neither side is NaN."""
@@ -369,10 +401,6 @@ class Facts:
 
     # -- asking ------------------------------------------------------------------------------
 
-    def bounds(self, atom: Term) -> Interval:
-        """The bounds that were assumed of an atom, nothing derived."""
-        low = self.lower.get(atom)
-        high = self.lower.get(self.table.neg(atom)) if low is not None or atom in self.touching else None
-        if low is None and high is None:
-            return ANY
-        return low, None if high is None else -high
+    def bounds(self, monomial: Term) -> Interval:
+        """The bounds known of a monomial, by assumption or along the known orders."""
+        return self._intervals.get(monomial, ANY)

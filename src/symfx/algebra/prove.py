@@ -25,6 +25,8 @@ __all__ = ["Prover"]
 # How deep the search for a bound may nest, and how many terms it may look at in all.
 _DEPTH = 4
 _FUEL = 120
+_CHOICES = frozenset(("min", "max", "abs", "where"))
+_DIVISIONS = frozenset(("floordiv", "mod"))
 # Longer sums are bounded by intervals alone; the search would not pay.
 _LONG = 24
 # How many cases may be looked at: values of symbols with small ranges, known alternatives, and
@@ -291,6 +293,11 @@ class Prover:
     # -- the two questions about integers -----------------------------------------------------
 
     def _at_least_zero(self, p: Term) -> bool | None:
+        low, high = self._interval(p)
+        if low is not None and low >= 0:
+            return True
+        if high is not None and high < 0:
+            return False
         seen = self._witness(p)
         if (seen is None or seen >= 0) and _is_at_least(self._lower_bound(p, _DEPTH), 0):
             return True
@@ -318,7 +325,7 @@ class Prover:
             if all(a is False for a in answers):
                 return False
             self._fuel = _FUEL
-        product = self.table.products.get(self.table.linear(p.coeffs))
+        product = self.table.products.get(p.base)
         if product is not None and product[0] in (p, self.table.neg(p)):
             answers = [self.decide(self.table.eq(f, self.table.zero)) for f in product[1:]]
             if any(answers):
@@ -426,6 +433,9 @@ class Prover:
         return domains.intersect(result, self.facts.bounds(monomial))
 
     def _atom_interval(self, atom: Term) -> Interval:
+        facts = self.facts
+        if atom.op == "symbol" and atom not in facts.congruences and atom not in facts.excluded:
+            return facts.bounds(atom)
         stamp = self.facts.stamp(atom)
         cached = self._ranges.get(atom)
         if cached is not None and cached[0] == stamp:
@@ -509,9 +519,14 @@ class Prover:
         if p.op == "const":
             return p.const
         best = self._interval(p)[0]
-        if len(p.coeffs) > _LONG:
+        coeffs = p.coeffs
+        if len(coeffs) > _LONG:
             return best
-        base = self.table.linear(p.coeffs) if p.const else p
+        if len(coeffs) == 1:
+            (only,) = coeffs
+            if only.op == "symbol" and only not in self.facts.touching:
+                return best
+        base = p.base
         key = (base, depth)
         stamp = self.facts.stamp(base)
         cached = self._least.get(key)
@@ -537,18 +552,20 @@ class Prover:
             best = _better(best, self._by_order(p))
         if depth <= 0:
             return best
-        for way in (
-            self._by_product,
-            self._by_choices,
-            self._by_divisions,
-            self._by_quotients,
-            self._by_factors,
-            self._by_facts,
-        ):
+        kinds = {m.op for m in p.coeffs}
+        ways: list[Callable[[Term, int], int | None]] = []
+        if "product" in kinds:
+            ways += self._by_product, self._by_quotients, self._by_factors
+        if kinds & _CHOICES:
+            ways.append(self._by_choices)
+        if kinds & _DIVISIONS:
+            ways.append(self._by_divisions)
+        for way in (*ways, self._by_facts):
             best = _better(best, way(p, depth - 1))
-        m, r = self.congruence(p)
-        if best is not None and m > 1:
-            best += (r - best) % m
+        if best is not None:
+            m, r = self.congruence(p)
+            if m > 1:
+                best += (r - best) % m
         while best is not None and best in self.facts.excluded.get(p, ()):
             best += 1
         if best == 0 and p.op == "product" and all(map(self._cannot_be_zero, p.factors)):
@@ -756,6 +773,8 @@ class Prover:
         best: int | None = None
         tried: set[Term] = set()
         coeffs = p.coeffs
+        # Of symbols alone, orders and intervals have used every fact that is an order.
+        simple = len(coeffs) <= 2 and _is_order(p)
         for monomial in coeffs:
             for fact in self.facts.touching.get(monomial, ()):
                 if fact in tried or fact is p:
@@ -764,6 +783,8 @@ class Prover:
                 if len(tried) > 32:
                     return best
                 theirs = fact.coeffs
+                if simple and _is_order(fact):
+                    continue
                 if len(theirs) == 1:
                     continue  # a plain bound: interval arithmetic has used it
                 ratio, odd = divmod(coeffs[monomial], theirs[monomial])
@@ -787,6 +808,16 @@ def _nonlinear_symbols(condition: Term) -> frozenset[Term]:
         return frozenset()
     return frozenset().union(
         *(m.free_symbols for m in p.coeffs if m.op != "symbol" or len(m.factors) > 1)
+    )
+
+
+def _is_order(p: Term) -> bool:
+    """Whether a sum is a symbol or the difference of two, up to sign."""
+    coeffs = p.coeffs
+    return (
+        len(coeffs) <= 2
+        and all(m.op == "symbol" and (c == 1 or c == -1) for m, c in coeffs.items())
+        and (len(coeffs) == 1 or not sum(coeffs.values()))
     )
 
 
