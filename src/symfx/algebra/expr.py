@@ -162,6 +162,9 @@ class Term:
         """The symbols that the term depends on."""
         if self._free is None:
             parts = self.operands
+            for part in parts:  # most terms are shallow
+                if part._free is None and all(p._free is not None for p in part.operands):
+                    part._free = part._union_of_free(part.operands)
             if any(p._free is None for p in parts):
                 for term in _postorder(self, lambda t: t._free is None):
                     term._free = term._union_of_free(term.operands)
@@ -171,8 +174,6 @@ class Term:
         return self._free
 
     def _union_of_free(self, parts: tuple[Term, ...]) -> frozenset[Term]:
-        if self.op == "symbol":
-            return frozenset((self,))
         if len(parts) == 1:  # shared: most conditions have one operand
             return parts[0]._free or frozenset()
         return frozenset().union(*[p._free for p in parts if p._free])
@@ -472,6 +473,7 @@ class Table:
         term = self._symbols.get(name)
         if term is None:
             term = self._symbols[name] = self._atom("symbol", sort, (name,))
+            term._free = frozenset((term,))
         elif term.sort != sort:
             raise ValueError(f"symbol {name!r} is {term.sort}, it cannot be {sort} too")
         return term

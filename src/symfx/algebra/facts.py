@@ -12,7 +12,7 @@ from symfx.algebra.domains import ANY, ANYTHING, Congruence, Interval
 from symfx.algebra.expr import Table, Term
 from symfx.algebra.interpret import substitute
 
-__all__ = ["UNDEFINED", "Facts"]
+__all__ = ["UNDEFINED", "Facts", "is_order"]
 
 # What substitution raises where a term has no value, as ``1 // x`` for x = 0.
 UNDEFINED = (ZeroDivisionError, OverflowError, ValueError)
@@ -21,6 +21,16 @@ UNDEFINED = (ZeroDivisionError, OverflowError, ValueError)
 _PROPAGATED = 512
 # Longer equations are kept as bounds, and not solved: every fact would grow by their terms.
 _LONG_EQUATION = 24
+
+
+def is_order(p: Term) -> bool:
+    """Whether an integer term is a symbol or the difference of two, up to sign and a constant."""
+    coeffs = p.coeffs
+    return (
+        len(coeffs) <= 2
+        and all(m.op == "symbol" and (c == 1 or c == -1) for m, c in coeffs.items())
+        and (len(coeffs) == 1 or not sum(coeffs.values()))
+    )
 
 
 class Facts:
@@ -37,6 +47,8 @@ class Facts:
         after: for an atom y, the atoms x with ``x >= y + k``, with the largest such k.
         before: the same the other way round: for x, the atoms y.
         touching: for a monomial, the sums with a known bound in which it occurs.
+        entangled: the monomials in sums with a known bound that are more than the difference of
+            two symbols.
         excluded: for a sum without constant, the values it is known not to have.
         congruences: for an atom, what it is modulo something.
         real_bounds: for a real term that is known not to be NaN, the interval it lies in.
@@ -55,6 +67,7 @@ class Facts:
         self.before: dict[Term, dict[Term, int]] = {}
         self.after: dict[Term, dict[Term, int]] = {}
         self.touching: dict[Term, dict[Term, None]] = {}
+        self.entangled: set[Term] = set()
         self.excluded: dict[Term, set[int]] = {}
         self.congruences: dict[Term, Congruence] = {}
         self.real_bounds: dict[Term, tuple[float, float]] = {}
@@ -310,6 +323,8 @@ class Facts:
                 return  # intervals say it all
         for monomial in coeffs:
             self.touching.setdefault(monomial, {})[base] = None
+        if not is_order(base):
+            self.entangled.update(coeffs)
         if len(coeffs) == 2:
             (x, c), (y, d) = coeffs.items()
             if c == -1 and d == 1:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from symfx.algebra import domains
 from symfx.algebra.domains import ANYTHING, Congruence, Interval
 from symfx.algebra.expr import Scalar, Term, _multiset_divide
-from symfx.algebra.facts import UNDEFINED, Facts
+from symfx.algebra.facts import UNDEFINED, Facts, is_order
 from symfx.algebra.interpret import substitute
 from symfx.algebra.reals import RealInterval, integer_interval, real_interval
 
@@ -298,6 +298,12 @@ class Prover:
             return True
         if high is not None and high < 0:
             return False
+        if self._only_ordered(p):
+            low = self._by_order(p.base)
+            if low is not None and low + p.const >= 0:
+                return True
+            low = self._by_order(self.table.neg(p.base)) if self.facts.before else None
+            return False if low is not None and low - p.const >= 1 else None
         seen = self._witness(p)
         if (seen is None or seen >= 0) and _is_at_least(self._lower_bound(p, _DEPTH), 0):
             return True
@@ -306,6 +312,15 @@ class Prover:
             if _is_at_least(self._lower_bound(self.table.neg(p), _DEPTH), 1):
                 return False
         return None
+
+    def _only_ordered(self, p: Term) -> bool:
+        """Whether orders and intervals say all that is known of a sum."""
+        facts = self.facts
+        return (
+            p.base not in facts.excluded
+            and is_order(p)
+            and not any(symbol in facts.entangled for symbol in p.coeffs)
+        )
 
     def _is_zero(self, p: Term) -> bool | None:
         m, r = self.congruence(p)
@@ -548,8 +563,7 @@ class Prover:
         known = self.facts.lower.get(p)
         if known is not None:
             best = _better(best, known)
-        if len(p.coeffs) == 2:
-            best = _better(best, self._by_order(p))
+        best = _better(best, self._by_order(p))
         if depth <= 0:
             return best
         kinds = {m.op for m in p.coeffs}
@@ -579,6 +593,8 @@ class Prover:
 
     def _by_order(self, p: Term) -> int | None:
         """x - y >= k through a chain of known differences (longest path from y to x)."""
+        if len(p.coeffs) != 2:
+            return None
         (x, c), (y, d) = p.coeffs.items()
         if c == -1 and d == 1:
             x, y = y, x
@@ -774,7 +790,7 @@ class Prover:
         tried: set[Term] = set()
         coeffs = p.coeffs
         # Of symbols alone, orders and intervals have used every fact that is an order.
-        simple = len(coeffs) <= 2 and _is_order(p)
+        simple = len(coeffs) <= 2 and is_order(p)
         for monomial in coeffs:
             for fact in self.facts.touching.get(monomial, ()):
                 if fact in tried or fact is p:
@@ -783,7 +799,7 @@ class Prover:
                 if len(tried) > 32:
                     return best
                 theirs = fact.coeffs
-                if simple and _is_order(fact):
+                if simple and is_order(fact):
                     continue
                 if len(theirs) == 1:
                     continue  # a plain bound: interval arithmetic has used it
@@ -808,16 +824,6 @@ def _nonlinear_symbols(condition: Term) -> frozenset[Term]:
         return frozenset()
     return frozenset().union(
         *(m.free_symbols for m in p.coeffs if m.op != "symbol" or len(m.factors) > 1)
-    )
-
-
-def _is_order(p: Term) -> bool:
-    """Whether a sum is a symbol or the difference of two, up to sign."""
-    coeffs = p.coeffs
-    return (
-        len(coeffs) <= 2
-        and all(m.op == "symbol" and (c == 1 or c == -1) for m, c in coeffs.items())
-        and (len(coeffs) == 1 or not sum(coeffs.values()))
     )
 
 
