@@ -313,28 +313,32 @@ class Facts:
         if old is not None and old >= least:
             return
         self.lower[base] = least
-        if self.lower.get(self.table.neg(base)) == -least:
-            self.assume(self.table.eq(base, self.table.const(least)), because)
         coeffs = base.coeffs
         if len(coeffs) == 1:
             ((monomial, sign),) = coeffs.items()
             if abs(sign) == 1:
                 self._narrow(monomial, least if sign > 0 else None, None if sign > 0 else -least)
+                low, high = self.bounds(monomial)
+                if low is not None and low == high:
+                    self.assume(self.table.eq(monomial, self.table.const(low)), because)
                 return  # intervals say it all
         for monomial in coeffs:
             self.touching.setdefault(monomial, {})[base] = None
         if not is_order(base):
             self.entangled.update(coeffs)
-        if len(coeffs) == 2:
-            (x, c), (y, d) = coeffs.items()
-            if c == -1 and d == 1:
-                x, y, c, d = y, x, d, c
-            if c == 1 and d == -1:  # x - y >= least
-                self.after.setdefault(y, {})[x] = least
-                self.before.setdefault(x, {})[y] = least
-                low, high = self.bounds(y)[0], self.bounds(x)[1]
-                self._narrow(x, None if low is None else low + least, None)
-                self._narrow(y, None, None if high is None else high - least)
+        if len(coeffs) == 2 and sorted(coeffs.values()) == [-1, 1]:
+            x, y = coeffs if next(iter(coeffs.values())) == 1 else reversed(coeffs)
+            # x - y >= least
+            self.after.setdefault(y, {})[x] = least
+            self.before.setdefault(x, {})[y] = least
+            low, high = self.bounds(y)[0], self.bounds(x)[1]
+            self._narrow(x, None if low is None else low + least, None)
+            self._narrow(y, None, None if high is None else high - least)
+            greatest = self.before.get(y, {}).get(x)
+        else:
+            greatest = self.lower.get(self.table.neg(base))
+        if greatest == -least:
+            self.assume(self.table.eq(base, self.table.const(least)), because)
 
     def _narrow(self, atom: Term, low: int | None, high: int | None) -> None:
         """Take bounds of an atom, and pass them on along the known orders."""
