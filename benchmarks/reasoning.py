@@ -30,12 +30,13 @@ def _jax_symbols(n: int) -> list[Any]:
 
 def _bounds(env: Any, n: int) -> Prepared:
     symbols = unbacked(env, n)
+    check: Callable[[Any], object] = torch._check
 
     def run() -> None:
         for i, u in enumerate(symbols):
-            torch._check(u >= i)
+            check(u >= i)
         for a, b in itertools.pairwise(symbols):
-            torch._check(a <= b)
+            check(a <= b)
 
     return run
 

@@ -522,6 +522,7 @@ class Table:
     ) -> Term:
         key = (const, fingerprint)
         candidate = self._sums.get(key)
+        other: Term
         if candidate is not None:
             if coeffs is None:
                 assert rope is not None

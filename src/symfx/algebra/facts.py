@@ -28,7 +28,7 @@ def is_order(p: Term) -> bool:
     coeffs = p.coeffs
     return (
         len(coeffs) <= 2
-        and all(m.op == "symbol" and (c == 1 or c == -1) for m, c in coeffs.items())
+        and all(m.op == "symbol" and abs(c) == 1 for m, c in coeffs.items())
         and (len(coeffs) == 1 or not sum(coeffs.values()))
     )
 

@@ -3,7 +3,8 @@
 Everything rests on one question, the best lower bound of an integer term (`Prover.least`),
 answered by interval arithmetic, known orders, shared factors, and the defining inequalities
 of ``//``, ``%``, ``min`` and ``max``. What that leaves open is tried case by case, where there
-are few: the values of a symbol with a small range, and the alternatives of a known "or". Each way of answering gives a true bound, so the best of
+are few: the values of a symbol with a small range, and the alternatives of a known "or".
+Each way of answering gives a true bound, so the best of
 them is one; a search that is cut short loses strength, never soundness.
 """
 
