@@ -32,11 +32,12 @@ class TracingFunctionMode(TorchFunctionMode):
 
     Args:
         tracer: told which function runs, where its nodes are to remember it.
+        watch: tell it.
     """
 
-    def __init__(self, tracer: PythonKeyTracer) -> None:
+    def __init__(self, tracer: PythonKeyTracer, watch: bool = True) -> None:
         super().__init__()
-        self._tracer = tracer if tracer.modules is not None else None
+        self._tracer = tracer if watch and tracer.modules is not None else None
 
     def __torch_function__(
         self,

@@ -60,9 +60,15 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         tracer: where to.
         tracing_mode: ``"real"``, ``"fake"`` or ``"symbolic"``.
         pre_dispatch: record above autograd.
-        allow_fake_constant: fake tensors from elsewhere may become constants of the graph.
-        error_on_data_dependent_ops: reading a value out of a real tensor is an error.
+        _allow_fake_constant: fake tensors from elsewhere may become constants of the graph.
+        _error_on_data_dependent_ops: reading a value out of a real tensor is an error.
         decomposition_table: for each operator to decompose, the function that does.
+
+    Example:
+        >>> tracer = PythonKeyTracer()
+        >>> with ProxyTorchDispatchMode(tracer, "real"): _ = torch.ones(3)
+        >>> [n.name for n in tracer.graph.nodes]
+        ['ones']
     """
 
     # Bookkeeping in torch asks whether the mode in this slot is of its own class.
@@ -75,8 +81,8 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         tracer: PythonKeyTracer,
         tracing_mode: str,
         pre_dispatch: bool = False,
-        allow_fake_constant: bool = False,
-        error_on_data_dependent_ops: bool = True,
+        _allow_fake_constant: bool = False,
+        _error_on_data_dependent_ops: bool = True,
         decomposition_table: Table | None = None,
     ) -> None:
         super().__init__(PRE_DISPATCH if pre_dispatch else None)  # type: ignore[no-untyped-call]
@@ -85,10 +91,29 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         self.tracer = tracer
         self.tracing_mode = tracing_mode
         self.pre_dispatch = pre_dispatch
-        self.allow_fake_constant = allow_fake_constant
-        self.error_on_data_dependent_ops = error_on_data_dependent_ops
+        self.watch_functions = True
+        self._allow_fake_constant = _allow_fake_constant
+        self._error_on_data_dependent_ops = _error_on_data_dependent_ops
         self.enter_stack: list[Any] = []
         self.decomposition_table: Table = decomposition_table or {}
+
+    def for_subgraph(self, decomposition_table: Table | None = None) -> ProxyTorchDispatchMode:
+        """A mode with the settings of this one that records into a graph of its own.
+
+        Args:
+            decomposition_table: its table; the table of this mode if None.
+        """
+        table = self.decomposition_table if decomposition_table is None else decomposition_table
+        mode = ProxyTorchDispatchMode(
+            self.tracer.for_subgraph(),
+            self.tracing_mode,
+            self.pre_dispatch,
+            self._allow_fake_constant,
+            self._error_on_data_dependent_ops,
+            table,
+        )
+        mode.watch_functions = self.watch_functions
+        return mode
 
     @property
     def enable_tracing(self) -> bool:
@@ -160,7 +185,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
             return _device(args[0])
         kwargs = kwargs or {}
         if not isinstance(func, OpOverload):
-            return self._not_an_operator(func)
+            return self._other_callable(func, args, kwargs)
         facts = facts_of(func)
         cache = self.tracer.cache
         if (
@@ -180,13 +205,14 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         with _original_operator(func):
             return self._record(facts, args, kwargs)
 
-    def _not_an_operator(self, func: Any) -> Any:
-        if isinstance(func, HigherOrderOperator):
-            raise TracingError(
-                f"the higher-order operator {func} cannot be traced yet",
-                fix="trace the function it is given on its own, or leave the call out",
-            )
-        raise TracingError(f"{func} is not an operator that can be recorded")
+    def _other_callable(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not isinstance(func, HigherOrderOperator):
+            raise TracingError(f"{func} is not an operator that can be recorded")
+        # It traces subgraphs, which needs the tracer as a whole, which needs this mode.
+        from symfx.proxy_tensor.higher_order import record_higher_order
+
+        with _original_operator(func):
+            return record_higher_order(self, func, args, kwargs)
 
     def _replay(
         self, entry: Entry, facts: OperatorFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -233,7 +259,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
             if all_constant:
                 with unset_fake_temporarily():
                     return func(*_with_values(args, constants), **_with_values(kwargs, constants))
-            if self.error_on_data_dependent_ops and not any(
+            if self._error_on_data_dependent_ops and not any(
                 isinstance(t, FakeTensor) for t in tensors
             ):
                 raise TracingError(

@@ -163,6 +163,11 @@ def has_proxy_slot(obj: Any, tracer: PythonKeyTracer) -> bool:
     return isinstance(obj, SYMBOLIC_TYPES) and tracer.symbols.known(obj)
 
 
+def is_tracked(value: Any) -> bool:
+    """Whether a value is of a kind that a node can stand for."""
+    return isinstance(value, (torch.Tensor, *SYMBOLIC_TYPES))
+
+
 def fetch_sym_proxy(tracer: PythonKeyTracer) -> Callable[[Any], Any]:
     """A function from a symbolic number to what stands for it: its proxy, or its literal value.
 

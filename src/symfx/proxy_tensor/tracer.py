@@ -56,6 +56,9 @@ class PythonKeyTracer(fx.Tracer):
         tensor_tracker: the `ProxyTensor` of tensors that cannot keep it themselves.
         cache: the operation cache of the trace, if it has one.
         modules: the modules that run, if nodes are to remember them.
+        subgraphs: graphs of regions that are called again and again, by identifier.
+        enable_thunkify: `thunkify` puts work off.
+        proxy_module_inputs: modules among the inputs are seen by the program as proxies.
     """
 
     def __init__(
@@ -77,9 +80,16 @@ class PythonKeyTracer(fx.Tracer):
         # The node to put the next question for an input's size behind.
         self._last_question: fx.Node | None = None
         self.modules = modules
+        self.subgraphs: dict[str, fx.GraphModule] = {}
+        self.enable_thunkify = False
+        self.proxy_module_inputs = False
         self._function: Any = None
         self._function_calls: Counter[Any] = Counter()
         self._attributes: dict[int, tuple[Any, fx.Node]] = {}
+
+    def for_subgraph(self) -> PythonKeyTracer:
+        """A tracer with the settings of this one, and a graph of its own."""
+        return PythonKeyTracer(self.cache, self.record_stack_traces, self.modules)
 
     # -- fx's own protocol ---------------------------------------------------------------------
 
