@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx
 from torch._higher_order_ops.base_hop import BaseHOP
 from torch._ops import HigherOrderOperator, OpOverload
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import traceback as fx_traceback
 from torch.utils import _pytree as pytree
 
 from symfx.errors import TracingError
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.metadata import extract_val
+from symfx.proxy_tensor.mode import ProxyTorchDispatchMode, maybe_handle_decomp
 from symfx.proxy_tensor.tracing import trace_subgraph
+from symfx.symbolic_shapes import ShapeEnv
 from symfx.torch_bridge.modes import active_fake_mode
-
-if TYPE_CHECKING:
-    from symfx.proxy_tensor.mode import ProxyTorchDispatchMode
 
 __all__ = ["record_higher_order"]
 
@@ -57,12 +57,9 @@ def record_higher_order(
     Raises:
         TracingError: a function that it was given cannot stand as a subgraph.
     """
-    decomposed = mode.decomposition_table.get(op)
-    if decomposed is not None:
-        with mode:
-            out = decomposed(*args, **kwargs)
-        if out is not NotImplemented:
-            return out
+    out = maybe_handle_decomp(mode, op, args, kwargs)
+    if out is not NotImplemented:
+        return out
     if isinstance(op, BaseHOP):
         return _subgraph_first(mode, op, *args, **kwargs)
     rule = _RULES.get(op.name())
@@ -213,29 +210,44 @@ def _while_loop(
 ) -> Any:
     # What the loop carries differs from round to round: its graphs must not know the numbers
     # that the first round starts with.
-    carried = tuple(map(_any_round, carried_inputs))
-    graphs = []
-    for f in (cond_fn, body_fn):
-        arguments = [*map(_copied, carried), *additional_inputs]
-        graphs.append(trace_subgraph(mode, f, *arguments))
+    fake_mode = _numbers_can_vary(carried_inputs)
+    arguments = (*carried_inputs, *additional_inputs)
+    if fake_mode is not active_fake_mode():
+        arguments = pytree.tree_map_only(torch.Tensor, fake_mode.from_tensor, arguments)
+    with fake_mode or contextlib.nullcontext():
+        carried = tuple(_any_round(v, fake_mode) for v in arguments[: len(carried_inputs)])
+        others = arguments[len(carried_inputs) :]
+        graphs = [
+            trace_subgraph(mode, f, *map(_copied, carried), *others) for f in (cond_fn, body_fn)
+        ]
     prefix = "while_loop_cond_graph_"
     _install(mode, prefix, (prefix, graphs[0]), ("while_loop_body_graph_", graphs[1]))
     proxy = _node(mode, op, (*graphs, carried_inputs, additional_inputs), kwargs)
-    fake = active_fake_mode() is not None
-    out = op(*graphs, carried if fake else carried_inputs, additional_inputs, **kwargs)
-    return _finish(mode, out, proxy)
+    first = carried_inputs if active_fake_mode() is None else carried
+    return _finish(mode, op(*graphs, first, additional_inputs, **kwargs), proxy)
 
 
-def _any_round(value: Any) -> Any:
+def _is_count(value: Any) -> bool:
+    return isinstance(value, (int, torch.SymInt)) and type(value) is not bool
+
+
+def _numbers_can_vary(carried: Sequence[Any]) -> FakeTensorMode | None:
+    """The fake mode at hand; one of its own where a trace on real tensors carries a number."""
+    mode = active_fake_mode()
+    if mode is None and any(map(_is_count, carried)):
+        mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)  # type: ignore[arg-type]
+    return mode
+
+
+def _any_round(value: Any, fake_mode: FakeTensorMode | None) -> Any:
     """A loop-carried value as any round may find it."""
     if isinstance(value, torch.Tensor):
         value = value.clone()
         if getattr(value, "constant", None) is not None:
             value.constant = None
         return value
-    fake_mode = active_fake_mode()
     env = None if fake_mode is None else fake_mode.shape_env
-    if type(value) is bool or not isinstance(value, (int, torch.SymInt)) or env is None:
+    if not _is_count(value) or env is None:
         return value
     # Nothing binds this symbol: it stands for the subgraph's input, and only there.
     with env.ignore_fresh_unbacked_symbols():

@@ -36,7 +36,14 @@ from symfx.symbolic_shapes.provenance import boundary
 from symfx.torch_bridge.fx_graphs import graph_module, take_pytree_inputs, takes_pytree_inputs
 from symfx.torch_bridge.modes import active_fake_mode, disable_autocast_cache, fx_tracing, without_proxy_mode
 
-__all__ = ["Trace", "current_trace", "make_fx", "trace_subgraph"]
+__all__ = [
+    "Trace",
+    "TracingMode",
+    "current_trace",
+    "dispatch_trace",
+    "make_fx",
+    "trace_subgraph",
+]
 
 TracingMode = Literal["real", "fake", "symbolic"]
 
@@ -327,6 +334,28 @@ def _argument_names(f: Callable[..., Any], args: Sequence[Any]) -> list[str]:
     return names if plain else [f"arg{i}" for i in range(len(args))]
 
 
+def dispatch_trace(
+    root: torch.nn.Module | Callable[..., Any],
+    tracer: fx.Tracer,
+    concrete_args: tuple[Any, ...] | None = None,
+) -> fx.GraphModule:
+    """Run a function on proxies of a tracer, and make its graph a module.
+
+    Args:
+        root: the function, or a module. It sees to it itself that its operators are recorded,
+            as by entering a `ProxyTorchDispatchMode` of the tracer.
+        tracer: the tracer.
+        concrete_args: see `torch.fx.Tracer.trace`.
+
+    Example:
+        >>> dispatch_trace(lambda x: x + 1, PythonKeyTracer())(torch.ones(2))
+        tensor([2., 2.])
+    """
+    graph = tracer.trace(root, concrete_args)  # type: ignore[arg-type]
+    remove_dead_nodes(graph)
+    return graph_module(tracer.root, graph, _name(root))
+
+
 @boundary
 def call_program(f: Callable[..., Any], args: Sequence[Any]) -> Any:
     """Call the user's function; what the user wrote is inside, what symfx does is outside."""
@@ -334,7 +363,7 @@ def call_program(f: Callable[..., Any], args: Sequence[Any]) -> Any:
 
 
 def _name(f: Callable[..., Any]) -> str:
-    return getattr(f, "__name__", type(f).__name__)
+    return type(f).__name__ if isinstance(f, torch.nn.Module) else getattr(f, "__name__", "f")
 
 
 def _fake_mode(args: Sequence[Any], symbolic: bool, allow_non_fake_inputs: bool) -> FakeTensorMode:
