@@ -465,9 +465,7 @@ class OperationCache:
             return None
         shapes = self._shapes((*args, *kwargs.values()))
         devices = {s.device for s in _flat(shapes) if type(s) is Description}
-        if len(devices) > 1 or any(
-            type(s) is Description and s.inference for s in _flat(shapes)
-        ):
+        if len(devices) > 1 or any(type(s) is Description and s.inference for s in _flat(shapes)):
             return None
         result = facts.rule(
             self._numbers,
@@ -503,9 +501,7 @@ class OperationCache:
                 shapes.append(value)
         return shapes
 
-    def _output(
-        self, result: Any, shapes: Sequence[Any], device: torch.device | None
-    ) -> Output:
+    def _output(self, result: Any, shapes: Sequence[Any], device: torch.device | None) -> Output:
         """How to make what a rule described."""
         if type(result) is New:
             made_on = result.device or device or torch.device("cpu")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import torch
 
@@ -93,6 +93,7 @@ class Arg:
 
 
 Result: TypeAlias = "New | View | Arg"
+_Rule = TypeVar("_Rule", bound=Callable[..., Any])
 Rule: TypeAlias = Callable[..., "Result | Sequence[Result] | None"]
 
 RULES: dict[Any, Rule] = {}
@@ -103,10 +104,10 @@ int or term for each integer. It returns None for what it leaves to torch.
 """
 
 
-def rule(*operators: Any) -> Callable[[Rule], Rule]:
+def rule(*operators: Any) -> Callable[[_Rule], _Rule]:
     """Make a function the rule of operators."""
 
-    def register(function: Rule) -> Rule:
+    def register(function: _Rule) -> _Rule:
         for operator in operators:
             RULES[operator] = function
         return function

@@ -85,14 +85,12 @@ def _cat(n: Numbers, tensors: Sequence[Shape], dim: Any = 0) -> New | None:
     total: Number = 0
     for t in tensors:
         total = n.add(total, t.sizes[d])
-        if not n.all_same(
-            t.sizes[:d] + t.sizes[d + 1 :], first.sizes[:d] + first.sizes[d + 1 :]
-        ):
+        if not n.all_same(t.sizes[:d] + t.sizes[d + 1 :], first.sizes[:d] + first.sizes[d + 1 :]):
             return None
     return _matrix(n, first.dtype, (*first.sizes[:d], total, *first.sizes[d + 1 :]))
 
 
-# -- made from sizes alone -----------------------------------------------------------------------------
+# -- made from sizes alone -----------------------------------------------------------------------
 
 
 def _made(

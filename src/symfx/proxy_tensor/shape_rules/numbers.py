@@ -84,7 +84,7 @@ class Numbers:
             return True
         if self._prover is None:
             return False
-        condition: Any = a <= b if isinstance(a, Term) else b >= a  # type: ignore[operator]
+        condition: Any = a <= b if isinstance(a, Term) else b >= a
         return self._prover.decide(condition) is True
 
     def contiguous(self, sizes: Sequence[Number]) -> tuple[Number, ...]:

@@ -79,9 +79,7 @@ def _fills_its_box(n: Numbers, a: Shape) -> bool:
     return True
 
 
-def _elementwise(
-    n: Numbers, operands: Sequence[Any], dtype: torch.dtype | None
-) -> New | None:
+def _elementwise(n: Numbers, operands: Sequence[Any], dtype: torch.dtype | None) -> New | None:
     """The result of an operator that works element by element on shapes and numbers."""
     shapes = [a for a in operands if _is_shape(a)]
     if dtype is None or any(a.dtype.is_complex for a in shapes):
@@ -106,7 +104,7 @@ def _floating(dtype: torch.dtype | None) -> torch.dtype | None:
     return torch.get_default_dtype()
 
 
-# -- of one tensor ---------------------------------------------------------------------------------
+# -- of one tensor -------------------------------------------------------------------------------
 
 
 @rule(
@@ -212,7 +210,7 @@ def _backward(n: Numbers, grad: Shape, a: Shape, *, approximate: str = "none") -
     return _elementwise(n, [grad, a], grad.dtype if grad.dtype is a.dtype else None)
 
 
-# -- of three --------------------------------------------------------------------------------------
+# -- of three ------------------------------------------------------------------------------------
 
 
 @rule(_aten.where.self)
@@ -224,9 +222,11 @@ def _where(n: Numbers, condition: Shape, a: Any, b: Any) -> New | None:
 
 @rule(_aten.masked_fill.Scalar)
 def _masked_fill(n: Numbers, a: Shape, mask: Shape, value: Any) -> New | None:
-    if mask.dtype is not torch.bool or not n.all_same(a.sizes, mask.sizes):
+    if mask.dtype is not torch.bool or not is_row_major(n, a):
         return None
-    return _elementwise(n, [a, mask], a.dtype)
+    sizes = broadcast(n, [a.sizes, mask.sizes])
+    # torch fills a copy of the tensor, which it makes row-major.
+    return None if sizes is None or not n.all_same(sizes, a.sizes) else _clone(n, a)
 
 
 # -- into an argument ----------------------------------------------------------------------------
@@ -285,7 +285,7 @@ def _bernoulli(n: Numbers, a: Shape, p: Any = 0.5, *, generator: Any = None) -> 
     return _written(n, a, [], a.dtype)
 
 
-# -- laid out like an argument -----------------------------------------------------------------------
+# -- laid out like an argument -------------------------------------------------------------------
 
 
 def _like(n: Numbers, a: Shape, dtype: torch.dtype, memory_format: Any) -> New | None:
@@ -345,7 +345,7 @@ def _made_like(
 
 @rule(_aten.full_like.default)
 def _full_like(n: Numbers, a: Shape, value: Any, **options: Any) -> New | None:
-    return _made_like(n, a, **options) if is_number(value) else None  # type: ignore[return-value]
+    return _made_like(n, a, **options) if is_number(value) else None
 
 
 @rule(_aten.native_dropout.default)

@@ -17,9 +17,7 @@ _aten = torch.ops.aten
 _WIDE = (torch.float32, torch.float64)
 
 
-def _reduced(
-    n: Numbers, a: Shape, dims: Any, keepdim: bool, dtype: torch.dtype
-) -> New | None:
+def _reduced(n: Numbers, a: Shape, dims: Any, keepdim: bool, dtype: torch.dtype) -> New | None:
     """What is left of a tensor after some dimensions, or all, are reduced."""
     rank = len(a.sizes)
     if not n.all_positive(a.sizes) or dtype.is_complex:
@@ -42,7 +40,7 @@ def _reduced(
 
 @rule(_aten.sum.default)
 def _sum_all(n: Numbers, a: Shape, *, dtype: torch.dtype | None = None) -> New | None:
-    return _sum(n, a, None, False, dtype=dtype)  # type: ignore[return-value]
+    return _sum(n, a, None, False, dtype=dtype)
 
 
 @rule(_aten.sum.dim_IntList)
@@ -55,7 +53,7 @@ def _sum(
 
 @rule(_aten.mean.default)
 def _mean_all(n: Numbers, a: Shape, *, dtype: torch.dtype | None = None) -> New | None:
-    return _mean(n, a, None, False, dtype=dtype)  # type: ignore[return-value]
+    return _mean(n, a, None, False, dtype=dtype)
 
 
 @rule(_aten.mean.dim)
@@ -90,7 +88,7 @@ def _var_mean(
     n: Numbers, a: Shape, dim: Any = None, *, correction: Any = None, keepdim: bool = False
 ) -> tuple[New, New] | None:
     one = _var(n, a, dim, correction=correction, keepdim=keepdim)
-    return None if one is None else (one, one)  # type: ignore[return-value]
+    return None if one is None else (one, one)
 
 
 @rule(_aten.any.default, _aten.all.default)
@@ -98,14 +96,12 @@ def _truth(n: Numbers, a: Shape) -> New | None:
     return None if a.dtype is torch.uint8 else _reduced(n, a, None, False, torch.bool)
 
 
-# -- normalisation -----------------------------------------------------------------------------------
+# -- normalisation -------------------------------------------------------------------------------
 
 
 def _all_like(n: Numbers, a: Shape, others: Sequence[Any], sizes: Sequence[Any]) -> bool:
     """Whether the optional tensors are of the dtype of `a` and of certain sizes."""
-    return all(
-        x is None or (x.dtype is a.dtype and n.all_same(x.sizes, sizes)) for x in others
-    )
+    return all(x is None or (x.dtype is a.dtype and n.all_same(x.sizes, sizes)) for x in others)
 
 
 @rule(_aten.native_layer_norm.default)
@@ -141,8 +137,10 @@ def _layer_norm_backward(
         or outer < 1
         or not n.all_same(a.sizes[outer:], normalized_shape)
         or not n.all_same(a.sizes, grad.sizes)
-        or not _all_like(n, a, (weight, bias, grad), normalized_shape)
-        and not _all_like(n, a, (weight, bias), normalized_shape)
+        or (
+            not _all_like(n, a, (weight, bias, grad), normalized_shape)
+            and not _all_like(n, a, (weight, bias), normalized_shape)
+        )
         or not (is_row_major(n, a) and is_row_major(n, grad))
         or not (is_row_major(n, weight) and is_row_major(n, bias))
     ):

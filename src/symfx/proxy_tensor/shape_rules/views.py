@@ -23,9 +23,7 @@ def _alias(n: Numbers, a: Shape) -> View:
 
 
 def _permuted(a: Shape, order: Sequence[int]) -> View:
-    return View(
-        tuple([a.sizes[d] for d in order]), tuple([a.strides[d] for d in order]), a.offset
-    )
+    return View(tuple([a.sizes[d] for d in order]), tuple([a.strides[d] for d in order]), a.offset)
 
 
 @rule(_aten.t.default)
@@ -61,9 +59,7 @@ def _unsqueeze(n: Numbers, a: Shape, dim: Any) -> View | None:
     if d is None:
         return None
     stride = 1 if d == rank else n.mul(a.sizes[d], a.strides[d])
-    return View(
-        (*a.sizes[:d], 1, *a.sizes[d:]), (*a.strides[:d], stride, *a.strides[d:]), a.offset
-    )
+    return View((*a.sizes[:d], 1, *a.sizes[d:]), (*a.strides[:d], stride, *a.strides[d:]), a.offset)
 
 
 @rule(_aten.squeeze.default, _aten.squeeze.dim, _aten.squeeze.dims)
@@ -87,9 +83,7 @@ def _squeeze(n: Numbers, a: Shape, dim: Any = None) -> View | None:
 
 
 @rule(_aten.expand.default)
-def _expand(
-    n: Numbers, a: Shape, size: Sequence[Any], *, implicit: bool = False
-) -> View | None:
+def _expand(n: Numbers, a: Shape, size: Sequence[Any], *, implicit: bool = False) -> View | None:
     added = len(size) - len(a.sizes)
     if added < 0 or not n.all_positive(a.sizes):
         return None
@@ -132,9 +126,7 @@ def _view(n: Numbers, a: Shape, size: Sequence[Any]) -> View | None:
     return None if strides is None else View(tuple(sizes), strides, a.offset)
 
 
-def _strides_of_view(
-    n: Numbers, a: Shape, sizes: Sequence[Number]
-) -> tuple[Number, ...] | None:
+def _strides_of_view(n: Numbers, a: Shape, sizes: Sequence[Number]) -> tuple[Number, ...] | None:
     """Strides that give the elements the same order; None where it is not certain that any do."""
     strides: list[Number] = [0] * len(sizes)
     new = len(sizes) - 1
@@ -214,9 +206,7 @@ def _slice(
 
 
 @rule(_aten.split_with_sizes.default)
-def _split(
-    n: Numbers, a: Shape, split_sizes: Sequence[Any], dim: Any = 0
-) -> list[View] | None:
+def _split(n: Numbers, a: Shape, split_sizes: Sequence[Any], dim: Any = 0) -> list[View] | None:
     d = dimension(len(a.sizes), dim)
     total: Number = 0
     for size in split_sizes:
@@ -233,31 +223,18 @@ def _split(
 @rule(_aten.split.Tensor)
 def _split_evenly(n: Numbers, a: Shape, split_size: Any, dim: Any = 0) -> list[View] | None:
     d = dimension(len(a.sizes), dim)
-    if d is None or type(split_size) is not int or type(a.sizes[d]) is not int:
-        return None
-    size = a.sizes[d]
-    if split_size < 1 or size < 1:
+    size = None if d is None else a.sizes[d]
+    if not isinstance(size, int) or type(split_size) is not int or min(size, split_size) < 1:
         return None
     parts = [min(split_size, size - at) for at in range(0, size, split_size)]
-    return _split(n, a, parts, d)  # type: ignore[return-value]
+    return _split(n, a, parts, d)
 
 
 @rule(_aten.unbind.int)
 def _unbind(n: Numbers, a: Shape, dim: Any = 0) -> list[View] | None:
     d = dimension(len(a.sizes), dim)
-    if d is None or type(a.sizes[d]) is not int:
+    size = None if d is None else a.sizes[d]
+    if not isinstance(size, int):
         return None
-    views = [_select(n, a, d, i) for i in range(a.sizes[d])]
+    views = [_select(n, a, d, i) for i in range(size)]
     return [view for view in views if view is not None]
-
-
-@rule(_aten.as_strided.default)
-def _as_strided(
-    n: Numbers, a: Shape, size: Sequence[Any], stride: Sequence[Any], storage_offset: Any = None
-) -> View | None:
-    offset = a.offset if storage_offset is None else storage_offset
-    known = all(n.at_most(0, x) for x in (*size, *stride, offset))
-    # Whether it reaches beyond the storage is for torch to see where all is static.
-    if len(size) != len(stride) or not known or all(isinstance(s, int) for s in size):
-        return None
-    return View(tuple(size), tuple(stride), offset)

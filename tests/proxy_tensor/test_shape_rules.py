@@ -1,0 +1,293 @@
+"""Each shape rule against the kernel it speaks for, on torch's own samples for its operators."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import sys
+import types
+import unittest
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch._dynamo.source import ConstantSource
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from symfx.algebra import Term, evaluate
+from symfx.proxy_tensor.cache import OperationCache
+from symfx.proxy_tensor.shape_rules import RULES, Arg, New, Numbers, View
+from symfx.symbolic_shapes import ShapeEnv
+
+aten = torch.ops.aten
+SAMPLES = 6
+answered: Counter[Any] = Counter()
+
+
+class Symbolic:
+    """Real tensors as symbolic shapes: equal sizes are one symbol."""
+
+    def __init__(self) -> None:
+        self.env = ShapeEnv()
+        self.mode = FakeTensorMode(shape_env=self.env)  # type: ignore[arg-type]
+        self.cache = OperationCache(self.mode, self.env)
+        self.sizes: dict[int, Any] = {}
+        self.count = itertools.count()
+
+    def shape(self, t: torch.Tensor) -> Any:
+        name = ConstantSource(f"t{next(self.count)}")
+        fake = self.mode.from_tensor(t.detach(), source=name)
+        description = self.cache.describe(fake)
+        for n, term in zip(t.shape, description.sizes if description else (), strict=False):
+            self.sizes.setdefault(n, term)
+        return description
+
+    def value(self, n: Any) -> Any:
+        hints = {s.term: s.hint for s in self.env.symbol_table()}
+        return evaluate(n, hints) if isinstance(n, Term) else n
+
+
+def plain(t: torch.Tensor) -> bool:
+    return (
+        type(t) in (torch.Tensor, torch.nn.Parameter)
+        and t.layout is torch.strided
+        and not (t.is_conj() or t.is_neg() or t.is_quantized or t.is_nested)
+        and t.device.type == "cpu"
+    )
+
+
+class Checking(TorchDispatchMode):
+    """Runs each operator, and compares with its rule, over ints and over terms."""
+
+    def __torch_dispatch__(self, func: Any, kinds: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        rule = RULES.get(func)
+        tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        if rule is None or not all(plain(t) for t in tensors):
+            return func(*args, **kwargs)
+        if {t.is_inference() for t in tensors} & {True}:
+            return func(*args, **kwargs)
+        static = self.ask(func, args, kwargs, None)
+        symbolic = Symbolic()
+        general = self.ask(func, args, kwargs, symbolic)
+        out = func(*args, **kwargs)
+        for result, value in ((static, lambda n: n), (general, symbolic.value)):
+            if result is not None:
+                answered[func] += 1
+                results = result if isinstance(result, (list, tuple)) else (result,)
+                outs = out if isinstance(out, (list, tuple)) else (out,)
+                assert len(results) == len(outs), func
+                for r, o in zip(results, outs, strict=True):
+                    self.compare(func, args, r, o, value)
+        return out
+
+    @staticmethod
+    def ask(func: Any, args: Any, kwargs: Any, symbolic: Symbolic | None) -> Any:
+        if symbolic is None:
+            mode = FakeTensorMode(allow_non_fake_inputs=True)
+            cache = OperationCache(mode, None)
+            numbers = Numbers(None)
+
+            def shape(t: torch.Tensor) -> Any:
+                return cache.describe(mode.from_tensor(t.detach()))
+
+        else:
+            numbers = Numbers(symbolic.env.prover)
+            shape = symbolic.shape
+        shapes = pytree.tree_map_only(torch.Tensor, shape, (args, kwargs))
+        leaves = pytree.tree_leaves(shapes, is_leaf=lambda x: x is None)
+        # Optional tensors are None on both sides; a tensor without a description is not.
+        if sum(x is None for x in leaves) != sum(
+            x is None for x in pytree.tree_leaves((args, kwargs), is_leaf=lambda x: x is None)
+        ):
+            return None
+        args, kwargs = shapes
+        takes_sizes = (aten.view.default, aten.expand.default, aten._unsafe_view.default)
+        if symbolic is not None and func in takes_sizes:
+            # Sizes in arguments follow those of the tensors.
+            sizes = [symbolic.sizes.get(n, n) if n > 1 else n for n in args[1]]
+            args = (args[0], sizes, *args[2:])
+        devices = {x.device for x in pytree.tree_leaves((args, kwargs)) if hasattr(x, "strides")}
+        if len(devices) > 1:
+            return None
+        return RULES[func](numbers, *args, **kwargs)
+
+    @staticmethod
+    def compare(func: Any, args: Any, result: Any, out: Any, value: Any) -> None:
+        if isinstance(result, Arg):
+            assert out is args[result.position], func
+            return
+        assert [value(n) for n in result.sizes] == list(out.shape), func
+        assert [value(n) for n in result.strides] == list(out.stride()), (func, args)
+        storage = out.untyped_storage()._cdata
+        if isinstance(result, View):
+            base = args[result.of]
+            assert value(result.offset) == out.storage_offset(), func
+            assert storage == base.untyped_storage()._cdata, func
+            assert out.dtype is base.dtype, func
+        else:
+            assert isinstance(result, New)
+            assert result.dtype is out.dtype, (func, args)
+            assert out.storage_offset() == 0, func
+            assert storage not in [
+                t.untyped_storage()._cdata
+                for t in pytree.tree_leaves(args)
+                if isinstance(t, torch.Tensor)
+            ], func
+
+
+def op_infos() -> Iterator[Any]:
+    # torch's test classes derive from this package's; its samples do without.
+    if importlib.util.find_spec("expecttest") is None:
+        sys.modules.setdefault(
+            "expecttest",
+            types.SimpleNamespace(TestCase=unittest.TestCase),  # type: ignore[arg-type]
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from torch.testing._internal.common_methods_invocations import op_db
+    names = {str(op).split("::")[-1].split(".")[1].rstrip("_").lstrip("_") for op in RULES}
+    # Composite operators reach the rules' ones too: take those whose names hint at it.
+    names |= {
+        "linear", "reshape", "flatten", "softmax", "log_softmax", "layer_norm", "batch_norm",
+        "dropout", "matmul", "stack", "hstack", "chunk", "narrow", "squeeze", "to", "contiguous",
+        "unfold", "std", "var", "mean", "zeros_like", "ones", "zeros", "full", "tile", "item",
+    }  # fmt: skip
+    for op in op_db:
+        short = op.name.split(".")[-1]
+        if short in names or any(short.startswith(n) and len(n) > 3 for n in names):
+            yield op
+
+
+OPS = list(op_infos())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.bool], ids=str)
+@pytest.mark.parametrize("op", OPS, ids=lambda op: op.formatted_name)
+def test_on_torchs_samples(op: Any, dtype: torch.dtype) -> None:
+    if dtype not in op.dtypes:
+        pytest.skip("not a dtype of the operator")
+    samples = op.sample_inputs("cpu", dtype, requires_grad=False)
+    for sample in itertools.islice(samples, SAMPLES):
+        with torch.no_grad(), Checking():
+            op(sample.input, *sample.args, **sample.kwargs)
+
+
+def layouts() -> list[torch.Tensor]:
+    base = torch.rand(3, 4, 5, 6)
+    return [
+        base,
+        base.transpose(1, 2),
+        base.to(memory_format=torch.channels_last),
+        base[:, 1:3],
+        base[0].expand(2, -1, -1, -1),
+        base.permute(3, 1, 0, 2)[::2],
+        torch.rand(1, 4, 1, 6),
+        torch.rand(4, 6).t(),
+        torch.rand(()),
+        torch.rand(0, 3),
+    ]
+
+
+CALLS: dict[str, Any] = {
+    "unary": lambda x: (
+        x.relu(), x.exp(), x.neg(), torch.nn.functional.gelu(x), x.logical_not(), x.clamp(0, 1),
+        x**2, x.clone(), x.to(torch.float64), torch.zeros_like(x), x.half(), x.clamp_min(0.1),
+        torch.full_like(x, 2.0), (x > 0.5).bitwise_not(), x.clone(memory_format=torch.contiguous_format),
+    ),
+    "with a number": lambda x: (
+        x + 1, x * 2.5, x / 2, x > 0.5, 1 - x, x == 1, (x * 10).long() / 2, (x * 10).long() + 1.5,
+        (x > 0) + 1, (x > 0) * 2.5, x.maximum(x), x.to(torch.bfloat16) * 2,
+    ),
+    "with itself": lambda x: (
+        x + x, x * x.double(), x / x, x < x, torch.where(x > 0.5, x, x), x.masked_fill(x > 0.5, 0),
+        (x > 0) & (x < 1), x + x.contiguous(), (x > 0.5) | (x > 0.2),
+    ),
+    "in place": lambda x: (
+        x.clone().add_(1), x.clone().mul_(x), x.clone().div_(2), x.clone().relu_(),
+        x.clone().zero_(), x.clone().fill_(1.5), x.clone().copy_(x), x.clone().bernoulli_(0.5),
+        x.clone().sub_(x), (x * 3).long().add_(1),
+    ),
+    "views": lambda x: (
+        x.detach(), x.unsqueeze(0), x.unsqueeze(-1), x.squeeze(), x.view(x.shape),
+        x.permute(tuple(reversed(range(x.dim())))),
+        torch.ops.aten.alias(x),
+    ),
+    "reductions": lambda x: (
+        x.sum(), x.mean(), x.sum(-1), x.mean(0, keepdim=True) if x.numel() else x, x.any(), x.all(),
+        x.long().sum(), x.var(0) if x.dim() and x.numel() else x,
+        torch.var_mean(x, -1) if x.dim() and x.numel() else x,
+        x.amax(-1) if x.dim() and x.numel() else x, x.argmax() if x.numel() else x,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_on_layouts(name: str) -> None:
+    for x in layouts():
+        with torch.no_grad(), Checking():
+            CALLS[name](x)
+
+
+def test_on_pairs_of_layouts() -> None:
+    shapes = [(3, 4, 5), (4, 5), (1, 5), (3, 1, 5), (5,), (), (1, 1, 1)]
+    tensors = [torch.rand(s) for s in shapes] + [torch.rand(3, 5, 4).mT, torch.rand(5, 4).t()]
+    tensors += [t.half() for t in tensors[:3]] + [(t * 3).long() for t in tensors[:6]]
+    for a, b in itertools.product(tensors, repeat=2):
+        with torch.no_grad(), Checking():
+            _ = a + b, a * b, a / b, a > b, a.maximum(b)
+            if torch.broadcast_shapes(a.shape, b.shape) == a.shape and torch.can_cast(
+                torch.result_type(a, b), a.dtype
+            ):
+                a.clone().add_(b)
+
+
+def test_on_networks() -> None:
+    import torch.nn.functional as F
+
+    x = torch.rand(2, 3, 8)
+    with torch.no_grad(), Checking():
+        F.layer_norm(x, (8,), torch.rand(8), torch.rand(8))
+        F.dropout(x, 0.3, True)
+        aten.native_dropout(x, 0.3, True)
+        x.softmax(-1), x.log_softmax(1)
+        F.batch_norm(torch.rand(2, 3, 4, 4), torch.zeros(3), torch.ones(3), training=True)
+        aten._native_batch_norm_legit(
+            torch.rand(2, 3, 4), None, None, torch.zeros(3), torch.ones(3), True, 0.1, 1e-5
+        )
+        F.embedding(torch.tensor([[1, 2]]), torch.rand(5, 4))
+        torch.cat([x, x], 1), torch.cat([x, x, x])
+        torch.baddbmm(torch.rand(3, 4), torch.rand(2, 3, 5), torch.rand(2, 5, 4))
+        torch.addmm(torch.rand(4), torch.rand(3, 5), torch.rand(5, 4))
+        x.new_zeros(3, 4), x.new_empty(2), torch.zeros(3, 2), torch.ones(3), torch.empty(2, 3)
+        torch.full((2, 3), 1.5, dtype=torch.float64)
+        aten._unsafe_view(x, [6, 8])
+        x.split(2, 1), x.split([1, 2], 1), x.unbind(0), x[:, 1:], x[..., -1], x.select(1, -2)
+        x[:, :5], x[1:10], x.narrow(2, 2, 3), x.squeeze(0), x[:1].squeeze(0), x[:1].squeeze((0, 1))
+        torch.zeros(2, 3).sigmoid_().tanh_()
+        F.threshold(x, 0.1, 0.0), F.silu(x), F.hardtanh(x), F.leaky_relu(x), F.elu(x)
+        (x > 0.5).logical_and(x < 0.7), x.long().bitwise_xor(x.long())
+        aten.add.Scalar(x, 1), aten.sub.Scalar(x, 1), aten.mul.Scalar(x, 2), aten.div.Scalar(x, 2)
+        x.clone().add_(2.5), aten.add_.Scalar(x.clone(), 1), aten.mul_.Scalar(x.clone(), 2)
+        aten.div_.Scalar(x.clone(), 2), x != 1, x <= 1, x >= 1, aten.clamp_max(x, 0.5)
+        aten.rsub.Scalar(x, 1), x.logical_xor(x), x.logical_or(x), x.bool().bitwise_xor(x.bool())
+        torch.rand_like(x), torch.randn_like(x), torch.empty_like(x), torch.rsub(x, 1)
+    y = x.clone().requires_grad_()
+    weight, bias = torch.rand(8, requires_grad=True), torch.rand(8, requires_grad=True)
+    with Checking():
+        z = F.layer_norm(y.relu().tanh().sigmoid(), (8,), weight, bias).softmax(-1)
+        z = F.gelu(z) * z.log_softmax(-1)
+        torch.autograd.grad((z * z).sum(), [y, weight, bias])
+
+
+def test_every_rule_was_asked() -> None:
+    # Runs last; a rule that never answered has not been checked.
+    never = [op.name() for op in RULES if not answered[op]]
+    if sum(answered.values()) < 1000:
+        pytest.skip("only part of this file was run")
+    assert not never, " ".join(never)
