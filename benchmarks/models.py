@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from examples.encoder import EncoderStack
 from torch import Tensor, nn
 from torch.func import functional_call
+
+from examples.encoder import EncoderStack
 
 __all__ = ["WORKLOADS", "BasicBlock", "ResNet", "Workload", "build"]
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -11,6 +10,8 @@ import textwrap
 import pytest
 
 from symfx.cli import main
+
+pty = pytest.importorskip("pty")  # the terminal tests need one of their own
 
 MODELS = """
     import torch

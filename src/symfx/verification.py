@@ -338,6 +338,15 @@ def _values(example: torch.Tensor, count: int, generator: torch.Generator) -> to
     return flat[picks].to(device)
 
 
+def _sizes_as_tuples(tree: Any) -> Any:
+    """The tree with each torch.Size as the tuple that a graph gives for it."""
+    return pytree.tree_map(
+        lambda leaf: tuple(leaf) if isinstance(leaf, torch.Size) else leaf,
+        tree,
+        is_leaf=lambda node: isinstance(node, torch.Size),
+    )
+
+
 class _Comparison:
     """The first disagreement between results, and the largest differences."""
 
@@ -352,8 +361,8 @@ class _Comparison:
 
     def compare(self, what: str, expected: Any, actual: Any) -> None:
         """Compare what the model gave with what the graph gave."""
-        expected_leaves, expected_spec = pytree.tree_flatten_with_path(expected)
-        actual_leaves, actual_spec = pytree.tree_flatten_with_path(actual)
+        expected_leaves, expected_spec = pytree.tree_flatten_with_path(_sizes_as_tuples(expected))
+        actual_leaves, actual_spec = pytree.tree_flatten_with_path(_sizes_as_tuples(actual))
         if expected_spec != actual_spec:
             self._fail(f"{what}: the graph gives another structure")
             return

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks.models import WORKLOADS, Workload, build
 
+from benchmarks.models import WORKLOADS, Workload, build
 from symfx import algebra
 from symfx.proxy_tensor import make_fx
 
@@ -21,6 +21,15 @@ SHAPES = range(5)
 class Traced:
     workload: Workload
     graph_module: torch.fx.GraphModule
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Workers of pytest-xdist share the machine; threads of theirs would wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def trace(name: str, how: str) -> Traced:

@@ -1,23 +1,3 @@
-"""Two profiles: a quick one that always tries the same programs, and, with SYMFX_LONG=1 in the
-environment, a long one that tries new ones at every run."""
+"""The profile of this run is chosen before any test is read."""
 
-import os
-
-from hypothesis import HealthCheck, settings
-
-LONG = os.environ.get("SYMFX_LONG", "") not in ("", "0")
-
-_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-settings.register_profile("symfx-quick", deadline=None, derandomize=True, database=None)
-settings.register_profile("symfx-long", deadline=None, suppress_health_check=_SLOW, print_blob=True)
-settings.load_profile("symfx-long" if LONG else "symfx-quick")
-
-
-def examples(quick: int) -> settings:
-    """So many random examples in the quick run, forty times as many in the long one."""
-    return settings(max_examples=many(quick))
-
-
-def many(quick: int) -> int:
-    """So many in the quick run, forty times as many in the long one."""
-    return quick * (40 if LONG else 1)
+import profiles  # noqa: F401

@@ -186,6 +186,10 @@ def build(source: str, table: Table, names: Mapping[str, Term]) -> Term:
 # -- for z3 ------------------------------------------------------------------------------------------
 
 
+class BeyondZ3Error(Exception):
+    """An operation that is not translated for z3."""
+
+
 class Z3Program:
     """A program of integers and booleans for z3, with the conditions under which it is defined.
 
@@ -208,11 +212,20 @@ class Z3Program:
         return as_int(a) - as_int(b) * self._floordiv(a, b)
 
     def _pow(self, a: Any, b: Any) -> Any:
-        count = z3.simplify(b).as_long()
+        count = self._constant(b)
         return reduce(operator.mul, [as_int(a)] * count, z3.IntVal(1))
 
     def _shift(self, b: Any) -> Any:
-        return z3.IntVal(2 ** z3.simplify(b).as_long())
+        return z3.IntVal(2 ** self._constant(b))
+
+    def _constant(self, a: Any) -> int:
+        value = z3.simplify(as_int(a))
+        if not z3.is_int_value(value):
+            raise BeyondZ3Error("an exponent that depends on symbols")
+        return int(value.as_long())
+
+    def _round(self, *args: Any) -> Any:
+        raise BeyondZ3Error("round")
 
     def _ops(self) -> dict[str, Callable[..., Any]]:
         def ints(combine: Callable[..., Any]) -> Callable[..., Any]:
@@ -221,7 +234,7 @@ class Z3Program:
         def logical(of_bools: Callable[..., Any]) -> Callable[..., Any]:
             def combined(a: Any, b: Any) -> Any:
                 if not (z3.is_bool(a) and z3.is_bool(b)):
-                    raise NotImplementedError("bit operations of integers")
+                    raise BeyondZ3Error("bit operations of integers")
                 return of_bools(a, b)
 
             return combined
@@ -242,6 +255,7 @@ class Z3Program:
             "rshift": lambda a, b: self._floordiv(a, self._shift(b)),
             "min": ints(lambda *args: reduce(lambda a, b: z3.If(b < a, b, a), args)),
             "max": ints(lambda *args: reduce(lambda a, b: z3.If(b > a, b, a), args)),
+            "round": self._round,
             "abs": ints(lambda a: z3.If(a < 0, -a, a)),
             "where": lambda c, a, b: (
                 z3.If(c, a, b)

@@ -6,9 +6,9 @@ from typing import Any
 
 import checks
 import programs
-from conftest import examples, many
 from hypothesis import given
 from hypothesis import strategies as st
+from profiles import examples, many
 
 from symfx.algebra import Table
 

@@ -9,7 +9,7 @@ import programs
 import pytest
 import rules
 import z3
-from conftest import LONG
+from profiles import LONG
 from rules import Rule
 
 from symfx.algebra import Table

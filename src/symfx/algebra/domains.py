@@ -54,7 +54,12 @@ def _infinite(a: Interval) -> tuple[float, float]:
 
 def _times(x: float, y: float) -> float:
     # 0 times an unbounded end is 0: the ends are limits, and every member is finite.
-    return 0 if x == 0 or y == 0 else x * y
+    if x == 0 or y == 0:
+        return 0
+    if isinstance(x, float) or isinstance(y, float):
+        # One is infinite; the other may be an integer that no double can hold.
+        return math.inf if (x > 0) == (y > 0) else -math.inf
+    return x * y
 
 
 def multiply(a: Interval, b: Interval) -> Interval:

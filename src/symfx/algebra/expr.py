@@ -188,7 +188,11 @@ class Term:
     # -- writing: operators for people, tests and rules; the engine calls the table ---------
 
     def _lift(self, other: Term | Scalar) -> Term:
-        return other if isinstance(other, Term) else self.table.const(other)
+        if not isinstance(other, Term):
+            return self.table.const(other)
+        if other.table is not self.table:
+            raise ValueError(f"{self} and {other} belong to different tables, which do not mix")
+        return other
 
     def __add__(self, other: Term | Scalar) -> Term:
         return self.table.add(self, self._lift(other))
@@ -307,20 +311,37 @@ def _merge_rope(term: Term) -> dict[Term, int]:
         return {}
     if term._rope is None:
         return {term: 1}
-    # Down the longest side to the first part whose coefficients are known; what hangs off to
-    # the other sides is short in the common case of a sum that grows by one term at a time.
-    total: dict[Term, int] = {}
-    stack: list[tuple[Term, int]] = [(term, 1)]
+    # Ropes share parts (v + v is a rope of v twice): each part is looked at once, after all
+    # that it is a part of, when the scale of all its occurrences together is known.
+    order: list[Term] = []
+    seen: set[Term] = set()
+    stack: list[tuple[Term, bool]] = [(term, False)]
     while stack:
-        part, scale = stack.pop()
+        part, parts_done = stack.pop()
+        if parts_done:
+            order.append(part)
+        elif part not in seen:
+            seen.add(part)
+            if part._coeffs is None and part._rope is not None:
+                stack.append((part, True))
+                # Left is pushed last, so that monomials come in the order they were added.
+                stack.append((part._rope[2], False))
+                stack.append((part._rope[0], False))
+            else:
+                order.append(part)
+    scales = dict.fromkeys(order, 0)
+    scales[term] = 1
+    for part in reversed(order):
         if part._coeffs is None and part._rope is not None:
             left, by_left, right, by_right = part._rope
-            # Left is pushed last, so that monomials come in the order they were added.
-            stack.append((right, scale * by_right))
-            stack.append((left, scale * by_left))
-            continue
-        for monomial, coeff in part.coeffs.items():
-            total[monomial] = total.get(monomial, 0) + scale * coeff
+            scales[left] += scales[part] * by_left
+            scales[right] += scales[part] * by_right
+    total: dict[Term, int] = {}
+    for part in order:
+        if part._coeffs is not None or part._rope is None:
+            scale = scales[part]
+            for monomial, coeff in part.coeffs.items():
+                total[monomial] = total.get(monomial, 0) + scale * coeff
     return {m: c for m, c in total.items() if c}
 
 
@@ -367,6 +388,7 @@ class Table:
         self._add_memo: dict[tuple[Term, Term], Term] = {}
         self._mul_memo: dict[tuple[Term, Term], Term] = {}
         self._op_memo: dict[tuple[str, Term, Term], Term] = {}
+        self._not_memo: dict[Term, Term] = {}
         self.zero = self.const(0)
         self.one = self.const(1)
         self.minus_one = self.const(-1)
@@ -1215,6 +1237,17 @@ class Table:
         """The negation of a condition."""
         if a.sort != "bool":
             raise TypeError(f"{a} is {a.sort}; only a condition can be negated")
+        found = self._not_memo.get(a)
+        if found is None:
+            # De Morgan's rules, operands first: conditions nest deeply and share their parts.
+            memo = self._not_memo
+            for part in _postorder(a, lambda t: t.sort == "bool" and t not in memo):
+                memo[part] = self._negated(part)
+            found = memo[a]
+        return found
+
+    def _negated(self, a: Term) -> Term:
+        """The negation of a condition whose operands' negations are known."""
         if a.op == "const":
             return self.const(not a.args[0])
         if a.op == "not":
@@ -1223,9 +1256,9 @@ class Table:
         if a.op == "ge":  # not p >= 0 is -p - 1 >= 0
             return self.ge_zero(self._combine(a.args[0], -1, self.minus_one, 1))
         if a.op == "and":
-            return self.or_(*(self.not_(x) for x in a.args))
+            return self.or_(*(self._not_memo[x] for x in a.args))
         if a.op == "or":
-            return self.and_(*(self.not_(x) for x in a.args))
+            return self.and_(*(self._not_memo[x] for x in a.args))
         # Real comparisons keep their negation: with NaN, not a < b is not b <= a.
         return self._intern("not", "bool", (a,))
 

@@ -203,6 +203,25 @@ class Facts:
             self.congruences[x] = both
             self._touch(x)
 
+    def as_multiple(self, symbol: Term) -> Term | None:
+        """m*q + r for a symbol that is known to be r modulo m, with a symbol q of its own.
+
+        In that form the divisions that the remainder settles are gone: of a multiple of 2,
+        ``x // 2`` is q and ``x % (x // 2)`` is 0. None where no remainder is known.
+        """
+        m, r = self.congruences.get(symbol, ANYTHING)
+        if m <= 1:
+            return None
+        table = self.table
+        q = table.symbol(f"{symbol.name}//{m}")
+        form = table.add(table.mul(table.const(m), q), table.const(r))
+        low, high = self.bounds(symbol)
+        if low is not None:
+            self.assume(table.le(table.const(low), form))
+        if high is not None:
+            self.assume(table.le(form, table.const(high)))
+        return form
+
     # -- asking ------------------------------------------------------------------------------
 
     def bounds(self, atom: Term) -> Interval:

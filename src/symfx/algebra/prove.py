@@ -14,6 +14,7 @@ from symfx.algebra import domains
 from symfx.algebra.domains import ANYTHING, Congruence, Interval
 from symfx.algebra.expr import Scalar, Term
 from symfx.algebra.facts import Facts
+from symfx.algebra.interpret import substitute
 
 __all__ = ["Prover"]
 
@@ -73,6 +74,10 @@ class Prover:
         else:
             self._fuel = _FUEL
             answer = self._decide(condition)
+            if answer is None:
+                divided = self._divided(condition)
+                if divided is not condition:
+                    answer = self.decide(divided)
         if answer is None:
             self._open[condition] = stamp
         else:
@@ -104,6 +109,16 @@ class Prover:
                 rest = table.mul(rest, factor)
         reduced = table.eq(rest, table.zero)
         return table.not_(reduced) if negated else reduced
+
+    def _divided(self, condition: Term) -> Term:
+        """The condition with each symbol of known remainder written as m*q + r."""
+        congruences = self.facts.congruences
+        forms = {}
+        for symbol in condition.free_symbols & congruences.keys():
+            form = self.facts.as_multiple(symbol)
+            if form is not None:
+                forms[symbol] = form
+        return substitute(condition, forms) if forms else condition
 
     def range(self, term: Term) -> Interval:
         """The tightest interval that the search finds for an integer term."""

@@ -153,8 +153,9 @@ def to_sympy(term: Term) -> sympy.Basic:
         >>> from symfx.algebra import Table
         >>> t = Table(); s = t.symbol("s")
         >>> to_sympy((2 * s + 1) // 4 + 3)
-        ((2*s + 1)//4) + 3
+        ((s//2)) + 3
     """
+    bounds: dict[Term, int | None] = {}
     stack = [term]
     while stack:
         top = stack[-1]
@@ -166,7 +167,7 @@ def to_sympy(term: Term) -> sympy.Basic:
         if waiting:
             stack.extend(waiting)
             continue
-        top.sympy = _build(top, below)
+        top.sympy = _build(top, below, bounds)
         stack.pop()
     return term.sympy
 
@@ -228,7 +229,7 @@ _FUNCTIONS: dict[str, Any] = {
 }
 
 
-def _build(term: Term, parts: tuple[Term, ...]) -> sympy.Basic:
+def _build(term: Term, parts: tuple[Term, ...], bounds: dict[Term, int | None]) -> sympy.Basic:
     """The sympy of a term whose `_parts` have theirs."""
     op = term.op
     args = [part.sympy for part in parts]
@@ -257,7 +258,8 @@ def _build(term: Term, parts: tuple[Term, ...]) -> sympy.Basic:
         return _lattice(_LATTICES[op], args)
     if op == "mod":
         # Mod is torch's name for the remainder of two numbers that are not negative.
-        signless = all((_least(part) or 0) >= 0 and _least(part) is not None for part in parts)
+        least = [_least(part, bounds) for part in parts]
+        signless = all(bound is not None and bound >= 0 for bound in least)
         return (torch_fn.Mod if signless else torch_fn.PythonMod)(*args, evaluate=False)
     if op == "pow":
         if parts[1].op == "const":
@@ -321,9 +323,10 @@ def _in_order(args: Iterable[sympy.Basic]) -> Iterable[sympy.Basic]:
 
 def _as_it_is(cls: Any, args: list[sympy.Basic]) -> sympy.Basic:
     """Add or Mul of doubles in sympy's order where that is all it changes, else unevaluated."""
-    if _is_small(args) and not any(arg.is_number for arg in args[1:]):
+    if _is_small(args):
         evaluated = cls(*args)
-        if isinstance(evaluated, cls) and sorted(map(id, evaluated.args)) == sorted(map(id, args)):
+        unchanged = len(evaluated.args) == len(args) and set(evaluated.args) == set(args)
+        if isinstance(evaluated, cls) and unchanged:
             return evaluated
     return cls(*args, evaluate=False)
 
@@ -342,12 +345,11 @@ def _is_small(args: Iterable[sympy.Basic]) -> bool:
     return False
 
 
-def _least(term: Term) -> int | None:
+def _least(term: Term, bounds: dict[Term, int | None]) -> int | None:
     """A lower bound of an integer term that its symbols' sympy assumptions give, or None.
 
-    Finding it costs one pass over the term; the sympy of `term`'s parts must be there.
+    `bounds` keeps those found. The sympy of the term's parts must be there.
     """
-    bounds: dict[Term, int | None] = {}
     stack = [term]
     while stack:
         top = stack[-1]
@@ -372,6 +374,8 @@ def _least_of(term: Term, known: Mapping[Term, int | None]) -> int | None:
         return 1 if symbol.is_positive else 0 if symbol.is_nonnegative else None
     below = [known[t] for t in term.operands if t.sort == "int"]
     if op == "abs":
+        return 0
+    if op == "mod" and (known[term.args[1]] or 0) > 0:
         return 0
     if op == "max":
         return max((b for b in below if b is not None), default=None)

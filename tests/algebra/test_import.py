@@ -1,0 +1,20 @@
+"""The floor stands alone: importing it brings in neither torch nor sympy."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("module", ["symfx.algebra", "symfx.algebra.prove", "symfx.algebra.facts"])
+def test_no_torch_and_no_sympy(module: str) -> None:
+    code = (
+        f"import sys, {module}\n"
+        "heavy = {'torch', 'sympy', 'numpy', 'z3', 'mpmath'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "t = symfx.algebra.Table(); s = t.symbol('s')\n"
+        "assert symfx.algebra.evaluate((s + 1) // 2, {s: 4}) == 2\n"
+        "assert not {'torch', 'sympy'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

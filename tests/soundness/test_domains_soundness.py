@@ -1,0 +1,121 @@
+"""Arithmetic on intervals and congruences, against all members of small ones."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+
+from symfx.algebra import domains
+from symfx.algebra.domains import Congruence, Interval
+
+ENDS = (None, -7, -2, -1, 0, 1, 3, 6)
+INTERVALS = [(lo, hi) for lo in ENDS for hi in ENDS if lo is None or hi is None or lo <= hi]
+# Members of unbounded intervals are tried up to here.
+FAR = 40
+CONGRUENCES = [
+    (1, 0),
+    *((0, r) for r in range(-6, 7)),
+    *((m, r) for m in (2, 3, 4, 6) for r in range(m)),
+]
+
+
+def members(a: Interval, far: int = FAR) -> range:
+    lo, hi = a
+    return range(-far if lo is None else lo, (far if hi is None else hi) + 1)
+
+
+def holds(value: int, a: Interval) -> bool:
+    return (a[0] is None or a[0] <= value) and (a[1] is None or value <= a[1])
+
+
+def tried(a: Interval) -> list[int]:
+    """Members near the ends and near zero, and some far away."""
+    within = members(a)
+    near = {*within[:4], *within[-4:], *range(-4, 5)}
+    return sorted(v for v in near if v in within)
+
+
+@pytest.mark.parametrize(
+    ("of_intervals", "of_numbers"),
+    [
+        (domains.add, lambda x, y: x + y),
+        (domains.multiply, lambda x, y: x * y),
+        (domains.floordiv, lambda x, y: x // y),
+        (domains.modulo, lambda x, y: x % y),
+    ],
+    ids=["add", "multiply", "floordiv", "modulo"],
+)
+def test_binary(
+    of_intervals: Callable[[Interval, Interval], Interval], of_numbers: Callable[[int, int], int]
+) -> None:
+    for a, b in itertools.product(INTERVALS, INTERVALS):
+        if b == (0, 0) and of_numbers(7, 2) in (3, 1):
+            continue  # no divisor at all
+        result = of_intervals(a, b)
+        for x, y in itertools.product(tried(a), tried(b)):
+            try:
+                value = of_numbers(x, y)
+            except ZeroDivisionError:
+                continue
+            assert holds(value, result), (a, b, x, y, result)
+
+
+@pytest.mark.parametrize("name", ["add", "multiply", "floordiv"])
+def test_bounded_results_are_tight(name: str) -> None:
+    """Of bounded intervals without zero as a divisor, both ends of the result occur."""
+    compute = {"add": int.__add__, "multiply": int.__mul__, "floordiv": int.__floordiv__}[name]
+    bounded = [i for i in INTERVALS if None not in i]
+    for a, b in itertools.product(bounded, bounded):
+        if name == "floordiv" and holds(0, b):
+            continue
+        values = {compute(x, y) for x in members(a) for y in members(b)}
+        assert getattr(domains, name)(a, b) == (min(values), max(values)), (a, b)
+
+
+def test_unary() -> None:
+    for a in INTERVALS:
+        for x in tried(a):
+            for k in (-3, -1, 0, 1, 4):
+                assert holds(k * x, domains.scale(a, k)), (a, k, x)
+            for n in (1, 2, 3, 4):
+                assert holds(x**n, domains.power(a, n)), (a, n, x)
+
+
+def test_intersection_and_hull() -> None:
+    for a, b in itertools.product(INTERVALS, INTERVALS):
+        both, either = domains.intersect(a, b), domains.hull(a, b)
+        for x in range(-12, 13):
+            assert holds(x, both) == (holds(x, a) and holds(x, b))
+            assert holds(x, either) or not (holds(x, a) or holds(x, b))
+
+
+def test_bounds_of_any_size() -> None:
+    huge = 10**400
+    assert domains.multiply((huge, None), (1, None)) == (huge, None)
+    assert domains.multiply((None, huge), (0, 0)) == (0, 0)
+    assert domains.floordiv((huge, None), (1, 3)) == (huge // 3, None)
+    assert domains.add((huge, huge), (1, None)) == (huge + 1, None)
+
+
+def is_in(value: int, c: Congruence) -> bool:
+    m, r = c
+    return value == r if m == 0 else (value - r) % m == 0
+
+
+def test_congruences() -> None:
+    for a, b in itertools.product(CONGRUENCES, CONGRUENCES):
+        total, product = domains.congruence_add(a, b), domains.congruence_multiply(a, b)
+        both = domains.meet(a, b)
+        for x in range(-12, 13):
+            if both is not None:
+                assert is_in(x, both) == (is_in(x, a) and is_in(x, b)), (a, b, x, both)
+            else:
+                assert not (is_in(x, a) and is_in(x, b)), (a, b, x)
+            if not is_in(x, a):
+                continue
+            for y in range(-12, 13):
+                if is_in(y, b):
+                    assert is_in(x + y, total), (a, b, x, y, total)
+                    assert is_in(x * y, product), (a, b, x, y, product)
