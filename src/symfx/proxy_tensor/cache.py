@@ -464,18 +464,15 @@ class OperationCache:
         if facts.rule is None or torch.is_inference_mode_enabled():
             return None
         shapes = self._shapes((*args, *kwargs.values()))
-        devices = {s.device for s in _flat(shapes) if type(s) is Description}
-        if len(devices) > 1 or any(type(s) is Description and s.inference for s in _flat(shapes)):
+        tensors = [s for s in _flat(shapes) if type(s) is Description]
+        if any(t.inference for t in tensors):
             return None
-        result = facts.rule(
-            self._numbers,
-            *shapes[: len(args)],
-            **dict(zip(kwargs, shapes[len(args) :], strict=True)),
-        )
+        named = dict(zip(kwargs, shapes[len(args) :], strict=True))
+        result = facts.rule(self._numbers, shapes[: len(args)], named)
         if result is None:
             return None
         self.ruled += 1
-        device = devices.pop() if devices else None
+        device = tensors[0].device if tensors else None
         several = isinstance(result, (list, tuple))
         entry = self.entries[key] = Entry(
             tuple(

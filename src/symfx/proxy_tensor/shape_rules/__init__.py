@@ -5,7 +5,7 @@ them every mistake in the arguments, to torch's own kernels.
 """
 
 from symfx.proxy_tensor.shape_rules import linear, pointwise, reductions, views
-from symfx.proxy_tensor.shape_rules.base import RULES, Arg, New, Result, Shape, View
+from symfx.proxy_tensor.shape_rules.base import RULES, Arg, New, Result, Rule, Shape, View
 from symfx.proxy_tensor.shape_rules.numbers import Number, Numbers
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Number",
     "Numbers",
     "Result",
+    "Rule",
     "Shape",
     "View",
     "linear",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -21,6 +21,7 @@ __all__ = [
     "dimension",
     "is_number",
     "is_row_major",
+    "is_shape",
     "rule",
 ]
 
@@ -93,26 +94,78 @@ class Arg:
 
 
 Result: TypeAlias = "New | View | Arg"
-_Rule = TypeVar("_Rule", bound=Callable[..., Any])
-Rule: TypeAlias = Callable[..., "Result | Sequence[Result] | None"]
+Answer: TypeAlias = "Result | Sequence[Result] | None"
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+_DTYPES = frozenset({
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.bool, torch.uint8,
+    torch.int8, torch.int16, torch.int32, torch.int64,
+})  # fmt: skip
+
+
+class Rule:
+    """What an operator does to sizes and strides.
+
+    Args:
+        function: called with the `Numbers` and the operator's arguments: a `Shape` for each
+            tensor, an int or term for each integer. Returns None for what it leaves to torch.
+        tensors: the positions at which it expects tensors. torch hands over 0-dimensional
+            tensors that stand for Python's numbers as those numbers.
+    """
+
+    __slots__ = ("function", "tensors")
+
+    def __init__(self, function: Callable[..., Answer], tensors: tuple[int, ...]) -> None:
+        self.function = function
+        self.tensors = tensors
+
+    def __call__(self, n: Numbers, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Answer:
+        """The results of a call; None for what is left to torch."""
+        device = None
+        for a in _flat((*args, *kwargs.values())):
+            if is_shape(a):
+                if a.dtype not in _DTYPES or device not in (None, a.device):
+                    return None
+                device = a.device
+        if not all(i < len(args) and is_shape(args[i]) for i in self.tensors):
+            return None
+        return self.function(n, *args, **kwargs)
+
 
 RULES: dict[Any, Rule] = {}
-"""The rule of each operator that has one.
-
-A rule is called with the `Numbers` and the operator's arguments: a `Shape` for each tensor, an
-int or term for each integer. It returns None for what it leaves to torch.
-"""
+"""The rule of each operator that has one."""
 
 
-def rule(*operators: Any) -> Callable[[_Rule], _Rule]:
-    """Make a function the rule of operators."""
+def rule(*operators: Any, numbers: bool = False) -> Callable[[_Function], _Function]:
+    """Make a function the rule of operators.
 
-    def register(function: _Rule) -> _Rule:
+    Args:
+        operators: which.
+        numbers: it takes numbers in place of tensors, the first aside.
+    """
+
+    def register(function: _Function) -> _Function:
         for operator in operators:
-            RULES[operator] = function
+            tensors = [
+                i for i, a in enumerate(operator._schema.arguments) if str(a.type) == "Tensor"
+            ]
+            RULES[operator] = Rule(function, tuple(tensors[:1] if numbers else tensors))
         return function
 
     return register
+
+
+def is_shape(value: Any) -> bool:
+    """Whether an argument is a tensor."""
+    return hasattr(value, "strides")
+
+
+def _flat(values: Iterable[Any]) -> Iterator[Any]:
+    for value in values:
+        if isinstance(value, (list, tuple)):
+            yield from value
+        else:
+            yield value
 
 
 def dimension(rank: int, d: Any) -> int | None:

@@ -14,6 +14,7 @@ from symfx.proxy_tensor.shape_rules.pointwise import broadcast
 __all__: list[str] = []
 
 _aten = torch.ops.aten
+_CPU = (torch.device("cpu"), "cpu")
 
 
 def _matrix(n: Numbers, dtype: torch.dtype, sizes: tuple[Number, ...]) -> New | None:
@@ -54,7 +55,7 @@ def _baddbmm(
     n: Numbers, bias: Shape, a: Shape, b: Shape, *, beta: Any = 1, alpha: Any = 1
 ) -> New | None:
     product = _bmm(n, a, b)
-    if not isinstance(product, New) or bias.dtype is not a.dtype:
+    if not isinstance(product, New) or bias.dtype is not a.dtype or (beta, alpha) != (1, 1):
         return None
     fits = broadcast(n, [bias.sizes, product.sizes])
     return product if fits is not None and n.all_same(fits, product.sizes) else None
@@ -103,7 +104,7 @@ def _made(
 ) -> New | None:
     if layout not in (None, torch.strided) or pin_memory or not n.all_positive(sizes):
         return None
-    if device is not None and device.type != "cpu":
+    if (device or torch._C._get_default_device()) not in _CPU:
         return None
     kind = dtype or torch.get_default_dtype()
     return New(kind, tuple(sizes), n.contiguous(sizes), device or torch.device("cpu"))

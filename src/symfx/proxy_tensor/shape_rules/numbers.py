@@ -76,6 +76,10 @@ class Numbers:
         """Whether every number is surely at least 1."""
         return all(self.positive(n) for n in numbers)
 
+    def several(self, a: Number) -> bool:
+        """Whether a number is surely at least 2."""
+        return a >= 2 if isinstance(a, int) else self.at_most(2, a)
+
     def at_most(self, a: Number, b: Number) -> bool:
         """Whether a is surely at most b."""
         if isinstance(a, int) and isinstance(b, int):

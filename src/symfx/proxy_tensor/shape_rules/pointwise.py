@@ -9,17 +9,22 @@ from typing import Any
 import torch
 
 from symfx.algebra import Term
-from symfx.proxy_tensor.shape_rules.base import Arg, New, Shape, is_number, is_row_major, rule
+from symfx.proxy_tensor.shape_rules.base import (
+    Arg,
+    New,
+    Shape,
+    dimension,
+    is_number,
+    is_row_major,
+    is_shape,
+    rule,
+)
 from symfx.proxy_tensor.shape_rules.numbers import Number, Numbers
 from symfx.torch_bridge.modes import BelowTorch
 
 __all__ = ["broadcast", "promoted"]
 
 _aten = torch.ops.aten
-
-
-def _is_shape(value: Any) -> bool:
-    return hasattr(value, "strides")
 
 
 @functools.cache
@@ -33,7 +38,7 @@ def promoted(operands: Iterable[Any]) -> torch.dtype | None:
     """The dtype that torch computes operands in; None for complex ones."""
     stand_ins: list[Any] = []
     for a in operands:
-        if _is_shape(a):
+        if is_shape(a):
             stand_ins.append(_stand_in(a.dtype, not a.sizes))
         elif isinstance(a, Term):
             stand_ins.append({"int": 1, "real": 1.0, "bool": True}[a.sort])
@@ -73,7 +78,7 @@ def _fills_its_box(n: Numbers, a: Shape) -> bool:
     step: Number = 1
     while left:
         nexts = [d for d in left if n.same(a.strides[d], step)]
-        if len(nexts) != 1 or not n.at_most(2, left[nexts[0]]):
+        if len(nexts) != 1 or not n.several(left[nexts[0]]):
             return False
         step = n.mul(step, left.pop(nexts[0]))
     return True
@@ -81,8 +86,8 @@ def _fills_its_box(n: Numbers, a: Shape) -> bool:
 
 def _elementwise(n: Numbers, operands: Sequence[Any], dtype: torch.dtype | None) -> New | None:
     """The result of an operator that works element by element on shapes and numbers."""
-    shapes = [a for a in operands if _is_shape(a)]
-    if dtype is None or any(a.dtype.is_complex for a in shapes):
+    shapes = [a for a in operands if is_shape(a)]
+    if dtype is None:
         return None
     sizes = broadcast(n, [a.sizes for a in shapes])
     if sizes is None or not n.all_positive(sizes):
@@ -108,12 +113,14 @@ def _floating(dtype: torch.dtype | None) -> torch.dtype | None:
 
 
 @rule(
-    _aten.relu.default, _aten.neg.default, _aten.abs.default, _aten.square.default,
+    _aten.relu.default, _aten.neg.default, _aten.abs.default,
     _aten.silu.default, _aten.hardtanh.default, _aten.leaky_relu.default, _aten.elu.default,
     _aten.gelu.default, _aten.hardswish.default, _aten.hardsigmoid.default,
 )  # fmt: skip
 def _keeps_dtype(n: Numbers, a: Shape, *options: Any, **more: Any) -> New | None:
-    # Those that refuse ints and bools say so in torch.
+    # Those that refuse ints, bools or an option say so in torch.
+    if not all(map(is_number, options)) or more.get("approximate") not in (None, "none", "tanh"):
+        return None
     return _elementwise(n, [a], a.dtype if a.dtype.is_floating_point else None)
 
 
@@ -163,18 +170,18 @@ _ARITHMETIC = (
 )  # fmt: skip
 
 
-@rule(*_ARITHMETIC)
-def _arithmetic(n: Numbers, a: Any, b: Any, alpha: Any = 1) -> New | None:
-    if not _is_shape(a) or alpha != 1:
+@rule(*_ARITHMETIC, numbers=True)
+def _arithmetic(n: Numbers, a: Shape, b: Any, alpha: Any = 1) -> New | None:
+    if alpha != 1:
         return None
     dtype = promoted((a, b))
     # Subtraction of bools is refused by torch.
     return None if dtype is torch.bool else _elementwise(n, [a, b], dtype)
 
 
-@rule(_aten.div.Tensor, _aten.div.Scalar)
-def _div(n: Numbers, a: Any, b: Any) -> New | None:
-    return _elementwise(n, [a, b], _floating(promoted((a, b)))) if _is_shape(a) else None
+@rule(_aten.div.Tensor, _aten.div.Scalar, numbers=True)
+def _div(n: Numbers, a: Shape, b: Any) -> New | None:
+    return _elementwise(n, [a, b], _floating(promoted((a, b))))
 
 
 @rule(_aten.maximum.default, _aten.minimum.default)
@@ -186,23 +193,22 @@ def _extremum(n: Numbers, a: Shape, b: Shape) -> New | None:
     _aten.eq.Tensor, _aten.ne.Tensor, _aten.lt.Tensor, _aten.le.Tensor, _aten.gt.Tensor,
     _aten.ge.Tensor, _aten.eq.Scalar, _aten.ne.Scalar, _aten.lt.Scalar, _aten.le.Scalar,
     _aten.gt.Scalar, _aten.ge.Scalar, _aten.logical_and.default, _aten.logical_or.default,
-    _aten.logical_xor.default,
+    _aten.logical_xor.default, numbers=True,
 )  # fmt: skip
-def _comparison(n: Numbers, a: Any, b: Any) -> New | None:
-    return _elementwise(n, [a, b], torch.bool) if _is_shape(a) else None
+def _comparison(n: Numbers, a: Shape, b: Any) -> New | None:
+    # Complex numbers have no order, which is for torch to say.
+    return _elementwise(n, [a, b], None if isinstance(b, complex) else torch.bool)
 
 
 @rule(_aten.bitwise_and.Tensor, _aten.bitwise_or.Tensor, _aten.bitwise_xor.Tensor)
-def _bits(n: Numbers, a: Any, b: Any) -> New | None:
-    if not _is_shape(a) or a.dtype.is_floating_point:
-        return None
+def _bits(n: Numbers, a: Shape, b: Shape) -> New | None:
     dtype = promoted((a, b))
     return None if dtype is None or dtype.is_floating_point else _elementwise(n, [a, b], dtype)
 
 
 @rule(_aten.threshold_backward.default)
 def _threshold_backward(n: Numbers, grad: Shape, a: Shape, threshold: Any) -> New | None:
-    return _elementwise(n, [grad, a], promoted((grad, a)))
+    return _elementwise(n, [grad, a], grad.dtype if grad.dtype is a.dtype else None)
 
 
 @rule(_aten.gelu_backward.default, _aten.tanh_backward.default, _aten.sigmoid_backward.default)
@@ -214,8 +220,8 @@ def _backward(n: Numbers, grad: Shape, a: Shape, *, approximate: str = "none") -
 
 
 @rule(_aten.where.self)
-def _where(n: Numbers, condition: Shape, a: Any, b: Any) -> New | None:
-    if condition.dtype is not torch.bool or not _is_shape(a) or not _is_shape(b):
+def _where(n: Numbers, condition: Shape, a: Shape, b: Shape) -> New | None:
+    if condition.dtype is not torch.bool:
         return None
     return _elementwise(n, [condition, a, b], promoted((a, b)))
 
@@ -223,6 +229,9 @@ def _where(n: Numbers, condition: Shape, a: Any, b: Any) -> New | None:
 @rule(_aten.masked_fill.Scalar)
 def _masked_fill(n: Numbers, a: Shape, mask: Shape, value: Any) -> New | None:
     if mask.dtype is not torch.bool or not is_row_major(n, a):
+        return None
+    # A tensor of ints takes no fraction.
+    if not is_number(value) or not (a.dtype.is_floating_point or isinstance(value, int)):
         return None
     sizes = broadcast(n, [a.sizes, mask.sizes])
     # torch fills a copy of the tensor, which it makes row-major.
@@ -234,15 +243,14 @@ def _masked_fill(n: Numbers, a: Shape, mask: Shape, value: Any) -> New | None:
 
 def _written(n: Numbers, a: Shape, others: Sequence[Any], dtype: torch.dtype | None) -> Arg | None:
     """The first argument, where the others surely fit into it."""
-    shapes = [x for x in others if _is_shape(x)]
+    shapes = [x for x in others if is_shape(x)]
     sizes = broadcast(n, [a.sizes, *(x.sizes for x in shapes)])
     if (
         dtype is None
-        or a.dtype.is_complex
         or sizes is None
         or not n.all_same(sizes, a.sizes)
         or not n.all_positive(sizes)
-        or any(stride == 0 for stride in a.strides)
+        or not n.all_positive(a.strides)
         or not torch.can_cast(dtype, a.dtype)
     ):
         return None
@@ -250,13 +258,13 @@ def _written(n: Numbers, a: Shape, others: Sequence[Any], dtype: torch.dtype | N
 
 
 @rule(_aten.add_.Tensor, _aten.sub_.Tensor, _aten.mul_.Tensor, _aten.add_.Scalar,
-      _aten.mul_.Scalar)  # fmt: skip
+      _aten.mul_.Scalar, numbers=True)  # fmt: skip
 def _arithmetic_in_place(n: Numbers, a: Shape, b: Any, alpha: Any = 1) -> Arg | None:
     dtype = promoted((a, b))
     return None if alpha != 1 or dtype is torch.bool else _written(n, a, [b], dtype)
 
 
-@rule(_aten.div_.Tensor, _aten.div_.Scalar)
+@rule(_aten.div_.Tensor, _aten.div_.Scalar, numbers=True)
 def _div_in_place(n: Numbers, a: Shape, b: Any) -> Arg | None:
     return _written(n, a, [b], _floating(promoted((a, b))))
 
@@ -273,8 +281,6 @@ def _fill(n: Numbers, a: Shape, value: Any) -> Arg | None:
 
 @rule(_aten.copy_.default)
 def _copy(n: Numbers, a: Shape, source: Shape, non_blocking: bool = False) -> Arg | None:
-    if source.dtype.is_complex:
-        return None
     return _written(n, a, [source], a.dtype)
 
 
@@ -289,8 +295,6 @@ def _bernoulli(n: Numbers, a: Shape, p: Any = 0.5, *, generator: Any = None) -> 
 
 
 def _like(n: Numbers, a: Shape, dtype: torch.dtype, memory_format: Any) -> New | None:
-    if a.dtype.is_complex or dtype.is_complex:
-        return None
     if not n.all_positive(a.sizes):
         return None
     if memory_format is torch.contiguous_format:
@@ -326,7 +330,6 @@ def _to_copy(
 
 @rule(
     _aten.empty_like.default, _aten.zeros_like.default, _aten.ones_like.default,
-    _aten.rand_like.default, _aten.randn_like.default,
 )  # fmt: skip
 def _made_like(
     n: Numbers,
@@ -341,6 +344,12 @@ def _made_like(
     if layout not in (None, torch.strided) or pin_memory or device not in (None, a.device):
         return None
     return _like(n, a, dtype or a.dtype, memory_format)
+
+
+@rule(_aten.rand_like.default, _aten.randn_like.default)
+def _drawn_like(n: Numbers, a: Shape, **options: Any) -> New | None:
+    made = _made_like(n, a, **options)
+    return made if made is not None and made.dtype.is_floating_point else None
 
 
 @rule(_aten.full_like.default)
@@ -359,9 +368,9 @@ def _dropout(n: Numbers, a: Shape, p: Any, train: Any) -> tuple[New, New] | None
 
 @rule(_aten._softmax.default, _aten._log_softmax.default)
 def _softmax(n: Numbers, a: Shape, dim: Any, half_to_float: Any) -> New | None:
-    if half_to_float or not a.dtype.is_floating_point or not is_row_major(n, a) or not a.sizes:
+    if half_to_float or not a.dtype.is_floating_point or not is_row_major(n, a):
         return None
-    if type(dim) is not int or not -len(a.sizes) <= dim < len(a.sizes):
+    if dimension(len(a.sizes), dim) is None:
         return None
     return New(a.dtype, a.sizes, a.strides)
 
@@ -375,7 +384,7 @@ def _softmax_backward(
         and is_row_major(n, grad)
         and is_row_major(n, output)
         and n.all_same(grad.sizes, output.sizes)
-        and grad.sizes
+        and dimension(len(grad.sizes), dim) is not None
     ):
         return None
     return New(grad.dtype, grad.sizes, grad.strides)

@@ -20,7 +20,7 @@ _WIDE = (torch.float32, torch.float64)
 def _reduced(n: Numbers, a: Shape, dims: Any, keepdim: bool, dtype: torch.dtype) -> New | None:
     """What is left of a tensor after some dimensions, or all, are reduced."""
     rank = len(a.sizes)
-    if not n.all_positive(a.sizes) or dtype.is_complex:
+    if not n.all_positive(a.sizes):
         return None
     if dims is None or (isinstance(dims, (list, tuple)) and not dims):
         gone = set(range(rank))
@@ -48,7 +48,7 @@ def _sum(
     n: Numbers, a: Shape, dim: Any, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> New | None:
     own = a.dtype if a.dtype.is_floating_point else torch.int64
-    return None if a.dtype.is_complex else _reduced(n, a, dim, keepdim, dtype or own)
+    return _reduced(n, a, dim, keepdim, dtype or own)
 
 
 @rule(_aten.mean.default)
@@ -66,12 +66,12 @@ def _mean(
 
 @rule(_aten.amax.default, _aten.amin.default)
 def _extremum(n: Numbers, a: Shape, dim: Sequence[Any] = (), keepdim: bool = False) -> New | None:
-    return None if a.dtype.is_complex else _reduced(n, a, dim, keepdim, a.dtype)
+    return _reduced(n, a, dim, keepdim, a.dtype)
 
 
 @rule(_aten.argmax.default, _aten.argmin.default)
 def _position(n: Numbers, a: Shape, dim: Any = None, keepdim: bool = False) -> New | None:
-    if a.dtype.is_complex or a.dtype is torch.bool or (dim is None and keepdim):
+    if a.dtype is torch.bool or (dim is None and keepdim):
         return None
     return _reduced(n, a, dim, keepdim, torch.int64)
 
@@ -137,10 +137,8 @@ def _layer_norm_backward(
         or outer < 1
         or not n.all_same(a.sizes[outer:], normalized_shape)
         or not n.all_same(a.sizes, grad.sizes)
-        or (
-            not _all_like(n, a, (weight, bias, grad), normalized_shape)
-            and not _all_like(n, a, (weight, bias), normalized_shape)
-        )
+        or grad.dtype is not a.dtype
+        or not _all_like(n, a, (weight, bias), normalized_shape)
         or not (is_row_major(n, a) and is_row_major(n, grad))
         or not (is_row_major(n, weight) and is_row_major(n, bias))
     ):

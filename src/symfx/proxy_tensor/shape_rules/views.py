@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from symfx.proxy_tensor.shape_rules.base import Shape, View, dimension, rule
+from symfx.proxy_tensor.shape_rules.base import Shape, View, dimension, is_row_major, rule
 from symfx.proxy_tensor.shape_rules.numbers import Number, Numbers
 
 __all__: list[str] = []
@@ -69,14 +69,14 @@ def _squeeze(n: Numbers, a: Shape, dim: Any = None) -> View | None:
         chosen: list[int | None] = list(range(rank))
     else:
         chosen = [dimension(rank, d) for d in (dim if isinstance(dim, (list, tuple)) else (dim,))]
-    if None in chosen:
+    if None in chosen or len(set(chosen)) < len(chosen):
         return None
     kept = []
     for d, size in enumerate(a.sizes):
         if d in chosen and size == 1:
             continue
         # A size that may turn out to be 1 is for torch to decide about.
-        if d in chosen and not n.at_most(2, size) and size != 0:
+        if d in chosen and not n.several(size) and size != 0:
             return None
         kept.append(d)
     return _permuted(a, kept)
@@ -91,7 +91,7 @@ def _expand(n: Numbers, a: Shape, size: Sequence[Any], *, implicit: bool = False
     strides: list[Number] = []
     for d, wanted in enumerate(size):
         if d < added:
-            if not n.positive(wanted) or wanted == 1:
+            if not n.several(wanted):
                 return None
             sizes.append(wanted)
             strides.append(0)
@@ -100,7 +100,7 @@ def _expand(n: Numbers, a: Shape, size: Sequence[Any], *, implicit: bool = False
         if wanted == -1 or n.same(wanted, own):
             sizes.append(own)
             strides.append(stride)
-        elif own == 1 and n.positive(wanted):
+        elif own == 1 and n.several(wanted):
             sizes.append(wanted)
             strides.append(0)
         else:
@@ -122,12 +122,18 @@ def _view(n: Numbers, a: Shape, size: Sequence[Any]) -> View | None:
         sizes[unknown] = n.floordiv(elements, others)
     if not n.all_positive(sizes) or not n.same(n.product(sizes), elements):
         return None
-    strides = _strides_of_view(n, a, sizes)
+    if is_row_major(n, a):
+        strides: tuple[Number, ...] | None = n.contiguous(sizes)
+    else:
+        strides = _strides_of_view(n, a, sizes)
     return None if strides is None else View(tuple(sizes), strides, a.offset)
 
 
 def _strides_of_view(n: Numbers, a: Shape, sizes: Sequence[Number]) -> tuple[Number, ...] | None:
     """Strides that give the elements the same order; None where it is not certain that any do."""
+    # What a dimension of size 1 is given as its stride depends on its being one.
+    if not all(size == 1 or n.several(size) for size in (*a.sizes, *sizes)):
+        return None
     strides: list[Number] = [0] * len(sizes)
     new = len(sizes) - 1
     # From the back: dimensions of the tensor that follow each other without a gap make a run,
@@ -150,8 +156,6 @@ def _strides_of_view(n: Numbers, a: Shape, sizes: Sequence[Number]) -> tuple[Num
             return None
         if old > 0:
             run, step = 1, a.strides[old - 1]
-    if not a.sizes:
-        return (1,) * len(sizes) if all(s == 1 for s in sizes) else None
     return tuple(strides) if new < 0 else None
 
 
