@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
@@ -209,7 +210,7 @@ def layouts() -> list[torch.Tensor]:
 
 CALLS: dict[str, Any] = {
     "unary": lambda x: (
-        x.relu(), x.exp(), x.neg(), torch.nn.functional.gelu(x), x.logical_not(), x.clamp(0, 1),
+        x.relu(), x.exp(), x.neg(), F.gelu(x), x.logical_not(), x.clamp(0, 1),
         x**2, x.clone(), x.to(torch.float64), torch.zeros_like(x), x.half(), x.clamp_min(0.1),
         torch.full_like(x, 2.0), (x > 0.5).bitwise_not(), x.clone(memory_format=torch.contiguous_format),
     ),
@@ -276,6 +277,7 @@ def test_views_of_every_layout_as_every_size() -> None:
 
 def test_what_torch_refuses_is_left_to_torch() -> None:
     x, ints = torch.rand(2, 3), torch.ones(2, 3).long()
+    x4, w = torch.rand(1, 2, 6, 6), torch.rand(4, 2, 3, 3)
     wrong: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
         (aten.add.Tensor, (x, torch.rand(4)), {}),
         (aten.add_.Tensor, (ints, x), {}),
@@ -291,6 +293,15 @@ def test_what_torch_refuses_is_left_to_torch() -> None:
         (aten.copy_.default, (x, torch.rand(4, 3)), {}),
         (aten.bernoulli_.float, (x, 2.0), {}),
         (aten._softmax.default, (x, 2, False), {}),
+        (aten.convolution.default, (x4, w, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 2), {}),
+        (aten.convolution.default, (x4, w, None, [1, 1], [0, 0], [4, 4], False, [0, 0], 1), {}),
+        (aten.convolution.default, (x4, w, x[0], [1, 1], [0, 0], [1, 1], False, [0, 0], 1), {}),
+        (aten.convolution.default, (x4, w, None, [0, 1], [0, 0], [1, 1], False, [0, 0], 1), {}),
+        (aten.convolution.default, (x4, w, None, [1, 1], [-1, 0], [1, 1], False, [0, 0], 1), {}),
+        (aten.max_pool2d_with_indices.default, (x4, [2], [], [2]), {}),
+        (aten.max_pool2d_with_indices.default, (x4, [7]), {}),
+        (aten.avg_pool2d.default, (x4, [2], [0]), {}),
+        (aten._adaptive_avg_pool2d.default, (x4, [-1, 2]), {}),
         (aten.mm.default, (x, x), {}),
         (aten.mm.default, (x, x.t().double()), {}),
         (aten.addmm.default, (torch.rand(5), x, x.t()), {}),
@@ -335,14 +346,48 @@ def test_numbers_that_stand_for_tensors() -> None:
     torch.testing.assert_close(traced(torch.ones(5)), f(torch.ones(5)))
 
 
-def test_on_networks() -> None:
-    import torch.nn.functional as F
+def test_on_convolutions_and_pools() -> None:
+    images = [torch.rand(2, 4, 7, 6), torch.rand(1, 4, 5, 5), torch.rand(2, 4, 1, 1)]
+    images += [images[0].to(memory_format=torch.channels_last), images[0].transpose(2, 3)]
+    kernels = [torch.rand(6, 4, 3, 3), torch.rand(6, 4, 1, 1), torch.rand(6, 2, 3, 2)]
+    kernels += [torch.rand(4, 1, 3, 3), kernels[0].to(memory_format=torch.channels_last)]
+    with torch.no_grad(), Checking():
+        for x, w in itertools.product(images, kernels):
+            for stride, padding, dilation in ((1, 1, 1), (2, (1, 2), 1), (3, 2, 2)):
+                for bias in (None, torch.rand(w.shape[0])):
+                    groups = 4 // w.shape[1]
+                    F.conv2d(x, w, bias, stride, padding, dilation, groups)
+        F.conv1d(torch.rand(2, 3, 8), torch.rand(5, 3, 3), stride=2)
+        F.conv3d(torch.rand(2, 3, 8, 5, 4), torch.rand(5, 3, 3, 1, 2))
+        F.conv_transpose2d(images[0], torch.rand(4, 5, 3, 3))
+        for x in (*images[:2], images[0][0], *images[3:]):
+            F.max_pool2d(x, 3, 2, 1), F.max_pool2d(x, 2), F.max_pool2d(x, 2, 1, ceil_mode=True)
+            F.max_pool2d(x, (3, 2), dilation=(1, 2)), F.avg_pool2d(x, 3, 2, 1), F.avg_pool2d(x, 2)
+            F.adaptive_avg_pool2d(x, (3, 2)), F.adaptive_avg_pool2d(x, 1)
+            aten._adaptive_avg_pool2d(x, [2, 2])
+            if x.dim() == 4:
+                for channels in ((torch.rand(4),) * 4, (None, None, torch.rand(4), torch.rand(4))):
+                    aten._native_batch_norm_legit(x, *channels, False, 0.1, 1e-5)
+                    aten._native_batch_norm_legit_no_training(x, *channels, 0.1, 1e-5)
 
+
+def test_on_attention() -> None:
+    q, k, mask = torch.rand(2, 3, 4, 8), torch.rand(2, 3, 5, 8), torch.rand(4, 5)
+    with torch.no_grad(), Checking():
+        for dtype in (torch.float32, torch.float64, torch.bfloat16):
+            a, b = q.to(dtype), k.to(dtype)
+            for key in (b, b.transpose(1, 2).contiguous().transpose(1, 2)):
+                aten._scaled_dot_product_flash_attention_for_cpu(a, key, key)
+                aten._scaled_dot_product_flash_attention_for_cpu(a, key, key, 0.0, True)
+                F.scaled_dot_product_attention(a, key, key, mask.to(dtype))
+
+
+def test_on_networks() -> None:
     x = torch.rand(2, 3, 8)
     with torch.no_grad(), Checking():
         F.layer_norm(x, (8,), torch.rand(8), torch.rand(8))
         F.dropout(x, 0.3, True)
-        aten.native_dropout(x, 0.3, True)
+        aten.native_dropout(x, 0.3, True), aten.native_dropout_backward(x, x > 0.5, 1.5)
         x.softmax(-1), x.log_softmax(1)
         F.batch_norm(torch.rand(2, 3, 4, 4), torch.zeros(3), torch.ones(3), training=True)
         aten._native_batch_norm_legit(

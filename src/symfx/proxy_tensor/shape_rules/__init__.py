@@ -4,7 +4,7 @@ A rule answers only where it is certain without guarding, and leaves every other
 them every mistake in the arguments, to torch's own kernels.
 """
 
-from symfx.proxy_tensor.shape_rules import linear, pointwise, reductions, views
+from symfx.proxy_tensor.shape_rules import linear, networks, pointwise, reductions, views
 from symfx.proxy_tensor.shape_rules.base import RULES, Arg, New, Result, Rule, Shape, View
 from symfx.proxy_tensor.shape_rules.numbers import Number, Numbers
 
@@ -19,6 +19,7 @@ __all__ = [
     "Shape",
     "View",
     "linear",
+    "networks",
     "pointwise",
     "reductions",
     "views",

@@ -22,7 +22,7 @@ from symfx.proxy_tensor.shape_rules.base import (
 from symfx.proxy_tensor.shape_rules.numbers import Number, Numbers
 from symfx.torch_bridge.modes import BelowTorch
 
-__all__ = ["broadcast", "promoted"]
+__all__ = ["broadcast", "laid_out_like", "promoted"]
 
 _aten = torch.ops.aten
 
@@ -294,7 +294,8 @@ def _bernoulli(n: Numbers, a: Shape, p: Any = 0.5, *, generator: Any = None) -> 
 # -- laid out like an argument -------------------------------------------------------------------
 
 
-def _like(n: Numbers, a: Shape, dtype: torch.dtype, memory_format: Any) -> New | None:
+def laid_out_like(n: Numbers, a: Shape, dtype: torch.dtype, memory_format: Any) -> New | None:
+    """A tensor of a dtype that torch lays out like another."""
     if not n.all_positive(a.sizes):
         return None
     if memory_format is torch.contiguous_format:
@@ -308,7 +309,7 @@ def _like(n: Numbers, a: Shape, dtype: torch.dtype, memory_format: Any) -> New |
 
 @rule(_aten.clone.default)
 def _clone(n: Numbers, a: Shape, *, memory_format: Any = None) -> New | None:
-    return _like(n, a, a.dtype, memory_format)
+    return laid_out_like(n, a, a.dtype, memory_format)
 
 
 @rule(_aten._to_copy.default)
@@ -325,7 +326,7 @@ def _to_copy(
 ) -> New | None:
     if layout not in (None, torch.strided) or pin_memory or device not in (None, a.device):
         return None
-    return _like(n, a, dtype or a.dtype, memory_format)
+    return laid_out_like(n, a, dtype or a.dtype, memory_format)
 
 
 @rule(
@@ -343,7 +344,7 @@ def _made_like(
 ) -> New | None:
     if layout not in (None, torch.strided) or pin_memory or device not in (None, a.device):
         return None
-    return _like(n, a, dtype or a.dtype, memory_format)
+    return laid_out_like(n, a, dtype or a.dtype, memory_format)
 
 
 @rule(_aten.rand_like.default, _aten.randn_like.default)
@@ -364,6 +365,15 @@ def _dropout(n: Numbers, a: Shape, p: Any, train: Any) -> tuple[New, New] | None
     if not is_row_major(n, a):
         return None
     return New(a.dtype, a.sizes, a.strides), New(torch.bool, a.sizes, a.strides)
+
+
+@rule(_aten.native_dropout_backward.default)
+def _dropout_backward(n: Numbers, grad: Shape, mask: Shape, scale: Any) -> New | None:
+    if mask.dtype is not torch.bool or not grad.dtype.is_floating_point or not is_number(scale):
+        return None
+    if not n.all_same(grad.sizes, mask.sizes) or not is_row_major(n, mask):
+        return None
+    return New(grad.dtype, grad.sizes, grad.strides) if is_row_major(n, grad) else None
 
 
 @rule(_aten._softmax.default, _aten._log_softmax.default)

@@ -145,19 +145,3 @@ def _layer_norm_backward(
         return None
     own = New(a.dtype, weight.sizes, weight.strides)
     return New(a.dtype, a.sizes, a.strides), own, own
-
-
-@rule(_aten._native_batch_norm_legit.default)
-def _batch_norm(
-    n: Numbers, a: Shape, weight: Any, bias: Any, running_mean: Shape, running_var: Shape,
-    training: Any, momentum: Any, eps: Any,
-) -> tuple[New, New, New] | None:  # fmt: skip
-    if len(a.sizes) < 2 or a.dtype not in _WIDE or training is not True:
-        return None
-    channels = (a.sizes[1],)
-    if not _all_like(n, a, (weight, bias, running_mean, running_var), channels):
-        return None
-    if not is_row_major(n, a):
-        return None
-    statistics = New(a.dtype, channels, (1,))
-    return New(a.dtype, a.sizes, a.strides), statistics, statistics
