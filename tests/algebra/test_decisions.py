@@ -3,6 +3,8 @@ programs that torch's own reasoning leaves open."""
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
 from symfx.algebra import Table, Term
@@ -87,7 +89,7 @@ class TestSymbolicBounds:
 
     def test_ordered_offsets_193693(self, w: World) -> None:
         o = w("o0 o1 o2 o3 n")
-        w.know(o[0] >= 0, *(a <= b for a, b in zip(o, o[1:], strict=False)))
+        w.know(o[0] >= 0, *(a <= b for a, b in itertools.pairwise(o)))
         assert w.proves(o[2] - o[1] >= 0, o[3] - o[0] <= o[4], o[2] - o[1] <= o[4])
         assert w.proves((o[1] - o[0]) + (o[2] - o[1]) + (o[3] - o[2]) <= o[4])
 

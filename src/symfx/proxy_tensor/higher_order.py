@@ -89,7 +89,9 @@ def _finish(mode: ProxyTorchDispatchMode, out: Any, proxy: fx.Proxy) -> Any:
     return slots.track_tensor_tree(out, proxy, constant=None, tracer=mode.tracer)
 
 
-def _install(mode: ProxyTorchDispatchMode, prefix: str, *graphs: tuple[str, fx.GraphModule]) -> None:
+def _install(
+    mode: ProxyTorchDispatchMode, prefix: str, *graphs: tuple[str, fx.GraphModule]
+) -> None:
     """Make graphs submodules of the traced module, numbered alike.
 
     Args:

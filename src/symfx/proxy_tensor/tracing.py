@@ -34,7 +34,12 @@ from symfx.proxy_tensor.tracer import PythonKeyTracer
 from symfx.symbolic_shapes import ShapeEnv
 from symfx.symbolic_shapes.provenance import boundary
 from symfx.torch_bridge.fx_graphs import graph_module, take_pytree_inputs, takes_pytree_inputs
-from symfx.torch_bridge.modes import active_fake_mode, disable_autocast_cache, fx_tracing, without_proxy_mode
+from symfx.torch_bridge.modes import (
+    active_fake_mode,
+    disable_autocast_cache,
+    fx_tracing,
+    without_proxy_mode,
+)
 
 __all__ = [
     "Trace",

@@ -23,7 +23,7 @@ __all__ = [
     "fx_tracing",
     "push_mode",
     "unset_proxy_mode",
-        "without_proxy_mode",
+    "without_proxy_mode",
 ]
 
 PROXY_KEY = torch._C._TorchDispatchModeKey.PROXY
