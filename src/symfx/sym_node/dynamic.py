@@ -38,6 +38,7 @@ class DynamicInt(_DynamicScalar, int, of=TorchDynamicInt):
     """
 
     def __new__(cls, val: int) -> DynamicInt:
+        """An int like `val`."""
         if not isinstance(val, int):
             raise TypeError(f"DynamicInt takes an int, not {val!r}")
         made: DynamicInt = super().__new__(cls, int(val))

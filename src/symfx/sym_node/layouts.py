@@ -104,7 +104,7 @@ def sympy_is_channels_last_strides_generic(
         parts += [sympy.Ne(sizes[d], 0), sympy.Ge(strides[d], least)]
         if d == 0:
             parts.append(sympy.Ne(least, strides[1]))
-        least = strides[d] * Max(sizes[d], 1)
+        least = strides[d] * Max(sizes[d], 1)  # type: ignore[no-untyped-call]
     return sympy.And(*parts)
 
 

@@ -1,4 +1,4 @@
-"""The methods that symbolic numbers have: which Python operator each is, and what it is in sympy."""
+"""The methods of symbolic numbers: which Python operator each is, and what it is in sympy."""
 
 from __future__ import annotations
 

@@ -78,9 +78,10 @@ class SymNode:
             raise SymfxError(
                 f"{expr} needs a ShapeEnv to belong to", fix="pass the ShapeEnv of the trace"
             )
-        node = shape_env.node_from_outside(expr if constant is None else constant, pytype, hint)
-        self._begin(shape_env, node._origin, node._hint if hint is None else hint)
-        self.fx_node = fx_node
+        known = expr if constant is None else constant
+        term, value = shape_env.term_from_outside(known, pytype, hint)
+        self._begin(shape_env, term, value)
+        self.fx_node: Any = fx_node
 
     @classmethod
     def of(cls, shape_env: EnvCore, term: Term, hint: Scalar | None) -> SymNode:
@@ -94,7 +95,7 @@ class SymNode:
         self.shape_env: ShapeEnv = shape_env  # type: ignore[assignment]
         self.pytype = _PYTYPES[term.sort]
         self.constant: Scalar | None = term.value
-        self.fx_node: Any = None
+        self.fx_node = None
         self._origin = term
         self._term = term
         self._epoch = shape_env.facts.epoch

@@ -1,4 +1,4 @@
-"""Where in an operator's output each fresh unbacked symbol stands, and what a second run calls it."""
+"""Where in an operator's output its unbacked symbols stand, and what a second run calls them."""
 
 from __future__ import annotations
 
@@ -146,13 +146,10 @@ class _Search:
             real = getattr(value, "real_tensor", None)
         numbers = None if real is None else dict(measures(real))
         for kind, index in (key for key, _ in measures(value)):
-            if kind == "storage_offset":
-                number, steps = value.storage_offset(), (CallMethodKey(kind),)
-            else:
-                number = getattr(value, kind)()[index]
-                steps = (CallMethodKey(kind), pytree.SequenceKey(index))  # type: ignore[assignment]
-            at = None if numbers is None else numbers[kind, index]
-            self.visit(number, (*path, *steps), at)
+            number, steps = getattr(value, kind)(), (*path, CallMethodKey(kind))
+            if index is not None:
+                number, steps = number[index], (*steps, pytree.SequenceKey(index))
+            self.visit(number, steps, None if numbers is None else numbers[kind, index])
 
     def _number(self, value: Any, path: KeyPath, real: Any) -> None:
         expr = value.node.expr if self.simplify else value.node._expr

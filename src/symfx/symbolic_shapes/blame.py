@@ -40,9 +40,7 @@ def uninteresting_files() -> set[str]:
         "torch._subclasses.meta_utils", "torch.export._trace", "torch.fx._symbolic_trace",
         "torch.fx.interpreter",
     )  # fmt: skip
-    files = {
-        inspect.getfile(sys.modules[name]) for name in modules if name in sys.modules
-    }
+    files = {inspect.getfile(sys.modules[name]) for name in modules if name in sys.modules}
     for folder in (os.path.dirname(torch._higher_order_ops.__file__), _SYMFX):
         for path, _, names in os.walk(folder):
             files |= {os.path.join(path, name) for name in names if name.endswith(".py")}
@@ -57,7 +55,7 @@ def _find_user_code_frame() -> FrameType | None:
     return frame
 
 
-class _LocalNames(PythonPrinter):  # type: ignore[misc]
+class _LocalNames(PythonPrinter):
     """Prints a symbol as the user's code names it."""
 
     def __init__(self, names: dict[str, list[str]]) -> None:

@@ -93,9 +93,9 @@ class StatelessSymbolicContext(SymbolicContext, of=TorchStatelessSymbolicContext
         [<DimDynamic.INFER_STRIDE: 4>, <DimDynamic.INFER_STRIDE: 4>]
     """
 
-    dynamic_sizes: Sequence[Any]
+    dynamic_sizes: list[Any]
     dynamic_strides: Sequence[Any] = None  # type: ignore[assignment]
-    constraint_sizes: Sequence[Any] = None  # type: ignore[assignment]
+    constraint_sizes: list[Any] = None  # type: ignore[assignment]
     constraint_strides: Sequence[Any] = None  # type: ignore[assignment]
     specialize_on: Sequence[Sequence[Callable[..., Any]]] | None = None
     view_base_context: Any = None

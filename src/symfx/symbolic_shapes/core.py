@@ -1,4 +1,4 @@
-"""The ground of a ShapeEnv: its terms, what is known of them, their values at tracing, their nodes."""
+"""The ground of a ShapeEnv: its terms, what is known of them, their values and their nodes."""
 
 from __future__ import annotations
 
@@ -182,7 +182,8 @@ class EnvCore:
         """
         if type(node) is SymNode:
             if node.shape_env is self:
-                return node
+                known: SymNode = node
+                return known
             value: Any = node.constant
             if value is None:
                 raise SymfxError(
@@ -198,7 +199,8 @@ class EnvCore:
         expr = getattr(node, "expr", None)
         # Symbols of another environment may have the names of symbols of this one.
         if getattr(node, "shape_env", None) is self and isinstance(expr, sympy.Basic):
-            return self.node_for(self.read(expr))
+            theirs: SymNode = self.node_for(self.read(expr))
+            return theirs
         raise SymfxError(
             f"{node} cannot take part in arithmetic with symbols of this ShapeEnv",
             fix="nested ints and symbols of torch's own ShapeEnv do not mix with symfx's",

@@ -117,7 +117,7 @@ class Decisions(Learning):
             shadows[symbol] = shadow
         return self.prover.decide(substitute(term, shadows)) if shadows else None
 
-    # -- guards ----------------------------------------------------------------------------------
+    # -- guards ---------------------------------------------------------------------------------
 
     def _fixing(self, term: Term, value: Scalar) -> Term:
         """The condition that a term has a value."""
@@ -178,7 +178,7 @@ class Decisions(Learning):
     def _suppress_guards_tls(self) -> bool:
         return self._suppressed.depth > 0
 
-    # -- expectations ----------------------------------------------------------------------------
+    # -- expectations ---------------------------------------------------------------------------
 
     def expect(self, condition: Term, message: str = "") -> bool:
         """Rely on a condition: a guard where it has a value, else an assertion at run time.
@@ -207,7 +207,7 @@ class Decisions(Learning):
         self._learn(condition, provenance)
         return True
 
-    # -- errors ----------------------------------------------------------------------------------
+    # -- errors ---------------------------------------------------------------------------------
 
     def _data_dependent(self, term: Term) -> GuardOnDataDependentSymNode:
         provenance = capture(self.current_operator)

@@ -105,7 +105,7 @@ class DimConstraints:
         """What sizes that may vary must satisfy, as Python."""
         return self._dynamic_results
 
-    # -- taking constraints --------------------------------------------------------------------------
+    # -- taking constraints ---------------------------------------------------------------------
 
     def add(self, expr: sympy.Basic) -> bool:
         """Take a condition on sizes.
@@ -119,7 +119,8 @@ class DimConstraints:
         if expr in (True, sympy.true):
             return True
         if isinstance(expr, sympy.And):
-            return all([self.add(part) for part in expr.args])
+            trivial = [self.add(part) for part in expr.args]
+            return all(trivial)
         if expr.xreplace(self._var_to_val) == sympy.false:
             self._inconsistencies.append(f"{expr} does not hold at tracing")
             return False
@@ -177,7 +178,7 @@ class DimConstraints:
             return rest if isinstance(expr, _REMAINDERS) else (base - rest) / divisor
         return expr if tuple(args) == expr.args else expr.func(*args)
 
-    # -- solving -------------------------------------------------------------------------------------
+    # -- solving --------------------------------------------------------------------------------
 
     def _reduce_congruences(self) -> dict[sympy.Symbol, set[sympy.Basic]]:
         """The congruences of each symbol as one of it alone, and those that have no such form."""
@@ -302,7 +303,7 @@ class DimConstraints:
                 forced[f"{names[name]} = {name}" if name in names else name] = value
         return forced
 
-    # -- suggesting ----------------------------------------------------------------------------------
+    # -- suggesting -----------------------------------------------------------------------------
 
     def prettify_results(
         self,
@@ -344,16 +345,16 @@ class DimConstraints:
         ranges: dict[str, str] = {}
         equal: dict[str, str] = {}
         roots: dict[sympy.Symbol, sympy.Basic] = {}
-        for symbol, solution in self._solutions.items():
-            name = self._name(symbol)
+        for symbol, solved in self._solutions.items():
+            name, solution = self._name(symbol), solved
             if name is None:
                 continue
             root = _root_of(name)
             if root is not None:  # the user derived this size from another: mend that one
-                solution_of_root = _through(root, solution)
-                if solution_of_root is None:
+                of_root = _through(root, solved)
+                if of_root is None:
                     continue
-                name, solution = root[0], solution_of_root
+                name, solution = root[0], of_root
             roots[symbol] = sympy.Symbol(name)
             if solution.value is not None:
                 roots[symbol] = sympy.Integer(solution.value)
@@ -381,7 +382,7 @@ class DimConstraints:
         return [ranges[n] for n in sorted(ranges)] + [equal[n] for n in sorted(equal)]
 
 
-# -- congruences -------------------------------------------------------------------------------------
+# -- congruences --------------------------------------------------------------------------------
 
 
 def _linear_congruence(symbol: sympy.Symbol, congruence: sympy.Basic) -> tuple[int, int] | None:
@@ -408,7 +409,7 @@ def _linear_congruence(symbol: sympy.Symbol, congruence: sympy.Basic) -> tuple[i
     return modulus, -(b // g) * pow(a // g, -1, modulus) % modulus
 
 
-# -- ranges ------------------------------------------------------------------------------------------
+# -- ranges -------------------------------------------------------------------------------------
 
 
 def _integers(
@@ -458,7 +459,7 @@ def _quotients(solution: _Solution) -> tuple[int | None, int | None]:
     return low, high
 
 
-# -- names -------------------------------------------------------------------------------------------
+# -- names --------------------------------------------------------------------------------------
 
 
 def _given_dims(dynamic_shapes: Any) -> dict[str, Any]:
@@ -517,7 +518,7 @@ def _is_as_given(solution: _Solution, dim: Any) -> bool:
 
 
 def _dim(name: str, low: int | None, high: int | None) -> str:
-    bounds = [] if low is None or low <= _LEAST_SIZE and name[0] != "_" else [f"min={low}"]
+    bounds = [] if low is None or (low <= _LEAST_SIZE and name[0] != "_") else [f"min={low}"]
     bounds += [] if high is None else [f"max={high}"]
     return f"{name} = Dim({', '.join([repr(name), *bounds])})"
 

@@ -30,7 +30,7 @@ from symfx.symbolic_shapes.guard_text import (
 )
 from symfx.symbolic_shapes.interp import SYMPY_INTERP
 from symfx.symbolic_shapes.records import ShapeGuard
-from symfx.symbolic_shapes.state import StateViews
+from symfx.symbolic_shapes.sympy_questions import SympyQuestions
 
 if TYPE_CHECKING:
     from torch._guards import Source
@@ -66,7 +66,7 @@ class _Report:
     broken: list[tuple[bool, str, str]] = field(default_factory=list)
 
 
-class GuardProduction(StateViews):
+class GuardProduction(SympyQuestions):
     """From guards to checks; see `ShapeEnv`.
 
     Attributes:
@@ -75,7 +75,7 @@ class GuardProduction(StateViews):
 
     dim_constraints: DimConstraints | None = None
 
-    # -- text ----------------------------------------------------------------------------------------
+    # -- text -----------------------------------------------------------------------------------
 
     def produce_guards(self, *args: Any, **kwargs: Any) -> list[str]:
         """The checks as Python expressions; see `produce_guards_verbose`."""
@@ -220,14 +220,17 @@ class GuardProduction(StateViews):
                     continue
                 expr = symbolic.node.expr
                 for symbol, value in ((expr, number), (-expr, -number)):
-                    if isinstance(symbol, sympy.Symbol) and values.setdefault(symbol, value) != value:
+                    if (
+                        isinstance(symbol, sympy.Symbol)
+                        and values.setdefault(symbol, value) != value
+                    ):
                         raise ConstraintViolationError(
                             f"{symbol} is {values[symbol]} in one place and {value} in another",
                             fix="check the inputs with evaluate_guards_for_args first",
                         )
         return values
 
-    # -- finding out ---------------------------------------------------------------------------------
+    # -- finding out ----------------------------------------------------------------------------
 
     def _report(
         self,
@@ -385,7 +388,7 @@ class GuardProduction(StateViews):
         self, report: _Report, promised: EqualityConstraint | None, ignore_static: bool
     ) -> None:
         """Every input equals what it is in the trace."""
-        from torch._dynamo.source import TensorProperty, TensorPropertySource
+        from torch._dynamo.source import TensorPropertySource
 
         assert self.dim_constraints is not None
         for at, expr in report.equal:
@@ -394,7 +397,7 @@ class GuardProduction(StateViews):
             of_tensor = isinstance(at, TensorPropertySource)
             if ignore_static and of_tensor and expr.is_number:
                 continue
-            is_size = of_tensor and at.prop is TensorProperty.SIZE
+            is_size = of_tensor and _has_size([at])
             if is_size:
                 self.dim_constraints.add_equality(at, expr)
             report.conditions.append(_Condition(expr, self._why_equal(at, expr), at))

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 
-class SymExprPrinter(PythonPrinter):  # type: ignore[misc]
+class SymExprPrinter(PythonPrinter):
     """Sympy as Python, floats as Python writes them."""
 
     def _print_Float(self, expr: sympy.Float) -> str:
@@ -80,7 +80,7 @@ class _FromSources:
         return self.print_source(sources[0])
 
 
-class ShapeGuardPythonPrinter(_FromSources, PythonPrinter):  # type: ignore[misc]
+class ShapeGuardPythonPrinter(_FromSources, PythonPrinter):
     """Sympy as Python, in terms of the inputs."""
 
     def doprint(self, expr: sympy.Basic) -> str:
@@ -99,7 +99,7 @@ class LoggingShapeGuardPrinter(ShapeGuardPythonPrinter):
         super().__init__(var_to_sources, lambda source: source.name, var_to_sources)
 
 
-class CppGuardPrinter(_FromSources, CppPrinter):  # type: ignore[misc]
+class CppGuardPrinter(_FromSources, CppPrinter):
     """Sympy as C++, with a variable for each input that it speaks of.
 
     Attributes:
@@ -127,7 +127,7 @@ class CppGuardPrinter(_FromSources, CppPrinter):  # type: ignore[misc]
         return str(CppPrinter.doprint(self, expr))
 
 
-class DynamicDimConstraintPrinter(PythonPrinter):  # type: ignore[misc]
+class DynamicDimConstraintPrinter(PythonPrinter):
     """Sympy as Python, a symbol as the first input that it stands for.
 
     Args:
@@ -174,7 +174,7 @@ class _CppShapeGuardsHelper(_ShapeGuardsHelper):
     source_to_symbol: dict[Any, sympy.Symbol]
 
 
-# -- reading back ------------------------------------------------------------------------------
+# -- reading back -------------------------------------------------------------------------------
 
 _EXPRESSIONS = (
     ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.UAdd,
@@ -184,9 +184,7 @@ _EXPRESSIONS = (
     ast.Attribute, ast.Call,
 )  # fmt: skip
 _MEASURES = frozenset(("size", "stride", "storage_offset"))
-_TORCH_FUNCTIONS = frozenset(
-    name for name in dir(torch) if name.startswith(("sym_", "_sym_"))
-)
+_TORCH_FUNCTIONS = frozenset(name for name in dir(torch) if name.startswith(("sym_", "_sym_")))
 _MATH_FUNCTIONS = frozenset(name for name in dir(math) if not name.startswith("_"))
 _FUNCTIONS: dict[str, Any] = {
     "max": max, "min": min, "abs": abs, "round": round, "int": int, "float": float, "bool": bool,

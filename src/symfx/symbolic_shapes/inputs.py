@@ -194,7 +194,7 @@ class Inputs(Symbols):
             *layout, [False] * ex.dim(), source, symbolic_context=symbolic_context
         )
 
-    # -- tensors of another environment ----------------------------------------------------------
+    # -- tensors of another environment ---------------------------------------------------------
 
     def transfer_symbols_from_foreign_shape_env(
         self,

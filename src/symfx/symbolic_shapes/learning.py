@@ -38,7 +38,7 @@ class Learning(EnvCore):
         self.replacement_origins: dict[Term, Provenance] = {}
         self.bound_origins: dict[Term, dict[str, Provenance]] = {}
 
-    # -- bounds ----------------------------------------------------------------------------------
+    # -- bounds ---------------------------------------------------------------------------------
 
     def _constrain_range_for_size(
         self, a: sympy.Symbol, min: int | None = None, max: int | None = None
@@ -81,7 +81,7 @@ class Learning(EnvCore):
         if high is not None:
             self._learn(self.table.le(term, self.table.const(high)))
 
-    # -- conditions ------------------------------------------------------------------------------
+    # -- conditions -----------------------------------------------------------------------------
 
     def _learn(self, condition: Term, provenance: Provenance | None = None) -> None:
         """Take a condition as a fact; symbols that it fixes are replaced from now on."""
@@ -147,7 +147,7 @@ class Learning(EnvCore):
         if by.op == "const":
             self._specializations.append(SpecializationRecord(symbol.name, by.args[0], where))
 
-    # -- names that turn out to mean the same ----------------------------------------------------
+    # -- names that turn out to mean the same ---------------------------------------------------
 
     def _set_replacement(self, a: sympy.Symbol, tgt: sympy.Expr, msg: str = "") -> None:
         """A symbol equals an expression, and is replaced by it."""
@@ -181,7 +181,7 @@ class Learning(EnvCore):
         for symbol in (later, first):
             if symbol in self._hints:
                 raise SymfxError(
-                    f"{symbol} has the value {self._hints[symbol]} at tracing, so it is not unbacked",
+                    f"{symbol} is {self._hints[symbol]} at tracing, so it is not unbacked",
                     fix="only symbols that come from data are renamed",
                 )
         by, known = self.facts.resolve(first), self.facts.resolve(later)
@@ -209,9 +209,7 @@ class Learning(EnvCore):
         if difference is None:
             self._learn(self.table.eq(left, right))
 
-    def set_real_tensor_prop_unbacked_vals(
-        self, k: sympy.Symbol, v: float | torch.Tensor
-    ) -> None:
+    def set_real_tensor_prop_unbacked_vals(self, k: sympy.Symbol, v: float | torch.Tensor) -> None:
         """The value of an unbacked symbol in a run on real tensors beside the fake ones.
 
         It answers where tracing would have to stop otherwise; an assertion is left behind.

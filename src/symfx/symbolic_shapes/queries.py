@@ -148,7 +148,7 @@ def guard_scalar(a: Any) -> bool | int | float:
     raise _not_a("a number", a)
 
 
-# -- values at tracing -----------------------------------------------------------------------------
+# -- values at tracing --------------------------------------------------------------------------
 
 
 def has_hint(a: Any) -> bool:
@@ -237,7 +237,7 @@ def optimization_hint(a: int | torch.SymInt, fallback: int | None = None) -> int
     return a
 
 
-# -- what a value is -------------------------------------------------------------------------------
+# -- what a value is ----------------------------------------------------------------------------
 
 
 def is_symbolic(val: Any) -> bool:
@@ -287,7 +287,7 @@ def has_static_value(a: _Scalar) -> bool:
     return bool(a.node.shape_env.bound_sympy(a.node.expr).is_singleton())
 
 
-# -- conditions put together -----------------------------------------------------------------------
+# -- conditions put together --------------------------------------------------------------------
 
 
 def sym_and(x: Any, *others: Any) -> Any:
@@ -340,7 +340,7 @@ def create_contiguous(shape: Sequence[Any]) -> list[Any]:
     return list(steps)[::-1]
 
 
-# -- promises --------------------------------------------------------------------------------------
+# -- promises -----------------------------------------------------------------------------------
 
 
 def check_consistent(new: Any, old: Any) -> None:
@@ -357,8 +357,10 @@ def check_consistent(new: Any, old: Any) -> None:
     if isinstance(new, torch.Tensor):
         if not isinstance(old, torch.Tensor):
             raise _not_a("a tensor", old)
-        pairs = list(zip(old.shape, new.shape, strict=False))
-        torch._check(old.dim() == new.dim(), lambda: f"{old.shape} became {new.shape}")
+        pairs: list[tuple[Any, Any]] = list(zip(old.shape, new.shape, strict=False))
+        torch._check(  # type: ignore[no-untyped-call]
+            old.dim() == new.dim(), lambda: f"{old.shape} became {new.shape}"
+        )
     elif isinstance(new, (int, float, torch.SymInt, torch.SymFloat)) and type(new) is not bool:
         if not isinstance(old, (int, float, torch.SymInt, torch.SymFloat)) or type(old) is bool:
             raise _not_a("a number", old)
@@ -366,7 +368,9 @@ def check_consistent(new: Any, old: Any) -> None:
     else:
         return
     for before, after in pairs:
-        torch._check(before == after, lambda: f"{old} became {new}")
+        torch._check(  # type: ignore[no-untyped-call]
+            before == after, lambda: f"{old} became {new}"
+        )
 
 
 def constrain_range(a: Any, *, min: int | None, max: int | None = None) -> None:

@@ -9,10 +9,10 @@ under torch's names), `guard_production` (checks of other inputs).
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from symfx.algebra import Facts, Prover
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes.guard_production import GuardProduction
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
@@ -111,12 +111,11 @@ class ShapeEnv(GuardProduction):
         different = [name for name in mine if mine[name] != theirs[name]]
         if different:
             lines = [
-                f"==> {name}: values don't match.\n  >  Left: {mine[name]}\n  > Right: {theirs[name]}"
+                f"==> {name}: values don't match.\n"
+                f"  >  Left: {mine[name]}\n  > Right: {theirs[name]}"
                 for name in different
             ]
-            raise SymfxError(
-                "ShapeEnv not equal: field values don't match:\n\n" + "\n".join(lines)
-            )
+            raise SymfxError("ShapeEnv not equal: field values don't match:\n\n" + "\n".join(lines))
 
     @contextlib.contextmanager
     def patch_source_specialization(
@@ -133,19 +132,33 @@ class ShapeEnv(GuardProduction):
         """
         symbol = self.source_to_var.get(source.name)
         if symbol is None:
-            raise SymfxError(
-                f"{source.name} is not symbolic", fix="name a size that has a symbol"
-            )
+            raise SymfxError(f"{source.name} is not symbolic", fix="name a size that has a symbol")
         condition = self.read(check_fn(self.wrap(self.read(symbol))))
         kept = (self.facts, self.prover, self._hint_memo, self.frozen)
-        # A branch of what is known: what is learned inside is dropped with it.
-        self.facts = copy.copy(kept[0]).branch() if hasattr(kept[0], "branch") else kept[0]
+        before = self.facts
+        # What is learned inside is dropped with the store that it went into.
+        self.facts = self._copied_facts()
+        self.prover, self._hint_memo = Prover(self.facts, self.hint_of), {}
         try:
             self._learn(condition)
             self.frozen = True
             yield
         finally:
+            # Nodes look anew at what stands for their symbols.
+            before.epoch = max(before.epoch, self.facts.epoch) + 1
             self.facts, self.prover, self._hint_memo, self.frozen = kept
+
+    def _copied_facts(self) -> Facts:
+        """A store of what is known, to learn more in."""
+        facts = Facts(self.table)
+        for condition, holds in self.facts.known.items():
+            if holds:
+                facts.assume(condition)
+        for symbol, by in self.facts.replacements.items():
+            if symbol not in facts.replacements:
+                facts.replace(symbol, by)
+        facts.epoch = self.facts.epoch + 1
+        return facts
 
     def cleanup(self) -> None:
         """Called by torch after a trace; terms die with the environment: nothing to do."""

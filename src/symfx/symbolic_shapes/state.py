@@ -6,16 +6,18 @@ from collections import Counter
 from typing import Any
 
 import sympy
+from torch.utils._sympy.numbers import int_oo
+from torch.utils._sympy.value_ranges import ValueRanges
 
 from symfx.algebra.sympy_view import to_sympy
+from symfx.symbolic_shapes.inputs import Inputs
 from symfx.symbolic_shapes.provenance import Provenance
 from symfx.symbolic_shapes.records import RuntimeAssert, SpecializationRecord, ValueRangesSLoc
-from symfx.symbolic_shapes.sympy_questions import SympyQuestions, as_value_ranges
 
-__all__ = ["StateViews"]
+__all__ = ["StateViews", "as_value_ranges"]
 
 
-class StateViews(SympyQuestions):
+class StateViews(Inputs):
     """Views of what is known, each made when it is read; see `ShapeEnv`."""
 
     @property
@@ -31,8 +33,6 @@ class StateViews(SympyQuestions):
     @property
     def var_to_range(self) -> dict[sympy.Symbol, Any]:
         """The bounds of each symbol, as torch's value ranges."""
-        from torch.utils._sympy.value_ranges import ValueRanges
-
         ranges = {}
         for info in self.symbol_table():
             if info.term.sort == "int":
@@ -79,14 +79,6 @@ class StateViews(SympyQuestions):
     def replacements_slocs(self) -> dict[sympy.Symbol, Provenance]:
         """What caused each replacement."""
         return {to_sympy(s): origin for s, origin in self.replacement_origins.items()}
-
-    @property
-    def axioms(self) -> dict[sympy.Basic, sympy.Basic]:
-        """What guards and assertions settle by themselves; see `get_implications`."""
-        settled: dict[sympy.Basic, sympy.Basic] = {}
-        for condition in self.get_axioms():
-            settled.update(self.get_implications(self.replace(condition)))
-        return settled
 
     @property
     def divisible(self) -> set[sympy.Basic]:
@@ -196,3 +188,11 @@ def _as_sympy(value: Any) -> Any:
     if isinstance(value, torch.SymInt):
         return SingletonInt(value.node.nested_int(), coeff=value.node.nested_int_coeff())
     return sympy.sympify(value)
+
+
+def as_value_ranges(low: int | None, high: int | None) -> Any:
+    """Bounds of an integer as torch's value range."""
+    return ValueRanges(
+        -int_oo if low is None else sympy.Integer(low),
+        int_oo if high is None else sympy.Integer(high),
+    )

@@ -14,7 +14,7 @@ import torch
 from symfx.algebra import Sort, Term
 from symfx.algebra.sympy_view import to_sympy
 from symfx.errors import SymfxError
-from symfx.sym_node import SymNode, SymTypes
+from symfx.sym_node import SymTypes
 from symfx.symbolic_shapes.constraints import StrictMinMaxConstraint
 from symfx.symbolic_shapes.contexts import StatefulSymbolicContext, StatelessSymbolicContext
 from symfx.symbolic_shapes.decisions import Decisions
@@ -65,7 +65,7 @@ class Symbols(Decisions):
         self._dim_terms: dict[str, Term] = {}
         self._shape_ids: dict[str, Term] = {}
 
-    # -- names -----------------------------------------------------------------------------------
+    # -- names ----------------------------------------------------------------------------------
 
     def _generate_unique_id(self, source_name: str) -> int:
         """The number of a symbol's name.
@@ -85,7 +85,7 @@ class Symbols(Decisions):
             if name not in self.table._symbols:  # a user's dimension may be called s5
                 return name
 
-    # -- numbers of the inputs -------------------------------------------------------------------
+    # -- numbers of the inputs ------------------------------------------------------------------
 
     def _named_dimension(self, value: int, source: Source, dim: Dim) -> Term:
         """The symbol of a dimension that the user gave a name."""
@@ -328,7 +328,7 @@ class Symbols(Decisions):
 
     add_var_to_val = add_backed_var_to_val
 
-    # -- symbols as torch's numbers --------------------------------------------------------------
+    # -- symbols as torch's numbers -------------------------------------------------------------
 
     def create_symintnode(
         self, sym: sympy.Basic, *, hint: Any = None, source: Source | None = None
@@ -356,7 +356,7 @@ class Symbols(Decisions):
         node = self.node_for(self.read_registering(sym))
         return torch.SymBool(node)  # type: ignore[no-untyped-call]
 
-    # -- what only data tells --------------------------------------------------------------------
+    # -- what only data tells -------------------------------------------------------------------
 
     def _create_unbacked(self, prefix: str, sort: Sort, source: Source | None) -> Term:
         while True:
@@ -412,8 +412,8 @@ class Symbols(Decisions):
     def _ignore_fresh_unbacked_symbols_set(self, b: bool) -> bool:
         return set_ignoring_fresh_symbols(b)
 
-    def node_from_outside(self, expr: Any, pytype: type, hint: Any) -> SymNode:
-        """The node of an expression that somebody gives as sympy; see `SymNode`.
+    def term_from_outside(self, expr: Any, pytype: type, hint: Any) -> tuple[Term, Any]:
+        """The term and hint of an expression that somebody gives as sympy; see `SymNode`.
 
         Raises:
             SymfxError: the expression is not of the type.
@@ -426,7 +426,7 @@ class Symbols(Decisions):
         sorts = {int: "int", float: "real", bool: "bool"}
         if term.sort != sorts.get(pytype):
             raise SymfxError(f"{term} is no {pytype.__name__}")
-        return self.node_for(term)
+        return term, hint
 
 
 def _dimension_key(source: Source) -> tuple[str, int]:

@@ -15,7 +15,7 @@ from symfx.algebra.sympy_view import SympyReader, to_sympy
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes.canonical import canonicalize_bool_expr
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode
-from symfx.symbolic_shapes.inputs import Inputs
+from symfx.symbolic_shapes.state import StateViews, as_value_ranges
 
 __all__ = ["SympyQuestions", "decide_under"]
 
@@ -23,10 +23,10 @@ __all__ = ["SympyQuestions", "decide_under"]
 DEFAULT_HINT = 8192
 
 
-class SympyQuestions(Inputs):
+class SympyQuestions(StateViews):
     """Questions and answers in sympy; see `ShapeEnv`."""
 
-    # -- values ------------------------------------------------------------------------------------
+    # -- values ---------------------------------------------------------------------------------
 
     def evaluate_sym_node(
         self, sym_node: Any, size_oblivious: bool = False, fallback_value: Any = None
@@ -145,7 +145,7 @@ class SympyQuestions(Inputs):
             low, high = 2, None
         return as_value_ranges(low, high)
 
-    # -- forms -------------------------------------------------------------------------------------
+    # -- forms ----------------------------------------------------------------------------------
 
     def simplify(self, expr: sympy.Basic, size_oblivious: bool = False) -> sympy.Basic:
         """A sympy expression in symfx's normal form, replacements and what is known applied."""
@@ -178,6 +178,14 @@ class SympyQuestions(Inputs):
         if compute_hint:
             found = [canonicalize_bool_expr(e.xreplace(self.backed_var_to_val)) for e in found]
         return tuple(dict.fromkeys(found))
+
+    @property
+    def axioms(self) -> dict[sympy.Basic, sympy.Basic]:
+        """What guards and assertions settle by themselves; see `get_implications`."""
+        settled: dict[sympy.Basic, sympy.Basic] = {}
+        for condition in self.get_axioms():
+            settled.update(self.get_implications(self.replace(condition)))
+        return settled
 
     def get_implications(
         self, e: sympy.Basic
@@ -214,7 +222,7 @@ class SympyQuestions(Inputs):
                 settle(relation(left, bound, evaluate=False))
         return tuple(settled.items())
 
-    # -- hints -------------------------------------------------------------------------------------
+    # -- hints ----------------------------------------------------------------------------------
 
     def size_hint(self, expr: sympy.Basic, *, allow_none: bool = False) -> sympy.Basic | None:
         """The value of an expression at tracing, as sympy; no guard.
@@ -298,7 +306,7 @@ class SympyQuestions(Inputs):
             value = max(value, low)
         return value if high is None else min(value, high)
 
-    # -- names of torch's that change what is known --------------------------------------------------
+    # -- names of torch's that change what is known ---------------------------------------------
 
     def _make_data_dependent_error(
         self, expr: sympy.Basic, unhinted_expr: sympy.Basic, **_: Any
@@ -317,14 +325,6 @@ class SympyQuestions(Inputs):
 
     def _update_version_counter(self) -> None:
         """Called by torch after it changed facts directly; symfx's facts note their changes."""
-
-
-def as_value_ranges(low: int | None, high: int | None) -> Any:
-    """Bounds of an integer as torch's value range."""
-    return ValueRanges(
-        -int_oo if low is None else sympy.Integer(low),
-        int_oo if high is None else sympy.Integer(high),
-    )
 
 
 def decide_under(

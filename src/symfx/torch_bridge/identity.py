@@ -46,10 +46,10 @@ from torch.fx.experimental.symbolic_shapes import (
 from torch.fx.experimental.symbolic_shapes import (
     SubclassSymbolicContext as TorchSubclassSymbolicContext,
 )
+from torch.fx.experimental.symbolic_shapes import SymbolicContext as TorchSymbolicContext
 from torch.fx.experimental.symbolic_shapes import (
     SymIntSymbolicContext as TorchSymIntSymbolicContext,
 )
-from torch.fx.experimental.symbolic_shapes import SymbolicContext as TorchSymbolicContext
 from torch.fx.experimental.symbolic_shapes import TrackedFake as TorchTrackedFake
 from torch.fx.experimental.symbolic_shapes import _ShapeEnvGuardError as TorchShapeEnvGuardError
 
