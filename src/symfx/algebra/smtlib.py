@@ -127,7 +127,6 @@ _CHAINS = {
     "max": "py.max",
     "fmin": "py.fmin",
     "fmax": "py.fmax",
-    "bit_and": "py.and",
 }
 
 
@@ -194,10 +193,12 @@ def _print(term: Term, done: Mapping[Term, str]) -> str:
         return _chain(_CHAINS[op], args)
     if op in MATH_FUNCTIONS:
         return f"(math.{op} {args[0]})"
-    if op == "bit_or":  # a | b = a + b - (a & b), and a ^ b = a + b - 2*(a & b)
-        return f"(- (+ {args[0]} {args[1]}) (py.and {args[0]} {args[1]}))"
-    if op == "bit_xor":
-        return f"(- (+ {args[0]} {args[1]}) (* 2 (py.and {args[0]} {args[1]})))"
+    if op in ("bit_and", "bit_or", "bit_xor"):
+        both = _bit_and(term, args)
+        if op == "bit_and":
+            return both
+        # a | b = a + b - (a & b), and a ^ b = a + b - 2*(a & b).
+        return f"(- (+ {args[0]} {args[1]}) {both if op == 'bit_or' else f'(* 2 {both})'})"
     if op == "lshift":
         return f"(* {args[0]} (py.pow 2 {args[1]}))"
     if op == "rshift":
@@ -210,6 +211,27 @@ def _print(term: Term, done: Mapping[Term, str]) -> str:
     digits = max(-400, min(digits, 1200))
     scale = f"{10**digits}.0" if digits >= 0 else f"(/ 1.0 {10**-digits}.0)"
     return f"(py.round_digits {args[0]} {scale})"
+
+
+def _bit_and(term: Term, args: list[str]) -> str:
+    """``a & b`` of the operands of a bit operation; without recursion where one is constant."""
+    for constant, other in ((term.args[0], args[1]), (term.args[1], args[0])):
+        if constant.op == "const":
+            mask = constant.const
+            if mask >= 0:
+                return _masked(other, mask)
+            return f"(- {other} {_masked(other, ~mask)})"  # a & m = a - (a & ~m)
+    return f"(py.and {args[0]} {args[1]})"
+
+
+def _masked(text: str, mask: int) -> str:
+    """``a & mask`` for a mask that is not negative: the bits of `a`, one run of ones at a time."""
+    parts = []
+    for run in re.finditer("1+", f"{mask:b}"[::-1]):
+        low, width = 1 << run.start(), 1 << (run.end() - run.start())
+        bits = f"(mod {text} {width})" if low == 1 else f"(mod (div {text} {low}) {width})"
+        parts.append(bits if low == 1 else f"(* {low} {bits})")
+    return parts[0] if len(parts) == 1 else f"(+ {' '.join(parts)})" if parts else "0"
 
 
 def _chain(function: str, args: list[str]) -> str:
@@ -256,6 +278,10 @@ def smtlib_script(
     Shared parts are defined once. A solver answers ``sat`` to the script with ``(check-sat)``
     just when some values of the symbols satisfy all conditions.
 
+    Powers with a symbolic exponent and bit operations on two symbols become recursive
+    functions. z3 defines such a function once in a context: read a second script of that kind
+    in a ``z3.Context()`` of its own.
+
     Args:
         conditions: what to assert.
         names: what the symbols are called.
@@ -274,7 +300,6 @@ def smtlib_script(
     taken = [_name(called.get(s, s.name)) for s in symbols]
     # All functions are total here, so a shared part may be defined before its first use.
     steps = plan(asserted, taken)
-    shared = {step.term: step.name for step in steps if step.name is not None}
     body: list[str] = []
     for step in steps:
         if step.name is not None:
@@ -286,10 +311,8 @@ def smtlib_script(
         if (comments or {}).get(step.term):
             body.append(f"; {(comments or {})[step.term]}".replace("\n", " "))
         body.append(f"(assert {to_smtlib(step.term, called)})")
-    assert all(name in "\n".join(body) for name in shared.values())
     head = ["(set-logic ALL)", *_support(body)]
-    for function in dict.fromkeys((t.name, t) for t in everything if t.op == "call"):
-        head.append(_declaration(function[1]))
+    head += [_declaration(t) for t in everything if t.op == "call"]
     head += [
         f"(declare-const {name} {SORTS[s.sort]})" for s, name in zip(symbols, taken, strict=True)
     ]
