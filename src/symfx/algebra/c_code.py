@@ -336,7 +336,7 @@ def c_function(
             known[step.term] = step.name
             continue
         said = (comments or {}).get(step.term)
-        remark = f"  /* {said.replace('*/', '* /')} */" if said else ""
+        remark = f"  /* {' '.join(said.replace('*/', '* /').split())} */" if said else ""
         lines.append(f"    if (!({text}) || bad) return false;{remark}")
     lines += ["    return !bad;", "}"]
     return "\n".join(lines) + "\n"

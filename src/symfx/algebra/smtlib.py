@@ -15,7 +15,7 @@ from functools import reduce
 from symfx.algebra.definedness import definedness
 from symfx.algebra.expr import MATH_FUNCTIONS, Scalar, Term, _postorder
 from symfx.algebra.interpret import relation
-from symfx.algebra.sharing import Step, plan, printed_parts
+from symfx.algebra.sharing import plan, printed_parts
 
 __all__ = ["SMTLIB_SUPPORT", "smtlib_script", "to_smtlib"]
 
@@ -240,10 +240,11 @@ def _chain(function: str, args: list[str]) -> str:
 
 _SIMPLE = re.compile(r"[A-Za-z~!@$%^&*_+=<>.?/-][A-Za-z0-9~!@$%^&*_+=<>.?/-]*")
 # Words that SMT-LIB or the support speaks; a symbol that is called so gets an underscore.
-_TAKEN = frozenset(
+_TAKEN_LIST = (
     "abs and or not xor ite let forall exists div mod to_real to_int is_int true false "
-    "as par assert push pop Int Real Bool Float64 RNE RTZ RTN distinct".split()
+    "as par assert push pop Int Real Bool Float64 RNE RTZ RTN distinct"
 )
+_TAKEN = frozenset(_TAKEN_LIST.split())
 
 
 def _name(text: str) -> str:
@@ -271,6 +272,7 @@ def smtlib_script(
     names: Mapping[Term, str] | None = None,
     *,
     comments: Mapping[Term, str] | None = None,
+    declare: Sequence[Term] = (),
     defined: bool = True,
 ) -> str:
     """A script that declares the symbols and asserts that all the conditions hold.
@@ -286,6 +288,7 @@ def smtlib_script(
         conditions: what to assert.
         names: what the symbols are called.
         comments: what to say about a condition.
+        declare: symbols to declare in any case, first and in this order.
         defined: assert as well that Python can compute each condition.
     """
     called = dict(names or {})
@@ -295,7 +298,7 @@ def smtlib_script(
         need = definedness(condition) if defined else table.true
         stated.append((condition, need if need is not table.true else None))
     asserted = [t for pair in stated for t in reversed(pair) if t is not None]
-    everything = _all_parts(asserted)
+    everything = _all_parts([*declare, *asserted])
     symbols = [t for t in everything if t.op == "symbol"]
     taken = [_name(called.get(s, s.name)) for s in symbols]
     # All functions are total here, so a shared part may be defined before its first use.

@@ -2,6 +2,7 @@
 
 from symfx.symbolic_shapes.contexts import StatelessSymbolicContext
 from symfx.symbolic_shapes.errors import ConstraintViolationError, GuardOnDataDependentSymNode
+from symfx.symbolic_shapes.guard_programs import GuardCondition, GuardInput, GuardProgram
 from symfx.symbolic_shapes.provenance import Provenance, UserFrame
 from symfx.symbolic_shapes.queries import (
     expect_true,
@@ -34,7 +35,10 @@ __all__ = [
     "ConstraintViolationError",
     "Dim",
     "DimDynamic",
+    "GuardCondition",
+    "GuardInput",
     "GuardOnDataDependentSymNode",
+    "GuardProgram",
     "InputFact",
     "Provenance",
     "RuntimeAssert",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from symfx.algebra.sympy_view import SympyReader, to_sympy
 from symfx.errors import SymfxError
 from symfx.sym_node import SymNode, SymTypes, wrap_node
 from symfx.symbolic_shapes.errors import ConstraintViolationError, GuardOnDataDependentSymNode
+from symfx.symbolic_shapes.guard_programs import GuardProgram
 from symfx.symbolic_shapes.provenance import Provenance, capture, user_locals
 from symfx.symbolic_shapes.records import (
     Dim,
@@ -959,6 +960,14 @@ class ShapeEnv:
             yield
         finally:
             self._suppressed.depth -= 1
+
+    def guard_program(self, guards: Iterable[ShapeGuard] | None = None) -> GuardProgram:
+        """What the inputs must satisfy, as a program: compiled Python, C, SMT-LIB.
+
+        Args:
+            guards: the guards to check; all of them where not given.
+        """
+        return GuardProgram.of(self, guards)
 
     def freeze(self) -> None:
         """Refuse guards from now on."""
