@@ -17,9 +17,7 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def thunkify(
-    tracer: Any, f: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs
-) -> Thunk[_R]:
+def thunkify(tracer: Any, f: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> Thunk[_R]:
     """The call of a function, to be made when its result is first asked for.
 
     Where `maybe_enable_thunkify` is not in force for the tracer, the call is made at once.
