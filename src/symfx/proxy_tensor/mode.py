@@ -208,9 +208,8 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
             and active_fake_mode() is cache.mode
         ):
             key = cache.key(facts, args, kwargs)
-            entry = None if key is None else cache.entries.get(key)
+            entry = None if key is None else cache.lookup(key, facts, args, kwargs)
             if entry is not None:
-                cache.hits += 1
                 with set_original_aten_op(func):
                     return self._replay(entry, facts, args, kwargs)
         with set_original_aten_op(func):
