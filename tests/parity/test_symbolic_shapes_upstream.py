@@ -40,7 +40,7 @@ def test_strides_are_computed_from_sizes_unless_they_are_dynamic(m, env):
     real = torch.ones(5, 5, 10)
     x = fake(m, env, real, [d.DYNAMIC] * 3, dynamic_strides=[d.INFER_STRIDE] * 3)
     assert all(m.is_symbolic(n) for n in x.size())
-    s0, s1, s2 = x.size()
+    _s0, s1, s2 = x.size()
     assert x.stride()[0].node.expr == (s1 * s2).node.expr
     assert x.stride()[1].node.expr == s2.node.expr
     assert x.stride()[2] == 1
@@ -109,8 +109,12 @@ def test_nested_ints(m, env):
     source = torch._dynamo.source.ConstantSource("ragged")
     ragged = env.create_symintnode(env.create_symbol(j1, source=source), hint=j1)
     assert ragged.node.is_nested_int() and m.is_symbolic(ragged)
-    assert str(env.backed_var_to_val[ragged.node.expr]) == str(sympy.sympify(env.backed_var_to_val[ragged.node.expr]))
-    twice = env.create_symintnode(env.create_symbol(j2, source=torch._dynamo.source.ConstantSource("other")), hint=j2)
+    assert str(env.backed_var_to_val[ragged.node.expr]) == str(
+        sympy.sympify(env.backed_var_to_val[ragged.node.expr])
+    )
+    twice = env.create_symintnode(
+        env.create_symbol(j2, source=torch._dynamo.source.ConstantSource("other")), hint=j2
+    )
     assert bool(ragged == ragged)
     assert not bool(ragged == twice)
 
@@ -136,7 +140,10 @@ def test_every_method_computes_what_python_computes(m, first, second):
                 python(*symbolic)
             continue
         assert m.guard_scalar(python(*symbolic)) == expected, method
-        with_symbol = [symint(m, m.ShapeEnv(specialize_zero_one=False), a, duck=False) if a >= 0 else a for a in args[:1]]
+        with_symbol = [
+            symint(m, m.ShapeEnv(specialize_zero_one=False), a, duck=False) if a >= 0 else a
+            for a in args[:1]
+        ]
         assert m.guard_scalar(python(*with_symbol, *args[1:])) == expected, method
 
 
@@ -158,7 +165,12 @@ def test_tables_of_methods(m):
         "always_int_magic_methods", "always_bool_magic_methods",
     ):  # fmt: skip
         assert getattr(m, name) == getattr(BOTH[0], name), name
-    for name in ("magic_methods", "reflectable_magic_methods", "sizes_strides_methods", "METHOD_TO_OPERATOR"):
+    for name in (
+        "magic_methods",
+        "reflectable_magic_methods",
+        "sizes_strides_methods",
+        "METHOD_TO_OPERATOR",
+    ):
         assert set(getattr(m, name)) == set(getattr(BOTH[0], name)), name
 
 
@@ -205,7 +217,9 @@ def test_many_symbols_sort_by_number(m, env):
     assert list(env.deferred_runtime_asserts) == [symbols[-1].node.expr]
 
 
-@pytest.mark.parametrize("relation", [lambda x: x > 4, lambda x: x > 4, lambda x: x >= 5, lambda x: x >= 5])
+@pytest.mark.parametrize(
+    "relation", [lambda x: x > 4, lambda x: x > 4, lambda x: x >= 5, lambda x: x >= 5]
+)
 def test_expectations_refine_ranges(m, env, relation):
     u = env.create_unbacked_symint()
     assert m.expect_true(relation(u))
@@ -243,7 +257,10 @@ def test_prefer_deferred_runtime_asserts(m):
     s = symint(m, env, 10, duck=False)
     assert m.expect_true(s > 4)
     assert not env.guards
-    assert [str(r.expr) in ("4 < " + str(s), f"{s} > 4", f"{s} >= 5") for r in env.deferred_runtime_asserts[None]] == [True]
+    assert [
+        str(r.expr) in ("4 < " + str(s), f"{s} > 4", f"{s} >= 5")
+        for r in env.deferred_runtime_asserts[None]
+    ] == [True]
 
 
 def test_unbacked_substitution(m, env):
