@@ -21,9 +21,9 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from symfx.algebra import Term, evaluate
+from symfx.fake_operators.cache import OperationCache
+from symfx.fake_operators.shape_rules import RULES, Arg, New, Numbers, View
 from symfx.proxy_tensor import make_fx
-from symfx.proxy_tensor.cache import OperationCache
-from symfx.proxy_tensor.shape_rules import RULES, Arg, New, Numbers, View
 from symfx.symbolic_shapes import ShapeEnv
 
 aten = torch.ops.aten

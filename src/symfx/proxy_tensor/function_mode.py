@@ -10,7 +10,7 @@ import torch
 from torch import fx
 from torch.overrides import TorchFunctionMode
 
-from symfx.proxy_tensor.cache import forget
+from symfx.fake_operators.cache import forget
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.torch_bridge.identity import (
     TorchFunctionMetadataMode,

@@ -16,9 +16,9 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, autograd_would_have_decomposed
 
 from symfx.errors import TracingError
+from symfx.fake_operators.operators import OperatorFacts, facts_of
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.metadata import tensor_metadata
-from symfx.proxy_tensor.operators import OperatorFacts, facts_of
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.torch_bridge.identity import TorchProxyMode
 from symfx.torch_bridge.modes import (
@@ -32,7 +32,7 @@ from symfx.torch_bridge.modes import (
 )
 
 if TYPE_CHECKING:
-    from symfx.proxy_tensor.cache import Entry
+    from symfx.fake_operators.cache import Entry
     from symfx.proxy_tensor.tracer import PythonKeyTracer
 
 __all__ = [

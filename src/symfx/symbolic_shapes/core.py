@@ -25,7 +25,7 @@ from symfx.symbolic_shapes.records import (
     SymbolInfo,
 )
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
-from symfx.torch_bridge.fake_cache import refuse_dispatch_cache
+from symfx.torch_bridge.fake_cache import mode_asking_for_a_key, refuse_dispatch_cache
 
 if TYPE_CHECKING:
     from torch._guards import Source
@@ -85,7 +85,12 @@ class EnvCore:
     @property
     def settings(self) -> ShapeEnvSettings:
         """The settings, as they were given."""
-        refuse_dispatch_cache()
+        mode = mode_asking_for_a_key()
+        if mode is not None:
+            from symfx.fake_operators.cache import adopt  # costly, and for tracers alone
+
+            adopt(mode, self)
+            refuse_dispatch_cache()
         return self._settings
 
     @property

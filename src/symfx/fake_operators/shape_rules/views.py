@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from symfx.proxy_tensor.shape_rules.base import Shape, View, dimension, is_row_major, rule
-from symfx.proxy_tensor.shape_rules.numbers import Number, Numbers
+from symfx.fake_operators.shape_rules.base import Shape, View, dimension, is_row_major, rule
+from symfx.fake_operators.shape_rules.numbers import Number, Numbers
 
 __all__: list[str] = []
 

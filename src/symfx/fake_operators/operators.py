@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch._ops import OpOverload
 
-from symfx.proxy_tensor.shape_rules import RULES
+from symfx.fake_operators.shape_rules import RULES
 
 __all__ = ["OperatorFacts", "facts_of"]
 

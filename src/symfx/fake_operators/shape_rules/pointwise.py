@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from symfx.algebra import Term
-from symfx.proxy_tensor.shape_rules.base import (
+from symfx.fake_operators.shape_rules.base import (
     Arg,
     New,
     Shape,
@@ -19,7 +19,7 @@ from symfx.proxy_tensor.shape_rules.base import (
     is_shape,
     rule,
 )
-from symfx.proxy_tensor.shape_rules.numbers import Number, Numbers
+from symfx.fake_operators.shape_rules.numbers import Number, Numbers
 from symfx.torch_bridge.modes import BelowTorch
 
 __all__ = ["broadcast", "laid_out_like", "promoted"]

@@ -4,9 +4,9 @@ A rule answers only where it is certain without guarding, and leaves every other
 them every mistake in the arguments, to torch's own kernels.
 """
 
-from symfx.proxy_tensor.shape_rules import linear, networks, pointwise, reductions, views
-from symfx.proxy_tensor.shape_rules.base import RULES, Arg, New, Result, Rule, Shape, View
-from symfx.proxy_tensor.shape_rules.numbers import Number, Numbers
+from symfx.fake_operators.shape_rules import linear, networks, pointwise, reductions, views
+from symfx.fake_operators.shape_rules.base import RULES, Arg, New, Result, Rule, Shape, View
+from symfx.fake_operators.shape_rules.numbers import Number, Numbers
 
 __all__ = [
     "RULES",

@@ -28,8 +28,8 @@ import torch
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from symfx.proxy_tensor.operators import OperatorFacts, facts_of
-from symfx.proxy_tensor.shape_rules import New, Number, Numbers, View
+from symfx.fake_operators.operators import OperatorFacts, facts_of
+from symfx.fake_operators.shape_rules import New, Number, Numbers, View
 from symfx.sym_node import SymNode
 from symfx.torch_bridge.fakes import (
     attributes_at_birth,
@@ -45,7 +45,7 @@ from symfx.torch_bridge.modes import BelowTorch
 if TYPE_CHECKING:
     from symfx.symbolic_shapes import ShapeEnv
 
-__all__ = ["Description", "Entry", "OperationCache", "TensorState", "state_of"]
+__all__ = ["Description", "Entry", "OperationCache", "TensorState", "adopt", "forget", "state_of"]
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _NUMBERS = frozenset({int, float, bool, complex})
@@ -700,6 +700,20 @@ def _written(
     written = [args[i] for i in facts.mutated if i < len(args)]
     written += [kwargs[name] for name in facts.mutated_names if name in kwargs]
     return list(_tensors(written))
+
+
+def adopt(mode: FakeTensorMode, env: Any) -> None:
+    """Let a mode dispatch through a cache of symfx's from now on.
+
+    Args:
+        mode: the mode; one that computes with real tensors on the side is left as it is.
+        env: its environment.
+    """
+    if "_cached_dispatch_impl" in mode.__dict__ or mode.propagate_real_tensors:
+        return
+    cache = OperationCache(mode, env)
+    cache.live = True
+    mode._cached_dispatch_impl = cache.dispatch  # type: ignore[method-assign]
 
 
 def forget(tensor: torch.Tensor) -> None:

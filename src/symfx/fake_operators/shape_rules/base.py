@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import torch
 
-from symfx.proxy_tensor.shape_rules.numbers import Number, Numbers
+from symfx.fake_operators.shape_rules.numbers import Number, Numbers
 
 __all__ = [
     "RULES",
