@@ -93,6 +93,10 @@ class Learning(EnvCore):
                 self._replace_by(part.args[0], provenance)
             elif part.op == "ge":
                 self._note_bound(part.args[0], provenance)
+        solved = self.facts.solved
+        # Several facts together may leave a symbol one value, and that another one.
+        while pinned := [(s, by) for s, by in solved.items() if by.op == "const"]:
+            self._set_term(*pinned[0], provenance)
 
     def _note_bound(self, p: Term, provenance: Provenance | None) -> None:
         """Remember where a bound of a symbol came from, ``p >= 0`` being one."""
