@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sympy
+import torch
 
 from symfx.algebra import Scalar, Sort, Table, Term, evaluate
 from symfx.algebra.facts import Facts
@@ -281,6 +282,11 @@ class EnvCore:
         except (ZeroDivisionError, OverflowError, ValueError):
             # The value at tracing is undefined; whoever asks for it finds out in the user's code.
             return None
+        except RuntimeError:
+            # Ragged sizes are not added up, and not compared with any number above 2.
+            if any(isinstance(values[s], torch.SymInt) for s in term.free_symbols):
+                return None
+            raise
 
     # -- symbols, the mechanics ----------------------------------------------------------------
 
