@@ -112,7 +112,11 @@ def test_floats_in_guards(m):
     f = symfloat(m, env, 2.5)
     assert f > 2.0
     code = env.produce_guards_expression([f])
-    assert [env.evaluate_guards_expression(code, [v]) for v in (1.5, 3.0, math.nan)] == [False, True, False]
+    assert [env.evaluate_guards_expression(code, [v]) for v in (1.5, 3.0, math.nan)] == [
+        False,
+        True,
+        False,
+    ]
 
 
 def test_what_produce_guards_says(m):
@@ -124,11 +128,15 @@ def test_what_produce_guards_says(m):
     assert any(text.startswith("5 <= L['a'].size()[0]") for text in plain)
     simplified = env.produce_guards([x, y], ["a", "b"], _simplified=True)
     assert simplified == ["5 <= L['a'].size()[0]"]
-    python, verbose, cpp = env.produce_guards_verbose([x, y], ["a", "b"], langs=("python", "verbose_python", "cpp"))
+    python, verbose, cpp = env.produce_guards_verbose(
+        [x, y], ["a", "b"], langs=("python", "verbose_python", "cpp")
+    )
     assert len(python.exprs) == len(verbose.exprs) == len(cpp.exprs)
     assert all("  # " in text for text in verbose.exprs)
     assert {s.name for s in cpp.source_to_symbol.values()} >= {"L_a_size_0_", "L_a_size_1_"}
-    renamed = env.produce_guards([x, y], ["a", "b"], lambda source: f"<{source.name}>", _simplified=True)
+    renamed = env.produce_guards(
+        [x, y], ["a", "b"], lambda source: f"<{source.name}>", _simplified=True
+    )
     assert renamed == ["5 <= <L['a'].size()[0]>"]
     with pytest.raises(Exception):
         env.produce_guards([x, y], ["a"])
@@ -182,13 +190,20 @@ def test_bound_symbols(m):
 def test_traced_graphs():
     results = []
     for make_fx, m in ((torch_make_fx, TORCH), (symfx_make_fx, SYMFX)):
+
         def f(a, b):
             return torch.cat([a, b]) if a.shape[0] > 3 else a
 
         g = make_fx(f, tracing_mode="symbolic")(torch.zeros(5, 4), torch.zeros(7, 4))
         assert m.fx_placeholder_targets(g) == ["a_1", "b_1"]
-        assert [tuple(map(int, map(m.guarding_hint_or_throw, v.shape))) for v in m.fx_placeholder_vals(g)] == [(5, 4), (7, 4)]
-        inputs = [(torch.zeros(a, c), torch.zeros(b, d)) for a, b, c, d in ((5, 7, 4, 4), (3, 7, 4, 4), (9, 9, 2, 2), (9, 3, 2, 3))]
+        assert [
+            tuple(map(int, map(m.guarding_hint_or_throw, v.shape)))
+            for v in m.fx_placeholder_vals(g)
+        ] == [(5, 4), (7, 4)]
+        inputs = [
+            (torch.zeros(a, c), torch.zeros(b, d))
+            for a, b, c, d in ((5, 7, 4, 4), (3, 7, 4, 4), (9, 9, 2, 2), (9, 3, 2, 3))
+        ]
         results.append([m.eval_guards(g, *pair) for pair in inputs])
         assert sorted(m.bind_symbols(g, torch.zeros(6, 2), torch.zeros(9, 2)).values()) == [2, 6, 9]
         bound = m.find_symbol_binding_fx_nodes(g.graph)
@@ -215,7 +230,9 @@ def promised(m, real, constraints, work, equalities=None, names=("a",), names_of
         for r, n, c in zip(reals, names, contexts)
     ]
     work(*made)
-    return env, env.produce_guards(made, list(names), input_contexts=contexts, equalities_inputs=equalities)
+    return env, env.produce_guards(
+        made, list(names), input_contexts=contexts, equalities_inputs=equalities
+    )
 
 
 def strict(m, low, high, warn_only=False):
@@ -223,7 +240,9 @@ def strict(m, low, high, warn_only=False):
 
 
 def test_a_range_that_is_kept(m):
-    env, texts = promised(m, torch.zeros(6, 4), [[strict(m, 2, 10), None]], lambda x: bool(x.shape[0] <= 10))
+    env, texts = promised(
+        m, torch.zeros(6, 4), [[strict(m, 2, 10), None]], lambda x: bool(x.shape[0] <= 10)
+    )
     assert "2 <= L['a'].size()[0] and L['a'].size()[0] <= 10" in texts
 
 
@@ -270,7 +289,9 @@ def test_equality_constraints(m):
     relaxed = m.EqualityConstraint(False, [], [], [], {a})
     assert relaxed.is_equal(a, d) and not relaxed.is_equal(b, d)
     root = sympy.Symbol("root", integer=True)
-    p = m.EqualityConstraint(False, [], [(a, root, lambda n: 2 * n), (b, root, lambda n: 2 * n)], [root], set())
+    p = m.EqualityConstraint(
+        False, [], [(a, root, lambda n: 2 * n), (b, root, lambda n: 2 * n)], [root], set()
+    )
     assert p.is_equal(a, b)
 
 
@@ -284,7 +305,9 @@ def test_equalities_between_inputs(m):
     none = m.EqualityConstraint(False, [], [], [], set())
     with pytest.raises(m.ConstraintViolationError, match="must always be equal"):
         promised(m, reals, some, lambda x, y: bool(x.shape[0] == y.shape[0]), none, names)
-    derived = m.EqualityConstraint(False, [], [(sizes("b", 0), sizes("a", 0), lambda n: 2 * n)], [], set())
+    derived = m.EqualityConstraint(
+        False, [], [(sizes("b", 0), sizes("a", 0), lambda n: 2 * n)], [], set()
+    )
     twice = (torch.zeros(6), torch.zeros(12))
     promised(m, twice, some, lambda x, y: bool(2 * x.shape[0] == y.shape[0]), derived, names)
     with pytest.raises(m.ConstraintViolationError, match="must always be related|related"):
@@ -313,6 +336,7 @@ def solved(m, values, *constraints, equal=(), names=None, marked=()):
 
 def admits(dims, values):
     """Whether sizes pass the results, evaluated as Python."""
+
     class Size:
         def __init__(self, n):
             self.n = n
@@ -351,7 +375,9 @@ def test_rewriting_with_congruences(m):
 
     s = sympy.Symbol("s", positive=True, integer=True)
     dims = m.DimConstraints({}, {s: sympy.Integer(7)}, set(), {})
-    assert dims.rewrite_with_congruences(s, sympy.Le(FloorDiv(s, 2), 5)) == sympy.Le(s / 2 - sympy.Rational(1, 2), 5)
+    assert dims.rewrite_with_congruences(s, sympy.Le(FloorDiv(s, 2), 5)) == sympy.Le(
+        s / 2 - sympy.Rational(1, 2), 5
+    )
     assert dims._congruences[s] == {(s - 1) % 2}
     assert dims.rewrite_with_congruences(s, Mod(s, 3)) == 1
 

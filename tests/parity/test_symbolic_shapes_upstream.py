@@ -160,7 +160,12 @@ def test_tables_of_methods(m):
         "always_int_magic_methods", "always_bool_magic_methods",
     ):  # fmt: skip
         assert getattr(m, name) == getattr(BOTH[0], name), name
-    for name in ("magic_methods", "reflectable_magic_methods", "sizes_strides_methods", "METHOD_TO_OPERATOR"):
+    for name in (
+        "magic_methods",
+        "reflectable_magic_methods",
+        "sizes_strides_methods",
+        "METHOD_TO_OPERATOR",
+    ):
         assert set(getattr(m, name)) == set(getattr(BOTH[0], name)), name
 
 
@@ -207,7 +212,9 @@ def test_many_symbols_sort_by_number(m, env):
     assert list(env.deferred_runtime_asserts) == [symbols[-1].node.expr]
 
 
-@pytest.mark.parametrize("relation", [lambda x: x > 4, lambda x: 4 < x, lambda x: x >= 5, lambda x: 5 <= x])
+@pytest.mark.parametrize(
+    "relation", [lambda x: x > 4, lambda x: 4 < x, lambda x: x >= 5, lambda x: 5 <= x]
+)
 def test_expectations_refine_ranges(m, env, relation):
     u = env.create_unbacked_symint()
     assert m.expect_true(relation(u))

@@ -70,6 +70,7 @@ from symfx.symbolic_shapes.fx_nodes import (
     is_accessor_node,
     is_symbol_binding_fx_node,
 )
+from symfx.symbolic_shapes.guard_programs import GuardCondition, GuardInput, GuardProgram
 from symfx.symbolic_shapes.guard_text import (
     DynamicDimConstraintPrinter,
     LoggingShapeGuardPrinter,
@@ -153,7 +154,10 @@ __all__ = [
     "DivideByKey",
     "DynamicDimConstraintPrinter",
     "EqualityConstraint",
+    "GuardCondition",
+    "GuardInput",
     "GuardOnDataDependentSymNode",
+    "GuardProgram",
     "InnerTensorKey",
     "InputFact",
     "IterateExprs",

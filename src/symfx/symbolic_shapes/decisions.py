@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import sympy
 
 from symfx.algebra import Scalar, Term, evaluate, substitute
-from symfx.algebra.sympy_view import to_sympy
-from symfx.sym_node import SymNode, SymTypes
+from symfx.algebra.proofs import Proof, prove
+from symfx.symbolic_shapes.data_dependent import data_dependent_error
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode, _ShapeEnvGuardError
 from symfx.symbolic_shapes.learning import Learning
 from symfx.symbolic_shapes.modes import _suppress_guards
-from symfx.symbolic_shapes.provenance import capture, in_assert_statement, user_locals
+from symfx.symbolic_shapes.provenance import capture, in_assert_statement
 from symfx.symbolic_shapes.records import RuntimeAssert, ShapeGuard
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
 
@@ -210,52 +211,42 @@ class Decisions(Learning):
     # -- errors ---------------------------------------------------------------------------------
 
     def _data_dependent(self, term: Term) -> GuardOnDataDependentSymNode:
-        provenance = capture(self.current_operator)
-        unbacked = sorted(s.name for s in term.free_symbols if s not in self._hints)
-        names = self._local_names(term)
-        text = str(term)
-        in_code = names.get(term) or text
-        if term.sort == "bool":
-            asked = f"Whether {text} holds"
-            negated = str(self.table.not_(term))
-            fix = (
-                f"torch._check({in_code}), or torch._check({negated}), before this line, "
-                "if one of them always holds"
-            )
-        else:
-            asked = f"The value of {text}"
-            fix = "keep it symbolic, or make it an input of the program"
-        described = ", ".join(
-            f"{name} is {self._describe(self.table.symbol(name, s.sort))}"
-            for s in sorted(term.free_symbols, key=lambda s: s.uid)
-            for name in [s.name]
-            if name in unbacked
-        )
-        return GuardOnDataDependentSymNode(
-            to_sympy(term),
-            f"{asked} depends on data: {described}.",
-            where=str(provenance),
-            fix=fix,
-        )
+        return data_dependent_error(self, term)
 
-    def _describe(self, symbol: Term) -> str:
+    # -- explanations ---------------------------------------------------------------------------
+
+    def has_value(self, symbol: Term) -> bool:
+        """Whether a symbol has a value at tracing."""
+        return symbol in self._hints
+
+    def values(self) -> Mapping[Term, Scalar]:
+        """The value at tracing of each symbol that has one."""
+        return self._hints
+
+    def origin_of(self, symbol: Term) -> str:
+        """Where a symbol came up, in words."""
         record = self._symbols.get(symbol)
-        origin = f"made by {record.provenance}" if record else "of unknown origin"
-        low, high = self.prover.range(symbol) if symbol.sort == "int" else (None, None)
-        bounds = "" if low is None and high is None else (
-            f", {'-oo' if low is None else low} <= {symbol} <= {'oo' if high is None else high}"
-        )  # fmt: skip
-        return origin + bounds
+        if record is None:
+            return "by a rewrite"
+        provenance = record.provenance
+        return f"by {provenance}" if provenance.operator else str(provenance)
 
-    def _local_names(self, term: Term) -> dict[Term, str]:
-        """What the user's code calls the symbolic values it holds at this moment."""
-        return {
-            value.node.term: name
-            for name, value in user_locals().items()
-            if isinstance(value, SymTypes)
-            and type(value.node) is SymNode
-            and value.node.shape_env is self
-        }
+    def proof(self, condition: Any) -> Proof:
+        """Why a condition holds, or why its opposite does, as far as the facts say.
+
+        Args:
+            condition: a torch.SymBool, a bool, a term or a sympy condition.
+
+        Example:
+            >>> import torch
+            >>> from symfx.symbolic_shapes import ShapeEnv
+            >>> env = ShapeEnv()
+            >>> u, v = env.create_unbacked_symint(), env.create_unbacked_symint()
+            >>> torch._check(u >= 4); torch._check(v > u)
+            >>> print(env.proof(v >= 5))
+            u1 >= 5 holds, because u0 >= 4 and u1 > u0
+        """
+        return prove(self.facts, self.read(condition))
 
 
 def _plain(value: sympy.Basic) -> Scalar:

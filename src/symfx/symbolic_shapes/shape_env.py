@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from symfx.algebra import Facts, Prover
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes.guard_production import GuardProduction
+from symfx.symbolic_shapes.guard_programs import GuardProgram
+from symfx.symbolic_shapes.records import ShapeGuard
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
 from symfx.torch_bridge.identity import TorchShapeEnv
 
@@ -150,6 +152,14 @@ class ShapeEnv(GuardProduction):
                 facts.replace(symbol, by)
         facts.epoch = self.facts.epoch + 1
         return facts
+
+    def guard_program(self, guards: Iterable[ShapeGuard] | None = None) -> GuardProgram:
+        """What the inputs must satisfy, as a program: compiled Python, C, SMT-LIB.
+
+        Args:
+            guards: the guards to check; all of them where not given.
+        """
+        return GuardProgram.of(self, guards)
 
     def cleanup(self) -> None:
         """Called by torch after a trace; terms die with the environment: nothing to do."""
