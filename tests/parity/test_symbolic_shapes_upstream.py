@@ -10,7 +10,6 @@ import pytest
 import sympy
 import torch
 from both import BOTH, fake, name_of, symfloat, symint
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 
@@ -41,7 +40,7 @@ def test_strides_are_computed_from_sizes_unless_they_are_dynamic(m, env):
     real = torch.ones(5, 5, 10)
     x = fake(m, env, real, [d.DYNAMIC] * 3, dynamic_strides=[d.INFER_STRIDE] * 3)
     assert all(m.is_symbolic(n) for n in x.size())
-    s0, s1, s2 = x.size()
+    _, s1, s2 = x.size()
     assert x.stride()[0].node.expr == (s1 * s2).node.expr
     assert x.stride()[1].node.expr == s2.node.expr
     assert x.stride()[2] == 1
@@ -127,7 +126,9 @@ def test_every_method_computes_what_python_computes(m, first, second):
             continue
         python = m.method_to_operator(method)
         args = (first,) if method in m.unary_methods else (first, second)
-        if method == "float_pow" and first < 0 or method == "pow_by_natural" and second < 0:
+        if (method, first < 0) == ("float_pow", True) or (
+            method == "pow_by_natural" and second < 0
+        ):
             continue
         symbolic = [torch.SymInt(m.to_node(seed, a)) for a in args]
         try:
@@ -213,7 +214,7 @@ def test_many_symbols_sort_by_number(m, env):
 
 
 @pytest.mark.parametrize(
-    "relation", [lambda x: x > 4, lambda x: 4 < x, lambda x: x >= 5, lambda x: 5 <= x]
+    "relation", [lambda x: x > 4, lambda x: torch.sym_not(x <= 4), lambda x: x >= 5]
 )
 def test_expectations_refine_ranges(m, env, relation):
     u = env.create_unbacked_symint()
