@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sympy
+import torch
 
-from symfx.algebra import Scalar, Sort, Table, Term, evaluate
+from symfx.algebra import Scalar, Sort, Table, Term, evaluate, relation
 from symfx.algebra.facts import Facts
 from symfx.algebra.prove import Prover
 from symfx.algebra.sympy_view import SympyReader
@@ -285,6 +287,25 @@ class EnvCore:
             return evaluate(term, values, memo)
         except (ZeroDivisionError, OverflowError, ValueError):
             # The value at tracing is undefined; whoever asks for it finds out in the user's code.
+            return None
+        except RuntimeError:
+            if any(isinstance(values[s], torch.SymInt) for s in term.free_symbols):
+                return self._evaluate_ragged(term, values)
+            raise
+
+    def _evaluate_ragged(self, term: Term, values: Mapping[Term, Scalar]) -> Scalar | None:
+        """The value of a comparison of ragged sizes, which are not subtracted from each other.
+
+        None where it has none, as that with a number above 2.
+        """
+        inner = term.args[0] if term.op == "not" else term
+        if inner.op not in ("eq", "ge"):
+            return None
+        name, left, right = relation(inner)
+        try:
+            holds: Any = getattr(operator, name)(evaluate(left, values), evaluate(right, values))
+            return bool(holds) is (inner is term)
+        except RuntimeError:
             return None
 
     # -- symbols, the mechanics ----------------------------------------------------------------

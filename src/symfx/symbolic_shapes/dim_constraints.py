@@ -443,10 +443,10 @@ def _inside(piece: Any) -> tuple[int | None, int | None]:
     low = high = None
     if piece.start.is_finite:
         low = int(sympy.ceiling(piece.start))
-        low += piece.left_open and low == piece.start
+        low += bool(piece.left_open and low == piece.start)
     if piece.end.is_finite:
         high = int(sympy.floor(piece.end))
-        high -= piece.right_open and high == piece.end
+        high -= bool(piece.right_open and high == piece.end)
     return low, high
 
 
