@@ -26,6 +26,9 @@ from symfx.fake_operators.shape_rules import RULES, Arg, New, Numbers, View
 from symfx.proxy_tensor import make_fx
 from symfx.symbolic_shapes import ShapeEnv
 
+# The last test asks what the others did: all of them run in one process.
+pytestmark = pytest.mark.xdist_group("shape rules")
+
 aten = torch.ops.aten
 SAMPLES = {torch.float32: 4, torch.int64: 2, torch.bool: 1}
 answered: Counter[Any] = Counter()

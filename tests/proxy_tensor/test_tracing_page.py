@@ -27,7 +27,7 @@ def test_every_public_name_has_an_example(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["calling", "interpreters", "metadata", "mode", "slots", "thunks", "tracing", "operators"],
+    ["calling", "interpreters", "metadata", "mode", "slots", "thunks", "tracing"],
 )
 def test_docstrings(name: str) -> None:
     module = importlib.import_module(f"symfx.proxy_tensor.{name}")
