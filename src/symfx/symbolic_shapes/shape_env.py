@@ -16,6 +16,7 @@ from symfx.algebra.facts import Facts
 from symfx.algebra.prove import Prover
 from symfx.algebra.sympy_view import SympyReader, to_sympy
 from symfx.errors import SymfxError
+from symfx.recording.events import Recording
 from symfx.sym_node import SymNode, SymTypes, wrap_node
 from symfx.symbolic_shapes.errors import ConstraintViolationError, GuardOnDataDependentSymNode
 from symfx.symbolic_shapes.guard_programs import GuardProgram
@@ -79,10 +80,13 @@ class _SuppressedGuards(threading.local):
     depth = 0
 
 
-class ShapeEnv:
+class ShapeEnv(Recording):
     """The home of a trace's symbols, facts and guards.
 
     Args:
+        should_record_events: note each call that changes the environment in `events`; see
+            `symfx.recording`.
+        tracked_fakes: the inputs, where whoever traces keeps a list of them.
         settings: the fields of `ShapeEnvSettings`, by name.
 
     Attributes:
@@ -110,6 +114,8 @@ class ShapeEnv:
     def __init__(
         self,
         *,
+        should_record_events: bool | None = None,
+        tracked_fakes: list[Any] | None = None,
         allow_scalar_outputs: bool = True,
         allow_dynamic_output_shape_ops: bool = True,
         assume_static_by_default: bool = False,
@@ -137,7 +143,7 @@ class ShapeEnv:
         self.current_operator: object = None
         self.pending_fresh_unbacked_symbols: list[sympy.Symbol] = []
         self.fake_tensor_cache: dict[Any, Any] = {}
-        self.tracked_fakes: list[Any] | None = None
+        self.tracked_fakes = tracked_fakes
         self.frozen = False
         self._hints: dict[Term, Scalar] = {}
         self._hint_memo: dict[Term, Any] = {}
@@ -153,6 +159,7 @@ class ShapeEnv:
         self._counters: dict[str, int] = {}
         self._suppressed = _SuppressedGuards()
         self._ignoring_fresh = 0
+        self._set_up_recording(should_record_events, vars(self._settings))
 
     def __repr__(self) -> str:
         names = ", ".join(s.name for s in self._symbols)
