@@ -19,7 +19,7 @@ from symfx.errors import SymfxError
 from symfx.recording.held import HeldTerm
 from symfx.sym_node import SymNode, SymTypes
 
-__all__ = ["EventLogError", "decode", "encode"]
+__all__ = ["EventLogError", "decode", "encode", "encode_new_symbol"]
 
 
 class EventLogError(SymfxError, ValueError):
@@ -33,6 +33,7 @@ _RECORDS: dict[str, tuple[str, ...]] = {
         "StatelessSymbolicContext",
         "StatefulSymbolicContext",
         "SubclassSymbolicContext",
+        "SymIntSymbolicContext",
         "StrictMinMaxConstraint",
         "RelaxedUnspecConstraint",
         "EqualityConstraint",
@@ -65,6 +66,8 @@ _RECORDS: dict[str, tuple[str, ...]] = {
     "torch.utils._sympy.value_ranges": ("ValueRanges",),
 }
 _MODULE_OF = {name: module for module, names in _RECORDS.items() for name in names}
+# What an environment keeps in a context for itself.
+_CACHES = frozenset({"shape_env_to_source_to_symbol_cache", "_hash"})
 _ENUMS: dict[str, str] = {
     "DimDynamic": "symfx.symbolic_shapes",
     "TensorProperty": "torch._dynamo.source",
@@ -130,7 +133,28 @@ def _encode_sympy(value: sympy.Basic, read: Callable[[Any], Term]) -> Any:
     for infinity, name in infinities.items():
         if value is infinity or value == infinity:
             return {"infinity": name}
+    for name, kind, plain, _ in _SYMPY_NUMBERS:
+        if isinstance(value, kind):
+            return {name: plain(value)}
     return {"sympy": pack(read(value))}
+
+
+# Numbers of sympy: what they are called, their class, as Python's and back.
+_SYMPY_NUMBERS: tuple[tuple[str, Any, Any, Any], ...] = (
+    ("integer", sympy.Integer, int, sympy.Integer),
+    ("double", sympy.Float, float, sympy.Float),
+    ("truth", (type(sympy.true), type(sympy.false)), bool, sympy.sympify),
+)
+
+
+def encode_new_symbol(symbol: sympy.Symbol) -> Any:
+    """A sympy symbol that the environment did not make but was told of."""
+    claims = [name for name in _CLAIMS if symbol.assumptions0.get(name) is True]
+    return {"new symbol": symbol.name, "claims": claims}
+
+
+# What a sympy symbol may be assumed to be, the strongest first.
+_CLAIMS = ("positive", "nonnegative", "integer", "real")
 
 
 def _encode_enum(value: Enum) -> Any:
@@ -143,7 +167,11 @@ def _encode_enum(value: Enum) -> Any:
 def _encode_record(value: Any, again: Callable[[Any], Any]) -> Any:
     kind = type(value).__name__
     if is_dataclass(value) and kind in _MODULE_OF:
-        inner = {f.name: again(getattr(value, f.name)) for f in fields(value)}
+        inner = {
+            f.name: again(getattr(value, f.name))
+            for f in fields(value)
+            if (f.init or not hasattr(value, "__post_init__")) and f.name not in _CACHES
+        }
         return {"record": kind, "fields": inner}
     source = getattr(value, "name", None)
     if isinstance(source, str) and hasattr(value, "is_ephemeral"):
@@ -193,12 +221,19 @@ def decode(data: Any, table: Table) -> Any:
             if found is None:
                 raise EventLogError(f"{kind} has no member {member!r}")
             return found
+        case {"new symbol": str(name), "claims": list(claims), **rest} if not rest:
+            if not set(claims) <= set(_CLAIMS):
+                raise EventLogError(f"{claims!r:.100} are not what a symbol may be")
+            return sympy.Symbol(name, **dict.fromkeys(claims, True))
         case {"record": str(kind), "fields": dict(inner), **rest} if not rest:
             return _decode_record(kind, inner, table)
         case {**only} if len(only) == 1:
             ((view, parts),) = only.items()
             if view in ("term", "sympy", "number", "node") and isinstance(parts, list):
                 return HeldTerm(unpack(parts, table), view)
+            for name, _, plain, back in _SYMPY_NUMBERS:
+                if view == name and type(parts) is plain:
+                    return back(parts)
     raise EventLogError(f"{data!r:.100} is no argument that a log can have")
 
 

@@ -66,7 +66,6 @@ RECORDED: dict[str, bool] = {
     "_record_exclusion_constraint": False,
     "set_real_tensor_prop_unbacked_vals": False,
     "add_backed_var_to_val": False,
-    "set_unbacked_var_to_val": False,
     "register_symbol": False,
     "evaluate_sym_node": True,
     "evaluate_expr": True,
@@ -247,11 +246,11 @@ def start_recording(env: ShapeEnv, settings: dict[str, Any]) -> None:
     cls = _class_of(env)
     env.events = [ShapeEnvEvent(cls, kwargs={**settings, "should_record_events": False})]
     for name, with_fakes in RECORDED.items():
-        method = getattr(cls, name, None)
-        if method is not None:
-            called = ALSO_CALLED.get(name, name)
-            noting = functools.partial(_noted, env, method, called, with_fakes)
-            setattr(env, name, functools.wraps(method)(noting))
+        method = getattr(cls, name)
+        noting = functools.partial(_noted, env, method, ALSO_CALLED.get(name, name), with_fakes)
+        setattr(env, name, functools.wraps(method)(noting))
+    scoped = cls.patch_source_specialization
+    setattr(env, scoped.__name__, functools.wraps(scoped)(functools.partial(_unnoted, env, scoped)))
 
 
 def _noted(
@@ -285,6 +284,15 @@ def _noted(
         env.events.remove(event)
         env.failed_event = event
         raise
+
+
+@contextlib.contextmanager
+def _unnoted(
+    env: ShapeEnv, scope: Callable[..., Any], /, *args: Any, **kwargs: Any
+) -> Iterator[None]:
+    """A scope after which nothing is left of what happened inside."""
+    with env._recording(), scope(env, *args, **kwargs):
+        yield
 
 
 def record_shapeenv_event(
@@ -441,15 +449,19 @@ def _is_environment(value: Any) -> bool:
     return issubclass(_class_of(value), ShapeEnv)
 
 
+# What the names of unbacked symbols are numbered by.
+_COUNTERS = ("unbacked_symint_counter", "unbacked_symfloat_counter")
+
+
 def name_counters(env: ShapeEnv) -> dict[str, int]:
-    """How many names of each kind an environment has given out."""
-    return dict(env._counters)
+    """How many names of each kind were given out; names of inputs' symbols come from the inputs."""
+    return {name: getattr(env, name) for name in _COUNTERS}
 
 
 def raise_counters(env: ShapeEnv, counters: dict[str, int]) -> None:
     """Give out no names that were given out before."""
-    for prefix, number in counters.items():
-        env._counters[prefix] = max(env._counters.get(prefix, 0), number)
+    for name in _COUNTERS:
+        setattr(env, name, max(getattr(env, name), counters.get(name, 0)))
 
 
 class Recording:
@@ -481,11 +493,11 @@ class Recording:
 
     @contextlib.contextmanager
     def _recording(self) -> Iterator[None]:
-        self.is_recording = True
+        before, self.is_recording = self.is_recording, True
         try:
             yield
         finally:
-            self.is_recording = False
+            self.is_recording = before
 
     def _last_event_index(self) -> int:
         return len(self.events) - 1

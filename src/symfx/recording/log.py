@@ -12,7 +12,7 @@ import torch
 
 from symfx._version import __version__
 from symfx.algebra import Table
-from symfx.recording.codec import EventLogError, decode, encode
+from symfx.recording.codec import EventLogError, decode, encode, encode_new_symbol
 from symfx.recording.events import (
     ALSO_CALLED,
     RECORDED,
@@ -216,7 +216,9 @@ def _encode_event(event: ShapeEnvEvent) -> dict[str, Any]:
         return env._reader.read(expr)
 
     data: dict[str, Any] = {"call": event.method}
-    if args:
+    if event.method == "register_symbol":
+        data["args"] = [encode_new_symbol(args.pop(0)), *(encode(a, read) for a in args)]
+    elif args:
         data["args"] = [encode(a, read) for a in args]
     if event.kwargs:
         data["kwargs"] = _encode_kwargs(event, read)

@@ -11,6 +11,7 @@ import sympy
 from symfx.algebra import Table, Term
 from symfx.algebra.portable import carry
 from symfx.errors import SymfxError
+from symfx.sym_node import SymTypes
 
 __all__ = ["NotEqualError", "environment_state", "shape_env_check_state_equal"]
 
@@ -86,6 +87,20 @@ def shape_env_check_state_equal(
         raise NotEqualError("field values don't match:", differences)
 
 
+# Attributes of an environment that are compared as they are.
+_AS_THEY_ARE = (
+    "exclusion_constraints",
+    "real_tensor_prop_unbacked_vals",
+    "size_like",
+    "unbacked_inputs",
+    "unbacked_renamings",
+    "unbacked_symfloat_counter",
+    "unbacked_symint_counter",
+    "unique_ids",
+    "var_to_hint_override",
+)
+
+
 def _fields(env: Any, table: Table) -> dict[str, Any]:
     from symfx.symbolic_shapes import ShapeEnv
 
@@ -107,6 +122,8 @@ def environment_state(env: Any, table: Table | None = None) -> dict[str, Any]:
             return str(carry(value, table))
         if isinstance(value, sympy.Basic):
             return plain(env._reader.read(value))
+        if isinstance(value, SymTypes):
+            return str(value)  # the size of a ragged dimension
         if isinstance(value, dict):
             return {plain(k): plain(v) for k, v in value.items()}
         if isinstance(value, (list, tuple)):
@@ -125,22 +142,27 @@ def environment_state(env: Any, table: Table | None = None) -> dict[str, Any]:
     state: dict[str, Any] = {
         "settings": env._settings,
         "symbols": {s.name: s.sort for s in symbols},
+        "backed_var_to_val": env._hints,
+        "var_to_range": {s: facts.bounds(s) for s in symbols if s.sort == "int"},
         "var_to_sources": {
-            info.name: list(info.sources) for info in env.symbol_table() if info.sources
+            s: [source.name for source in record.sources]
+            for s, record in symbols.items()
+            if record.sources
         },
-        "source_to_var": {f.source: f.term for f in env.input_facts()},
-        "backed_var_to_val": dict(env._hints),
-        "var_to_range": {s: list(facts.bounds(s)) for s in symbols if s.sort == "int"},
+        "source_to_var": env.source_to_var,
+        "input_facts": {f.source: f.term for f in env.input_facts()},
+        "val_to_var": env.val_to_var,
+        "dimensions": {f"{source}[{i}]": dim for (source, i), dim in env._dims.items()},
         "facts": set(known),
-        "replacements": dict(facts.replacements),
+        "replacements": facts.replacements,
         "congruences": {a: m for a, m in facts.congruences.items() if a.free_symbols <= own},
         "guards": [guard.term for guard in env.guards],
+        "ignored_guards": [guard.term for guard in env.ignored_guards],
         "deferred_runtime_asserts": [(a.term, a.message) for a in env.deferred_asserts()],
         "specializations": [(r.symbol_name, r.value) for r in env._specializations],
-        "dimensions": {f"{source}[{i}]": dim for (source, i), dim in env._dims.items()},
-        "val_to_var": dict(env._duck),
-        "counters": {k: v for k, v in env._counters.items() if v},
         "frozen": env.frozen,
+        "runtime_asserts_frozen": env.runtime_asserts_frozen,
+        **{name: getattr(env, name) for name in _AS_THEY_ARE},
     }
     return {name: plain(value) for name, value in state.items()}
 
