@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from symfx.algebra import Facts, Prover
+from symfx.algebra import Facts
 from symfx.errors import SymfxError
 from symfx.recording.events import Recording
 from symfx.symbolic_shapes.guard_production import GuardProduction
@@ -69,7 +69,7 @@ class ShapeEnv(Recording, GuardProduction):
         tracked_fakes: list[Any] | None = None,
         co_fields: dict[str, str] | None = None,
         duck_shape: bool | None = None,
-        **settings: bool,
+        **settings: Any,
     ) -> None:
         unknown = settings.keys() - {field.name for field in dataclasses.fields(ShapeEnvSettings)}
         if unknown:
@@ -117,7 +117,7 @@ class ShapeEnv(Recording, GuardProduction):
         before = self.facts
         # What is learned inside is dropped with the store that it went into.
         self.facts = self._copied_facts()
-        self.prover, self._hint_memo = Prover(self.facts, self.hint_of), {}
+        self.prover, self._hint_memo = self._prover_of(self.facts), {}
         try:
             self._learn(condition)
             self.frozen = True
