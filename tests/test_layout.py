@@ -18,7 +18,7 @@ SRC = ROOT / "src"
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "_version", "torch_bridge"}),
     frozenset({"algebra"}),
-    frozenset({"sym_node", "symbolic_shapes", "fake_operators"}),
+    frozenset({"fake_operators", "recording", "sym_node", "symbolic_shapes"}),
     frozenset({"proxy_tensor"}),
     frozenset(
         {

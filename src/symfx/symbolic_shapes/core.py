@@ -64,7 +64,7 @@ class EnvCore:
         self._settings = settings
         self.table = Table()
         self.facts = Facts(self.table)
-        self.prover = Prover(self.facts, self.hint_of)
+        self.prover = self._prover_of(self.facts)
         self.nodes: dict[Term, SymNode] = {}
         self.guards: list[ShapeGuard] = []
         self.current_operator: object = None
@@ -81,6 +81,14 @@ class EnvCore:
         self._asserts: list[RuntimeAssert] = []
         self._specializations: list[SpecializationRecord] = []
         self._suppressed = Suppression()
+
+    def _prover_of(self, facts: Facts) -> Prover:
+        """A prover from these facts, of the kind that the settings ask for."""
+        if self._settings.prover == "z3":
+            from symfx.algebra.z3_tier import Z3Prover
+
+            return Z3Prover(facts, self.hint_of, budget_ms=self._settings.prover_budget_ms)
+        return Prover(facts, self.hint_of)
 
     # -- settings, under the names that torch reads --------------------------------------------
 
