@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from symfx.errors import SymfxError, TracingError
-from symfx.meta_tracer.errors import MetaArgumentsError, here
+from symfx.meta_tracer.errors import MetaArgumentsError, NotRecordableError, here
 from symfx.meta_tracer.overrides import manual_meta_overrides
 from symfx.meta_tracer.proxies import (
     QUERIES,
