@@ -96,6 +96,7 @@ def test_what_is_taken_from_torch_for_its_identity() -> None:
     prefix = "torch.fx.experimental."
     taken = {name.removeprefix(prefix) for _, name in imports(IDENTITY) if name.startswith(prefix)}
     assert taken == {
+        "proxy_tensor",
         "proxy_tensor.PreDispatchTorchFunctionMode",
         "proxy_tensor.ProxyTorchDispatchMode",
         "proxy_tensor.TorchFunctionMetadataMode",

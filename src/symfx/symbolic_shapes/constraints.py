@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["Constraint", "EqualityConstraint", "RelaxedUnspecConstraint", "Specialization",
            "StrictMinMaxConstraint"]  # fmt: skip
 
+_Function = Callable[[sympy.Expr], sympy.Expr]
+
 
 @dataclass(frozen=True)
 class Constraint(metaclass=Twin, of=TorchConstraint):
@@ -81,9 +83,7 @@ class EqualityConstraint(Constraint, of=TorchEqualityConstraint):
     """
 
     source_pairs: Sequence[tuple[Source, Source]]
-    derived_equalities: Sequence[
-        tuple[Source, Source | sympy.Symbol, Callable[[sympy.Expr], sympy.Expr]]
-    ]
+    derived_equalities: Sequence[tuple[Source, Source | sympy.Symbol, _Function]]
     phantom_symbols: Sequence[sympy.Symbol]
     relaxed_sources: set[Source]
     _class_of: dict[Source, Source] = field(init=False, repr=False, compare=False)
@@ -122,9 +122,7 @@ class EqualityConstraint(Constraint, of=TorchEqualityConstraint):
             return True
         return bool(self._value(source1) == self._value(source2))
 
-    def is_derived(
-        self, src: Source, symbol_src: Source, fn: Callable[[sympy.Expr], sympy.Expr]
-    ) -> bool:
+    def is_derived(self, src: Source, symbol_src: Source, fn: _Function) -> bool:
         """Whether a size was said to be the function `fn` of another one."""
         return bool(self._value(src) == fn(self._value(symbol_src)))
 

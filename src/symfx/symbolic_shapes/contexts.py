@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["StatefulSymbolicContext", "StatelessSymbolicContext", "SubclassSymbolicContext",
            "SymIntSymbolicContext", "SymbolicContext", "TrackedFake"]  # fmt: skip
+
+_Range = tuple[int | None, int | None]
 
 _STRIDES = (DimDynamic.INFER_STRIDE, DimDynamic.DYNAMIC, DimDynamic.DUCK)
 
@@ -99,8 +101,8 @@ class StatelessSymbolicContext(SymbolicContext, of=TorchStatelessSymbolicContext
     constraint_strides: Sequence[Any] = None  # type: ignore[assignment]
     specialize_on: Sequence[Sequence[Callable[..., Any]]] | None = None
     view_base_context: Any = None
-    shape_ids: dict[int, str | None] | None = None
-    unbacked_bounds: dict[int, tuple[int | None, int | None]] | None = None
+    shape_ids: Mapping[int, str | None] | None = None
+    unbacked_bounds: Mapping[int, _Range] | None = None
 
     def __post_init__(self) -> None:
         _fill(self)
@@ -121,7 +123,7 @@ class StatefulSymbolicContext(StatelessSymbolicContext, of=TorchStatefulSymbolic
     shape_env_to_source_to_symbol_cache: dict[int, dict[str, sympy.Basic]] = field(
         default_factory=dict
     )
-    excluded_sizes: tuple[int | None, ...] | None = None
+    excluded_sizes: Sequence[int | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

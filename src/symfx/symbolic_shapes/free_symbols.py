@@ -47,13 +47,11 @@ def _iterate_exprs(val: Any) -> Iterator[sympy.Basic]:
     Raises:
         SymfxError: something that has no sizes and is no number.
     """
-    if isinstance(val, SymTypes):
+    if isinstance(val, (sympy.Basic, TorchSymNode)):
+        yield val if isinstance(val, sympy.Basic) else val.expr
+    elif isinstance(val, SymTypes):
         if is_symbolic(val):
             yield val.node.expr
-    elif isinstance(val, TorchSymNode):
-        yield val.expr
-    elif isinstance(val, sympy.Basic):
-        yield val
     elif val is None or isinstance(val, (int, float, str, torch.Generator)):
         return
     elif isinstance(val, Mapping):
@@ -157,9 +155,9 @@ class SymIntEqByExpr:
         return repr(self.val)
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SymIntEqByExpr):
-            return NotImplemented
-        return bool(self.val == other.val)
+        if isinstance(other, SymIntEqByExpr):
+            return bool(self.val == other.val)
+        return NotImplemented
 
     def __hash__(self) -> int:
         return hash(self.val)

@@ -21,17 +21,14 @@ __all__ = [
     "is_symbol_binding_fx_node",
 ]
 
+_ACCESSOR_PACKETS = tuple(
+    getattr(torch.ops.aten, f"sym_{measure}")
+    for measure in ("size", "stride", "storage_offset", "numel")
+)
 _ACCESSORS = frozenset(
     (
-        torch.ops.aten.sym_size,
-        torch.ops.aten.sym_size.default,
-        torch.ops.aten.sym_size.int,
-        torch.ops.aten.sym_stride,
-        torch.ops.aten.sym_stride.default,
-        torch.ops.aten.sym_stride.int,
-        torch.ops.aten.sym_storage_offset,
-        torch.ops.aten.sym_storage_offset.default,
-        torch.ops.aten.sym_numel.default,
+        *_ACCESSOR_PACKETS[:3],
+        *(getattr(packet, name) for packet in _ACCESSOR_PACKETS for name in packet.overloads()),
     )
 )
 _ACCESSOR_METHODS = frozenset(("size", "stride", "storage_offset", "item"))

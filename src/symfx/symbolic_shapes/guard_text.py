@@ -140,9 +140,9 @@ class DynamicDimConstraintPrinter(PythonPrinter):
         symbol_to_source: dict[sympy.Symbol, list[Source]],
         source_name_to_debug_name: Mapping[str, str],
     ) -> None:
-        super().__init__()
-        self.symbol_to_source = symbol_to_source
         self.source_name_to_debug_name = source_name_to_debug_name
+        self.symbol_to_source = symbol_to_source
+        super().__init__()
 
     def _print_Symbol(self, expr: sympy.Symbol) -> str:
         sources = self.symbol_to_source.get(expr)

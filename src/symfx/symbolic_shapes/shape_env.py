@@ -9,6 +9,7 @@ under torch's names), `guard_production` (checks of other inputs).
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,6 @@ from symfx.symbolic_shapes.settings import ShapeEnvSettings
 from symfx.torch_bridge.identity import TorchShapeEnv
 
 if TYPE_CHECKING:
-    import sympy
     from torch._guards import Source
 
 __all__ = ["ShapeEnv"]
@@ -63,34 +63,25 @@ class ShapeEnv(GuardProduction):
         self,
         *,
         tracked_fakes: list[Any] | None = None,
-        allow_scalar_outputs: bool = True,
-        allow_dynamic_output_shape_ops: bool = True,
-        assume_static_by_default: bool = False,
-        specialize_zero_one: bool = True,
-        duck_shape: bool | None = None,
         co_fields: dict[str, str] | None = None,
-        prefer_deferred_runtime_asserts_over_guards: bool = False,
-        trace_asserts: bool = False,
+        duck_shape: bool | None = None,
+        **settings: bool,
     ) -> None:
-        super().__init__(
-            ShapeEnvSettings(
-                allow_scalar_outputs=allow_scalar_outputs,
-                allow_dynamic_output_shape_ops=allow_dynamic_output_shape_ops,
-                assume_static_by_default=assume_static_by_default,
-                specialize_zero_one=specialize_zero_one,
-                duck_shape=True if duck_shape is None else duck_shape,
-                prefer_deferred_runtime_asserts_over_guards=(
-                    prefer_deferred_runtime_asserts_over_guards
-                ),
-                trace_asserts=trace_asserts,
+        unknown = settings.keys() - {field.name for field in dataclasses.fields(ShapeEnvSettings)}
+        if unknown:
+            raise SymfxError(
+                f"a ShapeEnv has no setting {min(unknown)!r}",
+                fix="see ShapeEnvSettings for those it has",
             )
-        )
+        if duck_shape is not None:
+            settings["duck_shape"] = duck_shape
+        super().__init__(ShapeEnvSettings(**settings))
         self.tracked_fakes = tracked_fakes
         self.co_fields = co_fields or {}
         self.fake_tensor_cache: dict[Any, Any] = {}
         # What torch's Dynamo keeps here while it reads a description of shapes.
-        self._spec_symbol_to_compile_symbol: dict[sympy.Symbol, sympy.Expr] = {}
-        self._shape_spec_pending_assumptions: list[tuple[set[sympy.Symbol], sympy.Expr]] = []
+        self._spec_symbol_to_compile_symbol: dict[Any, Any] = {}
+        self._shape_spec_pending_assumptions: list[Any] = []
 
     def __repr__(self) -> str:
         names = ", ".join(s.name for s in self._symbols)

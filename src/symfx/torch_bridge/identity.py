@@ -1,11 +1,13 @@
 """The one table of torch's own classes that symfx answers as, derives from, or takes members of.
 
-torch compares with these by ``isinstance``, ``is`` or ``except``. No behaviour is taken from
+torch compares with these by ``isinstance``, ``is`` or ``except``; the module is there for the
+slot in which a tracer announces itself to torch's operators. No behaviour is taken from
 them; ``tests/test_layout.py`` holds this module to the names below.
 """
 
 from __future__ import annotations
 
+from torch.fx.experimental import proxy_tensor as proxy_tensor_of_torch
 from torch.fx.experimental.proxy_tensor import (
     PreDispatchTorchFunctionMode as TorchPreDispatchFunctionMode,
 )
@@ -82,4 +84,5 @@ __all__ = [
     "TorchSymNode",
     "TorchSymbolicContext",
     "TorchTrackedFake",
+    "proxy_tensor_of_torch",
 ]
