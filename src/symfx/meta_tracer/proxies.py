@@ -44,7 +44,7 @@ QUERIES: frozenset[Any] = frozenset({
 
 def has_meta(proxy: Any) -> bool:
     """Whether a proxy knows its meta value."""
-    return isinstance(proxy, fx.Proxy) and hasattr(proxy, "_tensor_meta")
+    return isinstance(proxy, MetaProxy) and hasattr(proxy, "_tensor_meta")
 
 
 def proxys_to_metas(v: Any) -> Any:
@@ -151,8 +151,8 @@ class MetaProxy(fx.Proxy):
         self._tensor_meta = tensor_meta
 
     # isinstance() asks for the type first, so that a proxy stays a proxy, and then for this.
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         meta = getattr(self, "_tensor_meta", None)
         return next((kind for kind in _PASSES_FOR if isinstance(meta, kind)), type(self))
 
@@ -317,8 +317,8 @@ class MetaDeviceAttribute(MetaAttribute):
         device = getattr(getattr(self.root, "_tensor_meta", None), "device", None)
         return device if isinstance(device, torch.device) else None
 
-    @property
-    def __class__(self) -> type:  # type: ignore[override]
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
         return type(self) if self.known is None else torch.device
 
     def __getattr__(self, k: str) -> Any:

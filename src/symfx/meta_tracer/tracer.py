@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 import operator
 import threading
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
+from torch.fx.proxy import Attribute, ParameterProxy
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
@@ -74,6 +74,21 @@ class MetaTracer(fx.Tracer):
     def proxy(self, node: fx.Node) -> MetaProxy:
         """A proxy for a node."""
         return MetaProxy(node, self)
+
+    def create_node(
+        self,
+        kind: str,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        name: str | None = None,
+        type_expr: Any = None,
+    ) -> fx.Node:
+        """Record a node; see `torch.fx.Tracer.create_node`."""
+        # An annotation that is text (`from __future__ import annotations`) names what the
+        # generated code does not know, so that it could be neither read again nor pickled.
+        known = None if isinstance(type_expr, str) else type_expr
+        return super().create_node(kind, target, args, kwargs, name, known)
 
     def create_proxy(
         self,
@@ -151,23 +166,30 @@ class MetaTracer(fx.Tracer):
         """What a call gives for meta values."""
 
         def to_meta(v: Any) -> Any:
+            if isinstance(v, ParameterProxy):
+                return self._values.twin(v.param)
+            if isinstance(v, Attribute) and isinstance(v.root, ParameterProxy):
+                return getattr(to_meta(v.root), v.attr)
             if isinstance(v, fx.Proxy):
                 return proxys_to_metas(v)
             return self._values.twin(v) if isinstance(v, Tensor) else v
 
-        args = map_aggregate(args, to_meta)  # type: ignore[assignment, arg-type]
-        kwargs = dict(map_aggregate(dict(kwargs), to_meta))  # type: ignore[arg-type]
+        args = map_aggregate(args, to_meta)
+        kwargs = dict(map_aggregate(dict(kwargs), to_meta))
         self._running = True
         try:
             if kind == "call_function":
-                return self._values.run(_override(target) or target, args, kwargs)
+                override = _override(target)
+                if override is not None:
+                    return self._values.run_override(override, args, kwargs)
+                return self._values.run(target, args, kwargs)
             if kind == "call_method":
                 return self._values.run(Method(target), args, kwargs)
             if kind == "call_module":
                 module = self.root.get_submodule(target)
                 override = _override(type(module))
                 if override is not None:
-                    return self._values.run(functools.partial(override, module), args, kwargs)
+                    return self._values.run_override(override, (module, *args), kwargs)
                 return self._values.run(self._values.module(module), args, kwargs)
             value = operator.attrgetter(target)(self.root)
             return self._values.twin(value) if isinstance(value, Tensor) else value
@@ -188,6 +210,8 @@ class MetaTracer(fx.Tracer):
             return self.create_node("call_function", type(a), (), options)
         try:
             return super().create_arg(a)
+        except NotRecordableError:
+            raise
         except NotImplementedError as error:
             raise NotRecordableError(
                 f"the program returns, or passes to an operator, a {type(a).__qualname__}, "
@@ -289,6 +313,7 @@ class MetaTracer(fx.Tracer):
             concrete_args = dict(zip(names, concrete_args, strict=True))
         self._match_leaves(concrete_args or {})
         inner = inspect.unwrap(root_fn)
+        inner = inner if hasattr(inner, "__annotations__") else root_fn
         values: list[Any] = []
         for p in parameters:
             if p.kind in _VARIADIC:
@@ -423,9 +448,8 @@ def symbolic_trace(
     tracer = MetaTracer()
     try:
         graph = tracer.trace(root, meta_args, concrete_args)
-        name = type(root).__name__ if isinstance(root, nn.Module) else None
-        name = name or getattr(root, "__name__", type(root).__name__)
-        return fx.GraphModule(tracer.root, graph, name)
+        name = None if isinstance(root, nn.Module) else getattr(root, "__name__", None)
+        return fx.GraphModule(tracer.root, graph, name or type(root).__name__)
     finally:
         # The graph module has them now; the user's module stays as it was.
         for path in tracer.inserted_modules:
@@ -488,7 +512,7 @@ def _is_query(kind: str, target: Any) -> bool:
 
 
 def _override(target: Any) -> Callable[..., Any] | None:
-    return manual_meta_overrides.get(target) if isinstance(target, Hashable) else None
+    return manual_meta_overrides.get(target) if isinstance(target, Callable) else None
 
 
 def _as_function(root: Any) -> Any:
@@ -523,7 +547,14 @@ def _checked(meta_args: Any) -> dict[str, Any]:
 
 def _check_names(root: Any, meta_args: Mapping[str, Any]) -> None:
     """Meta arguments that nothing would read are a mistake."""
-    parameters = inspect.signature(root.forward if isinstance(root, nn.Module) else root).parameters
+    try:
+        signature = inspect.signature(root.forward if isinstance(root, nn.Module) else root)
+    except (TypeError, ValueError) as error:
+        raise TracingError(
+            f"{root!r} cannot be traced: the names of its parameters are not known",
+            fix="wrap it in a function: symbolic_trace(lambda x: f(x), ...)",
+        ) from error
+    parameters = signature.parameters
     for name in meta_args:
         if name.lstrip("*") not in parameters:
             raise MetaArgumentsError(

@@ -110,9 +110,7 @@ class Values:
         """
         if self._mode is not None:
             with self._mode:
-                out = function(*args, **kwargs)
-            devices = [t.device for t in tensors_in((args, kwargs))]
-            return self._adopt(out, devices[0] if devices else None)
+                return self._adopt(function(*args, **kwargs), None)
         function, args, kwargs = _on_meta(function, args, kwargs)
         try:
             with torch.device("meta"):
@@ -124,15 +122,23 @@ class Values:
                     Tensor, lambda t: without_data(t, _CPU), (args, dict(kwargs))
                 )
                 out = function(*args, **kwargs)
-        return self._adopt(out, _META)
+        return self._adopt(out, None)
+
+    def run_override(
+        self, override: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Call an override, which may answer on the meta device wherever its arguments are."""
+        devices = [t.device for t in tensors_in((args, kwargs))]
+        return self._adopt(override(*args, **kwargs), devices[0] if devices else None)
 
     def _adopt(self, out: Any, device: torch.device | None) -> Any:
-        """Results that are not of the right kind become so."""
+        """Results in the form that meta values have, on another device where one is given."""
 
         def adopt(t: Tensor) -> Tensor:
             if self._mode is None:
                 return t if t.is_meta and not isinstance(t, FakeTensor) else self.own(t)
-            return t if isinstance(t, FakeTensor) else self.own(t, device)
+            is_own = isinstance(t, FakeTensor) and t.fake_mode is self._mode
+            return t if is_own and device in (None, t.device) else self.own(t, device)
 
         return pytree.tree_map_only(Tensor, adopt, out)
 
@@ -142,12 +148,12 @@ def _on_meta(
 ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
     """A call that names no device but the meta device, on which a tensor without data stays."""
 
-    args, kwargs = pytree.tree_map_only(torch.device, lambda _: _META, (args, dict(kwargs)))
-    if kwargs.get("device") is not None:
-        kwargs["device"] = _META
+    args, named = pytree.tree_map_only(torch.device, lambda _: _META, (args, dict(kwargs)))
+    if named.get("device") is not None:
+        named["device"] = _META
     if isinstance(function, Method):
         if function.name in _MOVES:
             return Method("to"), (args[0], _META), {}
         if function.name == "to" and len(args) > 1 and isinstance(args[1], (str, int)):
             args = (args[0], _META, *args[2:])
-    return function, args, kwargs
+    return function, args, named
