@@ -112,6 +112,8 @@ def test_a_result_that_no_graph_holds() -> None:
 
     with pytest.raises(NotRecordableError, match=r"a .*Cache, which a graph cannot hold"):
         symbolic_trace(lambda x: (x, Cache()), {"x": META})
+    with pytest.raises(NotRecordableError, match=r"at: .*test_errors.py:\d+"):
+        symbolic_trace(lambda x: (x, Cache()), {"x": META})
 
 
 def test_modules_made_on_the_way() -> None:
@@ -144,10 +146,17 @@ def test_errors_of_the_program_say_what_was_known() -> None:
             raise ValueError("give one of both")
         return x
 
-    with pytest.raises(ValueError, match="give one of both") as caught:
+    with pytest.raises(
+        TracingError, match=r"raised ValueError while .*: give one of both"
+    ) as caught:
         symbolic_trace(f, {"x": META})
-    assert not isinstance(caught.value, SymfxError)
-    assert any("concrete_args={name: None}" in note for note in caught.value.__notes__)
+    message = str(caught.value)
+    assert "test_errors.py:" in message and 'raise ValueError("give one of both")' in message
+    assert "the inputs y have no meta value" in message and "{'y': None, ...}" in message
+    # Where nothing was left open, the error is the program's own.
+    with pytest.raises(ValueError, match="give one of both") as own:
+        symbolic_trace(f, {"x": META, "y": META})
+    assert not isinstance(own.value, SymfxError)
 
 
 def test_nothing_of_the_trace_stays_behind() -> None:

@@ -7,7 +7,7 @@ import inspect
 import operator
 import threading
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Container, Hashable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from symfx.errors import SymfxError, TracingError
-from symfx.meta_tracer.errors import MetaArgumentsError, NotRecordableError, here
+from symfx.meta_tracer.errors import MetaArgumentsError, NotRecordableError, here, line_of
 from symfx.meta_tracer.overrides import manual_meta_overrides
 from symfx.meta_tracer.proxies import (
     QUERIES,
@@ -29,7 +29,7 @@ from symfx.meta_tracer.proxies import (
     proxys_to_metas,
 )
 from symfx.meta_tracer.values import Method, Values, tensors_in, without_data
-from symfx.symbolic_shapes.provenance import boundary
+from symfx.symbolic_shapes.provenance import UserFrame, boundary
 from symfx.torch_bridge.fx_graphs import take_pytree_inputs
 
 __all__ = ["MetaTracer", "symbolic_trace"]
@@ -67,6 +67,7 @@ class MetaTracer(fx.Tracer):
         self.inserted_modules: list[str] = []
         self._values = Values(())
         self._running = False
+        self._program: Any = None
         self._concrete_leaves: dict[str, Iterator[Any]] = {}
 
     # -- recording ----------------------------------------------------------------------------
@@ -213,13 +214,22 @@ class MetaTracer(fx.Tracer):
         except NotRecordableError:
             raise
         except NotImplementedError as error:
+            if type(a) in pytree.SUPPORTED_NODES:
+                leaves, spec = pytree.tree_flatten(a)
+                parts = (self.create_arg(leaves), self.create_arg(spec))
+                return self.create_node("call_function", pytree.tree_unflatten, parts, {})
             raise NotRecordableError(
                 f"the program returns, or passes to an operator, a {type(a).__qualname__}, "
                 "which a graph cannot hold",
-                where=here(),
+                where=here() or self._defined_at(),
                 fix="return tensors, numbers, and lists, tuples, dictionaries and dataclasses of "
                 "them (for a model of transformers: use_cache=False in concrete_args)",
             ) from error
+
+    def _defined_at(self) -> str | None:
+        """Where the program that is traced is defined."""
+        code = getattr(inspect.unwrap(self._program), "__code__", None)
+        return None if code is None else str(UserFrame(code, code.co_firstlineno))
 
     def to_bool(self, obj: fx.Proxy) -> bool:
         """Whether a proxy's value is true, where that does not take data."""
@@ -391,6 +401,7 @@ class MetaTracer(fx.Tracer):
         self.meta_args = _checked(meta_args)
         self._values = Values(self.meta_args)
         self._concrete_leaves = {}
+        self._program = type(root).forward if isinstance(root, nn.Module) else root
         with _LOCK, _SeesArguments(self):
             state = _Buffers(root)
             try:
@@ -398,8 +409,16 @@ class MetaTracer(fx.Tracer):
             except SymfxError:
                 raise
             except Exception as error:
-                error.add_note(_note(self.meta_args, error))
-                raise
+                left = _left_to_proxies(root, {*self.meta_args, *(concrete_args or ())})
+                if not left:
+                    raise
+                raise TracingError(
+                    f"the program raised {type(error).__name__} while it was traced: {error}",
+                    where=line_of(error),
+                    fix=f"the inputs {', '.join(left)} have no meta value, and so are proxies, not "
+                    "None as in a call that leaves them out; if that is what misled the program, "
+                    f"fix them: concrete_args={{{left[0]!r}: None, ...}}",
+                ) from error
             finally:
                 changed = state.restore()
         if changed:
@@ -512,7 +531,8 @@ def _is_query(kind: str, target: Any) -> bool:
 
 
 def _override(target: Any) -> Callable[..., Any] | None:
-    return manual_meta_overrides.get(target) if isinstance(target, Callable) else None
+    usable = callable(target) and isinstance(target, Hashable)
+    return manual_meta_overrides.get(target) if usable else None
 
 
 def _as_function(root: Any) -> Any:
@@ -563,10 +583,8 @@ def _check_names(root: Any, meta_args: Mapping[str, Any]) -> None:
             )
 
 
-def _note(meta_args: Mapping[str, Any], error: BaseException) -> str:
-    known = ", ".join(f"{k}" for k in meta_args) or "none"
-    return (
-        f"raised while symfx.meta_tracer traced the program with meta values for: {known}. "
-        "Inputs without one are proxies of which nothing is known, and are not None; fix those "
-        "that a call would leave out by concrete_args={name: None}."
-    )
+def _left_to_proxies(root: Any, given: Container[str]) -> list[str]:
+    """Parameters that a call may leave out, and that the tracer was told nothing of."""
+    signature = inspect.signature(root.forward if isinstance(root, nn.Module) else root)
+    parameters = signature.parameters
+    return [name for name, p in parameters.items() if p.default is None and name not in given]
