@@ -30,7 +30,7 @@ from symfx.meta_tracer.proxies import (
 )
 from symfx.meta_tracer.values import Method, Values, tensors_in, without_data
 from symfx.symbolic_shapes.provenance import UserFrame, boundary
-from symfx.torch_bridge.fx_graphs import take_pytree_inputs
+from symfx.torch_bridge.fx_graphs import forget_wrapped_functions_that_are_gone, take_pytree_inputs
 
 __all__ = ["MetaTracer", "symbolic_trace"]
 
@@ -403,6 +403,7 @@ class MetaTracer(fx.Tracer):
         self._concrete_leaves = {}
         self._program = type(root).forward if isinstance(root, nn.Module) else root
         with _LOCK, _SeesArguments(self):
+            forget_wrapped_functions_that_are_gone()
             state = _Buffers(root)
             try:
                 graph = super().trace(_as_function(root), concrete_args)
@@ -417,7 +418,7 @@ class MetaTracer(fx.Tracer):
                     where=line_of(error),
                     fix=f"the inputs {', '.join(left)} have no meta value, and so are proxies, not "
                     "None as in a call that leaves them out; if that is what misled the program, "
-                    f"fix them: concrete_args={{{left[0]!r}: None, ...}}",
+                    f"fix them: concrete_args={dict.fromkeys(left)}",
                 ) from error
             finally:
                 changed = state.restore()
