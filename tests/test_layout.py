@@ -19,7 +19,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"errors", "_version", "torch_bridge"}),
     frozenset({"algebra"}),
     frozenset({"fake_operators", "recording", "sym_node", "symbolic_shapes"}),
-    frozenset({"proxy_tensor"}),
+    frozenset({"meta_tracer", "proxy_tensor"}),
     frozenset(
         {
             "_blame",

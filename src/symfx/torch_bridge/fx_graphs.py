@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import fx
+from torch.fx import _symbolic_trace
 from torch.fx._lazy_graph_module import _LazyGraphModule
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
 
-__all__ = ["append_call", "graph_module", "take_pytree_inputs", "takes_pytree_inputs"]
+__all__ = [
+    "append_call",
+    "forget_wrapped_functions_that_are_gone",
+    "graph_module",
+    "take_pytree_inputs",
+    "takes_pytree_inputs",
+]
 
 
 def append_call(
@@ -39,6 +47,20 @@ def append_call(
 def graph_module(root: torch.nn.Module, graph: fx.Graph, name: str) -> fx.GraphModule:
     """A module that runs a graph; its Python code is generated when it is first needed."""
     return _LazyGraphModule(root, graph, name)
+
+
+def forget_wrapped_functions_that_are_gone() -> None:
+    """Repair torch.fx's list of functions that `torch.fx.wrap` makes leaves.
+
+    Reading a pickled graph module with a wrapped function of another module lists that function
+    by its full name as one of the generated code's globals, where it never is; from then on
+    every trace of torch.fx in the process would end in a KeyError.
+    """
+    listed = _symbolic_trace._wrapped_fns_to_patch
+    for key, namespace in list(listed.items()):
+        name = key[1]
+        if name not in namespace and not hasattr(builtins, name):
+            del listed[key]
 
 
 def take_pytree_inputs(graph: fx.Graph, names: list[str], spec: pytree.TreeSpec) -> None:
