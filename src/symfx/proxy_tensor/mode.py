@@ -197,6 +197,11 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         kwargs = kwargs or {}
         if not isinstance(func, OpOverload):
             return self._other_callable(func, args, kwargs)
+        if self.pre_dispatch and torch._C._functorch.peek_interpreter_stack() is not None:
+            # vmap, grad and jvp have no form above autograd: what they make of an operator is
+            # recorded, below them.
+            with self._below_transforms():
+                return func(*args, **kwargs)
         facts = facts_of(func)
         cache = self.tracer.cache
         if (
@@ -214,6 +219,17 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
                     return self._replay(entry, facts, args, kwargs)
         with set_original_aten_op(func):
             return self._record(facts, args, kwargs, self.pre_dispatch)
+
+    def _below_transforms(self) -> ProxyTorchDispatchMode:
+        """A mode that records into the same graph, below autograd."""
+        return ProxyTorchDispatchMode(
+            self.tracer,
+            self.tracing_mode,
+            False,
+            self._allow_fake_constant,
+            self._error_on_data_dependent_ops,
+            self.decomposition_table,
+        )
 
     def _other_callable(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not isinstance(func, HigherOrderOperator):
