@@ -348,7 +348,10 @@ def test_guards_that_leave_one_value_pin_symbols(env, fake, caplog):
     torch._check(u >= v)
     torch._check(u + v == 10)
     assert bool(u == 5) and bool(v == 5)
-    assert {(s.symbol_name, s.value) for s in env.specialization_records()} == {("u0", 5), ("u1", 5)}
+    assert {(s.symbol_name, s.value) for s in env.specialization_records()} == {
+        ("u0", 5),
+        ("u1", 5),
+    }
     with caplog.at_level("INFO", logger="symfx.symbolic_shapes"):
         env.freeze()
     assert "u0 is always 5" in caplog.text and "u1 is always 5" in caplog.text
