@@ -6,7 +6,14 @@ code or input it happened, and *what to do* about it.
 
 from __future__ import annotations
 
-__all__ = ["InputMismatchError", "SpecError", "SymfxError", "TargetError", "TracingError"]
+__all__ = [
+    "InputMismatchError",
+    "OptimizationError",
+    "SpecError",
+    "SymfxError",
+    "TargetError",
+    "TracingError",
+]
 
 
 class SymfxError(Exception):
@@ -49,3 +56,7 @@ class TracingError(SymfxError, RuntimeError):
 
 class InputMismatchError(SymfxError, ValueError):
     """Inputs that do not fit the traced program."""
+
+
+class OptimizationError(SymfxError, RuntimeError):
+    """A model that cannot be optimised, or must not be handed over."""

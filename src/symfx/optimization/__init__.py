@@ -1,0 +1,42 @@
+"""Optimising models for inference on the CPU, with the names of torch.fx.experimental.optimization.
+
+`symfx.optimize` is the modern face of it.
+"""
+
+from symfx.optimization.editing import (
+    extract_subgraph,
+    fuse,
+    matches_module_pattern,
+    remove_dropout,
+    replace_node_module,
+)
+from symfx.optimization.inference import optimize_for_inference
+from symfx.optimization.mkldnn import (
+    MklSubgraph,
+    UnionFind,
+    gen_mkl_autotuner,
+    mkldnn_map,
+    mkldnn_supported,
+    mkldnn_supported_unknown,
+    modules_to_mkldnn,
+    reset_modules,
+    use_mkl_length,
+)
+
+__all__ = [
+    "MklSubgraph",
+    "UnionFind",
+    "extract_subgraph",
+    "fuse",
+    "gen_mkl_autotuner",
+    "matches_module_pattern",
+    "mkldnn_map",
+    "mkldnn_supported",
+    "mkldnn_supported_unknown",
+    "modules_to_mkldnn",
+    "optimize_for_inference",
+    "remove_dropout",
+    "replace_node_module",
+    "reset_modules",
+    "use_mkl_length",
+]

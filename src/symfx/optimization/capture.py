@@ -1,0 +1,236 @@
+"""From a model to a graph of its own, with whatever cannot be traced left whole inside."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import torch
+from torch import fx, nn
+
+from symfx.errors import TracingError
+from symfx.optimization.effects import is_plain
+from symfx.optimization.log import Report
+
+__all__ = ["capture", "copy_of"]
+
+
+def copy_of(model: nn.Module) -> nn.Module:
+    """A copy that shares nothing with the model.
+
+    Raises:
+        TracingError: the model cannot be copied.
+    """
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:
+        raise TracingError(
+            f"{type(model).__name__} cannot be copied: {type(error).__name__}: {error}",
+            fix="symfx works on a copy, so that your model stays as it is; give the part that "
+            "cannot be copied a __deepcopy__, or take it out of the model",
+        ) from error
+
+
+def capture(
+    model: nn.Module,
+    tracer: type[fx.Tracer] = fx.Tracer,
+    report: Report | None = None,
+    bound: Mapping[str, Any] | None = None,
+) -> fx.GraphModule:
+    """Trace a model with `torch.fx`, keeping whole what must not or cannot be opened.
+
+    Kept as one call each: modules with hooks, modules whose ``forward`` was replaced, and modules
+    whose code torch.fx cannot follow, such as one that branches on a value.
+
+    Args:
+        model: the model. The graph shares its modules and tensors: pass a copy.
+        tracer: the class that traces; it decides what else is kept whole.
+        report: what is kept whole is noted in it.
+        bound: arguments by name that are no inputs of the graph, but these values.
+
+    Raises:
+        TypeError: ``tracer`` is no class derived from `torch.fx.Tracer`.
+    """
+    if not (inspect.isclass(tracer) and issubclass(tracer, fx.Tracer)):
+        raise TypeError(f"tracer must be a class derived from torch.fx.Tracer, not {tracer!r}")
+    report = report if report is not None else Report()
+    closed: dict[str, str] = {}
+    while True:
+        careful = _careful(tracer, closed)()
+        before = _Attributes(model)
+        try:
+            graph = careful.trace(model, concrete_args=dict(bound) if bound else None)
+        except Exception as error:  # noqa: BLE001 - whatever the model's code raises at a proxy
+            blamed = careful.blamed
+            reason = f"torch.fx cannot trace it: {_first_line(error)}"
+            if blamed is None or blamed in closed:
+                report.leave(type(model).__name__, reason)
+                return _whole(model, bound or {})
+            closed[blamed] = reason
+            continue
+        if (changed := before.restore()) is not None:
+            reason = "running it changes an attribute that is no buffer"
+            if changed == "" or changed in closed:
+                report.leave(changed or type(model).__name__, reason)
+                return _whole(model, bound or {})
+            closed[changed] = reason
+            continue
+        for path, reason in {**careful.kept, **closed}.items():
+            report.leave(path, reason)
+        traced = fx.GraphModule(careful.root, graph, type(model).__name__)
+        traced.training = model.training
+        return traced
+
+
+class _Attributes:
+    """The plain attributes of a model's modules, to see whether tracing changed any.
+
+    torch.fx runs the model's code once, and records what is done to inputs, parameters and
+    buffers. What is done to other attributes happens there and then, and never again.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._owners = dict(model.named_modules())
+        self._values = {path: self._read(module) for path, module in self._owners.items()}
+
+    @staticmethod
+    def _read(module: nn.Module) -> dict[str, Any]:
+        plain: dict[str, Any] = {}
+        for name, value in vars(module).items():
+            if isinstance(value, torch.Tensor):
+                plain[name] = (value, value._version, value.detach().clone())
+            elif value is None or isinstance(value, int | float | str):
+                plain[name] = value
+        return plain
+
+    def restore(self) -> str | None:
+        """Undo what was changed, and tell the innermost module that was; None if none was."""
+        found: str | None = None
+        for path, module in self._owners.items():
+            changed = False
+            for name, value in self._values[path].items():
+                now = vars(module).get(name, _GONE)
+                if isinstance(value, tuple):
+                    tensor, version, copied = value
+                    if now is not tensor or tensor._version != version:
+                        changed = True
+                        with torch.no_grad():
+                            tensor.copy_(copied)
+                        module.__dict__[name] = tensor
+                elif now is not value and (type(now) is not type(value) or now != value):
+                    changed = True
+                    module.__dict__[name] = value
+            for name in [n for n, v in vars(module).items() if isinstance(v, fx.Proxy)]:
+                changed = True
+                del module.__dict__[name]
+            found = path if changed else found
+        return found
+
+
+_GONE = object()
+
+
+class _Careful(fx.Tracer):
+    """What `_careful` makes: a tracer that remembers where it failed."""
+
+    blamed: str | None
+    kept: dict[str, str]
+
+
+def _careful(base: type[fx.Tracer], closed: Mapping[str, str]) -> type[_Careful]:
+    class Careful(base):  # type: ignore[valid-type,misc]
+        trace_asserts = True
+        proxy_buffer_attributes = True  # else what is written to a buffer is written right now
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.blamed: str | None = None
+            self.kept: dict[str, str] = {}
+
+        def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+            if module_qualified_name in closed:
+                return True
+            leaf = bool(super().is_leaf_module(m, module_qualified_name))
+            if not is_plain(m):
+                why = "it has hooks" if "forward" not in vars(m) else "its forward was replaced"
+                self.kept[module_qualified_name] = why
+                return True
+            return leaf
+
+        def call_module(
+            self,
+            m: nn.Module,
+            forward: Callable[..., Any],
+            args: tuple[Any, ...],
+            kwargs: dict[str, Any],
+        ) -> Any:
+            try:
+                return super().call_module(m, forward, args, kwargs)
+            except Exception:
+                if self.blamed is None:  # the innermost comes first
+                    self.blamed = self.path_of_module(m)
+                raise
+
+    return cast("type[_Careful]", Careful)
+
+
+class _Caller(nn.Module):
+    """Calls a module with arguments that come as a tuple and a dictionary."""
+
+    def __init__(self, whole: nn.Module) -> None:
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, *groups: Any) -> Any:
+        *single, args, kwargs = groups
+        return self.whole(*single, *args, **kwargs)
+
+
+class _Holder(nn.Module):
+    """What the graph of `_whole` takes its one module from."""
+
+    def __init__(self, call: nn.Module) -> None:
+        super().__init__()
+        self.call = call
+
+
+def _whole(model: nn.Module, bound: Mapping[str, Any]) -> fx.GraphModule:
+    """A graph that does nothing but call the model."""
+    graph = fx.Graph()
+    single: list[fx.Node] = []
+    args: fx.Node | tuple[()] = ()
+    kwargs: fx.Node | None = None
+    named: dict[str, Any] = {}
+    for parameter in inspect.signature(model.forward).parameters.values():
+        if parameter.name in bound:
+            continue
+        starred: dict[Any, str] = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
+        default = () if parameter.default is parameter.empty else (parameter.default,)
+        prefix = starred.get(parameter.kind, "")
+        node = graph.create_node("placeholder", prefix + parameter.name, default)
+        if prefix == "*":
+            args = node
+        elif prefix:
+            kwargs = node
+        elif parameter.kind is parameter.KEYWORD_ONLY:
+            named[parameter.name] = node
+        else:
+            single.append(node)
+    if not args and kwargs is None:
+        graph.output(graph.call_module("call", tuple(single), named))
+        return fx.GraphModule(_Holder(model), graph, type(model).__name__)
+    if named:
+        raise TracingError(
+            f"the forward of {type(model).__name__} takes both keyword-only arguments and starred "
+            "ones, and torch.fx cannot trace it",
+            fix="optimise the parts that torch.fx can trace",
+        )
+    graph.output(graph.call_module("call", (*single, args, {} if kwargs is None else kwargs)))
+    return fx.GraphModule(_Holder(_Caller(model)), graph, type(model).__name__)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
