@@ -11,12 +11,14 @@ from rich.console import Console
 
 from benchmarks.algebra import WORKS, AlgebraResult, run_algebra
 from benchmarks.models import WORKLOADS
+from benchmarks.reasoning import REASONING
 from benchmarks.report import algebra_table, as_json, models_table
 from benchmarks.tracing import ModelResult, Parameters, trace_models
 
 LATEST = Path(__file__).parent / "results" / "latest.json"
 FAILED = 1
-NAMES = (*WORKLOADS, *WORKS)
+ALGEBRA = WORKS | REASONING
+NAMES = (*WORKLOADS, *ALGEBRA)
 
 
 def _chosen(only: list[str]) -> list[str]:
@@ -80,7 +82,7 @@ def main(
         [name for name in chosen if name in WORKLOADS], rounds, parameters, model_done
     )
     algebra = run_algebra(
-        [name for name in chosen if name in WORKS],
+        [ALGEBRA[name] for name in chosen if name in ALGEBRA],
         rounds,
         quick=quick,
         budget=budget,

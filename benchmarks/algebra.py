@@ -9,9 +9,10 @@ than the budget at one size is skipped at the larger ones.
 from __future__ import annotations
 
 import functools
+import importlib.util
 import itertools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +23,18 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from benchmarks.peers import PEERS
 from benchmarks.timing import Contestant, Timings, fitted_exponent, measure
 
-__all__ = ["WORKS", "AlgebraResult", "Work", "run_algebra"]
+__all__ = [
+    "CONTESTANTS",
+    "WORKS",
+    "AlgebraResult",
+    "Prepared",
+    "Work",
+    "backed",
+    "run_algebra",
+    "unbacked",
+]
+
+CONTESTANTS = (*PEERS, "jax")
 
 Prepared = Callable[[], object]
 
@@ -130,6 +142,8 @@ class Work:
         sizes: the ``n`` to time it at.
         quick_sizes: those of ``--quick``.
         per_item: whether the time of one of the ``n`` is what matters (a rate, not a growth).
+        jax: the same work on `jax.export.symbolic_shape`, where JAX can do it.
+        largest: the largest ``n`` for a peer whose preparation alone takes too long.
     """
 
     name: str
@@ -138,6 +152,8 @@ class Work:
     sizes: tuple[int, ...]
     quick_sizes: tuple[int, ...]
     per_item: bool = False
+    jax: Callable[[int], Prepared] | None = None
+    largest: Mapping[str, int] = field(default_factory=dict)
 
 
 WORKS: dict[str, Work] = {
@@ -165,7 +181,11 @@ WORKS: dict[str, Work] = {
             (100, 400, 1600),
         ),
         Work(
-            "guards", "n guards 2*x[i] + 1 < 3*x[i+1] + 4", _guards, (50, 200, 800), (50, 100, 200)
+            "guards",
+            "n guards 2*x[i] + 1 < 3*x[i+1] + 4",
+            _guards,
+            (50, 100, 200, 400),
+            (50, 100, 200),
         ),
         Work(
             "polynomial",
@@ -218,32 +238,43 @@ class AlgebraResult:
         return f"n^{exponent:.2f}" + ("" if last == max(self.timings) else f" to {last}")
 
 
-def _contestant(peer: str, work: Work, n: int) -> Contestant:
+def _contestant(peer: str, work: Work, n: int) -> Contestant | None:
+    """A peer at a piece of work; None where it cannot do it."""
+    if n > work.largest.get(peer, n):
+        return None
+    if peer in PEERS:
+
+        def make() -> Prepared:
+            return work.prepare(PEERS[peer].shape_env(), n)
+    elif work.jax is not None and importlib.util.find_spec("jax"):
+        make = functools.partial(work.jax, n)
+    else:
+        return None
     prepared: list[Prepared] = []
 
     def prepare() -> None:
         clear_cache()
-        prepared[:] = [work.prepare(PEERS[peer].shape_env(), n)]
+        prepared[:] = [make()]
 
     return Contestant(peer, lambda: prepared[0](), prepare)
 
 
 def run_algebra(
-    names: Sequence[str],
+    works: Sequence[Work],
     repeat: int,
     *,
     quick: bool,
     budget: float,
     done: Callable[[AlgebraResult], object],
 ) -> list[AlgebraResult]:
-    """Time the named works, a peer being skipped where it takes over ``budget`` seconds."""
+    """Time some works, a peer being skipped where it takes over ``budget`` seconds."""
     results = []
-    for name in names:
-        result = AlgebraResult(WORKS[name])
+    for work in works:
+        result = AlgebraResult(work)
         too_slow: dict[str, str] = {}
-        for n in result.work.quick_sizes if quick else result.work.sizes:
-            running = [_contestant(peer, result.work, n) for peer in PEERS if peer not in too_slow]
-            timings = measure(running, repeat, budget)
+        for n in work.quick_sizes if quick else work.sizes:
+            candidates = [_contestant(p, work, n) for p in CONTESTANTS if p not in too_slow]
+            timings = measure([c for c in candidates if c is not None], repeat, budget)
             timings.skipped.update(too_slow)
             too_slow.update((peer, f"{why} at {n}") for peer, why in timings.skipped.items())
             result.timings[n] = timings

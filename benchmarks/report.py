@@ -15,8 +15,7 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from benchmarks.algebra import AlgebraResult
-from benchmarks.peers import PEERS
+from benchmarks.algebra import CONTESTANTS, AlgebraResult
 from benchmarks.timing import Timings
 from benchmarks.tracing import (
     COLUMNS,
@@ -80,7 +79,7 @@ def algebra_table(results: Sequence[AlgebraResult]) -> Table:
     )
     for column in ("work", "n"):
         table.add_column(column)
-    for column in (*PEERS, "symfx / stock"):
+    for column in (*CONTESTANTS, "symfx / stock", "/ jax"):
         table.add_column(column, justify="right")
     for result in results:
         work = result.work
@@ -88,15 +87,16 @@ def algebra_table(results: Sequence[AlgebraResult]) -> Table:
             table.add_row(
                 work.name,
                 str(n),
-                *(_cell(timings, peer) for peer in PEERS),
+                *(_cell(timings, peer) for peer in CONTESTANTS),
                 _times(timings.ratio("symfx", "stock")),
+                _times(timings.ratio("symfx", "jax")),
             )
         if work.per_item:
-            medians = {peer: result.medians(peer) for peer in PEERS}
-            each = (min((t / n for n, t in medians[p].items()), default=None) for p in PEERS)
-            table.add_row("", "each", *map(_seconds, each), "")
+            medians = {peer: result.medians(peer) for peer in CONTESTANTS}
+            each = (min((t / n for n, t in medians[p].items()), default=None) for p in CONTESTANTS)
+            table.add_row("", "each", *map(_seconds, each), "", "")
         else:
-            table.add_row("", "grows as", *map(result.growth, PEERS), "")
+            table.add_row("", "grows as", *map(result.growth, CONTESTANTS), "", "")
     return table
 
 
@@ -163,7 +163,7 @@ def as_json(
                 "name": result.work.name,
                 "title": result.work.title,
                 "sizes": {str(n): _timings(timings) for n, timings in result.timings.items()},
-                "exponents": {peer: result.exponent(peer) for peer in PEERS},
+                "exponents": {peer: result.exponent(peer) for peer in CONTESTANTS},
             }
             for result in algebra
         ],

@@ -99,6 +99,7 @@ def test_what_is_taken_from_torch_for_its_identity() -> None:
     assert taken == {
         "proxy_tensor.PreDispatchTorchFunctionMode",
         "proxy_tensor.ProxyTorchDispatchMode",
+        "proxy_tensor.TorchFunctionMetadataMode",
         "sym_node.SymNode",
         "symbolic_shapes.ConstraintViolationError",
         "symbolic_shapes.DimDynamic",

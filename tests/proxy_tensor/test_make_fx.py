@@ -146,16 +146,17 @@ def test_options_that_make_no_sense() -> None:
     for options, says in (
         ({"tracing_mode": "quick"}, "'quick'"),
         ({"dynamic_shapes": []}, "tracing_mode is 'real'"),
-        ({"proxy_module_inputs": True}, "proxy_module_inputs"),
     ):
         with pytest.raises(SpecError, match=says):
             make_fx(torch.sin, **options)  # type: ignore[arg-type]
     with pytest.raises(TracingError, match="positional arguments"):
         make_fx(lambda x: x)(torch.rand(1), torch.rand(1))
-    with pytest.raises(TracingError, match="higher-order operator"):
-        make_fx(lambda x: torch.ops.higher_order.cond(x.sum() > 0, torch.sin, torch.cos, (x,)))(
-            torch.rand(3)
-        )
+    with pytest.raises(TracingError, match="true branch returns 1 values, the false branch 2"):
+        make_fx(
+            lambda x: torch.ops.higher_order.cond(
+                x.sum() > 0, lambda v: (v,), lambda v: (v, v), (x,)
+            )
+        )(torch.rand(3))
 
 
 def test_reading_values_says_what_to_do() -> None:

@@ -19,7 +19,10 @@ V >= K;V <= K;V < V;V <= V;V + K <= V;V < V + K;V == V + K;V == K*V;V % 2 == 0;V
 V % 4 == 2;V != K;K*V + V >= K;V*V >= K;V // 2 >= K;V // 3 == V;min(V, V) >= K;max(V, V) <= K + 3;
 abs(V) <= 4;(V >= K) | (V <= K);(V >= K) & (V <= V + K);V*V == V;V*V <= V;V % V == 0;V - V >= K;
 V + V == 4;V + V >= V;K <= V*V - V;V == V // 2;V == max(V, K);I >= K;I == V;I <= I;V > 0;V >= 1;
-V >= 2;not (V == V);V == 2*V;V % 6 == V % 2;where(V > K, V, K) <= V
+V >= 2;not (V == V);V == 2*V;V % 6 == V % 2;where(V > K, V, K) <= V;
+(V == K) | (V == K) | (V == K);(V < V) | (V > V);(V == K) | (V == V);((V == K) | (V == K)) & (V <= V);
+V + V == V + K;2*V == V + V;V - V == K;V + V + V == K;V / 2 <= K;V / V >= 1;floor(V / 2) == K;
+(V % V == 0) & (V > 0);V*V == K*V
 """.replace("\n", "").split(";")
 _QUERIES = """
 V >= K;V < V;V <= V + K;V - V > K;V == V;V == V + K;V != K;I >= K;I == I;I <= I;I > I;I != I;
@@ -27,7 +30,11 @@ V % 2 == 0;I % 4 == K % 4;(V // 2)*2 == V;(V // 3)*3 <= V;V % 3 <= V;V*(V - 1) !
 V*V >= 0;K*V + V >= K;min(V, V) == V;max(V, V) >= V + K;max(V, K) == V;min(V, K) >= I;V*V*V >= K;
 abs(V) == V;abs(V - V) >= K;V // K <= V;V // V >= K;V % V >= 0;V % V < V;(V + V) % 2 == 0;
 (I < I) | (I >= K);(V <= V) & (V >= K);where(V < V, V, V) <= V;not (I == K);V*V - V*V == 0;
-(V + 1) // 2 >= V // 2;V*V + V != K;V & 3 <= 3;V << 1 >= V;K*V == K*V + K
+(V + 1) // 2 >= V // 2;V*V + V != K;V & 3 <= 3;V << 1 >= V;K*V == K*V + K;
+V // V * V <= V;V // V * V == V;V * (V // V) <= K;(V // V) * V + V % V == V;V / 2 >= K;V / V <= 1;
+1 / V <= 1;0 < 1 / V;ceil(V / 2) >= V // 2;floor(V / 3) <= V;round(V / 2) >= K;V * 0.5 < K;
+abs(V - 2.5) >= 0.5;sqrt(V * V) >= 0;trunc(V / K) == K;float(V) == V;(V*V + V) % 2 == 0;
+V*(V - 1)*(V - 2) == 0;6 % V == 0;V*V <= K*V;V*V != V + K;V + V == K;2*V - V == K
 """.replace("\n", "").split(";")
 
 

@@ -55,6 +55,8 @@ FUNCTIONS: dict[str, Any] = {
     "cos": math.cos,
     "atan": math.atan,
 }
+_MATH = ("sqrt", "exp", "log", "cos", "atan")
+_REAL_FUNCTIONS = ("float", "floor", "ceil", "trunc", *_MATH)
 _SCOPE = {"__builtins__": {}, **FUNCTIONS}
 # An integer beyond these bits is not worth computing with.
 _BITS = 4096
@@ -178,7 +180,7 @@ def build(source: str, table: Table, names: Mapping[str, Term]) -> Term:
         "int": lambda a: table.trunc(a) if a.sort == "real" else table.to_int(a),
         "round": digits,
     }
-    ops |= {f: (lambda a, f=f: table.function(f, a)) for f in ("sqrt", "exp", "log", "cos", "atan")}
+    ops |= {f: (lambda a, f=f: table.function(f, a)) for f in _MATH}
     term: Term = walk(source, names, ops)
     return term
 
@@ -224,8 +226,14 @@ class Z3Program:
             raise BeyondZ3Error("an exponent that depends on symbols")
         return int(value.as_long())
 
-    def _round(self, *args: Any) -> Any:
-        raise BeyondZ3Error("round")
+    @staticmethod
+    def _real(*args: Any) -> Any:
+        raise BeyondZ3Error("doubles")
+
+    def _const(self, value: Any) -> Any:
+        if isinstance(value, float):
+            self._real()
+        return z3.BoolVal(value) if isinstance(value, bool) else z3.IntVal(value)
 
     def _ops(self) -> dict[str, Callable[..., Any]]:
         def ints(combine: Callable[..., Any]) -> Callable[..., Any]:
@@ -243,7 +251,8 @@ class Z3Program:
             return a == b if z3.is_bool(a) and z3.is_bool(b) else as_int(a) == as_int(b)
 
         return {
-            "const": lambda v: z3.BoolVal(v) if isinstance(v, bool) else z3.IntVal(v),
+            **dict.fromkeys(("truediv", "round", "is_integer", *_REAL_FUNCTIONS), self._real),
+            "const": self._const,
             "add": ints(operator.add),
             "sub": ints(operator.sub),
             "mul": ints(operator.mul),
@@ -255,7 +264,6 @@ class Z3Program:
             "rshift": lambda a, b: self._floordiv(a, self._shift(b)),
             "min": ints(lambda *args: reduce(lambda a, b: z3.If(b < a, b, a), args)),
             "max": ints(lambda *args: reduce(lambda a, b: z3.If(b > a, b, a), args)),
-            "round": self._round,
             "abs": ints(lambda a: z3.If(a < 0, -a, a)),
             "where": lambda c, a, b: (
                 z3.If(c, a, b)

@@ -61,6 +61,7 @@ class Term:
 
     __slots__ = (
         "__weakref__",
+        "_base",
         "_coeffs",
         "_free",
         "_rope",
@@ -92,8 +93,9 @@ class Term:
         self.op = op
         self.sort = sort
         self.args = args
-        self.uid = table._next_uid()
+        table._uids = self.uid = table._uids + 1
         self._free: frozenset[Term] | None = None
+        self._base: Term | None = None
         self._text: str | None = None
         self._rope: tuple[Term, int, Term, int] | None = None
         self._coeffs: dict[Term, int] | None = None
@@ -147,20 +149,34 @@ class Term:
         return self.args
 
     @property
+    def base(self) -> Term:
+        """An integer term without its constant."""
+        if not self.const:
+            return self
+        if self._base is None:
+            self._base = self.table.linear(self.coeffs)
+        return self._base
+
+    @property
     def free_symbols(self) -> frozenset[Term]:
         """The symbols that the term depends on."""
         if self._free is None:
-            for term in _postorder(self, lambda t: t._free is None):
-                if term.op == "symbol":
-                    term._free = frozenset((term,))
-                else:
-                    below: set[Term] = set()
-                    for part in term.operands:
-                        if part._free:
-                            below.update(part._free)
-                    term._free = frozenset(below)
+            parts = self.operands
+            for part in parts:  # most terms are shallow
+                if part._free is None and all(p._free is not None for p in part.operands):
+                    part._free = part._union_of_free(part.operands)
+            if any(p._free is None for p in parts):
+                for term in _postorder(self, lambda t: t._free is None):
+                    term._free = term._union_of_free(term.operands)
+            else:
+                self._free = self._union_of_free(parts)
         assert self._free is not None
         return self._free
+
+    def _union_of_free(self, parts: tuple[Term, ...]) -> frozenset[Term]:
+        if len(parts) == 1:  # shared: most conditions have one operand
+            return parts[0]._free or frozenset()
+        return frozenset().union(*[p._free for p in parts if p._free])
 
     def __str__(self) -> str:
         if self._text is None:
@@ -311,6 +327,24 @@ def _merge_rope(term: Term) -> dict[Term, int]:
         return {}
     if term._rope is None:
         return {term: 1}
+    spine: list[tuple[Term, int]] = []
+    part, scale = term, 1
+    while part._coeffs is None and part._rope is not None:
+        left, by_left, right, by_right = part._rope
+        if right._coeffs is None and right._rope is not None:
+            return _merge_shared(term)
+        spine.append((right, scale * by_right))
+        part, scale = left, scale * by_left
+    # The usual case, one term added after the other.
+    merged = {m: scale * c for m, c in part.coeffs.items()}
+    for right, scale in reversed(spine):
+        for monomial, coeff in right.coeffs.items():
+            merged[monomial] = merged.get(monomial, 0) + scale * coeff
+    return {m: c for m, c in merged.items() if c}
+
+
+def _merge_shared(term: Term) -> dict[Term, int]:
+    """The coefficients of a rope of ropes."""
     # Ropes share parts (v + v is a rope of v twice): each part is looked at once, after all
     # that it is a part of, when the scale of all its occurrences together is known.
     order: list[Term] = []
@@ -378,7 +412,9 @@ class Table:
         self._random = random.Random(20260711)
         self._consts: dict[tuple[type, str], Term] = {}
         self._ints: dict[int, Term] = {}
-        self._sums: dict[tuple[int, int], list[Term]] = {}
+        self._sums: dict[tuple[int, int], Term] = {}
+        # Sums whose fingerprint an older sum has too.
+        self._collisions: dict[tuple[int, int], list[Term]] = {}
         self._interned: dict[tuple[Any, ...], Term] = {}
         self._monomial_prints: set[int] = set()
         # How a sum came about as a product, by the sum without its constant: the normal form
@@ -394,10 +430,6 @@ class Table:
         self.minus_one = self.const(-1)
         self.true = self.const(True)
         self.false = self.const(False)
-
-    def _next_uid(self) -> int:
-        self._uids += 1
-        return self._uids
 
     def __len__(self) -> int:
         """How many terms the table has made."""
@@ -441,6 +473,7 @@ class Table:
         term = self._symbols.get(name)
         if term is None:
             term = self._symbols[name] = self._atom("symbol", sort, (name,))
+            term._free = frozenset((term,))
         elif term.sort != sort:
             raise ValueError(f"symbol {name!r} is {term.sort}, it cannot be {sort} too")
         return term
@@ -487,24 +520,27 @@ class Table:
         coeffs: dict[Term, int] | None,
         rope: tuple[Term, int, Term, int] | None,
     ) -> Term:
-        bucket = self._sums.get((const, fingerprint))
-        if bucket is not None:
+        key = (const, fingerprint)
+        candidate = self._sums.get(key)
+        other: Term
+        if candidate is not None:
             if coeffs is None:
                 assert rope is not None
                 probe = Term.__new__(Term)
                 probe.op, probe._rope, probe._coeffs = "sum", rope, None
                 coeffs, rope = _merge_rope(probe), None
-            for candidate in bucket:
-                if candidate.coeffs == coeffs:
-                    return candidate
-        else:
-            bucket = self._sums[(const, fingerprint)] = []
+            for other in (candidate, *self._collisions.get(key, ())):
+                if other.coeffs == coeffs:
+                    return other
         term = Term(self, "sum", "int", ())
         term.const = const
         term.fingerprint = fingerprint
         term._coeffs = coeffs
         term._rope = rope
-        bucket.append(term)
+        if candidate is None:
+            self._sums[key] = term
+        else:
+            self._collisions.setdefault(key, []).append(term)
         return term
 
     def _combine(self, a: Term, by_a: int, b: Term, by_b: int) -> Term:
@@ -631,8 +667,7 @@ class Table:
                 total[n] = total.get(n, 0) + d * a.const
         result = self.linear(total, a.const * b.const)
         if result.op == "sum" and result.coeffs:
-            base = self.linear(result.coeffs) if result.const else result
-            self.products.setdefault(base, (result, a, b))
+            self.products.setdefault(result.base, (result, a, b))
         return result
 
     def _product(self, factors: tuple[Term, ...]) -> Term:
@@ -685,6 +720,7 @@ class Table:
         """a // c for c > 0."""
         if c == 1:
             return a
+        divisor = c
         # (c*q + r) // c = q + r // c: each coefficient leaves its remainder, in 0..c-1.
         whole: dict[Term, int] = {}
         rest: dict[Term, int] = {}
@@ -713,7 +749,9 @@ class Table:
                 inner, d = only.args[0], only.args[1].const
                 merged = self._floordiv_const(self.add(inner, self.const(k * d)), c * d)
                 return self.add(outer, merged)
-        atom = self._intern("floordiv", "int", (self.linear(rest, k), self.const(c)))
+        changed = whole or k != a.const or c != divisor
+        inner = self.linear(rest, k) if changed else a
+        atom = self._intern("floordiv", "int", (inner, self.const(c)))
         return self.add(outer, atom)
 
     def mod(self, a: Term, b: Term) -> Term:
@@ -931,7 +969,7 @@ class Table:
         for operand in (a, b):
             for part in operand.args if operand.op == op else (operand,):
                 # Terms that differ by a constant compare without knowing their symbols.
-                base = self.linear(part.coeffs) if part.op != "const" else self.zero
+                base = part.base if part.op != "const" else self.zero
                 best = parts.get(base)
                 if best is None or (part.const < best.const) == (op == "min"):
                     parts[base] = part

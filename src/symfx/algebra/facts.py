@@ -1,26 +1,36 @@
 """What is known about the terms of one table, growing only: bounds, orders, divisibility,
-equalities. The prover reads it; each entry names the condition that it came from.
+equalities. The prover reads it; each condition knows the assumption it came from.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
-from dataclasses import dataclass
 
 from symfx.algebra import domains
 from symfx.algebra.domains import ANY, ANYTHING, Congruence, Interval
 from symfx.algebra.expr import Table, Term
 from symfx.algebra.interpret import substitute
 
-__all__ = ["Bound", "Facts"]
+__all__ = ["UNDEFINED", "Facts", "is_order"]
+
+# What substitution raises where a term has no value, as ``1 // x`` for x = 0.
+UNDEFINED = (ZeroDivisionError, OverflowError, ValueError)
+# How many bounds one new bound may move along the known orders. (Orders that contradict each
+# other would move them for ever.)
+_PROPAGATED = 512
+# Longer equations are kept as bounds, and not solved: every fact would grow by their terms.
+_LONG_EQUATION = 24
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """``term >= least``, and the condition that said so."""
-
-    least: int
-    because: Term
+def is_order(p: Term) -> bool:
+    """Whether an integer term is a symbol or the difference of two, up to sign and a constant."""
+    coeffs = p.coeffs
+    return (
+        len(coeffs) <= 2
+        and all(m.op == "symbol" and abs(c) == 1 for m, c in coeffs.items())
+        and (len(coeffs) == 1 or not sum(coeffs.values()))
+    )
 
 
 class Facts:
@@ -33,31 +43,49 @@ class Facts:
     Attributes:
         table: the table whose terms the facts are about.
         known: each condition that was assumed, with its truth.
-        lower: for a sum without constant, the best bound known: ``sum >= bound.least``.
-        after: for an atom y, the atoms x with ``x >= y + k``, and the condition that said so.
+        lower: for a sum without constant, the best bound known: ``sum >= lower[sum]``.
+        after: for an atom y, the atoms x with ``x >= y + k``, with the largest such k.
+        before: the same the other way round: for x, the atoms y.
         touching: for a monomial, the sums with a known bound in which it occurs.
+        entangled: the monomials in sums with a known bound that are more than the difference of
+            two symbols.
         excluded: for a sum without constant, the values it is known not to have.
         congruences: for an atom, what it is modulo something.
-        replacements: symbols that equal a term without them.
+        real_bounds: for a real term that is known not to be NaN, the interval it lies in.
+        alternatives: the disjunctions that hold.
+        replacements: symbols that equal a term without them, which stands for them everywhere.
+        solved: symbols that equal a term without them, which stands for them in proofs only.
         epoch: how many replacements have been learned.
+        contradiction: the first condition that the others exclude, if any does.
     """
 
     def __init__(self, table: Table) -> None:
         self.table = table
         self.known: dict[Term, bool] = {}
-        self.lower: dict[Term, Bound] = {}
-        self.after: dict[Term, dict[Term, Bound]] = {}
+        self.lower: dict[Term, int] = {}
+        self._intervals: dict[Term, Interval] = {}
+        self.before: dict[Term, dict[Term, int]] = {}
+        self.after: dict[Term, dict[Term, int]] = {}
         self.touching: dict[Term, dict[Term, None]] = {}
+        self.entangled: set[Term] = set()
         self.excluded: dict[Term, set[int]] = {}
         self.congruences: dict[Term, Congruence] = {}
+        self.real_bounds: dict[Term, tuple[float, float]] = {}
+        self.alternatives: dict[Term, Term] = {}
         self.replacements: dict[Term, Term] = {}
+        self.solved: dict[Term, Term] = {}
         self.epoch = 0
         self.contradiction: Term | None = None
         self._version = 0
         self._parent: dict[Term, Term] = {}
+        self._members: dict[Term, list[Term]] = {}
         self._changed: dict[Term, int] = {}
         self._stamps: dict[Term, tuple[int, int]] = {}
         self._resolved: dict[Term, Term] = {}
+        self._solutions: dict[Term, Term] = {}
+        self._mentioning: dict[Term, list[Term]] = {}
+        self._reasons: dict[Term, Term] = {}
+        self._order: dict[Term, int] = {}
 
     # -- who is connected with whom ------------------------------------------------------
 
@@ -85,11 +113,23 @@ class Facts:
     def _touch(self, term: Term) -> None:
         self._version += 1
         roots = {self._root(s) for s in term.free_symbols}
-        if roots:
-            head = roots.pop()
-            for other in roots:
-                self._parent[other] = head
-            self._changed[head] = self._version
+        if not roots:
+            return
+        members = self._members
+        # The largest group stays where it is, so that n merges cost n log n at most.
+        head = max(roots, key=lambda r: (len(members.get(r, ())), r.uid))
+        for other in roots - {head}:
+            self._parent[other] = head
+            if other in members:
+                members.setdefault(head, []).extend(members.pop(other))
+        self._changed[head] = self._version
+
+    def connected(self, term: Term) -> list[Term]:
+        """What was assumed of symbols connected with a term's, oldest first."""
+        found: list[Term] = []
+        for root in {self._root(s) for s in term.free_symbols}:
+            found += self._members.get(root, ())
+        return sorted(found, key=lambda c: self._order[c])
 
     # -- equalities ------------------------------------------------------------------------
 
@@ -106,48 +146,130 @@ class Facts:
             self._resolved[term] = found
         return found
 
+    def solve(self, term: Term) -> Term:
+        """The term with every replaced and every solved symbol gone."""
+        term = self.resolve(term)
+        if not self.solved:
+            return term
+        found = self._solutions.get(term)
+        if found is None:
+            if self.solved.keys() & term.free_symbols:
+                found = substitute(term, self.solved)
+            else:
+                found = term
+            self._solutions[term] = found
+        return found
+
     def replace(self, symbol: Term, by: Term) -> None:
         """Learn that a symbol equals a term: it stands for it from now on.
 
         What was known of the symbol is kept, as facts about the term.
+
+        Raises:
+            ValueError: the symbol is replaced already, or the term depends on it.
         """
         by = self.resolve(by)
         if symbol in by.free_symbols or symbol in self.replacements:
             raise ValueError(f"{symbol} cannot stand for {by}: one of both depends on the other")
-        table = self.table
-        carried = [c for c in self.known if symbol in c.free_symbols]
-        self._touch(table.sub(symbol, by))
+        self._touch(self.table.sub(symbol, by))
         for key, old in self.replacements.items():
             if symbol in old.free_symbols:
                 self.replacements[key] = substitute(old, {symbol: by})
         self.replacements[symbol] = by
         self._resolved.clear()
         self.epoch += 1
-        for condition in carried:
-            truth = self.known[condition]
-            now = self.resolve(condition)
-            self.assume(now if truth else table.not_(now), because=condition)
+        if symbol in self.solved:
+            # What it was solved for is one more equation between the symbols that are left.
+            other = self.solved.pop(symbol)
+            self._solutions.clear()
+            self._restate(symbol, by)
+            self.assume(self.table.eq(by, other))
+            return
+        for key, old in list(self.solved.items()):
+            if symbol in old.free_symbols:
+                new = substitute(old, {symbol: by})
+                if key in new.free_symbols:
+                    del self.solved[key]  # a fact about it is left, restated below
+                else:
+                    self.solved[key] = new
+        self._solutions.clear()
+        self._restate(symbol, by)
+
+    def _restate(self, symbol: Term, by: Term) -> None:
+        """Carry what is known of a symbol over to the term that it equals."""
+        for condition in list(self._mentioning.get(symbol, ())):
+            with contextlib.suppress(*UNDEFINED):  # then it says nothing about the values left
+                now = substitute(condition, {symbol: by})
+                self.assume(now, because=self._reasons.get(condition, condition))
+
+    def _solve_for_a_symbol(self, p: Term, because: Term) -> None:
+        """Learn from p == 0 what one of its symbols equals."""
+        table = self.table
+        p = self.solve(p)
+        if p.op == "const":
+            if p.const:
+                self.contradiction = because
+            return
+        if len(p.coeffs) > _LONG_EQUATION:
+            return
+        best: tuple[bool, int] | None = None
+        for monomial, coeff in p.coeffs.items():
+            if monomial.op != "symbol" or coeff not in (1, -1):
+                continue
+            rest = table.sub(p, table.mul(table.const(coeff), monomial))
+            # Constants first, young symbols before old ones: what is left is what the inputs say.
+            rank = rest.op != "const", -monomial.uid
+            if monomial not in rest.free_symbols and (best is None or rank < best):
+                best, symbol, by = rank, monomial, table.mul(table.const(-coeff), rest)
+        if best is None:
+            return
+        self._touch(p)
+        for key, old in self.solved.items():
+            if symbol in old.free_symbols:
+                self.solved[key] = substitute(old, {symbol: by})
+        self.solved[symbol] = by
+        self._solutions.clear()
+        self._restate(symbol, by)
 
     # -- learning --------------------------------------------------------------------------
 
     def assume(self, condition: Term, because: Term | None = None) -> None:
-        """Learn that a condition holds."""
+        """Learn that a condition holds.
+
+        Args:
+            condition: what holds.
+            because: the condition that was assumed and that this one follows from; itself
+                where None.
+        """
         condition = self.resolve(condition)
-        if condition.op == "const":
-            if not condition.args[0]:
-                self.contradiction = condition if because is None else because
-            return
-        if condition in self.known:
-            return
         if because is None:
             because = condition
+        if condition.op == "const":
+            if not condition.args[0]:
+                self.contradiction = because
+            return
+        known = self.known.get(condition)
+        if known is not None:
+            if not known:
+                self.contradiction = because
+            return
         negated = self.table.not_(condition)
         self.known[condition] = True
         self.known[negated] = False
+        self._reasons[condition] = because
+        for symbol in condition.free_symbols:
+            self._mentioning.setdefault(symbol, []).append(condition)
         self._touch(condition)
+        if because is condition and condition.free_symbols:
+            self._order[condition] = len(self._order)
+            root = self._root(next(iter(condition.free_symbols)))
+            self._members.setdefault(root, []).append(condition)
         if condition.op == "and":
             for part in condition.args:
                 self.assume(part, because)
+        elif condition.op == "or":
+            self.alternatives[condition] = because
+            self._bound_alternatives(condition, because)
         elif condition.op == "ge":
             self._bound(condition.args[0], because)
         elif condition.op == "eq":
@@ -155,29 +277,103 @@ class Facts:
             self._bound(p, because)
             self._bound(self.table.neg(p), because)
             self._divisible(p)
+            self._solve_for_a_symbol(p, because)
+        elif condition.op in ("flt", "fle", "feq"):
+            self._bound_real(condition)
         elif condition.op == "not" and condition.args[0].op == "eq":
             q: Term = condition.args[0].args[0]
-            base = self.table.linear(q.coeffs)
+            base = q.base
             self.excluded.setdefault(base, set()).add(-q.const)
             self.excluded.setdefault(self.table.neg(base), set()).add(q.const)
+        if self.solved:
+            with contextlib.suppress(*UNDEFINED):
+                self.assume(self.solve(condition), because)
+
+    def _bound_alternatives(self, condition: Term, because: Term) -> None:
+        """The hull of alternatives that all bound the same sum, as of ``s in {1, 2, 4}``."""
+        lowest: dict[Term, int] = {}
+        for i, part in enumerate(condition.args):
+            if part.op not in ("eq", "ge"):
+                return
+            p: Term = part.args[0]
+            sides = (p, self.table.neg(p)) if part.op == "eq" else (p,)
+            bounds = {side.base: -side.const for side in sides}
+            if i == 0:
+                lowest = bounds
+            else:
+                lowest = {b: min(k, bounds[b]) for b, k in lowest.items() if b in bounds}
+        for base, least in lowest.items():
+            self._bound(self.table.sub(base, self.table.const(least)), because)
 
     def _bound(self, p: Term, because: Term) -> None:
         """p >= 0"""
-        base = self.table.linear(p.coeffs)
+        base = p.base
         least = -p.const
         old = self.lower.get(base)
-        if old is not None and old.least >= least:
+        if old is not None and old >= least:
             return
-        bound = self.lower[base] = Bound(least, because)
+        self.lower[base] = least
         coeffs = base.coeffs
+        if len(coeffs) == 1:
+            ((monomial, sign),) = coeffs.items()
+            if abs(sign) == 1:
+                self._narrow(monomial, least if sign > 0 else None, None if sign > 0 else -least)
+                low, high = self.bounds(monomial)
+                if low is not None and low == high:
+                    self.assume(self.table.eq(monomial, self.table.const(low)), because)
+                return  # intervals say it all
         for monomial in coeffs:
             self.touching.setdefault(monomial, {})[base] = None
-        if len(coeffs) == 2:
-            (x, c), (y, d) = coeffs.items()
-            if c == -1 and d == 1:
-                x, y, c, d = y, x, d, c
-            if c == 1 and d == -1:  # x - y >= least
-                self.after.setdefault(y, {})[x] = bound
+        if not is_order(base):
+            self.entangled.update(coeffs)
+        if len(coeffs) == 2 and sorted(coeffs.values()) == [-1, 1]:
+            x, y = coeffs if next(iter(coeffs.values())) == 1 else reversed(coeffs)
+            # x - y >= least
+            self.after.setdefault(y, {})[x] = least
+            self.before.setdefault(x, {})[y] = least
+            low, high = self.bounds(y)[0], self.bounds(x)[1]
+            self._narrow(x, None if low is None else low + least, None)
+            self._narrow(y, None, None if high is None else high - least)
+            greatest = self.before.get(y, {}).get(x)
+        else:
+            greatest = self.lower.get(self.table.neg(base))
+        if greatest == -least:
+            self.assume(self.table.eq(base, self.table.const(least)), because)
+
+    def _narrow(self, atom: Term, low: int | None, high: int | None) -> None:
+        """Take bounds of an atom, and pass them on along the known orders."""
+        waiting = [(atom, low, high)]
+        for _ in range(_PROPAGATED):
+            if not waiting:
+                return
+            at, low, high = waiting.pop()
+            old = self._intervals.get(at, ANY)
+            new = domains.intersect(old, (low, high))
+            if new == old:
+                continue
+            self._intervals[at] = new
+            if new[0] != old[0] and new[0] is not None:
+                waiting += [(x, new[0] + k, None) for x, k in self.after.get(at, {}).items()]
+            if new[1] != old[1] and new[1] is not None:
+                waiting += [(y, None, new[1] - k) for y, k in self.before.get(at, {}).items()]
+
+    def _bound_real(self, condition: Term) -> None:
+        """A comparison with a constant that holds; then neither side is NaN."""
+        a, b = condition.args
+        sides = [(a, b, math.inf)] if b.op == "const" else []
+        sides += [(b, a, -math.inf)] if a.op == "const" else []
+        for term, limit, direction in sides:
+            low, high = self.real_bounds.get(term, (-math.inf, math.inf))
+            end = limit.args[0]
+            if math.isnan(end):
+                continue
+            if condition.op == "feq":
+                low, high = max(low, end), min(high, end)
+            else:
+                if condition.op == "flt":
+                    end = math.nextafter(end, -direction)
+                low, high = (low, min(high, end)) if direction > 0 else (max(low, end), high)
+            self.real_bounds[term] = low, high
 
     def _divisible(self, p: Term) -> None:
         """Learn what the equality p == 0 says about remainders."""
@@ -224,10 +420,6 @@ class Facts:
 
     # -- asking ------------------------------------------------------------------------------
 
-    def bounds(self, atom: Term) -> Interval:
-        """The bounds that were assumed of an atom, nothing derived."""
-        low = self.lower.get(atom)
-        high = self.lower.get(self.table.neg(atom)) if low or atom in self.touching else None
-        if low is None and high is None:
-            return ANY
-        return (low.least if low else None), (-high.least if high else None)
+    def bounds(self, monomial: Term) -> Interval:
+        """The bounds known of a monomial, by assumption or along the known orders."""
+        return self._intervals.get(monomial, ANY)

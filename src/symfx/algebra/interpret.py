@@ -203,13 +203,31 @@ def evaluate(
         4
     """
 
-    def leaf(symbol: Term) -> Scalar:
-        try:
-            return values[symbol]
-        except KeyError:
-            raise KeyError(f"no value for {symbol.name}") from None
-
-    result: Scalar = interpret(term, leaf, memo=memo)
+    done: dict[Term, Any] = {} if memo is None else memo
+    for part in _postorder(term, lambda t: t not in done):
+        op = part.op
+        if op == "symbol":
+            if part not in values:
+                raise KeyError(f"no value for {part.name}")
+            done[part] = values[part]
+        elif op == "const":
+            done[part] = part.args[0]
+        elif op == "sum":
+            total = part.const
+            for monomial, coeff in part.coeffs.items():
+                total += coeff * done[monomial]
+            done[part] = total
+        elif op == "product":
+            done[part] = _prod(*[done[factor] for factor in part.args])
+        elif op == "eq":
+            done[part] = done[part.args[0]] == 0
+        elif op == "ge":
+            done[part] = done[part.args[0]] >= 0
+        elif op == "call":
+            raise KeyError(f"{part.name} has no meaning that could be computed")
+        else:
+            done[part] = PYTHON_OPS[op](*[done[a] for a in part.args])
+    result: Scalar = done[term]
     return result
 
 

@@ -2,27 +2,40 @@
 
 Everything rests on one question, the best lower bound of an integer term (`Prover.least`),
 answered by interval arithmetic, known orders, shared factors, and the defining inequalities
-of ``//``, ``%``, ``min`` and ``max``. Each way of answering gives a true bound, so the best of
+of ``//``, ``%``, ``min`` and ``max``. What that leaves open is tried case by case, where there
+are few: the values of a symbol with a small range, and the alternatives of a known "or".
+Each way of answering gives a true bound, so the best of
 them is one; a search that is cut short loses strength, never soundness.
 """
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Callable, Iterable
 
 from symfx.algebra import domains
 from symfx.algebra.domains import ANYTHING, Congruence, Interval
-from symfx.algebra.expr import Scalar, Term
-from symfx.algebra.facts import Facts
+from symfx.algebra.expr import Scalar, Term, _multiset_divide
+from symfx.algebra.facts import UNDEFINED, Facts, is_order
 from symfx.algebra.interpret import substitute
+from symfx.algebra.reals import RealInterval, integer_interval, real_interval
 
 __all__ = ["Prover"]
 
 # How deep the search for a bound may nest, and how many terms it may look at in all.
 _DEPTH = 4
 _FUEL = 120
+_CHOICES = frozenset(("min", "max", "abs", "where"))
+_DIVISIONS = frozenset(("floordiv", "mod"))
 # Longer sums are bounded by intervals alone; the search would not pay.
 _LONG = 24
+# How many cases may be looked at: values of symbols with small ranges, known alternatives, and
+# how many facts may be carried over into each of the latter.
+_VALUES = 24
+_ALTERNATIVES = 3
+_BRANCHES = 16
+_CARRIED = 100
 
 
 class Prover:
@@ -44,9 +57,15 @@ class Prover:
     """
 
     def __init__(
-        self, facts: Facts, witness: Callable[[Term], Scalar | None] | None = None
+        self,
+        facts: Facts,
+        witness: Callable[[Term], Scalar | None] | None = None,
+        *,
+        _splits: int = 2,
     ) -> None:
         self.facts = facts
+        self._splits = _splits
+        self._branches: dict[tuple[Term, Term], tuple[int, Prover]] = {}
         self._witness = witness or (lambda term: None)
         self.table = facts.table
         self._decided: dict[Term, bool] = {}
@@ -75,9 +94,11 @@ class Prover:
             self._fuel = _FUEL
             answer = self._decide(condition)
             if answer is None:
-                divided = self._divided(condition)
-                if divided is not condition:
-                    answer = self.decide(divided)
+                answer = self._rewritten(condition)
+            if answer is None:
+                answer = self._by_values(condition)
+            if answer is None and self._splits:
+                answer = self._by_alternatives(condition)
         if answer is None:
             self._open[condition] = stamp
         else:
@@ -110,6 +131,17 @@ class Prover:
         reduced = table.eq(rest, table.zero)
         return table.not_(reduced) if negated else reduced
 
+    def _rewritten(self, condition: Term) -> bool | None:
+        """Decide the condition in terms of other symbols, where equalities offer some."""
+        for rewrite in (self.facts.solve, self._divided):
+            # A form without a value says nothing: the condition is never asked where facts hold.
+            with contextlib.suppress(*UNDEFINED):
+                form = rewrite(condition)
+                answer = None if form is condition else self.decide(form)
+                if answer is not None:
+                    return answer
+        return None
+
     def _divided(self, condition: Term) -> Term:
         """The condition with each symbol of known remainder written as m*q + r."""
         congruences = self.facts.congruences
@@ -138,6 +170,8 @@ class Prover:
         if op == "not":
             inner = self.decide(condition.args[0])
             return None if inner is None else not inner
+        if op in ("flt", "fle", "feq"):
+            return self._compare_reals(op, *condition.args)
         if op in ("and", "or"):
             settles = op == "or"  # one True settles an or, one False an and
             unknown = False
@@ -149,9 +183,128 @@ class Prover:
             return None if unknown else not settles
         return None
 
+    # -- case by case -----------------------------------------------------------------------
+
+    def _by_values(self, condition: Term) -> bool | None:
+        """Decide for each value of the symbols that have few."""
+        if condition.op not in ("eq", "ge", "not"):
+            return None
+        chosen: list[Term] = []
+        values: list[list[int]] = []
+        cases = 1
+        for symbol in sorted(_nonlinear_symbols(condition), key=lambda s: s.uid):
+            low, high = self._atom_interval(symbol)
+            if low is None or high is None or not 0 <= high - low < _VALUES // cases:
+                continue
+            m, r = self.facts.congruences.get(symbol, ANYTHING)
+            excluded = self.facts.excluded.get(symbol, ())
+            chosen.append(symbol)
+            values.append(
+                [v for v in range(low, high + 1) if v not in excluded and (m < 2 or v % m == r)]
+            )
+            cases *= high - low + 1
+        if not chosen:
+            return None
+        const = self.table.const
+        try:
+            return self._agreed(
+                self.decide(substitute(condition, dict(zip(chosen, map(const, case), strict=True))))
+                for case in itertools.product(*values)
+            )
+        except UNDEFINED:  # at one of the values
+            return None
+
+    def _by_alternatives(self, condition: Term) -> bool | None:
+        """Decide under each alternative of a disjunction that is known to hold."""
+        facts = self.facts
+        if not facts.alternatives:
+            return None
+        near = facts.connected(condition)
+        if len(near) > _CARRIED:
+            return None
+        tried = 0
+        for fact in near:
+            for either in fact.args if fact.op == "and" else (fact,):
+                if either not in facts.alternatives or len(either.args) > _BRANCHES:
+                    continue
+                if any(facts.known.get(part) for part in either.args):
+                    del facts.alternatives[either]  # settled
+                    continue
+                live = [part for part in either.args if facts.known.get(part) is not False]
+                if len(live) == 1:
+                    facts.assume(live[0], because=either)
+                    return self.decide(condition)
+                try:
+                    answer = self._agreed(
+                        branch.decide(condition)
+                        for part in live
+                        if (branch := self._under(either, part)) is not None
+                    )
+                except UNDEFINED:  # under one of the alternatives
+                    answer = None
+                if answer is not None:
+                    return answer
+                tried += 1
+                if tried == _ALTERNATIVES:
+                    return None
+        return None
+
+    def _under(self, either: Term, part: Term) -> Prover | None:
+        """A prover that assumes one alternative too; None where that cannot be."""
+        stamp = self.facts.stamp(either)
+        cached = self._branches.get((either, part))
+        if cached is None or cached[0] != stamp:
+            layer = Facts(self.table)
+            for fact in self.facts.connected(either):
+                if fact is not either:
+                    layer.assume(self.facts.resolve(fact))
+            layer.assume(self.facts.resolve(part))
+            cached = stamp, Prover(layer, _splits=self._splits - 1)
+            self._branches[(either, part)] = cached
+        return None if cached[1].facts.contradiction is not None else cached[1]
+
+    @staticmethod
+    def _agreed(answers: Iterable[bool | None]) -> bool | None:
+        """The answer that all give; None where one is None or two differ, or there are none."""
+        common: bool | None = None
+        for answer in answers:
+            if answer is None or (common is not None and answer is not common):
+                return None
+            common = answer
+        return common
+
+    # -- reals ------------------------------------------------------------------------------
+
+    def real_range(self, term: Term) -> RealInterval | None:
+        """The interval that a real term lies in; None where it may be NaN."""
+        return real_interval(self.facts.resolve(term), self._interval, self.facts.real_bounds)
+
+    def _compare_reals(self, op: str, a: Term, b: Term) -> bool | None:
+        left, right = self.real_range(a), self.real_range(b)
+        if left is None or right is None:
+            return None
+        if op == "feq":
+            if left == right and left[0] == left[1]:
+                return True
+            return False if left[1] < right[0] or right[1] < left[0] else None
+        if op == "flt":
+            return True if left[1] < right[0] else False if right[1] <= left[0] else None
+        return True if left[1] <= right[0] else False if right[1] < left[0] else None
+
     # -- the two questions about integers -----------------------------------------------------
 
     def _at_least_zero(self, p: Term) -> bool | None:
+        low, high = self._interval(p)
+        if low is not None and low >= 0:
+            return True
+        if high is not None and high < 0:
+            return False
+        if self._only_ordered(p):
+            low = self._by_order(p.base)
+            if low is not None and low + p.const >= 0:
+                return True
+            low = self._by_order(self.table.neg(p.base)) if self.facts.before else None
+            return False if low is not None and low - p.const >= 1 else None
         seen = self._witness(p)
         if (seen is None or seen >= 0) and _is_at_least(self._lower_bound(p, _DEPTH), 0):
             return True
@@ -160,6 +313,15 @@ class Prover:
             if _is_at_least(self._lower_bound(self.table.neg(p), _DEPTH), 1):
                 return False
         return None
+
+    def _only_ordered(self, p: Term) -> bool:
+        """Whether orders and intervals say all that is known of a sum."""
+        facts = self.facts
+        return (
+            p.base not in facts.excluded
+            and is_order(p)
+            and not any(symbol in facts.entangled for symbol in p.coeffs)
+        )
 
     def _is_zero(self, p: Term) -> bool | None:
         m, r = self.congruence(p)
@@ -179,7 +341,7 @@ class Prover:
             if all(a is False for a in answers):
                 return False
             self._fuel = _FUEL
-        product = self.table.products.get(self.table.linear(p.coeffs))
+        product = self.table.products.get(p.base)
         if product is not None and product[0] in (p, self.table.neg(p)):
             answers = [self.decide(self.table.eq(f, self.table.zero)) for f in product[1:]]
             if any(answers):
@@ -287,6 +449,9 @@ class Prover:
         return domains.intersect(result, self.facts.bounds(monomial))
 
     def _atom_interval(self, atom: Term) -> Interval:
+        facts = self.facts
+        if atom.op == "symbol" and atom not in facts.congruences and atom not in facts.excluded:
+            return facts.bounds(atom)
         stamp = self.facts.stamp(atom)
         cached = self._ranges.get(atom)
         if cached is not None and cached[0] == stamp:
@@ -354,6 +519,8 @@ class Prover:
                 ]
                 return 0, min(ends) if ends else None
             return domains.ANY
+        if op in ("floor", "ceil", "trunc", "round"):
+            return integer_interval(atom, self.real_range)
         if op in ("bit_or", "bit_xor", "lshift", "rshift"):
             lows = [self._interval(a)[0] for a in atom.args]
             operands = lows if op in ("bit_or", "bit_xor") else lows[:1]
@@ -368,9 +535,14 @@ class Prover:
         if p.op == "const":
             return p.const
         best = self._interval(p)[0]
-        if len(p.coeffs) > _LONG:
+        coeffs = p.coeffs
+        if len(coeffs) > _LONG:
             return best
-        base = self.table.linear(p.coeffs) if p.const else p
+        if len(coeffs) == 1:
+            (only,) = coeffs
+            if only.op == "symbol" and only not in self.facts.touching:
+                return best
+        base = p.base
         key = (base, depth)
         stamp = self.facts.stamp(base)
         cached = self._least.get(key)
@@ -391,28 +563,39 @@ class Prover:
         """`_lower_bound` for a sum without constant that is not cached."""
         known = self.facts.lower.get(p)
         if known is not None:
-            best = _better(best, known.least)
-        if len(p.coeffs) == 2:
-            best = _better(best, self._by_order(p))
+            best = _better(best, known)
+        best = _better(best, self._by_order(p))
         if depth <= 0:
             return best
-        for way in (
-            self._by_product,
-            self._by_choices,
-            self._by_divisions,
-            self._by_factors,
-            self._by_facts,
-        ):
+        kinds = {m.op for m in p.coeffs}
+        ways: list[Callable[[Term, int], int | None]] = []
+        if "product" in kinds:
+            ways += self._by_product, self._by_quotients, self._by_factors
+        if kinds & _CHOICES:
+            ways.append(self._by_choices)
+        if kinds & _DIVISIONS:
+            ways.append(self._by_divisions)
+        for way in (*ways, self._by_facts):
             best = _better(best, way(p, depth - 1))
-        m, r = self.congruence(p)
-        if best is not None and m > 1:
-            best += (r - best) % m
+        if best is not None:
+            m, r = self.congruence(p)
+            if m > 1:
+                best += (r - best) % m
         while best is not None and best in self.facts.excluded.get(p, ()):
             best += 1
+        if best == 0 and p.op == "product" and all(map(self._cannot_be_zero, p.factors)):
+            best = 1
         return best
+
+    def _cannot_be_zero(self, atom: Term) -> bool:
+        low, high = self._atom_interval(atom)
+        nonzero = (low is not None and low > 0) or (high is not None and high < 0)
+        return nonzero or 0 in self.facts.excluded.get(atom, ())
 
     def _by_order(self, p: Term) -> int | None:
         """x - y >= k through a chain of known differences (longest path from y to x)."""
+        if len(p.coeffs) != 2:
+            return None
         (x, c), (y, d) = p.coeffs.items()
         if c == -1 and d == 1:
             x, y = y, x
@@ -428,8 +611,8 @@ class Prover:
         for _ in range(4 * len(after) + 4):
             changed: dict[Term, None] = {}
             for at in frontier:
-                for target, bound in after.get(at, {}).items():
-                    reached = distance[at] + bound.least
+                for target, least in after.get(at, {}).items():
+                    reached = distance[at] + least
                     if target not in distance or distance[target] < reached:
                         if target is y:
                             return None  # a cycle that grows: the facts contradict
@@ -491,20 +674,55 @@ class Prover:
                 elif coeff < 0 and self._known_nonnegative(x, depth):
                     # x % d <= x for x >= 0
                     best = _better(best, self._lower_bound(table.add(rest, scaled_x), depth))
-            elif atom.op == "mod" and self._known_nonnegative(x, depth):
-                low = self._lower_bound(divisor, depth)
-                if coeff < 0 and low is not None and low >= 1:
-                    for cap in (x, table.sub(divisor, table.one)):
-                        swapped = table.add(rest, table.mul(table.const(coeff), cap))
-                        best = _better(best, self._lower_bound(swapped, depth))
+            elif coeff < 0 and _is_at_least(self._lower_bound(divisor, depth), 1):
+                caps = []  # at most these, for a positive divisor
+                if self._known_nonnegative(x, depth):
+                    caps.append(x)  # x // d <= x and x % d <= x
+                if atom.op == "mod":
+                    caps.append(table.sub(divisor, table.one))
+                for cap in caps:
+                    swapped = table.add(rest, table.mul(table.const(coeff), cap))
+                    best = _better(best, self._lower_bound(swapped, depth))
         return best
+
+    def _by_quotients(self, p: Term, depth: int) -> int | None:
+        """d * (x // d) = x - x % d, for a divisor d of any sign."""
+        table = self.table
+        best: int | None = None
+        for monomial, coeff in p.coeffs.items():
+            form = self._without_quotient(monomial)
+            if form is not None:
+                scale = table.const(coeff)
+                rest = table.sub(p, table.mul(scale, monomial))
+                swapped = table.add(rest, table.mul(scale, form))
+                best = _better(best, self._lower_bound(swapped, depth))
+        return best
+
+    def _without_quotient(self, monomial: Term) -> Term | None:
+        """The monomial with one d * (x // d) in it written as x - x % d, if it has one."""
+        factors = monomial.factors
+        if len(factors) < 2:
+            return None
+        for quotient in factors:
+            if quotient.op != "floordiv":
+                continue
+            x, d = quotient.args
+            if not d.is_monomial:
+                continue
+            rest = _multiset_divide(factors, (quotient, *d.factors))
+            if rest is None:
+                continue
+            table = self.table
+            form = table.sub(x, table.mod(x, d))
+            return table.mul(table._product(rest), form) if rest else form
+        return None
 
     def _known_nonnegative(self, x: Term, depth: int) -> bool:
         low = self._lower_bound(x, depth)
         return low is not None and low >= 0
 
     def _by_factors(self, p: Term, depth: int) -> int | None:
-        """x*A + B >= least(x)*least(A) + least(B), where neither x nor A is negative."""
+        """x*A + B >= least(x)*A + B, where A is not negative."""
         counts: dict[Term, int] = {}
         for monomial in p.coeffs:
             if len(monomial.factors) > 1:
@@ -515,8 +733,8 @@ class Prover:
         table = self.table
         best: int | None = None
         for x in counts:
-            low_x = self._interval(x)[0]
-            if low_x is None or low_x < 0:
+            low_x = self._lower_bound(x, depth)
+            if low_x is None:
                 continue
             inside: dict[Term, int] = {}
             outside: dict[Term, int] = {}
@@ -535,9 +753,13 @@ class Prover:
             low_a = self._lower_bound(a, depth)
             if low_a is None or low_a < 0:
                 continue
-            low_b = self._lower_bound(table.linear(outside), depth) if outside else 0
-            if low_b is not None:
-                best = _better(best, low_x * low_a + low_b)
+            rest = table.add(table.mul(table.const(low_x), a), table.linear(outside))
+            best = _better(best, self._lower_bound(rest, depth))
+            if low_x >= 0 and outside:
+                # The other way to let go of the product: bounds of x and A by themselves.
+                low_b = self._lower_bound(table.linear(outside), depth)
+                if low_b is not None:
+                    best = _better(best, low_x * low_a + low_b)
         return best
 
     def _by_product(self, p: Term, depth: int) -> int | None:
@@ -568,6 +790,8 @@ class Prover:
         best: int | None = None
         tried: set[Term] = set()
         coeffs = p.coeffs
+        # Of symbols alone, orders and intervals have used every fact that is an order.
+        simple = len(coeffs) <= 2 and is_order(p)
         for monomial in coeffs:
             for fact in self.facts.touching.get(monomial, ()):
                 if fact in tried or fact is p:
@@ -576,6 +800,8 @@ class Prover:
                 if len(tried) > 32:
                     return best
                 theirs = fact.coeffs
+                if simple and is_order(fact):
+                    continue
                 if len(theirs) == 1:
                     continue  # a plain bound: interval arithmetic has used it
                 ratio, odd = divmod(coeffs[monomial], theirs[monomial])
@@ -586,8 +812,20 @@ class Prover:
                     continue
                 low = self._lower_bound(rest, depth)
                 if low is not None:
-                    best = _better(best, low + ratio * lower[fact].least)
+                    best = _better(best, low + ratio * lower[fact])
         return best
+
+
+def _nonlinear_symbols(condition: Term) -> frozenset[Term]:
+    """The symbols of an integer condition that stand inside a product or an operation."""
+    p = condition.args[0]
+    if condition.op == "not":
+        p = p.args[0] if p.op == "eq" else None
+    if p is None or p.sort != "int":
+        return frozenset()
+    return frozenset().union(
+        *(m.free_symbols for m in p.coeffs if m.op != "symbol" or len(m.factors) > 1)
+    )
 
 
 def _is_at_least(bound: int | None, k: int) -> bool:

@@ -29,6 +29,7 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from symfx.proxy_tensor.operators import OperatorFacts, facts_of
+from symfx.proxy_tensor.shape_rules import New, Number, Numbers, View
 from symfx.sym_node import SymNode
 from symfx.torch_bridge.fakes import (
     attributes_at_birth,
@@ -92,15 +93,42 @@ class Description:
     Attributes:
         cache: whose description it is.
         epoch: the environment's epoch in which its terms were last known to be in normal form.
-        key: dtype, device, sizes, strides, offset, whether it is an inference tensor.
+        dtype, device, sizes, strides, offset: of the tensor, with terms for what is symbolic.
+        inference: whether it is an inference tensor.
+        tensor_meta: what fx records of such a tensor, once that was asked for.
     """
 
-    __slots__ = ("cache", "epoch", "key", "tensor_meta")
+    __slots__ = (
+        "cache",
+        "device",
+        "dtype",
+        "epoch",
+        "inference",
+        "offset",
+        "sizes",
+        "strides",
+        "tensor_meta",
+    )
 
-    def __init__(self, cache: OperationCache, epoch: int, key: tuple[Any, ...]) -> None:
+    def __init__(
+        self,
+        cache: OperationCache,
+        epoch: int,
+        dtype: torch.dtype,
+        device: torch.device,
+        sizes: tuple[Number, ...],
+        strides: tuple[Number, ...],
+        offset: Number,
+        inference: bool,
+    ) -> None:
         self.cache = cache
         self.epoch = epoch
-        self.key = key
+        self.dtype = dtype
+        self.device = device
+        self.sizes = sizes
+        self.strides = strides
+        self.offset = offset
+        self.inference = inference
         self.tensor_meta: Any = None
 
 
@@ -163,7 +191,8 @@ class OperationCache:
 
     Attributes:
         live: the mode dispatches through the cache, so that what it remembers is kept true.
-        hits, misses, bypasses: how often an operator was known, was learnt, could not be kept.
+        hits, ruled, misses, bypasses: how often an operator was known, was computed by its
+            rule, was learnt from torch, could not be kept.
     """
 
     def __init__(self, mode: FakeTensorMode, env: ShapeEnv | None) -> None:
@@ -172,11 +201,13 @@ class OperationCache:
         self.entries: dict[tuple[Any, ...], Entry] = {}
         self.live = False
         self.hits = 0
+        self.ruled = 0
         self.misses = 0
         self.bypasses = 0
         self._descriptions: dict[tuple[Any, ...], Description] = {}
         self._attributes: dict[torch.device, dict[str, Any]] = {}
         self._mark = storage_marker(mode)
+        self._numbers = Numbers(None if env is None else env.prover)
         # Weights and other real tensors that met the mode; kept alive so that ids stay theirs.
         self._real: dict[int, tuple[torch.Tensor, FakeTensor]] = {}
 
@@ -217,13 +248,18 @@ class OperationCache:
         key = self._description_key(fake)
         if key is None:
             return None
-        description = self._descriptions.get(key)
-        if description is None:
-            description = self._descriptions[key] = Description(self, epoch, key)
-        description.epoch = epoch
+        description = self._description(key)
         if state is None:
             state = state_of(fake)
         state.description = description
+        return description
+
+    def _description(self, key: tuple[Any, ...]) -> Description:
+        epoch = self.epoch
+        description = self._descriptions.get(key)
+        if description is None:
+            description = self._descriptions[key] = Description(self, epoch, *key)
+        description.epoch = epoch
         return description
 
     def _description_key(self, fake: Any) -> tuple[Any, ...] | None:
@@ -241,7 +277,7 @@ class OperationCache:
                 return None
             numbers = (*fake.shape, *fake.stride(), fake.storage_offset())
             rank = fake.dim()
-            terms = []
+            terms: list[Number] = []
             for number in numbers:
                 if type(number) is int:
                     terms.append(number)
@@ -250,7 +286,14 @@ class OperationCache:
                 if term is None:
                     return None
                 terms.append(term)
-            return (fake.dtype, device, rank, *terms, fake.is_inference())
+            return (
+                fake.dtype,
+                device,
+                tuple(terms[:rank]),
+                tuple(terms[rank:-1]),
+                terms[-1],
+                fake.is_inference(),
+            )
 
     def _term(self, number: Any) -> Any:
         """The term of a symbolic number, its value where it is one; None for a foreign one."""
@@ -285,7 +328,7 @@ class OperationCache:
                 description = self.describe(value)
                 if description is None:
                     return False
-                if no_masks and description.key[0] in (torch.bool, torch.uint8):
+                if no_masks and description.dtype in (torch.bool, torch.uint8):
                     return False
                 parts.append(description)
             elif kind in _NUMBERS:
@@ -404,6 +447,85 @@ class OperationCache:
             state.elem = plain_alias(fake)
         return state.elem
 
+    # -- what is known, and what a rule says -----------------------------------------------------
+
+    def lookup(
+        self,
+        key: tuple[Any, ...],
+        facts: OperatorFacts,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Entry | None:
+        """What a call returns, from an earlier one or by the operator's rule; else None."""
+        entry = self.entries.get(key)
+        if entry is not None:
+            self.hits += 1
+            return entry
+        if facts.rule is None or torch.is_inference_mode_enabled():
+            return None
+        shapes = self._shapes((*args, *kwargs.values()))
+        tensors = [s for s in _flat(shapes) if type(s) is Description]
+        if any(t.inference for t in tensors):
+            return None
+        named = dict(zip(kwargs, shapes[len(args) :], strict=True))
+        result = facts.rule(self._numbers, shapes[: len(args)], named)
+        if result is None:
+            return None
+        self.ruled += 1
+        device = tensors[0].device if tensors else None
+        several = isinstance(result, (list, tuple))
+        entry = self.entries[key] = Entry(
+            tuple(
+                self._output(r, shapes, device)
+                for r in (result if several else (result,))  # type: ignore[union-attr]
+            ),
+            type(result) if several else None,
+        )
+        return entry
+
+    def _shapes(self, values: Iterable[Any]) -> list[Any]:
+        """Arguments as a rule sees them; each has been through `key`."""
+        shapes: list[Any] = []
+        for value in values:
+            kind = type(value)
+            if isinstance(value, torch.Tensor):
+                shapes.append(self.describe(self._fake(value)))
+            elif kind in _SYMBOLIC:
+                shapes.append(self._term(value))
+            elif isinstance(value, _SEQUENCES):
+                shapes.append(self._shapes(value))
+            else:
+                shapes.append(value)
+        return shapes
+
+    def _output(self, result: Any, shapes: Sequence[Any], device: torch.device | None) -> Output:
+        """How to make what a rule described."""
+        if type(result) is New:
+            made_on = result.device or device or torch.device("cpu")
+            description = self._description(
+                (result.dtype, made_on, result.sizes, result.strides, 0, False)
+            )
+            output = Output(description, made_on, self._attributes_for(made_on))
+            sizes, strides, _ = self._layout(description)
+            with BelowTorch():
+                output.template = torch.empty_strided(
+                    sizes, strides, dtype=result.dtype, device="meta"
+                )
+            return output
+        if type(result) is View:
+            base = shapes[result.of]
+            description = self._description(
+                (base.dtype, base.device, result.sizes, result.strides, result.offset, False)
+            )
+            output = Output(description, base.device, self._attributes_for(base.device))
+            output.base = result.of
+            output.layout = self._layout(description)
+            return output
+        description = shapes[result.position]
+        output = Output(description, description.device, self._attributes_for(description.device))
+        output.argument = result.position
+        return output
+
     # -- under torch's FakeTensorMode -------------------------------------------------------------
 
     def dispatch(
@@ -425,9 +547,8 @@ class OperationCache:
             for tensor in _written(facts, args, kwargs):
                 forget(tensor)
             return out
-        entry = self.entries.get(key)
+        entry = self.lookup(key, facts, args, kwargs)
         if entry is not None:
-            self.hits += 1
             results = [result for result, _ in self.build(entry, args)]
             return results[0] if entry.sequence is None else entry.sequence(results)
         # Given real tensors alone, the mode would compute with them, and write to them.
@@ -524,15 +645,22 @@ class OperationCache:
         output.base = candidates[0]
         base = self.describe(args[output.base])
         # A view of another dtype counts its strides in other units.
-        if base is None or base.key[0] is not output.description.key[0]:
+        if base is None or base.dtype is not output.description.dtype:
             return False
-        rank = output.description.key[2]
-        numbers = [
-            n if isinstance(n, int) else self.env.wrap(n)  # type: ignore[union-attr]
-            for n in output.description.key[3:-1]
-        ]
-        output.layout = (numbers[:rank], numbers[rank : 2 * rank], numbers[-1])
+        output.layout = self._layout(output.description)
         return True
+
+    def _layout(self, description: Description) -> tuple[list[Any], list[Any], Any]:
+        """Sizes, strides and offset as torch takes them."""
+        wrap = self._wrap
+        return (
+            [wrap(n) for n in description.sizes],
+            [wrap(n) for n in description.strides],
+            wrap(description.offset),
+        )
+
+    def _wrap(self, n: Number) -> Any:
+        return n if isinstance(n, int) else self.env.wrap(n)  # type: ignore[union-attr]
 
     def _keys_agree(self, output: Output, result: FakeTensor, args: Sequence[Any]) -> bool:
         """A tensor that the cache makes is dispatched as the one that torch made."""
@@ -553,6 +681,14 @@ def _tensors(values: Iterable[Any]) -> Iterable[torch.Tensor]:
             yield value
         elif isinstance(value, _SEQUENCES):
             yield from _tensors(value)
+
+
+def _flat(values: Iterable[Any]) -> Iterable[Any]:
+    for value in values:
+        if isinstance(value, _SEQUENCES):
+            yield from _flat(value)
+        else:
+            yield value
 
 
 def _written(

@@ -34,7 +34,8 @@ def remove_dead_nodes(graph: fx.Graph) -> None:
 
 
 def _may_have_effect(node: fx.Node) -> bool:
-    if node.is_impure():
+    # fx asks of every node; finding out is dear, and only nodes without users can go.
+    if node.users or node.is_impure():
         return True
     if node.op == "call_function" and node.target in _QUESTIONS:
         return False

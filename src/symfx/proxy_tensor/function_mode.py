@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
-from torch.overrides import TorchFunctionMode
+from torch.overrides import TorchFunctionMode, _len_torch_function_stack, _pop_mode, _push_mode
 
 from symfx.proxy_tensor.cache import forget
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
-from symfx.torch_bridge.identity import TorchPreDispatchFunctionMode
+from symfx.torch_bridge.identity import (
+    TorchFunctionMetadataMode,
+    TorchPreDispatchFunctionMode,
+)
 
 if TYPE_CHECKING:
     from symfx.proxy_tensor.tracer import PythonKeyTracer
 
-__all__ = ["PreDispatchTorchFunctionMode", "TracingFunctionMode"]
+__all__ = ["PreDispatchTorchFunctionMode", "TracingFunctionMode", "without_function_mode"]
 
 _aten = torch.ops.aten
 _DATA: Any = torch.Tensor.data
@@ -32,11 +36,15 @@ class TracingFunctionMode(TorchFunctionMode):
 
     Args:
         tracer: told which function runs, where its nodes are to remember it.
+        watch: tell it.
     """
 
-    def __init__(self, tracer: PythonKeyTracer) -> None:
+    # Around what Dynamo compiles, torch takes modes of its own class off and puts them back.
+    __class__ = TorchFunctionMetadataMode  # type: ignore[assignment]
+
+    def __init__(self, tracer: PythonKeyTracer, watch: bool = True) -> None:
         super().__init__()
-        self._tracer = tracer if tracer.modules is not None else None
+        self._tracer = tracer if watch and tracer.modules is not None else None
 
     def __torch_function__(
         self,
@@ -102,3 +110,33 @@ class PreDispatchTorchFunctionMode(TorchFunctionMode):
         node = self.tracer.create_node("call_function", func, args, {})
         node.meta["val"] = None
         return node
+
+
+@contextlib.contextmanager
+def without_function_mode(kind: type[TorchFunctionMode]) -> Iterator[TorchFunctionMode | None]:
+    """Inside, the innermost mode of a class is off the stack of modes for torch functions.
+
+    Args:
+        kind: the class.
+
+    Returns:
+        A context manager that gives the mode, or None where there was none.
+    """
+    above: list[TorchFunctionMode] = []
+    found = None
+    while found is None and _len_torch_function_stack():
+        mode = _pop_mode()
+        if type(mode) is kind:
+            found = mode
+        else:
+            above.append(mode)
+    for mode in reversed(above):
+        _push_mode(mode)
+    try:
+        yield found
+    finally:
+        if found is not None:
+            for _ in above:
+                _pop_mode()
+            for mode in (found, *reversed(above)):
+                _push_mode(mode)

@@ -36,17 +36,25 @@ if TYPE_CHECKING:
     from symfx.proxy_tensor.tracer import PythonKeyTracer
 
 __all__ = [
+    "HANDLED_TYPES",
     "ProxyTorchDispatchMode",
+    "Table",
     "decompose",
     "disable_proxy_modes_tracing",
+    "get_innermost_proxy_mode",
     "get_proxy_mode",
+    "handle_sym_dispatch",
+    "maybe_handle_decomp",
+    "proxy_call",
+    "set_original_aten_op",
 ]
 
 _aten = torch.ops.aten
 _DEVICE = torch.ops.prim.device.default
 _META = torch.device("meta")
-# Tensors of these very types are recorded; a subclass gets its own __torch_dispatch__ first.
-_PLAIN_TENSORS = frozenset({torch.Tensor, torch.nn.Parameter, FakeTensor})
+HANDLED_TYPES = (torch.Tensor, torch.nn.Parameter, FakeTensor)
+"""Tensors of these very types are recorded; a subclass gets its own __torch_dispatch__ first."""
+
 # Values are followed through tensors of at most so many elements that the program makes.
 _CONSTANT_ELEMENTS = 1
 
@@ -60,9 +68,15 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         tracer: where to.
         tracing_mode: ``"real"``, ``"fake"`` or ``"symbolic"``.
         pre_dispatch: record above autograd.
-        allow_fake_constant: fake tensors from elsewhere may become constants of the graph.
-        error_on_data_dependent_ops: reading a value out of a real tensor is an error.
+        _allow_fake_constant: fake tensors from elsewhere may become constants of the graph.
+        _error_on_data_dependent_ops: reading a value out of a real tensor is an error.
         decomposition_table: for each operator to decompose, the function that does.
+
+    Example:
+        >>> tracer = PythonKeyTracer()
+        >>> with ProxyTorchDispatchMode(tracer, "real"): _ = torch.ones(3)
+        >>> [n.name for n in tracer.graph.nodes]
+        ['ones']
     """
 
     # Bookkeeping in torch asks whether the mode in this slot is of its own class.
@@ -75,8 +89,8 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         tracer: PythonKeyTracer,
         tracing_mode: str,
         pre_dispatch: bool = False,
-        allow_fake_constant: bool = False,
-        error_on_data_dependent_ops: bool = True,
+        _allow_fake_constant: bool = False,
+        _error_on_data_dependent_ops: bool = True,
         decomposition_table: Table | None = None,
     ) -> None:
         super().__init__(PRE_DISPATCH if pre_dispatch else None)  # type: ignore[no-untyped-call]
@@ -85,10 +99,31 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         self.tracer = tracer
         self.tracing_mode = tracing_mode
         self.pre_dispatch = pre_dispatch
-        self.allow_fake_constant = allow_fake_constant
-        self.error_on_data_dependent_ops = error_on_data_dependent_ops
+        self.watch_functions = True
+        self._allow_fake_constant = _allow_fake_constant
+        self._error_on_data_dependent_ops = _error_on_data_dependent_ops
         self.enter_stack: list[Any] = []
+        # How many decompositions are running, one inside the other.
+        self.decomp_layers = 0
         self.decomposition_table: Table = decomposition_table or {}
+
+    def for_subgraph(self, decomposition_table: Table | None = None) -> ProxyTorchDispatchMode:
+        """A mode with the settings of this one that records into a graph of its own.
+
+        Args:
+            decomposition_table: its table; the table of this mode if None.
+        """
+        table = self.decomposition_table if decomposition_table is None else decomposition_table
+        mode = ProxyTorchDispatchMode(
+            self.tracer.for_subgraph(),
+            self.tracing_mode,
+            self.pre_dispatch,
+            self._allow_fake_constant,
+            self._error_on_data_dependent_ops,
+            table,
+        )
+        mode.watch_functions = self.watch_functions
+        return mode
 
     @property
     def enable_tracing(self) -> bool:
@@ -160,7 +195,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
             return _device(args[0])
         kwargs = kwargs or {}
         if not isinstance(func, OpOverload):
-            return self._not_an_operator(func)
+            return self._other_callable(func, args, kwargs)
         facts = facts_of(func)
         cache = self.tracer.cache
         if (
@@ -172,21 +207,21 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
             and active_fake_mode() is cache.mode
         ):
             key = cache.key(facts, args, kwargs)
-            entry = None if key is None else cache.entries.get(key)
+            entry = None if key is None else cache.lookup(key, facts, args, kwargs)
             if entry is not None:
-                cache.hits += 1
-                with _original_operator(func):
+                with set_original_aten_op(func):
                     return self._replay(entry, facts, args, kwargs)
-        with _original_operator(func):
-            return self._record(facts, args, kwargs)
+        with set_original_aten_op(func):
+            return self._record(facts, args, kwargs, self.pre_dispatch)
 
-    def _not_an_operator(self, func: Any) -> Any:
-        if isinstance(func, HigherOrderOperator):
-            raise TracingError(
-                f"the higher-order operator {func} cannot be traced yet",
-                fix="trace the function it is given on its own, or leave the call out",
-            )
-        raise TracingError(f"{func} is not an operator that can be recorded")
+    def _other_callable(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not isinstance(func, HigherOrderOperator):
+            raise TracingError(f"{func} is not an operator that can be recorded")
+        # It traces subgraphs, which needs the tracer as a whole, which needs this mode.
+        from symfx.proxy_tensor.higher_order import record_higher_order
+
+        with set_original_aten_op(func):
+            return record_higher_order(self, func, args, kwargs)
 
     def _replay(
         self, entry: Entry, facts: OperatorFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -211,7 +246,13 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
                 _attach(item, tracer, result, snapshot)
         return entry.sequence([result for result, _ in results])
 
-    def _record(self, facts: OperatorFacts, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _record(
+        self,
+        facts: OperatorFacts,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        pre_dispatch: bool,
+    ) -> Any:
         """Record an operator and run it; or decompose it; or answer from known values."""
         func = facts.func
         tracer = self.tracer
@@ -219,7 +260,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         tensors = [a for a in flat if isinstance(a, torch.Tensor)]
         if not all(self._recordable(t) for t in tensors):
             return NotImplemented
-        decomposed = self._decompose(facts, args, kwargs, flat)
+        decomposed = self._decompose(facts, args, kwargs, flat, pre_dispatch)
         if decomposed is not NotImplemented:
             return decomposed
         known = [slots.node_of_tensor(t, tracer) for t in tensors]
@@ -233,7 +274,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
             if all_constant:
                 with unset_fake_temporarily():
                     return func(*_with_values(args, constants), **_with_values(kwargs, constants))
-            if self.error_on_data_dependent_ops and not any(
+            if self._error_on_data_dependent_ops and not any(
                 isinstance(t, FakeTensor) for t in tensors
             ):
                 raise TracingError(
@@ -255,7 +296,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         return out
 
     def _recordable(self, tensor: torch.Tensor) -> bool:
-        return type(tensor) in _PLAIN_TENSORS or slots.has_proxy_slot(tensor, self.tracer)
+        return type(tensor) in HANDLED_TYPES or slots.has_proxy_slot(tensor, self.tracer)
 
     def _decompose(
         self,
@@ -263,15 +304,14 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         flat: list[Any],
+        pre_dispatch: bool,
     ) -> Any:
         """What the operator's decomposition returns; NotImplemented where it stays whole."""
         func = facts.func
-        if id(func) in self._decomposed:
-            with self:
-                out = self._decomposition_table[func](*args, **kwargs)
-            if out is not NotImplemented:
-                return out
-        if facts.composite and not self.pre_dispatch and autograd_would_have_decomposed(func, flat):
+        out = maybe_handle_decomp(self, func, args, kwargs)
+        if out is not NotImplemented:
+            return out
+        if facts.composite and not pre_dispatch and autograd_would_have_decomposed(func, flat):
             with self:
                 out = func.decompose(*args, **kwargs)
             if out is not NotImplemented:
@@ -366,11 +406,101 @@ def _original_operator_recorded(func: Any) -> Iterator[None]:
 _NO_CONTEXT = contextlib.nullcontext()
 
 
-def _original_operator(func: Any) -> contextlib.AbstractContextManager[None]:
-    """Nodes recorded inside remember the outermost operator that they come from, if asked."""
+def set_original_aten_op(func: Any) -> contextlib.AbstractContextManager[None]:
+    """Nodes recorded inside remember an operator as the one that they come from.
+
+    Nodes remember it in ``meta["original_aten"]``, where `torch.fx.traceback` was asked to
+    keep metadata; elsewhere there is no effect. The outermost operator counts.
+
+    Args:
+        func: the operator.
+
+    Example:
+        >>> with fx_traceback.preserve_node_meta(), set_original_aten_op(torch.ops.aten.gelu.default):
+        ...     g = make_fx(lambda x: x.tanh())(torch.ones(3))
+        >>> [n.meta["original_aten"] for n in g.graph.nodes if n.name == "tanh"]
+        [<OpOverload(op='aten.gelu', overload='default')>]
+    """
     if fx_traceback.has_preserved_node_meta():
         return _original_operator_recorded(func)
     return _NO_CONTEXT
+
+
+# -- one operator at a time ------------------------------------------------------------------------
+
+
+def proxy_call(
+    proxy_mode: ProxyTorchDispatchMode,
+    func: OpOverload[..., Any],
+    pre_dispatch: bool,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Record an operator and run it, as a mode does with each one that reaches it.
+
+    Args:
+        proxy_mode: the mode whose tracer records. It is not to be active.
+        func: the operator.
+        pre_dispatch: leave operators whole that autograd would take apart.
+        args, kwargs: what it is called with.
+
+    Returns:
+        What the operator returns; NotImplemented where a tensor subclass has the first say.
+
+    Raises:
+        TracingError: the operator reads a value out of a real tensor.
+    """
+    return proxy_mode._record(facts_of(func), args, kwargs, pre_dispatch)
+
+
+def maybe_handle_decomp(
+    proxy_mode: ProxyTorchDispatchMode,
+    op: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Run an operator's decomposition under a mode, if the mode's table has one.
+
+    Args:
+        proxy_mode: the mode. It is not to be active; the decomposition is run under it.
+        op: the operator.
+        args, kwargs: what it is called with.
+
+    Returns:
+        What the decomposition returns; NotImplemented where there is none.
+    """
+    if id(op) not in proxy_mode._decomposed:
+        return NotImplemented
+    with proxy_mode:
+        proxy_mode.decomp_layers += 1
+        try:
+            return proxy_mode.decomposition_table[op](*args, **kwargs)
+        finally:
+            proxy_mode.decomp_layers -= 1
+
+
+def handle_sym_dispatch(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Any:
+    """Run a function on symbolic numbers as part of the trace that is under way.
+
+    What it returns is recorded when an operator takes it.
+
+    Args:
+        func: the function, such as `operator.add`.
+        args, kwargs: its arguments.
+
+    Raises:
+        TracingError: nothing is being traced.
+    """
+    mode = get_proxy_mode()
+    if mode is None:
+        raise TracingError(
+            "handle_sym_dispatch() was called while nothing is being traced",
+            fix="call the function itself",
+        )
+    with without_proxy_mode():
+        return mode.__sym_dispatch__(func, [], args, kwargs)
 
 
 # -- the mode that is active --------------------------------------------------------------------
@@ -385,6 +515,10 @@ def get_proxy_mode() -> ProxyTorchDispatchMode | None:
     """
     mode = active_proxy_mode()
     return mode if type(mode) is ProxyTorchDispatchMode else None
+
+
+get_innermost_proxy_mode = get_proxy_mode
+"""An older name of `get_proxy_mode`: there is never more than one mode that traces."""
 
 
 def disable_proxy_modes_tracing() -> contextlib.AbstractContextManager[Any]:

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch._ops import OpOverload
 
+from symfx.proxy_tensor.shape_rules import RULES
+
 __all__ = ["OperatorFacts", "facts_of"]
 
 _aten = torch.ops.aten
@@ -54,6 +56,7 @@ class OperatorFacts:
         mutated_names: names of the keyword arguments it writes to.
         cacheable: what it returns depends on the metadata of its arguments alone.
         mask_indexer: `cacheable` holds only while no argument is a mask.
+        rule: what it does to sizes and strides, where symfx says so itself.
         exact_strides: a compiler must keep the strides of its inputs as they are.
     """
 
@@ -68,6 +71,7 @@ class OperatorFacts:
         "mutated",
         "mutated_names",
         "name",
+        "rule",
         "seeded",
     )
 
@@ -94,6 +98,7 @@ class OperatorFacts:
             and func not in _NEVER_CACHED
             and bool(func._schema.returns)
         )
+        self.rule = RULES.get(func) if self.cacheable else None
         self.exact_strides = torch.Tag.needs_exact_strides in tags
 
     def __repr__(self) -> str:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
-from torch._subclasses.fake_tensor import FakeTensor
+from torch._library.fake_class_registry import FakeScriptObject
+from torch._library.opaque_object import is_opaque_value, is_opaque_value_type, should_hoist
+from torch._subclasses.fake_tensor import FakeTensor, get_plain_tensors
+from torch._subclasses.functional_tensor import FunctionalTensor
+from torch.utils._thunk import Thunk
 
 from symfx.errors import TracingError
 from symfx.proxy_tensor.cache import state_of
 from symfx.proxy_tensor.metadata import extract_val, paths_to_symbols, tensor_metadata
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
-from symfx.torch_bridge.modes import active_fake_mode
+from symfx.torch_bridge.modes import active_fake_mode, active_proxy_mode
 
 if TYPE_CHECKING:
     from symfx.proxy_tensor.tracer import PythonKeyTracer
@@ -24,6 +30,8 @@ __all__ = [
     "fetch_sym_proxy",
     "get_proxy_slot",
     "has_proxy_slot",
+    "keep_first_proxies",
+    "proxies_of",
     "set_meta",
     "set_proxy_slot",
     "track_tensor",
@@ -68,6 +76,8 @@ def set_node_of_tensor(
     tensor: torch.Tensor, tracer: PythonKeyTracer, node: fx.Node, constant: torch.Tensor | None
 ) -> None:
     """A node stands for a tensor from now on."""
+    if _frozen.tensors and node_of_tensor(tensor, tracer) is not None:
+        return
     if type(tensor) is FakeTensor and constant is None:
         state = state_of(tensor)
         # The slot on the tensor serves the first tracer; one inside another keeps a list.
@@ -82,30 +92,73 @@ def set_node_of_tensor(
             state.tracer = state.node = None
 
 
+class _Frozen(threading.local):
+    """Whether tensors that have a node keep it, per thread."""
+
+    tensors = False
+
+
+_frozen = _Frozen()
+
+
+@contextlib.contextmanager
+def keep_first_proxies() -> Iterator[None]:
+    """Inside, a tensor that an operator writes to keeps the node that it had.
+
+    Otherwise the operator's node takes its place, which chains operators that write to one
+    tensor. A compiler that cuts the graph in two wants the first of them before the cut.
+    """
+    before = _frozen.tensors
+    _frozen.tensors = True
+    try:
+        yield
+    finally:
+        _frozen.tensors = before
+
+
 def set_proxy_slot(obj: Any, tracer: PythonKeyTracer, proxy: Any) -> None:
     """Say what stands for a value in a tracer's graph.
 
     A tensor's proxy replaces an earlier one (an operator wrote to the tensor); a symbolic
-    number keeps its first.
+    number keeps its first, and equal numbers share it.
 
     Args:
-        obj: a tensor, or a torch.SymInt, SymFloat or SymBool.
+        obj: a tensor; a torch.SymInt, SymFloat or SymBool; or an object of TorchScript.
         tracer: the tracer.
-        proxy: for a tensor a `ProxyTensor`; for a number a proxy, or a callable that gives it.
+        proxy: for a tensor a `ProxyTensor`; for a number a proxy, or an object whose
+            ``force()`` gives it when it is wanted (see `thunkify`); otherwise a proxy.
 
     Raises:
-        TypeError: `obj` is neither.
+        TypeError: `obj` is none of these, or `proxy` is not what stands for it.
+
+    Example:
+        >>> tracer = PythonKeyTracer(); x = torch.ones(3)
+        >>> set_proxy_slot(x, tracer, ProxyTensor(fx.Proxy(tracer.graph.placeholder("x"), tracer)))
+        >>> has_proxy_slot(x, tracer)
+        True
     """
     if isinstance(obj, torch.Tensor):
         if not isinstance(proxy, ProxyTensor):
             raise TypeError(f"a tensor's slot holds a ProxyTensor, not a {type(proxy).__name__}")
         set_node_of_tensor(obj, tracer, proxy.proxy.node, proxy.constant)
     elif isinstance(obj, SYMBOLIC_TYPES):
-        if not tracer.symbols.known(obj):
-            found = proxy if isinstance(proxy, fx.Proxy) else proxy()
-            tracer.symbols.offer_number(obj, found.node)
+        if isinstance(proxy, fx.Proxy):
+            tracer.symbols.offer_number(obj, proxy.node)
+        elif callable(getattr(proxy, "force", None)):
+            tracer.symbols.promise_number(obj, lambda: proxy.force().node)
+        else:
+            raise TypeError(f"a number's slot holds a proxy, not a {type(proxy).__name__}")
+    elif _is_object(obj):
+        if not isinstance(proxy, fx.Proxy):
+            raise TypeError(f"an object's slot holds a proxy, not a {type(proxy).__name__}")
+        tracer.object_tracker[obj] = proxy
     else:
         raise TypeError(f"a {type(obj).__name__} has no slot for a proxy")
+
+
+def _is_object(value: Any) -> bool:
+    """Whether a value is of the objects, other than tensors, that operators take and give."""
+    return isinstance(value, (torch.ScriptObject, FakeScriptObject)) or is_opaque_value(value)
 
 
 def get_proxy_slot(
@@ -117,16 +170,18 @@ def get_proxy_slot(
     """What stands for a value in a tracer's graph.
 
     Args:
-        obj: a tensor, or a torch.SymInt, SymFloat or SymBool.
+        obj: a tensor; a torch.SymInt, SymFloat or SymBool; or an object of TorchScript.
         tracer: the tracer.
         default: what to return for a value that the graph does not know.
         transform: applied to what is found, not to the default.
 
     Returns:
-        For a tensor a `ProxyTensor`, for a number its proxy (or value, for a literal).
+        For a tensor a `ProxyTensor`; for a number an object whose ``force()`` gives the proxy
+        (or the value of a literal), and computes it in the graph if need be; else a proxy.
 
     Raises:
         TracingError: the graph does not know the value, and there is no default.
+        TypeError: nothing of this kind has a slot.
     """
     found: Any = None
     if isinstance(obj, torch.Tensor):
@@ -134,13 +189,12 @@ def get_proxy_slot(
         if pair is not None:
             found = ProxyTensor(fx.Proxy(pair[0], tracer), pair[1])
     elif isinstance(obj, SYMBOLIC_TYPES):
-        try:
-            node = tracer.symbols.node_of(obj)
-        except TracingError:
-            if default is _NOTHING:
-                raise
-            return default
-        found = fx.Proxy(node, tracer) if isinstance(node, fx.Node) else node
+        if tracer.symbols.known(obj):
+            found = Thunk(lambda: _proxy_of_number(obj, tracer))
+    elif _is_object(obj):
+        found = tracer.object_tracker.get(obj)
+    else:
+        raise TypeError(f"a {type(obj).__name__} has no slot for a proxy")
     if found is None:
         if default is _NOTHING:
             raise TracingError(
@@ -151,16 +205,50 @@ def get_proxy_slot(
     return transform(found)
 
 
+def _proxy_of_number(number: Any, tracer: PythonKeyTracer) -> Any:
+    node = tracer.symbols.node_of(number)
+    return fx.Proxy(node, tracer) if isinstance(node, fx.Node) else node
+
+
 def has_proxy_slot(obj: Any, tracer: PythonKeyTracer) -> bool:
     """Whether the graph knows a value.
 
     Args:
-        obj: a tensor, or a torch.SymInt, SymFloat or SymBool.
+        obj: a tensor; a torch.SymInt, SymFloat or SymBool, which the graph knows also where it
+            can be computed from numbers that it knows; or an object of TorchScript.
         tracer: the tracer.
+
+    Raises:
+        TypeError: nothing of this kind has a slot.
     """
-    if isinstance(obj, torch.Tensor):
-        return node_of_tensor(obj, tracer) is not None
-    return isinstance(obj, SYMBOLIC_TYPES) and tracer.symbols.known(obj)
+    return bool(get_proxy_slot(obj, tracer, False, lambda _: True))
+
+
+def proxies_of(tensor: torch.Tensor) -> list[fx.Proxy]:
+    """The proxies of the plain tensors that a tensor, or a subclass's, is made of.
+
+    Args:
+        tensor: the tensor. Where nothing is being traced the list is empty.
+
+    Raises:
+        TracingError: the trace has not seen one of them.
+    """
+    mode = active_proxy_mode()
+    if mode is None:
+        return []
+    found = []
+    for plain in get_plain_tensors(tensor, out=[]):  # type: ignore[arg-type]
+        inner = plain
+        if isinstance(inner, FunctionalTensor):
+            inner = torch._from_functional_tensor(inner.elem)
+        if isinstance(inner, torch.Tensor):
+            found.append(get_proxy_slot(inner, mode.tracer).proxy)
+    return found
+
+
+def is_tracked(value: Any) -> bool:
+    """Whether a value is of a kind that a node can stand for."""
+    return isinstance(value, (torch.Tensor, *SYMBOLIC_TYPES)) or _is_object(value)
 
 
 def fetch_sym_proxy(tracer: PythonKeyTracer) -> Callable[[Any], Any]:
@@ -169,7 +257,7 @@ def fetch_sym_proxy(tracer: PythonKeyTracer) -> Callable[[Any], Any]:
     Args:
         tracer: the tracer whose graph is meant.
     """
-    return lambda number: get_proxy_slot(number, tracer)
+    return lambda number: _proxy_of_number(number, tracer)
 
 
 def fetch_object_proxy(tracer: PythonKeyTracer, t: Any) -> Any:
@@ -177,7 +265,10 @@ def fetch_object_proxy(tracer: PythonKeyTracer, t: Any) -> Any:
 
     Args:
         tracer: the tracer whose graph is meant.
-        t: a tensor or a symbolic number.
+        t: a tensor, a symbolic number or an object of TorchScript.
+
+    Returns:
+        What `get_proxy_slot` returns, or `t`.
     """
     return get_proxy_slot(t, tracer, t)
 
@@ -280,4 +371,9 @@ def _track(value: Any, proxy: Any, constant: Any, tracer: PythonKeyTracer) -> No
             set_node_meta(proxy.node, value, tracer.cache)
         for key, item in value.items():
             _track(item, proxy[key], None if constant is None else constant[key], tracer)
+    elif _is_object(value):
+        node = proxy.node
+        node.meta["val"] = value
+        if not (is_opaque_value_type(type(value)) and not should_hoist(type(value))):
+            tracer.object_tracker[value] = proxy
     # Other values are part of the program as they are.

@@ -102,6 +102,8 @@ class SymbolNodes:
         # How a term can be asked of a tensor: the tensor's node, the operator, its arguments;
         # and the number that the answer was while tracing.
         self._askable: dict[Term, tuple[fx.Node, Callable[..., Any], tuple[Any, ...], Any]] = {}
+        # What makes a term's node when it is first wanted.
+        self._promised: dict[Term, Callable[[], fx.Node]] = {}
 
     # -- where terms come from ---------------------------------------------------------------
 
@@ -132,12 +134,32 @@ class SymbolNodes:
         if term is not None and term.op != "const":
             self._known.setdefault(term, node)
 
+    def promise_number(self, number: Any, make: Callable[[], fx.Node]) -> None:
+        """A node whose value is a symbolic number can be made when it is wanted."""
+        term = getattr(number.node, "term", None)
+        if term is not None and term.op != "const":
+            self._promised.setdefault(term, make)
+
     # -- the node of a number ------------------------------------------------------------------
 
     def known(self, number: Any) -> bool:
-        """Whether a node stands for the number already, or can be asked of a tensor."""
+        """Whether the number has a node, or one can be made from those at hand."""
         term = getattr(number.node, "term", None)
-        return term in self._known or term in self._askable
+        if term is None:
+            return False
+        waiting, seen = [term], {term}
+        while waiting:
+            top = waiting.pop()
+            if top in self._known or top in self._askable or top in self._promised:
+                continue
+            op, args = as_operation(top)
+            if op == "symbol":
+                return False
+            for part in args:
+                if isinstance(part, Term) and part not in seen:
+                    seen.add(part)
+                    waiting.append(part)
+        return True
 
     def node_of(self, number: Any) -> Any:
         """The node that stands for a symbolic number; the number itself where it is a literal.
@@ -168,6 +190,10 @@ class SymbolNodes:
             top = stack[-1]
             if top in known:
                 stack.pop()
+                continue
+            promised = self._promised.get(top)
+            if promised is not None:
+                known[top] = promised()
                 continue
             asked = self._askable.get(top)
             if asked is not None:

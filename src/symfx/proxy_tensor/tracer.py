@@ -11,7 +11,7 @@ import torch
 from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import traceback as fx_traceback
-from torch.utils.weak import WeakTensorKeyDictionary
+from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary
 
 from symfx.errors import TracingError
 from symfx.proxy_tensor import slots
@@ -54,8 +54,12 @@ class PythonKeyTracer(fx.Tracer):
         root: the module that holds the constants which the graph refers to.
         symbols: the nodes of symbolic numbers.
         tensor_tracker: the `ProxyTensor` of tensors that cannot keep it themselves.
+        object_tracker: the proxy of objects of TorchScript and the like.
         cache: the operation cache of the trace, if it has one.
         modules: the modules that run, if nodes are to remember them.
+        subgraphs: graphs of regions that are called again and again, by identifier.
+        enable_thunkify: `thunkify` puts work off.
+        proxy_module_inputs: modules among the inputs are seen by the program as proxies.
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class PythonKeyTracer(fx.Tracer):
         self.graph = fx.Graph()
         self.tensor_attrs: dict[Any, str] = {}
         self.tensor_tracker: Any = WeakTensorKeyDictionary()
+        self.object_tracker: Any = WeakIdKeyDictionary()
         self.cache = cache
         self.symbols = SymbolNodes(self._append_number, self._append_number_after)
         self.record_stack_traces = stack_traces
@@ -77,9 +82,16 @@ class PythonKeyTracer(fx.Tracer):
         # The node to put the next question for an input's size behind.
         self._last_question: fx.Node | None = None
         self.modules = modules
+        self.subgraphs: dict[str, fx.GraphModule] = {}
+        self.enable_thunkify = False
+        self.proxy_module_inputs = False
         self._function: Any = None
         self._function_calls: Counter[Any] = Counter()
         self._attributes: dict[int, tuple[Any, fx.Node]] = {}
+
+    def for_subgraph(self) -> PythonKeyTracer:
+        """A tracer with the settings of this one, and a graph of its own."""
+        return PythonKeyTracer(self.cache, self.record_stack_traces, self.modules)
 
     # -- fx's own protocol ---------------------------------------------------------------------
 
@@ -137,6 +149,8 @@ class PythonKeyTracer(fx.Tracer):
         if isinstance(e, torch.Tensor):
             return slots.get_proxy_slot(e, self, e, lambda found: found.proxy)
         if isinstance(e, SYMBOLIC_TYPES):
+            return slots.get_proxy_slot(e, self, e, lambda found: found.force())
+        if slots.is_tracked(e):
             return slots.get_proxy_slot(e, self, e)
         return e
 

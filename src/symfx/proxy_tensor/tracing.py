@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from torch import fx
 from torch._dispatch.python import enable_python_dispatcher
 from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx import traceback as fx_traceback
 from torch.utils import _pytree as pytree
 
 from symfx.errors import SpecError, TracingError
@@ -26,16 +28,27 @@ from symfx.proxy_tensor.inputs import (
     is_symfx_env,
     parameter_names,
 )
-from symfx.proxy_tensor.mode import ProxyTorchDispatchMode
+from symfx.proxy_tensor.mode import ProxyTorchDispatchMode, Table
 from symfx.proxy_tensor.modules import ModuleStack, module_of
-from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.proxy_tensor.tracer import PythonKeyTracer
 from symfx.symbolic_shapes import ShapeEnv
 from symfx.symbolic_shapes.provenance import boundary
 from symfx.torch_bridge.fx_graphs import graph_module, take_pytree_inputs, takes_pytree_inputs
-from symfx.torch_bridge.modes import fx_tracing, without_autocast_cache, without_proxy_mode
+from symfx.torch_bridge.modes import (
+    active_fake_mode,
+    disable_autocast_cache,
+    fx_tracing,
+    without_proxy_mode,
+)
 
-__all__ = ["current_trace", "make_fx"]
+__all__ = [
+    "Trace",
+    "TracingMode",
+    "current_trace",
+    "dispatch_trace",
+    "make_fx",
+    "trace_subgraph",
+]
 
 TracingMode = Literal["real", "fake", "symbolic"]
 
@@ -54,6 +67,7 @@ def make_fx(
     _error_on_data_dependent_ops: bool = True,
     record_stack_traces: bool = False,
     proxy_module_inputs: bool = False,
+    _disable_torch_fn_metadata_mode: bool = False,
     dynamic_shapes: DynamicShapes = None,
 ) -> Callable[..., fx.GraphModule]:
     """A function that, called with arguments of `f`, gives the graph of operators that `f` runs.
@@ -76,7 +90,9 @@ def make_fx(
             an error; otherwise the number is baked in.
         record_stack_traces: record on each node the lines of modules' ``forward`` that led
             to it.
-        proxy_module_inputs: modules among the arguments become proxies. Not supported yet.
+        proxy_module_inputs: modules among the arguments become inputs of the graph; `f` is
+            called with proxies of them, and what it does with those is recorded by name.
+        _disable_torch_fn_metadata_mode: do not follow which of torch's functions is running.
         dynamic_shapes: in mode ``"symbolic"``, which dimensions vary: None for all (equal
             sizes share a symbol; 0 and 1 are constants), else an entry for each argument, in a
             sequence or by parameter name. An entry is None (static), True (all dimensions
@@ -106,11 +122,6 @@ def make_fx(
             where="make_fx",
             fix='use "real", "fake" or "symbolic"',
         )
-    for name, value in (("proxy_module_inputs", proxy_module_inputs),):
-        if value:
-            raise SpecError(
-                f"{name}=True is not supported yet", where="make_fx", fix=f"leave {name} out"
-            )
     if dynamic_shapes is not None and tracing_mode != "symbolic":
         raise SpecError(
             f"dynamic_shapes is given, but tracing_mode is {tracing_mode!r}",
@@ -118,21 +129,36 @@ def make_fx(
             fix='pass tracing_mode="symbolic"',
         )
 
+    table: dict[Any, Callable[..., Any]] = dict(decomposition_table or {})
+    table.setdefault(torch.ops.aten.sym_numel.default, torch._decomp.decompositions.sym_numel)
+    symbolic = tracing_mode == "symbolic"
+
     @functools.wraps(f)
     def trace(*args: Any) -> fx.GraphModule:
-        return Trace(
-            f,
-            args,
+        names = _argument_names(f, args)
+        fake_mode = None
+        cache = None
+        if tracing_mode != "real":
+            fake_mode = _fake_mode(args, symbolic, _allow_non_fake_inputs)
+            sources = parameter_names(f, len(args))[0]
+            args = fake_inputs(fake_mode, sources, args, symbolic, dynamic_shapes)
+            if not fake_mode.propagate_real_tensors:
+                env: Any = fake_mode.shape_env
+                cache = OperationCache(fake_mode, env if is_symfx_env(env) else None)
+        root = module_of(f) if record_module_stack else None
+        modules = None if root is None else ModuleStack(root)
+        tracer = PythonKeyTracer(cache, record_stack_traces or modules is not None, modules)
+        tracer.proxy_module_inputs = proxy_module_inputs
+        mode = ProxyTorchDispatchMode(
+            tracer,
             tracing_mode,
-            decomposition_table=decomposition_table,
-            allow_non_fake_inputs=_allow_non_fake_inputs,
-            allow_fake_constant=_allow_fake_constant,
-            error_on_data_dependent_ops=_error_on_data_dependent_ops,
-            pre_dispatch=pre_dispatch,
-            record_module_stack=record_module_stack,
-            record_stack_traces=record_stack_traces,
-            dynamic_shapes=dynamic_shapes,
-        ).run()
+            pre_dispatch,
+            _allow_fake_constant,
+            _error_on_data_dependent_ops,
+            table,
+        )
+        mode.watch_functions = not _disable_torch_fn_metadata_mode
+        return Trace(f, args, names, mode, fake_mode).run()
 
     return trace
 
@@ -145,9 +171,15 @@ def current_trace() -> Trace | None:
 class Trace:
     """One run of a function under the tracer.
 
+    Args:
+        f: the function.
+        args: its arguments, as they go into the function.
+        names: what the arguments are called.
+        mode: records.
+        fake_mode: makes fake tensors of real ones that turn up; None in mode ``"real"``.
+        inside: the trace is of a subgraph of another that is under way.
+
     Attributes:
-        fake_mode: makes the fake tensors; None in mode ``"real"``.
-        env: the symbols; None where there are none, or torch's own environment holds them.
         tracer: the recorder.
     """
 
@@ -155,97 +187,64 @@ class Trace:
         self,
         f: Callable[..., Any],
         args: Sequence[Any],
-        tracing_mode: TracingMode,
+        names: Sequence[str],
+        mode: ProxyTorchDispatchMode,
+        fake_mode: FakeTensorMode | None,
         *,
-        decomposition_table: Mapping[Any, Callable[..., Any]] | None,
-        allow_non_fake_inputs: bool,
-        allow_fake_constant: bool,
-        error_on_data_dependent_ops: bool,
-        pre_dispatch: bool,
-        record_module_stack: bool,
-        record_stack_traces: bool,
-        dynamic_shapes: DynamicShapes,
+        inside: bool = False,
     ) -> None:
         self.f = f
-        self.args = args
-        self.tracing_mode = tracing_mode
-        self.dynamic_shapes = dynamic_shapes
-        self.fake_mode = (
-            None
-            if tracing_mode == "real"
-            else _fake_mode(args, tracing_mode == "symbolic", allow_non_fake_inputs)
-        )
-        env: Any = None if self.fake_mode is None else self.fake_mode.shape_env
-        self.env: ShapeEnv | None = env if is_symfx_env(env) else None
-        cache = None
-        if self.fake_mode is not None and not self.fake_mode.propagate_real_tensors:
-            cache = OperationCache(self.fake_mode, self.env)
-        root = module_of(f) if record_module_stack else None
-        self.modules = None if root is None else ModuleStack(root)
-        self.tracer = PythonKeyTracer(
-            cache, record_stack_traces or self.modules is not None, self.modules
-        )
-        table = dict(decomposition_table or {})
-        table.setdefault(torch.ops.aten.sym_numel.default, torch._decomp.decompositions.sym_numel)
-        self.mode = ProxyTorchDispatchMode(
-            self.tracer,
-            tracing_mode,
-            pre_dispatch=pre_dispatch,
-            allow_fake_constant=allow_fake_constant,
-            error_on_data_dependent_ops=error_on_data_dependent_ops,
-            decomposition_table=table,
-        )
+        self.args = tuple(args)
+        self.names = names
+        self.mode = mode
+        self.fake_tensor_mode = fake_mode
+        self.tracer: Any = mode.tracer
+        self.inside = inside
 
     def run(self) -> fx.GraphModule:
         """Trace the function."""
-        names, own_parameters = parameter_names(self.f, len(self.args))
-        if len(names) != len(self.args):
-            raise TracingError(
-                f"the function takes {len(names) or 'fewer'} positional arguments, "
-                f"and was given {len(self.args)}",
-                where=getattr(self.f, "__qualname__", repr(self.f)),
-            )
-        args = tuple(self.args)
-        if self.fake_mode is not None:
-            args = fake_inputs(
-                self.fake_mode,
-                names,
-                args,
-                self.tracing_mode == "symbolic",
-                self.dynamic_shapes,
-            )
-        plain = own_parameters and not isinstance(self.f, torch.nn.Module)
-        nodes = self._placeholders(names if plain else [f"arg{i}" for i in range(len(args))], args)
+        args = self.args
+        nodes = self._placeholders(args)
         with self._modes():
             with without_proxy_mode():
                 for node, value in nodes:
                     self._track_input(node, value)
+                args = self._with_module_proxies(args, nodes)
             out = call_program(self.f, args)
             self._output(out)
         remove_dead_nodes(self.tracer.graph)
-        name = type(self.f).__name__ if isinstance(self.f, torch.nn.Module) else _name(self.f)
-        result = graph_module(self.tracer.root, self.tracer.graph, name)
-        if self.tracing_mode == "symbolic":
-            result.shape_env = self.fake_mode.shape_env  # type: ignore[union-attr]
+        result = graph_module(self.tracer.root, self.tracer.graph, _name(self.f))
+        if self.mode.tracing_mode == "symbolic" and self.fake_tensor_mode is not None:
+            result.shape_env = self.fake_tensor_mode.shape_env  # type: ignore[assignment]
         return result
+
+    def trace_subgraph(self, f: Callable[..., Any], *args: Any) -> fx.GraphModule:
+        """A function as a graph of its own, with the settings of this trace."""
+        return trace_subgraph(self.mode, f, *args)
+
+    def trace_subgraph_custom_decomp(
+        self, f: Callable[..., Any], decomp_table: Table, *args: Any
+    ) -> fx.GraphModule:
+        """`trace_subgraph` with a decomposition table of its own."""
+        return trace_subgraph(self.mode, f, *args, decomposition_table=decomp_table)
 
     @contextlib.contextmanager
     def _modes(self) -> Iterator[None]:
         with contextlib.ExitStack() as stack:
             cache = self.tracer.cache
-            if cache is not None:
+            if cache is not None and not self.inside:
                 stack.enter_context(cache.installed())
-            if self.fake_mode is not None:
-                stack.enter_context(self.fake_mode)
-            if self.tracing_mode == "symbolic" or self.mode.pre_dispatch:
+            if self.fake_tensor_mode is not None:
+                stack.enter_context(self.fake_tensor_mode)
+            if self.mode.tracing_mode == "symbolic" or self.mode.pre_dispatch:
                 stack.enter_context(enable_python_dispatcher())
             if self.mode.pre_dispatch:
                 stack.enter_context(PreDispatchTorchFunctionMode(self.tracer))
-            stack.enter_context(TracingFunctionMode(self.tracer))
-            if self.modules is not None:
-                stack.enter_context(self.modules.watching())
+            stack.enter_context(TracingFunctionMode(self.tracer, self.mode.watch_functions))
+            if self.tracer.modules is not None and not self.inside:
+                stack.enter_context(self.tracer.modules.watching())
             stack.enter_context(self.mode)
-            stack.enter_context(without_autocast_cache())
+            stack.enter_context(disable_autocast_cache())
             stack.enter_context(fx_tracing())
             token = _current.set(self)
             try:
@@ -255,25 +254,36 @@ class Trace:
 
     # -- inputs and outputs ----------------------------------------------------------------------
 
-    def _placeholders(
-        self, names: Sequence[str], args: tuple[Any, ...]
-    ) -> list[tuple[fx.Node, Any]]:
+    def _placeholders(self, args: tuple[Any, ...]) -> list[tuple[fx.Node, Any]]:
         """A node for each leaf of the arguments, numbered within its argument."""
         tracer = self.tracer
         nodes = []
-        for name, arg in zip(names, args, strict=True):
+        for name, arg in zip(self.names, args, strict=True):
             for i, leaf in enumerate(pytree.tree_leaves(arg), 1):
                 node = tracer.create_node("placeholder", f"{name}_{i}", (), {})
                 nodes.append((node, leaf))
         spec = pytree.tree_structure(args)
         if not all(child.is_leaf() for child in spec.children()):
-            take_pytree_inputs(tracer.graph, list(names), spec)
+            take_pytree_inputs(tracer.graph, list(self.names), spec)
         return nodes
 
     def _track_input(self, node: fx.Node, value: Any) -> None:
-        if isinstance(value, (torch.Tensor, *SYMBOLIC_TYPES)):
+        if slots.is_tracked(value):
             proxy = fx.Proxy(node, self.tracer)
             slots.track_tensor_tree(value, proxy, constant=None, tracer=self.tracer)
+
+    def _with_module_proxies(
+        self, args: tuple[Any, ...], nodes: list[tuple[fx.Node, Any]]
+    ) -> tuple[Any, ...]:
+        """The arguments with proxies in place of modules, where that was asked for."""
+        if not self.tracer.proxy_module_inputs:
+            return args
+        proxies = {
+            id(value): fx.Proxy(node, self.tracer)
+            for node, value in nodes
+            if isinstance(value, torch.nn.Module)
+        }
+        return tuple(proxies.get(id(a), a) for a in args)
 
     def _output(self, out: Any) -> None:
         tracer = self.tracer
@@ -284,6 +294,73 @@ class Trace:
         tracer.create_node("output", "output", (tracer.create_arg(out),), {})
 
 
+def trace_subgraph(
+    mode: ProxyTorchDispatchMode,
+    f: Callable[..., Any],
+    *args: Any,
+    decomposition_table: Table | None = None,
+) -> fx.GraphModule:
+    """Trace a function that a traced program hands to an operator, on values of the program.
+
+    Args:
+        mode: the mode that traces the program; not active now.
+        f: the function, or a graph module.
+        args: what the operator will call it with, or the like.
+        decomposition_table: for each operator to decompose; that of the program if None.
+    """
+    if isinstance(f, fx.GraphModule):
+        f = _interpreted(f)
+    names = _argument_names(f, args)
+    fake_mode = active_fake_mode()
+    inner = mode.for_subgraph(decomposition_table)
+    return Trace(f, args, names, inner, fake_mode, inside=True).run()
+
+
+def _interpreted(module: fx.GraphModule) -> Callable[..., Any]:
+    """A graph run node by node, so that new nodes know which line of the program is theirs."""
+
+    def run(*args: Any) -> Any:
+        with fx_traceback.preserve_node_meta():
+            return fx.Interpreter(module).run(*args)
+
+    return run
+
+
+def _argument_names(f: Callable[..., Any], args: Sequence[Any]) -> list[str]:
+    """What placeholders are called: like the parameters, where each argument has its own."""
+    names, own_parameters = parameter_names(f, len(args))
+    if len(names) != len(args):
+        raise TracingError(
+            f"the function takes {len(names) or 'fewer'} positional arguments, "
+            f"and was given {len(args)}",
+            where=getattr(f, "__qualname__", repr(f)),
+        )
+    plain = own_parameters and hasattr(inspect.unwrap(f), "__code__")
+    return names if plain else [f"arg{i}" for i in range(len(args))]
+
+
+def dispatch_trace(
+    root: torch.nn.Module | Callable[..., Any],
+    tracer: fx.Tracer,
+    concrete_args: tuple[Any, ...] | None = None,
+) -> fx.GraphModule:
+    """Run a function on proxies of a tracer, and make its graph a module.
+
+    Args:
+        root: the function, or a module. It sees to it itself that its operators are recorded,
+            as by entering a `ProxyTorchDispatchMode` of the tracer.
+        tracer: the tracer.
+        concrete_args: see `torch.fx.Tracer.trace`.
+
+    Example:
+        >>> dispatch_trace(lambda x: x + 1, PythonKeyTracer())(torch.ones(2))
+        tensor([2., 2.])
+    """
+    graph = tracer.trace(root, concrete_args)  # type: ignore[arg-type]
+    remove_dead_nodes(graph)
+    return graph_module(tracer.root, graph, _name(root))
+
+
 @boundary
 def call_program(f: Callable[..., Any], args: Sequence[Any]) -> Any:
     """Call the user's function; what the user wrote is inside, what symfx does is outside."""
@@ -291,7 +368,7 @@ def call_program(f: Callable[..., Any], args: Sequence[Any]) -> Any:
 
 
 def _name(f: Callable[..., Any]) -> str:
-    return getattr(f, "__name__", type(f).__name__)
+    return type(f).__name__ if isinstance(f, torch.nn.Module) else getattr(f, "__name__", "f")
 
 
 def _fake_mode(args: Sequence[Any], symbolic: bool, allow_non_fake_inputs: bool) -> FakeTensorMode:

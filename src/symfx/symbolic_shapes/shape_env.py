@@ -13,12 +13,14 @@ import torch
 
 from symfx.algebra import Scalar, Sort, Table, Term, evaluate, substitute
 from symfx.algebra.facts import Facts
+from symfx.algebra.proofs import Proof, prove
 from symfx.algebra.prove import Prover
 from symfx.algebra.sympy_view import SympyReader, to_sympy
 from symfx.errors import SymfxError
 from symfx.sym_node import SymNode, SymTypes, wrap_node
-from symfx.symbolic_shapes.errors import ConstraintViolationError, GuardOnDataDependentSymNode
-from symfx.symbolic_shapes.provenance import Provenance, capture, user_locals
+from symfx.symbolic_shapes.data_dependent import data_dependent_error
+from symfx.symbolic_shapes.errors import ConstraintViolationError
+from symfx.symbolic_shapes.provenance import Provenance, capture
 from symfx.symbolic_shapes.records import (
     Dim,
     InputFact,
@@ -756,7 +758,7 @@ class ShapeEnv:
                     return general
             if fallback is not None:
                 return fallback
-            raise self._data_dependent(term)
+            raise data_dependent_error(self, term)
         if self._suppressed.depth == 0:
             self._guard(term, hint)
         return hint
@@ -806,53 +808,36 @@ class ShapeEnv:
         self.guards.append(ShapeGuard(condition, provenance))
         self._learn(condition, provenance)
 
-    def _data_dependent(self, term: Term) -> GuardOnDataDependentSymNode:
-        provenance = capture(self.current_operator)
-        unbacked = sorted(s.name for s in term.free_symbols if s not in self._hints)
-        names = self._local_names(term)
-        text = str(term)
-        in_code = names.get(term) or text
-        if term.sort == "bool":
-            asked = f"Whether {text} holds"
-            negated = str(self.table.not_(term))
-            fix = (
-                f"torch._check({in_code}), or torch._check({negated}), before this line, "
-                "if one of them always holds"
-            )
-        else:
-            asked = f"The value of {text}"
-            fix = "keep it symbolic, or make it an input of the program"
-        described = ", ".join(
-            f"{name} is {self._describe(self.table.symbol(name, s.sort))}"
-            for s in sorted(term.free_symbols, key=lambda s: s.uid)
-            for name in [s.name]
-            if name in unbacked
-        )
-        return GuardOnDataDependentSymNode(
-            to_sympy(term),
-            f"{asked} depends on data: {described}.",
-            where=str(provenance),
-            fix=fix,
-        )
+    def has_value(self, symbol: Term) -> bool:
+        """Whether a symbol has a value at tracing."""
+        return symbol in self._hints
 
-    def _describe(self, symbol: Term) -> str:
+    def values(self) -> Mapping[Term, Scalar]:
+        """The value at tracing of each symbol that has one."""
+        return self._hints
+
+    def origin_of(self, symbol: Term) -> str:
+        """Where a symbol came up, in words."""
         record = self._symbols.get(symbol)
-        origin = f"made by {record.provenance}" if record else "of unknown origin"
-        low, high = self.prover.range(symbol) if symbol.sort == "int" else (None, None)
-        bounds = "" if low is None and high is None else (
-            f", {'-oo' if low is None else low} <= {symbol} <= {'oo' if high is None else high}"
-        )  # fmt: skip
-        return origin + bounds
+        if record is None:
+            return "by a rewrite"
+        provenance = record.provenance
+        return f"by {provenance}" if provenance.operator else str(provenance)
 
-    def _local_names(self, term: Term) -> dict[Term, str]:
-        """What the user's code calls the symbolic values it holds at this moment."""
-        return {
-            value.node.term: name
-            for name, value in user_locals().items()
-            if isinstance(value, SymTypes)
-            and type(value.node) is SymNode
-            and value.node.shape_env is self
-        }
+    def proof(self, condition: Any) -> Proof:
+        """Why a condition holds, or why its opposite does, as far as the facts say.
+
+        Args:
+            condition: a torch.SymBool, a bool, a term or a sympy condition.
+
+        Example:
+            >>> env = ShapeEnv()
+            >>> u, v = env.create_unbacked_symint(), env.create_unbacked_symint()
+            >>> torch._check(u >= 4); torch._check(v > u)
+            >>> print(env.proof(v >= 5))
+            u1 >= 5 holds, because u0 >= 4 and u1 > u0
+        """
+        return prove(self.facts, self.read(condition))
 
     def expect(self, condition: Term, message: str = "") -> bool:
         """Rely on a condition: a guard where it has a value, else an assertion at run time.

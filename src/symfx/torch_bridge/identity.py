@@ -10,6 +10,7 @@ from torch.fx.experimental.proxy_tensor import (
     PreDispatchTorchFunctionMode as TorchPreDispatchFunctionMode,
 )
 from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode as TorchProxyMode
+from torch.fx.experimental.proxy_tensor import TorchFunctionMetadataMode
 from torch.fx.experimental.sym_node import SymNode as TorchSymNode
 from torch.fx.experimental.symbolic_shapes import (
     ConstraintViolationError as TorchConstraintViolationError,
@@ -26,6 +27,7 @@ from torch.fx.experimental.symbolic_shapes import (
 __all__ = [
     "DimDynamic",
     "TorchConstraintViolationError",
+    "TorchFunctionMetadataMode",
     "TorchGuardOnDataDependentSymNode",
     "TorchPreDispatchFunctionMode",
     "TorchProxyMode",

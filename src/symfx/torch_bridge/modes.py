@@ -19,10 +19,10 @@ __all__ = [
     "BelowTorch",
     "active_fake_mode",
     "active_proxy_mode",
+    "disable_autocast_cache",
     "fx_tracing",
     "push_mode",
     "unset_proxy_mode",
-    "without_autocast_cache",
     "without_proxy_mode",
 ]
 
@@ -58,8 +58,17 @@ def without_proxy_mode() -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def without_autocast_cache() -> Iterator[None]:
-    """Autocast casts each weight anew, so that a trace sees every cast."""
+def disable_autocast_cache() -> Iterator[None]:
+    """Inside, autocast casts each weight anew at each use, so that a trace sees every cast.
+
+    Otherwise a cast that was made before the trace, or in another part of it, would come into
+    the graph as a constant.
+
+    Example:
+        >>> with disable_autocast_cache():
+        ...     torch.is_autocast_cache_enabled()
+        False
+    """
     before = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)
     try:

@@ -1,0 +1,181 @@
+"""The error for a program whose course depends on data: what is missing, what each outcome
+looks like, and lines to paste that were tried before they are offered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from symfx.algebra import Term
+from symfx.algebra.facts import UNDEFINED, Facts
+from symfx.algebra.printing import to_python
+from symfx.algebra.proofs import example
+from symfx.algebra.prove import Prover
+from symfx.algebra.sympy_view import to_sympy
+from symfx.sym_node import SymNode, SymTypes
+from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode
+from symfx.symbolic_shapes.provenance import capture, user_locals
+
+if TYPE_CHECKING:
+    from symfx.symbolic_shapes.shape_env import ShapeEnv
+
+__all__ = ["data_dependent_error"]
+
+# As many known facts are shown, and as many ways out.
+_NEAREST = 4
+_FIXES = 3
+_WORD = 1 << 62
+
+
+def data_dependent_error(env: ShapeEnv, term: Term) -> GuardOnDataDependentSymNode:
+    """The error that says why the value of a term is open, and how to settle it.
+
+    Args:
+        env: the environment that was asked.
+        term: an integer, real or boolean term that depends on unbacked symbols.
+    """
+    provenance = capture(env.current_operator)
+    called = _names_in_user_code(env)
+    names = {**called, **_symbol_names(env, term, called)}
+
+    def text(t: Term) -> str:
+        return to_python(t, names)
+
+    if term.sort == "bool":
+        asked = f"whether {text(term)}"
+        missing = f"nothing known says so: {text(term)}, or its opposite, is the missing fact"
+    else:
+        asked = f"the value of {text(term)}"
+        missing = f"nothing known pins {text(term)} to one value"
+    lines = [f"the program's course depends on data: {asked}; {missing}."]
+    lines += _origins(env, term, names)
+    known = env.facts.connected(term)
+    if known:
+        # That a size fits a machine word helps nobody.
+        known = [c for c in known if c.op != "ge" or c.args[0].const < _WORD]
+        nearest = sorted(known, key=lambda c: len(c.free_symbols - term.free_symbols))[:_NEAREST]
+        more = f" and {len(known) - _NEAREST} more" if len(known) > _NEAREST else ""
+        lines.append("  known: " + ", ".join(map(text, nearest)) + more)
+    lines += _outcomes(env, term, text)
+    fixes = [f"torch._check({text(f)})" for f in _verified_fixes(env.facts, term)]
+    if fixes:
+        fix = "where one of these always holds, write it before this line: " + ", or ".join(fixes)
+        if term.sort == "bool":
+            fix += "; where either outcome will do, ask guard_or_false or guard_or_true"
+    else:
+        fix = "keep the value symbolic, or make it an input of the program"
+    return GuardOnDataDependentSymNode(
+        to_sympy(term), "\n".join(lines), where=str(provenance).removeprefix("at "), fix=fix
+    )
+
+
+def _names_in_user_code(env: ShapeEnv) -> dict[Term, str]:
+    """What the user's code calls the symbols that it holds at this moment."""
+    names: dict[Term, str] = {}
+    for name, value in user_locals().items():
+        if isinstance(value, SymTypes):
+            held: list[tuple[str, Any]] = [(name, value)]
+        elif isinstance(value, torch.Tensor):
+            held = [(f"{name}.size({d})", n) for d, n in enumerate(value.shape)]
+        else:
+            continue
+        for text, number in held:
+            node = getattr(number, "node", None)
+            if type(node) is not SymNode or node.shape_env is not env or node.term.op != "symbol":
+                continue
+            # A number that has a variable of its own is called by that.
+            if node.term not in names or "." in names[node.term]:
+                names[node.term] = text
+    return names
+
+
+def _symbol_names(env: ShapeEnv, term: Term, called: Mapping[Term, str]) -> dict[Term, str]:
+    """Names for symbols that would be taken for a variable of the user's that is another one."""
+    taken = set(called.values())
+    return {s: f"{s.name}_" for s in term.free_symbols if s not in called and s.name in taken}
+
+
+def _origins(env: ShapeEnv, term: Term, names: Mapping[Term, str]) -> list[str]:
+    lines = []
+    for symbol in sorted(term.free_symbols, key=lambda s: s.uid):
+        if env.has_value(symbol):
+            continue
+        name = names.get(symbol, symbol.name)
+        known_as = "" if name == symbol.name else f" ({symbol.name})"
+        lines.append(f"  {name}{known_as} is made {env.origin_of(symbol)}")
+    return lines
+
+
+def _outcomes(env: ShapeEnv, term: Term, text: Callable[[Term], str]) -> list[str]:
+    """A pair of inputs that the facts admit and that lead to different outcomes."""
+    if term.sort == "bool":
+        wanted = [("True", term), ("False", env.table.not_(term))]
+    elif term.sort == "int":
+        low, _ = env.prover.range(term)
+        one = env.table.const(2 if low is None else low)
+        wanted = [("one value", env.table.eq(term, one)), ("another", env.table.ne(term, one))]
+    else:
+        return []
+    lines = []
+    for outcome, condition in wanted:
+        try:
+            found = example(env.facts, condition, env.values())
+        except UNDEFINED:
+            found = None
+        if found is not None:
+            values = ", ".join(
+                f"{text(s)} = {found[s]}"
+                for s in sorted(term.free_symbols, key=lambda s: s.uid)
+                if s in found
+            )
+            lines.append(f"  {outcome} for {values}")
+    return lines
+
+
+def _verified_fixes(facts: Facts, term: Term) -> list[Term]:
+    """Conditions that, once known, settle the question."""
+    table = facts.table
+    if term.sort == "bool":
+        candidates = [term, table.not_(term)]
+        candidates += _stronger_bounds(facts, term)
+    elif term.sort == "int":
+        low, high = Prover(facts).range(term)
+        ends = dict.fromkeys(e for e in (low, high) if e is not None)
+        candidates = [table.eq(term, table.const(e)) for e in ends]
+    else:
+        candidates = []
+    fixes: list[Term] = []
+    for candidate in candidates:
+        if candidate not in fixes and _settles(facts, candidate, term):
+            fixes.append(candidate)
+    return fixes[:_FIXES]
+
+
+def _stronger_bounds(facts: Facts, condition: Term) -> list[Term]:
+    """A simple bound of the only symbol that settles a comparison with a constant."""
+    symbols = condition.free_symbols
+    if len(symbols) != 1:
+        return []
+    (symbol,) = symbols
+    if symbol.sort != "int":
+        return []
+    return [facts.table.le(facts.table.const(k), symbol) for k in (1, 2)]
+
+
+def _settles(facts: Facts, fix: Term, term: Term) -> bool:
+    """Whether the question is closed, and the facts still hold somewhere, once `fix` is known."""
+    world = Facts(facts.table)
+    try:
+        for fact in (*facts.connected(term), fix):
+            world.assume(facts.resolve(fact))
+        if world.contradiction is not None:
+            return False
+        prover = Prover(world)
+        if term.sort == "bool":
+            return prover.decide(term) is not None
+        low, high = prover.range(term)
+        return low is not None and low == high
+    except UNDEFINED:
+        return False
