@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, fx, nn
 
+from symfx.optimization.effects import read_argument
 from symfx.optimization.log import Report
 from symfx.optimization.modules import NormalizedLinear
 from symfx.optimization.reading import Affine, Layer, Reader
@@ -54,7 +55,7 @@ def _fold_behind(reader: Reader, affine: Affine, report: Report) -> bool:
         weight = _scaled(layer, affine.scale.to(device), output=True).to(dtype)
         bias = (bias * affine.scale.to(device) + affine.shift.to(device)).to(dtype)
         folded = layer.build(weight.contiguous(), bias)
-        if layer.kind is nn.Linear and affine.is_norm:
+        if layer.kind is nn.Linear and affine.is_norm and not _is_flat(reader, layer.source):
             assert isinstance(folded, nn.Linear)
             plain = layer.build(layer.weight, layer.bias)
             assert isinstance(plain, nn.Linear)
@@ -147,6 +148,29 @@ def _is_float(reader: Reader, node: fx.Node) -> bool:
         return True
     dtype = node.meta.get("symfx_dtype")
     return isinstance(dtype, torch.dtype) and dtype.is_floating_point
+
+
+def _is_flat(reader: Reader, node: fx.Node) -> bool:
+    """Does the value evidently have two dimensions, whatever the input?"""
+    while True:
+        module = reader.module_of(node)
+        if type(module) is nn.Flatten:
+            return module.start_dim == 1 and module.end_dim == -1
+        if node.target in (torch.flatten, "flatten"):
+            start, end = (
+                read_argument(node, 1, "start_dim", 0),
+                read_argument(node, 2, "end_dim", -1),
+            )
+            return start == 1 and end == -1
+        layer, activation = reader.layer(node), reader.activation(node)
+        if layer is not None and layer.kind is nn.Linear:
+            node = layer.source
+        elif activation is not None:
+            node = activation.source
+        elif (source := reader.idle_source(node)) is not None:
+            node = source
+        else:
+            return False
 
 
 def _explain_unfolded(reader: Reader, affine: Affine, report: Report) -> None:
