@@ -155,7 +155,7 @@ def _is_flat(reader: Reader, node: fx.Node) -> bool:
     while True:
         module = reader.module_of(node)
         if type(module) is nn.Flatten:
-            return module.start_dim == 1 and module.end_dim == -1
+            return bool(module.start_dim == 1 and module.end_dim == -1)
         if node.target in (torch.flatten, "flatten"):
             start, end = (
                 read_argument(node, 1, "start_dim", 0),
