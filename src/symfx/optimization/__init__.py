@@ -3,6 +3,7 @@
 `symfx.optimize` is the modern face of it.
 """
 
+from symfx.optimization.checking import TOLERANCES
 from symfx.optimization.editing import (
     extract_subgraph,
     fuse,
@@ -11,6 +12,7 @@ from symfx.optimization.editing import (
     replace_node_module,
 )
 from symfx.optimization.inference import optimize_for_inference
+from symfx.optimization.log import Check, LeftAlone, Report, Rewrite
 from symfx.optimization.mkldnn import (
     MklSubgraph,
     UnionFind,
@@ -22,9 +24,16 @@ from symfx.optimization.mkldnn import (
     reset_modules,
     use_mkl_length,
 )
+from symfx.optimization.optimized import OptimizedModel, optimize
 
 __all__ = [
+    "TOLERANCES",
+    "Check",
+    "LeftAlone",
     "MklSubgraph",
+    "OptimizedModel",
+    "Report",
+    "Rewrite",
     "UnionFind",
     "extract_subgraph",
     "fuse",
@@ -34,6 +43,7 @@ __all__ = [
     "mkldnn_supported",
     "mkldnn_supported_unknown",
     "modules_to_mkldnn",
+    "optimize",
     "optimize_for_inference",
     "remove_dropout",
     "replace_node_module",

@@ -10,8 +10,9 @@ from typing import Any, cast
 import torch
 from torch import fx, nn
 
-from symfx.errors import TracingError
-from symfx.optimization.effects import is_plain
+from symfx._inputs import describe
+from symfx.errors import InputMismatchError, TracingError
+from symfx.optimization.effects import Effect, is_plain
 from symfx.optimization.log import Report
 
 __all__ = ["capture", "copy_of"]
@@ -48,7 +49,7 @@ def capture(
         model: the model. The graph shares its modules and tensors: pass a copy.
         tracer: the class that traces; it decides what else is kept whole.
         report: what is kept whole is noted in it.
-        bound: arguments by name that are no inputs of the graph, but these values.
+        bound: arguments by name that always have these values; the graph refuses others.
 
     Raises:
         TypeError: ``tracer`` is no class derived from `torch.fx.Tracer`.
@@ -58,23 +59,24 @@ def capture(
     report = report if report is not None else Report()
     closed: dict[str, str] = {}
     while True:
-        careful = _careful(tracer, closed)()
+        careful = _careful(tracer, closed, bound or {})()
         before = _Attributes(model)
         try:
-            graph = careful.trace(model, concrete_args=dict(bound) if bound else None)
+            graph = careful.trace(model)
+            _pin(graph, bound or {})
         except Exception as error:  # noqa: BLE001 - whatever the model's code raises at a proxy
             blamed = careful.blamed
             reason = f"torch.fx cannot trace it: {_first_line(error)}"
             if blamed is None or blamed in closed:
                 report.leave(type(model).__name__, reason)
-                return _whole(model, bound or {})
+                return _whole(model)
             closed[blamed] = reason
             continue
         if (changed := before.restore()) is not None:
             reason = "running it changes an attribute that is no buffer"
             if changed == "" or changed in closed:
                 report.leave(changed or type(model).__name__, reason)
-                return _whole(model, bound or {})
+                return _whole(model)
             closed[changed] = reason
             continue
         for path, reason in {**careful.kept, **closed}.items():
@@ -139,7 +141,34 @@ class _Careful(fx.Tracer):
     kept: dict[str, str]
 
 
-def _careful(base: type[fx.Tracer], closed: Mapping[str, str]) -> type[_Careful]:
+def only_default(value: Any, default: Any, name: str) -> None:
+    """Refuse an argument that a model was optimised without.
+
+    Raises:
+        InputMismatchError: the value is not the parameter's default.
+    """
+    if value is not default and not (type(value) is type(default) and value == default):
+        raise InputMismatchError(
+            f"this model was optimised for calls without {name}, which is {describe(value)}",
+            fix=f"optimise it with {name} among the example inputs",
+        )
+
+
+only_default.symfx_effect = Effect.FRESH  # type: ignore[attr-defined]
+only_default.symfx_keeps = True  # type: ignore[attr-defined]
+
+
+def _pin(graph: fx.Graph, bound: Mapping[str, Any]) -> None:
+    """Let the graph refuse other values than those it was traced with."""
+    first = next((n for n in graph.nodes if n.op != "placeholder"), None)
+    for node in [n for n in graph.nodes if n.op == "placeholder" and n.target in bound]:
+        with graph.inserting_before(first):
+            graph.call_function(only_default, (node, bound[str(node.target)], str(node.target)))
+
+
+def _careful(
+    base: type[fx.Tracer], closed: Mapping[str, str], bound: Mapping[str, Any]
+) -> type[_Careful]:
     class Careful(base):  # type: ignore[valid-type,misc]
         trace_asserts = True
         proxy_buffer_attributes = True  # else what is written to a buffer is written right now
@@ -158,6 +187,13 @@ def _careful(base: type[fx.Tracer], closed: Mapping[str, str]) -> type[_Careful]
                 self.kept[module_qualified_name] = why
                 return True
             return leaf
+
+        def create_args_for_root(
+            self, root_fn: Any, is_module: bool, concrete_args: Any = None
+        ) -> tuple[Any, list[Any]]:
+            function, args = super().create_args_for_root(root_fn, is_module, concrete_args)
+            names = [str(a.node.target) if isinstance(a, fx.Proxy) else "" for a in args]
+            return function, [bound.get(name, a) for name, a in zip(names, args, strict=True)]
 
         def call_module(
             self,
@@ -196,7 +232,7 @@ class _Holder(nn.Module):
         self.call = call
 
 
-def _whole(model: nn.Module, bound: Mapping[str, Any]) -> fx.GraphModule:
+def _whole(model: nn.Module) -> fx.GraphModule:
     """A graph that does nothing but call the model."""
     graph = fx.Graph()
     single: list[fx.Node] = []
@@ -204,8 +240,6 @@ def _whole(model: nn.Module, bound: Mapping[str, Any]) -> fx.GraphModule:
     kwargs: fx.Node | None = None
     named: dict[str, Any] = {}
     for parameter in inspect.signature(model.forward).parameters.values():
-        if parameter.name in bound:
-            continue
         starred: dict[Any, str] = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
         default = () if parameter.default is parameter.empty else (parameter.default,)
         prefix = starred.get(parameter.kind, "")

@@ -25,6 +25,7 @@ __all__ = [
     "attribute_of",
     "effect_of",
     "is_plain",
+    "keeps_no_state",
     "read_argument",
     "storage_of",
     "words",
@@ -528,6 +529,13 @@ class Aliases:
                 found.update(storage_of(tensor) for tensor in module.parameters())
                 found.update(storage_of(tensor) for tensor in module.buffers())
         return found
+
+
+def keeps_no_state(module: fx.GraphModule) -> bool:
+    """Does a run of this graph leave the graph's modules and tensors as they are?"""
+    modules = dict(module.named_modules())
+    changing = (Effect.WRITES, Effect.UNKNOWN)
+    return not any(effect_of(node, modules) in changing for node in module.graph.nodes)
 
 
 def attribute_of(module: nn.Module, path: str) -> Any:

@@ -7,7 +7,7 @@ from torch import Tensor, fx, nn
 
 from symfx.optimization.effects import read_argument
 from symfx.optimization.log import Report
-from symfx.optimization.modules import NormalizedLinear
+from symfx.optimization.modules import NormalizedLinear, ScaleShift
 from symfx.optimization.reading import Affine, Layer, Reader
 from symfx.optimization.surgery import install, replace
 
@@ -35,7 +35,11 @@ def fold_affine(module: fx.GraphModule, report: Report, *, norms_only: bool = Fa
             affine = reader.affine(node)
             if affine is None or (norms_only and not affine.is_norm):
                 continue
-            again |= _fold_behind(reader, affine, report) or _fold_before(reader, affine, report)
+            again |= (
+                _fold_behind(reader, affine, report)
+                or _fold_before(reader, affine, report)
+                or (not norms_only and _fold_chain(reader, affine, report))
+            )
     for node in module.graph.nodes:
         affine = reader.affine(node)
         if affine is None:
@@ -95,6 +99,42 @@ def _fold_before(reader: Reader, affine: Affine, report: Report) -> bool:
     replace(layer.node, node)
     replace(affine.node, node)
     return True
+
+
+def _fold_chain(reader: Reader, affine: Affine, report: Report) -> bool:
+    """`second(first(x))` of two scalings as one, where the first is a normalisation."""
+    first = reader.affine(affine.source)
+    # Not BatchNorm1d, whose channels may or may not have a dimension behind them.
+    heads = ("BatchNorm2d", "BatchNorm3d", "ScaleShift")
+    if first is None or first.spatial is None or first.name not in heads:
+        return False
+    if len(first.node.users) != 1 or not reader.aliases.is_quiet(first.source):
+        return False
+    if not reader.aliases.is_quiet(first.node) or affine.dtype not in (None, torch.float):
+        return False
+    module = reader.module_of(first.node)
+    if module is None or any(t.dtype is not torch.float for t in _floats(module)):
+        return False
+    if not affine.is_scalar and (
+        affine.spatial != first.spatial or affine.scale.numel() != first.scale.numel()
+    ):
+        return False
+    with torch.no_grad():
+        scale = (first.scale * affine.scale).float()
+        shift = (first.shift * affine.scale + affine.shift).float()
+    joined = ScaleShift(scale, shift, first.spatial)
+    joined.training = reader.module.training
+    node = install(reader.module, first.node, joined, (first.source,), "scaled")
+    report.rewrote(f"folded {affine.name} into {first.name}", (first.node, affine.node), node)
+    reader.adopt(node, affine.node)
+    replace(affine.node, node)
+    replace(first.node, node)
+    return True
+
+
+def _floats(module: nn.Module) -> list[Tensor]:
+    tensors = [*module.parameters(), *module.buffers()]
+    return [tensor for tensor in tensors if tensor.is_floating_point()]
 
 
 def _hindrance(reader: Reader, layer: Layer, affine: Affine) -> str | None:
@@ -161,7 +201,7 @@ def _is_flat(reader: Reader, node: fx.Node) -> bool:
                 read_argument(node, 1, "start_dim", 0),
                 read_argument(node, 2, "end_dim", -1),
             )
-            return start == 1 and end == -1
+            return bool(start == 1 and end == -1)
         layer, activation = reader.layer(node), reader.activation(node)
         if layer is not None and layer.kind is nn.Linear:
             node = layer.source

@@ -11,6 +11,7 @@ from torch.fx import Tracer
 
 from symfx.errors import OptimizationError
 from symfx.optimization.capture import capture, copy_of
+from symfx.optimization.checking import FirstUse
 from symfx.optimization.editing import check_module, drop_idle
 from symfx.optimization.folding import fold_affine
 from symfx.optimization.inplace import settle_writes
@@ -38,7 +39,9 @@ def optimize_for_inference(
         tracer: the class that traces the model.
 
     Returns:
-        a `torch.fx.GraphModule`. It takes any batch and image size that the model takes.
+        a `torch.fx.GraphModule`. It takes any batch and image size that the model takes. When it
+        is first used it runs beside a copy of the model, and refuses (OptimizationError) to go
+        on if they differ.
 
     Raises:
         OptimizationError: the configuration cannot be read. (It is a `RuntimeError` too.)
@@ -48,6 +51,7 @@ def optimize_for_inference(
     folding, dropping, heuristic = _read(pass_config or {})
     report = Report()
     module = capture(copy_of(model), tracer, report)
+    first_use = FirstUse(copy_of(model), report)
     settle_writes(module, report)
     if folding:
         fold_affine(module, report, norms_only=True)
@@ -55,6 +59,7 @@ def optimize_for_inference(
         drop_idle(module, report)
     module = clean(module)
     if heuristic is None:
+        first_use.watch(module)
         return module
     with torch.no_grad():
         regions, origin = layout_regions(module)
@@ -65,7 +70,9 @@ def optimize_for_inference(
             for node in region.nodes
             if node in origin
         }
-        return lower(module, only=chosen, report=report)
+        module = lower(module, only=chosen, report=report)
+    first_use.watch(module)
+    return module
 
 
 def _read(

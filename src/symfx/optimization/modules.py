@@ -72,7 +72,8 @@ class ScaleShift(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x * scale + shift``, of the shape of ``x``."""
-        return torch.addcmul(self.shift, x, self.scale)
+        result = torch.addcmul(self.shift, x, self.scale)
+        return result if result.dtype == x.dtype else result.to(x.dtype)
 
     def extra_repr(self) -> str:
         """What `repr` shows of it."""

@@ -26,6 +26,7 @@ from symfx.optimization.effects import (
     read_argument,
     storage_of,
 )
+from symfx.optimization.modules import ScaleShift
 
 __all__ = ["Activation", "Affine", "Layer", "Reader"]
 
@@ -150,7 +151,7 @@ class Affine:
         return self.scale.ndim == 0 and self.shift.ndim == 0
 
 
-_ARITHMETIC = ("add", "sub", "mul", "div")
+_ARITHMETIC = ("add", "sub", "mul", "div", "ScaleShift")
 
 
 @dataclass(frozen=True)
@@ -287,6 +288,10 @@ class Reader:
 
     def affine(self, node: fx.Node) -> Affine | None:
         """The scaling and shifting that a node is: batch normalisation, or `x * a`, `x + a`."""
+        module = self.module_of(node)
+        if isinstance(module, ScaleShift) and isinstance(node.args[0], fx.Node):
+            scale, shift = module.scale.double().reshape(-1), module.shift.double().reshape(-1)
+            return Affine(node, node.args[0], scale, shift, "ScaleShift", module.spatial)
         return self._batch_norm(node) or self._arithmetic(node)
 
     def _batch_norm(self, node: fx.Node) -> Affine | None:

@@ -9,7 +9,7 @@ from torch import fx, nn
 
 from symfx.optimization.effects import Effect, effect_of
 
-__all__ = ["clean", "install", "replace"]
+__all__ = ["clean", "fresh_name", "install", "replace"]
 
 
 def replace(old: fx.Node, new: fx.Node) -> None:
@@ -32,7 +32,7 @@ def install(
     """
     path = str(node.target) if node.op == "call_module" else None
     if path is None or not _is_alone(module, node, path):
-        path = _fresh_name(module, (path or node.name).replace(".", "_") + f"_{suffix}")
+        path = fresh_name(module, (path or node.name).replace(".", "_") + f"_{suffix}")
     parent, _, name = path.rpartition(".")
     setattr(module.get_submodule(parent), name, new)
     with module.graph.inserting_after(node):
@@ -53,7 +53,8 @@ def _is_alone(module: fx.GraphModule, node: fx.Node, path: str) -> bool:
     return len(same) == 1
 
 
-def _fresh_name(module: nn.Module, name: str) -> str:
+def fresh_name(module: nn.Module, name: str) -> str:
+    """The name, or with a number behind it, if the module has such an attribute already."""
     found, number = name, 1
     while hasattr(module, found):
         found, number = f"{name}_{number}", number + 1
@@ -67,7 +68,8 @@ def clean(module: fx.GraphModule) -> fx.GraphModule:
         if node.users or node.op in ("placeholder", "output"):
             continue
         effect = effect_of(node, modules)
-        if effect in (Effect.FRESH, Effect.VIEW) and not node.is_impure():
+        keeps = getattr(node.target, "symfx_keeps", False) or node.is_impure()
+        if effect in (Effect.FRESH, Effect.VIEW) and not keeps:
             module.graph.erase_node(node)
     module.graph.lint()
     result = fx.GraphModule(module, module.graph, type(module).__name__)
