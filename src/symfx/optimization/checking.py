@@ -121,7 +121,7 @@ def _batch(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
 
 
 def _other_batches(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[Any, Any]]:
-    """The inputs with twice the batch, and with one of it."""
+    """The inputs with one of the batch, and with twice as many."""
     size = _batch(args, kwargs)
     if not size:
         return []
@@ -135,7 +135,7 @@ def _other_batches(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple
     def single(leaf: Tensor) -> Tensor:
         return leaf if leaf.ndim == 0 or leaf.shape[0] != size else leaf[:1]
 
-    changes = [double] if size == 1 else [double, single]
+    changes = [double] if size == 1 else [single, double]
     return [
         (pytree.tree_map_only(Tensor, f, tuple(args)), pytree.tree_map_only(Tensor, f, kwargs))
         for f in changes

@@ -204,10 +204,10 @@ class FusedConv(nn.Module):
         while len(self._packed) >= _REMEMBERED:
             self._packed.pop(next(iter(self._packed)), None)
         places = self.padding, self.stride, self.dilation, self.groups, list(shape)
-        weight = self.weight.contiguous() if self.transposed else self.weight
+        weight = self.weight
         if self.transposed:
             packed = torch.ops.mkldnn._reorder_convolution_transpose_weight(
-                weight.to_mkldnn(), self.padding, self.output_padding, *places[1:]
+                weight.contiguous(), self.padding, self.output_padding, *places[1:]
             )
         elif self.rank == 2:
             pack: Any = torch._C._nn.mkldnn_reorder_conv2d_weight

@@ -15,6 +15,7 @@ from symfx.optimization.effects import Effect, effect_of, words
 from symfx.optimization.fused import FusedConv, PostOp, can_fuse
 from symfx.optimization.inplace import settle_writes, settled_add
 from symfx.optimization.log import Report
+from symfx.optimization.modules import ScaleShift
 from symfx.optimization.reading import Activation, Layer, Reader
 from symfx.optimization.surgery import clean, install, replace
 
@@ -45,6 +46,7 @@ def lower(
     plans = _plan(reader, only, report)
     for plan in plans:
         _apply(module, plan, report)
+    _scale_and_rectify(module, only, report)
     module = clean(module)
     if plans:
         _accumulate(module)
@@ -139,6 +141,37 @@ def _apply(module: fx.GraphModule, plan: _Plan, report: Report) -> None:
     report.rewrote(f"fused {' + '.join(names)} by oneDNN", plan.nodes, node)
     for old in reversed(plan.nodes):
         replace(old, node)
+
+
+def _scale_and_rectify(
+    module: fx.GraphModule, only: Collection[fx.Node] | None, report: Report
+) -> None:
+    """A batch normalisation that could not be folded, and the ReLU behind it, in one module."""
+    reader = Reader(module)
+    for node in list(module.graph.nodes):
+        affine = reader.affine(node)
+        if affine is None or affine.name not in ("BatchNorm2d", "BatchNorm3d"):
+            continue
+        norm = reader.module_of(node)
+        if norm is None or affine.spatial is None or (only is not None and node not in only):
+            continue
+        if any(t.dtype not in (torch.float, torch.long) for t in norm.state_dict().values()):
+            continue
+        user = _only_user(reader, node)
+        post = (
+            reader.activation(user) if user is not None and (only is None or user in only) else None
+        )
+        rectify = post is not None and post.name == "relu"
+        rectify = rectify and user is not None and reader.aliases.effect(user) is Effect.FRESH
+        new = ScaleShift(
+            affine.scale.float(), affine.shift.float(), affine.spatial, rectify=rectify
+        )
+        new.training = module.training
+        call = install(module, node, new, (affine.source,), "scaled")
+        taken = (node, user) if rectify and user is not None else (node,)
+        report.rewrote(f"{affine.name} as a scaling" + " and relu" * rectify, taken, call)
+        for old in reversed(taken):
+            replace(old, call)
 
 
 def _accumulate(module: fx.GraphModule) -> None:
@@ -250,6 +283,7 @@ _CARRIES_MODULES: tuple[type[nn.Module], ...] = (
     nn.Linear,
     nn.LayerNorm,
     FusedConv,
+    ScaleShift,
 )
 
 
@@ -269,7 +303,7 @@ def _carries(reader: Reader, node: fx.Node) -> bool:
         return False
     if node.op == "call_module":
         found = reader.modules.get(str(node.target))
-        return isinstance(found, FusedConv) or (
+        return isinstance(found, FusedConv | ScaleShift) or (
             reader.module_of(node) is not None and type(found) in _CARRIES_MODULES
         )
     if node.op == "call_method":

@@ -56,14 +56,17 @@ class ScaleShift(nn.Module):
         scale: of shape ``(channels,)``.
         shift: likewise.
         spatial: how many dimensions follow the channels' in what comes in.
+        rectify: what is negative becomes zero then.
     """
 
     symfx_effect = Effect.FRESH
 
-    def __init__(self, scale: Tensor, shift: Tensor, spatial: int) -> None:
+    def __init__(
+        self, scale: Tensor, shift: Tensor, spatial: int, *, rectify: bool = False
+    ) -> None:
         super().__init__()
         shape = (-1, *[1] * spatial)
-        self.spatial = spatial
+        self.spatial, self.rectify = spatial, rectify
         self.register_buffer("scale", scale.reshape(shape))
         self.register_buffer("shift", shift.reshape(shape))
 
@@ -71,10 +74,12 @@ class ScaleShift(nn.Module):
     shift: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        """``x * scale + shift``, of the shape of ``x``."""
+        """``x * scale + shift``, of the shape and dtype of ``x``."""
         result = torch.addcmul(self.shift, x, self.scale)
+        if self.rectify:
+            result = result.relu_()
         return result if result.dtype == x.dtype else result.to(x.dtype)
 
     def extra_repr(self) -> str:
         """What `repr` shows of it."""
-        return f"{self.scale.numel()}, spatial={self.spatial}"
+        return f"{self.scale.numel()}, spatial={self.spatial}, rectify={self.rectify}"

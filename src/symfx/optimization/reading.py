@@ -289,7 +289,9 @@ class Reader:
     def affine(self, node: fx.Node) -> Affine | None:
         """The scaling and shifting that a node is: batch normalisation, or `x * a`, `x + a`."""
         module = self.module_of(node)
-        if isinstance(module, ScaleShift) and isinstance(node.args[0], fx.Node):
+        if isinstance(module, ScaleShift):
+            if module.rectify or not isinstance(node.args[0], fx.Node):
+                return None
             scale, shift = module.scale.double().reshape(-1), module.shift.double().reshape(-1)
             return Affine(node, node.args[0], scale, shift, "ScaleShift", module.spatial)
         return self._batch_norm(node) or self._arithmetic(node)
