@@ -5,6 +5,7 @@ Built anew here, since torchvision is no dependency.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -156,7 +157,7 @@ class UNet(nn.Module):
 
         self.down = nn.ModuleList(twice(i, o) for i, o in zip([3, *sizes], sizes, strict=False))
         self.up = nn.ModuleList(
-            nn.ConvTranspose2d(o, i, 2, 2) for i, o in zip(sizes, sizes[1:], strict=False)
+            nn.ConvTranspose2d(o, i, 2, 2) for i, o in itertools.pairwise(sizes)
         )
         self.merge = nn.ModuleList(twice(2 * i, i) for i in sizes[:-1])
         self.head = nn.Conv2d(width, 2, 1)
@@ -203,7 +204,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.before:
             x = x + self.drop(self.attend(self.norm1(x)))
-            return x + self.drop(self.feed(self.norm2(x)))
+            y: Tensor = x + self.drop(self.feed(self.norm2(x)))
+            return y
         x = self.norm1(x + self.drop(self.attend(x)))
         result: Tensor = self.norm2(x + self.drop(self.feed(x)))
         return result

@@ -25,6 +25,7 @@ from symfx.optimization.mkldnn import (
     use_mkl_length,
 )
 from symfx.optimization.optimized import OptimizedModel, optimize
+from symfx.optimization.saving import load
 
 __all__ = [
     "TOLERANCES",
@@ -38,6 +39,7 @@ __all__ = [
     "extract_subgraph",
     "fuse",
     "gen_mkl_autotuner",
+    "load",
     "matches_module_pattern",
     "mkldnn_map",
     "mkldnn_supported",

@@ -390,7 +390,7 @@ def _schema_effect(name: str) -> Effect:
     """What an operator's schemas, all of them, say."""
     if name in _HIDDEN_VIEWS:
         return Effect.VIEW
-    packet = getattr(torch.ops.aten, name, None)
+    packet = _packet(name)
     if packet is None:
         return Effect.UNKNOWN
     found = Effect.FRESH
@@ -417,6 +417,11 @@ def _schema_effect(name: str) -> Effect:
     return found
 
 
+def _packet(name: str) -> Any:
+    """The operator of a name, with all its overloads; None when there is none."""
+    return None if name.startswith("__") else getattr(torch.ops.aten, name, None)
+
+
 def _overloads(packet: Any) -> Iterator[Any]:
     for name in packet.overloads():
         overload = getattr(packet, name)
@@ -434,7 +439,7 @@ def _is_composite(overload: Any) -> bool:
 @functools.cache
 def _draws(name: str) -> bool | None:
     """Does an in-place operator draw random numbers? None when there is no such operator."""
-    packet = getattr(torch.ops.aten, name, None)
+    packet = _packet(name)
     if packet is None:
         return None
     return any(torch.Tag.nondeterministic_seeded in o.tags for o in _overloads(packet))

@@ -13,12 +13,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from symfx.optimization.effects import Effect
 from symfx.optimization.reading import Activation, Layer
 
-__all__ = ["FusedConv", "PostOp", "can_fuse"]
+__all__ = ["FusedConv", "PostOp", "activation_named", "can_fuse"]
 
 #: For how many shapes of the input a layer remembers its packed weight.
 _REMEMBERED = 64
@@ -70,7 +70,10 @@ class FusedConv(nn.Module):
         layer: the convolution.
         post: what follows.
         adds: is a second argument added before ``post``?
+
+    Attributes:
         accumulates: may the sum be written to the second argument's memory?
+        available: does this machine's torch have the operator?
     """
 
     symfx_effect = Effect.FRESH
@@ -82,6 +85,8 @@ class FusedConv(nn.Module):
         self.register_buffer("weight", weight)
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
         self.post, self.adds, self.accumulates = post, adds, False
+        self.available = True
+        self.kind = layer.kind
         self.transposed, self.rank = layer.transposed, rank
         options = layer.options
         self.stride, self.dilation = list(options["stride"]), list(options["dilation"])
@@ -95,6 +100,8 @@ class FusedConv(nn.Module):
 
     weight: Tensor
     bias: Tensor | None
+    accumulates: bool
+    available: bool
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         """The result, channels last in memory.
@@ -103,7 +110,12 @@ class FusedConv(nn.Module):
             x: of shape ``(batch, channels_in, ...)``.
             other: what is added, of the result's shape.
         """
-        if x.dim() != self.rank + 2 or x.dtype is not self._dtype or not _ordinary(x):
+        if (
+            not self.available
+            or x.dim() != self.rank + 2
+            or x.dtype is not self._dtype
+            or not _ordinary(x)
+        ):
             return self._plainly(x, other)
         x = x.contiguous(memory_format=self._format)
         weight = self._packed.get(x.shape)
@@ -233,6 +245,24 @@ class FusedConv(nn.Module):
         self._dtype = self.weight.dtype
         return self
 
+    def describe(self) -> dict[str, Any]:
+        """All of it but its tensors, as plain data."""
+        return {
+            "kind": self.kind.__name__,
+            "stride": self.stride,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "output_padding": self.output_padding,
+            "groups": self.groups,
+            "adds": self.adds,
+            "accumulates": self.accumulates,
+            "post": {
+                "name": self.post.name,
+                "scalars": self.post.scalars,
+                "algorithm": self.post.algorithm,
+            },
+        }
+
     def extra_repr(self) -> str:
         """What `repr` shows of it."""
         kind = "transposed, " if self.transposed else ""
@@ -274,13 +304,26 @@ def can_fuse(layer: Layer, activation: Activation | None, *, adds: bool) -> str 
         return "it pads one side more than the other"
     if layer.bias is not None and layer.bias.dtype is not layer.weight.dtype:
         return "its bias has another dtype"
-    if not 0 not in layer.weight.shape:
+    if 0 in layer.weight.shape:
         return "its weight is empty"
     name = activation.name if activation else "none"
     algorithm = activation.algorithm if activation else ""
     if not _works(form, name, activation.scalars if activation else (), algorithm, adds):
         return f"this build of torch has no fused operator for {name}" + (" of a sum" * adds)
     return None
+
+
+def activation_named(name: str, scalars: tuple[float, ...], algorithm: str) -> Activation | None:
+    """The activation of a name, as `PostOp` has it, that stands in no graph.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    function = _REFERENCES[name](scalars, algorithm)
+    if function is None:
+        return None
+    nowhere = fx.Graph().placeholder("x")
+    return Activation(nowhere, nowhere, name, scalars, algorithm, function)
 
 
 @functools.cache
@@ -299,10 +342,7 @@ def _works(
         options = {"stride": (1,) * rank, "padding": (1,) * rank, "dilation": (1,) * rank}
         kind: Any = {(2, False): nn.Conv2d, (3, False): nn.Conv3d, (2, True): nn.ConvTranspose2d}
         layer = Layer(None, None, kind[form], weight, torch.randn(4), {**options, "groups": 1})  # type: ignore[arg-type]
-        function = _REFERENCES[name](scalars, algorithm)
-        activation = (
-            None if function is None else Activation(None, None, name, scalars, algorithm, function)  # type: ignore[arg-type]
-        )
+        activation = activation_named(name, scalars, algorithm)
         module = FusedConv(layer, PostOp(activation), adds=adds)
         x = 3 * torch.randn(2, 4, *[6] * rank)
         other = 3 * torch.randn(2, 4, *[6] * rank) if adds else None

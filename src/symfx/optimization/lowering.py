@@ -158,9 +158,8 @@ def _scale_and_rectify(
         if any(t.dtype not in (torch.float, torch.long) for t in norm.state_dict().values()):
             continue
         user = _only_user(reader, node)
-        post = (
-            reader.activation(user) if user is not None and (only is None or user in only) else None
-        )
+        free = user is not None and (only is None or user in only)
+        post = reader.activation(user) if user is not None and free else None
         rectify = post is not None and post.name == "relu"
         rectify = rectify and user is not None and reader.aliases.effect(user) is Effect.FRESH
         new = ScaleShift(
