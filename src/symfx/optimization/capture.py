@@ -18,6 +18,17 @@ from symfx.optimization.log import Report
 __all__ = ["capture", "copy_of"]
 
 
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
 def copy_of(model: nn.Module) -> nn.Module:
     """A copy that shares nothing with the model.
 
@@ -25,7 +36,12 @@ def copy_of(model: nn.Module) -> nn.Module:
         TracingError: the model cannot be copied.
     """
     try:
-        return copy.deepcopy(model)
+        result = copy.deepcopy(model)
+        for module, twin in zip(model.modules(), result.modules(), strict=True):
+            if isinstance(module, fx.GraphModule):  # which does not copy its hooks
+                for name in _HOOKS:
+                    setattr(twin, name, copy.copy(getattr(module, name)))
+        return result
     except Exception as error:
         raise TracingError(
             f"{type(model).__name__} cannot be copied: {type(error).__name__}: {error}",
@@ -57,6 +73,9 @@ def capture(
     if not (inspect.isclass(tracer) and issubclass(tracer, fx.Tracer)):
         raise TypeError(f"tracer must be a class derived from torch.fx.Tracer, not {tracer!r}")
     report = report if report is not None else Report()
+    if not is_plain(model):
+        report.leave(type(model).__name__, "it has hooks, or a forward of its own")
+        return _whole(model)
     closed: dict[str, str] = {}
     while True:
         careful = _careful(tracer, closed, bound or {})()
@@ -81,6 +100,9 @@ def capture(
             continue
         for path, reason in {**careful.kept, **closed}.items():
             report.leave(path, reason)
+        for node in graph.nodes:
+            if isinstance(node.type, str):
+                node.type = None  # an annotation that was never evaluated, and cannot be stored
         traced = fx.GraphModule(careful.root, graph, type(model).__name__)
         traced.training = model.training
         return traced

@@ -215,11 +215,14 @@ class FirstUse:
 
     def __init__(self, original: nn.Module, report: Report) -> None:
         self.original, self.report = original, report
-        self._handle: Any = None
+
+    symfx_transparent = True  # it changes nothing: see `effects.is_plain`
 
     def watch(self, module: nn.Module) -> None:
-        """Check this module when it is first used."""
-        self._handle = module.register_forward_pre_hook(self, with_kwargs=True)
+        """Check this module, and each copy of it, when it is first used."""
+        module.register_forward_pre_hook(self, with_kwargs=True)
+        if isinstance(module, fx.GraphModule):  # whose copies have no hooks otherwise
+            module._deepcopy_hooks.append(self.watch)
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Check now, on these arguments.
@@ -235,7 +238,12 @@ class FirstUse:
             or torch._C._functorch.peek_interpreter_stack() is not None
         ):
             return
-        self._handle.remove()
+        # By itself and not by the handle of `watch`: this module may be a copy of that one.
+        for key in [k for k, hook in module._forward_pre_hooks.items() if hook is self]:
+            del module._forward_pre_hooks[key]
+            module._forward_pre_hooks_with_kwargs.pop(key, None)
+        if isinstance(module, fx.GraphModule):
+            module._deepcopy_hooks[:] = [h for h in module._deepcopy_hooks if h != self.watch]
         try:
             self.report.checks.clear()
             with torch.no_grad():
@@ -243,9 +251,3 @@ class FirstUse:
         except OptimizationError:
             self.watch(module)
             raise
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> FirstUse:
-        """A copied module watches for itself."""
-        twin = FirstUse(self.original, self.report)
-        twin._handle = copy.deepcopy(self._handle, memo)
-        return twin

@@ -90,7 +90,7 @@ def merge_duplicates(module: fx.GraphModule, report: Report) -> None:
             continue
         if reader.aliases.effect(node) not in (Effect.FRESH, Effect.VIEW):
             continue
-        if not reader.aliases.is_quiet(node):
+        if not all(reader.aliases.is_quiet(value) for value in (node, *node.all_input_nodes)):
             continue
         if node.op == "call_module" and reader.module_of(node) is None:
             continue

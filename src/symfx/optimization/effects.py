@@ -258,7 +258,11 @@ def is_plain(module: nn.Module) -> bool:
     False for one with hooks, with a ``forward`` of its own in the instance, or compiled.
     """
     return not (
-        any(getattr(module, hooks, None) for hooks in _HOOKS)
+        any(
+            not getattr(hook, "symfx_transparent", False)
+            for hooks in _HOOKS
+            for hook in (getattr(module, hooks, None) or {}).values()
+        )
         or "forward" in vars(module)
         or vars(module).get("_compiled_call_impl") is not None
     )

@@ -94,7 +94,7 @@ class FusedConv(nn.Module):
         self.padding = _padding(layer)
         self.output_padding = list(options.get("output_padding", [0] * rank))
         self.channels = layer.channels
-        self._dtype = weight.dtype
+        self._dtype: torch.dtype | None = torch.float  # that of the operator
         self._format = _FORMATS[rank]
         self._packed: dict[torch.Size, Tensor] = {}
 
@@ -242,7 +242,7 @@ class FusedConv(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         self._packed.clear()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._dtype = self.weight.dtype
+        self._dtype = self.weight.dtype if self.weight.dtype is torch.float else None
         return self
 
     def describe(self) -> dict[str, Any]:
@@ -272,9 +272,13 @@ class FusedConv(nn.Module):
 def _layout(packed: Tensor) -> bytes | None:
     """oneDNN's own description of a packed tensor's layout."""
     try:
-        return bytes(torch.ops.mkldnn._get_mkldnn_serialized_md(packed).numpy().tobytes())
+        described = bytearray(torch.ops.mkldnn._get_mkldnn_serialized_md(packed).numpy())
     except (AttributeError, RuntimeError):
         return None  # a build that does not tell
+    # Four bytes of it stand for nothing, and are whatever was there before. Were it ever others,
+    # a packed weight would be found that fits less well: it carries its own layout.
+    described[108:112] = bytes(4)
+    return bytes(described)
 
 
 def _padding(layer: Layer) -> list[int]:

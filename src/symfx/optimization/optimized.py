@@ -56,6 +56,7 @@ class OptimizedModel(nn.Module):
     ) -> None:
         super().__init__()
         self.graph_module = graph_module
+        self.training = graph_module is not None and graph_module.training
         self.report = report
         self.dtype = dtype
         self._make = make
@@ -168,9 +169,8 @@ def optimize(
             options.dtype,
         )
     args, kwargs = _arguments(example_inputs, example_kwargs)
-    return OptimizedModel(
-        _build(model, args, kwargs, options, report), report, dtype=options.dtype
-    ).train(model.training)
+    module = _build(model, args, kwargs, options, report)
+    return OptimizedModel(module, report, dtype=options.dtype)
 
 
 class _Options:

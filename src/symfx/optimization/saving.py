@@ -186,7 +186,8 @@ def _build(header: Mapping[str, Any], tensors: Mapping[str, Tensor], path: str) 
         _refuse_unknown(node, modules)
     dtype = None if header["dtype"] is None else _constant("dtype", header["dtype"])
     report = Report(notes=[f"read from {path}, written by symfx {header['symfx']}"])
-    return OptimizedModel(module.eval(), report, dtype=dtype).eval()
+    module.training = False
+    return OptimizedModel(module, report, dtype=dtype)
 
 
 def _put(root: nn.Module, path: str, value: nn.Module | nn.Parameter) -> None:
