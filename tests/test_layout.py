@@ -32,6 +32,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "_dynamic",
             "_inputs",
             "_state",
+            "optimization",
             "report",
             "specs",
             "targets",
