@@ -204,3 +204,9 @@ def test_every_room_is_drawn() -> None:
     drawn = (ROOT / "docs" / "architecture.md").read_text()
     rooms = set(FLOOR_OF) - {"__init__", "_version"}
     assert [room for room in sorted(rooms) if not re.search(rf"\b{room}\b", drawn)] == []
+
+
+def test_each_test_module_has_a_name_of_its_own() -> None:
+    # pytest imports them by base name: the second of two would not be collected.
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
