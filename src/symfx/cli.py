@@ -1,4 +1,4 @@
-"""The command line: ``symfx trace TARGET --input "x: f32[batch, seq, 64]"``."""
+"""The command line: ``symfx trace TARGET --input "x: f32[batch, seq, 64]"``, ``symfx replay``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,6 +28,15 @@ __all__ = ["app", "main"]
 FAILED, MISTAKE, FAULT = 1, 2, 70
 #: How far the rest of a line that a terminal has to wrap is moved in.
 _HANGING = 8
+
+
+class GuardLanguage(Enum):
+    """What guards can be printed in."""
+
+    PYTHON = "python"
+    C = "c"
+    SMTLIB = "smtlib"
+
 
 app = typer.Typer(
     name="symfx",
@@ -151,6 +162,47 @@ def trace_command(
         raise typer.Exit(FAILED)
 
 
+@app.command("replay")
+def replay_command(
+    log: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LOG",
+            exists=True,
+            dir_okay=False,
+            help="A file that EventLog.save wrote.",
+            show_default=False,
+        ),
+    ],
+    *,
+    guards: Annotated[
+        GuardLanguage | None,
+        typer.Option(help="Print the guards as a program, and nothing else.", show_default=False),
+    ] = None,
+    events: Annotated[bool, typer.Option("--events/--no-events", help="List the events.")] = True,
+    debug: Annotated[
+        bool, typer.Option(envvar="SYMFX_DEBUG", help="Show the traceback of an error.")
+    ] = False,
+) -> None:
+    """Replay the event log of a ShapeEnv and print what it knows at the end.
+
+    Exit codes: 0 replayed, 2 the file is no log, or an event of it fails, 70 a fault in symfx
+    itself.
+    """
+    with _clear_errors(debug):
+        with _progress("loading torch"):
+            from symfx.recording import EventLog
+            from symfx.recording.describing import describe_replay
+        loaded = EventLog.load(log)
+        env = loaded.replay()
+        if guards is None:
+            _print_lines([Text(line) for line in describe_replay(loaded, env, events=events)])
+            return
+        program = env.guard_program()
+        write = {"python": lambda: program.source, "c": program.to_c, "smtlib": program.to_smtlib}
+        typer.echo(write[guards.value](), nl=False)
+
+
 def _trace(
     target: str, inputs: Sequence[str], init: Sequence[str], train: bool | None, seed: int
 ) -> Trace:
@@ -200,7 +252,8 @@ def _clear_errors(debug: bool) -> Iterator[None]:
     except SymfxError as error:
         if debug:
             traceback.print_exc()
-        _print_error(error.what, error.where, error.fix)
+        notes = [error.where or "", *getattr(error, "__notes__", ())]
+        _print_error(error.what, ", ".join(filter(None, notes)), error.fix)
         raise typer.Exit(MISTAKE) from None
     except Exception as error:  # noqa: BLE001 - the last line of defence: no bare traceback
         if debug:
