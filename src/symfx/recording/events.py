@@ -31,6 +31,7 @@ __all__ = [
     "THE_ENVIRONMENT",
     "FakeTensorMeta",
     "Recording",
+    "RecordingError",
     "ShapeEnvEvent",
     "record_shapeenv_event",
     "replay_shape_env_events",
@@ -81,6 +82,10 @@ ALSO_CALLED = {
     "evaluate_sym_node": "evaluate_expr",
     "expect": "guard_or_defer_runtime_assert",
 }
+
+
+class RecordingError(SymfxError, AssertionError):
+    """An event or a decorator used for what it is not; torch's own raise AssertionError here."""
 
 
 class _TheEnvironment:
@@ -172,13 +177,15 @@ class ShapeEnvEvent:
         """
         if self.makes_environment:
             if shape_env is not None:
-                raise SymfxError(
+                raise RecordingError(
                     "the event makes a ShapeEnv, so it cannot be run on one",
                     fix="call run() without an argument",
                 )
             return self.f(**(self.kwargs or {}))
         if shape_env is None:
-            raise SymfxError(f"{self.method} needs a ShapeEnv to run on", fix="call run(shape_env)")
+            raise RecordingError(
+                f"{self.method} needs a ShapeEnv to run on", fix="call run(shape_env)"
+            )
         args = [translate(a, shape_env) for a in self.args or []]
         kwargs = {k: translate(v, shape_env) for k, v in (self.kwargs or {}).items()}
         raise_counters(shape_env, self.counters)
@@ -308,7 +315,7 @@ def record_shapeenv_event(
         name: what the event is called; the method's name where not given.
 
     Raises:
-        SymfxError: what is decorated is no method: its first parameter is not ``self``.
+        RecordingError: what is decorated is no method: its first parameter is not ``self``.
 
     Example:
         >>> from symfx.symbolic_shapes import ShapeEnv
@@ -326,7 +333,7 @@ def record_shapeenv_event(
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
         parameters = inspect.getfullargspec(function).args if callable(function) else []
         if not parameters or parameters[0] != "self":
-            raise SymfxError(
+            raise RecordingError(
                 f"record_shapeenv_event decorates methods of a ShapeEnv, and {function!r} is none",
                 fix="make it a method, with self as its first parameter",
             )
@@ -338,7 +345,7 @@ def record_shapeenv_event(
 
             env = args[0]
             if not isinstance(env, ShapeEnv):
-                raise SymfxError(
+                raise RecordingError(
                     f"{called} was called on {type(env).__name__}, which is no ShapeEnv",
                     fix="call it on a symfx ShapeEnv",
                 )
@@ -365,7 +372,7 @@ def replay_shape_env_events(events: Iterable[ShapeEnvEvent]) -> ShapeEnv:
         events: what was recorded; the first makes the environment.
 
     Raises:
-        SymfxError: the first event does not make an environment.
+        RecordingError: the first event does not make an environment.
 
     Example:
         >>> from symfx.symbolic_shapes import ShapeEnv
@@ -376,7 +383,7 @@ def replay_shape_env_events(events: Iterable[ShapeEnvEvent]) -> ShapeEnv:
     """
     steps = list(events)
     if not steps or not steps[0].makes_environment:
-        raise SymfxError(
+        raise RecordingError(
             "the first event of a log makes the ShapeEnv, and this log starts with "
             f"{steps[0].method if steps else 'nothing'}",
             fix="replay all of env.events of a ShapeEnv(should_record_events=True)",
