@@ -41,6 +41,9 @@ MODELS = """
     def branch(x):
         return x if x.sum() > 0 else -x
 
+    def items(x):
+        return x * 2 if x.argmax().item() > 3 else x
+
     calls = []
     def unsteady(x):
         calls.append(1)
@@ -350,3 +353,23 @@ def test_an_event_that_fails(event_log, capsys, tmp_path):
     code, _, err = replayed(capsys, tmp_path / "short.json")
     assert code == 2 and "no event before this one made a symbol" in err
     assert "while replaying evaluate_term(" in err
+
+
+def test_a_trace_leaves_a_log(models, tmp_path, capsys):
+    path = tmp_path / "log.json"
+    with pytest.raises(SystemExit) as leaving:
+        main(["trace", f"{models}:embed", "-i", "ids: i64[batch, seq] < 90", "--record", str(path)])
+    assert leaving.value.code == 0
+    capsys.readouterr()
+    code, out, err = replayed(capsys, path, "--no-events")
+    assert (code, err) == (0, "") and "batch in [2, oo]" in out
+
+
+def test_a_trace_that_fails_leaves_one_too(models, tmp_path, capsys):
+    path = tmp_path / "log.json"
+    with pytest.raises(SystemExit) as leaving:
+        main(["trace", f"{models}:items", "-i", "x: f32[rows, 2]", "--record", str(path)])
+    assert leaving.value.code == 2
+    capsys.readouterr()
+    code, _, err = replayed(capsys, path)
+    assert code == 2 and "while replaying evaluate_term(u0 >= 4" in err

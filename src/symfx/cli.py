@@ -130,6 +130,14 @@ def trace_command(
     ] = None,
     seed: Annotated[int, typer.Option(help="Where weights, inputs and shapes are drawn from.")] = 0,
     graph: Annotated[bool, typer.Option("--graph/--no-graph", help="Print the graph.")] = True,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="Write the event log of the symbolic shapes to this file, for symfx replay.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print one line, or what is wrong.")
@@ -147,7 +155,7 @@ def trace_command(
         # What the user's model prints must not get between the JSON.
         aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
         with aside:
-            traced = _trace(target, inputs or [], init or [], train, seed)
+            traced = _trace(target, inputs or [], init or [], train, seed, record)
             verification = None
             if verify:
                 with _progress("verifying"):
@@ -204,7 +212,12 @@ def replay_command(
 
 
 def _trace(
-    target: str, inputs: Sequence[str], init: Sequence[str], train: bool | None, seed: int
+    target: str,
+    inputs: Sequence[str],
+    init: Sequence[str],
+    train: bool | None,
+    seed: int,
+    record: Path | None,
 ) -> Trace:
     from symfx import specs, targets
 
@@ -225,8 +238,25 @@ def _trace(
         model.train(train)
     values, dynamic = specs.make_inputs(parsed, seed)
     args, kwargs = specs.arrange(model, values)
-    with _progress("tracing"):
+    with _progress("tracing"), _recorded(record):
         return trace(model, args, kwargs, dynamic=_by_place(model, dynamic, values))
+
+
+@contextlib.contextmanager
+def _recorded(path: Path | None) -> Iterator[None]:
+    """Write what happens to the first ShapeEnv that is made inside to a file, if one is named."""
+    if path is None:
+        yield
+        return
+    from symfx.recording import EventLog, recording_shape_envs
+
+    with recording_shape_envs() as environments:
+        try:
+            yield
+        finally:
+            # A trace that failed is the one that somebody wants to look into.
+            for env in environments[:1]:
+                EventLog.of(env, failed=sys.exc_info()[1] is not None).save(path)
 
 
 def _by_place(

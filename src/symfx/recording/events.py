@@ -11,6 +11,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -34,6 +35,7 @@ __all__ = [
     "RecordingError",
     "ShapeEnvEvent",
     "record_shapeenv_event",
+    "recording_shape_envs",
     "replay_shape_env_events",
     "start_recording",
 ]
@@ -293,6 +295,32 @@ def _noted(
         raise
 
 
+_observed: ContextVar[list[ShapeEnv] | None] = ContextVar("symfx_observed", default=None)
+
+
+@contextlib.contextmanager
+def recording_shape_envs() -> Iterator[list[ShapeEnv]]:
+    """Environments that are made inside record their events, whoever makes them.
+
+    Yields:
+        A list, to which each of them is added when it is made.
+
+    Example:
+        >>> import symfx
+        >>> with recording_shape_envs() as environments:
+        ...     traced = symfx.trace(torch.relu, torch.randn(3, 4), dynamic=[True])
+        >>> (env,) = environments
+        >>> len(env.events) > 1
+        True
+    """
+    made: list[ShapeEnv] = []
+    before = _observed.set(made)
+    try:
+        yield made
+    finally:
+        _observed.reset(before)
+
+
 @contextlib.contextmanager
 def _unnoted(
     env: ShapeEnv, scope: Callable[..., Any], /, *args: Any, **kwargs: Any
@@ -491,6 +519,11 @@ class Recording:
     def _set_up_recording(
         self, should_record_events: bool | None, settings: dict[str, Any]
     ) -> None:
+        observed = _observed.get()
+        if should_record_events is None:
+            should_record_events = observed is not None
+            if observed is not None:
+                observed.append(self)  # type: ignore[arg-type]
         self.should_record_events = bool(should_record_events)
         self.is_recording = False
         self.events = []
