@@ -4,6 +4,7 @@ from symfx.recording.events import (
     FakeTensorMeta,
     ShapeEnvEvent,
     record_shapeenv_event,
+    recording_shape_envs,
     replay_shape_env_events,
 )
 from symfx.recording.log import SCHEMA, EventLog, EventLogError
@@ -19,6 +20,7 @@ __all__ = [
     "ShapeEnvEvent",
     "minimize",
     "record_shapeenv_event",
+    "recording_shape_envs",
     "replay_shape_env_events",
     "shape_env_check_state_equal",
 ]

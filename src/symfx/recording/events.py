@@ -11,6 +11,7 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -31,8 +32,10 @@ __all__ = [
     "THE_ENVIRONMENT",
     "FakeTensorMeta",
     "Recording",
+    "RecordingError",
     "ShapeEnvEvent",
     "record_shapeenv_event",
+    "recording_shape_envs",
     "replay_shape_env_events",
     "start_recording",
 ]
@@ -81,6 +84,10 @@ ALSO_CALLED = {
     "evaluate_sym_node": "evaluate_expr",
     "expect": "guard_or_defer_runtime_assert",
 }
+
+
+class RecordingError(SymfxError, AssertionError):
+    """An event or a decorator used for what it is not; torch's own raise AssertionError here."""
 
 
 class _TheEnvironment:
@@ -172,13 +179,15 @@ class ShapeEnvEvent:
         """
         if self.makes_environment:
             if shape_env is not None:
-                raise SymfxError(
+                raise RecordingError(
                     "the event makes a ShapeEnv, so it cannot be run on one",
                     fix="call run() without an argument",
                 )
             return self.f(**(self.kwargs or {}))
         if shape_env is None:
-            raise SymfxError(f"{self.method} needs a ShapeEnv to run on", fix="call run(shape_env)")
+            raise RecordingError(
+                f"{self.method} needs a ShapeEnv to run on", fix="call run(shape_env)"
+            )
         args = [translate(a, shape_env) for a in self.args or []]
         kwargs = {k: translate(v, shape_env) for k, v in (self.kwargs or {}).items()}
         raise_counters(shape_env, self.counters)
@@ -286,6 +295,32 @@ def _noted(
         raise
 
 
+_observed: ContextVar[list[ShapeEnv] | None] = ContextVar("symfx_observed", default=None)
+
+
+@contextlib.contextmanager
+def recording_shape_envs() -> Iterator[list[ShapeEnv]]:
+    """Environments that are made inside record their events, whoever makes them.
+
+    Yields:
+        A list, to which each of them is added when it is made.
+
+    Example:
+        >>> import symfx
+        >>> with recording_shape_envs() as environments:
+        ...     traced = symfx.trace(torch.relu, torch.randn(3, 4), dynamic=[True])
+        >>> (env,) = environments
+        >>> len(env.events) > 1
+        True
+    """
+    made: list[ShapeEnv] = []
+    before = _observed.set(made)
+    try:
+        yield made
+    finally:
+        _observed.reset(before)
+
+
 @contextlib.contextmanager
 def _unnoted(
     env: ShapeEnv, scope: Callable[..., Any], /, *args: Any, **kwargs: Any
@@ -308,7 +343,7 @@ def record_shapeenv_event(
         name: what the event is called; the method's name where not given.
 
     Raises:
-        SymfxError: what is decorated is no method: its first parameter is not ``self``.
+        RecordingError: what is decorated is no method: its first parameter is not ``self``.
 
     Example:
         >>> from symfx.symbolic_shapes import ShapeEnv
@@ -326,7 +361,7 @@ def record_shapeenv_event(
     def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
         parameters = inspect.getfullargspec(function).args if callable(function) else []
         if not parameters or parameters[0] != "self":
-            raise SymfxError(
+            raise RecordingError(
                 f"record_shapeenv_event decorates methods of a ShapeEnv, and {function!r} is none",
                 fix="make it a method, with self as its first parameter",
             )
@@ -338,7 +373,7 @@ def record_shapeenv_event(
 
             env = args[0]
             if not isinstance(env, ShapeEnv):
-                raise SymfxError(
+                raise RecordingError(
                     f"{called} was called on {type(env).__name__}, which is no ShapeEnv",
                     fix="call it on a symfx ShapeEnv",
                 )
@@ -365,7 +400,7 @@ def replay_shape_env_events(events: Iterable[ShapeEnvEvent]) -> ShapeEnv:
         events: what was recorded; the first makes the environment.
 
     Raises:
-        SymfxError: the first event does not make an environment.
+        RecordingError: the first event does not make an environment.
 
     Example:
         >>> from symfx.symbolic_shapes import ShapeEnv
@@ -376,7 +411,7 @@ def replay_shape_env_events(events: Iterable[ShapeEnvEvent]) -> ShapeEnv:
     """
     steps = list(events)
     if not steps or not steps[0].makes_environment:
-        raise SymfxError(
+        raise RecordingError(
             "the first event of a log makes the ShapeEnv, and this log starts with "
             f"{steps[0].method if steps else 'nothing'}",
             fix="replay all of env.events of a ShapeEnv(should_record_events=True)",
@@ -484,6 +519,11 @@ class Recording:
     def _set_up_recording(
         self, should_record_events: bool | None, settings: dict[str, Any]
     ) -> None:
+        observed = _observed.get()
+        if should_record_events is None:
+            should_record_events = observed is not None
+            if observed is not None:
+                observed.append(self)  # type: ignore[arg-type]
         self.should_record_events = bool(should_record_events)
         self.is_recording = False
         self.events = []
