@@ -35,12 +35,13 @@ FLOORS: tuple[frozenset[str], ...] = (
             "optimization",
             "report",
             "specs",
+            "static_migration",
             "targets",
             "tracing",
             "verification",
         }
     ),
-    frozenset({"__init__", "__main__", "cli"}),
+    frozenset({"__init__", "__main__", "cli", "typecheck_command"}),
 )
 FLOOR_OF = {room: height for height, floor in enumerate(FLOORS) for room in floor}
 

@@ -17,7 +17,7 @@ from torch.fx.tensor_type import Dyn, TensorType
 from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, Size
 from symfx.shape_rules.errors import IllTypedError
 
-__all__ = ["CheckDomain", "dimension_of", "shape_of", "type_of", "value_of"]
+__all__ = ["CheckDomain", "Held", "released", "dimension_of", "shape_of", "type_of", "value_of"]
 
 _ON_SYMBOLS: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add,
@@ -131,3 +131,23 @@ def type_of(value: Any) -> Any:
     if plain and any(isinstance(part, Shape) for part in value):
         return tuple(map(type_of, value))
     return Dyn
+
+
+class Held:
+    """Keeps a value from being taken apart by torch.fx, which knows tuples and not shapes."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def released(value: Any) -> Any:
+    """Arguments with what is held in its place."""
+    if isinstance(value, Held):
+        return value.value
+    if isinstance(value, (tuple, list)):
+        return tuple(map(released, value))
+    if isinstance(value, dict):
+        return {name: released(part) for name, part in value.items()}
+    if isinstance(value, slice):
+        return slice(*map(released, (value.start, value.stop, value.step)))
+    return value

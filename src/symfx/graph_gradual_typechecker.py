@@ -25,7 +25,9 @@ from torch.fx.tensor_type import Dyn, TensorType, is_consistent, is_more_precise
 
 from symfx.checker_domain import (
     CheckDomain,
+    Held,
     dimension_of,
+    released,
     shape_of,
     type_of,
     value_of,
@@ -337,29 +339,10 @@ def _with_values(n: Node, value: Callable[[Node], Any]) -> tuple[Any, Any]:
     """A node's arguments with values in place of nodes."""
 
     def hold(node: Node) -> Any:
-        return _Held(value(node))
+        return Held(value(node))
 
     held: Any = map_arg((n.args, n.kwargs), hold)
-    return _released(held[0]), _released(held[1])
-
-
-class _Held:
-    """Keeps a value from being taken apart by torch.fx, which knows tuples and not shapes."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-def _released(value: Any) -> Any:
-    if isinstance(value, _Held):
-        return value.value
-    if isinstance(value, (tuple, list)):
-        return tuple(map(_released, value))
-    if isinstance(value, dict):
-        return {name: _released(part) for name, part in value.items()}
-    if isinstance(value, slice):
-        return slice(*map(_released, (value.start, value.stop, value.step)))
-    return value
+    return released(held[0]), released(held[1])
 
 
 def _value(domain: CheckDomain, node: Node, values: dict[Node, Any]) -> Any:

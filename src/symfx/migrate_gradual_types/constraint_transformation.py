@@ -270,6 +270,8 @@ def generate_binconstraint_t(constraint: BinConstraintT, counter: int) -> _Resul
     if op == op_matching:
         _expect(isinstance(right, TensorType), right, "a TensorType to match with")
         dims = [*right.dims]
+        if DYN not in possible(left):
+            return _type_is(left, dims), counter
         unknown = Conj([_type_is(left, Dyn), *map(_unknown, dims)])
         return Disj([unknown, _type_is(left, dims)]), counter
     if op == op_consistency:

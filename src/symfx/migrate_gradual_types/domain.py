@@ -172,22 +172,19 @@ class ConstraintDomain(Domain):
         def is_(dim: Any, value: Any, op: str = op_eq) -> Constraint:
             return BinConstraintD(dim, value, op)
 
-        self.constraints.append(
+        # Where one is unknown, the other is the result: if the unknown one is 1, and if it is not.
+        self.constraints += [
             Disj(
                 [
                     Conj([is_(one, 1), is_(result, other)]),
                     Conj([is_(other, 1), is_(result, one)]),
-                    Conj(
-                        [
-                            is_(one, 1, op_neq),
-                            is_(other, 1, op_neq),
-                            is_(one, other, op_consistency),
-                            DGreatestUpperBound(result, one, other),
-                        ]
-                    ),
+                    Conj([is_(one, other), is_(result, one)]),
+                    Conj([is_(one, Dyn), is_(other, 1, op_neq), is_(result, other)]),
+                    Conj([is_(other, Dyn), is_(one, 1, op_neq), is_(result, one)]),
                 ]
-            )
-        )
+            ),
+            is_(0, result, op_leq),
+        ]
         return Size(self, result)
 
     @staticmethod

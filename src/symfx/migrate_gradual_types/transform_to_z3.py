@@ -6,7 +6,7 @@ is the pair of ``z3.Int(n)``, which says whether it is known, and ``z3.Int(5)``,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ import z3
 from torch.fx import Graph, Node
 from torch.fx.tensor_type import Dyn, TensorType
 
+from symfx.migrate_gradual_types.aliases import Aliases
 from symfx.migrate_gradual_types.constraint import (
     BinaryConstraint,
     BinConstraintD,
@@ -46,6 +47,7 @@ from symfx.migrate_gradual_types.operation import (
     op_neq,
     op_sub,
 )
+from symfx.migrate_gradual_types.typing_rule import fuse_broadcasts
 from symfx.migrate_gradual_types.z3_types import HAS_Z3, D, dyn_type, tensor_sort
 from symfx.shape_rules.errors import GradualError, InvalidConstraintError, RankBoundError
 from symfx.shape_rules.ranks import get_max_rank
@@ -161,10 +163,12 @@ def _relation(constraint: BinConstraintD, counter: int, known: Known) -> tuple[A
 def _same(one: Any, other: Any, counter: int, known: Known) -> tuple[Any, int]:
     if Dyn in (one, other):
         dims = [dim for dim in (one, other) if dim != Dyn]
-        if not dims:
-            return True, counter
+        if not dims or isinstance(dims[0], int):
+            return not dims, counter
         pair, counter = transform_dimension(dims[0], counter, known)
         return _flag(pair) == 0, counter
+    if isinstance(one, int) and isinstance(other, int):
+        return one == other, counter
     left, counter = transform_dimension(one, counter, known)
     right, counter = transform_dimension(other, counter, known)
     return left == right, counter
@@ -285,14 +289,17 @@ def iterate_till_fixed_point(constraints: Constraint, counter: int) -> tuple[Con
         constraints = simpler
 
 
-def _reduce(constraints: list[Constraint], counter: int) -> tuple[Constraint, int]:
+def _reduce(
+    constraints: list[Constraint], counter: int, visible: Collection[Any]
+) -> tuple[Aliases, int]:
     """Take a program's constraints apart, without the cases that are impossible in it."""
-    possible, kinds = narrow(constraints)
+    possible, kinds = narrow(fuse_broadcasts(constraints))
     token = known_kinds.set(kinds)
     try:
-        return iterate_till_fixed_point(Conj(possible), counter)
+        simple, counter = iterate_till_fixed_point(Conj(possible), counter)
     finally:
         known_kinds.reset(token)
+    return Aliases([simple], visible), counter
 
 
 def transform_all_constraints(traced: torch.nn.Module, counter: int = 0) -> Any:
@@ -317,9 +324,11 @@ def transform_all_constraints(traced: torch.nn.Module, counter: int = 0) -> Any:
         >>> z3.Solver().check(transform_all_constraints(torch.fx.symbolic_trace(Program())))
         unsat
     """
-    constraints, counter = ConstraintGenerator(traced).generate_constraints(counter)
-    simple, counter = _reduce(constraints.conjucts, counter)
-    return _formula(transform_to_z3(simple, counter, {})[0])
+    generator = ConstraintGenerator(traced)
+    constraints, counter = generator.generate_constraints(counter)
+    visible = generator.symbol_dict.values()
+    aliases, counter = _reduce(constraints.conjucts, counter, visible)
+    return _formula(transform_to_z3(Conj(aliases.apply()), counter, {})[0])
 
 
 def _formula(result: Any) -> Any:
@@ -344,11 +353,11 @@ def transform_all_constraints_trace_time(
     whole, counter = generator.generate_constraints(counter)
     condition = _condition_of(node, generator, whole.conjucts)
     rest = [part for part in whole.conjucts if part is not condition]
-    simple, counter = _reduce(rest, counter)
+    aliases, counter = _reduce(rest, counter, generator.symbol_dict.values())
     truth, counter = iterate_till_fixed_point(condition.rhs, counter)
     known: Known = {}
-    program, counter = transform_to_z3(simple, counter, known)
-    holds, counter = transform_to_z3(truth, counter, known)
+    program, counter = transform_to_z3(Conj(aliases.apply()), counter, known)
+    holds, counter = transform_to_z3(aliases.rewrite(truth), counter, known)
     program, holds = _formula(program), _formula(holds)
     return z3.And(program, holds), z3.And(program, z3.Not(holds))
 

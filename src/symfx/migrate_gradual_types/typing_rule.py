@@ -17,6 +17,7 @@ from torch.fx import Node
 from torch.fx.tensor_type import Dyn, TensorType
 
 from symfx.migrate_gradual_types.constraint import (
+    ApplyBroadcasting,
     BinConstraintD,
     BinConstraintT,
     BVar,
@@ -26,12 +27,13 @@ from symfx.migrate_gradual_types.constraint import (
     DVar,
     F,
     T,
+    TGreatestUpperBound,
     TVar,
 )
 from symfx.migrate_gradual_types.constraint_transformation import register_transformation_rule
 from symfx.migrate_gradual_types.domain import ConstraintDomain
 from symfx.migrate_gradual_types.kinds import DYN, Kinds, possible, register_kinds
-from symfx.migrate_gradual_types.operation import op_eq, op_leq
+from symfx.migrate_gradual_types.operation import op_consistency, op_eq, op_leq
 from symfx.migrate_gradual_types.util import (
     gen_dvar,
     gen_nat_constraints,
@@ -43,9 +45,9 @@ from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.graphs import is_shape
 from symfx.shape_rules.opaque import OpaqueDomain
 from symfx.shape_rules.ranks import get_max_rank
-from symfx.shape_rules.table import Rule
+from symfx.shape_rules.table import Rule, rules
 
-__all__ = ["ShapeOf", "Typing", "generate_typing", "outputs_of"]
+__all__ = ["ShapeOf", "Typing", "fuse_broadcasts", "generate_typing", "outputs_of"]
 
 #: More combinations of ranks than this are not looked at: the result is then left unknown.
 _MOST_COMBINATIONS = 300
@@ -126,6 +128,29 @@ def outputs_of(n: Node, counter: int) -> tuple[Any, int]:
             variables.append(variable)
         return tuple(variables), counter
     return gen_tvar(counter)
+
+
+def fuse_broadcasts(constraints: list[Constraint]) -> list[Constraint]:
+    """The three constraints of each broadcast as one `Typing` by the table's rule."""
+    rule = rules()[torch.maximum]  # any operator that broadcasts
+    fused: list[Constraint] = []
+    i = 0
+    while i < len(constraints):
+        bound, stretched, agree = [*constraints[i : i + 3], None, None, None][:3]
+        if (
+            isinstance(bound, TGreatestUpperBound)
+            and isinstance(stretched, ApplyBroadcasting)
+            and isinstance(agree, BinConstraintT)
+            and agree.op == op_consistency
+            and (bound.rhs1, bound.rhs2) == (agree.lhs, agree.rhs) == (stretched.res1, stretched.res2)
+        ):
+            pair = (stretched.input1, stretched.input2)
+            fused.append(Typing(rule, None, pair, {}, bound.res))
+            i += 3
+        else:
+            fused.append(constraints[i])
+            i += 1
+    return fused
 
 
 def _takes_item(user: Node, n: Node) -> bool:

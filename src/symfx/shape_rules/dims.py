@@ -154,6 +154,12 @@ class Domain(abc.ABC):
             return
         self._require(op, a, b, what)
 
+    def compare(self, op: str, a: Dim, b: Dim) -> Any:
+        """The truth of ``a op b``, for the program to see; `UNKNOWN` if it is not known."""
+        if isinstance(a, int) and isinstance(b, int):
+            return _COMPARE[op](a, b)
+        return UNKNOWN
+
     def equal(self, a: Dim, b: Dim, what: str) -> Dim:
         """Demand that two sizes are one, and return what is known of it."""
         if isinstance(a, int) and isinstance(b, int):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.fx import Graph, Node
+
+import symfx
 
 from symfx.shape_rules.errors import GradualError
 
@@ -46,19 +50,22 @@ def graph_of(module: Any, graph: Graph | None = None) -> Graph:
     return found
 
 
+#: Frames of these packages are not the user's.
+_NOT_THE_USERS = tuple(str(Path(p).parent) for p in (torch.__file__, symfx.__file__))
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+).*\n\s*(?P<code>.*)')
+
+
 def where_of(node: Node) -> str:
     """The user's source line that a node comes from, if tracing recorded it; else the node."""
-    trace = node.meta.get("stack_trace") or node.stack_trace
-    if trace:
-        lines = [line.strip() for line in trace.strip().splitlines()]
-        places = [i for i, line in enumerate(lines) if line.startswith("File ")]
-        if places:
-            place = lines[places[-1]]
-            code = lines[places[-1] + 1] if places[-1] + 1 < len(lines) else ""
-            parts = place.split('"')
-            line = place.split("line ")[1].split(",")[0] if "line " in place else "?"
-            return f"{parts[1] if len(parts) > 1 else place}:{line}: {code}"
-    return f"node {node.name} ({node.format_node()})"
+    frames = [
+        frame
+        for frame in _FRAME.finditer(node.stack_trace or "")
+        if not frame["file"].startswith(_NOT_THE_USERS)
+    ]
+    if not frames:
+        return f"node {node.name} ({node.format_node()})"
+    last = frames[-1]
+    return f"{last['file']}:{last['line']}: {last['code'].strip()}"
 
 
 def is_shape(node: Node) -> bool:

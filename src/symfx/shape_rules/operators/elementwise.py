@@ -178,8 +178,8 @@ _BROADCAST = _words(
 _OPERATORS = tuple(
     getattr(operator, name)
     for name in _words(
-        "add and_ eq floordiv ge gt iadd iand ifloordiv imod imul ior ipow isub itruediv ixor "
-        "le lshift lt mod mul ne or_ pow rshift sub truediv xor"
+        "add and_ floordiv iadd iand ifloordiv imod imul ior ipow isub itruediv ixor "
+        "lshift mod mul or_ pow rshift sub truediv xor"
     )
 )
 _ARITHMETIC: dict[Any, str] = {}
@@ -228,6 +228,39 @@ def _arithmetic_rule(sign: str, *targets: Any) -> None:
 
 for _sign in sorted(set(_ARITHMETIC.values())):
     _arithmetic_rule(_sign, *(op for op, sign in _ARITHMETIC.items() if sign == _sign))
+
+
+def _comparison_rule(sign: str, *targets: Any) -> None:
+    def comparison(d: Domain, left: Any, right: Any) -> Any:
+        shapes = [x for x in (left, right) if isinstance(x, Shape)]
+        if shapes:
+            return broadcast_shapes(d, *shapes, what="the operands broadcast")
+        if isinstance(left, Dim) and isinstance(right, Dim):
+            return d.compare(sign, left, right)
+        if sign in ("==", "!=") and all(isinstance(x, (tuple, list)) for x in (left, right)):
+            return _compare_tuples(d, sign, left, right)
+        return UNKNOWN
+
+    comparison.__doc__ = "Tensors broadcast; of sizes it is known or not."
+    rule(*targets)(comparison)
+
+
+def _compare_tuples(d: Domain, sign: str, left: Any, right: Any) -> Any:
+    if len(left) != len(right):
+        return sign == "!="
+    if not all(isinstance(size, Dim) for size in (*left, *right)):
+        return UNKNOWN
+    same = [d.compare("==", a, b) for a, b in zip(left, right, strict=True)]
+    if any(truth is False for truth in same):
+        return sign == "!="
+    if all(truth is True for truth in same):
+        return sign == "=="
+    open_ = [truth for truth in same if truth is not True]
+    return open_[0] if len(open_) == 1 and sign == "==" else UNKNOWN
+
+
+for _sign, _name in {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}.items():
+    _comparison_rule(_sign, getattr(operator, _name))
 
 
 @rule("copy_", torch.ops.aten.copy, torch.ops.aten.copy_)
