@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from symfx._blame import where
 from symfx.errors import OptimizationError
+from symfx.optimization.capture import copy_of
 from symfx.optimization.effects import keeps_no_state
 from symfx.optimization.log import Check, Report
 
@@ -202,7 +202,7 @@ def _difference(found: Tensor, expected: Tensor) -> tuple[float, float]:
 
 def _copy_if_needed(module: nn.Module) -> nn.Module:
     graph = isinstance(module, fx.GraphModule) and keeps_no_state(module)
-    return module if graph else copy.deepcopy(module)
+    return module if graph else copy_of(module)
 
 
 class FirstUse:

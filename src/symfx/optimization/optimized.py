@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import statistics
 import time
@@ -224,7 +223,7 @@ def _build(
         forms = {"folded": folded}
         if options.fuse and options.dtype is None:
             with report.timed("fuse"):
-                fused = copy.deepcopy(folded)
+                fused = copy_of(folded)
                 before = len(report.rewrites)
                 fused = lower(fused, report=report)
                 if len(report.rewrites) > before:
@@ -253,7 +252,7 @@ def _build(
 
 def _runnable(module: fx.GraphModule) -> fx.GraphModule:
     """The module, or a copy if a run leaves traces in it."""
-    return module if keeps_no_state(module) else copy.deepcopy(module)
+    return module if keeps_no_state(module) else copy_of(module)
 
 
 def _bind(
@@ -313,7 +312,7 @@ def _fastest(
     report: Report,
 ) -> str:
     """Run the original and its forms in turn, and tell the name of the fastest form."""
-    original = original if keeps_no_state(forms["folded"]) else copy.deepcopy(original)
+    original = original if keeps_no_state(forms["folded"]) else copy_of(original)
     contestants: dict[str, nn.Module] = {"original": original}
     contestants.update({name: _runnable(form) for name, form in forms.items()})
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
