@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from symfx._version import __version__
+from symfx.cli_optimize import optimize_command
 from symfx.errors import SpecError, SymfxError
 
 if TYPE_CHECKING:
@@ -149,6 +150,9 @@ def trace_command(
             _print_report(traced, verification, graph)
     if verification is not None and not verification:
         raise typer.Exit(FAILED)
+
+
+app.command("optimize")(optimize_command)
 
 
 def _trace(

@@ -7,6 +7,7 @@ code or input it happened, and *what to do* about it.
 from __future__ import annotations
 
 __all__ = [
+    "ExpressionError",
     "InputMismatchError",
     "OptimizationError",
     "SpecError",
@@ -40,6 +41,10 @@ class SymfxError(Exception):
     def __str__(self) -> str:
         # Not from args: a class that also derives from one of torch's has its own idea of those.
         return self.message
+
+
+class ExpressionError(SymfxError, ValueError):
+    """An expression that has no counterpart in the language it is to be written in."""
 
 
 class SpecError(SymfxError, ValueError):

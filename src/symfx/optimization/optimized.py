@@ -6,6 +6,7 @@ import inspect
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from symfx.errors import InputMismatchError, OptimizationError
 from symfx.optimization.capture import capture, copy_of
-from symfx.optimization.checking import TOLERANCES, check, copy_inputs
+from symfx.optimization.checking import TOLERANCES, cannot_run, check, copy_inputs
 from symfx.optimization.cleanup import fold_constants, join_reshapes, merge_duplicates
 from symfx.optimization.editing import check_module, drop_idle
 from symfx.optimization.effects import keeps_no_state
@@ -77,7 +78,7 @@ class OptimizedModel(nn.Module):
             return self.graph_module(*args, **kwargs)
         return _lowered(self.graph_module, self.dtype, args, kwargs)
 
-    def save(self, path: str) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the model to one file, which `symfx.optimization.load` reads again.
 
         Args:
@@ -316,6 +317,10 @@ def _fastest(
     contestants: dict[str, nn.Module] = {"original": original}
     contestants.update({name: _runnable(form) for name, form in forms.items()})
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    try:
+        original(*copy_inputs(args), **copy_inputs(kwargs))
+    except Exception as error:
+        raise cannot_run(error) from error
     started = time.perf_counter()
     for turn in range(_ROUNDS + 1):
         for name, contestant in contestants.items():

@@ -32,6 +32,7 @@ from symfx.proxy_tensor.mode import (
     proxy_call,
     set_original_aten_op,
 )
+from symfx.proxy_tensor.modules import ModuleProxy
 from symfx.proxy_tensor.slots import (
     ProxyTensor,
     fetch_object_proxy,
@@ -47,9 +48,15 @@ from symfx.proxy_tensor.slots import (
 )
 from symfx.proxy_tensor.thunks import maybe_disable_thunkify, maybe_enable_thunkify, thunkify
 from symfx.proxy_tensor.tracer import PythonKeyTracer
-from symfx.proxy_tensor.tracing import current_trace, dispatch_trace, make_fx
+from symfx.proxy_tensor.tracing import (
+    CURRENT_TRACER,
+    NODES_OF_LAST_TRACE,
+    current_trace,
+    dispatch_trace,
+    make_fx,
+)
 from symfx.torch_bridge.modes import disable_autocast_cache
-from symfx.torch_bridge.pytrees import _pytree_subclasses_that_lose_info
+from symfx.torch_bridge.pytrees import what_trees_give_back
 
 __all__ = [
     "HANDLED_TYPES",
@@ -93,8 +100,11 @@ __all__ = [
 ]
 
 # Names under which torch's other packages know some of these.
+_AttrProxy = ModuleProxy
+_FAKE_TENSOR_ID_TO_PROXY_MAP_FOR_EXPORT = NODES_OF_LAST_TRACE
 _ProxyTensor = ProxyTensor
 _get_proxies = proxies_of
+_pytree_subclasses_that_lose_info = what_trees_give_back
 _proxy_tensor_disable_update_tensor_tracker = keep_first_proxies
 _temp_remove_metadata_torch_function_mode = functools.partial(
     without_function_mode, TracingFunctionMode
@@ -106,5 +116,5 @@ _temp_remove_pre_dispatch_torch_function_mode = functools.partial(
 
 def __getattr__(name: str) -> Any:
     if name == "_CURRENT_MAKE_FX_TRACER":
-        return current_trace()
+        return None if current_trace() is None else CURRENT_TRACER
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -270,7 +270,7 @@ class OperationCache:
         with torch._C.DisableTorchFunction():
             if fake.layout is not torch.strided or fake.is_quantized or fake.is_nested:
                 return None
-            if fake.is_conj() or fake.is_neg():
+            if fake.is_conj() or fake.is_neg() or fake._is_zerotensor():
                 return None
             device = fake.fake_device
             if device.type == "meta":

@@ -111,5 +111,5 @@ def get_isolated_graphmodule(
 
 def get_torch_dispatch_modes() -> list[TorchDispatchMode]:
     """The dispatch modes that are active, outermost first."""
-    modes: list[TorchDispatchMode] = _get_current_dispatch_mode_stack()  # type: ignore[no-untyped-call]
+    modes: list[TorchDispatchMode] = _get_current_dispatch_mode_stack()
     return modes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
-from torch.overrides import TorchFunctionMode, _len_torch_function_stack, _pop_mode, _push_mode
+from torch.overrides import TorchFunctionMode
 
 from symfx.proxy_tensor.cache import forget
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
@@ -16,6 +16,7 @@ from symfx.torch_bridge.identity import (
     TorchFunctionMetadataMode,
     TorchPreDispatchFunctionMode,
 )
+from symfx.torch_bridge.modes import function_mode_count, pop_function_mode, push_function_mode
 
 if TYPE_CHECKING:
     from symfx.proxy_tensor.tracer import PythonKeyTracer
@@ -124,19 +125,19 @@ def without_function_mode(kind: type[TorchFunctionMode]) -> Iterator[TorchFuncti
     """
     above: list[TorchFunctionMode] = []
     found = None
-    while found is None and _len_torch_function_stack():
-        mode = _pop_mode()
+    while found is None and function_mode_count():
+        mode = pop_function_mode()
         if type(mode) is kind:
             found = mode
         else:
             above.append(mode)
     for mode in reversed(above):
-        _push_mode(mode)
+        push_function_mode(mode)
     try:
         yield found
     finally:
         if found is not None:
             for _ in above:
-                _pop_mode()
+                pop_function_mode()
             for mode in (found, *reversed(above)):
-                _push_mode(mode)
+                push_function_mode(mode)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -62,7 +63,7 @@ def record_higher_order(
         return out
     if isinstance(op, BaseHOP):
         return _subgraph_first(mode, op, *args, **kwargs)
-    rule = _RULES.get(op.name())
+    rule = _RULES.get(op._name)
     if rule is not None:
         return rule(mode, op, *args, **kwargs)
     return _as_it_is(mode, op, *args, **kwargs)
@@ -80,7 +81,7 @@ def _node(
     """Record the call, with nodes in place of tensors, symbolic numbers and subgraphs."""
     tracer = mode.tracer
     proxies = pytree.tree_map(tracer.unwrap_proxy, (args, dict(kwargs or {})))
-    return tracer.create_proxy("call_function", op, *proxies, name=op.name())
+    return tracer.create_proxy("call_function", op, proxies[0], proxies[1], name=op._name)
 
 
 def _finish(mode: ProxyTorchDispatchMode, out: Any, proxy: fx.Proxy) -> Any:
@@ -170,7 +171,7 @@ def _as_it_is(mode: ProxyTorchDispatchMode, op: HigherOrderOperator, *args: Any,
             value, (OpOverload, HigherOrderOperator, torch.Tensor, type)
         ):
             raise TracingError(
-                f"symfx does not know with which arguments {op.name()} calls the function "
+                f"symfx does not know with which arguments {op._name} calls the function "
                 f"{getattr(value, '__qualname__', value)} that it is given",
                 fix="pass it as a traced torch.fx.GraphModule",
             )
@@ -214,7 +215,7 @@ def _while_loop(
     # that the first round starts with.
     fake_mode = _numbers_can_vary(carried_inputs)
     arguments = (*carried_inputs, *additional_inputs)
-    if fake_mode is not active_fake_mode():
+    if fake_mode is not None and fake_mode is not active_fake_mode():
         arguments = pytree.tree_map_only(torch.Tensor, fake_mode.from_tensor, arguments)
     with fake_mode or contextlib.nullcontext():
         carried = tuple(_any_round(v, fake_mode) for v in arguments[: len(carried_inputs)])
@@ -351,7 +352,8 @@ def _hints_wrapper(
     hints: Mapping[str, Any],
 ) -> Any:
     operands = tuple(pytree.tree_leaves(args))
-    graph = trace_subgraph(mode, lambda *inputs: body_fn(*inputs, **kwargs), *operands)
+    body = functools.partial(body_fn, **kwargs) if kwargs else body_fn
+    graph = trace_subgraph(mode, body, *operands)
     prefix = "hints_wrapper_body_graph_"
     _install(mode, prefix, (prefix, graph))
     proxy = _node(mode, op, (graph, operands, {}), {"hints": hints})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
-from torch._ops import HigherOrderOperator, OpOverload
+from torch._ops import HigherOrderOperator, OpOverload, _higher_order_ops
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 from torch.fx import traceback as fx_traceback
 from torch.utils import _pytree as pytree
@@ -46,6 +46,7 @@ __all__ = [
     "handle_sym_dispatch",
     "maybe_handle_decomp",
     "proxy_call",
+    "register_higher_order",
     "set_original_aten_op",
 ]
 
@@ -416,7 +417,8 @@ def set_original_aten_op(func: Any) -> contextlib.AbstractContextManager[None]:
         func: the operator.
 
     Example:
-        >>> with fx_traceback.preserve_node_meta(), set_original_aten_op(torch.ops.aten.gelu.default):
+        >>> gelu = torch.ops.aten.gelu.default
+        >>> with fx_traceback.preserve_node_meta(), set_original_aten_op(gelu):
         ...     g = make_fx(lambda x: x.tanh())(torch.ones(3))
         >>> [n.meta["original_aten"] for n in g.graph.nodes if n.name == "tanh"]
         [<OpOverload(op='aten.gelu', overload='default')>]
@@ -424,6 +426,20 @@ def set_original_aten_op(func: Any) -> contextlib.AbstractContextManager[None]:
     if fx_traceback.has_preserved_node_meta():
         return _original_operator_recorded(func)
     return _NO_CONTEXT
+
+
+def register_higher_order(mode_class: type[ProxyTorchDispatchMode]) -> None:
+    """Every higher-order operator knows what to do under a mode that records above autograd.
+
+    Below autograd torch asks the mode itself.
+    """
+    for op in _higher_order_ops.values():
+        if mode_class not in op.python_key_table:
+
+            def rule(mode: Any, *args: Any, _op: Any = op, **kwargs: Any) -> Any:
+                return mode._other_callable(_op, args, kwargs)
+
+            op.py_impl(mode_class)(rule)
 
 
 # -- one operator at a time ------------------------------------------------------------------------

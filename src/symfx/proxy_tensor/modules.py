@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["ModuleStack", "module_of"]
+__all__ = ["ModuleProxy", "ModuleStack", "module_of"]
 
 _active: ContextVar[ModuleStack | None] = ContextVar("symfx_module_stack", default=None)
 
@@ -21,6 +21,14 @@ def module_of(f: Callable[..., Any]) -> torch.nn.Module | None:
         return f
     wrapped = getattr(f, "_orig_mod", None)
     return wrapped if isinstance(wrapped, torch.nn.Module) else None
+
+
+class ModuleProxy:
+    """A module as seen through one of the several names under which it stands in another.
+
+    symfx follows modules by hooks and hands out none of these; torch's Dynamo asks whether a
+    module is one.
+    """
 
 
 class ModuleStack:

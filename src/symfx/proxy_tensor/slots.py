@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,8 @@ def set_node_of_tensor(
     """A node stands for a tensor from now on."""
     if _frozen.tensors and node_of_tensor(tensor, tracer) is not None:
         return
+    if tracer.tensors_seen is not None:
+        tracer.tensors_seen.append((weakref.ref(tensor), node))
     if type(tensor) is FakeTensor and constant is None:
         state = state_of(tensor)
         # The slot on the tensor serves the first tracer; one inside another keeps a list.
@@ -237,7 +240,7 @@ def proxies_of(tensor: torch.Tensor) -> list[fx.Proxy]:
     if mode is None:
         return []
     found = []
-    for plain in get_plain_tensors(tensor, out=[]):  # type: ignore[arg-type]
+    for plain in get_plain_tensors(tensor, out=[]):
         inner = plain
         if isinstance(inner, FunctionalTensor):
             inner = torch._from_functional_tensor(inner.elem)

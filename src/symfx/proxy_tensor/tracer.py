@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,7 @@ class PythonKeyTracer(fx.Tracer):
         object_tracker: the proxy of objects of TorchScript and the like.
         cache: the operation cache of the trace, if it has one.
         modules: the modules that run, if nodes are to remember them.
+        tensors_seen: each tensor that came to have a node, with modules recorded; else None.
         subgraphs: graphs of regions that are called again and again, by identifier.
         enable_thunkify: `thunkify` puts work off.
         proxy_module_inputs: modules among the inputs are seen by the program as proxies.
@@ -82,6 +84,9 @@ class PythonKeyTracer(fx.Tracer):
         # The node to put the next question for an input's size behind.
         self._last_question: fx.Node | None = None
         self.modules = modules
+        self.tensors_seen: list[tuple[weakref.ref[torch.Tensor], fx.Node]] | None = (
+            None if modules is None else []
+        )
         self.subgraphs: dict[str, fx.GraphModule] = {}
         self.enable_thunkify = False
         self.proxy_module_inputs = False
@@ -113,6 +118,10 @@ class PythonKeyTracer(fx.Tracer):
         """What stands for a value in the arguments of a node."""
         if isinstance(a, torch.Tensor) and not isinstance(a, fx.Proxy):
             found = slots.node_of_tensor(a, self)
+            if found is None and torch._is_functional_tensor(a):
+                # Operators saw the tensor inside.
+                torch._functionalize_sync(a)
+                found = slots.node_of_tensor(torch._from_functional_tensor(a), self)
             return self.attribute(a) if found is None else found[0]
         if isinstance(a, SYMBOLIC_TYPES):
             return self.symbols.node_of(a)

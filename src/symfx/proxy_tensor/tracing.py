@@ -28,7 +28,7 @@ from symfx.proxy_tensor.inputs import (
     is_symfx_env,
     parameter_names,
 )
-from symfx.proxy_tensor.mode import ProxyTorchDispatchMode, Table
+from symfx.proxy_tensor.mode import ProxyTorchDispatchMode, Table, register_higher_order
 from symfx.proxy_tensor.modules import ModuleStack, module_of
 from symfx.proxy_tensor.tracer import PythonKeyTracer
 from symfx.symbolic_shapes import ShapeEnv
@@ -42,6 +42,9 @@ from symfx.torch_bridge.modes import (
 )
 
 __all__ = [
+    "CURRENT_TRACER",
+    "NODES_OF_LAST_TRACE",
+    "CurrentTracer",
     "Trace",
     "TracingMode",
     "current_trace",
@@ -51,6 +54,12 @@ __all__ = [
 ]
 
 TracingMode = Literal["real", "fake", "symbolic"]
+
+NODES_OF_LAST_TRACE: dict[int, fx.Node] = {}
+"""The node of each tensor that outlived the last trace which recorded modules, by its id.
+
+torch.export looks here for tensors of the trace that the program keeps somewhere.
+"""
 
 _current: ContextVar[Trace | None] = ContextVar("symfx_trace", default=None)
 
@@ -212,21 +221,15 @@ class Trace:
                 args = self._with_module_proxies(args, nodes)
             out = call_program(self.f, args)
             self._output(out)
+        if self.tracer.tensors_seen is not None and not self.inside:
+            NODES_OF_LAST_TRACE.clear()
+            alive = ((ref(), node) for ref, node in self.tracer.tensors_seen)
+            NODES_OF_LAST_TRACE.update((id(t), node) for t, node in alive if t is not None)
         remove_dead_nodes(self.tracer.graph)
         result = graph_module(self.tracer.root, self.tracer.graph, _name(self.f))
         if self.mode.tracing_mode == "symbolic" and self.fake_tensor_mode is not None:
-            result.shape_env = self.fake_tensor_mode.shape_env  # type: ignore[assignment]
+            result.shape_env = self.fake_tensor_mode.shape_env
         return result
-
-    def trace_subgraph(self, f: Callable[..., Any], *args: Any) -> fx.GraphModule:
-        """A function as a graph of its own, with the settings of this trace."""
-        return trace_subgraph(self.mode, f, *args)
-
-    def trace_subgraph_custom_decomp(
-        self, f: Callable[..., Any], decomp_table: Table, *args: Any
-    ) -> fx.GraphModule:
-        """`trace_subgraph` with a decomposition table of its own."""
-        return trace_subgraph(self.mode, f, *args, decomposition_table=decomp_table)
 
     @contextlib.contextmanager
     def _modes(self) -> Iterator[None]:
@@ -239,13 +242,14 @@ class Trace:
             if self.mode.tracing_mode == "symbolic" or self.mode.pre_dispatch:
                 stack.enter_context(enable_python_dispatcher())
             if self.mode.pre_dispatch:
+                register_higher_order(type(self.mode))
                 stack.enter_context(PreDispatchTorchFunctionMode(self.tracer))
             stack.enter_context(TracingFunctionMode(self.tracer, self.mode.watch_functions))
             if self.tracer.modules is not None and not self.inside:
                 stack.enter_context(self.tracer.modules.watching())
             stack.enter_context(self.mode)
             stack.enter_context(disable_autocast_cache())
-            stack.enter_context(fx_tracing())
+            stack.enter_context(fx_tracing(CURRENT_TRACER))
             token = _current.set(self)
             try:
                 yield
@@ -271,6 +275,10 @@ class Trace:
         if slots.is_tracked(value):
             proxy = fx.Proxy(node, self.tracer)
             slots.track_tensor_tree(value, proxy, constant=None, tracer=self.tracer)
+            if isinstance(value, torch.Tensor) and torch._is_functional_tensor(value):
+                # What operators will see is the tensor inside.
+                inner = torch._from_functional_tensor(value)
+                slots.set_node_of_tensor(inner, self.tracer, node, None)
 
     def _with_module_proxies(
         self, args: tuple[Any, ...], nodes: list[tuple[fx.Node, Any]]
@@ -314,6 +322,38 @@ def trace_subgraph(
     fake_mode = active_fake_mode()
     inner = mode.for_subgraph(decomposition_table)
     return Trace(f, args, names, inner, fake_mode, inside=True).run()
+
+
+class CurrentTracer:
+    """The trace that runs in the calling thread, as torch's higher-order operators know it."""
+
+    @property
+    def fake_tensor_mode(self) -> FakeTensorMode | None:
+        """The fake mode that is active, else that of the trace, if it has one."""
+        # Dynamo, which some of the operators call, has a mode of its own.
+        trace = current_trace()
+        return active_fake_mode() or (None if trace is None else trace.fake_tensor_mode)
+
+    def trace_subgraph(self, f: Callable[..., Any], *args: Any) -> fx.GraphModule:
+        """A function as a graph of its own, with the settings of the trace."""
+        return self._trace(f, args, None)
+
+    def trace_subgraph_custom_decomp(
+        self, f: Callable[..., Any], decomp_table: Table, *args: Any
+    ) -> fx.GraphModule:
+        """`trace_subgraph` with a decomposition table of its own."""
+        return self._trace(f, args, decomp_table)
+
+    @staticmethod
+    def _trace(f: Callable[..., Any], args: Sequence[Any], table: Table | None) -> fx.GraphModule:
+        trace = current_trace()
+        if trace is None:
+            # The trace that announced itself runs in another thread.
+            return make_fx(f, table)(*args)
+        return trace_subgraph(trace.mode, f, *args, decomposition_table=table)
+
+
+CURRENT_TRACER = CurrentTracer()
 
 
 def _interpreted(module: fx.GraphModule) -> Callable[..., Any]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 import torch.fx._symbolic_trace as fx_symbolic_trace
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_infra_mode, _push_mode, _unset_infra_mode
+
+from symfx.torch_bridge.identity import proxy_tensor_of_torch
 
 __all__ = [
     "FAKE_KEY",
@@ -20,7 +23,10 @@ __all__ = [
     "active_fake_mode",
     "active_proxy_mode",
     "disable_autocast_cache",
+    "function_mode_count",
     "fx_tracing",
+    "pop_function_mode",
+    "push_function_mode",
     "push_mode",
     "unset_proxy_mode",
     "without_proxy_mode",
@@ -31,6 +37,15 @@ FAKE_KEY = torch._C._TorchDispatchModeKey.FAKE
 PRE_DISPATCH = torch._C.DispatchKey.PreDispatch
 
 push_mode = _push_mode
+
+function_mode_count: Callable[[], int] = torch._C._len_torch_function_stack
+"""How many modes for torch functions are active."""
+
+pop_function_mode: Callable[[], TorchFunctionMode] = torch.overrides._pop_mode
+"""Take the innermost mode for torch functions off their stack."""
+
+push_function_mode: Callable[[TorchFunctionMode], None] = torch.overrides._push_mode
+"""Put a mode for torch functions on their stack."""
 
 
 def active_proxy_mode() -> Any:
@@ -99,28 +114,48 @@ class BelowTorch:
         dispatch.__exit__(*exc)
 
 
-_fx_lock = threading.Lock()
-_fx_traces = 0
-_fx_flag_before = False
+class _ProcessWide:
+    """A global of torch that holds one value while any trace runs, in whichever thread.
+
+    It is set by the first trace to begin and put back by the last to end, so that traces in
+    several threads do not leave it set.
+    """
+
+    def __init__(self, module: Any, name: str) -> None:
+        self._module = module
+        self._name = name
+        self._lock = threading.Lock()
+        self._users = 0
+        self._before: Any = None
+
+    @contextlib.contextmanager
+    def set_to(self, value: Any) -> Iterator[None]:
+        """The global holds a value inside."""
+        with self._lock:
+            if self._users == 0:
+                self._before = getattr(self._module, self._name)
+                setattr(self._module, self._name, value)
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+                if self._users == 0:
+                    setattr(self._module, self._name, self._before)
+
+
+_fx_flag = _ProcessWide(fx_symbolic_trace, "_is_fx_tracing_flag")
+_tracer_slot = _ProcessWide(proxy_tensor_of_torch, "_CURRENT_MAKE_FX_TRACER")
 
 
 @contextlib.contextmanager
-def fx_tracing() -> Iterator[None]:
-    """Torch knows that fx traces.
+def fx_tracing(tracer: Any) -> Iterator[None]:
+    """Torch knows that fx traces, and which tracer its higher-order operators are to ask.
 
-    torch keeps this in one flag of the process. It is set by the first trace to begin and put
-    back by the last to end, so that traces in several threads do not leave it set.
+    Args:
+        tracer: has ``trace_subgraph``, ``trace_subgraph_custom_decomp`` and
+            ``fake_tensor_mode``, each about the trace that runs in the calling thread.
     """
-    global _fx_traces, _fx_flag_before  # noqa: PLW0603 - counts users of torch's own global
-    with _fx_lock:
-        if _fx_traces == 0:
-            _fx_flag_before = fx_symbolic_trace._is_fx_tracing_flag
-            fx_symbolic_trace._is_fx_tracing_flag = True
-        _fx_traces += 1
-    try:
+    with _fx_flag.set_to(True), _tracer_slot.set_to(tracer):
         yield
-    finally:
-        with _fx_lock:
-            _fx_traces -= 1
-            if _fx_traces == 0:
-                fx_symbolic_trace._is_fx_tracing_flag = _fx_flag_before

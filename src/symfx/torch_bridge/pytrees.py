@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["_pytree_subclasses_that_lose_info"]
+__all__ = ["what_trees_give_back"]
 
-_pytree_subclasses_that_lose_info: dict[type, type] = {torch.Size: tuple}
+what_trees_give_back: dict[type, type] = {torch.Size: tuple}
 """Containers that a tree takes apart, and what it puts together again in their place.
 
 A `torch.Size` holds ints alone, so that one of proxies has to become a tuple.

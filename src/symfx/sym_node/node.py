@@ -22,6 +22,7 @@ from symfx.torch_bridge.identity import TorchSymNode
 if TYPE_CHECKING:
     import sympy
 
+    from symfx.symbolic_shapes.core import EnvCore
     from symfx.symbolic_shapes.shape_env import ShapeEnv
 
 __all__ = ["SymNode", "SymTypes", "to_node", "wrap_node"]
@@ -43,17 +44,59 @@ class SymNode:
         fx_node: kept for torch; not used by symfx.
     """
 
-    __slots__ = ("__weakref__", "_epoch", "_hint", "_term", "constant", "fx_node", "pytype",
-                 "shape_env")  # fmt: skip
+    __slots__ = ("__weakref__", "_epoch", "_hint", "_origin", "_term", "constant", "fx_node",
+                 "pytype", "shape_env")  # fmt: skip
 
     # torch tests isinstance(node, its own SymNode) in places; the answer is yes.
     __class__ = TorchSymNode  # type: ignore[assignment]
 
-    def __init__(self, shape_env: ShapeEnv, term: Term, hint: Scalar | None) -> None:
-        self.shape_env = shape_env
+    def __init__(
+        self,
+        expr: Any,
+        shape_env: ShapeEnv,
+        pytype: type,
+        hint: Any,
+        constant: Scalar | None = None,
+        fx_node: Any = None,
+        optimized_summation: bool = False,
+    ) -> None:
+        """The node of an expression that is given as sympy; `of` makes one from a term.
+
+        Args:
+            expr: the expression; symbols that the environment does not know become its own.
+            shape_env: the environment.
+            pytype: ``int``, ``float`` or ``bool``.
+            hint: the value at tracing, None where it is not known.
+            constant: the value of a literal.
+            fx_node: kept for torch.
+            optimized_summation: kept for callers of torch's class.
+
+        Raises:
+            SymfxError: the expression is of another type, or there is no environment.
+        """
+        if shape_env is None:
+            raise SymfxError(
+                f"{expr} needs a ShapeEnv to belong to", fix="pass the ShapeEnv of the trace"
+            )
+        known = expr if constant is None else constant
+        term, value = shape_env.term_from_outside(known, pytype, hint)
+        self._begin(shape_env, term, value)
+        self.fx_node: Any = fx_node
+
+    @classmethod
+    def of(cls, shape_env: EnvCore, term: Term, hint: Scalar | None) -> SymNode:
+        """The node of a term."""
+        node = cls.__new__(cls)
+        node._begin(shape_env, term, hint)
+        return node
+
+    def _begin(self, shape_env: EnvCore, term: Term, hint: Any) -> None:
+        # Every layer of the environment uses nodes, and only the whole one hands them out.
+        self.shape_env: ShapeEnv = shape_env  # type: ignore[assignment]
         self.pytype = _PYTYPES[term.sort]
         self.constant: Scalar | None = term.value
-        self.fx_node: Any = None
+        self.fx_node = None
+        self._origin = term
         self._term = term
         self._epoch = shape_env.facts.epoch
         self._hint: Any = hint
@@ -65,7 +108,7 @@ class SymNode:
         """The term, with every symbol that is known to equal something else replaced."""
         facts = self.shape_env.facts
         if self._epoch != facts.epoch:
-            self._term = facts.resolve(self._term)
+            self._term = facts.resolve(self._origin)
             self._epoch = facts.epoch
         return self._term
 
@@ -75,7 +118,11 @@ class SymNode:
         result: sympy.Basic = to_sympy(self.term)
         return result
 
-    _expr = expr
+    @property
+    def _expr(self) -> sympy.Basic:
+        """The term as it was made, before symbols were replaced, as sympy."""
+        result: sympy.Basic = to_sympy(self._origin)
+        return result
 
     @property
     def hint(self) -> Any:
@@ -101,12 +148,13 @@ class SymNode:
         return self.pytype is bool
 
     def is_nested_int(self) -> bool:
-        """Whether the value is the ragged size of a nested tensor: never, for a term."""
-        return False
+        """Whether the value at tracing is the ragged size of a nested tensor."""
+        hint = self._hint
+        return isinstance(hint, torch.SymInt) and bool(hint.node.is_nested_int())
 
-    def nested_int(self) -> None:
-        """The id of a nested int: none."""
-        return
+    def nested_int(self) -> int | None:
+        """The id of a ragged size that is a constant: none, for a term."""
+        return None
 
     def is_symbolic(self) -> bool:
         """Whether this is a node of a symbolic environment: yes."""
