@@ -160,9 +160,11 @@ class Aliases:
 def _apart(one: Any, other: Any) -> bool:
     """Two different numbers, or a number and what is unknown."""
     both = [one, other]
-    return any(isinstance(side, int) for side in both) and all(
-        isinstance(side, int) or side == Dyn for side in both
-    ) and one != other
+    return (
+        any(isinstance(side, int) for side in both)
+        and all(isinstance(side, int) or side == Dyn for side in both)
+        and one != other
+    )
 
 
 def _joined(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from symfx.errors import InputMismatchError, OptimizationError
 from symfx.optimization.capture import capture, copy_of
-from symfx.optimization.checking import TOLERANCES, check, copy_inputs
+from symfx.optimization.checking import TOLERANCES, cannot_run, check, copy_inputs
 from symfx.optimization.cleanup import fold_constants, join_reshapes, merge_duplicates
 from symfx.optimization.editing import check_module, drop_idle
 from symfx.optimization.effects import keeps_no_state
@@ -78,7 +78,7 @@ class OptimizedModel(nn.Module):
             return self.graph_module(*args, **kwargs)
         return _lowered(self.graph_module, self.dtype, args, kwargs)
 
-    def save(self, path: str) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the model to one file, which `symfx.optimization.load` reads again.
 
         Args:
@@ -224,7 +224,7 @@ def _build(
         forms = {"folded": folded}
         if options.fuse and options.dtype is None:
             with report.timed("fuse"):
-                fused = copy.deepcopy(folded)
+                fused = copy_of(folded)
                 before = len(report.rewrites)
                 fused = lower(fused, report=report)
                 if len(report.rewrites) > before:
@@ -253,7 +253,7 @@ def _build(
 
 def _runnable(module: fx.GraphModule) -> fx.GraphModule:
     """The module, or a copy if a run leaves traces in it."""
-    return module if keeps_no_state(module) else copy.deepcopy(module)
+    return module if keeps_no_state(module) else copy_of(module)
 
 
 def _bind(
@@ -313,10 +313,14 @@ def _fastest(
     report: Report,
 ) -> str:
     """Run the original and its forms in turn, and tell the name of the fastest form."""
-    original = original if keeps_no_state(forms["folded"]) else copy.deepcopy(original)
+    original = original if keeps_no_state(forms["folded"]) else copy_of(original)
     contestants: dict[str, nn.Module] = {"original": original}
     contestants.update({name: _runnable(form) for name, form in forms.items()})
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    try:
+        original(*copy_inputs(args), **copy_inputs(kwargs))
+    except Exception as error:
+        raise cannot_run(error) from error
     started = time.perf_counter()
     for turn in range(_ROUNDS + 1):
         for name, contestant in contestants.items():
