@@ -473,8 +473,11 @@ class OperationCache:
         if self.env is not None:
             self.env.current_operator = facts.func
         result = facts.rule(self._numbers, shapes[: len(args)], named)
-        # A guard that taught an equality has made the terms old that the rule was given.
-        if result is None or self.epoch != epoch:
+        if self.epoch != epoch:
+            # A guard taught an equality, and the terms that the rule was given are old.
+            renewed = self.key(facts, args, kwargs)
+            return None if renewed is None else self.lookup(renewed, facts, args, kwargs)
+        if result is None:
             return None
         self.ruled += 1
         device = tensors[0].device if tensors else None

@@ -105,6 +105,16 @@ class Numbers:
         condition: Any = a <= b if isinstance(a, Term) else b >= a
         return self._guard(condition)
 
+    def require_same(self, a: Number, b: Number) -> bool:
+        """Whether two numbers are equal, by a guard if need be; see `require_at_most`."""
+        if self.same(a, b):
+            return True
+        if self._guard is None:
+            return False
+        if isinstance(a, Term):
+            return self._guard(a.eq(b))
+        return isinstance(b, Term) and self._guard(b.eq(a))
+
     def learn_positive(self, a: Number) -> None:
         """Take note that a number is at least 1, which the caller knows."""
         if isinstance(a, Term):
