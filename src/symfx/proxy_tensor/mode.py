@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, autograd_would_have_
 
 from symfx.errors import TracingError
 from symfx.proxy_tensor import slots
+from symfx.proxy_tensor.fake_kernels import KERNELS
 from symfx.proxy_tensor.metadata import tensor_metadata
 from symfx.proxy_tensor.operators import OperatorFacts, facts_of
 from symfx.proxy_tensor.refusals import REFUSALS, refusal, value_read
@@ -309,7 +310,10 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         except REFUSALS as error:
             if isinstance(error, TracingError):
                 raise
-            raise refusal(error, func) from error
+            kernel = KERNELS.get(func)
+            out = NotImplemented if kernel is None else kernel(*args, **kwargs)
+            if out is NotImplemented:
+                raise refusal(error, func) from error
         constant = self._constant_result(facts, args, kwargs, constants, all_constant, out)
         slots.track_tensor_tree(out, fx.Proxy(node, tracer), constant=constant, tracer=tracer)
         return out

@@ -57,7 +57,7 @@ class TracedModule(_LazyGraphModule):
     belongs to the process: the environment of symbols, and the nodes' example values.
     """
 
-    def __reduce__(self) -> tuple[Any, ...]:  # type: ignore[override]
+    def __reduce__(self) -> tuple[Any, ...]:
         body = {k: v for k, v in self.__dict__.items() if k not in ("_graph", "shape_env")}
         nodes = [
             (
@@ -116,8 +116,8 @@ def _traced_module_from(
         node = graph.create_node(
             op,
             found(target),
-            fx.node.map_aggregate(args, found),  # type: ignore[arg-type]
-            fx.node.map_aggregate(kwargs, found),  # type: ignore[arg-type]
+            fx.node.map_aggregate(args, found),
+            fx.node.map_aggregate(kwargs, found),
             node_name,
         )
         node.meta.update({k: found(v) for k, v in meta.items()})
