@@ -46,15 +46,18 @@ def unbacked(env: Any, n: int) -> list[Any]:
 
 def backed(env: Any, hints: Sequence[int]) -> list[Any]:
     """One symbol for each hint: the sizes of fake tensors, as a tracer makes them."""
-    from torch._dynamo.source import ConstantSource
+    return [fake.size(0) for fake in fakes(env, hints)]
+
+
+def fakes(env: Any, hints: Sequence[int]) -> list[Any]:
+    """Fake vectors with a symbol for a size each; the inputs t0, t1, ... of a program."""
+    from torch._dynamo.source import LocalSource
     from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicContext
 
     mode = FakeTensorMode(shape_env=env)
     context: Any = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC])
     return [
-        mode.from_tensor(
-            torch.empty(hint), source=ConstantSource(f"x{i}"), symbolic_context=context
-        ).size(0)
+        mode.from_tensor(torch.empty(hint), source=LocalSource(f"t{i}"), symbolic_context=context)
         for i, hint in enumerate(hints)
     ]
 
@@ -115,6 +118,29 @@ def _guards(env: Any, n: int) -> Prepared:
         for a, b in itertools.pairwise(symbols):
             if not 2 * a + 1 < 3 * b + 4:
                 raise AssertionError("the hints were chosen so that each guard holds")
+
+    return run
+
+
+def _check_guards(env: Any, n: int) -> Prepared:
+    hints = [7 + 2 * i for i in range(n + 1)]
+    inputs = fakes(env, hints)
+    for a, b in itertools.pairwise(inputs):
+        if not 2 * a.size(0) + 1 < 3 * b.size(0) + 4:
+            raise AssertionError("the hints were chosen so that each guard holds")
+    args = [torch.empty(hint) for hint in hints]
+    if hasattr(env, "guard_program"):
+        check = env.guard_program().check
+    else:
+        code = env.produce_guards_expression(inputs)
+
+        def check(*args: torch.Tensor) -> Any:
+            return env.evaluate_guards_expression(code, args)
+
+    def run() -> None:
+        for _ in range(20):
+            if not check(*args):
+                raise AssertionError("the tensors have the sizes of the trace")
 
     return run
 
@@ -186,6 +212,14 @@ WORKS: dict[str, Work] = {
             _guards,
             (50, 100, 200, 400),
             (50, 100, 200),
+        ),
+        Work(
+            "check-guards",
+            "n such guards checked for other tensors, 20 times over: stock's "
+            "evaluate_guards_expression, symfx's guard_program().check",
+            _check_guards,
+            (10, 100, 400),
+            (10, 100),
         ),
         Work(
             "polynomial",

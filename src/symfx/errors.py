@@ -6,7 +6,15 @@ code or input it happened, and *what to do* about it.
 
 from __future__ import annotations
 
-__all__ = ["InputMismatchError", "SpecError", "SymfxError", "TargetError", "TracingError"]
+__all__ = [
+    "ExpressionError",
+    "InputMismatchError",
+    "OptimizationError",
+    "SpecError",
+    "SymfxError",
+    "TargetError",
+    "TracingError",
+]
 
 
 class SymfxError(Exception):
@@ -35,6 +43,10 @@ class SymfxError(Exception):
         return self.message
 
 
+class ExpressionError(SymfxError, ValueError):
+    """An expression that has no counterpart in the language it is to be written in."""
+
+
 class SpecError(SymfxError, ValueError):
     """A description of an input or of a dynamic dimension that cannot be read."""
 
@@ -49,3 +61,7 @@ class TracingError(SymfxError, RuntimeError):
 
 class InputMismatchError(SymfxError, ValueError):
     """Inputs that do not fit the traced program."""
+
+
+class OptimizationError(SymfxError, RuntimeError):
+    """A model that cannot be optimised, or must not be handed over."""

@@ -148,7 +148,7 @@ def _symbols(trace: Trace) -> list[Text]:
 
 def _live_symbols(trace: Trace) -> list[SymbolInfo]:
     """The symbols that an input gives or that running tells, but for those with one value left."""
-    pinned = {record.symbol_name for record in trace.shape_env.specializations()}
+    pinned = {record.symbol_name for record in trace.shape_env.specialization_records()}
     measured = trace._admission.measure
     return [
         info
@@ -161,7 +161,7 @@ def _live_symbols(trace: Trace) -> list[SymbolInfo]:
 def _specialised(trace: Trace) -> list[Text]:
     rows = [
         ((f"{record.symbol_name} = {record.value}", "yellow"), *_cause(record.provenance))
-        for record in trace.shape_env.specializations()
+        for record in trace.shape_env.specialization_records()
     ]
     return _section("fixed while tracing (the graph holds for these values alone)", rows)
 
@@ -331,7 +331,7 @@ def as_data(trace: Trace, verification: Verification | None = None) -> dict[str,
         ],
         "specializations": [
             {"symbol": r.symbol_name, "value": r.value, **_cause_data(r.provenance)}
-            for r in env.specializations()
+            for r in env.specialization_records()
         ],
         "notes": list(trace.notes),
     }

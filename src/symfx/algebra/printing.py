@@ -139,6 +139,9 @@ def _factor_order(atom: Term, done: Mapping[Term, tuple[str, int]]) -> tuple[boo
 def _monomial(term: Term, coeff: int, done: Mapping[Term, tuple[str, int]]) -> tuple[str, int]:
     """``coeff * term`` for a coefficient that is not -1."""
     powers: dict[Term, int] = {}
+    name, strength = done.get(term, ("", _PRODUCT))
+    if term.op == "product" and strength == _ATOM:  # it has got a name of its own
+        return (name, _ATOM) if coeff == 1 else (f"{coeff}*{name}", _PRODUCT)
     for factor in term.factors:
         powers[factor] = powers.get(factor, 0) + 1
     texts = [] if coeff == 1 else [str(coeff)]

@@ -16,10 +16,10 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, autograd_would_have_decomposed
 
 from symfx.errors import TracingError
+from symfx.fake_operators.kernels import KERNELS
+from symfx.fake_operators.operators import OperatorFacts, facts_of
 from symfx.proxy_tensor import slots
-from symfx.proxy_tensor.fake_kernels import KERNELS
 from symfx.proxy_tensor.metadata import tensor_metadata
-from symfx.proxy_tensor.operators import OperatorFacts, facts_of
 from symfx.proxy_tensor.refusals import REFUSALS, refusal, value_read
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.torch_bridge.identity import TorchProxyMode
@@ -34,7 +34,7 @@ from symfx.torch_bridge.modes import (
 )
 
 if TYPE_CHECKING:
-    from symfx.proxy_tensor.cache import Entry
+    from symfx.fake_operators.cache import Entry
     from symfx.proxy_tensor.tracer import PythonKeyTracer
 
 __all__ = [
@@ -273,6 +273,22 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         pre_dispatch: bool,
     ) -> Any:
         """Record an operator and run it; or decompose it; or answer from known values."""
+        env = None if self.tracer.cache is None else self.tracer.cache.env
+        if env is None:
+            return self._record_and_run(facts, args, kwargs, pre_dispatch)
+        before = len(env._asserts)
+        try:
+            return self._record_and_run(facts, args, kwargs, pre_dispatch)
+        finally:
+            self.tracer.asserted_by_operators.update(range(before, len(env._asserts)))
+
+    def _record_and_run(
+        self,
+        facts: OperatorFacts,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        pre_dispatch: bool,
+    ) -> Any:
         func = facts.func
         tracer = self.tracer
         flat = pytree.tree_leaves((args, kwargs))

@@ -19,7 +19,7 @@ from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode
 from symfx.symbolic_shapes.provenance import capture, user_locals
 
 if TYPE_CHECKING:
-    from symfx.symbolic_shapes.shape_env import ShapeEnv
+    from symfx.symbolic_shapes.decisions import Decisions
 
 __all__ = ["data_dependent_error"]
 
@@ -29,7 +29,7 @@ _FIXES = 3
 _WORD = 1 << 62
 
 
-def data_dependent_error(env: ShapeEnv, term: Term) -> GuardOnDataDependentSymNode:
+def data_dependent_error(env: Decisions, term: Term) -> GuardOnDataDependentSymNode:
     """The error that says why the value of a term is open, and how to settle it.
 
     Args:
@@ -71,7 +71,7 @@ def data_dependent_error(env: ShapeEnv, term: Term) -> GuardOnDataDependentSymNo
     )
 
 
-def _names_in_user_code(env: ShapeEnv) -> dict[Term, str]:
+def _names_in_user_code(env: Decisions) -> dict[Term, str]:
     """What the user's code calls the symbols that it holds at this moment."""
     names: dict[Term, str] = {}
     for name, value in user_locals().items():
@@ -91,13 +91,13 @@ def _names_in_user_code(env: ShapeEnv) -> dict[Term, str]:
     return names
 
 
-def _symbol_names(env: ShapeEnv, term: Term, called: Mapping[Term, str]) -> dict[Term, str]:
+def _symbol_names(env: Decisions, term: Term, called: Mapping[Term, str]) -> dict[Term, str]:
     """Names for symbols that would be taken for a variable of the user's that is another one."""
     taken = set(called.values())
     return {s: f"{s.name}_" for s in term.free_symbols if s not in called and s.name in taken}
 
 
-def _origins(env: ShapeEnv, term: Term, names: Mapping[Term, str]) -> list[str]:
+def _origins(env: Decisions, term: Term, names: Mapping[Term, str]) -> list[str]:
     lines = []
     for symbol in sorted(term.free_symbols, key=lambda s: s.uid):
         if env.has_value(symbol):
@@ -108,7 +108,7 @@ def _origins(env: ShapeEnv, term: Term, names: Mapping[Term, str]) -> list[str]:
     return lines
 
 
-def _outcomes(env: ShapeEnv, term: Term, text: Callable[[Term], str]) -> list[str]:
+def _outcomes(env: Decisions, term: Term, text: Callable[[Term], str]) -> list[str]:
     """A pair of inputs that the facts admit and that lead to different outcomes."""
     if term.sort == "bool":
         wanted = [("True", term), ("False", env.table.not_(term))]

@@ -8,9 +8,16 @@ from symfx.errors import SymfxError
 from symfx.torch_bridge.identity import (
     TorchConstraintViolationError,
     TorchGuardOnDataDependentSymNode,
+    TorchPendingUnbackedSymbolNotFound,
+    TorchShapeEnvGuardError,
 )
 
-__all__ = ["ConstraintViolationError", "GuardOnDataDependentSymNode"]
+__all__ = [
+    "ConstraintViolationError",
+    "GuardOnDataDependentSymNode",
+    "PendingUnbackedSymbolNotFound",
+    "_ShapeEnvGuardError",
+]
 
 
 class GuardOnDataDependentSymNode(SymfxError, TorchGuardOnDataDependentSymNode):
@@ -20,10 +27,23 @@ class GuardOnDataDependentSymNode(SymfxError, TorchGuardOnDataDependentSymNode):
         cond: the condition or value that was asked for, as sympy.
     """
 
-    def __init__(self, cond: Any, what: str, *, where: str | None = None, fix: str | None = None):
-        SymfxError.__init__(self, what, where=where, fix=fix)
+    def __init__(
+        self, cond: Any, what: str = "", *, where: str | None = None, fix: str | None = None
+    ) -> None:
+        SymfxError.__init__(
+            self, what or f"the value of {cond} depends on data", where=where, fix=fix
+        )
         self.cond = cond
+        self.args = (self.message,)  # torch's own constructor keeps none
 
 
-class ConstraintViolationError(SymfxError, TorchConstraintViolationError):
+class ConstraintViolationError(SymfxError, TorchConstraintViolationError, ValueError):
     """Inputs, or the program's guards, break what was promised about a dimension."""
+
+
+class PendingUnbackedSymbolNotFound(SymfxError, TorchPendingUnbackedSymbolNotFound):
+    """An operator made an unbacked symbol that none of its outputs has."""
+
+
+class _ShapeEnvGuardError(SymfxError, TorchShapeEnvGuardError):
+    """A guard was needed where none may be added."""

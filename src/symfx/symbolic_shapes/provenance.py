@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import dis
 import linecache
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any, TypeVar
 
 import torch
 
-__all__ = ["Provenance", "UserFrame", "boundary", "capture"]
+__all__ = ["Provenance", "UserFrame", "boundary", "capture", "in_assert_statement", "user_frame",
+           "user_locals"]  # fmt: skip
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -111,6 +114,25 @@ class Provenance:
                 parts.append(f"`{self.frame.line}`")
         return " ".join(parts) or "no user code"
 
+    def summary(self) -> traceback.StackSummary:
+        """The place as Python's tracebacks have it: one frame, or none."""
+        frames = []
+        if self.frame is not None:
+            frame = self.frame
+            frames.append(
+                traceback.FrameSummary(
+                    frame.filename, frame.lineno, frame.function, line=frame.line
+                )
+            )
+        return traceback.StackSummary.from_list(frames)
+
+    def format(self) -> list[str]:
+        """The place as lines of a traceback."""
+        return self.summary().format()
+
+    def cleanup(self) -> None:
+        """Called by torch to drop frames that it holds; none are held here."""
+
 
 def capture(operator: object = None) -> Provenance:
     """The place in the user's program from which this is called."""
@@ -131,11 +153,46 @@ def capture(operator: object = None) -> Provenance:
     return Provenance(found or inside_module, None if operator is None else str(operator))
 
 
-def user_locals() -> dict[str, Any]:
-    """The local variables of the innermost frame of the user's program, if there is one."""
-    at: Any = sys._getframe(1)
+def user_frame() -> FrameType | None:
+    """The innermost frame of the user's program, if there is one."""
+    at: FrameType | None = sys._getframe(1)
     while at is not None and _kind(at.f_code) != _BOUNDARY:
         if _kind(at.f_code) == _USER:
-            return dict(at.f_locals)
+            return at
         at = at.f_back
-    return {}
+    return None
+
+
+def raised_at(error: BaseException) -> UserFrame | None:
+    """The innermost line of the user's program that an exception came through."""
+    found: UserFrame | None = None
+    step = error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        if _kind(code) == _BOUNDARY:
+            # Frames further out are not the program.
+            found = None
+        elif _kind(code) == _USER:
+            found = UserFrame(code, step.tb_lineno)
+        step = step.tb_next
+    return found
+
+
+def user_locals() -> dict[str, Any]:
+    """The local variables of the innermost frame of the user's program, if there is one."""
+    frame = user_frame()
+    return {} if frame is None else dict(frame.f_locals)
+
+
+def in_assert_statement() -> bool:
+    """Whether the user's program is testing the condition of an ``assert`` at this moment."""
+    frame = user_frame()
+    if frame is None:
+        return False
+    ahead = [i for i in dis.get_instructions(frame.f_code) if i.offset >= frame.f_lasti]
+    names = [i.opname for i in ahead if i.opname not in ("TO_BOOL", "COMPARE_OP", "CACHE")]
+    if len(names) < 2 or not (names[0].startswith("POP_JUMP") and names[0].endswith("TRUE")):
+        return False
+    # Python 3.14 loads AssertionError as a constant like others.
+    raises = next(i for i in ahead if i.opname == names[1])
+    return names[1] == "LOAD_ASSERTION_ERROR" or "AssertionError" in str(raises.argrepr)

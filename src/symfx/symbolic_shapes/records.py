@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import sympy
 
 from symfx.algebra import Scalar, Term
 from symfx.algebra.sympy_view import to_sympy
 from symfx.errors import SpecError
+from symfx.symbolic_shapes.canonical import canonicalize_bool_expr
+from symfx.symbolic_shapes.constraints import RelaxedUnspecConstraint, StrictMinMaxConstraint
 from symfx.symbolic_shapes.provenance import Provenance
 
-if TYPE_CHECKING:
-    import sympy
-
 __all__ = [
+    "CURRENT_NODE_KEY",
+    "SHAPEENV_EVENT_KEY",
     "Dim",
+    "DimConstraint",
     "InputFact",
     "RuntimeAssert",
     "ShapeGuard",
     "SpecializationRecord",
     "SymbolInfo",
+    "SympyBoolean",
+    "ValueRangesSLoc",
 ]
+
+SHAPEENV_EVENT_KEY = "shapeenv_event"
+"""Under which a node's `meta` has the event of a ShapeEnv that made it."""
+
+CURRENT_NODE_KEY = "current_node"
+"""Under which a node's `meta` has the node that was being traced."""
+
+DimConstraint = StrictMinMaxConstraint | RelaxedUnspecConstraint | None
+"""What may be promised about one dimension."""
+
+SympyBoolean = sympy.logic.boolalg.Boolean
+"""The class of sympy's conditions."""
 
 
 @dataclass(frozen=True)
@@ -103,14 +122,20 @@ class InputFact:
 class ShapeGuard:
     """A condition on the inputs' shapes that tracing relied on.
 
+    Unpacks as ``expr, sloc, size_oblivious``, as torch's guards do.
+
     Attributes:
         term: the condition.
         provenance: what caused it.
+        size_oblivious: whether it was asked taking unbacked sizes to be neither 0 nor 1.
     """
 
     term: Term
     provenance: Provenance
     size_oblivious: bool = False
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.expr, self.provenance, self.size_oblivious))
 
     @property
     def expr(self) -> sympy.Basic:
@@ -134,13 +159,17 @@ class RuntimeAssert:
     term: Term
     message: str
     provenance: Provenance
-    stack: Any = field(default=None, compare=False)
 
     @property
     def expr(self) -> sympy.Basic:
-        """The condition as sympy."""
-        result: sympy.Basic = to_sympy(self.term)
+        """The condition as sympy, in the form of `canonicalize_bool_expr`."""
+        result: sympy.Basic = canonicalize_bool_expr(to_sympy(self.term))
         return result
+
+    @property
+    def stack(self) -> Provenance:
+        """The provenance, under the name that torch reads."""
+        return self.provenance
 
     @property
     def msg(self) -> str:
@@ -164,3 +193,16 @@ class SpecializationRecord:
     symbol_name: str
     value: Scalar
     provenance: Provenance
+
+
+@dataclass
+class ValueRangesSLoc:
+    """What caused the bounds of a symbol.
+
+    Attributes:
+        lower: what caused the lower one.
+        upper: what caused the upper one.
+    """
+
+    lower: Any
+    upper: Any

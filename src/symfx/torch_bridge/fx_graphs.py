@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import fx
 from torch._ops import HigherOrderOperator, OpOverload
+from torch.fx import _symbolic_trace
 from torch.fx._lazy_graph_module import _LazyGraphModule
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
@@ -17,6 +19,7 @@ from torch.utils import _pytree as pytree
 __all__ = [
     "TracedModule",
     "append_call",
+    "forget_wrapped_functions_that_are_gone",
     "graph_module",
     "take_pytree_inputs",
     "takes_pytree_inputs",
@@ -129,6 +132,20 @@ def _traced_module_from(
     module.meta = body.get("meta", {})
     module.training = body["training"]
     return module
+
+
+def forget_wrapped_functions_that_are_gone() -> None:
+    """Repair torch.fx's list of functions that `torch.fx.wrap` makes leaves.
+
+    Reading a pickled graph module with a wrapped function of another module lists that function
+    by its full name as one of the generated code's globals, where it never is; from then on
+    every trace of torch.fx in the process would end in a KeyError.
+    """
+    listed = _symbolic_trace._wrapped_fns_to_patch
+    for key, namespace in list(listed.items()):
+        name = key[1]
+        if name not in namespace and not hasattr(builtins, name):
+            del listed[key]
 
 
 def take_pytree_inputs(graph: fx.Graph, names: list[str], spec: pytree.TreeSpec) -> None:

@@ -13,28 +13,76 @@ from torch.fx.experimental.proxy_tensor import (
 )
 from torch.fx.experimental.proxy_tensor import ProxyTorchDispatchMode as TorchProxyMode
 from torch.fx.experimental.proxy_tensor import TorchFunctionMetadataMode
+from torch.fx.experimental.sym_node import DynamicInt as TorchDynamicInt
 from torch.fx.experimental.sym_node import SymNode as TorchSymNode
+from torch.fx.experimental.sym_node import _DynamicScalar as TorchDynamicScalar
+from torch.fx.experimental.symbolic_shapes import CallMethodKey as TorchCallMethodKey
+from torch.fx.experimental.symbolic_shapes import Constraint as TorchConstraint
 from torch.fx.experimental.symbolic_shapes import (
     ConstraintViolationError as TorchConstraintViolationError,
 )
+from torch.fx.experimental.symbolic_shapes import ConvertIntKey as TorchConvertIntKey
 from torch.fx.experimental.symbolic_shapes import DimDynamic
+from torch.fx.experimental.symbolic_shapes import DivideByKey as TorchDivideByKey
+from torch.fx.experimental.symbolic_shapes import EqualityConstraint as TorchEqualityConstraint
 from torch.fx.experimental.symbolic_shapes import (
     GuardOnDataDependentSymNode as TorchGuardOnDataDependentSymNode,
 )
+from torch.fx.experimental.symbolic_shapes import InnerTensorKey as TorchInnerTensorKey
+from torch.fx.experimental.symbolic_shapes import (
+    PendingUnbackedSymbolNotFound as TorchPendingUnbackedSymbolNotFound,
+)
+from torch.fx.experimental.symbolic_shapes import (
+    RelaxedUnspecConstraint as TorchRelaxedUnspecConstraint,
+)
 from torch.fx.experimental.symbolic_shapes import ShapeEnv as TorchShapeEnv
+from torch.fx.experimental.symbolic_shapes import Specialization as TorchSpecialization
+from torch.fx.experimental.symbolic_shapes import (
+    StatefulSymbolicContext as TorchStatefulSymbolicContext,
+)
 from torch.fx.experimental.symbolic_shapes import (
     StatelessSymbolicContext as TorchStatelessSymbolicContext,
 )
+from torch.fx.experimental.symbolic_shapes import (
+    StrictMinMaxConstraint as TorchStrictMinMaxConstraint,
+)
+from torch.fx.experimental.symbolic_shapes import (
+    SubclassSymbolicContext as TorchSubclassSymbolicContext,
+)
+from torch.fx.experimental.symbolic_shapes import SymbolicContext as TorchSymbolicContext
+from torch.fx.experimental.symbolic_shapes import (
+    SymIntSymbolicContext as TorchSymIntSymbolicContext,
+)
+from torch.fx.experimental.symbolic_shapes import TrackedFake as TorchTrackedFake
+from torch.fx.experimental.symbolic_shapes import _ShapeEnvGuardError as TorchShapeEnvGuardError
 
 __all__ = [
     "DimDynamic",
+    "TorchCallMethodKey",
+    "TorchConstraint",
     "TorchConstraintViolationError",
+    "TorchConvertIntKey",
+    "TorchDivideByKey",
+    "TorchDynamicInt",
+    "TorchDynamicScalar",
+    "TorchEqualityConstraint",
     "TorchFunctionMetadataMode",
     "TorchGuardOnDataDependentSymNode",
+    "TorchInnerTensorKey",
+    "TorchPendingUnbackedSymbolNotFound",
     "TorchPreDispatchFunctionMode",
     "TorchProxyMode",
+    "TorchRelaxedUnspecConstraint",
     "TorchShapeEnv",
+    "TorchShapeEnvGuardError",
+    "TorchSpecialization",
+    "TorchStatefulSymbolicContext",
     "TorchStatelessSymbolicContext",
+    "TorchStrictMinMaxConstraint",
+    "TorchSubclassSymbolicContext",
+    "TorchSymIntSymbolicContext",
     "TorchSymNode",
+    "TorchSymbolicContext",
+    "TorchTrackedFake",
     "proxy_tensor_of_torch",
 ]

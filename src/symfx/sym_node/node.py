@@ -1,0 +1,492 @@
+"""SymNode: what stands inside a torch.SymInt, SymFloat or SymBool while symfx traces.
+
+torch's C++ and Python call the methods by name (docs/interop.md lists them); each makes a term
+of the environment's algebra. Nodes are interned by term, so that an operation costs a lookup in
+the table, and a hint is computed once per term. A node never records anything in a graph: the
+tracer finds a term's proxy when the term reaches an operator.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from symfx.algebra import Scalar, Table, Term
+from symfx.algebra.sympy_view import to_sympy
+from symfx.errors import SymfxError
+from symfx.torch_bridge.identity import TorchSymNode
+
+if TYPE_CHECKING:
+    import sympy
+
+    from symfx.symbolic_shapes.core import EnvCore
+    from symfx.symbolic_shapes.shape_env import ShapeEnv
+
+__all__ = ["SymNode", "SymTypes", "to_node", "wrap_node"]
+
+_str = str  # SymNode has a method of that name
+
+SymTypes = (torch.SymInt, torch.SymFloat, torch.SymBool)
+
+_PYTYPES: dict[str, type] = {"int": int, "real": float, "bool": bool}
+
+
+class SymNode:
+    """A term of a `ShapeEnv`'s algebra in the shape that torch asks for.
+
+    Attributes:
+        shape_env: the environment that owns the term.
+        pytype: ``int``, ``float`` or ``bool``.
+        constant: the value of a literal, else None.
+        fx_node: kept for torch; not used by symfx.
+    """
+
+    __slots__ = ("__weakref__", "_epoch", "_hint", "_origin", "_term", "constant", "fx_node",
+                 "pytype", "shape_env")  # fmt: skip
+
+    # torch tests isinstance(node, its own SymNode) in places; the answer is yes.
+    __class__ = TorchSymNode  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        expr: Any,
+        shape_env: ShapeEnv,
+        pytype: type,
+        hint: Any,
+        constant: Scalar | None = None,
+        fx_node: Any = None,
+        optimized_summation: bool = False,
+    ) -> None:
+        """The node of an expression that is given as sympy; `of` makes one from a term.
+
+        Args:
+            expr: the expression; symbols that the environment does not know become its own.
+            shape_env: the environment.
+            pytype: ``int``, ``float`` or ``bool``.
+            hint: the value at tracing, None where it is not known.
+            constant: the value of a literal.
+            fx_node: kept for torch.
+            optimized_summation: kept for callers of torch's class.
+
+        Raises:
+            SymfxError: the expression is of another type, or there is no environment.
+        """
+        if shape_env is None:
+            raise SymfxError(
+                f"{expr} needs a ShapeEnv to belong to", fix="pass the ShapeEnv of the trace"
+            )
+        known = expr if constant is None else constant
+        term, value = shape_env.term_from_outside(known, pytype, hint)
+        self._begin(shape_env, term, value)
+        self.fx_node: Any = fx_node
+
+    @classmethod
+    def of(cls, shape_env: EnvCore, term: Term, hint: Scalar | None) -> SymNode:
+        """The node of a term."""
+        node = cls.__new__(cls)
+        node._begin(shape_env, term, hint)
+        return node
+
+    def _begin(self, shape_env: EnvCore, term: Term, hint: Any) -> None:
+        # Every layer of the environment uses nodes, and only the whole one hands them out.
+        self.shape_env: ShapeEnv = shape_env  # type: ignore[assignment]
+        self.pytype = _PYTYPES[term.sort]
+        self.constant: Scalar | None = term.value
+        self.fx_node = None
+        self._origin = term
+        self._term = term
+        self._epoch = shape_env.facts.epoch
+        self._hint: Any = hint
+
+    # -- what the node is ------------------------------------------------------------------
+
+    @property
+    def term(self) -> Term:
+        """The term, with every symbol that is known to equal something else replaced."""
+        facts = self.shape_env.facts
+        if self._epoch != facts.epoch:
+            self._term = facts.resolve(self._origin)
+            self._epoch = facts.epoch
+        return self._term
+
+    @property
+    def expr(self) -> sympy.Basic:
+        """The term as sympy; built when first asked for."""
+        result: sympy.Basic = to_sympy(self.term)
+        return result
+
+    @property
+    def _expr(self) -> sympy.Basic:
+        """The term as it was made, before symbols were replaced, as sympy."""
+        result: sympy.Basic = to_sympy(self._origin)
+        return result
+
+    @property
+    def hint(self) -> Any:
+        """The value at tracing; None where it depends on unbacked symbols."""
+        if self._hint is None:
+            self._hint = self.shape_env.hint_of(self.term)
+        return self._hint
+
+    def has_hint(self) -> bool:
+        """Whether there is a hint."""
+        return self.hint is not None
+
+    def is_int(self) -> bool:
+        """Whether the value is an int."""
+        return self.pytype is int
+
+    def is_float(self) -> bool:
+        """Whether the value is a float."""
+        return self.pytype is float
+
+    def is_bool(self) -> bool:
+        """Whether the value is a bool."""
+        return self.pytype is bool
+
+    def is_nested_int(self) -> bool:
+        """Whether the value at tracing is the ragged size of a nested tensor."""
+        hint = self._hint
+        return isinstance(hint, torch.SymInt) and bool(hint.node.is_nested_int())
+
+    def nested_int(self) -> int | None:
+        """The id of a ragged size that is a constant: none, for a term."""
+        return None
+
+    def is_symbolic(self) -> bool:
+        """Whether this is a node of a symbolic environment: yes."""
+        return True
+
+    def is_constant(self) -> bool:
+        """Whether the value is a literal, so that Python numbers come out of operators."""
+        return self.constant is not None
+
+    def maybe_as_int(self) -> int | None:
+        """The value where the term is a constant, else None."""
+        term = self.term
+        return int(term.args[0]) if term.op == "const" else None
+
+    def maybe_as_float(self) -> float | None:
+        """The value where the term is a real constant, else None."""
+        term = self.term
+        return float(term.args[0]) if term.op == "const" and term.sort == "real" else None
+
+    def maybe_as_bool(self) -> bool | None:
+        """The value where the term is a boolean constant, else None."""
+        term = self.term
+        return bool(term.args[0]) if term.op == "const" and term.sort == "bool" else None
+
+    def str(self) -> _str:
+        """The term as people read it."""
+        return str(self.term)
+
+    _graph_repr = __str__ = str
+
+    def __repr__(self) -> _str:
+        return f"SymNode({self.term}, {self.pytype.__name__}, hint={self.hint})"
+
+    def clone(self) -> SymNode:
+        """The node itself: it never changes."""
+        return self
+
+    def __copy__(self) -> SymNode:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SymNode:
+        return self
+
+    def __reduce__(self) -> Any:
+        # What is saved is the value at tracing: terms live and die with their environment.
+        if self.hint is None:
+            raise SymfxError(
+                f"{self.term} depends on data and cannot be pickled",
+                fix="save the graph without its symbolic values (node.meta['val'])",
+            )
+        return self.pytype, (self.hint,)
+
+    def with_shape_env(self, shape_env: ShapeEnv) -> SymNode:
+        """The same value in another environment, through its sympy view."""
+        return shape_env.node_for(shape_env.read(self.expr))
+
+    def _value_eq(self, other: Any) -> Any:
+        if type(other) is SymNode:
+            return bool(self.expr == other.expr) and self.pytype is other.pytype
+        return NotImplemented
+
+    def _value_hash(self) -> int:
+        return hash((self.expr, self.pytype))
+
+    # -- literals --------------------------------------------------------------------------
+
+    def wrap_int(self, num: int) -> SymNode:
+        """The node of an int."""
+        return self.shape_env.node_for(self.shape_env.table.const(num))
+
+    def wrap_float(self, num: float) -> SymNode:
+        """The node of a float."""
+        return self.shape_env.node_for(self.shape_env.table.const(float(num)))
+
+    def wrap_bool(self, num: bool) -> SymNode:
+        """The node of a bool."""
+        return self.shape_env.node_for(self.shape_env.table.const(bool(num)))
+
+    # -- arithmetic --------------------------------------------------------------------------
+
+    def _other(self, other: Any) -> tuple[Term, Any]:
+        """Another operand's term and hint, whatever made the node."""
+        if type(other) is SymNode and other.shape_env is self.shape_env:
+            return other.term, other._hint
+        node = self.shape_env.adopt(other)
+        return node.term, node._hint
+
+    def pow(self, other: SymNode) -> SymNode:
+        """self ** other"""
+        return _binary(Table.pow, operator.pow)(self, other)
+
+    def round(self, ndigits: int | None = None) -> SymNode:
+        """Rounded half to even, to an int or, with `ndigits`, to that many digits."""
+        term = self.shape_env.table.round(self.term, ndigits)
+        return self.shape_env.node_for(term)
+
+    def sym_sum(self, args: Sequence[SymNode]) -> SymNode:
+        """The sum of integers."""
+        env = self.shape_env
+        return env.node_for(env.table.sum([self._other(a)[0] for a in args]))
+
+    def sym_ite(self, then_val: SymNode, else_val: SymNode) -> SymNode:
+        """`then_val` where this holds, else `else_val`."""
+        env = self.shape_env
+        return env.node_for(
+            env.table.where(self.term, self._other(then_val)[0], self._other(else_val)[0])
+        )
+
+    # Filled in below from tables: add, sub, mul, eq, …
+    if TYPE_CHECKING:
+        add: Callable[[SymNode], SymNode]
+        eq: Callable[[SymNode], SymNode]
+
+    # -- strides and memory formats -----------------------------------------------------------
+
+    def _layout(
+        self, sizes: Sequence[SymNode], strides: Sequence[SymNode], name: _str, *extra: Any
+    ) -> SymNode:
+        from symfx.symbolic_shapes import layout
+
+        env = self.shape_env
+        size_terms = [self._other(s)[0] for s in sizes]
+        stride_terms = [self._other(s)[0] for s in strides]
+        return env.node_for(getattr(layout, name)(env, size_terms, stride_terms, *extra))
+
+    def is_contiguous(self, sizes: Sequence[SymNode], strides: Sequence[SymNode]) -> SymNode:
+        """Whether a tensor of these sizes and strides is contiguous."""
+        return self._layout(sizes, strides, "contiguous")
+
+    def is_channels_last_contiguous_2d(
+        self, sizes: Sequence[SymNode], strides: Sequence[SymNode]
+    ) -> SymNode:
+        """Whether it is contiguous in the order NHWC."""
+        return self._layout(sizes, strides, "channels_last_contiguous", 4)
+
+    def is_channels_last_contiguous_3d(
+        self, sizes: Sequence[SymNode], strides: Sequence[SymNode]
+    ) -> SymNode:
+        """Whether it is contiguous in the order NDHWC."""
+        return self._layout(sizes, strides, "channels_last_contiguous", 5)
+
+    def is_channels_last_strides_2d(
+        self, sizes: Sequence[SymNode], strides: Sequence[SymNode]
+    ) -> SymNode:
+        """Whether the strides follow the order NHWC, gaps allowed."""
+        return self._layout(sizes, strides, "channels_last_strides", 4)
+
+    def is_channels_last_strides_3d(
+        self, sizes: Sequence[SymNode], strides: Sequence[SymNode]
+    ) -> SymNode:
+        """Whether the strides follow the order NDHWC, gaps allowed."""
+        return self._layout(sizes, strides, "channels_last_strides", 5)
+
+    def is_non_overlapping_and_dense(
+        self, sizes: Sequence[SymNode], strides: Sequence[SymNode]
+    ) -> SymNode:
+        """Whether the elements fill a block of memory, each its own place."""
+        return self._layout(sizes, strides, "non_overlapping_and_dense")
+
+    def is_non_overlapping_and_dense_indicator(
+        self, sizes: Sequence[SymNode], strides: Sequence[SymNode]
+    ) -> SymNode:
+        """`is_non_overlapping_and_dense` as 0 or 1."""
+        dense = self.is_non_overlapping_and_dense(sizes, strides)
+        return self.shape_env.node_for(self.shape_env.table.to_int(dense.term))
+
+    # -- questions that may guard ---------------------------------------------------------------
+
+    def evaluate(self, size_oblivious: bool = False) -> Scalar:
+        """The value; a guard keeps later inputs to it."""
+        return self.shape_env.evaluate_term(self.term, size_oblivious=size_oblivious)
+
+    def guard_int(self, file: _str, line: int) -> int:
+        """The value as an int, guarded."""
+        return int(self.evaluate())
+
+    def guard_float(self, file: _str, line: int) -> float:
+        """The value as a float, guarded."""
+        return float(self.evaluate())
+
+    def guard_bool(self, file: _str, line: int) -> bool:
+        """The value as a bool, guarded."""
+        return bool(self.evaluate())
+
+    def int_(self) -> int:
+        """The value as an int, guarded."""
+        return int(self.evaluate())
+
+    def bool_(self) -> bool:
+        """The value as a bool, guarded."""
+        return bool(self.evaluate())
+
+    def guard_size_oblivious(self, file: _str, line: int) -> bool:
+        """`guard_bool`, taking unbacked sizes to be neither 0 nor 1."""
+        return bool(self.evaluate(size_oblivious=True))
+
+    def guard_or_false(self, file: _str, line: int) -> bool:
+        """`guard_bool`, but False where the answer depends on data."""
+        return bool(self.shape_env.evaluate_term(self.term, fallback=False))
+
+    def guard_or_true(self, file: _str, line: int) -> bool:
+        """`guard_bool`, but True where the answer depends on data."""
+        return bool(self.shape_env.evaluate_term(self.term, fallback=True))
+
+    def statically_known_true(self, file: _str, line: int) -> bool:
+        """Whether the facts imply it; never guards."""
+        return self.shape_env.prover.decide(self.term) is True
+
+    def expect_true(self, file: _str, line: int) -> bool:
+        """Rely on it: guard where it has a hint, else assert it when the program runs."""
+        return self.shape_env.expect(self.term, f"{file}:{line}" if file else "")
+
+
+_Op = Callable[..., Any]
+
+
+def _binary(make: _Op, compute: _Op) -> Callable[[SymNode, Any], SymNode]:
+    def method(self: SymNode, other: Any) -> SymNode:
+        env = self.shape_env
+        term, hint = self._other(other)
+        result = make(env.table, self.term, term)
+        node = env.nodes.get(result)
+        if node is None:
+            if result.op in ("min", "max"):
+                return env.node_for(env.settle_extremum(result))
+            mine = self._hint
+            known = mine is not None and hint is not None and result.op != "const"
+            node = env.node_for(result, compute(mine, hint) if known else None)
+        return node
+
+    return method
+
+
+def _unary(make: _Op) -> Callable[[SymNode], SymNode]:
+    def method(self: SymNode) -> SymNode:
+        return self.shape_env.node_for(make(self.shape_env.table, self.term))
+
+    return method
+
+
+def _swapped(compute: _Op) -> _Op:
+    return lambda t, a, b: compute(t, b, a)
+
+
+def _function(name: _str) -> _Op:
+    return lambda table, a: table.function(name, a)
+
+
+_BINARY: dict[str, tuple[_Op, _Op]] = {
+    "add": (Table.add, operator.add),
+    "sub": (Table.sub, operator.sub),
+    "mul": (Table.mul, operator.mul),
+    "mod": (Table.mod, operator.mod),
+    "floordiv": (Table.floordiv, operator.floordiv),
+    "int_floordiv": (Table.floordiv, operator.floordiv),
+    "truediv": (Table.truediv, operator.truediv),
+    "int_truediv": (Table.truediv, operator.truediv),
+    "float_truediv": (Table.truediv, operator.truediv),
+    "float_pow": (Table.pow, operator.pow),
+    "pow_by_natural": (Table.pow, operator.pow),
+    "eq": (Table.eq, operator.eq),
+    "ne": (Table.ne, operator.ne),
+    "lt": (Table.lt, operator.lt),
+    "le": (Table.le, operator.le),
+    "gt": (_swapped(Table.lt), operator.gt),
+    "ge": (_swapped(Table.le), operator.ge),
+    "sym_min": (Table.min, min),
+    "sym_max": (Table.max, max),
+    "and_": (Table.bit_and, operator.and_),
+    "or_": (Table.bit_or, operator.or_),
+    "sym_and": (Table.bit_and, operator.and_),
+    "sym_or": (Table.bit_or, operator.or_),
+    "bitwise_and": (Table.bit_and, operator.and_),
+    "bitwise_or": (Table.bit_or, operator.or_),
+    "bitwise_xor": (Table.bit_xor, operator.xor),
+    "lshift": (Table.lshift, operator.lshift),
+    "rshift": (Table.rshift, operator.rshift),
+}
+_UNARY: dict[str, _Op] = {
+    "neg": Table.neg,
+    "pos": lambda t, a: t.to_int(a) if a.sort == "bool" else a,
+    "abs": Table.abs,
+    "floor": Table.floor,
+    "ceil": Table.ceil,
+    "trunc": Table.trunc,
+    "sym_int": Table.trunc,
+    "sym_float": Table.to_real,
+    "sym_not": Table.not_,
+    "is_integer": Table.is_integer,
+    **{
+        f"sym_{name}": _function(name)
+        for name in (
+            "sqrt", "cos", "cosh", "sin", "sinh", "tan", "tanh", "asin", "acos", "atan", "log2",
+        )
+    },
+}  # fmt: skip
+
+for _name, (_make, _compute) in _BINARY.items():
+    _method = _binary(_make, _compute)
+    _method.__name__ = _name
+    _method.__qualname__ = f"SymNode.{_name}"
+    setattr(SymNode, _name, _method)
+for _name, _make in _UNARY.items():
+    _unary_method = _unary(_make)
+    _unary_method.__name__ = _name
+    _unary_method.__qualname__ = f"SymNode.{_name}"
+    setattr(SymNode, _name, _unary_method)
+
+
+def wrap_node(node: Any) -> Any:
+    """The Python number of a literal, else the torch.SymInt, SymFloat or SymBool of a node."""
+    if node.constant is not None:
+        return node.constant
+    if node.is_int():
+        return torch.SymInt(node)  # type: ignore[no-untyped-call]
+    if node.is_float():
+        return torch.SymFloat(node)  # type: ignore[no-untyped-call]
+    return torch.SymBool(node)  # type: ignore[no-untyped-call]
+
+
+def to_node(self: SymNode, num: Any) -> Any:
+    """The node of a number, symbolic or not, in the environment of `self`.
+
+    Returns:
+        The node; NotImplemented for what is not a number.
+    """
+    if isinstance(num, SymTypes):
+        return num.node
+    if type(num) is bool:
+        return self.wrap_bool(num)
+    if type(num) is int:
+        return self.wrap_int(num)
+    if type(num) is float:
+        return self.wrap_float(num)
+    return NotImplemented

@@ -1,0 +1,661 @@
+"""The checks of the inputs that a trace needs: as text, evaluated, and held against promises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import sympy
+import torch
+
+from symfx.algebra import Facts, Prover, Term
+from symfx.algebra.sympy_view import to_sympy
+from symfx.errors import SymfxError
+from symfx.sym_node import SymTypes
+from symfx.symbolic_shapes.bound_inputs import is_tensor_like, measures
+from symfx.symbolic_shapes.constraints import (
+    EqualityConstraint,
+    RelaxedUnspecConstraint,
+    StrictMinMaxConstraint,
+)
+from symfx.symbolic_shapes.dim_constraints import DimConstraints
+from symfx.symbolic_shapes.errors import ConstraintViolationError
+from symfx.symbolic_shapes.guard_text import (
+    CppGuardPrinter,
+    ShapeGuardPythonPrinter,
+    _CppShapeGuardsHelper,
+    _ShapeGuardsHelper,
+    run_guard_code,
+)
+from symfx.symbolic_shapes.interp import SYMPY_INTERP
+from symfx.symbolic_shapes.records import ShapeGuard
+from symfx.symbolic_shapes.sympy_questions import SympyQuestions
+
+if TYPE_CHECKING:
+    from torch._guards import Source
+
+__all__ = ["GuardProduction"]
+
+
+@dataclass
+class _Condition:
+    """One check: a sympy condition or the equality of an input with an expression."""
+
+    expr: sympy.Basic
+    comment: str
+    source: Source | None = None
+
+
+@dataclass
+class _Report:
+    """What is found out on the way to the checks.
+
+    Attributes:
+        symbol_to_source: the inputs that each symbol stands for, that which defines it first.
+        promises: the ranges promised for each symbol.
+        equal: what each input must equal, but for those that define a symbol.
+        conditions: the checks, in order.
+        broken: promises that do not hold: whether it only warns, of what, and how.
+    """
+
+    symbol_to_source: dict[sympy.Symbol, list[Source]] = field(default_factory=dict)
+    promises: dict[sympy.Symbol, list[Any]] = field(default_factory=dict)
+    equal: list[tuple[Source, sympy.Basic]] = field(default_factory=list)
+    conditions: list[_Condition] = field(default_factory=list)
+    broken: list[tuple[bool, str, str]] = field(default_factory=list)
+
+
+class GuardProduction(SympyQuestions):
+    """From guards to checks; see `ShapeEnv`.
+
+    Attributes:
+        dim_constraints: what the last `produce_guards` found to suggest, once it ran.
+    """
+
+    dim_constraints: DimConstraints | None = None
+
+    # -- text -----------------------------------------------------------------------------------
+
+    def produce_guards(self, *args: Any, **kwargs: Any) -> list[str]:
+        """The checks as Python expressions; see `produce_guards_verbose`."""
+        return self.produce_guards_verbose(*args, **kwargs, langs=("python",))[0].exprs
+
+    def produce_guards_verbose(
+        self,
+        placeholders: Sequence[Any],
+        sources: Sequence[Any],
+        source_ref: Callable[[Source], str] = lambda source: source.name,
+        *,
+        guards: list[ShapeGuard] | None = None,
+        input_contexts: Sequence[Any] | None = None,
+        equalities_inputs: EqualityConstraint | None = None,
+        _simplified: bool = False,
+        ignore_static: bool = True,
+        langs: tuple[str, ...] = ("python", "verbose_python"),
+    ) -> list[_ShapeGuardsHelper]:
+        """The checks that tell whether the trace serves other inputs, as text.
+
+        Args:
+            placeholders: the symbolic inputs.
+            sources: where each comes from; a str is the name of a local variable.
+            source_ref: how a source is written.
+            guards: the guards to check, in place of all.
+            input_contexts: how each input was made symbolic, with what was promised of it.
+            equalities_inputs: which sizes were said to be equal or computed from each other.
+            _simplified: leave out what follows from how inputs are made symbolic: that sizes
+                are equal, and that they are not 0 or 1.
+            ignore_static: leave out sizes of tensors that are constants.
+            langs: the languages: ``"python"``, ``"verbose_python"`` (with what caused each
+                check) and ``"cpp"``.
+
+        Returns:
+            For each language, the checks (`exprs`); all have to hold.
+
+        Raises:
+            ConstraintViolationError: a guard breaks what was promised.
+            SymfxError: inputs that do not fit their sources or contexts, or a guard on a size
+                that no input has.
+        """
+        report = self._report(
+            placeholders, sources, guards, input_contexts, equalities_inputs, _simplified,
+            ignore_static,
+        )  # fmt: skip
+        _raise_for(report.broken)
+        return [_in_language(lang, report, source_ref, self.var_to_sources) for lang in langs]
+
+    def produce_guards_expression(
+        self,
+        placeholders: Sequence[Any],
+        *,
+        guards: list[ShapeGuard] | None = None,
+        ignore_static: bool = True,
+    ) -> str | None:
+        """The checks as one Python expression, for `evaluate_guards_expression`.
+
+        Args:
+            placeholders: the symbolic inputs.
+            guards: the guards to check, in place of all.
+            ignore_static: leave out sizes that are constants.
+
+        Returns:
+            The expression; None where nothing needs a check.
+        """
+        names = [f"t{i}" for i in range(len(placeholders))]
+        checks = self.produce_guards(
+            placeholders, names, guards=guards, ignore_static=ignore_static
+        )
+        return " and ".join(checks) or None
+
+    def evaluate_guards_expression(self, code: str, args: Sequence[Any]) -> bool:
+        """Whether inputs pass an expression of `produce_guards_expression`.
+
+        Args:
+            code: the expression; it is checked to compare sizes and do nothing else.
+            args: the inputs, in the order of the placeholders.
+        """
+        values = {f"t{i}": value for i, value in enumerate(args)}
+        return bool(run_guard_code(code, {"L": values}, SYMPY_INTERP))
+
+    def evaluate_guards_for_args(
+        self, placeholders: Sequence[Any], args: Sequence[Any], *, ignore_static: bool = True
+    ) -> bool:
+        """Whether the trace serves other inputs.
+
+        Args:
+            placeholders: the symbolic inputs.
+            args: the others.
+            ignore_static: do not look at sizes that are constants.
+        """
+        code = self.produce_guards_expression(placeholders, ignore_static=ignore_static)
+        return code is None or self.evaluate_guards_expression(code, args)
+
+    def evaluate_symexpr(self, code: str) -> int | float | bool:
+        """The value at tracing of an expression of symbols, as a printer wrote it."""
+        values = {to_sympy(t).name: v for t, v in self._hints.items()}
+        result: int | float | bool = run_guard_code(code, values, SYMPY_INTERP)
+        return result
+
+    def deserialize_symexpr(self, code: str) -> Any:
+        """The torch.SymInt (or SymFloat, SymBool) of an expression of symbols as text."""
+        values = {to_sympy(t).name: self.wrap(self.read(to_sympy(t))) for t in self._symbols}
+        functions = {**SYMPY_INTERP, "max": torch.sym_max, "min": torch.sym_min}
+        return run_guard_code(code, values, functions)
+
+    def get_pruned_guards(self, symints: Sequence[Any]) -> list[ShapeGuard]:
+        """The guards that speak of no other symbols than the given ones."""
+        kept = {s.node.expr for s in symints if isinstance(s, SymTypes)}
+        return [g for g in self.guards if all(to_sympy(s) in kept for s in g.term.free_symbols)]
+
+    def get_nontrivial_guards(self) -> list[sympy.Basic]:
+        """The guards that do not follow from the symbols' ranges and replacements, as sympy."""
+        found = (self._nontrivial(guard) for guard in self.guards)
+        return [to_sympy(term) for term in found if term is not None]
+
+    def format_guards(self, verbose: bool = False) -> str:
+        """The guards, one a line.
+
+        Args:
+            verbose: say what caused each.
+        """
+        return "\n".join(
+            f" - {guard.expr}{f' {guard.provenance}' if verbose else ''}" for guard in self.guards
+        )
+
+    def bind_symbols(self, placeholders: Sequence[Any], args: Sequence[Any]) -> dict[Any, int]:
+        """The value of each symbol for other inputs.
+
+        Args:
+            placeholders: the symbolic inputs; None for those to leave out.
+            args: the others.
+
+        Raises:
+            ConstraintViolationError: two sizes that share a symbol differ.
+        """
+        values: dict[Any, int] = {}
+        for fake, real in zip(placeholders, args, strict=True):
+            pairs = list(zip(measures(fake), measures(real), strict=True))
+            for (_, symbolic), (_, number) in pairs:
+                if not isinstance(symbolic, torch.SymInt):
+                    continue
+                expr = symbolic.node.expr
+                for symbol, value in ((expr, number), (-expr, -number)):
+                    if (
+                        isinstance(symbol, sympy.Symbol)
+                        and values.setdefault(symbol, value) != value
+                    ):
+                        raise ConstraintViolationError(
+                            f"{symbol} is {values[symbol]} in one place and {value} in another",
+                            fix="check the inputs with evaluate_guards_for_args first",
+                        )
+        return values
+
+    # -- finding out ----------------------------------------------------------------------------
+
+    def _report(
+        self,
+        placeholders: Sequence[Any],
+        sources: Sequence[Any],
+        guards: list[ShapeGuard] | None,
+        contexts: Sequence[Any] | None,
+        equalities: EqualityConstraint | None,
+        simplified: bool,
+        ignore_static: bool,
+    ) -> _Report:
+        if len(placeholders) != len(sources):
+            raise SymfxError(
+                f"there are {len(placeholders)} placeholders and {len(sources)} sources",
+                fix="give each placeholder its source",
+            )
+        if contexts is not None and len(contexts) != len(placeholders):
+            raise SymfxError(
+                f"there are {len(placeholders)} placeholders and {len(contexts)} input contexts",
+                fix="give each placeholder its context, or None",
+            )
+        named = [_as_source(source) for source in sources]
+        report = _Report()
+        if equalities is not None:
+            self._impose(equalities, placeholders, named, report)
+        for fake, source, context in zip(
+            placeholders, named, contexts or [None] * len(named), strict=True
+        ):
+            for at, number, promise in _promised(fake, source, context):
+                self._measure(at, number, promise, report)
+        self.dim_constraints = DimConstraints(
+            report.symbol_to_source,
+            self.backed_var_to_val,
+            set(report.promises),
+            self.source_name_to_debug_name,
+        )
+        if not simplified:
+            self._equalities(report, equalities, ignore_static)
+        self._conditions(report, self.guards if guards is None else guards)
+        self._ranges(report, simplified)
+        self._exclusions(report)
+        return report
+
+    def _measure(self, at: Source, number: Any, promise: Any, report: _Report) -> None:
+        """One size, stride, offset or number of the inputs."""
+        if isinstance(number, SymTypes):
+            if not number.node.is_symbolic():
+                return  # a ragged dimension that is a constant: nothing to compare
+            expr = to_sympy(self.adopt(number.node).term)
+        else:
+            expr = sympy.sympify(number)
+        if isinstance(expr, sympy.Symbol):
+            report.symbol_to_source.setdefault(expr, []).append(at)
+            if isinstance(promise, StrictMinMaxConstraint):
+                report.promises.setdefault(expr, []).append(promise)
+            elif isinstance(promise, RelaxedUnspecConstraint):
+                pass  # guards may narrow the size, and it is a symbol still
+        elif promise is not None:
+            self._check_fixed(at, expr, promise, report)
+        report.equal.append((at, expr))
+
+    def _check_fixed(self, at: Source, expr: sympy.Basic, promise: Any, report: _Report) -> None:
+        """A size was promised to vary, but is an expression or a number."""
+        name = self._debug_name(at)
+        strict = isinstance(promise, StrictMinMaxConstraint)
+        if not expr.is_number:
+            if not strict or self._keeps(promise, expr):
+                return
+            report.broken.append(
+                (
+                    promise.warn_only,
+                    name,
+                    f"Not all values of {self._render_range_for_constraint_violation(at, promise)}"
+                    f" are valid because {name} was inferred to be equal to {expr}.",
+                )
+            )
+            return
+        if strict and promise.vr.lower == promise.vr.upper == expr:
+            return
+        if not strict and expr in (0, 1):
+            return  # every program is specialised on those
+        stack = self.specialization_stacks.get(at)
+        because = f" It was specialised here:\n{''.join(stack.format())}" if stack else ""
+        report.broken.append(
+            (
+                promise.warn_only,
+                name,
+                f"You marked {name} as dynamic but your code specialized it to be a constant "
+                f"({expr}). Mark it static, or find what pins it.{because}",
+            )
+        )
+
+    def _keeps(self, promise: Any, expr: sympy.Basic) -> bool:
+        """Whether nothing but other promised or bounded sizes decides an expression."""
+        return all(symbol in self._by_sympy for symbol in expr.free_symbols)
+
+    def _debug_name(self, source: Source) -> str:
+        return self.source_name_to_debug_name.get(source.name, source.name)
+
+    def _render_range_for_constraint_violation(self, source: Source, c: Any) -> str:
+        """A promise about a source in words."""
+        if not isinstance(c, StrictMinMaxConstraint):
+            return str(c.render(source))
+        name = self._debug_name(source)
+        usual = self._default_value_range()
+        low = f"{c.vr.lower} <= " if c.vr.lower > usual.lower else ""
+        high = f" <= {c.vr.upper}" if c.vr.upper < usual.upper else ""
+        bounds = f" {low}{name}{high}" if low or high else ""
+        return f"{name} = {source.name} in the specified range{bounds}"
+
+    def _impose(
+        self,
+        equalities: EqualityConstraint,
+        placeholders: Sequence[Any],
+        sources: Sequence[Source],
+        report: _Report,
+    ) -> None:
+        """Hold what was said to be equal against the sizes at tracing, and rely on it."""
+        place = {source.name: i for i, source in enumerate(sources)}
+
+        def expression(source: Any) -> sympy.Basic:
+            size = placeholders[place[source.base.name]].shape[source.idx]
+            return size.node.expr if isinstance(size, SymTypes) else sympy.Integer(size)
+
+        def value(expr: sympy.Basic) -> Any:
+            return self.hint_of(self.read_registering(expr))
+
+        for left, right in equalities.source_pairs:
+            one, other = expression(left), expression(right)
+            if not self.evaluate_expr(sympy.Eq(one, other)):
+                raise ConstraintViolationError(
+                    f"{left.name} = {value(one)} is not equal to {right.name} = {value(other)}",
+                    fix="give dimensions that differ different names",
+                )
+        for source, root, function in equalities.derived_equalities:
+            if isinstance(root, sympy.Basic):
+                of, name = root, str(root)
+                if root in self.var_to_sources:
+                    name = self.var_to_sources[root][0].name
+            else:
+                of, name = expression(root), self._debug_name(root)
+            expected, found = function(of), expression(source)
+            if not self.evaluate_expr(sympy.Eq(found, expected)):
+                raise ConstraintViolationError(
+                    f"Expected input {source.name} to be equal to {function(sympy.Symbol(name))}, "
+                    f"where {name} = {value(of)}, but got {value(found)}",
+                    fix="make the sizes fit what was said of them",
+                )
+        for phantom in equalities.phantom_symbols:
+            if isinstance(phantom, sympy.Symbol):
+                known = self.var_to_sources.get(phantom, [])
+                report.symbol_to_source.setdefault(phantom, []).extend(known)
+
+    def _equalities(
+        self, report: _Report, promised: EqualityConstraint | None, ignore_static: bool
+    ) -> None:
+        """Every input equals what it is in the trace."""
+        from torch._dynamo.source import TensorPropertySource
+
+        assert self.dim_constraints is not None
+        for at, expr in report.equal:
+            if isinstance(expr, sympy.Symbol) and at == report.symbol_to_source[expr][0]:
+                continue
+            of_tensor = isinstance(at, TensorPropertySource)
+            if ignore_static and of_tensor and expr.is_number:
+                continue
+            is_size = of_tensor and _has_size([at])
+            if is_size:
+                self.dim_constraints.add_equality(at, expr)
+            report.conditions.append(_Condition(expr, self._why_equal(at, expr), at))
+            if is_size and promised is not None and len(expr.free_symbols) == 1:
+                self._check_equality(at, expr, promised, report)
+
+    def _why_equal(self, at: Source, expr: sympy.Basic) -> str:
+        original = self.source_to_var.get(at.name)
+        if original is None:
+            return "the layout at tracing"
+        origin = self.replacements_slocs.get(original)
+        if origin is not None:
+            return str(origin)
+        return f"equal at tracing ({self.backed_var_to_val.get(original)}): duck sizing"
+
+    def _check_equality(
+        self, at: Source, expr: sympy.Basic, promised: EqualityConstraint, report: _Report
+    ) -> None:
+        (symbol,) = expr.free_symbols
+        if symbol not in report.promises:
+            return
+        first = report.symbol_to_source[symbol][0]
+        name, other = self._debug_name(at), self._debug_name(first)
+        if isinstance(expr, sympy.Symbol):
+            if not promised.is_equal(at, first):
+                text = (
+                    f"The values of {name} = {at.name} and {other} = {first.name} "
+                    "must always be equal."
+                )
+                report.broken.append((promised.warn_only, name, text))
+        elif not promised.is_derived(at, first, lambda x: expr.xreplace({symbol: x})):
+            related = expr.xreplace({symbol: sympy.Symbol(other)})
+            text = (
+                f"The values of {name} = {at.name} must always be related to "
+                f"the values of {other} = {first.name} by {name} = {related}."
+            )
+            report.broken.append((promised.warn_only, name, text))
+
+    def _nontrivial(self, guard: ShapeGuard, ranges: Prover | None = None) -> Term | None:
+        """A guard's condition in current names; None where the ranges imply it."""
+        term = self.facts.resolve(guard.term)
+        if term.op == "const":
+            return None
+        return None if (ranges or self._ranges_alone()).decide(term) else term
+
+    def _ranges_alone(self) -> Prover:
+        """A prover that knows the bounds of the symbols and nothing else."""
+        facts = Facts(self.table)
+        for term in self._symbols:
+            if term.sort == "int":
+                low, high = self.prover.range(term)
+                if low is not None:
+                    facts.assume(self.table.le(self.table.const(low), term))
+                if high is not None:
+                    facts.assume(self.table.le(term, self.table.const(high)))
+        return Prover(facts)
+
+    def _conditions(self, report: _Report, guards: Sequence[ShapeGuard]) -> None:
+        """The guards that do not follow from ranges and equalities."""
+        assert self.dim_constraints is not None
+        ranges = self._ranges_alone()
+        issued: set[Term] = set()
+        for guard in guards:
+            term = self._nontrivial(guard, ranges)
+            if term is None or term in issued:
+                continue
+            issued.add(term)
+            expr = to_sympy(term)
+            trivial = False
+            if any(_has_size(report.symbol_to_source.get(s, ())) for s in expr.free_symbols):
+                trivial = self.dim_constraints.add(expr)
+            report.conditions.append(_Condition(expr, str(guard.provenance)))
+            if not trivial and len(expr.free_symbols) == 1:
+                (symbol,) = expr.free_symbols
+                self._check_condition(symbol, expr, report)
+        for record in self._asserts:
+            if self.is_backed(record.term) and ranges.decide(record.term) is None:
+                term = self.facts.resolve(record.term)
+                if term.op != "const":
+                    self.dim_constraints.add(to_sympy(term))
+
+    def _check_condition(self, symbol: sympy.Symbol, expr: sympy.Basic, report: _Report) -> None:
+        """A guard on a size for which a range was promised."""
+        printer = ShapeGuardPythonPrinter(
+            report.symbol_to_source, lambda source: source.name, self.var_to_sources
+        )
+        for promise in report.promises.get(symbol, ()):
+            source = report.symbol_to_source[symbol][0]
+            where = self._render_range_for_constraint_violation(source, promise)
+            text = f"Not all values of {where} satisfy the generated guard {printer.doprint(expr)}."
+            report.broken.append((promise.warn_only, self._debug_name(source), text))
+
+    def _ranges(self, report: _Report, simplified: bool) -> None:
+        """Every symbol lies in its range; so does every input that is an expression now."""
+        usual = self._default_value_range().lower
+        for symbol, sources in report.symbol_to_source.items():
+            term = self._by_sympy.get(symbol)
+            if term is None or not sources:
+                continue
+            if term.sort == "real":
+                # A trace assumes of a float that it equals itself.
+                nan = sympy.Function("isnan")(symbol)
+                report.conditions.append(_Condition(nan, "floats are taken not to be NaN"))
+                continue
+            low, high = self.prover.range(term)
+            self._bounds(report, symbol, low, high, _has_size(sources))
+            parts = []
+            if low is not None and not (simplified and low == usual):
+                parts.append(sympy.Le(low, symbol, evaluate=False))
+            if high is not None:
+                parts.append(sympy.Le(symbol, high, evaluate=False))
+            if not parts:
+                continue
+            both = sympy.And(*parts, evaluate=False) if len(parts) > 1 else parts[0]
+            origins = self.var_to_range_sloc[symbol]
+            reasons = dict.fromkeys(
+                str(origin)
+                for origin, bound in ((origins.lower, low), (origins.upper, high))
+                if bound is not None
+            )
+            report.conditions.append(_Condition(both, " and ".join(reasons)))
+            self._check_range(symbol, low, high, report)
+        self._replaced_ranges(report)
+
+    def _bounds(
+        self, report: _Report, symbol: sympy.Symbol, low: Any, high: Any, is_size: bool
+    ) -> None:
+        assert self.dim_constraints is not None
+        if is_size and low is not None:
+            self.dim_constraints.add(sympy.Ge(symbol, low, evaluate=False))
+        if is_size and high is not None:
+            self.dim_constraints.add(sympy.Le(symbol, high, evaluate=False))
+
+    def _check_range(self, symbol: sympy.Symbol, low: Any, high: Any, report: _Report) -> None:
+        from torch.utils._sympy.numbers import int_oo
+
+        usual = self._default_value_range()
+        for promise in report.promises.get(symbol, ()):
+            promised = promise.vr & usual
+            below = low is not None and promised.lower < low
+            above = high is not None and promised.upper > high
+            if below or above:
+                source = report.symbol_to_source[symbol][0]
+                where = self._render_range_for_constraint_violation(source, promise)
+                least, most = -int_oo if low is None else low, int_oo if high is None else high
+                text = (
+                    f"Not all values of {where} satisfy the generated guard "
+                    f"{least} <= {source.name} <= {most}"
+                )
+                report.broken.append((promise.warn_only, self._debug_name(source), text))
+
+    def _replaced_ranges(self, report: _Report) -> None:
+        """The range of a symbol that an expression stands for holds of the expression."""
+        ranges = self._ranges_alone()
+        for symbol, by in self.facts.replacements.items():
+            if symbol not in self._hints or by.op in ("const", "symbol"):
+                continue
+            if not all(to_sympy(s) in report.symbol_to_source for s in by.free_symbols):
+                continue
+            low, high = self.prover.range(symbol)
+            for bound in (
+                None if low is None else self.table.le(self.table.const(low), by),
+                None if high is None else self.table.le(by, self.table.const(high)),
+            ):
+                if bound is not None and ranges.decide(bound) is not True:
+                    origin = str(self._symbols[symbol].provenance)
+                    report.conditions.append(_Condition(to_sympy(bound), origin))
+
+    def _exclusions(self, report: _Report) -> None:
+        """Sizes that an earlier trace serves are left to it."""
+        import torch._dynamo.config as dynamo
+
+        if not getattr(dynamo, "automatic_dynamic_exclusion_guard", True):
+            return
+        pairs = [(s, v) for s, v in self.exclusion_constraints if report.symbol_to_source.get(s)]
+        values = self.backed_var_to_val
+        if not pairs or all(values.get(s) == v for s, v in pairs):
+            return
+        parts = [sympy.Ne(s, v, evaluate=False) for s, v in pairs]
+        condition = parts[0] if len(parts) == 1 else sympy.Or(*parts)
+        report.conditions.append(_Condition(condition, "an earlier trace serves the other sizes"))
+
+
+def _as_source(source: Any) -> Source:
+    if isinstance(source, str):
+        from torch._dynamo.source import LocalSource
+
+        return LocalSource(source)
+    return source  # type: ignore[no-any-return]
+
+
+def _has_size(sources: Sequence[Source]) -> bool:
+    from torch._dynamo.source import TensorProperty
+
+    return any(getattr(source, "prop", None) is TensorProperty.SIZE for source in sources)
+
+
+def _promised(fake: Any, source: Source, context: Any) -> Iterator[tuple[Source, Any, Any]]:
+    """The numbers of an input, where each comes from, and what was promised of it."""
+    from torch._dynamo.source import AttrSource, TensorProperty, TensorPropertySource
+    from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+    if fake is None:
+        return
+    if not is_tensor_like(fake):
+        yield source, fake, getattr(context, "constraint", None)
+        return
+    inner = is_traceable_wrapper_subclass(fake)
+    if not inner or getattr(context, "track_outer_size_stride", True):
+        of_sizes = getattr(context, "constraint_sizes", None) or [None] * fake.dim()
+        of_strides = getattr(context, "constraint_strides", None) or [None] * fake.dim()
+        promises = {"size": of_sizes, "stride": of_strides, "storage_offset": [None]}
+        properties = {
+            "size": TensorProperty.SIZE,
+            "stride": TensorProperty.STRIDE,
+            "storage_offset": TensorProperty.STORAGE_OFFSET,
+        }
+        for (kind, index), number in measures(fake):
+            promise = promises[kind][index or 0]
+            yield TensorPropertySource(source, properties[kind], index), number, promise
+    if inner:
+        contexts = getattr(context, "inner_contexts", {})
+        for name in fake.__tensor_flatten__()[0]:
+            part = getattr(fake, name)
+            if isinstance(part, torch.Tensor):
+                yield from _promised(part, AttrSource(source, name), contexts.get(name))
+
+
+def _in_language(
+    lang: str, report: _Report, source_ref: Callable[[Source], str], known: Any
+) -> _ShapeGuardsHelper:
+    """The checks of a report as text."""
+    if lang not in ("python", "verbose_python", "cpp"):
+        raise SymfxError(
+            f"{lang!r} is no language of checks", fix="use python, verbose_python or cpp"
+        )
+    printer: Any = (CppGuardPrinter if lang == "cpp" else ShapeGuardPythonPrinter)(
+        report.symbol_to_source, source_ref, known
+    )
+    texts = []
+    for condition in report.conditions:
+        if condition.source is not None:
+            text = f"{printer.print_source(condition.source)} == {printer.doprint(condition.expr)}"
+        elif getattr(condition.expr.func, "__name__", "") == "isnan":
+            isnan = "!std::isnan" if lang == "cpp" else "not math.isnan"
+            text = f"{isnan}({printer.doprint(condition.expr.args[0])})"
+        else:
+            text = printer.doprint(condition.expr)
+        texts.append(f"{text}  # {condition.comment}" if lang == "verbose_python" else text)
+    if lang == "cpp":
+        return _CppShapeGuardsHelper(texts, printer.source_to_symbol)
+    return _ShapeGuardsHelper(texts)
+
+
+def _raise_for(broken: list[tuple[bool, str, str]]) -> None:
+    """Refuse a trace that breaks promises that are more than advice."""
+    serious = [(name, text) for warn_only, name, text in broken if not warn_only]
+    if serious:
+        names = ", ".join(sorted({name for name, _ in serious}))
+        lines = "\n".join(f"  - {text}" for _, text in serious)
+        raise ConstraintViolationError(f"Constraints violated ({names})!\n{lines}")

@@ -1,0 +1,241 @@
+"""Conditions on shapes as text: Python and C++, in terms of the inputs; and reading them back.
+
+What is read back is checked first: an expression of numbers, comparisons, the inputs' sizes,
+strides and offsets, and a few functions. Nothing else is ever run.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import CodeType
+from typing import TYPE_CHECKING, Any
+
+import sympy
+import torch
+from torch.utils._sympy.printers import CppPrinter, PythonPrinter
+
+from symfx.errors import SymfxError
+
+if TYPE_CHECKING:
+    from torch._guards import Source
+
+__all__ = [
+    "CppGuardPrinter",
+    "DynamicDimConstraintPrinter",
+    "LoggingShapeGuardPrinter",
+    "ShapeGuardPythonPrinter",
+    "SymExprPrinter",
+    "_CppShapeGuardsHelper",
+    "_ShapeGuardsHelper",
+    "run_guard_code",
+]
+
+
+class SymExprPrinter(PythonPrinter):
+    """Sympy as Python, floats as Python writes them."""
+
+    def _print_Float(self, expr: sympy.Float) -> str:
+        return repr(float(expr))
+
+
+class _FromSources:
+    """Prints a symbol as the input that it stands for.
+
+    Args:
+        symbol_to_source: the inputs that each symbol stands for.
+        source_ref: how an input is written.
+        var_to_sources: where to look for a symbol that is not in the first.
+    """
+
+    def __init__(
+        self,
+        symbol_to_source: Mapping[sympy.Symbol, Sequence[Source]],
+        source_ref: Callable[[Source], str],
+        var_to_sources: Mapping[sympy.Symbol, Sequence[Source]],
+    ) -> None:
+        super().__init__()
+        self.symbol_to_source = symbol_to_source
+        self.source_ref = source_ref
+        self.var_to_sources = var_to_sources
+
+    def print_source(self, source: Source) -> str:
+        """An input, as it is written."""
+        return self.source_ref(source)
+
+    def _print_Float(self, expr: sympy.Float) -> str:
+        return repr(float(expr))
+
+    def _print_Symbol(self, expr: sympy.Symbol) -> str:
+        sources = self.symbol_to_source.get(expr) or self.var_to_sources.get(expr)
+        if not sources:
+            raise SymfxError(
+                f"no input has the size {expr}, so no check of the inputs can speak of it",
+                fix="pass every tensor that was made symbolic as a placeholder",
+            )
+        return self.print_source(sources[0])
+
+
+class ShapeGuardPythonPrinter(_FromSources, PythonPrinter):
+    """Sympy as Python, in terms of the inputs."""
+
+    def doprint(self, expr: sympy.Basic) -> str:
+        """An expression as Python."""
+        return str(PythonPrinter.doprint(self, expr))
+
+
+class LoggingShapeGuardPrinter(ShapeGuardPythonPrinter):
+    """`ShapeGuardPythonPrinter` with the sources' own names.
+
+    Args:
+        var_to_sources: the inputs that each symbol stands for.
+    """
+
+    def __init__(self, var_to_sources: Mapping[sympy.Symbol, Sequence[Source]]) -> None:
+        super().__init__(var_to_sources, lambda source: source.name, var_to_sources)
+
+
+class CppGuardPrinter(_FromSources, CppPrinter):
+    """Sympy as C++, with a variable for each input that it speaks of.
+
+    Attributes:
+        source_to_symbol: the variables.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.source_to_symbol: dict[Source, sympy.Symbol] = {}
+
+    def print_source(self, source: Source) -> str:
+        """The variable of an input."""
+        known = self.source_to_symbol.get(source)
+        if known is None:
+            plain = re.sub(r"\W+", "_", source.name, flags=re.ASCII)
+            taken = {symbol.name for symbol in self.source_to_symbol.values()}
+            name, n = plain, 0
+            while name in taken:
+                name, n = f"{plain}_{n}", n + 1
+            known = self.source_to_symbol[source] = sympy.Symbol(name)
+        return str(known.name)
+
+    def doprint(self, expr: sympy.Basic) -> str:
+        """An expression as C++."""
+        return str(CppPrinter.doprint(self, expr))
+
+
+class DynamicDimConstraintPrinter(PythonPrinter):
+    """Sympy as Python, a symbol as the first input that it stands for.
+
+    Args:
+        symbol_to_source: the inputs that each symbol stands for.
+        source_name_to_debug_name: what messages call an input.
+    """
+
+    def __init__(
+        self,
+        symbol_to_source: dict[sympy.Symbol, list[Source]],
+        source_name_to_debug_name: Mapping[str, str],
+    ) -> None:
+        self.source_name_to_debug_name = source_name_to_debug_name
+        self.symbol_to_source = symbol_to_source
+        super().__init__()
+
+    def _print_Symbol(self, expr: sympy.Symbol) -> str:
+        sources = self.symbol_to_source.get(expr)
+        # torch's callers expect an AssertionError here.
+        if not sources:
+            raise AssertionError(f"Unknown symbol {expr} created by constraints solver")
+        return sources[0].name
+
+
+@dataclass(frozen=True)
+class _ShapeGuardsHelper:
+    """Conditions on the inputs in one language.
+
+    Attributes:
+        exprs: the conditions.
+    """
+
+    exprs: list[str]
+
+
+@dataclass(frozen=True)
+class _CppShapeGuardsHelper(_ShapeGuardsHelper):
+    """Conditions in C++.
+
+    Attributes:
+        source_to_symbol: the variable of each input that they speak of.
+    """
+
+    source_to_symbol: dict[Any, sympy.Symbol]
+
+
+# -- reading back -------------------------------------------------------------------------------
+
+_EXPRESSIONS = (
+    ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.UAdd,
+    ast.Invert, ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow,
+    ast.LShift, ast.RShift, ast.BitAnd, ast.BitOr, ast.BitXor, ast.Compare, ast.Eq, ast.NotEq,
+    ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.IfExp, ast.Constant, ast.Name, ast.Load, ast.Subscript,
+    ast.Attribute, ast.Call,
+)  # fmt: skip
+_MEASURES = frozenset(("size", "stride", "storage_offset"))
+_TORCH_FUNCTIONS = frozenset(name for name in dir(torch) if name.startswith(("sym_", "_sym_")))
+_MATH_FUNCTIONS = frozenset(name for name in dir(math) if not name.startswith("_"))
+_FUNCTIONS: dict[str, Any] = {
+    "max": max, "min": min, "abs": abs, "round": round, "int": int, "float": float, "bool": bool,
+    "math": math, "torch": torch, "inf": math.inf, "nan": math.nan,
+}  # fmt: skip
+
+
+@functools.lru_cache(maxsize=1024)
+def _checked(code: str, names: frozenset[str]) -> CodeType:
+    """The compiled expression, once it is known to be harmless."""
+    try:
+        tree = ast.parse(code, mode="eval")
+    except SyntaxError as error:
+        raise SymfxError(f"{code!r} is no expression: {error}") from None
+
+    def refuse(node: ast.AST, why: str) -> None:
+        raise SymfxError(f"`{ast.unparse(node)}` in a guard is refused: {why}")
+
+    for node in ast.walk(tree):
+        if not isinstance(node, _EXPRESSIONS):
+            refuse(node, f"guards have no {type(node).__name__}")
+        if isinstance(node, ast.Name) and node.id not in names:
+            refuse(node, "it is neither an input nor a function of guards")
+        if isinstance(node, ast.Attribute):
+            base = node.value
+            module = base.id if isinstance(base, ast.Name) else None
+            allowed = {"math": _MATH_FUNCTIONS, "torch": _TORCH_FUNCTIONS}.get(
+                module or "", _MEASURES
+            )
+            if node.attr not in allowed:
+                refuse(node, "guards ask for sizes, strides and storage offsets only")
+        if isinstance(node, ast.Call) and (
+            node.keywords or not isinstance(node.func, (ast.Name, ast.Attribute))
+        ):
+            refuse(node, "it is no plain call of a function")
+    return compile(tree, "<guards>", "eval")
+
+
+def run_guard_code(
+    code: str, values: Mapping[str, Any], functions: Mapping[str, Any] | None = None
+) -> Any:
+    """The value of an expression that `produce_guards` or a printer wrote.
+
+    Args:
+        code: the expression.
+        values: what its names stand for.
+        functions: further functions, by name.
+
+    Raises:
+        SymfxError: the expression does something else than to compare sizes.
+    """
+    known = {**_FUNCTIONS, **(functions or {}), **values}
+    checked = _checked(code, frozenset(known))
+    return eval(checked, {"__builtins__": {}}, known)

@@ -1,0 +1,170 @@
+"""The state of a ShapeEnv under the names by which torch's tools read it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import sympy
+from torch.utils._sympy.numbers import int_oo
+from torch.utils._sympy.value_ranges import ValueRanges
+
+from symfx.algebra.sympy_view import to_sympy
+from symfx.symbolic_shapes.inputs import Inputs
+from symfx.symbolic_shapes.provenance import Provenance
+from symfx.symbolic_shapes.records import RuntimeAssert, SpecializationRecord, ValueRangesSLoc
+
+__all__ = ["StateViews", "as_value_ranges"]
+
+
+class StateViews(Inputs):
+    """Views of what is known, each made when it is read; see `ShapeEnv`."""
+
+    @property
+    def backed_var_to_val(self) -> dict[sympy.Symbol, Any]:
+        """The values at tracing, by symbol."""
+        return {to_sympy(t): _as_sympy(v) for t, v in self._hints.items()}
+
+    @property
+    def var_to_val(self) -> dict[sympy.Symbol, Any]:
+        """`backed_var_to_val`, under its former name."""
+        return self.backed_var_to_val
+
+    @property
+    def var_to_range(self) -> dict[sympy.Symbol, Any]:
+        """The bounds of each symbol, as torch's value ranges."""
+        ranges = {}
+        for info in self.symbol_table():
+            if info.term.sort == "int":
+                ranges[to_sympy(info.term)] = as_value_ranges(info.lower, info.upper)
+            else:
+                ranges[to_sympy(info.term)] = ValueRanges(-sympy.oo, sympy.oo)
+        return ranges
+
+    @property
+    def var_to_range_sloc(self) -> dict[sympy.Symbol, ValueRangesSLoc]:
+        """What caused the bounds of each symbol."""
+        origins = {}
+        for term, record in self._symbols.items():
+            sides = self.bound_origins.get(term, {})
+            origins[to_sympy(term)] = ValueRangesSLoc(
+                sides.get("lower", record.provenance), sides.get("upper", record.provenance)
+            )
+        return origins
+
+    @property
+    def var_to_sources(self) -> dict[sympy.Symbol, list[Any]]:
+        """The inputs' sizes, strides and numbers that each symbol stands for."""
+        return {
+            to_sympy(term): list(record.sources)
+            for term, record in self._symbols.items()
+            if record.sources and not record.unbacked
+        }
+
+    @property
+    def var_to_stack(self) -> dict[sympy.Symbol, Provenance]:
+        """Where each unbacked symbol was made."""
+        return {
+            to_sympy(term): record.provenance
+            for term, record in self._symbols.items()
+            if record.unbacked
+        }
+
+    @property
+    def replacements(self) -> dict[sympy.Symbol, sympy.Basic]:
+        """What each replaced symbol equals."""
+        return {to_sympy(s): to_sympy(t) for s, t in self.facts.replacements.items()}
+
+    @property
+    def replacements_slocs(self) -> dict[sympy.Symbol, Provenance]:
+        """What caused each replacement."""
+        return {to_sympy(s): origin for s, origin in self.replacement_origins.items()}
+
+    @property
+    def divisible(self) -> set[sympy.Basic]:
+        """The remainders of symbols that are known to be zero."""
+        from torch.utils._sympy.functions import Mod
+
+        return {
+            Mod(to_sympy(atom), m, evaluate=False)
+            for atom, (m, r) in self.facts.congruences.items()
+            if r == 0 and m > 1
+        }
+
+    @property
+    def deferred_runtime_asserts(self) -> dict[sympy.Symbol | None, list[RuntimeAssert]]:
+        """`deferred_asserts` by the newest unbacked symbol of each; None where it has none."""
+        result: dict[sympy.Symbol | None, list[RuntimeAssert]] = {}
+        for record in self._asserts:
+            unbacked = [s for s in record.term.free_symbols if s not in self._hints]
+            newest = max(unbacked, key=lambda s: s.uid, default=None)
+            key = None if newest is None else to_sympy(newest)
+            result.setdefault(key, []).append(record)
+        return result
+
+    @property
+    def num_deferred_runtime_asserts(self) -> int:
+        """How many assertions the running program has to check."""
+        return len(self._asserts)
+
+    @property
+    def unbacked_alloc_order(self) -> dict[sympy.Symbol, int]:
+        """The unbacked symbols in the order in which they were made."""
+        unbacked = [to_sympy(t) for t, record in self._symbols.items() if record.unbacked]
+        return {symbol: i for i, symbol in enumerate(unbacked)}
+
+    @property
+    def symbol_guard_counter(self) -> Counter[sympy.Symbol]:
+        """In how many guards each symbol of the inputs occurs."""
+        count = Counter({to_sympy(t): 0 for t, r in self._symbols.items() if not r.unbacked})
+        for guard in self.guards:
+            count.update(to_sympy(s) for s in guard.term.free_symbols)
+        return count
+
+    @property
+    def specializations(self) -> Any:
+        """The cases of sizes for which `specialize_on` asked, as an ordered set."""
+        from torch.utils._ordered_set import OrderedSet
+
+        return OrderedSet(self.specializations_asked)
+
+    def specialization_records(self) -> list[SpecializationRecord]:
+        """The symbols that tracing pinned to one value, and why."""
+        return list(self._specializations)
+
+    @property
+    def specialization_stacks(self) -> dict[Any, Any]:
+        """Where each input's size was pinned to one value."""
+        stacks = {}
+        for record in self._specializations:
+            term = self.table._symbols[record.symbol_name]
+            for source in self._symbols[term].sources:
+                stacks[source] = record.provenance.summary()
+        return stacks
+
+    @property
+    def _version_counter(self) -> int:
+        """A number that grows whenever something is learned."""
+        return self.facts._version + len(self._asserts)
+
+    @property
+    def _replacements_version_counter(self) -> int:
+        return self.epoch
+
+
+def _as_sympy(value: Any) -> Any:
+    """A value at tracing as sympy; that of a ragged dimension as torch's singleton."""
+    import torch
+    from torch.utils._sympy.singleton_int import SingletonInt
+
+    if isinstance(value, torch.SymInt):
+        return SingletonInt(value.node.nested_int(), coeff=value.node.nested_int_coeff())
+    return sympy.sympify(value)
+
+
+def as_value_ranges(low: int | None, high: int | None) -> Any:
+    """Bounds of an integer as torch's value range."""
+    return ValueRanges(
+        -int_oo if low is None else sympy.Integer(low),
+        int_oo if high is None else sympy.Integer(high),
+    )

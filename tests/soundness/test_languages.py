@@ -1,0 +1,201 @@
+"""A random program's term printed as C and as SMT-LIB has the value that Python computes."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import random
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import checks
+import programs
+import pytest
+import z3
+from hypothesis import given
+from hypothesis import strategies as st
+from profiles import examples, many
+
+from symfx.algebra import Table, Term, evaluate, to_python
+from symfx.algebra.c_code import C_SUPPORT, C_TYPES, to_c
+from symfx.algebra.definedness import definedness
+from symfx.algebra.smtlib import smtlib_script, to_smtlib
+
+COMPILER = shutil.which("gcc") or shutil.which("cc")
+RESULT = {"int": ctypes.c_int64, "real": ctypes.c_double, "bool": ctypes.c_bool}
+
+
+def random_sources(count: int, seed: int, exclude: frozenset[str] = frozenset()) -> list[str]:
+    picks = random.Random(seed)
+    choose = checks.choose_by(picks)
+    return [
+        programs.random_program(choose, "IBR"[picks.randrange(3)], 3, exclude=exclude)
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler on this machine")
+def test_c_computes_what_python_computes(tmp_path: Path) -> None:
+    """Many programs in one library; a result that needs more than 64 bits is refused."""
+    symbols = ", ".join(
+        [f"int64_t {n}" for n in programs.INTS]
+        + [f"bool {n}" for n in programs.BOOLS]
+        + [f"double {n}" for n in programs.REALS]
+    )
+    unused = " ".join(f"(void){n};" for n in programs.SORTS)
+    text = [C_SUPPORT]
+    terms: dict[str, Term] = {}
+    for source in random_sources(many(600), 1):
+        table = Table()
+        term = checks.built(source, table)
+        if term is None or source in terms:
+            continue
+        name, kind = f"f{len(terms)}", C_TYPES[term.sort]
+        outer = "int64_t" if term.sort == "int" else kind
+        terms[source] = term
+        text.append(
+            f"bool {name}({symbols}, {outer} *out) {{ {unused} bool bad = false;\n"
+            f"  {kind} value = {to_c(term)};\n  *out = ({outer})value;\n  return !bad && *out == value;\n}}\n"
+            if term.sort != "real"
+            else f"bool {name}({symbols}, double *out) {{ {unused} bool bad = false;\n"
+            f"  *out = {to_c(term)};\n  return !bad;\n}}\n"
+        )
+    (tmp_path / "programs.c").write_text("\n".join(text))
+    flags = ["-O0", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Werror=parentheses"]
+    subprocess.run(
+        [str(COMPILER), *flags, "-Wno-unused", "-o", "programs.so", "programs.c", "-lm"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    library = ctypes.CDLL(str(tmp_path / "programs.so"))
+    kinds = [ctypes.c_int64] * 3 + [ctypes.c_bool] * 2 + [ctypes.c_double] * 2
+    compared = refused = 0
+    for i, (source, term) in enumerate(terms.items()):
+        function = library[f"f{i}"]
+        function.restype = ctypes.c_bool
+        out = RESULT[term.sort]()
+        function.argtypes = [*kinds, ctypes.POINTER(RESULT[term.sort])]
+        for point, expected in checks.values(source, i):
+            good = function(*(point[n] for n in programs.SORTS), ctypes.byref(out))
+            if good:
+                compared += 1
+                assert programs.same(out.value, expected), (source, str(term), point, out.value)
+            else:
+                # Strictly defined in Python, so only the size of the numbers excuses it.
+                refused += 1
+                assert _large(term, point), (source, str(term), to_c(term), point)
+    assert compared > 10 * refused > 0
+
+
+def _large(term: Term, point: dict[str, Any]) -> bool:
+    memo: dict[Term, Any] = {}
+    try:
+        evaluate(term, checks.at(term.table, point), memo)
+    except OverflowError:
+        return True
+    return any(abs(v) >= 2**62 for v in memo.values() if not isinstance(v, float) or v == v)
+
+
+# -- SMT-LIB ----------------------------------------------------------------------------------------
+
+# Functions of the C library, and powers of doubles, mean nothing to a solver.
+UNINTERPRETED = frozenset({"fpow", "cos", "atan", "exp", "log"})
+
+
+def smtlib_agrees(source: str, seed: int) -> int:
+    """At how many points z3 found that the text has Python's value; it must not find otherwise."""
+    table = Table()
+    term = checks.built(source, table)
+    if term is None or any(t.op in UNINTERPRETED for t in checks.parts_of(term)):
+        return 0
+    result = table.symbol("result", term.sort)
+    # `id` keeps real results apart that compare as equal: 0.0 and -0.0, and NaN from itself.
+    wrapped = table.call("id", term.sort, term)
+    claim = table.eq(wrapped, result) if term.sort != "bool" else table.or_(wrapped, result)
+    script = smtlib_script([claim], defined=False)
+    lines = script.splitlines()
+    (last,) = [line for line in lines if "(id " in line and "declare" not in line]
+    head = "\n".join(line for line in lines if line is not last)
+    text = _argument(last)
+    compared = 0
+    for point, expected in checks.values(source, seed):
+        if isinstance(expected, int) and expected.bit_length() > 64:
+            continue
+        fixed = [
+            f"(assert (= {s.name} {to_smtlib(table.const(point[s.name]))}))"
+            for s in term.free_symbols
+        ]
+        value = to_smtlib(table.const(float(expected) if term.sort == "real" else expected))
+        context = z3.Context()
+        solver = z3.Solver(ctx=context)
+        solver.set("timeout", 2000)
+        solver.from_string("\n".join([head, *fixed, f"(assert (not (= {text} {value})))"]))
+        verdict = solver.check()
+        assert verdict != z3.sat, (source, str(term), text, point, expected)
+        compared += verdict == z3.unsat
+    return compared
+
+
+def _argument(line: str) -> str:
+    """What stands in the call of `id` in a line."""
+    start = line.index("(id ") + 4
+    depth = 1
+    for i in range(start, len(line)):
+        depth += (line[i] == "(") - (line[i] == ")")
+        if depth == 0:
+            return line[start:i]
+    raise AssertionError(line)
+
+
+def test_smtlib_in_bulk() -> None:
+    compared = 0
+
+    def check(source: str, number: int) -> None:
+        nonlocal compared
+        compared += smtlib_agrees(source, number)
+
+    checks.in_bulk(check, many(150), depth=3)
+    assert compared > 400
+
+
+@given(st.data())
+@examples(40)
+def test_smtlib_computes_what_python_computes(data: st.DataObject) -> None:
+    sort = data.draw(st.sampled_from("IBR"))
+    source = programs.random_program(lambda n: data.draw(st.integers(0, n - 1)), sort, 3)
+    smtlib_agrees(source, 0)
+
+
+# -- when a term is defined --------------------------------------------------------------------------
+
+
+@given(st.data())
+@examples(150)
+def test_a_term_is_defined_just_when_its_python_does_not_raise(data: st.DataObject) -> None:
+    sort = data.draw(st.sampled_from("IBR"))
+    source = programs.random_program(lambda n: data.draw(st.integers(0, n - 1)), sort, 3)
+    table = Table()
+    term = checks.built(source, table)
+    if term is None:
+        return
+    text, need = to_python(term), definedness(term)
+    for point in programs.sample_points(0, checks.COUNT):
+        try:
+            value = eval(text, {"math": math, **point})
+            works = not isinstance(value, complex)
+        except OverflowError:
+            continue
+        except (ZeroDivisionError, ValueError, TypeError):
+            works = False
+        try:
+            said = eval(to_python(need), {"math": math, **point})
+        except OverflowError:
+            continue
+        if not works:
+            assert not said, (source, text, str(need), point)
+        elif not any(t.op in ("pow", "fpow") for t in checks.parts_of(term)):
+            assert said, (source, text, str(need), point)
