@@ -148,7 +148,7 @@ def test_the_source_reads_like_a_persons() -> None:
         "            return False",
         f"        if not ({b} >= 2):",
         "            return False",
-        f"        t0 = {a}*{b}",
+        f"        t0 = {'*'.join(sorted((a, b)))}",
         "        if not (t0 % 8 == 0):",
         "            return False",
         "        if not (t0 >= 11):",

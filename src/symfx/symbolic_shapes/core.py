@@ -27,7 +27,7 @@ from symfx.symbolic_shapes.records import (
     SymbolInfo,
 )
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
-from symfx.torch_bridge.fake_cache import refuse_dispatch_cache
+from symfx.torch_bridge.fake_cache import mode_asking_for_a_key, refuse_dispatch_cache
 
 if TYPE_CHECKING:
     from torch._guards import Source
@@ -64,7 +64,7 @@ class EnvCore:
         self._settings = settings
         self.table = Table()
         self.facts = Facts(self.table)
-        self.prover = Prover(self.facts, self.hint_of)
+        self.prover = self._prover_of(self.facts)
         self.nodes: dict[Term, SymNode] = {}
         # How the program wrote a comparison: the method and both sides.
         self.asked: dict[Term, tuple[str, Term, Term]] = {}
@@ -84,12 +84,25 @@ class EnvCore:
         self._specializations: list[SpecializationRecord] = []
         self._suppressed = Suppression()
 
+    def _prover_of(self, facts: Facts) -> Prover:
+        """A prover from these facts, of the kind that the settings ask for."""
+        if self._settings.prover == "z3":
+            from symfx.algebra.z3_tier import Z3Prover
+
+            return Z3Prover(facts, self.hint_of, budget_ms=self._settings.prover_budget_ms)
+        return Prover(facts, self.hint_of)
+
     # -- settings, under the names that torch reads --------------------------------------------
 
     @property
     def settings(self) -> ShapeEnvSettings:
         """The settings, as they were given."""
-        refuse_dispatch_cache()
+        mode = mode_asking_for_a_key()
+        if mode is not None:
+            from symfx.fake_operators.cache import adopt  # costly, and for tracers alone
+
+            adopt(mode, self)
+            refuse_dispatch_cache()
         return self._settings
 
     @property

@@ -294,6 +294,8 @@ class _Builder:
         sizes = {f.source: f.term for f in facts if ".size()[" in f.source}
         for fact in facts:
             if fact.source not in readable:
+                if fact.source.startswith("<ephemeral"):
+                    continue  # of a view's base that only tracing has
                 if fact.term.free_symbols <= self.inputs.keys():
                     raise unreadable[fact.source]
                 continue
