@@ -17,6 +17,7 @@ from rich.text import Text
 
 from symfx._version import __version__
 from symfx.errors import SpecError, SymfxError
+from symfx.typecheck_command import typecheck_command
 
 if TYPE_CHECKING:
     from symfx.tracing import Trace
@@ -151,7 +152,7 @@ def trace_command(
     Exit codes: 0 traced and verified, 1 verification failed, 2 a mistake in the command, the
     inputs or the model, 70 a fault in symfx itself.
     """
-    with _clear_errors(debug):
+    with clear_errors(debug):
         # What the user's model prints must not get between the JSON.
         aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
         with aside:
@@ -209,6 +210,9 @@ def replay_command(
         program = env.guard_program()
         write = {"python": lambda: program.source, "c": program.to_c, "smtlib": program.to_smtlib}
         typer.echo(write[guards.value](), nl=False)
+
+
+app.command("typecheck")(typecheck_command)
 
 
 def _trace(
@@ -273,7 +277,7 @@ def _by_place(
 
 
 @contextlib.contextmanager
-def _clear_errors(debug: bool) -> Iterator[None]:
+def clear_errors(debug: bool) -> Iterator[None]:
     """Turn an error into one message on stderr and an exit code."""
     try:
         yield

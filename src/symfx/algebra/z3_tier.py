@@ -35,7 +35,7 @@ def needs_z3() -> Any:
     except ImportError:
         raise SymfxError(
             "the z3 tier of the prover needs the package z3-solver, which is not installed",
-            fix="pip install 'symfx[z3]', or leave out prover=\"z3\"",
+            fix='pip install z3-solver, or leave out prover="z3"',
         ) from None
     return z3
 

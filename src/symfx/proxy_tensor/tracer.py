@@ -22,7 +22,7 @@ from symfx.torch_bridge.fx_graphs import append_call
 from symfx.torch_bridge.modes import without_proxy_mode
 
 if TYPE_CHECKING:
-    from symfx.proxy_tensor.cache import OperationCache
+    from symfx.fake_operators.cache import OperationCache
     from symfx.proxy_tensor.modules import ModuleStack
 
 __all__ = ["PythonKeyTracer"]

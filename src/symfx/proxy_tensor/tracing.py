@@ -18,8 +18,8 @@ from torch.fx import traceback as fx_traceback
 from torch.utils import _pytree as pytree
 
 from symfx.errors import SpecError, TracingError
+from symfx.fake_operators.cache import OperationCache
 from symfx.proxy_tensor import slots
-from symfx.proxy_tensor.cache import OperationCache
 from symfx.proxy_tensor.cleanup import remove_dead_nodes
 from symfx.proxy_tensor.function_mode import PreDispatchTorchFunctionMode, TracingFunctionMode
 from symfx.proxy_tensor.inputs import (

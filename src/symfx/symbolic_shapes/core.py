@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sympy
+import torch
 
-from symfx.algebra import Scalar, Sort, Table, Term, evaluate
+from symfx.algebra import Scalar, Sort, Table, Term, evaluate, relation
 from symfx.algebra.facts import Facts
 from symfx.algebra.prove import Prover
 from symfx.algebra.sympy_view import SympyReader
@@ -25,7 +27,7 @@ from symfx.symbolic_shapes.records import (
     SymbolInfo,
 )
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
-from symfx.torch_bridge.fake_cache import refuse_dispatch_cache
+from symfx.torch_bridge.fake_cache import mode_asking_for_a_key, refuse_dispatch_cache
 
 if TYPE_CHECKING:
     from torch._guards import Source
@@ -93,7 +95,12 @@ class EnvCore:
     @property
     def settings(self) -> ShapeEnvSettings:
         """The settings, as they were given."""
-        refuse_dispatch_cache()
+        mode = mode_asking_for_a_key()
+        if mode is not None:
+            from symfx.fake_operators.cache import adopt  # costly, and for tracers alone
+
+            adopt(mode, self)
+            refuse_dispatch_cache()
         return self._settings
 
     @property
@@ -288,6 +295,25 @@ class EnvCore:
             return evaluate(term, values, memo)
         except (ZeroDivisionError, OverflowError, ValueError):
             # The value at tracing is undefined; whoever asks for it finds out in the user's code.
+            return None
+        except RuntimeError:
+            if any(isinstance(values[s], torch.SymInt) for s in term.free_symbols):
+                return self._evaluate_ragged(term, values)
+            raise
+
+    def _evaluate_ragged(self, term: Term, values: Mapping[Term, Scalar]) -> Scalar | None:
+        """The value of a comparison of ragged sizes, which are not subtracted from each other.
+
+        None where it has none, as that with a number above 2.
+        """
+        inner = term.args[0] if term.op == "not" else term
+        if inner.op not in ("eq", "ge"):
+            return None
+        name, left, right = relation(inner)
+        try:
+            holds: Any = getattr(operator, name)(evaluate(left, values), evaluate(right, values))
+            return bool(holds) is (inner is term)
+        except RuntimeError:
             return None
 
     # -- symbols, the mechanics ----------------------------------------------------------------

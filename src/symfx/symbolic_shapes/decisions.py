@@ -148,9 +148,11 @@ class Decisions(Learning):
         """Guards are settled: what is asked from now on is answered from the hints.
 
         An answer that would have needed a guard is logged as a warning and kept in
-        `ignored_guards`.
+        `ignored_guards`. Symbols that the guards leave one value are logged, with the reason.
         """
         self.frozen = True
+        for pinned in self._specializations:
+            log.info("%s is always %s (%s)", pinned.symbol_name, pinned.value, pinned.provenance)
 
     def freeze_runtime_asserts(self) -> None:
         """Assertions at run time are settled: a new one is logged as a warning."""

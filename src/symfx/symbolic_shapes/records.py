@@ -11,6 +11,7 @@ import sympy
 from symfx.algebra import Scalar, Term
 from symfx.algebra.sympy_view import to_sympy
 from symfx.errors import SpecError
+from symfx.symbolic_shapes.canonical import canonicalize_bool_expr
 from symfx.symbolic_shapes.constraints import RelaxedUnspecConstraint, StrictMinMaxConstraint
 from symfx.symbolic_shapes.provenance import Provenance
 
@@ -161,8 +162,8 @@ class RuntimeAssert:
 
     @property
     def expr(self) -> sympy.Basic:
-        """The condition as sympy."""
-        result: sympy.Basic = to_sympy(self.term)
+        """The condition as sympy, in the form of `canonicalize_bool_expr`."""
+        result: sympy.Basic = canonicalize_bool_expr(to_sympy(self.term))
         return result
 
     @property

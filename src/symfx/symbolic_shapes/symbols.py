@@ -134,6 +134,8 @@ class Symbols(Decisions):
         name = self._backed_name("s", source.name)
         term = self._new_symbol(name, "int", source=source, hint=value, low=low)
         self.counter["create_symbol"] += 1
+        if _is_nested(value):
+            self.node_for(term, value)  # a node tells by its hint that it is a nested int
         if duck:
             self.val_to_var[value] = to_sympy(term)
         return term
