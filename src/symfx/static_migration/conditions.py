@@ -232,5 +232,5 @@ class _Reader:
         return SpecError(
             f"{ast.unparse(tree)!r} is not {wanted}, in {self.text!r}",
             where=self.where,
-            fix="write sums, products, // and % of names and whole numbers, and comparisons of them",
+            fix="write sums, products, // and % of names and numbers, and comparisons",
         )

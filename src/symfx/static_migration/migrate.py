@@ -149,7 +149,7 @@ def migrate(
     types = _input_types(looked, inputs or {})
     solver = Solver(timeout)
     found: list[tuple[Run, Migration]] = []
-    best: tuple[int, Mapping[str, InputType], Run] | None = None
+    best: tuple[int, dict[str, InputType], Run] | None = None
     undecided: Migration | None = None
     for choice in _rank_choices(module, looked, types):
         result = run(looked, module, choice, where)
@@ -364,7 +364,7 @@ def _common(graph: Graph, outcomes: list[Migration]) -> Migration:
     return made
 
 
-# -- conflicts ---------------------------------------------------------------------------------------
+# -- conflicts ------------------------------------------------------------------------------------
 
 
 def _conflict(
