@@ -151,7 +151,7 @@ def optimize(
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3)).eval()
         >>> fast = symfx.optimize(model, torch.randn(2, 4))
         >>> print(fast.report.rewrites[0])
-        folded BatchNorm1d into Linear: _0, _1 -> _0_1
+        folded BatchNorm1d into Linear: _0, _1 -> _0
     """
     check_module(model)
     if dtype not in (None, torch.float32, torch.bfloat16):
@@ -255,6 +255,8 @@ def _check(
     if not options.check:
         return
     checked = _runnable(module)
+    if checked is not module:  # it keeps a state, and so does the original
+        original = copy_of(original)
     runs: Callable[..., Any] = checked
     tolerance = options.tolerance
     if options.dtype is not None:
