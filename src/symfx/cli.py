@@ -17,6 +17,7 @@ from rich.text import Text
 
 from symfx._version import __version__
 from symfx.errors import SpecError, SymfxError
+from symfx.optimize_command import optimize_command
 from symfx.typecheck_command import typecheck_command
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def replay_command(
     Exit codes: 0 replayed, 2 the file is no log, or an event of it fails, 70 a fault in symfx
     itself.
     """
-    with _clear_errors(debug):
+    with clear_errors(debug):
         with _progress("loading torch"):
             from symfx.recording import EventLog
             from symfx.recording.describing import describe_replay
@@ -213,6 +214,7 @@ def replay_command(
 
 
 app.command("typecheck")(typecheck_command)
+app.command("optimize")(optimize_command)
 
 
 def _trace(

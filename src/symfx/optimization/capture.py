@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import fx, nn
@@ -18,6 +18,7 @@ from symfx.optimization.log import Report
 __all__ = ["capture", "copy_of"]
 
 
+Model = TypeVar("Model", bound=nn.Module)
 _HOOKS = (
     "_forward_hooks",
     "_forward_hooks_with_kwargs",
@@ -29,7 +30,7 @@ _HOOKS = (
 )
 
 
-def copy_of(model: nn.Module) -> nn.Module:
+def copy_of(model: Model) -> Model:
     """A copy that shares nothing with the model.
 
     Raises:

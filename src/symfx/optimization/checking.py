@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from symfx._blame import where
 from symfx.errors import OptimizationError
+from symfx.optimization.capture import copy_of
 from symfx.optimization.effects import keeps_no_state
 from symfx.optimization.log import Check, Report
 
@@ -67,11 +67,7 @@ def check(
                 expected = original(*copy_inputs(some_args), **copy_inputs(some_kwargs))
             except Exception as error:
                 if index == 0:
-                    raise OptimizationError(
-                        f"the model cannot run on these inputs: {type(error).__name__}: {error}",
-                        where=where(error),
-                        fix="give inputs that the model takes",
-                    ) from error
+                    raise cannot_run(error) from error
                 # This model takes no such batch, and neither need the optimised one; but it is
                 # shown it, since what has been tried may leave a trace in the model.
                 with contextlib.suppress(Exception):
@@ -96,6 +92,15 @@ def check(
         if done == 2:
             return
     report.notes.append("the original takes no other batch size: checked at one")
+
+
+def cannot_run(error: Exception) -> OptimizationError:
+    """What to tell the user whose model raised this on its example inputs."""
+    return OptimizationError(
+        f"the model cannot run on these inputs: {type(error).__name__}: {error}",
+        where=where(error),
+        fix="give inputs that the model takes",
+    )
 
 
 _REPORT_IT = (
@@ -202,7 +207,7 @@ def _difference(found: Tensor, expected: Tensor) -> tuple[float, float]:
 
 def _copy_if_needed(module: nn.Module) -> nn.Module:
     graph = isinstance(module, fx.GraphModule) and keeps_no_state(module)
-    return module if graph else copy.deepcopy(module)
+    return module if graph else copy_of(module)
 
 
 class FirstUse:

@@ -133,12 +133,18 @@ class Interpreter:
         if node.op == "output":
             return args[0]
         if node.target is torch._assert and isinstance(args[0], Truth):
-            message = args[1] if len(args) > 1 and args[1] else f"the program asserts {node.args[0]}"
+            message = (
+                args[1] if len(args) > 1 and args[1] else f"the program asserts {node.args[0]}"
+            )
             self.domain.demand(args[0].condition, str(message))
             return None
         rule, module = lookup(node, self.root)
         if rule is None:
-            name = type(module).__qualname__ if module is not None else node._pretty_print_target(node.target)
+            name = (
+                type(module).__qualname__
+                if module is not None
+                else node._pretty_print_target(node.target)
+            )
             self.result.unknown_operators[node] = name
             return UNKNOWN
         return rule(self.domain, args, kwargs, module)
@@ -257,5 +263,3 @@ def explain(
             for size in value:
                 domain.demand(domain.term(size) >= 1, f"the sizes of {node.name} are 1 or more")
     return domain.demands, interpreter.result.values
-
-

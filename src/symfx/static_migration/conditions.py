@@ -97,7 +97,9 @@ def _dim(part: str, text: str) -> DimText:
         tree = None
     if tree is None or not part:
         raise SpecError(
-            f"{part!r} is no dimension, in {text!r}", where="--input", fix="write a name or a number"
+            f"{part!r} is no dimension, in {text!r}",
+            where="--input",
+            fix="write a name or a number",
         )
     return part
 
@@ -125,7 +127,9 @@ def read_annotation(annotation: Any) -> InputType:
         elif isinstance(dim, (int, str)) and not isinstance(dim, bool):
             dims.append(dim)
         else:
-            raise SpecError(f"{dim!r} is no dimension, in {annotation}", fix="give an int, a name or Dyn")
+            raise SpecError(
+                f"{dim!r} is no dimension, in {annotation}", fix="give an int, a name or Dyn"
+            )
     return InputType("tensor", tuple(dims))
 
 
@@ -228,5 +232,5 @@ class _Reader:
         return SpecError(
             f"{ast.unparse(tree)!r} is not {wanted}, in {self.text!r}",
             where=self.where,
-            fix="write sums, products, // and % of names and whole numbers, and comparisons of them",
+            fix="write sums, products, // and % of names and numbers, and comparisons",
         )

@@ -149,7 +149,7 @@ def migrate(
     types = _input_types(looked, inputs or {})
     solver = Solver(timeout)
     found: list[tuple[Run, Migration]] = []
-    best: tuple[int, Mapping[str, InputType], Run] | None = None
+    best: tuple[int, dict[str, InputType], Run] | None = None
     undecided: Migration | None = None
     for choice in _rank_choices(module, looked, types):
         result = run(looked, module, choice, where)
@@ -213,7 +213,8 @@ def _rank_choices(
         return
     for choice in itertools.product(*ranks.values()):
         ranked = {
-            name: InputType("tensor", (None,) * rank) for name, rank in zip(ranks, choice, strict=True)
+            name: InputType("tensor", (None,) * rank)
+            for name, rank in zip(ranks, choice, strict=True)
         }
         yield {**types, **ranked}
 
@@ -301,8 +302,10 @@ def _is_trivial(condition: Term) -> bool:
     """That one named size is 1 or more, or 0 or more."""
     if condition.op != "ge":
         return False
-    return str(condition).endswith((">= 1", ">= 0")) and len(condition.free_symbols) == 1 and (
-        str(condition).split(" >= ")[0] == next(iter(condition.free_symbols)).name
+    return (
+        str(condition).endswith((">= 1", ">= 0"))
+        and len(condition.free_symbols) == 1
+        and (str(condition).split(" >= ")[0] == next(iter(condition.free_symbols)).name)
     )
 
 
@@ -339,7 +342,9 @@ def _dimension(domain: Any, size: Dim) -> Any:
     from symfx.algebra.sympy_view import to_sympy
 
     term = domain.term(size)
-    if any(symbol.name.startswith("u") and symbol.name[1:].isdigit() for symbol in term.free_symbols):
+    if any(
+        symbol.name.startswith("u") and symbol.name[1:].isdigit() for symbol in term.free_symbols
+    ):
         return Dyn
     value = term.value
     return to_sympy(term) if value is None else value
@@ -359,7 +364,7 @@ def _common(graph: Graph, outcomes: list[Migration]) -> Migration:
     return made
 
 
-# -- conflicts ---------------------------------------------------------------------------------------
+# -- conflicts ------------------------------------------------------------------------------------
 
 
 def _conflict(
@@ -466,7 +471,9 @@ def _code(node: Node) -> str:
     if node.op == "call_method":
         return f"{node.name} = {args[0]}.{node.target}({', '.join(args[1:])})"
     target: Any = node.target
-    called = f"self.{target}" if node.op == "call_module" else getattr(target, "__name__", str(target))
+    called = (
+        f"self.{target}" if node.op == "call_module" else getattr(target, "__name__", str(target))
+    )
     return f"{node.name} = {called}({', '.join(args)})"
 
 
@@ -475,5 +482,3 @@ def _argument(value: Any) -> str:
         inner = ", ".join(map(_argument, value))
         return f"[{inner}]" if isinstance(value, list) else f"({inner})"
     return str(value)
-
-
