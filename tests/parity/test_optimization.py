@@ -284,7 +284,15 @@ def test_heuristics_see_the_same_regions(net: nn.Module, fold: bool) -> None:
         {"mkldnn_layout_optimize": {"heuristic": lambda graph: False}},
         {"mkldnn_layout_optimize": {"heuristic": lambda graph: len(graph.nodes) > 5}},
     ],
-    ids=str,
+    ids=(
+        "default",
+        "empty",
+        "dropout",
+        "no-fuse",
+        "no-layout",
+        "heuristic-never",
+        "heuristic-size",
+    ),
 )
 @torch.no_grad()
 def test_configurations(net: nn.Module, peer: Any, config: Any) -> None:

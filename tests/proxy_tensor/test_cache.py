@@ -12,7 +12,7 @@ from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx.experimental.proxy_tensor import make_fx as stock_make_fx
 
-from symfx.proxy_tensor import cache as cache_module
+from symfx.fake_operators import cache as cache_module
 from symfx.proxy_tensor import make_fx
 
 MODES = ("fake", "symbolic")

@@ -21,10 +21,13 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from symfx.algebra import Term, evaluate
+from symfx.fake_operators.cache import OperationCache
+from symfx.fake_operators.shape_rules import RULES, Arg, New, Numbers, View
 from symfx.proxy_tensor import make_fx
-from symfx.proxy_tensor.cache import OperationCache
-from symfx.proxy_tensor.shape_rules import RULES, Arg, New, Numbers, View
 from symfx.symbolic_shapes import ShapeEnv
+
+# The last test asks what the others did: all of them run in one process.
+pytestmark = pytest.mark.xdist_group("shape rules")
 
 aten = torch.ops.aten
 SAMPLES = {torch.float32: 4, torch.int64: 2, torch.bool: 1}

@@ -1,0 +1,372 @@
+"""Operators typed from the table of shape rules, as constraints.
+
+`Typing` is one composite constraint for all of them. It has a case for each combination of ranks
+that its tensors can have: in each, the table's rule is run on fresh dimension variables, and what
+it demands of them and returns becomes constraints.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.fx import Node
+from torch.fx.tensor_type import Dyn, TensorType
+
+from symfx.migrate_gradual_types.constraint import (
+    ApplyBroadcasting,
+    BinConstraintD,
+    BinConstraintT,
+    BVar,
+    Conj,
+    Constraint,
+    Disj,
+    DVar,
+    F,
+    T,
+    TGreatestUpperBound,
+    TVar,
+)
+from symfx.migrate_gradual_types.constraint_transformation import register_transformation_rule
+from symfx.migrate_gradual_types.domain import ConstraintDomain
+from symfx.migrate_gradual_types.kinds import DYN, Kinds, possible, register_kinds
+from symfx.migrate_gradual_types.operation import op_consistency, op_eq, op_leq
+from symfx.migrate_gradual_types.util import (
+    gen_dvar,
+    gen_nat_constraints,
+    gen_tensor_dims,
+    gen_tvar,
+)
+from symfx.shape_rules.dims import UNKNOWN, Dim, Shape, Size
+from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.graphs import is_shape
+from symfx.shape_rules.opaque import OpaqueDomain
+from symfx.shape_rules.ranks import get_max_rank
+from symfx.shape_rules.table import Rule, rules
+
+__all__ = ["ShapeOf", "Typing", "fuse_broadcasts", "generate_typing", "outputs_of"]
+
+#: More combinations of ranks than this are not looked at: the result is then left unknown.
+_MOST_COMBINATIONS = 300
+
+
+@dataclass(frozen=True)
+class ShapeOf:
+    """The value of ``x.shape``: the dimensions of a tensor's type, as a tuple."""
+
+    tensor: TVar
+
+
+@dataclass(repr=False)
+class Typing(Constraint):
+    """The results of an operator have the types that its rule in the table gives.
+
+    Args:
+        rule: the rule.
+        module: the module that is called, if one is.
+        args: the operator's arguments, with variables for nodes.
+        kwargs: those by keyword.
+        results: the variables of its results: one, or a tuple of which some may be ``None``.
+    """
+
+    rule: Rule
+    module: torch.nn.Module | None
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    results: Any
+
+    def __repr__(self) -> str:
+        return f"{self.results} = {self.rule.name}({self.args}, {self.kwargs})"
+
+    @property
+    def tensors(self) -> list[TVar]:
+        """The tensor variables among the arguments, each once."""
+        found: dict[TVar, None] = {}
+        for value in _leaves((self.args, self.kwargs)):
+            if isinstance(value, (TVar, ShapeOf)):
+                found[value.tensor if isinstance(value, ShapeOf) else value] = None
+        return [*found]
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _leaves(part)
+    elif isinstance(value, dict):
+        yield from _leaves([*value.values()])
+    else:
+        yield value
+
+
+def _rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
+    if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
+        return type(value)(_rebuilt(part, leaf) for part in value)
+    if isinstance(value, dict):
+        return {name: _rebuilt(part, leaf) for name, part in value.items()}
+    if isinstance(value, slice):
+        return slice(*(_rebuilt(part, leaf) for part in (value.start, value.stop, value.step)))
+    return leaf(value)
+
+
+# -- from a node to a constraint ---------------------------------------------------------------
+
+
+def outputs_of(n: Node, counter: int) -> tuple[Any, int]:
+    """Variables for what a node gives: a tensor, or a tuple of which items are taken."""
+    taken = {
+        user.args[1] for user in n.users if user.op == "call_function" and _takes_item(user, n)
+    }
+    if n.users and len(taken) == len(n.users) and all(isinstance(i, int) for i in taken):
+        indices: list[Any] = [*taken]
+        least = max(max(indices) + 1, -min(indices))
+        variables = []
+        for _ in range(least):
+            variable, counter = gen_tvar(counter)
+            variables.append(variable)
+        return tuple(variables), counter
+    return gen_tvar(counter)
+
+
+def fuse_broadcasts(constraints: list[Constraint]) -> list[Constraint]:
+    """The three constraints of each broadcast as one `Typing` by the table's rule."""
+    rule = rules()[torch.maximum]  # any operator that broadcasts
+    fused: list[Constraint] = []
+    i = 0
+    while i < len(constraints):
+        bound, stretched, agree = [*constraints[i : i + 3], None, None, None][:3]
+        if (
+            isinstance(bound, TGreatestUpperBound)
+            and isinstance(stretched, ApplyBroadcasting)
+            and isinstance(agree, BinConstraintT)
+            and agree.op == op_consistency
+            and (bound.rhs1, bound.rhs2)
+            == (agree.lhs, agree.rhs)
+            == (stretched.res1, stretched.res2)
+        ):
+            pair = (stretched.input1, stretched.input2)
+            fused.append(Typing(rule, None, pair, {}, bound.res))
+            i += 3
+        else:
+            fused.append(constraints[i])
+            i += 1
+    return fused
+
+
+def _takes_item(user: Node, n: Node) -> bool:
+    return getattr(user.target, "__name__", "") == "getitem" and user.args[0] is n
+
+
+def generate_typing(
+    n: Node, rule: Rule, module: torch.nn.Module | None, symbols: dict[Node, Any], counter: int
+) -> tuple[list[Constraint], int]:
+    """The constraint of a node that the table has a rule for."""
+
+    def argument(value: Any) -> Any:
+        if not isinstance(value, Node):
+            return value
+        variable = symbols.get(value, value)
+        if isinstance(variable, TVar) and is_shape(value):
+            return ShapeOf(variable)
+        return UNKNOWN if isinstance(variable, Node) else variable
+
+    args = _rebuilt(tuple(n.args), argument)
+    kwargs = _rebuilt(dict(n.kwargs), argument)
+    # An item of a tuple of tensors is that item; of a tuple of unknown length, nothing is known.
+    if rule.name == "getitem" and isinstance(args[0], tuple) and isinstance(args[1], int):
+        items = args[0]
+        if -len(items) <= args[1] < len(items):
+            symbols[n] = items[args[1]]
+            return [], counter
+    kind = _kind_of_result(rule, module, args, kwargs)
+    results: Any
+    if kind == "size":
+        results, counter = gen_dvar(counter)
+    elif kind == "tuple":
+        results, counter = outputs_of(n, counter)
+    else:
+        results, counter = gen_tvar(counter)
+    symbols[n] = results
+    return [Typing(rule, module, args, kwargs, results)], counter
+
+
+def _kind_of_result(
+    rule: Rule, module: torch.nn.Module | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> str:
+    """Whether a rule gives a tensor, a size or a tuple: by trying ranks until it takes them."""
+    tensors = Typing(rule, module, args, dict(kwargs), None).tensors
+    ranks = range(get_max_rank(), -1, -1)
+    for choice in itertools.islice(itertools.product(ranks, repeat=len(tensors)), 1000):
+        result = _run_opaque(rule, module, args, kwargs, dict(zip(tensors, choice, strict=True)))
+        if result is None or result is UNKNOWN:
+            continue
+        if isinstance(result, Shape):
+            return "tensor"
+        return "tuple" if isinstance(result, (tuple, list)) else "size"
+    return "tensor"
+
+
+def _run_opaque(
+    rule: Rule,
+    module: torch.nn.Module | None,
+    args: Any,
+    kwargs: Any,
+    ranks: Mapping[TVar, int],
+) -> Any:
+    """The rule's results for tensors of these ranks; ``None`` if it does not take them."""
+    domain = OpaqueDomain()
+    shapes = {t: UNKNOWN if r == DYN else domain.shape(r) for t, r in ranks.items()}
+
+    def argument(value: Any) -> Any:
+        if isinstance(value, TVar):
+            return shapes[value]
+        if isinstance(value, ShapeOf):
+            shape = shapes[value.tensor]
+            return tuple(shape) if isinstance(shape, Shape) else UNKNOWN
+        if isinstance(value, DVar):
+            return domain.fresh("")
+        return UNKNOWN if isinstance(value, BVar) else value
+
+    try:
+        return rule(domain, _rebuilt(args, argument), _rebuilt(kwargs, argument), module)
+    except IllTypedError:
+        return None
+
+
+# -- from a constraint to simple ones ------------------------------------------------------------
+
+
+def _combinations(
+    constraint: Typing, kinds: Mapping[TVar, Kinds] | None
+) -> list[dict[TVar, int]] | None:
+    """Every choice of kinds for the tensors; ``None`` if there are too many."""
+    tensors = constraint.tensors
+    choices = [sorted(possible(tensor, kinds)) for tensor in tensors]
+    total = 1
+    for choice in choices:
+        total *= len(choice)
+    if total > _MOST_COMBINATIONS:
+        return None
+    return [dict(zip(tensors, choice, strict=True)) for choice in itertools.product(*choices)]
+
+
+def _results(constraint: Typing, result: Any) -> list[tuple[Any, Any]]:
+    """Pairs of a result's variable and what the rule says of it."""
+    variables = constraint.results
+    if isinstance(variables, tuple):
+        if not isinstance(result, (tuple, list)) or isinstance(result, Shape):
+            return [(variable, UNKNOWN) for variable in variables]
+        # More items may be asked for than there are in this case: then it is none.
+        return [
+            (variable, result[i] if i < len(result) else None)
+            for i, variable in enumerate(variables)
+        ]
+    if isinstance(variables, TVar) and not isinstance(result, Shape):
+        return [(variables, UNKNOWN)]
+    return [(variables, result)]
+
+
+@register_kinds(Typing)
+def _kinds_of_typing(constraint: Typing, known: Any) -> None:
+    combinations = _combinations(constraint, known)
+    if combinations is None:
+        return
+    allowed: dict[TVar, set[int]] = {}
+    for ranks in combinations:
+        result = _run_opaque(
+            constraint.rule, constraint.module, constraint.args, constraint.kwargs, ranks
+        )
+        if result is None:
+            continue
+        pairs = _results(constraint, result)
+        outs: dict[TVar, int] = {}
+        for variable, value in pairs:
+            if value is None:
+                break
+            if isinstance(variable, TVar):
+                outs[variable] = _nested_kind(value)
+        else:
+            if any(kind > get_max_rank() for kind in outs.values()):
+                continue
+            if any(kind not in possible(tensor, known) for tensor, kind in outs.items()):
+                continue
+            for tensor, kind in (*ranks.items(), *outs.items()):
+                allowed.setdefault(tensor, set()).add(kind)
+    tensors = [
+        *constraint.tensors,
+        *(v for v in _leaves(constraint.results) if isinstance(v, TVar)),
+    ]
+    for tensor in tensors:
+        known.allow(tensor, frozenset(allowed.get(tensor, ())))
+
+
+def _nested_kind(value: Any) -> int:
+    return len(value) if isinstance(value, Shape) else DYN
+
+
+@register_transformation_rule(Typing)
+def transform_typing(constraint: Typing, counter: int) -> tuple[Constraint, int]:
+    """One alternative for each combination of ranks that the rule takes."""
+    combinations = _combinations(constraint, None)
+    if combinations is None:
+        return T(), counter
+    cases: list[Constraint] = []
+    for ranks in combinations:
+        case, counter = _one_case(constraint, ranks, counter)
+        if case is not None:
+            cases.append(case)
+    return (Disj(cases) if cases else F()), counter
+
+
+def _one_case(
+    constraint: Typing, ranks: Mapping[TVar, int], counter: int
+) -> tuple[Constraint | None, int]:
+    counter += 1
+    domain = ConstraintDomain(counter)
+    parts: list[Constraint] = []
+    shapes: dict[TVar, Any] = {}
+    for tensor, rank in ranks.items():
+        if rank == DYN:
+            shapes[tensor] = UNKNOWN
+            parts.append(BinConstraintT(tensor, Dyn, op_eq))
+            continue
+        dims, counter = gen_tensor_dims(rank, counter)
+        shapes[tensor] = domain.shape(dims)
+        parts += [BinConstraintT(tensor, TensorType(dims), op_eq), *gen_nat_constraints(dims)]
+
+    def argument(value: Any) -> Any:
+        if isinstance(value, TVar):
+            return shapes[value]
+        if isinstance(value, ShapeOf):
+            shape = shapes[value.tensor]
+            return tuple(shape) if isinstance(shape, Shape) else UNKNOWN
+        if isinstance(value, DVar):
+            return Size(domain, value)
+        return UNKNOWN if isinstance(value, BVar) else value
+
+    args, kwargs = (_rebuilt(part, argument) for part in (constraint.args, constraint.kwargs))
+    try:
+        result = constraint.rule(domain, args, kwargs, constraint.module)
+    except IllTypedError:
+        return None, counter
+    for variable, value in _results(constraint, result):
+        if value is None:
+            return None, counter
+        part = _result_is(domain, variable, value)
+        if part is None:
+            return None, counter
+        parts.append(part)
+    return Conj([*parts, *domain.constraints]), counter
+
+
+def _result_is(domain: ConstraintDomain, variable: Any, value: Any) -> Constraint | None:
+    if isinstance(variable, DVar):
+        if not isinstance(value, Dim):
+            return BinConstraintD(variable, Dyn, op_eq)
+        is_ = BinConstraintD(variable, domain.dimension(value), op_eq)
+        return Conj([is_, BinConstraintD(0, variable, op_leq)])
+    if isinstance(value, Shape):
+        return domain.type_is(variable, value) if len(value) <= get_max_rank() else None
+    return BinConstraintT(variable, Dyn, op_eq)

@@ -1,0 +1,56 @@
+"""How operators type: the table of shape rules, and what rules are written with.
+
+Example: an operator of your own is one entry.
+    >>> import torch
+    >>> from symfx.shape_rules import Shape, exactly, rule
+    >>> def pairwise(x): ...
+    >>> @rule(pairwise)
+    ... def pairwise_rule(d, x):
+    ...     n, _ = exactly(x, 2, "pairwise")
+    ...     return Shape((n, n))
+"""
+
+from __future__ import annotations
+
+from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, Size
+from symfx.shape_rules.errors import (
+    GradualError,
+    IllTypedError,
+    InvalidConstraintError,
+    RankBoundError,
+)
+from symfx.shape_rules.ranks import DEFAULT_MAX_RANK, get_max_rank, max_rank, set_max_rank
+from symfx.shape_rules.table import (
+    Rule,
+    at_least,
+    axis,
+    exactly,
+    lookup,
+    module_rule,
+    rule,
+    rules,
+)
+
+__all__ = [
+    "DEFAULT_MAX_RANK",
+    "UNKNOWN",
+    "Dim",
+    "Domain",
+    "GradualError",
+    "IllTypedError",
+    "InvalidConstraintError",
+    "RankBoundError",
+    "Rule",
+    "Shape",
+    "Size",
+    "at_least",
+    "axis",
+    "exactly",
+    "get_max_rank",
+    "lookup",
+    "max_rank",
+    "module_rule",
+    "rule",
+    "rules",
+    "set_max_rank",
+]

@@ -1,0 +1,91 @@
+"""What every analysis asks of a graph before it begins."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.fx import Graph, Node
+
+import symfx
+from symfx.shape_rules.errors import GradualError
+
+__all__ = ["graph_of", "is_shape", "parameter_of", "where_of"]
+
+
+def graph_of(module: Any, graph: Graph | None = None) -> Graph:
+    """The graph of a traced module, looked through: not empty, and each value there before used.
+
+    Args:
+        module: a GraphModule, or the root that was traced.
+        graph: the graph, where the module has none.
+
+    Raises:
+        GradualError: there is no graph, or it is empty or cyclic.
+    """
+    found = getattr(module, "graph", None)
+    if not isinstance(found, Graph):
+        found = graph
+    if not isinstance(found, Graph):
+        raise GradualError(
+            f"{type(module).__name__} has no graph",
+            fix="trace it first: torch.fx.symbolic_trace(module)",
+        )
+    if not len(found.nodes):
+        raise GradualError("the graph is empty", fix="trace a program that computes something")
+    seen: set[Node] = set()
+    for node in found.nodes:
+        for used in node.all_input_nodes:
+            if used not in seen:
+                raise GradualError(
+                    f"{node.name} uses {used.name}, which is computed after it or nowhere: "
+                    "the graph is cyclic, or out of order",
+                    where=where_of(node),
+                    fix="repair the graph; graph.lint() checks it",
+                )
+        seen.add(node)
+    return found
+
+
+#: Frames of these packages are not the user's.
+_NOT_THE_USERS = tuple(str(Path(p).parent) for p in (torch.__file__, symfx.__file__))
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+).*\n\s*(?P<code>.*)')
+
+
+def where_of(node: Node) -> str:
+    """The user's source line that a node comes from, if tracing recorded it; else the node."""
+    frames = [
+        frame
+        for frame in _FRAME.finditer(node.stack_trace or "")
+        if not frame["file"].startswith(_NOT_THE_USERS)
+    ]
+    if not frames:
+        return f"node {node.name} ({node.format_node()})"
+    last = frames[-1]
+    return f"{last['file']}:{last['line']}: {last['code'].strip()}"
+
+
+def is_shape(node: Node) -> bool:
+    """Whether a node's value is the shape of a tensor: ``x.size()`` or ``x.shape``."""
+    if node.op == "call_method" and node.target == "size":
+        return len(node.args) == 1 and not node.kwargs
+    return node.op == "call_function" and node.target is getattr and node.args[1:2] == ("shape",)
+
+
+def parameter_of(root: torch.nn.Module, target: str) -> Any:
+    """What a ``get_attr`` node reads.
+
+    Raises:
+        GradualError: the module has no such attribute.
+    """
+    value: Any = root
+    for name in target.split("."):
+        try:
+            value = getattr(value, name)
+        except AttributeError:
+            raise GradualError(
+                f"{type(root).__name__} has no attribute {target}", fix="trace the module again"
+            ) from None
+    return value

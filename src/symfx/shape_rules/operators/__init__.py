@@ -1,0 +1,31 @@
+"""The entries of the table, by family. Importing this package fills the table."""
+
+from __future__ import annotations
+
+from symfx.shape_rules.operators import (
+    creation,
+    elementwise,
+    indexing,
+    joining,
+    layout,
+    matrices,
+    normalisation,
+    reductions,
+    sequences,
+    sizes,
+    windows,
+)
+
+__all__ = [
+    "creation",
+    "elementwise",
+    "indexing",
+    "joining",
+    "layout",
+    "matrices",
+    "normalisation",
+    "reductions",
+    "sequences",
+    "sizes",
+    "windows",
+]

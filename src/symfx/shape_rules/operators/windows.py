@@ -1,0 +1,498 @@
+"""Convolution, pooling, padding, resizing: what moves a window over the last dimensions."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape
+from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.table import at_least, exactly, module_rule, rule
+
+__all__ = ["per_dimension", "window"]
+
+
+def per_dimension(value: Any, n: int) -> tuple[Any, ...]:
+    """A setting of a window as one value for each of `n` dimensions."""
+    if isinstance(value, (tuple, list)):
+        return tuple(value) * n if len(value) == 1 else tuple(value)
+    return (value,) * n
+
+
+def window(size: Dim, kernel: int, padding: int, stride: int, dilation: int = 1) -> Dim:
+    """How often a window fits: the formula of torch.nn.Conv2d's manual page."""
+    return (size + (2 * padding - dilation * (kernel - 1) - 1)) // stride + 1
+
+
+def _fitting(d: Domain, size: Dim, kernel: int, padding: int, dilation: int, what: str) -> None:
+    """The window, spread by its dilation, is no larger than the padded input."""
+    least = dilation * (kernel - 1) + 1 - 2 * padding
+    d.require(">=", size, max(least, 0), f"the window of {what} fits into its input")
+
+
+def _split(x: Shape, n: int, what: str) -> tuple[tuple[Dim, ...], Dim, tuple[Dim, ...]]:
+    """Batch (or none), channels and the `n` positions of an input."""
+    if len(x) not in (n + 1, n + 2):
+        raise IllTypedError(
+            f"{what} takes a tensor of rank {n + 2}, or {n + 1} without a batch, "
+            f"not of rank {len(x)}: {x}"
+        )
+    return x[: len(x) - n - 1], x[-n - 1], x[-n:]
+
+
+def convolve(
+    d: Domain,
+    x: Shape,
+    n: int,
+    c_in: Dim,
+    c_out: Dim,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    what: str,
+) -> Shape:
+    """A convolution over the last `n` dimensions."""
+    batch, channels, positions = _split(x, n, what)
+    d.equal(channels, c_in, f"{what} takes {c_in} channels")
+    kernel, stride, dilation = (per_dimension(v, n) for v in (kernel, stride, dilation))
+    if padding == "same":
+        return Shape((*batch, c_out, *positions))
+    paddings = per_dimension(0 if padding == "valid" else padding, n)
+    moved = []
+    for size, k, p, s, dil in zip(positions, kernel, paddings, stride, dilation, strict=True):
+        if isinstance(k, int):
+            _fitting(d, size, k, p, dil, what)
+        moved.append(window(size, k, p, s, dil))
+    return Shape((*batch, c_out, *moved))
+
+
+def convolve_transposed(
+    d: Domain,
+    x: Shape,
+    n: int,
+    c_in: Dim,
+    c_out: Dim,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    dilation: Any,
+    what: str,
+) -> Shape:
+    """A transposed convolution over the last `n` dimensions."""
+    batch, channels, positions = _split(x, n, what)
+    d.equal(channels, c_in, f"{what} takes {c_in} channels")
+    settings = (per_dimension(v, n) for v in (kernel, stride, padding, output_padding, dilation))
+    moved = [
+        (size - 1) * s - 2 * p + dil * (k - 1) + extra + 1
+        for size, k, s, p, extra, dil in zip(positions, *settings, strict=True)
+    ]
+    return Shape((*batch, c_out, *moved))
+
+
+def _convolution_module(n: int, d: Domain, module: Any, input: Shape) -> Shape:
+    m, what = module, type(module).__name__
+    settings = (m.kernel_size, m.stride, m.padding, m.dilation)
+    return convolve(d, input, n, m.in_channels, m.out_channels, *settings, what)
+
+
+def _transposed_module(
+    n: int, d: Domain, module: Any, input: Shape, output_size: Any = None
+) -> Shape:
+    m, what = module, type(module).__name__
+    if output_size is not None:
+        batch, channels, _ = _split(input, n, what)
+        d.equal(channels, m.in_channels, f"{what} takes {m.in_channels} channels")
+        return Shape((*batch, m.out_channels, *tuple(output_size)[-n:]))
+    settings = (m.kernel_size, m.stride, m.padding, m.output_padding, m.dilation)
+    return convolve_transposed(d, input, n, m.in_channels, m.out_channels, *settings, what)
+
+
+def _convolution(
+    n: int,
+    d: Domain,
+    input: Shape,
+    weight: Shape,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Shape:
+    exactly(weight, n + 2, f"the weight of conv{n}d")
+    c_in = weight[1] * groups
+    return convolve(
+        d, input, n, c_in, weight[0], weight[2:], stride, padding, dilation, f"conv{n}d"
+    )
+
+
+def _transposed(
+    n: int,
+    d: Domain,
+    input: Shape,
+    weight: Shape,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Shape:
+    exactly(weight, n + 2, f"the weight of conv_transpose{n}d")
+    c_out, kernel = weight[1] * groups, weight[2:]
+    settings = (kernel, stride, padding, output_padding, dilation)
+    return convolve_transposed(d, input, n, weight[0], c_out, *settings, f"conv_transpose{n}d")
+
+
+def _entry(name: str, function: Any, n: int) -> Any:
+    """A rule for `n` dimensions, of a function that takes `n` first."""
+    made = functools.partial(function, n)
+    made.__name__ = name  # type: ignore[attr-defined]
+    return made
+
+
+for _n in (1, 2, 3):
+    module_rule(getattr(nn, f"Conv{_n}d"), rank=4 if _n == 2 else None)(
+        _entry(f"conv{_n}d_module", _convolution_module, _n)
+    )
+    module_rule(getattr(nn, f"ConvTranspose{_n}d"))(
+        _entry(f"conv_transpose{_n}d_module", _transposed_module, _n)
+    )
+    _functions = dict.fromkeys(
+        (
+            getattr(F, f"conv{_n}d"),
+            getattr(torch, f"conv{_n}d"),
+            getattr(torch.ops.aten, f"conv{_n}d"),
+        )
+    )
+    rule(*_functions)(_entry(f"conv{_n}d", _convolution, _n))
+    _functions = dict.fromkeys(
+        (getattr(F, f"conv_transpose{_n}d"), getattr(torch, f"conv_transpose{_n}d"))
+    )
+    rule(*_functions)(_entry(f"conv_transpose{_n}d", _transposed, _n))
+
+
+@rule(torch.ops.aten.convolution)
+def convolution(
+    d: Domain,
+    input: Shape,
+    weight: Shape,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+) -> Shape:
+    """The operator that all convolutions become."""
+    n = len(weight) - 2
+    if transposed:
+        return _transposed(
+            n, d, input, weight, bias, stride, padding, output_padding, groups, dilation
+        )
+    return _convolution(n, d, input, weight, bias, stride, padding, dilation, groups)
+
+
+# -- pooling ----------------------------------------------------------------------------------
+
+
+def pool(
+    d: Domain,
+    x: Shape,
+    n: int,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    what: str,
+) -> Shape:
+    """A window that keeps batch and channels; a stride of ``None`` is the window's own size."""
+    batch, channels, positions = _split(x, n, what)
+    strides = per_dimension(kernel if stride in (None, (), []) else stride, n)
+    settings = (per_dimension(v, n) for v in (kernel, padding, dilation))
+    moved: list[Dim] = []
+    for size, k, p, dil, s in zip(positions, *settings, strides, strict=True):
+        _fitting(d, size, k, p, dil, what)
+        if not ceil_mode:
+            moved.append(window(size, k, p, s, dil))
+            continue
+        # Rounded up, but no window starts in the padding behind the input.
+        up = (size + (2 * p - dil * (k - 1) - 1 + s - 1)) // s + 1
+        moved.append(d.compute("min", up, (size + (p - 1)) // s + 1))
+    return Shape((*batch, channels, *moved))
+
+
+def _max_pool(
+    n: int,
+    d: Domain,
+    input: Shape,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    settings = (kernel_size, stride, padding, dilation, ceil_mode)
+    pooled = pool(d, input, n, *settings, f"max_pool{n}d")
+    return (pooled, pooled) if return_indices else pooled
+
+
+def _max_pool_with_indices(
+    n: int,
+    d: Domain,
+    input: Shape,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+) -> Any:
+    return _max_pool(n, d, input, kernel_size, stride, padding, dilation, ceil_mode, True)
+
+
+def _avg_pool(
+    n: int,
+    d: Domain,
+    input: Shape,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: Any = None,
+) -> Shape:
+    return pool(d, input, n, kernel_size, stride, padding, 1, ceil_mode, f"avg_pool{n}d")
+
+
+def _max_pool_module(n: int, d: Domain, module: Any, input: Shape) -> Any:
+    m = module
+    settings = (m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode)
+    pooled = pool(d, input, n, *settings, type(m).__name__)
+    return (pooled, pooled) if m.return_indices else pooled
+
+
+def _avg_pool_module(n: int, d: Domain, module: Any, input: Shape) -> Shape:
+    m = module
+    settings = (m.kernel_size, m.stride, m.padding, 1, m.ceil_mode)
+    return pool(d, input, n, *settings, type(m).__name__)
+
+
+def _lp_pool_module(n: int, d: Domain, module: Any, input: Shape) -> Shape:
+    m = module
+    return pool(d, input, n, m.kernel_size, m.stride, 0, 1, m.ceil_mode, type(m).__name__)
+
+
+def _adaptive(
+    n: int, d: Domain, input: Shape, output_size: Any, return_indices: bool = False
+) -> Any:
+    batch, channels, positions = _split(input, n, f"adaptive pooling to {output_size}")
+    wanted = per_dimension(output_size, n)
+    sizes = [old if new is None else new for old, new in zip(positions, wanted, strict=True)]
+    result = Shape((*batch, channels, *sizes))
+    return (result, result) if return_indices else result
+
+
+def _adaptive_module(n: int, d: Domain, module: Any, input: Shape) -> Any:
+    return _adaptive(n, d, input, module.output_size, getattr(module, "return_indices", False))
+
+
+def _targets(*names: str) -> list[Any]:
+    """The functions of these names, wherever torch has them."""
+    found: dict[Any, None] = {}
+    for name in names:
+        for home in (F, torch, torch._C._nn, torch.ops.aten):
+            function = getattr(home, name, None)
+            if function is not None:
+                found[function] = None
+    return [*found]
+
+
+for _n in (1, 2, 3):
+    rule(*_targets(f"max_pool{_n}d"))(_entry(f"max_pool{_n}d", _max_pool, _n))
+    rule(*_targets(f"max_pool{_n}d_with_indices"))(
+        _entry(f"max_pool{_n}d_with_indices", _max_pool_with_indices, _n)
+    )
+    rule(*_targets(f"avg_pool{_n}d"))(_entry(f"avg_pool{_n}d", _avg_pool, _n))
+    rule(*_targets(f"adaptive_avg_pool{_n}d", f"_adaptive_avg_pool{_n}d"))(
+        _entry(f"adaptive_avg_pool{_n}d", _adaptive, _n)
+    )
+    rule(getattr(F, f"adaptive_max_pool{_n}d"))(_entry(f"adaptive_max_pool{_n}d", _adaptive, _n))
+    module_rule(getattr(nn, f"MaxPool{_n}d"))(_entry(f"max_pool{_n}d_module", _max_pool_module, _n))
+    module_rule(getattr(nn, f"AvgPool{_n}d"))(_entry(f"avg_pool{_n}d_module", _avg_pool_module, _n))
+    module_rule(getattr(nn, f"LPPool{_n}d"))(_entry(f"lp_pool{_n}d_module", _lp_pool_module, _n))
+    module_rule(getattr(nn, f"AdaptiveAvgPool{_n}d"), getattr(nn, f"AdaptiveMaxPool{_n}d"))(
+        _entry(f"adaptive_pool{_n}d_module", _adaptive_module, _n)
+    )
+
+
+# -- padding ----------------------------------------------------------------------------------
+
+
+@rule(F.pad, torch.ops.aten.pad, torch.ops.aten.constant_pad_nd)
+def pad(d: Domain, input: Shape, pad: Any, mode: str = "constant", value: Any = None) -> Shape:
+    """Pairs of additions, from the last dimension on; negative ones cut off."""
+    amounts = tuple(pad)
+    if len(amounts) % 2 or len(amounts) > 2 * len(input):
+        raise IllTypedError(f"padding {amounts} does not fit a tensor of rank {len(input)}")
+    sizes = [*input]
+    for i in range(len(amounts) // 2):
+        where = len(sizes) - 1 - i
+        sizes[where] = sizes[where] + amounts[2 * i] + amounts[2 * i + 1]
+        d.require(">=", sizes[where], 0, "padding leaves no negative size")
+    return Shape(sizes)
+
+
+_PADDING = [
+    getattr(nn, f"{kind}Pad{n}d")
+    for kind in ("Constant", "Zero", "Reflection", "Replication", "Circular")
+    for n in (1, 2, 3)
+]
+
+
+@module_rule(*_PADDING)
+def pad_module(d: Domain, module: Any, input: Shape) -> Shape:
+    """As `pad`; the positions come last, with batch and channels in front."""
+    n = len(module.padding) // 2
+    if len(input) < n + 1:
+        raise IllTypedError(
+            f"{type(module).__name__} takes a tensor of rank {n + 1} or more, not {input}"
+        )
+    return pad(d, input, module.padding)
+
+
+# -- resizing ----------------------------------------------------------------------------------
+
+
+@rule(F.interpolate, F.upsample)
+def interpolate(
+    d: Domain, input: Shape, size: Any = None, scale_factor: Any = None, *rest: Any, **options: Any
+) -> Any:
+    """The positions become `size`, or so many times what they were, rounded down."""
+    n = len(at_least(input, 3, "interpolate")) - 2
+    if size is not None:
+        wanted = per_dimension(size, n)
+        if len(wanted) != n:
+            raise IllTypedError(f"interpolate to {wanted} does not fit {n} dimensions of positions")
+        return Shape((*input[:2], *wanted))
+    if scale_factor is None:
+        raise IllTypedError("interpolate needs a size or a scale_factor")
+    factors = per_dimension(scale_factor, n)
+    return Shape((*input[:2], *(_scaled(d, s, f) for s, f in zip(input[2:], factors, strict=True))))
+
+
+def _scaled(d: Domain, size: Dim, factor: Any) -> Dim:
+    if isinstance(factor, (int, float)):
+        # What a float stands for: 0.1 is 1/10 here, as in torch, which rounds down s * 0.1.
+        numerator, denominator = float(factor).as_integer_ratio()
+        if isinstance(size, int):
+            return math.floor(size * factor)
+        if denominator <= 1024:
+            return size * numerator // denominator
+    return d.fresh("a size scaled by a factor")
+
+
+@module_rule(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d)
+def upsample_module(d: Domain, module: Any, input: Shape) -> Any:
+    """As `interpolate`."""
+    return interpolate(d, input, module.size, module.scale_factor)
+
+
+@rule(F.pixel_shuffle, torch.ops.aten.pixel_shuffle)
+def pixel_shuffle(d: Domain, input: Shape, upscale_factor: int) -> Shape:
+    """Channels become positions."""
+    *batch, c, h, w = at_least(input, 3, "pixel_shuffle")
+    r = upscale_factor
+    channels = d.fits(c, r * r, what=f"the channels divide by {r}²")
+    return Shape((*batch, channels, h * r, w * r))
+
+
+@rule(F.pixel_unshuffle, torch.ops.aten.pixel_unshuffle)
+def pixel_unshuffle(d: Domain, input: Shape, downscale_factor: int) -> Shape:
+    """Positions become channels."""
+    *batch, c, h, w = at_least(input, 3, "pixel_unshuffle")
+    r = downscale_factor
+    rows, columns = (d.fits(s, r, what=f"height and width divide by {r}") for s in (h, w))
+    return Shape((*batch, c * r * r, rows, columns))
+
+
+@module_rule(nn.PixelShuffle)
+def pixel_shuffle_module(d: Domain, module: nn.PixelShuffle, input: Shape) -> Shape:
+    """Channels become positions."""
+    return pixel_shuffle(d, input, module.upscale_factor)
+
+
+@module_rule(nn.PixelUnshuffle)
+def pixel_unshuffle_module(d: Domain, module: nn.PixelUnshuffle, input: Shape) -> Shape:
+    """Positions become channels."""
+    return pixel_unshuffle(d, input, module.downscale_factor)
+
+
+@rule(F.unfold)
+def unfold(
+    d: Domain, input: Shape, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Shape:
+    """Each window becomes a column."""
+    batch, channels, positions = _split(input, 2, "unfold")
+    kernel, stride, padding, dilation = (
+        per_dimension(v, 2) for v in (kernel_size, stride, padding, dilation)
+    )
+    counts = [
+        window(*each) for each in zip(positions, kernel, padding, stride, dilation, strict=True)
+    ]
+    return Shape((*batch, channels * math.prod(kernel), d.product(counts)))
+
+
+@module_rule(nn.Unfold)
+def unfold_module(d: Domain, module: nn.Unfold, input: Shape) -> Shape:
+    """Each window becomes a column."""
+    return unfold(d, input, module.kernel_size, module.dilation, module.padding, module.stride)
+
+
+@rule(F.fold)
+def fold(
+    d: Domain,
+    input: Shape,
+    output_size: Any,
+    kernel_size: Any,
+    dilation: Any = 1,
+    padding: Any = 0,
+    stride: Any = 1,
+) -> Shape:
+    """Columns are put back where their windows were."""
+    if len(input) not in (2, 3):
+        raise IllTypedError(f"fold takes a tensor of rank 2 or 3, not {input}")
+    sizes = per_dimension(output_size, 2)
+    kernel, stride, padding, dilation = (
+        per_dimension(v, 2) for v in (kernel_size, stride, padding, dilation)
+    )
+    counts = [window(*each) for each in zip(sizes, kernel, padding, stride, dilation, strict=True)]
+    d.equal(input[-1], d.product(counts), "fold takes as many columns as there are windows")
+    channels = d.fits(input[-2], math.prod(kernel), what="the rows of fold divide by the window")
+    return Shape((*input[:-2], channels, *sizes))
+
+
+@module_rule(nn.Fold)
+def fold_module(d: Domain, module: nn.Fold, input: Shape) -> Shape:
+    """Columns are put back where their windows were."""
+    m = module
+    return fold(d, input, m.output_size, m.kernel_size, m.dilation, m.padding, m.stride)
+
+
+@rule(F.grid_sample)
+def grid_sample(d: Domain, input: Shape, grid: Shape, *rest: Any, **options: Any) -> Any:
+    """The positions of the grid."""
+    if not isinstance(grid, Shape):
+        return UNKNOWN
+    exactly(grid, len(at_least(input, 4, "grid_sample")), "the grid of grid_sample")
+    batch = d.equal(input[0], grid[0], "grid_sample has one grid for each image")
+    d.equal(grid[-1], len(input) - 2, "a grid has one coordinate for each dimension of positions")
+    return Shape((batch, input[1], *grid[1:-1]))

@@ -1,0 +1,209 @@
+"""The table of shape rules: for each operator one function from shapes to shapes.
+
+Adding an operator is one entry::
+
+    @rule(torch.nn.functional.pixel_shuffle, torch.nn.PixelShuffle.forward)
+    def pixel_shuffle(d, input, upscale_factor):
+        *batch, c, h, w = at_least(input, 3, "pixel_shuffle")
+        r = upscale_factor
+        return Shape((*batch, d.fits(c, r * r, what="..."), h * r, w * r))
+
+`d` is the domain (`symfx.shape_rules.dims`); tensors come as `Shape`, `x.size(0)` as a size,
+`x.shape` as a tuple of sizes, anything else as it is in the graph. The type checker, the constraint
+generator and the symbolic inference all draw from here.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch.fx import Node
+
+from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, Unknown
+from symfx.shape_rules.errors import GradualError, IllTypedError
+
+__all__ = ["Rule", "at_least", "axis", "exactly", "lookup", "module_rule", "rule", "rules"]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one operator (or a family that behaves alike) types.
+
+    Args:
+        name: the name of the rule's function.
+        function: from a domain and the operator's arguments to its results.
+        of_module: the function takes the module first.
+        takes_unknown: it has an answer for tensors of unknown rank.
+        rank: the one rank that its first tensor must have, if there is one.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    of_module: bool = False
+    takes_unknown: bool = False
+    rank: int | None = None
+    signature: inspect.Signature = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "signature", inspect.signature(self.function))
+
+    def __call__(
+        self,
+        domain: Domain,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        module: torch.nn.Module | None = None,
+    ) -> Any:
+        """The shapes of the results; `UNKNOWN` if a tensor is unknown that the rule must know.
+
+        Raises:
+            IllTypedError: the operator does not take these shapes.
+        """
+        first = (domain, module) if self.of_module else (domain,)
+        try:
+            bound = self.signature.bind(*first, *args, **kwargs)
+        except TypeError as error:
+            raise IllTypedError(f"{self.name} does not take these arguments: {error}") from None
+        if not self.takes_unknown and _any_unknown((args, tuple(kwargs.values()))):
+            return UNKNOWN
+        return self.function(*bound.args, **bound.kwargs)
+
+
+def _any_unknown(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return any(map(_any_unknown, value))
+    return isinstance(value, Unknown)
+
+
+#: By what a node calls: a function, the name of a method, or a class of modules.
+_RULES: dict[Any, Rule] = {}
+
+
+def rule(*targets: Any, takes_unknown: bool = False, rank: int | None = None) -> Callable[[_F], _F]:
+    """Enter a function into the table, for functions and for methods by their name.
+
+    Args:
+        targets: what a node of the graph calls: ``torch.cat``, ``"view"``.
+        takes_unknown: pass tensors of unknown rank to it, as `UNKNOWN`; without, the result of
+            an unknown tensor is unknown.
+        rank: the one rank that the first tensor must have.
+
+    Raises:
+        GradualError: an operator that has a rule already.
+    """
+    return _register(targets, of_module=False, takes_unknown=takes_unknown, rank=rank)
+
+
+def module_rule(
+    *classes: type[torch.nn.Module], takes_unknown: bool = False, rank: int | None = None
+) -> Callable[[_F], _F]:
+    """Enter a function into the table for classes of modules; it takes the module after `d`."""
+    return _register(classes, of_module=True, takes_unknown=takes_unknown, rank=rank)
+
+
+def _register(targets: tuple[Any, ...], **how: Any) -> Callable[[_F], _F]:
+    def register(function: _F) -> _F:
+        entry = Rule(function.__name__, function, **how)
+        for target in targets:
+            if _RULES.get(target, entry) is not entry:
+                raise GradualError(
+                    f"{_name(target)} has a rule already, {_RULES[target].name}",
+                    where=f"the rule {function.__name__}",
+                    fix="take it out of the targets of one of the two",
+                )
+            _RULES[target] = entry
+        return function
+
+    return register
+
+
+def rules() -> Mapping[Any, Rule]:
+    """The table, by target."""
+    _load()
+    return _RULES
+
+
+def lookup(node: Node, root: torch.nn.Module | None) -> tuple[Rule | None, torch.nn.Module | None]:
+    """The rule for a node that calls something, and the module that it calls.
+
+    A module is looked up by its class, then by the classes that it derives from as long as they
+    share its ``forward``: a subclass that computes something else is another operator.
+    """
+    _load()
+    if node.op == "call_module":
+        if root is None:
+            raise GradualError(
+                f"the module {node.target} cannot be looked up without the module it belongs to",
+                where=f"node {node.name}",
+            )
+        module = root.get_submodule(str(node.target))
+        for cls in type(module).__mro__:
+            if cls in _RULES and getattr(cls, "forward", None) is type(module).forward:
+                return _RULES[cls], module
+        return None, module
+    target = node.target
+    found = _RULES.get(target)
+    if found is None and isinstance(target, torch._ops.OpOverload):
+        found = _RULES.get(target.overloadpacket)
+    return found, None
+
+
+def _load() -> None:
+    from symfx.shape_rules import operators  # noqa: F401 - fills the table
+
+
+def _name(target: Any) -> str:
+    name = getattr(target, "__qualname__", None) or str(target)
+    return str(getattr(target, "__name__", name)) if name.startswith("pybind11") else name
+
+
+# -- what most rules need ----------------------------------------------------------------------
+
+
+def exactly(x: Shape, rank: int, what: str) -> Shape:
+    """A shape of this rank.
+
+    Raises:
+        IllTypedError: it has another.
+    """
+    if len(x) != rank:
+        raise IllTypedError(f"{what} takes a tensor of rank {rank}, not of rank {len(x)}: {x}")
+    return x
+
+
+def at_least(x: Shape, rank: int, what: str) -> Shape:
+    """A shape of this rank or a higher one.
+
+    Raises:
+        IllTypedError: it has a lower one.
+    """
+    if len(x) < rank:
+        raise IllTypedError(
+            f"{what} takes a tensor of rank {rank} or more, not of rank {len(x)}: {x}"
+        )
+    return x
+
+
+def axis(index: Any, rank: int, what: str) -> int:
+    """The index of a dimension, counted from the front.
+
+    Raises:
+        IllTypedError: there is no such dimension.
+    """
+    if isinstance(index, bool) or not isinstance(index, int):
+        raise IllTypedError(f"{what} takes the number of a dimension, not {index!r}")
+    # torch lets a scalar be addressed as if it had one dimension.
+    if not -max(rank, 1) <= index < max(rank, 1):
+        raise IllTypedError(f"{what} names dimension {index} of a tensor of rank {rank}")
+    return index % max(rank, 1)
+
+
+def is_size(value: Any) -> bool:
+    """Whether a value is one size."""
+    return isinstance(value, Dim) and not isinstance(value, bool)

@@ -1,0 +1,145 @@
+"""Branches decided while tracing: ``if x.size(0) > 1`` for a whole class of inputs.
+
+torch.fx cannot trace a program that branches on sizes. Here the condition is decided from what is
+known of the inputs: if it holds for all of them, or for none, the trace goes on; otherwise the
+user is told which fact is missing.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node, Proxy
+
+from symfx.rewriter import RewritingTracer
+from symfx.shape_rules.dims import UNKNOWN
+from symfx.shape_rules.errors import GradualError, IllTypedError
+from symfx.shape_rules.graphs import where_of
+from symfx.shape_rules.table import rules
+from symfx.static_migration.analysis import Interpreter
+from symfx.static_migration.conditions import InputType, read_annotation
+from symfx.static_migration.domain import Truth
+from symfx.static_migration.solver import Solver
+
+__all__ = ["BranchTracer", "eliminate_branches"]
+
+
+class BranchTracer(RewritingTracer):
+    """Traces a program, its branches decided by what is known of its inputs.
+
+    Args:
+        inputs: the types of the inputs, by name.
+        where: conditions on the named sizes.
+        timeout: seconds that z3 may take for each branch.
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[str, InputType] | None = None,
+        where: Sequence[str] = (),
+        timeout: float = 10.0,
+    ) -> None:
+        super().__init__()
+        self.record_stack_traces = True
+        self._inputs = dict(inputs or {})
+        self._where = where
+        self._solver = Solver(timeout)
+        self._interpreter: Interpreter | None = None
+
+    def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
+        """Also a module that the table of shape rules knows."""
+        return super().is_leaf_module(m, module_qualified_name) or type(m) in rules()
+
+    def to_bool(self, obj: Proxy) -> bool:
+        """Decide a condition.
+
+        Raises:
+            GradualError: it holds for some of the inputs and not for others, or is no condition
+                on sizes.
+        """
+        value = self._evaluate(obj.node)
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            return bool(value)
+        place = where_of(obj.node)
+        if not isinstance(value, Truth):
+            raise GradualError(
+                f"the program branches on {obj.node.name}, which is no condition on the sizes of "
+                "its inputs",
+                where=place,
+                fix="say more about the inputs, or branch on sizes",
+            )
+        demands = [d.condition for d in self._known().domain.demands]
+        table = value.condition.table
+        for truth in (True, False):
+            conclusion = value.condition if truth else table.not_(value.condition)
+            if self._solver.follows(demands, conclusion):
+                return truth
+        raise GradualError(
+            f"{value.condition} holds for some of the inputs and not for others",
+            where=place,
+            fix=f"say which: where {value.condition}, or where {table.not_(value.condition)}",
+        )
+
+    def _known(self) -> Interpreter:
+        if self._interpreter is None:
+            for node in self.graph.nodes:
+                if node.op == "placeholder" and node.name not in self._inputs:
+                    self._inputs[node.name] = read_annotation(node.type)
+            self._interpreter = Interpreter(self.root, self._inputs, self._where)
+        return self._interpreter
+
+    def _evaluate(self, wanted: Node) -> Any:
+        interpreter = self._known()
+        for node in self.graph.nodes:
+            if node not in interpreter.result.values:
+                try:
+                    interpreter.step(node)
+                except IllTypedError as error:
+                    raise IllTypedError(error.what, where=where_of(node)) from None
+            if node is wanted:
+                break
+        return interpreter.result.values.get(wanted, UNKNOWN)
+
+
+def eliminate_branches(
+    module: torch.nn.Module,
+    inputs: Mapping[str, Any] | None = None,
+    where: Sequence[str] = (),
+    *,
+    timeout: float = 10.0,
+) -> GraphModule:
+    """Trace a program that branches on sizes, for a class of inputs.
+
+    Args:
+        module: the program.
+        inputs: what is known of the inputs, as `migrate` takes it; annotations count where one is
+            not mentioned.
+        where: conditions on the named sizes, such as ``"seq <= 512"``.
+        timeout: seconds that z3 may take for each branch.
+
+    Returns:
+        The program without the branches that these inputs do not take.
+
+    Raises:
+        GradualError: a branch goes either way, and which fact would decide it.
+
+    Example::
+
+        eliminate_branches(model, {"x": "[batch, seq, 64]"}, ["seq > 1"])
+    """
+    types = {name: read_annotation(given) for name, given in (inputs or {}).items()}
+    parameters = inspect.signature(module.forward).parameters
+    for name in types:
+        if name not in parameters:
+            raise GradualError(
+                f"the program has no input {name}",
+                fix=f"its inputs are {', '.join(parameters) or 'none'}",
+            )
+    tracer = BranchTracer(types, where, timeout)
+    graph = tracer.trace(module)
+    return GraphModule(tracer.root, graph, type(module).__name__)

@@ -1,0 +1,142 @@
+"""Questions about sizes for z3: can all this hold, what contradicts it, what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import z3
+
+from symfx.algebra import Term, interpret
+from symfx.shape_rules.errors import GradualError
+
+__all__ = ["Answer", "Solver", "smallest_conflict"]
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "const": lambda value: z3.BoolVal(value) if isinstance(value, bool) else z3.IntVal(int(value)),
+    "add": lambda *parts: z3.Sum(parts),
+    "mul": lambda *parts: z3.Product(parts),
+    # For sizes and positive divisors z3's rounding is Python's.
+    "floordiv": lambda a, b: a / b,
+    "mod": lambda a, b: a % b,
+    "min": lambda a, b: z3.If(a <= b, a, b),
+    "max": lambda a, b: z3.If(a >= b, a, b),
+    "abs": lambda a: z3.If(a >= 0, a, -a),
+    "where": z3.If,
+    "eq": lambda a, b: a == b,
+    "ne": lambda a, b: a != b,
+    "ge": lambda a, b: a >= b,
+    "gt": lambda a, b: a > b,
+    "le": lambda a, b: a <= b,
+    "lt": lambda a, b: a < b,
+    "and": lambda *parts: z3.And(parts),
+    "or": lambda *parts: z3.Or(parts),
+    "not": z3.Not,
+    "pow": lambda a, b: a**b,
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What z3 says.
+
+    Args:
+        verdict: ``"sat"``, ``"unsat"`` or ``"unknown"``.
+        values: for ``"sat"``, sizes by their names for which all holds.
+        conflict: for ``"unsat"``, the positions of conditions that contradict each other.
+    """
+
+    verdict: str
+    values: Mapping[str, int]
+    conflict: tuple[int, ...] = ()
+
+
+class Solver:
+    """Asks z3, within a time budget for each question.
+
+    Args:
+        timeout: seconds.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        if not timeout > 0:
+            raise GradualError(f"a time budget of {timeout} seconds answers nothing")
+        self.timeout = timeout
+        self._terms: dict[Term, Any] = {}
+        self._symbols: dict[str, Any] = {}
+
+    def formula(self, term: Term) -> Any:
+        """A condition, or a size, in z3."""
+
+        def leaf(symbol: Term) -> Any:
+            return self._symbols.setdefault(symbol.name, z3.Int(symbol.name))
+
+        return interpret(term, leaf, _OPERATIONS, self._terms)
+
+    def _solver(self) -> Any:
+        solver = z3.Solver()
+        solver.set("timeout", max(1, int(self.timeout * 1000)))
+        return solver
+
+    def ask(self, conditions: Sequence[Term], *, small: bool = False) -> Answer:
+        """Whether conditions hold together.
+
+        Args:
+            conditions: the conditions.
+            small: look for small sizes.
+        """
+        solver = self._solver()
+        labels = [z3.Bool(f"condition {i}") for i in range(len(conditions))]
+        for label, condition in zip(labels, conditions, strict=True):
+            solver.add(z3.Implies(label, self.formula(condition)))
+        verdict = str(solver.check(*labels))
+        if verdict == "unsat":
+            core = {str(label) for label in solver.unsat_core()}
+            found = tuple(i for i, label in enumerate(labels) if str(label) in core)
+            return Answer(verdict, {}, found)
+        if verdict != "sat":
+            return Answer(verdict, {})
+        model = solver.model()
+        if small:
+            for bound in (2, 4, 8, 16, 64, 256, 1024, 65536):
+                solver.push()
+                solver.add([symbol <= bound for symbol in self._symbols.values()])
+                if str(solver.check(*labels)) == "sat":
+                    model = solver.model()
+                    break
+                solver.pop()
+        values = {
+            name: model.eval(symbol, model_completion=True).as_long()
+            for name, symbol in self._symbols.items()
+        }
+        return Answer("sat", values)
+
+    def follows(self, conditions: Iterable[Term], conclusion: Term) -> bool:
+        """Whether a condition follows from others; False if z3 does not know."""
+        solver = self._solver()
+        solver.add([self.formula(condition) for condition in conditions])
+        solver.add(z3.Not(self.formula(conclusion)))
+        return str(solver.check()) == "unsat"
+
+
+def smallest_conflict(solver: Solver, conditions: Sequence[Term]) -> tuple[int, ...]:
+    """Positions of conditions that contradict each other, of which none can be left out.
+
+    Args:
+        solver: whom to ask.
+        conditions: conditions that do not hold together.
+
+    Returns:
+        The positions; none if z3 does not find the contradiction in its time.
+    """
+    answer = solver.ask(conditions)
+    if answer.verdict != "unsat":
+        return ()
+    core = [*answer.conflict]
+    for i in [*core]:
+        fewer = [j for j in core if j != i]
+        again = solver.ask([conditions[j] for j in fewer])
+        if again.verdict == "unsat":
+            core = [fewer[j] for j in again.conflict]
+    return tuple(core)

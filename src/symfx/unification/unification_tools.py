@@ -1,0 +1,48 @@
+"""Functions on dicts that leave their arguments as they are: those of toolz.
+
+Each takes ``factory=``, the class of the mapping to return.
+
+Example:
+    >>> assoc({"batch": 8}, "seq", 128)
+    {'batch': 8, 'seq': 128}
+    >>> valmap(len, {"x": [2, 3], "y": [4]})
+    {'x': 2, 'y': 1}
+"""
+
+from __future__ import annotations
+
+from toolz import (
+    assoc,
+    assoc_in,
+    dissoc,
+    first,
+    get_in,
+    groupby,
+    itemfilter,
+    itemmap,
+    keyfilter,
+    keymap,
+    merge,
+    merge_with,
+    update_in,
+    valfilter,
+    valmap,
+)
+
+__all__ = [
+    "assoc",
+    "assoc_in",
+    "dissoc",
+    "first",
+    "get_in",
+    "groupby",
+    "itemfilter",
+    "itemmap",
+    "keyfilter",
+    "keymap",
+    "merge",
+    "merge_with",
+    "update_in",
+    "valfilter",
+    "valmap",
+]
