@@ -81,7 +81,7 @@ def optimize_command(
     The model is put in eval mode. Exit codes: 0 done, 2 a mistake in the command, the inputs or
     the model, or a result that differs from the model's, 70 a fault in symfx itself.
     """
-    from symfx.cli import clear_errors, _progress
+    from symfx.cli import _progress, clear_errors
     from symfx.errors import SpecError
 
     with clear_errors(debug):
