@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from symfx.errors import InputMismatchError, OptimizationError
 from symfx.optimization.capture import capture, copy_of
-from symfx.optimization.checking import TOLERANCES, cannot_run, check, copy_inputs
+from symfx.optimization.checking import TOLERANCES, SameDraws, cannot_run, check, copy_inputs
 from symfx.optimization.cleanup import fold_constants, join_reshapes, merge_duplicates
 from symfx.optimization.editing import check_module, drop_idle
 from symfx.optimization.effects import keeps_no_state
@@ -217,7 +217,7 @@ def _build(
     report: Report,
 ) -> fx.GraphModule:
     bound, given = _bind(model, args, kwargs)
-    with torch.no_grad():
+    with torch.no_grad(), SameDraws():
         with report.timed("capture"):
             original = copy_of(model)  # it is run, and may keep a state
             folded = capture(copy_of(model), options.tracer, report, bound)
