@@ -199,7 +199,7 @@ def replay_command(
     Exit codes: 0 replayed, 2 the file is no log, or an event of it fails, 70 a fault in symfx
     itself.
     """
-    with _clear_errors(debug):
+    with clear_errors(debug):
         with _progress("loading torch"):
             from symfx.recording import EventLog
             from symfx.recording.describing import describe_replay

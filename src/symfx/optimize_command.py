@@ -81,10 +81,10 @@ def optimize_command(
     The model is put in eval mode. Exit codes: 0 done, 2 a mistake in the command, the inputs or
     the model, or a result that differs from the model's, 70 a fault in symfx itself.
     """
-    from symfx.cli import _clear_errors, _progress
+    from symfx.cli import _progress, clear_errors
     from symfx.errors import SpecError
 
-    with _clear_errors(debug):
+    with clear_errors(debug):
         if dtype not in _TYPES:
             raise SpecError(
                 f"{dtype!r} is not offered", where="--dtype", fix=f"choose from {', '.join(_TYPES)}"

@@ -9,10 +9,11 @@ from typing import Any, TypeVar, cast
 
 import torch
 from torch import fx, nn
+from torch.overrides import TorchFunctionMode
 
 from symfx._inputs import describe
 from symfx.errors import InputMismatchError, TracingError
-from symfx.optimization.effects import Effect, is_plain
+from symfx.optimization.effects import Effect, is_plain, words
 from symfx.optimization.log import Report
 
 __all__ = ["capture", "copy_of"]
@@ -37,7 +38,15 @@ def copy_of(model: Model) -> Model:
         TracingError: the model cannot be copied.
     """
     try:
-        result = copy.deepcopy(model)
+        # What hooks have computed from parameters, as weight normalisation does, has a history,
+        # and refuses to be copied with it.
+        memo: dict[int, Any] = {
+            id(value): value.detach().clone()
+            for module in model.modules()
+            for value in vars(module).values()
+            if isinstance(value, torch.Tensor) and not value.is_leaf
+        }
+        result = copy.deepcopy(model, memo)
         for module, twin in zip(model.modules(), result.modules(), strict=True):
             if isinstance(module, fx.GraphModule):  # which does not copy its hooks
                 for name in _HOOKS:
@@ -82,7 +91,8 @@ def capture(
         careful = _careful(tracer, closed, bound or {})()
         before = _Attributes(model)
         try:
-            graph = careful.trace(model)
+            with _Factories(careful):
+                graph = careful.trace(model)
             _pin(graph, bound or {})
         except Exception as error:  # noqa: BLE001 - whatever the model's code raises at a proxy
             blamed = careful.blamed
@@ -155,6 +165,39 @@ class _Attributes:
 
 
 _GONE = object()
+
+
+class _Factories(TorchFunctionMode):
+    """Lets a tracer see tensors that are made from nothing: each run makes them anew.
+
+    torch.fx alone would keep the one that was made while tracing, so that random numbers would
+    never change, and what is written to it would stay from one run to the next.
+    """
+
+    _MADE = frozenset(
+        getattr(torch, name)
+        for name in words(
+            """
+            arange bernoulli empty eye full linspace logspace normal ones rand randint randn
+            randperm tensor zeros
+            """
+        )
+    )
+
+    def __init__(self, tracer: fx.Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func in self._MADE and not any(isinstance(arg, torch.Tensor) for arg in args):
+            return self.tracer.create_proxy("call_function", func, args, dict(kwargs or {}))
+        return func(*args, **(kwargs or {}))
 
 
 class _Careful(fx.Tracer):

@@ -16,7 +16,7 @@ from symfx.optimization.capture import copy_of
 from symfx.optimization.effects import keeps_no_state
 from symfx.optimization.log import Check, Report
 
-__all__ = ["TOLERANCES", "FirstUse", "check", "copy_inputs", "leaves"]
+__all__ = ["TOLERANCES", "FirstUse", "SameDraws", "check", "copy_inputs", "leaves"]
 
 #: How far a result may be off, relative to the largest value in it, by dtype. Rounding differs
 #: where weights are folded and sums are taken in another order; a wrong rewrite is far beyond.
@@ -62,7 +62,7 @@ def check(
     batches = [(args, kwargs), *_other_batches(args, kwargs)]
     done = 0
     for index, (some_args, some_kwargs) in enumerate(batches):
-        with _same_draws():
+        with SameDraws():
             try:
                 expected = original(*copy_inputs(some_args), **copy_inputs(some_kwargs))
             except Exception as error:
@@ -73,7 +73,7 @@ def check(
                 with contextlib.suppress(Exception):
                     optimized(*copy_inputs(some_args), **copy_inputs(some_kwargs))
                 continue
-        with _same_draws():
+        with SameDraws():
             try:
                 found = optimized(*copy_inputs(some_args), **copy_inputs(some_kwargs))
             except Exception as error:
@@ -108,7 +108,7 @@ _REPORT_IT = (
 )
 
 
-class _same_draws:
+class SameDraws:
     """Random numbers inside start from the same state each time, which is put back after."""
 
     def __enter__(self) -> None:

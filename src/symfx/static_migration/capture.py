@@ -77,7 +77,7 @@ def _one_call(module: torch.nn.Module, inputs: Mapping[str, InputType]) -> Graph
     root = torch.nn.Module()
     root.add_module("layer", module)
     graph = Graph()
-    given = {}
+    given: dict[str, Any] = {}
     for name, parameter in inspect.signature(module.forward).parameters.items():
         if name in inputs or parameter.default is inspect.Parameter.empty:
             given[name] = graph.placeholder(name)
