@@ -41,7 +41,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "verification",
         }
     ),
-    frozenset({"__init__", "__main__", "cli", "typecheck_command"}),
+    frozenset({"__init__", "__main__", "cli", "optimize_command", "typecheck_command"}),
 )
 FLOOR_OF = {room: height for height, floor in enumerate(FLOORS) for room in floor}
 

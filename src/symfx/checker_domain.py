@@ -17,7 +17,7 @@ from torch.fx.tensor_type import Dyn, TensorType
 from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, Size
 from symfx.shape_rules.errors import IllTypedError
 
-__all__ = ["CheckDomain", "Held", "released", "dimension_of", "shape_of", "type_of", "value_of"]
+__all__ = ["CheckDomain", "Held", "dimension_of", "released", "shape_of", "type_of", "value_of"]
 
 _ON_SYMBOLS: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add,

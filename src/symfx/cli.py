@@ -17,6 +17,7 @@ from rich.text import Text
 
 from symfx._version import __version__
 from symfx.errors import SpecError, SymfxError
+from symfx.optimize_command import optimize_command
 from symfx.typecheck_command import typecheck_command
 
 if TYPE_CHECKING:
@@ -213,6 +214,7 @@ def replay_command(
 
 
 app.command("typecheck")(typecheck_command)
+app.command("optimize")(optimize_command)
 
 
 def _trace(

@@ -428,6 +428,31 @@ class MaxPoolIndices(nn.Module):
         return self.pool(self.conv(x))
 
 
+@case(2, 4, 8, 8)
+class MakesTensors(nn.Module):
+    """Made anew in each run: random numbers, and what is written to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        total = torch.zeros(4, 1, 1)
+        total += self.conv(x).mean()
+        noise = torch.rand(4, 1, 1) + torch.randn_like(x)
+        return self.conv(x) * total + noise + torch.full((x.shape[0], 1, 1, 1), 2.0)
+
+
+@case(2, 3, 8, 9)
+class OldNormedWeights(Pair):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.nn.utils.weight_norm(self.conv)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.bn(self.conv(x)))
+
+
 class Branching(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -86,8 +86,7 @@ def test_the_report() -> None:
     text = str(report)
     for piece in ("left alone", "checked against the original", "batch 3", "folding:", "ms"):
         assert piece in text
-    if "fused" in report.timings:
-        assert set(report.timings) == {"original", "folded", "fused"}
+    assert {"original", "fused"} <= set(report.timings) <= {"original", "folded", "fused"}
 
 
 @torch.no_grad()

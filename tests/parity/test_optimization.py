@@ -94,6 +94,7 @@ def test_defaults_of_parameters() -> None:
 def test_fuse_makes_the_same_graph(net: nn.Module) -> None:
     mine, theirs = ours.fuse(net), stock.fuse(net)
     assert targets(mine) == targets(theirs)
+    assert [n.name for n in mine.graph.nodes] == [n.name for n in theirs.graph.nodes]
     torch.testing.assert_close(mine(X), theirs(X))
     torch.testing.assert_close(mine(X), net(X))
     torch.testing.assert_close(

@@ -82,14 +82,13 @@ def test_threads_do_not_see_each_other() -> None:
 
 @pytest.mark.parametrize("mode", ["fake", "symbolic"])
 def test_what_depends_on_data_names_the_line(mode: str) -> None:
-    for f in (
-        lambda x: x if torch.allclose(x, x) else -x,
-        lambda x: x if torch.equal(x, x) else -x,
-    ):
-        with pytest.raises(DataDependentError, match="depends on the data") as error:
-            make_fx(f, tracing_mode=mode)(torch.rand(3))  # type: ignore[arg-type]
-        assert "test_graph_modules.py" in str(error.value)
-        assert "torch.where" in str(error.value)
+    def f(x: torch.Tensor) -> torch.Tensor:
+        return x if torch.allclose(x, x) else -x
+
+    with pytest.raises(DataDependentError, match="depends on the data") as error:
+        make_fx(f, tracing_mode=mode)(torch.rand(3))  # type: ignore[arg-type]
+    assert "test_graph_modules.py" in str(error.value)
+    assert "torch.where" in str(error.value)
 
 
 def test_what_has_no_fake_kernel_names_the_line() -> None:
@@ -104,3 +103,47 @@ def test_sizes_that_depend_on_data_need_an_environment() -> None:
     x = FakeTensorMode().from_tensor(torch.rand(3))
     with pytest.raises(DynamicOutputError, match='tracing_mode="symbolic"'):
         make_fx(lambda v: v.nonzero(), tracing_mode="fake")(x)
+
+
+def test_what_the_program_checks_the_graph_asserts() -> None:
+    def f(n: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        k = (n + 0).item()
+        torch._check(k >= 2)
+        z = torch.zeros(k)
+        torch._check(z.size(0) == y.size(0))
+        return z + y
+
+    g = make_fx(f, tracing_mode="symbolic")(torch.tensor(3), torch.rand(3))
+    checks = [n for n in g.graph.nodes if n.target is torch.ops.aten._assert_scalar.default]
+    assert len(checks) == 2
+    y = torch.rand(5)
+    torch.testing.assert_close(g(torch.tensor(5), y), y)
+    with pytest.raises(RuntimeError):
+        g(torch.tensor(4), y)
+    with pytest.raises(RuntimeError, match=r"does not hold; asserted .*test_graph_modules"):
+        g(torch.tensor(1), torch.rand(1))
+
+
+def test_what_a_branch_checks_its_graph_asserts() -> None:
+    def branch(n: torch.Tensor) -> tuple[torch.Tensor]:
+        k = (n + 0).item()
+        torch._check(k <= 4)
+        return (n + k,)
+
+    def f(n: torch.Tensor) -> Any:
+        return torch.ops.higher_order.cond(n > 0, branch, lambda v: (v + 1,), (n,))
+
+    g = make_fx(f, tracing_mode="symbolic")(torch.tensor(3))
+    check = torch.ops.aten._assert_scalar.default
+    assert check in [n.target for n in g.true_graph_0.graph.nodes]  # type: ignore[union-attr]
+    assert check not in [n.target for n in g.graph.nodes]
+    assert g(torch.tensor(4))[0] == 8
+    with pytest.raises(RuntimeError, match="does not hold"):
+        g(torch.tensor(5))
+
+
+def test_what_operators_check_themselves_is_left_to_them() -> None:
+    g = make_fx(lambda n, x: torch.split(x, n.tolist()), tracing_mode="symbolic")(
+        torch.tensor([2, 3]), torch.rand(5)
+    )
+    assert torch.ops.aten._assert_scalar.default not in [n.target for n in g.graph.nodes]

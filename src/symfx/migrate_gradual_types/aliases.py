@@ -9,7 +9,7 @@ the first variable that stands for it. Variables of the program keep their equat
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch.fx.tensor_type import Dyn, TensorType
 
@@ -48,9 +48,8 @@ class Aliases:
         for fact in self._facts:
             if isinstance(fact, BinConstraintT) and fact.op == op_eq:
                 self._same_types(fact.lhs, fact.rhs)
-            elif isinstance(fact, BinConstraintD) and fact.op == op_eq:
-                if is_dim(fact.lhs) and is_dim(fact.rhs):
-                    self._same_dims(fact.lhs, fact.rhs)
+            elif _equates_dims(fact):
+                self._same_dims(fact.lhs, fact.rhs)
 
     # -- learning --------------------------------------------------------------------------------
 
@@ -157,12 +156,20 @@ class Aliases:
         return constraint
 
 
+def _equates_dims(fact: Constraint) -> TypeGuard[BinConstraintD]:
+    if not isinstance(fact, BinConstraintD) or fact.op != op_eq:
+        return False
+    return is_dim(fact.lhs) and is_dim(fact.rhs)
+
+
 def _apart(one: Any, other: Any) -> bool:
     """Two different numbers, or a number and what is unknown."""
     both = [one, other]
-    return any(isinstance(side, int) for side in both) and all(
-        isinstance(side, int) or side == Dyn for side in both
-    ) and one != other
+    return (
+        any(isinstance(side, int) for side in both)
+        and all(isinstance(side, int) or side == Dyn for side in both)
+        and one != other
+    )
 
 
 def _joined(

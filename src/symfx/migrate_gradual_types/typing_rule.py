@@ -142,7 +142,9 @@ def fuse_broadcasts(constraints: list[Constraint]) -> list[Constraint]:
             and isinstance(stretched, ApplyBroadcasting)
             and isinstance(agree, BinConstraintT)
             and agree.op == op_consistency
-            and (bound.rhs1, bound.rhs2) == (agree.lhs, agree.rhs) == (stretched.res1, stretched.res2)
+            and (bound.rhs1, bound.rhs2)
+            == (agree.lhs, agree.rhs)
+            == (stretched.res1, stretched.res2)
         ):
             pair = (stretched.input1, stretched.input2)
             fused.append(Typing(rule, None, pair, {}, bound.res))

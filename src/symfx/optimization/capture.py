@@ -5,19 +5,21 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import fx, nn
+from torch.overrides import TorchFunctionMode
 
 from symfx._inputs import describe
 from symfx.errors import InputMismatchError, TracingError
-from symfx.optimization.effects import Effect, is_plain
+from symfx.optimization.effects import Effect, is_plain, words
 from symfx.optimization.log import Report
 
 __all__ = ["capture", "copy_of"]
 
 
+Model = TypeVar("Model", bound=nn.Module)
 _HOOKS = (
     "_forward_hooks",
     "_forward_hooks_with_kwargs",
@@ -29,14 +31,22 @@ _HOOKS = (
 )
 
 
-def copy_of(model: nn.Module) -> nn.Module:
+def copy_of(model: Model) -> Model:
     """A copy that shares nothing with the model.
 
     Raises:
         TracingError: the model cannot be copied.
     """
     try:
-        result = copy.deepcopy(model)
+        # What hooks have computed from parameters, as weight normalisation does, has a history,
+        # and refuses to be copied with it.
+        memo: dict[int, Any] = {
+            id(value): value.detach().clone()
+            for module in model.modules()
+            for value in vars(module).values()
+            if isinstance(value, torch.Tensor) and not value.is_leaf
+        }
+        result = copy.deepcopy(model, memo)
         for module, twin in zip(model.modules(), result.modules(), strict=True):
             if isinstance(module, fx.GraphModule):  # which does not copy its hooks
                 for name in _HOOKS:
@@ -81,7 +91,8 @@ def capture(
         careful = _careful(tracer, closed, bound or {})()
         before = _Attributes(model)
         try:
-            graph = careful.trace(model)
+            with _Factories(careful):
+                graph = careful.trace(model)
             _pin(graph, bound or {})
         except Exception as error:  # noqa: BLE001 - whatever the model's code raises at a proxy
             blamed = careful.blamed
@@ -154,6 +165,39 @@ class _Attributes:
 
 
 _GONE = object()
+
+
+class _Factories(TorchFunctionMode):
+    """Lets a tracer see tensors that are made from nothing: each run makes them anew.
+
+    torch.fx alone would keep the one that was made while tracing, so that random numbers would
+    never change, and what is written to it would stay from one run to the next.
+    """
+
+    _MADE = frozenset(
+        getattr(torch, name)
+        for name in words(
+            """
+            arange bernoulli empty eye full linspace logspace normal ones rand randint randn
+            randperm tensor zeros
+            """
+        )
+    )
+
+    def __init__(self, tracer: fx.Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func in self._MADE and not any(isinstance(arg, torch.Tensor) for arg in args):
+            return self.tracer.create_proxy("call_function", func, args, dict(kwargs or {}))
+        return func(*args, **(kwargs or {}))
 
 
 class _Careful(fx.Tracer):

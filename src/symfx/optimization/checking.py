@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,10 +12,11 @@ from torch.utils import _pytree as pytree
 
 from symfx._blame import where
 from symfx.errors import OptimizationError
+from symfx.optimization.capture import copy_of
 from symfx.optimization.effects import keeps_no_state
 from symfx.optimization.log import Check, Report
 
-__all__ = ["TOLERANCES", "FirstUse", "check", "copy_inputs", "leaves"]
+__all__ = ["TOLERANCES", "FirstUse", "SameDraws", "check", "copy_inputs", "leaves"]
 
 #: How far a result may be off, relative to the largest value in it, by dtype. Rounding differs
 #: where weights are folded and sums are taken in another order; a wrong rewrite is far beyond.
@@ -62,22 +62,18 @@ def check(
     batches = [(args, kwargs), *_other_batches(args, kwargs)]
     done = 0
     for index, (some_args, some_kwargs) in enumerate(batches):
-        with _same_draws():
+        with SameDraws():
             try:
                 expected = original(*copy_inputs(some_args), **copy_inputs(some_kwargs))
             except Exception as error:
                 if index == 0:
-                    raise OptimizationError(
-                        f"the model cannot run on these inputs: {type(error).__name__}: {error}",
-                        where=where(error),
-                        fix="give inputs that the model takes",
-                    ) from error
+                    raise cannot_run(error) from error
                 # This model takes no such batch, and neither need the optimised one; but it is
                 # shown it, since what has been tried may leave a trace in the model.
                 with contextlib.suppress(Exception):
                     optimized(*copy_inputs(some_args), **copy_inputs(some_kwargs))
                 continue
-        with _same_draws():
+        with SameDraws():
             try:
                 found = optimized(*copy_inputs(some_args), **copy_inputs(some_kwargs))
             except Exception as error:
@@ -98,12 +94,21 @@ def check(
     report.notes.append("the original takes no other batch size: checked at one")
 
 
+def cannot_run(error: Exception) -> OptimizationError:
+    """What to tell the user whose model raised this on its example inputs."""
+    return OptimizationError(
+        f"the model cannot run on these inputs: {type(error).__name__}: {error}",
+        where=where(error),
+        fix="give inputs that the model takes",
+    )
+
+
 _REPORT_IT = (
     "do not use it; turn passes off one by one to find which it is, and report the model to symfx"
 )
 
 
-class _same_draws:
+class SameDraws:
     """Random numbers inside start from the same state each time, which is put back after."""
 
     def __enter__(self) -> None:
@@ -202,7 +207,7 @@ def _difference(found: Tensor, expected: Tensor) -> tuple[float, float]:
 
 def _copy_if_needed(module: nn.Module) -> nn.Module:
     graph = isinstance(module, fx.GraphModule) and keeps_no_state(module)
-    return module if graph else copy.deepcopy(module)
+    return module if graph else copy_of(module)
 
 
 class FirstUse:

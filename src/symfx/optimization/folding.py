@@ -9,7 +9,7 @@ from symfx.optimization.effects import read_argument
 from symfx.optimization.log import Report
 from symfx.optimization.modules import NormalizedLinear, ScaleShift
 from symfx.optimization.reading import Affine, Layer, Reader
-from symfx.optimization.surgery import install, replace
+from symfx.optimization.surgery import install, succeed
 
 __all__ = ["fold_affine"]
 
@@ -66,12 +66,10 @@ def _fold_behind(reader: Reader, affine: Affine, report: Report) -> bool:
             folded = NormalizedLinear(plain, folded, affine.scale, affine.shift)
     folded.training = reader.module.training
     node = install(reader.module, layer.node, folded, (layer.source,), "folded")
-    report.rewrote(
-        f"folded {affine.name} into {layer.kind.__name__}", (layer.node, affine.node), node
-    )
     reader.adopt(node, affine.node)
-    replace(affine.node, node)
-    replace(layer.node, node)
+    olds, names = (layer.node, affine.node), (layer.node.name, affine.node.name)
+    succeed(olds, node, names[0])
+    report.rewrote(f"folded {affine.name} into {layer.kind.__name__}", names, node)
     return True
 
 
@@ -92,12 +90,10 @@ def _fold_before(reader: Reader, affine: Affine, report: Report) -> bool:
         folded = layer.build(weight.contiguous(), bias.to(dtype))
     folded.training = reader.module.training
     node = install(reader.module, layer.node, folded, (affine.source,), "folded")
-    report.rewrote(
-        f"folded {affine.name} into {layer.kind.__name__}", (affine.node, layer.node), node
-    )
     reader.adopt(node, layer.node)
-    replace(layer.node, node)
-    replace(affine.node, node)
+    olds, names = (affine.node, layer.node), (affine.node.name, layer.node.name)
+    succeed(olds, node, names[1])
+    report.rewrote(f"folded {affine.name} into {layer.kind.__name__}", names, node)
     return True
 
 
@@ -125,10 +121,10 @@ def _fold_chain(reader: Reader, affine: Affine, report: Report) -> bool:
     joined = ScaleShift(scale, shift, first.spatial)
     joined.training = reader.module.training
     node = install(reader.module, first.node, joined, (first.source,), "scaled")
-    report.rewrote(f"folded {affine.name} into {first.name}", (first.node, affine.node), node)
     reader.adopt(node, affine.node)
-    replace(affine.node, node)
-    replace(first.node, node)
+    olds, names = (first.node, affine.node), (first.node.name, affine.node.name)
+    succeed(olds, node, names[0])
+    report.rewrote(f"folded {affine.name} into {first.name}", names, node)
     return True
 
 

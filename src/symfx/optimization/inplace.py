@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from symfx.optimization.effects import Effect, effect_of, read_argument
 from symfx.optimization.log import Report
 from symfx.optimization.reading import Reader
-from symfx.optimization.surgery import install, replace
+from symfx.optimization.surgery import install, succeed
 
 __all__ = ["keeping_dtype", "settle_writes"]
 
@@ -81,7 +81,7 @@ def settle_writes(module: fx.GraphModule, report: Report) -> None:
             for user in list(written.users):
                 if user in order and order[user] > order[node]:
                     user.replace_input_with(written, plain)
-            replace(node, plain)
+            succeed((node,), plain, node.name)
             settled.update(family)  # one write at a time of what shares memory
             again = True
     for node in module.graph.nodes:

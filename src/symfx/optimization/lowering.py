@@ -17,7 +17,7 @@ from symfx.optimization.inplace import settle_writes, settled_add
 from symfx.optimization.log import Report
 from symfx.optimization.modules import ScaleShift
 from symfx.optimization.reading import Activation, Layer, Reader
-from symfx.optimization.surgery import clean, install, replace
+from symfx.optimization.surgery import clean, install, succeed
 
 __all__ = ["lower"]
 
@@ -135,12 +135,12 @@ def _apply(module: fx.GraphModule, plan: _Plan, report: Report) -> None:
     last = plan.nodes[-1]
     node = install(module, plan.layer.node, fused, args, "fused")
     last.append(node)
-    names = [plan.layer.kind.__name__]
-    names += ["add"] if plan.other is not None else []
-    names += [plan.post.name] if plan.post is not None else []
-    report.rewrote(f"fused {' + '.join(names)} by oneDNN", plan.nodes, node)
-    for old in reversed(plan.nodes):
-        replace(old, node)
+    parts = [plan.layer.kind.__name__]
+    parts += ["add"] if plan.other is not None else []
+    parts += [plan.post.name] if plan.post is not None else []
+    names = [old.name for old in plan.nodes]
+    succeed(plan.nodes, node, names[0])
+    report.rewrote(f"fused {' + '.join(parts)} by oneDNN", names, node)
 
 
 def _scale_and_rectify(
@@ -168,9 +168,9 @@ def _scale_and_rectify(
         new.training = module.training
         call = install(module, node, new, (affine.source,), "scaled")
         taken = (node, user) if rectify and user is not None else (node,)
-        report.rewrote(f"{affine.name} as a scaling" + " and relu" * rectify, taken, call)
-        for old in reversed(taken):
-            replace(old, call)
+        names = [old.name for old in taken]
+        succeed(taken, call, names[0])
+        report.rewrote(f"{affine.name} as a scaling" + " and relu" * rectify, names, call)
 
 
 def _accumulate(module: fx.GraphModule) -> None:

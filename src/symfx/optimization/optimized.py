@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from symfx.errors import InputMismatchError, OptimizationError
 from symfx.optimization.capture import capture, copy_of
-from symfx.optimization.checking import TOLERANCES, check, copy_inputs
+from symfx.optimization.checking import TOLERANCES, SameDraws, cannot_run, check, copy_inputs
 from symfx.optimization.cleanup import fold_constants, join_reshapes, merge_duplicates
 from symfx.optimization.editing import check_module, drop_idle
 from symfx.optimization.effects import keeps_no_state
@@ -27,7 +27,9 @@ from symfx.optimization.surgery import clean
 __all__ = ["OptimizedModel", "optimize"]
 
 #: What is spent on timing the forms against each other, in seconds, and rounds at most.
-_BUDGET, _ROUNDS = 1.0, 9
+_BUDGET, _ROUNDS = 0.6, 7
+#: Fused operators that take less than this share of the original's time need no other rival.
+_CLEARLY = 0.9
 
 Example = Tensor | Sequence[Any] | Mapping[str, Any]
 
@@ -78,7 +80,7 @@ class OptimizedModel(nn.Module):
             return self.graph_module(*args, **kwargs)
         return _lowered(self.graph_module, self.dtype, args, kwargs)
 
-    def save(self, path: str) -> None:
+    def save(self, path: str | Path) -> None:
         """Write the model to one file, which `symfx.optimization.load` reads again.
 
         Args:
@@ -149,7 +151,7 @@ def optimize(
         >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3)).eval()
         >>> fast = symfx.optimize(model, torch.randn(2, 4))
         >>> print(fast.report.rewrites[0])
-        folded BatchNorm1d into Linear: _0, _1 -> _0_1
+        folded BatchNorm1d into Linear: _0, _1 -> _0
     """
     check_module(model)
     if dtype not in (None, torch.float32, torch.bfloat16):
@@ -215,7 +217,7 @@ def _build(
     report: Report,
 ) -> fx.GraphModule:
     bound, given = _bind(model, args, kwargs)
-    with torch.no_grad():
+    with torch.no_grad(), SameDraws():
         with report.timed("capture"):
             original = copy_of(model)  # it is run, and may keep a state
             folded = capture(copy_of(model), options.tracer, report, bound)
@@ -224,36 +226,50 @@ def _build(
         forms = {"folded": folded}
         if options.fuse and options.dtype is None:
             with report.timed("fuse"):
-                fused = copy.deepcopy(folded)
+                fused = copy_of(folded)
                 before = len(report.rewrites)
                 fused = lower(fused, report=report)
                 if len(report.rewrites) > before:
                     forms["fused"] = fused
         chosen = "fused" if "fused" in forms else "folded"
-        if options.measure and len(forms) > 1:
+        _check(original, forms[chosen], args, kwargs, options, report)
+        if options.measure and chosen == "fused":
             with report.timed("measure"):
                 chosen = _fastest(original, forms, args, kwargs, report)
             if chosen == "folded":
                 report.rewrites = report.rewrites[:before]
                 report.notes.append("the fused operators were slower here, and are not used")
-        module = forms[chosen]
-        if options.check:
-            with report.timed("check"):
-                checked = _runnable(module)
-                runs: Callable[..., Any] = checked
-                if options.dtype is not None:
-                    dtype = options.dtype
-                    runs = lambda *a, **k: _lowered(checked, dtype, a, k)  # noqa: E731
-                tolerance = options.tolerance
-                if tolerance is None and options.dtype is not None:
-                    tolerance = TOLERANCES[options.dtype]
-                check(original, runs, args, kwargs, report, tolerance)
-    return module
+                report.checks.clear()
+                _check(original, folded, args, kwargs, options, report)
+    return forms[chosen]
+
+
+def _check(
+    original: nn.Module,
+    module: fx.GraphModule,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: _Options,
+    report: Report,
+) -> None:
+    if not options.check:
+        return
+    checked = _runnable(module)
+    if checked is not module:  # it keeps a state, and so does the original
+        original = copy_of(original)
+    runs: Callable[..., Any] = checked
+    tolerance = options.tolerance
+    if options.dtype is not None:
+        dtype = options.dtype
+        runs = lambda *a, **k: _lowered(checked, dtype, a, k)  # noqa: E731
+        tolerance = TOLERANCES[dtype] if tolerance is None else tolerance
+    with report.timed("check"):
+        check(original, runs, args, kwargs, report, tolerance)
 
 
 def _runnable(module: fx.GraphModule) -> fx.GraphModule:
     """The module, or a copy if a run leaves traces in it."""
-    return module if keeps_no_state(module) else copy.deepcopy(module)
+    return module if keeps_no_state(module) else copy_of(module)
 
 
 def _bind(
@@ -312,21 +328,34 @@ def _fastest(
     kwargs: dict[str, Any],
     report: Report,
 ) -> str:
-    """Run the original and its forms in turn, and tell the name of the fastest form."""
-    original = original if keeps_no_state(forms["folded"]) else copy.deepcopy(original)
-    contestants: dict[str, nn.Module] = {"original": original}
-    contestants.update({name: _runnable(form) for name, form in forms.items()})
+    """The name of the form that runs fastest; the folded one is only tried where that is open."""
+    original = original if keeps_no_state(forms["folded"]) else copy_of(original)
+    contestants = {"original": original, "fused": _runnable(forms["fused"])}
+    medians = _medians(contestants, args, kwargs)
+    if medians["fused"] > _CLEARLY * medians["original"]:
+        medians |= _medians({**contestants, "folded": _runnable(forms["folded"])}, args, kwargs)
+    report.timings.update(medians)
+    return min((name for name in forms if name in medians), key=medians.__getitem__)
+
+
+def _medians(
+    contestants: Mapping[str, nn.Module], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, float]:
+    """The median seconds of one run of each, in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     started = time.perf_counter()
     for turn in range(_ROUNDS + 1):
         for name, contestant in contestants.items():
             mine = copy_inputs((args, kwargs))
             start = time.perf_counter()
-            contestant(*mine[0], **mine[1])
-            if turn:  # the first round warms up
-                seconds[name].append(time.perf_counter() - start)
-        if turn and time.perf_counter() - started > _BUDGET:
+            try:
+                contestant(*mine[0], **mine[1])
+            except Exception as error:
+                if turn == 0 and name == "original":
+                    raise cannot_run(error) from error
+                raise
+            seconds[name].append(time.perf_counter() - start)
+        if time.perf_counter() - started > _BUDGET:
             break
-    medians = {name: statistics.median(runs) for name, runs in seconds.items()}
-    report.timings.update(medians)
-    return min(forms, key=medians.__getitem__)
+    # The first round warms up, unless there was time for no other.
+    return {name: statistics.median(runs[1:] or runs) for name, runs in seconds.items()}

@@ -9,7 +9,7 @@ from torch import fx, nn
 
 from symfx.optimization.effects import Effect, effect_of
 
-__all__ = ["clean", "fresh_name", "install", "replace"]
+__all__ = ["clean", "fresh_name", "install", "replace", "succeed"]
 
 
 def replace(old: fx.Node, new: fx.Node) -> None:
@@ -17,6 +17,19 @@ def replace(old: fx.Node, new: fx.Node) -> None:
     old.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
     if not old.users:
         old.graph.erase_node(old)
+
+
+def succeed(olds: Sequence[fx.Node], new: fx.Node, name: str) -> None:
+    """Put a new node in the place of old ones, which go, and give it the name of one of them.
+
+    Args:
+        olds: in the order of the graph; the last one's users get the new node.
+        new: the new node.
+        name: of an old node. No other can have been given it: a graph gives no name twice.
+    """
+    for old in reversed(olds):
+        replace(old, new)
+    new.name = name
 
 
 def install(

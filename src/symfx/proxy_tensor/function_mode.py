@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from symfx.fake_operators.cache import forget
 from symfx.proxy_tensor import slots
+from symfx.proxy_tensor.functions import TRACEABLE
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.torch_bridge.identity import (
     TorchFunctionMetadataMode,
@@ -67,6 +68,11 @@ class TracingFunctionMode(TorchFunctionMode):
                 if known is not None:
                     slots.set_node_of_tensor(args[0], self._tracer, *known)
                 return None
+        elif func in TRACEABLE:
+            if self._tracer.cache is not None:
+                out = TRACEABLE[func](*args, **(kwargs or {}))
+                if out is not NotImplemented:
+                    return out
         elif func is _aten.size.default and len(args) == 1:
             sizes = args[0].size()
             if any(isinstance(s, SYMBOLIC_TYPES) for s in sizes):

@@ -16,6 +16,7 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, autograd_would_have_decomposed
 
 from symfx.errors import TracingError
+from symfx.fake_operators.kernels import KERNELS
 from symfx.fake_operators.operators import OperatorFacts, facts_of
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.metadata import tensor_metadata
@@ -272,6 +273,22 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         pre_dispatch: bool,
     ) -> Any:
         """Record an operator and run it; or decompose it; or answer from known values."""
+        env = None if self.tracer.cache is None else self.tracer.cache.env
+        if env is None:
+            return self._record_and_run(facts, args, kwargs, pre_dispatch)
+        before = len(env._asserts)
+        try:
+            return self._record_and_run(facts, args, kwargs, pre_dispatch)
+        finally:
+            self.tracer.asserted_by_operators.update(range(before, len(env._asserts)))
+
+    def _record_and_run(
+        self,
+        facts: OperatorFacts,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        pre_dispatch: bool,
+    ) -> Any:
         func = facts.func
         tracer = self.tracer
         flat = pytree.tree_leaves((args, kwargs))
@@ -309,7 +326,10 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         except REFUSALS as error:
             if isinstance(error, TracingError):
                 raise
-            raise refusal(error, func) from error
+            kernel = KERNELS.get(func)
+            out = NotImplemented if kernel is None else kernel(*args, **kwargs)
+            if out is NotImplemented:
+                raise refusal(error, func) from error
         constant = self._constant_result(facts, args, kwargs, constants, all_constant, out)
         slots.track_tensor_tree(out, fx.Proxy(node, tracer), constant=constant, tracer=tracer)
         return out

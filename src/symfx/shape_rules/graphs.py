@@ -10,7 +10,6 @@ import torch
 from torch.fx import Graph, Node
 
 import symfx
-
 from symfx.shape_rules.errors import GradualError
 
 __all__ = ["graph_of", "is_shape", "parameter_of", "where_of"]

@@ -133,12 +133,18 @@ class Interpreter:
         if node.op == "output":
             return args[0]
         if node.target is torch._assert and isinstance(args[0], Truth):
-            message = args[1] if len(args) > 1 and args[1] else f"the program asserts {node.args[0]}"
+            message = (
+                args[1] if len(args) > 1 and args[1] else f"the program asserts {node.args[0]}"
+            )
             self.domain.demand(args[0].condition, str(message))
             return None
         rule, module = lookup(node, self.root)
         if rule is None:
-            name = type(module).__qualname__ if module is not None else node._pretty_print_target(node.target)
+            name = (
+                type(module).__qualname__
+                if module is not None
+                else node._pretty_print_target(node.target)
+            )
             self.result.unknown_operators[node] = name
             return UNKNOWN
         return rule(self.domain, args, kwargs, module)
@@ -233,12 +239,8 @@ def explain(
     inputs: Mapping[str, InputType],
     where: Sequence[str],
     until: Node | None,
-) -> tuple[list[Demand], dict[Node, Any]]:
-    """The demands of all nodes up to one that failed, each in terms of its arguments' own sizes.
-
-    Returns:
-        The demands, and the values of the nodes, with a name for every size.
-    """
+) -> list[Demand]:
+    """The demands of all nodes up to one that failed, each in terms of its arguments' own sizes."""
     domain = _Explaining(Table())
     interpreter = Interpreter(root, inputs, where, domain)
     for node in graph.nodes:
@@ -256,6 +258,4 @@ def explain(
             domain.node = None
             for size in value:
                 domain.demand(domain.term(size) >= 1, f"the sizes of {node.name} are 1 or more")
-    return domain.demands, interpreter.result.values
-
-
+    return domain.demands

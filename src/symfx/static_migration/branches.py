@@ -20,7 +20,7 @@ from symfx.shape_rules.errors import GradualError, IllTypedError
 from symfx.shape_rules.graphs import where_of
 from symfx.shape_rules.table import rules
 from symfx.static_migration.analysis import Interpreter
-from symfx.static_migration.conditions import InputType, read_annotation
+from symfx.static_migration.conditions import InputType, annotation_of, read_annotation
 from symfx.static_migration.domain import Truth
 from symfx.static_migration.solver import Solver
 
@@ -89,7 +89,7 @@ class BranchTracer(RewritingTracer):
         if self._interpreter is None:
             for node in self.graph.nodes:
                 if node.op == "placeholder" and node.name not in self._inputs:
-                    self._inputs[node.name] = read_annotation(node.type)
+                    self._inputs[node.name] = annotation_of(node)
             self._interpreter = Interpreter(self.root, self._inputs, self._where)
         return self._interpreter
 

@@ -77,7 +77,7 @@ def _one_call(module: torch.nn.Module, inputs: Mapping[str, InputType]) -> Graph
     root = torch.nn.Module()
     root.add_module("layer", module)
     graph = Graph()
-    given = {}
+    given: dict[str, Any] = {}
     for name, parameter in inspect.signature(module.forward).parameters.items():
         if name in inputs or parameter.default is inspect.Parameter.empty:
             given[name] = graph.placeholder(name)
@@ -85,9 +85,7 @@ def _one_call(module: torch.nn.Module, inputs: Mapping[str, InputType]) -> Graph
     return GraphModule(root, graph, type(module).__name__)
 
 
-def _operator_by_operator(
-    module: torch.nn.Module, inputs: Mapping[str, InputType]
-) -> GraphModule:
+def _operator_by_operator(module: torch.nn.Module, inputs: Mapping[str, InputType]) -> GraphModule:
     from symfx.proxy_tensor import make_fx
 
     sizes = _example_sizes(inputs)
@@ -100,12 +98,16 @@ def _operator_by_operator(
                 where="--input",
                 fix=f'write "{name}: i64[batch, seq]"',
             )
-        shape = [dim if isinstance(dim, int) else sizes[_name(name, i, dim)] for i, dim in enumerate(given.dims)]
+        shape = [
+            dim if isinstance(dim, int) else sizes[_name(name, i, dim)]
+            for i, dim in enumerate(given.dims)
+        ]
         dtype = getattr(torch, given.dtype)
         floating = dtype.is_floating_point
         args[name] = torch.rand(shape, dtype=dtype) if floating else torch.zeros(shape, dtype=dtype)
         dynamic[name] = tuple(
-            None if isinstance(dim, int) else _name(name, i, dim) for i, dim in enumerate(given.dims)
+            None if isinstance(dim, int) else _name(name, i, dim)
+            for i, dim in enumerate(given.dims)
         )
     names = [*inputs]
 
@@ -139,7 +141,9 @@ def _example_sizes(inputs: Mapping[str, InputType]) -> dict[str, int]:
             if not isinstance(dim, int):
                 text = _name(name, i, dim)
                 if not text.isidentifier():
-                    raise TracingError(f"a program that torch.fx cannot trace takes names, not {text!r}")
+                    raise TracingError(
+                        f"a program that torch.fx cannot trace takes names, not {text!r}"
+                    )
                 if text not in sizes:
                     sizes[text] = next(primes)
     return sizes

@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch.fx import Node
 from torch.fx.tensor_type import Dyn, TensorType
 
 from symfx.algebra import Table, Term
 from symfx.errors import SpecError
 from symfx.specs import DTYPES
 
-__all__ = ["InputType", "parse_condition", "parse_input", "read_annotation"]
+__all__ = ["InputType", "annotation_of", "parse_condition", "parse_input", "read_annotation"]
 
 #: A dimension as the user wrote it: a number, an expression of names, or ``None`` for unknown.
 DimText = int | str | None
@@ -97,7 +98,9 @@ def _dim(part: str, text: str) -> DimText:
         tree = None
     if tree is None or not part:
         raise SpecError(
-            f"{part!r} is no dimension, in {text!r}", where="--input", fix="write a name or a number"
+            f"{part!r} is no dimension, in {text!r}",
+            where="--input",
+            fix="write a name or a number",
         )
     return part
 
@@ -125,8 +128,40 @@ def read_annotation(annotation: Any) -> InputType:
         elif isinstance(dim, (int, str)) and not isinstance(dim, bool):
             dims.append(dim)
         else:
-            raise SpecError(f"{dim!r} is no dimension, in {annotation}", fix="give an int, a name or Dyn")
+            raise SpecError(
+                f"{dim!r} is no dimension, in {annotation}", fix="give an int, a name or Dyn"
+            )
     return InputType("tensor", tuple(dims))
+
+
+def annotation_of(node: Node) -> InputType:
+    """What the program itself says of an input.
+
+    Where annotations are kept as text (``from __future__ import annotations``), a `TensorType` of
+    numbers, names and ``Dyn`` is read from it; any other annotation says nothing of shapes.
+    """
+    annotation: Any = node.type
+    if not isinstance(annotation, str):
+        return read_annotation(annotation)
+    if annotation == "int":
+        return InputType("int")
+    try:
+        tree = ast.parse(annotation, mode="eval").body
+    except SyntaxError:
+        return InputType("tensor")
+    if isinstance(tree, ast.Call) and len(tree.args) == 1:
+        called, dims = tree.func, tree.args[0]
+    elif isinstance(tree, ast.Subscript):
+        called, dims = tree.value, tree.slice
+    else:
+        return InputType("tensor")
+    if ast.unparse(called).split(".")[-1] != "TensorType":
+        return InputType("tensor")
+    parts = dims.elts if isinstance(dims, (ast.Tuple, ast.List)) else [dims]
+    texts = ", ".join(
+        str(part.value) if isinstance(part, ast.Constant) else ast.unparse(part) for part in parts
+    )
+    return parse_input(f"x: [{texts}]")[1]
 
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[Term, Term], Term]] = {
@@ -228,5 +263,5 @@ class _Reader:
         return SpecError(
             f"{ast.unparse(tree)!r} is not {wanted}, in {self.text!r}",
             where=self.where,
-            fix="write sums, products, // and % of names and whole numbers, and comparisons of them",
+            fix="write sums, products, // and % of names and numbers, and comparisons",
         )

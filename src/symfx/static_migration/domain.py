@@ -42,6 +42,17 @@ class Truth:
     condition: Term
 
 
+_OPERATIONS: dict[str, Callable[[Table, Term, Term], Term]] = {
+    "+": Table.add,
+    "-": Table.sub,
+    "*": Table.mul,
+    "//": Table.floordiv,
+    "%": Table.mod,
+    "min": Table.min,
+    "max": Table.max,
+}
+
+
 class TermDomain(Domain):
     """Sizes as terms of one table.
 
@@ -52,16 +63,6 @@ class TermDomain(Domain):
         node: the node whose rule is being run.
         demands: what must hold, in order.
     """
-
-    _OPERATIONS: dict[str, Callable[[Table, Term, Term], Term]] = {
-        "+": Table.add,
-        "-": Table.sub,
-        "*": Table.mul,
-        "//": Table.floordiv,
-        "%": Table.mod,
-        "min": Table.min,
-        "max": Table.max,
-    }
 
     def __init__(self, table: Table) -> None:
         self.table = table
@@ -144,7 +145,7 @@ class TermDomain(Domain):
             return one < other if op == "<" else one <= other
         return one > other if op == ">" else one >= other
 
-    # -- what rules do ------------------------------------------------------------------------------
+    # -- what rules do ---------------------------------------------------------------------------
 
     def _compute(self, op: str, a: Dim, b: Dim) -> Dim:
         one, other = self.term(a), self.term(b)
@@ -156,7 +157,7 @@ class TermDomain(Domain):
                 return self.size(one if less is (op == "min") else other)
         if op in ("//", "%") and other.value is None:
             self.demand(other.ne(0), f"{one} is not divided by 0")
-        return self.size(self._OPERATIONS[op](self.table, one, other))
+        return self.size(_OPERATIONS[op](self.table, one, other))
 
     def _require(self, op: str, a: Dim, b: Dim, what: str) -> None:
         self.demand(self._condition(op, a, b), what)

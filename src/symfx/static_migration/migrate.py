@@ -17,13 +17,13 @@ import torch
 from torch.fx import Graph, Node
 from torch.fx.tensor_type import Dyn, TensorType
 
-from symfx.algebra import Term
+from symfx.algebra import Term, evaluate
 from symfx.shape_rules.dims import UNKNOWN, Dim, Shape, Size
 from symfx.shape_rules.errors import GradualError, IllTypedError
 from symfx.shape_rules.graphs import graph_of, where_of
 from symfx.shape_rules.ranks import get_max_rank
 from symfx.static_migration.analysis import Run, explain, run
-from symfx.static_migration.conditions import InputType, read_annotation
+from symfx.static_migration.conditions import InputType, annotation_of, read_annotation
 from symfx.static_migration.solver import Solver, smallest_conflict
 
 __all__ = ["Conflict", "Migration", "migrate"]
@@ -149,7 +149,7 @@ def migrate(
     types = _input_types(looked, inputs or {})
     solver = Solver(timeout)
     found: list[tuple[Run, Migration]] = []
-    best: tuple[int, Mapping[str, InputType], Run] | None = None
+    best: tuple[int, dict[str, InputType], Run] | None = None
     undecided: Migration | None = None
     for choice in _rank_choices(module, looked, types):
         result = run(looked, module, choice, where)
@@ -186,7 +186,7 @@ def _input_types(graph: Graph, given: Mapping[str, Any]) -> dict[str, InputType]
             )
     types: dict[str, InputType] = {}
     for name, node in placeholders.items():
-        types[name] = read_annotation(given.get(name, node.type))
+        types[name] = read_annotation(given[name]) if name in given else annotation_of(node)
         dims = types[name].dims
         if dims is not None and len(dims) > get_max_rank():
             raise GradualError(
@@ -213,7 +213,8 @@ def _rank_choices(
         return
     for choice in itertools.product(*ranks.values()):
         ranked = {
-            name: InputType("tensor", (None,) * rank) for name, rank in zip(ranks, choice, strict=True)
+            name: InputType("tensor", (None,) * rank)
+            for name, rank in zip(ranks, choice, strict=True)
         }
         yield {**types, **ranked}
 
@@ -301,8 +302,10 @@ def _is_trivial(condition: Term) -> bool:
     """That one named size is 1 or more, or 0 or more."""
     if condition.op != "ge":
         return False
-    return str(condition).endswith((">= 1", ">= 0")) and len(condition.free_symbols) == 1 and (
-        str(condition).split(" >= ")[0] == next(iter(condition.free_symbols)).name
+    return (
+        str(condition).endswith((">= 1", ">= 0"))
+        and len(condition.free_symbols) == 1
+        and (str(condition).split(" >= ")[0] == next(iter(condition.free_symbols)).name)
     )
 
 
@@ -339,7 +342,9 @@ def _dimension(domain: Any, size: Dim) -> Any:
     from symfx.algebra.sympy_view import to_sympy
 
     term = domain.term(size)
-    if any(symbol.name.startswith("u") and symbol.name[1:].isdigit() for symbol in term.free_symbols):
+    if any(
+        symbol.name.startswith("u") and symbol.name[1:].isdigit() for symbol in term.free_symbols
+    ):
         return Dyn
     value = term.value
     return to_sympy(term) if value is None else value
@@ -359,7 +364,7 @@ def _common(graph: Graph, outcomes: list[Migration]) -> Migration:
     return made
 
 
-# -- conflicts ---------------------------------------------------------------------------------------
+# -- conflicts ------------------------------------------------------------------------------------
 
 
 def _conflict(
@@ -371,7 +376,7 @@ def _conflict(
     solver: Solver,
 ) -> Conflict:
     node, message = result.failed or (None, "sizes contradict each other")
-    demands, named = explain(graph, module, inputs, where, node)
+    demands = explain(graph, module, inputs, where, node)
     grouped: dict[Any, list[Term]] = {}
     for demand in demands:
         grouped.setdefault(demand.node or demand.what, []).append(demand.condition)
@@ -383,7 +388,7 @@ def _conflict(
     if not core and node is not None:  # a rank that does not fit: no sizes contradict each other
         nodes = [*node.all_input_nodes, node]
     said = tuple(str(key) for key in keys if key in core and isinstance(key, str))
-    example = _working_example(graph, module, inputs, named, grouped, solver)
+    example = _working_example(graph, module, inputs, solver)
     return Conflict(
         message,
         tuple(nodes),
@@ -401,33 +406,28 @@ def _line(node: Node, result: Run, inputs: Mapping[str, InputType]) -> str:
 
 
 def _working_example(
-    graph: Graph,
-    module: torch.nn.Module,
-    inputs: Mapping[str, InputType],
-    named: Mapping[Node, Any],
-    grouped: Mapping[Any, list[Term]],
-    solver: Solver,
+    graph: Graph, module: torch.nn.Module, inputs: Mapping[str, InputType], solver: Solver
 ) -> dict[str, tuple[int, ...]] | None:
-    """Shapes of these ranks at which the whole program runs, if z3 finds some."""
-    free = [
-        part
-        for key, parts in grouped.items()
-        if not (isinstance(key, Node) and key.op == "placeholder")
-        and not (isinstance(key, str) and key.startswith("you said"))
-        for part in parts
-    ]
-    answer = solver.ask(free, small=True)
-    if answer.verdict != "sat":
+    """Small shapes of these ranks at which the whole program runs, if z3 finds some."""
+    freed = {
+        name: given if given.dims is None else replace(given, dims=(None,) * len(given.dims))
+        for name, given in inputs.items()
+    }
+    result = run(graph, module, freed)
+    answer = solver.ask([d.condition for d in result.domain.demands], small=True)
+    if result.failed is not None or answer.verdict != "sat":
         return None
+    domain = result.domain
+    values = {domain.table.symbol(name): value for name, value in answer.values.items()}
     example: dict[str, tuple[int, ...]] = {}
-    for node, value in named.items():
-        if node.op == "placeholder" and isinstance(value, Shape):
-            names = [size.value.name for size in value if isinstance(size, Size)]
-            example[node.name] = tuple(answer.values.get(name, 1) for name in names)
-    if not example:
-        return None
+    for node in graph.nodes:
+        shape = result.values[node]
+        if node.op == "placeholder" and isinstance(shape, Shape):
+            terms = [domain.term(size) for size in shape]
+            known = values | {s: 1 for term in terms for s in term.free_symbols - values.keys()}
+            example[node.name] = tuple(int(evaluate(term, known)) for term in terms)
     tried = {**inputs, **{n: InputType("tensor", shape) for n, shape in example.items()}}
-    return example if run(graph, module, tried).failed is None else None
+    return example if example and run(graph, module, tried).failed is None else None
 
 
 # -- as text ---------------------------------------------------------------------------------------
@@ -466,7 +466,9 @@ def _code(node: Node) -> str:
     if node.op == "call_method":
         return f"{node.name} = {args[0]}.{node.target}({', '.join(args[1:])})"
     target: Any = node.target
-    called = f"self.{target}" if node.op == "call_module" else getattr(target, "__name__", str(target))
+    called = (
+        f"self.{target}" if node.op == "call_module" else getattr(target, "__name__", str(target))
+    )
     return f"{node.name} = {called}({', '.join(args)})"
 
 
@@ -475,5 +477,3 @@ def _argument(value: Any) -> str:
         inner = ", ".join(map(_argument, value))
         return f"[{inner}]" if isinstance(value, list) else f"({inner})"
     return str(value)
-
-

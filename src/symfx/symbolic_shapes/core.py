@@ -66,6 +66,8 @@ class EnvCore:
         self.facts = Facts(self.table)
         self.prover = self._prover_of(self.facts)
         self.nodes: dict[Term, SymNode] = {}
+        # How the program wrote a comparison: the method and both sides.
+        self.asked: dict[Term, tuple[str, Term, Term]] = {}
         self.guards: list[ShapeGuard] = []
         self.current_operator: object = None
         self.frozen = False
