@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -200,6 +201,30 @@ class _Factories(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+class _Writable(fx.Proxy):
+    """A proxy that sees ``x += y`` and ``x[i] = y``.
+
+    torch.fx's own makes ``x = x + y`` of the first, which differs for everyone else who holds
+    ``x``, and refuses the second.
+    """
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
+
+
+def _augmented(name: str) -> Callable[[fx.Proxy, Any], fx.Proxy]:
+    function = getattr(operator, name)
+
+    def method(self: fx.Proxy, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    return method
+
+
+for _name in words("iadd isub imul itruediv ifloordiv imod ipow imatmul iand ior ixor"):
+    setattr(_Writable, f"__{_name}__", _augmented(_name))
+
+
 class _Careful(fx.Tracer):
     """What `_careful` makes: a tracer that remembers where it failed."""
 
@@ -260,6 +285,10 @@ def _careful(
             function, args = super().create_args_for_root(root_fn, is_module, concrete_args)
             names = [str(a.node.target) if isinstance(a, fx.Proxy) else "" for a in args]
             return function, [bound.get(name, a) for name, a in zip(names, args, strict=True)]
+
+        def proxy(self, node: fx.Node) -> fx.Proxy:
+            plain = super().proxy(node)
+            return _Writable(node, self) if type(plain) is fx.Proxy else plain
 
         def call_module(
             self,
