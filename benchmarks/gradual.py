@@ -34,7 +34,7 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         self.bn2 = nn.BatchNorm2d(channels)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> Any:
         out = self.relu(self.bn1(self.conv1(x)))
         return self.relu(self.bn2(self.conv2(out)) + x)
 
@@ -50,10 +50,10 @@ class EncoderLayer(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
-    def split(self, x: torch.Tensor) -> torch.Tensor:
+    def split(self, x: torch.Tensor) -> Any:
         return x.view(x.size(0), x.size(1), self.heads, -1).transpose(1, 2)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor) -> Any:
         q, k, v = (self.split(f(x)) for f in (self.query, self.key, self.value))
         weights = (q @ k.transpose(-2, -1) / 8.0).softmax(-1)
         x = self.norm1(x + self.out((weights @ v).transpose(1, 2).flatten(2)))
@@ -68,7 +68,7 @@ class Encoder(nn.Module):
         self.words, self.places = nn.Embedding(30522, 768), nn.Embedding(512, 768)
         self.layers = nn.ModuleList(EncoderLayer() for _ in range(layers))
 
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+    def forward(self, ids: torch.Tensor) -> Any:
         x = self.words(ids) + self.places(torch.arange(ids.size(1)))
         for layer in self.layers:
             x = layer(x)

@@ -11,14 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch.fx import Node
 from torch.fx.tensor_type import Dyn, TensorType
 
 from symfx.algebra import Table, Term
 from symfx.errors import SpecError
 from symfx.specs import DTYPES
 
-__all__ = ["InputType", "annotation_of", "parse_condition", "parse_input", "read_annotation"]
+__all__ = ["InputType", "parse_condition", "parse_input", "read_annotation"]
 
 #: A dimension as the user wrote it: a number, an expression of names, or ``None`` for unknown.
 DimText = int | str | None
@@ -132,36 +131,6 @@ def read_annotation(annotation: Any) -> InputType:
                 f"{dim!r} is no dimension, in {annotation}", fix="give an int, a name or Dyn"
             )
     return InputType("tensor", tuple(dims))
-
-
-def annotation_of(node: Node) -> InputType:
-    """What the program itself says of an input.
-
-    Where annotations are kept as text (``from __future__ import annotations``), a `TensorType` of
-    numbers, names and ``Dyn`` is read from it; any other annotation says nothing of shapes.
-    """
-    annotation: Any = node.type
-    if not isinstance(annotation, str):
-        return read_annotation(annotation)
-    if annotation == "int":
-        return InputType("int")
-    try:
-        tree = ast.parse(annotation, mode="eval").body
-    except SyntaxError:
-        return InputType("tensor")
-    if isinstance(tree, ast.Call) and len(tree.args) == 1:
-        called, dims = tree.func, tree.args[0]
-    elif isinstance(tree, ast.Subscript):
-        called, dims = tree.value, tree.slice
-    else:
-        return InputType("tensor")
-    if ast.unparse(called).split(".")[-1] != "TensorType":
-        return InputType("tensor")
-    parts = dims.elts if isinstance(dims, (ast.Tuple, ast.List)) else [dims]
-    texts = ", ".join(
-        str(part.value) if isinstance(part, ast.Constant) else ast.unparse(part) for part in parts
-    )
-    return parse_input(f"x: [{texts}]")[1]
 
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[Term, Term], Term]] = {

@@ -20,10 +20,10 @@ from torch.fx.tensor_type import Dyn, TensorType
 from symfx.algebra import Term, evaluate
 from symfx.shape_rules.dims import UNKNOWN, Dim, Shape, Size
 from symfx.shape_rules.errors import GradualError, IllTypedError
-from symfx.shape_rules.graphs import graph_of, where_of
+from symfx.shape_rules.graphs import annotation_of, graph_of, where_of
 from symfx.shape_rules.ranks import get_max_rank
 from symfx.static_migration.analysis import Run, explain, run
-from symfx.static_migration.conditions import InputType, annotation_of, read_annotation
+from symfx.static_migration.conditions import InputType, read_annotation
 from symfx.static_migration.solver import Solver, smallest_conflict
 
 __all__ = ["Conflict", "Migration", "migrate"]
@@ -176,8 +176,13 @@ def migrate(
     return failed
 
 
+def _input_name(node: Node) -> str:
+    """An input as the program names it; torch.fx renames what shadows a builtin."""
+    return str(node.target).lstrip("*")
+
+
 def _input_types(graph: Graph, given: Mapping[str, Any]) -> dict[str, InputType]:
-    placeholders = {str(n.target).lstrip("*"): n for n in graph.nodes if n.op == "placeholder"}
+    placeholders = {_input_name(n): n for n in graph.nodes if n.op == "placeholder"}
     for name in given:
         if name not in placeholders:
             raise GradualError(
@@ -186,7 +191,7 @@ def _input_types(graph: Graph, given: Mapping[str, Any]) -> dict[str, InputType]
             )
     types: dict[str, InputType] = {}
     for name, node in placeholders.items():
-        types[name] = read_annotation(given[name]) if name in given else annotation_of(node)
+        types[name] = read_annotation(given[name] if name in given else annotation_of(node))
         dims = types[name].dims
         if dims is not None and len(dims) > get_max_rank():
             raise GradualError(
@@ -254,7 +259,7 @@ def _conclude(
         made.shapes[node] = text_of(domain, value)
         made.types[node] = _type_of(domain, value)
         if node.op == "placeholder":
-            made.inputs[node.name] = made.shapes[node]
+            made.inputs[_input_name(node)] = made.shapes[node]
     made.conditions = _conditions(result, solver)
     return made
 
@@ -359,7 +364,7 @@ def _common(graph: Graph, outcomes: list[Migration]) -> Migration:
         made.shapes[node] = first.shapes[node] if len(shapes) == 1 else "Dyn"
         made.types[node] = first.types[node] if len(shapes) == 1 else Dyn
         if node.op == "placeholder":
-            made.inputs[node.name] = made.shapes[node]
+            made.inputs[_input_name(node)] = made.shapes[node]
     made.conditions = [c for c in first.conditions if all(c in o.conditions for o in outcomes)]
     return made
 
@@ -399,8 +404,9 @@ def _conflict(
 
 
 def _line(node: Node, result: Run, inputs: Mapping[str, InputType]) -> str:
-    if node.op == "placeholder" and node.name in inputs:
-        return f"{node.name}: {inputs[node.name]}, as you wrote it"
+    if node.op == "placeholder":
+        name = _input_name(node)
+        return f"{name}: {inputs[name]}, as you wrote it"
     shape = text_of(result.domain, result.values[node]) if node in result.values else "?"
     return f"{node.name}: {shape}  at {where_of(node)}"
 
@@ -425,7 +431,7 @@ def _working_example(
         if node.op == "placeholder" and isinstance(shape, Shape):
             terms = [domain.term(size) for size in shape]
             known = values | {s: 1 for term in terms for s in term.free_symbols - values.keys()}
-            example[node.name] = tuple(int(evaluate(term, known)) for term in terms)
+            example[_input_name(node)] = tuple(int(evaluate(term, known)) for term in terms)
     tried = {**inputs, **{n: InputType("tensor", shape) for n, shape in example.items()}}
     return example if example and run(graph, module, tried).failed is None else None
 
@@ -456,7 +462,11 @@ def describe(found: Migration) -> list[str]:
 
 def _code(node: Node) -> str:
     if node.op == "placeholder":
-        return f"input {node.name}"
+        return (
+            f"input {node.name}"
+            if node.name == _input_name(node)
+            else (f"input {_input_name(node)} as {node.name}")
+        )
     if node.op == "get_attr":
         return f"{node.name} = self.{node.target}"
     args = [_argument(a) for a in node.args]
