@@ -41,6 +41,9 @@ MODELS = """
     def branch(x):
         return x if x.sum() > 0 else -x
 
+    def items(x):
+        return x * 2 if x.argmax().item() > 3 else x
+
     calls = []
     def unsteady(x):
         calls.append(1)
@@ -284,3 +287,89 @@ def test_no_color_is_heeded(run, monkeypatch):
     assert colours.search(run(*NET, "--no-verify")[1])
     monkeypatch.setenv("NO_COLOR", "1")
     assert not colours.search(run(*NET, "--no-verify")[1])
+
+
+# -- symfx replay --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def event_log(tmp_path_factory):
+    import torch
+    from torch._dynamo.source import LocalSource
+
+    from symfx.recording import EventLog
+    from symfx.symbolic_shapes import ShapeEnv
+
+    env = ShapeEnv(should_record_events=True)
+    (n,), _, _ = env.create_symbolic_sizes_strides_storage_offset(torch.empty(8), LocalSource("x"))
+    u = env.create_unbacked_symint()
+    assert n % 4 == 0
+    torch._check(u <= n)
+    path = tmp_path_factory.mktemp("logs") / "log.json"
+    EventLog.of(env).save(path)
+    return path
+
+
+def replayed(capsys, *arguments):
+    with pytest.raises(SystemExit) as leaving:
+        main(["replay", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return leaving.value.code, out, err
+
+
+def test_a_log_is_replayed(event_log, capsys):
+    code, out, err = replayed(capsys, event_log)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "5 events"
+    assert lines[1] == "    0  ShapeEnv()"
+    assert "2 symbols" in lines and "1 guards" in lines
+    assert "1 conditions to check at run time" in lines
+    code, out, _ = replayed(capsys, event_log, "--no-events")
+    assert code == 0 and "events" not in out
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [("python", "def check(x):"), ("c", "bool check_guards("), ("smtlib", "(set-logic ALL)")],
+)
+def test_a_logs_guards_as_a_program(event_log, capsys, language, text):
+    code, out, err = replayed(capsys, event_log, "--guards", language)
+    assert (code, err) == (0, "") and text in out and "symbols" not in out
+
+
+def test_what_is_no_log(tmp_path, capsys):
+    (tmp_path / "bad.json").write_text('{"format": "symfx event log", "version": 9}')
+    code, out, err = replayed(capsys, tmp_path / "bad.json")
+    assert (code, out) == (2, "") and "version 9" in err
+    code, _, err = replayed(capsys, tmp_path / "none.json")
+    assert code == 2 and "Error" in err
+
+
+def test_an_event_that_fails(event_log, capsys, tmp_path):
+    data = json.loads(event_log.read_text())
+    del data["events"][0]
+    (tmp_path / "short.json").write_text(json.dumps(data))
+    code, _, err = replayed(capsys, tmp_path / "short.json")
+    assert code == 2 and "no event before this one made a symbol" in err
+    assert "while replaying evaluate_term(" in err
+
+
+def test_a_trace_leaves_a_log(models, tmp_path, capsys):
+    path = tmp_path / "log.json"
+    with pytest.raises(SystemExit) as leaving:
+        main(["trace", f"{models}:embed", "-i", "ids: i64[batch, seq] < 90", "--record", str(path)])
+    assert leaving.value.code == 0
+    capsys.readouterr()
+    code, out, err = replayed(capsys, path, "--no-events")
+    assert (code, err) == (0, "") and "batch in [2, oo]" in out
+
+
+def test_a_trace_that_fails_leaves_one_too(models, tmp_path, capsys):
+    path = tmp_path / "log.json"
+    with pytest.raises(SystemExit) as leaving:
+        main(["trace", f"{models}:items", "-i", "x: f32[rows, 2]", "--record", str(path)])
+    assert leaving.value.code == 2
+    capsys.readouterr()
+    code, _, err = replayed(capsys, path)
+    assert code == 2 and "while replaying evaluate_term(u0 >= 4" in err

@@ -20,11 +20,13 @@ from symfx._version import __version__
 if TYPE_CHECKING:
     from symfx.errors import (
         InputMismatchError,
+        OptimizationError,
         SpecError,
         SymfxError,
         TargetError,
         TracingError,
     )
+    from symfx.optimization.optimized import OptimizedModel, optimize
     from symfx.symbolic_shapes import Dim
     from symfx.tracing import CheckResult, Trace, trace
     from symfx.verification import Verification
@@ -33,6 +35,8 @@ __all__ = [
     "CheckResult",
     "Dim",
     "InputMismatchError",
+    "OptimizationError",
+    "OptimizedModel",
     "SpecError",
     "SymfxError",
     "TargetError",
@@ -40,6 +44,7 @@ __all__ = [
     "TracingError",
     "Verification",
     "__version__",
+    "optimize",
     "trace",
 ]
 
@@ -52,7 +57,10 @@ _HOMES = {
     "TargetError": "symfx.errors",
     "Trace": "symfx.tracing",
     "TracingError": "symfx.errors",
+    "OptimizationError": "symfx.errors",
+    "OptimizedModel": "symfx.optimization.optimized",
     "Verification": "symfx.verification",
+    "optimize": "symfx.optimization.optimized",
     "trace": "symfx.tracing",
 }
 

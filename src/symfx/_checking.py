@@ -12,8 +12,8 @@ import torch
 from symfx._dynamic import Entry
 from symfx._inputs import Layout, Leaf, describe
 from symfx.algebra import Term, evaluate
-from symfx.errors import InputMismatchError
-from symfx.symbolic_shapes import Dim, Provenance, ShapeEnv
+from symfx.errors import InputMismatchError, SymfxError
+from symfx.symbolic_shapes import Dim, GuardProgram, InputFact, Provenance, ShapeEnv
 
 if TYPE_CHECKING:
     from symfx.algebra import Scalar
@@ -84,6 +84,12 @@ class Measure:
             "value": self.leaf.path,
         }[self.kind]
 
+    def source(self) -> str:
+        """The measure as a ShapeEnv's source."""
+        method = "storage_offset" if self.kind == "offset" else self.kind
+        index = f"[{self.index}]" if self.kind in ("size", "stride") else ""
+        return self.leaf.name if self.kind == "value" else f"{self.leaf.name}.{method}(){index}"
+
     def short(self) -> str:
         """The measure as an expression in Python, for tables."""
         return {
@@ -121,6 +127,7 @@ class Admission:
                 self.facts[measure] = fact.term
         for leaf in layout.leaves:
             self._fix_static(leaf)
+        self._compiled: tuple[object, GuardProgram | None] = (None, None)
 
     def _fix_static(self, leaf: Leaf) -> None:
         """What the environment says nothing about is as it was in the example."""
@@ -148,6 +155,27 @@ class Admission:
         except InputMismatchError as error:
             return CheckResult((error.what,))
 
+    def program(self) -> GuardProgram:
+        """What the inputs' sizes, strides and numbers must satisfy, compiled.
+
+        Raises:
+            SymfxError: a guard is about what the inputs do not tell.
+        """
+        facts = [InputFact(m.source(), "expression", term) for m, term in self.facts.items()]
+        names = [leaf.name for leaf in self.layout.leaves]
+        return GuardProgram.of(self.env, parameters=names, facts=facts)
+
+    def _fits(self, leaves: Sequence[Any]) -> bool:
+        """Whether inputs of the right kinds fit, by the compiled checker; False where unsure."""
+        known = (self.env.facts._version, len(self.env.guards))
+        if self._compiled[0] != known:
+            try:
+                self._compiled = known, self.program()
+            except SymfxError:
+                self._compiled = known, None
+        program = self._compiled[1]
+        return program is not None and program.check(*leaves)
+
     def check_leaves(self, leaves: Sequence[Any]) -> CheckResult:
         """Whether inputs, already flat, fit."""
         failures: list[str] = []
@@ -158,6 +186,8 @@ class Admission:
                 failures.append(problem)
             else:
                 sound[leaf] = value
+        if not failures and self._fits(leaves):
+            return CheckResult()
         values, disagreements = self._bind(sound)
         failures += disagreements
         failures += self._broken(values, complete=not failures)

@@ -1,4 +1,4 @@
-"""The command line: ``symfx trace TARGET --input "x: f32[batch, seq, 64]"``."""
+"""The command line: ``symfx trace TARGET --input "x: f32[batch, seq, 64]"``, ``symfx replay``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +17,7 @@ from rich.text import Text
 
 from symfx._version import __version__
 from symfx.errors import SpecError, SymfxError
+from symfx.optimize_command import optimize_command
 from symfx.typecheck_command import typecheck_command
 
 if TYPE_CHECKING:
@@ -27,6 +30,15 @@ __all__ = ["app", "main"]
 FAILED, MISTAKE, FAULT = 1, 2, 70
 #: How far the rest of a line that a terminal has to wrap is moved in.
 _HANGING = 8
+
+
+class GuardLanguage(Enum):
+    """What guards can be printed in."""
+
+    PYTHON = "python"
+    C = "c"
+    SMTLIB = "smtlib"
+
 
 app = typer.Typer(
     name="symfx",
@@ -120,6 +132,14 @@ def trace_command(
     ] = None,
     seed: Annotated[int, typer.Option(help="Where weights, inputs and shapes are drawn from.")] = 0,
     graph: Annotated[bool, typer.Option("--graph/--no-graph", help="Print the graph.")] = True,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="Write the event log of the symbolic shapes to this file, for symfx replay.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print one line, or what is wrong.")
@@ -137,7 +157,7 @@ def trace_command(
         # What the user's model prints must not get between the JSON.
         aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
         with aside:
-            traced = _trace(target, inputs or [], init or [], train, seed)
+            traced = _trace(target, inputs or [], init or [], train, seed, record)
             verification = None
             if verify:
                 with _progress("verifying"):
@@ -152,11 +172,58 @@ def trace_command(
         raise typer.Exit(FAILED)
 
 
+@app.command("replay")
+def replay_command(
+    log: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LOG",
+            exists=True,
+            dir_okay=False,
+            help="A file that EventLog.save wrote.",
+            show_default=False,
+        ),
+    ],
+    *,
+    guards: Annotated[
+        GuardLanguage | None,
+        typer.Option(help="Print the guards as a program, and nothing else.", show_default=False),
+    ] = None,
+    events: Annotated[bool, typer.Option("--events/--no-events", help="List the events.")] = True,
+    debug: Annotated[
+        bool, typer.Option(envvar="SYMFX_DEBUG", help="Show the traceback of an error.")
+    ] = False,
+) -> None:
+    """Replay the event log of a ShapeEnv and print what it knows at the end.
+
+    Exit codes: 0 replayed, 2 the file is no log, or an event of it fails, 70 a fault in symfx
+    itself.
+    """
+    with clear_errors(debug):
+        with _progress("loading torch"):
+            from symfx.recording import EventLog
+            from symfx.recording.describing import describe_replay
+        loaded = EventLog.load(log)
+        env = loaded.replay()
+        if guards is None:
+            _print_lines([Text(line) for line in describe_replay(loaded, env, events=events)])
+            return
+        program = env.guard_program()
+        write = {"python": lambda: program.source, "c": program.to_c, "smtlib": program.to_smtlib}
+        typer.echo(write[guards.value](), nl=False)
+
+
 app.command("typecheck")(typecheck_command)
+app.command("optimize")(optimize_command)
 
 
 def _trace(
-    target: str, inputs: Sequence[str], init: Sequence[str], train: bool | None, seed: int
+    target: str,
+    inputs: Sequence[str],
+    init: Sequence[str],
+    train: bool | None,
+    seed: int,
+    record: Path | None,
 ) -> Trace:
     from symfx import specs, targets
 
@@ -177,8 +244,25 @@ def _trace(
         model.train(train)
     values, dynamic = specs.make_inputs(parsed, seed)
     args, kwargs = specs.arrange(model, values)
-    with _progress("tracing"):
+    with _progress("tracing"), _recorded(record):
         return trace(model, args, kwargs, dynamic=_by_place(model, dynamic, values))
+
+
+@contextlib.contextmanager
+def _recorded(path: Path | None) -> Iterator[None]:
+    """Write what happens to the first ShapeEnv that is made inside to a file, if one is named."""
+    if path is None:
+        yield
+        return
+    from symfx.recording import EventLog, recording_shape_envs
+
+    with recording_shape_envs() as environments:
+        try:
+            yield
+        finally:
+            # A trace that failed is the one that somebody wants to look into.
+            for env in environments[:1]:
+                EventLog.of(env, failed=sys.exc_info()[1] is not None).save(path)
 
 
 def _by_place(
@@ -204,7 +288,8 @@ def clear_errors(debug: bool) -> Iterator[None]:
     except SymfxError as error:
         if debug:
             traceback.print_exc()
-        _print_error(error.what, error.where, error.fix)
+        notes = [error.where or "", *getattr(error, "__notes__", ())]
+        _print_error(error.what, ", ".join(filter(None, notes)), error.fix)
         raise typer.Exit(MISTAKE) from None
     except Exception as error:  # noqa: BLE001 - the last line of defence: no bare traceback
         if debug:

@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "ExpressionError",
     "InputMismatchError",
+    "OptimizationError",
     "SpecError",
     "SymfxError",
     "TargetError",
@@ -60,3 +61,7 @@ class TracingError(SymfxError, RuntimeError):
 
 class InputMismatchError(SymfxError, ValueError):
     """Inputs that do not fit the traced program."""
+
+
+class OptimizationError(SymfxError, RuntimeError):
+    """A model that cannot be optimised, or must not be handed over."""

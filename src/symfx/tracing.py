@@ -23,7 +23,7 @@ from symfx.symbolic_shapes.provenance import boundary
 if TYPE_CHECKING:
     from types import MethodType
 
-    from symfx.symbolic_shapes import ShapeEnv, ShapeGuard, SymbolInfo
+    from symfx.symbolic_shapes import GuardProgram, ShapeEnv, ShapeGuard, SymbolInfo
     from symfx.verification import Tolerance, Verification
 
 __all__ = ["CheckResult", "Trace", "trace"]
@@ -157,6 +157,23 @@ class Trace:
               dimension 1 of arg0 is 5; it is static: 4 when traced
         """
         return self._admission.check(args, kwargs)
+
+    def guard_program(self) -> GuardProgram:
+        """What the graph relies on, as a program: compiled Python, C, SMT-LIB.
+
+        Its checker takes one argument for each input of the graph, as `graph_module` does, and
+        asks about sizes, strides and numbers. `check` asks about dtypes, devices and static
+        values too, and says what does not fit.
+
+        Raises:
+            SymfxError: a guard is about something that the inputs do not tell.
+
+        Example:
+            >>> t = trace(torch.relu, torch.randn(3, 4), dynamic=[("n", None)])
+            >>> t.guard_program().check(torch.randn(3, 5))
+            False
+        """
+        return self._admission.program()
 
     def verify(
         self, shapes: int = 5, seed: int = 0, tolerance: Tolerance | None = None

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from profiles import examples, many
 
 from symfx.algebra import Table, Term, evaluate, to_python
-from symfx.algebra.c_code import C_SUPPORT, C_TYPES, to_c
+from symfx.algebra.c_code import C_SUPPORT, C_TYPES, c_function, to_c
 from symfx.algebra.definedness import definedness
+from symfx.algebra.sharing import plan
 from symfx.algebra.smtlib import smtlib_script, to_smtlib
 
 COMPILER = shutil.which("gcc") or shutil.which("cc")
@@ -34,6 +35,23 @@ def random_sources(count: int, seed: int, exclude: frozenset[str] = frozenset())
         programs.random_program(choose, "IBR"[picks.randrange(3)], 3, exclude=exclude)
         for _ in range(count)
     ]
+
+
+POINT = [RESULT[sort] for sort in programs.SORTS.values()]
+
+
+def compiled(text: str, directory: Path) -> Any:
+    """A library of the C text."""
+    (directory / "programs.c").write_text(text)
+    flags = ["-O0", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Werror=parentheses"]
+    done = subprocess.run(
+        [str(COMPILER), *flags, "-Wno-unused", "-o", "programs.so", "programs.c", "-lm"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return ctypes.CDLL(str(directory / "programs.so"))
 
 
 @pytest.mark.skipif(COMPILER is None, reason="no C compiler on this machine")
@@ -62,23 +80,13 @@ def test_c_computes_what_python_computes(tmp_path: Path) -> None:
             else f"bool {name}({symbols}, double *out) {{ {unused} bool bad = false;\n"
             f"  *out = {to_c(term)};\n  return !bad;\n}}\n"
         )
-    (tmp_path / "programs.c").write_text("\n".join(text))
-    flags = ["-O0", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Werror=parentheses"]
-    subprocess.run(
-        [str(COMPILER), *flags, "-Wno-unused", "-o", "programs.so", "programs.c", "-lm"],
-        cwd=tmp_path,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    library = ctypes.CDLL(str(tmp_path / "programs.so"))
-    kinds = [ctypes.c_int64] * 3 + [ctypes.c_bool] * 2 + [ctypes.c_double] * 2
+    library = compiled("\n".join(text), tmp_path)
     compared = refused = 0
     for i, (source, term) in enumerate(terms.items()):
         function = library[f"f{i}"]
         function.restype = ctypes.c_bool
         out = RESULT[term.sort]()
-        function.argtypes = [*kinds, ctypes.POINTER(RESULT[term.sort])]
+        function.argtypes = [*POINT, ctypes.POINTER(RESULT[term.sort])]
         for point, expected in checks.values(source, i):
             good = function(*(point[n] for n in programs.SORTS), ctypes.byref(out))
             if good:
@@ -98,6 +106,88 @@ def _large(term: Term, point: dict[str, Any]) -> bool:
     except OverflowError:
         return True
     return any(abs(v) >= 2**62 for v in memo.values() if not isinstance(v, float) or v == v)
+
+
+# -- many conditions in one program ---------------------------------------------------------------
+
+
+def bundles(count: int) -> list[tuple[Table, list[str], list[Term]]]:
+    """Programs that have parts in common, each bundle in one table."""
+    choose = checks.choose_by(random.Random(7))
+    found = []
+    while len(found) < count:
+        table = Table()
+        parts = [programs.random_program(choose, "I", 2) for _ in range(2)]
+        sources: list[str] = []
+        for _ in range(4):
+            a, b = parts[choose(2)], programs.random_program(choose, "I", 2)
+            sources += [
+                f"({a}) >= ({b})",
+                f"({a}) % 3 == 1",
+                f"(({a}) != {choose(4)}) | (({a}) < ({b}))",
+            ]
+        terms = [checks.built(source, table) for source in sources]
+        if all(term is not None for term in terms):
+            found.append((table, sources, [t for t in terms if t is not None]))
+    return found
+
+
+def verdicts(sources: list[str], seed: int) -> list[tuple[dict[str, Any], bool]]:
+    """Points at which all programs are defined, and whether all of them hold there."""
+    found = []
+    for point in programs.sample_points(seed, checks.COUNT):
+        try:
+            values = [programs.run(source, point) for source in sources]  # every one, defined
+            found.append((point, all(values)))
+        except programs.UndefinedError:
+            continue
+    return found
+
+
+def test_shared_parts_in_python() -> None:
+    shared = compared = 0
+    for number, (_, sources, terms) in enumerate(bundles(many(60))):
+        names: dict[Term, str] = {}
+        lines = []
+        for step in plan(terms):
+            text = to_python(step.term, names)
+            if step.name is None:
+                lines.append(f"    if not ({text}): return False")
+            else:
+                shared += 1
+                names[step.term] = step.name
+                lines.append(f"    {step.name} = {text}")
+        scope: dict[str, Any] = {"math": math}
+        exec(
+            "\n".join([f"def check({', '.join(programs.SORTS)}):", *lines, "    return True"]),
+            scope,
+        )
+        for point, expected in verdicts(sources, number):
+            compared += 1
+            assert scope["check"](**point) is expected, (sources, lines, point)
+    assert shared > many(60) and compared > many(60)
+
+
+@pytest.mark.skipif(COMPILER is None, reason="no C compiler on this machine")
+def test_shared_parts_in_c(tmp_path: Path) -> None:
+    kinds = {"int": "int64_t", "bool": "bool", "real": "double"}
+    parameters = [(kinds[sort], name) for name, sort in programs.SORTS.items()]
+    made = bundles(many(40))
+    text = [C_SUPPORT]
+    for number, (_, _, terms) in enumerate(made):
+        text.append(c_function(f"f{number}", parameters, plan(terms), {}))
+    library = compiled("\n".join(text), tmp_path)
+    held = 0
+    for number, (_, sources, terms) in enumerate(made):
+        function = library[f"f{number}"]
+        function.restype = ctypes.c_bool
+        function.argtypes = POINT
+        for point, expected in verdicts(sources, number):
+            answer = function(*(point[n] for n in programs.SORTS))
+            held += answer
+            if answer is not expected:
+                assert expected and any(_large(t, point) for t in terms), (sources, point)
+    assert held > 3
 
 
 # -- SMT-LIB ----------------------------------------------------------------------------------------
@@ -158,8 +248,8 @@ def test_smtlib_in_bulk() -> None:
         nonlocal compared
         compared += smtlib_agrees(source, number)
 
-    checks.in_bulk(check, many(150), depth=3)
-    assert compared > 400
+    checks.in_bulk(check, many(100), depth=3)
+    assert compared > 250
 
 
 @given(st.data())

@@ -148,7 +148,7 @@ def test_the_source_reads_like_a_persons() -> None:
         "            return False",
         f"        if not ({b} >= 2):",
         "            return False",
-        f"        t0 = {a}*{b}",
+        f"        t0 = {'*'.join(sorted((a, b)))}",
         "        if not (t0 % 8 == 0):",
         "            return False",
         "        if not (t0 >= 11):",
@@ -167,7 +167,8 @@ def test_a_traced_model() -> None:
         return x + n
 
     trace = symfx.trace(f, (torch.randn(4, 6), torch.randn(6, 8), 3), dynamic=[True, True, True])
-    program = trace.graph_module.shape_env.guard_program()
+    program = trace.guard_program()
+    assert program.parameters == ("x", "y", "n")
     for shapes in itertools.product((0, 1, 2, 4), (1, 2, 6), (2, 6), (1, 2, 8)):
         x, y = torch.randn(shapes[:2]), torch.randn(shapes[2:])
         for n in (-1, 0, 3, 6):
@@ -175,6 +176,37 @@ def test_a_traced_model() -> None:
     # Strides of dimensions of one element, and of tensors without any, say nothing.
     assert program.check(torch.randn(6, 4).t(), torch.randn(6, 8), 3) is False
     assert program.check(torch.randn(4, 6), n=3, y=torch.randn(6, 8)) is True
+
+
+def test_a_view_as_an_input() -> None:
+    """Its base is of interest while tracing alone: other inputs need not be views."""
+    base = torch.randn(6, 4)
+    trace = symfx.trace(lambda x: x * 2, (base.t(),), dynamic=[True])
+    for program in (trace.guard_program(), trace.shape_env.guard_program()):
+        assert program.parameters == ("x",)
+        assert program.check(torch.randn(8, 5).t())
+        assert program.check(torch.empty_strided((5, 8), (1, 5)))
+        assert not program.check(torch.randn(5, 8))
+    assert trace.check(torch.empty_strided((5, 8), (1, 5)))
+
+
+def test_what_a_trace_checks_is_what_its_sentences_say() -> None:
+    """The compiled checker lets a call through; the sentences are for what it does not."""
+    trace = symfx.trace(
+        lambda x, y: x + y.sum() if x.shape[0] % 2 == 0 else x,
+        (torch.randn(4, 3), torch.randn(4)),
+        dynamic=[("n", None), ("m",)],
+    )
+    slow = type(trace._admission)(
+        trace._admission.layout, trace._admission.entries, trace.shape_env
+    )
+    slow._fits = lambda leaves: False  # type: ignore[method-assign]
+    for n, k, m in itertools.product((0, 1, 2, 3, 4, 7), (2, 3), (0, 1, 2, 5)):
+        inputs = torch.randn(n, k), torch.randn(m)
+        quick = trace.check(*inputs)
+        assert bool(quick) == bool(slow.check(inputs, {}))
+        assert bool(quick) == (not quick.failures)
+    assert trace.check(torch.randn(4, 3), torch.randn(4, dtype=torch.float64)).failures
 
 
 def test_what_is_not_enough_dimensions_does_not_fit() -> None:

@@ -125,7 +125,7 @@ def test_a_frozen_environment_answers_with_a_warning(env, fake, caplog):
     assert n < m
     assert env.guards == []
     (ignored,) = env.ignored_guards
-    assert ignored.expr == sympy.Gt(m.node.expr, n.node.expr)
+    assert ignored.expr == sympy.Lt(n.node.expr, m.node.expr)
     assert "never checked" in caplog.text and f"{m} > {n}" in caplog.text
 
 
@@ -339,3 +339,47 @@ def test_threads_have_environments_of_their_own():
     for t in threads:
         t.join()
     assert problems == []
+
+
+def test_guards_that_leave_one_value_pin_symbols(env, fake, caplog):
+    # 191833, 122307
+    u, v = env.create_unbacked_symint(), env.create_unbacked_symint()
+    torch._check(u <= v)
+    torch._check(u >= v)
+    torch._check(u + v == 10)
+    assert bool(u == 5) and bool(v == 5)
+    assert {(s.symbol_name, s.value) for s in env.specialization_records()} == {
+        ("u0", 5),
+        ("u1", 5),
+    }
+    with caplog.at_level("INFO", logger="symfx.symbolic_shapes"):
+        env.freeze()
+    assert "u0 is always 5" in caplog.text and "u1 is always 5" in caplog.text
+
+
+def test_an_environment_proves(env):
+    u, v = env.create_unbacked_symint(), env.create_unbacked_symint()
+    torch._check(u >= 4)
+    torch._check(v > u)
+    proof = env.proof(v >= 5)
+    assert proof.holds and len(proof.facts) == 2
+    assert env.proof(v >= 6).holds is None
+
+
+def test_fixes_offered_for_data_dependence_resolve_it(fake, env):
+    def program(x, fix):
+        n = (x > 0).sum().item()
+        torch._check(n >= 0)
+        if fix:
+            eval(fix, {"torch": torch}, {"n": n, "x": x})
+        return 1 if n % 4 == 0 else 2
+
+    with fake.mode:
+        with pytest.raises(GuardOnDataDependentSymNode) as caught:
+            program(fake(6, 5), None)
+        message = str(caught.value)
+        assert "True for n = 0" in message and "False for n = 1" in message
+        fixes = [f.strip(" ,;") for f in message.split("torch._check")[1:]]
+        fixes = ["torch._check" + f[: f.index(")") + 1] for f in fixes]
+        assert len(fixes) == 2
+        assert {program(fake(6, 5), f) for f in fixes} == {1, 2}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
-from symfx.algebra.expr import MATH_FUNCTIONS, Scalar, Term, _postorder
+from symfx.algebra.expr import MATH_FUNCTIONS, Scalar, Table, Term, _postorder
 
 __all__ = ["PYTHON_OPS", "as_operation", "evaluate", "interpret", "relation", "substitute"]
 
@@ -240,23 +240,34 @@ def rebuild(term: Term, parts: Mapping[Term, Term]) -> Term:
         return table.add(table.sum(scaled), table.const(term.const))
     if op == "call":
         return table.call(term.args[0], term.sort, *(parts[a] for a in term.args[1:]))
-    new = [parts[a] for a in term.args]
-    if op in ("product", "fadd", "fmul", "min", "max", "fmin", "fmax"):
-        combine = {
-            "product": table.mul,
-            "fadd": table.add,
-            "fmul": table.mul,
-            "min": table.min,
-            "max": table.max,
-            "fmin": table.min,
-            "fmax": table.max,
-        }[op]
-        return reduce(combine, new)
+    return make(table, op, [parts[a] for a in term.args])
+
+
+def make(table: Table, op: str, operands: Sequence[Term]) -> Term:
+    """The term of an operation by the name that `Term.op` has for it, in normal form.
+
+    Constants, symbols, sums and uninterpreted functions have more to them than operands and
+    are made by the table itself.
+
+    Raises:
+        KeyError: no operation has that name.
+    """
+    combine: dict[str, Callable[[Term, Term], Term]] = {
+        "product": table.mul,
+        "fadd": table.add,
+        "fmul": table.mul,
+        "min": table.min,
+        "max": table.max,
+        "fmin": table.min,
+        "fmax": table.max,
+    }
+    if op in combine:
+        return reduce(combine[op], operands)
     if op in ("round_int", "round_digits"):
-        return table.round(new[0], new[1].const)
+        return table.round(operands[0], operands[1].const)
     if op in MATH_FUNCTIONS:
-        return table.function(op, new[0])
-    make: dict[str, Callable[..., Term]] = {
+        return table.function(op, operands[0])
+    made: dict[str, Callable[..., Term]] = {
         "floordiv": table.floordiv,
         "ffloordiv": table.floordiv,
         "mod": table.mod,
@@ -289,7 +300,7 @@ def rebuild(term: Term, parts: Mapping[Term, Term]) -> Term:
         "eq": lambda p: table.eq(p, table.zero),
         "ge": table.ge_zero,
     }
-    return make[op](*new)
+    return made[op](*operands)
 
 
 def substitute(

@@ -10,7 +10,9 @@ import torch
 from torch import fx
 from torch.overrides import TorchFunctionMode
 
-from symfx.proxy_tensor.cache import forget
+from symfx.fake_operators.cache import forget
+from symfx.proxy_tensor import slots
+from symfx.proxy_tensor.functions import TRACEABLE
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.torch_bridge.identity import (
     TorchFunctionMetadataMode,
@@ -45,7 +47,8 @@ class TracingFunctionMode(TorchFunctionMode):
 
     def __init__(self, tracer: PythonKeyTracer, watch: bool = True) -> None:
         super().__init__()
-        self._tracer = tracer if watch and tracer.modules is not None else None
+        self._tracer = tracer
+        self._watch = watch and tracer.modules is not None
 
     def __torch_function__(
         self,
@@ -54,12 +57,22 @@ class TracingFunctionMode(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        if self._tracer is not None:
+        if self._watch:
             self._tracer.enter_function(func)
         if type(func) is _Setter:
             if func.__self__ is _DATA:
-                # The one way to change a tensor's sizes that no operator shows.
+                # The one way to change what a tensor is that no operator shows.
+                func(*args)
                 forget(args[0])
+                known = slots.node_of_tensor(args[1], self._tracer)
+                if known is not None:
+                    slots.set_node_of_tensor(args[0], self._tracer, *known)
+                return None
+        elif func in TRACEABLE:
+            if self._tracer.cache is not None:
+                out = TRACEABLE[func](*args, **(kwargs or {}))
+                if out is not NotImplemented:
+                    return out
         elif func is _aten.size.default and len(args) == 1:
             sizes = args[0].size()
             if any(isinstance(s, SYMBOLIC_TYPES) for s in sizes):

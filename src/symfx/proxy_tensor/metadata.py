@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.passes.shape_prop import TensorMetadata
 from torch.utils import _pytree as pytree
 
-from symfx.proxy_tensor.cache import OperationCache, state_of
+from symfx.fake_operators.cache import OperationCache, state_of
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.sym_node import SymNode
 from symfx.torch_bridge.fakes import (

@@ -16,9 +16,11 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, autograd_would_have_decomposed
 
 from symfx.errors import TracingError
+from symfx.fake_operators.kernels import KERNELS
+from symfx.fake_operators.operators import OperatorFacts, facts_of
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.metadata import tensor_metadata
-from symfx.proxy_tensor.operators import OperatorFacts, facts_of
+from symfx.proxy_tensor.refusals import REFUSALS, refusal, value_read
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.torch_bridge.identity import TorchProxyMode
 from symfx.torch_bridge.modes import (
@@ -32,7 +34,7 @@ from symfx.torch_bridge.modes import (
 )
 
 if TYPE_CHECKING:
-    from symfx.proxy_tensor.cache import Entry
+    from symfx.fake_operators.cache import Entry
     from symfx.proxy_tensor.tracer import PythonKeyTracer
 
 __all__ = [
@@ -197,6 +199,11 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         kwargs = kwargs or {}
         if not isinstance(func, OpOverload):
             return self._other_callable(func, args, kwargs)
+        if self.pre_dispatch and torch._C._functorch.peek_interpreter_stack() is not None:
+            # vmap, grad and jvp have no form above autograd: what they make of an operator is
+            # recorded, below them.
+            with self._below_transforms():
+                return func(*args, **kwargs)
         facts = facts_of(func)
         cache = self.tracer.cache
         if (
@@ -214,6 +221,17 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
                     return self._replay(entry, facts, args, kwargs)
         with set_original_aten_op(func):
             return self._record(facts, args, kwargs, self.pre_dispatch)
+
+    def _below_transforms(self) -> ProxyTorchDispatchMode:
+        """A mode that records into the same graph, below autograd."""
+        return ProxyTorchDispatchMode(
+            self.tracer,
+            self.tracing_mode,
+            False,
+            self._allow_fake_constant,
+            self._error_on_data_dependent_ops,
+            self.decomposition_table,
+        )
 
     def _other_callable(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not isinstance(func, HigherOrderOperator):
@@ -255,6 +273,22 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         pre_dispatch: bool,
     ) -> Any:
         """Record an operator and run it; or decompose it; or answer from known values."""
+        env = None if self.tracer.cache is None else self.tracer.cache.env
+        if env is None:
+            return self._record_and_run(facts, args, kwargs, pre_dispatch)
+        before = len(env._asserts)
+        try:
+            return self._record_and_run(facts, args, kwargs, pre_dispatch)
+        finally:
+            self.tracer.asserted_by_operators.update(range(before, len(env._asserts)))
+
+    def _record_and_run(
+        self,
+        facts: OperatorFacts,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        pre_dispatch: bool,
+    ) -> Any:
         func = facts.func
         tracer = self.tracer
         flat = pytree.tree_leaves((args, kwargs))
@@ -278,11 +312,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
             if self._error_on_data_dependent_ops and not any(
                 isinstance(t, FakeTensor) for t in tensors
             ):
-                raise TracingError(
-                    f"{func} reads a value from a tensor, which the trace would bake in",
-                    fix='trace with tracing_mode="symbolic", or compute with the tensor '
-                    "instead of the number (torch.where instead of if)",
-                )
+                raise value_read(func)
         recorded = _aten.lift_fresh_copy.default if facts.lift else func
         name = facts_of(recorded).name
         node = tracer.call(recorded, tracer.node_args(args), tracer.node_kwargs(kwargs), name)
@@ -291,7 +321,15 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         env = None if tracer.cache is None else tracer.cache.env
         if env is not None:
             env.current_operator = func
-        out = recorded(*args, **kwargs)
+        try:
+            out = recorded(*args, **kwargs)
+        except REFUSALS as error:
+            if isinstance(error, TracingError):
+                raise
+            kernel = KERNELS.get(func)
+            out = NotImplemented if kernel is None else kernel(*args, **kwargs)
+            if out is NotImplemented:
+                raise refusal(error, func) from error
         constant = self._constant_result(facts, args, kwargs, constants, all_constant, out)
         slots.track_tensor_tree(out, fx.Proxy(node, tracer), constant=constant, tracer=tracer)
         return out

@@ -17,7 +17,7 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils._thunk import Thunk
 
 from symfx.errors import TracingError
-from symfx.proxy_tensor.cache import state_of
+from symfx.fake_operators.cache import state_of
 from symfx.proxy_tensor.metadata import extract_val, paths_to_symbols, tensor_metadata
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.torch_bridge.modes import active_fake_mode, active_proxy_mode

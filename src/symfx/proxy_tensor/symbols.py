@@ -145,8 +145,10 @@ class SymbolNodes:
     def known(self, number: Any) -> bool:
         """Whether the number has a node, or one can be made from those at hand."""
         term = getattr(number.node, "term", None)
-        if term is None:
-            return False
+        return term is not None and self.can_make(term)
+
+    def can_make(self, term: Term) -> bool:
+        """Whether a term has a node, or one can be made from those at hand."""
         waiting, seen = [term], {term}
         while waiting:
             top = waiting.pop()
@@ -179,6 +181,14 @@ class SymbolNodes:
         term = node.term
         if term.op == "const":
             return term.args[0]
+        return self.node_of_term(term)
+
+    def node_of_term(self, term: Term) -> Any:
+        """The node that stands for a term as it is, whatever has been learnt about it since.
+
+        Raises:
+            TracingError: the term is not of this trace.
+        """
         found = self._known.get(term)
         return self._build(term) if found is None else found
 

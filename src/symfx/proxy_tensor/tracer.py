@@ -22,7 +22,7 @@ from symfx.torch_bridge.fx_graphs import append_call
 from symfx.torch_bridge.modes import without_proxy_mode
 
 if TYPE_CHECKING:
-    from symfx.proxy_tensor.cache import OperationCache
+    from symfx.fake_operators.cache import OperationCache
     from symfx.proxy_tensor.modules import ModuleStack
 
 __all__ = ["PythonKeyTracer"]
@@ -87,6 +87,10 @@ class PythonKeyTracer(fx.Tracer):
         self.tensors_seen: list[tuple[weakref.ref[torch.Tensor], fx.Node]] | None = (
             None if modules is None else []
         )
+        # Assertions of the environment, by position: those that operators made, which check for
+        # themselves when they run; and those that a graph has.
+        self.asserted_by_operators: set[int] = set()
+        self.asserted: set[int] = set()
         self.subgraphs: dict[str, fx.GraphModule] = {}
         self.enable_thunkify = False
         self.proxy_module_inputs = False
@@ -96,7 +100,10 @@ class PythonKeyTracer(fx.Tracer):
 
     def for_subgraph(self) -> PythonKeyTracer:
         """A tracer with the settings of this one, and a graph of its own."""
-        return PythonKeyTracer(self.cache, self.record_stack_traces, self.modules)
+        tracer = PythonKeyTracer(self.cache, self.record_stack_traces, self.modules)
+        tracer.asserted_by_operators = self.asserted_by_operators
+        tracer.asserted = self.asserted
+        return tracer
 
     # -- fx's own protocol ---------------------------------------------------------------------
 

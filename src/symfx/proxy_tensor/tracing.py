@@ -18,8 +18,8 @@ from torch.fx import traceback as fx_traceback
 from torch.utils import _pytree as pytree
 
 from symfx.errors import SpecError, TracingError
+from symfx.fake_operators.cache import OperationCache
 from symfx.proxy_tensor import slots
-from symfx.proxy_tensor.cache import OperationCache
 from symfx.proxy_tensor.cleanup import remove_dead_nodes
 from symfx.proxy_tensor.function_mode import PreDispatchTorchFunctionMode, TracingFunctionMode
 from symfx.proxy_tensor.inputs import (
@@ -33,6 +33,7 @@ from symfx.proxy_tensor.modules import ModuleStack, module_of
 from symfx.proxy_tensor.tracer import PythonKeyTracer
 from symfx.symbolic_shapes import ShapeEnv
 from symfx.symbolic_shapes.provenance import boundary
+from symfx.symbolic_shapes.records import RuntimeAssert
 from symfx.torch_bridge.fx_graphs import graph_module, take_pytree_inputs, takes_pytree_inputs
 from symfx.torch_bridge.modes import (
     active_fake_mode,
@@ -219,7 +220,11 @@ class Trace:
                 for node, value in nodes:
                     self._track_input(node, value)
                 args = self._with_module_proxies(args, nodes)
+            env = None if self.tracer.cache is None else self.tracer.cache.env
+            asserted_before = 0 if env is None else len(env._asserts)
             out = call_program(self.f, args)
+            if env is not None:
+                self._assert(env._asserts, asserted_before)
             self._output(out)
         if self.tracer.tensors_seen is not None and not self.inside:
             NODES_OF_LAST_TRACE.clear()
@@ -292,6 +297,18 @@ class Trace:
             if isinstance(value, torch.nn.Module)
         }
         return tuple(proxies.get(id(a), a) for a in args)
+
+    def _assert(self, asserts: Sequence[RuntimeAssert], first: int) -> None:
+        """What the program asserted of numbers read from data, the graph asserts when it runs."""
+        tracer = self.tracer
+        done = tracer.asserted | tracer.asserted_by_operators
+        for i, record in enumerate(asserts):
+            if i >= first and i not in done and tracer.symbols.can_make(record.term):
+                tracer.asserted.add(i)
+                message = f"{record.term} does not hold; asserted {record.provenance}"
+                node = tracer.symbols.node_of_term(record.term)
+                check = torch.ops.aten._assert_scalar.default
+                tracer.create_node("call_function", check, (node, message), {}).meta["val"] = None
 
     def _output(self, out: Any) -> None:
         tracer = self.tracer

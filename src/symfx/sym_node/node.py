@@ -131,6 +131,19 @@ class SymNode:
             self._hint = self.shape_env.hint_of(self.term)
         return self._hint
 
+    def require_hint(self, fallback: Any = None) -> Any:
+        """The hint, or `fallback`.
+
+        Raises:
+            GuardOnDataDependentSymNode: the value depends on data and there is no fallback.
+        """
+        hint = self.hint
+        if hint is None:
+            if fallback is None:
+                return self.shape_env.guarding_hint_or_throw(self.expr)
+            return fallback
+        return hint
+
     def has_hint(self) -> bool:
         """Whether there is a hint."""
         return self.hint is not None
@@ -371,7 +384,9 @@ class SymNode:
 _Op = Callable[..., Any]
 
 
-def _binary(make: _Op, compute: _Op) -> Callable[[SymNode, Any], SymNode]:
+def _binary(
+    make: _Op, compute: _Op, relation: _str | None = None
+) -> Callable[[SymNode, Any], SymNode]:
     def method(self: SymNode, other: Any) -> SymNode:
         env = self.shape_env
         term, hint = self._other(other)
@@ -383,6 +398,8 @@ def _binary(make: _Op, compute: _Op) -> Callable[[SymNode, Any], SymNode]:
             mine = self._hint
             known = mine is not None and hint is not None and result.op != "const"
             node = env.node_for(result, compute(mine, hint) if known else None)
+            if relation is not None:
+                env.asked.setdefault(result, (relation, self.term, term))
         return node
 
     return method
@@ -452,8 +469,11 @@ _UNARY: dict[str, _Op] = {
     },
 }  # fmt: skip
 
+RELATIONS = ("eq", "ne", "lt", "le", "gt", "ge")
+"""The methods that compare."""
+
 for _name, (_make, _compute) in _BINARY.items():
-    _method = _binary(_make, _compute)
+    _method = _binary(_make, _compute, _name if _name in RELATIONS else None)
     _method.__name__ = _name
     _method.__qualname__ = f"SymNode.{_name}"
     setattr(SymNode, _name, _method)

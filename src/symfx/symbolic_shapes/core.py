@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sympy
+import torch
 
-from symfx.algebra import Scalar, Sort, Table, Term, evaluate
+from symfx.algebra import Scalar, Sort, Table, Term, evaluate, relation
 from symfx.algebra.facts import Facts
 from symfx.algebra.prove import Prover
 from symfx.algebra.sympy_view import SympyReader
@@ -25,7 +27,7 @@ from symfx.symbolic_shapes.records import (
     SymbolInfo,
 )
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
-from symfx.torch_bridge.fake_cache import refuse_dispatch_cache
+from symfx.torch_bridge.fake_cache import mode_asking_for_a_key, refuse_dispatch_cache
 
 if TYPE_CHECKING:
     from torch._guards import Source
@@ -62,8 +64,10 @@ class EnvCore:
         self._settings = settings
         self.table = Table()
         self.facts = Facts(self.table)
-        self.prover = Prover(self.facts, self.hint_of)
+        self.prover = self._prover_of(self.facts)
         self.nodes: dict[Term, SymNode] = {}
+        # How the program wrote a comparison: the method and both sides.
+        self.asked: dict[Term, tuple[str, Term, Term]] = {}
         self.guards: list[ShapeGuard] = []
         self.current_operator: object = None
         self.frozen = False
@@ -80,12 +84,25 @@ class EnvCore:
         self._specializations: list[SpecializationRecord] = []
         self._suppressed = Suppression()
 
+    def _prover_of(self, facts: Facts) -> Prover:
+        """A prover from these facts, of the kind that the settings ask for."""
+        if self._settings.prover == "z3":
+            from symfx.algebra.z3_tier import Z3Prover
+
+            return Z3Prover(facts, self.hint_of, budget_ms=self._settings.prover_budget_ms)
+        return Prover(facts, self.hint_of)
+
     # -- settings, under the names that torch reads --------------------------------------------
 
     @property
     def settings(self) -> ShapeEnvSettings:
         """The settings, as they were given."""
-        refuse_dispatch_cache()
+        mode = mode_asking_for_a_key()
+        if mode is not None:
+            from symfx.fake_operators.cache import adopt  # costly, and for tracers alone
+
+            adopt(mode, self)
+            refuse_dispatch_cache()
         return self._settings
 
     @property
@@ -280,6 +297,25 @@ class EnvCore:
             return evaluate(term, values, memo)
         except (ZeroDivisionError, OverflowError, ValueError):
             # The value at tracing is undefined; whoever asks for it finds out in the user's code.
+            return None
+        except RuntimeError:
+            if any(isinstance(values[s], torch.SymInt) for s in term.free_symbols):
+                return self._evaluate_ragged(term, values)
+            raise
+
+    def _evaluate_ragged(self, term: Term, values: Mapping[Term, Scalar]) -> Scalar | None:
+        """The value of a comparison of ragged sizes, which are not subtracted from each other.
+
+        None where it has none, as that with a number above 2.
+        """
+        inner = term.args[0] if term.op == "not" else term
+        if inner.op not in ("eq", "ge"):
+            return None
+        name, left, right = relation(inner)
+        try:
+            holds: Any = getattr(operator, name)(evaluate(left, values), evaluate(right, values))
+            return bool(holds) is (inner is term)
+        except RuntimeError:
             return None
 
     # -- symbols, the mechanics ----------------------------------------------------------------

@@ -23,6 +23,8 @@ __all__ = ["Decisions"]
 
 log = logging.getLogger("symfx.symbolic_shapes")
 
+_OPPOSITE = {"eq": "ne", "ne": "eq", "lt": "ge", "ge": "lt", "le": "gt", "gt": "le"}
+
 # Sizes of memory are far below; sentinels such as sys.maxsize are above.
 _NO_SIZE = 2**48
 
@@ -33,7 +35,6 @@ class Decisions(Learning):
     def __init__(self, settings: ShapeEnvSettings) -> None:
         super().__init__(settings)
         self.ignored_guards: list[ShapeGuard] = []
-        self._suppressed_before: list[int] = []
 
     def evaluate_term(
         self, term: Term, *, size_oblivious: bool = False, fallback: Scalar | None = None
@@ -129,7 +130,10 @@ class Decisions(Learning):
     def _guard(self, term: Term, value: Scalar, size_oblivious: bool = False) -> None:
         condition = self._fixing(term, value)
         provenance = capture(self.current_operator)
-        guard = ShapeGuard(condition, provenance, size_oblivious)
+        asked = self.asked.get(term)
+        if asked is not None and not value:
+            asked = (_OPPOSITE[asked[0]], *asked[1:])
+        guard = ShapeGuard(condition, provenance, size_oblivious, asked)
         if self._error_on_new_guards:
             raise _ShapeEnvGuardError(
                 f"{condition} needs a guard where none may be added",
@@ -148,9 +152,11 @@ class Decisions(Learning):
         """Guards are settled: what is asked from now on is answered from the hints.
 
         An answer that would have needed a guard is logged as a warning and kept in
-        `ignored_guards`.
+        `ignored_guards`. Symbols that the guards leave one value are logged, with the reason.
         """
         self.frozen = True
+        for pinned in self._specializations:
+            log.info("%s is always %s (%s)", pinned.symbol_name, pinned.value, pinned.provenance)
 
     def freeze_runtime_asserts(self) -> None:
         """Assertions at run time are settled: a new one is logged as a warning."""

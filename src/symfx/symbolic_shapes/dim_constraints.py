@@ -20,6 +20,7 @@ from torch.utils._sympy import functions as torch_fn
 from symfx.algebra import domains
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes.guard_text import DynamicDimConstraintPrinter
+from symfx.symbolic_shapes.under import decide_under
 
 if TYPE_CHECKING:
     from torch._guards import Source
@@ -131,8 +132,14 @@ class DimConstraints:
         if not isinstance(expr, sympy.core.relational.Relational):
             return False  # a disjunction: it has no one range to suggest
         (symbol,) = symbols
+        if decide_under(expr, {}) == sympy.true:
+            return True
+        if isinstance(expr, sympy.Ne) and expr.has(torch_fn.FloorDiv):
+            # The value at tracing is on one side; suggestions stay there.
+            sides = (sympy.Lt(*expr.args), sympy.Gt(*expr.args))
+            expr = next(s for s in sides if s.xreplace(self._var_to_val) == sympy.true)
         before = len(self._congruences[symbol])
-        rewritten = self.rewrite_with_congruences(symbol, expr)
+        rewritten = self.rewrite_with_congruences(symbol, _without_floor(expr))
         if rewritten == sympy.true:
             return len(self._congruences[symbol]) == before
         if rewritten == sympy.false:
@@ -409,6 +416,31 @@ def _linear_congruence(symbol: sympy.Symbol, congruence: sympy.Basic) -> tuple[i
     return modulus, -(b // g) * pow(a // g, -1, modulus) % modulus
 
 
+def _without_floor(condition: sympy.Basic) -> sympy.Basic:
+    """``a * (p // d) + b < c`` and its like as bounds of p, where they are that exactly."""
+    if not isinstance(condition, (sympy.Lt, sympy.Le, sympy.Gt, sympy.Ge)):
+        return condition
+    difference = condition.lhs - condition.rhs
+    floors = difference.atoms(torch_fn.FloorDiv)
+    if len(floors) != 1:
+        return condition
+    (floor,) = floors
+    base, divisor = floor.args
+    scale = difference.coeff(floor)
+    rest = difference - scale * floor
+    numbers = (divisor, scale, rest)
+    if not all(n.is_Integer for n in numbers) or divisor <= 0 or base.has(torch_fn.FloorDiv):
+        return condition
+    # scale * floor + rest < 0 (or <=, >, >=): which integers may the quotient be?
+    bound = -rest / scale
+    strict = isinstance(condition, (sympy.Lt, sympy.Gt))
+    if isinstance(condition, (sympy.Lt, sympy.Le)) == (scale > 0):
+        most = sympy.ceiling(bound) - 1 if strict else sympy.floor(bound)
+        return sympy.Lt(base, divisor * (most + 1))
+    least = sympy.floor(bound) + 1 if strict else sympy.ceiling(bound)
+    return sympy.Ge(base, divisor * least)
+
+
 # -- ranges -------------------------------------------------------------------------------------
 
 
@@ -418,6 +450,8 @@ def _integers(
     """The integers around a value for which a condition on one symbol holds."""
     # Of a symbol without assumptions sympy finds all solutions, and no others.
     x = sympy.Symbol("x", real=True)
+    if isinstance(condition, sympy.Ne):
+        return _between(sympy.Eq(*condition.args).xreplace({symbol: x}), value)
     try:
         where = condition.xreplace({symbol: x})
         solutions = where.as_set() if where not in (sympy.true, sympy.false) else None
@@ -438,15 +472,27 @@ def _integers(
     return None, None
 
 
+def _between(equation: sympy.Basic, value: Any) -> tuple[int | None, int | None]:
+    """The integers around a value that do not solve an equation."""
+    solutions = equation.as_set() if equation not in (sympy.true, sympy.false) else sympy.EmptySet
+    if not isinstance(solutions, sympy.FiniteSet) or value is None:
+        return None, None
+    excluded = [int(point) for point in solutions if point.is_integer]
+    return (
+        max((p + 1 for p in excluded if p < value), default=None),
+        min((p - 1 for p in excluded if p > value), default=None),
+    )
+
+
 def _inside(piece: Any) -> tuple[int | None, int | None]:
     """The least and the greatest integer of an interval."""
     low = high = None
     if piece.start.is_finite:
         low = int(sympy.ceiling(piece.start))
-        low += piece.left_open and low == piece.start
+        low += bool(piece.left_open and low == piece.start)
     if piece.end.is_finite:
         high = int(sympy.floor(piece.end))
-        high -= piece.right_open and high == piece.end
+        high -= bool(piece.right_open and high == piece.end)
     return low, high
 
 

@@ -34,6 +34,7 @@ class GuardOnDataDependentSymNode(SymfxError, TorchGuardOnDataDependentSymNode):
             self, what or f"the value of {cond} depends on data", where=where, fix=fix
         )
         self.cond = cond
+        self.args = (self.message,)  # torch's own constructor keeps none
 
 
 class ConstraintViolationError(SymfxError, TorchConstraintViolationError, ValueError):

@@ -6,7 +6,7 @@ import functools
 import itertools
 import linecache
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from symfx.errors import SymfxError
 from symfx.symbolic_shapes.input_sources import InputRead, fresh_name, read_source
 
 if TYPE_CHECKING:
-    from symfx.symbolic_shapes.records import ShapeGuard
+    from symfx.symbolic_shapes.records import InputFact, ShapeGuard
     from symfx.symbolic_shapes.shape_env import ShapeEnv
 
 __all__ = ["GuardCondition", "GuardInput", "GuardProgram"]
@@ -90,12 +90,15 @@ class GuardProgram:
     """
 
     def __init__(
-        self, inputs: Iterable[tuple[GuardInput, InputRead]], conditions: Iterable[GuardCondition]
+        self,
+        inputs: Iterable[tuple[GuardInput, InputRead]],
+        conditions: Iterable[GuardCondition],
+        parameters: Iterable[str] = (),
     ) -> None:
         pairs = list(inputs)
         self.inputs = tuple(i for i, _ in pairs)
         self._reads = tuple(r for _, r in pairs)
-        self.parameters = tuple(dict.fromkeys(r.parameter for r in self._reads))
+        self.parameters = tuple(dict.fromkeys([*parameters, *(r.parameter for r in self._reads)]))
         unique: dict[Term, GuardCondition] = {}
         for condition in conditions:
             if condition.term.value is not True:
@@ -110,17 +113,32 @@ class GuardProgram:
         self.check: Callable[..., bool] = self._compile(self.source, "check")
 
     @classmethod
-    def of(cls, env: ShapeEnv, guards: Iterable[ShapeGuard] | None = None) -> GuardProgram:
+    def of(
+        cls,
+        env: ShapeEnv,
+        guards: Iterable[ShapeGuard] | None = None,
+        *,
+        parameters: Sequence[str] | None = None,
+        facts: Iterable[InputFact] | None = None,
+    ) -> GuardProgram:
         """The program of an environment.
 
         Args:
             env: the environment.
             guards: the guards to check; all of the environment's where not given.
+            parameters: the names of the checker's arguments, in order; inputs of other names
+                are not checked. By default all inputs, as they came up.
+            facts: what sizes, strides and numbers must equal; `ShapeEnv.input_facts` where
+                not given.
 
         Raises:
             SymfxError: a guard is about a symbol that stands for nothing in the inputs.
         """
-        return _Builder(env).build(env.guards if guards is None else guards)
+        builder = _Builder(env, parameters)
+        return builder.build(
+            env.guards if guards is None else guards,
+            env.input_facts() if facts is None else list(facts),
+        )
 
     def __len__(self) -> int:
         return len(self.conditions)
@@ -266,25 +284,30 @@ class GuardProgram:
 class _Builder:
     """Collects what a guard program of an environment reads and checks."""
 
-    def __init__(self, env: ShapeEnv) -> None:
+    def __init__(self, env: ShapeEnv, parameters: Sequence[str] | None) -> None:
         self.env = env
+        self.wanted = None if parameters is None else [fresh_name(p, ()) for p in parameters]
         self.table = env.table
         self.inputs: dict[Term, tuple[GuardInput, InputRead]] = {}
         self.by_source: dict[str, Term] = {}
         self.parameters: set[str] = set()
 
-    def build(self, guards: Iterable[ShapeGuard]) -> GuardProgram:
+    def build(self, guards: Iterable[ShapeGuard], facts: Sequence[InputFact]) -> GuardProgram:
         infos = self.env.symbol_table()
-        facts = self.env.input_facts()
         sources = [f.source for f in facts] + [s for info in infos for s in info.sources]
         readable: dict[str, InputRead] = {}
         unreadable: dict[str, SymfxError] = {}
         for source in dict.fromkeys(sources):
+            if source.startswith("<ephemeral") or "._base." in source:
+                continue  # of a view's base, which only tracing looks at
             try:
-                readable[source] = read_source(source)
+                read = read_source(source)
             except SymfxError as error:
                 unreadable[source] = error
-        self.parameters = {read.parameter for read in readable.values()}
+                continue
+            if self.wanted is None or read.parameter in self.wanted:
+                readable[source] = read
+        self.parameters = {read.parameter for read in readable.values()}.union(self.wanted or ())
         # A symbol is read where the inputs have it plainly.
         for info in infos:
             plain = [s for s in info.sources if s in readable]
@@ -294,6 +317,8 @@ class _Builder:
         sizes = {f.source: f.term for f in facts if ".size()[" in f.source}
         for fact in facts:
             if fact.source not in readable:
+                if fact.source not in unreadable or self.wanted is not None:
+                    continue
                 if fact.term.free_symbols <= self.inputs.keys():
                     raise unreadable[fact.source]
                 continue
@@ -321,7 +346,7 @@ class _Builder:
                     fix="leave it out: guard_program(guards=[...])",
                 )
             conditions.append(GuardCondition(guard.term, str(guard.provenance)))
-        return GuardProgram(self.inputs.values(), conditions)
+        return GuardProgram(self.inputs.values(), conditions, self.wanted or ())
 
     def _input(self, term: Term, name: str, read: InputRead) -> None:
         taken = self.parameters | {given.name for given, _ in self.inputs.values()}

@@ -93,6 +93,10 @@ class Learning(EnvCore):
                 self._replace_by(part.args[0], provenance)
             elif part.op == "ge":
                 self._note_bound(part.args[0], provenance)
+        solved = self.facts.solved
+        # Several facts together may leave a symbol one value, and that another one.
+        while pinned := [(s, by) for s, by in solved.items() if by.op == "const"]:
+            self._set_term(*pinned[0], provenance)
 
     def _note_bound(self, p: Term, provenance: Provenance | None) -> None:
         """Remember where a bound of a symbol came from, ``p >= 0`` being one."""
@@ -138,14 +142,19 @@ class Learning(EnvCore):
 
     def _set_term(self, symbol: Term, by: Term, provenance: Provenance | None = None) -> None:
         """A symbol stands for a term from now on."""
+        # What stood for another symbol may now be one value too.
+        open_ = [s for s, t in self.facts.replacements.items() if symbol in t.free_symbols]
         self.facts.replace(symbol, by)
         where = provenance or capture(self.current_operator)
         self.replacement_origins[symbol] = where
         view, target = to_sympy(symbol), to_sympy(by)
         if view in self.size_like and isinstance(target, sympy.Symbol):
             self.size_like.add(target)
-        if by.op == "const":
-            self._specializations.append(SpecializationRecord(symbol.name, by.args[0], where))
+        for pinned in (symbol, *open_):
+            value = self.facts.replacements[pinned]
+            if value.op == "const":
+                record = SpecializationRecord(pinned.name, value.args[0], where)
+                self._specializations.append(record)
 
     # -- names that turn out to mean the same ---------------------------------------------------
 

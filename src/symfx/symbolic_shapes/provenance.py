@@ -163,6 +163,21 @@ def user_frame() -> FrameType | None:
     return None
 
 
+def raised_at(error: BaseException) -> UserFrame | None:
+    """The innermost line of the user's program that an exception came through."""
+    found: UserFrame | None = None
+    step = error.__traceback__
+    while step is not None:
+        code = step.tb_frame.f_code
+        if _kind(code) == _BOUNDARY:
+            # Frames further out are not the program.
+            found = None
+        elif _kind(code) == _USER:
+            found = UserFrame(code, step.tb_lineno)
+        step = step.tb_next
+    return found
+
+
 def user_locals() -> dict[str, Any]:
     """The local variables of the innermost frame of the user's program, if there is one."""
     frame = user_frame()

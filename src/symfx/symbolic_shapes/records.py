@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import sympy
@@ -11,6 +11,7 @@ import sympy
 from symfx.algebra import Scalar, Term
 from symfx.algebra.sympy_view import to_sympy
 from symfx.errors import SpecError
+from symfx.symbolic_shapes.canonical import canonicalize_bool_expr
 from symfx.symbolic_shapes.constraints import RelaxedUnspecConstraint, StrictMinMaxConstraint
 from symfx.symbolic_shapes.provenance import Provenance
 
@@ -39,6 +40,15 @@ DimConstraint = StrictMinMaxConstraint | RelaxedUnspecConstraint | None
 
 SympyBoolean = sympy.logic.boolalg.Boolean
 """The class of sympy's conditions."""
+
+_RELATIONS = {
+    "eq": sympy.Eq,
+    "ne": sympy.Ne,
+    "lt": sympy.Lt,
+    "le": sympy.Le,
+    "gt": sympy.Gt,
+    "ge": sympy.Ge,
+}
 
 
 @dataclass(frozen=True)
@@ -127,19 +137,26 @@ class ShapeGuard:
         term: the condition.
         provenance: what caused it.
         size_oblivious: whether it was asked taking unbacked sizes to be neither 0 nor 1.
+        asked: how the program wrote it, where it is a comparison: the method and both sides.
     """
 
     term: Term
     provenance: Provenance
     size_oblivious: bool = False
+    asked: tuple[str, Term, Term] | None = field(default=None, compare=False)
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.expr, self.provenance, self.size_oblivious))
 
     @property
     def expr(self) -> sympy.Basic:
-        """The condition as sympy."""
+        """The condition as sympy; a comparison has the sides that the program wrote."""
         result: sympy.Basic = to_sympy(self.term)
+        if self.asked is not None:
+            name, left, right = self.asked
+            written = _RELATIONS[name](to_sympy(left), to_sympy(right))
+            if isinstance(written, sympy.core.relational.Relational):
+                return written
         return result
 
     @property
@@ -161,8 +178,8 @@ class RuntimeAssert:
 
     @property
     def expr(self) -> sympy.Basic:
-        """The condition as sympy."""
-        result: sympy.Basic = to_sympy(self.term)
+        """The condition as sympy, in the form of `canonicalize_bool_expr`."""
+        result: sympy.Basic = canonicalize_bool_expr(to_sympy(self.term))
         return result
 
     @property

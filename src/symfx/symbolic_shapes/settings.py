@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+from symfx.errors import SymfxError
 
 __all__ = ["ShapeEnvSettings"]
 
@@ -22,6 +25,9 @@ class ShapeEnvSettings:
             assertion in the program rather than a guard, where either would do.
         trace_asserts: ``assert`` on a condition that depends on data becomes an assertion at
             run time rather than an error.
+        prover: ``"z3"`` asks z3 where symfx's own prover finds no answer; ``"built-in"`` does
+            not.
+        prover_budget_ms: how many milliseconds z3 may take for one question.
     """
 
     allow_scalar_outputs: bool = True
@@ -31,3 +37,16 @@ class ShapeEnvSettings:
     duck_shape: bool = True
     prefer_deferred_runtime_asserts_over_guards: bool = False
     trace_asserts: bool = False
+    prover: Literal["built-in", "z3"] = "built-in"
+    prover_budget_ms: int = 100
+
+    def __post_init__(self) -> None:
+        if self.prover not in ("built-in", "z3"):
+            raise SymfxError(
+                f"there is no prover {self.prover!r}", fix="give prover='z3' or 'built-in'"
+            )
+        if type(self.prover_budget_ms) is not int or self.prover_budget_ms <= 0:
+            raise SymfxError(
+                f"prover_budget_ms={self.prover_budget_ms!r} is no time to think in",
+                fix="give a number of milliseconds above 0",
+            )

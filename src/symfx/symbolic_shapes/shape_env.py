@@ -13,8 +13,9 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from symfx.algebra import Facts, Prover
+from symfx.algebra import Facts
 from symfx.errors import SymfxError
+from symfx.recording.events import Recording
 from symfx.symbolic_shapes.guard_production import GuardProduction
 from symfx.symbolic_shapes.guard_programs import GuardProgram
 from symfx.symbolic_shapes.records import ShapeGuard
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 __all__ = ["ShapeEnv"]
 
 
-class ShapeEnv(GuardProduction):
+class ShapeEnv(Recording, GuardProduction):
     """The home of a trace's symbols, facts and guards.
 
     Args:
+        should_record_events: note each call that changes the environment in `events`; see
+            `symfx.recording`.
         tracked_fakes: the inputs, where whoever traces keeps a list of them.
         co_fields: what logs say about the traced code.
         settings: the fields of `ShapeEnvSettings`, by name; ``duck_shape=None`` is the default.
@@ -62,10 +65,11 @@ class ShapeEnv(GuardProduction):
     def __init__(
         self,
         *,
+        should_record_events: bool | None = None,
         tracked_fakes: list[Any] | None = None,
         co_fields: dict[str, str] | None = None,
         duck_shape: bool | None = None,
-        **settings: bool,
+        **settings: Any,
     ) -> None:
         unknown = settings.keys() - {field.name for field in dataclasses.fields(ShapeEnvSettings)}
         if unknown:
@@ -82,6 +86,7 @@ class ShapeEnv(GuardProduction):
         # What torch's Dynamo keeps here while it reads a description of shapes.
         self._spec_symbol_to_compile_symbol: dict[Any, Any] = {}
         self._shape_spec_pending_assumptions: list[Any] = []
+        self._set_up_recording(should_record_events, settings)
 
     def __repr__(self) -> str:
         names = ", ".join(s.name for s in self._symbols)
@@ -90,25 +95,6 @@ class ShapeEnv(GuardProduction):
     def __deepcopy__(self, memo: dict[int, Any]) -> ShapeEnv:
         # Terms live and die with their table: a copied graph module keeps speaking of this one.
         return self
-
-    def check_equal(self, other: ShapeEnv) -> None:
-        """Whether another environment gives the same answers and needs the same checks.
-
-        Args:
-            other: the other environment.
-
-        Raises:
-            SymfxError: it differs; the message says in what.
-        """
-        mine, theirs = self.state(), other.state()
-        different = [name for name in mine if mine[name] != theirs[name]]
-        if different:
-            lines = [
-                f"==> {name}: values don't match.\n"
-                f"  >  Left: {mine[name]}\n  > Right: {theirs[name]}"
-                for name in different
-            ]
-            raise SymfxError("ShapeEnv not equal: field values don't match:\n\n" + "\n".join(lines))
 
     @contextlib.contextmanager
     def patch_source_specialization(
@@ -131,7 +117,7 @@ class ShapeEnv(GuardProduction):
         before = self.facts
         # What is learned inside is dropped with the store that it went into.
         self.facts = self._copied_facts()
-        self.prover, self._hint_memo = Prover(self.facts, self.hint_of), {}
+        self.prover, self._hint_memo = self._prover_of(self.facts), {}
         try:
             self._learn(condition)
             self.frozen = True

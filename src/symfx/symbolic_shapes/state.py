@@ -151,34 +151,6 @@ class StateViews(Inputs):
     def _replacements_version_counter(self) -> int:
         return self.epoch
 
-    def state(self) -> dict[str, Any]:
-        """What two environments must have in common to give the same answers, by name."""
-        return {
-            "settings": self._settings,
-            "guards": [g.expr for g in self.guards],
-            "backed_var_to_val": self.backed_var_to_val,
-            "var_to_range": self.var_to_range,
-            "var_to_sources": self.var_to_sources,
-            "source_to_var": dict(self.source_to_var),
-            "val_to_var": dict(self.val_to_var),
-            "var_to_hint_override": dict(self.var_to_hint_override),
-            "unique_ids": set(self.unique_ids),
-            "replacements": self.replacements,
-            "divisible": self.divisible,
-            "size_like": set(self.size_like),
-            "unbacked_symint_counter": self.unbacked_symint_counter,
-            "unbacked_symfloat_counter": self.unbacked_symfloat_counter,
-            "unbacked_inputs": list(self.unbacked_inputs),
-            "unbacked_renamings": dict(self.unbacked_renamings),
-            "deferred_runtime_asserts": {
-                key: [record.expr for record in records]
-                for key, records in self.deferred_runtime_asserts.items()
-            },
-            "exclusion_constraints": list(self.exclusion_constraints),
-            "frozen": self.frozen,
-            "runtime_asserts_frozen": self.runtime_asserts_frozen,
-        }
-
 
 def _as_sympy(value: Any) -> Any:
     """A value at tracing as sympy; that of a ragged dimension as torch's singleton."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import sympy
 import torch
+from torch.utils._sympy.symbol import SymT, symbol_is_type
 
 from symfx.algebra import Sort, Term
 from symfx.algebra.sympy_view import to_sympy
@@ -134,6 +135,8 @@ class Symbols(Decisions):
         name = self._backed_name("s", source.name)
         term = self._new_symbol(name, "int", source=source, hint=value, low=low)
         self.counter["create_symbol"] += 1
+        if _is_nested(value):
+            self.node_for(term, value)  # a node tells by its hint that it is a nested int
         if duck:
             self.val_to_var[value] = to_sympy(term)
         return term
@@ -397,7 +400,7 @@ class Symbols(Decisions):
         """Whether a symbol is an integer that only running the program tells."""
         term = self._by_sympy.get(symbol)
         if term is None:
-            return False
+            return symbol_is_type(symbol, SymT.UNBACKED_INT)  # another environment's
         return term.sort == "int" and self._symbols[term].unbacked
 
     @contextlib.contextmanager

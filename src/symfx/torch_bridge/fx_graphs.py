@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import builtins
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx
+from torch._ops import HigherOrderOperator, OpOverload
+from torch.fx import _symbolic_trace
 from torch.fx._lazy_graph_module import _LazyGraphModule
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
 
-__all__ = ["append_call", "graph_module", "take_pytree_inputs", "takes_pytree_inputs"]
+__all__ = [
+    "TracedModule",
+    "append_call",
+    "forget_wrapped_functions_that_are_gone",
+    "graph_module",
+    "take_pytree_inputs",
+    "takes_pytree_inputs",
+]
 
 
 def append_call(
@@ -38,7 +50,102 @@ def append_call(
 
 def graph_module(root: torch.nn.Module, graph: fx.Graph, name: str) -> fx.GraphModule:
     """A module that runs a graph; its Python code is generated when it is first needed."""
-    return _LazyGraphModule(root, graph, name)
+    return TracedModule(root, graph, name)
+
+
+class TracedModule(_LazyGraphModule):
+    """A traced graph that is pickled node by node, and so is what it was when it is read again.
+
+    torch pickles a graph's code, and traces that anew. What stays behind in either case is what
+    belongs to the process: the environment of symbols, and the nodes' example values.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        body = {k: v for k, v in self.__dict__.items() if k not in ("_graph", "shape_env")}
+        nodes = [
+            (
+                node.op,
+                node.name,
+                _by_name(node.target),
+                fx.node.map_aggregate(node.args, _by_name),
+                fx.node.map_aggregate(node.kwargs, _by_name),
+                {k: _by_name(node.meta[k]) for k in _KEPT_METADATA if k in node.meta},
+            )
+            for node in self.graph.nodes
+        ]
+        return _traced_module_from, (type(self).__name__, body, nodes, self.graph._codegen)
+
+
+_KEPT_METADATA = ("stack_trace", "nn_module_stack", "torch_fn", "seq_nr", "original_aten")
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A node or an operator by its name: what cannot be pickled, or not by itself."""
+
+    kind: str
+    path: tuple[str, ...]
+
+
+def _by_name(value: Any) -> Any:
+    if isinstance(value, fx.Node):
+        return _Named("node", (value.name,))
+    if isinstance(value, OpOverload):
+        name = value._schema.name.split("::")[1]
+        return _Named("operator", (value.namespace, name, value._overloadname))
+    if isinstance(value, HigherOrderOperator):
+        return _Named("operator", ("higher_order", value._name))
+    return value
+
+
+def _traced_module_from(
+    name: str,
+    body: dict[str, Any],
+    nodes: list[tuple[Any, ...]],
+    codegen: Any,
+) -> fx.GraphModule:
+    """What `TracedModule.__reduce__` took apart, put together again."""
+    graph = fx.Graph()
+    made: dict[str, fx.Node] = {}
+
+    def found(value: Any) -> Any:
+        if not isinstance(value, _Named):
+            return value
+        if value.kind == "node":
+            return made[value.path[0]]
+        return functools.reduce(getattr, value.path, torch.ops)
+
+    for op, node_name, target, args, kwargs, meta in nodes:
+        node = graph.create_node(
+            op,
+            found(target),
+            fx.node.map_aggregate(args, found),
+            fx.node.map_aggregate(kwargs, found),
+            node_name,
+        )
+        node.meta.update({k: found(v) for k, v in meta.items()})
+        made[node_name] = node
+    graph._codegen = codegen
+    root = torch.nn.Module()
+    root.__dict__.update(body)
+    module = TracedModule(root, graph, name)
+    module.meta = body.get("meta", {})
+    module.training = body["training"]
+    return module
+
+
+def forget_wrapped_functions_that_are_gone() -> None:
+    """Repair torch.fx's list of functions that `torch.fx.wrap` makes leaves.
+
+    Reading a pickled graph module with a wrapped function of another module lists that function
+    by its full name as one of the generated code's globals, where it never is; from then on
+    every trace of torch.fx in the process would end in a KeyError.
+    """
+    listed = _symbolic_trace._wrapped_fns_to_patch
+    for key, namespace in list(listed.items()):
+        name = key[1]
+        if name not in namespace and not hasattr(builtins, name):
+            del listed[key]
 
 
 def take_pytree_inputs(graph: fx.Graph, names: list[str], spec: pytree.TreeSpec) -> None:

@@ -1,0 +1,206 @@
+"""``python -m benchmarks.optimisation``: inference before and after, beside torch's own ways.
+
+Each network runs as it is (eager), optimised by stock `torch.fx.experimental.optimization`, by
+`symfx.optimize`, and, if asked for, by `torch.compile` with freezing; in turn, in one process.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from benchmarks.networks import NETWORKS
+from benchmarks.timing import Contestant, Timings, geometric_mean, measure
+
+__all__ = ["PEERS", "NetworkResult", "time_network"]
+
+LATEST = Path(__file__).parent / "results" / "optimisation.json"
+EAGER, STOCK, SYMFX, COMPILED = "eager", "stock", "symfx", "compile+freezing"
+PEERS = (EAGER, STOCK, SYMFX, COMPILED)
+
+Built = Callable[[Tensor], Any]
+
+
+def _stock(model: nn.Module, x: Tensor) -> Built:
+    from torch.fx.experimental.optimization import optimize_for_inference
+
+    return optimize_for_inference(model)
+
+
+def _symfx(model: nn.Module, x: Tensor) -> Built:
+    import symfx
+
+    return symfx.optimize(model, x)
+
+
+def _compiled(model: nn.Module, x: Tensor) -> Built:
+    import torch._dynamo
+    import torch._inductor.config as config
+
+    torch._dynamo.reset()
+    config.freezing = True
+    compiled: Built = torch.compile(model)
+    compiled(x)
+    return compiled
+
+
+_BUILDERS: dict[str, Callable[[nn.Module, Tensor], Built]] = {
+    EAGER: lambda model, x: model,
+    STOCK: _stock,
+    SYMFX: _symfx,
+    COMPILED: _compiled,
+}
+
+
+@dataclass
+class NetworkResult:
+    """What was measured of one network at one batch size.
+
+    Attributes:
+        name: of the network.
+        batch: how many inputs at once.
+        threads: how many threads ran.
+        timings: of each peer.
+        built: the seconds that it took to make each.
+        differences: how far each is off eager, relative to the largest value.
+    """
+
+    name: str
+    batch: int
+    threads: int
+    timings: Timings
+    built: dict[str, float] = field(default_factory=dict)
+    differences: dict[str, float] = field(default_factory=dict)
+
+
+def time_network(name: str, batch: int, peers: Sequence[str], repeat: int) -> NetworkResult:
+    """Build each peer's form of a network, then run them in turn, and compare their results."""
+    network = NETWORKS[name]
+    model, x = network.build(), network.inputs(batch)
+    result = NetworkResult(name, batch, torch.get_num_threads(), Timings())
+    expected = model(x)
+    contestants = []
+    failed: dict[str, str] = {}
+    for peer in peers:
+        start = time.perf_counter()
+        try:
+            built = _BUILDERS[peer](model, x)
+            found = built(x)
+        # Whatever a peer raises is a result of the comparison: it is reported, not hidden.
+        except Exception as error:  # noqa: BLE001
+            failed[peer] = f"{type(error).__name__}: {error}".splitlines()[0]
+            continue
+        result.built[peer] = time.perf_counter() - start
+        off = (found - expected).abs().max() / expected.abs().max()
+        result.differences[peer] = float(off)
+
+        def run(built: Built = built) -> object:
+            return built(x)
+
+        contestants.append(Contestant(peer, run))
+    result.timings = measure(contestants, repeat)
+    result.timings.errors.update(failed)
+    return result
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def table(results: Sequence[NetworkResult], peers: Sequence[str]) -> Table:
+    """Milliseconds of one run of each, and how many times faster symfx is."""
+    shown = Table(title="One inference, median ms", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("network", "batch", "threads", *peers):
+        shown.add_column(column, justify="right" if column in peers else "left")
+    others = [peer for peer in peers if peer != SYMFX]
+    for other in others:
+        shown.add_column(f"{other} / symfx", justify="right")
+    shown.add_column("off by", justify="right")
+    for result in results:
+        medians = {peer: result.timings.median(peer) for peer in peers}
+        shown.add_row(
+            NETWORKS[result.name].title,
+            str(result.batch),
+            str(result.threads),
+            *(_cell(None if m is None else 1e3 * m, ".1f") for m in medians.values()),
+            *(_cell(result.timings.ratio(other, SYMFX), ".2f") for other in others),
+            _cell(result.differences.get(SYMFX), ".1e"),
+        )
+    means = []
+    for other in others:
+        ratios = [result.timings.ratio(other, SYMFX) for result in results]
+        means.append(_cell(geometric_mean([r for r in ratios if r is not None]), ".2f"))
+    shown.add_row("geometric mean", "", "", *("" for _ in peers), *means, "")
+    return shown
+
+
+def main(
+    only: Annotated[
+        list[str] | None, typer.Option(help=f"This network alone (repeats): {', '.join(NETWORKS)}.")
+    ] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(help="This batch size alone (repeats); 1, 4 and 16 else.")
+    ] = None,
+    threads: Annotated[
+        list[int] | None, typer.Option(help="This many threads (repeats); one, and all, else.")
+    ] = None,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="torch.compile with freezing too; it takes minutes.")
+    ] = False,
+    repeat: Annotated[int, typer.Option(min=1, help="Timed rounds of each.")] = 7,
+    json_path: Annotated[Path, typer.Option("--json", help="Where the figures go.")] = LATEST,
+) -> None:
+    """Time inference before and after optimisation. Trust the ratios, not the milliseconds."""
+    console, progress = Console(), Console(stderr=True)
+    names = only or list(NETWORKS)
+    for name in names:
+        if name not in NETWORKS:
+            raise typer.BadParameter(f"there is no network {name!r}", param_hint="--only")
+    peers = PEERS if compiled else PEERS[:-1]
+    results = []
+    for count in threads or sorted({1, torch.get_num_threads()}):
+        torch.set_num_threads(count)
+        for name in names:
+            for size in batch or (1, 4, 16):
+                with torch.no_grad():
+                    results.append(time_network(name, size, peers, repeat))
+                progress.print(f"[dim]{name}, batch {size}, {count} threads: done[/]")
+    console.print(table(results, peers))
+    for result in results:
+        for peer, why in result.timings.errors.items():
+            progress.print(f"{result.name}, batch {result.batch}, {peer}: {why}", markup=False)
+    for peer in peers[1:]:
+        seconds = [result.built[peer] for result in results if peer in result.built]
+        mean = geometric_mean(seconds)
+        console.print(f"building, geometric mean, {peer}: {_cell(mean, '.2f')} s", markup=False)
+    json_path.parent.mkdir(parents=True, exist_ok=True)
+    data = [
+        {
+            "network": result.name,
+            "batch": result.batch,
+            "threads": result.threads,
+            "medians": {peer: result.timings.median(peer) for peer in peers},
+            "seconds": result.timings.seconds,
+            "built": result.built,
+            "differences": result.differences,
+            "errors": result.timings.errors,
+        }
+        for result in results
+    ]
+    json_path.write_text(json.dumps({"torch": torch.__version__, "results": data}, indent=1) + "\n")
+    console.print(f"written to {json_path}", markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    typer.run(main)

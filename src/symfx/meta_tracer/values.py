@@ -1,0 +1,159 @@
+"""Running functions, methods and modules on tensors without data."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils import _pytree as pytree
+
+from symfx.meta_tracer.errors import MetaArgumentsError
+
+__all__ = ["Method", "Values", "tensors_in", "without_data"]
+
+_META = torch.device("meta")
+_CPU = torch.device("cpu")
+_MOVES = frozenset({"cpu", "cuda"})
+
+
+class Method:
+    """A method by its name, as a function.
+
+    Args:
+        name: of the method.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __call__(self, owner: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call the method of `owner`."""
+        return getattr(owner, self.name)(*args, **kwargs)
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """The tensors in a structure of lists, tuples, dictionaries and the like."""
+    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
+
+
+def without_data(tensor: Tensor, device: torch.device = _META) -> Tensor:
+    """A tensor of the same description, on the meta device or a fake one on another."""
+    if tensor.layout is not torch.strided:
+        return tensor.detach().to(device)
+    if any(isinstance(n, torch.SymInt) for n in (*tensor.shape, *tensor.stride())):
+        raise MetaArgumentsError(
+            f"a meta value has the symbolic shape {tuple(tensor.shape)}",
+            fix="give a tensor whose sizes are ints; make_fx traces with symbolic ones",
+        )
+    empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
+    return empty.requires_grad_(tensor.requires_grad)
+
+
+class Values:
+    """Where meta values live: on the meta device, or as fake tensors on the devices they claim.
+
+    Args:
+        given: the meta arguments. Where all of them are on the meta device, everything is;
+            else everything is a fake tensor, and devices are followed too.
+    """
+
+    def __init__(self, given: Any) -> None:
+        on_meta = all(t.device.type == "meta" for t in tensors_in(given))
+        self._mode = None if on_meta else FakeTensorMode(allow_non_fake_inputs=True)
+        # By identity, with the original, so that the identity stays its own.
+        self._twins: dict[int, tuple[Any, Any]] = {}
+
+    def own(self, tensor: Tensor, device: torch.device | None = None) -> Tensor:
+        """A tensor of the same description that nobody else has."""
+        if self._mode is None:
+            return without_data(tensor)
+        with self._mode:
+            return without_data(tensor, device or tensor.device)
+
+    def twin(self, tensor: Tensor) -> Tensor:
+        """What stands for a tensor of the program, the same at each call."""
+        known = self._twins.get(id(tensor))
+        if known is None:
+            known = self._twins[id(tensor)] = (tensor, self.own(tensor))
+        twin: Tensor = known[1]
+        return twin
+
+    def module(self, module: nn.Module) -> nn.Module:
+        """A copy of a module whose parameters and buffers have no data.
+
+        What it keeps in other places (the flat weights of an LSTM) becomes the copy's too, and
+        what it counts while it runs (the batches of a BatchNorm) is counted in the copy.
+        """
+        known = self._twins.get(id(module))
+        if known is None:
+            memo: dict[int, Any] = {}
+            for tensor in (*module.parameters(), *module.buffers()):
+                twin = self.own(tensor)
+                if isinstance(tensor, nn.Parameter):
+                    twin = nn.Parameter(twin.detach(), tensor.requires_grad)
+                memo[id(tensor)] = twin
+            known = self._twins[id(module)] = (module, copy.deepcopy(module, memo))
+        twin_module: nn.Module = known[1]
+        return twin_module
+
+    def run(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Call a function on meta values.
+
+        Raises:
+            Exception: whatever it raises, a wish for data among it.
+        """
+        if self._mode is not None:
+            with self._mode:
+                return self._adopt(function(*args, **kwargs), None)
+        function, args, kwargs = _on_meta(function, args, kwargs)
+        try:
+            with torch.device("meta"):
+                out = function(*args, **kwargs)
+        except NotImplementedError:
+            # No kernel for meta tensors; for fake ones the real kernel may run on zeros.
+            with FakeTensorMode():
+                args, kwargs = pytree.tree_map_only(
+                    Tensor, lambda t: without_data(t, _CPU), (args, dict(kwargs))
+                )
+                out = function(*args, **kwargs)
+        return self._adopt(out, None)
+
+    def run_override(
+        self, override: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Call an override, which may answer on the meta device wherever its arguments are."""
+        devices = [t.device for t in tensors_in((args, kwargs))]
+        return self._adopt(override(*args, **kwargs), devices[0] if devices else None)
+
+    def _adopt(self, out: Any, device: torch.device | None) -> Any:
+        """Results in the form that meta values have, on another device where one is given."""
+
+        def adopt(t: Tensor) -> Tensor:
+            if self._mode is None:
+                return t if t.is_meta and not isinstance(t, FakeTensor) else self.own(t)
+            is_own = isinstance(t, FakeTensor) and t.fake_mode is self._mode
+            return t if is_own and device in (None, t.device) else self.own(t, device)
+
+        return pytree.tree_map_only(Tensor, adopt, out)
+
+
+def _on_meta(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """A call that names no device but the meta device, on which a tensor without data stays."""
+
+    args, named = pytree.tree_map_only(torch.device, lambda _: _META, (args, dict(kwargs)))
+    if named.get("device") is not None:
+        named["device"] = _META
+    if isinstance(function, Method):
+        if function.name in _MOVES:
+            return Method("to"), (args[0], _META), {}
+        if function.name == "to" and len(args) > 1 and isinstance(args[1], (str, int)):
+            args = (args[0], _META, *args[2:])
+    return function, args, named

@@ -1,0 +1,54 @@
+"""Optimising models for inference on the CPU, with the names of torch.fx.experimental.optimization.
+
+`symfx.optimize` is the modern face of it.
+"""
+
+from symfx.optimization.checking import TOLERANCES
+from symfx.optimization.editing import (
+    extract_subgraph,
+    fuse,
+    matches_module_pattern,
+    remove_dropout,
+    replace_node_module,
+)
+from symfx.optimization.inference import optimize_for_inference
+from symfx.optimization.log import Check, LeftAlone, Report, Rewrite
+from symfx.optimization.mkldnn import (
+    MklSubgraph,
+    UnionFind,
+    gen_mkl_autotuner,
+    mkldnn_map,
+    mkldnn_supported,
+    mkldnn_supported_unknown,
+    modules_to_mkldnn,
+    reset_modules,
+    use_mkl_length,
+)
+from symfx.optimization.optimized import OptimizedModel, optimize
+from symfx.optimization.saving import load
+
+__all__ = [
+    "TOLERANCES",
+    "Check",
+    "LeftAlone",
+    "MklSubgraph",
+    "OptimizedModel",
+    "Report",
+    "Rewrite",
+    "UnionFind",
+    "extract_subgraph",
+    "fuse",
+    "gen_mkl_autotuner",
+    "load",
+    "matches_module_pattern",
+    "mkldnn_map",
+    "mkldnn_supported",
+    "mkldnn_supported_unknown",
+    "modules_to_mkldnn",
+    "optimize",
+    "optimize_for_inference",
+    "remove_dropout",
+    "replace_node_module",
+    "reset_modules",
+    "use_mkl_length",
+]

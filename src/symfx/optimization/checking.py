@@ -1,0 +1,258 @@
+"""Is the optimised model the original? Both are run, at two batch sizes, and compared."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from symfx._blame import where
+from symfx.errors import OptimizationError
+from symfx.optimization.capture import copy_of
+from symfx.optimization.effects import keeps_no_state
+from symfx.optimization.log import Check, Report
+
+__all__ = ["TOLERANCES", "FirstUse", "SameDraws", "check", "copy_inputs", "leaves"]
+
+#: How far a result may be off, relative to the largest value in it, by dtype. Rounding differs
+#: where weights are folded and sums are taken in another order; a wrong rewrite is far beyond.
+TOLERANCES: dict[torch.dtype, float] = {
+    torch.float64: 1e-10,
+    torch.float32: 1e-4,
+    torch.bfloat16: 5e-2,
+    torch.float16: 5e-3,
+}
+
+
+def leaves(value: object) -> list[Any]:
+    """The leaves of nested tuples, lists, dictionaries and registered classes."""
+    return pytree.tree_leaves(value)
+
+
+def copy_inputs(value: Any) -> Any:
+    """The same arguments in memory of their own, so that a run cannot change those of another."""
+    return pytree.tree_map_only(Tensor, lambda t: t.detach().clone(), value)
+
+
+def check(
+    original: Callable[..., Any],
+    optimized: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    report: Report,
+    tolerance: float | None = None,
+) -> None:
+    """Run both on the inputs, and on a batch of another size, and note how much they differ.
+
+    Args:
+        original: the model; it is run, so pass a copy if it keeps a state.
+        optimized: what is checked; likewise.
+        args: the positional arguments.
+        kwargs: the keyword arguments.
+        report: gets the checks.
+        tolerance: instead of those in `TOLERANCES`.
+
+    Raises:
+        OptimizationError: they differ beyond the tolerance; or the original cannot run.
+    """
+    batches = [(args, kwargs), *_other_batches(args, kwargs)]
+    done = 0
+    for index, (some_args, some_kwargs) in enumerate(batches):
+        with SameDraws():
+            try:
+                expected = original(*copy_inputs(some_args), **copy_inputs(some_kwargs))
+            except Exception as error:
+                if index == 0:
+                    raise cannot_run(error) from error
+                # This model takes no such batch, and neither need the optimised one; but it is
+                # shown it, since what has been tried may leave a trace in the model.
+                with contextlib.suppress(Exception):
+                    optimized(*copy_inputs(some_args), **copy_inputs(some_kwargs))
+                continue
+        with SameDraws():
+            try:
+                found = optimized(*copy_inputs(some_args), **copy_inputs(some_kwargs))
+            except Exception as error:
+                raise OptimizationError(
+                    f"the optimised model fails where the original runs: "
+                    f"{type(error).__name__}: {error}",
+                    fix=_REPORT_IT,
+                ) from error
+        report.checks.append(_compare(found, expected, _batch(some_args, some_kwargs), tolerance))
+        if not report.checks[-1].passed:
+            raise OptimizationError(
+                f"the optimised model differs from the original, at {report.checks[-1]}",
+                fix=_REPORT_IT,
+            )
+        done += 1
+        if done == 2:
+            return
+    report.notes.append("the original takes no other batch size: checked at one")
+
+
+def cannot_run(error: Exception) -> OptimizationError:
+    """What to tell the user whose model raised this on its example inputs."""
+    return OptimizationError(
+        f"the model cannot run on these inputs: {type(error).__name__}: {error}",
+        where=where(error),
+        fix="give inputs that the model takes",
+    )
+
+
+_REPORT_IT = (
+    "do not use it; turn passes off one by one to find which it is, and report the model to symfx"
+)
+
+
+class SameDraws:
+    """Random numbers inside start from the same state each time, which is put back after."""
+
+    def __enter__(self) -> None:
+        self._state = torch.random.get_rng_state()
+
+    def __exit__(self, *exception: object) -> None:
+        torch.random.set_rng_state(self._state)
+
+
+def _batch(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
+    for leaf in leaves((tuple(args), dict(kwargs))):
+        if isinstance(leaf, Tensor) and leaf.ndim:
+            return leaf.shape[0]
+    return None
+
+
+def _other_batches(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[Any, Any]]:
+    """The inputs with one of the batch, and with twice as many."""
+    size = _batch(args, kwargs)
+    if not size:
+        return []
+
+    def double(leaf: Tensor) -> Tensor:
+        if leaf.ndim == 0 or leaf.shape[0] != size:
+            return leaf
+        second = leaf * 0.5 if leaf.is_floating_point() else leaf
+        return torch.cat([leaf, second.flip(0)])
+
+    def single(leaf: Tensor) -> Tensor:
+        return leaf if leaf.ndim == 0 or leaf.shape[0] != size else leaf[:1]
+
+    changes = [double] if size == 1 else [single, double]
+    return [
+        (pytree.tree_map_only(Tensor, f, tuple(args)), pytree.tree_map_only(Tensor, f, kwargs))
+        for f in changes
+    ]
+
+
+def _compare(found: Any, expected: Any, batch: int | None, tolerance: float | None) -> Check:
+    mine, structure = pytree.tree_flatten(found)
+    theirs, wanted = pytree.tree_flatten(expected)
+    if structure != wanted:
+        raise OptimizationError("the optimised model returns another structure", fix=_REPORT_IT)
+    worst = Check(
+        batch, 0.0, 0.0, tolerance if tolerance is not None else TOLERANCES[torch.float32]
+    )
+    for ours, original in zip(mine, theirs, strict=True):
+        if not isinstance(original, Tensor):
+            if ours is not original and ours != original:
+                raise OptimizationError(
+                    f"the optimised model returns {ours!r} for {original!r}", fix=_REPORT_IT
+                )
+            continue
+        if ours.shape != original.shape or ours.dtype != original.dtype:
+            raise OptimizationError(
+                f"the optimised model returns {tuple(ours.shape)} of {ours.dtype} where the "
+                f"original returns {tuple(original.shape)} of {original.dtype}",
+                fix=_REPORT_IT,
+            )
+        allowed = tolerance if tolerance is not None else TOLERANCES.get(original.dtype, 0.0)
+        now = Check(batch, *_difference(ours, original), allowed)
+        if _excess(now) >= _excess(worst):
+            worst = now
+    return worst
+
+
+def _excess(check: Check) -> float:
+    if check.relative == 0:
+        return 0.0
+    return check.relative / check.tolerance if check.tolerance else float("inf")
+
+
+def _difference(found: Tensor, expected: Tensor) -> tuple[float, float]:
+    """The largest absolute difference, and that relative to the largest value."""
+    found, expected = found.detach(), expected.detach()
+    if not expected.numel():
+        return 0.0, 0.0
+    if found.is_quantized or not (expected.is_floating_point() or expected.is_complex()):
+        same = bool((found == expected).all())
+        return (0.0, 0.0) if same else (1.0, float("inf"))
+    wide = torch.complex128 if expected.is_complex() else torch.float64
+    a, b = found.to(wide), expected.to(wide)
+    known = torch.isfinite(b)
+    # Infinities and NaN have to stand in the same places.
+    odd = torch.where(known, torch.zeros_like(b), b)
+    if not torch.equal(torch.isfinite(a), known) or not torch.allclose(
+        torch.where(known, torch.zeros_like(a), a), odd, equal_nan=True
+    ):
+        return float("inf"), float("inf")
+    if not bool(known.any()):
+        return 0.0, 0.0
+    difference = float((a - b)[known].abs().max())
+    scale = float(b[known].abs().max())
+    return difference, difference / scale if scale else (0.0 if difference == 0 else float("inf"))
+
+
+def _copy_if_needed(module: nn.Module) -> nn.Module:
+    graph = isinstance(module, fx.GraphModule) and keeps_no_state(module)
+    return module if graph else copy_of(module)
+
+
+class FirstUse:
+    """A forward pre-hook that checks a model at its first use, and then is gone.
+
+    Args:
+        original: what it has to be like; a copy of the user's, since it is run.
+        report: gets the checks.
+    """
+
+    def __init__(self, original: nn.Module, report: Report) -> None:
+        self.original, self.report = original, report
+
+    symfx_transparent = True  # it changes nothing: see `effects.is_plain`
+
+    def watch(self, module: nn.Module) -> None:
+        """Check this module, and each copy of it, when it is first used."""
+        module.register_forward_pre_hook(self, with_kwargs=True)
+        if isinstance(module, fx.GraphModule):  # whose copies have no hooks otherwise
+            module._deepcopy_hooks.append(self.watch)
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Check now, on these arguments.
+
+        Raises:
+            OptimizationError: the module differs from the original. It does so at each use.
+        """
+        tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        if not tensors or any(type(t) not in (Tensor, nn.Parameter) for t in tensors):
+            return  # somebody traces: there is nothing to compare yet
+        if (
+            torch.compiler.is_compiling()
+            or torch._C._functorch.peek_interpreter_stack() is not None
+        ):
+            return
+        # By itself and not by the handle of `watch`: this module may be a copy of that one.
+        for key in [k for k, hook in module._forward_pre_hooks.items() if hook is self]:
+            del module._forward_pre_hooks[key]
+            module._forward_pre_hooks_with_kwargs.pop(key, None)
+        if isinstance(module, fx.GraphModule):
+            module._deepcopy_hooks[:] = [h for h in module._deepcopy_hooks if h != self.watch]
+        try:
+            self.report.checks.clear()
+            with torch.no_grad():
+                check(self.original, _copy_if_needed(module), args, kwargs, self.report)
+        except OptimizationError:
+            self.watch(module)
+            raise

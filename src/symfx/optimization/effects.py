@@ -1,0 +1,567 @@
+"""What running a node does beside computing: does it write, can it alias, does it draw numbers?
+
+Rewriting is only right where nothing looks on. This room answers, for any node of an fx graph,
+with one of five `Effect`\\ s, and never guesses: what it does not know is `Effect.UNKNOWN`, and
+no rewrite touches that.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+__all__ = [
+    "DROPOUT_FUNCTIONS",
+    "DROPOUT_MODULES",
+    "Aliases",
+    "Effect",
+    "attribute_of",
+    "effect_of",
+    "is_plain",
+    "keeps_no_state",
+    "read_argument",
+    "storage_of",
+    "words",
+]
+
+
+def words(text: str) -> frozenset[str]:
+    """The words of a text, as a set."""
+    return frozenset(text.split())
+
+
+class Effect(enum.Enum):
+    """What a node does.
+
+    Attributes:
+        FRESH: reads its arguments and returns new memory, or no tensor at all.
+        VIEW: writes nothing, but what it returns may share memory with its arguments.
+        WRITES: changes its first argument and returns it.
+        RANDOM: draws from the generator.
+        UNKNOWN: anything at all.
+    """
+
+    FRESH = enum.auto()
+    VIEW = enum.auto()
+    WRITES = enum.auto()
+    RANDOM = enum.auto()
+    UNKNOWN = enum.auto()
+
+
+# Operators that are built of others and whose schemas therefore promise nothing; looked at by hand.
+_COMPOSITE_FRESH = words(
+    """
+    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d addmm
+    avg_pool1d conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
+    cosine_similarity cross_entropy_loss group_norm hstack vstack dstack layer_norm linear
+    log_softmax matmul max_pool1d max_pool2d max_pool3d mean one_hot pad prelu relu6
+    rms_norm selu softmax stack square std sum tile true_divide var where logsumexp multiply
+    subtract divide greater less not_equal
+    """
+)
+# Schemas without an alias in them, that can return (a view of) their argument all the same.
+_HIDDEN_VIEWS = words(
+    """
+    einsum broadcast_tensors meshgrid atleast_1d atleast_2d atleast_3d type_as
+    """
+)
+_OPERATORS_FRESH = words(
+    """
+    add sub mul truediv floordiv mod pow neg pos abs matmul lt le eq ne gt ge and_ or_ xor
+    invert not_ lshift rshift concat contains index truth is_ is_not
+    """
+)
+_OPERATORS_WRITE = words(
+    """
+    iadd isub imul itruediv ifloordiv imod ipow imatmul iand ior ixor ilshift irshift
+    setitem delitem
+    """
+)
+_ACTIVATIONS_WITH_INPLACE: frozenset[Callable[..., Any]] = frozenset(
+    {
+        F.relu,
+        F.relu6,
+        F.elu,
+        F.selu,
+        F.celu,
+        F.leaky_relu,
+        F.silu,
+        F.mish,
+        F.hardswish,
+        F.hardsigmoid,
+        F.hardtanh,
+        F.threshold,
+    }
+)
+DROPOUT_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
+    {
+        F.dropout,
+        F.dropout1d,
+        F.dropout2d,
+        F.dropout3d,
+        F.alpha_dropout,
+        F.feature_alpha_dropout,
+    }
+)
+_FUNCTIONS_FRESH: frozenset[Callable[..., Any]] = frozenset(
+    {
+        F.softmax,
+        F.log_softmax,
+        F.softmin,
+        F.layer_norm,
+        F.rms_norm,
+        F.group_norm,
+        F.local_response_norm,
+        F.normalize,
+        F.max_pool1d,
+        F.max_pool2d,
+        F.max_pool3d,
+        F.adaptive_avg_pool2d,
+        F.adaptive_avg_pool3d,
+        F.adaptive_max_pool1d,
+        F.adaptive_max_pool2d,
+        F.adaptive_max_pool3d,
+        F.lp_pool1d,
+        F.lp_pool2d,
+        F.interpolate,
+        F.upsample,
+        F.pad,
+        F.glu,
+        F.tanh,
+        F.sigmoid,
+        F.softsign,
+        F.tanhshrink,
+        F.unfold,
+        F.fold,
+        F.cross_entropy,
+        F.mse_loss,
+        F.grid_sample,
+        F.affine_grid,
+    }
+)
+_METHODS_WITHOUT_TENSOR = words(
+    """
+    size dim ndimension numel nelement item tolist is_contiguous stride storage_offset
+    element_size is_floating_point is_complex get_device __len__
+    """
+)
+_ATTRIBUTES_WITHOUT_TENSOR = ("shape", "dtype", "device", "ndim", "layout", "requires_grad")
+_METHODS_VIEW = words(
+    """
+    to float half double bfloat16 int long short bool cpu type view reshape contiguous
+    expand chunk split transpose permute flatten unflatten t squeeze unsqueeze detach
+    """
+)
+
+_MODULES_FRESH: frozenset[type[nn.Module]] = frozenset(
+    {
+        nn.Conv1d,
+        nn.Conv2d,
+        nn.Conv3d,
+        nn.ConvTranspose1d,
+        nn.ConvTranspose2d,
+        nn.ConvTranspose3d,
+        nn.Linear,
+        nn.Bilinear,
+        nn.LayerNorm,
+        nn.RMSNorm,
+        nn.GroupNorm,
+        nn.LocalResponseNorm,
+        nn.GELU,
+        nn.Sigmoid,
+        nn.Tanh,
+        nn.Softmax,
+        nn.Softmax2d,
+        nn.LogSoftmax,
+        nn.Softmin,
+        nn.Softplus,
+        nn.Softsign,
+        nn.Tanhshrink,
+        nn.Softshrink,
+        nn.Hardshrink,
+        nn.LogSigmoid,
+        nn.GLU,
+        nn.PReLU,
+        nn.AvgPool1d,
+        nn.AvgPool2d,
+        nn.AvgPool3d,
+        nn.MaxPool1d,
+        nn.MaxPool2d,
+        nn.MaxPool3d,
+        nn.AdaptiveAvgPool1d,
+        nn.AdaptiveAvgPool2d,
+        nn.AdaptiveAvgPool3d,
+        nn.AdaptiveMaxPool1d,
+        nn.AdaptiveMaxPool2d,
+        nn.AdaptiveMaxPool3d,
+        nn.Upsample,
+        nn.UpsamplingNearest2d,
+        nn.UpsamplingBilinear2d,
+        nn.PixelShuffle,
+        nn.PixelUnshuffle,
+        nn.ZeroPad2d,
+        nn.ConstantPad2d,
+        nn.ReflectionPad2d,
+        nn.ReplicationPad2d,
+        nn.Embedding,
+        nn.ChannelShuffle,
+    }
+)
+_MODULES_WITH_INPLACE: frozenset[type[nn.Module]] = frozenset(
+    {
+        nn.ReLU,
+        nn.ReLU6,
+        nn.ELU,
+        nn.SELU,
+        nn.CELU,
+        nn.LeakyReLU,
+        nn.SiLU,
+        nn.Mish,
+        nn.Hardswish,
+        nn.Hardsigmoid,
+        nn.Hardtanh,
+        nn.Threshold,
+    }
+)
+_MODULES_VIEW: frozenset[type[nn.Module]] = frozenset({nn.Identity, nn.Flatten, nn.Unflatten})
+DROPOUT_MODULES: frozenset[type[nn.Module]] = frozenset(
+    {
+        nn.Dropout,
+        nn.Dropout1d,
+        nn.Dropout2d,
+        nn.Dropout3d,
+        nn.AlphaDropout,
+        nn.FeatureAlphaDropout,
+    }
+)
+_BATCH_NORMS: frozenset[type[nn.Module]] = frozenset(
+    {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d}
+)
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+)
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Does the module compute what its class says, with nothing hung on it?
+
+    False for one with hooks, with a ``forward`` of its own in the instance, or compiled.
+    """
+    return not (
+        any(
+            not getattr(hook, "symfx_transparent", False)
+            for hooks in _HOOKS
+            for hook in (getattr(module, hooks, None) or {}).values()
+        )
+        or "forward" in vars(module)
+        or vars(module).get("_compiled_call_impl") is not None
+    )
+
+
+def read_argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
+    """A node's argument, however it was passed.
+
+    Args:
+        node: the call.
+        place: its position in ``node.args``.
+        name: its keyword.
+        default: what it is when not passed.
+    """
+    return node.args[place] if place < len(node.args) else node.kwargs.get(name, default)
+
+
+def effect_of(node: fx.Node, modules: dict[str, nn.Module]) -> Effect:
+    """What running the node does.
+
+    Args:
+        node: of a graph.
+        modules: the graph's modules by name, as ``dict(graph_module.named_modules())``.
+    """
+    if node.op in ("placeholder", "get_attr"):
+        return Effect.VIEW  # memory that others hold too
+    if node.op == "output":
+        return Effect.VIEW
+    if "out" in node.kwargs:
+        return Effect.UNKNOWN
+    if node.op == "call_module":
+        module = modules.get(str(node.target))
+        return Effect.UNKNOWN if module is None else _effect_of_module(module)
+    if node.op == "call_method":
+        return _effect_of_method(str(node.target), node)
+    return _effect_of_function(node.target, node)
+
+
+def _effect_of_module(module: nn.Module) -> Effect:
+    kind = type(module)
+    own: Effect | None = getattr(module, "symfx_effect", None)
+    if own is not None:
+        return own
+    if not is_plain(module):
+        return Effect.UNKNOWN
+    if kind in _MODULES_FRESH:
+        return Effect.UNKNOWN if getattr(module, "max_norm", None) is not None else Effect.FRESH
+    if kind in _MODULES_WITH_INPLACE:
+        return Effect.WRITES if module.inplace else Effect.FRESH
+    if kind in _MODULES_VIEW:
+        return Effect.VIEW
+    if kind in DROPOUT_MODULES:
+        return Effect.RANDOM if module.training else Effect.VIEW
+    if kind in _BATCH_NORMS:
+        return Effect.UNKNOWN if module.training else Effect.FRESH
+    parts = list(module.modules())
+    if all(
+        type(part).__module__.startswith("torch.nn.modules.") and is_plain(part) for part in parts
+    ) and not any(part.training or getattr(part, "inplace", False) for part in parts):
+        return Effect.VIEW  # such as attention and recurrent layers: they write nothing
+    return Effect.UNKNOWN
+
+
+def _effect_of_method(name: str, node: fx.Node) -> Effect:
+    if name in _METHODS_WITHOUT_TENSOR:
+        return Effect.FRESH
+    if name in _METHODS_VIEW:
+        return Effect.VIEW
+    if name.endswith("_") and not name.endswith("__"):
+        return Effect.WRITES if _draws(name) is False else Effect.UNKNOWN
+    return _effect_of_operator(name, node)
+
+
+def _effect_of_function(target: Any, node: fx.Node) -> Effect:
+    own: Effect | None = getattr(target, "symfx_effect", None)
+    if own is not None:
+        return own
+    if target is getattr:
+        return Effect.FRESH if node.args[1] in _ATTRIBUTES_WITHOUT_TENSOR else Effect.VIEW
+    if target is torch._assert:
+        return Effect.FRESH
+    name = getattr(target, "__name__", "")
+    if getattr(target, "__module__", "") == "_operator":
+        if name == "getitem":
+            return Effect.VIEW
+        if name in _OPERATORS_FRESH:
+            return Effect.FRESH
+        return Effect.WRITES if name in _OPERATORS_WRITE else Effect.UNKNOWN
+    if target in _ACTIVATIONS_WITH_INPLACE:
+        return Effect.WRITES if _inplace(target, node) else Effect.FRESH
+    if target in _FUNCTIONS_FRESH:
+        return Effect.FRESH
+    if target in DROPOUT_FUNCTIONS:
+        default = target is not F.alpha_dropout and target is not F.feature_alpha_dropout
+        active = read_argument(node, 2, "training", default)
+        if active is False:
+            return Effect.VIEW
+        return Effect.RANDOM if active is True else Effect.UNKNOWN
+    if target is F.batch_norm:
+        return (
+            Effect.FRESH if read_argument(node, 5, "training", False) is False else Effect.UNKNOWN
+        )
+    if target is F.embedding:
+        return Effect.FRESH if read_argument(node, 3, "max_norm") is None else Effect.UNKNOWN
+    if target is F.scaled_dot_product_attention:
+        quiet = read_argument(node, 4, "dropout_p", 0.0) == 0.0
+        return Effect.FRESH if quiet else Effect.RANDOM
+    if any(getattr(home, name, None) is target for home in (torch, torch._C._nn)):
+        return _effect_of_operator(name, node)
+    return Effect.UNKNOWN
+
+
+def _inplace(target: Callable[..., Any], node: fx.Node) -> bool:
+    if "inplace" in node.kwargs:
+        return node.kwargs["inplace"] is not False
+    # In each of these `inplace` comes last, behind as many numbers as the function has.
+    return len(node.args) > 1 and any(argument is True for argument in node.args[1:])
+
+
+def _effect_of_operator(name: str, node: fx.Node) -> Effect:
+    effect = _schema_effect(name)
+    if effect is Effect.UNKNOWN and name in _COMPOSITE_FRESH:
+        return Effect.FRESH
+    return effect
+
+
+@functools.cache
+def _schema_effect(name: str) -> Effect:
+    """What an operator's schemas, all of them, say."""
+    if name in _HIDDEN_VIEWS:
+        return Effect.VIEW
+    packet = _packet(name)
+    if packet is None:
+        return Effect.UNKNOWN
+    found = Effect.FRESH
+    for overload in _overloads(packet):
+        schema = overload._schema
+        if any(argument.is_out for argument in schema.arguments):
+            continue  # only ever chosen by out=
+        if torch.Tag.nondeterministic_seeded in overload.tags:
+            return Effect.RANDOM
+        if any(a.alias_info is not None and a.alias_info.is_write for a in schema.arguments):
+            first = schema.arguments[0].alias_info
+            others = schema.arguments[1:]
+            if (
+                first is None
+                or not first.is_write
+                or any(a.alias_info is not None and a.alias_info.is_write for a in others)
+            ):
+                return Effect.UNKNOWN
+            found = Effect.WRITES
+        elif any(value.alias_info is not None for value in schema.returns):
+            found = Effect.VIEW if found is Effect.FRESH else found
+        elif found is Effect.FRESH and _is_composite(overload):
+            return Effect.UNKNOWN
+    return found
+
+
+def _packet(name: str) -> Any:
+    """The operator of a name, with all its overloads; None when there is none."""
+    return None if name.startswith("__") else getattr(torch.ops.aten, name, None)
+
+
+def _overloads(packet: Any) -> Iterator[Any]:
+    for name in packet.overloads():
+        overload = getattr(packet, name)
+        # Some are known to TorchScript alone, such as the sum of a list of numbers.
+        if torch._C._dispatch_has_kernel(overload.name()):
+            yield overload
+
+
+def _is_composite(overload: Any) -> bool:
+    return bool(
+        torch._C._dispatch_has_kernel_for_dispatch_key(overload.name(), "CompositeImplicitAutograd")
+    )
+
+
+@functools.cache
+def _draws(name: str) -> bool | None:
+    """Does an in-place operator draw random numbers? None when there is no such operator."""
+    packet = _packet(name)
+    if packet is None:
+        return None
+    return any(torch.Tag.nondeterministic_seeded in o.tags for o in _overloads(packet))
+
+
+class Aliases:
+    """Which values of a graph may share memory, and which of those something writes to.
+
+    Made from the graph as it stands; rewriting the graph makes it out of date.
+
+    Args:
+        module: the graph with its modules.
+        modules: the modules by name.
+    """
+
+    def __init__(self, module: fx.GraphModule, modules: dict[str, nn.Module]) -> None:
+        self._modules = modules
+        self._group: dict[fx.Node, int] = {}
+        self._members: dict[int, list[fx.Node]] = {}
+        self._storages: dict[int, fx.Node] = {}
+        self._touched: set[int] = set()
+        self._effects: dict[fx.Node, Effect] = {}
+        disturbed: list[fx.Node] = []
+        for index, node in enumerate(module.graph.nodes):
+            self._group[node] = index
+            self._members[index] = [node]
+            effect = self._effects[node] = effect_of(node, self._modules)
+            if node.op == "get_attr":
+                self._sharestorage_of(node, attribute_of(module, str(node.target)))
+            if effect is not Effect.FRESH and node.op != "output":
+                for other in node.all_input_nodes:
+                    self._join(node, other)
+            if effect in (Effect.WRITES, Effect.UNKNOWN):
+                disturbed.append(node)
+        opaque_storages = self._storages_of_opaque_modules(disturbed)
+        self._touched = {self._group[node] for node in disturbed} | {
+            self._group[node]
+            for node in module.graph.nodes
+            if node.op == "get_attr"
+            and storage_of(attribute_of(module, str(node.target))) in opaque_storages
+        }
+        #: The memory of parameters and buffers that a run may write to.
+        self.written_storages = opaque_storages | {
+            storage_of(attribute_of(module, str(node.target)))
+            for node in module.graph.nodes
+            if node.op == "get_attr" and self._group[node] in self._touched
+        }
+
+    def effect(self, node: fx.Node) -> Effect:
+        """The node's effect, as `effect_of` tells it."""
+        return self._effects[node]
+
+    def is_quiet(self, node: fx.Node) -> bool:
+        """Does nothing, known or unknown, ever write to the memory of this value?"""
+        return self._group[node] not in self._touched
+
+    def family(self, node: fx.Node) -> list[fx.Node]:
+        """The values that may share memory with this one, itself among them."""
+        return self._members[self._group[node]]
+
+    def adopt(self, new: fx.Node, old: fx.Node) -> None:
+        """A new node has come that returns what an old one did, and may alias the same."""
+        self._group[new] = self._group[old]
+        self._members[self._group[old]].append(new)
+        self._effects[new] = effect_of(new, self._modules)
+
+    def escapes(self, node: fx.Node) -> bool:
+        """Can the caller get hold of this value's memory?"""
+        return any(user.op == "output" for member in self.family(node) for user in member.users)
+
+    def _join(self, one: fx.Node, other: fx.Node) -> None:
+        into, gone = self._group[one], self._group[other]
+        if into == gone:
+            return
+        if len(self._members[into]) < len(self._members[gone]):
+            into, gone = gone, into
+        for node in self._members.pop(gone):
+            self._group[node] = into
+            self._members[into].append(node)
+
+    def _sharestorage_of(self, node: fx.Node, value: object) -> None:
+        key = storage_of(value)
+        if key is not None:
+            self._join(node, self._storages.setdefault(key, node))
+
+    def _storages_of_opaque_modules(self, disturbed: list[fx.Node]) -> set[int | None]:
+        """The memory of modules that may do anything, such as batch norms in train mode."""
+        found: set[int | None] = set()
+        for node in disturbed:
+            module = self._modules.get(str(node.target)) if node.op == "call_module" else None
+            if module is not None and self._effects[node] is Effect.UNKNOWN:
+                found.update(storage_of(tensor) for tensor in module.parameters())
+                found.update(storage_of(tensor) for tensor in module.buffers())
+        return found
+
+
+def keeps_no_state(module: fx.GraphModule) -> bool:
+    """Does a run of this graph leave the graph's modules and tensors as they are?"""
+    modules = dict(module.named_modules())
+    changing = (Effect.WRITES, Effect.UNKNOWN)
+    return not any(effect_of(node, modules) in changing for node in module.graph.nodes)
+
+
+def attribute_of(module: nn.Module, path: str) -> Any:
+    """What stands at a dotted path below a module.
+
+    Raises:
+        AttributeError: nothing does.
+    """
+    return operator.attrgetter(path)(module)
+
+
+def storage_of(value: object) -> int | None:
+    """Which memory a tensor lies in; None for what is no tensor or has no memory of its own."""
+    if not isinstance(value, torch.Tensor):
+        return None
+    try:
+        found: int = value.untyped_storage()._cdata
+    except (NotImplementedError, RuntimeError):  # opaque layouts such as oneDNN's
+        found = id(value)
+    return found

@@ -1,0 +1,131 @@
+"""What an optimisation did, as data: rewrites, what was left alone, checks, times."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from torch import fx
+
+__all__ = ["Check", "LeftAlone", "Report", "Rewrite"]
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """One change to the graph.
+
+    Attributes:
+        what: what was done, as in ``"folded BatchNorm2d into Conv2d"``.
+        nodes: the names of the nodes it took.
+        into: the name of the node that does their work now; None when nothing has to.
+    """
+
+    what: str
+    nodes: tuple[str, ...]
+    into: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.what}: {', '.join(self.nodes)}" + (f" -> {self.into}" if self.into else "")
+
+
+@dataclass(frozen=True)
+class LeftAlone:
+    """Something that could have been rewritten and was not.
+
+    Attributes:
+        node: the name of the node or module.
+        why: the reason.
+    """
+
+    node: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.node}: {self.why}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison of the optimised model with the original.
+
+    Attributes:
+        batch: the size of the inputs' first dimension; None where they have none.
+        difference: the largest absolute difference of any result.
+        relative: the same, relative to the largest value in that result.
+        tolerance: what ``relative`` may be.
+    """
+
+    batch: int | None
+    difference: float
+    relative: float
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        """Is the difference within the tolerance?"""
+        return self.relative <= self.tolerance
+
+    def __str__(self) -> str:
+        at = "the example" if self.batch is None else f"batch {self.batch}"
+        return (
+            f"{at}: largest difference {self.difference:.2g}, relative {self.relative:.2g} "
+            f"({'within' if self.passed else 'beyond'} {self.tolerance:.2g})"
+        )
+
+
+@dataclass
+class Report:
+    """All that an optimisation did. Its text is for people.
+
+    Attributes:
+        rewrites: the changes, in the order they were made.
+        left_alone: what was not changed, and why.
+        checks: the comparisons with the original.
+        seconds: how long each pass took, by name.
+        timings: the median seconds of one run, of each form that was tried.
+        notes: what else there is to say.
+    """
+
+    rewrites: list[Rewrite] = field(default_factory=list)
+    left_alone: list[LeftAlone] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def rewrote(self, what: str, nodes: Sequence[fx.Node | str], into: fx.Node | None) -> None:
+        """Note a change."""
+        names = tuple(node if isinstance(node, str) else node.name for node in nodes)
+        self.rewrites.append(Rewrite(what, names, into.name if into is not None else None))
+
+    def leave(self, node: fx.Node | str, why: str) -> None:
+        """Note what is not changed, once for each reason."""
+        entry = LeftAlone(node if isinstance(node, str) else node.name, why)
+        if entry not in self.left_alone:
+            self.left_alone.append(entry)
+
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the body's seconds to those of the pass ``name``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.rewrites)} rewrites"]
+        lines += [f"  {rewrite}" for rewrite in self.rewrites]
+        if self.left_alone:
+            lines += ["left alone", *(f"  {entry}" for entry in self.left_alone)]
+        if self.checks:
+            lines += ["checked against the original", *(f"  {check}" for check in self.checks)]
+        if self.timings:
+            lines.append("one run, median")
+            lines += [f"  {name}: {1e3 * time:.3g} ms" for name, time in self.timings.items()]
+        if self.seconds:
+            lines.append("time taken")
+            lines += [f"  {name}: {1e3 * time:.3g} ms" for name, time in self.seconds.items()]
+        return "\n".join([*lines, *self.notes])

@@ -1,0 +1,361 @@
+"""`symfx.optimize`: a model in, a faster one that has been checked against it out."""
+
+from __future__ import annotations
+
+import inspect
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from symfx.errors import InputMismatchError, OptimizationError
+from symfx.optimization.capture import capture, copy_of
+from symfx.optimization.checking import TOLERANCES, SameDraws, cannot_run, check, copy_inputs
+from symfx.optimization.cleanup import fold_constants, join_reshapes, merge_duplicates
+from symfx.optimization.editing import check_module, drop_idle
+from symfx.optimization.effects import keeps_no_state
+from symfx.optimization.folding import fold_affine
+from symfx.optimization.inplace import settle_writes
+from symfx.optimization.log import Report
+from symfx.optimization.lowering import lower
+from symfx.optimization.surgery import clean
+
+__all__ = ["OptimizedModel", "optimize"]
+
+#: What is spent on timing the forms against each other, in seconds, and rounds at most.
+_BUDGET, _ROUNDS = 0.6, 7
+#: Fused operators that take less than this share of the original's time need no other rival.
+_CLEARLY = 0.9
+
+Example = Tensor | Sequence[Any] | Mapping[str, Any]
+
+
+class OptimizedModel(nn.Module):
+    """A model that computes what another does, faster. Made by `optimize`.
+
+    It is for inference: gradients with respect to its inputs are right, but the folded weights
+    are not the parameters of the original any more.
+
+    Attributes:
+        graph_module: the graph that runs; None before the first use, where no example inputs
+            were given.
+        report: what was done, what was left alone and why, and the checks.
+    """
+
+    graph_module: fx.GraphModule | None
+    report: Report
+
+    def __init__(
+        self,
+        graph_module: fx.GraphModule | None,
+        report: Report,
+        make: Callable[[tuple[Any, ...], dict[str, Any]], fx.GraphModule] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.graph_module = graph_module
+        self.training = graph_module is not None and graph_module.training
+        self.report = report
+        self.dtype = dtype
+        self._make = make
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the original's ``forward`` takes and returns.
+
+        Raises:
+            InputMismatchError: an argument is given that the example did without.
+            OptimizationError: at the first use, where it only now becomes clear that the
+                optimised model differs from the original.
+        """
+        if self.graph_module is None:
+            if self._make is None:
+                raise OptimizationError("this optimised model is empty", fix="optimise it again")
+            self.graph_module = self._make(args, kwargs)
+            self._make = None
+        if self.dtype is None:
+            return self.graph_module(*args, **kwargs)
+        return _lowered(self.graph_module, self.dtype, args, kwargs)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to one file, which `symfx.optimization.load` reads again.
+
+        Args:
+            path: the file, a safetensors file with the graph as JSON in its header. There is no
+                code in it.
+
+        Raises:
+            OptimizationError: something in the model cannot be described as data, such as a
+                module with hooks, or of a class that is not torch's.
+        """
+        from symfx.optimization.saving import save
+
+        save(self, path)
+
+
+def _lowered(
+    module: nn.Module, dtype: torch.dtype, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """Run with convolutions and matrix products in a lower precision, and floats as results."""
+    from torch.utils import _pytree as pytree
+
+    with torch.autocast("cpu", dtype=dtype):
+        result = module(*args, **kwargs)
+    return pytree.tree_map_only(Tensor, lambda t: t.float() if t.dtype is dtype else t, result)
+
+
+def optimize(
+    model: nn.Module,
+    example_inputs: Example | None = None,
+    example_kwargs: Mapping[str, Any] | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    check: bool = True,
+    tolerance: float | None = None,
+    measure: bool = True,
+    fuse: bool = True,
+    tracer: type[fx.Tracer] = fx.Tracer,
+) -> OptimizedModel:
+    """Make a model of the same meaning that runs faster on the CPU.
+
+    Batch normalisation and other scalings are folded into layers, what is constant is computed
+    ahead, what is repeated is computed once, and convolutions run as oneDNN's fused operators
+    with their weights packed. The result takes any batch and image size that the model takes.
+
+    Args:
+        model: the model, normally in eval mode. It is never changed.
+        example_inputs: what the model may be called with: a tensor, a sequence of positional
+            arguments, or a mapping of keyword arguments. Without them the model is optimised
+            when it is first used.
+        example_kwargs: keyword arguments, beside positional ones.
+        dtype: `torch.bfloat16` to compute convolutions and matrix products in it; results are
+            float32 all the same. By default nothing is computed in another dtype.
+        check: compare the result with the original, on the example and on another batch size.
+        tolerance: how far results may be off, relative to the largest value in them; by default
+            1e-4 for float32 (see `symfx.optimization.TOLERANCES`).
+        measure: time the forms that the model can take, and choose the fastest. Without it the
+            one with all fusions is taken.
+        fuse: use oneDNN's fused operators.
+        tracer: the class that traces the model.
+
+    Raises:
+        OptimizationError: the result differs from the original, the model cannot run on the
+            example, or an option cannot be followed.
+        TracingError: the model cannot be copied.
+
+    Example:
+        >>> import torch, symfx
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3)).eval()
+        >>> fast = symfx.optimize(model, torch.randn(2, 4))
+        >>> print(fast.report.rewrites[0])
+        folded BatchNorm1d into Linear: _0, _1 -> _0
+    """
+    check_module(model)
+    if dtype not in (None, torch.float32, torch.bfloat16):
+        raise OptimizationError(
+            f"{dtype} is not offered", where="dtype", fix="leave it out, or pass torch.bfloat16"
+        )
+    options = _Options(
+        dtype if dtype is torch.bfloat16 else None, check, tolerance, measure, fuse, tracer
+    )
+    report = Report()
+    if example_inputs is None and not example_kwargs:
+        original = copy_of(model)
+        return OptimizedModel(
+            None,
+            report,
+            lambda args, kwargs: _build(original, args, kwargs, options, report),
+            options.dtype,
+        )
+    args, kwargs = _arguments(example_inputs, example_kwargs)
+    module = _build(model, args, kwargs, options, report)
+    return OptimizedModel(module, report, dtype=options.dtype)
+
+
+class _Options:
+    """How to optimise; see `optimize`."""
+
+    def __init__(
+        self,
+        dtype: torch.dtype | None,
+        check: bool,
+        tolerance: float | None,
+        measure: bool,
+        fuse: bool,
+        tracer: type[fx.Tracer],
+    ) -> None:
+        self.dtype, self.check, self.tolerance = dtype, check, tolerance
+        self.measure, self.fuse, self.tracer = measure, fuse, tracer
+
+
+def _arguments(
+    inputs: Example | None, kwargs: Mapping[str, Any] | None
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(inputs, Mapping):
+        return (), {**inputs, **(kwargs or {})}
+    if isinstance(inputs, Tensor):
+        return (inputs,), dict(kwargs or {})
+    if isinstance(inputs, Sequence) and not isinstance(inputs, str):
+        return tuple(inputs), dict(kwargs or {})
+    if inputs is None:
+        return (), dict(kwargs or {})
+    raise OptimizationError(
+        f"example_inputs is a {type(inputs).__name__}",
+        where="example_inputs",
+        fix="pass a tensor, a tuple of positional arguments, or a dictionary of keyword arguments",
+    )
+
+
+def _build(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: _Options,
+    report: Report,
+) -> fx.GraphModule:
+    bound, given = _bind(model, args, kwargs)
+    with torch.no_grad(), SameDraws():
+        with report.timed("capture"):
+            original = copy_of(model)  # it is run, and may keep a state
+            folded = capture(copy_of(model), options.tracer, report, bound)
+            _note_dtypes(folded, given)
+        folded = _fold(folded, report)
+        forms = {"folded": folded}
+        if options.fuse and options.dtype is None:
+            with report.timed("fuse"):
+                fused = copy_of(folded)
+                before = len(report.rewrites)
+                fused = lower(fused, report=report)
+                if len(report.rewrites) > before:
+                    forms["fused"] = fused
+        chosen = "fused" if "fused" in forms else "folded"
+        _check(original, forms[chosen], args, kwargs, options, report)
+        if options.measure and chosen == "fused":
+            with report.timed("measure"):
+                chosen = _fastest(original, forms, args, kwargs, report)
+            if chosen == "folded":
+                report.rewrites = report.rewrites[:before]
+                report.notes.append("the fused operators were slower here, and are not used")
+                report.checks.clear()
+                _check(original, folded, args, kwargs, options, report)
+    return forms[chosen]
+
+
+def _check(
+    original: nn.Module,
+    module: fx.GraphModule,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    options: _Options,
+    report: Report,
+) -> None:
+    if not options.check:
+        return
+    checked = _runnable(module)
+    if checked is not module:  # it keeps a state, and so does the original
+        original = copy_of(original)
+    runs: Callable[..., Any] = checked
+    tolerance = options.tolerance
+    if options.dtype is not None:
+        dtype = options.dtype
+        runs = lambda *a, **k: _lowered(checked, dtype, a, k)  # noqa: E731
+        tolerance = TOLERANCES[dtype] if tolerance is None else tolerance
+    with report.timed("check"):
+        check(original, runs, args, kwargs, report, tolerance)
+
+
+def _runnable(module: fx.GraphModule) -> fx.GraphModule:
+    """The module, or a copy if a run leaves traces in it."""
+    return module if keeps_no_state(module) else copy_of(module)
+
+
+def _bind(
+    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The parameters that the example leaves at their defaults, and those that it gives."""
+    try:
+        signature = inspect.signature(model.forward)
+        given = signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise InputMismatchError(
+            f"the forward of {type(model).__name__} does not take these example inputs: {error}",
+            where=f"forward{signature}",
+            fix="give the arguments that you would call the model with",
+        ) from error
+    left = {
+        name: parameter.default
+        for name, parameter in signature.parameters.items()
+        if name not in given.arguments and parameter.default is not parameter.empty
+    }
+    fixed = {
+        name: value
+        for name, value in given.arguments.items()
+        if value is None or isinstance(value, bool | str)
+    }
+    return {**left, **fixed}, dict(given.arguments)
+
+
+def _note_dtypes(module: fx.GraphModule, given: Mapping[str, Any]) -> None:
+    for node in module.graph.nodes:
+        value = given.get(str(node.target)) if node.op == "placeholder" else None
+        if isinstance(value, Tensor):
+            node.meta["symfx_dtype"] = value.dtype
+
+
+def _fold(module: fx.GraphModule, report: Report) -> fx.GraphModule:
+    """Everything that needs no other operators than torch's ordinary ones."""
+    passes: list[tuple[str, Callable[[fx.GraphModule, Report], None]]] = [
+        ("writes", settle_writes),
+        ("identities", drop_idle),
+        ("constants", fold_constants),
+        ("duplicates", merge_duplicates),
+        ("reshapes", join_reshapes),
+        ("folding", fold_affine),
+    ]
+    for name, run in passes:
+        with report.timed(name):
+            run(module, report)
+    return clean(module)
+
+
+def _fastest(
+    original: nn.Module,
+    forms: Mapping[str, fx.GraphModule],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    report: Report,
+) -> str:
+    """The name of the form that runs fastest; the folded one is only tried where that is open."""
+    original = original if keeps_no_state(forms["folded"]) else copy_of(original)
+    contestants = {"original": original, "fused": _runnable(forms["fused"])}
+    medians = _medians(contestants, args, kwargs)
+    if medians["fused"] > _CLEARLY * medians["original"]:
+        medians |= _medians({**contestants, "folded": _runnable(forms["folded"])}, args, kwargs)
+    report.timings.update(medians)
+    return min((name for name in forms if name in medians), key=medians.__getitem__)
+
+
+def _medians(
+    contestants: Mapping[str, nn.Module], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, float]:
+    """The median seconds of one run of each, in turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    started = time.perf_counter()
+    for turn in range(_ROUNDS + 1):
+        for name, contestant in contestants.items():
+            mine = copy_inputs((args, kwargs))
+            start = time.perf_counter()
+            try:
+                contestant(*mine[0], **mine[1])
+            except Exception as error:
+                if turn == 0 and name == "original":
+                    raise cannot_run(error) from error
+                raise
+            seconds[name].append(time.perf_counter() - start)
+        if time.perf_counter() - started > _BUDGET:
+            break
+    # The first round warms up, unless there was time for no other.
+    return {name: statistics.median(runs[1:] or runs) for name, runs in seconds.items()}

@@ -1,0 +1,123 @@
+"""Functions of torch that look at data on their way, in a form that need not.
+
+Where torch's own form reads a number to check it or to choose by it, tracing on fake tensors
+ends. The forms here compute the same; what torch checks, they assert when the graph runs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+__all__ = ["TRACEABLE"]
+
+TRACEABLE: dict[Any, Callable[..., Any]] = {}
+"""For a function, one that computes the same without looking at data; NotImplemented where the
+function's own form need not look."""
+
+
+def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(form: Callable[..., Any]) -> Callable[..., Any]:
+        TRACEABLE.update(dict.fromkeys(functions, form))
+        return form
+
+    return register
+
+
+def _assert_all(condition: torch.Tensor, message: str) -> None:
+    torch._assert_async(condition.all(), message)
+
+
+@_form_of(torch.equal, torch.Tensor.equal)
+def _equal(a: torch.Tensor, b: torch.Tensor) -> Any:
+    if a.dim() != b.dim() or any(bool(m != n) for m, n in zip(a.shape, b.shape, strict=True)):
+        return False
+    return (a == b).all().item()
+
+
+@_form_of(torch.cov, torch.Tensor.cov)
+def _cov(
+    x: torch.Tensor,
+    *,
+    correction: int = 1,
+    fweights: torch.Tensor | None = None,
+    aweights: torch.Tensor | None = None,
+) -> Any:
+    if x.dim() > 2 or x.dtype is torch.bool:
+        return NotImplemented
+    rows = x if x.dim() == 2 else x.reshape(1, -1)
+    weights = fweights
+    for given, kind in ((fweights, "fweights"), (aweights, "aweights")):
+        if given is not None:
+            _assert_all(given >= 0, f"cov(): {kind} cannot be negative")
+    if aweights is not None:
+        weights = aweights if weights is None else weights * aweights
+    total: Any = rows.shape[1] if weights is None else weights.sum()
+    weighted = rows if weights is None else rows * weights
+    centred = rows - (weighted.sum(1) / total).unsqueeze(1)
+    if aweights is not None and weights is not None and correction != 0:
+        freedom: Any = total - correction * (weights * aweights).sum() / total
+    else:
+        freedom = total - correction
+    freedom = (
+        freedom.clamp(min=0) if isinstance(freedom, torch.Tensor) else torch.sym_max(freedom, 0)  # type: ignore[no-untyped-call]
+    )
+    spread = centred if weights is None else centred * weights
+    return (torch.mm(centred, spread.mT.conj()) / freedom).squeeze()
+
+
+@_form_of(torch.corrcoef, torch.Tensor.corrcoef)
+def _corrcoef(x: torch.Tensor) -> Any:
+    covariance = _cov(x)
+    if covariance is NotImplemented:
+        return covariance
+    if covariance.dim() == 0:
+        return covariance / covariance
+    variance = covariance.diagonal()
+    deviation = (variance.real if variance.is_complex() else variance).sqrt()
+    result = covariance / deviation.unsqueeze(1) / deviation
+    if result.is_complex():
+        return torch.complex(result.real.clamp(-1, 1), result.imag.clamp(-1, 1))
+    return result.clamp(-1, 1)
+
+
+@_form_of(F.one_hot)
+def _one_hot(x: torch.Tensor, num_classes: Any = -1) -> Any:
+    if not isinstance(num_classes, int) or num_classes != -1 or not isinstance(x, torch.Tensor):
+        return NotImplemented
+    _assert_all(x >= 0, "Class values must be non-negative.")
+    count = (x.max() + 1).item()
+    torch._check(count >= 1)  # type: ignore[no-untyped-call]
+    classes = torch.arange(count, device=x.device)
+    return (x.unsqueeze(-1) == classes).to(torch.int64)
+
+
+@_form_of(F.gaussian_nll_loss)
+def _gaussian_nll_loss(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    var: Any,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: str = "mean",
+) -> Any:
+    if not isinstance(var, torch.Tensor) or reduction not in ("none", "mean", "sum"):
+        return NotImplemented
+    _assert_all(var >= 0, "var has negative entry/entries")
+    if var.dim() == input.dim() - 1:
+        var = var.unsqueeze(-1)
+    if var.dim() != input.dim() or any(
+        bool(v != n) and bool(v != 1) for v, n in zip(var.shape, input.shape, strict=True)
+    ):
+        raise ValueError("var is of incorrect size")
+    var = var.clone()
+    with torch.no_grad():
+        var.clamp_(min=eps)
+    loss = 0.5 * (var.log() + (input - target) ** 2 / var)
+    if full:
+        loss = loss + 0.5 * math.log(2 * math.pi)
+    return loss if reduction == "none" else loss.mean() if reduction == "mean" else loss.sum()

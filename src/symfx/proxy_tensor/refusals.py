@@ -1,0 +1,91 @@
+"""What torch's fake kernels refuse, said with the user's line and a way out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedOperatorException,
+)
+
+from symfx.errors import TracingError
+from symfx.symbolic_shapes.provenance import capture
+
+__all__ = [
+    "REFUSALS",
+    "DataDependentError",
+    "DynamicOutputError",
+    "FakeKernelError",
+    "refusal",
+    "value_read",
+]
+
+REFUSALS = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedOperatorException,
+)
+"""What fake kernels raise where a real one would have to look at data, or is all there is."""
+
+
+# Each derives from torch's class too, which torch's own code and programs catch.
+class DataDependentError(TracingError, DataDependentOutputException):
+    """An operator returns a number or a truth that depends on the data of a tensor."""
+
+
+class DynamicOutputError(TracingError, DynamicOutputShapeException):
+    """An operator's result has a size that depends on data, where no symbol may stand for it."""
+
+
+class FakeKernelError(TracingError, UnsupportedOperatorException):
+    """An operator that no rule of torch computes the result's size of."""
+
+
+def value_read(func: Any) -> TracingError:
+    """A program reads a value out of a real tensor."""
+    return TracingError(
+        f"{func} reads a value from a tensor, which the trace would bake in",
+        where=_line(),
+        fix='trace with tracing_mode="symbolic", or compute with the tensor '
+        "instead of the number (torch.where instead of if)",
+    )
+
+
+def refusal(error: BaseException, func: Any) -> TracingError:
+    """What to raise in place of one of `REFUSALS`.
+
+    Args:
+        error: what the fake kernel raised.
+        func: the operator.
+    """
+    if isinstance(error, DataDependentOutputException):
+        result: Any = DataDependentError(
+            f"the result of {func} depends on the data of a tensor, which is not known while "
+            "tracing",
+            where=_line(),
+            fix="compute with tensors instead (torch.where or torch.cond instead of if)",
+        )
+    elif isinstance(error, DynamicOutputShapeException):
+        result = DynamicOutputError(
+            f"the size of the result of {func} depends on data",
+            where=_line(),
+            fix='trace with tracing_mode="symbolic"',
+        )
+    else:
+        result = FakeKernelError(
+            f"{func} has no kernel for fake tensors",
+            where=_line(),
+            fix="register one (torch.library.register_fake), or a decomposition",
+        )
+    result.func = func
+    found: TracingError = result
+    return found
+
+
+def _line() -> str | None:
+    frame = capture().frame
+    if frame is None:
+        return None
+    return f"{frame} `{frame.line}`" if frame.line else str(frame)

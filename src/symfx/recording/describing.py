@@ -1,0 +1,43 @@
+"""A replayed log as text: what happened, and what the environment knows at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from symfx.recording.log import EventLog
+
+if TYPE_CHECKING:
+    from symfx.symbolic_shapes import ShapeEnv
+
+__all__ = ["describe_replay"]
+
+
+def describe_replay(log: EventLog, env: ShapeEnv, *, events: bool = True) -> Iterator[str]:
+    """The lines that tell of a log and of the environment that it was replayed to.
+
+    Args:
+        log: the log.
+        env: what `EventLog.replay` gave.
+        events: list the events too.
+    """
+    if events:
+        yield f"{len(log)} events"
+        yield from (f"  {number:>3}  {event}" for number, event in enumerate(log))
+    symbols = env.symbol_table()
+    yield f"{len(symbols)} symbols"
+    for info in symbols:
+        low = "-oo" if info.lower is None else info.lower
+        high = "oo" if info.upper is None else info.upper
+        about = [f"{info.name} in [{low}, {high}]"] if info.term.sort == "int" else [info.name]
+        about.append("known at run time only" if info.unbacked else f"{info.hint} at tracing")
+        about += [f"from {', '.join(info.sources)}"] if info.sources else []
+        yield "  " + ", ".join(about)
+    for symbol, by in env.facts.replacements.items():
+        yield f"  {symbol} = {by}"
+    yield f"{len(env.guards)} guards"
+    yield from (f"  {guard.term}" for guard in env.guards)
+    asserts = env.deferred_asserts()
+    if asserts:
+        yield f"{len(asserts)} conditions to check at run time"
+        yield from (f"  {record.term}" for record in asserts)

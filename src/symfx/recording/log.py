@@ -1,0 +1,284 @@
+"""Event logs as files: JSON with a version and a schema, and nothing in it that is run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from symfx._version import __version__
+from symfx.algebra import Table
+from symfx.recording.codec import EventLogError, decode, encode, encode_new_symbol
+from symfx.recording.events import (
+    ALSO_CALLED,
+    RECORDED,
+    THE_ENVIRONMENT,
+    ShapeEnvEvent,
+    replay_shape_env_events,
+)
+
+if TYPE_CHECKING:
+    from symfx.symbolic_shapes import ShapeEnv
+
+__all__ = ["SCHEMA", "EventLog", "EventLogError"]
+
+FORMAT, VERSION = "symfx event log", 1
+
+SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "The events of a symfx ShapeEnv",
+    "type": "object",
+    "required": ["format", "version", "events"],
+    "additionalProperties": False,
+    "properties": {
+        "format": {"const": FORMAT},
+        "version": {"const": VERSION},
+        "symfx": {"type": "string"},
+        "torch": {"type": "string"},
+        "settings": {"type": "object"},
+        "events": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["call"],
+                "additionalProperties": False,
+                "properties": {
+                    "call": {"enum": sorted(RECORDED)},
+                    "args": {"type": "array"},
+                    "kwargs": {"type": "object"},
+                    "tracked_fakes": {"type": ["array", "null"]},
+                    "suppressed": {"type": "boolean"},
+                    "counters": {"type": "object", "additionalProperties": {"type": "integer"}},
+                },
+            },
+        },
+    },
+}
+"""The JSON Schema of the file: ``settings`` are what the ShapeEnv was made with, ``events`` the
+calls. Expressions are lists of parts (`symfx.algebra.portable.pack`)."""
+
+
+@dataclass(frozen=True)
+class EventLog:
+    """What happened to a ShapeEnv, to be saved, replayed, and shrunk.
+
+    Attributes:
+        events: the calls; the first makes the environment.
+
+    Example:
+        >>> from symfx.symbolic_shapes import ShapeEnv
+        >>> env = ShapeEnv(should_record_events=True)
+        >>> u = env.create_unbacked_symint()
+        >>> torch._check(u >= 4)
+        >>> log = EventLog.of(env)
+        >>> print(log)  # doctest: +ELLIPSIS
+        ShapeEnv()
+        create_unbacked_symint()
+        expect(u0 >= 4, ...)
+        >>> EventLog.from_json(log.to_json()).replay().check_equal(env)
+    """
+
+    events: tuple[ShapeEnvEvent, ...]
+
+    @classmethod
+    def of(cls, env: ShapeEnv, *, failed: bool = False) -> EventLog:
+        """The log of an environment.
+
+        Args:
+            env: an environment made with ``should_record_events=True``.
+            failed: append the last call that raised, which is not among the events.
+
+        Raises:
+            EventLogError: the environment does not record.
+        """
+        if not env.events:
+            raise EventLogError(
+                "the ShapeEnv has no events: it does not record",
+                fix="make it by ShapeEnv(should_record_events=True)",
+            )
+        last = [env.failed_event] if failed and env.failed_event is not None else []
+        return cls((*env.events, *last))
+
+    def __len__(self) -> int:
+        return len(self.events)
+
+    def __iter__(self) -> Iterator[ShapeEnvEvent]:
+        return iter(self.events)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.events))
+
+    def replay(self) -> ShapeEnv:
+        """A new environment to which all this happened; see `replay_shape_env_events`."""
+        return replay_shape_env_events(self.events)
+
+    def minimize(self, shows: Callable[[Any], bool], *, of: str = "env") -> EventLog:
+        """The fewest events that still show a failure; see `symfx.recording.minimize`."""
+        from symfx.recording.minimizing import minimize
+
+        return minimize(self, shows, of=of)
+
+    # -- files -----------------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """The log as JSON text, after `SCHEMA`.
+
+        Raises:
+            EventLogError: an argument of an event is of a kind that cannot be saved.
+        """
+        first, *rest = self.events
+        data: dict[str, Any] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "symfx": __version__,
+            "torch": torch.__version__,
+            "settings": _encode_kwargs(first, _no_expressions),
+        }
+        # One event a line, for people and for diffs.
+        events = ",\n  ".join(json.dumps(_encode_event(e), allow_nan=False) for e in rest)
+        head = ",\n ".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in data.items())
+        return f'{{{head},\n "events": [\n  {events}\n ]}}\n'
+
+    @classmethod
+    def from_json(cls, text: str) -> EventLog:
+        """The log of which `to_json` made the text. Nothing in the text is run.
+
+        Raises:
+            EventLogError: the text is no such log, is of another version, or has a call, a
+                record or a setting in it that symfx does not know; the message names it.
+        """
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise EventLogError(f"this is no JSON: {error}") from None
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise EventLogError(
+                "this JSON is no event log of symfx", fix="load what EventLog.save wrote"
+            )
+        if data.get("version") != VERSION:
+            raise EventLogError(
+                f"the log is of version {data.get('version')!r}, this symfx reads {VERSION}",
+                fix="use the release of symfx that wrote it"
+                + (f": {data['symfx']}" if "symfx" in data else ""),
+            )
+        _refuse_others(data, SCHEMA["properties"], "a log")
+        events = data.get("events")
+        if not isinstance(events, list):
+            raise EventLogError("the log's events are no list")
+        table = Table()
+        settings = _decode_settings(data.get("settings", {}), table)
+        return cls((settings, *(_decode_event(event, table) for event in events)))
+
+    def save(self, path: str | Path) -> None:
+        """Write the log to a file, as JSON."""
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> EventLog:
+        """Read a log from a file.
+
+        Raises:
+            EventLogError: see `from_json`.
+            OSError: the file cannot be read.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise EventLogError(f"{path} is no text", fix="load what EventLog.save wrote") from None
+        return cls.from_json(text)
+
+
+def _no_expressions(expr: Any) -> Any:
+    raise EventLogError(f"{expr} is no setting of a ShapeEnv")
+
+
+def _encode_kwargs(event: ShapeEnvEvent, read: Callable[[Any], Any]) -> dict[str, Any]:
+    return {name: encode(value, read) for name, value in (event.kwargs or {}).items()}
+
+
+def _encode_event(event: ShapeEnvEvent) -> dict[str, Any]:
+    args = list(event.args or [])
+    env = args.pop(0) if args else None
+    env = None if env is THE_ENVIRONMENT else env
+    if event.method not in RECORDED:
+        raise EventLogError(
+            f"{event.method} is no method of ShapeEnv, so a log of it cannot be read elsewhere",
+            fix="save logs of a plain ShapeEnv",
+        )
+
+    def read(expr: Any) -> Any:
+        if env is None:
+            raise EventLogError(f"{expr} belongs to no environment")
+        return env._reader.read(expr)
+
+    data: dict[str, Any] = {"call": event.method}
+    if event.method == "register_symbol":
+        data["args"] = [encode_new_symbol(args.pop(0)), *(encode(a, read) for a in args)]
+    elif args:
+        data["args"] = [encode(a, read) for a in args]
+    if event.kwargs:
+        data["kwargs"] = _encode_kwargs(event, read)
+    if event.tracked_fakes is not None:
+        data["tracked_fakes"] = [encode(t, read) for t in event.tracked_fakes]
+    if event.suppressed:
+        data["suppressed"] = True
+    if event.counters:
+        data["counters"] = event.counters
+    return data
+
+
+def _refuse_others(data: dict[str, Any], known: Iterable[str], where: str) -> None:
+    strange = sorted(data.keys() - set(known))
+    if strange:
+        raise EventLogError(f"{where} has no {', '.join(map(repr, strange))}")
+
+
+def _decode_settings(data: Any, table: Table) -> ShapeEnvEvent:
+    from symfx.symbolic_shapes import ShapeEnv, ShapeEnvSettings
+
+    if not isinstance(data, dict):
+        raise EventLogError("the log's settings are no object")
+    known = {*ShapeEnvSettings.__dataclass_fields__, "should_record_events"}
+    _refuse_others(data, known, "a ShapeEnv")
+    settings = {name: decode(value, table) for name, value in data.items()}
+    return ShapeEnvEvent(ShapeEnv, kwargs={**settings, "should_record_events": False})
+
+
+def _decode_event(data: Any, table: Table) -> ShapeEnvEvent:
+    from symfx.symbolic_shapes import ShapeEnv
+
+    shape = SCHEMA["properties"]["events"]["items"]["properties"]
+    if not isinstance(data, dict) or not isinstance(data.get("call"), str):
+        raise EventLogError(f"{data!r:.100} is no event")
+    _refuse_others(data, shape, "an event")
+    call = data["call"]
+    method = getattr(ShapeEnv, call, None) if call in RECORDED else None
+    if method is None:
+        raise EventLogError(
+            f"no event of a ShapeEnv is called {call!r}",
+            fix=f"these are: {', '.join(sorted(n for n in RECORDED if hasattr(ShapeEnv, n)))}",
+        )
+    args, kwargs = data.get("args", []), data.get("kwargs", {})
+    counters, fakes = data.get("counters", {}), data.get("tracked_fakes")
+    if not (
+        isinstance(args, list)
+        and isinstance(kwargs, dict)
+        and isinstance(counters, dict)
+        and all(type(n) is int for n in counters.values())
+        and isinstance(fakes, list | None)
+        and isinstance(data.get("suppressed", False), bool)
+    ):
+        raise EventLogError(f"the event {call!r} is not put together as an event is")
+    return ShapeEnvEvent(
+        method,
+        [THE_ENVIRONMENT, *(decode(a, table) for a in args)],
+        {name: decode(value, table) for name, value in kwargs.items()},
+        None if fakes is None else [decode(f, table) for f in fakes],
+        ALSO_CALLED.get(call, call),
+        data.get("suppressed", False),
+        counters,
+    )

@@ -1,0 +1,384 @@
+"""`symfx.optimize`: what it folds, fuses, reports, checks and refuses."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import symfx
+from symfx import optimization
+from symfx.errors import InputMismatchError, OptimizationError
+from symfx.optimization import checking, optimize_for_inference
+from symfx.optimization.effects import Effect
+from symfx.optimization.fused import FusedConv
+
+
+def trained(model: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+            nn.init.normal_(module.weight)
+            nn.init.normal_(module.bias)
+    return model.eval()
+
+
+def kinds(model: symfx.OptimizedModel) -> list[str]:
+    graph = model.graph_module
+    return [
+        type(graph.get_submodule(n.target)).__name__ if n.op == "call_module" else str(n.target)
+        for n in graph.graph.nodes
+        if n.op.startswith("call")
+    ]
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.bn = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.b, self.bn2 = nn.Conv2d(8, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.drop, self.head = nn.Dropout(), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn(self.a(x)), inplace=True)
+        z = self.bn2(self.b(y))
+        z += y
+        z = F.relu(z, inplace=True)
+        return self.head(self.drop(z.mean((2, 3))))
+
+
+@torch.no_grad()
+def test_a_residual_network_becomes_two_fused_operators() -> None:
+    model = trained(Residual())
+    fast = symfx.optimize(model, torch.randn(2, 3, 8, 8), measure=False)
+    assert kinds(fast) == ["FusedConv", "FusedConv", "mean", "Linear", "contiguous"]
+    first, second = (m for m in fast.modules() if isinstance(m, FusedConv))
+    # The second takes what it adds, so that the sum must not be written over it.
+    assert (first.adds, second.adds, second.accumulates) == (False, True, False)
+    assert first.post.name == second.post.name == "relu"
+    for shape in [(2, 3, 8, 8), (1, 3, 8, 8), (7, 3, 5, 11), (0, 3, 8, 8)]:
+        x = torch.randn(shape)
+        torch.testing.assert_close(fast(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def test_the_report() -> None:
+    model = trained(nn.Sequential(Residual(), nn.BatchNorm1d(5)))
+    model.append(nn.Dropout().train())
+    fast = symfx.optimize(model, torch.randn(3, 3, 8, 8))
+    report = fast.report
+    folded = [r for r in report.rewrites if r.what.startswith("folded")]
+    assert [(r.what, len(r.nodes)) for r in folded] == [
+        ("folded BatchNorm2d into Conv2d", 2),
+        ("folded BatchNorm2d into Conv2d", 2),
+        ("folded BatchNorm1d into Linear", 2),
+    ]
+    assert any("drops at random" in entry.why for entry in report.left_alone)
+    assert [check.batch for check in report.checks] == [3, 1]
+    assert all(check.passed and 0 <= check.relative < 1e-4 for check in report.checks)
+    assert {"capture", "folding", "check"} <= set(report.seconds)
+    text = str(report)
+    for piece in ("left alone", "checked against the original", "batch 3", "folding:", "ms"):
+        assert piece in text
+    assert {"original", "fused"} <= set(report.timings) <= {"original", "folded", "fused"}
+
+
+@torch.no_grad()
+def test_gradients_autocast_doubles_and_export_take_the_plain_way() -> None:
+    model = trained(Residual())
+    fast = symfx.optimize(model, torch.randn(2, 3, 8, 8), measure=False)
+    x = torch.randn(2, 3, 8, 8)
+    with torch.enable_grad():
+        (mine,) = torch.autograd.grad(fast(leaf := x.clone().requires_grad_()).sum(), leaf)
+        (theirs,) = torch.autograd.grad(model(leaf := x.clone().requires_grad_()).sum(), leaf)
+    torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+    with torch.autocast("cpu"):
+        assert fast(x).dtype == model(x).dtype == torch.bfloat16
+    torch.testing.assert_close(
+        copy.deepcopy(fast).double()(x.double()),
+        copy.deepcopy(model).double()(x.double()),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+    exported = torch.export.export(fast.graph_module, (x,)).module()
+    torch.testing.assert_close(exported(x), model(x), rtol=1e-4, atol=1e-5)
+    mapped = torch.vmap(fast, in_dims=0)(x[:, None])
+    torch.testing.assert_close(mapped[:, 0], model(x), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(copy.deepcopy(fast)(x), fast(x))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("relu", nn.ReLU()),
+        ("sigmoid", nn.Sigmoid()),
+        ("tanh", nn.Tanh()),
+        ("swish", nn.SiLU(inplace=True)),
+        ("hardswish", nn.Hardswish()),
+        ("hardsigmoid", nn.Hardsigmoid()),
+        ("hardtanh", nn.ReLU6()),
+        ("hardtanh", nn.Hardtanh(-2, 0.5)),
+        ("leaky_relu", nn.LeakyReLU(0.3)),
+        ("gelu", nn.GELU()),
+        ("gelu", nn.GELU("tanh")),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("layer", [nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d])
+def test_activations_are_fused(name: str, function: nn.Module, layer: Any) -> None:
+    model = nn.Sequential(layer(4, 6, 3, stride=2, padding=1, groups=2), function).eval()
+    x = 3 * torch.randn(2, 4, *[7] * (3 if layer is nn.Conv3d else 2))
+    fast = symfx.optimize(model, x, measure=False)
+    torch.testing.assert_close(fast(x), model(x), rtol=1e-4, atol=1e-5)
+    fused = [m for m in fast.modules() if isinstance(m, FusedConv)]
+    if torch.backends.mkldnn.is_available():
+        assert [m.post.name for m in fused] == [name]
+
+
+class Cleanup(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(6, 6))
+        self.norm = nn.LayerNorm(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.linear(x, (self.weight * 2).t().contiguous())  # a constant
+        a, b = torch.sigmoid(y) + 1, torch.sigmoid(y) + 1.0  # not the same: 1 and 1.0
+        c = torch.sigmoid(y) + 1
+        d = (a * c + b).transpose(0, 1).transpose(1, 0).permute(1, 2, 0).permute(2, 0, 1)
+        e = d.reshape(-1, 6).view(x.shape[0], -1).contiguous().contiguous()
+        return e.flatten(0).reshape(3, -1)
+
+
+@torch.no_grad()
+def test_constants_duplicates_and_reshapes() -> None:
+    model = Cleanup().eval()
+    x = torch.randn(3, 4, 6)
+    fast = symfx.optimize(model, x)
+    torch.testing.assert_close(fast(x), model(x))
+    names = kinds(fast)
+    assert sum("sigmoid" in name for name in names) == 1
+    assert not {"transpose", "permute", "t"} & set(names)
+    assert sum(name in ("reshape", "view") for name in names) == 1
+    what = {rewrite.what for rewrite in fast.report.rewrites}
+    assert {"computed ahead", "computed once", "joined"} <= what
+
+
+class Affine(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.gain = nn.Parameter(torch.randn(4, 1, 1))
+        self.fc, self.row = nn.Linear(4, 4), nn.Parameter(torch.randn(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = (x / 0.5 - 1.25) * 2
+        y = 3 - self.bn(self.conv(x)) * self.gain / 2 + 1
+        return torch.mul(self.fc(y.mean((2, 3))), self.row) - self.row
+
+
+@torch.no_grad()
+def test_chains_of_scalings_are_one_layer() -> None:
+    model = trained(Affine())
+    x = torch.randn(2, 3, 8, 8)
+    fast = symfx.optimize(model, x, fuse=False)
+    torch.testing.assert_close(fast(x), model(x), rtol=1e-4, atol=1e-4)
+    assert kinds(fast) == ["Conv2d", "mean", "Linear"]
+
+
+@torch.no_grad()
+def test_scalings_that_are_left_alone() -> None:
+    class Left(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 8, 3, padding=1)
+            self.wide = nn.Parameter(torch.randn(8).double())
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.conv(x + 1)  # the padding's zeros are not shifted
+            return y * self.wide  # for the last dimension, and of another dtype
+
+    model = Left().eval()
+    x = torch.randn(2, 3, 8, 8)
+    fast = symfx.optimize(model, x, fuse=False)
+    torch.testing.assert_close(fast(x), model(x))
+    reasons = " ".join(entry.why for entry in fast.report.left_alone)
+    assert "pads with are not shifted" in reasons and "another dtype" in reasons
+
+
+class Optional_(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None, *, scale: float = 2.0) -> Tensor:
+        y = self.fc(x) * scale
+        return y if mask is None else y.masked_fill(mask, 0.0)
+
+
+@torch.no_grad()
+def test_arguments_left_at_their_defaults() -> None:
+    model, x = Optional_().eval(), torch.randn(3, 4)
+    mask = torch.rand(3, 4) > 0.5
+    fast = symfx.optimize(model, x)
+    torch.testing.assert_close(fast(x), model(x))
+    torch.testing.assert_close(fast(x, None, scale=2.0), model(x))
+    with pytest.raises(InputMismatchError, match=r"without mask, which is a bool tensor"):
+        fast(x, mask)
+    with pytest.raises(InputMismatchError, match=r"without scale, which is 3.0"):
+        fast(x, scale=3.0)
+    masked = symfx.optimize(model, {"x": x, "mask": mask})
+    torch.testing.assert_close(masked(x=x, mask=~mask), model(x, ~mask))
+    both = symfx.optimize(model, (x,), {"mask": mask, "scale": 3.0})
+    torch.testing.assert_close(both(x, mask, scale=5.0), model(x, mask, scale=5.0))
+
+
+@torch.no_grad()
+def test_at_first_use() -> None:
+    model, x = trained(Residual()), torch.randn(2, 3, 8, 8)
+    fast = symfx.optimize(model)
+    assert fast.graph_module is None
+    torch.testing.assert_close(fast(x), model(x), rtol=1e-4, atol=1e-5)
+    assert fast.graph_module is not None and len(fast.report.checks) == 2
+
+
+WRONG_BY = 0.01
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rewrite that is wrong by a little."""
+    build = optimization.reading.Layer.build
+
+    def off(self: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
+        return build(self, weight * (1 + WRONG_BY), bias)
+
+    monkeypatch.setattr(optimization.reading.Layer, "build", off)
+
+
+@torch.no_grad()
+@pytest.mark.usefixtures("broken")
+def test_a_wrong_result_is_not_handed_over() -> None:
+    model, x = trained(Residual()), torch.randn(2, 3, 8, 8)
+    with pytest.raises(OptimizationError, match=r"differs from the original, at batch 2: largest"):
+        symfx.optimize(model, x)
+    symfx.optimize(model, x, tolerance=0.5)
+    symfx.optimize(model, x, check=False)
+    lazy = symfx.optimize(model)
+    for _ in range(2):
+        with pytest.raises(OptimizationError, match="differs"):
+            lazy(x)
+    stock_like = optimize_for_inference(model)
+    for _ in range(2):
+        with pytest.raises(OptimizationError, match="differs"):
+            stock_like(x)
+
+
+@torch.no_grad()
+def test_optimize_for_inference_is_checked_once_at_first_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, x = trained(Residual()), torch.randn(2, 3, 8, 8)
+    calls: list[int] = []
+    real = checking.check
+    monkeypatch.setattr(checking, "check", lambda *a, **k: (calls.append(1), real(*a, **k))[1])
+    fast = optimize_for_inference(model)
+    twin = copy.deepcopy(fast)
+    for _ in range(2):
+        torch.testing.assert_close(fast(x), model(x), rtol=1e-4, atol=1e-5)
+    assert len(calls) == 1 and not fast._forward_pre_hooks
+    twin(x)
+    assert len(calls) == 2 and not twin._forward_pre_hooks
+
+
+def test_mistakes() -> None:
+    with pytest.raises(OptimizationError, match=r"only a torch.nn.Module .* not a function"):
+        symfx.optimize(lambda x: x, torch.ones(1))  # type: ignore[arg-type]
+    with pytest.raises(InputMismatchError, match="does not take these example inputs"):
+        symfx.optimize(nn.Linear(2, 2), (torch.ones(1), torch.ones(1)))
+    with pytest.raises(OptimizationError, match="cannot run on these inputs"):
+        symfx.optimize(nn.Linear(2, 2), torch.ones(1, 3))
+    with pytest.raises(OptimizationError, match="float64 is not offered"):
+        symfx.optimize(nn.Linear(2, 2), torch.ones(1, 2), dtype=torch.float64)
+    with pytest.raises(OptimizationError, match="example_inputs is a str"):
+        symfx.optimize(nn.Linear(2, 2), "x")
+    uncopied = nn.Linear(2, 2)
+    uncopied.lock = __import__("threading").Lock()
+    with pytest.raises(symfx.TracingError, match="Linear cannot be copied"):
+        symfx.optimize(uncopied, torch.ones(1, 2))
+
+
+@torch.no_grad()
+def test_bfloat16() -> None:
+    model, x = trained(Residual()), torch.randn(4, 3, 8, 8)
+    low = symfx.optimize(model, x, dtype=torch.bfloat16)
+    assert low(x).dtype is torch.float32
+    torch.testing.assert_close(low(x), model(x), rtol=0.1, atol=0.1)
+    assert low.report.checks[0].tolerance == optimization.TOLERANCES[torch.bfloat16]
+    assert low.report.checks[0].relative > 1e-5  # it is computed in the lower precision
+
+
+@torch.no_grad()
+def test_sizes_that_keep_changing_are_remembered_within_bounds() -> None:
+    model = nn.Sequential(nn.Conv2d(4, 8, 3), nn.ReLU()).eval()
+    fast = symfx.optimize(model, torch.randn(1, 4, 8, 8), measure=False)
+    (fused,) = (m for m in fast.modules() if isinstance(m, FusedConv))
+    for size in range(5, 80):
+        x = torch.randn(1, 4, size, size)
+        torch.testing.assert_close(fast(x), model(x), rtol=1e-4, atol=1e-5)
+    assert len(fused._packed) <= 64
+    assert len({id(t) for t in fused._packed.values()}) < 20
+
+
+def test_channels_last_inputs_and_results() -> None:
+    model, x = trained(Residual()), torch.randn(2, 3, 8, 8)
+    fast = symfx.optimize(model, x, measure=False)
+    torch.testing.assert_close(
+        fast(x.contiguous(memory_format=torch.channels_last)), model(x), rtol=1e-4, atol=1e-5
+    )
+    body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+    assert symfx.optimize(body, x, measure=False)(x).is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("function", "effect"),
+    [
+        (lambda x: torch.relu(x), Effect.FRESH),
+        (lambda x: F.relu(x, inplace=True), Effect.WRITES),
+        (lambda x: F.relu(x, True), Effect.WRITES),
+        (lambda x: x.view(-1), Effect.VIEW),
+        (lambda x: x[0], Effect.VIEW),
+        (lambda x: x.to(torch.float64), Effect.VIEW),
+        (lambda x: x.add_(1), Effect.WRITES),
+        (lambda x: x.normal_(), Effect.UNKNOWN),
+        (lambda x: F.dropout(x, training=False), Effect.VIEW),
+        (lambda x: F.dropout(x), Effect.RANDOM),
+        (lambda x: torch.bernoulli(x), Effect.RANDOM),
+        (lambda x: F.batch_norm(x, None, None, training=True), Effect.UNKNOWN),
+        (lambda x: torch.broadcast_tensors(x, x), Effect.VIEW),
+        (lambda x: torch.einsum("ij->ji", x), Effect.VIEW),
+        (lambda x: torch.add(x, x, out=x), Effect.UNKNOWN),
+        (lambda x: torch.sort(x), Effect.FRESH),
+        (lambda x: x.shape, Effect.FRESH),
+        (lambda x: x.data, Effect.VIEW),
+    ],
+)
+def test_effects(function: Any, effect: Effect) -> None:
+    graph = torch.fx.symbolic_trace(function).graph
+    call = next(node for node in graph.nodes if node.op.startswith("call"))
+    assert optimization.effects.effect_of(call, {}) is effect
+
+
+def test_pickle_of_the_result_is_up_to_the_user_but_works() -> None:
+    model, x = trained(Residual()), torch.randn(2, 3, 8, 8)
+    fast = optimize_for_inference(model, {"mkldnn_layout_optimize": False})
+    fast(x)
+    again = pickle.loads(pickle.dumps(fast))
+    torch.testing.assert_close(again(x), model(x), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,105 @@
+"""Operators that torch's make_fx refuses in symbolic mode, and symfx traces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx as stock_make_fx
+from torch.nn import functional as F
+from torch.utils import _pytree as pytree
+
+from symfx.proxy_tensor import make_fx
+from symfx.symbolic_shapes import GuardOnDataDependentSymNode
+
+
+def t(*shape: int) -> torch.Tensor:
+    torch.manual_seed(0)
+    return torch.randn(shape)
+
+
+def ctc(a: int, b: int) -> tuple[Any, ...]:
+    probabilities = t(a + 6, b, 5).log_softmax(2)
+    lengths = torch.arange(b) % 3 + 1
+    return probabilities, torch.ones(b, 3, dtype=torch.int64), torch.full((b,), a + 5), lengths
+
+
+def two(a: int, b: int) -> tuple[Any, ...]:
+    return t(a, b), t(a, b)
+
+
+def one(a: int, b: int) -> tuple[Any, ...]:
+    return (t(a, b),)
+
+
+PROGRAMS: dict[str, tuple[Callable[..., Any], Callable[[int, int], tuple[Any, ...]]]] = {
+    "cov": (torch.cov, one),
+    "cov_of_ints": (lambda x: torch.cov((x * 9).long(), correction=0), one),
+    "cov_of_one": (lambda x: torch.cov(x[0]), one),
+    "cov_weighted": (
+        lambda x, f, w: torch.cov(x, fweights=f, aweights=w, correction=2),
+        lambda a, b: (t(a, b), torch.arange(b) + 1, t(b).abs()),
+    ),
+    "cov_complex": (lambda x, y: torch.cov(torch.complex(x, y)), two),
+    "corrcoef": (torch.corrcoef, one),
+    "corrcoef_complex": (lambda x, y: torch.complex(x, y).corrcoef(), two),
+    "equal": (lambda x, y: (torch.equal(x, y), x.equal(x + 1)), two),
+    "one_hot": (F.one_hot, lambda a, b: ((torch.arange(a * b) % (a + b)).view(a, b),)),
+    "gaussian_nll_loss": (
+        lambda x, y: F.gaussian_nll_loss(x, y, (x * x).sum(1), full=True, reduction="none"),
+        two,
+    ),
+    "geqrf": (lambda x: torch.geqrf(x), one),
+    "geqrf_batch": (lambda x: torch.geqrf(x), lambda a, b: (t(2, b, a),)),
+    "lstsq": (lambda x, y: torch.linalg.lstsq(x, y), lambda a, b: (t(a + b, b), t(a + b, 2))),
+    "lstsq_residuals": (
+        lambda x, y: torch.linalg.lstsq(x, y, driver="gels"),
+        lambda a, b: (t(2, a + b, b), t(2, a + b, 3)),
+    ),
+    "histogram": (lambda x: torch.histogram(x, 7), one),
+    "histogram_of_edges": (torch.histogram, lambda a, b: (t(a, b), torch.linspace(-2, 2, a))),
+    "histogramdd": (lambda x: torch.histogramdd(x, [3, 4]), lambda a, b: (t(a * b, 2),)),
+    "ctc_loss": (F.ctc_loss, ctc),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_traced_by_symfx_alone(name: str) -> None:
+    f, make = PROGRAMS[name]
+    with pytest.raises((RuntimeError, AssertionError)):
+        stock_make_fx(f, tracing_mode="symbolic")(*make(3, 4))
+    g = make_fx(f, tracing_mode="symbolic")(*make(3, 4))
+    for shape in ((3, 4), (5, 6)):
+        actual, expected = (pytree.tree_leaves(h(*make(*shape))) for h in (g, f))
+        assert len(actual) == len(expected)
+        for a, b in zip(actual, expected, strict=True):
+            if isinstance(b, torch.Tensor):
+                torch.testing.assert_close(a, b, equal_nan=True)
+            else:
+                assert a == b
+
+
+@pytest.mark.parametrize("name", ["geqrf", "geqrf_batch", "lstsq", "lstsq_residuals"])
+def test_layouts(name: str) -> None:
+    f, make = PROGRAMS[name]
+    traced = make_fx(f, tracing_mode="fake")(*make(3, 4))
+    (results,) = traced.graph.output_node().args
+    for node, real in zip(results, f(*make(3, 4)), strict=True):  # type: ignore[arg-type]
+        assert node.meta["val"].stride() == real.stride()  # type: ignore[union-attr]
+        assert node.meta["val"].dtype is real.dtype  # type: ignore[union-attr]
+
+
+def test_what_torch_checks_the_graph_asserts() -> None:
+    g = make_fx(F.one_hot, tracing_mode="symbolic")(torch.tensor([1, 2]))
+    with pytest.raises(RuntimeError, match="non-negative"):
+        g(torch.tensor([1, -2]))
+    g = make_fx(F.gaussian_nll_loss, tracing_mode="symbolic")(t(3, 4), t(3, 4), t(3, 4).abs())
+    with pytest.raises(RuntimeError, match="negative"):
+        g(t(3, 4), t(3, 4), t(3, 4))
+
+
+def test_a_choice_by_data_is_not_made_while_tracing() -> None:
+    with pytest.raises(GuardOnDataDependentSymNode, match="test_beyond_stock"):
+        make_fx(lambda x, y: x if torch.equal(x, y) else y, tracing_mode="symbolic")(*two(3, 4))
