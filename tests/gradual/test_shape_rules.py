@@ -261,3 +261,23 @@ def test_the_bound_on_ranks() -> None:
         with pytest.raises(GradualError):
             set_max_rank(wrong)  # type: ignore[arg-type]
     assert issubclass(RankBoundError, GradualError) and issubclass(IllTypedError, TypeError)
+
+
+@pytest.mark.parametrize("spec", ["[4, 6]", "[a, b]", "Dyn"])
+@pytest.mark.parametrize(
+    "program",
+    [
+        lambda x: torch.stack(x.unbind(0)),
+        lambda x: x.unsqueeze(0).repeat(x.size(0), 1, 1),
+        lambda x: x.split(2)[0],
+        lambda x: x[x > 0],
+        lambda x: x.squeeze(),
+        lambda x: x.item(),
+        lambda x: torch.fft.fft(x),
+        lambda x: x.numpy(),
+        lambda x: torch.nonzero(x),
+        lambda x: x.reshape(-1, 2),
+    ],
+)
+def test_no_call_fails_the_run(program: Any, spec: str) -> None:
+    assert migrate(torch.fx.symbolic_trace(program), {"x": spec}).verdict == "well-typed"

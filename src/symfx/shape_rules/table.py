@@ -193,18 +193,24 @@ def at_least(x: Shape, rank: int, what: str) -> Shape:
     return x
 
 
-def axis(index: Any, rank: int, what: str) -> int:
+def axis(index: Any, rank: int, what: str, *, scalar: bool = False) -> int:
     """The index of a dimension, counted from the front.
+
+    Args:
+        index: the index that the program gives.
+        rank: the rank of the tensor.
+        what: who asks, for the message.
+        scalar: let a tensor of rank 0 be addressed as if it had one dimension.
 
     Raises:
         IllTypedError: there is no such dimension.
     """
     if isinstance(index, bool) or not isinstance(index, int):
         raise IllTypedError(f"{what} takes the number of a dimension, not {index!r}")
-    # torch lets a scalar be addressed as if it had one dimension.
-    if not -max(rank, 1) <= index < max(rank, 1):
+    count = max(rank, 1) if scalar else rank
+    if not -count <= index < count:
         raise IllTypedError(f"{what} names dimension {index} of a tensor of rank {rank}")
-    return index % max(rank, 1)
+    return index % count
 
 
 def is_size(value: Any) -> bool:

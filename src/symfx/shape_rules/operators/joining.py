@@ -15,10 +15,16 @@ from symfx.shape_rules.table import axis, is_size, rule
 __all__: list[str] = []
 
 
+def _are_shapes(tensors: Any) -> bool:
+    """Whether this is a tuple of tensors, as many as it says."""
+    plain = type(tensors) in (tuple, list)
+    return plain and all(isinstance(x, Shape) for x in tensors)
+
+
 @rule(torch.cat, torch.concat, torch.concatenate, torch.ops.aten.cat)
 def cat(d: Domain, tensors: Sequence[Shape], dim: int = 0) -> Any:
     """One after the other along a dimension; the others agree."""
-    if not isinstance(tensors, (tuple, list)) or isinstance(tensors, Shape):
+    if not _are_shapes(tensors):
         return UNKNOWN
     if not tensors:
         raise IllTypedError("cat takes one tensor or more")
@@ -45,7 +51,7 @@ def cat(d: Domain, tensors: Sequence[Shape], dim: int = 0) -> Any:
 @rule(torch.stack, torch.ops.aten.stack)
 def stack(d: Domain, tensors: Sequence[Shape], dim: int = 0) -> Any:
     """One upon the other in a new dimension; all are alike."""
-    if not isinstance(tensors, (tuple, list)) or isinstance(tensors, Shape):
+    if not _are_shapes(tensors):
         return UNKNOWN
     if not tensors:
         raise IllTypedError("stack takes one tensor or more")

@@ -141,7 +141,7 @@ def ravel(d: Domain, input: Shape) -> Shape:
 )
 def transpose(d: Domain, input: Shape, dim0: int, dim1: int) -> Shape:
     """Two dimensions change places."""
-    i, j = (axis(k, len(input), "transpose") for k in (dim0, dim1))
+    i, j = (axis(k, len(input), "transpose", scalar=True) for k in (dim0, dim1))
     sizes = [*input]
     if sizes:
         sizes[i], sizes[j] = sizes[j], sizes[i]
@@ -189,7 +189,7 @@ def squeeze(d: Domain, input: Shape, dim: Any = None) -> Any:
             return Shape(size for size in input if size != 1)
         return UNKNOWN  # any of them may be 1
     dims = dim if isinstance(dim, (tuple, list)) else (dim,)
-    at = {axis(i, len(input), "squeeze") for i in dims}
+    at = {axis(i, len(input), "squeeze", scalar=True) for i in dims}
     kept: list[Dim] = []
     for i, size in enumerate(input):
         if i not in at or (isinstance(size, int) and size != 1):

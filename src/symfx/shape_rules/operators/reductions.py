@@ -22,7 +22,7 @@ def reduced(d: Domain, x: Shape, dim: Any, keepdim: Any, what: str) -> Shape:
         gone = {*range(len(x))}
     else:
         dims = dim if isinstance(dim, (tuple, list)) else (dim,)
-        gone = {axis(i, len(x), what) for i in dims}
+        gone = {axis(i, len(x), what, scalar=True) for i in dims}
     if keepdim:
         return Shape(1 if i in gone else size for i, size in enumerate(x))
     return Shape(size for i, size in enumerate(x) if i not in gone)
@@ -133,7 +133,7 @@ def with_indices(d: Domain, input: Shape, *given: Any, **options: Any) -> Any:
 @rule(*_everywhere("topk"))
 def topk(d: Domain, input: Shape, k: Any, dim: int = -1, *rest: Any, **options: Any) -> Any:
     """The `k` largest along a dimension, and their indices."""
-    i = axis(dim, len(input), "topk")
+    i = axis(dim, len(input), "topk", scalar=True)
     new: Dim = k if is_size(k) else d.fresh("k")
     d.require(">=", input[i] if input else 1, new, f"topk finds {k} elements in dimension {dim}")
     result = Shape((*input[:i], new, *input[i + 1 :])) if input else input
