@@ -151,8 +151,14 @@ def register_inference_rule(call_target: Any) -> Callable[[_R], _R]:
     return register
 
 
-class NotCovered(Exception):
+class NotCovered(GradualError):
     """A rule does not apply to this use of its operator; the table may."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the rule does not cover this use of its operator",
+            fix="let ConstraintGenerator choose: it turns to the table of shape rules",
+        )
 
 
 # -- words for what follows ----------------------------------------------------------------------
