@@ -35,7 +35,7 @@ from symfx.checker_domain import (
 from symfx.refinement_types import Equality
 from symfx.shape_rules.dims import UNKNOWN, Dim, Shape, Size
 from symfx.shape_rules.errors import GradualError, IllTypedError
-from symfx.shape_rules.graphs import graph_of, parameter_of, where_of
+from symfx.shape_rules.graphs import annotation_of, graph_of, parameter_of, where_of
 from symfx.shape_rules.opaque import OpaqueDomain
 from symfx.shape_rules.operators.windows import per_dimension, window
 from symfx.shape_rules.table import Rule, lookup
@@ -565,8 +565,7 @@ class GraphTypeChecker:
 
     def type_check_node(self, n: Node) -> Any:
         """Type one node, whose arguments are typed; returns its type."""
-        if n.type is None:
-            n.type = Dyn
+        n.type = Dyn if n.type is None else annotation_of(n)
         if n.op == "placeholder":
             return n.type
         if n.op == "output":

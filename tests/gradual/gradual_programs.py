@@ -246,12 +246,6 @@ class Bmm(nn.Module):
 
 
 @program
-class BmmUnknown(nn.Module):
-    def forward(self, x: Dyn, y: TensorType([10, 3, 4])):
-        return torch.bmm(x, y)
-
-
-@program
 class BmmWrong(nn.Module):
     def forward(self, x: TensorType([2, 3, 3]), y: TensorType([1, 3, 4])):
         return torch.bmm(x, y)

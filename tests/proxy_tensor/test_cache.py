@@ -325,3 +325,23 @@ def test_nothing_is_left_on_values_and_modes() -> None:
             assert "_symfx" not in n.meta["val"].__dict__
     with mode:
         assert (x + 1).shape == (2, 3)
+
+
+def test_rules_guard_what_the_operator_needs_and_no_more() -> None:
+    def windows(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.conv2d(x, w, stride=2, padding=1) + 1
+
+    g = make_fx(windows, tracing_mode="symbolic")(torch.rand(2, 3, 9, 8), torch.rand(4, 3, 3, 5))
+    assert len(g.shape_env.guards) == 2
+    for x, w in ((torch.rand(5, 6, 12, 13), torch.rand(7, 6, 2, 4)), (torch.rand(3, 2, 4, 4),) * 2):
+        torch.testing.assert_close(g(x, w), windows(x, w))
+
+    def joined(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return x.flatten() + y
+
+    g = make_fx(joined, tracing_mode="symbolic")(torch.rand(4, 6), torch.rand(24))
+    (guard,) = g.shape_env.guards
+    assert "==" in str(guard) and "aten.add.Tensor" in str(guard.provenance)
+    # Sizes that differ at tracing are torch's to refuse.
+    with pytest.raises(RuntimeError, match="must match"):
+        make_fx(joined, tracing_mode="symbolic")(torch.rand(4, 6), torch.rand(23))

@@ -43,6 +43,7 @@ from symfx.torch_bridge.fakes import (
 from symfx.torch_bridge.modes import BelowTorch
 
 if TYPE_CHECKING:
+    from symfx.algebra import Term
     from symfx.symbolic_shapes import ShapeEnv
 
 __all__ = ["Description", "Entry", "OperationCache", "TensorState", "adopt", "forget", "state_of"]
@@ -207,7 +208,7 @@ class OperationCache:
         self._descriptions: dict[tuple[Any, ...], Description] = {}
         self._attributes: dict[torch.device, dict[str, Any]] = {}
         self._mark = storage_marker(mode)
-        self._numbers = Numbers(None if env is None else env.prover)
+        self._numbers = Numbers(None if env is None else env.prover, self._guard)
         # Weights and other real tensors that met the mode; kept alive so that ids stay theirs.
         self._real: dict[int, tuple[torch.Tensor, FakeTensor]] = {}
 
@@ -468,7 +469,14 @@ class OperationCache:
         if any(t.inference for t in tensors):
             return None
         named = dict(zip(kwargs, shapes[len(args) :], strict=True))
+        epoch = self.epoch
+        if self.env is not None:
+            self.env.current_operator = facts.func
         result = facts.rule(self._numbers, shapes[: len(args)], named)
+        if self.epoch != epoch:
+            # A guard taught an equality, and the terms that the rule was given are old.
+            renewed = self.key(facts, args, kwargs)
+            return None if renewed is None else self.lookup(renewed, facts, args, kwargs)
         if result is None:
             return None
         self.ruled += 1
@@ -482,6 +490,13 @@ class OperationCache:
             type(result) if several else None,
         )
         return entry
+
+    def _guard(self, condition: Term) -> bool:
+        """Guard what holds at tracing, where guards may be made."""
+        env = self.env
+        if env is None or env._suppressed.depth or env.hint_of(condition) is not True:
+            return False
+        return env.evaluate_term(condition) is True
 
     def _shapes(self, values: Iterable[Any]) -> list[Any]:
         """Arguments as a rule sees them; each has been through `key`."""

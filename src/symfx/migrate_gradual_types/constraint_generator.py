@@ -68,7 +68,7 @@ from symfx.migrate_gradual_types.util import (
     gen_tvar,
 )
 from symfx.shape_rules.errors import GradualError, RankBoundError
-from symfx.shape_rules.graphs import graph_of, is_shape, parameter_of, where_of
+from symfx.shape_rules.graphs import annotation_of, graph_of, is_shape, parameter_of, where_of
 from symfx.shape_rules.ranks import get_max_rank
 from symfx.shape_rules.table import lookup
 
@@ -1087,7 +1087,7 @@ class ConstraintGenerator:
         return self._from_table(n, counter)
 
     def _placeholder(self, n: Node, counter: int) -> _Result:
-        annotation: Any = n.type
+        annotation: Any = annotation_of(n)
         if annotation is int:
             self.symbol_dict[n], counter = gen_dvar(counter)
             return [BinConstraintD(0, self.symbol_dict[n], op_leq)], counter

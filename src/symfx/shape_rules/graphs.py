@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.fx import Graph, Node
+from torch.fx.tensor_type import Dyn, TensorType
 
 import symfx
 from symfx.shape_rules.errors import GradualError
 
-__all__ = ["graph_of", "is_shape", "parameter_of", "where_of"]
+__all__ = ["annotation_of", "graph_of", "is_shape", "parameter_of", "where_of"]
 
 
 def graph_of(module: Any, graph: Graph | None = None) -> Graph:
@@ -65,6 +67,38 @@ def where_of(node: Node) -> str:
         return f"node {node.name} ({node.format_node()})"
     last = frames[-1]
     return f"{last['file']}:{last['line']}: {last['code'].strip()}"
+
+
+def annotation_of(node: Node) -> Any:
+    """The annotation of a node, read where it was kept as text.
+
+    ``from __future__ import annotations`` keeps all of them as text. Of such a text the forms
+    ``TensorType((2, Dyn))``, ``TensorType[2, Dyn]``, ``Dyn`` and ``int`` are read; whatever else
+    it says is no shape.
+    """
+    text = node.type
+    if not isinstance(text, str):
+        return text
+    try:
+        tree = ast.parse(text, mode="eval").body
+    except SyntaxError:
+        return Dyn
+    if isinstance(tree, ast.Name) and tree.id == "int":
+        return int
+    if isinstance(tree, ast.Call) and len(tree.args) == 1:
+        called, dims = tree.func, tree.args[0]
+    elif isinstance(tree, ast.Subscript):
+        called, dims = tree.value, tree.slice
+    else:
+        return Dyn
+    if ast.unparse(called).split(".")[-1] != "TensorType":
+        return Dyn
+    parts = dims.elts if isinstance(dims, (ast.Tuple, ast.List)) else [dims]
+    return TensorType(tuple(_number(part) for part in parts))
+
+
+def _number(part: ast.expr) -> Any:
+    return part.value if isinstance(part, ast.Constant) and type(part.value) is int else Dyn
 
 
 def is_shape(node: Node) -> bool:

@@ -62,14 +62,17 @@ class Rule:
     ) -> Any:
         """The shapes of the results; `UNKNOWN` if a tensor is unknown that the rule must know.
 
+        They are `UNKNOWN` too for arguments that the rule does not foresee.
+
         Raises:
             IllTypedError: the operator does not take these shapes.
         """
         first = (domain, module) if self.of_module else (domain,)
+        options = {name: value for name, value in kwargs.items() if (name, value) != ("out", None)}
         try:
-            bound = self.signature.bind(*first, *args, **kwargs)
-        except TypeError as error:
-            raise IllTypedError(f"{self.name} does not take these arguments: {error}") from None
+            bound = self.signature.bind(*first, *args, **options)
+        except TypeError:
+            return UNKNOWN
         if not self.takes_unknown and _any_unknown((args, tuple(kwargs.values()))):
             return UNKNOWN
         return self.function(*bound.args, **bound.kwargs)

@@ -239,12 +239,8 @@ def explain(
     inputs: Mapping[str, InputType],
     where: Sequence[str],
     until: Node | None,
-) -> tuple[list[Demand], dict[Node, Any]]:
-    """The demands of all nodes up to one that failed, each in terms of its arguments' own sizes.
-
-    Returns:
-        The demands, and the values of the nodes, with a name for every size.
-    """
+) -> list[Demand]:
+    """The demands of all nodes up to one that failed, each in terms of its arguments' own sizes."""
     domain = _Explaining(Table())
     interpreter = Interpreter(root, inputs, where, domain)
     for node in graph.nodes:
@@ -262,4 +258,4 @@ def explain(
             domain.node = None
             for size in value:
                 domain.demand(domain.term(size) >= 1, f"the sizes of {node.name} are 1 or more")
-    return domain.demands, interpreter.result.values
+    return domain.demands

@@ -17,7 +17,7 @@ from torch.fx import GraphModule, Node, Proxy
 from symfx.rewriter import RewritingTracer
 from symfx.shape_rules.dims import UNKNOWN
 from symfx.shape_rules.errors import GradualError, IllTypedError
-from symfx.shape_rules.graphs import where_of
+from symfx.shape_rules.graphs import annotation_of, where_of
 from symfx.shape_rules.table import rules
 from symfx.static_migration.analysis import Interpreter
 from symfx.static_migration.conditions import InputType, read_annotation
@@ -88,8 +88,9 @@ class BranchTracer(RewritingTracer):
     def _known(self) -> Interpreter:
         if self._interpreter is None:
             for node in self.graph.nodes:
-                if node.op == "placeholder" and node.name not in self._inputs:
-                    self._inputs[node.name] = read_annotation(node.type)
+                name = str(node.target).lstrip("*")
+                if node.op == "placeholder" and name not in self._inputs:
+                    self._inputs[name] = read_annotation(annotation_of(node))
             self._interpreter = Interpreter(self.root, self._inputs, self._where)
         return self._interpreter
 

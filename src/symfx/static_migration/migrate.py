@@ -17,10 +17,10 @@ import torch
 from torch.fx import Graph, Node
 from torch.fx.tensor_type import Dyn, TensorType
 
-from symfx.algebra import Term
+from symfx.algebra import Term, evaluate
 from symfx.shape_rules.dims import UNKNOWN, Dim, Shape, Size
 from symfx.shape_rules.errors import GradualError, IllTypedError
-from symfx.shape_rules.graphs import graph_of, where_of
+from symfx.shape_rules.graphs import annotation_of, graph_of, where_of
 from symfx.shape_rules.ranks import get_max_rank
 from symfx.static_migration.analysis import Run, explain, run
 from symfx.static_migration.conditions import InputType, read_annotation
@@ -176,8 +176,13 @@ def migrate(
     return failed
 
 
+def _input_name(node: Node) -> str:
+    """An input as the program names it; torch.fx renames what shadows a builtin."""
+    return str(node.target).lstrip("*")
+
+
 def _input_types(graph: Graph, given: Mapping[str, Any]) -> dict[str, InputType]:
-    placeholders = {str(n.target).lstrip("*"): n for n in graph.nodes if n.op == "placeholder"}
+    placeholders = {_input_name(n): n for n in graph.nodes if n.op == "placeholder"}
     for name in given:
         if name not in placeholders:
             raise GradualError(
@@ -186,7 +191,7 @@ def _input_types(graph: Graph, given: Mapping[str, Any]) -> dict[str, InputType]
             )
     types: dict[str, InputType] = {}
     for name, node in placeholders.items():
-        types[name] = read_annotation(given.get(name, node.type))
+        types[name] = read_annotation(given[name] if name in given else annotation_of(node))
         dims = types[name].dims
         if dims is not None and len(dims) > get_max_rank():
             raise GradualError(
@@ -254,7 +259,7 @@ def _conclude(
         made.shapes[node] = text_of(domain, value)
         made.types[node] = _type_of(domain, value)
         if node.op == "placeholder":
-            made.inputs[node.name] = made.shapes[node]
+            made.inputs[_input_name(node)] = made.shapes[node]
     made.conditions = _conditions(result, solver)
     return made
 
@@ -359,7 +364,7 @@ def _common(graph: Graph, outcomes: list[Migration]) -> Migration:
         made.shapes[node] = first.shapes[node] if len(shapes) == 1 else "Dyn"
         made.types[node] = first.types[node] if len(shapes) == 1 else Dyn
         if node.op == "placeholder":
-            made.inputs[node.name] = made.shapes[node]
+            made.inputs[_input_name(node)] = made.shapes[node]
     made.conditions = [c for c in first.conditions if all(c in o.conditions for o in outcomes)]
     return made
 
@@ -376,7 +381,7 @@ def _conflict(
     solver: Solver,
 ) -> Conflict:
     node, message = result.failed or (None, "sizes contradict each other")
-    demands, named = explain(graph, module, inputs, where, node)
+    demands = explain(graph, module, inputs, where, node)
     grouped: dict[Any, list[Term]] = {}
     for demand in demands:
         grouped.setdefault(demand.node or demand.what, []).append(demand.condition)
@@ -388,7 +393,7 @@ def _conflict(
     if not core and node is not None:  # a rank that does not fit: no sizes contradict each other
         nodes = [*node.all_input_nodes, node]
     said = tuple(str(key) for key in keys if key in core and isinstance(key, str))
-    example = _working_example(graph, module, inputs, named, grouped, solver)
+    example = _working_example(graph, module, inputs, solver)
     return Conflict(
         message,
         tuple(nodes),
@@ -399,40 +404,36 @@ def _conflict(
 
 
 def _line(node: Node, result: Run, inputs: Mapping[str, InputType]) -> str:
-    if node.op == "placeholder" and node.name in inputs:
-        return f"{node.name}: {inputs[node.name]}, as you wrote it"
+    if node.op == "placeholder":
+        name = _input_name(node)
+        return f"{name}: {inputs[name]}, as you wrote it"
     shape = text_of(result.domain, result.values[node]) if node in result.values else "?"
     return f"{node.name}: {shape}  at {where_of(node)}"
 
 
 def _working_example(
-    graph: Graph,
-    module: torch.nn.Module,
-    inputs: Mapping[str, InputType],
-    named: Mapping[Node, Any],
-    grouped: Mapping[Any, list[Term]],
-    solver: Solver,
+    graph: Graph, module: torch.nn.Module, inputs: Mapping[str, InputType], solver: Solver
 ) -> dict[str, tuple[int, ...]] | None:
-    """Shapes of these ranks at which the whole program runs, if z3 finds some."""
-    free = [
-        part
-        for key, parts in grouped.items()
-        if not (isinstance(key, Node) and key.op == "placeholder")
-        and not (isinstance(key, str) and key.startswith("you said"))
-        for part in parts
-    ]
-    answer = solver.ask(free, small=True)
-    if answer.verdict != "sat":
+    """Small shapes of these ranks at which the whole program runs, if z3 finds some."""
+    freed = {
+        name: given if given.dims is None else replace(given, dims=(None,) * len(given.dims))
+        for name, given in inputs.items()
+    }
+    result = run(graph, module, freed)
+    answer = solver.ask([d.condition for d in result.domain.demands], small=True)
+    if result.failed is not None or answer.verdict != "sat":
         return None
+    domain = result.domain
+    values = {domain.table.symbol(name): value for name, value in answer.values.items()}
     example: dict[str, tuple[int, ...]] = {}
-    for node, value in named.items():
-        if node.op == "placeholder" and isinstance(value, Shape):
-            names = [size.value.name for size in value if isinstance(size, Size)]
-            example[node.name] = tuple(answer.values.get(name, 1) for name in names)
-    if not example:
-        return None
+    for node in graph.nodes:
+        shape = result.values[node]
+        if node.op == "placeholder" and isinstance(shape, Shape):
+            terms = [domain.term(size) for size in shape]
+            known = values | {s: 1 for term in terms for s in term.free_symbols - values.keys()}
+            example[_input_name(node)] = tuple(int(evaluate(term, known)) for term in terms)
     tried = {**inputs, **{n: InputType("tensor", shape) for n, shape in example.items()}}
-    return example if run(graph, module, tried).failed is None else None
+    return example if example and run(graph, module, tried).failed is None else None
 
 
 # -- as text ---------------------------------------------------------------------------------------
@@ -461,7 +462,11 @@ def describe(found: Migration) -> list[str]:
 
 def _code(node: Node) -> str:
     if node.op == "placeholder":
-        return f"input {node.name}"
+        return (
+            f"input {node.name}"
+            if node.name == _input_name(node)
+            else (f"input {_input_name(node)} as {node.name}")
+        )
     if node.op == "get_attr":
         return f"{node.name} = self.{node.target}"
     args = [_argument(a) for a in node.args]

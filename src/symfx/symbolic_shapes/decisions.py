@@ -35,7 +35,6 @@ class Decisions(Learning):
     def __init__(self, settings: ShapeEnvSettings) -> None:
         super().__init__(settings)
         self.ignored_guards: list[ShapeGuard] = []
-        self._suppressed_before: list[int] = []
 
     def evaluate_term(
         self, term: Term, *, size_oblivious: bool = False, fallback: Scalar | None = None

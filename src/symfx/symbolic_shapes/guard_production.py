@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import sympy
@@ -29,8 +28,8 @@ from symfx.symbolic_shapes.guard_text import (
     run_guard_code,
 )
 from symfx.symbolic_shapes.interp import SYMPY_INTERP
+from symfx.symbolic_shapes.promises import Condition, Promises, Report, raise_for
 from symfx.symbolic_shapes.records import ShapeGuard
-from symfx.symbolic_shapes.sympy_questions import SympyQuestions
 
 if TYPE_CHECKING:
     from torch._guards import Source
@@ -38,35 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["GuardProduction"]
 
 
-@dataclass
-class _Condition:
-    """One check: a sympy condition or the equality of an input with an expression."""
-
-    expr: sympy.Basic
-    comment: str
-    source: Source | None = None
-
-
-@dataclass
-class _Report:
-    """What is found out on the way to the checks.
-
-    Attributes:
-        symbol_to_source: the inputs that each symbol stands for, that which defines it first.
-        promises: the ranges promised for each symbol.
-        equal: what each input must equal, but for those that define a symbol.
-        conditions: the checks, in order.
-        broken: promises that do not hold: whether it only warns, of what, and how.
-    """
-
-    symbol_to_source: dict[sympy.Symbol, list[Source]] = field(default_factory=dict)
-    promises: dict[sympy.Symbol, list[Any]] = field(default_factory=dict)
-    equal: list[tuple[Source, sympy.Basic]] = field(default_factory=list)
-    conditions: list[_Condition] = field(default_factory=list)
-    broken: list[tuple[bool, str, str]] = field(default_factory=list)
-
-
-class GuardProduction(SympyQuestions):
+class GuardProduction(Promises):
     """From guards to checks; see `ShapeEnv`.
 
     Attributes:
@@ -121,7 +92,7 @@ class GuardProduction(SympyQuestions):
             placeholders, sources, guards, input_contexts, equalities_inputs, _simplified,
             ignore_static,
         )  # fmt: skip
-        _raise_for(report.broken)
+        raise_for(report.broken)
         return [_in_language(lang, report, source_ref, self.var_to_sources) for lang in langs]
 
     def produce_guards_expression(
@@ -241,7 +212,7 @@ class GuardProduction(SympyQuestions):
         equalities: EqualityConstraint | None,
         simplified: bool,
         ignore_static: bool,
-    ) -> _Report:
+    ) -> Report:
         if len(placeholders) != len(sources):
             raise SymfxError(
                 f"there are {len(placeholders)} placeholders and {len(sources)} sources",
@@ -253,7 +224,7 @@ class GuardProduction(SympyQuestions):
                 fix="give each placeholder its context, or None",
             )
         named = [_as_source(source) for source in sources]
-        report = _Report()
+        report = Report()
         if equalities is not None:
             self._impose(equalities, placeholders, named, report)
         for fake, source, context in zip(
@@ -274,7 +245,7 @@ class GuardProduction(SympyQuestions):
         self._exclusions(report)
         return report
 
-    def _measure(self, at: Source, number: Any, promise: Any, report: _Report) -> None:
+    def _measure(self, at: Source, number: Any, promise: Any, report: Report) -> None:
         """One size, stride, offset or number of the inputs."""
         if isinstance(number, SymTypes):
             if not number.node.is_symbolic():
@@ -292,100 +263,8 @@ class GuardProduction(SympyQuestions):
             self._check_fixed(at, expr, promise, report)
         report.equal.append((at, expr))
 
-    def _check_fixed(self, at: Source, expr: sympy.Basic, promise: Any, report: _Report) -> None:
-        """A size was promised to vary, but is an expression or a number."""
-        name = self._debug_name(at)
-        strict = isinstance(promise, StrictMinMaxConstraint)
-        if not expr.is_number:
-            if not strict or self._keeps(promise, expr):
-                return
-            report.broken.append(
-                (
-                    promise.warn_only,
-                    name,
-                    f"Not all values of {self._render_range_for_constraint_violation(at, promise)}"
-                    f" are valid because {name} was inferred to be equal to {expr}.",
-                )
-            )
-            return
-        if strict and promise.vr.lower == promise.vr.upper == expr:
-            return
-        if not strict and expr in (0, 1):
-            return  # every program is specialised on those
-        stack = self.specialization_stacks.get(at)
-        because = f" It was specialised here:\n{''.join(stack.format())}" if stack else ""
-        report.broken.append(
-            (
-                promise.warn_only,
-                name,
-                f"You marked {name} as dynamic but your code specialized it to be a constant "
-                f"({expr}). Mark it static, or find what pins it.{because}",
-            )
-        )
-
-    def _keeps(self, promise: Any, expr: sympy.Basic) -> bool:
-        """Whether nothing but other promised or bounded sizes decides an expression."""
-        return all(symbol in self._by_sympy for symbol in expr.free_symbols)
-
-    def _debug_name(self, source: Source) -> str:
-        return self.source_name_to_debug_name.get(source.name, source.name)
-
-    def _render_range_for_constraint_violation(self, source: Source, c: Any) -> str:
-        """A promise about a source in words."""
-        if not isinstance(c, StrictMinMaxConstraint):
-            return str(c.render(source))
-        name = self._debug_name(source)
-        usual = self._default_value_range()
-        low = f"{c.vr.lower} <= " if c.vr.lower > usual.lower else ""
-        high = f" <= {c.vr.upper}" if c.vr.upper < usual.upper else ""
-        bounds = f" {low}{name}{high}" if low or high else ""
-        return f"{name} = {source.name} in the specified range{bounds}"
-
-    def _impose(
-        self,
-        equalities: EqualityConstraint,
-        placeholders: Sequence[Any],
-        sources: Sequence[Source],
-        report: _Report,
-    ) -> None:
-        """Hold what was said to be equal against the sizes at tracing, and rely on it."""
-        place = {source.name: i for i, source in enumerate(sources)}
-
-        def expression(source: Any) -> sympy.Basic:
-            size = placeholders[place[source.base.name]].shape[source.idx]
-            return size.node.expr if isinstance(size, SymTypes) else sympy.Integer(size)
-
-        def value(expr: sympy.Basic) -> Any:
-            return self.hint_of(self.read_registering(expr))
-
-        for left, right in equalities.source_pairs:
-            one, other = expression(left), expression(right)
-            if not self.evaluate_expr(sympy.Eq(one, other)):
-                raise ConstraintViolationError(
-                    f"{left.name} = {value(one)} is not equal to {right.name} = {value(other)}",
-                    fix="give dimensions that differ different names",
-                )
-        for source, root, function in equalities.derived_equalities:
-            if isinstance(root, sympy.Basic):
-                of, name = root, str(root)
-                if root in self.var_to_sources:
-                    name = self.var_to_sources[root][0].name
-            else:
-                of, name = expression(root), self._debug_name(root)
-            expected, found = function(of), expression(source)
-            if not self.evaluate_expr(sympy.Eq(found, expected)):
-                raise ConstraintViolationError(
-                    f"Expected input {source.name} to be equal to {function(sympy.Symbol(name))}, "
-                    f"where {name} = {value(of)}, but got {value(found)}",
-                    fix="make the sizes fit what was said of them",
-                )
-        for phantom in equalities.phantom_symbols:
-            if isinstance(phantom, sympy.Symbol):
-                known = self.var_to_sources.get(phantom, [])
-                report.symbol_to_source.setdefault(phantom, []).extend(known)
-
     def _equalities(
-        self, report: _Report, promised: EqualityConstraint | None, ignore_static: bool
+        self, report: Report, promised: EqualityConstraint | None, ignore_static: bool
     ) -> None:
         """Every input equals what it is in the trace."""
         from torch._dynamo.source import TensorPropertySource
@@ -400,7 +279,7 @@ class GuardProduction(SympyQuestions):
             is_size = of_tensor and _has_size([at])
             if is_size:
                 self.dim_constraints.add_equality(at, expr)
-            report.conditions.append(_Condition(expr, self._why_equal(at, expr), at))
+            report.conditions.append(Condition(expr, self._why_equal(at, expr), at))
             if is_size and promised is not None and len(expr.free_symbols) == 1:
                 self._check_equality(at, expr, promised, report)
 
@@ -412,29 +291,6 @@ class GuardProduction(SympyQuestions):
         if origin is not None:
             return str(origin)
         return f"equal at tracing ({self.backed_var_to_val.get(original)}): duck sizing"
-
-    def _check_equality(
-        self, at: Source, expr: sympy.Basic, promised: EqualityConstraint, report: _Report
-    ) -> None:
-        (symbol,) = expr.free_symbols
-        if symbol not in report.promises:
-            return
-        first = report.symbol_to_source[symbol][0]
-        name, other = self._debug_name(at), self._debug_name(first)
-        if isinstance(expr, sympy.Symbol):
-            if not promised.is_equal(at, first):
-                text = (
-                    f"The values of {name} = {at.name} and {other} = {first.name} "
-                    "must always be equal."
-                )
-                report.broken.append((promised.warn_only, name, text))
-        elif not promised.is_derived(at, first, lambda x: expr.xreplace({symbol: x})):
-            related = expr.xreplace({symbol: sympy.Symbol(other)})
-            text = (
-                f"The values of {name} = {at.name} must always be related to "
-                f"the values of {other} = {first.name} by {name} = {related}."
-            )
-            report.broken.append((promised.warn_only, name, text))
 
     def _nontrivial(self, guard: ShapeGuard, ranges: Prover | None = None) -> Term | None:
         """A guard's condition in current names; None where the ranges imply it."""
@@ -455,7 +311,7 @@ class GuardProduction(SympyQuestions):
                     facts.assume(self.table.le(term, self.table.const(high)))
         return Prover(facts)
 
-    def _conditions(self, report: _Report, guards: Sequence[ShapeGuard]) -> None:
+    def _conditions(self, report: Report, guards: Sequence[ShapeGuard]) -> None:
         """The guards that do not follow from ranges and equalities."""
         assert self.dim_constraints is not None
         ranges = self._ranges_alone()
@@ -469,7 +325,7 @@ class GuardProduction(SympyQuestions):
             trivial = False
             if any(_has_size(report.symbol_to_source.get(s, ())) for s in expr.free_symbols):
                 trivial = self.dim_constraints.add(expr)
-            report.conditions.append(_Condition(expr, str(guard.provenance)))
+            report.conditions.append(Condition(expr, str(guard.provenance)))
             if not trivial and len(expr.free_symbols) == 1:
                 (symbol,) = expr.free_symbols
                 self._check_condition(symbol, expr, report)
@@ -479,18 +335,7 @@ class GuardProduction(SympyQuestions):
                 if term.op != "const":
                     self.dim_constraints.add(to_sympy(term))
 
-    def _check_condition(self, symbol: sympy.Symbol, expr: sympy.Basic, report: _Report) -> None:
-        """A guard on a size for which a range was promised."""
-        printer = ShapeGuardPythonPrinter(
-            report.symbol_to_source, lambda source: source.name, self.var_to_sources
-        )
-        for promise in report.promises.get(symbol, ()):
-            source = report.symbol_to_source[symbol][0]
-            where = self._render_range_for_constraint_violation(source, promise)
-            text = f"Not all values of {where} satisfy the generated guard {printer.doprint(expr)}."
-            report.broken.append((promise.warn_only, self._debug_name(source), text))
-
-    def _ranges(self, report: _Report, simplified: bool) -> None:
+    def _ranges(self, report: Report, simplified: bool) -> None:
         """Every symbol lies in its range; so does every input that is an expression now."""
         usual = self._default_value_range().lower
         for symbol, sources in report.symbol_to_source.items():
@@ -500,7 +345,7 @@ class GuardProduction(SympyQuestions):
             if term.sort == "real":
                 # A trace assumes of a float that it equals itself.
                 nan = sympy.Function("isnan")(symbol)
-                report.conditions.append(_Condition(nan, "floats are taken not to be NaN"))
+                report.conditions.append(Condition(nan, "floats are taken not to be NaN"))
                 continue
             low, high = self.prover.range(term)
             self._bounds(report, symbol, low, high, _has_size(sources))
@@ -518,12 +363,12 @@ class GuardProduction(SympyQuestions):
                 for origin, bound in ((origins.lower, low), (origins.upper, high))
                 if bound is not None
             )
-            report.conditions.append(_Condition(both, " and ".join(reasons)))
+            report.conditions.append(Condition(both, " and ".join(reasons)))
             self._check_range(symbol, low, high, report)
         self._replaced_ranges(report)
 
     def _bounds(
-        self, report: _Report, symbol: sympy.Symbol, low: Any, high: Any, is_size: bool
+        self, report: Report, symbol: sympy.Symbol, low: Any, high: Any, is_size: bool
     ) -> None:
         assert self.dim_constraints is not None
         if is_size and low is not None:
@@ -531,25 +376,7 @@ class GuardProduction(SympyQuestions):
         if is_size and high is not None:
             self.dim_constraints.add(sympy.Le(symbol, high, evaluate=False))
 
-    def _check_range(self, symbol: sympy.Symbol, low: Any, high: Any, report: _Report) -> None:
-        from torch.utils._sympy.numbers import int_oo
-
-        usual = self._default_value_range()
-        for promise in report.promises.get(symbol, ()):
-            promised = promise.vr & usual
-            below = low is not None and promised.lower < low
-            above = high is not None and promised.upper > high
-            if below or above:
-                source = report.symbol_to_source[symbol][0]
-                where = self._render_range_for_constraint_violation(source, promise)
-                least, most = -int_oo if low is None else low, int_oo if high is None else high
-                text = (
-                    f"Not all values of {where} satisfy the generated guard "
-                    f"{least} <= {source.name} <= {most}"
-                )
-                report.broken.append((promise.warn_only, self._debug_name(source), text))
-
-    def _replaced_ranges(self, report: _Report) -> None:
+    def _replaced_ranges(self, report: Report) -> None:
         """The range of a symbol that an expression stands for holds of the expression."""
         ranges = self._ranges_alone()
         for symbol, by in self.facts.replacements.items():
@@ -564,9 +391,9 @@ class GuardProduction(SympyQuestions):
             ):
                 if bound is not None and ranges.decide(bound) is not True:
                     origin = str(self._symbols[symbol].provenance)
-                    report.conditions.append(_Condition(to_sympy(bound), origin))
+                    report.conditions.append(Condition(to_sympy(bound), origin))
 
-    def _exclusions(self, report: _Report) -> None:
+    def _exclusions(self, report: Report) -> None:
         """Sizes that an earlier trace serves are left to it."""
         import torch._dynamo.config as dynamo
 
@@ -578,7 +405,7 @@ class GuardProduction(SympyQuestions):
             return
         parts = [sympy.Ne(s, v, evaluate=False) for s, v in pairs]
         condition = parts[0] if len(parts) == 1 else sympy.Or(*parts)
-        report.conditions.append(_Condition(condition, "an earlier trace serves the other sizes"))
+        report.conditions.append(Condition(condition, "an earlier trace serves the other sizes"))
 
 
 def _as_source(source: Any) -> Source:
@@ -627,7 +454,7 @@ def _promised(fake: Any, source: Source, context: Any) -> Iterator[tuple[Source,
 
 
 def _in_language(
-    lang: str, report: _Report, source_ref: Callable[[Source], str], known: Any
+    lang: str, report: Report, source_ref: Callable[[Source], str], known: Any
 ) -> _ShapeGuardsHelper:
     """The checks of a report as text."""
     if lang not in ("python", "verbose_python", "cpp"):
@@ -650,12 +477,3 @@ def _in_language(
     if lang == "cpp":
         return _CppShapeGuardsHelper(texts, printer.source_to_symbol)
     return _ShapeGuardsHelper(texts)
-
-
-def _raise_for(broken: list[tuple[bool, str, str]]) -> None:
-    """Refuse a trace that breaks promises that are more than advice."""
-    serious = [(name, text) for warn_only, name, text in broken if not warn_only]
-    if serious:
-        names = ", ".join(sorted({name for name, _ in serious}))
-        lines = "\n".join(f"  - {text}" for _, text in serious)
-        raise ConstraintViolationError(f"Constraints violated ({names})!\n{lines}")

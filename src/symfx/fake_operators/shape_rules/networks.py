@@ -30,9 +30,11 @@ def _windows(
     # (size + 2 padding - dilation (kernel - 1) - 1) // stride + 1
     reach = n.add(n.mul(dilation, n.sub(kernel, 1)), 1)
     room = n.sub(n.add(size, n.mul(2, padding)), reach)
-    if not (n.positive(stride) and n.positive(dilation) and n.at_most(0, room)):
+    if not (n.positive(stride) and n.positive(dilation) and n.require_at_most(0, room)):
         return None
-    return n.add(n.floordiv(room, stride), 1)
+    places = n.add(n.floordiv(room, stride), 1)
+    n.learn_positive(places)
+    return places
 
 
 def _per_dimension(values: Any, count: int) -> list[Any] | None:
@@ -59,8 +61,10 @@ def _slid(
         return None
     result: list[Number] = []
     for window in zip(sizes, kernel, strides, paddings, dilations, strict=True):
+        if not n.at_most(0, window[3]):
+            return None
         places = _windows(n, *window)
-        if places is None or not n.at_most(0, window[3]):
+        if places is None:
             return None
         result.append(places)
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from symfx.algebra import Term
@@ -21,10 +21,12 @@ class Numbers:
 
     Args:
         prover: answers questions about terms; None where there are none.
+        guard: makes a condition hold from now on, and says whether it could.
     """
 
-    def __init__(self, prover: Prover | None) -> None:
+    def __init__(self, prover: Prover | None, guard: Callable[[Term], bool] | None = None) -> None:
         self._prover = prover
+        self._guard = guard
         # Facts only grow: what is positive stays so.
         self._positive: set[Term] = set()
 
@@ -90,6 +92,33 @@ class Numbers:
             return False
         condition: Any = a <= b if isinstance(a, Term) else b >= a
         return self._prover.decide(condition) is True
+
+    def require_at_most(self, a: Number, b: Number) -> bool:
+        """Whether a is at most b, by a guard if need be.
+
+        For conditions without which the operator is an error, and torch would guard as well.
+        """
+        if self.at_most(a, b):
+            return True
+        if self._guard is None or (isinstance(a, int) and isinstance(b, int)):
+            return False
+        condition: Any = a <= b if isinstance(a, Term) else b >= a
+        return self._guard(condition)
+
+    def require_same(self, a: Number, b: Number) -> bool:
+        """Whether two numbers are equal, by a guard if need be; see `require_at_most`."""
+        if self.same(a, b):
+            return True
+        if self._guard is None:
+            return False
+        if isinstance(a, Term):
+            return self._guard(a.eq(b))
+        return isinstance(b, Term) and self._guard(b.eq(a))
+
+    def learn_positive(self, a: Number) -> None:
+        """Take note that a number is at least 1, which the caller knows."""
+        if isinstance(a, Term):
+            self._positive.add(a)
 
     def contiguous(self, sizes: Sequence[Number]) -> tuple[Number, ...]:
         """The strides of a row-major tensor whose sizes are positive."""

@@ -67,7 +67,9 @@ def broadcast(n: Numbers, shapes: Sequence[Sequence[Number]]) -> tuple[Number, .
             known = result[lead + d]
             if known == 1:
                 result[lead + d] = size
-            elif size != 1 and not n.same(size, known):
+            # Sizes that are equal at tracing are kept equal; of others one must be 1, for torch
+            # to say which.
+            elif size != 1 and not n.require_same(size, known):
                 return None
     return tuple(result)
 

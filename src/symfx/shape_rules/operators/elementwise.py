@@ -60,9 +60,8 @@ def _named(*names: str) -> list[Any]:
             function = getattr(home, in_place, None)
             if callable(function) and function not in found:
                 found.append(function)
-        packet = getattr(torch.ops.aten, name, None)
-        if packet is not None:
-            found.append(packet)
+        packets = (getattr(torch.ops.aten, n, None) for n in (name, in_place))
+        found += [packet for packet in packets if packet is not None]
     return found
 
 
@@ -79,7 +78,7 @@ _SAME = _words(
     "sigmoid sign signbit silu sin sinc sinh softmax softmin softplus softshrink softsign "
     "sqrt square tan tanh tanhshrink threshold to tril triu trunc zero ones_like zeros_like "
     "rand_like randn_like empty_like full_like randint_like renorm alias lift_fresh_copy "
-    "_to_copy _softmax _log_softmax detach_copy lift_fresh "
+    "_to_copy _softmax _safe_softmax _log_softmax detach_copy lift_fresh "
 )
 
 
@@ -134,6 +133,12 @@ _SAME_MODULES = (
     nn.Tanhshrink,
     nn.Threshold,
 )
+
+
+@rule(torch.ops.aten.native_dropout)
+def native_dropout(d: Domain, input: Shape, *settings: Any) -> Any:
+    """The result, and which elements are kept."""
+    return (input, input)
 
 
 @module_rule(*_SAME_MODULES)

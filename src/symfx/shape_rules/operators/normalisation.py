@@ -89,10 +89,11 @@ def batch_norm(d: Domain, input: Shape, *weights: Any, **options: Any) -> Shape:
     torch.ops.aten._native_batch_norm_legit_functional,
 )
 def native_batch_norm(d: Domain, input: Shape, *weights: Any, **options: Any) -> Any:
-    """The result, and the statistics of each channel."""
+    """The result, and statistics: of each channel, or none where nobody trains."""
     at_least(input, 2, "batch_norm")
     _channels(d, input, *weights)
-    return (input, Shape((input[1],)), Shape((input[1],)))
+    statistics = Shape((d.fresh("statistics"),))
+    return (input, statistics, statistics)
 
 
 @rule(F.instance_norm)

@@ -1,0 +1,301 @@
+"""symfx and stock agree: on verdicts, on which types are possible, on which dimensions are forced.
+
+Where stock is wrong, docs/gradual_types.md says so, and `test_where_stock_is_wrong` shows it.
+"""
+
+import warnings
+from typing import Any
+
+import pytest
+import torch
+import torch.fx.experimental.graph_gradual_typechecker as stock_checker
+import torch.fx.experimental.migrate_gradual_types.constraint as stock_constraint
+import torch.fx.experimental.migrate_gradual_types.constraint_generator as stock_generator
+import torch.fx.experimental.migrate_gradual_types.transform_to_z3 as stock_z3
+import torch.fx.experimental.migrate_gradual_types.z3_types as stock_types
+import torch.fx.experimental.unify_refinements as stock_refinements
+import z3
+from gradual_programs import CONDITIONS, PROGRAMS
+from torch import nn
+from torch.fx import GraphModule
+from torch.fx.annotate import annotate
+from torch.fx.tensor_type import Dyn, TensorType
+
+import symfx.graph_gradual_typechecker as checker
+import symfx.migrate_gradual_types.constraint as constraint
+import symfx.migrate_gradual_types.constraint_generator as generator
+import symfx.migrate_gradual_types.transform_to_z3 as to_z3
+import symfx.migrate_gradual_types.z3_types as types
+import symfx.unify_refinements as refinements
+from symfx.rewriter import RewritingTracer
+
+LIBRARIES = {
+    "stock": (stock_z3, stock_types, stock_generator, stock_constraint),
+    "symfx": (to_z3, types, generator, constraint),
+}
+
+
+def traced(program: type[nn.Module]) -> GraphModule:
+    tracer = RewritingTracer()
+    graph = tracer.trace(program())
+    return GraphModule(tracer.root, graph)
+
+
+def constructor(sort: Any, name: str) -> int:
+    names = [sort.constructor(i).name() for i in range(sort.num_constructors())]
+    return names.index(name)
+
+
+class Questions:
+    """What can be asked of a program's formula, the same way of both libraries."""
+
+    def __init__(self, module: GraphModule, library: str) -> None:
+        self.z3, self.types, gen, self.constraint = LIBRARIES[library]
+        made = gen.ConstraintGenerator(module)
+        whole, _ = made.generate_constraints(0)
+        self.count = len(whole.conjucts)
+        self.symbols = {node.name: v for node, v in made.symbol_dict.items()}
+        self.solver = z3.Solver()
+        self.solver.set("timeout", 20_000)
+        self.solver.add(self.z3.transform_all_constraints(module))
+
+    def can(self, *formulas: Any) -> Any:
+        """A model in which these hold besides, or None."""
+        self.solver.push()
+        self.solver.add(*formulas)
+        verdict = self.solver.check()
+        assert verdict != z3.unknown
+        model = self.solver.model() if verdict == z3.sat else None
+        self.solver.pop()
+        return model
+
+    def answers(self) -> dict[Any, Any]:
+        found: dict[Any, Any] = {"constraints": self.count, "sat": self.can() is not None}
+        if not found["sat"]:
+            return found
+        for name, symbol in self.symbols.items():
+            if isinstance(symbol, self.constraint.TVar):
+                self._of_tensor(found, name, symbol.tvar)
+            elif isinstance(symbol, self.constraint.DVar):
+                found[name, "size", symbol.c] = self._forced(z3.Int(symbol.c))
+        return found
+
+    def _of_tensor(self, found: dict[Any, Any], name: str, number: int) -> None:
+        sort = self.types.tensor_type
+        tensor = z3.Const(number, sort)
+        found[name, number, "unknown"] = self.can(tensor == self.types.z3_dyn) is not None
+        ranks = []
+        for rank in range(1, 5):
+            is_rank = sort.recognizer(constructor(sort, f"tensor{rank}"))(tensor)
+            if self.can(is_rank) is not None:
+                ranks.append(rank)
+        found[name, "ranks"] = ranks
+        if len(ranks) != 1:
+            return
+        index = constructor(sort, f"tensor{ranks[0]}")
+        is_rank = sort.recognizer(index)(tensor)
+        for i in range(ranks[0]):
+            pair = sort.accessor(index, i)(tensor)
+            known, value = (pair.sort().accessor(0, j)(pair) for j in (0, 1))
+            found[name, i, "unknown"] = self.can(is_rank, known == 0) is not None
+            found[name, i] = self._forced(value, is_rank, known == 1)
+
+    def _forced(self, value: Any, *given: Any) -> Any:
+        model = self.can(*given)
+        if model is None:
+            return "impossible"
+        number = model.eval(value, model_completion=True)
+        return number.as_long() if self.can(*given, value != number) is None else "free"
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_formulas(name: str) -> None:
+    module = traced(PROGRAMS[name])
+    ours, theirs = (Questions(module, library).answers() for library in ("symfx", "stock"))
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("name", CONDITIONS)
+def test_conditions(name: str) -> None:
+    tracer = RewritingTracer()
+    graph = tracer.trace(CONDITIONS[name]())
+    node = [n for n in graph.nodes if n.op != "output"][-1]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ours, theirs = (
+            library.evaluate_conditional_with_constraints(tracer.root, graph, node)
+            for library in (to_z3, stock_z3)
+        )
+    assert ours == theirs
+
+
+def test_conditions_under_what_the_user_says() -> None:
+    tracer = RewritingTracer()
+    graph = tracer.trace(CONDITIONS["UnknownIsLarge"]())
+    node = [n for n in graph.nodes if n.op != "output"][-1]
+    x = z3.Const(1, types.tensor_type)
+    large = x == types.tensor_type.tensor2(types.D(1, 7), types.D(1, 4))
+    answers = to_z3.evaluate_conditional_with_constraints(
+        tracer.root, graph, node, user_constraints=large
+    )
+    assert answers == (z3.sat, z3.unsat)
+
+
+# -- checker and symbolic inference -----------------------------------------------------------
+
+
+class ConvPool(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 6, 5)
+        self.pool = nn.MaxPool2d(2, 2)
+        self.conv2 = nn.Conv2d(6, 16, 5)
+        self.pool2 = nn.AdaptiveAvgPool2d((6, 7))
+        self.fc = nn.Linear(672, 5)
+
+    def forward(self, x: TensorType((4, 3, Dyn, Dyn))):
+        x = self.pool(self.conv1(x))
+        x = self.pool2(self.conv2(x))
+        return self.fc(torch.flatten(x, 1))
+
+
+class Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(2, 2, 3, padding=1)
+        self.bn = nn.BatchNorm2d(2)
+        self.relu = nn.ReLU()
+
+    def forward(self, x: Dyn):
+        identity = x
+        out = annotate(self.conv1(x), TensorType((2, 2, Dyn, 4)))
+        out = self.relu(self.bn(out))
+        out += identity
+        return out
+
+
+class ResidualWrong(Residual):
+    def forward(self, x: TensorType((2, 3, 4, 4))):
+        out = self.relu(self.bn(x))
+        return out
+
+
+def adding(t1: Any, t2: Any) -> type[nn.Module]:
+    class Adding(nn.Module):
+        def forward(self, x: t1, y: t2):
+            return torch.add(x, y)
+
+    return Adding
+
+
+def unary(t: Any, function: Any) -> type[nn.Module]:
+    class Unary(nn.Module):
+        def forward(self, x: t):
+            return function(x)
+
+    return Unary
+
+
+CHECKED = {
+    "convolutions": ConvPool,
+    "residual": Residual,
+    "residual wrong": ResidualWrong,
+    "add known": adding(TensorType((1, 2, 3, Dyn)), TensorType((2, 3, 4))),
+    "add partly known": adding(TensorType((1, 2)), TensorType((Dyn, 2))),
+    "add crossed": adding(TensorType((Dyn, 2)), TensorType((3, Dyn))),
+    "add unknown": adding(Dyn, TensorType((2, 3))),
+    "add wrong": adding(TensorType((1, 2, 3)), TensorType((4, 2, 4))),
+    "reshape": unary(TensorType((1, 6)), lambda x: torch.reshape(x, [1, 2, 3])),
+    "reshape wrong": unary(TensorType((1, 5)), lambda x: torch.reshape(x, [1, 2, 3])),
+    "reshape rest wrong": unary(TensorType((1, 5)), lambda x: torch.reshape(x, [1, 2, -1])),
+    "reshape part wrong": unary(TensorType((Dyn, 5)), lambda x: torch.reshape(x, [1, 2, -1])),
+    "reshape unknown": unary(Dyn, lambda x: torch.reshape(x, [1, 2, -1])),
+    "transpose": unary(TensorType((1, 2, 3, 5)), lambda x: torch.transpose(x, 0, 1)),
+    "transpose wrong": unary(TensorType((1, 2, 3, 5)), lambda x: torch.transpose(x, 0, 10)),
+    "flatten": unary(TensorType((1, 2, 3, 5, Dyn)), lambda x: torch.flatten(x, 1)),
+    "flatten unknown": unary(TensorType((1, Dyn, 3)), lambda x: torch.flatten(x, 1)),
+    "flatten wrong": unary(TensorType((1, 2, 3)), lambda x: torch.flatten(x, 1, 5)),
+}
+
+
+def plain(type_: Any) -> Any:
+    return tuple(type_.dims) if isinstance(type_, TensorType) else type_
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_checker_and_symbolic_types(name: str) -> None:
+    outcomes: list[Any] = []
+    for check, refine in ((checker, refinements), (stock_checker, stock_refinements)):
+        module = torch.fx.symbolic_trace(CHECKED[name]())
+        try:
+            check.GraphTypeChecker({}, module).type_check()
+        except TypeError:
+            outcomes.append("ill-typed")
+            continue
+        checked = [plain(node.type) for node in module.graph.nodes]
+        refine.infer_symbolic_types(module)
+        symbolic = [str(plain(node.type)) for node in module.graph.nodes]
+        refined = check.Refine(module)
+        refined.refine()
+        outcomes.append((checked, symbolic, str(refined.constraints)))
+    assert outcomes[0] == outcomes[1]
+
+
+# -- where stock is wrong --------------------------------------------------------------------
+
+
+def test_where_stock_is_wrong() -> None:
+    """Programs that cannot run and that stock accepts, or the other way round."""
+
+    def verdicts(module: GraphModule) -> tuple[Any, Any]:
+        ours, theirs = z3.Solver(), z3.Solver()
+        ours.add(to_z3.transform_all_constraints(module))
+        theirs.add(stock_z3.transform_all_constraints(module))
+        return ours.check(), theirs.check()
+
+    class WrongChannels(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bn = nn.BatchNorm2d(5)
+
+        def forward(self, x: TensorType((1, 3, 4, 4))):
+            return self.bn(x)
+
+    class WrongInner(nn.Module):
+        def forward(self, x: TensorType((2, 3, 4)), y: TensorType((2, 5, 6))):
+            return torch.bmm(x, y)
+
+    class NegativeAxis(nn.Module):
+        def forward(self, x: TensorType((2, 3))):
+            return torch.cumsum(x, -1)
+
+    assert verdicts(traced(WrongChannels)) == (z3.unsat, z3.sat)
+    assert verdicts(traced(WrongInner)) == (z3.unsat, z3.sat)
+    assert verdicts(traced(NegativeAxis)) == (z3.sat, z3.unsat)
+
+    class OneRow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(3, 4)
+
+        def forward(self, x: TensorType((3,))):
+            return self.fc(x)
+
+    module = torch.fx.symbolic_trace(OneRow())
+    assert checker.GraphTypeChecker({}, module).type_check()
+    with pytest.raises(TypeError):
+        stock_checker.GraphTypeChecker({}, torch.fx.symbolic_trace(OneRow())).type_check()
+
+    def symbolic(library: Any, function: Any, type_: Any) -> str:
+        module = torch.fx.symbolic_trace(unary(type_, function)())
+        check, refine = library
+        check.GraphTypeChecker({}, module).type_check()
+        refine.infer_symbolic_types(module)
+        return str(plain(list(module.graph.nodes)[-1].type))
+
+    ours, theirs = (checker, refinements), (stock_checker, stock_refinements)
+    # The dimensions behind the flattened ones are those behind them, not those at their places.
+    part = (lambda x: torch.flatten(x, 1, 2)), TensorType((1, 2, 3, 5, Dyn))
+    assert (symbolic(ours, *part), symbolic(theirs, *part)) == ("(1, 6, 5, ~0)", "(1, 6, 5, 5)")
+    rest = (lambda x: torch.reshape(x, [1, 5, -1])), TensorType((1, 15))
+    assert (symbolic(ours, *rest), symbolic(theirs, *rest)) == ("(1, 5, 3)", "(1, 5, ~0)")
