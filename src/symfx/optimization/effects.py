@@ -474,7 +474,7 @@ class Aliases:
             if node.op == "get_attr":
                 self._sharestorage_of(node, attribute_of(module, str(node.target)))
             if effect is not Effect.FRESH and node.op != "output":
-                for other in node.all_input_nodes:
+                for other in _may_return(node, effect):
                     self._join(node, other)
             if effect in (Effect.WRITES, Effect.UNKNOWN):
                 disturbed.append(node)
@@ -545,6 +545,14 @@ def keeps_no_state(module: fx.GraphModule) -> bool:
     modules = dict(module.named_modules())
     changing = (Effect.WRITES, Effect.UNKNOWN)
     return not any(effect_of(node, modules) in changing for node in module.graph.nodes)
+
+
+def _may_return(node: fx.Node, effect: Effect) -> list[fx.Node]:
+    """The arguments whose memory a node may return: a write returns what it writes to."""
+    if effect is Effect.WRITES:
+        written = read_argument(node, 0, "input")
+        return [written] if isinstance(written, fx.Node) else node.all_input_nodes
+    return node.all_input_nodes
 
 
 def attribute_of(module: nn.Module, path: str) -> Any:

@@ -318,6 +318,7 @@ def _keep_layout(module: fx.GraphModule) -> None:
     reader = Reader(module)
     graph = module.graph
     inside: set[fx.Node] = set()
+    left: set[fx.Node] = set()
     strides_asked_for = any(
         (node.op == "call_method" and node.target in _TELLS_STRIDES)
         or node.target is torch.as_strided
@@ -329,11 +330,12 @@ def _keep_layout(module: fx.GraphModule) -> None:
         if not seed and (not sources or not _carries(reader, node)):
             continue
         if effect_of(node, reader.modules) is Effect.FRESH and not reader.aliases.is_quiet(node):
-            continue  # somebody writes to it: it is made contiguous for all, below
+            left.add(node)  # somebody writes to it: it is made contiguous for all, below
+            continue
         if not _has_no_tensor(node):
             inside.add(node)
-    seeds = {node for node in graph.nodes if _fused(reader, node) is not None}
-    for node in [n for n in graph.nodes if n in inside or n in seeds]:
+    left |= {node for node in graph.nodes if _fused(reader, node) is not None}
+    for node in [n for n in graph.nodes if n in inside or n in left]:
         outside = [
             user
             for user in node.users

@@ -75,6 +75,11 @@ class ScaleShift(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x * scale + shift``, of the shape and dtype of ``x``."""
+        # Batch normalisation returns one of these two layouts, whatever it is given.
+        if not x.is_contiguous() and not (
+            x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+        ):
+            x = x.contiguous()
         result = torch.addcmul(self.shift, x, self.scale)
         if self.rectify:
             result = result.relu_()

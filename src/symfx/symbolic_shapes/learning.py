@@ -239,5 +239,5 @@ def _is_polynomial(term: Term) -> bool:
 
 
 def _is_finite(bound: Any) -> bool:
-    # torch passes int_oo and sympy.oo for "no bound".
-    return isinstance(bound, int) or bool(getattr(bound, "is_finite", False))
+    # torch passes int_oo and sympy.oo for "no bound", the first of which calls itself finite.
+    return isinstance(bound, (int, sympy.Integer))

@@ -1,0 +1,113 @@
+"""Promises about sizes held against the guards of a program; the numbers are upstream reports."""
+
+import pytest
+import torch
+from torch._dynamo.source import LocalSource
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._sympy.numbers import int_oo
+from torch.utils._sympy.value_ranges import ValueRanges
+
+from symfx.symbolic_shapes import (
+    DimDynamic,
+    ShapeEnv,
+    StatelessSymbolicContext,
+    StrictMinMaxConstraint,
+)
+
+
+def traced(sizes, program, low=2, high=int_oo):
+    """The environment, inputs and sources after a program has asked about the sizes."""
+    env = ShapeEnv()
+    mode = FakeTensorMode(shape_env=env)
+    promise = StrictMinMaxConstraint(warn_only=False, vr=ValueRanges(low, high))
+    fakes, sources = [], []
+    for i, n in enumerate(sizes):
+        sources.append(LocalSource(f"x{i}"))
+        context = StatelessSymbolicContext(
+            dynamic_sizes=[DimDynamic.DYNAMIC], constraint_sizes=[promise]
+        )
+        fakes.append(mode.from_tensor(torch.empty(n), source=sources[-1], symbolic_context=context))
+    program(*(f.shape[0] for f in fakes))
+    return env, fakes, sources
+
+
+def follows(a, b):
+    assert b == a + 1
+
+
+def doubles(a, b):
+    assert b == 2 * a
+
+
+def triples_of_eights(a, b):
+    assert a % 8 == 0
+    assert b == 3 * a
+
+
+def rational(a, b):
+    assert 2 * a >= 7
+    assert 3 * b <= 100
+
+
+@pytest.mark.parametrize(
+    ("sizes", "program", "admits"),
+    [
+        pytest.param((4, 5), follows, lambda a, b: b == a + 1, id="114024"),
+        pytest.param((4, 8), doubles, lambda a, b: b == 2 * a, id="124507"),
+        pytest.param(
+            (8, 24), triples_of_eights, lambda a, b: a % 8 == 0 and b == 3 * a, id="172634"
+        ),
+        pytest.param((4, 5), rational, lambda a, b: 2 * a >= 7 and 3 * b <= 100, id="146315"),
+    ],
+)
+def test_guards_of_related_sizes_admit_just_what_the_program_does(sizes, program, admits):
+    env, fakes, sources = traced(sizes, program)
+    guards = env.produce_guards(fakes, sources)
+    assert guards
+    code = env.produce_guards_expression(fakes)
+    for a in range(2, 40):
+        for b in range(2, 80):
+            args = [torch.empty(a), torch.empty(b)]
+            assert env.evaluate_guards_expression(code, args) == admits(a, b), (a, b)
+
+
+def test_unbounded_promises_are_no_bounds():
+    env, fakes, _ = traced((4, 5), lambda a, b: None, low=-int_oo)
+    assert env.prover.range(env.read(fakes[0].shape[0]))[1] is None
+
+
+def test_a_symbol_made_again_keeps_its_identity():
+    # 154647
+    env = ShapeEnv()
+    first, again = env.create_unbacked_symint(), env.create_unbacked_symint()
+    torch._check(first >= 3)
+    torch._check(again <= 9)
+    env._rename_unbacked_to(again.node.expr, first.node.expr)
+    assert again.node.term is first.node.term
+    assert str(again.node.expr) == "u0"
+    assert env.proof(again >= 3).holds and env.proof(first <= 9).holds
+
+
+def test_assertions_keep_what_replacements_knew():
+    # 141248
+    env = ShapeEnv()
+    u, v, w = (env.create_unbacked_symint() for _ in range(3))
+    torch._check(u >= 3)
+    torch._check(u <= 10)
+    torch._check(u == v)
+    torch._check(w == u + v)
+    assert env.proof(w >= 6).holds and env.proof(w <= 20).holds and env.proof(w % 2 == 0).holds
+    # What runs knows only the assertions: together they must say as much.
+    values = [(a, b, c) for a in range(12) for b in range(12) for c in range(26)]
+    from symfx.algebra import evaluate
+
+    symbols = [env.table.symbol(n) for n in ("u0", "u1", "u2")]
+    admitted = {
+        point
+        for point in values
+        if all(
+            evaluate(record.term, dict(zip(symbols, point, strict=True)))
+            for record in env.deferred_asserts()
+        )
+    }
+    assert admitted == {(a, a, 2 * a) for a in range(3, 11)}
