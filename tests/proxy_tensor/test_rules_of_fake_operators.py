@@ -26,7 +26,6 @@ from symfx.fake_operators.shape_rules import RULES, Arg, New, Numbers, View
 from symfx.proxy_tensor import make_fx
 from symfx.symbolic_shapes import ShapeEnv
 
-
 aten = torch.ops.aten
 SAMPLES = {torch.float32: 4, torch.int64: 2, torch.bool: 1}
 answered: Counter[Any] = Counter()
