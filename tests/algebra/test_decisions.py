@@ -272,3 +272,9 @@ class TestDivisions:
         w.know(h >= 7)
         out = (h + 2 * 1 - 3) // 2 + 1
         assert w.proves(out >= 4, out <= h, 2 * out <= h + 1)
+
+
+def test_an_equation_that_makes_no_sense_where_facts_hold_is_no_crash(w: World) -> None:
+    x, y, z = w("x y z")
+    w.know(z.eq(0), y.eq(x % z))
+    assert w.proves(z.eq(0))

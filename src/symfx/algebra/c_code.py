@@ -12,7 +12,7 @@ from functools import reduce
 
 from symfx.algebra.expr import MATH_FUNCTIONS, Scalar, Term
 from symfx.algebra.interpret import relation
-from symfx.algebra.sharing import Step, printed_parts
+from symfx.algebra.sharing import Step, print_bottom_up
 from symfx.errors import ExpressionError
 
 __all__ = ["C_SUPPORT", "c_function", "to_c"]
@@ -214,18 +214,7 @@ def to_c(term: Term, names: Mapping[Term, str] | None = None) -> str:
         'py_floordiv(py_add(py_mul(2, seq, &bad), 1, &bad), batch, &bad) >= 4'
     """
     done: dict[Term, str] = dict(names or {})
-    stack = [term]
-    while stack:
-        top = stack[-1]
-        if top in done:
-            stack.pop()
-            continue
-        waiting = [part for part in printed_parts(top) if part not in done]
-        if waiting:
-            stack.extend(waiting)
-        else:
-            done[top] = _print(top, done)
-    return done[term]
+    return print_bottom_up(term, done, _print)
 
 
 def _print(term: Term, done: Mapping[Term, str]) -> str:

@@ -131,6 +131,13 @@ class Facts:
             found += self._members.get(root, ())
         return sorted(found, key=lambda c: self._order[c])
 
+    def layer(self, term: Term) -> Facts:
+        """A store of its own of what is known near a term: for what-ifs, dropped afterwards."""
+        near = Facts(self.table)
+        for condition in self.connected(term):
+            near.assume(self.resolve(condition))
+        return near
+
     # -- equalities ------------------------------------------------------------------------
 
     def resolve(self, term: Term) -> Term:
@@ -223,10 +230,13 @@ class Facts:
                 best, symbol, by = rank, monomial, table.mul(table.const(-coeff), rest)
         if best is None:
             return
+        forms = {
+            key: substitute(old, {symbol: by})
+            for key, old in self.solved.items()
+            if symbol in old.free_symbols
+        }
         self._touch(p)
-        for key, old in self.solved.items():
-            if symbol in old.free_symbols:
-                self.solved[key] = substitute(old, {symbol: by})
+        self.solved.update(forms)
         self.solved[symbol] = by
         self._solutions.clear()
         self._restate(symbol, by)
@@ -277,7 +287,8 @@ class Facts:
             self._bound(p, because)
             self._bound(self.table.neg(p), because)
             self._divisible(p)
-            self._solve_for_a_symbol(p, because)
+            with contextlib.suppress(*UNDEFINED):  # as where a divisor in it is known to be 0
+                self._solve_for_a_symbol(p, because)
         elif condition.op in ("flt", "fle", "feq"):
             self._bound_real(condition)
         elif condition.op == "not" and condition.args[0].op == "eq":

@@ -1,11 +1,11 @@
 """The decision procedure: do the facts imply a condition, refute it, or leave it open?
 
-Everything rests on one question, the best lower bound of an integer term (`Prover.least`),
+Everything rests on one question, the best lower bound of an integer term (`Prover._lower_bound`),
 answered by interval arithmetic, known orders, shared factors, and the defining inequalities
 of ``//``, ``%``, ``min`` and ``max``. What that leaves open is tried case by case, where there
 are few: the values of a symbol with a small range, and the alternatives of a known "or".
-Each way of answering gives a true bound, so the best of
-them is one; a search that is cut short loses strength, never soundness.
+Each way of answering gives a true bound, so the best of them is one; a search that is cut short
+loses strength, never soundness.
 """
 
 from __future__ import annotations
@@ -254,10 +254,7 @@ class Prover:
         stamp = self.facts.stamp(either)
         cached = self._branches.get((either, part))
         if cached is None or cached[0] != stamp:
-            layer = Facts(self.table)
-            for fact in self.facts.connected(either):
-                if fact is not either:
-                    layer.assume(self.facts.resolve(fact))
+            layer = self.facts.layer(either)
             layer.assume(self.facts.resolve(part))
             cached = stamp, Prover(layer, _splits=self._splits - 1)
             self._branches[(either, part)] = cached

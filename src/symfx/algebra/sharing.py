@@ -6,14 +6,14 @@ cannot raise what Python's lazy ``and``, ``or`` and ``if`` would have kept from 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from symfx.algebra.definedness import definedness
 from symfx.algebra.expr import Term
 from symfx.algebra.interpret import relation
 
-__all__ = ["Step", "plan", "printed_parts"]
+__all__ = ["Step", "plan", "print_bottom_up", "printed_parts"]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,30 @@ def printed_parts(term: Term) -> tuple[Term, ...]:
         _, left, right = relation(term)
         return left, right
     return tuple(dict.fromkeys(term.operands))
+
+
+def print_bottom_up(
+    term: Term, done: dict[Term, str], write: Callable[[Term, dict[Term, str]], str]
+) -> str:
+    """A term's text, each shared part written once; no recursion.
+
+    Args:
+        term: what to print.
+        done: the texts of terms that are known already; filled with those found.
+        write: gives the text of a term whose parts are done.
+    """
+    stack = [term]
+    while stack:
+        top = stack[-1]
+        if top in done:
+            stack.pop()
+            continue
+        waiting = [part for part in printed_parts(top) if part not in done]
+        if waiting:
+            stack.extend(waiting)
+        else:
+            done[top] = write(top, done)
+    return done[term]
 
 
 def plan(conditions: Sequence[Term], taken: Iterable[str] = (), prefix: str = "t") -> list[Step]:

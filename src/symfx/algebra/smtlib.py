@@ -15,7 +15,7 @@ from functools import reduce
 from symfx.algebra.definedness import definedness
 from symfx.algebra.expr import MATH_FUNCTIONS, Scalar, Term, _postorder
 from symfx.algebra.interpret import relation
-from symfx.algebra.sharing import plan, printed_parts
+from symfx.algebra.sharing import plan, print_bottom_up
 
 __all__ = ["SMTLIB_SUPPORT", "smtlib_script", "to_smtlib"]
 
@@ -149,18 +149,7 @@ def to_smtlib(term: Term, names: Mapping[Term, str] | None = None) -> str:
         '(>= (py.floordiv (+ (* 2 seq) 1) batch) 4)'
     """
     done = {t: _name(text) for t, text in (names or {}).items()}
-    stack = [term]
-    while stack:
-        top = stack[-1]
-        if top in done:
-            stack.pop()
-            continue
-        waiting = [part for part in printed_parts(top) if part not in done]
-        if waiting:
-            stack.extend(waiting)
-        else:
-            done[top] = _print(top, done)
-    return done[term]
+    return print_bottom_up(term, done, _print)
 
 
 def _print(term: Term, done: Mapping[Term, str]) -> str:

@@ -166,10 +166,9 @@ def _stronger_bounds(facts: Facts, condition: Term) -> list[Term]:
 
 def _settles(facts: Facts, fix: Term, term: Term) -> bool:
     """Whether the question is closed, and the facts still hold somewhere, once `fix` is known."""
-    world = Facts(facts.table)
     try:
-        for fact in (*facts.connected(term), fix):
-            world.assume(facts.resolve(fact))
+        world = facts.layer(term)
+        world.assume(facts.resolve(fix))
         if world.contradiction is not None:
             return False
         prover = Prover(world)
