@@ -183,6 +183,20 @@ def test_guards_name_the_users_line() -> None:
     assert "# the line" in guard.provenance.frame.line
 
 
+def test_guards_name_the_operator_that_asked_and_no_other() -> None:
+    def f(x: Any, y: Any) -> Any:
+        z = x.view(6, -1)  # asks for a size that 6 divides
+        if y.shape[0] > 3:
+            return z * 2
+        return z
+
+    gm = make_fx(f, tracing_mode="symbolic")(torch.ones(12), torch.ones(5))
+    by_operator, by_program = gm.shape_env.guards[0], gm.shape_env.guards[-1]
+    assert by_operator.provenance.operator in ("aten.view.default", "aten.reshape.default")
+    assert by_program.provenance.operator is None
+    assert "y.shape[0] > 3" in str(by_program.provenance)
+
+
 def test_a_symbol_from_elsewhere_is_refused() -> None:
     kept: list[torch.Tensor] = []
 

@@ -28,7 +28,7 @@ import torch
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from symfx.fake_operators.operators import OperatorFacts, facts_of
+from symfx.fake_operators.operators import OperatorFacts, facts_of, running
 from symfx.fake_operators.shape_rules import New, Number, Numbers, View
 from symfx.sym_node import SymNode
 from symfx.torch_bridge.fakes import (
@@ -470,9 +470,8 @@ class OperationCache:
             return None
         named = dict(zip(kwargs, shapes[len(args) :], strict=True))
         epoch = self.epoch
-        if self.env is not None:
-            self.env.current_operator = facts.func
-        result = facts.rule(self._numbers, shapes[: len(args)], named)
+        with running(self.env, facts.func):
+            result = facts.rule(self._numbers, shapes[: len(args)], named)
         if self.epoch != epoch:
             # A guard taught an equality, and the terms that the rule was given are old.
             renewed = self.key(facts, args, kwargs)
@@ -558,7 +557,8 @@ class OperationCache:
         key = self.key(facts, args, kwargs) if facts.cacheable else None
         if key is None:
             self.bypasses += 1
-            out = mode._dispatch_impl(func, types, args, kwargs)
+            with running(self.env, func):
+                out = mode._dispatch_impl(func, types, args, kwargs)
             for tensor in _written(facts, args, kwargs):
                 forget(tensor)
             return out
@@ -574,7 +574,8 @@ class OperationCache:
         symbols = self._fresh_symbols()
         for tensor in written:
             forget(tensor)
-        out = mode._dispatch_impl(func, types, args, kwargs)
+        with running(self.env, func):
+            out = mode._dispatch_impl(func, types, args, kwargs)
         entry = None
         if (
             all(

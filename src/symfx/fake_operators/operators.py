@@ -9,7 +9,7 @@ from torch._ops import OpOverload
 
 from symfx.fake_operators.shape_rules import RULES
 
-__all__ = ["OperatorFacts", "facts_of"]
+__all__ = ["OperatorFacts", "facts_of", "running"]
 
 _aten = torch.ops.aten
 
@@ -124,3 +124,28 @@ def facts_of(func: OpOverload[..., Any]) -> OperatorFacts:
     if facts is None:
         facts = _BY_IDENTITY[id(func)] = OperatorFacts(func)
     return facts
+
+
+class running:  # noqa: N801 - used as a statement: with running(env, func)
+    """While an operator runs, what it asks is put down to it, and afterwards no longer.
+
+    What an operator calls on its way is its own affair: the outermost one is what the user knows.
+
+    Args:
+        env: the environment that is asked; None where there is none.
+        func: the operator.
+    """
+
+    __slots__ = ("env", "func")
+
+    def __init__(self, env: Any, func: OpOverload[..., Any]) -> None:
+        self.env = env if env is not None and env.current_operator is None else None
+        self.func = func
+
+    def __enter__(self) -> None:
+        if self.env is not None:
+            self.env.current_operator = self.func
+
+    def __exit__(self, *_: object) -> None:
+        if self.env is not None:
+            self.env.current_operator = None

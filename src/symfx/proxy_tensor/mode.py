@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, autograd_would_have_
 
 from symfx.errors import TracingError
 from symfx.fake_operators.kernels import KERNELS
-from symfx.fake_operators.operators import OperatorFacts, facts_of
+from symfx.fake_operators.operators import OperatorFacts, facts_of, running
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.metadata import tensor_metadata
 from symfx.proxy_tensor.refusals import REFUSALS, refusal, value_read
@@ -318,18 +318,16 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         node = tracer.call(recorded, tracer.node_args(args), tracer.node_kwargs(kwargs), name)
         if facts.exact_strides:
             _keep_input_vals(node)
-        env = None if tracer.cache is None else tracer.cache.env
-        if env is not None:
-            env.current_operator = func
-        try:
-            out = recorded(*args, **kwargs)
-        except REFUSALS as error:
-            if isinstance(error, TracingError):
-                raise
-            kernel = KERNELS.get(func)
-            out = NotImplemented if kernel is None else kernel(*args, **kwargs)
-            if out is NotImplemented:
-                raise refusal(error, func) from error
+        with running(None if tracer.cache is None else tracer.cache.env, func):
+            try:
+                out = recorded(*args, **kwargs)
+            except REFUSALS as error:
+                if isinstance(error, TracingError):
+                    raise
+                kernel = KERNELS.get(func)
+                out = NotImplemented if kernel is None else kernel(*args, **kwargs)
+                if out is NotImplemented:
+                    raise refusal(error, func) from error
         constant = self._constant_result(facts, args, kwargs, constants, all_constant, out)
         slots.track_tensor_tree(out, fx.Proxy(node, tracer), constant=constant, tracer=tracer)
         return out
