@@ -126,7 +126,7 @@ def facts_of(func: OpOverload[..., Any]) -> OperatorFacts:
     return facts
 
 
-class running:  # noqa: N801 - used as a statement: with running(env, func)
+class running:
     """While an operator runs, what it asks is put down to it, and afterwards no longer.
 
     What an operator calls on its way is its own affair: the outermost one is what the user knows.
