@@ -16,7 +16,6 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, autograd_would_have_decomposed
 
 from symfx.errors import TracingError
-from symfx.fake_operators.kernels import KERNELS
 from symfx.fake_operators.operators import OperatorFacts, facts_of
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.metadata import tensor_metadata
@@ -321,15 +320,19 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         env = None if tracer.cache is None else tracer.cache.env
         if env is not None:
             env.current_operator = func
-        try:
-            out = recorded(*args, **kwargs)
-        except REFUSALS as error:
-            if isinstance(error, TracingError):
-                raise
-            kernel = KERNELS.get(func)
-            out = NotImplemented if kernel is None else kernel(*args, **kwargs)
-            if out is NotImplemented:
-                raise refusal(error, func) from error
+        out = NotImplemented
+        if facts.kernel_first and any(isinstance(t, FakeTensor) for t in tensors):
+            out = facts.kernel(*args, **kwargs)
+        if out is NotImplemented:
+            try:
+                out = recorded(*args, **kwargs)
+            except REFUSALS as error:
+                if isinstance(error, TracingError):
+                    raise
+                if facts.kernel is not None:
+                    out = facts.kernel(*args, **kwargs)
+                if out is NotImplemented:
+                    raise refusal(error, func) from error
         constant = self._constant_result(facts, args, kwargs, constants, all_constant, out)
         slots.track_tensor_tree(out, fx.Proxy(node, tracer), constant=constant, tracer=tracer)
         return out
