@@ -58,6 +58,33 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], Callable[[int, int], tuple[Any, ..
         lambda x, y: torch.linalg.lstsq(x, y, driver="gels"),
         lambda a, b: (t(2, a + b, b), t(2, a + b, 3)),
     ),
+    **{
+        f"lstsq_{driver}": (
+            lambda x, y, driver=driver: torch.linalg.lstsq(x, y, driver=driver),
+            lambda a, b: (t(a + b, b), t(a + b, 2)),
+        )
+        for driver in ("gelsd", "gelss")
+    },
+    "lstsq_wide": (
+        lambda x, y: torch.linalg.lstsq(x, y, driver="gelsd"),
+        lambda a, b: (t(2, 1, b, a + b), t(3, b, 2).expand(2, 3, b, 2)),
+    ),
+    "lstsq_vectors": (
+        lambda x, y: torch.linalg.lstsq(x, y),
+        lambda a, b: (t(2, a + b, b), t(2, a + b)),
+    ),
+    "lstsq_not_of_full_rank": (
+        lambda x, y: torch.linalg.lstsq(x * 0, y, driver="gelsd"),
+        lambda a, b: (t(a + b, b), t(a + b, 2)),
+    ),
+    "to_sparse": (lambda x: (x.relu().to_sparse(), x.to_sparse(1)), one),
+    "to_sparse_and_back": (lambda x: x.relu().to_sparse().to_dense() + x, one),
+    "count_of_sparse": (
+        lambda x: torch.ones(x.relu().to_sparse().values().shape[0] + 1),
+        one,
+    ),
+    "resize_": (lambda x: x.clone().resize_(2, 3), one),
+    "resize_as_": (lambda x, y: x.clone().resize_as_(y[:2, :3]), two),
     "histogram": (lambda x: torch.histogram(x, 7), one),
     "histogram_of_edges": (torch.histogram, lambda a, b: (t(a, b), torch.linspace(-2, 2, a))),
     "histogramdd": (lambda x: torch.histogramdd(x, [3, 4]), lambda a, b: (t(a * b, 2),)),
@@ -81,7 +108,9 @@ def test_traced_by_symfx_alone(name: str) -> None:
                 assert a == b
 
 
-@pytest.mark.parametrize("name", ["geqrf", "geqrf_batch", "lstsq", "lstsq_residuals"])
+@pytest.mark.parametrize(
+    "name", ["geqrf", "geqrf_batch", "lstsq", "lstsq_residuals", "lstsq_wide", "lstsq_vectors"]
+)
 def test_layouts(name: str) -> None:
     f, make = PROGRAMS[name]
     traced = make_fx(f, tracing_mode="fake")(*make(3, 4))
@@ -103,3 +132,22 @@ def test_what_torch_checks_the_graph_asserts() -> None:
 def test_a_choice_by_data_is_not_made_while_tracing() -> None:
     with pytest.raises(GuardOnDataDependentSymNode, match="test_beyond_stock"):
         make_fx(lambda x, y: x if torch.equal(x, y) else y, tracing_mode="symbolic")(*two(3, 4))
+
+
+def test_how_much_a_sparse_tensor_keeps_is_never_taken_for_known() -> None:
+    # torch's fake kernel says 0 where all sizes are known.
+    g = make_fx(lambda x: x.to_sparse().values().sum(), tracing_mode="symbolic")(torch.ones(1, 1))
+    assert g(torch.ones(1, 1)) == 1
+
+
+def test_resizing_makes_the_storage_larger_and_keeps_views() -> None:
+    def f(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = x.clone()
+        first = x[:1]
+        x.resize_(7, 9)
+        x.fill_(2.0)
+        return first * 3, x[6:, 1:] + first.sum()
+
+    g = make_fx(f, tracing_mode="symbolic")(t(3, 4))
+    for x in (t(3, 4), t(6, 5)):
+        torch.testing.assert_close(g(x), f(x))

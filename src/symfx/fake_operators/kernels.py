@@ -1,6 +1,6 @@
 """What some operators return, by size, that torch has no fake kernels for.
 
-Used where torch's own fake mode gives up, and nowhere else; each is compared with the real kernel
+Used where torch's own fake mode gives up, or answers wrongly; each is compared with the real kernel
 by ``tests/parity/test_beyond_stock.py``.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch._prims_common import make_contiguous_strides_for
 
 __all__ = ["KERNELS"]
 
@@ -18,10 +19,17 @@ _aten = torch.ops.aten
 KERNELS: dict[Any, Callable[..., Any]] = {}
 """For an operator, a function of fake arguments that returns fake results, or NotImplemented."""
 
+ASKED_FIRST: set[Any] = set()
+"""Those that are asked before torch's own, which answers wrongly."""
 
-def _kernel(*operators: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+
+def _kernel(
+    *operators: Any, first: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         KERNELS.update(dict.fromkeys(operators, function))
+        if first:
+            ASKED_FIRST.update(operators)
         return function
 
     return register
@@ -83,10 +91,9 @@ def _ctc_loss(
 def _ctc_loss_of(
     log_probs: torch.Tensor, targets: Any, input_lengths: Any, target_lengths: Any, *args: Any
 ) -> Any:
-    env = log_probs.fake_mode.shape_env  # type: ignore[attr-defined]
-    if env is None:
+    width = _count(log_probs)
+    if width is None:
         return NotImplemented
-    width = env.create_unbacked_symint()
     torch._check(width >= 1)  # type: ignore[no-untyped-call]
     return _ctc(log_probs, width)
 
@@ -95,16 +102,108 @@ def _ctc_loss_of(
 def _lstsq(
     a: torch.Tensor, b: torch.Tensor, rcond: float | None = None, *, driver: str | None = None
 ) -> Any:
-    if a.dim() != b.dim() or driver not in (None, "gelsy", "gels"):
-        # A vector on the right; or residuals that are there only at full rank.
-        return NotImplemented
     *batch, m, n = a.shape
-    k = b.shape[-1]
-    if any(bool(x != y) for x, y in zip(batch, b.shape[:-2], strict=True)):
+    is_vector = b.dim() == 1 or (a.dim() - 1 == b.dim() and _same(b.shape, a.shape[:-1]))
+    right = b.unsqueeze(-1) if is_vector else b
+    if a.dim() != right.dim():
         return NotImplemented
+    k = right.shape[-1]
+    both = torch.broadcast_shapes(tuple(batch), right.shape[:-2])  # type: ignore[no-untyped-call]
     # The solution takes the place of the right side, which may be longer.
     rows = torch.sym_max(m, n)  # type: ignore[no-untyped-call]
-    solution = _column_major(b, batch, rows, k)[..., :n, :]
-    residuals = b.new_empty((*batch, k) if driver == "gels" and m > n else (0,))
-    rank = a.new_empty((0,) if driver == "gels" else tuple(batch), dtype=torch.int64)
-    return solution, residuals, rank, a.new_empty((0,))
+    solution = _column_major(b, both, rows, k)[..., :n, :]
+    finds_values = driver in ("gelsd", "gelss")
+    residuals: Any = (0,)
+    if driver == "gels" and m > n:
+        residuals = (*both, k)
+    elif finds_values and m > n:
+        # They are there where the rank is full, which only data tells.
+        count = _count(a, k) if not both else None
+        if count is None:
+            return NotImplemented
+        residuals = (count,)
+    real = a.dtype.to_real()
+    least = torch.sym_min(m, n)  # type: ignore[no-untyped-call]
+    return (
+        solution.squeeze(-1) if is_vector else solution,
+        b.new_empty(residuals, dtype=real),
+        a.new_empty((0,) if driver == "gels" else tuple(batch), dtype=torch.int64),
+        a.new_empty((*batch, least) if finds_values else (0,), dtype=real),
+    )
+
+
+def _same(a: Sequence[Any], b: Sequence[Any]) -> bool:
+    return len(a) == len(b) and all(bool(x == y) for x, y in zip(a, b, strict=True))
+
+
+def _count(like: torch.Tensor, most: Any = None) -> Any:
+    """A number that only data tells; None where there may be none."""
+    env = like.fake_mode.shape_env  # type: ignore[attr-defined]
+    if env is None or not env.allow_dynamic_output_shape_ops:
+        return None
+    count = env.create_unbacked_symint()
+    torch._check(count >= 0)  # type: ignore[no-untyped-call]
+    if most is not None:
+        torch._check(count <= most)  # type: ignore[no-untyped-call]
+    return count
+
+
+# -- sparse ------------------------------------------------------------------------------------
+
+# torch's kernel for sizes that are known says that no element is kept.
+
+@_kernel(_aten._to_sparse.sparse_dim, first=True)
+def _to_sparse_dims(a: torch.Tensor, sparse_dim: int) -> Any:
+    count = _count(a) if a.layout is torch.strided else None
+    if count is None or not 0 <= sparse_dim <= a.dim():
+        return NotImplemented
+    return _aten._sparse_coo_tensor_with_dims_and_tensors(
+        sparse_dim,
+        a.dim() - sparse_dim,
+        a.shape,
+        a.new_empty((sparse_dim, count), dtype=torch.int64),
+        a.new_empty((count, *a.shape[sparse_dim:])),
+        dtype=a.dtype,
+        layout=torch.sparse_coo,
+        device=a.device,
+        is_coalesced=True,
+    )
+
+
+@_kernel(_aten._to_sparse.default, first=True)
+def _to_sparse(
+    a: torch.Tensor,
+    *,
+    layout: torch.layout | None = None,
+    blocksize: Any = None,
+    dense_dim: int | None = None,
+) -> Any:
+    if layout not in (None, torch.sparse_coo) or blocksize is not None or dense_dim is not None:
+        return NotImplemented
+    return _to_sparse_dims(a, a.dim())
+
+
+# -- resizing ----------------------------------------------------------------------------------
+
+
+def _is_symbolic(a: torch.Tensor) -> bool:
+    return any(isinstance(n, torch.SymInt) for n in (*a.shape, *a.stride(), a.storage_offset()))
+
+
+# torch's kernel does not turn symbolic sizes into known ones.
+@_kernel(_aten.resize_.default, first=True)
+def _resize(a: torch.Tensor, size: Sequence[Any], *, memory_format: Any = None) -> Any:
+    if memory_format not in (None, torch.contiguous_format) or not _is_symbolic(a):
+        return NotImplemented
+    if not _same(a.shape, size):
+        strides = make_contiguous_strides_for(size)  # type: ignore[no-untyped-call]
+        # Which makes the storage larger where it must.
+        _aten.set_.source_Storage_storage_offset(
+            a, a.untyped_storage(), a.storage_offset(), size, strides
+        )
+    return a
+
+
+@_kernel(_aten.resize_as_.default, first=True)
+def _resize_as(a: torch.Tensor, like: torch.Tensor, *, memory_format: Any = None) -> Any:
+    return _resize(a, like.shape, memory_format=memory_format)

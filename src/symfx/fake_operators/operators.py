@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch._ops import OpOverload
 
+from symfx.fake_operators.kernels import ASKED_FIRST, KERNELS
 from symfx.fake_operators.shape_rules import RULES
 
 __all__ = ["OperatorFacts", "facts_of", "running"]
@@ -57,6 +58,8 @@ class OperatorFacts:
         cacheable: what it returns depends on the metadata of its arguments alone.
         mask_indexer: `cacheable` holds only while no argument is a mask.
         rule: what it does to sizes and strides, where symfx says so itself.
+        kernel: what it returns by size, where torch does not say or says it wrongly.
+        kernel_first: torch says it wrongly.
         exact_strides: a compiler must keep the strides of its inputs as they are.
     """
 
@@ -66,6 +69,8 @@ class OperatorFacts:
         "data_dependent",
         "exact_strides",
         "func",
+        "kernel",
+        "kernel_first",
         "lift",
         "mask_indexer",
         "mutated",
@@ -99,6 +104,8 @@ class OperatorFacts:
             and bool(func._schema.returns)
         )
         self.rule = RULES.get(func) if self.cacheable else None
+        self.kernel = KERNELS.get(func)
+        self.kernel_first = func in ASKED_FIRST
         self.exact_strides = torch.Tag.needs_exact_strides in tags
 
     def __repr__(self) -> str:

@@ -272,6 +272,9 @@ def paths_to_symbols(value: Any, wanted: set[Any]) -> dict[Any, tuple[Any, ...]]
                 for i, stride in enumerate(v.stride()):
                     number(stride, (*path, MethodKey("stride"), pytree.SequenceKey(i)))
                 number(v.storage_offset(), (*path, MethodKey("storage_offset")))
+            elif v.layout is torch.sparse_coo and wanted:
+                # How many elements it keeps is a size of its values.
+                walk(v._values(), (*path, MethodKey("_values")))
         elif isinstance(v, (list, tuple)):
             for i, item in enumerate(v):
                 walk(item, (*path, pytree.SequenceKey(i)))

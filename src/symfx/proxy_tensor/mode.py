@@ -16,7 +16,6 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, autograd_would_have_decomposed
 
 from symfx.errors import TracingError
-from symfx.fake_operators.kernels import KERNELS
 from symfx.fake_operators.operators import OperatorFacts, facts_of, running
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.metadata import tensor_metadata
@@ -318,19 +317,30 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         node = tracer.call(recorded, tracer.node_args(args), tracer.node_kwargs(kwargs), name)
         if facts.exact_strides:
             _keep_input_vals(node)
+        out = NotImplemented
         with running(None if tracer.cache is None else tracer.cache.env, func):
-            try:
-                out = recorded(*args, **kwargs)
-            except REFUSALS as error:
-                if isinstance(error, TracingError):
-                    raise
-                kernel = KERNELS.get(func)
-                out = NotImplemented if kernel is None else kernel(*args, **kwargs)
-                if out is NotImplemented:
-                    raise refusal(error, func) from error
+            if facts.kernel_first and any(isinstance(t, FakeTensor) for t in tensors):
+                out = facts.kernel(*args, **kwargs)
+            if out is NotImplemented:
+                out = self._run(facts, recorded, args, kwargs)
         constant = self._constant_result(facts, args, kwargs, constants, all_constant, out)
         slots.track_tensor_tree(out, fx.Proxy(node, tracer), constant=constant, tracer=tracer)
         return out
+
+    @staticmethod
+    def _run(
+        facts: OperatorFacts, recorded: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """What an operator returns: as torch says, or as symfx says where torch refuses."""
+        try:
+            return recorded(*args, **kwargs)
+        except REFUSALS as error:
+            if isinstance(error, TracingError):
+                raise
+            out = NotImplemented if facts.kernel is None else facts.kernel(*args, **kwargs)
+            if out is NotImplemented:
+                raise refusal(error, facts.func) from error
+            return out
 
     def _recordable(self, tensor: torch.Tensor) -> bool:
         return type(tensor) in HANDLED_TYPES or slots.has_proxy_slot(tensor, self.tracer)

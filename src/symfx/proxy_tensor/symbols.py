@@ -114,11 +114,25 @@ class SymbolNodes:
         """
         for i, size in enumerate(tensor.shape):
             self._offer(size, node, _aten.sym_size.int, (i,))
+        if tensor.layout is torch.sparse_coo:
+            self._offer_count(node, tensor)
         if tensor.layout is not torch.strided:
             return
         for i, stride in enumerate(tensor.stride()):
             self._offer(stride, node, _aten.sym_stride.int, (i,))
         self._offer(tensor.storage_offset(), node, _aten.sym_storage_offset.default, ())
+
+    def _offer_count(self, node: fx.Node, tensor: torch.Tensor) -> None:
+        """How many elements a sparse tensor keeps may be asked of its values."""
+        values = tensor._values()  # type: ignore[operator]
+        count = values.shape[0]
+
+        def make() -> fx.Node:
+            kept = self._append_after(node, _aten._values.default, (node,), values)
+            return self._append_after(kept, _aten.sym_size.int, (kept, 0), count)
+
+        if isinstance(count, torch.SymInt):
+            self.promise_number(count, make)
 
     def _offer(
         self, number: Any, node: fx.Node, how: Callable[..., Any], args: tuple[Any, ...]
