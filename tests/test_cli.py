@@ -188,7 +188,7 @@ def test_a_failed_verification_leaves_with_1(run):
         (["trace", "{}:Net", "-i", "x: f33[n]"], ["'f33' is no dtype", "\n         ^\n"]),
         (["trace", "{}:Net", "-i", "x: f32[n=1, 4, 8]"], ["dimension 0 of x is 1", "2 or more"]),
         (["trace", "{}:wrong", "-i", "x: f32[n, 3]"], ["cannot be traced", "does not fit"]),
-        (["trace", "{}:branch", "-i", "x: f32[n]"], ["depends on data", f"cli_models.py:{BRANCH} `"]),
+        (["trace", "{}:branch", "-i", "x: f32[n]"], ["data-dependent", f"cli_models.py:{BRANCH} `"]),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_message_and_2(run, arguments, words):

@@ -532,7 +532,7 @@ def test_a_failure_does_not_log_a_traceback(capfd):
 
 
 def data_dependent(x):
-    if x.sum() > 0:  # depends on data
+    if x.sum() > 0:  # data-dependent
         return x
     return -x
 
@@ -543,7 +543,7 @@ def test_data_dependence_keeps_its_own_message():
     with pytest.raises(symfx.SymfxError) as caught:
         symfx.trace(data_dependent, randn(3))
     assert isinstance(caught.value, (GuardOnDataDependentSymNode, TracingError))
-    assert f"test_trace.py:{line_of(data_dependent, 'depends on data')}" in str(caught.value)
+    assert f"test_trace.py:{line_of(data_dependent, 'data-dependent')}" in str(caught.value)
 
 
 # -- reading it ----------------------------------------------------------------------------------------------------

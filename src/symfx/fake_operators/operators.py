@@ -85,7 +85,12 @@ class OperatorFacts:
         tags = func.tags
         arguments = func._schema.arguments
         self.name = func.overloadpacket.__name__
-        self.composite = func not in _KEPT_WHOLE and func._can_decompose()
+        # Operators of TorchScript alone (prim.layout) are unknown to the dispatcher.
+        self.composite = (
+            func not in _KEPT_WHOLE
+            and torch._C._dispatch_has_kernel(func.name())
+            and func._can_decompose()
+        )
         self.data_dependent = torch.Tag.data_dependent_output in tags
         self.seeded = torch.Tag.nondeterministic_seeded in tags
         self.lift = func is _aten.lift_fresh.default

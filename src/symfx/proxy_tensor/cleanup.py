@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ _QUESTIONS = frozenset(
         _aten.sym_stride.default,
         _aten.sym_storage_offset.default,
         _aten.sym_numel.default,
+        torch.ops.prim.layout.default,
     }
 )
 
@@ -37,7 +39,10 @@ def _may_have_effect(node: fx.Node) -> bool:
     # fx asks of every node; finding out is dear, and only nodes without users can go.
     if node.users or node.is_impure():
         return True
-    if node.op == "call_function" and node.target in _QUESTIONS:
+    asked: Any = node
+    if node.target is operator.getitem:
+        asked = node.args[0]
+    if asked.op == "call_function" and asked.target in _QUESTIONS:
         return False
 
     def is_number(a: Any) -> bool:

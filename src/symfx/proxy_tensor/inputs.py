@@ -13,11 +13,12 @@ from torch.utils import _pytree as pytree
 from symfx.errors import SpecError
 from symfx.symbolic_shapes import Dim, DimDynamic, ShapeEnv, StatelessSymbolicContext
 
-__all__ = ["DynamicShapes", "fake_inputs", "parameter_names"]
+__all__ = ["DynamicShapes", "fake_inputs", "parameter_defaults", "parameter_names"]
 
 DynamicShapes = Sequence[Any] | Mapping[str, Any] | None
 """Which dimensions of the inputs vary; see `symfx.proxy_tensor.make_fx`."""
 
+_LITERALS = (type(None), bool, int, float, str)
 _DIM_SPECS = (Dim, str, bool, int, type(None))
 
 
@@ -44,6 +45,21 @@ def parameter_names(f: Callable[..., Any], count: int) -> tuple[list[str], bool]
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             names.append(parameter.name)
     return (names[:count], True) if len(names) >= count else ([], False)
+
+
+def parameter_defaults(f: Callable[..., Any]) -> dict[str, Any]:
+    """The defaults of a function's parameters that can stand in a graph's code: plain literals.
+
+    Args:
+        f: a function. A module has none: its graph's inputs are not called like its parameters.
+    """
+    if isinstance(f, torch.nn.Module):
+        return {}
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except (TypeError, ValueError):
+        return {}
+    return {p.name: p.default for p in parameters if isinstance(p.default, _LITERALS)}
 
 
 def fake_inputs(

@@ -1,16 +1,14 @@
-"""What a node remembers of its value: a snapshot of the tensor, its layout, its new symbols."""
+"""What a node remembers of its value: a snapshot of the tensor, and its layout."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.passes.shape_prop import TensorMetadata
-from torch.utils import _pytree as pytree
 
 from symfx.fake_operators.cache import OperationCache, state_of
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
@@ -203,86 +201,3 @@ def _as_node(node: SymNode, number: Any) -> Any:
 
 def _is_sparse(tensor: torch.Tensor) -> bool:
     return tensor.layout not in (torch.strided, torch._mkldnn)  # type: ignore[attr-defined]
-
-
-# -- unbacked symbols ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class MethodKey:
-    """A step of the way to a symbol inside a value: the result of a method."""
-
-    name: str
-
-    def __str__(self) -> str:
-        return f".{self.name}()"
-
-    def get(self, of: Any) -> Any:
-        """Take the step."""
-        return getattr(of, self.name)()
-
-
-@dataclass(frozen=True, slots=True)
-class TruthKey:
-    """A step from a bool to the symbol that is 1 where it is true."""
-
-    def __str__(self) -> str:
-        return ".cast_symbool_to_symint_guardless()"
-
-    def get(self, of: Any) -> Any:
-        """Take the step."""
-        return int(of) if isinstance(of, bool) else torch.sym_ite(of, 1, 0)  # type: ignore[no-untyped-call]
-
-
-def paths_to_symbols(value: Any, wanted: set[Any]) -> dict[Any, tuple[Any, ...]]:
-    """Where in a value fresh symbols stand.
-
-    Args:
-        value: what an operator returned.
-        wanted: sympy symbols; those found are taken out.
-
-    Returns:
-        For each symbol found, the steps that lead to it.
-    """
-    found: dict[Any, tuple[Any, ...]] = {}
-
-    def number(n: Any, path: tuple[Any, ...]) -> None:
-        if not isinstance(n, SYMBOLIC_TYPES) or not wanted:
-            return
-        node = n.node
-        term = getattr(node, "term", None)
-        if term is None:
-            return
-        if term.op == "symbol":
-            symbol = node.expr
-            if symbol in wanted:
-                wanted.discard(symbol)
-                found[symbol] = path
-        elif isinstance(n, torch.SymBool) and len(term.free_symbols) == 1:
-            symbol = next(iter(node.expr.free_symbols))
-            if symbol in wanted:
-                wanted.discard(symbol)
-                found[symbol] = (*path, TruthKey())
-
-    def walk(v: Any, path: tuple[Any, ...]) -> None:
-        if isinstance(v, torch.Tensor):
-            for i, size in enumerate(v.shape):
-                number(size, (*path, MethodKey("size"), pytree.SequenceKey(i)))
-            if v.layout is torch.strided:
-                for i, stride in enumerate(v.stride()):
-                    number(stride, (*path, MethodKey("stride"), pytree.SequenceKey(i)))
-                number(v.storage_offset(), (*path, MethodKey("storage_offset")))
-            elif v.layout is torch.sparse_coo and wanted:
-                # How many elements it keeps is a size of its values.
-                walk(v._values(), (*path, MethodKey("_values")))
-        elif isinstance(v, (list, tuple)):
-            for i, item in enumerate(v):
-                walk(item, (*path, pytree.SequenceKey(i)))
-        elif isinstance(v, dict):
-            for k, item in v.items():
-                walk(item, (*path, pytree.MappingKey(k)))
-        else:
-            number(v, path)
-
-    walk(value, ())
-    return found

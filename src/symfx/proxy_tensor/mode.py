@@ -203,6 +203,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
             # recorded, below them.
             with self._below_transforms():
                 return func(*args, **kwargs)
+        self.tracer.record_assertions()
         facts = facts_of(func)
         cache = self.tracer.cache
         if (
@@ -213,8 +214,9 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
             and not self.pre_dispatch
             and active_fake_mode() is cache.mode
         ):
-            key = cache.key(facts, args, kwargs)
-            entry = None if key is None else cache.lookup(key, facts, args, kwargs)
+            with self.tracer.operators_assert():
+                key = cache.key(facts, args, kwargs)
+                entry = None if key is None else cache.lookup(key, facts, args, kwargs)
             if entry is not None:
                 with set_original_aten_op(func):
                     return self._replay(entry, facts, args, kwargs)
@@ -235,6 +237,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
     def _other_callable(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not isinstance(func, HigherOrderOperator):
             raise TracingError(f"{func} is not an operator that can be recorded")
+        self.tracer.record_assertions()
         # It traces subgraphs, which needs the tracer as a whole, which needs this mode.
         from symfx.proxy_tensor.higher_order import record_higher_order
 
@@ -272,22 +275,6 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         pre_dispatch: bool,
     ) -> Any:
         """Record an operator and run it; or decompose it; or answer from known values."""
-        env = None if self.tracer.cache is None else self.tracer.cache.env
-        if env is None:
-            return self._record_and_run(facts, args, kwargs, pre_dispatch)
-        before = len(env._asserts)
-        try:
-            return self._record_and_run(facts, args, kwargs, pre_dispatch)
-        finally:
-            self.tracer.asserted_by_operators.update(range(before, len(env._asserts)))
-
-    def _record_and_run(
-        self,
-        facts: OperatorFacts,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        pre_dispatch: bool,
-    ) -> Any:
         func = facts.func
         tracer = self.tracer
         flat = pytree.tree_leaves((args, kwargs))
@@ -318,7 +305,10 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         if facts.exact_strides:
             _keep_input_vals(node)
         out = NotImplemented
-        with running(None if tracer.cache is None else tracer.cache.env, func):
+        with (
+            tracer.operators_assert(),
+            running(None if tracer.cache is None else tracer.cache.env, func),
+        ):
             if facts.kernel_first and any(isinstance(t, FakeTensor) for t in tensors):
                 out = facts.kernel(*args, **kwargs)
             if out is NotImplemented:
@@ -358,7 +348,14 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         out = maybe_handle_decomp(self, func, args, kwargs)
         if out is not NotImplemented:
             return out
-        if facts.composite and not pre_dispatch and autograd_would_have_decomposed(func, flat):
+        # What is composite for dense tensors is an operator of its own on nested ones.
+        nested = any(isinstance(a, torch.Tensor) and a.is_nested for a in flat)
+        if (
+            facts.composite
+            and not pre_dispatch
+            and not nested
+            and autograd_would_have_decomposed(func, flat)
+        ):
             with self:
                 out = func.decompose(*args, **kwargs)
             if out is not NotImplemented:

@@ -46,7 +46,7 @@ class FakeKernelError(TracingError, UnsupportedOperatorException):
 def value_read(func: Any) -> TracingError:
     """A program reads a value out of a real tensor."""
     return TracingError(
-        f"{func} reads a value from a tensor, which the trace would bake in",
+        f"data-dependent: {func} reads a value from a tensor, which the trace would bake in",
         where=_line(),
         fix='trace with tracing_mode="symbolic", or compute with the tensor '
         "instead of the number (torch.where instead of if)",
@@ -62,14 +62,14 @@ def refusal(error: BaseException, func: Any) -> TracingError:
     """
     if isinstance(error, DataDependentOutputException):
         result: Any = DataDependentError(
-            f"the result of {func} depends on the data of a tensor, which is not known while "
-            "tracing",
+            f"data-dependent: the result of {func} depends on the data of a tensor, which is not "
+            "known while tracing",
             where=_line(),
             fix="compute with tensors instead (torch.where or torch.cond instead of if)",
         )
     elif isinstance(error, DynamicOutputShapeException):
         result = DynamicOutputError(
-            f"the size of the result of {func} depends on data",
+            f"data-dependent: the size of the result of {func} depends on the data of a tensor",
             where=_line(),
             fix='trace with tracing_mode="symbolic"',
         )

@@ -18,8 +18,9 @@ from torch.utils._thunk import Thunk
 
 from symfx.errors import TracingError
 from symfx.fake_operators.cache import state_of
-from symfx.proxy_tensor.metadata import extract_val, paths_to_symbols, tensor_metadata
+from symfx.proxy_tensor.metadata import extract_val, tensor_metadata
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
+from symfx.symbolic_shapes import compute_unbacked_bindings
 from symfx.torch_bridge.modes import active_fake_mode, active_proxy_mode
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def node_of_tensor(
         state = getattr(tensor, "_symfx", None)
         if state is not None and state.tracer is tracer:
             return state.node, None
-    found = tracer.tensor_tracker.get(tensor)
+    found = tracer.tensors.get(tensor)
     return None if found is None else (found.proxy.node, found.constant)
 
 
@@ -88,11 +89,38 @@ def set_node_of_tensor(
             state.tracer = tracer
             state.node = node
             return
-    tracer.tensor_tracker[tensor] = ProxyTensor(fx.Proxy(node, tracer), constant)
+    tracer.tensors[tensor] = ProxyTensor(fx.Proxy(node, tracer), constant)
     if type(tensor) is FakeTensor:
         state = state_of(tensor)
         if state.tracer is tracer:
             state.tracer = state.node = None
+
+
+class TensorTracker:
+    """A tracer's tensors as a mapping to what stands for them.
+
+    Args:
+        tracer: the tracer.
+    """
+
+    def __init__(self, tracer: PythonKeyTracer) -> None:
+        self._tracer = tracer
+
+    def get(self, tensor: torch.Tensor, default: Any = None) -> Any:
+        """What stands for a tensor; the default where nothing does."""
+        return get_proxy_slot(tensor, self._tracer, default)
+
+    def __getitem__(self, tensor: torch.Tensor) -> ProxyTensor:
+        found: ProxyTensor | None = self.get(tensor)
+        if found is None:
+            raise KeyError(tensor)
+        return found
+
+    def __setitem__(self, tensor: torch.Tensor, proxy: ProxyTensor) -> None:
+        set_proxy_slot(tensor, self._tracer, proxy)
+
+    def __contains__(self, tensor: torch.Tensor) -> bool:
+        return has_proxy_slot(tensor, self._tracer)
 
 
 class _Frozen(threading.local):
@@ -154,7 +182,7 @@ def set_proxy_slot(obj: Any, tracer: PythonKeyTracer, proxy: Any) -> None:
     elif _is_object(obj):
         if not isinstance(proxy, fx.Proxy):
             raise TypeError(f"an object's slot holds a proxy, not a {type(proxy).__name__}")
-        tracer.object_tracker[obj] = proxy
+        tracer.opaque_tracker[obj] = proxy
     else:
         raise TypeError(f"a {type(obj).__name__} has no slot for a proxy")
 
@@ -195,7 +223,7 @@ def get_proxy_slot(
         if tracer.symbols.known(obj):
             found = Thunk(lambda: _proxy_of_number(obj, tracer))
     elif _is_object(obj):
-        found = tracer.object_tracker.get(obj)
+        found = tracer.opaque_tracker.get(obj)
     else:
         raise TypeError(f"a {type(obj).__name__} has no slot for a proxy")
     if found is None:
@@ -340,19 +368,10 @@ def track_tensor_tree(
 def _bind_fresh_symbols(value: Any, proxy: Any) -> None:
     """Record on the node which unbacked symbols come up in its value."""
     mode = active_fake_mode()
-    pending = getattr(getattr(mode, "shape_env", None), "pending_fresh_unbacked_symbols", None)
-    if not pending:
+    env = getattr(mode, "shape_env", None)
+    if not getattr(env, "pending_fresh_unbacked_symbols", None):
         return
-    wanted = set(pending)
-    pending.clear()
-    found = paths_to_symbols(value, wanted)
-    if wanted:
-        names = ", ".join(sorted(map(str, wanted)))
-        raise TracingError(
-            f"an operator made the symbols {names} but they are not in what it returned",
-            fix="have the operator's fake kernel call new_dynamic_size() or item() once for "
-            "each size that it returns",
-        )
+    found = compute_unbacked_bindings(env, value)
     if found and isinstance(proxy, fx.Proxy):
         proxy.node.meta["unbacked_bindings"] = found
 
@@ -378,5 +397,5 @@ def _track(value: Any, proxy: Any, constant: Any, tracer: PythonKeyTracer) -> No
         node = proxy.node
         node.meta["val"] = value
         if not (is_opaque_value_type(type(value)) and not should_hoist(type(value))):
-            tracer.object_tracker[value] = proxy
+            tracer.opaque_tracker[value] = proxy
     # Other values are part of the program as they are.

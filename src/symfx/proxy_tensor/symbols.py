@@ -235,6 +235,8 @@ class SymbolNodes:
                     "rather than through a closure",
                 )
             if op == "add":
+                op, args = self._as_product(top) or (op, args)
+            if op == "add":
                 # A sum reads `a - b`, not `a + -1 * b`.
                 signed = [_sign(part) for part in args]
                 parts = [part for _, part in signed]
@@ -253,6 +255,20 @@ class SymbolNodes:
                 )
         return known[term]
 
+    def _as_product(self, total: Term) -> tuple[str, tuple[Term, ...]] | None:
+        """A sum that came about as a product, as an operation; None for other sums.
+
+        Multiplied out, `(a + 1) * (b + 1)` would be three sums and a product.
+        """
+        table = total.table
+        found = table.products.get(total.base)
+        if found is None or not all(map(self.can_make, found[1:])):
+            return None
+        product, *factors = found
+        if product is total:
+            return "mul", tuple(factors)
+        return "add", (product, table.const(total.const - product.const))
+
     def _sum(self, parts: list[tuple[int, Any]]) -> Any:
         parts = sorted(parts, key=lambda part: -part[0])
         sign, total = parts[0]
@@ -263,8 +279,10 @@ class SymbolNodes:
         return total
 
     def _call(self, op: str, args: list[Any], term: Term) -> Any:
-        if op == "mul" and args[0] == -1 and isinstance(args[0], int):
-            return self._emit(operator.neg, self._call("mul", args[1:], term))
+        if op == "mul" and isinstance(args[0], int):
+            if args[0] == -1:
+                return self._emit(operator.neg, self._call("mul", args[1:], term))
+            args = [*args[1:], args[0]]
         if op in _CHAINED:
             result = args[0]
             for arg in args[1:]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -24,6 +25,7 @@ from symfx.torch_bridge.modes import without_proxy_mode
 if TYPE_CHECKING:
     from symfx.fake_operators.cache import OperationCache
     from symfx.proxy_tensor.modules import ModuleStack
+    from symfx.symbolic_shapes.records import RuntimeAssert
 
 __all__ = ["PythonKeyTracer"]
 
@@ -44,6 +46,13 @@ _LITERALS = frozenset(
 )
 
 
+_PARTS_OF_NESTED = {
+    "_values": torch.ops.aten._nested_get_values.default,
+    "_offsets": torch.ops.aten._nested_get_offsets.default,
+    "_lengths": torch.ops.aten._nested_get_lengths.default,
+}
+
+
 class PythonKeyTracer(fx.Tracer):
     """Records operators on tensors into a graph.
 
@@ -54,8 +63,8 @@ class PythonKeyTracer(fx.Tracer):
         graph: what was recorded.
         root: the module that holds the constants which the graph refers to.
         symbols: the nodes of symbolic numbers.
-        tensor_tracker: the `ProxyTensor` of tensors that cannot keep it themselves.
-        object_tracker: the proxy of objects of TorchScript and the like.
+        tensors: the `ProxyTensor` of tensors that cannot keep it themselves.
+        opaque_tracker: the proxy of objects of TorchScript and the like.
         cache: the operation cache of the trace, if it has one.
         modules: the modules that run, if nodes are to remember them.
         tensors_seen: each tensor that came to have a node, with modules recorded; else None.
@@ -74,8 +83,8 @@ class PythonKeyTracer(fx.Tracer):
         self.root = torch.nn.Module()
         self.graph = fx.Graph()
         self.tensor_attrs: dict[Any, str] = {}
-        self.tensor_tracker: Any = WeakTensorKeyDictionary()
-        self.object_tracker: Any = WeakIdKeyDictionary()
+        self.tensors: Any = WeakTensorKeyDictionary()
+        self.opaque_tracker: Any = WeakIdKeyDictionary()
         self.cache = cache
         self.symbols = SymbolNodes(self._append_number, self._append_number_after)
         self.record_stack_traces = stack_traces
@@ -87,22 +96,33 @@ class PythonKeyTracer(fx.Tracer):
         self.tensors_seen: list[tuple[weakref.ref[torch.Tensor], fx.Node]] | None = (
             None if modules is None else []
         )
-        # Assertions of the environment, by position: those that operators made, which check for
-        # themselves when they run; and those that a graph has.
-        self.asserted_by_operators: set[int] = set()
-        self.asserted: set[int] = set()
+        # The environment's assertions, by position: which need no node (operators check for
+        # themselves when they run, and a graph inside or around this one may have the node);
+        # how many have been gone through; which could not be computed then.
+        self._assertions: list[RuntimeAssert] = (
+            [] if cache is None or cache.env is None else cache.env._asserts
+        )
+        self._asserted: set[int] = set()
+        self._assertions_seen = len(self._assertions)
+        self._assertions_open: list[int] = []
         self.subgraphs: dict[str, fx.GraphModule] = {}
         self.enable_thunkify = False
         self.proxy_module_inputs = False
         self._function: Any = None
         self._function_calls: Counter[Any] = Counter()
         self._attributes: dict[int, tuple[Any, fx.Node]] = {}
+        # The tensors that inputs are made of: each with the input's node, its name, the input.
+        self._parts: dict[int, tuple[torch.Tensor, fx.Node, str, torch.Tensor]] = {}
+
+    @property
+    def tensor_tracker(self) -> slots.TensorTracker:
+        """The `ProxyTensor` of each tensor, by tensor, as torch looks it up."""
+        return slots.TensorTracker(self)
 
     def for_subgraph(self) -> PythonKeyTracer:
         """A tracer with the settings of this one, and a graph of its own."""
         tracer = PythonKeyTracer(self.cache, self.record_stack_traces, self.modules)
-        tracer.asserted_by_operators = self.asserted_by_operators
-        tracer.asserted = self.asserted
+        tracer._asserted = self._asserted
         return tracer
 
     # -- fx's own protocol ---------------------------------------------------------------------
@@ -177,6 +197,8 @@ class PythonKeyTracer(fx.Tracer):
         known = self._attributes.get(id(value))
         if known is not None:
             return known[1]
+        if id(value) in self._parts:
+            return self._part(value)
         if torch._C._functorch.is_functorch_wrapped_tensor(value):
             raise TracingError(
                 "a tensor inside vmap, grad or jvp reached the graph as a constant",
@@ -193,6 +215,26 @@ class PythonKeyTracer(fx.Tracer):
             if self.cache is not None and not isinstance(value, FakeTensor):
                 fake = self.cache.fake_of_real(value)
             node.meta["val"] = extract_val(value if fake is None else fake)
+        self._attributes[id(value)] = (value, node)
+        return node
+
+    def offer_parts(self, node: fx.Node, whole: torch.Tensor) -> None:
+        """An input is made of other tensors: they are not constants of the graph."""
+        for name in whole.__tensor_flatten__()[0]:  # type: ignore[attr-defined]
+            part = getattr(whole, name)
+            self._parts[id(part)] = (part, node, name, whole)
+
+    def _part(self, value: torch.Tensor) -> fx.Node:
+        _, of, name, whole = self._parts[id(value)]
+        operator = _PARTS_OF_NESTED.get(name) if whole.is_nested else None
+        if operator is None:
+            raise TracingError(
+                f"the program uses {name} of its input {of.name}, a {type(whole).__name__}, which "
+                "the graph could only hold as a constant",
+                fix="pass the tensor itself as an argument",
+            )
+        node = self.create_node("call_function", operator, (of,), {})
+        node.meta["val"] = extract_val(value)
         self._attributes[id(value)] = (value, node)
         return node
 
@@ -231,6 +273,40 @@ class PythonKeyTracer(fx.Tracer):
         if self._annotating or fx_traceback.has_preserved_node_meta():
             return self.create_node("call_function", target, args, kwargs, name)
         return append_call(self.graph, target, args, kwargs, name)
+
+    # -- assertions ------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def operators_assert(self) -> Iterator[None]:
+        """What is asserted inside, an operator checks for itself whenever it runs."""
+        before = len(self._assertions)
+        yield
+        if len(self._assertions) != before:
+            self._asserted.update(range(before, len(self._assertions)))
+
+    def record_assertions(self, last: bool = False) -> None:
+        """What the program has asserted so far of numbers read from data, the graph asserts.
+
+        Args:
+            last: the program has ended: what could not be computed before is tried again.
+        """
+        first, end = self._assertions_seen, len(self._assertions)
+        if first == end and not last:
+            return
+        self._assertions_seen = end
+        waiting = [*self._assertions_open, *range(first, end)] if last else range(first, end)
+        for i in waiting:
+            if i in self._asserted:
+                continue
+            record = self._assertions[i]
+            if not self.symbols.can_make(record.term):
+                self._assertions_open.append(i)
+                continue
+            self._asserted.add(i)
+            message = f"{record.term} does not hold; asserted {record.provenance}"
+            node = self.symbols.node_of_term(record.term)
+            check = torch.ops.aten._assert_scalar.default
+            self.create_node("call_function", check, (node, message), {}).meta["val"] = None
 
     def _append_number(
         self, target: Callable[..., Any], args: tuple[Any, ...], value: Any

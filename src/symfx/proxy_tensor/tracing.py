@@ -16,6 +16,7 @@ from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import traceback as fx_traceback
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from symfx.errors import SpecError, TracingError
 from symfx.fake_operators.cache import OperationCache
@@ -26,6 +27,7 @@ from symfx.proxy_tensor.inputs import (
     DynamicShapes,
     fake_inputs,
     is_symfx_env,
+    parameter_defaults,
     parameter_names,
 )
 from symfx.proxy_tensor.mode import ProxyTorchDispatchMode, Table, register_higher_order
@@ -33,7 +35,6 @@ from symfx.proxy_tensor.modules import ModuleStack, module_of
 from symfx.proxy_tensor.tracer import PythonKeyTracer
 from symfx.symbolic_shapes import ShapeEnv
 from symfx.symbolic_shapes.provenance import boundary
-from symfx.symbolic_shapes.records import RuntimeAssert
 from symfx.torch_bridge.fx_graphs import graph_module, take_pytree_inputs, takes_pytree_inputs
 from symfx.torch_bridge.modes import (
     active_fake_mode,
@@ -220,11 +221,8 @@ class Trace:
                 for node, value in nodes:
                     self._track_input(node, value)
                 args = self._with_module_proxies(args, nodes)
-            env = None if self.tracer.cache is None else self.tracer.cache.env
-            asserted_before = 0 if env is None else len(env._asserts)
             out = call_program(self.f, args)
-            if env is not None:
-                self._assert(env._asserts, asserted_before)
+            self.tracer.record_assertions(last=True)
             self._output(out)
         if self.tracer.tensors_seen is not None and not self.inside:
             NODES_OF_LAST_TRACE.clear()
@@ -267,12 +265,15 @@ class Trace:
         """A node for each leaf of the arguments, numbered within its argument."""
         tracer = self.tracer
         nodes = []
-        for name, arg in zip(self.names, args, strict=True):
-            for i, leaf in enumerate(pytree.tree_leaves(arg), 1):
-                node = tracer.create_node("placeholder", f"{name}_{i}", (), {})
-                nodes.append((node, leaf))
         spec = pytree.tree_structure(args)
-        if not all(child.is_leaf() for child in spec.children()):
+        flat = all(child.is_leaf() for child in spec.children())
+        defaults = parameter_defaults(self.f) if flat else {}
+        for name, arg in zip(self.names, args, strict=True):
+            default = (defaults[name],) if name in defaults else ()
+            for i, leaf in enumerate(pytree.tree_leaves(arg), 1):
+                node = tracer.create_node("placeholder", f"{name}_{i}", default, {})
+                nodes.append((node, leaf))
+        if not flat:
             take_pytree_inputs(tracer.graph, list(self.names), spec)
         return nodes
 
@@ -284,6 +285,8 @@ class Trace:
                 # What operators will see is the tensor inside.
                 inner = torch._from_functional_tensor(value)
                 slots.set_node_of_tensor(inner, self.tracer, node, None)
+            elif is_traceable_wrapper_subclass(value):
+                self.tracer.offer_parts(node, value)
 
     def _with_module_proxies(
         self, args: tuple[Any, ...], nodes: list[tuple[fx.Node, Any]]
@@ -297,18 +300,6 @@ class Trace:
             if isinstance(value, torch.nn.Module)
         }
         return tuple(proxies.get(id(a), a) for a in args)
-
-    def _assert(self, asserts: Sequence[RuntimeAssert], first: int) -> None:
-        """What the program asserted of numbers read from data, the graph asserts when it runs."""
-        tracer = self.tracer
-        done = tracer.asserted | tracer.asserted_by_operators
-        for i, record in enumerate(asserts):
-            if i >= first and i not in done and tracer.symbols.can_make(record.term):
-                tracer.asserted.add(i)
-                message = f"{record.term} does not hold; asserted {record.provenance}"
-                node = tracer.symbols.node_of_term(record.term)
-                check = torch.ops.aten._assert_scalar.default
-                tracer.create_node("call_function", check, (node, message), {}).meta["val"] = None
 
     def _output(self, out: Any) -> None:
         tracer = self.tracer

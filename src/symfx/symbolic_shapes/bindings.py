@@ -128,6 +128,9 @@ class _Search:
             for i, part in enumerate(value):
                 below = None if real is None else real[i]
                 self.visit(part, (*path, pytree.SequenceKey(i)), below)
+        elif isinstance(value, dict):
+            for key, part in value.items():
+                self.visit(part, (*path, pytree.MappingKey(key)), None)
         elif isinstance(value, torch.Tensor):
             self._tensor(value, path, real)
         elif isinstance(value, SymTypes):
@@ -150,6 +153,9 @@ class _Search:
             if index is not None:
                 number, steps = number[index], (*steps, pytree.SequenceKey(index))
             self.visit(number, steps, None if numbers is None else numbers[kind, index])
+        if value.layout is torch.sparse_coo and self.wanted:
+            # How many elements it keeps is a size of its values.
+            self.visit(value._values(), (*path, CallMethodKey("_values")), None)
 
     def _number(self, value: Any, path: KeyPath, real: Any) -> None:
         expr = value.node.expr if self.simplify else value.node._expr

@@ -44,12 +44,11 @@ def data_dependent_error(env: Decisions, term: Term) -> GuardOnDataDependentSymN
         return to_python(t, names)
 
     if term.sort == "bool":
-        asked = f"whether {text(term)}"
         missing = f"nothing known says so: {text(term)}, or its opposite, is the missing fact"
     else:
-        asked = f"the value of {text(term)}"
         missing = f"nothing known pins {text(term)} to one value"
-    lines = [f"the program's course depends on data: {asked}; {missing}."]
+    # As torch begins it, for those who look for that.
+    lines = [f"Could not guard on data-dependent expression {text(term)}; {missing}."]
     lines += _origins(env, term, names)
     known = env.facts.connected(term)
     if known:
