@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterable
 
 from symfx.algebra import domains
 from symfx.algebra.domains import ANYTHING, Congruence, Interval
-from symfx.algebra.expr import Scalar, Term, _multiset_divide
+from symfx.algebra.expr import Scalar, Term
 from symfx.algebra.facts import UNDEFINED, Facts, is_order
 from symfx.algebra.interpret import substitute
 from symfx.algebra.reals import RealInterval, integer_interval, real_interval
+from symfx.algebra.terms import multiset_divide
 
 __all__ = ["Prover"]
 
@@ -329,18 +330,10 @@ class Prover:
         exact = self._without_exact_divisions(p)
         if exact is not p:
             return self.decide(self.table.eq(exact, self.table.zero))
-        common, rest = self._common_factor(p)
-        if common:
+        factors = self._factors(p)
+        if len(factors) > 1:
             # A product is zero just when one of its factors is.
-            answers = [self.decide(self.table.eq(f, self.table.zero)) for f in (*common, rest)]
-            if any(answers):
-                return True
-            if all(a is False for a in answers):
-                return False
-            self._fuel = _FUEL
-        product = self.table.products.get(p.base)
-        if product is not None and product[0] in (p, self.table.neg(p)):
-            answers = [self.decide(self.table.eq(f, self.table.zero)) for f in product[1:]]
+            answers = [self.decide(self.table.eq(f, self.table.zero)) for f in factors]
             if any(answers):
                 return True
             if all(a is False for a in answers):
@@ -358,6 +351,14 @@ class Prover:
             if _is_at_least(high, 1):
                 return False
         return True if low == 0 and high == 0 else None
+
+    def _factors(self, p: Term) -> tuple[Term, ...]:
+        """Terms whose product is p or -p, as far as they are known: p alone, if not."""
+        known = self.table.products.get(p.base)
+        if known is not None and known[0] in (p, self.table.neg(p)):
+            return known[1]
+        common, rest = self._common_factor(p)
+        return (*common, *(self._factors(rest) if common else (rest,)))
 
     def _common_factor(self, p: Term) -> tuple[list[Term], Term]:
         """(factors, rest) with p their product; no factors where the monomials share none."""
@@ -706,7 +707,7 @@ class Prover:
             x, d = quotient.args
             if not d.is_monomial:
                 continue
-            rest = _multiset_divide(factors, (quotient, *d.factors))
+            rest = multiset_divide(factors, (quotient, *d.factors))
             if rest is None:
                 continue
             table = self.table
@@ -766,13 +767,12 @@ class Prover:
             known = self.table.products.get(p if sign > 0 else self.table.neg(p))
             if known is None:
                 continue
-            product, a, b = known
-            bounds = []
-            for factor in (a, b):
-                low = self._lower_bound(factor, depth)
-                high = self._lower_bound(self.table.neg(factor), depth)
-                bounds.append((low, None if high is None else -high))
-            low, high = domains.multiply(*bounds)
+            product, factors = known
+            low, high = 1, 1
+            for factor in factors:
+                least = self._lower_bound(factor, depth)
+                most = self._lower_bound(self.table.neg(factor), depth)
+                low, high = domains.multiply((low, high), (least, None if most is None else -most))
             # p is the product less its constant, or minus that.
             if sign > 0 and low is not None:
                 best = _better(best, low - product.const)
