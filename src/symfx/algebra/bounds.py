@@ -7,6 +7,7 @@ loses strength, never soundness.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
@@ -21,10 +22,10 @@ __all__ = ["Bounds"]
 # How deep the search for a bound may nest, and how many terms it may look at in all.
 DEPTH = 4
 FUEL = 120
-_CHOICES = frozenset(("min", "max", "abs", "where"))
-_DIVISIONS = frozenset(("floordiv", "mod"))
+CHOICES = frozenset(("min", "max", "abs", "where"))
+DIVISIONS = frozenset(("floordiv", "mod"))
 # Longer sums are bounded by intervals alone; the search would not pay.
-_LONG = 24
+LONG = 24
 
 # Takes a sum without constant, the depth left, and the bound at which the search may stop.
 _Way: TypeAlias = "Callable[[Term, int, float], int | None]"
@@ -48,7 +49,7 @@ class Bounds(Intervals):
         if best is not None and best >= enough:
             return best
         coeffs = p.coeffs
-        if len(coeffs) > _LONG:
+        if len(coeffs) > LONG:
             return best
         facts = self.facts
         if len(coeffs) == 1:
@@ -98,12 +99,12 @@ class Bounds(Intervals):
         """What may bound a sum of such monomials, the cheapest first."""
         ways: list[_Way] = []
         kinds = {m.op for m in p.coeffs}
-        if kinds & _DIVISIONS:
+        if kinds & DIVISIONS:
             ways.append(self._by_divisions)
-        if kinds & _CHOICES:
+        if kinds & CHOICES:
             ways.append(self._by_choices)
         if "product" in kinds:
-            ways += self._by_product, self._by_quotients, self._by_factors
+            ways += self._by_squares, self._by_product, self._by_quotients, self._by_factors
         ways.append(self._by_facts)
         return ways
 
@@ -285,6 +286,31 @@ class Bounds(Intervals):
                     best = _better(best, low_x * low_a + low_b)
         return best
 
+    def _by_squares(self, p: Term, depth: int, goal: float) -> int | None:
+        """The least value of a*x*x + b*x for a > 0 lies where the parabola turns, or at an end."""
+        table = self.table
+        best: int | None = None
+        for square, a in p.coeffs.items():
+            if square.op != "product" or len(square.args) != 2 or a < 0:
+                continue
+            x = square.args[0]
+            if x is not square.args[1]:
+                continue
+            b = p.coeffs.get(x, 0)
+            low, high = self._atom_interval(x)
+            turn = -b // (2 * a)  # the turning point, rounded down
+            ends = [turn, turn + 1]
+            if low is not None and low > turn:
+                ends = [low]
+            elif high is not None and high < turn + 1:
+                ends = [high]
+            least = min(a * v * v + b * v for v in ends)
+            rest = {m: c for m, c in p.coeffs.items() if m is not square and m is not x}
+            others = self._lower_bound(table.linear(rest), depth, goal - least)
+            if others is not None:
+                best = _better(best, least + others)
+        return best
+
     def _by_product(self, p: Term, depth: int, goal: float) -> int | None:
         """Bounds of a product that was multiplied out, from those of its factors."""
         best: int | None = None
@@ -293,11 +319,13 @@ class Bounds(Intervals):
             if known is None:
                 continue
             product, factors = known
-            low, high = 1, 1
-            for factor in factors:
+            total: domains.Interval = (1, 1)
+            for factor, times in Counter(factors).items():
                 least = self._lower_bound(factor, depth)
                 most = self._lower_bound(self.table.neg(factor), depth)
-                low, high = domains.multiply((low, high), (least, None if most is None else -most))
+                part = (least, None if most is None else -most)
+                total = domains.multiply(total, domains.power(part, times))
+            low, high = total
             # p is the product less its constant, or minus that.
             if sign > 0 and low is not None:
                 best = _better(best, low - product.const)

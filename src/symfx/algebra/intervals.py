@@ -138,7 +138,11 @@ class Intervals:
         if op == "abs":
             low, high = self._interval(atom.args[0])
             largest = None if low is None or high is None else max(abs(low), abs(high))
-            return (max(0, low or 0, -(high or 0) if high is not None else 0), largest)
+            least = max(0, low or 0, -(high or 0))
+            x = atom.args[0]
+            if not least and -x.const in self.facts.excluded.get(x.base, ()):
+                least = 1  # x is not 0
+            return least, largest
         if op == "where":
             return domains.hull(self._interval(atom.args[1]), self._interval(atom.args[2]))
         if op == "pow":

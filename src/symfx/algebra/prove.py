@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Callable, Iterable
 from functools import reduce
 
-from symfx.algebra.bounds import DEPTH, FUEL, Bounds, at_least
+from symfx.algebra.bounds import CHOICES, DEPTH, DIVISIONS, FUEL, LONG, Bounds, at_least
 from symfx.algebra.domains import ANYTHING, Interval
 from symfx.algebra.expr import Scalar, Term
 from symfx.algebra.facts import UNDEFINED, Facts, is_order
 from symfx.algebra.interpret import substitute
+from symfx.algebra.terms import common_factors, postorder
 
 __all__ = ["Prover"]
 
@@ -58,7 +60,7 @@ class Prover(Bounds):
     ) -> None:
         super().__init__(facts)
         self._splits = _splits
-        self._branches: dict[tuple[Term, Term], tuple[int, Prover]] = {}
+        self._branches: dict[tuple[Term, ...], tuple[int, Prover]] = {}
         self._witness = witness or (lambda term: None)
         self._decided: dict[Term, bool] = {}
         self._open: dict[Term, int] = {}
@@ -85,9 +87,7 @@ class Prover(Bounds):
             if answer is None:
                 answer = self._rewritten(condition)
             if answer is None:
-                answer = self._by_values(condition)
-            if answer is None and self._splits:
-                answer = self._by_alternatives(condition)
+                answer = self._by_cases(condition)
         if answer is None:
             self._open[condition] = stamp
         else:
@@ -131,7 +131,7 @@ class Prover(Bounds):
 
     def _rewritten(self, condition: Term) -> bool | None:
         """Decide the condition in terms of other symbols, where equalities offer some."""
-        for rewrite in (self.facts.solve, self._divided):
+        for rewrite in (self.facts.solve, self._divided, _without_remainders):
             # A form without a value says nothing: the condition is never asked where facts hold.
             with contextlib.suppress(*UNDEFINED):
                 form = rewrite(condition)
@@ -183,6 +183,18 @@ class Prover(Bounds):
 
     # -- case by case -----------------------------------------------------------------------
 
+    def _by_cases(self, condition: Term) -> bool | None:
+        ways = [self._by_values, self._by_remainders, self._by_choices_made]
+        if self._splits:
+            ways += self._by_alternatives, self._by_denial
+        for way in ways:
+            # A case in which the condition has no value says nothing.
+            with contextlib.suppress(*UNDEFINED):
+                answer = way(condition)
+                if answer is not None:
+                    return answer
+        return None
+
     def _by_values(self, condition: Term) -> bool | None:
         """Decide for each value of the symbols that have few."""
         if condition.op not in ("eq", "ge", "not"):
@@ -204,13 +216,66 @@ class Prover(Bounds):
         if not chosen:
             return None
         const = self.table.const
-        try:
-            return self._agreed(
-                self.decide(substitute(condition, dict(zip(chosen, map(const, case), strict=True))))
-                for case in itertools.product(*values)
-            )
-        except UNDEFINED:  # at one of the values
+        return self._agreed(
+            self.decide(substitute(condition, dict(zip(chosen, map(const, case), strict=True))))
+            for case in itertools.product(*values)
+        )
+
+    def _by_remainders(self, condition: Term) -> bool | None:
+        """Decide for each remainder of the symbols in products that are divided by a constant.
+
+        So ``s * (s + 1) % 2`` is 0: s is 2*q or 2*q + 1.
+        """
+        moduli = _moduli(condition)
+        if not moduli or math.prod(moduli.values()) > _VALUES:
             return None
+        table = self.table
+        forms: list[list[Term]] = []
+        for symbol, m in moduli.items():
+            q = table.symbol(f"({symbol.name} by {m})")
+            known, rest = self.facts.congruences.get(symbol, ANYTHING)
+            shared = math.gcd(known, m)
+            forms.append([m * q + r for r in range(m) if (r - rest) % shared == 0])
+        return self._agreed(
+            self.decide(substitute(condition, dict(zip(moduli, case, strict=True))))
+            for case in itertools.product(*forms)
+        )
+
+    def _by_choices_made(self, condition: Term) -> bool | None:
+        """Decide for each way that a min, max, abs or where in the condition can turn out."""
+        for atom in _choices(condition):
+            options = [(c, v) for c, v in _options(atom) if self.decide(c) is not False]
+            for assumed, value in options:
+                if len(options) == 1 or self.decide(assumed):
+                    return self.decide(substitute(condition, {atom: value}))
+            if not self._splits:
+                continue
+            answer = self._agreed(
+                branch.decide(substitute(condition, {atom: value}))
+                for assumed, value in options
+                if (branch := self._under(assumed, condition)) is not None
+            )
+            if answer is not None:
+                return answer
+        return None
+
+    def _by_denial(self, condition: Term) -> bool | None:
+        """Decide each part of a short "or" supposing that the others fail; of an "and", hold."""
+        if condition.op not in ("and", "or") or len(condition.args) > _ALTERNATIVES:
+            return None
+        settles = condition.op == "or"
+        seen = self._witness(condition)
+        if seen is not None and bool(seen) is not settles:
+            return None
+        table = self.table
+        for last in condition.args:
+            others = [part for part in condition.args if part is not last]
+            supposed = table.and_(*(map(table.not_, others) if settles else others))
+            branch = self._under(supposed, condition)
+            # Where the others cannot all fail, one of them holds.
+            if branch is None or branch.decide(last) is settles:
+                return settles
+        return None
 
     def _by_alternatives(self, condition: Term) -> bool | None:
         """Decide under each alternative of a disjunction that is known to hold."""
@@ -230,16 +295,13 @@ class Prover(Bounds):
                     continue
                 live = [part for part in either.args if facts.known.get(part) is not False]
                 if len(live) == 1:
-                    facts.assume(live[0], because=either)
+                    facts.assume(live[0], because=facts.alternatives[either])
                     return self.decide(condition)
-                try:
-                    answer = self._agreed(
-                        branch.decide(condition)
-                        for part in live
-                        if (branch := self._under(either, part)) is not None
-                    )
-                except UNDEFINED:  # under one of the alternatives
-                    answer = None
+                answer = self._agreed(
+                    branch.decide(condition)
+                    for part in live
+                    if (branch := self._under(part, either, condition)) is not None
+                )
                 if answer is not None:
                     return answer
                 tried += 1
@@ -247,15 +309,20 @@ class Prover(Bounds):
                     return None
         return None
 
-    def _under(self, either: Term, part: Term) -> Prover | None:
-        """A prover that assumes one alternative too; None where that cannot be."""
-        stamp = self.facts.stamp(either)
-        cached = self._branches.get((either, part))
+    def _under(self, supposed: Term, *near: Term) -> Prover | None:
+        """A prover that supposes a condition, beside what is known near it and some terms.
+
+        None where that cannot be.
+        """
+        facts = self.facts
+        key = (supposed, *facts.components(supposed, *near))
+        stamp = max(map(facts.stamp, (supposed, *near)))
+        cached = self._branches.get(key)
         if cached is None or cached[0] != stamp:
-            layer = self.facts.layer(either)
-            layer.assume(self.facts.resolve(part))
+            layer = facts.layer(supposed, *near)
+            layer.assume(facts.resolve(supposed))
             cached = stamp, Prover(layer, _splits=self._splits - 1)
-            self._branches[(either, part)] = cached
+            self._branches[key] = cached
         return None if cached[1].facts.contradiction is not None else cached[1]
 
     @staticmethod
@@ -351,30 +418,12 @@ class Prover(Bounds):
             known = self.table.products.get(form.base)
             if known is not None and known[0] is form:
                 return known[1]
-        common, rest = self._common_factor(p)
-        return (*common, *(self._factors(rest) if common else (rest,)))
-
-    def _common_factor(self, p: Term) -> tuple[list[Term], Term]:
-        """(factors, rest) with p their product; no factors where the monomials share none."""
-        if p.const or not p.coeffs:
-            return [], p
         if p.is_monomial:
-            factors = p.factors
-            if len(factors) == 1:
-                return [], p
-            return list(factors[:-1]), factors[-1]
-        shared = list(next(iter(p.coeffs)).factors)
-        for monomial in p.coeffs:
-            left = list(monomial.factors)
-            still = []
-            for factor in shared:
-                if factor in left:
-                    left.remove(factor)
-                    still.append(factor)
-            shared = still
-            if not shared:
-                return [], p
-        return shared, self.table._strip(p, shared, 1)
+            return p.factors
+        common = common_factors(p)
+        if not common:
+            return (p,)
+        return (*common, *self._factors(self.table._strip(p, common, 1)))
 
 
 def _nonlinear_symbols(condition: Term) -> frozenset[Term]:
@@ -387,3 +436,54 @@ def _nonlinear_symbols(condition: Term) -> frozenset[Term]:
     return frozenset().union(
         *(m.free_symbols for m in p.coeffs if m.op != "symbol" or len(m.factors) > 1)
     )
+
+
+def _without_remainders(condition: Term) -> Term:
+    """The condition with ``x % d`` as ``x - d * (x // d)``, where ``x // d`` is in it too."""
+    table = condition.table
+    forms = {}
+    for atom in postorder(condition, lambda t: t.op not in ("const", "symbol")):
+        if atom.op == "mod":
+            x, d = atom.args
+            quotient = table._interned.get(("floordiv", "int", x, d))
+            if quotient is not None:
+                forms[atom] = x - d * quotient
+    return substitute(condition, forms) if forms else condition
+
+
+def _choices(condition: Term) -> list[Term]:
+    """The first few choices that an integer condition depends on, the innermost first."""
+    if condition.op == "not":
+        condition = condition.args[0]
+    if condition.op not in ("eq", "ge") or len(condition.args[0].coeffs) > LONG:
+        return []
+    inside = postorder(condition, lambda t: t.op not in ("const", "symbol"))
+    found = (t for t in inside if t.op in CHOICES and len(t.args) <= _ALTERNATIVES)
+    return list(itertools.islice(found, _ALTERNATIVES))
+
+
+def _options(choice: Term) -> list[tuple[Term, Term]]:
+    """How a choice can turn out: what then holds, and its value. One of them does."""
+    table, args = choice.table, choice.args
+    if choice.op == "where":
+        return [(args[0], args[1]), (table.not_(args[0]), args[2])]
+    if choice.op == "abs":
+        (x,) = args
+        return [(table.ge_zero(x), x), (table.ge_zero(-x), -x)]
+    sign = 1 if choice.op == "max" else -1
+    return [(table.and_(*(table.ge_zero(sign * (a - b)) for b in args)), a) for a in args]
+
+
+def _moduli(condition: Term) -> dict[Term, int]:
+    """The symbols that are multiplied inside quotients and remainders, by what these divide by."""
+    if condition.op not in ("eq", "ge", "not"):
+        return {}
+    found: dict[Term, int] = {}
+    for atom in postorder(condition, lambda t: t.op not in ("const", "symbol")):
+        if atom.op not in DIVISIONS or atom.args[1].op != "const":
+            continue
+        for monomial in atom.args[0].coeffs:
+            for symbol in monomial.args if monomial.op == "product" else ():
+                if symbol.op == "symbol":
+                    found[symbol] = math.lcm(found.get(symbol, 1), atom.args[1].const)
+    return found

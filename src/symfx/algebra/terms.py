@@ -41,6 +41,7 @@ __all__ = [
     "Sort",
     "Term",
     "by_uid",
+    "common_factors",
     "leads_negative",
     "merged_rope",
     "multiset_divide",
@@ -420,3 +421,22 @@ def leads_negative(a: Term) -> bool:
     """Whether the oldest monomial has a negative coefficient."""
     coeffs = a.coeffs
     return coeffs[min(coeffs, key=by_uid)] < 0
+
+
+def common_factors(p: Term) -> list[Term]:
+    """The atoms that every monomial of an integer term has, as often as each has them."""
+    if p.const or not p.coeffs:
+        return []
+    monomials = iter(p.coeffs)
+    shared = list(next(monomials).factors)
+    for monomial in monomials:
+        if not shared:
+            break
+        left = list(monomial.factors)
+        still = []
+        for factor in shared:
+            if factor in left:
+                left.remove(factor)
+                still.append(factor)
+        shared = still
+    return shared
