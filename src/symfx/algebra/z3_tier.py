@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable
 from functools import reduce
 from typing import Any
 
-from symfx.algebra.expr import Scalar, Term, _postorder
+from symfx.algebra.expr import Scalar, Term
 from symfx.algebra.facts import Facts
 from symfx.algebra.prove import Prover
+from symfx.algebra.terms import postorder
 from symfx.errors import SymfxError
 
 __all__ = ["Z3Prover", "needs_z3"]
@@ -145,7 +146,7 @@ class _Translation:
     def _meaning(self, term: Term, seen: set[Term]) -> list[Any]:
         self.formula(term)
         claims: list[Any] = []
-        for part in _postorder(term, lambda t: t not in seen):
+        for part in postorder(term, lambda t: t not in seen):
             seen.add(part)
             claims += self._defining.get(part, ())
         # A divisor that is computed in any case is not 0: the condition has a value.
@@ -153,7 +154,7 @@ class _Translation:
 
     def formula(self, term: Term) -> Any:
         """The term in z3."""
-        for part in _postorder(term, lambda t: t not in self._made):
+        for part in postorder(term, lambda t: t not in self._made):
             self._made[part] = self._make(part)
         return self._made[term]
 

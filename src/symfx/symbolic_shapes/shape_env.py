@@ -13,7 +13,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from symfx.algebra import Facts
 from symfx.errors import SymfxError
 from symfx.recording.events import Recording
 from symfx.symbolic_shapes.guard_production import GuardProduction
@@ -116,7 +115,8 @@ class ShapeEnv(Recording, GuardProduction):
         kept = (self.facts, self.prover, self._hint_memo, self.frozen)
         before = self.facts
         # What is learned inside is dropped with the store that it went into.
-        self.facts = self._copied_facts()
+        self.facts = before.copy()
+        self.facts.epoch += 1
         self.prover, self._hint_memo = self._prover_of(self.facts), {}
         try:
             self._learn(condition)
@@ -126,18 +126,6 @@ class ShapeEnv(Recording, GuardProduction):
             # Nodes look anew at what stands for their symbols.
             before.epoch = max(before.epoch, self.facts.epoch) + 1
             self.facts, self.prover, self._hint_memo, self.frozen = kept
-
-    def _copied_facts(self) -> Facts:
-        """A store of what is known, to learn more in."""
-        facts = Facts(self.table)
-        for condition, holds in self.facts.known.items():
-            if holds:
-                facts.assume(condition)
-        for symbol, by in self.facts.replacements.items():
-            if symbol not in facts.replacements:
-                facts.replace(symbol, by)
-        facts.epoch = self.facts.epoch + 1
-        return facts
 
     def guard_program(self, guards: Iterable[ShapeGuard] | None = None) -> GuardProgram:
         """What the inputs must satisfy, as a program: compiled Python, C, SMT-LIB.
