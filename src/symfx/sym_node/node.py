@@ -90,6 +90,17 @@ class SymNode:
         node._begin(shape_env, term, hint)
         return node
 
+    @classmethod
+    def _computed(cls, shape_env: EnvCore, term: Term) -> SymNode:
+        """The node of a constant that was computed from nodes: still a symbolic number.
+
+        Python's numbers come out where a symbol cancels; who computes with literals wrapped in
+        nodes, as torch's own code does in places, gets what was put in: a wrapped one.
+        """
+        node = cls.of(shape_env, term, term.value)
+        node.constant = None
+        return node
+
     def _begin(self, shape_env: EnvCore, term: Term, hint: Any) -> None:
         # Every layer of the environment uses nodes, and only the whole one hands them out.
         self.shape_env: ShapeEnv = shape_env  # type: ignore[assignment]
@@ -174,8 +185,8 @@ class SymNode:
         return True
 
     def is_constant(self) -> bool:
-        """Whether the value is a literal, so that Python numbers come out of operators."""
-        return self.constant is not None
+        """Whether torch's operators may put Python's number in this one's place: never."""
+        return False
 
     def maybe_as_int(self) -> int | None:
         """The value where the term is a constant, else None."""
@@ -257,11 +268,13 @@ class SymNode:
 
     def pow(self, other: SymNode) -> SymNode:
         """self ** other"""
-        return _binary(Table.pow, operator.pow)(self, other)
+        return _binary("pow", Table.pow, operator.pow)(self, other)
 
     def round(self, ndigits: int | None = None) -> SymNode:
         """Rounded half to even, to an int or, with `ndigits`, to that many digits."""
         term = self.shape_env.table.round(self.term, ndigits)
+        if self.constant is not None:
+            return self._computed(self.shape_env, term)
         return self.shape_env.node_for(term)
 
     def sym_sum(self, args: Sequence[SymNode]) -> SymNode:
@@ -272,9 +285,9 @@ class SymNode:
     def sym_ite(self, then_val: SymNode, else_val: SymNode) -> SymNode:
         """`then_val` where this holds, else `else_val`."""
         env = self.shape_env
-        return env.node_for(
-            env.table.where(self.term, self._other(then_val)[0], self._other(else_val)[0])
-        )
+        term = env.table.where(self.term, self._other(then_val)[0], self._other(else_val)[0])
+        # torch looks for a node in what it gets, even where both branches are one number.
+        return self._computed(env, term) if term.op == "const" else env.node_for(term)
 
     # Filled in below from tables: add, sub, mul, eq, …
     if TYPE_CHECKING:
@@ -374,7 +387,7 @@ class SymNode:
 
     def statically_known_true(self, file: _str, line: int) -> bool:
         """Whether the facts imply it; never guards."""
-        return self.shape_env.prover.decide(self.term) is True
+        return self.shape_env.decide(self.term) is True
 
     def expect_true(self, file: _str, line: int) -> bool:
         """Rely on it: guard where it has a hint, else assert it when the program runs."""
@@ -383,14 +396,26 @@ class SymNode:
 
 _Op = Callable[..., Any]
 
+RELATIONS = ("eq", "ne", "lt", "le", "gt", "ge")
+"""The methods that compare."""
 
-def _binary(
-    make: _Op, compute: _Op, relation: _str | None = None
-) -> Callable[[SymNode, Any], SymNode]:
+_DIVISIONS = frozenset(
+    ("mod", "floordiv", "int_floordiv", "truediv", "int_truediv", "float_truediv")
+)
+
+
+def _binary(name: _str, make: _Op, compute: _Op) -> Callable[[SymNode, Any], SymNode]:
+    relation = name if name in RELATIONS else None
+    divides = name in _DIVISIONS
+
     def method(self: SymNode, other: Any) -> SymNode:
         env = self.shape_env
         term, hint = self._other(other)
+        if divides and term.op != "const" and env.hint_of(term) == 0:
+            raise ZeroDivisionError(f"{self.term} is divided by {term}, which is 0 at tracing")
         result = make(env.table, self.term, term)
+        if result.op == "const" and self.constant is not None and term.op == "const":
+            return self._computed(env, result)
         node = env.nodes.get(result)
         if node is None:
             if result.op in ("min", "max"):
@@ -407,7 +432,10 @@ def _binary(
 
 def _unary(make: _Op) -> Callable[[SymNode], SymNode]:
     def method(self: SymNode) -> SymNode:
-        return self.shape_env.node_for(make(self.shape_env.table, self.term))
+        term = make(self.shape_env.table, self.term)
+        if self.constant is not None and term.op == "const":
+            return self._computed(self.shape_env, term)
+        return self.shape_env.node_for(term)
 
     return method
 
@@ -469,11 +497,8 @@ _UNARY: dict[str, _Op] = {
     },
 }  # fmt: skip
 
-RELATIONS = ("eq", "ne", "lt", "le", "gt", "ge")
-"""The methods that compare."""
-
 for _name, (_make, _compute) in _BINARY.items():
-    _method = _binary(_make, _compute, _name if _name in RELATIONS else None)
+    _method = _binary(_name, _make, _compute)
     _method.__name__ = _name
     _method.__qualname__ = f"SymNode.{_name}"
     setattr(SymNode, _name, _method)

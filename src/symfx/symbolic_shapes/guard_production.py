@@ -11,6 +11,7 @@ import torch
 from symfx.algebra import Facts, Prover, Term
 from symfx.algebra.sympy_view import to_sympy
 from symfx.errors import SymfxError
+from symfx.recording.events import replay_shape_env_events
 from symfx.sym_node import SymTypes
 from symfx.symbolic_shapes.bound_inputs import is_tensor_like, measures
 from symfx.symbolic_shapes.constraints import (
@@ -88,11 +89,15 @@ class GuardProduction(Promises):
             SymfxError: inputs that do not fit their sources or contexts, or a guard on a size
                 that no input has.
         """
+        if self.check_recorded_events:
+            self.check_equal(replay_shape_env_events(self.events))
         report = self._report(
             placeholders, sources, guards, input_contexts, equalities_inputs, _simplified,
             ignore_static,
         )  # fmt: skip
         raise_for(report.broken)
+        if self.validator is not None and guards is None and not _simplified:
+            self.validator.validate(*self._claims(report))
         return [_in_language(lang, report, source_ref, self.var_to_sources) for lang in langs]
 
     def produce_guards_expression(
@@ -392,6 +397,39 @@ class GuardProduction(Promises):
                 if bound is not None and ranges.decide(bound) is not True:
                     origin = str(self._symbols[symbol].provenance)
                     report.conditions.append(Condition(to_sympy(bound), origin))
+
+    def _claims(self, report: Report) -> tuple[list[Term], list[Term]]:
+        """The checks of a report, and what they have to imply beside what was asked.
+
+        Each size and number of the inputs has a symbol of its own here, named by its source, so
+        that nothing is taken for granted of what the trace took for equal.
+        """
+        table, read = self.table, self._reader.read
+
+        def measured(source: Source) -> Term:
+            known = self._input_facts.get(source.name)
+            return table.symbol(source.name, "int" if known is None else known.term.sort)
+
+        checks = []
+        for term, record in self._symbols.items():
+            if record.sources and any(at == record.sources[0] for at, _ in report.equal):
+                checks.append(table.eq(term, measured(record.sources[0])))
+        checked = {condition.source for condition in report.conditions}
+        for condition in report.conditions:
+            if condition.source is not None:
+                checks.append(table.eq(measured(condition.source), read(condition.expr)))
+            elif getattr(condition.expr.func, "__name__", "") != "isnan":
+                checks.append(read(condition.expr))
+        relied = []
+        for at, expr in report.equal:
+            known = self._input_facts.get(at.name)
+            if known is not None:
+                # Who leaves out the checks of constants checks them in another way.
+                constant = expr.is_number and at not in checked
+                (checks if constant else relied).append(table.eq(measured(at), known.term))
+        for symbol, by in self.facts.replacements.items():
+            (relied if symbol in self._hints else checks).append(table.eq(symbol, by))
+        return checks, relied
 
     def _exclusions(self, report: Report) -> None:
         """Sizes that an earlier trace serves are left to it."""

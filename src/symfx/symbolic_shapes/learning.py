@@ -11,6 +11,7 @@ from symfx.algebra import Term
 from symfx.algebra.sympy_view import to_sympy
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes.core import EnvCore
+from symfx.symbolic_shapes.debugging import log_specialization
 from symfx.symbolic_shapes.errors import ConstraintViolationError
 from symfx.symbolic_shapes.provenance import Provenance, capture
 from symfx.symbolic_shapes.records import SpecializationRecord
@@ -83,9 +84,19 @@ class Learning(EnvCore):
 
     # -- conditions -----------------------------------------------------------------------------
 
-    def _learn(self, condition: Term, provenance: Provenance | None = None) -> None:
-        """Take a condition as a fact; symbols that it fixes are replaced from now on."""
+    def _learn(
+        self, condition: Term, provenance: Provenance | None = None, *, stated: bool = True
+    ) -> None:
+        """Take a condition as a fact; symbols that it fixes are replaced from now on.
+
+        Args:
+            condition: the condition.
+            provenance: what caused it.
+            stated: whether the program says so, rather than the inputs at tracing.
+        """
         condition = self.facts.resolve(condition)
+        if stated and self.validator is not None:
+            self.validator.state(condition)
         parts = condition.args if condition.op == "and" else (condition,)
         self.facts.assume(condition)
         for part in parts:
@@ -147,6 +158,9 @@ class Learning(EnvCore):
         self.facts.replace(symbol, by)
         where = provenance or capture(self.current_operator)
         self.replacement_origins[symbol] = where
+        if by.op == "const":
+            sources = self._symbols[symbol].sources if symbol in self._symbols else ()
+            log_specialization(sources[0].name if sources else symbol.name, by.args[0])
         view, target = to_sympy(symbol), to_sympy(by)
         if view in self.size_like and isinstance(target, sympy.Symbol):
             self.size_like.add(target)

@@ -143,11 +143,6 @@ class StateViews(Inputs):
         return stacks
 
     @property
-    def _version_counter(self) -> int:
-        """A number that grows whenever something is learned."""
-        return self.facts._version + len(self._asserts)
-
-    @property
     def _replacements_version_counter(self) -> int:
         return self.epoch
 
