@@ -12,6 +12,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import sympy
 import torch
 
 from symfx.algebra import Scalar, Table, Term
@@ -20,12 +21,10 @@ from symfx.errors import SymfxError
 from symfx.torch_bridge.identity import TorchSymNode
 
 if TYPE_CHECKING:
-    import sympy
-
     from symfx.symbolic_shapes.core import EnvCore
     from symfx.symbolic_shapes.shape_env import ShapeEnv
 
-__all__ = ["SymNode", "SymTypes", "to_node", "wrap_node"]
+__all__ = ["SymNode", "SymTypes", "as_asked", "to_node", "wrap_node"]
 
 _str = str  # SymNode has a method of that name
 
@@ -125,8 +124,9 @@ class SymNode:
 
     @property
     def expr(self) -> sympy.Basic:
-        """The term as sympy; built when first asked for."""
-        result: sympy.Basic = to_sympy(self.term)
+        """The term as sympy, a comparison as the program wrote it; built when first asked for."""
+        term = self.term
+        result: sympy.Basic = as_asked(term, self.shape_env.asked.get(term))
         return result
 
     @property
@@ -204,8 +204,8 @@ class SymNode:
         return bool(term.args[0]) if term.op == "const" and term.sort == "bool" else None
 
     def str(self) -> _str:
-        """The term as people read it."""
-        return str(self.term)
+        """The value in sympy's words, as torch's own symbolic numbers are printed."""
+        return str(self.expr)
 
     _graph_repr = __str__ = str
 
@@ -396,7 +396,15 @@ class SymNode:
 
 _Op = Callable[..., Any]
 
-RELATIONS = ("eq", "ne", "lt", "le", "gt", "ge")
+_IN_SYMPY = {
+    "eq": sympy.Eq,
+    "ne": sympy.Ne,
+    "lt": sympy.Lt,
+    "le": sympy.Le,
+    "gt": sympy.Gt,
+    "ge": sympy.Ge,
+}
+RELATIONS = tuple(_IN_SYMPY)
 """The methods that compare."""
 
 _DIVISIONS = frozenset(
@@ -507,6 +515,21 @@ for _name, _make in _UNARY.items():
     _unary_method.__name__ = _name
     _unary_method.__qualname__ = f"SymNode.{_name}"
     setattr(SymNode, _name, _unary_method)
+
+
+def as_asked(term: Term, asked: tuple[_str, Term, Term] | None) -> Any:
+    """A condition as sympy; a comparison with the sides that the program wrote.
+
+    Args:
+        term: the condition.
+        asked: the method that compared, and both sides, where that is known.
+    """
+    if asked is not None:
+        name, left, right = asked
+        written = _IN_SYMPY[name](to_sympy(left), to_sympy(right))
+        if not written.is_Atom:  # sympy sees no more in it than was written
+            return written
+    return to_sympy(term)
 
 
 def wrap_node(node: Any) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import sympy
+import torch
 
 from symfx import config
 from symfx.algebra import Scalar, Term, evaluate, substitute
@@ -23,7 +24,7 @@ from symfx.symbolic_shapes.provenance import capture, in_assert_statement
 from symfx.symbolic_shapes.records import RuntimeAssert, ShapeGuard
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
 
-__all__ = ["Decisions"]
+__all__ = ["Decisions", "plain"]
 
 log = logging.getLogger("symfx.symbolic_shapes")
 
@@ -132,7 +133,7 @@ class Decisions(Learning):
         if self.real_tensor_prop_unbacked_vals:
             values = {self.read(s): v for s, v in self.real_tensor_prop_unbacked_vals.items()}
             if term.free_symbols <= self._hints.keys() | values.keys():
-                observed = evaluate(term, self._hints | {s: _plain(v) for s, v in values.items()})
+                observed = evaluate(term, self._hints | {s: plain(v) for s, v in values.items()})
                 self.expect(self._fixing(term, observed), "propagate_real_tensors")
                 return observed
         if self.trace_asserts and term.sort == "bool" and in_assert_statement():
@@ -184,6 +185,12 @@ class Decisions(Learning):
         """The condition that a term has a value."""
         if term.sort == "bool":
             return term if value else self.table.not_(term)
+        if isinstance(value, torch.SymInt):
+            raise SymfxError(
+                f"{term} is {value}, the ragged size of a nested tensor, which is no one number",
+                where=str(capture(self.current_operator)).removeprefix("at "),
+                fix="compute with it without asking for its value",
+            )
         return self.table.eq(term, self.table.const(value))
 
     def _guard(self, term: Term, value: Scalar, size_oblivious: bool = False) -> None:
@@ -291,7 +298,8 @@ class Decisions(Learning):
             )
         if self.runtime_asserts_frozen:
             log.warning("the assertions are frozen, but %s was needed (%s)", condition, provenance)
-        self._asserts.append(RuntimeAssert(condition, message, provenance))
+        asked = self.asked.get(condition)
+        self._asserts.append(RuntimeAssert(condition, message, provenance, asked))
         self._learn(condition, provenance)
         return True
 
@@ -336,8 +344,11 @@ class Decisions(Learning):
         return prove(self.facts, self.read(condition))
 
 
-def _plain(value: sympy.Basic) -> Scalar:
-    """A sympy number as Python's."""
+def plain(value: Any) -> Scalar:
+    """A number as Python's."""
+    if not isinstance(value, sympy.Basic):
+        number: Scalar = value
+        return number
     if value in (sympy.true, sympy.false):
         return bool(value)
     return int(value) if value.is_Integer else float(value)

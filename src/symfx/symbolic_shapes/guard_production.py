@@ -161,7 +161,7 @@ class GuardProduction(Promises):
     def get_pruned_guards(self, symints: Sequence[Any]) -> list[ShapeGuard]:
         """The guards that speak of no other symbols than the given ones."""
         kept = {s.node.expr for s in symints if isinstance(s, SymTypes)}
-        return [g for g in self.guards if all(to_sympy(s) in kept for s in g.term.free_symbols)]
+        return [g for g in self.guards if all(to_sympy(s) in kept for s in self.read(g.term).free_symbols)]
 
     def get_nontrivial_guards(self) -> list[sympy.Basic]:
         """The guards that do not follow from the symbols' ranges and replacements, as sympy."""
@@ -299,7 +299,7 @@ class GuardProduction(Promises):
 
     def _nontrivial(self, guard: ShapeGuard, ranges: Prover | None = None) -> Term | None:
         """A guard's condition in current names; None where the ranges imply it."""
-        term = self.facts.resolve(guard.term)
+        term = self.read(guard.term)
         if term.op == "const":
             return None
         return None if (ranges or self._ranges_alone()).decide(term) else term
@@ -326,14 +326,15 @@ class GuardProduction(Promises):
             if term is None or term in issued:
                 continue
             issued.add(term)
-            expr = to_sympy(term)
+            # As the program wrote it, where nothing has been learned of its symbols since.
+            expr = guard.expr if term is guard.term else to_sympy(term)
             trivial = False
             if any(_has_size(report.symbol_to_source.get(s, ())) for s in expr.free_symbols):
                 trivial = self.dim_constraints.add(expr)
             report.conditions.append(Condition(expr, str(guard.provenance)))
             if not trivial and len(expr.free_symbols) == 1:
                 (symbol,) = expr.free_symbols
-                self._check_condition(symbol, expr, report)
+                self._check_condition(symbol, expr, str(guard.provenance), report)
         for record in self._asserts:
             if self.is_backed(record.term) and ranges.decide(record.term) is None:
                 term = self.facts.resolve(record.term)
@@ -369,7 +370,7 @@ class GuardProduction(Promises):
                 if bound is not None
             )
             report.conditions.append(Condition(both, " and ".join(reasons)))
-            self._check_range(symbol, low, high, report)
+            self._check_range(symbol, low, high, origins, report)
         self._replaced_ranges(report)
 
     def _bounds(

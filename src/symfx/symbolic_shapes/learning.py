@@ -60,8 +60,8 @@ class Learning(EnvCore):
             raise ConstraintViolationError(f"{a} is not between {min} and {max}")
 
     def constrain_symbol_range(self, s: sympy.Symbol, compiler_min: int, compiler_max: int) -> None:
-        """A symbol is between two bounds."""
-        self.constrain_range(self.read(s), compiler_min, compiler_max)
+        """A symbol is between two bounds; one that is not known becomes an unbacked one."""
+        self.constrain_range(self.read_registering(s), compiler_min, compiler_max)
 
     def _constrain_is_bounded(self, a: sympy.Symbol, upper_bound: int) -> None:
         """A symbol is at most `upper_bound`."""
@@ -141,7 +141,9 @@ class Learning(EnvCore):
             if hint is None and any(s.uid > monomial.uid for s in data if not self._is_input(s)):
                 continue  # a value that the program has at hand must not wait for a later one
             size = hint if isinstance(hint, int) else 0
-            candidates.append(((hint is not None, -size, -monomial.uid), monomial, coeff, rest))
+            # Of equal sizes the last name goes, as in torch.
+            last = -monomial.uid if hint is None else [-ord(letter) for letter in monomial.name]
+            candidates.append(((hint is not None, -size, last), monomial, coeff, rest))
         if not candidates:
             return
         _, symbol, coeff, rest = min(candidates, key=lambda c: c[0])

@@ -230,7 +230,7 @@ def optimization_hint(a: int | torch.SymInt, fallback: int | None = None) -> int
     if isinstance(a, torch.SymInt):
         hint = a.node.hint
         if hint is not None:
-            return int(hint)
+            return hint if is_nested_int(hint) else int(hint)
         return int(a.node.shape_env.optimization_hint(a.node.expr, fallback=fallback))
     if type(a) is not int:
         raise _not_a("an int", a)

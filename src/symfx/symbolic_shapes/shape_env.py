@@ -20,7 +20,7 @@ from symfx.recording.events import Recording
 from symfx.symbolic_shapes.guard_production import GuardProduction
 from symfx.symbolic_shapes.guard_programs import GuardProgram
 from symfx.symbolic_shapes.records import ShapeGuard
-from symfx.symbolic_shapes.settings import ShapeEnvSettings
+from symfx.symbolic_shapes.settings import ShapeEnvSettings, UnknownSettingError
 from symfx.torch_bridge.identity import TorchShapeEnv
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class ShapeEnv(Recording, GuardProduction):
     ) -> None:
         unknown = settings.keys() - {field.name for field in dataclasses.fields(ShapeEnvSettings)}
         if unknown:
-            raise SymfxError(
+            raise UnknownSettingError(
                 f"a ShapeEnv has no setting {min(unknown)!r}",
                 fix="see ShapeEnvSettings for those it has",
             )
