@@ -23,7 +23,7 @@ from typing import Any
 from symfx.errors import SymfxError
 from symfx.torch_bridge.switches import torch_switches
 
-__all__ = ["AggressiveGuardFreeMode", "SWITCHES", "UnknownSwitchError", "patch"]
+__all__ = ["SWITCHES", "AggressiveGuardFreeMode", "UnknownSwitchError", "patch"]
 
 SWITCHES = (
     "aggressive_guard_free_semantics",

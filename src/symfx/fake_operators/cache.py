@@ -470,9 +470,8 @@ class OperationCache:
             return None
         named = dict(zip(kwargs, shapes[len(args) :], strict=True))
         epoch = self.epoch
-        if self.env is not None:
-            self.env.current_operator = facts.func
-        result = facts.rule(self._numbers, shapes[: len(args)], named)
+        with contextlib.nullcontext() if self.env is None else self.env.running(facts.func):
+            result = facts.rule(self._numbers, shapes[: len(args)], named)
         if self.epoch != epoch:
             # A guard taught an equality, and the terms that the rule was given are old.
             renewed = self.key(facts, args, kwargs)

@@ -319,10 +319,9 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         if facts.exact_strides:
             _keep_input_vals(node)
         env = None if tracer.cache is None else tracer.cache.env
-        if env is not None:
-            env.current_operator = func
         try:
-            out = recorded(*args, **kwargs)
+            with contextlib.nullcontext() if env is None else env.running(func):
+                out = recorded(*args, **kwargs)
         except REFUSALS as error:
             if isinstance(error, TracingError):
                 raise

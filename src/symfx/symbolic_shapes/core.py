@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sympy
 import torch
 
+from symfx import config
 from symfx.algebra import Scalar, Sort, Table, Term, evaluate, relation
 from symfx.algebra.facts import Facts
 from symfx.algebra.prove import Prover
 from symfx.algebra.sympy_view import SympyReader
-from symfx import config
 from symfx.errors import SymfxError
 from symfx.sym_node import SymNode, SymTypes, wrap_node
 from symfx.symbolic_shapes.debugging import log_symbol
@@ -87,6 +88,15 @@ class EnvCore:
         self._specializations: list[SpecializationRecord] = []
         self._suppressed = Suppression()
         self.validator = TranslationValidator(self.table) if config.translation_validation else None
+
+    @contextlib.contextmanager
+    def running(self, operator: object) -> Iterator[None]:
+        """Inside, what is asked is put down to an operator; the program's own questions are not."""
+        before, self.current_operator = self.current_operator, operator
+        try:
+            yield
+        finally:
+            self.current_operator = before
 
     def _prover_of(self, facts: Facts) -> Prover:
         """A prover from these facts, of the kind that the settings ask for."""

@@ -14,9 +14,9 @@ from symfx import config
 from symfx.algebra import Scalar, Term, evaluate, substitute
 from symfx.algebra.proofs import Proof, prove
 from symfx.algebra.sympy_view import to_sympy
-from symfx.symbolic_shapes.debugging import log_guard
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes.data_dependent import data_dependent_error
+from symfx.symbolic_shapes.debugging import log_guard
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode, _ShapeEnvGuardError
 from symfx.symbolic_shapes.learning import Learning
 from symfx.symbolic_shapes.modes import _suppress_guards

@@ -41,6 +41,7 @@ DimConstraint = StrictMinMaxConstraint | RelaxedUnspecConstraint | None
 SympyBoolean = sympy.logic.boolalg.Boolean
 """The class of sympy's conditions."""
 
+
 @dataclass(frozen=True)
 class Dim:
     """A named dynamic dimension. Dimensions of one name are equal.
