@@ -160,12 +160,8 @@ class GuardProduction(Promises):
 
     def get_pruned_guards(self, symints: Sequence[Any]) -> list[ShapeGuard]:
         """The guards that speak of no other symbols than the given ones."""
-        kept = {s.node.expr for s in symints if isinstance(s, SymTypes)}
-        return [
-            g
-            for g in self.guards
-            if all(to_sympy(s) in kept for s in self.read(g.term).free_symbols)
-        ]
+        kept = {self.read(s) for s in symints if isinstance(s, SymTypes)}
+        return [g for g in self.guards if self.read(g.term).free_symbols <= kept]
 
     def get_nontrivial_guards(self) -> list[sympy.Basic]:
         """The guards that do not follow from the symbols' ranges and replacements, as sympy."""

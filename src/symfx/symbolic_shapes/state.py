@@ -52,7 +52,7 @@ class StateViews(Inputs):
 
     @property
     def var_to_range(self) -> dict[sympy.Symbol, Any]:
-        """The bounds of each symbol, as torch's value ranges; a symbol may be given narrower ones."""
+        """The bounds of each symbol, as torch's value ranges; narrower ones may be written."""
 
         def write(symbol: sympy.Symbol, bounds: Any) -> Any:
             self.constrain_symbol_range(symbol, bounds.lower, bounds.upper)
@@ -165,7 +165,7 @@ class StateViews(Inputs):
 
     @property
     def num_deferred_runtime_asserts(self) -> int:
-        """How many assertions the running program has to check; torch's counting changes nothing."""
+        """How many assertions the running program has to check; writing it changes nothing."""
         return len(self._asserts)
 
     @num_deferred_runtime_asserts.setter

@@ -1,4 +1,4 @@
-"""torch's switches of symbolic tracing: one state, which torch's kernels read and symfx reads too."""
+"""torch's switches of symbolic tracing: one state, which torch's kernels and symfx read."""
 
 from __future__ import annotations
 
