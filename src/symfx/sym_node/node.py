@@ -532,15 +532,15 @@ def as_asked(term: Term, asked: tuple[_str, Term, Term] | None) -> Any:
     return to_sympy(term)
 
 
-def wrap_node(node: Any) -> Any:
-    """The Python number of a literal, else the torch.SymInt, SymFloat or SymBool of a node."""
-    if node.constant is not None:
-        return node.constant
-    if node.is_int():
-        return torch.SymInt(node)  # type: ignore[no-untyped-call]
-    if node.is_float():
-        return torch.SymFloat(node)  # type: ignore[no-untyped-call]
-    return torch.SymBool(node)  # type: ignore[no-untyped-call]
+def wrap_node(x: Any) -> Any:
+    """The Python number of a literal, else the torch.SymInt, SymFloat or SymBool of a node `x`."""
+    if x.constant is not None:
+        return x.constant
+    if x.is_int():
+        return torch.SymInt(x)  # type: ignore[no-untyped-call]
+    if x.is_float():
+        return torch.SymFloat(x)  # type: ignore[no-untyped-call]
+    return torch.SymBool(x)  # type: ignore[no-untyped-call]
 
 
 def to_node(self: SymNode, num: Any) -> Any:

@@ -156,7 +156,7 @@ class ShapeGuard:
         return f"{self.term}  # {self.provenance}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class RuntimeAssert:
     """A condition on unbacked symbols that the program has to check when it runs.
 
@@ -171,6 +171,14 @@ class RuntimeAssert:
     message: str
     provenance: Provenance
     asked: tuple[str, Term, Term] | None = field(default=None, compare=False)
+
+    def __init__(
+        self, expr: Any, msg: str, stack: Any, asked: tuple[str, Term, Term] | None = None
+    ) -> None:
+        """A record, its fields by the names that torch has for them."""
+        values = {"term": expr, "message": msg, "provenance": stack, "asked": asked}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     @property
     def expr(self) -> sympy.Basic:
