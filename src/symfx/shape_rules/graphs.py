@@ -64,9 +64,7 @@ def is_users_file(path: str) -> bool:
 def where_of(node: Node) -> str:
     """The user's source line that a node comes from, if tracing recorded it; else the node."""
     frames = [
-        frame
-        for frame in _FRAME.finditer(node.stack_trace or "")
-        if is_users_file(frame["file"])
+        frame for frame in _FRAME.finditer(node.stack_trace or "") if is_users_file(frame["file"])
     ]
     if not frames:
         return f"node {node.name} ({node.format_node()})"
