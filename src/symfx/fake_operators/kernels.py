@@ -152,6 +152,7 @@ def _count(like: torch.Tensor, most: Any = None) -> Any:
 
 # torch's kernel for sizes that are known says that no element is kept.
 
+
 @_kernel(_aten._to_sparse.sparse_dim, first=True)
 def _to_sparse_dims(a: torch.Tensor, sparse_dim: int) -> Any:
     count = _count(a) if a.layout is torch.strided else None
