@@ -181,6 +181,7 @@ def _count(like: torch.Tensor, most: Any = None) -> Any:
 
 # torch's kernel for sizes that are known says that no element is kept.
 
+
 @_kernel(_aten._to_sparse.sparse_dim, first=True)
 def _to_sparse_dims(a: torch.Tensor, sparse_dim: int) -> Any:
     count = _count(a) if a.layout is torch.strided else None
@@ -210,6 +211,21 @@ def _to_sparse(
     if layout not in (None, torch.sparse_coo) or blocksize is not None or dense_dim is not None:
         return NotImplemented
     return _to_sparse_dims(a, a.dim())
+
+
+@_kernel(_aten.sparse_sampled_addmm.default)
+def _sampled_addmm(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, **factors: Any) -> Any:
+    # It fills the places that the sparse matrix has.
+    return a.clone()
+
+
+@_kernel(_aten._sparse_mm_reduce_impl.default)
+def _mm_reduce(a: torch.Tensor, b: torch.Tensor, reduce: str) -> Any:
+    out = b.new_empty((a.shape[0], b.shape[1]))
+    needs_places = torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)
+    if reduce in ("amax", "amin") and needs_places:
+        return out, b.new_empty(out.shape, dtype=torch.int64)
+    return out, b.new_empty((0,), dtype=torch.int64)
 
 
 # -- resizing ----------------------------------------------------------------------------------
