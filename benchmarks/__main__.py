@@ -10,15 +10,17 @@ import typer
 from rich.console import Console
 
 from benchmarks.algebra import WORKS, AlgebraResult, run_algebra
+from benchmarks.memory import NAME as MEMORY
+from benchmarks.memory import measure_memory
 from benchmarks.models import WORKLOADS
 from benchmarks.reasoning import REASONING
-from benchmarks.report import algebra_table, as_json, models_table
-from benchmarks.tracing import ModelResult, Parameters, trace_models
+from benchmarks.report import algebra_table, as_json, memory_table, models_table
+from benchmarks.tracing import Metadata, ModelResult, Parameters, trace_models
 
 LATEST = Path(__file__).parent / "results" / "latest.json"
 FAILED = 1
 ALGEBRA = WORKS | REASONING
-NAMES = (*WORKLOADS, *ALGEBRA)
+NAMES = (*WORKLOADS, MEMORY, *ALGEBRA)
 
 
 def _chosen(only: list[str]) -> list[str]:
@@ -52,6 +54,10 @@ def main(
             help="The models' parameters: inputs, all dynamic; or constants, as in a module."
         ),
     ] = Parameters.CONSTANTS,
+    metadata: Annotated[
+        Metadata,
+        typer.Option(help="What nodes remember: what torch records by default, or all it can."),
+    ] = Metadata.DEFAULT,
     budget: Annotated[
         float, typer.Option(help="Seconds that a peer may take for one piece of algebra.")
     ] = 20.0,
@@ -79,8 +85,9 @@ def main(
             )
 
     models = trace_models(
-        [name for name in chosen if name in WORKLOADS], rounds, parameters, model_done
+        [name for name in chosen if name in WORKLOADS], rounds, parameters, model_done, metadata
     )
+    memory = measure_memory() if MEMORY in chosen else {}
     algebra = run_algebra(
         [ALGEBRA[name] for name in chosen if name in ALGEBRA],
         rounds,
@@ -89,7 +96,9 @@ def main(
         done=algebra_done,
     )
     if models:
-        console.print(models_table(models, parameters))
+        console.print(models_table(models, parameters, metadata))
+    if memory:
+        console.print(memory_table(memory))
     if algebra:
         console.print(algebra_table(algebra))
         for result in algebra:
@@ -103,9 +112,10 @@ def main(
         "quick": quick,
         "budget": budget,
         "parameters": parameters.value,
+        "metadata": metadata.value,
     }
     json_path.parent.mkdir(parents=True, exist_ok=True)
-    json_path.write_text(json.dumps(as_json(models, algebra, options), indent=1) + "\n")
+    json_path.write_text(json.dumps(as_json(models, algebra, options, memory), indent=1) + "\n")
     console.print(f"written to {json_path}", markup=False, soft_wrap=True)
     for failure in failures:
         progress.print(f"failed: {failure}", style="red", markup=False)

@@ -259,10 +259,11 @@ def _bert(name: str, *, small: bool) -> Workload:
     )
 
 
-def _gpt2(name: str, *, small: bool) -> Workload:
+def _gpt2(name: str, *, small: bool, layers: int | None) -> Workload:
     from transformers import GPT2Config, GPT2Model
 
-    layers, width = (2, 32) if small else (4, 128)
+    width = 32 if small else 128
+    layers = layers or (2 if small else 4)
     config_class: Any = GPT2Config
     config = config_class(
         vocab_size=VOCABULARY,
@@ -300,16 +301,23 @@ def _gpt2(name: str, *, small: bool) -> Workload:
     )
 
 
-_BUILDERS: dict[str, Callable[..., Workload]] = {
-    "encoder": lambda name, small, dropout: _encoder(
-        name, small=small, dropout=dropout, with_grad=False
-    ),
-    "resnet-eval": lambda name, small, dropout: _resnet(name, small=small, train=False),
-    "resnet-train": lambda name, small, dropout: _resnet(name, small=small, train=True),
-    "bert": lambda name, small, dropout: _bert(name, small=small),
-    "gpt2": lambda name, small, dropout: _gpt2(name, small=small),
-    "encoder-grad": lambda name, small, dropout: _encoder(
-        name, small=small, dropout=dropout, with_grad=True
+@dataclass(frozen=True)
+class _Options:
+    """What :func:`build` was asked for; each builder takes what concerns it."""
+
+    small: bool
+    dropout: float
+    layers: int | None
+
+
+_BUILDERS: dict[str, Callable[[str, _Options], Workload]] = {
+    "encoder": lambda name, o: _encoder(name, small=o.small, dropout=o.dropout, with_grad=False),
+    "resnet-eval": lambda name, o: _resnet(name, small=o.small, train=False),
+    "resnet-train": lambda name, o: _resnet(name, small=o.small, train=True),
+    "bert": lambda name, o: _bert(name, small=o.small),
+    "gpt2": lambda name, o: _gpt2(name, small=o.small, layers=o.layers),
+    "encoder-grad": lambda name, o: _encoder(
+        name, small=o.small, dropout=o.dropout, with_grad=True
     ),
 }
 
@@ -317,16 +325,19 @@ WORKLOADS: tuple[str, ...] = tuple(_BUILDERS)
 """The names that :func:`build` takes, in the order of the table."""
 
 
-def build(name: str, *, small: bool = False, dropout: float = 0.1) -> Workload:
+def build(
+    name: str, *, small: bool = False, dropout: float = 0.1, layers: int | None = None
+) -> Workload:
     """Build one workload, with the same random weights each time.
 
     Args:
         name: one of :data:`WORKLOADS`.
         small: fewer layers and narrower, for tests.
         dropout: of the encoder layers, which stand in train mode; the other models have none.
+        layers: of GPT-2, in place of the usual number.
 
     Raises:
         KeyError: for a name that is not in :data:`WORKLOADS`.
     """
     with _seeded():
-        return _BUILDERS[name](name, small, dropout)
+        return _BUILDERS[name](name, _Options(small, dropout, layers))

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
-__all__ = ["PEERS", "Peer", "TracingMode"]
+from torch.fx import traceback as fx_traceback
+
+__all__ = ["MODES", "PEERS", "Peer", "TracingMode"]
 
 TracingMode = Literal["real", "fake", "symbolic"]
+MODES: tuple[TracingMode, ...] = ("real", "fake", "symbolic")
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,31 @@ class Peer:
     name: str
     prefix: str
 
-    def trace(self, function: Callable[..., Any], args: tuple[Any, ...], mode: TracingMode) -> Any:
+    def trace(
+        self,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        mode: TracingMode,
+        *,
+        all_metadata: bool = False,
+    ) -> Any:
         """Trace ``function`` at ``args``: the very same call for every peer.
 
-        The function may have real tensors built in, as a module has its parameters.
+        The function may have real tensors built in, as a module has its parameters. Nodes get the
+        metadata that torch records by default, or all that it can: stack traces, the operators
+        that decompositions come from, and numbers that tie backward to forward.
         """
         make_fx = import_module(f"{self.prefix}.proxy_tensor").make_fx
-        return make_fx(function, tracing_mode=mode, _allow_non_fake_inputs=True)(*args)
+        if not all_metadata:
+            return make_fx(function, tracing_mode=mode, _allow_non_fake_inputs=True)(*args)
+        with fx_traceback.preserve_node_meta():
+            return make_fx(
+                function,
+                tracing_mode=mode,
+                _allow_non_fake_inputs=True,
+                record_module_stack=True,
+                record_stack_traces=True,
+            )(*args)
 
     def shape_env(self) -> Any:
         """A new, empty ShapeEnv."""

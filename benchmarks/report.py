@@ -16,17 +16,20 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from benchmarks.algebra import CONTESTANTS, AlgebraResult
+from benchmarks.memory import Peak
 from benchmarks.timing import Timings
 from benchmarks.tracing import (
     COLUMNS,
+    FIRST,
     RATIOS,
     SYMFX,
+    Metadata,
     ModelResult,
     Parameters,
     geometric_means,
 )
 
-__all__ = ["algebra_table", "as_json", "models_table"]
+__all__ = ["algebra_table", "as_json", "memory_table", "models_table"]
 
 SCHEMA = 1
 
@@ -50,26 +53,57 @@ def _cell(timings: Timings, name: str) -> str:
     return "skipped" if name in timings.skipped else _seconds(timings.median(name))
 
 
-def models_table(results: Sequence[ModelResult], parameters: Parameters) -> Table:
+def models_table(
+    results: Sequence[ModelResult], parameters: Parameters, metadata: Metadata
+) -> Table:
     """Medians and ratios of tracing, a row for each model and the geometric means below."""
-    title = f"Tracing, parameters as {parameters}: medians, and symfx / stock"
+    title = f"Tracing again, parameters as {parameters}, {metadata} metadata: medians, and symfx / stock"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("model", no_wrap=True)
     for column in COLUMNS:
         table.add_column(column, justify="right")
     for to in RATIOS:
         table.add_column(f"/ {to.removeprefix('stock ')}", justify="right")
+    table.add_column("first / first", justify="right")
     for result in results:
         table.add_row(
             result.name,
             *(_cell(result.timings, column) for column in COLUMNS),
             *(_times(result.timings.ratio(SYMFX, to)) for to in RATIOS),
+            _times(result.timings.first_ratio(*FIRST)),
         )
     if len(results) > 1:
         means = geometric_means(results)
         table.add_section()
-        table.add_row("geo. mean", *("" for _ in COLUMNS), *(_times(means[to]) for to in RATIOS))
+        table.add_row("geo. mean", *("" for _ in COLUMNS), *map(_times, means.values()))
     return table
+
+
+def memory_table(peaks: Mapping[str, Peak]) -> Table:
+    """Peaks of memory, and those of symfx divided by each."""
+    table = Table(
+        title="Memory: tracing GPT-2 with 24 layers, peak above what was in use",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+    )
+    table.add_column("peer")
+    for column in ("Python's", "symfx / it", "the process's", "symfx / it"):
+        table.add_column(column, justify="right")
+    symfx = peaks[SYMFX]
+    for name, peak in peaks.items():
+        of_process = symfx.process / peak.process if symfx.process and peak.process else None
+        table.add_row(
+            name,
+            _megabytes(peak.python),
+            _times(symfx.python / peak.python),
+            _megabytes(peak.process),
+            _times(of_process),
+        )
+    return table
+
+
+def _megabytes(value: int | None) -> str:
+    return "-" if value is None else f"{value / 1e6:.1f} MB"
 
 
 def algebra_table(results: Sequence[AlgebraResult]) -> Table:
@@ -131,7 +165,10 @@ def _timings(timings: Timings) -> dict[str, Any]:
 
 
 def as_json(
-    models: Sequence[ModelResult], algebra: Sequence[AlgebraResult], options: Mapping[str, Any]
+    models: Sequence[ModelResult],
+    algebra: Sequence[AlgebraResult],
+    options: Mapping[str, Any],
+    memory: Mapping[str, Peak] | None = None,
 ) -> dict[str, Any]:
     """All that was measured, with where and on what."""
     return {
@@ -152,11 +189,15 @@ def as_json(
                 "name": result.name,
                 "title": result.title,
                 **_timings(result.timings),
-                "ratios": {to: result.timings.ratio(SYMFX, to) for to in RATIOS},
+                "ratios": {
+                    **{to: result.timings.ratio(SYMFX, to) for to in RATIOS},
+                    "first": result.timings.first_ratio(*FIRST),
+                },
                 "graphs": result.sizes,
             }
             for result in models
         ],
+        "memory": {name: dataclasses.asdict(peak) for name, peak in (memory or {}).items()},
         "geometric_means": geometric_means(models) if models else {},
         "algebra": [
             {

@@ -36,11 +36,13 @@ class Timings:
 
     Attributes:
         seconds: of each contestant, the seconds of each round.
+        first: of each contestant, the seconds of the run before the rounds.
         skipped: who was too slow for the budget, in words.
         errors: who could not run, and what it raised.
     """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
+    first: dict[str, float] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
 
@@ -52,6 +54,11 @@ class Timings:
     def ratio(self, name: str, to: str) -> float | None:
         """How many times ``to``'s median ``name`` takes, or None when either did not run."""
         mine, theirs = self.median(name), self.median(to)
+        return None if mine is None or theirs is None else mine / theirs
+
+    def first_ratio(self, name: str, to: str) -> float | None:
+        """The same of their first runs."""
+        mine, theirs = self.first.get(name), self.first.get(to)
         return None if mine is None or theirs is None else mine / theirs
 
 
@@ -95,7 +102,7 @@ def _timed(contestant: Contestant, budget: float | None) -> float:
 def measure(contestants: Sequence[Contestant], repeat: int, budget: float | None = None) -> Timings:
     """Time the contestants in turn, ``repeat`` rounds, the order turned round each time.
 
-    Each runs once untimed before, so that imports and torch's registries are paid by nobody. A
+    Each runs once before, so that imports and torch's registries are paid in no round. A
     contestant that raises drops out, and its error stands in the result in place of its seconds.
 
     Args:
@@ -117,6 +124,7 @@ def measure(contestants: Sequence[Contestant], repeat: int, budget: float | None
             timings.errors[name] = f"{type(error).__name__}: {error}"
         else:
             timings.seconds[name] = []
+            timings.first[name] = spent[name]
     running = [contestant for contestant in contestants if contestant.name in spent]
     for turn in range(repeat):
         for contestant in running if turn % 2 == 0 else reversed(running):

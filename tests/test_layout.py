@@ -16,7 +16,7 @@ SRC = ROOT / "src"
 
 # A room may import rooms of its own floor and of those below it. Every room of src/symfx stands here.
 FLOORS: tuple[frozenset[str], ...] = (
-    frozenset({"errors", "_version", "torch_bridge"}),
+    frozenset({"_config", "_version", "config", "errors", "torch_bridge"}),
     frozenset({"algebra"}),
     frozenset({"fake_operators", "recording", "sym_node", "symbolic_shapes"}),
     frozenset({"meta_tracer", "proxy_tensor"}),

@@ -4,8 +4,9 @@
     python -m tools.operators add matmul    prints the rows of some operators
 
 For each operator of torch's own test database that runs on CPU: sample inputs in float32 and
-int64, traced with symbolic shapes. A trace counts where its graph, run at the traced shapes and
-at one more shape that its guards admit, gives what the operator itself gives.
+int64, traced with symbolic shapes, as a function, in place, with `out=`, and its gradient. A trace
+counts where its graph, run at the traced shapes and at one more shape that its guards admit, gives
+what the operator itself gives; for symfx and for stock alike.
 """
 
 from __future__ import annotations
@@ -13,16 +14,20 @@ from __future__ import annotations
 import argparse
 import copy
 import itertools
+import json
+import logging
 import math
+import random
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
+from torch.fx.experimental.proxy_tensor import make_fx as stock_make_fx
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils import _pytree as pytree
 
@@ -40,21 +45,28 @@ EMPTY = frozenset(
 
 @dataclass
 class Row:
-    """What became of an operator's samples.
+    """What became of an operator's samples, in one form.
 
     Attributes:
         name: the operator, with its variant.
+        form: one of `FORMS`.
         samples: how many were tried.
         symfx, stock: how many each traced.
-        problems: what was said about the others, with how often.
+        elsewhere: how many of those that symfx traced ran at another shape too.
+        symfx_alone: how many symfx traced and stock did not.
+        problems: what was said about those that symfx did not trace, with how often.
+        stock_problems: the same for stock.
     """
 
     name: str
+    form: str = "function"
     samples: int = 0
     symfx: int = 0
     stock: int = 0
     elsewhere: int = 0
+    symfx_alone: int = 0
     problems: Counter[str] = field(default_factory=Counter)
+    stock_problems: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -65,26 +77,100 @@ class Call:
     tensors: list[torch.Tensor]
 
 
-def calls(op: Any, dtype: torch.dtype, count: int) -> Iterator[Call]:
+# -- forms ---------------------------------------------------------------------------------------
+
+
+def _function(op: Any, sample: Any) -> Callable[..., Any] | None:
+    return op
+
+
+def _in_place(op: Any, sample: Any) -> Callable[..., Any] | None:
+    return None if sample.broadcasts_input else op.inplace_variant
+
+
+def _out(op: Any, sample: Any) -> Callable[..., Any] | None:
+    if not op.supports_out:
+        return None
+
+    def f(*args: Any, **kwargs: Any) -> Any:
+        like = op(*args, **kwargs)
+        out = pytree.tree_map_only(torch.Tensor, lambda t: t.new_empty(t.shape), like)
+        return op(*args, **kwargs, out=out)
+
+    return f
+
+
+def _gradient(op: Any, sample: Any) -> Callable[..., Any] | None:
+    if not op.supports_autograd:
+        return None
+
+    def f(*args: Any, **kwargs: Any) -> Any:
+        inputs: list[torch.Tensor] = []
+
+        def leaf(t: torch.Tensor) -> torch.Tensor:
+            if not (t.is_floating_point() or t.is_complex()):
+                return t
+            inputs.append(t.detach().requires_grad_())
+            return inputs[-1]
+
+        args, kwargs = pytree.tree_map_only(torch.Tensor, leaf, (args, kwargs))
+        results = sample.output_process_fn_grad(op(*args, **kwargs))
+        outs = [
+            t
+            for t in pytree.tree_leaves(results)
+            if isinstance(t, torch.Tensor) and t.requires_grad
+        ]
+        seeds = [torch.ones_like(t) for t in outs]
+        return outs, torch.autograd.grad(outs, inputs, seeds, allow_unused=True)
+
+    return f
+
+
+FORMS: dict[str, Callable[[Any, Any], Callable[..., Any] | None]] = {
+    "function": _function,
+    "in place": _in_place,
+    "out=": _out,
+    "gradient": _gradient,
+}
+"""For an operator and a sample, what is traced; None where it has no such form."""
+
+
+def calls(op: Any, dtype: torch.dtype, form: str, count: int) -> Iterator[Call]:
     """The first samples of an operator."""
     torch.manual_seed(0)
-    for sample in itertools.islice(op.sample_inputs("cpu", dtype, requires_grad=False), count):
+    samples = op.sample_inputs("cpu", dtype, requires_grad=form == "gradient")
+    for sample in itertools.islice(samples, count):
+        given = FORMS[form](op, sample)
+        if given is None:
+            continue
         leaves, spec = pytree.tree_flatten((sample.input, sample.args, sample.kwargs))
         places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
 
-        def f(*tensors: Any, leaves: Any = leaves, places: Any = places, spec: Any = spec) -> Any:
+        def f(
+            *tensors: Any, given: Any = given, leaves: Any = leaves, places: Any = places,
+            spec: Any = spec,
+        ) -> Any:  # fmt: skip
             own = list(leaves)
             for i, tensor in zip(places, tensors, strict=True):
                 own[i] = tensor
             first, args, kwargs = pytree.tree_unflatten(own, spec)
-            return op(first, *args, **kwargs)
+            return given(first, *args, **kwargs)
 
-        yield Call(f, [leaves[i] for i in places])
+        yield Call(f, [leaves[i].detach() for i in places])
+
+
+# -- running and comparing -----------------------------------------------------------------------
+
+
+def copies(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Tensors with the data and layouts of others."""
+    # torch cannot deep-copy sparse tensors of compressed layouts.
+    return [t.clone() if t.layout is not torch.strided else copy.deepcopy(t) for t in tensors]
 
 
 def run(f: Callable[..., Any], tensors: Sequence[torch.Tensor]) -> list[Any]:
     """A function's results, and what it made of its inputs."""
-    own = copy.deepcopy(list(tensors))
+    own = copies(tensors)
     # Where torch's database fixes the seed of a random operator, it is this one.
     torch.manual_seed(42)
     return pytree.tree_leaves((f(*own), own))
@@ -109,43 +195,79 @@ def disagreement(actual: list[Any], expected: list[Any], values: bool) -> str | 
     return None
 
 
-def traced(
-    maker: Callable[..., Any], call: Call, expected: list[Any], values: bool
-) -> tuple[Any, str | None]:
-    """The graph of a call, and what is wrong with it."""
-    try:
-        g = maker(call.f, tracing_mode="symbolic")(*copy.deepcopy(call.tensors))
-    except Exception as error:  # noqa: BLE001 - any failure is a finding, and goes into the table
-        said = (str(error).strip() or "no message").splitlines()[0]
-        return None, f"{type(error).__name__}: {said}"
-    try:
-        return g, disagreement(run(g, call.tensors), expected, values)
-    except Exception as error:  # noqa: BLE001 - as above
-        return None, f"the graph fails: {str(error).splitlines()[0]}"
+# -- what a trace admits -------------------------------------------------------------------------
 
 
-def another_shape(g: Any, call: Call) -> list[torch.Tensor] | None:
-    """Inputs of other sizes that the guards of a trace admit, and the operator takes."""
-    env = g.shape_env
-    symbols = [s for s in env.symbol_table() if not s.unbacked and s.hint is not None]
-    if not symbols:
+class Admitted(Protocol):
+    """The symbols of a trace, and which values its guards admit."""
+
+    symbols: list[tuple[Any, int]]
+    """Each symbol of the inputs with its value at tracing."""
+
+    def admits(self, values: Mapping[Any, int]) -> bool:
+        """Whether a run with these values of the symbols is one that the trace holds for."""
+
+    def number(self, n: Any, values: Mapping[Any, int]) -> int:
+        """A number in the metadata of a node, for values of the symbols."""
+
+
+class SymfxAdmitted:
+    """What a trace of symfx admits."""
+
+    def __init__(self, env: Any) -> None:
+        found = [s for s in env.symbol_table() if not s.unbacked and s.hint is not None]
+        self.symbols = [(s.term, int(s.hint)) for s in found]
+        self._bounds = {s.term: (s.lower, s.upper) for s in found}
+        self._guards = [guard.term for guard in env.guards]
+
+    def admits(self, values: Mapping[Any, int]) -> bool:
+        return all(
+            (low is None or values[term] >= low) and (high is None or values[term] <= high)
+            for term, (low, high) in self._bounds.items()
+        ) and all(evaluate(guard, dict(values)) for guard in self._guards)
+
+    def number(self, n: Any, values: Mapping[Any, int]) -> int:
+        return n if type(n) is int else int(evaluate(n.node.term, dict(values)))
+
+
+class StockAdmitted:
+    """What a trace of stock torch admits."""
+
+    def __init__(self, env: Any) -> None:
+        self.symbols = [(s, int(v)) for s, v in env.backed_var_to_val.items()]
+        self._bounds = {s: env.var_to_range[s] for s, _ in self.symbols}
+        self._replacements = env.replacements
+        self._guards = [guard.expr for guard in env.guards]
+
+    def _full(self, values: Mapping[Any, int]) -> dict[Any, Any]:
+        free = {s: v for s, v in values.items() if s not in self._replacements}
+        known = {s: e.xreplace(free) for s, e in self._replacements.items()}
+        return {**values, **known}
+
+    def admits(self, values: Mapping[Any, int]) -> bool:
+        full = self._full(values)
+        return all(
+            bounds.lower <= full[s] <= bounds.upper for s, bounds in self._bounds.items()
+        ) and all(bool(guard.xreplace(full)) for guard in self._guards)
+
+    def number(self, n: Any, values: Mapping[Any, int]) -> int:
+        return n if type(n) is int else int(n.node.expr.xreplace(self._full(values)))
+
+
+def another_shape(g: Any, admitted: Admitted, call: Call) -> list[torch.Tensor] | None:
+    """Inputs of other sizes that a trace admits, and the operator takes."""
+    if not admitted.symbols:
         return None
     values = [n.meta["val"] for n in g.graph.nodes if n.op == "placeholder"]
-    guards = [guard.term for guard in env.guards]
-    for change in (lambda n: n + 1, lambda n: 2 * n, lambda n: n + 2, lambda n: 3 * n):
-        sizes = {s.term: change(int(s.hint)) for s in symbols}
-        if any(
-            (s.lower is not None and sizes[s.term] < s.lower)
-            or (s.upper is not None and sizes[s.term] > s.upper)
-            for s in symbols
-        ) or not all(evaluate(guard, sizes) for guard in guards):
+    for sizes in _other_sizes(admitted.symbols):
+        if not admitted.admits(sizes):
             continue
-
-        def number(n: Any, sizes: Any = sizes) -> int:
-            return n if type(n) is int else int(evaluate(n.node.term, sizes))
-
         made = [
-            resized(t, [number(n) for n in v.shape], [number(n) for n in v.stride()])
+            resized(
+                t,
+                [admitted.number(n, sizes) for n in v.shape],
+                [admitted.number(n, sizes) for n in v.stride()],
+            )
             for t, v in zip(call.tensors, values, strict=True)
         ]
         try:
@@ -155,6 +277,21 @@ def another_shape(g: Any, call: Call) -> list[torch.Tensor] | None:
         except Exception:  # noqa: BLE001 - as said
             continue
     return None
+
+
+def _other_sizes(symbols: Sequence[tuple[Any, int]]) -> Iterator[dict[Any, int]]:
+    """Values of symbols to try: all changed alike, then each in a way of its own."""
+    changes = (lambda n: n + 1, lambda n: 2 * n, lambda n: n + 2, lambda n: 3 * n, lambda n: n)
+    for change in changes[:-1]:
+        yield {symbol: change(hint) for symbol, hint in symbols}
+    chance = random.Random(0)
+    for _ in range(MIXED):
+        sizes = {symbol: chance.choice(changes)(hint) for symbol, hint in symbols}
+        if any(sizes[symbol] != hint for symbol, hint in symbols):
+            yield sizes
+
+
+MIXED = 20
 
 
 def resized(example: torch.Tensor, size: Sequence[int], stride: Sequence[int]) -> torch.Tensor:
@@ -167,81 +304,146 @@ def resized(example: torch.Tensor, size: Sequence[int], stride: Sequence[int]) -
     return made.copy_(flat[picks].reshape(made.shape))
 
 
-def row(op: Any, stock: Callable[..., Any] | None, samples: int = 2) -> Row:
+# -- rows ----------------------------------------------------------------------------------------
+
+PEERS: dict[str, tuple[Callable[..., Any], Callable[[Any], Admitted]]] = {
+    "symfx": (make_fx, SymfxAdmitted),
+    "stock": (stock_make_fx, StockAdmitted),
+}
+
+
+def problem(peer: str, call: Call, values: bool) -> tuple[str | None, bool]:
+    """What is wrong with a peer's trace of a call, and whether it ran at another shape too."""
+    maker, admitted = PEERS[peer]
+    try:
+        g = maker(call.f, tracing_mode="symbolic")(*copies(call.tensors))
+    except Exception as error:  # noqa: BLE001 - any failure is a finding, and goes into the table
+        return f"{type(error).__name__}: {_first_line(error)}", False
+    found = _compared(g, call, call.tensors, values)
+    if found is not None or not all(t.layout is torch.strided for t in call.tensors):
+        return found, False
+    other = another_shape(g, admitted(g.shape_env), call)
+    if other is None:
+        return None, False
+    found = _compared(g, call, other, values)
+    return found and f"at another shape: {found}", True
+
+
+def _compared(g: Any, call: Call, tensors: Sequence[torch.Tensor], values: bool) -> str | None:
+    try:
+        return disagreement(run(g, tensors), run(call.f, tensors), values)
+    except Exception as error:  # noqa: BLE001 - a finding
+        return f"the graph fails: {_first_line(error)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or "no message").splitlines()[0]
+
+
+def _name(op: Any) -> str:
+    name: str = op.name + (f".{op.variant_test_name}" if op.variant_test_name else "")
+    return name
+
+
+def row(op: Any, form: str, samples: int) -> Row:
     """Try an operator's samples."""
-    result = Row(op.name + (f".{op.variant_test_name}" if op.variant_test_name else ""))
+    result = Row(_name(op), form)
     values = op.name not in EMPTY
-    for dtype in DTYPES:
-        if not op.supports_dtype(dtype, "cpu"):
-            continue
-        for call in calls(op, dtype, samples):
+    dtypes = [d for d in DTYPES if op.supports_dtype(d, "cpu")]
+    if form == "gradient":
+        dtypes = [d for d in dtypes if d.is_floating_point]
+    for dtype in dtypes:
+        for call in calls(op, dtype, form, samples):
             try:
-                expected = run(call.f, call.tensors)
+                run(call.f, call.tensors)
             except Exception:  # noqa: BLE001 - samples that torch itself refuses
                 continue
             result.samples += 1
-            if stock is not None:
-                result.stock += traced(stock, call, expected, values)[1] is None
-            g, problem = traced(make_fx, call, expected, values)
-            if problem is None:
-                other = another_shape(g, call) if all(_plain(t) for t in call.tensors) else None
-                if other is not None:
-                    result.elsewhere += 1
-                    try:
-                        problem = disagreement(run(g, other), run(call.f, other), values)
-                    except Exception as error:  # noqa: BLE001 - a finding
-                        problem = f"the graph fails: {str(error).splitlines()[0]}"
-                    problem = problem and f"at another shape: {problem}"
-            if problem is None:
-                result.symfx += 1
-            else:
-                result.problems[problem[:160]] += 1
+            said = {}
+            for peer in PEERS:
+                said[peer], elsewhere = problem(peer, call, values)
+                result.elsewhere += peer == "symfx" and elsewhere
+            ours, theirs = said.get("symfx"), said.get("stock")
+            result.symfx += ours is None
+            result.stock += theirs is None
+            result.symfx_alone += ours is None and theirs is not None
+            if ours is not None:
+                result.problems[ours[:160]] += 1
+            if theirs is not None:
+                result.stock_problems[theirs[:160]] += 1
     return result
 
 
-def _plain(t: torch.Tensor) -> bool:
-    return t.layout is torch.strided
-
-
-def rows(names: Iterable[str] = (), samples: int = 2, with_stock: bool = True) -> Iterator[Row]:
+def rows(names: Iterable[str], operators: Iterable[Any]) -> Iterator[Row]:
     """The rows of operators by name; of all if none is named."""
     wanted = set(names)
-    stock = None
-    if with_stock:
-        from torch.fx.experimental.proxy_tensor import make_fx as stock
-    for op in op_db:
+    for op in operators:
         if not wanted or op.name in wanted:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield row(op, stock, samples)
+            for form, samples in SAMPLES.items():
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    yield row(op, form, samples)
+
+
+SAMPLES = {"function": 6, "in place": 2, "out=": 1, "gradient": 2}
+"""How many samples of each operator and dtype are tried in each form."""
+
+
+# -- the page ------------------------------------------------------------------------------------
 
 
 def page(found: Sequence[Row]) -> str:
-    """The table as a page of the documentation."""
+    """The tables as a page of the documentation."""
     tried = [r for r in found if r.samples]
-    ours = sum(r.symfx == r.samples for r in tried)
-    stock = sum(r.stock == r.samples for r in tried)
-    more = [r.name for r in tried if r.symfx == r.samples > r.stock]
-    less = [r.name for r in tried if r.stock == r.samples > r.symfx]
-    samples = sum(r.samples for r in tried)
-    traced_by = [sum(getattr(r, who) for r in tried) for who in ("symfx", "stock")]
-    elsewhere = sum(r.elsewhere for r in tried)
-    head = f"""# Operators
+    text = f"""# Operators
 
 Written by `python -m tools.operators` with torch {torch.__version__}. Each operator of torch's own
-test database on CPU, with up to two samples each in float32 and int64, is traced with symbolic
-shapes. A sample counts where the graph, run at the traced shapes, gives what the operator gives;
-for symfx also at another shape that the guards admit, where there is one ({elsewhere} samples).
+test database on CPU, with up to {SAMPLES["function"]} samples each in float32 and int64, is traced
+with symbolic shapes. A sample counts where the graph gives what the operator gives, at the traced
+shapes and at another shape that the guards of the trace admit, where there is one; for symfx and
+for stock torch alike.
 
-- Operators tried: {len(tried)}. All their samples traced: by symfx {ours}, by stock torch {stock}.
-- Samples: {samples}. Traced by symfx: {traced_by[0]}, by stock torch: {traced_by[1]}.
-- By symfx alone ({len(more)}): {", ".join(more) or "none"}.
-- By stock torch alone ({len(less)}): {", ".join(less) or "none"}.
+"""
+    for form in FORMS:
+        text += _section(form, [r for r in tried if r.form == form])
+    text += """
+## Operator by operator
+
+As functions:
 
 | operator | samples | symfx | stock | what symfx says of the others |
 | --- | --- | --- | --- | --- |
 """
-    return head + "".join(map(_line, tried))
+    return text + "".join(_line(r) for r in tried if r.form == "function")
+
+
+def _section(form: str, found: Sequence[Row]) -> str:
+    ours = sum(r.symfx == r.samples for r in found)
+    stock = sum(r.stock == r.samples for r in found)
+    samples = sum(r.samples for r in found)
+    by = [sum(getattr(r, who) for r in found) for who in ("symfx", "stock")]
+    elsewhere = sum(r.elsewhere for r in found)
+    more = [r for r in found if r.symfx_alone]
+    less = [r for r in found if r.stock > r.symfx - r.symfx_alone]
+    names = ", ".join(r.name for r in more) or "none"
+    lost = ", ".join(r.name for r in less) or "none"
+    return f"""## {TITLES[form]}
+
+- Operators tried: {len(found)}. All their samples traced: by symfx {ours}, by stock torch {stock}.
+- Samples: {samples}. Traced by symfx: {by[0]} ({elsewhere} of them run at another shape too), by
+  stock torch: {by[1]}.
+- Operators with a sample that symfx alone traces ({len(more)}): {names}.
+- Operators with a sample that stock torch alone traces ({len(less)}): {lost}.
+
+"""
+
+
+TITLES = {
+    "function": "As functions",
+    "in place": "In place",
+    "out=": "With `out=`",
+    "gradient": "Gradients",
+}
 
 
 def _line(r: Row) -> str:
@@ -253,14 +455,27 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", help="operators to print the rows of")
-    parser.add_argument("--samples", type=int, default=2, help="of each operator and dtype")
+    parser.add_argument("--part", default="0/1", help="of all operators, such as 0/2 and 1/2")
+    parser.add_argument("--save", type=Path, help="write the rows there, a line each; no page")
+    parser.add_argument("--join", type=Path, nargs="+", help="make the page of rows so written")
     options = parser.parse_args()
+    logging.disable(logging.ERROR)  # torch's fake kernels log what they raise
+    if options.join:
+        lines = [line for path in options.join for line in path.read_text().splitlines()]
+        order = {name: i for i, name in enumerate(map(_name, op_db))}
+        found = sorted((Row(**json.loads(line)) for line in lines), key=lambda r: order[r.name])
+        PAGE.write_text(page(found))
+        return
+    part, parts = map(int, options.part.split("/"))
     found = []
-    for r in rows(options.names, options.samples):
+    for r in rows(options.names, op_db[part::parts]):
         found.append(r)
-        if options.names or r.symfx < r.samples:
+        if options.save:
+            with options.save.open("a") as file:
+                file.write(json.dumps(asdict(r)) + "\n")
+        elif options.names or r.symfx < r.samples:
             print(r, file=sys.stderr, flush=True)
-    if not options.names:
+    if not options.names and not options.save:
         PAGE.write_text(page(found))
 
 

@@ -109,8 +109,10 @@ def _found(
     from symfx import targets
     from symfx.shape_rules import max_rank
     from symfx.static_migration import capture, migrate
+    from symfx.static_migration.capture import without_weights
 
-    model: Any = targets.load(target, init)
+    with without_weights():
+        model: Any = targets.load(target, init)
     if not isinstance(model, torch.nn.Module):
         raise SpecError(
             f"{target} is no module",

@@ -23,8 +23,8 @@ def test_the_pages(page: str) -> None:
     "name",
     [
         "graph_gradual_typechecker",
-        "migrate_gradual_types.constraint_transformation",
         "migrate_gradual_types.transform_to_z3",
+        "migrate_gradual_types.transformation.registry",
         "migrate_gradual_types.util",
         "refinement_types",
         "shape_rules",

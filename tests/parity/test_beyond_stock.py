@@ -34,6 +34,10 @@ def one(a: int, b: int) -> tuple[Any, ...]:
     return (t(a, b),)
 
 
+def experts(a: int, b: int) -> tuple[Any, ...]:
+    return t(a + b, 16), t(2, 8, 16), torch.tensor([a, a + b], dtype=torch.int32)
+
+
 PROGRAMS: dict[str, tuple[Callable[..., Any], Callable[[int, int], tuple[Any, ...]]]] = {
     "cov": (torch.cov, one),
     "cov_of_ints": (lambda x: torch.cov((x * 9).long(), correction=0), one),
@@ -50,6 +54,11 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], Callable[[int, int], tuple[Any, ..
     "gaussian_nll_loss": (
         lambda x, y: F.gaussian_nll_loss(x, y, (x * x).sum(1), full=True, reduction="none"),
         two,
+    ),
+    "grouped_mm": (lambda x, w, ends: F.grouped_mm(x, w.mT, offs=ends).relu(), experts),
+    "grouped_mm_of_gradients": (
+        lambda x, y, ends: torch._grouped_mm(x.t().contiguous(), y, ends),
+        lambda a, b: (t(4 * a, 8), t(4 * a, 16), torch.tensor([b, 4 * a], dtype=torch.int32)),
     ),
     "geqrf": (lambda x: torch.geqrf(x), one),
     "geqrf_batch": (lambda x: torch.geqrf(x), lambda a, b: (t(2, b, a),)),

@@ -1,13 +1,21 @@
 """Promises about sizes held against the guards of a program; the numbers are upstream reports."""
 
+import os
+import random
+import re
+
 import pytest
+import sympy
 import torch
-from torch._dynamo.source import LocalSource
+from torch._dynamo.source import LocalSource, TensorProperty, TensorPropertySource
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.export import Dim
+from torch.utils._sympy.functions import FloorDiv, Mod
 from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from symfx.symbolic_shapes import (
+    DimConstraints,
     DimDynamic,
     ShapeEnv,
     StatelessSymbolicContext,
@@ -111,3 +119,87 @@ def test_assertions_keep_what_replacements_knew():
         )
     }
     assert admitted == {(a, a, 2 * a) for a in range(3, 11)}
+
+
+# -- suggested fixes ---------------------------------------------------------------------------
+
+_SHAPES = [
+    lambda a, k, c: 2 * a <= k,
+    lambda a, k, c: 3 * a + c > k,
+    lambda a, k, c: a >= k // 4,
+    lambda a, k, c: a * a <= k * k,
+    lambda a, k, c: sympy.Eq(Mod(a, c), 0),
+    lambda a, k, c: sympy.Eq(Mod(a + 1, c), 0),
+    lambda a, k, c: sympy.Ne(Mod(a, c), 0),
+    lambda a, k, c: sympy.Ne(a, k),
+    lambda a, k, c: FloorDiv(a, c) <= k,
+    lambda a, k, c: sympy.Eq(FloorDiv(a, c), k),
+    lambda a, k, c: FloorDiv(a, c) * c >= k,
+    lambda a, k, c: sympy.Or(a < k, a > k + c),
+    lambda a, k, c: a * (a - c) > k,
+    lambda a, k, c: a - Mod(a, c) < k,
+    lambda a, k, c: sympy.Eq(a, k),
+]
+
+
+def suggested(seed):
+    """Random conditions on a size, what the user said of it, and what is suggested instead."""
+    rng = random.Random(seed)
+    value = rng.randint(2, 24)
+    a = sympy.Symbol("a", integer=True, positive=True)
+    conditions = []
+    for _ in range(rng.randint(1, 3)):
+        make = rng.choice(_SHAPES)
+        condition = make(a, rng.randint(2, 60), rng.randint(2, 5))
+        if condition.xreplace({a: sympy.Integer(value)}) == sympy.true:
+            conditions.append(condition)
+    source = TensorPropertySource(LocalSource("x"), TensorProperty.SIZE, 0)
+    dims = DimConstraints({a: [source]}, {a: sympy.Integer(value)}, {a}, {source.name: "dx"})
+    given = (rng.randint(2, value), rng.randint(value, 40)) if rng.random() < 0.5 else (2, None)
+    for condition in conditions:
+        dims.add(condition)
+    dims.solve()
+    bounds = {"min": given[0]} | ({} if given[1] is None else {"max": given[1]})
+    shapes = {"x": {0: Dim("dx", **bounds)}}
+    text = dims.prettify_results(None, shapes, None, dims.forced_specializations())
+    fixes = [line.strip() for line in text.partition("Suggested fixes:")[2].splitlines() if line]
+    return a, conditions, given, fixes
+
+
+def sizes_of(fixes):
+    """The sizes below 100 that lines such as ``dx = 4*_dx`` admit, and the bounds of ``dx``."""
+    ranges, form = {}, None
+    for fix in fixes:
+        name, _, text = fix.partition(" = ")
+        if text.startswith("Dim("):
+            low, high = (re.search(rf"{end}=(\d+)", text) for end in ("min", "max"))
+            ranges[name] = (int(low[1]) if low else None, int(high[1]) if high else None)
+        else:
+            form = text
+    if form is None:
+        ((low, high),) = ranges.values()
+        return range(2 if low is None else low, 100 if high is None else high + 1), (low, high)
+    if form.isdigit():
+        return [int(form)], None
+    low, high = ranges["_dx"]
+    values = range(0 if low is None else low, 100 if high is None else high + 1)
+    return [n for q in values if (n := eval(form, {"_dx": q})) > 1], None
+
+
+def test_every_suggested_fix_holds_and_is_new():
+    # 114024, 124507: fixes were printed that did not hold, or were the given bounds again.
+    tried = 0
+    for seed in range(4000 if os.environ.get("SYMFX_LONG") else 60):
+        a, conditions, given, fixes = suggested(seed)
+        if not fixes:
+            continue
+        tried += 1
+        sizes, bounds = sizes_of(fixes)
+        assert sizes, (seed, conditions, fixes)
+        if bounds is not None:
+            assert (bounds[0] or 2, bounds[1]) != given, (seed, conditions, fixes)
+        for condition in conditions:
+            for n in sizes:
+                holds = condition.xreplace({a: sympy.Integer(n)})
+                assert holds == sympy.true, (seed, conditions, fixes, n)
+    assert tried > 20

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
-from symfx.algebra.expr import Term, _postorder
+from symfx.algebra.expr import Term
+from symfx.algebra.terms import postorder
 
 __all__ = ["definedness"]
 
@@ -28,7 +29,7 @@ def definedness(term: Term, memo: dict[Term, Term] | None = None) -> Term:
         ('b != 0', 'True')
     """
     done: dict[Term, Term] = {} if memo is None else memo
-    for part in _postorder(term, lambda t: t not in done):
+    for part in postorder(term, lambda t: t not in done):
         done[part] = _defined(part, done)
     return done[term]
 

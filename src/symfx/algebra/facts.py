@@ -11,6 +11,7 @@ from symfx.algebra import domains
 from symfx.algebra.domains import ANY, ANYTHING, Congruence, Interval
 from symfx.algebra.expr import Table, Term
 from symfx.algebra.interpret import substitute
+from symfx.algebra.terms import by_uid, common_factors
 
 __all__ = ["UNDEFINED", "Facts", "is_order"]
 
@@ -21,6 +22,11 @@ UNDEFINED = (ZeroDivisionError, OverflowError, ValueError)
 _PROPAGATED = 512
 # Longer equations are kept as bounds, and not solved: every fact would grow by their terms.
 _LONG_EQUATION = 24
+
+# The indexes whose entries are collections that grow.
+_NESTED = ("before", "after", "touching", "excluded", "_members", "_mentioning")
+# How many symbols a search for a cycle of orders may look at.
+_CYCLE = 32
 
 
 def is_order(p: Term) -> bool:
@@ -52,7 +58,7 @@ class Facts:
         excluded: for a sum without constant, the values it is known not to have.
         congruences: for an atom, what it is modulo something.
         real_bounds: for a real term that is known not to be NaN, the interval it lies in.
-        alternatives: the disjunctions that hold.
+        alternatives: the disjunctions that hold, with the assumption that each comes from.
         replacements: symbols that equal a term without them, which stands for them everywhere.
         solved: symbols that equal a term without them, which stands for them in proofs only.
         epoch: how many replacements have been learned.
@@ -124,19 +130,35 @@ class Facts:
                 members.setdefault(head, []).extend(members.pop(other))
         self._changed[head] = self._version
 
-    def connected(self, term: Term) -> list[Term]:
-        """What was assumed of symbols connected with a term's, oldest first."""
+    def components(self, *terms: Term) -> list[Term]:
+        """One symbol of each group of connected symbols that the terms depend on."""
+        roots = {self._root(s) for term in terms for s in term.free_symbols}
+        return sorted(roots, key=by_uid)
+
+    def connected(self, *terms: Term) -> list[Term]:
+        """What was assumed of symbols connected with those of some terms, oldest first."""
         found: list[Term] = []
-        for root in {self._root(s) for s in term.free_symbols}:
+        for root in self.components(*terms):
             found += self._members.get(root, ())
         return sorted(found, key=lambda c: self._order[c])
 
-    def layer(self, term: Term) -> Facts:
-        """A store of its own of what is known near a term: for what-ifs, dropped afterwards."""
+    def layer(self, *terms: Term) -> Facts:
+        """A store of its own of what is known near some terms: for what-ifs, then dropped."""
         near = Facts(self.table)
-        for condition in self.connected(term):
+        for condition in self.connected(*terms):
             near.assume(self.resolve(condition))
         return near
+
+    def copy(self) -> Facts:
+        """A store of its own of all that is known, to learn more in."""
+        other = Facts(self.table)
+        for name, value in vars(self).items():
+            if name in _NESTED:
+                copied = {key: inner.copy() for key, inner in value.items()}
+            else:
+                copied = value.copy() if isinstance(value, (dict, set)) else value
+            setattr(other, name, copied)
+        return other
 
     # -- equalities ------------------------------------------------------------------------
 
@@ -219,6 +241,11 @@ class Facts:
             return
         if len(p.coeffs) > _LONG_EQUATION:
             return
+        idle = [f for f in common_factors(p) if self._is_not_zero(f)]
+        if idle:
+            p = table._strip(p, idle, 1)
+            self.assume(table.eq(p, table.zero), because)
+            return
         best: tuple[bool, int] | None = None
         for monomial, coeff in p.coeffs.items():
             if monomial.op != "symbol" or coeff not in (1, -1):
@@ -300,6 +327,11 @@ class Facts:
             with contextlib.suppress(*UNDEFINED):
                 self.assume(self.solve(condition), because)
 
+    def _is_not_zero(self, atom: Term) -> bool:
+        low, high = self.bounds(atom)
+        outside = (low is not None and low > 0) or (high is not None and high < 0)
+        return outside or 0 in self.excluded.get(atom, ())
+
     def _bound_alternatives(self, condition: Term, because: Term) -> None:
         """The hull of alternatives that all bound the same sum, as of ``s in {1, 2, 4}``."""
         lowest: dict[Term, int] = {}
@@ -332,6 +364,8 @@ class Facts:
                 low, high = self.bounds(monomial)
                 if low is not None and low == high:
                     self.assume(self.table.eq(monomial, self.table.const(low)), because)
+                elif monomial.op in ("floordiv", "abs", "min", "max"):
+                    self._bound_operands(monomial, sign, least, because)
                 return  # intervals say it all
         for monomial in coeffs:
             self.touching.setdefault(monomial, {})[base] = None
@@ -345,11 +379,46 @@ class Facts:
             low, high = self.bounds(y)[0], self.bounds(x)[1]
             self._narrow(x, None if low is None else low + least, None)
             self._narrow(y, None, None if high is None else high - least)
-            greatest = self.before.get(y, {}).get(x)
+            greatest = self._difference(y, x)
         else:
             greatest = self.lower.get(self.table.neg(base))
         if greatest == -least:
             self.assume(self.table.eq(base, self.table.const(least)), because)
+
+    def _bound_operands(self, atom: Term, sign: int, least: int, because: Term) -> None:
+        """What sign * atom >= least says of the operands of the atom."""
+        table = self.table
+        op, args = atom.op, atom.args
+        if op == "floordiv" and args[1].op == "const":
+            # x // d >= k just when x >= k*d; x // d <= k just when x <= k*d + d - 1.
+            x, d = args[0], args[1].const
+            if sign > 0:
+                implied = [x - least * d]
+            else:
+                implied = [(1 - least) * d - 1 - x]
+        elif op == "abs" and sign < 0:
+            implied = [args[0] - least, -args[0] - least]
+        elif op == ("min" if sign > 0 else "max"):
+            implied = [sign * x - least for x in args]
+        else:
+            return
+        for p in implied:
+            self.assume(table.ge_zero(p), because)
+
+    def _difference(self, x: Term, y: Term) -> int | None:
+        """The largest k with x >= y + k that a few known orders in a row give."""
+        farthest = {y: 0}
+        waiting = [y]
+        for at in waiting:
+            if len(waiting) > _CYCLE:
+                break
+            for target, least in self.after.get(at, {}).items():
+                reached = farthest[at] + least
+                if target not in farthest:
+                    waiting.append(target)
+                if reached > farthest.get(target, reached - 1):
+                    farthest[target] = reached
+        return farthest.get(x)
 
     def _narrow(self, atom: Term, low: int | None, high: int | None) -> None:
         """Take bounds of an atom, and pass them on along the known orders."""

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
-from symfx.algebra.expr import MATH_FUNCTIONS, Scalar, Table, Term, _postorder
+from symfx.algebra.expr import MATH_FUNCTIONS, Scalar, Table, Term
+from symfx.algebra.terms import postorder
 
 __all__ = ["PYTHON_OPS", "as_operation", "evaluate", "interpret", "relation", "substitute"]
 
@@ -204,7 +205,7 @@ def evaluate(
     """
 
     done: dict[Term, Any] = {} if memo is None else memo
-    for part in _postorder(term, lambda t: t not in done):
+    for part in postorder(term, lambda t: t not in done):
         op = part.op
         if op == "symbol":
             if part not in values:
@@ -317,7 +318,7 @@ def substitute(
     """
     done: dict[Term, Term] = {} if memo is None else memo
     done.update(mapping)
-    for part in _postorder(term, lambda t: t not in done):
+    for part in postorder(term, lambda t: t not in done):
         if part.op in ("const", "symbol") or not any(
             done[below] is not below for below in _direct(part)
         ):

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from symfx.algebra.expr import Sort, Table, Term, _postorder
+from symfx.algebra.expr import Sort, Table, Term
 from symfx.algebra.interpret import make
+from symfx.algebra.terms import postorder
 from symfx.errors import ExpressionError
 
 __all__ = ["carry", "pack", "unpack"]
@@ -30,7 +31,7 @@ def pack(term: Term) -> list[list[Any]]:
     """
     numbers: dict[Term, int] = {}
     parts: list[list[Any]] = []
-    for part in _postorder(term, lambda t: t not in numbers):
+    for part in postorder(term, lambda t: t not in numbers):
         if part.op == "const":
             value = part.args[0]
             plain = not isinstance(value, float) or math.isfinite(value)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from symfx.algebra.expr import MATH_FUNCTIONS, Term, _postorder
+from symfx.algebra.expr import MATH_FUNCTIONS, Term
 from symfx.algebra.interpret import relation
+from symfx.algebra.terms import postorder
 
 __all__ = ["to_python"]
 
@@ -72,7 +73,7 @@ def to_python(term: Term, names: Mapping[Term, str] | None = None) -> str:
     """
     names = names or {}
     done: dict[Term, tuple[str, int]] = {t: (text, _ATOM) for t, text in names.items()}
-    for part in _postorder(term, lambda t: t not in done):
+    for part in postorder(term, lambda t: t not in done):
         done[part] = _print(part, done)
     return done[term][0]
 

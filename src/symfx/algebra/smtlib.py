@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 
 from symfx.algebra.definedness import definedness
-from symfx.algebra.expr import MATH_FUNCTIONS, Scalar, Term, _postorder
+from symfx.algebra.expr import MATH_FUNCTIONS, Scalar, Term
 from symfx.algebra.interpret import relation
 from symfx.algebra.sharing import plan, print_bottom_up
+from symfx.algebra.terms import postorder
 
 __all__ = ["SMTLIB_SUPPORT", "smtlib_script", "to_smtlib"]
 
@@ -319,7 +320,7 @@ def _declaration(call: Term) -> str:
 def _all_parts(terms: Iterable[Term]) -> list[Term]:
     seen: dict[Term, None] = {}
     for term in terms:
-        for part in _postorder(term, lambda t: t not in seen):
+        for part in postorder(term, lambda t: t not in seen):
             seen[part] = None
     return list(seen)
 

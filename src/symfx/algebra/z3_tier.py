@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable
 from functools import reduce
 from typing import Any
 
-from symfx.algebra.expr import Scalar, Term, _postorder
+from symfx.algebra.expr import Scalar, Term
 from symfx.algebra.facts import Facts
 from symfx.algebra.prove import Prover
+from symfx.algebra.terms import postorder
 from symfx.errors import SymfxError
 
-__all__ = ["Z3Prover", "needs_z3"]
+__all__ = ["Z3Prover", "Z3Terms", "needs_z3"]
 
 # Numbers whose product of digits would only slow z3 down.
 _LARGEST_POWER = 16
@@ -76,7 +77,7 @@ class Z3Prover(Prover):
         self.budget_ms = budget_ms
         self.asked = 0
         self.answered = 0
-        self._translated = _Translation(self._z3)
+        self._translated = Z3Terms(self._z3)
         self._beyond: dict[Term, int] = {}
         self._inside = 0
 
@@ -124,7 +125,7 @@ class Z3Prover(Prover):
         return None
 
 
-class _Translation:
+class Z3Terms:
     """Terms as z3's, each made once."""
 
     def __init__(self, z3: Any) -> None:
@@ -145,7 +146,7 @@ class _Translation:
     def _meaning(self, term: Term, seen: set[Term]) -> list[Any]:
         self.formula(term)
         claims: list[Any] = []
-        for part in _postorder(term, lambda t: t not in seen):
+        for part in postorder(term, lambda t: t not in seen):
             seen.add(part)
             claims += self._defining.get(part, ())
         # A divisor that is computed in any case is not 0: the condition has a value.
@@ -153,9 +154,23 @@ class _Translation:
 
     def formula(self, term: Term) -> Any:
         """The term in z3."""
-        for part in _postorder(term, lambda t: t not in self._made):
+        for part in postorder(term, lambda t: t not in self._made):
             self._made[part] = self._make(part)
         return self._made[term]
+
+    def values(self, model: Any, terms: Iterable[Term]) -> dict[Term, Scalar]:
+        """The values of the integers and booleans in terms, in a model that z3 found."""
+        found: dict[Term, Scalar] = {}
+        for symbol in {s for term in terms for s in term.free_symbols}:
+            value = model.eval(self.formula(symbol), model_completion=True)
+            if symbol.sort == "int":
+                found[symbol] = value.as_long()
+            elif symbol.sort == "bool":
+                found[symbol] = bool(self.z3.is_true(value))
+            else:
+                fraction = value.as_fraction() if self.z3.is_rational_value(value) else 0
+                found[symbol] = float(fraction)
+        return found
 
     def _make(self, term: Term) -> Any:
         z3, op = self.z3, term.op

@@ -72,6 +72,35 @@ def _histogramdd_of(a: torch.Tensor, bins: Sequence[torch.Tensor], **options: An
     return a.new_empty([edges.shape[0] - 1 for edges in bins])
 
 
+# torch's fake kernel speaks for one GPU's: bfloat16 alone.
+@_kernel(_aten._grouped_mm.default, first=True)
+def _grouped_mm(
+    a: torch.Tensor, b: torch.Tensor, offs: Any = None, bias: Any = None, out_dtype: Any = None
+) -> Any:
+    jagged = 2 in (a.dim(), b.dim())
+    if (
+        {a.dim(), b.dim()} - {2, 3}
+        or a.device.type != "cpu"
+        or a.dtype is not b.dtype
+        or a.dtype not in (torch.float32, torch.bfloat16, torch.float16)
+        or bias is not None
+        or out_dtype not in (None, a.dtype)
+        or jagged != (offs is not None)
+        or (jagged and (offs.dim() != 1 or offs.dtype is not torch.int32))
+    ):
+        return NotImplemented
+    groups = offs.shape[0] if jagged else a.shape[0]
+    agree = [given == groups for given in (x.shape[0] for x in (a, b) if x.dim() == 3)]
+    # Where both are cut into groups, it is along the dimension that is summed over, which may
+    # be longer than the groups together.
+    if not (a.dim() == b.dim() == 2):
+        agree.append(a.shape[-1] == b.shape[-2])
+    if not all(agree):
+        return NotImplemented
+    cut_alike = a.dim() == b.dim()
+    return a.new_empty((*([groups] if cut_alike else []), a.shape[-2], b.shape[-1]))
+
+
 def _ctc(log_probs: torch.Tensor, width: Any) -> Any:
     steps = log_probs.shape[0]
     batch = log_probs.shape[1:-1]
@@ -182,6 +211,21 @@ def _to_sparse(
     if layout not in (None, torch.sparse_coo) or blocksize is not None or dense_dim is not None:
         return NotImplemented
     return _to_sparse_dims(a, a.dim())
+
+
+@_kernel(_aten.sparse_sampled_addmm.default)
+def _sampled_addmm(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, **factors: Any) -> Any:
+    # It fills the places that the sparse matrix has.
+    return a.clone()
+
+
+@_kernel(_aten._sparse_mm_reduce_impl.default)
+def _mm_reduce(a: torch.Tensor, b: torch.Tensor, reduce: str) -> Any:
+    out = b.new_empty((a.shape[0], b.shape[1]))
+    needs_places = torch.is_grad_enabled() and (a.requires_grad or b.requires_grad)
+    if reduce in ("amax", "amin") and needs_places:
+        return out, b.new_empty(out.shape, dtype=torch.int64)
+    return out, b.new_empty((0,), dtype=torch.int64)
 
 
 # -- resizing ----------------------------------------------------------------------------------

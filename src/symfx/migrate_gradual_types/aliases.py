@@ -27,6 +27,7 @@ from symfx.migrate_gradual_types.constraint import (
     is_dim,
 )
 from symfx.migrate_gradual_types.operation import op_eq, op_leq, op_neq
+from symfx.migrate_gradual_types.transformation.fused_broadcasts import Stretched
 
 __all__ = ["Aliases"]
 
@@ -149,6 +150,8 @@ class Aliases:
             return BinConstraintT(
                 self.rewrite(constraint.lhs), self.rewrite(constraint.rhs), constraint.op
             )
+        if isinstance(constraint, Stretched):
+            return constraint.rewritten(self.dim)
         if isinstance(constraint, Conj):
             return _joined(map(self.rewrite, constraint.conjucts), T, F, Conj)
         if isinstance(constraint, Disj):

@@ -402,8 +402,27 @@ class GetItemTensor(Constraint):
         )
 
 
+class _Windowed(Constraint):
+    """What a window leaves that moves over the last two dimensions of an image."""
+
+    kernel: PerDimension
+    padding: PerDimension
+    stride: PerDimension
+    dilation: PerDimension
+    matching_constraint_vars: list[DVar]
+
+    @property
+    def matching_constraint(self) -> list[DVar]:
+        """The input's four dimensions."""
+        return self.matching_constraint_vars
+
+    @property
+    def _window(self) -> str:
+        return f"{self.kernel}, {self.padding}, {self.stride}, {self.dilation}"
+
+
 @dataclass(repr=False)
-class CalcConv(Constraint):
+class CalcConv(_Windowed):
     """The result of a two-dimensional convolution.
 
     Args:
@@ -426,20 +445,12 @@ class CalcConv(Constraint):
     dilation: PerDimension
     matching_constraint_vars: list[DVar]
 
-    @property
-    def matching_constraint(self) -> list[DVar]:
-        """The input's four dimensions."""
-        return self.matching_constraint_vars
-
     def __repr__(self) -> str:
-        return (
-            f"{self.conv_result} = calc-conv({self.input_var}, {self.c_out}, {self.kernel}, "
-            f"{self.padding}, {self.stride}, {self.dilation})"
-        )
+        return f"{self.conv_result} = calc-conv({self.input_var}, {self.c_out}, {self._window})"
 
 
 @dataclass(repr=False)
-class CalcMaxPool(Constraint):
+class CalcMaxPool(_Windowed):
     """The result of two-dimensional pooling.
 
     Args:
@@ -460,16 +471,8 @@ class CalcMaxPool(Constraint):
     dilation: PerDimension
     matching_constraint_vars: list[DVar]
 
-    @property
-    def matching_constraint(self) -> list[DVar]:
-        """The input's four dimensions."""
-        return self.matching_constraint_vars
-
     def __repr__(self) -> str:
-        return (
-            f"{self.maxpool_result} = calc-maxpool({self.input_var},  {self.kernel}, "
-            f"{self.padding}, {self.stride}, {self.dilation})"
-        )
+        return f"{self.maxpool_result} = calc-maxpool({self.input_var},  {self._window})"
 
 
 @dataclass(repr=False)

@@ -47,7 +47,7 @@ from symfx.migrate_gradual_types.operation import (
     op_neq,
     op_sub,
 )
-from symfx.migrate_gradual_types.typing_rule import fuse_broadcasts
+from symfx.migrate_gradual_types.transformation.fused_broadcasts import Stretched, fuse_broadcasts
 from symfx.migrate_gradual_types.z3_types import HAS_Z3, D, dyn_type, tensor_sort
 from symfx.shape_rules.errors import GradualError, InvalidConstraintError, RankBoundError
 from symfx.shape_rules.ranks import get_max_rank
@@ -116,6 +116,8 @@ def transform_to_z3(constraint: Constraint, counter: int, dimension_dict: Known)
         return left == right, counter
     if isinstance(constraint, BinConstraintD):
         return _relation(constraint, counter, dimension_dict)
+    if isinstance(constraint, Stretched):
+        return _stretched(constraint, counter, dimension_dict)
     raise InvalidConstraintError(
         f"the constraint {constraint} cannot be said in z3 as it stands",
         fix="take it apart first, with iterate_till_fixed_point",
@@ -196,8 +198,42 @@ def _different(one: Any, other: Any, counter: int, known: Known) -> tuple[Any, i
     ), counter
 
 
+def _stretched(constraint: Stretched, counter: int, known: Known) -> tuple[Any, int]:
+    one: list[Any] = []
+    other: list[Any] = []
+    result: list[Any] = []
+    agree: list[Any] = []
+    for pair in constraint.pairs:
+        dims = []
+        for dim in pair:
+            said, counter = (
+                (None, counter) if dim is None else transform_dimension(dim, counter, known)
+            )
+            dims.append(said)
+        a, b = dims
+        if a is None or b is None or a.eq(b) or pair[0] == 1 or pair[1] == 1:
+            # A dimension that is lacking, or 1, is taken from the other tensor.
+            kept = a if b is None or pair[1] == 1 else b
+            for types in (one, other, result):
+                types.append(kept)
+            continue
+        x, y = z3.If(a == D(1, 1), b, a), z3.If(b == D(1, 1), a, b)
+        one.append(x)
+        other.append(y)
+        result.append(z3.If(_flag(x) == 0, y, x))
+        agree.append(z3.Or(x == y, _flag(x) == 0, _flag(y) == 0))
+    sort = tensor_sort()
+    tensors = (constraint.one, constraint.other, constraint.result)
+    types = [
+        z3.Const(tensor.tvar, sort) == sort.constructor(len(dims) + 1)(*dims)
+        for tensor, dims in zip(tensors, (one, other, result), strict=True)
+    ]
+    return _join([*types, *agree], True), counter
+
+
 def _flag(pair: Any) -> Any:
-    return pair.arg(0)
+    """Whether a dimension is known: 1, or 0."""
+    return pair.arg(0) if pair.decl() == D else pair.sort().accessor(0, 0)(pair)
 
 
 def _value(pair: Any) -> Any:

@@ -17,7 +17,6 @@ from torch.fx import Node
 from torch.fx.tensor_type import Dyn, TensorType
 
 from symfx.migrate_gradual_types.constraint import (
-    ApplyBroadcasting,
     BinConstraintD,
     BinConstraintT,
     BVar,
@@ -27,13 +26,12 @@ from symfx.migrate_gradual_types.constraint import (
     DVar,
     F,
     T,
-    TGreatestUpperBound,
     TVar,
 )
-from symfx.migrate_gradual_types.constraint_transformation import register_transformation_rule
 from symfx.migrate_gradual_types.domain import ConstraintDomain
 from symfx.migrate_gradual_types.kinds import DYN, Kinds, possible, register_kinds
-from symfx.migrate_gradual_types.operation import op_consistency, op_eq, op_leq
+from symfx.migrate_gradual_types.operation import op_eq, op_leq
+from symfx.migrate_gradual_types.transformation.registry import register_transformation_rule
 from symfx.migrate_gradual_types.util import (
     gen_dvar,
     gen_nat_constraints,
@@ -45,9 +43,9 @@ from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.graphs import is_shape
 from symfx.shape_rules.opaque import OpaqueDomain
 from symfx.shape_rules.ranks import get_max_rank
-from symfx.shape_rules.table import Rule, rules
+from symfx.shape_rules.table import Rule
 
-__all__ = ["ShapeOf", "Typing", "fuse_broadcasts", "generate_typing", "outputs_of"]
+__all__ = ["ShapeOf", "Typing", "generate_typing", "outputs_of"]
 
 #: More combinations of ranks than this are not looked at: the result is then left unknown.
 _MOST_COMBINATIONS = 300
@@ -130,31 +128,6 @@ def outputs_of(n: Node, counter: int) -> tuple[Any, int]:
     return gen_tvar(counter)
 
 
-def fuse_broadcasts(constraints: list[Constraint]) -> list[Constraint]:
-    """The three constraints of each broadcast as one `Typing` by the table's rule."""
-    rule = rules()[torch.maximum]  # any operator that broadcasts
-    fused: list[Constraint] = []
-    i = 0
-    while i < len(constraints):
-        bound, stretched, agree = [*constraints[i : i + 3], None, None, None][:3]
-        if (
-            isinstance(bound, TGreatestUpperBound)
-            and isinstance(stretched, ApplyBroadcasting)
-            and isinstance(agree, BinConstraintT)
-            and agree.op == op_consistency
-            and (bound.rhs1, bound.rhs2)
-            == (agree.lhs, agree.rhs)
-            == (stretched.res1, stretched.res2)
-        ):
-            pair = (stretched.input1, stretched.input2)
-            fused.append(Typing(rule, None, pair, {}, bound.res))
-            i += 3
-        else:
-            fused.append(constraints[i])
-            i += 1
-    return fused
-
-
 def _takes_item(user: Node, n: Node) -> bool:
     return getattr(user.target, "__name__", "") == "getitem" and user.args[0] is n
 
@@ -180,32 +153,38 @@ def generate_typing(
         if -len(items) <= args[1] < len(items):
             symbols[n] = items[args[1]]
             return [], counter
-    kind = _kind_of_result(rule, module, args, kwargs)
-    results: Any
-    if kind == "size":
-        results, counter = gen_dvar(counter)
-    elif kind == "tuple":
-        results, counter = outputs_of(n, counter)
-    else:
-        results, counter = gen_tvar(counter)
+    results, counter = _variables(n, _sample_result(rule, module, args, kwargs), counter)
     symbols[n] = results
     return [Typing(rule, module, args, kwargs, results)], counter
 
 
-def _kind_of_result(
+def _sample_result(
     rule: Rule, module: torch.nn.Module | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> str:
-    """Whether a rule gives a tensor, a size or a tuple: by trying ranks until it takes them."""
+) -> Any:
+    """What a rule gives for the first ranks, from the highest, that it takes."""
     tensors = Typing(rule, module, args, dict(kwargs), None).tensors
     ranks = range(get_max_rank(), -1, -1)
     for choice in itertools.islice(itertools.product(ranks, repeat=len(tensors)), 1000):
         result = _run_opaque(rule, module, args, kwargs, dict(zip(tensors, choice, strict=True)))
-        if result is None or result is UNKNOWN:
-            continue
-        if isinstance(result, Shape):
-            return "tensor"
-        return "tuple" if isinstance(result, (tuple, list)) else "size"
-    return "tensor"
+        if result is not None and result is not UNKNOWN:
+            return result
+    return UNKNOWN
+
+
+def _variables(n: Node, result: Any, counter: int) -> tuple[Any, int]:
+    """Variables for a result of this form: a tensor, a size, or a tuple of results."""
+    if isinstance(result, Shape) or result is UNKNOWN or result is None:
+        return gen_tvar(counter)
+    if not isinstance(result, (tuple, list)):
+        return gen_dvar(counter)
+    if not any(isinstance(item, (tuple, list)) and not isinstance(item, Shape) for item in result):
+        return outputs_of(n, counter)
+    # A tuple with tuples in it has one form for all ranks.
+    variables = []
+    for item in result:
+        variable, counter = _variables(n, item, counter)
+        variables.append(variable)
+    return tuple(variables), counter
 
 
 def _run_opaque(
@@ -252,20 +231,23 @@ def _combinations(
     return [dict(zip(tensors, choice, strict=True)) for choice in itertools.product(*choices)]
 
 
-def _results(constraint: Typing, result: Any) -> list[tuple[Any, Any]]:
-    """Pairs of a result's variable and what the rule says of it."""
-    variables = constraint.results
+#: What stands for an item that a tuple does not have.
+_NO_ITEM = object()
+
+
+def _results(variables: Any, result: Any) -> Iterator[tuple[Any, Any]]:
+    """Pairs of a result's variable and what the rule says of it, or `_NO_ITEM`."""
     if isinstance(variables, tuple):
-        if not isinstance(result, (tuple, list)) or isinstance(result, Shape):
-            return [(variable, UNKNOWN) for variable in variables]
+        known = isinstance(result, (tuple, list)) and not isinstance(result, Shape)
+        items = [*result] if known else [result if result is _NO_ITEM else UNKNOWN] * len(variables)
         # More items may be asked for than there are in this case: then it is none.
-        return [
-            (variable, result[i] if i < len(result) else None)
-            for i, variable in enumerate(variables)
-        ]
-    if isinstance(variables, TVar) and not isinstance(result, Shape):
-        return [(variables, UNKNOWN)]
-    return [(variables, result)]
+        items += [_NO_ITEM] * len(variables)
+        for variable, item in zip(variables, items, strict=False):
+            yield from _results(variable, item)
+    elif isinstance(variables, TVar) and not (isinstance(result, Shape) or result is _NO_ITEM):
+        yield variables, UNKNOWN
+    else:
+        yield variables, result
 
 
 @register_kinds(Typing)
@@ -280,10 +262,10 @@ def _kinds_of_typing(constraint: Typing, known: Any) -> None:
         )
         if result is None:
             continue
-        pairs = _results(constraint, result)
+        pairs = _results(constraint.results, result)
         outs: dict[TVar, int] = {}
         for variable, value in pairs:
-            if value is None:
+            if value is _NO_ITEM:
                 break
             if isinstance(variable, TVar):
                 outs[variable] = _nested_kind(value)
@@ -351,8 +333,8 @@ def _one_case(
         result = constraint.rule(domain, args, kwargs, constraint.module)
     except IllTypedError:
         return None, counter
-    for variable, value in _results(constraint, result):
-        if value is None:
+    for variable, value in _results(constraint.results, result):
+        if value is _NO_ITEM:
             return None, counter
         part = _result_is(domain, variable, value)
         if part is None:

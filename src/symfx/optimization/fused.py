@@ -8,6 +8,7 @@ functorch, empty batches) the module computes the same from ordinary operators.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -16,35 +17,29 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from symfx.optimization.effects import Effect
-from symfx.optimization.reading import Activation, Layer
+from symfx.optimization.kernels import (
+    DIRECT,
+    FEW,
+    Direct,
+    Form,
+    Kernel,
+    PostOp,
+    make_kernel,
+    other_ways,
+)
+from symfx.optimization.reading import Activation, Layer, MaxPool
 
-__all__ = ["FusedConv", "PostOp", "activation_named", "can_fuse"]
+__all__ = ["FusedConv", "FusedLinear", "activation_named", "all_finite", "can_fuse", "may_pool"]
 
 #: For how many shapes of the input a layer remembers its packed weight.
 _REMEMBERED = 64
 _FUNCTIONS: dict[tuple[int, bool], Callable[..., Tensor]] = {
+    (1, False): F.conv1d,
     (2, False): F.conv2d,
     (3, False): F.conv3d,
     (2, True): F.conv_transpose2d,
 }
 _FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
-
-
-class PostOp:
-    """What is done to each element of the result: an activation, or nothing.
-
-    Args:
-        activation: as read from a graph; None for nothing.
-    """
-
-    def __init__(self, activation: Activation | None) -> None:
-        self.name = activation.name if activation else "none"
-        self.scalars = list(activation.scalars) if activation else []
-        self.algorithm = activation.algorithm if activation else ""
-        self.function = activation.function if activation else None
-
-    def __repr__(self) -> str:
-        return " ".join([self.name, *map(str, self.scalars), self.algorithm]).strip()
 
 
 def _ordinary(x: Tensor) -> bool:
@@ -63,28 +58,57 @@ def _ordinary(x: Tensor) -> bool:
     )
 
 
+def all_finite(*values: Any) -> bool:
+    """Is each tensor free of NaN and infinities? Yes for those that nobody computes with now."""
+    for value in values:
+        looked_at = isinstance(value, Tensor) and _ordinary(value) and value.is_floating_point()
+        # A sum is off the finite numbers if a term is, and reads the tensor but once.
+        if looked_at and not math.isfinite(float(value.detach().sum())):
+            return False
+    return True
+
+
+all_finite.symfx_effect = Effect.FRESH  # type: ignore[attr-defined]
+
+#: The name of the way of linear layers that is not torch's.
+CONVOLUTION = "as a 1x1 convolution"
+#: The activations of oneDNN that give a number for NaN.
+_LOSES_NAN = frozenset({"relu", "hardtanh", "hardsigmoid"})
+
+
+def may_pool(layer: Layer, post: Activation | None) -> bool:
+    """Is a pooling behind this layer part of its operator?"""
+    few = layer.kind is nn.Conv2d and layer.channels_in <= FEW
+    return few and (post is None or post.name == "relu")
+
+
 class FusedConv(nn.Module):
-    """A convolution, what is added to its result, and an activation, as one operator.
+    """A convolution, what is added to its result, an activation and a pooling, as one operator.
 
     Args:
         layer: the convolution.
         post: what follows.
         adds: is a second argument added before ``post``?
+        pool: the max-pooling behind ``post``, if there is one.
 
     Attributes:
         accumulates: may the sum be written to the second argument's memory?
         available: does this machine's torch have the operator?
+        ways: how inputs of a shape are computed, by name, where that is not ``"direct"``.
     """
 
     symfx_effect = Effect.FRESH
 
-    def __init__(self, layer: Layer, post: PostOp, *, adds: bool) -> None:
+    def __init__(
+        self, layer: Layer, post: PostOp, *, adds: bool, pool: MaxPool | None = None
+    ) -> None:
         super().__init__()
         rank = layer.dimensions
-        weight = layer.weight.detach().contiguous(memory_format=_FORMATS[rank])
+        weight = layer.weight.detach()
+        weight = weight.contiguous(memory_format=_FORMATS[rank]) if rank > 1 else weight
         self.register_buffer("weight", weight)
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
-        self.post, self.adds, self.accumulates = post, adds, False
+        self.post, self.adds, self.accumulates, self.pool = post, adds, False, pool
         self.available = True
         self.kind = layer.kind
         self.transposed, self.rank = layer.transposed, rank
@@ -94,85 +118,55 @@ class FusedConv(nn.Module):
         self.padding = _padding(layer)
         self.output_padding = list(options.get("output_padding", [0] * rank))
         self.channels = layer.channels
+        self.ways: dict[tuple[int, ...], str] = {}
         self._dtype: torch.dtype | None = torch.float  # that of the operator
-        self._format = _FORMATS[rank]
-        self._packed: dict[torch.Size, Tensor] = {}
+        self._kernels: dict[torch.Size, Kernel] = {}
 
     weight: Tensor
     bias: Tensor | None
     accumulates: bool
     available: bool
 
-    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+    @property
+    def loses_nan(self) -> bool:
+        """Does the operator give numbers for NaN?"""
+        return self.post.name in _LOSES_NAN or self.pool is not None
+
+    def forward(self, x: Tensor, other: Tensor | None = None, finite: bool = True) -> Tensor:
         """The result, channels last in memory.
 
         Args:
             x: of shape ``(batch, channels_in, ...)``.
             other: what is added, of the result's shape.
+            finite: are there only ordinary numbers in what comes in? oneDNN's operators take
+                NaN for zero in places, and do not run where there may be any.
         """
-        if (
-            not self.available
-            or x.dim() != self.rank + 2
-            or x.dtype is not self._dtype
-            or not _ordinary(x)
-        ):
+        if not (finite and self._fits(x, other)):
             return self._plainly(x, other)
-        x = x.contiguous(memory_format=self._format)
-        weight = self._packed.get(x.shape)
-        if weight is None:
-            weight = self._pack(x.shape)
-        post = self.post
-        ops = torch.ops.mkldnn
-        if self.transposed:
-            return ops._convolution_transpose_pointwise(  # type: ignore[no-any-return]
-                x,
-                weight,
-                self.bias,
-                self.padding,
-                self.output_padding,
-                self.stride,
-                self.dilation,
-                self.groups,
-                post.name,
-                post.scalars,
-                post.algorithm,
+        if self.rank == 1:  # a line is an image with one row
+            x = x.unsqueeze(2)
+            other = None if other is None else other.unsqueeze(2)
+        kernel = self._kernels.get(x.shape)
+        if kernel is None:
+            kernel = self._prepare(x.shape)
+        result = kernel(x, other, self.accumulates)
+        return result.squeeze(2) if self.rank == 1 else result
+
+    def _fits(self, x: Tensor, other: Tensor | None) -> bool:
+        """Can the operator take these?"""
+        return (
+            self.available
+            and x.dim() == self.rank + 2
+            and x.dtype is self._dtype
+            and _ordinary(x)
+            and (
+                other is None
+                or (
+                    other.dtype is self._dtype
+                    and other.shape == self._shape_of_result(x.shape)
+                    and _ordinary(other)
+                )
             )
-        if other is None:
-            return ops._convolution_pointwise.default(  # type: ignore[no-any-return]
-                x,
-                weight,
-                self.bias,
-                self.padding,
-                self.stride,
-                self.dilation,
-                self.groups,
-                post.name,
-                post.scalars,
-                post.algorithm,
-            )
-        if (
-            other.dtype is not self._dtype
-            or other.shape != self._shape_of_result(x.shape)
-            or not _ordinary(other)
-        ):
-            return self._plainly(x, other)
-        operator = ops._convolution_pointwise.binary
-        rest = "add", None, post.name if post.function else None, post.scalars, post.algorithm
-        if self.accumulates and other.is_contiguous(memory_format=self._format):
-            operator = ops._convolution_pointwise_.binary
-            first, second = other, x
-        else:
-            first, second = x, other.contiguous(memory_format=self._format)
-        return operator(  # type: ignore[no-any-return]
-            first,
-            second,
-            weight,
-            self.bias,
-            self.padding,
-            self.stride,
-            self.dilation,
-            self.groups,
-            *rest,
         )
 
     def _plainly(self, x: Tensor, other: Tensor | None) -> Tensor:
@@ -194,7 +188,8 @@ class FusedConv(nn.Module):
             )
         if other is not None:
             result = result + other
-        return self.post.function(result) if self.post.function else result
+        result = self.post.function(result) if self.post.function else result
+        return self.pool.function(result) if self.pool else result
 
     def _shape_of_result(self, shape: torch.Size) -> tuple[int, ...]:
         kernel = self.weight.shape[2:]
@@ -206,41 +201,64 @@ class FusedConv(nn.Module):
         ]
         return (shape[0], self.channels, *sizes)
 
-    def _pack(self, shape: torch.Size) -> Tensor:
-        """The weight in the layout that oneDNN's kernel for this shape of input wants.
-
-        Kernels for different shapes want different layouts, and from one of those to another
-        oneDNN only knows a slow way; so each shape is remembered with its own, and those that
-        are alike are one tensor.
-        """
-        while len(self._packed) >= _REMEMBERED:
-            self._packed.pop(next(iter(self._packed)), None)
-        places = self.padding, self.stride, self.dilation, self.groups, list(shape)
-        weight = self.weight
-        if self.transposed:
-            packed = torch.ops.mkldnn._reorder_convolution_transpose_weight(
-                weight.contiguous(), self.padding, self.output_padding, *places[1:]
+    def form(self) -> Form:
+        """The convolution as kernels take it."""
+        flat = self.rank == 1
+        front = [[1], [0], [1], [0]] if flat else [[]] * 4
+        stride, padding, dilation, output_padding = (
+            before + given
+            for before, given in zip(
+                front, (self.stride, self.padding, self.dilation, self.output_padding), strict=True
             )
-        elif self.rank == 2:
-            pack: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
-            packed = pack(weight.to_mkldnn(), *places)
-        else:
-            pack = torch._C._nn.mkldnn_reorder_conv3d_weight
-            packed = pack(weight.to_mkldnn(), *places)
-        layout = _layout(packed)
-        for known in self._packed.values():
-            if layout is not None and _layout(known) == layout:
-                packed = known
-                break
-        self._packed[shape] = packed
-        result: Tensor = packed
-        return result
+        )
+        weight = self.weight.unsqueeze(2) if flat else self.weight
+        return Form(
+            weight,
+            self.bias,
+            stride,
+            padding,
+            dilation,
+            output_padding,
+            self.groups,
+            self.transposed,
+            self.post,
+            self.pool,
+        )
+
+    def _prepare(self, shape: torch.Size) -> Kernel:
+        """The kernel for inputs of a shape, with its weights packed."""
+        while len(self._kernels) >= _REMEMBERED:
+            self._kernels.pop(next(iter(self._kernels)), None)
+        known = [k.packed for k in self._kernels.values() if isinstance(k, Direct)]
+        form = self.form()
+        kernel = make_kernel(self.ways.get(tuple(shape), DIRECT), form, shape, known)
+        self._kernels[shape] = kernel
+        return kernel
+
+    def trials(self, shape: torch.Size, adds: bool) -> dict[str, Callable[[], Tensor]]:
+        """Runs of each way to compute inputs of this shape, `DIRECT` first, on random numbers."""
+        form = self.form()
+        names = other_ways(form, shape) if self.available and self.rank == 2 else []
+        if not names or self._dtype is None:
+            return {}
+        x = torch.randn(shape)
+        x = x if self.pool else x.contiguous(memory_format=form.format)
+        kernels = {name: make_kernel(name, form, shape, ()) for name in (DIRECT, *names)}
+        other = torch.randn_like(kernels[DIRECT](x, None, False)) if adds else None
+        return {name: functools.partial(run, x, other, False) for name, run in kernels.items()}
+
+    def choose(self, shape: torch.Size, way: str) -> None:
+        """Compute inputs of this shape in this way from now on."""
+        self._kernels.pop(shape, None)
+        self.ways.pop(tuple(shape), None)
+        if way != DIRECT:
+            self.ways[tuple(shape)] = way
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_packed": {}}  # packed tensors can neither be copied nor stored
+        return {**vars(self), "_kernels": {}}  # packed tensors can neither be copied nor stored
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
-        self._packed.clear()
+        self._kernels.clear()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._dtype = self.weight.dtype if self.weight.dtype is torch.float else None
         return self
@@ -256,29 +274,143 @@ class FusedConv(nn.Module):
             "groups": self.groups,
             "adds": self.adds,
             "accumulates": self.accumulates,
-            "post": {
-                "name": self.post.name,
-                "scalars": self.post.scalars,
-                "algorithm": self.post.algorithm,
-            },
+            "post": self.post.describe(),
+            "pool": None if self.pool is None else self.pool.describe(),
+            "ways": [[list(shape), way] for shape, way in self.ways.items()],
         }
 
     def extra_repr(self) -> str:
         """What `repr` shows of it."""
         kind = "transposed, " if self.transposed else ""
-        return f"{kind}{tuple(self.weight.shape)}, adds={self.adds}, post={self.post!r}"
+        pool = f", pool={self.pool.kernel}" if self.pool else ""
+        return f"{kind}{tuple(self.weight.shape)}, adds={self.adds}, post={self.post!r}{pool}"
 
 
-def _layout(packed: Tensor) -> bytes | None:
-    """oneDNN's own description of a packed tensor's layout."""
-    try:
-        described = bytearray(torch.ops.mkldnn._get_mkldnn_serialized_md(packed).numpy())
-    except (AttributeError, RuntimeError):
-        return None  # a build that does not tell
-    # Four bytes of it stand for nothing, and are whatever was there before. Were it ever others,
-    # a packed weight would be found that fits less well: it carries its own layout.
-    described[108:112] = bytes(4)
-    return bytes(described)
+class FusedLinear(nn.Module):
+    """A linear layer, what is added to its result, and an activation, as one operator.
+
+    It runs as torch's own operators do, but for the numbers of rows for which oneDNN's 1x1
+    convolution was measured to be faster.
+
+    Args:
+        layer: the linear layer.
+        post: what follows.
+        adds: is a second argument added before ``post``?
+
+    Attributes:
+        available: does this machine's torch have the operator?
+        rows: how many rows an input has where oneDNN computes it.
+    """
+
+    symfx_effect = Effect.FRESH
+
+    def __init__(self, layer: Layer, post: PostOp, *, adds: bool) -> None:
+        super().__init__()
+        self.register_buffer("weight", layer.weight.detach().contiguous())
+        self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
+        self.post, self.adds = post, adds
+        self.available = True
+        self.rows: set[int] = set()
+        self._kernels: dict[int, Kernel] = {}
+
+    weight: Tensor
+    bias: Tensor | None
+    available: bool
+
+    @property
+    def loses_nan(self) -> bool:
+        """Does the operator give numbers for NaN?"""
+        return self.post.name in _LOSES_NAN
+
+    def forward(self, x: Tensor, other: Tensor | None = None, finite: bool = True) -> Tensor:
+        """The result, contiguous.
+
+        Args:
+            x: of shape ``(..., channels_in)``.
+            other: what is added, of the result's shape.
+            finite: see `FusedConv.forward`.
+        """
+        if self.rows and finite and self._fits(x, other):
+            return self._by_onednn(x, other)
+        return self._by_torch(x, other)
+
+    def _fits(self, x: Tensor, other: Tensor | None) -> bool:
+        wide, deep = self.weight.shape
+        return (
+            self.available
+            and x.dtype is torch.float is self.weight.dtype
+            and x.numel() // deep in self.rows
+            and x.is_contiguous()
+            and _ordinary(x)
+            and (
+                other is None
+                or (
+                    other.dtype is torch.float
+                    and other.shape == (*x.shape[:-1], wide)
+                    and other.is_contiguous()
+                    and _ordinary(other)
+                )
+            )
+        )
+
+    def trials(self, shape: torch.Size, adds: bool) -> dict[str, Callable[[], Tensor]]:
+        """As `FusedConv.trials`."""
+        if not self.available or self.weight.dtype is not torch.float or len(shape) < 2:
+            return {}
+        x = torch.randn(shape)
+        other = torch.randn(*shape[:-1], self.weight.shape[0]) if adds else None
+        ways = {DIRECT: self._by_torch, CONVOLUTION: self._by_onednn}
+        return {name: functools.partial(run, x, other) for name, run in ways.items()}
+
+    def choose(self, shape: torch.Size, way: str) -> None:
+        """Compute inputs of this shape in this way from now on."""
+        rows = shape.numel() // shape[-1]
+        self.rows.discard(rows)
+        if way != DIRECT:
+            self.rows.add(rows)
+
+    def _by_torch(self, x: Tensor, other: Tensor | None) -> Tensor:
+        result = F.linear(x, self.weight, self.bias)
+        if other is not None:
+            result = result + other
+        return self.post.function(result) if self.post.function else result
+
+    def _by_onednn(self, x: Tensor, other: Tensor | None) -> Tensor:
+        wide, deep = self.weight.shape
+        rows = x.numel() // deep
+        kernel = self._kernels.get(rows)
+        if kernel is None:
+            kernel = self._kernels[rows] = Direct(self._form(), (1, deep, rows, 1))
+        image = _as_image(x, rows)
+        added = None if other is None else _as_image(other, rows)
+        result = kernel(image, added, False)
+        return result.permute(0, 2, 3, 1).view(*x.shape[:-1], wide)
+
+    def _form(self) -> Form:
+        kernel = self.weight.detach()[:, :, None, None]
+        ones, zeros = [1, 1], [0, 0]
+        return Form(kernel, self.bias, ones, zeros, ones, zeros, 1, False, self.post, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_kernels": {}}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
+        self._kernels.clear()
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+    def describe(self) -> dict[str, Any]:
+        """All of it but its tensors, as plain data."""
+        return {"adds": self.adds, "post": self.post.describe(), "rows": sorted(self.rows)}
+
+    def extra_repr(self) -> str:
+        """What `repr` shows of it."""
+        return f"{tuple(self.weight.shape)}, adds={self.adds}, post={self.post!r}"
+
+
+def _as_image(x: Tensor, rows: int) -> Tensor:
+    """Rows as the pixels of an image, which is channels last in memory without a copy."""
+    return x.view(1, rows, 1, x.shape[-1]).permute(0, 3, 1, 2)
 
 
 def _padding(layer: Layer) -> list[int]:
@@ -294,14 +426,15 @@ def _padding(layer: Layer) -> list[int]:
 
 def can_fuse(layer: Layer, activation: Activation | None, *, adds: bool) -> str | None:
     """Why a layer and what follows cannot be one operator here; None when they can."""
-    form = layer.dimensions, layer.transposed
+    # A linear layer is run by the same operator as a convolution of 1x1.
+    form = layer.dimensions or (2 if layer.kind is nn.Linear else 0), layer.transposed
     if form not in _FUNCTIONS:
         return f"oneDNN's fused operators take no {layer.kind.__name__}"
     if layer.weight.dtype is not torch.float or layer.weight.device.type != "cpu":
         return "only float32 on the CPU is fused"
     if layer.options.get("padding_mode", "zeros") != "zeros":
         return "it pads with something else than zeros"
-    if layer.options["padding"] == "same" and any(
+    if layer.options.get("padding") == "same" and any(
         d * (k - 1) % 2
         for k, d in zip(layer.weight.shape[2:], layer.options["dilation"], strict=True)
     ):
@@ -343,9 +476,20 @@ def _works(
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         weight = torch.randn(4, 4, *[3] * rank)
-        options = {"stride": (1,) * rank, "padding": (1,) * rank, "dilation": (1,) * rank}
-        kind: Any = {(2, False): nn.Conv2d, (3, False): nn.Conv3d, (2, True): nn.ConvTranspose2d}
-        layer = Layer(None, None, kind[form], weight, torch.randn(4), {**options, "groups": 1})  # type: ignore[arg-type]
+        options: dict[str, Any] = {
+            "stride": (1,) * rank,
+            "padding": (1,) * rank,
+            "dilation": (1,) * rank,
+        }
+        kinds: dict[tuple[int, bool], type[nn.Module]] = {
+            (1, False): nn.Conv1d,
+            (2, False): nn.Conv2d,
+            (3, False): nn.Conv3d,
+            (2, True): nn.ConvTranspose2d,
+        }
+        nowhere = fx.Graph().placeholder("x")
+        options = {**options, "groups": 1}
+        layer = Layer(nowhere, nowhere, kinds[form], weight, torch.randn(4), options)
         activation = activation_named(name, scalars, algorithm)
         module = FusedConv(layer, PostOp(activation), adds=adds)
         x = 3 * torch.randn(2, 4, *[6] * rank)

@@ -11,12 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from symfx.optimization.effects import Effect, effect_of, words
-from symfx.optimization.fused import FusedConv, PostOp, can_fuse
+from symfx.optimization.effects import Effect
+from symfx.optimization.fused import FusedConv, FusedLinear, all_finite, can_fuse, may_pool
 from symfx.optimization.inplace import settle_writes, settled_add
+from symfx.optimization.kernels import PostOp
+from symfx.optimization.layout import fused_conv, keep_layout
 from symfx.optimization.log import Report
 from symfx.optimization.modules import ScaleShift
-from symfx.optimization.reading import Activation, Layer, Reader
+from symfx.optimization.reading import Activation, Layer, MaxPool, Reader
 from symfx.optimization.surgery import clean, install, succeed
 
 __all__ = ["lower"]
@@ -26,6 +28,8 @@ def lower(
     module: fx.GraphModule,
     only: Collection[fx.Node] | None = None,
     report: Report | None = None,
+    *,
+    linears: bool = False,
 ) -> fx.GraphModule:
     """Run a graph's convolutions, with what follows them, as oneDNN's fused operators.
 
@@ -36,6 +40,8 @@ def lower(
         module: the graph, which is changed.
         only: the nodes that may be touched; all by default.
         report: what is done, and what is not and why, is noted in it.
+        linears: make linear layers ready for oneDNN's operators too. They use torch's own until
+            `symfx.optimization.tuning` finds a shape of input for which that is slower.
 
     Returns:
         the graph without what it does not need any more.
@@ -43,14 +49,15 @@ def lower(
     report = report if report is not None else Report()
     settle_writes(module, report)
     reader = Reader(module)
-    plans = _plan(reader, only, report)
+    plans = _plan(reader, only, report, linears)
     for plan in plans:
         _apply(module, plan, report)
     _scale_and_rectify(module, only, report)
     module = clean(module)
     if plans:
         _accumulate(module)
-        _keep_layout(module)
+        _guard(module)
+        keep_layout(module)
     return module
 
 
@@ -61,10 +68,13 @@ class _Plan:
     layer: Layer
     post: Activation | None
     other: fx.Node | None
+    pool: MaxPool | None
     nodes: tuple[fx.Node, ...]
 
 
-def _plan(reader: Reader, only: Collection[fx.Node] | None, report: Report) -> list[_Plan]:
+def _plan(
+    reader: Reader, only: Collection[fx.Node] | None, report: Report, linears: bool
+) -> list[_Plan]:
     taken: set[fx.Node] = set()
     plans: list[_Plan] = []
 
@@ -73,7 +83,7 @@ def _plan(reader: Reader, only: Collection[fx.Node] | None, report: Report) -> l
 
     for node in reader.module.graph.nodes:
         layer = reader.layer(node)
-        if layer is None or layer.dimensions == 0 or not free(node):
+        if layer is None or not free(node) or (layer.dimensions == 0 and not linears):
             continue
         why = can_fuse(layer, None, adds=False)
         if why is None and not reader.aliases.is_quiet(layer.source):
@@ -81,19 +91,24 @@ def _plan(reader: Reader, only: Collection[fx.Node] | None, report: Report) -> l
         if why is not None:
             report.leave(node, f"not run by oneDNN's fused operators: {why}")
             continue
-        plan = _Plan(layer, None, None, (node,))
+        plan = _Plan(layer, None, None, None, (node,))
         user = _only_user(reader, node)
         if user is not None and free(user):
             other = _added(reader, user, node)
             if other is not None and can_fuse(layer, None, adds=True) is None:
-                plan = _Plan(layer, None, other, (node, user))
+                plan = _Plan(layer, None, other, None, (node, user))
                 user = _only_user(reader, user)
         if user is not None and free(user):
             post = reader.activation(user)
             adds = plan.other is not None
             fits = post is not None and can_fuse(layer, post, adds=adds) is None
             if post is not None and fits and reader.aliases.effect(user) is Effect.FRESH:
-                plan = _Plan(layer, post, plan.other, (*plan.nodes, user))
+                plan = _Plan(layer, post, plan.other, None, (*plan.nodes, user))
+                user = _only_user(reader, user)
+        if user is not None and free(user) and plan.other is None:
+            pool = reader.max_pool(user)
+            if pool is not None and may_pool(layer, plan.post):
+                plan = _Plan(layer, plan.post, None, pool, (*plan.nodes, user))
         plans.append(plan)
         taken.update(plan.nodes)
     return plans
@@ -125,22 +140,28 @@ def _added(reader: Reader, node: fx.Node, term: fx.Node) -> fx.Node | None:
 
 
 def _apply(module: fx.GraphModule, plan: _Plan, report: Report) -> None:
-    fused = FusedConv(plan.layer, PostOp(plan.post), adds=plan.other is not None)
+    adds, post = plan.other is not None, PostOp(plan.post)
+    fused: FusedConv | FusedLinear
+    if plan.layer.dimensions == 0:
+        fused = FusedLinear(plan.layer, post, adds=adds)
+    else:
+        fused = FusedConv(plan.layer, post, adds=adds, pool=plan.pool)
     fused.training = module.training
-    args = (plan.layer.node.all_input_nodes[0],)
-    if plan.other is not None:
-        add = plan.nodes[1]
-        others = [a for a in add.args if a is not plan.layer.node]
-        args = (*args, others[0])  # type: ignore[assignment]
+    # What they take may itself have been rewritten since the plan was made.
+    args = list(plan.layer.node.all_input_nodes[:1])
+    if adds:
+        args += [a for a in plan.nodes[1].all_input_nodes if a is not plan.layer.node]
     last = plan.nodes[-1]
     node = install(module, plan.layer.node, fused, args, "fused")
     last.append(node)
-    parts = [plan.layer.kind.__name__]
-    parts += ["add"] if plan.other is not None else []
-    parts += [plan.post.name] if plan.post is not None else []
     names = [old.name for old in plan.nodes]
     succeed(plan.nodes, node, names[0])
-    report.rewrote(f"fused {' + '.join(parts)} by oneDNN", names, node)
+    if plan.layer.dimensions:
+        parts = [plan.layer.kind.__name__]
+        parts += ["add"] if adds else []
+        parts += [plan.post.name] if plan.post is not None else []
+        parts += ["max_pool2d"] if plan.pool is not None else []
+        report.rewrote(f"fused {' + '.join(parts)} by oneDNN", names, node)
 
 
 def _scale_and_rectify(
@@ -178,7 +199,7 @@ def _accumulate(module: fx.GraphModule) -> None:
     reader = Reader(module)
     order = {node: index for index, node in enumerate(module.graph.nodes)}
     for node in module.graph.nodes:
-        fused = _fused(reader, node)
+        fused = fused_conv(reader, node)
         if fused is None or not fused.adds or len(node.args) != 2:
             continue
         other = node.args[1]
@@ -195,172 +216,71 @@ def _accumulate(module: fx.GraphModule) -> None:
         )
 
 
-def _fused(reader: Reader, node: fx.Node) -> FusedConv | None:
-    found = reader.modules.get(str(node.target)) if node.op == "call_module" else None
-    return found if isinstance(found, FusedConv) else None
-
-
-# What can be given a value whatever its strides, and passes them on: nothing it computes, and no
-# error that it raises, depends on them.
-_CARRIES_FUNCTIONS: frozenset[Any] = frozenset(
+# What gives ordinary numbers where it is given such, overflow aside.
+_KEEPS_FINITE: frozenset[Any] = frozenset(
     {
         operator.add,
         operator.sub,
         operator.mul,
-        operator.truediv,
         operator.getitem,
+        settled_add,
         torch.add,
-        torch.sub,
-        torch.mul,
-        torch.div,
+        torch.cat,
+        torch.flatten,
         torch.relu,
         torch.sigmoid,
         torch.tanh,
-        torch.cat,
-        torch.concat,
-        torch.flatten,
-        torch.reshape,
-        torch.chunk,
-        torch.split,
-        torch.mean,
-        torch.sum,
-        torch.permute,
-        torch.transpose,
-        torch.matmul,
         F.relu,
         F.relu6,
         F.gelu,
         F.silu,
         F.hardswish,
-        F.hardsigmoid,
-        F.hardtanh,
-        F.leaky_relu,
-        F.sigmoid,
-        F.tanh,
         F.max_pool2d,
         F.avg_pool2d,
         F.adaptive_avg_pool2d,
         F.interpolate,
-        F.batch_norm,
-        F.linear,
-        F.layer_norm,
-        F.softmax,
-        F.dropout,
     }
 )
-_CARRIES_METHODS = words(
-    """
-    add sub mul div relu sigmoid tanh mean sum flatten reshape permute transpose chunk split
-    size dim softmax
-    """
-)
-_CARRIES_MODULES: tuple[type[nn.Module], ...] = (
-    nn.ReLU,
-    nn.ReLU6,
-    nn.GELU,
-    nn.SiLU,
-    nn.Hardswish,
-    nn.Hardsigmoid,
-    nn.Hardtanh,
-    nn.LeakyReLU,
-    nn.Sigmoid,
-    nn.Tanh,
-    nn.Softmax,
-    nn.BatchNorm2d,
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.Upsample,
-    nn.Identity,
-    nn.Dropout,
-    nn.Dropout2d,
-    nn.Flatten,
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.ConvTranspose2d,
-    nn.Linear,
-    nn.LayerNorm,
+_KEEPS_FINITE_MODULES = (
     FusedConv,
+    FusedLinear,
     ScaleShift,
+    nn.AdaptiveAvgPool2d,
+    nn.AvgPool2d,
+    nn.Conv2d,
+    nn.ConvTranspose2d,
+    nn.Flatten,
+    nn.Linear,
+    nn.MaxPool2d,
+    nn.ReLU,
+    nn.Sigmoid,
+    nn.Upsample,
 )
 
 
-# Where one of these is about, every result is made contiguous at once.
-_TELLS_STRIDES = words(
+def _guard(module: fx.GraphModule) -> None:
+    """Tell operators that take NaN for zero whether what the graph is given may hold any.
+
+    What NaN could come from, the graph's inputs mostly, is looked at once, and each operator that
+    depends on it is told.
     """
-    stride storage_offset is_contiguous as_strided data_ptr storage untyped_storage
-    """
-)
-
-
-def _carries(reader: Reader, node: fx.Node) -> bool:
-    """Can the node be given a value of any strides, and does it return one tensor, or sizes?"""
-    if _returns_several(reader, node) and not all(
-        user.target is operator.getitem for user in node.users
-    ):
-        return False
-    if node.op == "call_module":
-        found = reader.modules.get(str(node.target))
-        return isinstance(found, FusedConv | ScaleShift) or (
-            reader.module_of(node) is not None and type(found) in _CARRIES_MODULES
-        )
-    if node.op == "call_method":
-        return node.target in _CARRIES_METHODS
-    if node.target is getattr:
-        return node.args[1] in ("shape", "dtype", "device", "ndim")
-    own = getattr(node.target, "symfx_effect", None) is not None
-    return node.op == "call_function" and (own or node.target in _CARRIES_FUNCTIONS)
-
-
-def _keep_layout(module: fx.GraphModule) -> None:
-    """Make results contiguous where they leave the region of fused operators."""
     reader = Reader(module)
-    graph = module.graph
-    inside: set[fx.Node] = set()
-    left: set[fx.Node] = set()
-    strides_asked_for = any(
-        (node.op == "call_method" and node.target in _TELLS_STRIDES)
-        or node.target is torch.as_strided
-        for node in graph.nodes
-    )
-    for node in [] if strides_asked_for else list(graph.nodes):
-        sources = [source for source in node.all_input_nodes if source in inside]
-        seed = _fused(reader, node) is not None
-        if not seed and (not sources or not _carries(reader, node)):
+    sources: dict[fx.Node, frozenset[fx.Node]] = {}
+    checks: dict[frozenset[fx.Node], fx.Node] = {}
+    order = {node: index for index, node in enumerate(module.graph.nodes)}
+    for node in list(module.graph.nodes):
+        called = reader.modules.get(str(node.target)) if node.op == "call_module" else None
+        keeps = node.target in _KEEPS_FINITE or isinstance(called, _KEEPS_FINITE_MODULES)
+        inputs = node.all_input_nodes
+        if node.op == "get_attr" or not (keeps and inputs):
+            sources[node] = frozenset({node})
             continue
-        if effect_of(node, reader.modules) is Effect.FRESH and not reader.aliases.is_quiet(node):
-            left.add(node)  # somebody writes to it: it is made contiguous for all, below
+        sources[node] = frozenset().union(*(sources[i] for i in inputs if i.op != "get_attr"))
+        if not isinstance(called, FusedConv | FusedLinear) or not called.loses_nan:
             continue
-        if not _has_no_tensor(node):
-            inside.add(node)
-    left |= {node for node in graph.nodes if _fused(reader, node) is not None}
-    for node in [n for n in graph.nodes if n in inside or n in left]:
-        outside = [
-            user
-            for user in node.users
-            if user.op == "output" or node not in inside or not _carries(reader, user)
-        ]
-        if not outside:
-            continue
-        with graph.inserting_after(node):
-            dense = graph.call_method("contiguous", (node,))
-        for user in outside:
-            user.replace_input_with(node, dense)
-    graph.lint()
-    module.recompile()
-
-
-def _returns_several(reader: Reader, node: fx.Node) -> bool:
-    called = reader.modules.get(str(node.target)) if node.op == "call_module" else None
-    return (
-        node.target in (torch.chunk, torch.split, "chunk", "split")
-        or bool(getattr(called, "return_indices", False))
-        or bool(node.kwargs.get("return_indices", False))
-    )
-
-
-def _has_no_tensor(node: fx.Node) -> bool:
-    if node.target is getattr:
-        return True
-    return node.op == "call_method" and node.target in ("size", "dim")
+        found = sources[node]
+        if found not in checks:
+            roots = sorted(found, key=order.__getitem__)
+            with module.graph.inserting_after(roots[-1]):
+                checks[found] = module.graph.call_function(all_finite, tuple(roots))
+        node.update_kwarg("finite", checks[found])

@@ -23,6 +23,7 @@ from symfx.optimization.inplace import settle_writes
 from symfx.optimization.log import Report
 from symfx.optimization.lowering import lower
 from symfx.optimization.surgery import clean
+from symfx.optimization.tuning import tune
 
 __all__ = ["OptimizedModel", "optimize"]
 
@@ -228,9 +229,13 @@ def _build(
             with report.timed("fuse"):
                 fused = copy_of(folded)
                 before = len(report.rewrites)
-                fused = lower(fused, report=report)
-                if len(report.rewrites) > before:
-                    forms["fused"] = fused
+                fused = lower(fused, report=report, linears=options.measure)
+                changed = len(report.rewrites) > before
+            if options.measure:
+                with report.timed("choose algorithms"):
+                    tune(fused, _runnable(fused), *copy_inputs((args, kwargs)), report)
+            if changed or len(report.rewrites) > before:
+                forms["fused"] = fused
         chosen = "fused" if "fused" in forms else "folded"
         _check(original, forms[chosen], args, kwargs, options, report)
         if options.measure and chosen == "fused":

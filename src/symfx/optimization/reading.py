@@ -28,7 +28,7 @@ from symfx.optimization.effects import (
 )
 from symfx.optimization.modules import ScaleShift
 
-__all__ = ["Activation", "Affine", "Layer", "Reader"]
+__all__ = ["Activation", "Affine", "Layer", "MaxPool", "Reader"]
 
 _CONVS: dict[type[nn.Module], tuple[int, bool]] = {
     nn.Conv1d: (1, False),
@@ -46,6 +46,7 @@ _CONV_FUNCTIONS: dict[Any, tuple[int, bool]] = {
     torch.conv_transpose2d: (2, True),
     torch.conv_transpose3d: (3, True),
 }
+_MAX_POOLS: frozenset[Any] = frozenset({F.max_pool2d, torch.max_pool2d})
 _MODULE_OF = {form: module for module, form in _CONVS.items()}
 _BATCH_NORMS: dict[type[nn.Module], int] = {
     nn.BatchNorm1d: 1,
@@ -174,6 +175,30 @@ class Activation:
     scalars: tuple[float, ...]
     algorithm: str
     function: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class MaxPool:
+    """The greatest value of each window of an image.
+
+    Attributes:
+        kernel, stride, padding: of the windows, down and across.
+        ceil: are windows counted that begin inside and end beyond the image?
+    """
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    ceil: bool
+
+    def function(self, x: Tensor) -> Tensor:
+        """The same for a tensor."""
+        return F.max_pool2d(x, self.kernel, self.stride, self.padding, ceil_mode=self.ceil)
+
+    def describe(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        sizes = {"kernel": self.kernel, "stride": self.stride, "padding": self.padding}
+        return {**{name: list(size) for name, size in sizes.items()}, "ceil": self.ceil}
 
 
 class Reader:
@@ -413,6 +438,26 @@ class Reader:
                 and read_argument(node, 2, "training", True) is False
             )
         return source if idle and isinstance(source, fx.Node) else None
+
+    def max_pool(self, node: fx.Node) -> MaxPool | None:
+        """The pooling of an image that a node is, if it returns no indices."""
+        module = self.module_of(node)
+        if type(module) is nn.MaxPool2d and len(node.args) + len(node.kwargs) == 1:
+            given: list[Any] = [module.kernel_size, module.stride, module.padding, module.dilation]
+            ceil, indices = module.ceil_mode, module.return_indices
+        elif node.op == "call_function" and node.target in _MAX_POOLS:
+            names = (("kernel_size", None), ("stride", None), ("padding", 0), ("dilation", 1))
+            given = [read_argument(node, i, *name) for i, name in enumerate(names, 1)]
+            ceil = read_argument(node, 5, "ceil_mode", False)
+            indices = read_argument(node, 6, "return_indices", False)
+        else:
+            return None
+        given[1] = given[0] if given[1] is None else given[1]
+        sizes = [_tuple(value, 2) for value in given]
+        if None in sizes or sizes[3] != (1, 1) or indices is not False or type(ceil) is not bool:
+            return None
+        kernel, stride, padding, _ = sizes
+        return MaxPool(kernel, stride, padding, ceil)  # type: ignore[arg-type]
 
     def activation(self, node: fx.Node) -> Activation | None:
         """The function of each element that a node is, in place or not."""

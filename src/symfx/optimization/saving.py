@@ -25,7 +25,8 @@ from symfx.errors import OptimizationError
 from symfx.optimization import inplace
 from symfx.optimization.capture import only_default
 from symfx.optimization.effects import Effect, effect_of, is_plain, words
-from symfx.optimization.fused import FusedConv, PostOp, activation_named, can_fuse
+from symfx.optimization.fused import FusedConv, activation_named, can_fuse
+from symfx.optimization.kernels import PostOp
 from symfx.optimization.log import Report
 from symfx.optimization.modules import NormalizedLinear, ScaleShift
 from symfx.optimization.optimized import OptimizedModel

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import torch
 
+from symfx import config
 from symfx.algebra import Term
 from symfx.algebra.portable import carry
 from symfx.errors import SymfxError
@@ -504,6 +505,8 @@ class Recording:
 
     Attributes:
         should_record_events: whether calls that change the environment are noted.
+        check_recorded_events: whether the calls are made again, and the result compared, before
+            guards are produced.
         is_recording: whether a call that is being noted is under way.
         events: the calls, the first being the one that made the environment.
         failed_event: the last call that raised; it is not among the events.
@@ -511,6 +514,7 @@ class Recording:
     """
 
     should_record_events: bool
+    check_recorded_events: bool
     is_recording: bool
     events: list[ShapeEnvEvent]
     failed_event: ShapeEnvEvent | None
@@ -521,10 +525,17 @@ class Recording:
     ) -> None:
         observed = _observed.get()
         if should_record_events is None:
-            should_record_events = observed is not None
+            # The log of an environment that fails validation is what its report needs.
+            validated = config.translation_validation and not (
+                config.translation_validation_no_bisect
+            )
+            should_record_events = observed is not None or validated
             if observed is not None:
                 observed.append(self)  # type: ignore[arg-type]
         self.should_record_events = bool(should_record_events)
+        self.check_recorded_events = (
+            self.should_record_events and config.check_shape_env_recorded_events
+        )
         self.is_recording = False
         self.events = []
         self.failed_event = None

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, Size
 from symfx.shape_rules.errors import (
+    DuplicateRuleError,
     GradualError,
     IllTypedError,
     InvalidConstraintError,
@@ -36,6 +37,7 @@ __all__ = [
     "UNKNOWN",
     "Dim",
     "Domain",
+    "DuplicateRuleError",
     "GradualError",
     "IllTypedError",
     "InvalidConstraintError",

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from symfx.errors import SymfxError
 
-__all__ = ["GradualError", "IllTypedError", "InvalidConstraintError", "RankBoundError"]
+__all__ = [
+    "DuplicateRuleError",
+    "GradualError",
+    "IllTypedError",
+    "InvalidConstraintError",
+    "RankBoundError",
+]
 
 
 class GradualError(SymfxError, ValueError):
@@ -15,11 +21,15 @@ class IllTypedError(SymfxError, TypeError):
     """Shapes that an operator cannot take."""
 
 
-class InvalidConstraintError(SymfxError, TypeError, AssertionError):
-    """A constraint built from what does not belong into it.
+class InvalidConstraintError(SymfxError, TypeError, AssertionError, NotImplementedError):
+    """A constraint built from what does not belong into it, or that cannot be said in z3.
 
-    An `AssertionError` too: that is what PyTorch raises here.
+    PyTorch raises an `AssertionError` for the one and a `NotImplementedError` for the other.
     """
+
+
+class DuplicateRuleError(GradualError, RuntimeError):
+    """A second rule for what has one. A `RuntimeError` too, as in PyTorch."""
 
 
 class RankBoundError(GradualError):

@@ -14,7 +14,7 @@ from torch.fx.tensor_type import Dyn, TensorType
 import symfx
 from symfx.shape_rules.errors import GradualError
 
-__all__ = ["annotation_of", "graph_of", "is_shape", "parameter_of", "where_of"]
+__all__ = ["annotation_of", "graph_of", "is_shape", "is_users_file", "parameter_of", "where_of"]
 
 
 def graph_of(module: Any, graph: Graph | None = None) -> Graph:
@@ -56,12 +56,15 @@ _NOT_THE_USERS = tuple(str(Path(p).parent) for p in (torch.__file__, symfx.__fil
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+).*\n\s*(?P<code>.*)')
 
 
+def is_users_file(path: str) -> bool:
+    """Whether a line of this file is the user's: of neither torch nor symfx."""
+    return not path.startswith(_NOT_THE_USERS)
+
+
 def where_of(node: Node) -> str:
     """The user's source line that a node comes from, if tracing recorded it; else the node."""
     frames = [
-        frame
-        for frame in _FRAME.finditer(node.stack_trace or "")
-        if not frame["file"].startswith(_NOT_THE_USERS)
+        frame for frame in _FRAME.finditer(node.stack_trace or "") if is_users_file(frame["file"])
     ]
     if not frames:
         return f"node {node.name} ({node.format_node()})"

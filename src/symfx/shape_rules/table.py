@@ -24,7 +24,7 @@ import torch
 from torch.fx import Node
 
 from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, Unknown
-from symfx.shape_rules.errors import GradualError, IllTypedError
+from symfx.shape_rules.errors import DuplicateRuleError, GradualError, IllTypedError
 
 __all__ = ["Rule", "at_least", "axis", "exactly", "lookup", "module_rule", "rule", "rules"]
 
@@ -98,7 +98,7 @@ def rule(*targets: Any, takes_unknown: bool = False, rank: int | None = None) ->
         rank: the one rank that the first tensor must have.
 
     Raises:
-        GradualError: an operator that has a rule already.
+        DuplicateRuleError: an operator that has a rule already.
     """
     return _register(targets, of_module=False, takes_unknown=takes_unknown, rank=rank)
 
@@ -115,7 +115,7 @@ def _register(targets: tuple[Any, ...], **how: Any) -> Callable[[_F], _F]:
         entry = Rule(function.__name__, function, **how)
         for target in targets:
             if _RULES.get(target, entry) is not entry:
-                raise GradualError(
+                raise DuplicateRuleError(
                     f"{_name(target)} has a rule already, {_RULES[target].name}",
                     where=f"the rule {function.__name__}",
                     fix="take it out of the targets of one of the two",

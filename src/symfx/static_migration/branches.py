@@ -8,6 +8,8 @@ user is told which fact is missing.
 from __future__ import annotations
 
 import inspect
+import itertools
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +19,7 @@ from torch.fx import GraphModule, Node, Proxy
 from symfx.rewriter import RewritingTracer
 from symfx.shape_rules.dims import UNKNOWN
 from symfx.shape_rules.errors import GradualError, IllTypedError
-from symfx.shape_rules.graphs import annotation_of, where_of
+from symfx.shape_rules.graphs import annotation_of, is_users_file, where_of
 from symfx.shape_rules.table import rules
 from symfx.static_migration.analysis import Interpreter
 from symfx.static_migration.conditions import InputType, read_annotation
@@ -52,6 +54,16 @@ class BranchTracer(RewritingTracer):
     def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
         """Also a module that the table of shape rules knows."""
         return super().is_leaf_module(m, module_qualified_name) or type(m) in rules()
+
+    def _filter_traceback_frames(
+        self, user_stack_summary: traceback.StackSummary
+    ) -> traceback.StackSummary:
+        """The user's own lines, from the first ``forward`` on.
+
+        torch's own filter imports its compiler to know which lines those are: two seconds.
+        """
+        forward = itertools.dropwhile(lambda frame: frame.name != "forward", user_stack_summary)
+        return traceback.StackSummary.from_list(f for f in forward if is_users_file(f.filename))
 
     def to_bool(self, obj: Proxy) -> bool:
         """Decide a condition.

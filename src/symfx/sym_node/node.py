@@ -12,6 +12,7 @@ import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import sympy
 import torch
 
 from symfx.algebra import Scalar, Table, Term
@@ -20,12 +21,10 @@ from symfx.errors import SymfxError
 from symfx.torch_bridge.identity import TorchSymNode
 
 if TYPE_CHECKING:
-    import sympy
-
     from symfx.symbolic_shapes.core import EnvCore
     from symfx.symbolic_shapes.shape_env import ShapeEnv
 
-__all__ = ["SymNode", "SymTypes", "to_node", "wrap_node"]
+__all__ = ["SymNode", "SymTypes", "as_asked", "to_node", "wrap_node"]
 
 _str = str  # SymNode has a method of that name
 
@@ -90,6 +89,17 @@ class SymNode:
         node._begin(shape_env, term, hint)
         return node
 
+    @classmethod
+    def _computed(cls, shape_env: EnvCore, term: Term) -> SymNode:
+        """The node of a constant that was computed from nodes: still a symbolic number.
+
+        Python's numbers come out where a symbol cancels; who computes with literals wrapped in
+        nodes, as torch's own code does in places, gets what was put in: a wrapped one.
+        """
+        node = cls.of(shape_env, term, term.value)
+        node.constant = None
+        return node
+
     def _begin(self, shape_env: EnvCore, term: Term, hint: Any) -> None:
         # Every layer of the environment uses nodes, and only the whole one hands them out.
         self.shape_env: ShapeEnv = shape_env  # type: ignore[assignment]
@@ -114,8 +124,9 @@ class SymNode:
 
     @property
     def expr(self) -> sympy.Basic:
-        """The term as sympy; built when first asked for."""
-        result: sympy.Basic = to_sympy(self.term)
+        """The term as sympy, a comparison as the program wrote it; built when first asked for."""
+        term = self.term
+        result: sympy.Basic = as_asked(term, self.shape_env.asked.get(term))
         return result
 
     @property
@@ -174,8 +185,8 @@ class SymNode:
         return True
 
     def is_constant(self) -> bool:
-        """Whether the value is a literal, so that Python numbers come out of operators."""
-        return self.constant is not None
+        """Whether torch's operators may put Python's number in this one's place: never."""
+        return False
 
     def maybe_as_int(self) -> int | None:
         """The value where the term is a constant, else None."""
@@ -193,8 +204,8 @@ class SymNode:
         return bool(term.args[0]) if term.op == "const" and term.sort == "bool" else None
 
     def str(self) -> _str:
-        """The term as people read it."""
-        return str(self.term)
+        """The value in sympy's words, as torch's own symbolic numbers are printed."""
+        return str(self.expr)
 
     _graph_repr = __str__ = str
 
@@ -257,11 +268,13 @@ class SymNode:
 
     def pow(self, other: SymNode) -> SymNode:
         """self ** other"""
-        return _binary(Table.pow, operator.pow)(self, other)
+        return _binary("pow", Table.pow, operator.pow)(self, other)
 
     def round(self, ndigits: int | None = None) -> SymNode:
         """Rounded half to even, to an int or, with `ndigits`, to that many digits."""
         term = self.shape_env.table.round(self.term, ndigits)
+        if self.constant is not None:
+            return self._computed(self.shape_env, term)
         return self.shape_env.node_for(term)
 
     def sym_sum(self, args: Sequence[SymNode]) -> SymNode:
@@ -272,9 +285,9 @@ class SymNode:
     def sym_ite(self, then_val: SymNode, else_val: SymNode) -> SymNode:
         """`then_val` where this holds, else `else_val`."""
         env = self.shape_env
-        return env.node_for(
-            env.table.where(self.term, self._other(then_val)[0], self._other(else_val)[0])
-        )
+        term = env.table.where(self.term, self._other(then_val)[0], self._other(else_val)[0])
+        # torch looks for a node in what it gets, even where both branches are one number.
+        return self._computed(env, term) if term.op == "const" else env.node_for(term)
 
     # Filled in below from tables: add, sub, mul, eq, …
     if TYPE_CHECKING:
@@ -374,7 +387,7 @@ class SymNode:
 
     def statically_known_true(self, file: _str, line: int) -> bool:
         """Whether the facts imply it; never guards."""
-        return self.shape_env.prover.decide(self.term) is True
+        return self.shape_env.decide(self.term) is True
 
     def expect_true(self, file: _str, line: int) -> bool:
         """Rely on it: guard where it has a hint, else assert it when the program runs."""
@@ -383,14 +396,34 @@ class SymNode:
 
 _Op = Callable[..., Any]
 
+_IN_SYMPY = {
+    "eq": sympy.Eq,
+    "ne": sympy.Ne,
+    "lt": sympy.Lt,
+    "le": sympy.Le,
+    "gt": sympy.Gt,
+    "ge": sympy.Ge,
+}
+RELATIONS = tuple(_IN_SYMPY)
+"""The methods that compare."""
 
-def _binary(
-    make: _Op, compute: _Op, relation: _str | None = None
-) -> Callable[[SymNode, Any], SymNode]:
+_DIVISIONS = frozenset(
+    ("mod", "floordiv", "int_floordiv", "truediv", "int_truediv", "float_truediv")
+)
+
+
+def _binary(name: _str, make: _Op, compute: _Op) -> Callable[[SymNode, Any], SymNode]:
+    relation = name if name in RELATIONS else None
+    divides = name in _DIVISIONS
+
     def method(self: SymNode, other: Any) -> SymNode:
         env = self.shape_env
         term, hint = self._other(other)
+        if divides and term.op != "const" and env.hint_of(term) == 0:
+            raise ZeroDivisionError(f"{self.term} is divided by {term}, which is 0 at tracing")
         result = make(env.table, self.term, term)
+        if result.op == "const" and self.constant is not None and term.op == "const":
+            return self._computed(env, result)
         node = env.nodes.get(result)
         if node is None:
             if result.op in ("min", "max"):
@@ -407,7 +440,10 @@ def _binary(
 
 def _unary(make: _Op) -> Callable[[SymNode], SymNode]:
     def method(self: SymNode) -> SymNode:
-        return self.shape_env.node_for(make(self.shape_env.table, self.term))
+        term = make(self.shape_env.table, self.term)
+        if self.constant is not None and term.op == "const":
+            return self._computed(self.shape_env, term)
+        return self.shape_env.node_for(term)
 
     return method
 
@@ -469,11 +505,8 @@ _UNARY: dict[str, _Op] = {
     },
 }  # fmt: skip
 
-RELATIONS = ("eq", "ne", "lt", "le", "gt", "ge")
-"""The methods that compare."""
-
 for _name, (_make, _compute) in _BINARY.items():
-    _method = _binary(_make, _compute, _name if _name in RELATIONS else None)
+    _method = _binary(_name, _make, _compute)
     _method.__name__ = _name
     _method.__qualname__ = f"SymNode.{_name}"
     setattr(SymNode, _name, _method)
@@ -484,15 +517,30 @@ for _name, _make in _UNARY.items():
     setattr(SymNode, _name, _unary_method)
 
 
-def wrap_node(node: Any) -> Any:
-    """The Python number of a literal, else the torch.SymInt, SymFloat or SymBool of a node."""
-    if node.constant is not None:
-        return node.constant
-    if node.is_int():
-        return torch.SymInt(node)  # type: ignore[no-untyped-call]
-    if node.is_float():
-        return torch.SymFloat(node)  # type: ignore[no-untyped-call]
-    return torch.SymBool(node)  # type: ignore[no-untyped-call]
+def as_asked(term: Term, asked: tuple[_str, Term, Term] | None) -> Any:
+    """A condition as sympy; a comparison with the sides that the program wrote.
+
+    Args:
+        term: the condition.
+        asked: the method that compared, and both sides, where that is known.
+    """
+    if asked is not None:
+        name, left, right = asked
+        written = _IN_SYMPY[name](to_sympy(left), to_sympy(right))
+        if not written.is_Atom:  # sympy sees no more in it than was written
+            return written
+    return to_sympy(term)
+
+
+def wrap_node(x: Any) -> Any:
+    """The Python number of a literal, else the torch.SymInt, SymFloat or SymBool of a node `x`."""
+    if x.constant is not None:
+        return x.constant
+    if x.is_int():
+        return torch.SymInt(x)  # type: ignore[no-untyped-call]
+    if x.is_float():
+        return torch.SymFloat(x)  # type: ignore[no-untyped-call]
+    return torch.SymBool(x)  # type: ignore[no-untyped-call]
 
 
 def to_node(self: SymNode, num: Any) -> Any:

@@ -137,6 +137,7 @@ from symfx.symbolic_shapes.records import (
 )
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
 from symfx.symbolic_shapes.shape_env import ShapeEnv
+from symfx.symbolic_shapes.validation import TranslationValidator, ValidationError
 from symfx.torch_bridge.identity import DimDynamic
 
 __all__ = [
@@ -190,7 +191,9 @@ __all__ = [
     "SymbolicContext",
     "SympyBoolean",
     "TrackedFake",
+    "TranslationValidator",
     "UserFrame",
+    "ValidationError",
     "ValueRanges",
     "ValueRangesSLoc",
     "_CppShapeGuardsHelper",

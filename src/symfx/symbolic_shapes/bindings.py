@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from symfx import config
 from symfx.errors import SymfxError
 from symfx.sym_node import SymTypes
 from symfx.symbolic_shapes.bound_inputs import measures
@@ -38,6 +40,8 @@ __all__ = [
     "rebind_unbacked",
     "resolve_unbacked_bindings",
 ]
+
+log = logging.getLogger("symfx.symbolic_shapes")
 
 KeyPath = tuple[Any, ...]
 
@@ -261,11 +265,14 @@ def compute_unbacked_bindings(
     )
     lost = sorted(map(str, pending - ignorable))
     if lost and not peek:
-        raise PendingUnbackedSymbolNotFound(
+        error = PendingUnbackedSymbolNotFound(
             f"the operator made {', '.join(lost)}, but nothing in its output has that size or "
             f"value: {example_value}",
             fix="return what was made, or make it inside ignore_fresh_unbacked_symbols()",
         )
+        if not config.soft_pending_unbacked_not_found_error:
+            raise error
+        log.warning("%s", error)
     if old_example_value is not None:
         for path in found.values():
             _identify(

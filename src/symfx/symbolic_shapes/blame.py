@@ -12,11 +12,10 @@ from typing import Any
 
 import sympy
 import torch
-from torch.utils import _pytree as pytree
 from torch.utils._sympy.printers import PythonPrinter
 
 from symfx.errors import SymfxError
-from symfx.symbolic_shapes.provenance import UserFrame
+from symfx.symbolic_shapes.provenance import UserFrame, symbolic_locals
 
 __all__ = [
     "_find_user_code_frame",
@@ -66,21 +65,6 @@ class _LocalNames(PythonPrinter):
         return self.names[expr.name][0]
 
 
-def _names_of_symbols(frame: FrameType) -> dict[str, list[str]]:
-    """How a frame's local variables name the symbols in them."""
-    names: dict[str, list[str]] = defaultdict(list)
-    for variable, value in frame.f_locals.items():
-        for path, leaf in pytree.tree_leaves_with_path(value):
-            name = variable + pytree.keystr(path)
-            if isinstance(leaf, torch.SymInt):
-                names[str(leaf.node.expr)].append(name)
-            elif isinstance(leaf, torch.Tensor):
-                for i, size in enumerate(leaf.shape):
-                    if isinstance(size, torch.SymInt):
-                        names[str(size.node.expr)].append(f"{name}.shape[{i}]")
-    return names
-
-
 def _suggest_fixes_for_data_dependent_error_non_strict(e: Any) -> None:
     """Add to an error about data the user's line, and checks in the names of its variables.
 
@@ -92,7 +76,9 @@ def _suggest_fixes_for_data_dependent_error_non_strict(e: Any) -> None:
         return
     at = UserFrame(frame.f_code, frame.f_lineno)
     text = f"{e.args[0]}\n\nThe following call raised this error:\n  {at}  {at.line}"
-    names = _names_of_symbols(frame)
+    names: dict[str, list[str]] = defaultdict(list)
+    for name, number in symbolic_locals(frame):
+        names[str(number.node.expr)].append(name)
     condition = e.cond
     if isinstance(condition, sympy.logic.boolalg.Boolean) and all(
         str(s) in names for s in condition.free_symbols

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import sympy
 import torch
 
+from symfx import config
 from symfx.algebra import Scalar, Sort, Table, Term, evaluate, relation
 from symfx.algebra.facts import Facts
 from symfx.algebra.prove import Prover
 from symfx.algebra.sympy_view import SympyReader
 from symfx.errors import SymfxError
 from symfx.sym_node import SymNode, SymTypes, wrap_node
+from symfx.symbolic_shapes.debugging import log_symbol
 from symfx.symbolic_shapes.modes import Suppression
 from symfx.symbolic_shapes.provenance import Provenance, capture
 from symfx.symbolic_shapes.records import (
@@ -27,6 +29,7 @@ from symfx.symbolic_shapes.records import (
     SymbolInfo,
 )
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
+from symfx.symbolic_shapes.validation import TranslationValidator
 from symfx.torch_bridge.fake_cache import mode_asking_for_a_key, refuse_dispatch_cache
 
 if TYPE_CHECKING:
@@ -83,6 +86,7 @@ class EnvCore:
         self._asserts: list[RuntimeAssert] = []
         self._specializations: list[SpecializationRecord] = []
         self._suppressed = Suppression()
+        self.validator = TranslationValidator(self.table) if config.translation_validation else None
 
     def _prover_of(self, facts: Facts) -> Prover:
         """A prover from these facts, of the kind that the settings ask for."""
@@ -272,9 +276,9 @@ class EnvCore:
             term, [], hint is None, capture(self.current_operator), bool(symbol.is_positive)
         )
         if symbol.is_positive and sort == "int":
-            self.facts.assume(self.table.le(self.table.one, term))
+            self._begin_with(self.table.le(self.table.one, term))
         elif symbol.is_nonnegative and sort == "int":
-            self.facts.assume(self.table.le(self.table.zero, term))
+            self._begin_with(self.table.le(self.table.zero, term))
         return term
 
     def hint_of(self, term: Term) -> Scalar | None:
@@ -359,9 +363,16 @@ class EnvCore:
             capture(self.current_operator),
             low is not None,
         )
+        log_symbol(term, source, hint)
         if low is not None:
-            self.facts.assume(self.table.le(self.table.const(low), term))
+            self._begin_with(self.table.le(self.table.const(low), term))
         return term
+
+    def _begin_with(self, condition: Term) -> None:
+        """Take as a fact what holds of a symbol by the way it came about."""
+        self.facts.assume(condition)
+        if self.validator is not None and not self.is_backed(condition):
+            self.validator.state(condition)
 
     def symbol_term(self, symbol: sympy.Symbol) -> Term:
         """The term of a sympy symbol of this environment, not replaced.

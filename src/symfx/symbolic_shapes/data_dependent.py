@@ -4,9 +4,7 @@ looks like, and lines to paste that were tried before they are offered."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import TYPE_CHECKING
 
 from symfx.algebra import Term
 from symfx.algebra.facts import UNDEFINED, Facts
@@ -14,9 +12,9 @@ from symfx.algebra.printing import to_python
 from symfx.algebra.proofs import example
 from symfx.algebra.prove import Prover
 from symfx.algebra.sympy_view import to_sympy
-from symfx.sym_node import SymNode, SymTypes
+from symfx.sym_node import SymNode
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode
-from symfx.symbolic_shapes.provenance import capture, user_locals
+from symfx.symbolic_shapes.provenance import capture, symbolic_locals, user_frame
 
 if TYPE_CHECKING:
     from symfx.symbolic_shapes.decisions import Decisions
@@ -26,6 +24,8 @@ __all__ = ["data_dependent_error"]
 # As many known facts are shown, and as many ways out.
 _NEAREST = 4
 _FIXES = 3
+# A number to show how to pin what may be any.
+_SOME = 2
 _WORD = 1 << 62
 
 
@@ -59,10 +59,16 @@ def data_dependent_error(env: Decisions, term: Term) -> GuardOnDataDependentSymN
         lines.append("  known: " + ", ".join(map(text, nearest)) + more)
     lines += _outcomes(env, term, text)
     fixes = [f"torch._check({text(f)})" for f in _verified_fixes(env.facts, term)]
-    if fixes:
+    if fixes and term.sort == "int" and not _ends(env.facts, term):
+        fix = f"where it is always the same number, say so before this line, as by {fixes[0]}"
+    elif fixes:
         fix = "where one of these always holds, write it before this line: " + ", or ".join(fixes)
         if term.sort == "bool":
-            fix += "; where either outcome will do, ask guard_or_false or guard_or_true"
+            either = text(term)
+            fix += (
+                "; where either outcome will do, ask symfx.symbolic_shapes."
+                f"guard_or_false({either}) or guard_or_true({either})"
+            )
     else:
         fix = "keep the value symbolic, or make it an input of the program"
     return GuardOnDataDependentSymNode(
@@ -73,20 +79,14 @@ def data_dependent_error(env: Decisions, term: Term) -> GuardOnDataDependentSymN
 def _names_in_user_code(env: Decisions) -> dict[Term, str]:
     """What the user's code calls the symbols that it holds at this moment."""
     names: dict[Term, str] = {}
-    for name, value in user_locals().items():
-        if isinstance(value, SymTypes):
-            held: list[tuple[str, Any]] = [(name, value)]
-        elif isinstance(value, torch.Tensor):
-            held = [(f"{name}.size({d})", n) for d, n in enumerate(value.shape)]
-        else:
+    frame = user_frame()
+    for text, number in () if frame is None else symbolic_locals(frame):
+        node = number.node
+        if type(node) is not SymNode or node.shape_env is not env or node.term.op != "symbol":
             continue
-        for text, number in held:
-            node = getattr(number, "node", None)
-            if type(node) is not SymNode or node.shape_env is not env or node.term.op != "symbol":
-                continue
-            # A number that has a variable of its own is called by that.
-            if node.term not in names or "." in names[node.term]:
-                names[node.term] = text
+        # A number that has a variable of its own is called by that.
+        if node.term not in names or not names[node.term].isidentifier():
+            names[node.term] = text
     return names
 
 
@@ -140,9 +140,8 @@ def _verified_fixes(facts: Facts, term: Term) -> list[Term]:
         candidates = [term, table.not_(term)]
         candidates += _stronger_bounds(facts, term)
     elif term.sort == "int":
-        low, high = Prover(facts).range(term)
-        ends = dict.fromkeys(e for e in (low, high) if e is not None)
-        candidates = [table.eq(term, table.const(e)) for e in ends]
+        values = _ends(facts, term) or (_SOME,)
+        candidates = [table.eq(term, table.const(value)) for value in values]
     else:
         candidates = []
     fixes: list[Term] = []
@@ -150,6 +149,11 @@ def _verified_fixes(facts: Facts, term: Term) -> list[Term]:
         if candidate not in fixes and _settles(facts, candidate, term):
             fixes.append(candidate)
     return fixes[:_FIXES]
+
+
+def _ends(facts: Facts, term: Term) -> list[int]:
+    """The least and the greatest value of an integer term, where it has them."""
+    return list(dict.fromkeys(e for e in Prover(facts).range(term) if e is not None))
 
 
 def _stronger_bounds(facts: Facts, condition: Term) -> list[Term]:

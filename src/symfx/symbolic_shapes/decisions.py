@@ -8,10 +8,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import sympy
+import torch
 
+from symfx import config
 from symfx.algebra import Scalar, Term, evaluate, substitute
 from symfx.algebra.proofs import Proof, prove
+from symfx.algebra.sympy_view import to_sympy
+from symfx.errors import SymfxError
 from symfx.symbolic_shapes.data_dependent import data_dependent_error
+from symfx.symbolic_shapes.debugging import log_guard
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode, _ShapeEnvGuardError
 from symfx.symbolic_shapes.learning import Learning
 from symfx.symbolic_shapes.modes import _suppress_guards
@@ -19,7 +24,7 @@ from symfx.symbolic_shapes.provenance import capture, in_assert_statement
 from symfx.symbolic_shapes.records import RuntimeAssert, ShapeGuard
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
 
-__all__ = ["Decisions"]
+__all__ = ["Decisions", "plain"]
 
 log = logging.getLogger("symfx.symbolic_shapes")
 
@@ -35,6 +40,19 @@ class Decisions(Learning):
     def __init__(self, settings: ShapeEnvSettings) -> None:
         super().__init__(settings)
         self.ignored_guards: list[ShapeGuard] = []
+        self._updates = 0
+        self._guards_on: dict[Term, int] = {}
+        self._validates_version: bool = config.validate_shape_env_version_key
+        self._seen_at: dict[int, tuple[int, int, int]] = {}
+
+    @property
+    def _version_counter(self) -> int:
+        """A number that grows whenever something is learned."""
+        return self.facts._version + len(self._asserts) + self._updates
+
+    def _update_version_counter(self) -> None:
+        """Called by torch after it changed what is known directly."""
+        self._updates += 1
 
     def evaluate_term(
         self, term: Term, *, size_oblivious: bool = False, fallback: Scalar | None = None
@@ -53,20 +71,59 @@ class Decisions(Learning):
         if term.op == "const":
             value: Scalar = term.args[0]
             return value
+        if self._validates_version:
+            self._check_version()
+        if fallback is not None and self._without_proof() and self.hint_of(term) is None:
+            return fallback
         if term.sort == "bool":
-            known = self.prover.decide(term)
+            known = self.decide(term)
             if known is not None:
                 return known
             term = self.prover.reduce(term)
         hint = self.hint_of(term)
         if hint is None:
             return self._without_hint(term, size_oblivious, fallback)
+        if config.backed_size_oblivious:
+            # Sizes of inputs are taken for what only data tells: no guard where one can do without.
+            if size_oblivious and term.sort == "bool":
+                general = self._decide_as_size(term)
+                if general is not None:
+                    return general
+            if fallback is not None:
+                return fallback
         if self._suppressed.depth == 0:
             self._guard(term, hint, size_oblivious)
         return hint
 
+    def decide(self, condition: Term) -> bool | None:
+        """Whether the facts imply a condition, True, or its opposite, False; None where neither."""
+        answer = self.prover.decide(condition)
+        if answer is not None and self.validator is not None:
+            self.validator.rely(condition, answer, self.current_operator)
+        return answer
+
+    @staticmethod
+    def _without_proof() -> bool:
+        """Whether a question about data that has a fallback is not even put to the prover."""
+        mode: int = config.aggressive_guard_free_semantics
+        return mode >= config.AggressiveGuardFreeMode.SKIP_RANGE_ANALYSIS
+
+    def _check_version(self) -> None:
+        """Refuse facts that changed behind the back of `_version_counter`, on which caches rely."""
+        facts = self.facts
+        now = len(facts.known), len(facts.replacements), len(self._asserts)
+        before = self._seen_at.setdefault(self._version_counter, now)
+        if before != now:
+            raise SymfxError(
+                "what a ShapeEnv knows has changed, and its version has not: before there were "
+                f"{before}, now there are {now} conditions, replacements and assertions",
+                fix="change it by its methods, or call _update_version_counter() after a change",
+            )
+
     def _without_hint(self, term: Term, size_oblivious: bool, fallback: Scalar | None) -> Scalar:
         """The value of a term that depends on data."""
+        if self.is_backed(term):
+            return evaluate(term, self._hints)  # undefined: Python says what is wrong with it
         if size_oblivious and term.sort == "bool":
             general = self._decide_as_size(term)
             if general is not None:
@@ -76,7 +133,7 @@ class Decisions(Learning):
         if self.real_tensor_prop_unbacked_vals:
             values = {self.read(s): v for s, v in self.real_tensor_prop_unbacked_vals.items()}
             if term.free_symbols <= self._hints.keys() | values.keys():
-                observed = evaluate(term, self._hints | {s: _plain(v) for s, v in values.items()})
+                observed = evaluate(term, self._hints | {s: plain(v) for s, v in values.items()})
                 self.expect(self._fixing(term, observed), "propagate_real_tensors")
                 return observed
         if self.trace_asserts and term.sort == "bool" and in_assert_statement():
@@ -108,7 +165,10 @@ class Decisions(Learning):
         shadows = {}
         for symbol in term.free_symbols:
             low, high = self.prover.range(symbol) if symbol.sort == "int" else (None, None)
-            if symbol in self._hints or low is None or low < 0:
+            backed = symbol in self._hints
+            if backed and not (config.backed_size_oblivious and to_sympy(symbol) in self.size_like):
+                continue
+            if low is None or low < 0:
                 continue
             if high is not None and high < 2:
                 continue  # never 2: nothing to suppose
@@ -125,6 +185,12 @@ class Decisions(Learning):
         """The condition that a term has a value."""
         if term.sort == "bool":
             return term if value else self.table.not_(term)
+        if isinstance(value, torch.SymInt):
+            raise SymfxError(
+                f"{term} is {value}, the ragged size of a nested tensor, which is no one number",
+                where=str(capture(self.current_operator)).removeprefix("at "),
+                fix="compute with it without asking for its value",
+            )
         return self.table.eq(term, self.table.const(value))
 
     def _guard(self, term: Term, value: Scalar, size_oblivious: bool = False) -> None:
@@ -145,8 +211,30 @@ class Decisions(Learning):
             self.ignored_guards.append(guard)
             log.warning("the guards are frozen: %s is relied on, but never checked", guard)
             return
+        if self.validator is not None:
+            self.validator.rely(term, value, self.current_operator)
+        if config.inject_EVALUATE_EXPR_flip_equality_TESTING_ONLY and term.op in ("eq", "not"):
+            guard = ShapeGuard(self.table.not_(condition), provenance, size_oblivious)
         self.guards.append(guard)
-        self._learn(condition, provenance)
+        log_guard(guard)
+        self._learn(guard.term, provenance, stated=False)
+        self._specialize_much_guarded(condition)
+
+    def _specialize_much_guarded(self, condition: Term) -> None:
+        """Pin symbols to their values once they have more guards than a switch allows."""
+        limit = config.symbol_guard_limit_before_specialize
+        if limit is None:
+            return
+        for symbol in condition.free_symbols:
+            guards = self._guards_on[symbol] = self._guards_on.get(symbol, 0) + 1
+            if guards > limit and self.facts.resolve(symbol).op != "const":
+                log.info(
+                    "%s has more than %d guards "
+                    "(symbol_guard_limit_before_specialize) and is specialised",
+                    symbol.name,
+                    limit,
+                )
+                self.evaluate_term(symbol)
 
     def freeze(self) -> None:
         """Guards are settled: what is asked from now on is answered from the hints.
@@ -195,7 +283,7 @@ class Decisions(Learning):
             the exception and the message that the user chose (`torch._check_value` and kin).
         """
         condition = self.facts.resolve(condition)
-        known = self.prover.decide(condition)
+        known = self.decide(condition)
         if known is not None:
             return known
         hint = self.hint_of(condition)
@@ -210,7 +298,8 @@ class Decisions(Learning):
             )
         if self.runtime_asserts_frozen:
             log.warning("the assertions are frozen, but %s was needed (%s)", condition, provenance)
-        self._asserts.append(RuntimeAssert(condition, message, provenance))
+        asked = self.asked.get(condition)
+        self._asserts.append(RuntimeAssert(condition, message, provenance, asked))
         self._learn(condition, provenance)
         return True
 
@@ -255,8 +344,11 @@ class Decisions(Learning):
         return prove(self.facts, self.read(condition))
 
 
-def _plain(value: sympy.Basic) -> Scalar:
-    """A sympy number as Python's."""
+def plain(value: Any) -> Scalar:
+    """A number as Python's."""
+    if not isinstance(value, sympy.Basic):
+        number: Scalar = value
+        return number
     if value in (sympy.true, sympy.false):
         return bool(value)
     return int(value) if value.is_Integer else float(value)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import sympy
 from torch.utils._sympy import functions as torch_fn
+from torch.utils._sympy.numbers import int_oo
+from torch.utils._sympy.value_ranges import ValueRanges
 
 from symfx.algebra import domains
 from symfx.errors import SymfxError
@@ -88,6 +90,8 @@ class DimConstraints:
         self._dcp = DynamicDimConstraintPrinter(symbol_to_source, source_name_to_debug_name)
         self._univariate_inequalities: dict[sympy.Symbol, set[sympy.Basic]] = defaultdict(set)
         self._multivariate_inequalities: set[sympy.Basic] = set()
+        # What was asked of one size alone, as it was asked.
+        self._conditions_on: dict[sympy.Symbol, list[sympy.Basic]] = defaultdict(list)
         self._congruences: dict[sympy.Symbol, set[sympy.Basic]] = defaultdict(set)
         self._symbolic_equivalences: list[tuple[Source, sympy.Basic]] = []
         self._substitutions: dict[sympy.Symbol, sympy.Integer] = {}
@@ -129,9 +133,10 @@ class DimConstraints:
         if len(symbols) > 1:
             self._multivariate_inequalities.add(expr)
             return False
+        (symbol,) = symbols
+        self._conditions_on[symbol].append(expr)
         if not isinstance(expr, sympy.core.relational.Relational):
             return False  # a disjunction: it has no one range to suggest
-        (symbol,) = symbols
         if decide_under(expr, {}) == sympy.true:
             return True
         if isinstance(expr, sympy.Ne) and expr.has(torch_fn.FloorDiv):
@@ -347,8 +352,19 @@ class DimConstraints:
                 return name
         return None
 
+    def _holds(self, symbol: sympy.Symbol, solution: _Solution) -> bool:
+        """Whether every size of a solution satisfies all that was asked of the size alone."""
+        low, high = _quotients(solution)
+        quotient = sympy.Symbol("q", integer=True)
+        sizes = solution.modulus * quotient + solution.remainder
+        bounds = ValueRanges(-int_oo if low is None else low, int_oo if high is None else high)
+        return all(
+            decide_under(condition.xreplace({symbol: sizes}), {quotient: bounds}) == sympy.true
+            for condition in self._conditions_on[symbol]
+        )
+
     def _fixes(self, given: Mapping[str, Any]) -> list[str]:
-        """One line for each name that has to mean something else."""
+        """One line for each name that has to mean something else; each was tried."""
         ranges: dict[str, str] = {}
         equal: dict[str, str] = {}
         roots: dict[sympy.Symbol, sympy.Basic] = {}
@@ -356,9 +372,12 @@ class DimConstraints:
             name, solution = self._name(symbol), solved
             if name is None:
                 continue
+            if not self._holds(symbol, solution):
+                value = int(self._var_to_val[symbol])
+                solution = _Solution(value, value, 1, 0)  # the size at tracing always will do
             root = _root_of(name)
             if root is not None:  # the user derived this size from another: mend that one
-                of_root = _through(root, solved)
+                of_root = _through(root, solution)
                 if of_root is None:
                     continue
                 name, solution = root[0], of_root

@@ -28,11 +28,10 @@ class GuardOnDataDependentSymNode(SymfxError, TorchGuardOnDataDependentSymNode):
     """
 
     def __init__(
-        self, cond: Any, what: str = "", *, where: str | None = None, fix: str | None = None
+        self, cond: Any, *args: Any, where: str | None = None, fix: str | None = None
     ) -> None:
-        SymfxError.__init__(
-            self, what or f"the value of {cond} depends on data", where=where, fix=fix
-        )
+        what = args[0] if args else f"the value of {cond} depends on data"
+        SymfxError.__init__(self, str(what), where=where, fix=fix)
         self.cond = cond
         self.args = (self.message,)  # torch's own constructor keeps none
 

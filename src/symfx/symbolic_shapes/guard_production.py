@@ -11,6 +11,7 @@ import torch
 from symfx.algebra import Facts, Prover, Term
 from symfx.algebra.sympy_view import to_sympy
 from symfx.errors import SymfxError
+from symfx.recording.events import replay_shape_env_events
 from symfx.sym_node import SymTypes
 from symfx.symbolic_shapes.bound_inputs import is_tensor_like, measures
 from symfx.symbolic_shapes.constraints import (
@@ -88,11 +89,15 @@ class GuardProduction(Promises):
             SymfxError: inputs that do not fit their sources or contexts, or a guard on a size
                 that no input has.
         """
+        if self.check_recorded_events:
+            self.check_equal(replay_shape_env_events(self.events))
         report = self._report(
             placeholders, sources, guards, input_contexts, equalities_inputs, _simplified,
             ignore_static,
         )  # fmt: skip
         raise_for(report.broken)
+        if self.validator is not None and guards is None and not _simplified:
+            self.validator.validate(*self._claims(report))
         return [_in_language(lang, report, source_ref, self.var_to_sources) for lang in langs]
 
     def produce_guards_expression(
@@ -155,8 +160,8 @@ class GuardProduction(Promises):
 
     def get_pruned_guards(self, symints: Sequence[Any]) -> list[ShapeGuard]:
         """The guards that speak of no other symbols than the given ones."""
-        kept = {s.node.expr for s in symints if isinstance(s, SymTypes)}
-        return [g for g in self.guards if all(to_sympy(s) in kept for s in g.term.free_symbols)]
+        kept = {self.read(s) for s in symints if isinstance(s, SymTypes)}
+        return [g for g in self.guards if self.read(g.term).free_symbols <= kept]
 
     def get_nontrivial_guards(self) -> list[sympy.Basic]:
         """The guards that do not follow from the symbols' ranges and replacements, as sympy."""
@@ -294,7 +299,7 @@ class GuardProduction(Promises):
 
     def _nontrivial(self, guard: ShapeGuard, ranges: Prover | None = None) -> Term | None:
         """A guard's condition in current names; None where the ranges imply it."""
-        term = self.facts.resolve(guard.term)
+        term = self.read(guard.term)
         if term.op == "const":
             return None
         return None if (ranges or self._ranges_alone()).decide(term) else term
@@ -321,14 +326,15 @@ class GuardProduction(Promises):
             if term is None or term in issued:
                 continue
             issued.add(term)
-            expr = to_sympy(term)
+            # As the program wrote it, where nothing has been learned of its symbols since.
+            expr = guard.expr if term is guard.term else to_sympy(term)
             trivial = False
             if any(_has_size(report.symbol_to_source.get(s, ())) for s in expr.free_symbols):
                 trivial = self.dim_constraints.add(expr)
             report.conditions.append(Condition(expr, str(guard.provenance)))
             if not trivial and len(expr.free_symbols) == 1:
                 (symbol,) = expr.free_symbols
-                self._check_condition(symbol, expr, report)
+                self._check_condition(symbol, expr, str(guard.provenance), report)
         for record in self._asserts:
             if self.is_backed(record.term) and ranges.decide(record.term) is None:
                 term = self.facts.resolve(record.term)
@@ -364,7 +370,7 @@ class GuardProduction(Promises):
                 if bound is not None
             )
             report.conditions.append(Condition(both, " and ".join(reasons)))
-            self._check_range(symbol, low, high, report)
+            self._check_range(symbol, low, high, origins, report)
         self._replaced_ranges(report)
 
     def _bounds(
@@ -392,6 +398,39 @@ class GuardProduction(Promises):
                 if bound is not None and ranges.decide(bound) is not True:
                     origin = str(self._symbols[symbol].provenance)
                     report.conditions.append(Condition(to_sympy(bound), origin))
+
+    def _claims(self, report: Report) -> tuple[list[Term], list[Term]]:
+        """The checks of a report, and what they have to imply beside what was asked.
+
+        Each size and number of the inputs has a symbol of its own here, named by its source, so
+        that nothing is taken for granted of what the trace took for equal.
+        """
+        table, read = self.table, self._reader.read
+
+        def measured(source: Source) -> Term:
+            known = self._input_facts.get(source.name)
+            return table.symbol(source.name, "int" if known is None else known.term.sort)
+
+        checks = []
+        for term, record in self._symbols.items():
+            if record.sources and any(at == record.sources[0] for at, _ in report.equal):
+                checks.append(table.eq(term, measured(record.sources[0])))
+        checked = {condition.source for condition in report.conditions}
+        for condition in report.conditions:
+            if condition.source is not None:
+                checks.append(table.eq(measured(condition.source), read(condition.expr)))
+            elif getattr(condition.expr.func, "__name__", "") != "isnan":
+                checks.append(read(condition.expr))
+        relied = []
+        for at, expr in report.equal:
+            known = self._input_facts.get(at.name)
+            if known is not None:
+                # Who leaves out the checks of constants checks them in another way.
+                constant = expr.is_number and at not in checked
+                (checks if constant else relied).append(table.eq(measured(at), known.term))
+        for symbol, by in self.facts.replacements.items():
+            (relied if symbol in self._hints else checks).append(table.eq(symbol, by))
+        return checks, relied
 
     def _exclusions(self, report: Report) -> None:
         """Sizes that an earlier trace serves are left to it."""

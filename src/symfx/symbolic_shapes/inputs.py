@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sympy
 import torch
 
+from symfx import config
 from symfx.algebra import Term
 from symfx.algebra.sympy_view import to_sympy
 from symfx.errors import SymfxError
@@ -100,8 +101,11 @@ class Inputs(Symbols):
                 at,
                 context.dynamic_sizes[i],
                 context.constraint_sizes[i],
+                do_not_specialize_zero_one=config.backed_size_oblivious,
                 symbolic_context=context,
             )
+            if config.backed_size_oblivious and isinstance(symbol, sympy.Symbol):
+                self.size_like.add(symbol)
             for check in (context.specialize_on or [()] * rank)[i]:
                 self.specializations_asked[Specialization(at, check)] = None
             if i in overrides and isinstance(symbol, sympy.Symbol):

@@ -11,6 +11,7 @@ from symfx.algebra import Term
 from symfx.algebra.sympy_view import to_sympy
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes.core import EnvCore
+from symfx.symbolic_shapes.debugging import log_specialization
 from symfx.symbolic_shapes.errors import ConstraintViolationError
 from symfx.symbolic_shapes.provenance import Provenance, capture
 from symfx.symbolic_shapes.records import SpecializationRecord
@@ -59,8 +60,8 @@ class Learning(EnvCore):
             raise ConstraintViolationError(f"{a} is not between {min} and {max}")
 
     def constrain_symbol_range(self, s: sympy.Symbol, compiler_min: int, compiler_max: int) -> None:
-        """A symbol is between two bounds."""
-        self.constrain_range(self.read(s), compiler_min, compiler_max)
+        """A symbol is between two bounds; one that is not known becomes an unbacked one."""
+        self.constrain_range(self.read_registering(s), compiler_min, compiler_max)
 
     def _constrain_is_bounded(self, a: sympy.Symbol, upper_bound: int) -> None:
         """A symbol is at most `upper_bound`."""
@@ -83,9 +84,19 @@ class Learning(EnvCore):
 
     # -- conditions -----------------------------------------------------------------------------
 
-    def _learn(self, condition: Term, provenance: Provenance | None = None) -> None:
-        """Take a condition as a fact; symbols that it fixes are replaced from now on."""
+    def _learn(
+        self, condition: Term, provenance: Provenance | None = None, *, stated: bool = True
+    ) -> None:
+        """Take a condition as a fact; symbols that it fixes are replaced from now on.
+
+        Args:
+            condition: the condition.
+            provenance: what caused it.
+            stated: whether the program says so, rather than the inputs at tracing.
+        """
         condition = self.facts.resolve(condition)
+        if stated and self.validator is not None:
+            self.validator.state(condition)
         parts = condition.args if condition.op == "and" else (condition,)
         self.facts.assume(condition)
         for part in parts:
@@ -130,7 +141,9 @@ class Learning(EnvCore):
             if hint is None and any(s.uid > monomial.uid for s in data if not self._is_input(s)):
                 continue  # a value that the program has at hand must not wait for a later one
             size = hint if isinstance(hint, int) else 0
-            candidates.append(((hint is not None, -size, -monomial.uid), monomial, coeff, rest))
+            # Of equal sizes the last name goes, as in torch.
+            last = -monomial.uid if hint is None else [-ord(letter) for letter in monomial.name]
+            candidates.append(((hint is not None, -size, last), monomial, coeff, rest))
         if not candidates:
             return
         _, symbol, coeff, rest = min(candidates, key=lambda c: c[0])
@@ -147,6 +160,9 @@ class Learning(EnvCore):
         self.facts.replace(symbol, by)
         where = provenance or capture(self.current_operator)
         self.replacement_origins[symbol] = where
+        if by.op == "const":
+            sources = self._symbols[symbol].sources if symbol in self._symbols else ()
+            log_specialization(sources[0].name if sources else symbol.name, by.args[0])
         view, target = to_sympy(symbol), to_sympy(by)
         if view in self.size_like and isinstance(target, sympy.Symbol):
             self.size_like.add(target)

@@ -12,6 +12,7 @@ from symfx.sym_node import SymTypes
 from symfx.symbolic_shapes.constraints import EqualityConstraint, StrictMinMaxConstraint
 from symfx.symbolic_shapes.errors import ConstraintViolationError
 from symfx.symbolic_shapes.guard_text import ShapeGuardPythonPrinter
+from symfx.symbolic_shapes.records import ValueRangesSLoc
 from symfx.symbolic_shapes.sympy_questions import SympyQuestions
 
 if TYPE_CHECKING:
@@ -166,18 +167,27 @@ class Promises(SympyQuestions):
             )
             report.broken.append((promised.warn_only, name, text))
 
-    def _check_condition(self, symbol: sympy.Symbol, expr: sympy.Basic, report: Report) -> None:
-        """A guard on a size for which a range was promised."""
+    def _check_condition(
+        self, symbol: sympy.Symbol, expr: sympy.Basic, why: str, report: Report
+    ) -> None:
+        """A guard on a size for which a range was promised, and what caused it."""
         printer = ShapeGuardPythonPrinter(
             report.symbol_to_source, lambda source: source.name, self.var_to_sources
         )
         for promise in report.promises.get(symbol, ()):
             source = report.symbol_to_source[symbol][0]
             where = self._render_range_for_constraint_violation(source, promise)
-            text = f"Not all values of {where} satisfy the generated guard {printer.doprint(expr)}."
+            guard = printer.doprint(expr)
+            text = (
+                f"Not all values of {where} satisfy the generated guard {guard}. "
+                f"Promise only sizes for which it holds, or change what needs it: {why}."
+            )
             report.broken.append((promise.warn_only, self._debug_name(source), text))
 
-    def _check_range(self, symbol: sympy.Symbol, low: Any, high: Any, report: Report) -> None:
+    def _check_range(
+        self, symbol: sympy.Symbol, low: Any, high: Any, origins: ValueRangesSLoc, report: Report
+    ) -> None:
+        """The range of a size for which another one was promised, and what caused its ends."""
         from torch.utils._sympy.numbers import int_oo
 
         usual = self._default_value_range()
@@ -188,17 +198,21 @@ class Promises(SympyQuestions):
             if below or above:
                 source = report.symbol_to_source[symbol][0]
                 where = self._render_range_for_constraint_violation(source, promise)
+                ends = ((below, origins.lower), (above, origins.upper))
+                why = " and ".join(dict.fromkeys(str(at) for broken, at in ends if broken))
                 least, most = -int_oo if low is None else low, int_oo if high is None else high
                 text = (
                     f"Not all values of {where} satisfy the generated guard "
-                    f"{least} <= {source.name} <= {most}"
+                    f"{least} <= {source.name} <= {most}. Promise "
+                    f"{max(least, promised.lower)} <= {source.name} <= {min(most, promised.upper)}"
+                    f", or change what needs it: {why}."
                 )
                 report.broken.append((promise.warn_only, self._debug_name(source), text))
 
 
 def raise_for(broken: list[tuple[bool, str, str]]) -> None:
     """Refuse a trace that breaks promises that are more than advice."""
-    serious = [(name, text) for warn_only, name, text in broken if not warn_only]
+    serious = dict.fromkeys((name, text) for warn_only, name, text in broken if not warn_only)
     if serious:
         names = ", ".join(sorted({name for name, _ in serious}))
         lines = "\n".join(f"  - {text}" for _, text in serious)

@@ -7,16 +7,26 @@ import linecache
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from types import CodeType, FrameType
 from typing import Any, TypeVar
 
 import torch
+from torch.utils import _pytree as pytree
 
-__all__ = ["Provenance", "UserFrame", "boundary", "capture", "in_assert_statement", "user_frame",
-           "user_locals"]  # fmt: skip
+from symfx.sym_node import SymTypes
+
+__all__ = [
+    "Provenance",
+    "UserFrame",
+    "boundary",
+    "capture",
+    "in_assert_statement",
+    "symbolic_locals",
+    "user_frame",
+]  # fmt: skip
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -178,10 +188,20 @@ def raised_at(error: BaseException) -> UserFrame | None:
     return found
 
 
-def user_locals() -> dict[str, Any]:
-    """The local variables of the innermost frame of the user's program, if there is one."""
-    frame = user_frame()
-    return {} if frame is None else dict(frame.f_locals)
+def symbolic_locals(frame: FrameType) -> Iterator[tuple[str, Any]]:
+    """The symbolic numbers that a frame's local variables hold, each with Python that reads it.
+
+    Numbers stand for themselves and tensors for their sizes, also inside of containers.
+    """
+    for variable, value in frame.f_locals.items():
+        for path, leaf in pytree.tree_leaves_with_path(value):
+            name = variable + pytree.keystr(path)
+            if isinstance(leaf, SymTypes):
+                yield name, leaf
+            elif isinstance(leaf, torch.Tensor):
+                for i, size in enumerate(leaf.shape):
+                    if isinstance(size, SymTypes):
+                        yield f"{name}.shape[{i}]", size
 
 
 def in_assert_statement() -> bool:

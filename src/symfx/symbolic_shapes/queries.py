@@ -104,23 +104,23 @@ def guard_or_true(a: bool | torch.SymBool) -> bool:
     return bool(a) if node is None else bool(node.guard_or_true("", 0))
 
 
-def guard_size_oblivious(a: bool | torch.SymBool) -> bool:
+def guard_size_oblivious(expr: bool | torch.SymBool) -> bool:
     """The value of a condition, guarded, taking unbacked sizes to be neither 0 nor 1."""
-    node = _bool_node(a)
-    return bool(a) if node is None else bool(node.guard_size_oblivious("", 0))
+    node = _bool_node(expr)
+    return bool(expr) if node is None else bool(node.guard_size_oblivious("", 0))
 
 
-def statically_known_true(a: bool | torch.SymBool) -> bool:
+def statically_known_true(x: bool | torch.SymBool) -> bool:
     """Whether a condition holds for every admissible input. Never guards; False is "unknown"."""
-    node = _bool_node(a)
-    return bool(a) if node is None else bool(node.statically_known_true("", 0))
+    node = _bool_node(x)
+    return bool(x) if node is None else bool(node.statically_known_true("", 0))
 
 
-def statically_known_false(a: bool | torch.SymBool) -> bool:
+def statically_known_false(x: bool | torch.SymBool) -> bool:
     """Whether a condition fails for every admissible input. Never guards."""
-    node = _bool_node(a)
+    node = _bool_node(x)
     if node is None:
-        return not a
+        return not x
     return bool(node.sym_not().statically_known_true("", 0))
 
 
@@ -230,7 +230,7 @@ def optimization_hint(a: int | torch.SymInt, fallback: int | None = None) -> int
     if isinstance(a, torch.SymInt):
         hint = a.node.hint
         if hint is not None:
-            return int(hint)
+            return hint if is_nested_int(hint) else int(hint)
         return int(a.node.shape_env.optimization_hint(a.node.expr, fallback=fallback))
     if type(a) is not int:
         raise _not_a("an int", a)

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import sympy
 
 from symfx.algebra import Scalar, Term
-from symfx.algebra.sympy_view import to_sympy
 from symfx.errors import SpecError
+from symfx.sym_node.node import as_asked
 from symfx.symbolic_shapes.canonical import canonicalize_bool_expr
 from symfx.symbolic_shapes.constraints import RelaxedUnspecConstraint, StrictMinMaxConstraint
 from symfx.symbolic_shapes.provenance import Provenance
@@ -40,15 +40,6 @@ DimConstraint = StrictMinMaxConstraint | RelaxedUnspecConstraint | None
 
 SympyBoolean = sympy.logic.boolalg.Boolean
 """The class of sympy's conditions."""
-
-_RELATIONS = {
-    "eq": sympy.Eq,
-    "ne": sympy.Ne,
-    "lt": sympy.Lt,
-    "le": sympy.Le,
-    "gt": sympy.Gt,
-    "ge": sympy.Ge,
-}
 
 
 @dataclass(frozen=True)
@@ -134,7 +125,7 @@ class ShapeGuard:
     Unpacks as ``expr, sloc, size_oblivious``, as torch's guards do.
 
     Attributes:
-        term: the condition.
+        term: the condition; sympy where somebody else than a ShapeEnv made the guard.
         provenance: what caused it.
         size_oblivious: whether it was asked taking unbacked sizes to be neither 0 nor 1.
         asked: how the program wrote it, where it is a comparison: the method and both sides.
@@ -151,12 +142,9 @@ class ShapeGuard:
     @property
     def expr(self) -> sympy.Basic:
         """The condition as sympy; a comparison has the sides that the program wrote."""
-        result: sympy.Basic = to_sympy(self.term)
-        if self.asked is not None:
-            name, left, right = self.asked
-            written = _RELATIONS[name](to_sympy(left), to_sympy(right))
-            if isinstance(written, sympy.core.relational.Relational):
-                return written
+        if isinstance(self.term, sympy.Basic):
+            return self.term
+        result: sympy.Basic = as_asked(self.term, self.asked)
         return result
 
     @property
@@ -168,18 +156,36 @@ class ShapeGuard:
         return f"{self.term}  # {self.provenance}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class RuntimeAssert:
-    """A condition on unbacked symbols that the program has to check when it runs."""
+    """A condition on unbacked symbols that the program has to check when it runs.
+
+    Attributes:
+        term: the condition; sympy where somebody else than a ShapeEnv made the record.
+        message: what to say where it fails.
+        provenance: what caused it.
+        asked: see `ShapeGuard`.
+    """
 
     term: Term
     message: str
     provenance: Provenance
+    asked: tuple[str, Term, Term] | None = field(default=None, compare=False)
+
+    def __init__(
+        self, expr: Any, msg: str, stack: Any, asked: tuple[str, Term, Term] | None = None
+    ) -> None:
+        """A record, its fields by the names that torch has for them."""
+        values = {"term": expr, "message": msg, "provenance": stack, "asked": asked}
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     @property
     def expr(self) -> sympy.Basic:
         """The condition as sympy, in the form of `canonicalize_bool_expr`."""
-        result: sympy.Basic = canonicalize_bool_expr(to_sympy(self.term))
+        term = self.term
+        condition = term if isinstance(term, sympy.Basic) else as_asked(term, self.asked)
+        result: sympy.Basic = canonicalize_bool_expr(condition)
         return result
 
     @property

@@ -7,7 +7,11 @@ from typing import Literal
 
 from symfx.errors import SymfxError
 
-__all__ = ["ShapeEnvSettings"]
+__all__ = ["ShapeEnvSettings", "UnknownSettingError"]
+
+
+class UnknownSettingError(SymfxError, TypeError):
+    """A ShapeEnv was to be made with a setting that there is none of."""
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from symfx.algebra import Facts
+from symfx import config
 from symfx.errors import SymfxError
 from symfx.recording.events import Recording
 from symfx.symbolic_shapes.guard_production import GuardProduction
 from symfx.symbolic_shapes.guard_programs import GuardProgram
 from symfx.symbolic_shapes.records import ShapeGuard
-from symfx.symbolic_shapes.settings import ShapeEnvSettings
+from symfx.symbolic_shapes.settings import ShapeEnvSettings, UnknownSettingError
 from symfx.torch_bridge.identity import TorchShapeEnv
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ class ShapeEnv(Recording, GuardProduction):
             `symfx.recording`.
         tracked_fakes: the inputs, where whoever traces keeps a list of them.
         co_fields: what logs say about the traced code.
-        settings: the fields of `ShapeEnvSettings`, by name; ``duck_shape=None`` is the default.
+        duck_shape: see `ShapeEnvSettings`; ``config.use_duck_shape`` where not given.
+        settings: the other fields of `ShapeEnvSettings`, by name.
 
     Attributes:
         settings: the settings.
@@ -57,8 +58,6 @@ class ShapeEnv(Recording, GuardProduction):
         True
     """
 
-    _translation_validation_enabled = False
-
     # FakeTensorMode and others test for torch's class.
     __class__ = TorchShapeEnv  # type: ignore[assignment]
 
@@ -73,12 +72,11 @@ class ShapeEnv(Recording, GuardProduction):
     ) -> None:
         unknown = settings.keys() - {field.name for field in dataclasses.fields(ShapeEnvSettings)}
         if unknown:
-            raise SymfxError(
+            raise UnknownSettingError(
                 f"a ShapeEnv has no setting {min(unknown)!r}",
                 fix="see ShapeEnvSettings for those it has",
             )
-        if duck_shape is not None:
-            settings["duck_shape"] = duck_shape
+        settings["duck_shape"] = config.use_duck_shape if duck_shape is None else duck_shape
         super().__init__(ShapeEnvSettings(**settings))
         self.tracked_fakes = tracked_fakes
         self.co_fields = co_fields or {}
@@ -87,6 +85,10 @@ class ShapeEnv(Recording, GuardProduction):
         self._spec_symbol_to_compile_symbol: dict[Any, Any] = {}
         self._shape_spec_pending_assumptions: list[Any] = []
         self._set_up_recording(should_record_events, settings)
+
+    @property
+    def _translation_validation_enabled(self) -> bool:
+        return self.validator is not None
 
     def __repr__(self) -> str:
         names = ", ".join(s.name for s in self._symbols)
@@ -113,10 +115,12 @@ class ShapeEnv(Recording, GuardProduction):
         if symbol is None:
             raise SymfxError(f"{source.name} is not symbolic", fix="name a size that has a symbol")
         condition = self.read(check_fn(self.wrap(self.read(symbol))))
-        kept = (self.facts, self.prover, self._hint_memo, self.frozen)
+        kept = (self.facts, self.prover, self._hint_memo, self.frozen, self.validator)
         before = self.facts
         # What is learned inside is dropped with the store that it went into.
-        self.facts = self._copied_facts()
+        self.validator = None
+        self.facts = before.copy()
+        self.facts.epoch += 1
         self.prover, self._hint_memo = self._prover_of(self.facts), {}
         try:
             self._learn(condition)
@@ -125,19 +129,7 @@ class ShapeEnv(Recording, GuardProduction):
         finally:
             # Nodes look anew at what stands for their symbols.
             before.epoch = max(before.epoch, self.facts.epoch) + 1
-            self.facts, self.prover, self._hint_memo, self.frozen = kept
-
-    def _copied_facts(self) -> Facts:
-        """A store of what is known, to learn more in."""
-        facts = Facts(self.table)
-        for condition, holds in self.facts.known.items():
-            if holds:
-                facts.assume(condition)
-        for symbol, by in self.facts.replacements.items():
-            if symbol not in facts.replacements:
-                facts.replace(symbol, by)
-        facts.epoch = self.facts.epoch + 1
-        return facts
+            self.facts, self.prover, self._hint_memo, self.frozen, self.validator = kept
 
     def guard_program(self, guards: Iterable[ShapeGuard] | None = None) -> GuardProgram:
         """What the inputs must satisfy, as a program: compiled Python, C, SMT-LIB.

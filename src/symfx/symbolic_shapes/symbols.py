@@ -391,8 +391,8 @@ class Symbols(Decisions):
     def create_unbacked_symbool(self) -> torch.SymBool:
         """A bool that only running the program tells."""
         symbol = self._create_unbacked("u", "int", None)
-        self.facts.assume(self.table.le(self.table.zero, symbol))
-        self.facts.assume(self.table.le(symbol, self.table.one))
+        self._begin_with(self.table.le(self.table.zero, symbol))
+        self._begin_with(self.table.le(symbol, self.table.one))
         result: torch.SymBool = self.wrap(self.table.eq(symbol, self.table.one))
         return result
 

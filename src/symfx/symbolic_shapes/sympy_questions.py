@@ -324,9 +324,6 @@ class SympyQuestions(StateViews):
         """The range of an integer input of which nothing is known."""
         return ValueRanges(-int_oo, int_oo)
 
-    def _update_version_counter(self) -> None:
-        """Called by torch after it changed facts directly; symfx's facts note their changes."""
-
 
 def _inductors_fallback() -> int:
     from torch._inductor import config

@@ -1,0 +1,109 @@
+"""Switches of symbolic shapes, under the names of torch's ``torch.fx.experimental._config``.
+
+The switches are torch's own state: what is set here torch sees, and what is set there holds
+here. So torch's kernels and symfx never disagree.
+
+Example:
+    >>> from symfx import config
+    >>> config.use_duck_shape
+    True
+    >>> with config.patch(use_duck_shape=False):
+    ...     config.use_duck_shape
+    False
+"""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import sys
+from types import ModuleType
+from typing import Any
+
+from symfx.errors import SymfxError
+from symfx.torch_bridge.switches import torch_switches
+
+__all__ = ["SWITCHES", "AggressiveGuardFreeMode", "UnknownSwitchError", "patch"]
+
+SWITCHES = (
+    "aggressive_guard_free_semantics",
+    "backed_size_oblivious",
+    "check_shape_env_recorded_events",
+    "extended_debug_cpp",
+    "extended_debug_create_symbol",
+    "extended_debug_current_loc",
+    "extended_debug_guard_added",
+    "enrich_profiler_metadata",
+    "inject_EVALUATE_EXPR_flip_equality_TESTING_ONLY",
+    "meta_nonzero_assume_all_nonzero",
+    "no_data_dependent_graph_break",
+    "print_specializations",
+    "skip_dtype_check_in_meta_registrations",
+    "soft_pending_unbacked_not_found_error",
+    "symbol_guard_limit_before_specialize",
+    "translation_validation",
+    "translation_validation_no_bisect",
+    "translation_validation_timeout",
+    "unify_view_symbols_bso_meta",
+    "use_duck_shape",
+    "validate_shape_env_version_key",
+)
+"""The names of the switches; docs/config.md says what each does."""
+
+
+class AggressiveGuardFreeMode(enum.IntEnum):
+    """The values of ``aggressive_guard_free_semantics``."""
+
+    DISABLED = 0
+    VALUE_RANGE_ANALYSIS = 1
+    SKIP_RANGE_ANALYSIS = 2
+
+
+class UnknownSwitchError(SymfxError, AttributeError):
+    """There is no switch of that name."""
+
+
+def _known(name: str) -> str:
+    if name in SWITCHES:
+        return name
+    near = difflib.get_close_matches(name, SWITCHES, n=1)
+    raise UnknownSwitchError(
+        f"there is no switch {name!r}", fix=f"did you mean {near[0]}?" if near else None
+    )
+
+
+def patch(arg1: str | dict[str, Any] | None = None, arg2: Any = None, **changes: Any) -> Any:
+    """A context manager and decorator inside which switches are set.
+
+    Args:
+        arg1: the name of one switch, or a dict of switches.
+        arg2: the value of the one.
+        changes: switches by name.
+
+    Raises:
+        UnknownSwitchError: there is no such switch.
+    """
+    for name in (arg1,) if isinstance(arg1, str) else (*(arg1 or ()), *changes):
+        _known(name)
+    return torch_switches().patch(arg1, arg2, **changes)
+
+
+class _Switches(ModuleType):
+    """This module's class: a switch is read and written as an attribute of the module."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(torch_switches(), _known(name))
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.startswith("__"):
+            super().__setattr__(name, value)
+        else:
+            setattr(torch_switches(), _known(name), value)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*__all__, *SWITCHES})
+
+
+sys.modules[__name__].__class__ = _Switches

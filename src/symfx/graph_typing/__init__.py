@@ -1,0 +1,1 @@
+"""The parts of `symfx.graph_gradual_typechecker`, by job."""

@@ -1,0 +1,1 @@
+"""The inference rules: one operator each, from a node to its constraints."""

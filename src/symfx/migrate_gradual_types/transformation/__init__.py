@@ -1,0 +1,1 @@
+"""The transformation rules: one class of composite constraints each."""

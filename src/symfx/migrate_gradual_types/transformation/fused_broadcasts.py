@@ -1,0 +1,164 @@
+"""Broadcasts of two tensors as one constraint, where the program's own have three.
+
+`ConstraintGenerator` writes a broadcast as PyTorch does: two tensors are stretched, what they are
+stretched to agrees, and the result is the most precise type of the two. Each of the three has a
+case for every rank. `fuse_broadcasts` makes one `Broadcast` of them; that has a case for each pair
+of ranks, and in all of them dimension for dimension the same terms (`Stretched`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch.fx.tensor_type import Dyn
+
+from symfx.migrate_gradual_types.constraint import (
+    ApplyBroadcasting,
+    BinConstraintT,
+    Conj,
+    Constraint,
+    Disj,
+    DVar,
+    TGreatestUpperBound,
+    TVar,
+)
+from symfx.migrate_gradual_types.kinds import DYN, possible, register_kinds
+from symfx.migrate_gradual_types.operation import op_consistency
+from symfx.migrate_gradual_types.transformation.registry import register_transformation_rule
+from symfx.migrate_gradual_types.util import gen_nat_constraints, gen_tensor_dims
+from symfx.migrate_gradual_types.words import type_is
+
+__all__ = ["Broadcast", "Stretched", "fuse_broadcasts"]
+
+
+@dataclass(repr=False)
+class Broadcast(Constraint):
+    """Two tensors, what each is stretched to, and the result.
+
+    Args:
+        result: the result.
+        one: what the first is stretched to.
+        other: what the second is stretched to.
+        input1: the first.
+        input2: the second.
+    """
+
+    result: TVar
+    one: TVar
+    other: TVar
+    input1: Any
+    input2: Any
+
+    @property
+    def tensors(self) -> tuple[Any, Any, Any, Any, Any]:
+        """All five, in the order of the fields."""
+        return self.result, self.one, self.other, self.input1, self.input2
+
+    def __repr__(self) -> str:
+        return f"{self.result} = {self.one}, {self.other} = broadcast({self.input1}, {self.input2})"
+
+
+@dataclass(repr=False)
+class Stretched(Constraint):
+    """The types that come of broadcasting tensors of these dimensions: a simple constraint.
+
+    Args:
+        result: the result.
+        one: what the first is stretched to.
+        other: what the second is stretched to.
+        dims1: the first tensor's dimensions.
+        dims2: the second's.
+    """
+
+    result: TVar
+    one: TVar
+    other: TVar
+    dims1: list[Any]
+    dims2: list[Any]
+
+    def rewritten(self, dim: Callable[[Any], Any]) -> Stretched:
+        """The same with each dimension in another writing."""
+        dims1, dims2 = ([*map(dim, dims)] for dims in (self.dims1, self.dims2))
+        return Stretched(self.result, self.one, self.other, dims1, dims2)
+
+    @property
+    def pairs(self) -> list[tuple[Any, Any]]:
+        """The dimensions that meet, from the first; ``None`` where a tensor has none."""
+        aligned = itertools.zip_longest(reversed(self.dims1), reversed(self.dims2))
+        return [*aligned][::-1]
+
+    def __repr__(self) -> str:
+        return f"{self.result} = {self.one}, {self.other} = stretched({self.dims1}, {self.dims2})"
+
+
+def fuse_broadcasts(constraints: Sequence[Constraint]) -> list[Constraint]:
+    """The three constraints of each broadcast as one."""
+    fused: list[Constraint] = []
+    i = 0
+    while i < len(constraints):
+        bound, stretched, agree = [*constraints[i : i + 3], None, None, None][:3]
+        if (
+            isinstance(bound, TGreatestUpperBound)
+            and isinstance(stretched, ApplyBroadcasting)
+            and isinstance(agree, BinConstraintT)
+            and agree.op == op_consistency
+            and (bound.rhs1, bound.rhs2)
+            == (agree.lhs, agree.rhs)
+            == (stretched.res1, stretched.res2)
+        ):
+            inputs = stretched.input1, stretched.input2
+            fused.append(Broadcast(bound.res, bound.rhs1, bound.rhs2, *inputs))
+            i += 3
+        else:
+            fused.append(constraints[i])
+            i += 1
+    return fused
+
+
+def _cases(constraint: Broadcast, known: Any) -> list[tuple[int, ...]]:
+    """What the five tensors can be at once: ``Dyn`` or a rank each."""
+    allowed = [possible(tensor, known) for tensor in constraint.tensors]
+    cases = []
+    for a, b in itertools.product(*allowed[3:]):
+        case = (DYN, a, b, a, b) if DYN in (a, b) else (*(max(a, b),) * 3, a, b)
+        if all(kind in kinds for kind, kinds in zip(case, allowed, strict=True)):
+            cases.append(case)
+    return cases
+
+
+@register_kinds(Broadcast)
+def _kinds_of_broadcast(constraint: Broadcast, known: Any) -> None:
+    by_tensor = zip(*_cases(constraint, known), strict=True)
+    kinds = [frozenset(kind) for kind in by_tensor] or [frozenset[int]()] * 5
+    for tensor, found in zip(constraint.tensors, kinds, strict=True):
+        known.allow(tensor, found)
+
+
+@register_transformation_rule(Broadcast)
+def transform_broadcast(constraint: Broadcast, counter: int) -> tuple[Constraint, int]:
+    """One alternative for each pair of ranks; a tensor of unknown rank stays, and so the other."""
+    result, one, other, input1, input2 = constraint.tensors
+    cases = _cases(constraint, None)
+    # One list of dimensions serves all ranks of a tensor: it has the last few of them.
+    lists = []
+    for i in (3, 4):
+        dims, counter = gen_tensor_dims(max([0, *(case[i] for case in cases)]), counter)
+        lists.append(dims)
+    alternatives: list[Constraint] = []
+    for _, _, _, rank1, rank2 in cases:
+        if DYN not in (rank1, rank2):
+            dims1, dims2 = _last(lists[0], rank1), _last(lists[1], rank2)
+            named = (type_is(input1, dims1), type_is(input2, dims2))
+            alternatives.append(Conj([*named, Stretched(result, one, other, dims1, dims2)]))
+    unchanged = [type_is(input1, one), type_is(input2, other), type_is(result, Dyn)]
+    for i, tensor in ((3, input1), (4, input2)):
+        if any(case[i] == DYN for case in cases):
+            alternatives.append(Conj([type_is(tensor, Dyn), *unchanged]))
+    return Conj([Disj(alternatives), *gen_nat_constraints(lists[0] + lists[1])]), counter
+
+
+def _last(dims: list[DVar], count: int) -> list[DVar]:
+    return dims[len(dims) - count :]

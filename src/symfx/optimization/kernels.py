@@ -1,0 +1,290 @@
+"""Ways to compute one convolution, with its weight packed ahead for one shape of input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from symfx.optimization.reading import Activation, MaxPool
+from symfx.optimization.winograd import TILES, Winograd
+
+__all__ = [
+    "BLOCKED",
+    "DIRECT",
+    "FEW",
+    "Direct",
+    "Form",
+    "Kernel",
+    "PostOp",
+    "make_kernel",
+    "other_ways",
+]
+
+#: The names of the ways, beside those of Winograd's algorithm, ``"winograd 4x1"`` and so on.
+DIRECT, BLOCKED = "direct", "blocked"
+_WINOGRAD = {f"winograd {down}x{across}": (down, across) for down, across in TILES}
+#: From how many channels on Winograd's algorithm has ever been the faster.
+_MANY = 32
+#: Up to how many input channels oneDNN's kernels for channels last leave lanes empty.
+FEW = 4
+
+
+class PostOp:
+    """What is done to each element of the result: an activation, or nothing.
+
+    Args:
+        activation: as read from a graph; None for nothing.
+    """
+
+    def __init__(self, activation: Activation | None) -> None:
+        self.name = activation.name if activation else "none"
+        self.scalars = list(activation.scalars) if activation else []
+        self.algorithm = activation.algorithm if activation else ""
+        self.function = activation.function if activation else None
+
+    def on(self, x: Tensor) -> Tensor:
+        """Applied to a tensor that nobody else holds."""
+        if self.name == "relu":
+            return x.relu_()
+        return self.function(x) if self.function else x
+
+    def describe(self) -> dict[str, Any]:
+        """All of it as plain data."""
+        return {"name": self.name, "scalars": self.scalars, "algorithm": self.algorithm}
+
+    def __repr__(self) -> str:
+        return " ".join([self.name, *map(str, self.scalars), self.algorithm]).strip()
+
+
+@dataclass(frozen=True)
+class Form:
+    """A convolution with what follows it.
+
+    Attributes:
+        weight: as torch lays it out.
+        bias: of shape ``(channels_out,)``, or None.
+        stride, padding, dilation, output_padding: one number for each spatial dimension.
+        groups: into how many groups the channels fall.
+        transposed: is it a transposed convolution?
+        post: what is done to each element.
+        pool: the max-pooling behind it, or None.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    stride: list[int]
+    padding: list[int]
+    dilation: list[int]
+    output_padding: list[int]
+    groups: int
+    transposed: bool
+    post: PostOp
+    pool: MaxPool | None
+
+    @property
+    def format(self) -> torch.memory_format:
+        """Channels last, for this many dimensions."""
+        return torch.channels_last if self.weight.ndim == 4 else torch.channels_last_3d
+
+    def pack(self, shape: Sequence[int]) -> Tensor:
+        """The weight in the layout that oneDNN's kernel for this shape of input wants."""
+        places = self.padding, self.stride, self.dilation, self.groups, list(shape)
+        if self.transposed:
+            found: Tensor = torch.ops.mkldnn._reorder_convolution_transpose_weight(
+                self.weight.contiguous(), self.padding, self.output_padding, *places[1:]
+            )
+            return found
+        nn_: Any = torch._C._nn
+        two = self.weight.ndim == 4
+        pack = nn_.mkldnn_reorder_conv2d_weight if two else nn_.mkldnn_reorder_conv3d_weight
+        packed: Tensor = pack(self.weight.contiguous().to_mkldnn(), *places)
+        return packed
+
+
+class Kernel(Protocol):
+    """What computes a convolution for one shape of input."""
+
+    def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
+        """The result, channels last in memory.
+
+        Args:
+            x: what is convolved.
+            other: what is added to the result.
+            accumulate: may ``other`` be written to?
+        """
+        ...
+
+
+class Direct:
+    """oneDNN's fused operator.
+
+    Args:
+        form: the convolution.
+        shape: of the input.
+        known: packed weights of the same convolution, for other shapes. Kernels for different
+            shapes want different layouts, and from one of those to another oneDNN only knows a
+            slow way; so each shape has its own, and those that are alike are one tensor.
+    """
+
+    def __init__(self, form: Form, shape: Sequence[int], known: Sequence[Tensor] = ()) -> None:
+        self.form = form
+        packed = form.pack(shape)
+        layout = _layout(packed)
+        same = [p for p in known if layout is not None and _layout(p) == layout]
+        self.packed = same[0] if same else packed
+        self._format = form.format
+        self._places = form.stride, form.dilation, form.groups
+        self._post = form.post.name, form.post.scalars, form.post.algorithm
+
+    def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
+        """See `Kernel`."""
+        form = self.form
+        x = x.contiguous(memory_format=self._format)
+        stride, dilation, groups = self._places
+        name, scalars, algorithm = self._post
+        ops = torch.ops.mkldnn
+        result: Tensor
+        if form.transposed:
+            result = ops._convolution_transpose_pointwise(
+                x,
+                self.packed,
+                form.bias,
+                form.padding,
+                form.output_padding,
+                stride,
+                dilation,
+                groups,
+                name,
+                scalars,
+                algorithm,
+            )
+        elif other is None:
+            result = ops._convolution_pointwise.default(
+                x,
+                self.packed,
+                form.bias,
+                form.padding,
+                stride,
+                dilation,
+                groups,
+                name,
+                scalars,
+                algorithm,
+            )
+        else:
+            if accumulate and other.is_contiguous(memory_format=self._format):
+                operator, first, second = ops._convolution_pointwise_.binary, other, x
+            else:
+                operator, first = ops._convolution_pointwise.binary, x
+                second = other.contiguous(memory_format=self._format)
+            result = operator(
+                first,
+                second,
+                self.packed,
+                form.bias,
+                form.padding,
+                stride,
+                dilation,
+                groups,
+                "add",
+                None,
+                None if name == "none" else name,
+                scalars,
+                algorithm,
+            )
+        return form.pool.function(result) if form.pool else result
+
+
+class _Tiles:
+    """Winograd's algorithm."""
+
+    def __init__(self, form: Form, shape: Sequence[int], tile: tuple[int, int]) -> None:
+        self.post = form.post
+        self.run = Winograd(form.weight, form.bias, form.padding, tile, shape)
+
+    def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
+        result = self.run(x.contiguous(memory_format=torch.channels_last))
+        if other is not None:
+            result.add_(other)
+        return self.post.on(result)
+
+
+class _Blocked:
+    """oneDNN's own layout from the image to the pooled result, which is small enough to convert.
+
+    For few input channels its kernels that write this layout are much faster than those that
+    write channels last. The activation comes last: `other_ways` sees to it that it may.
+    """
+
+    def __init__(self, form: Form, shape: Sequence[int]) -> None:
+        self.form = form
+        self.packed = form.pack(shape)
+        self.bias = None if form.bias is None else form.bias.to_mkldnn()
+
+    def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
+        form = self.form
+        assert form.pool is not None
+        y = torch.mkldnn_convolution(  # type: ignore[attr-defined]
+            x.contiguous().to_mkldnn(),
+            self.packed,
+            self.bias,
+            form.padding,
+            form.stride,
+            form.dilation,
+            form.groups,
+        )
+        pooled: Tensor = form.pool.function(y).to_dense()
+        return form.post.on(pooled).contiguous(memory_format=torch.channels_last)
+
+
+def other_ways(form: Form, shape: Sequence[int]) -> list[str]:
+    """The names of the ways to compute inputs of this shape that may be faster than `DIRECT`."""
+    weight = form.weight
+    if form.transposed or weight.ndim != 4 or form.groups != 1 or form.dilation != [1, 1]:
+        return []
+    if form.pool is not None:
+        return [BLOCKED] if weight.shape[1] <= FEW and form.post.name in ("none", "relu") else []
+    if weight.shape[2:] != (3, 3) or form.stride != [1, 1] or min(weight.shape[:2]) < _MANY:
+        return []
+    # Tiles that hardly fit compute more than they save.
+    sizes = [size + 2 * pad - 2 for size, pad in zip(shape[2:], form.padding, strict=True)]
+    return [
+        name
+        for name, tile in _WINOGRAD.items()
+        if all(size >= step for size, step in zip(sizes, tile, strict=True))
+    ]
+
+
+def make_kernel(way: str, form: Form, shape: Sequence[int], known: Sequence[Tensor]) -> Kernel:
+    """A kernel for inputs of this shape.
+
+    Args:
+        way: `DIRECT` or one of `other_ways`.
+        form: the convolution.
+        shape: of the input.
+        known: see `Direct`.
+
+    Raises:
+        KeyError: there is no such way.
+    """
+    if way == DIRECT:
+        return Direct(form, shape, known)
+    if way == BLOCKED:
+        return _Blocked(form, shape)
+    return _Tiles(form, shape, _WINOGRAD[way])
+
+
+def _layout(packed: Tensor) -> bytes | None:
+    """oneDNN's own description of a packed tensor's layout."""
+    try:
+        described = bytearray(torch.ops.mkldnn._get_mkldnn_serialized_md(packed).numpy())
+    except (AttributeError, RuntimeError):
+        return None  # a build that does not tell
+    # Four bytes of it stand for nothing, and are whatever was there before. Were it ever others,
+    # a packed weight would be found that fits less well: it carries its own layout.
+    described[108:112] = bytes(4)
+    return bytes(described)

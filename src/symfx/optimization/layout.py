@@ -1,0 +1,189 @@
+"""One memory layout for all that stands between fused operators, and the usual one outside."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from symfx.optimization.effects import Effect, effect_of, words
+from symfx.optimization.fused import FusedConv, all_finite
+from symfx.optimization.modules import ScaleShift
+from symfx.optimization.reading import Reader
+
+__all__ = ["fused_conv", "keep_layout"]
+
+
+def fused_conv(reader: Reader, node: fx.Node) -> FusedConv | None:
+    """The fused convolution that a node calls, if it calls one."""
+    found = reader.modules.get(str(node.target)) if node.op == "call_module" else None
+    return found if isinstance(found, FusedConv) else None
+
+
+# What can be given a value whatever its strides, and passes them on: nothing it computes, and no
+# error that it raises, depends on them.
+_CARRIES_FUNCTIONS: frozenset[Any] = frozenset(
+    {
+        operator.add,
+        operator.sub,
+        operator.mul,
+        operator.truediv,
+        operator.getitem,
+        torch.add,
+        torch.sub,
+        torch.mul,
+        torch.div,
+        torch.relu,
+        torch.sigmoid,
+        torch.tanh,
+        torch.cat,
+        torch.concat,
+        torch.flatten,
+        torch.reshape,
+        torch.chunk,
+        torch.split,
+        torch.mean,
+        torch.sum,
+        torch.permute,
+        torch.transpose,
+        torch.matmul,
+        F.relu,
+        F.relu6,
+        F.gelu,
+        F.silu,
+        F.hardswish,
+        F.hardsigmoid,
+        F.hardtanh,
+        F.leaky_relu,
+        F.sigmoid,
+        F.tanh,
+        F.max_pool2d,
+        F.avg_pool2d,
+        F.adaptive_avg_pool2d,
+        F.interpolate,
+        F.batch_norm,
+        F.linear,
+        F.layer_norm,
+        F.softmax,
+        F.dropout,
+    }
+)
+_CARRIES_METHODS = words(
+    """
+    add sub mul div relu sigmoid tanh mean sum flatten reshape permute transpose chunk split
+    size dim softmax
+    """
+)
+_CARRIES_MODULES: tuple[type[nn.Module], ...] = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.GELU,
+    nn.SiLU,
+    nn.Hardswish,
+    nn.Hardsigmoid,
+    nn.Hardtanh,
+    nn.LeakyReLU,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.Softmax,
+    nn.BatchNorm2d,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.Upsample,
+    nn.Identity,
+    nn.Dropout,
+    nn.Dropout2d,
+    nn.Flatten,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose2d,
+    nn.Linear,
+    nn.LayerNorm,
+    FusedConv,
+    ScaleShift,
+)
+
+
+# Where one of these is about, every result is made contiguous at once.
+_TELLS_STRIDES = words(
+    """
+    stride storage_offset is_contiguous as_strided data_ptr storage untyped_storage
+    """
+)
+
+
+def _carries(reader: Reader, node: fx.Node) -> bool:
+    """Can the node be given a value of any strides, and does it return one tensor, or sizes?"""
+    if _returns_several(reader, node) and not all(
+        user.target is operator.getitem for user in node.users
+    ):
+        return False
+    if node.op == "call_module":
+        found = reader.modules.get(str(node.target))
+        return isinstance(found, FusedConv | ScaleShift) or (
+            reader.module_of(node) is not None and type(found) in _CARRIES_MODULES
+        )
+    if node.op == "call_method":
+        return node.target in _CARRIES_METHODS
+    if node.target is getattr:
+        return node.args[1] in ("shape", "dtype", "device", "ndim")
+    own = getattr(node.target, "symfx_effect", None) is not None
+    return node.op == "call_function" and (own or node.target in _CARRIES_FUNCTIONS)
+
+
+def keep_layout(module: fx.GraphModule) -> None:
+    """Make results contiguous where they leave the region of fused operators."""
+    reader = Reader(module)
+    graph = module.graph
+    inside: set[fx.Node] = set()
+    left: set[fx.Node] = set()
+    strides_asked_for = any(
+        (node.op == "call_method" and node.target in _TELLS_STRIDES)
+        or node.target is torch.as_strided
+        for node in graph.nodes
+    )
+    for node in [] if strides_asked_for else list(graph.nodes):
+        sources = [source for source in node.all_input_nodes if source in inside]
+        seed = fused_conv(reader, node) is not None
+        if not seed and (not sources or not _carries(reader, node)):
+            continue
+        if effect_of(node, reader.modules) is Effect.FRESH and not reader.aliases.is_quiet(node):
+            left.add(node)  # somebody writes to it: it is made contiguous for all, below
+            continue
+        if not _has_no_tensor(node):
+            inside.add(node)
+    left |= {node for node in graph.nodes if fused_conv(reader, node) is not None}
+    for node in [n for n in graph.nodes if n in inside or n in left]:
+        outside = [
+            user
+            for user in node.users
+            if user.op == "output" or node not in inside or not _carries(reader, user)
+        ]
+        if not outside:
+            continue
+        with graph.inserting_after(node):
+            dense = graph.call_method("contiguous", (node,))
+        for user in outside:
+            user.replace_input_with(node, dense)
+    graph.lint()
+    module.recompile()
+
+
+def _returns_several(reader: Reader, node: fx.Node) -> bool:
+    called = reader.modules.get(str(node.target)) if node.op == "call_module" else None
+    return (
+        node.target in (torch.chunk, torch.split, "chunk", "split")
+        or bool(getattr(called, "return_indices", False))
+        or bool(node.kwargs.get("return_indices", False))
+    )
+
+
+def _has_no_tensor(node: fx.Node) -> bool:
+    if node.target is getattr or node.target is all_finite:
+        return True
+    return node.op == "call_method" and node.target in ("size", "dim")

@@ -1,0 +1,57 @@
+"""What is logged of symbols and guards, and more of those that a switch asks about."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from symfx import config
+
+if TYPE_CHECKING:
+    from symfx.algebra import Term
+    from symfx.symbolic_shapes.records import ShapeGuard
+
+__all__ = ["log_guard", "log_specialization", "log_symbol"]
+
+log = logging.getLogger("symfx.symbolic_shapes")
+
+
+def log_symbol(term: Term, source: Any, hint: Any) -> None:
+    """Log, at INFO, that a symbol was made.
+
+    With its stack, where ``config.extended_debug_create_symbol`` has its name among those that
+    it lists, with commas between.
+    """
+    if not log.isEnabledFor(logging.INFO):
+        return
+    wanted = (config.extended_debug_create_symbol or "").split(",")
+    place = f" for {source.name}" if source is not None else ""
+    value = "" if hint is None else f" = {hint}"
+    _log(f"symbol {term.name}{value}{place} made", term.name in wanted)
+
+
+def log_guard(guard: ShapeGuard) -> None:
+    """Log, at INFO, that a guard was added.
+
+    With its stack, where the guard reads as ``config.extended_debug_guard_added`` says, in sympy
+    or as symfx writes it.
+    """
+    if not log.isEnabledFor(logging.INFO):
+        return
+    wanted = config.extended_debug_guard_added
+    asked = wanted is not None and wanted in (str(guard.expr), str(guard.term))
+    _log(f"guard {guard} added", asked)
+
+
+def log_specialization(name: str, value: object) -> None:
+    """Warn, where ``config.print_specializations`` says so, that a symbol was pinned to a value."""
+    if config.print_specializations:
+        log.warning("Specializing %s to %s", name, value)
+
+
+def _log(text: str, in_full: bool) -> None:
+    if in_full and config.extended_debug_cpp:
+        from torch.utils._traceback import CapturedTraceback
+
+        text += "\nC++ stack trace:\n" + "".join(CapturedTraceback.extract(cpp=True).format())
+    log.info("%s", text, stack_info=in_full)

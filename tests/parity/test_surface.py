@@ -1,0 +1,83 @@
+"""Every name that torch's other packages use of these modules is here, and is called alike."""
+
+import importlib
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from both import SYMFX, TORCH, symint
+
+USED = json.loads((Path(__file__).parent / "surface_names.json").read_text())
+NAMES = [(module, name) for module, names in USED["modules"].items() for name in names]
+# Names that neighbouring releases have, and torch 2.13 has not.
+ELSEWHERE = {"hint_int", "size_hint", "has_hint"}
+# Torch's own flags of things that symfx has no use for.
+OF_TORCH_ALONE = {"codegen_config"}
+# Torch's names none of its parameters.
+NAMES_ITS_PARAMETERS = {"ShapeGuardPythonPrinter"}
+
+
+def parameters(function):
+    """The parameters by name; None where it has no signature."""
+    try:
+        return dict(inspect.signature(function).parameters)
+    except (TypeError, ValueError):
+        return None
+
+
+def check_calls(theirs, ours, what):
+    """Whatever calls torch's function can call symfx's."""
+    there, here = parameters(theirs), parameters(ours)
+    if there is None or here is None:
+        return
+    kinds = inspect.Parameter
+    open_here = {p.kind for p in here.values()}
+    for name, parameter in there.items():
+        if parameter.kind is kinds.VAR_POSITIONAL:
+            assert kinds.VAR_POSITIONAL in open_here, what
+        elif parameter.kind is kinds.VAR_KEYWORD:
+            continue  # torch hands them on to somebody
+        elif name not in here:
+            by_name = parameter.kind is kinds.KEYWORD_ONLY
+            needed = kinds.VAR_KEYWORD if by_name else kinds.VAR_POSITIONAL
+            assert needed in open_here, f"{what} lacks the parameter {name}"
+    for name, parameter in here.items():
+        if name not in there and parameter.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD):
+            assert parameter.default is not kinds.empty, f"{what} asks for {name} besides"
+
+
+@pytest.mark.parametrize("module, name", NAMES)
+def test_names(module, name):
+    ours = getattr(importlib.import_module(f"symfx.{module}"), name)
+    if name in ELSEWHERE:
+        return
+    theirs = getattr(importlib.import_module(f"torch.fx.experimental.{module}"), name)
+    assert inspect.isclass(ours) or not inspect.isclass(theirs)
+    if callable(theirs) and name not in NAMES_ITS_PARAMETERS:
+        check_calls(theirs, ours, f"{module}.{name}")
+
+
+@pytest.mark.parametrize("name", USED["ShapeEnv"])
+def test_attributes_of_environments(name):
+    theirs, ours = (m.ShapeEnv() for m in (TORCH, SYMFX))
+    assert hasattr(ours, name)
+    if callable(getattr(theirs, name)):
+        check_calls(getattr(theirs, name), getattr(ours, name), f"ShapeEnv.{name}")
+
+
+@pytest.mark.parametrize("name", USED["SymNode"])
+def test_attributes_of_nodes(name):
+    theirs, ours = (symint(m, m.ShapeEnv(), 5).node for m in (TORCH, SYMFX))
+    assert hasattr(ours, name)
+    if callable(getattr(theirs, name)):
+        check_calls(getattr(theirs, name), getattr(ours, name), f"SymNode.{name}")
+
+
+@pytest.mark.parametrize("name", sorted(set(USED["config"]) - OF_TORCH_ALONE))
+def test_switches(name):
+    import symfx.config
+
+    theirs = getattr(torch.fx.experimental._config, name)
+    assert name == "patch" or getattr(symfx.config, name) == theirs
