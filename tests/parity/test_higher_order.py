@@ -19,11 +19,12 @@ from torch._higher_order_ops.strict_mode import strict_mode_op
 from torch._higher_order_ops.while_loop import while_loop
 from torch.fx.experimental.proxy_tensor import make_fx as stock_make_fx
 from torch.nn.attention.flex_attention import flex_attention
+from torch.testing._internal.hop_db import hop_db
 from torch.utils import _pytree as pytree
 from torch.utils.checkpoint import checkpoint
 
 from symfx.errors import TracingError
-from symfx.proxy_tensor import make_fx
+from symfx.proxy_tensor import make_fx, wrapper_and_args_for_make_fx
 
 aten = torch.ops.aten
 _hop = torch.ops.higher_order
@@ -176,6 +177,19 @@ def test_what_stock_does_not_trace_in_every_mode(f: Callable[..., Any], mode: st
     assert_runs_like(g, f, X)
 
 
+RUNS_ON_CPU = [op for op in hop_db if op.name not in ("flex_attention", "inline_asm_elementwise")]
+
+
+@pytest.mark.parametrize("op", RUNS_ON_CPU, ids=lambda op: f"{op.name}-{op.variant_test_name}")
+def test_torchs_database_of_higher_order_operators(op: Any) -> None:
+    sample = next(iter(op.sample_inputs("cpu", torch.float32)))
+    args = (sample.input, *sample.args)
+    f, leaves = wrapper_and_args_for_make_fx(op.op, args, sample.kwargs)
+    g = make_fx(f, tracing_mode="symbolic", _allow_non_fake_inputs=True)(leaves)
+    copies = [copy.deepcopy(leaves) for _ in range(2)]
+    torch.testing.assert_close(g(copies[0]), f(copies[1]), equal_nan=True)
+
+
 def test_above_autograd() -> None:
     def f(x: torch.Tensor) -> Any:
         return cond(x.relu())
@@ -221,7 +235,7 @@ def test_what_a_loop_must_keep() -> None:
     def shrinking(x: torch.Tensor) -> Any:
         return _hop.scan(lambda c, row: (c[:1], row.clone()), [torch.ones(4)], [x], ())
 
-    with pytest.raises(TracingError, match="carried values 0 goes in as"):
+    with pytest.raises(TracingError, match=r"carried values to keep .* number 0 goes in as"):
         make_fx(shrinking)(X)
     with pytest.raises(TracingError, match="true branch returns 1 values, the false branch 2"):
         make_fx(

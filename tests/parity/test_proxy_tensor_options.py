@@ -78,6 +78,42 @@ def test_module_stack(mode: str) -> None:
     assert not net.first._forward_hooks and not net.first._forward_pre_hooks
 
 
+def test_stack_of_a_module_under_several_names() -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = Net()
+            self.c = self.a
+            self.d = nn.Sequential(nn.Tanh(), self.a, self.a)
+            self.e = nn.ModuleDict({"k": self.a})
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.e["k"](self.d(self.c(self.c(self.a(x)))))
+
+    net = Shared()
+    submodules = dict(net._modules)
+
+    def f(x: torch.Tensor) -> torch.Tensor:
+        return net(x)
+
+    f._orig_mod = net  # type: ignore[attr-defined]
+    options = {"_allow_non_fake_inputs": True, "record_module_stack": True}
+    ours, stock = (
+        [list(m["nn_module_stack"]) for n, m in meta(g, "nn_module_stack") if n.startswith("addmm")]
+        for g in both(f, torch.rand(3, 4), **options)
+    )
+    # torch takes the first call for one of c; symfx knows better, and counts the others so.
+    assert ours[0] == ["", "a", "a.first"]
+    renamed = {"c": "a", "c@1": "c", "c@2": "c@1"}
+
+    def without_numbers(stack: list[str]) -> list[str]:
+        return [name.split("@")[0] for name in stack]
+
+    assert list(map(without_numbers, ours[3:])) == list(map(without_numbers, stock[3:]))
+    assert [stack[1] for stack in ours[:9:3]] == [renamed[stack[1]] for stack in stock[:9:3]]
+    assert net._modules == submodules and type(net._modules) is dict
+
+
 def test_stack_traces() -> None:
     options = {"_allow_non_fake_inputs": True, "record_stack_traces": True}
     ours, stock = both(Net(), torch.rand(3, 4), tracing_mode="fake", **options)

@@ -91,9 +91,16 @@ def test_what_depends_on_data_names_the_line(mode: str) -> None:
     assert "torch.where" in str(error.value)
 
 
+LIBRARY = torch.library.Library("symfx_tests", "FRAGMENT")
+LIBRARY.define("only_on_data(Tensor x) -> Tensor")
+LIBRARY.impl("only_on_data", lambda x: x.nonzero(), "CPU")
+
+
 def test_what_has_no_fake_kernel_names_the_line() -> None:
     with pytest.raises(FakeKernelError, match="register_fake") as error:
-        make_fx(lambda x: x.to_sparse(), tracing_mode="symbolic")(torch.rand(3))
+        make_fx(lambda x: torch.ops.symfx_tests.only_on_data(x), tracing_mode="symbolic")(
+            torch.rand(3)
+        )
     assert "test_graph_modules.py" in str(error.value)
 
 
@@ -122,6 +129,41 @@ def test_what_the_program_checks_the_graph_asserts() -> None:
         g(torch.tensor(4), y)
     with pytest.raises(RuntimeError, match=r"does not hold; asserted .*test_graph_modules"):
         g(torch.tensor(1), torch.rand(1))
+
+
+def test_an_assertion_stands_before_what_relies_on_it() -> None:
+    def f(n: torch.Tensor) -> torch.Tensor:
+        k = n.sum().item()
+        torch._check(k >= 2)
+        torch._check(k % 4 == 0)
+        return torch.zeros(k).reshape(4, -1).sum(0)
+
+    g = make_fx(f, tracing_mode="symbolic")(torch.tensor([3, 5]))
+    names = [n.name for n in g.graph.nodes]
+    assert max(i for i, name in enumerate(names) if "assert" in name) < names.index("zeros")
+    assert g(torch.tensor([6, 6])).shape == (3,)
+    with pytest.raises(RuntimeError, match=r"u0 >= 2 does not hold"):
+        g(torch.tensor([-6, 2]))
+
+
+def test_torchs_own_pass_finds_every_assertion_made() -> None:
+    from torch.fx.passes.runtime_assert import insert_deferred_runtime_asserts
+
+    def f(x: torch.Tensor, mask: torch.Tensor) -> Any:
+        n, chosen = x.sum().item(), x[mask > 0]
+        torch._check(n >= 3)
+        torch._check(chosen.shape[0] * 2 <= n)
+        return torch.zeros(n), chosen, torch.unique(x, return_counts=True)
+
+    inputs = torch.tensor([5, 9]), torch.tensor([1, 0])
+    g = make_fx(f, tracing_mode="symbolic")(*inputs)
+    insert_deferred_runtime_asserts(g, g.shape_env, "traced")  # type: ignore[arg-type]
+    g.recompile()
+    g.graph.lint()
+    checks = [n for n in g.graph.nodes if n.target is torch.ops.aten._assert_scalar.default]
+    asserted = [str(n.args[0].meta["val"].node.expr) for n in checks]  # type: ignore[union-attr]
+    assert len(asserted) == len(set(asserted)) and "u0 >= 3" in asserted
+    torch.testing.assert_close(g(*inputs), f(*inputs))
 
 
 def test_what_a_branch_checks_its_graph_asserts() -> None:

@@ -37,6 +37,29 @@ def targets(g: fx.GraphModule) -> list[Any]:
     return [n.target for n in g.graph.nodes if n.op == "call_function"]
 
 
+def test_a_product_of_sums_is_computed_as_one() -> None:
+    def f(x: torch.Tensor) -> torch.Tensor:
+        rows, columns = x.shape
+        return x.new_zeros((rows + 1) * (columns - 2) + 3)
+
+    g = make_fx(f, tracing_mode="symbolic")(torch.rand(3, 4))
+    counts = [targets(g).count(op) for op in (operator.add, operator.sub, operator.mul)]
+    assert counts == [2, 1, 1]
+    assert g(torch.rand(5, 6)).shape == (27,)
+
+
+def test_defaults_of_parameters_are_kept() -> None:
+    def f(x: torch.Tensor, n: int = 3, name: str | None = None) -> torch.Tensor:
+        return x * n
+
+    assert make_fx(f, tracing_mode="symbolic")(torch.ones(2), 5)(torch.ones(2))[0] == 3
+    g = make_fx(f, tracing_mode="symbolic")(torch.ones(2), 5, "a")
+    assert "x_1, n_1 = 3, name_1 = None" in g.code
+    # A tree of inputs has no place for them.
+    tree = make_fx(lambda xs, n=3: xs[0] * n, tracing_mode="symbolic")([torch.ones(2)], 5)
+    assert tree([torch.ones(2)], 4)[0] == 4
+
+
 def test_sizes_are_asked_once_and_computed_once() -> None:
     def f(x: torch.Tensor, y: torch.Tensor) -> Any:
         a, b = x.shape

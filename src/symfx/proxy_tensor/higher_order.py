@@ -147,7 +147,8 @@ def _require_same_kind(op: str, what: str, expected: Sequence[Any], actual: Sequ
     for i, (a, b) in enumerate(zip(expected, actual, strict=True)):
         if not _same_kind(a, b):
             raise TracingError(
-                f"{op}: {what} {i} goes in as {_described(a)} and comes out as {_described(b)}",
+                f"{op}: Expected {what} to keep the same metadata, but number {i} goes in as "
+                f"{_described(a)} and comes out as {_described(b)}",
                 fix="return it with the size, dtype and device that it came in with",
             )
 
@@ -455,10 +456,14 @@ def _flex_attention_backward(
     score, positions = _score_arguments(query, query.requires_grad or key.requires_grad)
     gradient = query.new_zeros(())
     with _tensors_index_tensors():
-        forward = trace_subgraph(mode, forward, *score, *positions, *score_buffers)
-        joint = trace_subgraph(mode, joint, *score, *positions, gradient, *score_buffers)
+        # A score function that changes nothing may be left out.
+        if forward is not None:
+            forward = trace_subgraph(mode, forward, *score, *positions, *score_buffers)
+        if joint is not None:
+            joint = trace_subgraph(mode, joint, *score, *positions, gradient, *score_buffers)
         mask = trace_subgraph(mode, block_mask[-1], *positions, *mask_buffers)
     for name, graph in (("fw_graph", forward), ("joint_graph", joint), ("mask_graph", mask)):
-        _install(mode, name, (name, graph))
+        if graph is not None:
+            _install(mode, name, (name, graph))
     blocks = (*block_mask[:-1], mask)
     return _finish(mode, out, _node(mode, op, (*tensors, forward, joint, blocks, *others)))

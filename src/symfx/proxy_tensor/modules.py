@@ -97,9 +97,7 @@ class ModuleStack:
             above = self._names[parent]
             if parent not in self._open and self._taken[parent]:
                 above = self._taken[parent][-1]
-            path, known = f"{above}.{name}" if above else name, self._taken[module]
-            if not known or known[-1] != path:
-                known.append(path)
+            self._taken[module].append(f"{above}.{name}" if above else name)
 
         before = parent._modules
         parent._modules = watched = _WatchedModules(before, taken)

@@ -179,17 +179,24 @@ def set_proxy_slot(obj: Any, tracer: PythonKeyTracer, proxy: Any) -> None:
             tracer.symbols.promise_number(obj, lambda: proxy.force().node)
         else:
             raise TypeError(f"a number's slot holds a proxy, not a {type(proxy).__name__}")
-    elif _is_object(obj):
+    elif is_object(obj):
         if not isinstance(proxy, fx.Proxy):
             raise TypeError(f"an object's slot holds a proxy, not a {type(proxy).__name__}")
-        tracer.opaque_tracker[obj] = proxy
+        objects_of(tracer, obj)[obj] = proxy
     else:
         raise TypeError(f"a {type(obj).__name__} has no slot for a proxy")
 
 
-def _is_object(value: Any) -> bool:
+def is_object(value: Any) -> bool:
     """Whether a value is of the objects, other than tensors, that operators take and give."""
     return isinstance(value, (torch.ScriptObject, FakeScriptObject)) or is_opaque_value(value)
+
+
+def objects_of(tracer: PythonKeyTracer, obj: Any) -> Any:
+    """The tracer's mapping from objects of this kind to their proxies."""
+    if isinstance(obj, (torch.ScriptObject, FakeScriptObject)):
+        return tracer.script_object_tracker
+    return tracer.opaque_tracker
 
 
 def get_proxy_slot(
@@ -222,8 +229,8 @@ def get_proxy_slot(
     elif isinstance(obj, SYMBOLIC_TYPES):
         if tracer.symbols.known(obj):
             found = Thunk(lambda: _proxy_of_number(obj, tracer))
-    elif _is_object(obj):
-        found = tracer.opaque_tracker.get(obj)
+    elif is_object(obj):
+        found = objects_of(tracer, obj).get(obj)
     else:
         raise TypeError(f"a {type(obj).__name__} has no slot for a proxy")
     if found is None:
@@ -279,7 +286,7 @@ def proxies_of(tensor: torch.Tensor) -> list[fx.Proxy]:
 
 def is_tracked(value: Any) -> bool:
     """Whether a value is of a kind that a node can stand for."""
-    return isinstance(value, (torch.Tensor, *SYMBOLIC_TYPES)) or _is_object(value)
+    return isinstance(value, (torch.Tensor, *SYMBOLIC_TYPES)) or is_object(value)
 
 
 def fetch_sym_proxy(tracer: PythonKeyTracer) -> Callable[[Any], Any]:
@@ -393,9 +400,9 @@ def _track(value: Any, proxy: Any, constant: Any, tracer: PythonKeyTracer) -> No
             set_node_meta(proxy.node, value, tracer.cache)
         for key, item in value.items():
             _track(item, proxy[key], None if constant is None else constant[key], tracer)
-    elif _is_object(value):
+    elif is_object(value):
         node = proxy.node
         node.meta["val"] = value
         if not (is_opaque_value_type(type(value)) and not should_hoist(type(value))):
-            tracer.opaque_tracker[value] = proxy
+            objects_of(tracer, value)[value] = proxy
     # Other values are part of the program as they are.

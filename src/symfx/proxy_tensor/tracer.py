@@ -13,7 +13,7 @@ import torch
 from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import traceback as fx_traceback
-from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary
+from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary, _WeakHashRef
 
 from symfx.errors import TracingError
 from symfx.proxy_tensor import slots
@@ -53,6 +53,10 @@ _PARTS_OF_NESTED = {
 }
 
 
+class UnrecordableError(TracingError, NotImplementedError):
+    """A value that the program returns, or hands to an operator, has no place in a graph."""
+
+
 class PythonKeyTracer(fx.Tracer):
     """Records operators on tensors into a graph.
 
@@ -64,7 +68,9 @@ class PythonKeyTracer(fx.Tracer):
         root: the module that holds the constants which the graph refers to.
         symbols: the nodes of symbolic numbers.
         tensors: the `ProxyTensor` of tensors that cannot keep it themselves.
-        opaque_tracker: the proxy of objects of TorchScript and the like.
+        script_object_tracker: the proxy of objects of TorchScript, by what they wrap: Python
+            sees one through several objects.
+        opaque_tracker: the proxy of other objects that operators take and give.
         cache: the operation cache of the trace, if it has one.
         modules: the modules that run, if nodes are to remember them.
         tensors_seen: each tensor that came to have a node, with modules recorded; else None.
@@ -84,6 +90,7 @@ class PythonKeyTracer(fx.Tracer):
         self.graph = fx.Graph()
         self.tensor_attrs: dict[Any, str] = {}
         self.tensors: Any = WeakTensorKeyDictionary()
+        self.script_object_tracker: Any = WeakIdKeyDictionary(ref_type=_WeakHashRef)
         self.opaque_tracker: Any = WeakIdKeyDictionary()
         self.cache = cache
         self.symbols = SymbolNodes(self._append_number, self._append_number_after)
@@ -154,7 +161,19 @@ class PythonKeyTracer(fx.Tracer):
             return self.symbols.node_of(a)
         if isinstance(a, torch.Size):
             return tuple([self.create_arg(n) for n in a])
-        return super().create_arg(a)
+        if slots.is_object(a):
+            known = slots.objects_of(self, a).get(a)
+            if known is not None:
+                return known.node
+        try:
+            return super().create_arg(a)
+        except NotImplementedError as error:
+            if isinstance(error, TracingError):
+                raise
+            raise UnrecordableError(
+                f"a {type(a).__name__} cannot stand in a graph: {a!r:.200}",
+                fix="have the function take and return tensors, numbers, strings and trees of them",
+            ) from error
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
         """A node with the metadata that the program asks torch to keep (`fx.traceback`)."""
@@ -233,7 +252,9 @@ class PythonKeyTracer(fx.Tracer):
                 "the graph could only hold as a constant",
                 fix="pass the tensor itself as an argument",
             )
-        node = self.create_node("call_function", operator, (of,), {})
+        node = self.create_node(
+            "call_function", operator, (of,), {}, operator.overloadpacket.__name__
+        )
         node.meta["val"] = extract_val(value)
         self._attributes[id(value)] = (value, node)
         return node

@@ -144,7 +144,6 @@ def make_fx(
     table.setdefault(torch.ops.aten.sym_numel.default, torch._decomp.decompositions.sym_numel)
     symbolic = tracing_mode == "symbolic"
 
-    @functools.wraps(f)
     def trace(*args: Any) -> fx.GraphModule:
         names = _argument_names(f, args)
         fake_mode = None
@@ -171,7 +170,17 @@ def make_fx(
         mode.watch_functions = not _disable_torch_fn_metadata_mode
         return Trace(f, args, names, mode, fake_mode).run()
 
-    return trace
+    @functools.wraps(f)
+    def wrapped(*args: Any) -> fx.GraphModule:
+        return _unseen_by_dynamo(trace, args)
+
+    return wrapped
+
+
+@torch._disable_dynamo  # type: ignore[untyped-decorator]
+def _unseen_by_dynamo(trace: Callable[..., fx.GraphModule], args: Any) -> fx.GraphModule:
+    """A trace in a program that is compiled breaks the compiler's graph, and runs as it is."""
+    return trace(*args)
 
 
 def current_trace() -> Trace | None:
