@@ -106,3 +106,28 @@ def test_what_stands_for_a_tensor_can_be_looked_up(mode: str) -> None:
     g = make_fx(f, tracing_mode=mode)(torch.rand(3))  # type: ignore[arg-type]
     assert isinstance(g, fx.GraphModule)
     assert g.graph.output_node().args[0].name == "x_1"  # type: ignore[union-attr]
+
+
+def test_objects_of_torchscript() -> None:
+    weight = torch.quantize_per_tensor(torch.ones(2, 3), 0.1, 0, torch.qint8)
+    packed, other = (torch.ops.quantized.linear_prepack(w, None) for w in (weight, weight[:1]))
+
+    def f(x: torch.Tensor, packed: Any) -> torch.Tensor:
+        with torch.profiler.record_function("part"):  # its handle is such an object, too
+            return torch.ops.quantized.linear_dynamic(x, packed)
+
+    g = make_fx(f)(torch.ones(2, 3), packed)
+    assert not g.graph.find_nodes(op="get_attr")
+    assert g(torch.ones(4, 3), other).shape == (4, 1)
+
+
+def test_what_has_no_place_in_a_graph() -> None:
+    with pytest.raises(TracingError, match="a function cannot stand in a graph"):
+        make_fx(lambda x: (x, jagged))(torch.ones(2))
+
+
+def test_inside_a_compiled_program() -> None:
+    def f(x: torch.Tensor) -> torch.Tensor:
+        return make_fx(lambda v: v.sin() + 1)(x)(x)
+
+    torch.testing.assert_close(torch.compile(f, backend="eager")(torch.ones(3)), f(torch.ones(3)))

@@ -214,9 +214,9 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
             and not self.pre_dispatch
             and active_fake_mode() is cache.mode
         ):
-            with self.tracer.operators_assert():
-                key = cache.key(facts, args, kwargs)
-                entry = None if key is None else cache.lookup(key, facts, args, kwargs)
+            key = cache.key(facts, args, kwargs)
+            entry = None if key is None else cache.lookup(key, facts, args, kwargs)
+            self.tracer.leave_assertions_to_operator()
             if entry is not None:
                 with set_original_aten_op(func):
                     return self._replay(entry, facts, args, kwargs)
@@ -277,6 +277,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         """Record an operator and run it; or decompose it; or answer from known values."""
         func = facts.func
         tracer = self.tracer
+        tracer.record_assertions()
         flat = pytree.tree_leaves((args, kwargs))
         tensors = [a for a in flat if isinstance(a, torch.Tensor)]
         if not all(self._recordable(t) for t in tensors):
@@ -305,14 +306,12 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         if facts.exact_strides:
             _keep_input_vals(node)
         out = NotImplemented
-        with (
-            tracer.operators_assert(),
-            running(None if tracer.cache is None else tracer.cache.env, func),
-        ):
+        with running(None if tracer.cache is None else tracer.cache.env, func):
             if facts.kernel_first and any(isinstance(t, FakeTensor) for t in tensors):
                 out = facts.kernel(*args, **kwargs)
             if out is NotImplemented:
                 out = self._run(facts, recorded, args, kwargs)
+        tracer.leave_assertions_to_operator()
         constant = self._constant_result(facts, args, kwargs, constants, all_constant, out)
         slots.track_tensor_tree(out, fx.Proxy(node, tracer), constant=constant, tracer=tracer)
         return out

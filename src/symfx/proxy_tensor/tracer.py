@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -297,13 +296,12 @@ class PythonKeyTracer(fx.Tracer):
 
     # -- assertions ------------------------------------------------------------------------------
 
-    @contextlib.contextmanager
-    def operators_assert(self) -> Iterator[None]:
-        """What is asserted inside, an operator checks for itself whenever it runs."""
-        before = len(self._assertions)
-        yield
-        if len(self._assertions) != before:
-            self._asserted.update(range(before, len(self._assertions)))
+    def leave_assertions_to_operator(self) -> None:
+        """What was asserted since `record_assertions`, an operator checks whenever it runs."""
+        end = len(self._assertions)
+        if end != self._assertions_seen:
+            self._asserted.update(range(self._assertions_seen, end))
+            self._assertions_seen = end
 
     def record_assertions(self, last: bool = False) -> None:
         """What the program has asserted so far of numbers read from data, the graph asserts.
