@@ -12,10 +12,15 @@ from torch import fx
 from torch._higher_order_ops.associative_scan import associative_scan
 from torch._higher_order_ops.hints_wrap import hints_wrapper
 from torch._higher_order_ops.invoke_subgraph import mark_compile_region
+from torch._higher_order_ops.local_map import local_map_hop
 from torch._higher_order_ops.map import map as map_rows
 from torch._higher_order_ops.out_dtype import out_dtype
 from torch._higher_order_ops.scan import scan
 from torch._higher_order_ops.strict_mode import strict_mode_op
+from torch._higher_order_ops.triton_kernel_wrap import (
+    kernel_side_table,
+    triton_kernel_wrapper_functional,
+)
 from torch._higher_order_ops.while_loop import while_loop
 from torch.fx.experimental.proxy_tensor import make_fx as stock_make_fx
 from torch.nn.attention.flex_attention import flex_attention
@@ -177,10 +182,15 @@ def test_what_stock_does_not_trace_in_every_mode(f: Callable[..., Any], mode: st
     assert_runs_like(g, f, X)
 
 
-RUNS_ON_CPU = [op for op in hop_db if op.name not in ("flex_attention", "inline_asm_elementwise")]
+# Those that the programs above do not have, and that run on a CPU.
+OF_THE_DATABASE = (
+    "invoke_quant", "invoke_quant_packed", "while_loop_stack_output", "auto_functionalize",
+    "local_map_hop", "register_hook", "flex_attention_backward",
+)  # fmt: skip
+ENTRIES = [op for op in hop_db if op.name in OF_THE_DATABASE]
 
 
-@pytest.mark.parametrize("op", RUNS_ON_CPU, ids=lambda op: f"{op.name}-{op.variant_test_name}")
+@pytest.mark.parametrize("op", ENTRIES, ids=lambda op: f"{op.name}-{op.variant_test_name}")
 def test_torchs_database_of_higher_order_operators(op: Any) -> None:
     sample = next(iter(op.sample_inputs("cpu", torch.float32)))
     args = (sample.input, *sample.args)
@@ -188,6 +198,41 @@ def test_torchs_database_of_higher_order_operators(op: Any) -> None:
     g = make_fx(f, tracing_mode="symbolic", _allow_non_fake_inputs=True)(leaves)
     copies = [copy.deepcopy(leaves) for _ in range(2)]
     torch.testing.assert_close(g(copies[0]), f(copies[1]), equal_nan=True)
+
+
+@pytest.mark.parametrize("mode", ["real", "symbolic"])
+def test_local_map(mode: str) -> None:
+    body = fx.symbolic_trace(lambda a, b: (a.sin() + b,))
+    body.meta["local_map_kwargs"] = {
+        "in_placements": (None, None), "out_placements": (None,), "in_grad_placements": None,
+        "device_mesh": None, "redistribute_inputs": True,
+    }  # fmt: skip
+    x = torch.rand(3)
+    graphs = [
+        maker(lambda a, b: local_map_hop(body, a, b), tracing_mode=mode)(x, x)  # type: ignore[arg-type]
+        for maker in (make_fx, stock_make_fx)
+    ]
+    # On plain tensors the operator runs its body, unless told to defer that.
+    assert described(graphs[0]) == described(graphs[1])
+    torch.testing.assert_close(graphs[0](x, x)[0], x.sin() + x)
+
+
+@pytest.mark.parametrize("mode", ["fake", "symbolic"])
+def test_triton_kernels_are_recorded(mode: str) -> None:
+    constants = kernel_side_table.add_constant_args({"N": 3})
+
+    def f(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        out = triton_kernel_wrapper_functional(
+            kernel_idx=0, constant_args_idx=constants, grid=[(x.shape[0], 1, 1)],
+            tma_descriptor_metadata={}, kwargs={"a": x, "b": y}, tensors_to_clone=["b"],
+        )  # fmt: skip
+        return out["b"] + 1
+
+    x = torch.rand(3)
+    graphs = [m(f, tracing_mode=mode)(x, x.clone()) for m in (make_fx, stock_make_fx)]
+    assert described(graphs[0]) == described(graphs[1])
+    kernels = [n for n in graphs[0].graph.nodes if n.name.startswith("triton")]
+    assert [n.target for n in kernels] == [triton_kernel_wrapper_functional]
 
 
 def test_above_autograd() -> None:
