@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks.algebra import WORKS, AlgebraResult, run_algebra
 from benchmarks.models import WORKLOADS
 from benchmarks.reasoning import REASONING
-from benchmarks.report import algebra_table, as_json, models_table
+from benchmarks.report import algebra_table, as_json, goals_table, models_table
 from benchmarks.tracing import ModelResult, Parameters, trace_models
 
 LATEST = Path(__file__).parent / "results" / "latest.json"
@@ -92,6 +92,7 @@ def main(
         console.print(models_table(models, parameters))
     if algebra:
         console.print(algebra_table(algebra))
+        console.print(goals_table(algebra))
         for result in algebra:
             for n, timings in result.timings.items():
                 for who, why in timings.skipped.items():
