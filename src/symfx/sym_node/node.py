@@ -395,7 +395,7 @@ class SymNode:
 
 _Op = Callable[..., Any]
 
-_IN_SYMPY = {
+RELATIONS = {
     "eq": sympy.Eq,
     "ne": sympy.Ne,
     "lt": sympy.Lt,
@@ -403,8 +403,7 @@ _IN_SYMPY = {
     "gt": sympy.Gt,
     "ge": sympy.Ge,
 }
-RELATIONS = tuple(_IN_SYMPY)
-"""The methods that compare."""
+"""The methods that compare, and what they make in sympy."""
 
 _DIVISIONS = frozenset(
     ("mod", "floordiv", "int_floordiv", "truediv", "int_truediv", "float_truediv")
@@ -529,7 +528,7 @@ def as_asked(term: Term, asked: tuple[_str, Term, Term] | None) -> Any:
     """
     if asked is not None:
         name, left, right = asked
-        written = _IN_SYMPY[name](to_sympy(left), to_sympy(right))
+        written = RELATIONS[name](to_sympy(left), to_sympy(right))
         if not written.is_Atom:  # sympy sees no more in it than was written
             return written
     return to_sympy(term)
