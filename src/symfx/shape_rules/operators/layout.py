@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape
+from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, size_text
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.table import at_least, axes, axis, is_size, module_rule, rule
 
@@ -82,7 +82,7 @@ def _same(a: Dim, b: Dim) -> bool:
 
 
 def _text(sizes: tuple[Any, ...]) -> str:
-    return f"[{', '.join(str(getattr(s, 'value', s)) for s in sizes)}]"
+    return f"[{', '.join(map(size_text, sizes))}]"
 
 
 @rule("view_as", "reshape_as")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape
+from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, size_text
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.operators.elementwise import broadcast_shapes
 from symfx.shape_rules.table import at_least, axis, exactly, module_rule, rule
@@ -117,7 +117,7 @@ def linear(d: Domain, input: Shape, weight: Any, bias: Any = None) -> Shape:
     at_least(input, 1, "linear")
     if not isinstance(weight, Shape):
         return UNKNOWN  # type: ignore[return-value]
-    d.equal(input[-1], weight[-1], "the last dimension is the number of input features")
+    d.equal(input[-1], weight[-1], f"a linear map takes {size_text(weight[-1])} features")
     result = Shape((*input[:-1], *weight[:-1]))
     if isinstance(bias, Shape):
         _expand_to(d, bias, result, "the bias broadcasts to the output")
