@@ -116,7 +116,7 @@ def test_formulas(name: str) -> None:
     assert ours == theirs
 
 
-@pytest.mark.parametrize("name", ["MaskedFill", "AddBroadcast", "Expanded", "LinearKnown"])
+@pytest.mark.parametrize("name", ["MaskedFill", "Less", "Expanded"])
 def test_what_tensors_are_stretched_to(name: str) -> None:
     """Numbers of no node stand for one thing too: ``z3.Const(9, ...)`` is one operand stretched."""
     module = traced(PROGRAMS[name])
@@ -312,6 +312,34 @@ def test_where_stock_is_wrong() -> None:
         def forward(self, x: TensorType((4, 8, 12))):
             return self.pool(x)
 
+    class Pooled(nn.Module):
+        def __init__(self, size: Any) -> None:
+            super().__init__()
+            self.pool = nn.AdaptiveAvgPool2d(size)
+
+        def forward(self, x: TensorType((1, 4, 10, 20))):
+            return self.pool(x)
+
+    for check, dims in ((checker, (1, 4, 10, 3)), (stock_checker, (1, 4, 3, 3))):
+        module = torch.fx.symbolic_trace(Pooled((None, 3)))
+        check.GraphTypeChecker({}, module).type_check()
+        assert plain(list(module.graph.nodes)[-1].type) == dims
+    module = torch.fx.symbolic_trace(Pooled(2))
+    assert z3.Solver().check(to_z3.transform_all_constraints(module)) == z3.sat
+    with pytest.raises(TypeError):
+        stock_z3.transform_all_constraints(module)
+
+    class TwoDiffer(nn.Module):
+        def forward(self, x: TensorType((3, 4))):
+            return x.size() != (3, 4)
+
+    graph = (tracer := RewritingTracer()).trace(TwoDiffer())
+    condition = [n for n in graph.nodes if n.op != "output"][-1]
+    answers = to_z3.evaluate_conditional_with_constraints(tracer.root, graph, condition)
+    assert answers == (z3.unsat, z3.sat)
+    with pytest.raises(NotImplementedError):
+        stock_z3.evaluate_conditional_with_constraints(tracer.root, graph, condition)
+
     module = torch.fx.symbolic_trace(Image())
     assert checker.GraphTypeChecker({}, module).type_check()
     refinements.infer_symbolic_types(module)
@@ -328,5 +356,14 @@ def test_where_stock_is_wrong() -> None:
     # The dimensions behind the flattened ones are those behind them, not those at their places.
     part = (lambda x: torch.flatten(x, 1, 2)), TensorType((1, 2, 3, 5, Dyn))
     assert (symbolic(ours, *part), symbolic(theirs, *part)) == ("(1, 6, 5, ~0)", "(1, 6, 5, 5)")
+    last = (lambda x: torch.flatten(x, -2)), TensorType((4, 8, 12))
+    assert (symbolic(ours, *last), symbolic(theirs, *last)) == ("(4, 96)", "(4, 8, 12)")
+    for (check, refine), same in ((ours, True), (theirs, False)):
+        swap = unary(TensorType((1, 2, Dyn)), lambda x: torch.transpose(x, 0, 1))
+        module = torch.fx.symbolic_trace(swap())
+        check.GraphTypeChecker({}, module).type_check()
+        refine.infer_symbolic_types(module)
+        x, swapped, _ = (plain(node.type) for node in module.graph.nodes)
+        assert (x[2] == swapped[2]) is same
     rest = (lambda x: torch.reshape(x, [1, 5, -1])), TensorType((1, 15))
     assert (symbolic(ours, *rest), symbolic(theirs, *rest)) == ("(1, 5, 3)", "(1, 5, ~0)")
