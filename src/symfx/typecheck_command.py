@@ -142,6 +142,7 @@ def _as_data(found: Migration) -> dict[str, Any]:
             "nodes": [node.name for node in conflict.nodes],
             "lines": list(conflict.lines),
             "conditions": list(conflict.conditions),
+            "no_sizes_work": conflict.hopeless,
             "example": conflict.example and {k: list(v) for k, v in conflict.example.items()},
         }
     return data
