@@ -9,7 +9,7 @@ and "refuted" are as sound as z3 is, and anything else is "unknown".
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Callable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from typing import Any
 
