@@ -14,7 +14,7 @@ from benchmarks.memory import NAME as MEMORY
 from benchmarks.memory import measure_memory
 from benchmarks.models import WORKLOADS
 from benchmarks.reasoning import REASONING
-from benchmarks.report import algebra_table, as_json, memory_table, models_table
+from benchmarks.report import algebra_table, as_json, goals_table, memory_table, models_table
 from benchmarks.tracing import Metadata, ModelResult, Parameters, trace_models
 
 LATEST = Path(__file__).parent / "results" / "latest.json"
@@ -101,6 +101,7 @@ def main(
         console.print(memory_table(memory))
     if algebra:
         console.print(algebra_table(algebra))
+        console.print(goals_table(algebra))
         for result in algebra:
             for n, timings in result.timings.items():
                 for who, why in timings.skipped.items():

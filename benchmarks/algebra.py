@@ -20,6 +20,7 @@ import torch
 from sympy.core.cache import clear_cache
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from benchmarks.goals import Goal
 from benchmarks.peers import PEERS
 from benchmarks.timing import Contestant, Timings, fitted_exponent, measure
 
@@ -170,6 +171,7 @@ class Work:
         per_item: whether the time of one of the ``n`` is what matters (a rate, not a growth).
         jax: the same work on `jax.export.symbolic_shape`, where JAX can do it.
         largest: the largest ``n`` for a peer whose preparation alone takes too long.
+        goal: what symfx has to reach.
     """
 
     name: str
@@ -180,6 +182,7 @@ class Work:
     per_item: bool = False
     jax: Callable[[int], Prepared] | None = None
     largest: Mapping[str, int] = field(default_factory=dict)
+    goal: Goal | None = None
 
 
 WORKS: dict[str, Work] = {
@@ -191,6 +194,7 @@ WORKS: dict[str, Work] = {
             _add_up,
             (100, 400, 1600, 6400),
             (100, 400, 1600),
+            goal=Goal(growth=1.3),
         ),
         Work(
             "weighted-sum",
@@ -198,6 +202,7 @@ WORKS: dict[str, Work] = {
             _add_weighted,
             (100, 400, 1600, 6400),
             (100, 400, 1600),
+            goal=Goal(growth=1.3),
         ),
         Work(
             "sym-sum",
@@ -205,6 +210,7 @@ WORKS: dict[str, Work] = {
             _sym_sum,
             (100, 400, 1600, 6400),
             (100, 400, 1600),
+            goal=Goal(growth=1.3),
         ),
         Work(
             "guards",
@@ -212,6 +218,7 @@ WORKS: dict[str, Work] = {
             _guards,
             (50, 100, 200, 400),
             (50, 100, 200),
+            goal=Goal(at=200, stock=1 / 50, growth=1.2),
         ),
         Work(
             "check-guards",
@@ -220,6 +227,7 @@ WORKS: dict[str, Work] = {
             _check_guards,
             (10, 100, 400),
             (10, 100),
+            goal=Goal(at=100, stock=1 / 10),
         ),
         Work(
             "polynomial",
@@ -228,8 +236,24 @@ WORKS: dict[str, Work] = {
             (8, 16, 32, 64),
             (8, 16, 32),
         ),
-        Work("add-same", "a + b, n times over", _add_same, (2000,), (1000,), per_item=True),
-        Work("add-new", "x[i] + x[i+1] for n new pairs", _add_new, (1000,), (300,), per_item=True),
+        Work(
+            "add-same",
+            "a + b, n times over",
+            _add_same,
+            (2000,),
+            (1000,),
+            per_item=True,
+            goal=Goal(at=2000, stock=0.3),
+        ),
+        Work(
+            "add-new",
+            "x[i] + x[i+1] for n new pairs",
+            _add_new,
+            (1000,),
+            (300,),
+            per_item=True,
+            goal=Goal(at=1000, stock=0.3),
+        ),
         Work(
             "empty-strided",
             "torch.empty_strided((a, b, 3), ...) under FakeTensorMode, n times",
@@ -237,6 +261,7 @@ WORKS: dict[str, Work] = {
             (500,),
             (200,),
             per_item=True,
+            goal=Goal(at=500, stock=0.2),
         ),
     )
 }

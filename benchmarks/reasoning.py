@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.algebra import Prepared, Work, backed, unbacked
+from benchmarks.goals import Goal
 
 __all__ = ["REASONING"]
 
@@ -135,39 +136,44 @@ REASONING: dict[str, Work] = {
             "n torch._check bounds on unbacked symbols and n - 1 orders between them",
             _bounds,
             (50, 100, 200, 400),
-            (50, 100),
+            (50, 100, 200),
+            goal=Goal(at=100, stock=1 / 20, growth=1.3),
         ),
         Work(
             "backed-sum",
             "the sum of n backed symbols, then three guards on it",
             _backed_sum,
             (50, 100, 200),
-            (50, 100),
+            (50, 100, 200),
+            goal=Goal(at=200, stock=1 / 20),
         ),
         Work(
             "chain",
             "v = (a*b + i) * c // 2 + v, n times",
             lambda env, n: _chain(backed(env, [7, 11, 13]), n),
             (50, 100, 200),
-            (50, 100),
+            (100, 200),
             jax=_of_jax(lambda n: 3, _chain),
+            goal=Goal(at=200, stock=1 / 20, jax=1),
         ),
         Work(
             "halved-sum",
             "n unbacked symbols summed, // 2",
             lambda env, n: _halved(unbacked(env, n), n),
             (100, 200, 400),
-            (100, 200),
+            (200, 400),
             jax=_of_jax(lambda n: n, _halved),
+            goal=Goal(at=400, stock=1 / 5, jax=1),
         ),
         Work(
             "known",
             "statically_known_true of n distinct conditions",
             _known,
             (200,),
-            (100,),
+            (200,),
             per_item=True,
             jax=_known_to_jax,
+            goal=Goal(at=200, stock=1 / 10, jax=1),
         ),
         Work(
             "queries",
@@ -176,6 +182,7 @@ REASONING: dict[str, Work] = {
             (500, 1000, 2000, 4000),
             (500, 1000),
             largest={"stock": 0},
+            goal=Goal(growth=0.1),
         ),
     )
 }

@@ -16,6 +16,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from benchmarks.algebra import CONTESTANTS, AlgebraResult
+from benchmarks.goals import Finding
 from benchmarks.memory import Peak
 from benchmarks.timing import Timings
 from benchmarks.tracing import (
@@ -29,7 +30,7 @@ from benchmarks.tracing import (
     geometric_means,
 )
 
-__all__ = ["algebra_table", "as_json", "memory_table", "models_table"]
+__all__ = ["algebra_table", "as_json", "goals_table", "memory_table", "models_table"]
 
 SCHEMA = 1
 
@@ -57,7 +58,10 @@ def models_table(
     results: Sequence[ModelResult], parameters: Parameters, metadata: Metadata
 ) -> Table:
     """Medians and ratios of tracing, a row for each model and the geometric means below."""
-    title = f"Tracing again, parameters as {parameters}, {metadata} metadata: medians, and symfx / stock"
+    title = (
+        f"Tracing again, parameters as {parameters}, {metadata} metadata:"
+        " medians, and symfx / stock"
+    )
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("model", no_wrap=True)
     for column in COLUMNS:
@@ -131,6 +135,28 @@ def algebra_table(results: Sequence[AlgebraResult]) -> Table:
             table.add_row("", "each", *map(_seconds, each), "", "")
         else:
             table.add_row("", "grows as", *map(result.growth, CONTESTANTS), "", "")
+    return table
+
+
+def _findings(results: Sequence[AlgebraResult]) -> list[Finding]:
+    return [f for r in results if r.work.goal is not None for f in r.work.goal.findings(r)]
+
+
+def goals_table(results: Sequence[AlgebraResult]) -> Table:
+    """What symfx has to reach at each piece of work, what it takes, and whether that is enough."""
+    table = Table(title="Goals", title_justify="left", box=SIMPLE_HEAD)
+    for column in ("work", "what"):
+        table.add_column(column)
+    for column in ("at most", "measured", "met"):
+        table.add_column(column, justify="right")
+    for found in _findings(results):
+        table.add_row(
+            found.work,
+            found.what,
+            f"{found.most:.3g}",
+            "-" if found.measured is None else f"{found.measured:.3f}",
+            {None: "not measured", True: "yes", False: "NO"}[found.met],
+        )
     return table
 
 
@@ -208,4 +234,5 @@ def as_json(
             }
             for result in algebra
         ],
+        "goals": [{**dataclasses.asdict(f), "met": f.met} for f in _findings(algebra)],
     }

@@ -34,6 +34,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "_state",
             "optimization",
             "report",
+            "_options",
             "specs",
             "static_migration",
             "targets",

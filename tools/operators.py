@@ -20,7 +20,6 @@ import math
 import random
 import sys
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -65,8 +64,8 @@ class Row:
     stock: int = 0
     elsewhere: int = 0
     symfx_alone: int = 0
-    problems: Counter[str] = field(default_factory=Counter)
-    stock_problems: Counter[str] = field(default_factory=Counter)
+    problems: dict[str, int] = field(default_factory=dict)
+    stock_problems: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -359,18 +358,17 @@ def row(op: Any, form: str, samples: int) -> Row:
             except Exception:  # noqa: BLE001 - samples that torch itself refuses
                 continue
             result.samples += 1
-            said = {}
+            answers = {}
             for peer in PEERS:
-                said[peer], elsewhere = problem(peer, call, values)
+                answers[peer], elsewhere = problem(peer, call, values)
                 result.elsewhere += peer == "symfx" and elsewhere
-            ours, theirs = said.get("symfx"), said.get("stock")
+            ours, theirs = answers["symfx"], answers["stock"]
             result.symfx += ours is None
             result.stock += theirs is None
             result.symfx_alone += ours is None and theirs is not None
-            if ours is not None:
-                result.problems[ours[:160]] += 1
-            if theirs is not None:
-                result.stock_problems[theirs[:160]] += 1
+            for said, counts in ((ours, result.problems), (theirs, result.stock_problems)):
+                if said is not None:
+                    counts[said[:160]] = counts.get(said[:160], 0) + 1
     return result
 
 

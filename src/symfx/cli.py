@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from symfx._options import AsJson, Debug, Init, Quiet, inputs_option
 from symfx._version import __version__
 from symfx.errors import SpecError, SymfxError
 from symfx.optimize_command import optimize_command
@@ -91,21 +92,12 @@ def trace_command(
     *,
     inputs: Annotated[
         list[str] | None,
-        typer.Option(
-            "--input",
-            "-i",
-            help="An input: 'x: f32\\[batch, seq=7, 64]', 'ids: i64\\[batch, seq] < 100', "
-            "'n: int=5', 'flag: bool=true'. A named dimension is dynamic, a number is static. "
-            "Repeat it.",
-            show_default=False,
+        inputs_option(
+            "'x: f32\\[batch, seq=7, 64]', 'ids: i64\\[batch, seq] < 100', 'n: int=5', "
+            "'flag: bool=true'. A named dimension is dynamic, a number is static."
         ),
     ] = None,
-    init: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="An argument for building the model, name=value. Repeat it.", show_default=False
-        ),
-    ] = None,
+    init: Init = None,
     train: Annotated[
         bool | None,
         typer.Option(
@@ -140,13 +132,9 @@ def trace_command(
             show_default=False,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print one line, or what is wrong.")
-    ] = False,
-    debug: Annotated[
-        bool, typer.Option(envvar="SYMFX_DEBUG", help="Show the traceback of an error.")
-    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Trace a model with symbolic shapes, print what it relies on, and verify it against eager.
 
@@ -190,9 +178,7 @@ def replay_command(
         typer.Option(help="Print the guards as a program, and nothing else.", show_default=False),
     ] = None,
     events: Annotated[bool, typer.Option("--events/--no-events", help="List the events.")] = True,
-    debug: Annotated[
-        bool, typer.Option(envvar="SYMFX_DEBUG", help="Show the traceback of an error.")
-    ] = False,
+    debug: Debug = False,
 ) -> None:
     """Replay the event log of a ShapeEnv and print what it knows at the end.
 

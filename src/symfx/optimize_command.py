@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from symfx._options import AsJson, Debug, Init, Quiet, inputs_option
+
 if TYPE_CHECKING:
     from symfx.optimization import OptimizedModel
 
@@ -30,21 +32,12 @@ def optimize_command(
     *,
     inputs: Annotated[
         list[str] | None,
-        typer.Option(
-            "--input",
-            "-i",
-            help="An input: 'x: f32\\[batch=4, 3, 224, 224]'. Named dimensions and numbers alike "
-            "only give the sizes to try: the optimised model takes all that the model takes. "
-            "Repeat it.",
-            show_default=False,
+        inputs_option(
+            "'x: f32\\[batch=4, 3, 224, 224]'. Named dimensions and numbers alike only give "
+            "the sizes to try: the optimised model takes all that the model takes."
         ),
     ] = None,
-    init: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="An argument for building the model, name=value. Repeat it.", show_default=False
-        ),
-    ] = None,
+    init: Init = None,
     save: Annotated[
         Path | None,
         typer.Option(
@@ -68,13 +61,9 @@ def optimize_command(
         int, typer.Option(min=0, help="Timed runs of the model before and after, in turn.")
     ] = 9,
     seed: Annotated[int, typer.Option(help="Where weights and inputs are drawn from.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Print one line, or what is wrong.")
-    ] = False,
-    debug: Annotated[
-        bool, typer.Option(envvar="SYMFX_DEBUG", help="Show the traceback of an error.")
-    ] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
 ) -> None:
     """Optimise a model for inference on the CPU, check it, time it before and after, save it.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from symfx._options import AsJson, Debug, Init, inputs_option
 from symfx.errors import SpecError
 
 if TYPE_CHECKING:
@@ -33,13 +34,7 @@ def typecheck_command(
     *,
     inputs: Annotated[
         list[str] | None,
-        typer.Option(
-            "--input",
-            "-i",
-            help="An input: 'x: \\[batch, 3, h, w]', 'ids: i64\\[batch, seq]', 'x: Dyn', 'n: int'. "
-            "Repeat it.",
-            show_default=False,
-        ),
+        inputs_option("'x: \\[batch, 3, h, w]', 'ids: i64\\[batch, seq]', 'x: Dyn', 'n: int'."),
     ] = None,
     where: Annotated[
         list[str] | None,
@@ -50,22 +45,15 @@ def typecheck_command(
             show_default=False,
         ),
     ] = None,
-    init: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="An argument for building the model, name=value. Repeat it.", show_default=False
-        ),
-    ] = None,
+    init: Init = None,
     timeout: Annotated[
         float, typer.Option(help="Seconds that z3 may take for each question.")
     ] = 10.0,
     max_rank: Annotated[
         int, typer.Option(min=1, max=64, help="The most dimensions of a tensor of unknown rank.")
     ] = 8,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
-    debug: Annotated[
-        bool, typer.Option(envvar="SYMFX_DEBUG", help="Show the traceback of an error.")
-    ] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
 ) -> None:
     """Find the most precise shapes of a program without running it, or why it has none.
 
@@ -142,6 +130,7 @@ def _as_data(found: Migration) -> dict[str, Any]:
             "nodes": [node.name for node in conflict.nodes],
             "lines": list(conflict.lines),
             "conditions": list(conflict.conditions),
+            "no_sizes_work": conflict.hopeless,
             "example": conflict.example and {k: list(v) for k, v in conflict.example.items()},
         }
     return data

@@ -75,6 +75,19 @@ class TestOrders:
         w.know(a <= b, c <= d)
         assert w.proves(a + c <= b + d, a + 2 * c <= b + 2 * d)
 
+    @pytest.mark.parametrize("k", [-3, 0, 2])
+    def test_offsets_of_any_sign_154240(self, w: World, k: int) -> None:
+        a, b, c = w("a b c")
+        w.know(a + k <= b, b < c)
+        assert w.proves(a + k < c, 2 * a + 2 * k <= 2 * b, w.table.min(a + k, b).eq(a + k))
+        assert w.proves(w.table.abs(a + k - b).eq(b - a - k))
+        assert w.decide(a + k + 1 < c) is None
+
+    def test_orders_of_multiples_and_products(self, w: World) -> None:
+        a, b, c, d = w("a b c d")
+        w.know(2 * a < 3 * b, 3 * b < 5 * c, a * b < c, c < d)
+        assert w.proves(2 * a + 1 < 5 * c, a * b + 1 < d, (2 * a).ne(5 * c))
+
 
 class TestSymbolicBounds:
     def test_bound_by_a_size_120288(self, w: World) -> None:
@@ -107,6 +120,21 @@ class TestPinned:
         assert w.proves(a.eq(5), b.eq(5), a.eq(b))
         assert w.prover.range(a) == (5, 5)
         assert w.prover.range(b) == (5, 5)
+
+    def test_a_longer_cycle_and_a_sum(self, w: World) -> None:
+        a, b, c = w("a b c")
+        w.know(a <= b, b <= c, c <= a, (a + b + c).eq(12))
+        assert w.proves(a.eq(4), b.eq(4), c.eq(4))
+
+    def test_bounds_that_meet(self, w: World) -> None:
+        a, b, c = w("a b c")
+        w.know(a >= 5, b >= 5, a + b <= 10, c >= 3, c <= 4, (c % 2).eq(0))
+        assert w.proves(a.eq(5), b.eq(5), c.eq(4))
+
+    def test_shifted_by_one(self, w: World) -> None:
+        a, b = w("a b")
+        w.know(a <= b, (a + b).eq(11), a >= b - 1)
+        assert w.proves(a.eq(5), b.eq(6))
 
     def test_cycle_of_orders_is_equality_122307(self, w: World) -> None:
         a, b, c = w("a b c")
@@ -158,12 +186,55 @@ class TestProducts:
         w.know(c >= 1, a <= b, a >= 0)
         assert w.proves(a * c <= b * c, a <= b * c)
 
+    def test_more_factors(self, w: World) -> None:
+        a, b, c = w("a b c")
+        w.know(a >= 2, b >= 3, c >= 4)
+        assert w.proves(a * (b - 2) * (c - 3) >= 2, (a * (1 - b) * c).ne(0), a * b - a - b >= 1)
+
+    def test_turning_points_of_parabolas(self, w: World) -> None:
+        a, b = w("a b")
+        assert w.proves(a * a >= a, a * a + a >= 0, a * a - 5 * a >= -6, a * a + b * b >= 0)
+        w.know(b >= 7)
+        assert w.proves(b * b >= 7 * b, b * b - 2 * b >= 35)
+        assert w.decide(a * a >= 2 * a) is None
+
+    def test_squares_of_sums(self, w: World) -> None:
+        a, b = w("a b")
+        assert w.proves((a + b) * (a + b) >= 0, (a - b) ** 2 + 1 > 0)
+
+    def test_shared_factor_of_an_equation(self, w: World) -> None:
+        a, b, c = w("a b c")
+        w.know(a >= 1, (a * b).eq(a * c))
+        assert w.proves(b.eq(c))
+
+    def test_eight_apart(self, w: World) -> None:
+        a, b = w("a b")
+        w.know(b >= 1, a >= b + 8)
+        assert w.proves(a >= 9, a * b >= 9, a * a >= 81, a // 9 >= 1, a.ne(b))
+
 
 class TestRemainders:
     def test_at_least_its_remainder(self, w: World) -> None:
         (b,) = w("b")
         w.know(b >= 0)
         assert w.proves(b >= b % 3, b % 3 <= 2, b % 3 >= 0)
+
+    def test_quotient_and_remainder_make_the_whole(self, w: World) -> None:
+        a, b = w("a b")
+        assert w.proves((a // 3 * 3 + a % 3).eq(a), (a - a // 7 * 7).eq(a % 7))
+        assert w.proves((a // b * b + a % b).eq(a))
+
+    def test_consecutive_numbers(self, w: World) -> None:
+        (a,) = w("a")
+        assert w.proves((a * (a + 1) % 2).eq(0), (a * a % 4).ne(2), ((a * a * a - a) % 3).eq(0))
+        assert w.proves((a * (a + 1) // 2 * 2).eq(a * (a + 1)))
+        assert w.decide((a * a % 4).eq(0)) is None
+
+    def test_what_a_quotient_says_of_its_dividend(self, w: World) -> None:
+        a, b = w("a b")
+        w.know(a // 4 >= 3, b // 4 <= 3)
+        assert w.proves(a >= 12, b <= 15)
+        assert w.decide(a >= 13) is None and w.decide(b <= 14) is None
 
     def test_maximum_less_something(self, w: World) -> None:
         a, c = w("a c")
@@ -209,6 +280,40 @@ class TestRemainders:
         assert w.proves((a // b * b).eq(a))
 
 
+class TestChoices:
+    def test_extremes(self, w: World) -> None:
+        a, b = w("a b")
+        most, least = w.table.max(a, b), w.table.min(a, b)
+        assert w.proves(2 * most >= a + b, 2 * least <= a + b, (most + least).eq(a + b))
+        assert w.decide(most >= 2 * a) is None
+
+    def test_absolute_values(self, w: World) -> None:
+        a, b = w("a b")
+        t = w.table
+        assert w.proves((t.abs(a) * t.abs(a)).eq(a * a), t.abs(a) <= a * a, t.abs(a) >= -a)
+        w.know(a.ne(0), t.abs(b) <= 3)
+        assert w.proves(t.abs(a) >= 1, b <= 3, b >= -3, b * b <= 9)
+        assert w.decide(b <= 2) is None
+
+    def test_conditionals(self, w: World) -> None:
+        a, b = w("a b")
+        t = w.table
+        five = t.const(5)
+        assert w.proves(t.where(a > 5, a, five) >= 5, t.where(a < b, a, b).eq(t.min(a, b)))
+        w.know(a >= 1)
+        assert w.proves(t.where(a > 0, a, t.zero).eq(a), t.where(a.eq(0), t.one, a).eq(a))
+        assert w.decide(t.where(a > 5, a, five) >= 6) is None
+
+    def test_bounded_extremes_bound_their_operands(self, w: World) -> None:
+        a, b, c, d = w("a b c d")
+        w.know(w.table.max(a, b) <= 7, w.table.min(c, d) >= 2)
+        assert w.proves(a <= 7, b <= 7, c >= 2, c * d >= 4)
+
+    def test_one_of_two_parts(self, w: World) -> None:
+        (a,) = w("a")
+        assert w.proves(w.table.or_(a // 4 <= a // 2, a < 0), w.table.or_(a > 2, a <= 4))
+
+
 class TestFiniteSets:
     def test_powers_of_two_139307(self, w: World) -> None:
         (s,) = w("s")
@@ -221,6 +326,16 @@ class TestFiniteSets:
         (s,) = w("s")
         w.know(w.table.or_(s.eq(1), s.eq(2)), s.ne(1))
         assert w.proves(s.eq(2))
+
+    def test_two_sets(self, w: World) -> None:
+        s, t = w("s t")
+        w.know(w.table.or_(s.eq(2), s.eq(4)), w.table.or_(t.eq(3), t.eq(5)))
+        assert w.proves((s + t).ne(6), s.ne(t), ((s + t) % 2).eq(1), (s * t).ne(15))
+
+    def test_negative_members(self, w: World) -> None:
+        (s,) = w("s")
+        w.know(w.table.or_(s.eq(-1), s.eq(1)))
+        assert w.proves((s * s).eq(1), w.table.abs(s).eq(1), s.ne(0))
 
     def test_small_range_by_cases(self, w: World) -> None:
         (s,) = w("s")

@@ -189,3 +189,20 @@ def test_z3_is_not_imported_unless_asked_for() -> None:
     subprocess.run(
         [sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(SRC), "PATH": ""}
     )
+
+
+def test_a_proof_names_what_only_z3_used() -> None:
+    env = ShapeEnv(prover="z3", prover_budget_ms=20_000)
+    a, b, c = (env.create_unbacked_symint() for _ in range(3))
+    for fact in (a >= 2, b >= 2, a * b <= 8, c >= 100, a <= 50):
+        torch._check(fact)
+    proof = env.proof(a + b <= 6)
+    assert proof.holds is True
+    assert {str(f) for f in proof.facts} == {"u0 >= 2", "u1 >= 2", "u0*u1 <= 8"}
+    assert env.proof(a + b >= 7).holds is False
+    assert env.proof(c >= 101).holds is None and env.proof(c >= 101).facts == ()
+    without = ShapeEnv()
+    u, v = without.create_unbacked_symint(), without.create_unbacked_symint()
+    for fact in (u >= 2, v >= 2, u * v <= 8):
+        torch._check(fact)
+    assert without.proof(u + v <= 6).holds is None

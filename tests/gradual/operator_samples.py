@@ -45,6 +45,8 @@ for n, shape in ((1, (2, 4, 16)), (2, (2, 4, 16, 17)), (3, (2, 4, 9, 10, 11))):
         "group norm": lambda n: nn.GroupNorm(2, 4),
     }.items():
         sample(f"{kind} {n}d", cls(n), shape)
+    pooled = tuple(2 if i < 2 else 3 for i in range(n + 2))
+    sample(f"max unpool {n}d", getattr(nn, f"MaxUnpool{n}d")(2), pooled, Ints(pooled))
     sample(f"conv {n}d without batch", getattr(nn, f"Conv{n}d")(4, 6, 3), shape[1:])
 
 for cls in (
@@ -181,6 +183,16 @@ sample("sum of all", lambda x: x.sum(), (2, 3))
 sample("sum along two", lambda x: torch.sum(x, (0, 2)), (2, 3, 4))
 sample("max along", lambda x: torch.max(x, 1), (2, 3))
 sample("max of two", lambda x, y: torch.max(x, y), (2, 3), (3,))
+sample("median", lambda x: torch.median(x, 1, True), (2, 3))
+sample("mode", torch.mode, (2, 3))
+sample("kthvalue", lambda x: torch.kthvalue(x, 2, 0), (2, 3))
+sample("cummax", lambda x: torch.cummax(x, 0), (2, 3))
+sample("aminmax", lambda x: torch.aminmax(x, dim=0), (2, 3))
+sample("any along none", lambda x: torch.any(x > 0, dim=()), (2, 3))
+sample("roll along", lambda x: x.roll((1, 2), (0, 1)), (2, 3))
+sample("argsort", lambda x: x.argsort(-1, descending=True), (2, 5))
+sample("pairwise_distance", F.pairwise_distance, (2, 5), (2, 5))
+sample("inner", torch.inner, (2, 5), (3, 5))
 sample("topk", lambda x: torch.topk(x, 2), (2, 5))
 sample("sort", lambda x: torch.sort(x, -1), (2, 5))
 sample("cumsum", lambda x: torch.cumsum(x, 1), (2, 5))

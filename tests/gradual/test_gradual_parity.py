@@ -3,6 +3,7 @@
 Where stock is wrong, docs/gradual_types.md says so, and `test_where_stock_is_wrong` shows it.
 """
 
+import re
 import warnings
 from typing import Any
 
@@ -113,6 +114,23 @@ def test_formulas(name: str) -> None:
     module = traced(PROGRAMS[name])
     ours, theirs = (Questions(module, library).answers() for library in ("symfx", "stock"))
     assert ours == theirs
+
+
+@pytest.mark.parametrize("name", ["MaskedFill", "Less", "Expanded"])
+def test_what_tensors_are_stretched_to(name: str) -> None:
+    """Numbers of no node stand for one thing too: ``z3.Const(9, ...)`` is one operand stretched."""
+    module = traced(PROGRAMS[name])
+    models = []
+    for library, sort in ((to_z3, types.tensor_type), (stock_z3, stock_types.tensor_type)):
+        solver = z3.Solver()
+        solver.add(library.transform_all_constraints(module))
+        assert solver.check() == z3.sat
+        model = solver.model()
+        numbers = range(1, 30)
+        given = {i: str(model[z3.Const(i, sort)]) for i in numbers}
+        # What is unknown has any number; what is known, its own.
+        models.append({i: re.sub(r"dim\((?!1,)\d+, \d+\)", "?", text) for i, text in given.items()})
+    assert models[0] == models[1]
 
 
 @pytest.mark.parametrize("name", CONDITIONS)
@@ -286,6 +304,47 @@ def test_where_stock_is_wrong() -> None:
     with pytest.raises(TypeError):
         stock_checker.GraphTypeChecker({}, torch.fx.symbolic_trace(OneRow())).type_check()
 
+    class Image(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool = nn.MaxPool2d(2)
+
+        def forward(self, x: TensorType((4, 8, 12))):
+            return self.pool(x)
+
+    class Pooled(nn.Module):
+        def __init__(self, size: Any) -> None:
+            super().__init__()
+            self.pool = nn.AdaptiveAvgPool2d(size)
+
+        def forward(self, x: TensorType((1, 4, 10, 20))):
+            return self.pool(x)
+
+    for check, dims in ((checker, (1, 4, 10, 3)), (stock_checker, (1, 4, 3, 3))):
+        module = torch.fx.symbolic_trace(Pooled((None, 3)))
+        check.GraphTypeChecker({}, module).type_check()
+        assert plain(list(module.graph.nodes)[-1].type) == dims
+    module = torch.fx.symbolic_trace(Pooled(2))
+    assert z3.Solver().check(to_z3.transform_all_constraints(module)) == z3.sat
+    with pytest.raises(TypeError):
+        stock_z3.transform_all_constraints(module)
+
+    class TwoDiffer(nn.Module):
+        def forward(self, x: TensorType((3, 4))):
+            return x.size() != (3, 4)
+
+    graph = (tracer := RewritingTracer()).trace(TwoDiffer())
+    condition = [n for n in graph.nodes if n.op != "output"][-1]
+    answers = to_z3.evaluate_conditional_with_constraints(tracer.root, graph, condition)
+    assert answers == (z3.unsat, z3.sat)
+    with pytest.raises(NotImplementedError):
+        stock_z3.evaluate_conditional_with_constraints(tracer.root, graph, condition)
+
+    module = torch.fx.symbolic_trace(Image())
+    assert checker.GraphTypeChecker({}, module).type_check()
+    refinements.infer_symbolic_types(module)
+    assert plain(list(module.graph.nodes)[-1].type) == (4, 4, 6)
+
     def symbolic(library: Any, function: Any, type_: Any) -> str:
         module = torch.fx.symbolic_trace(unary(type_, function)())
         check, refine = library
@@ -297,5 +356,14 @@ def test_where_stock_is_wrong() -> None:
     # The dimensions behind the flattened ones are those behind them, not those at their places.
     part = (lambda x: torch.flatten(x, 1, 2)), TensorType((1, 2, 3, 5, Dyn))
     assert (symbolic(ours, *part), symbolic(theirs, *part)) == ("(1, 6, 5, ~0)", "(1, 6, 5, 5)")
+    last = (lambda x: torch.flatten(x, -2)), TensorType((4, 8, 12))
+    assert (symbolic(ours, *last), symbolic(theirs, *last)) == ("(4, 96)", "(4, 8, 12)")
+    for (check, refine), same in ((ours, True), (theirs, False)):
+        swap = unary(TensorType((1, 2, Dyn)), lambda x: torch.transpose(x, 0, 1))
+        module = torch.fx.symbolic_trace(swap())
+        check.GraphTypeChecker({}, module).type_check()
+        refine.infer_symbolic_types(module)
+        x, swapped, _ = (plain(node.type) for node in module.graph.nodes)
+        assert (x[2] == swapped[2]) is same
     rest = (lambda x: torch.reshape(x, [1, 5, -1])), TensorType((1, 15))
     assert (symbolic(ours, *rest), symbolic(theirs, *rest)) == ("(1, 5, 3)", "(1, 5, ~0)")

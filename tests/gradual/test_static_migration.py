@@ -28,6 +28,7 @@ from symfx.migrate_gradual_types.z3_types import tensor_sort
 from symfx.proxy_tensor import make_fx
 from symfx.shape_rules import GradualError, IllTypedError, max_rank
 from symfx.static_migration import capture, eliminate_branches, migrate
+from symfx.static_migration.capture import without_weights
 from symfx.static_migration.conditions import parse_input
 from symfx.static_migration.solver import Solver, smallest_conflict
 
@@ -210,6 +211,33 @@ def test_a_shape_that_would_work() -> None:
     Classifier()(torch.rand(conflict.example["x"]))  # it runs
     with pytest.raises(IllTypedError, match="this would work"):
         found.raise_if_ill_typed()
+
+
+def test_what_works_is_near_to_what_the_user_wrote() -> None:
+    add = torch.fx.symbolic_trace(lambda x, y: x + y)
+    conflict = migrate(add, {"x": "[batch, 3, w]", "y": "[batch, 4, w]"}, ["batch > 4"]).conflict
+    assert conflict is not None and conflict.example is not None
+    x, y = conflict.example["x"], conflict.example["y"]
+    assert x[1] == 3 and x[::2] == y[::2] and x[0] > 4 and not conflict.hopeless
+
+
+def test_what_no_input_repairs_is_said() -> None:
+    conflict = migrate(torch.fx.symbolic_trace(Classifier(second=4))).conflict
+    assert conflict is not None and conflict.hopeless
+    assert "the program has to change" in str(conflict)
+
+
+def test_nothing_is_drawn_to_build_a_model_for_its_shapes() -> None:
+    with without_weights():
+        layers = nn.ModuleList([nn.Linear(3, 4), nn.Embedding(5, 6), nn.LSTM(3, 4)])
+        state = torch.get_rng_state()
+        nn.Conv2d(3, 4, 3)
+        torch.empty(2).uniform_()  # no parameter
+        assert not torch.equal(state, torch.get_rng_state())
+        state = torch.get_rng_state()
+        nn.TransformerEncoderLayer(8, 2, 16)
+        assert torch.equal(state, torch.get_rng_state())
+    assert layers[1].weight.shape == (5, 6)
 
 
 def test_what_the_user_said_takes_part() -> None:

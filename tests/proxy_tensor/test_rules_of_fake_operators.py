@@ -10,6 +10,7 @@ import unittest
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -65,25 +66,92 @@ def plain(t: torch.Tensor) -> bool:
     )
 
 
-STATIC = FakeTensorMode()
-STATIC.cache_enabled = False
-STATIC_CACHE = OperationCache(STATIC, None)
-
-
-def fake(t: torch.Tensor) -> torch.Tensor:
-    """A fake tensor of the same sizes, strides and offset."""
+def blank(t: torch.Tensor) -> torch.Tensor:
+    """A meta tensor of the same sizes, strides and offset."""
     reach = sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True))
-    with STATIC:
-        base = torch.empty(t.storage_offset() + reach + 1 if t.numel() else 0, dtype=t.dtype)
-        return base.as_strided(t.shape, t.stride(), t.storage_offset())
+    count = t.storage_offset() + reach + 1 if t.numel() else 0
+    base = torch.empty(count, dtype=t.dtype, device="meta")
+    return base.as_strided(t.shape, t.stride(), t.storage_offset())
 
 
 def over_tensors(function: Any, tree: Any) -> Any:
     return pytree.tree_map_only(torch.Tensor, function, tree)
 
 
+@dataclass(frozen=True)
+class Given:
+    """A tensor as a rule sees it."""
+
+    dtype: torch.dtype
+    device: torch.device
+    sizes: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+
+
+def given(t: torch.Tensor) -> Given:
+    return Given(t.dtype, t.device, tuple(t.shape), t.stride(), t.storage_offset())
+
+
 def looks(t: torch.Tensor) -> tuple[Any, ...]:
     return (t.dtype, t.shape, t.stride(), t.storage_offset())
+
+
+def backwards(t: torch.Tensor) -> torch.Tensor:
+    return t.permute(tuple(reversed(range(t.dim()))))
+
+
+LAYOUTS: dict[str, Any] = {
+    "column-major": lambda t: t.mT.contiguous().mT if t.dim() > 1 else t,
+    "reversed": lambda t: backwards(backwards(t).contiguous()),
+    "channels last": lambda t: (
+        t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t
+    ),
+    "expanded": lambda t: t[:1].expand_as(t) if t.dim() and t.shape[0] else t,
+    "with gaps": lambda t: torch.stack([t, t], -1)[..., 1],
+    "part of more": lambda t: torch.cat([t, t])[t.shape[0] :] if t.dim() else t,
+}
+"""The same data laid out otherwise."""
+
+MISTAKES: dict[str, Any] = {
+    "ints": lambda t: t.long() if t.is_floating_point() else t.double(),
+    "bools": lambda t: t.bool(),
+    "half": lambda t: t.half(),
+    "complex": lambda t: t.to(torch.complex64),
+    "longer": lambda t: torch.cat([t, t[:1], t[:1]]) if t.dim() and t.shape[0] else t,
+    "wider": lambda t: torch.cat([t, t[..., :1]], -1) if t.dim() and t.shape[-1] else t,
+    "empty": lambda t: t[:0] if t.dim() else t,
+    "of one": lambda t: t[..., :1] if t.dim() else t,
+    "of higher rank": lambda t: t[None],
+    "of lower rank": lambda t: t[0] if t.dim() and t.shape[0] else t,
+}
+"""Other data; often such as an operator refuses."""
+
+# How many calls of each operator are varied; and how many of those are asked over terms.
+MOST, MOST_OVER_TERMS = 4, 1
+varied_calls: Counter[Any] = Counter()
+
+
+def variants(func: Any, args: Any, kwargs: Any) -> Iterator[tuple[bool, Any, Any]]:
+    """A call with its tensors laid out otherwise, to be asked over terms too; and with one
+    argument replaced."""
+    varied_calls[func] += 1
+    if varied_calls[func] > MOST:
+        return
+    for change in LAYOUTS.values():
+        call = over_tensors(lambda t, change=change: change(t.detach().clone()), (args, kwargs))
+        yield varied_calls[func] <= MOST_OVER_TERMS, *call
+    leaves, spec = pytree.tree_flatten((args, kwargs))
+    for i, leaf in enumerate(leaves):
+        if isinstance(leaf, torch.Tensor):
+            others = [*MISTAKES.values(), *LAYOUTS.values()]
+        elif type(leaf) is int:
+            others = [lambda n: n + 1, lambda n: n + 40, lambda n: -n - 40, lambda n: 0]
+        else:
+            continue
+        for change in others:
+            new = change(leaf.detach().clone() if isinstance(leaf, torch.Tensor) else leaf)
+            yield False, *pytree.tree_unflatten([*leaves[:i], new, *leaves[i + 1 :]], spec)
 
 
 class Checking(TorchDispatchMode):
@@ -102,20 +170,41 @@ class Checking(TorchDispatchMode):
         if call in seen:
             return func(*args, **kwargs)
         seen.add(call)
-        fakes, named = over_tensors(fake, (args, kwargs))
-        shapes = over_tensors(STATIC_CACHE.describe, (fakes, named))
-        static = RULES[func](Numbers(None), *shapes)
+        varied = list(variants(func, args, kwargs))
+        static = self.ask(func, args, kwargs)
         general, value = self.ask_symbolically(func, args, kwargs)
         out = func(*args, **kwargs)
-        if static is not None:
-            answered[func] += 1
-            self.compare(func, args, static, out)
-            with STATIC:
-                self.compare(func, fakes, static, func(*fakes, **named))
-        if general is not None:
-            answered[func] += 1
-            self.compare(func, args, general, out, value)
+        for result, number in ((static, int), (general, value)):
+            if result is not None:
+                answered[func] += 1
+                self.compare(func, args, result, out, number)
+        self.check_with_meta_kernel(func, args, kwargs, static, general, value)
+        for with_terms, *call in varied:
+            static = self.ask(func, *call)
+            general, value = self.ask_symbolically(func, *call) if with_terms else (None, int)
+            self.check_with_meta_kernel(func, *call, static, general, value)
         return out
+
+    @staticmethod
+    def ask(func: Any, args: Any, kwargs: Any) -> Any:
+        return RULES[func](Numbers(None), *over_tensors(given, (args, kwargs)))
+
+    @classmethod
+    def check_with_meta_kernel(
+        cls, func: Any, args: Any, kwargs: Any, static: Any, general: Any, value: Any
+    ) -> None:
+        if static is None and general is None:
+            return
+        blanks, named = pytree.tree_map_only(
+            torch.device, lambda _: torch.device("meta"), over_tensors(blank, (args, kwargs))
+        )
+        try:
+            out = func(*blanks, **named)
+        except Exception as error:
+            raise AssertionError(f"the rule answers what torch refuses: {func} {args}") from error
+        for result, number in ((static, int), (general, value)):
+            if result is not None:
+                cls.compare(func, blanks, result, out, number)
 
     @staticmethod
     def ask_symbolically(func: Any, args: Any, kwargs: Any) -> Any:
@@ -129,7 +218,7 @@ class Checking(TorchDispatchMode):
         return RULES[func](Numbers(symbolic.env.prover), args, kwargs), symbolic.value
 
     @staticmethod
-    def compare(func: Any, args: Any, result: Any, out: Any, value: Any = lambda n: n) -> None:
+    def compare(func: Any, args: Any, result: Any, out: Any, value: Any) -> None:
         results = result if isinstance(result, (list, tuple)) else (result,)
         outs = out if isinstance(out, (list, tuple)) else (out,)
         for r, o in zip(results, outs, strict=True):
@@ -271,8 +360,9 @@ def test_views_of_every_layout_as_every_size() -> None:
                     x.view(size)
                 except RuntimeError:
                     # Where torch finds no strides, neither may the rule.
-                    shape = STATIC_CACHE.describe(fake(x))
-                    assert RULES[aten.view.default](Numbers(None), (shape, list(size)), {}) is None
+                    assert (
+                        RULES[aten.view.default](Numbers(None), (given(x), list(size)), {}) is None
+                    )
 
 
 def test_what_torch_refuses_is_left_to_torch() -> None:
@@ -329,7 +419,7 @@ def test_what_torch_refuses_is_left_to_torch() -> None:
         (aten.empty.memory_format, ([2, -1],), {}),
     ]
     for func, args, kwargs in wrong:
-        shapes = over_tensors(lambda t: STATIC_CACHE.describe(fake(t)), (args, kwargs))
+        shapes = over_tensors(given, (args, kwargs))
         assert RULES[func](Numbers(None), *shapes) is None, func
         with pytest.raises((RuntimeError, IndexError)):
             func(*args, **kwargs)

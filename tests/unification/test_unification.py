@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import pytest
@@ -70,6 +71,9 @@ def test_where_stock_has_no_rule() -> None:
     assert unify({"a": x, "b": 1}, {"b": 1, "a": 2}, {}) == {x: 2}
     assert unify({"a": x}, {"b": 1}, {}) is False
     assert unify({"a": x}, {"a": 1, "b": 1}, {}) is False
+    assert unify(iter((x, 2)), iter((1, 2)), {}) == {x: 1}
+    assert reify({x, 2}, {x: 5}) == {5, 2} and reify(frozenset({x}), {x: 5}) == {5}
+    assert type(reify(OrderedDict(a=x), {x: 5})) is OrderedDict
 
 
 def nested(inner: Any, kind: Any) -> Any:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from symfx.algebra import domains
 from symfx.algebra.expr import Term
-from symfx.algebra.facts import Facts, is_order
+from symfx.algebra.facts import LONG, Facts, is_order
 from symfx.algebra.intervals import Intervals, all_of, any_of
 from symfx.algebra.terms import multiset_divide
 
@@ -24,8 +24,6 @@ DEPTH = 4
 FUEL = 120
 CHOICES = frozenset(("min", "max", "abs", "where"))
 DIVISIONS = frozenset(("floordiv", "mod"))
-# Longer sums are bounded by intervals alone; the search would not pay.
-LONG = 24
 
 # Takes a sum without constant, the depth left, and the bound at which the search may stop.
 _Way: TypeAlias = "Callable[[Term, int, float], int | None]"
@@ -50,7 +48,8 @@ class Bounds(Intervals):
             return best
         coeffs = p.coeffs
         if len(coeffs) > LONG:
-            return best
+            assumed = self.facts.lower.get(p.base)
+            return best if assumed is None else _better(best, assumed + p.const)
         facts = self.facts
         if len(coeffs) == 1:
             (only,) = coeffs

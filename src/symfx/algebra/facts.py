@@ -20,8 +20,9 @@ UNDEFINED = (ZeroDivisionError, OverflowError, ValueError)
 # How many bounds one new bound may move along the known orders. (Orders that contradict each
 # other would move them for ever.)
 _PROPAGATED = 512
-# Longer equations are kept as bounds, and not solved: every fact would grow by their terms.
-_LONG_EQUATION = 24
+# Longer sums are bounded by intervals and by what was assumed of them alone, and equations of
+# them are not solved: every fact would grow by their terms.
+LONG = 24
 
 # The indexes whose entries are collections that grow.
 _NESTED = ("before", "after", "touching", "excluded", "_members", "_mentioning")
@@ -239,7 +240,7 @@ class Facts:
             if p.const:
                 self.contradiction = because
             return
-        if len(p.coeffs) > _LONG_EQUATION:
+        if len(p.coeffs) > LONG:
             return
         idle = [f for f in common_factors(p) if self._is_not_zero(f)]
         if idle:
@@ -367,6 +368,8 @@ class Facts:
                 elif monomial.op in ("floordiv", "abs", "min", "max"):
                     self._bound_operands(monomial, sign, least, because)
                 return  # intervals say it all
+        if len(coeffs) > LONG:
+            return
         for monomial in coeffs:
             self.touching.setdefault(monomial, {})[base] = None
         if not is_order(base):

@@ -46,12 +46,15 @@ class Proof:
         return f"{self.condition} {verdict}, because " + " and ".join(map(str, self.facts))
 
 
-def prove(facts: Facts, condition: Term) -> Proof:
+def prove(facts: Facts, condition: Term, prover: Prover | None = None) -> Proof:
     """Decide a condition, and find the fewest facts that decide it.
 
     Args:
         facts: what is known.
         condition: what is asked.
+        prover: a stronger prover from the same facts (`symfx.algebra.z3_tier.Z3Prover`), asked
+            where the ordinary one leaves the condition open. It names the facts that it used,
+            some of which it might have done without.
 
     Example:
         >>> from symfx.algebra import Table
@@ -63,7 +66,8 @@ def prove(facts: Facts, condition: Term) -> Proof:
     """
     holds = Prover(facts).decide(condition)
     if holds is None:
-        return Proof(condition, None, ())
+        answer, core = (None, []) if prover is None else prover.core(condition)
+        return Proof(condition, answer, tuple(core))
 
     def enough(assumed: Sequence[Term]) -> bool:
         alone = Facts(facts.table)

@@ -16,10 +16,10 @@ import math
 from collections.abc import Callable, Iterable
 from functools import reduce
 
-from symfx.algebra.bounds import CHOICES, DEPTH, DIVISIONS, FUEL, LONG, Bounds, at_least
+from symfx.algebra.bounds import CHOICES, DEPTH, DIVISIONS, FUEL, Bounds, at_least
 from symfx.algebra.domains import ANYTHING, Interval
 from symfx.algebra.expr import Scalar, Term
-from symfx.algebra.facts import UNDEFINED, Facts, is_order
+from symfx.algebra.facts import LONG, UNDEFINED, Facts, is_order
 from symfx.algebra.interpret import substitute
 from symfx.algebra.terms import common_factors, postorder
 
@@ -75,8 +75,8 @@ class Prover(Bounds):
             known = self._decided.get(condition)
         if known is not None:
             return known
-        stamp = facts.stamp(condition)
-        if self._open.get(condition) == stamp:
+        asked = self._open.get(condition)
+        if asked is not None and asked == facts.stamp(condition):
             return None
         resolved = facts.resolve(condition)
         if resolved is not condition:
@@ -89,11 +89,15 @@ class Prover(Bounds):
             if answer is None:
                 answer = self._by_cases(condition)
         if answer is None:
-            self._open[condition] = stamp
+            self._open[condition] = facts.stamp(condition)
         else:
             # Facts only grow: what follows today follows for ever.
             self._decided[condition] = answer
         return answer
+
+    def core(self, condition: Term) -> tuple[bool | None, list[Term]]:
+        """What a prover beyond this one says of a condition, and the facts used: there is none."""
+        return None, []
 
     def reduce(self, condition: Term) -> Term:
         """An equivalent condition, given the facts, without what is known of its parts.
@@ -357,6 +361,8 @@ class Prover(Bounds):
             return True
         if high is not None and high < 0:
             return False
+        if len(p.coeffs) > LONG:
+            return self._sign_assumed(p)
         if self._only_ordered(p):
             low = self._by_order(p.base)
             if low is not None and low + p.const >= 0:
@@ -371,6 +377,13 @@ class Prover(Bounds):
             if at_least(self._lower_bound(self.table.neg(p), DEPTH, 1), 1):
                 return False
         return None
+
+    def _sign_assumed(self, p: Term) -> bool | None:
+        """Whether p >= 0, as far as a bound of p itself was assumed."""
+        lower = self.facts.lower
+        if at_least(lower.get(p.base), -p.const):
+            return True
+        return False if at_least(lower.get(self.table.neg(p.base)), p.const + 1) else None
 
     def _only_ordered(self, p: Term) -> bool:
         """Whether orders and intervals say all that is known of a sum."""
@@ -387,6 +400,10 @@ class Prover(Bounds):
             return r == 0
         if r % m:
             return False
+        if len(p.coeffs) > LONG:
+            low, high = self._interval(p)
+            outside = at_least(low, 1) or (high is not None and high < 0)
+            return False if outside or self._sign_assumed(p) is False else None
         exact = self._without_exact_divisions(p)
         if exact is not p:
             return self.decide(self.table.eq(exact, self.table.zero))

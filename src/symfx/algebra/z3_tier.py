@@ -95,34 +95,44 @@ class Z3Prover(Prover):
         stamp = self.facts.stamp(condition)
         if self._beyond.get(condition) == stamp:
             return None
-        answer = self._ask(condition)
+        answer, _ = self._ask(condition)
         if answer is None:
             self._beyond[condition] = stamp
         else:
             self._decided[condition] = answer
         return answer
 
-    def _ask(self, condition: Term) -> bool | None:
+    def core(self, condition: Term) -> tuple[bool | None, list[Term]]:
+        """What z3 says of a condition, and the facts that it used: z3's unsatisfiable core."""
+        return self._ask(self.facts.resolve(condition))
+
+    def _ask(self, condition: Term) -> tuple[bool | None, list[Term]]:
         z3 = self._z3
         self.asked += 1
         deadline = time.monotonic() + self.budget_ms / 1000
         seen = self._witness(condition)
-        claims = self._translated.told(self.facts.connected(condition), condition)
-        question = self._translated.formula(condition)
+        facts = self.facts.connected(condition)
+        told = self._translated
+        question = told.formula(condition)
+        claims = [*told.meaning(condition, *facts), *told.has_value(condition)]
+        named = {f"fact {i}": fact for i, fact in enumerate(facts)}
         # What is so at tracing cannot be refuted, what is not cannot be proved.
         for answer in (True, False):
             if seen is not None and bool(seen) is not answer:
                 continue
             left = int(1000 * (deadline - time.monotonic()))
             if left <= 0:
-                return None
+                break
             solver = z3.Solver()
             solver.set("timeout", left if seen is not None or not answer else max(left // 2, 1))
+            solver.set("core.minimize", True)
             solver.add(*claims, z3.Not(question) if answer else question)
+            for name, fact in named.items():
+                solver.assert_and_track(z3.And(told.formula(fact), *told.has_value(fact)), name)
             if solver.check() == z3.unsat:
                 self.answered += 1
-                return answer
-        return None
+                return answer, [named[str(c)] for c in solver.unsat_core()]
+        return None, []
 
 
 class Z3Terms:
@@ -134,23 +144,21 @@ class Z3Terms:
         # For a quotient or remainder, what defines it.
         self._defining: dict[Term, list[Any]] = {}
 
-    def told(self, facts: Iterable[Term], question: Term) -> list[Any]:
-        """What z3 is told: the facts, and what the operations in them and in the question mean."""
+    def meaning(self, *terms: Term) -> list[Any]:
+        """What the operations in some conditions mean."""
         claims: list[Any] = []
         seen: set[Term] = set()
-        for fact in facts:
-            claims.append(self.formula(fact))
-            claims += self._meaning(fact, seen)
-        return claims + self._meaning(question, seen)
+        for term in terms:
+            self.formula(term)
+            for part in postorder(term, lambda t: t not in seen):
+                seen.add(part)
+                claims += self._defining.get(part, ())
+        return claims
 
-    def _meaning(self, term: Term, seen: set[Term]) -> list[Any]:
-        self.formula(term)
-        claims: list[Any] = []
-        for part in postorder(term, lambda t: t not in seen):
-            seen.add(part)
-            claims += self._defining.get(part, ())
-        # A divisor that is computed in any case is not 0: the condition has a value.
-        return [*claims, *(self.formula(b) != 0 for b in _divisors(term))]
+    def has_value(self, condition: Term) -> list[Any]:
+        """That a condition has a value: a divisor that is computed in any case is not 0."""
+        self.formula(condition)
+        return [self.formula(b) != 0 for b in _divisors(condition)]
 
     def formula(self, term: Term) -> Any:
         """The term in z3."""

@@ -35,6 +35,10 @@ def _kernel(
     return register
 
 
+def _is_symbolic(a: torch.Tensor) -> bool:
+    return any(isinstance(n, torch.SymInt) for n in (*a.shape, *a.stride(), a.storage_offset()))
+
+
 def _column_major(like: torch.Tensor, batch: Sequence[Any], rows: Any, columns: Any) -> Any:
     """A batch of matrices whose columns are contiguous, as LAPACK leaves them."""
     return like.new_empty((*batch, columns, rows)).mT
@@ -228,11 +232,18 @@ def _mm_reduce(a: torch.Tensor, b: torch.Tensor, reduce: str) -> Any:
     return out, b.new_empty((0,), dtype=torch.int64)
 
 
+# -- lists of tensors ----------------------------------------------------------------------------
+
+
+# torch's kernel asks for the number of elements as an int.
+@_kernel(_aten._foreach_max.default, first=True)
+def _foreach_max(tensors: Sequence[torch.Tensor]) -> Any:
+    if not any(map(_is_symbolic, tensors)):
+        return NotImplemented
+    return [t.new_empty(()) for t in tensors]
+
+
 # -- resizing ----------------------------------------------------------------------------------
-
-
-def _is_symbolic(a: torch.Tensor) -> bool:
-    return any(isinstance(n, torch.SymInt) for n in (*a.shape, *a.stride(), a.storage_offset()))
 
 
 # torch's kernel does not turn symbolic sizes into known ones.

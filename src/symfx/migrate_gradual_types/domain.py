@@ -72,6 +72,14 @@ class ConstraintDomain(Domain):
         value = self.payload(size)
         if isinstance(value, (int, DVar)) or value == Dyn:
             return value
+        result = self._value(value)
+        self.constraints.append(BinConstraintD(0, result, op_leq))
+        return result
+
+    def _value(self, value: Any) -> Any:
+        """A variable for the value of an expression, which may be negative on the way to a size."""
+        if isinstance(value, (int, DVar)):
+            return value
         result = self._variable()
         parts = _variables(value)
         unknown = [BinConstraintD(part, Dyn, op_eq) for part in parts]
@@ -83,7 +91,6 @@ class ConstraintDomain(Domain):
                     Conj([*known, BinConstraintD(result, value, op_eq)]),
                 ]
             ),
-            BinConstraintD(0, result, op_leq),
         ]
         return result
 
@@ -107,7 +114,7 @@ class ConstraintDomain(Domain):
             return Size(self, Dyn)
         if op in _SIGNS:
             return Size(self, BinConstraintD(one, other, _SIGNS[op]))
-        one, other, result = self.dimension(a), self.dimension(b), self._variable()
+        one, other, result = self._value(one), self._value(other), self._variable()
         less = BinConstraintD(one, other, op_leq)
         more = BinConstraintD(other, one, op_leq)
         smaller, larger = (one, other) if op == "min" else (other, one)

@@ -101,7 +101,8 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 def _rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
     if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
-        return type(value)(_rebuilt(part, leaf) for part in value)
+        plain = list if isinstance(value, list) else tuple  # torch.fx has lists of its own
+        return plain(_rebuilt(part, leaf) for part in value)
     if isinstance(value, dict):
         return {name: _rebuilt(part, leaf) for name, part in value.items()}
     if isinstance(value, slice):
@@ -113,18 +114,16 @@ def _rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
 
 
 def outputs_of(n: Node, counter: int) -> tuple[Any, int]:
-    """Variables for what a node gives: a tensor, or a tuple of which items are taken."""
+    """Variables for what a node gives: a tensor, or the items that are taken, by their index."""
     taken = {
         user.args[1] for user in n.users if user.op == "call_function" and _takes_item(user, n)
     }
     if n.users and len(taken) == len(n.users) and all(isinstance(i, int) for i in taken):
         indices: list[Any] = [*taken]
-        least = max(max(indices) + 1, -min(indices))
-        variables = []
-        for _ in range(least):
-            variable, counter = gen_tvar(counter)
-            variables.append(variable)
-        return tuple(variables), counter
+        items: dict[int, TVar] = {}
+        for index in sorted(indices):
+            items[index], counter = gen_tvar(counter)
+        return items, counter
     return gen_tvar(counter)
 
 
@@ -147,10 +146,10 @@ def generate_typing(
 
     args = _rebuilt(tuple(n.args), argument)
     kwargs = _rebuilt(dict(n.kwargs), argument)
-    # An item of a tuple of tensors is that item; of a tuple of unknown length, nothing is known.
-    if rule.name == "getitem" and isinstance(args[0], tuple) and isinstance(args[1], int):
+    # An item of several tensors is that item.
+    if rule.name == "getitem" and isinstance(args[0], (tuple, dict)) and isinstance(args[1], int):
         items = args[0]
-        if -len(items) <= args[1] < len(items):
+        if args[1] in (items if isinstance(items, dict) else range(-len(items), len(items))):
             symbols[n] = items[args[1]]
             return [], counter
     results, counter = _variables(n, _sample_result(rule, module, args, kwargs), counter)
@@ -177,9 +176,8 @@ def _variables(n: Node, result: Any, counter: int) -> tuple[Any, int]:
         return gen_tvar(counter)
     if not isinstance(result, (tuple, list)):
         return gen_dvar(counter)
-    if not any(isinstance(item, (tuple, list)) and not isinstance(item, Shape) for item in result):
-        return outputs_of(n, counter)
-    # A tuple with tuples in it has one form for all ranks.
+    if type(result) not in (tuple, list) or any(item is UNKNOWN for item in result):
+        return outputs_of(n, counter)  # how many there are depends on sizes
     variables = []
     for item in result:
         variable, counter = _variables(n, item, counter)
@@ -237,12 +235,13 @@ _NO_ITEM = object()
 
 def _results(variables: Any, result: Any) -> Iterator[tuple[Any, Any]]:
     """Pairs of a result's variable and what the rule says of it, or `_NO_ITEM`."""
-    if isinstance(variables, tuple):
+    if isinstance(variables, (tuple, dict)):
         known = isinstance(result, (tuple, list)) and not isinstance(result, Shape)
-        items = [*result] if known else [result if result is _NO_ITEM else UNKNOWN] * len(variables)
-        # More items may be asked for than there are in this case: then it is none.
-        items += [_NO_ITEM] * len(variables)
-        for variable, item in zip(variables, items, strict=False):
+        by_index = variables.items() if isinstance(variables, dict) else enumerate(variables)
+        for index, variable in by_index:
+            item = _NO_ITEM if result is _NO_ITEM else UNKNOWN
+            if known:  # more items may be asked for than there are in this case: then it is none
+                item = result[index] if -len(result) <= index < len(result) else _NO_ITEM
             yield from _results(variable, item)
     elif isinstance(variables, TVar) and not (isinstance(result, Shape) or result is _NO_ITEM):
         yield variables, UNKNOWN

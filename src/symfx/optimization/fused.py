@@ -89,6 +89,8 @@ class FusedConv(nn.Module):
         layer: the convolution.
         post: what follows.
         adds: is a second argument added before ``post``?
+        second: is what the layer computes the second term of that sum? The strides of a sum
+            depend on it where those of its terms differ.
         pool: the max-pooling behind ``post``, if there is one.
 
     Attributes:
@@ -100,7 +102,13 @@ class FusedConv(nn.Module):
     symfx_effect = Effect.FRESH
 
     def __init__(
-        self, layer: Layer, post: PostOp, *, adds: bool, pool: MaxPool | None = None
+        self,
+        layer: Layer,
+        post: PostOp,
+        *,
+        adds: bool,
+        second: bool = False,
+        pool: MaxPool | None = None,
     ) -> None:
         super().__init__()
         rank = layer.dimensions
@@ -108,7 +116,8 @@ class FusedConv(nn.Module):
         weight = weight.contiguous(memory_format=_FORMATS[rank]) if rank > 1 else weight
         self.register_buffer("weight", weight)
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
-        self.post, self.adds, self.accumulates, self.pool = post, adds, False, pool
+        self.post, self.adds, self.second, self.pool = post, adds, second, pool
+        self.accumulates = False
         self.available = True
         self.kind = layer.kind
         self.transposed, self.rank = layer.transposed, rank
@@ -187,7 +196,7 @@ class FusedConv(nn.Module):
                 x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
             )
         if other is not None:
-            result = result + other
+            result = other + result if self.second else result + other
         result = self.post.function(result) if self.post.function else result
         return self.pool.function(result) if self.pool else result
 
@@ -235,6 +244,12 @@ class FusedConv(nn.Module):
         self._kernels[shape] = kernel
         return kernel
 
+    @property
+    def kind_of_trial(self) -> tuple[Any, ...]:
+        """Operators of which this is the same are alike as to which way is the fastest."""
+        places = self.stride, self.padding, self.dilation, self.groups, self.transposed, self.pool
+        return (*map(repr, places), self.post.name == "none")
+
     def trials(self, shape: torch.Size, adds: bool) -> dict[str, Callable[[], Tensor]]:
         """Runs of each way to compute inputs of this shape, `DIRECT` first, on random numbers."""
         form = self.form()
@@ -273,6 +288,7 @@ class FusedConv(nn.Module):
             "output_padding": self.output_padding,
             "groups": self.groups,
             "adds": self.adds,
+            "second": self.second,
             "accumulates": self.accumulates,
             "post": self.post.describe(),
             "pool": None if self.pool is None else self.pool.describe(),
@@ -296,6 +312,7 @@ class FusedLinear(nn.Module):
         layer: the linear layer.
         post: what follows.
         adds: is a second argument added before ``post``?
+        second: is what the layer computes the second term of that sum?
 
     Attributes:
         available: does this machine's torch have the operator?
@@ -304,11 +321,11 @@ class FusedLinear(nn.Module):
 
     symfx_effect = Effect.FRESH
 
-    def __init__(self, layer: Layer, post: PostOp, *, adds: bool) -> None:
+    def __init__(self, layer: Layer, post: PostOp, *, adds: bool, second: bool = False) -> None:
         super().__init__()
         self.register_buffer("weight", layer.weight.detach().contiguous())
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
-        self.post, self.adds = post, adds
+        self.post, self.adds, self.second = post, adds, second
         self.available = True
         self.rows: set[int] = set()
         self._kernels: dict[int, Kernel] = {}
@@ -353,6 +370,11 @@ class FusedLinear(nn.Module):
             )
         )
 
+    @property
+    def kind_of_trial(self) -> tuple[Any, ...]:
+        """See `FusedConv.kind_of_trial`."""
+        return self.adds, self.post.name
+
     def trials(self, shape: torch.Size, adds: bool) -> dict[str, Callable[[], Tensor]]:
         """As `FusedConv.trials`."""
         if not self.available or self.weight.dtype is not torch.float or len(shape) < 2:
@@ -372,7 +394,7 @@ class FusedLinear(nn.Module):
     def _by_torch(self, x: Tensor, other: Tensor | None) -> Tensor:
         result = F.linear(x, self.weight, self.bias)
         if other is not None:
-            result = result + other
+            result = other + result if self.second else result + other
         return self.post.function(result) if self.post.function else result
 
     def _by_onednn(self, x: Tensor, other: Tensor | None) -> Tensor:
@@ -401,7 +423,12 @@ class FusedLinear(nn.Module):
 
     def describe(self) -> dict[str, Any]:
         """All of it but its tensors, as plain data."""
-        return {"adds": self.adds, "post": self.post.describe(), "rows": sorted(self.rows)}
+        return {
+            "adds": self.adds,
+            "second": self.second,
+            "post": self.post.describe(),
+            "rows": sorted(self.rows),
+        }
 
     def extra_repr(self) -> str:
         """What `repr` shows of it."""

@@ -20,6 +20,7 @@ __all__ = [
     "Form",
     "Kernel",
     "PostOp",
+    "is_way",
     "make_kernel",
     "other_ways",
 ]
@@ -27,6 +28,9 @@ __all__ = [
 #: The names of the ways, beside those of Winograd's algorithm, ``"winograd 4x1"`` and so on.
 DIRECT, BLOCKED = "direct", "blocked"
 _WINOGRAD = {f"winograd {down}x{across}": (down, across) for down, across in TILES}
+_NARROW = "winograd 4x1"
+#: From how many rows, columns and channels on tiles more than one wide are worth trying.
+_WIDE = 16
 #: From how many channels on Winograd's algorithm has ever been the faster.
 _MANY = 32
 #: Up to how many input channels oneDNN's kernels for channels last leave lanes empty.
@@ -250,13 +254,16 @@ def other_ways(form: Form, shape: Sequence[int]) -> list[str]:
         return [BLOCKED] if weight.shape[1] <= FEW and form.post.name in ("none", "relu") else []
     if weight.shape[2:] != (3, 3) or form.stride != [1, 1] or min(weight.shape[:2]) < _MANY:
         return []
-    # Tiles that hardly fit compute more than they save.
-    sizes = [size + 2 * pad - 2 for size, pad in zip(shape[2:], form.padding, strict=True)]
-    return [
-        name
-        for name, tile in _WINOGRAD.items()
-        if all(size >= step for size, step in zip(sizes, tile, strict=True))
-    ]
+    # Sums cost more where an image has few tiles, and products more where they do not fit.
+    down, across = (size + 2 * pad - 2 for size, pad in zip(shape[2:], form.padding, strict=True))
+    if min(down, across) < 4:
+        return []
+    return list(_WINOGRAD) if min(down, across, *weight.shape[:2]) >= _WIDE else [_NARROW]
+
+
+def is_way(way: str, form: Form, shape: Sequence[int]) -> bool:
+    """Is this the name of a way to compute inputs of this shape?"""
+    return len(shape) == form.weight.ndim and way in (DIRECT, *other_ways(form, shape))
 
 
 def make_kernel(way: str, form: Form, shape: Sequence[int], known: Sequence[Tensor]) -> Kernel:

@@ -141,11 +141,12 @@ def _added(reader: Reader, node: fx.Node, term: fx.Node) -> fx.Node | None:
 
 def _apply(module: fx.GraphModule, plan: _Plan, report: Report) -> None:
     adds, post = plan.other is not None, PostOp(plan.post)
+    second = adds and plan.nodes[1].args[1] is plan.layer.node
     fused: FusedConv | FusedLinear
     if plan.layer.dimensions == 0:
-        fused = FusedLinear(plan.layer, post, adds=adds)
+        fused = FusedLinear(plan.layer, post, adds=adds, second=second)
     else:
-        fused = FusedConv(plan.layer, post, adds=adds, pool=plan.pool)
+        fused = FusedConv(plan.layer, post, adds=adds, second=second, pool=plan.pool)
     fused.training = module.training
     # What they take may itself have been rewritten since the plan was made.
     args = list(plan.layer.node.all_input_nodes[:1])

@@ -28,7 +28,7 @@ from symfx.optimization.tuning import tune
 __all__ = ["OptimizedModel", "optimize"]
 
 #: What is spent on timing the forms against each other, in seconds, and rounds at most.
-_BUDGET, _ROUNDS = 0.6, 7
+_BUDGET, _ROUNDS = 0.4, 8
 #: Fused operators that take less than this share of the original's time need no other rival.
 _CLEARLY = 0.9
 
@@ -349,7 +349,7 @@ def _medians(
     """The median seconds of one run of each, in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     started = time.perf_counter()
-    for turn in range(_ROUNDS + 1):
+    for turn in range(_ROUNDS):
         for name, contestant in contestants.items():
             mine = copy_inputs((args, kwargs))
             start = time.perf_counter()

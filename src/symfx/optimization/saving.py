@@ -25,16 +25,22 @@ from symfx.errors import OptimizationError
 from symfx.optimization import inplace
 from symfx.optimization.capture import only_default
 from symfx.optimization.effects import Effect, effect_of, is_plain, words
-from symfx.optimization.fused import FusedConv, activation_named, can_fuse
-from symfx.optimization.kernels import PostOp
+from symfx.optimization.fused import (
+    FusedConv,
+    FusedLinear,
+    activation_named,
+    all_finite,
+    can_fuse,
+)
+from symfx.optimization.kernels import PostOp, is_way
 from symfx.optimization.log import Report
 from symfx.optimization.modules import NormalizedLinear, ScaleShift
 from symfx.optimization.optimized import OptimizedModel
-from symfx.optimization.reading import Layer
+from symfx.optimization.reading import Activation, Layer, MaxPool
 
 __all__ = ["load", "save"]
 
-FORMAT, VERSION = "symfx.optimized", 1
+FORMAT, VERSION = "symfx.optimized", 2
 
 _HOMES: dict[str, Any] = {
     "torch": torch,
@@ -43,6 +49,7 @@ _HOMES: dict[str, Any] = {
     "operator": operator,
 }
 _OWN: dict[str, Callable[..., Any]] = {
+    "all_finite": all_finite,
     "only_default": only_default,
     "settled_add": inplace.settled_add,
     "settled_sub": inplace.settled_sub,
@@ -317,6 +324,8 @@ def _describe_module(path: str, module: nn.Module) -> dict[str, Any]:
     """What it takes to build a module again, its tensors aside."""
     if isinstance(module, FusedConv):
         return {"class": "symfx.FusedConv", "options": module.describe()}
+    if isinstance(module, FusedLinear):
+        return {"class": "symfx.FusedLinear", "options": module.describe()}
     if isinstance(module, ScaleShift):
         options = {"spatial": module.spatial, "rectify": module.rectify}
         return {"class": "symfx.ScaleShift", "options": options}
@@ -359,6 +368,8 @@ def _make_module(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     name, options = description["class"], description["options"]
     if name == "symfx.FusedConv":
         return _make_fused(options, tensors)
+    if name == "symfx.FusedLinear":
+        return _make_fused_linear(options, tensors)
     if name == "symfx.ScaleShift":
         scale, shift = tensors["scale"].reshape(-1), tensors["shift"].reshape(-1)
         return ScaleShift(scale, shift, options["spatial"], rectify=options["rectify"]).eval()
@@ -395,26 +406,49 @@ def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
 
 def _make_fused(options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> FusedConv:
     kinds: dict[str, type[nn.Module]] = {
+        "Conv1d": nn.Conv1d,
         "Conv2d": nn.Conv2d,
         "Conv3d": nn.Conv3d,
         "ConvTranspose2d": nn.ConvTranspose2d,
     }
-    layer = Layer(
-        _NOWHERE,
-        _NOWHERE,
-        kinds[options["kind"]],
-        tensors["weight"],
-        tensors.get("bias"),
-        {
-            name: tuple(options[name]) if isinstance(options[name], list) else options[name]
-            for name in ("stride", "padding", "dilation", "groups", "output_padding")
-        },
+    places = {
+        name: tuple(options[name]) if isinstance(options[name], list) else options[name]
+        for name in ("stride", "padding", "dilation", "groups", "output_padding")
+    }
+    layer = _layer(kinds[options["kind"]], tensors, places)
+    activation = _activation(options["post"])
+    pool = options["pool"] and MaxPool(
+        *(tuple(options["pool"][name]) for name in ("kernel", "stride", "padding")),
+        bool(options["pool"]["ceil"]),
     )
-    post = options["post"]
-    activation = activation_named(post["name"], tuple(post["scalars"]), post["algorithm"])
     adds = bool(options["adds"])
-    made = FusedConv(layer, PostOp(activation), adds=adds)
+    second = bool(options["second"])
+    made = FusedConv(layer, PostOp(activation), adds=adds, second=second, pool=pool)
     made.accumulates = bool(options["accumulates"])
     made.available = can_fuse(layer, activation, adds=adds) is None
+    for shape, way in options["ways"]:
+        if not is_way(way, made.form(), shape):
+            raise OptimizationError(
+                f"there is no way {way!r} to compute {shape}", fix="use the symfx that wrote it"
+            )
+        made.ways[tuple(shape)] = way
     made.eval()
     return made
+
+
+def _make_fused_linear(options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> FusedLinear:
+    layer, activation = _layer(nn.Linear, tensors, {}), _activation(options["post"])
+    adds = bool(options["adds"])
+    made = FusedLinear(layer, PostOp(activation), adds=adds, second=bool(options["second"]))
+    made.available = can_fuse(layer, activation, adds=adds) is None
+    made.rows = {int(rows) for rows in options["rows"]}
+    made.eval()
+    return made
+
+
+def _layer(kind: type[nn.Module], tensors: Mapping[str, Tensor], options: dict[str, Any]) -> Layer:
+    return Layer(_NOWHERE, _NOWHERE, kind, tensors["weight"], tensors.get("bias"), options)
+
+
+def _activation(post: Mapping[str, Any]) -> Activation | None:
+    return activation_named(post["name"], tuple(post["scalars"]), post["algorithm"])

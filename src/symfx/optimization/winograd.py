@@ -18,9 +18,10 @@ from torch import Tensor
 
 __all__ = ["TILES", "Winograd"]
 
-#: The tiles on offer, as outputs per row and column step: along a direction with 1, the kernel
-#: stays as it is. Bigger ones save more products and lose more digits.
-TILES: tuple[tuple[int, int], ...] = ((4, 1), (2, 2), (4, 2))
+#: The tiles on offer, by their outputs down and across; with 1 across, the kernel stays as it is
+#: in that direction. Bigger ones would save more products, and lose more digits than these, which
+#: cost about as many as summing up in another order.
+TILES: tuple[tuple[int, int], ...] = ((4, 1), (4, 2))
 
 # How a kernel of three becomes one number for each place: the rows are the powers 1, p, p^2 of
 # the points 0, 1, -1 (2, -2) and infinity, scaled so that the sums below have whole factors.

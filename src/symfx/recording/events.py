@@ -141,7 +141,7 @@ class FakeTensorMeta:
     def from_fake(fake: torch.Tensor) -> FakeTensorMeta:
         """The sizes of a tensor."""
         return FakeTensorMeta(
-            tuple(fake.size()), tuple(fake.stride()), fake.storage_offset(), fake.is_nested
+            fake.size(), tuple(fake.stride()), fake.storage_offset(), fake.is_nested
         )
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from symfx.shape_rules.errors import IllTypedError
 
-__all__ = ["UNKNOWN", "Dim", "Domain", "Shape", "Size", "Unknown"]
+__all__ = ["UNKNOWN", "Dim", "Domain", "Shape", "Size", "Unknown", "size_text"]
 
 
 class Size:
@@ -72,16 +72,21 @@ class Size:
 Dim: TypeAlias = int | Size
 
 
+def size_text(size: object) -> str:
+    """A size for people to read."""
+    return str(size.value) if isinstance(size, Size) else str(size)
+
+
 class Shape(tuple[Dim, ...]):
     """The shape of a tensor; a bare tuple of sizes is a value of the program, as `x.size()`."""
 
     __slots__ = ()
 
     def __str__(self) -> str:
-        return f"[{', '.join(str(d.value) if isinstance(d, Size) else str(d) for d in self)}]"
+        return f"[{', '.join(map(size_text, self))}]"
 
     def __repr__(self) -> str:
-        return f"Shape({', '.join(str(d.value) if isinstance(d, Size) else str(d) for d in self)})"
+        return f"Shape({', '.join(map(size_text, self))})"
 
 
 class Unknown:
@@ -130,9 +135,9 @@ class Domain(abc.ABC):
 
     def compute(self, op: str, a: Dim, b: Dim) -> Dim:
         """``a op b``, for ``+ - * // %`` and ``min``, ``max``."""
+        if op in ("//", "%") and isinstance(b, int) and b == 0:
+            raise IllTypedError(f"a size is divided by zero ({size_text(a)} {op} 0)")
         if isinstance(a, int) and isinstance(b, int):
-            if op in ("//", "%") and b == 0:
-                raise IllTypedError(f"a size is divided by zero ({a} {op} 0)")
             return _ON_NUMBERS[op](a, b)
         return self._compute(op, a, b)
 
@@ -196,11 +201,11 @@ class Domain(abc.ABC):
     def fits(self, whole: Dim, *parts: Dim, what: str) -> Dim:
         """``whole`` divided by ``parts``, which must leave nothing over."""
         part = self.product(parts)
+        if isinstance(part, int) and part == 0:
+            raise IllTypedError(f"{what}: how often 0 goes into {size_text(whole)}")
         if isinstance(whole, int) and isinstance(part, int):
-            if part == 0:
-                self.require("==", whole, 0, what)
-                return 0
-            self.require("==", whole % part, 0, f"{what}: {whole} is no multiple of {part}")
+            if whole % part:
+                raise IllTypedError(f"{what}: {whole} is no multiple of {part}")
             return whole // part
         if isinstance(part, int) and part == 1:
             return whole

@@ -26,7 +26,7 @@ from torch.fx import Node
 from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, Unknown
 from symfx.shape_rules.errors import DuplicateRuleError, GradualError, IllTypedError
 
-__all__ = ["Rule", "at_least", "axis", "exactly", "lookup", "module_rule", "rule", "rules"]
+__all__ = ["Rule", "at_least", "axes", "axis", "exactly", "lookup", "module_rule", "rule", "rules"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -211,6 +211,23 @@ def axis(index: Any, rank: int, what: str, *, scalar: bool = False) -> int:
     if not -count <= index < count:
         raise IllTypedError(f"{what} names dimension {index} of a tensor of rank {rank}")
     return index % count
+
+
+def axes(given: Any, rank: int, what: str) -> list[int]:
+    """The indices of dimensions, counted from the front: of one or several; ``None`` is none.
+
+    A tensor of rank 0 is addressed as if it had one dimension.
+
+    Raises:
+        IllTypedError: there is no such dimension, or one is named twice.
+    """
+    if given is None:
+        return []
+    several = given if isinstance(given, (tuple, list)) else (given,)
+    found = [axis(index, rank, what, scalar=True) for index in several]
+    if len({*found}) != len(found):
+        raise IllTypedError(f"{what} names one dimension twice: {tuple(several)} of rank {rank}")
+    return found
 
 
 def is_size(value: Any) -> bool:

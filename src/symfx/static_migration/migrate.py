@@ -23,7 +23,13 @@ from symfx.shape_rules.errors import GradualError, IllTypedError
 from symfx.shape_rules.graphs import annotation_of, graph_of, where_of
 from symfx.shape_rules.ranks import get_max_rank
 from symfx.static_migration.analysis import Run, explain, run
-from symfx.static_migration.conditions import InputType, read_annotation
+from symfx.static_migration.conditions import (
+    InputType,
+    names_in,
+    parse_condition,
+    read_annotation,
+)
+from symfx.static_migration.domain import TermDomain
 from symfx.static_migration.solver import Solver, smallest_conflict
 
 __all__ = ["Conflict", "Migration", "migrate"]
@@ -43,7 +49,9 @@ class Conflict:
         nodes: the smallest set of nodes that contradict each other, in the order of the graph.
         lines: for each of them its source line, and the shape of its value as far as it is known.
         conditions: what the user said that takes part.
-        example: shapes of the inputs that would work, if any do.
+        example: shapes of the inputs that would work, if z3 finds some; as near as can be to what
+            the user said.
+        hopeless: no sizes of inputs of these ranks would work: the program has to change.
     """
 
     message: str
@@ -51,6 +59,7 @@ class Conflict:
     lines: tuple[str, ...]
     conditions: tuple[str, ...] = ()
     example: Mapping[str, tuple[int, ...]] | None = None
+    hopeless: bool = False
 
     def __str__(self) -> str:
         parts = [self.message]
@@ -59,6 +68,8 @@ class Conflict:
         if self.example is not None:
             shapes = ", ".join(f"{name}: {list(shape)}" for name, shape in self.example.items())
             parts.append(f"  this would work: {shapes}")
+        elif self.hopeless:
+            parts.append("  no sizes of the inputs would work: the program has to change")
         return "\n".join(parts)
 
 
@@ -393,13 +404,14 @@ def _conflict(
     if not core and node is not None:  # a rank that does not fit: no sizes contradict each other
         nodes = [*node.all_input_nodes, node]
     said = tuple(str(key) for key in keys if key in core and isinstance(key, str))
-    example = _working_example(graph, module, inputs, solver)
+    example, hopeless = _working_example(graph, module, inputs, where, solver)
     return Conflict(
         message,
         tuple(nodes),
         tuple(_line(n, result, inputs) for n in nodes),
         tuple(text for text in said if text.startswith("you said")),
         example,
+        hopeless,
     )
 
 
@@ -412,18 +424,27 @@ def _line(node: Node, result: Run, inputs: Mapping[str, InputType]) -> str:
 
 
 def _working_example(
-    graph: Graph, module: torch.nn.Module, inputs: Mapping[str, InputType], solver: Solver
-) -> dict[str, tuple[int, ...]] | None:
-    """Small shapes of these ranks at which the whole program runs, if z3 finds some."""
+    graph: Graph,
+    module: torch.nn.Module,
+    inputs: Mapping[str, InputType],
+    where: Sequence[str],
+    solver: Solver,
+) -> tuple[dict[str, tuple[int, ...]] | None, bool]:
+    """Shapes of these ranks at which the whole program runs, as near as can be to the user's.
+
+    Returns:
+        The shapes, if z3 finds some; and whether there are none.
+    """
     freed = {
         name: given if given.dims is None else replace(given, dims=(None,) * len(given.dims))
         for name, given in inputs.items()
     }
     result = run(graph, module, freed)
-    answer = solver.ask([d.condition for d in result.domain.demands], small=True)
-    if result.failed is not None or answer.verdict != "sat":
-        return None
     domain = result.domain
+    wishes = _as_written(domain, inputs, result, graph, where)
+    answer = solver.ask([d.condition for d in domain.demands], wishes=wishes, small=True)
+    if result.failed is not None or answer.verdict != "sat":
+        return None, result.failed is not None or answer.verdict == "unsat"
     values = {domain.table.symbol(name): value for name, value in answer.values.items()}
     example: dict[str, tuple[int, ...]] = {}
     for node in graph.nodes:
@@ -433,7 +454,32 @@ def _working_example(
             known = values | {s: 1 for term in terms for s in term.free_symbols - values.keys()}
             example[_input_name(node)] = tuple(int(evaluate(term, known)) for term in terms)
     tried = {**inputs, **{n: InputType("tensor", shape) for n, shape in example.items()}}
-    return example if example and run(graph, module, tried).failed is None else None
+    works = bool(example) and run(graph, module, tried).failed is None
+    return (example if works else None), False
+
+
+def _as_written(
+    domain: TermDomain,
+    inputs: Mapping[str, InputType],
+    result: Run,
+    graph: Graph,
+    where: Sequence[str],
+) -> list[Term]:
+    """What the user said of sizes, as wishes: equal names, then numbers, then conditions."""
+    named: dict[str, Term] = {}
+    equal: list[Term] = []
+    numbers: list[Term] = []
+    for node in graph.nodes:
+        shape = result.values.get(node)
+        if node.op != "placeholder" or not isinstance(shape, Shape):
+            continue
+        for dim, size in zip(inputs[_input_name(node)].dims or (), shape, strict=True):
+            if isinstance(dim, int):
+                numbers.append(domain.term(size).eq(domain.table.const(dim)))
+            elif dim is not None and dim.isidentifier():
+                equal.append(named.setdefault(dim, domain.term(size)).eq(domain.term(size)))
+    said = [text for text in where if {*names_in(text)} <= named.keys()]
+    return [*equal, *numbers, *(parse_condition(domain.table, text, named) for text in said)]
 
 
 # -- as text ---------------------------------------------------------------------------------------

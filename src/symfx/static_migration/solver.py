@@ -79,11 +79,14 @@ class Solver:
         solver.set("timeout", max(1, int(self.timeout * 1000)))
         return solver
 
-    def ask(self, conditions: Sequence[Term], *, small: bool = False) -> Answer:
+    def ask(
+        self, conditions: Sequence[Term], *, wishes: Sequence[Term] = (), small: bool = False
+    ) -> Answer:
         """Whether conditions hold together.
 
         Args:
             conditions: the conditions.
+            wishes: what sizes should be besides, as far as that is possible: the first come first.
             small: look for small sizes.
         """
         solver = self._solver()
@@ -98,6 +101,13 @@ class Solver:
         if verdict != "sat":
             return Answer(verdict, {})
         model = solver.model()
+        for wish in map(self.formula, wishes):
+            solver.push()
+            solver.add(wish)
+            if str(solver.check(*labels)) == "sat":
+                model = solver.model()
+            else:
+                solver.pop()
         if small:
             for bound in (2, 4, 8, 16, 64, 256, 1024, 65536):
                 solver.push()

@@ -47,6 +47,10 @@ class DynamicInt(_DynamicScalar, int, of=TorchDynamicInt):
     def __repr__(self) -> str:
         return f"DynamicInt({int(self)})"
 
+    def __reduce__(self) -> Any:
+        # By default pickle compares `__class__`, which answers torch's class.
+        return DynamicInt, (int(self),)
+
     def __pow__(self, exponent: Any, modulo: int | None = None) -> Any:
         return _again(pow(int(self), _plain(exponent), modulo))
 

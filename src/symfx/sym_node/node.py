@@ -104,7 +104,7 @@ class SymNode:
         # Every layer of the environment uses nodes, and only the whole one hands them out.
         self.shape_env: ShapeEnv = shape_env  # type: ignore[assignment]
         self.pytype = _PYTYPES[term.sort]
-        self.constant: Scalar | None = term.value
+        self.constant: Scalar | None = term.args[0] if term.op == "const" else None
         self.fx_node = None
         self._origin = term
         self._term = term
@@ -259,12 +259,11 @@ class SymNode:
 
     # -- arithmetic --------------------------------------------------------------------------
 
-    def _other(self, other: Any) -> tuple[Term, Any]:
-        """Another operand's term and hint, whatever made the node."""
+    def _other(self, other: Any) -> Term:
+        """Another operand's term, whatever made the node."""
         if type(other) is SymNode and other.shape_env is self.shape_env:
-            return other.term, other._hint
-        node = self.shape_env.adopt(other)
-        return node.term, node._hint
+            return other.term
+        return self.shape_env.adopt(other).term
 
     def pow(self, other: SymNode) -> SymNode:
         """self ** other"""
@@ -280,12 +279,12 @@ class SymNode:
     def sym_sum(self, args: Sequence[SymNode]) -> SymNode:
         """The sum of integers."""
         env = self.shape_env
-        return env.node_for(env.table.sum([self._other(a)[0] for a in args]))
+        return env.node_for(env.table.sum([self._other(a) for a in args]))
 
     def sym_ite(self, then_val: SymNode, else_val: SymNode) -> SymNode:
         """`then_val` where this holds, else `else_val`."""
         env = self.shape_env
-        term = env.table.where(self.term, self._other(then_val)[0], self._other(else_val)[0])
+        term = env.table.where(self.term, self._other(then_val), self._other(else_val))
         # torch looks for a node in what it gets, even where both branches are one number.
         return self._computed(env, term) if term.op == "const" else env.node_for(term)
 
@@ -302,8 +301,8 @@ class SymNode:
         from symfx.symbolic_shapes import layout
 
         env = self.shape_env
-        size_terms = [self._other(s)[0] for s in sizes]
-        stride_terms = [self._other(s)[0] for s in strides]
+        size_terms = [self._other(s) for s in sizes]
+        stride_terms = [self._other(s) for s in strides]
         return env.node_for(getattr(layout, name)(env, size_terms, stride_terms, *extra))
 
     def is_contiguous(self, sizes: Sequence[SymNode], strides: Sequence[SymNode]) -> SymNode:
@@ -396,7 +395,7 @@ class SymNode:
 
 _Op = Callable[..., Any]
 
-_IN_SYMPY = {
+RELATIONS = {
     "eq": sympy.Eq,
     "ne": sympy.Ne,
     "lt": sympy.Lt,
@@ -404,8 +403,7 @@ _IN_SYMPY = {
     "gt": sympy.Gt,
     "ge": sympy.Ge,
 }
-RELATIONS = tuple(_IN_SYMPY)
-"""The methods that compare."""
+"""The methods that compare, and what they make in sympy."""
 
 _DIVISIONS = frozenset(
     ("mod", "floordiv", "int_floordiv", "truediv", "int_truediv", "float_truediv")
@@ -418,21 +416,25 @@ def _binary(name: _str, make: _Op, compute: _Op) -> Callable[[SymNode, Any], Sym
 
     def method(self: SymNode, other: Any) -> SymNode:
         env = self.shape_env
-        term, hint = self._other(other)
-        if divides and term.op != "const" and env.hint_of(term) == 0:
-            raise ZeroDivisionError(f"{self.term} is divided by {term}, which is 0 at tracing")
-        result = make(env.table, self.term, term)
-        if result.op == "const" and self.constant is not None and term.op == "const":
+        if type(other) is not SymNode or other.shape_env is not env:
+            other = env.adopt(other)
+        left, right = self.term, other.term
+        if divides and right.op != "const" and env.hint_of(right) == 0:
+            raise ZeroDivisionError(f"{left} is divided by {right}, which is 0 at tracing")
+        result = make(env.table, left, right)
+        if result.op == "const" and self.constant is not None and right.op == "const":
             return self._computed(env, result)
         node = env.nodes.get(result)
         if node is None:
+            if result.op == "const":
+                return env.node_for(result)
             if result.op in ("min", "max"):
                 return env.node_for(env.settle_extremum(result))
-            mine = self._hint
-            known = mine is not None and hint is not None and result.op != "const"
-            node = env.node_for(result, compute(mine, hint) if known else None)
+            mine, theirs = self._hint, other._hint
+            hint = None if mine is None or theirs is None else compute(mine, theirs)
+            node = env.nodes[result] = SymNode.of(env, result, hint)
             if relation is not None:
-                env.asked.setdefault(result, (relation, self.term, term))
+                env.asked.setdefault(result, (relation, left, right))
         return node
 
     return method
@@ -526,7 +528,7 @@ def as_asked(term: Term, asked: tuple[_str, Term, Term] | None) -> Any:
     """
     if asked is not None:
         name, left, right = asked
-        written = _IN_SYMPY[name](to_sympy(left), to_sympy(right))
+        written = RELATIONS[name](to_sympy(left), to_sympy(right))
         if not written.is_Atom:  # sympy sees no more in it than was written
             return written
     return to_sympy(term)

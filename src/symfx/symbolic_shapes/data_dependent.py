@@ -4,6 +4,7 @@ looks like, and lines to paste that were tried before they are offered."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from symfx.algebra import Term
@@ -58,13 +59,13 @@ def data_dependent_error(env: Decisions, term: Term) -> GuardOnDataDependentSymN
         more = f" and {len(known) - _NEAREST} more" if len(known) > _NEAREST else ""
         lines.append("  known: " + ", ".join(map(text, nearest)) + more)
     lines += _outcomes(env, term, text)
-    fixes = [f"torch._check({text(f)})" for f in _verified_fixes(env.facts, term)]
-    if fixes and term.sort == "int" and not _ends(env.facts, term):
+    fixes = [f"torch._check({_pasteable(f, names)})" for f in _verified_fixes(env.facts, term)]
+    if fixes and term.sort == "int":
         fix = f"where it is always the same number, say so before this line, as by {fixes[0]}"
     elif fixes:
         fix = "where one of these always holds, write it before this line: " + ", or ".join(fixes)
         if term.sort == "bool":
-            either = text(term)
+            either = _pasteable(term, names)
             fix += (
                 "; where either outcome will do, ask symfx.symbolic_shapes."
                 f"guard_or_false({either}) or guard_or_true({either})"
@@ -94,6 +95,42 @@ def _symbol_names(env: Decisions, term: Term, called: Mapping[Term, str]) -> dic
     """Names for symbols that would be taken for a variable of the user's that is another one."""
     taken = set(called.values())
     return {s: f"{s.name}_" for s in term.free_symbols if s not in called and s.name in taken}
+
+
+# Where Python's own word for an operation would ask for the value of what is symbolic.
+_SYMBOLIC_WORDS = {
+    "min": "torch.sym_min",
+    "max": "torch.sym_max",
+    "fmin": "torch.sym_min",
+    "fmax": "torch.sym_max",
+    "to_real": "torch.sym_float",
+    "where": "torch.sym_ite",
+}
+
+
+def _pasteable(term: Term, names: Mapping[Term, str]) -> str:
+    """A term as Python that asks for no value of what is symbolic in it."""
+    texts = dict(names)
+
+    def name(part: Term) -> None:
+        for below in part.operands:
+            name(below)
+        inner = [to_python(below, texts) for below in part.operands]
+        if part.op in ("and", "or"):
+            texts[part] = "(" + f" {'&' if part.op == 'and' else '|'} ".join(
+                f"({below})" for below in inner
+            ) + ")"  # fmt: skip
+        elif part.op == "not" and part.args[0].op != "eq":
+            texts[part] = f"torch.sym_not({inner[0]})"
+        elif part.op in _SYMBOLIC_WORDS:
+            word = _SYMBOLIC_WORDS[part.op]
+            if part.op.endswith(("min", "max")):  # of two at a time
+                texts[part] = reduce(lambda a, b: f"{word}({a}, {b})", inner)
+            else:
+                texts[part] = f"{word}({', '.join(inner)})"
+
+    name(term)
+    return to_python(term, texts)
 
 
 def _origins(env: Decisions, term: Term, names: Mapping[Term, str]) -> list[str]:
@@ -140,8 +177,9 @@ def _verified_fixes(facts: Facts, term: Term) -> list[Term]:
         candidates = [term, table.not_(term)]
         candidates += _stronger_bounds(facts, term)
     elif term.sort == "int":
-        values = _ends(facts, term) or (_SOME,)
-        candidates = [table.eq(term, table.const(value)) for value in values]
+        low, high = Prover(facts).range(term)
+        value = _SOME if low is None else max(low, _SOME)
+        candidates = [table.eq(term, table.const(value if high is None else min(value, high)))]
     else:
         candidates = []
     fixes: list[Term] = []
@@ -149,11 +187,6 @@ def _verified_fixes(facts: Facts, term: Term) -> list[Term]:
         if candidate not in fixes and _settles(facts, candidate, term):
             fixes.append(candidate)
     return fixes[:_FIXES]
-
-
-def _ends(facts: Facts, term: Term) -> list[int]:
-    """The least and the greatest value of an integer term, where it has them."""
-    return list(dict.fromkeys(e for e in Prover(facts).range(term) if e is not None))
 
 
 def _stronger_bounds(facts: Facts, condition: Term) -> list[Term]:

@@ -332,6 +332,10 @@ class Decisions(Learning):
         Args:
             condition: a torch.SymBool, a bool, a term or a sympy condition.
 
+        Returns:
+            The answer with the facts that give it, those that z3 used included where the
+            environment has the z3 tier.
+
         Example:
             >>> import torch
             >>> from symfx.symbolic_shapes import ShapeEnv
@@ -341,7 +345,7 @@ class Decisions(Learning):
             >>> print(env.proof(v >= 5))
             u1 >= 5 holds, because u0 >= 4 and u1 > u0
         """
-        return prove(self.facts, self.read(condition))
+        return prove(self.facts, self.read(condition), self.prover)
 
 
 def plain(value: Any) -> Scalar:

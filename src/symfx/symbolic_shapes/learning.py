@@ -122,8 +122,9 @@ class Learning(EnvCore):
     def _replace_by(self, p: Term, provenance: Provenance | None) -> None:
         """Solve p == 0 for a symbol, and let the solution stand for it.
 
-        Unbacked symbols go first, young ones before old ones; then the symbol whose value at
-        tracing is largest, which is more likely the sum or product of the others.
+        Unbacked symbols go first, young ones before old ones; then those of inputs that do not
+        outlast the trace; then the symbol whose value at tracing is largest, which is more
+        likely the sum or product of the others.
         """
         candidates = []
         for monomial, coeff in p.coeffs.items():
@@ -143,12 +144,19 @@ class Learning(EnvCore):
             size = hint if isinstance(hint, int) else 0
             # Of equal sizes the last name goes, as in torch.
             last = -monomial.uid if hint is None else [-ord(letter) for letter in monomial.name]
-            candidates.append(((hint is not None, -size, last), monomial, coeff, rest))
+            rank = hint is not None, not self._is_ephemeral(monomial), -size, last
+            candidates.append((rank, monomial, coeff, rest))
         if not candidates:
             return
         _, symbol, coeff, rest = min(candidates, key=lambda c: c[0])
         by = self.table.mul(self.table.const(-coeff), rest)
         self._set_term(symbol, by, provenance)
+
+    def _is_ephemeral(self, symbol: Term) -> bool:
+        """Whether a symbol only stands for inputs that do not outlast the trace."""
+        record = self._symbols.get(symbol)
+        sources = record.sources if record is not None else []
+        return bool(sources) and all(source.is_ephemeral() for source in sources)
 
     def _is_input(self, symbol: Term) -> bool:
         return to_sympy(symbol) in self.unbacked_inputs

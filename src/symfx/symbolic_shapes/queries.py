@@ -153,9 +153,8 @@ def guard_scalar(a: Any) -> bool | int | float:
 
 def has_hint(a: Any) -> bool:
     """Whether a value is known at tracing."""
-    if isinstance(a, SymTypes):
-        return bool(a.node.has_hint())
-    return True
+    known = getattr(a.node, "has_hint", None) if isinstance(a, SymTypes) else None
+    return True if known is None else bool(known())  # torch's constant nodes have no such method
 
 
 has_guarding_hint = has_hint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from symfx.shape_rules.operators import (
+    along,
     creation,
     elementwise,
     indexing,
@@ -17,6 +18,7 @@ from symfx.shape_rules.operators import (
 )
 
 __all__ = [
+    "along",
     "creation",
     "elementwise",
     "indexing",

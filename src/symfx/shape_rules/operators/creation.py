@@ -8,7 +8,7 @@ import torch
 
 from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, Size
 from symfx.shape_rules.operators.layout import sizes_of
-from symfx.shape_rules.table import is_size, rule
+from symfx.shape_rules.table import exactly, is_size, rule
 
 __all__: list[str] = []
 
@@ -157,4 +157,4 @@ def diag(d: Domain, input: Shape, diagonal: int = 0) -> Shape:
         return Shape((size, size))
     from symfx.shape_rules.operators.layout import diagonal as of_matrix
 
-    return of_matrix(d, input, diagonal)
+    return of_matrix(d, exactly(input, 2, "diag"), diagonal)

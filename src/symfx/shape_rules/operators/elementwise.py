@@ -13,7 +13,7 @@ from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, Size
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.table import module_rule, rule
 
-__all__ = ["broadcast_shapes"]
+__all__ = ["broadcast_shapes", "named"]
 
 
 def broadcast_shapes(d: Domain, *shapes: Shape, what: str = "broadcasting") -> Shape:
@@ -43,7 +43,7 @@ def _words(text: str) -> list[str]:
     return text.split()
 
 
-def _named(*names: str) -> list[Any]:
+def named(*names: str) -> list[Any]:
     """The functions of these names in torch and torch.nn.functional, and the methods."""
     found: list[Any] = []
     for name in names:
@@ -69,21 +69,21 @@ def _named(*names: str) -> list[Any]:
 _SAME = _words(
     "abs acos acosh alpha_dropout angle asin asinh atan atanh bernoulli bfloat16 bitwise_not "
     "bool byte ceil celu char clamp clamp_max clamp_min clip clone conj contiguous cos cosh "
-    "cpu cuda cumprod cumsum deg2rad detach digamma double dropout dropout1d dropout2d "
-    "dropout3d elu erf erfc erfinv exp exp2 expm1 feature_alpha_dropout fill fix flip float "
-    "floor frac gelu gumbel_softmax half hardshrink hardsigmoid hardswish hardtanh i0 int "
-    "isfinite isinf isnan leaky_relu lgamma log log10 log1p log2 log_softmax logcumsumexp "
-    "logical_not logit logsigmoid long mish nan_to_num neg negative normalize positive "
-    "rad2deg real reciprocal relu relu6 requires_grad roll round rrelu rsqrt selu sgn short "
-    "sigmoid sign signbit silu sin sinc sinh softmax softmin softplus softshrink softsign "
-    "sqrt square tan tanh tanhshrink threshold to tril triu trunc zero ones_like zeros_like "
-    "rand_like randn_like empty_like full_like randint_like renorm alias lift_fresh_copy "
-    "_to_copy _softmax _safe_softmax _log_softmax detach_copy lift_fresh "
+    "cpu cuda deg2rad detach digamma double dropout dropout1d dropout2d "
+    "dropout3d elu erf erfc erfinv exp exp2 expm1 feature_alpha_dropout fill fix float "
+    "floor frac gelu half hardshrink hardsigmoid hardswish hardtanh i0 int "
+    "isfinite isinf isnan leaky_relu lgamma log log10 log1p log2 "
+    "logical_not logit logsigmoid long mish nan_to_num neg negative positive "
+    "rad2deg real reciprocal relu relu6 requires_grad round rrelu rsqrt selu sgn short "
+    "sigmoid sign signbit silu sin sinc sinh softplus softshrink softsign "
+    "sqrt square tan tanh tanhshrink threshold to trunc zero ones_like zeros_like "
+    "rand_like randn_like empty_like full_like randint_like alias lift_fresh_copy "
+    "_to_copy detach_copy lift_fresh "
 )
 
 
 def _unary_targets() -> list[Any]:
-    unique: dict[Any, None] = dict.fromkeys(_named(*_SAME))
+    unique: dict[Any, None] = dict.fromkeys(named(*_SAME))
     unique[operator.neg] = unique[operator.pos] = unique[operator.invert] = None
     unique[operator.abs] = None
     for name in ("uniform_", "normal_", "type", "pin_memory", "retain_grad", "requires_grad_"):
@@ -115,7 +115,6 @@ _SAME_MODULES = (
     nn.Identity,
     nn.LeakyReLU,
     nn.LogSigmoid,
-    nn.LogSoftmax,
     nn.Mish,
     nn.RReLU,
     nn.ReLU,
@@ -123,9 +122,7 @@ _SAME_MODULES = (
     nn.SELU,
     nn.SiLU,
     nn.Sigmoid,
-    nn.Softmax,
     nn.Softmax2d,
-    nn.Softmin,
     nn.Softplus,
     nn.Softshrink,
     nn.Softsign,
@@ -200,7 +197,7 @@ for _sign, _names in {
 
 
 def _broadcast_targets() -> list[Any]:
-    found = dict.fromkeys(_named(*(name for name in _BROADCAST if name != "dist_broadcast")))
+    found = dict.fromkeys(named(*(name for name in _BROADCAST if name != "dist_broadcast")))
     for name in ("__and__", "__or__", "masked_fill_", "expand_as_"):
         found[name] = None
     return [*found, *(op for op in _OPERATORS if op not in _ARITHMETIC)]

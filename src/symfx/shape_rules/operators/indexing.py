@@ -189,6 +189,8 @@ def aten_index(d: Domain, input: Shape, indices: Any) -> Any:
 @rule(torch.gather, "gather", torch.ops.aten.gather, takes_unknown=True)
 def gather(d: Domain, input: Any, dim: int, index: Any, **options: Any) -> Any:
     """The shape of the indices, whose rank is the input's."""
+    if isinstance(input, Shape):
+        axis(dim, len(input), "gather", scalar=True)
     if isinstance(input, Shape) and isinstance(index, Shape) and len(input) != len(index):
         raise IllTypedError(f"gather takes tensors of one rank, not {input} and {index}")
     return index

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape
+from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, size_text
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.table import at_least, axis, is_size, module_rule, rule
+from symfx.shape_rules.table import at_least, axes, axis, is_size, module_rule, rule
 
 __all__ = ["flatten", "reshape", "sizes_of"]
 
@@ -82,7 +82,7 @@ def _same(a: Dim, b: Dim) -> bool:
 
 
 def _text(sizes: tuple[Any, ...]) -> str:
-    return f"[{', '.join(str(getattr(s, 'value', s)) for s in sizes)}]"
+    return f"[{', '.join(map(size_text, sizes))}]"
 
 
 @rule("view_as", "reshape_as")
@@ -188,8 +188,7 @@ def squeeze(d: Domain, input: Shape, dim: Any = None) -> Any:
         if all(isinstance(size, int) for size in input):
             return Shape(size for size in input if size != 1)
         return UNKNOWN  # any of them may be 1
-    dims = dim if isinstance(dim, (tuple, list)) else (dim,)
-    at = {axis(i, len(input), "squeeze", scalar=True) for i in dims}
+    at = axes(dim, len(input), "squeeze")
     kept: list[Dim] = []
     for i, size in enumerate(input):
         if i not in at or (isinstance(size, int) and size != 1):

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape
+from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, size_text
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.operators.elementwise import broadcast_shapes
 from symfx.shape_rules.table import at_least, axis, exactly, module_rule, rule
@@ -65,8 +65,14 @@ def mv(d: Domain, input: Shape, vec: Shape) -> Shape:
     return Shape((input[0],))
 
 
-@rule(torch.dot, "dot", torch.vdot, torch.inner, "inner", torch.ops.aten.dot)
+@rule(torch.dot, "dot", torch.vdot, "vdot", torch.ops.aten.dot)
 def dot(d: Domain, input: Shape, other: Shape) -> Shape:
+    """Products of the entries of two vectors, summed."""
+    return inner(d, exactly(input, 1, "dot"), exactly(other, 1, "dot"))
+
+
+@rule(torch.inner, "inner")
+def inner(d: Domain, input: Shape, other: Shape) -> Shape:
     """Products along the last dimensions, summed."""
     if not input or not other:
         return broadcast_shapes(d, input, other)
@@ -111,8 +117,11 @@ def linear(d: Domain, input: Shape, weight: Any, bias: Any = None) -> Shape:
     at_least(input, 1, "linear")
     if not isinstance(weight, Shape):
         return UNKNOWN  # type: ignore[return-value]
-    d.equal(input[-1], weight[-1], "the last dimension is the number of input features")
-    return Shape((*input[:-1], *weight[:-1]))
+    d.equal(input[-1], weight[-1], f"a linear map takes {size_text(weight[-1])} features")
+    result = Shape((*input[:-1], *weight[:-1]))
+    if isinstance(bias, Shape):
+        _expand_to(d, bias, result, "the bias broadcasts to the output")
+    return result
 
 
 @module_rule(nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear)

@@ -110,7 +110,7 @@ def layer_norm(
     d: Domain, input: Shape, normalized_shape: Sequence[Dim], *weights: Any, **options: Any
 ) -> Shape:
     """The last dimensions are those that are normalised over."""
-    return _last(d, input, normalized_shape, "the last dimensions are normalized_shape")
+    return _last(d, input, normalized_shape, f"the last dimensions are {Shape(normalized_shape)}")
 
 
 @rule(torch.ops.aten.native_layer_norm)

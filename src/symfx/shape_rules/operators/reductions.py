@@ -11,7 +11,7 @@ from torch import nn
 from symfx.shape_rules.dims import Dim, Domain, Shape
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.operators.elementwise import broadcast_shapes
-from symfx.shape_rules.table import axis, is_size, module_rule, rule
+from symfx.shape_rules.table import axes, axis, is_size, module_rule, rule
 
 __all__ = ["reduced"]
 
@@ -21,8 +21,7 @@ def reduced(d: Domain, x: Shape, dim: Any, keepdim: Any, what: str) -> Shape:
     if dim is None or (isinstance(dim, (tuple, list)) and not dim):
         gone = {*range(len(x))}
     else:
-        dims = dim if isinstance(dim, (tuple, list)) else (dim,)
-        gone = {axis(i, len(x), what, scalar=True) for i in dims}
+        gone = {*axes(dim, len(x), what)}
     if keepdim:
         return Shape(1 if i in gone else size for i, size in enumerate(x))
     return Shape(size for i, size in enumerate(x) if i not in gone)
@@ -52,8 +51,6 @@ def _axis_names(dim: Any, keepdim: Any, options: dict[str, Any]) -> tuple[Any, A
         "nanmean",
         "amax",
         "amin",
-        "all",
-        "any",
         "logsumexp",
         "count_nonzero",
         "argmax",
@@ -68,6 +65,15 @@ def reduction(
     dim, keepdim = _axis_names(dim, keepdim, options)
     if isinstance(dim, torch.dtype):  # x.sum(torch.float)
         dim = None
+    return reduced(d, input, dim, keepdim, "the reduction")
+
+
+@rule(*_everywhere("all", "any"))
+def truth(d: Domain, input: Shape, dim: Any = None, keepdim: Any = False, **options: Any) -> Shape:
+    """As `reduction`; along no dimensions, each element by itself."""
+    dim, keepdim = _axis_names(dim, keepdim, options)
+    if isinstance(dim, (tuple, list)) and not dim:
+        return input
     return reduced(d, input, dim, keepdim, "the reduction")
 
 
@@ -119,14 +125,39 @@ def extremum(d: Domain, input: Shape, dim: Any = None, keepdim: Any = False, **o
     return (result, result)
 
 
-@rule(*_everywhere("median", "mode", "nanmedian", "kthvalue", "cummax", "cummin", "aminmax"))
-def with_indices(d: Domain, input: Shape, *given: Any, **options: Any) -> Any:
+@rule(*_everywhere("median", "nanmedian"))
+def median(d: Domain, input: Shape, dim: Any = None, keepdim: Any = False, **options: Any) -> Any:
+    """Of all elements; along a dimension with its indices."""
+    return Shape() if dim is None else mode(d, input, dim, keepdim)
+
+
+@rule(*_everywhere("mode"))
+def mode(d: Domain, input: Shape, dim: int = -1, keepdim: Any = False, **options: Any) -> Any:
     """Values and their indices, along a dimension."""
-    if not given and not options:
-        return Shape()
-    dim = options.get("dim", given[0] if given else -1)
-    keepdim = options.get("keepdim", given[1] if len(given) > 1 else False)
     result = reduced(d, input, dim, keepdim, "the reduction")
+    return (result, result)
+
+
+@rule(*_everywhere("kthvalue"))
+def kth_value(d: Domain, input: Shape, k: Any, dim: int = -1, keepdim: Any = False) -> Any:
+    """The k-th smallest values and their indices, along a dimension."""
+    i = axis(dim, len(input), "kthvalue", scalar=True)
+    if input and is_size(k):
+        d.require("<=", k, input[i], "kthvalue counts elements that there are")
+    return mode(d, input, dim, keepdim)
+
+
+@rule(*_everywhere("cummax", "cummin"))
+def running_extremum(d: Domain, input: Shape, dim: int) -> Any:
+    """The extremum up to each element, and where it was."""
+    axis(dim, len(input), "the running extremum", scalar=True)
+    return (input, input)
+
+
+@rule(*_everywhere("aminmax"))
+def extrema(d: Domain, input: Shape, *, dim: Any = None, keepdim: bool = False) -> Any:
+    """Minimum and maximum, of all elements or along a dimension."""
+    result = reduced(d, input, dim, keepdim, "aminmax")
     return (result, result)
 
 
@@ -138,18 +169,6 @@ def topk(d: Domain, input: Shape, k: Any, dim: int = -1, *rest: Any, **options: 
     d.require(">=", input[i] if input else 1, new, f"topk finds {k} elements in dimension {dim}")
     result = Shape((*input[:i], new, *input[i + 1 :])) if input else input
     return (result, result)
-
-
-@rule(*_everywhere("sort"))
-def sort(d: Domain, input: Shape, *rest: Any, **options: Any) -> Any:
-    """Values in order, and where they were."""
-    return (input, input)
-
-
-@rule(*_everywhere("argsort"))
-def argsort(d: Domain, input: Shape, *rest: Any, **options: Any) -> Shape:
-    """Where the values in order were."""
-    return input
 
 
 @rule(torch.multinomial, "multinomial")

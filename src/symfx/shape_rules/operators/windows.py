@@ -62,6 +62,8 @@ def convolve(
     d.equal(channels, c_in, f"{what} takes {c_in} channels")
     kernel, stride, dilation = (per_dimension(v, n) for v in (kernel, stride, dilation))
     if padding == "same":
+        if any(isinstance(step, int) and step != 1 for step in stride):
+            raise IllTypedError(f'{what} takes padding "same" with stride 1 only, not {stride}')
         return Shape((*batch, c_out, *positions))
     paddings = per_dimension(0 if padding == "valid" else padding, n)
     moved = []
@@ -89,10 +91,12 @@ def convolve_transposed(
     batch, channels, positions = _split(x, n, what)
     d.equal(channels, c_in, f"{what} takes {c_in} channels")
     settings = (per_dimension(v, n) for v in (kernel, stride, padding, output_padding, dilation))
-    moved = [
-        (size - 1) * s - 2 * p + dil * (k - 1) + extra + 1
-        for size, k, s, p, extra, dil in zip(positions, *settings, strict=True)
-    ]
+    moved: list[Dim] = []
+    for size, k, s, p, extra, dil in zip(positions, *settings, strict=True):
+        step = d.compute("max", s, dil)
+        d.require("<", extra, step, f"{what} takes an output_padding below stride or dilation")
+        moved.append((size - 1) * s - 2 * p + dil * (k - 1) + extra + 1)
+        d.require(">=", moved[-1], 1, f"{what} leaves something")
     return Shape((*batch, c_out, *moved))
 
 
@@ -126,6 +130,8 @@ def _convolution(
     groups: int = 1,
 ) -> Shape:
     exactly(weight, n + 2, f"the weight of conv{n}d")
+    if isinstance(bias, Shape):
+        d.equal(exactly(bias, 1, "a bias")[0], weight[0], "there is one bias for each channel")
     c_in = weight[1] * groups
     return convolve(
         d, input, n, c_in, weight[0], weight[2:], stride, padding, dilation, f"conv{n}d"
@@ -148,34 +154,6 @@ def _transposed(
     c_out, kernel = weight[1] * groups, weight[2:]
     settings = (kernel, stride, padding, output_padding, dilation)
     return convolve_transposed(d, input, n, weight[0], c_out, *settings, f"conv_transpose{n}d")
-
-
-def _entry(name: str, function: Any, n: int) -> Any:
-    """A rule for `n` dimensions, of a function that takes `n` first."""
-    made = functools.partial(function, n)
-    made.__name__ = name  # type: ignore[attr-defined]
-    return made
-
-
-for _n in (1, 2, 3):
-    module_rule(getattr(nn, f"Conv{_n}d"), rank=4 if _n == 2 else None)(
-        _entry(f"conv{_n}d_module", _convolution_module, _n)
-    )
-    module_rule(getattr(nn, f"ConvTranspose{_n}d"))(
-        _entry(f"conv_transpose{_n}d_module", _transposed_module, _n)
-    )
-    _functions = dict.fromkeys(
-        (
-            getattr(F, f"conv{_n}d"),
-            getattr(torch, f"conv{_n}d"),
-            getattr(torch.ops.aten, f"conv{_n}d"),
-        )
-    )
-    rule(*_functions)(_entry(f"conv{_n}d", _convolution, _n))
-    _functions = dict.fromkeys(
-        (getattr(F, f"conv_transpose{_n}d"), getattr(torch, f"conv_transpose{_n}d"))
-    )
-    rule(*_functions)(_entry(f"conv_transpose{_n}d", _transposed, _n))
 
 
 @rule(torch.ops.aten.convolution)
@@ -220,6 +198,7 @@ def pool(
     settings = (per_dimension(v, n) for v in (kernel, padding, dilation))
     moved: list[Dim] = []
     for size, k, p, dil, s in zip(positions, *settings, strides, strict=True):
+        d.require("<=", 2 * p, k, f"{what} pads by half of its window at most")
         _fitting(d, size, k, p, dil, what)
         if not ceil_mode:
             moved.append(window(size, k, p, s, dil))
@@ -305,33 +284,82 @@ def _adaptive_module(n: int, d: Domain, module: Any, input: Shape) -> Any:
     return _adaptive(n, d, input, module.output_size, getattr(module, "return_indices", False))
 
 
-def _targets(*names: str) -> list[Any]:
+def _max_unpool(
+    n: int,
+    d: Domain,
+    input: Shape,
+    indices: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    output_size: Any = None,
+) -> Shape:
+    batch, channels, positions = _split(input, n, f"max_unpool{n}d")
+    if output_size is not None:
+        return Shape((*batch, channels, *tuple(output_size)[-n:]))
+    strides = per_dimension(kernel_size if stride in (None, (), []) else stride, n)
+    settings = (per_dimension(v, n) for v in (kernel_size, padding))
+    moved = (
+        (size - 1) * s - 2 * p + k
+        for size, k, p, s in zip(positions, *settings, strides, strict=True)
+    )
+    return Shape((*batch, channels, *moved))
+
+
+def _max_unpool_module(
+    n: int, d: Domain, module: Any, input: Shape, indices: Any, output_size: Any = None
+) -> Shape:
+    m = module
+    return _max_unpool(n, d, input, indices, m.kernel_size, m.stride, m.padding, output_size)
+
+
+# -- all of these, for one, two and three dimensions -------------------------------------------
+
+
+def _targets(names: str, n: int) -> list[Any]:
     """The functions of these names, wherever torch has them."""
     found: dict[Any, None] = {}
-    for name in names:
+    for name in names.split():
         for home in (F, torch, torch._C._nn, torch.ops.aten):
-            function = getattr(home, name, None)
+            function = getattr(home, name.format(n), None)
             if function is not None:
                 found[function] = None
     return [*found]
 
 
+def _entry(name: str, function: Any, n: int) -> Any:
+    """A rule for `n` dimensions, of a function that takes `n` first."""
+    made = functools.partial(function, n)
+    made.__name__ = name.format(n)  # type: ignore[attr-defined]
+    return made
+
+
+_FUNCTIONS = {
+    "conv{}d": _convolution,
+    "conv_transpose{}d": _transposed,
+    "max_pool{}d": _max_pool,
+    "max_pool{}d_with_indices": _max_pool_with_indices,
+    "max_unpool{}d": _max_unpool,
+    "avg_pool{}d": _avg_pool,
+    "adaptive_avg_pool{}d _adaptive_avg_pool{}d adaptive_max_pool{}d": _adaptive,
+}
+_MODULES = {
+    "Conv{}d": _convolution_module,
+    "ConvTranspose{}d": _transposed_module,
+    "MaxPool{}d": _max_pool_module,
+    "MaxUnpool{}d": _max_unpool_module,
+    "AvgPool{}d": _avg_pool_module,
+    "LPPool{}d": _lp_pool_module,
+    "AdaptiveAvgPool{}d": _adaptive_module,
+    "AdaptiveMaxPool{}d": _adaptive_module,
+}
 for _n in (1, 2, 3):
-    rule(*_targets(f"max_pool{_n}d"))(_entry(f"max_pool{_n}d", _max_pool, _n))
-    rule(*_targets(f"max_pool{_n}d_with_indices"))(
-        _entry(f"max_pool{_n}d_with_indices", _max_pool_with_indices, _n)
-    )
-    rule(*_targets(f"avg_pool{_n}d"))(_entry(f"avg_pool{_n}d", _avg_pool, _n))
-    rule(*_targets(f"adaptive_avg_pool{_n}d", f"_adaptive_avg_pool{_n}d"))(
-        _entry(f"adaptive_avg_pool{_n}d", _adaptive, _n)
-    )
-    rule(getattr(F, f"adaptive_max_pool{_n}d"))(_entry(f"adaptive_max_pool{_n}d", _adaptive, _n))
-    module_rule(getattr(nn, f"MaxPool{_n}d"))(_entry(f"max_pool{_n}d_module", _max_pool_module, _n))
-    module_rule(getattr(nn, f"AvgPool{_n}d"))(_entry(f"avg_pool{_n}d_module", _avg_pool_module, _n))
-    module_rule(getattr(nn, f"LPPool{_n}d"))(_entry(f"lp_pool{_n}d_module", _lp_pool_module, _n))
-    module_rule(getattr(nn, f"AdaptiveAvgPool{_n}d"), getattr(nn, f"AdaptiveMaxPool{_n}d"))(
-        _entry(f"adaptive_pool{_n}d_module", _adaptive_module, _n)
-    )
+    for _names, _function in _FUNCTIONS.items():
+        rule(*_targets(_names, _n))(_entry(_names.split()[0], _function, _n))
+    for _name, _function in _MODULES.items():
+        # A convolution of two dimensions says of an unknown input that it has a batch.
+        _rank = 4 if _name.format(_n) == "Conv2d" else None
+        module_rule(getattr(nn, _name.format(_n)), rank=_rank)(_entry(_name, _function, _n))
 
 
 # -- padding ----------------------------------------------------------------------------------
@@ -341,14 +369,27 @@ for _n in (1, 2, 3):
 def pad(d: Domain, input: Shape, pad: Any, mode: str = "constant", value: Any = None) -> Shape:
     """Pairs of additions, from the last dimension on; negative ones cut off."""
     amounts = tuple(pad)
-    if len(amounts) % 2 or len(amounts) > 2 * len(input):
-        raise IllTypedError(f"padding {amounts} does not fit a tensor of rank {len(input)}")
+    count = len(amounts) // 2
+    # What is repeated or mirrored are positions, with channels and at most a batch before them.
+    fits = count <= len(input) if mode == "constant" else 1 <= len(input) - count <= 2
+    if len(amounts) % 2 or not fits:
+        raise IllTypedError(f"{mode} padding {amounts} does not fit a tensor of rank {len(input)}")
     sizes = [*input]
-    for i in range(len(amounts) // 2):
+    for i in range(count):
         where = len(sizes) - 1 - i
+        if mode in ("reflect", "circular"):
+            _within(d, sizes[where], amounts[2 * i : 2 * i + 2], mode)
         sizes[where] = sizes[where] + amounts[2 * i] + amounts[2 * i + 1]
         d.require(">=", sizes[where], 0, "padding leaves no negative size")
     return Shape(sizes)
+
+
+def _within(d: Domain, size: Dim, amounts: tuple[Any, ...], mode: str) -> None:
+    """A mirror gives all but the edge, a ring no more than there is."""
+    for amount in amounts:
+        if isinstance(amount, int):
+            least = amount + 1 if mode == "reflect" else amount
+            d.require(">=", size, least, f"{mode} padding by {amount} finds as much to repeat")
 
 
 _PADDING = [
@@ -362,11 +403,11 @@ _PADDING = [
 def pad_module(d: Domain, module: Any, input: Shape) -> Shape:
     """As `pad`; the positions come last, with batch and channels in front."""
     n = len(module.padding) // 2
+    name = type(module).__name__
     if len(input) < n + 1:
-        raise IllTypedError(
-            f"{type(module).__name__} takes a tensor of rank {n + 1} or more, not {input}"
-        )
-    return pad(d, input, module.padding)
+        raise IllTypedError(f"{name} takes a tensor of rank {n + 1} or more, not {input}")
+    modes = {"Refle": "reflect", "Repli": "replicate", "Circu": "circular"}
+    return pad(d, input, module.padding, modes.get(name[:5], "constant"))
 
 
 # -- resizing ----------------------------------------------------------------------------------
@@ -378,6 +419,8 @@ def interpolate(
 ) -> Any:
     """The positions become `size`, or so many times what they were, rounded down."""
     n = len(at_least(input, 3, "interpolate")) - 2
+    if size is not None and scale_factor is not None:
+        raise IllTypedError("interpolate takes a size or a scale_factor, not both")
     if size is not None:
         wanted = per_dimension(size, n)
         if len(wanted) != n:

@@ -1,0 +1,38 @@
+"""Nodes of the benchmarks' models remember what stock torch's do, so that times compare."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.models import build
+from benchmarks.peers import PEERS
+
+# Stock puts its sizes into the graph one by one, symfx by term: operators are compared alone.
+SIZES = (torch.ops.aten.sym_size.int, torch.ops.aten.sym_stride.int)
+
+
+def remembered(peer: str, name: str, all_metadata: bool) -> Counter[Any]:
+    """For each operator of a traced model, the metadata that its nodes have."""
+    function, args = build(name, small=True).closed()
+    g = PEERS[peer].trace(function, args, "symbolic", all_metadata=all_metadata)
+    return Counter(
+        (str(n.target), key)
+        for n in g.graph.nodes
+        if isinstance(n.target, torch._ops.OpOverload) and n.target not in SIZES
+        for key, value in n.meta.items()
+        if value is not None
+    )
+
+
+@pytest.mark.parametrize("all_metadata", [False, True], ids=["default", "all"])
+@pytest.mark.parametrize("name", ["encoder", "resnet-train", "gpt2"])
+def test_the_benchmarks_compare_graphs_with_equal_metadata(name: str, all_metadata: bool) -> None:
+    ours, theirs = (remembered(peer, name, all_metadata) for peer in ("symfx", "stock"))
+    assert ours == theirs
+    kinds = {key for _, key in ours}
+    assert {"val", "tensor_meta"} <= kinds
+    assert ({"stack_trace", "original_aten", "seq_nr"} <= kinds) is all_metadata

@@ -1,0 +1,177 @@
+"""Ways to compute one layer, each against eager: Winograd's algorithm, blocked stems, rows."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import symfx
+from symfx.optimization import OptimizedModel, load
+from symfx.optimization.fused import CONVOLUTION, FusedConv, FusedLinear
+from symfx.optimization.kernels import BLOCKED, DIRECT, other_ways
+from symfx.optimization.winograd import TILES, Winograd
+
+
+@pytest.fixture(autouse=True)
+def whatever_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fused form is taken, and no time is spent on finding the fastest way."""
+    monkeypatch.setattr("symfx.optimization.optimized._fastest", lambda *given: "fused")
+    monkeypatch.setattr("symfx.optimization.tuning._fastest", lambda ways: (DIRECT, 1.0))
+
+
+def parts(model: nn.Module) -> list[FusedConv | FusedLinear]:
+    return [part for part in model.modules() if isinstance(part, FusedConv | FusedLinear)]
+
+
+def made_to(
+    way: str, model: nn.Module, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> OptimizedModel:
+    """Optimised, with a way for every layer that has it, be it the fastest or not."""
+    used = []
+
+    def choose(ways: dict[str, Callable[[], torch.Tensor]]) -> tuple[str, float]:
+        used.extend(name for name in ways if name == way)
+        return (way if way in ways else DIRECT), 1.0
+
+    monkeypatch.setattr("symfx.optimization.tuning._fastest", choose)
+    fast = symfx.optimize(model, x)
+    assert used, f"nothing can be computed {way}"
+    return fast
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("tile", TILES)
+def test_winograd_is_convolution(tile: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    sizes = [(3, 3, 1), (4, 8, 3), (5, 7, 1), (9, 8, 3), (16, 16, 1)]
+    paddings = [(0, 0), (1, 1), (2, 0), (0, 3)]
+    for (height, width, batch), padding in zip(itertools.cycle(sizes), paddings * 3, strict=False):
+        x = torch.randn(batch, 8, height, width).contiguous(memory_format=torch.channels_last)
+        weight, bias = torch.randn(16, 8, 3, 3), torch.randn(16) if batch == 1 else None
+        found = Winograd(weight, bias, padding, tile, x.shape)(x)
+        wide = None if bias is None else bias.double()
+        expected = F.conv2d(x.double(), weight.double(), wide, 1, padding)
+        assert found.shape == expected.shape
+        assert found.is_contiguous(memory_format=torch.channels_last)
+        off = (found - expected).abs().max() / expected.abs().max()
+        assert off < 3e-6
+
+
+class Block(nn.Module):
+    def __init__(self, post: nn.Module) -> None:
+        super().__init__()
+        self.stem, self.pool = nn.Conv2d(3, 32, 7, 2, 3), nn.MaxPool2d(3, 2, 1)
+        self.one, self.two = nn.Conv2d(32, 32, 3, padding=1), nn.Conv2d(32, 32, 3, padding=1)
+        self.post, self.head = post, nn.Linear(32, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.pool(torch.relu(self.stem(x)))
+        y = self.post(self.two(self.post(self.one(x))) + x)
+        return self.head(y.mean((2, 3)))
+
+
+WAYS = ["winograd 4x1", "winograd 4x2", BLOCKED, CONVOLUTION]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("way", "post"), [*((way, nn.ReLU()) for way in WAYS), ("winograd 4x1", nn.SiLU())]
+)
+def test_each_way_against_eager(
+    way: str, post: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(1)
+    model, x = Block(post).eval(), torch.randn(2, 3, 80, 72)
+    fast = made_to(way, model, x, monkeypatch)
+    fast.save(tmp_path / "fast")
+    others = [copy.deepcopy(fast), load(tmp_path / "fast")]
+    for each in (fast, *others):
+        for given in (
+            x,
+            x[:1],
+            torch.randn(3, 3, 64, 96),
+            x.contiguous(memory_format=torch.channels_last),
+        ):
+            torch.testing.assert_close(each(given), model(given), rtol=1e-4, atol=1e-5)
+    assert [repr(part) for part in parts(others[1])] == [repr(part) for part in parts(fast)]
+    assert [part.describe() for part in parts(others[1])] == [p.describe() for p in parts(fast)]
+
+
+@torch.no_grad()
+def test_residual_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Feed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.down = nn.Linear(16, 64), nn.Linear(64, 16)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + self.down(F.gelu(self.up(x)))
+
+    model, x = Feed().eval(), torch.randn(2, 5, 16)
+    fast = made_to(CONVOLUTION, model, x, monkeypatch)
+    assert [part.adds for part in parts(fast)] == [False, True]
+    for given in (
+        x,
+        x.transpose(0, 1),
+        torch.randn(10, 16),
+        torch.randn(16),
+        torch.randn(3, 0, 16),
+    ):
+        torch.testing.assert_close(fast(given), model(given), rtol=1e-4, atol=1e-5)
+        assert fast(given).stride() == model(given).stride()
+
+
+@torch.no_grad()
+def test_layers_that_have_no_other_way() -> None:
+    options = [
+        {"stride": 2},
+        {"dilation": 2},
+        {"groups": 2},
+        {"kernel_size": 5, "padding": 2},
+        {"out_channels": 8},
+    ]
+    for option in options:
+        conv = nn.Conv2d(**{"in_channels": 64, "out_channels": 64, "kernel_size": 3, **option})
+        fast = symfx.optimize(conv.eval(), torch.randn(1, 64, 12, 12), measure=False)
+        for part in parts(fast):
+            assert other_ways(part.form(), (1, 64, 12, 12)) == []
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_a_number_is_not_lost(bad: float) -> None:
+    torch.manual_seed(2)
+    for post in (nn.ReLU(), nn.ReLU6(), nn.Hardsigmoid(), nn.Hardtanh()):
+        model, x = Block(post).eval(), torch.randn(2, 3, 32, 32)
+        model.head = nn.Conv2d(32, 4, 1)
+        body = nn.Sequential(model.stem, nn.ReLU(), model.pool, model.one, post, model.head).eval()
+        fast = symfx.optimize(body, x)
+        y = x.clone()
+        y[1, 2, 9, 9] = bad
+        expected = body(y)
+        assert torch.isnan(expected).any() or bad != bad
+        torch.testing.assert_close(fast(y), expected, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+@torch.no_grad()
+def test_convolutions_of_lines_are_fused() -> None:
+    torch.manual_seed(3)
+    model = nn.Sequential(
+        nn.Conv1d(4, 8, 3, padding=1, stride=2),
+        nn.BatchNorm1d(8),
+        nn.GELU(),
+        nn.Conv1d(8, 8, 5, groups=2),
+    ).eval()
+    x = torch.randn(2, 4, 40)
+    fast = symfx.optimize(model, x, measure=False)
+    assert [(part.rank, part.post.name) for part in parts(fast)] == [(1, "gelu"), (1, "none")]
+    for given in (x, x[:1], torch.randn(3, 4, 33), torch.randn(0, 4, 40)):
+        torch.testing.assert_close(fast(given), model(given), rtol=1e-4, atol=1e-5)
+        assert fast(given).stride() == model(given).stride()
