@@ -76,7 +76,9 @@ def models_table(results: Sequence[ModelResult], parameters: Parameters) -> Tabl
 def algebra_table(results: Sequence[AlgebraResult]) -> Table:
     """Medians of the algebra works, with how they grow or what one item costs."""
     table = Table(
-        title="Algebra: medians, through torch.SymInt", title_justify="left", box=SIMPLE_HEAD
+        title="Algebra: medians of CPU time, through torch.SymInt",
+        title_justify="left",
+        box=SIMPLE_HEAD,
     )
     for column in ("work", "n"):
         table.add_column(column)
