@@ -16,6 +16,7 @@ from symfx.symbolic_shapes import (
     StatelessSymbolicContext,
     StrictMinMaxConstraint,
     statically_known_true,
+    sym_or,
 )
 
 
@@ -204,9 +205,7 @@ CASES = [
     ),
     Case(
         "139307",
-        lambda s, t, u, v, w: [
-            torch.sym_or(u == 1, torch.sym_or(u == 2, torch.sym_or(u == 4, u == 8)))
-        ],
+        lambda s, t, u, v, w: [sym_or(u == 1, u == 2, u == 4, u == 8)],
         lambda s, t, u, v, w: [u >= 1, u <= 8, u != 3, u * u <= 64, 8 % u == 0],
         lambda s, t, u, v, w: [u == 4],
     ),
