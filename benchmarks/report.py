@@ -113,7 +113,9 @@ def _megabytes(value: int | None) -> str:
 def algebra_table(results: Sequence[AlgebraResult]) -> Table:
     """Medians of the algebra works, with how they grow or what one item costs."""
     table = Table(
-        title="Algebra: medians, through torch.SymInt", title_justify="left", box=SIMPLE_HEAD
+        title="Algebra: medians of CPU time, through torch.SymInt",
+        title_justify="left",
+        box=SIMPLE_HEAD,
     )
     for column in ("work", "n"):
         table.add_column(column)

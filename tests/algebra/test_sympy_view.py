@@ -399,9 +399,9 @@ def test_nesting_of_hundreds(t: Table, step) -> None:  # type: ignore[no-untyped
     v["at"] = v["a"]
     for n in range(400):
         v["at"] = step(t, v, n)
-    began = time.perf_counter()
+    began = time.process_time()
     assert reader_of(t).read(to_sympy(v["at"])) is v["at"]
-    assert time.perf_counter() - began < 30
+    assert time.process_time() - began < 30
 
 
 def test_conditions_and_doubles_nest(t: Table) -> None:

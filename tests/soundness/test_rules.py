@@ -60,7 +60,8 @@ def test_holds_for_all_integers(rule: Rule) -> None:
         if not (z3.is_bool(a) and z3.is_bool(b)):
             a, b = programs.as_int(a), programs.as_int(b)
         solver = z3.Solver()
-        solver.set("timeout", 20_000 if LONG else 1_000)
+        # Where it must find a proof it has the time, however busy the machine is.
+        solver.set("timeout", 1_000 if rule in NONLINEAR and not LONG else 20_000)
         solver.add(*lhs.defined, z3.Or(a != b, *(z3.Not(d) for d in rhs.defined)))
         verdict = solver.check()
         assert verdict != z3.sat, (left, right, solver.model())

@@ -3,6 +3,8 @@
 import os
 import random
 import re
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import pytest
 import sympy
@@ -20,6 +22,8 @@ from symfx.symbolic_shapes import (
     ShapeEnv,
     StatelessSymbolicContext,
     StrictMinMaxConstraint,
+    statically_known_true,
+    sym_or,
 )
 
 
@@ -203,3 +207,149 @@ def test_every_suggested_fix_holds_and_is_new():
                 holds = condition.xreplace({a: sympy.Integer(n)})
                 assert holds == sympy.true, (seed, conditions, fixes, n)
     assert tried > 20
+
+
+def backed(env, *hints):
+    """A symbolic size for each hint, of an input of its own."""
+    mode = FakeTensorMode(shape_env=env)
+    context = StatelessSymbolicContext(dynamic_sizes=[DimDynamic.DYNAMIC])
+    return [
+        mode.from_tensor(
+            torch.empty(hint), source=LocalSource(f"x{i}"), symbolic_context=context
+        ).shape[0]
+        for i, hint in enumerate(hints)
+    ]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a program checks of sizes s, t and of data-dependent u, v, w, and what follows."""
+
+    number: str
+    checks: Callable[..., list[torch.SymBool]]
+    follows: Callable[..., list[torch.SymBool]]
+    open_: Callable[..., list[torch.SymBool]] = lambda s, t, u, v, w: []
+
+
+CASES = [
+    Case(
+        "193092",
+        lambda s, t, u, v, w: [u < v, v < w],
+        lambda s, t, u, v, w: [u < w, u + 1 < w, w - u >= 2, 3 * u < 3 * w],
+        lambda s, t, u, v, w: [u + 2 < w, u >= 0],
+    ),
+    Case(
+        "154240",
+        lambda s, t, u, v, w: [u <= v, v <= s],
+        lambda s, t, u, v, w: [u < v + 1, u - 1 < s, torch.sym_min(u, v) == u],
+        lambda s, t, u, v, w: [u < v],
+    ),
+    Case(
+        "119969",
+        lambda s, t, u, v, w: [u + 3 <= v, v <= w - 4],
+        lambda s, t, u, v, w: [u + 7 <= w, u < w, u != w],
+    ),
+    Case(
+        "120288",
+        lambda s, t, u, v, w: [u >= 0, u <= s],
+        lambda s, t, u, v, w: [u < s + 1, u // 2 <= s, s - u >= 0, torch.sym_max(u, s) == s],
+        lambda s, t, u, v, w: [u < s],
+    ),
+    Case(
+        "119468",
+        lambda s, t, u, v, w: [u >= 1],
+        lambda s, t, u, v, w: [torch.sym_max(1, u) == u, torch.sym_max(u, 0) == u],
+        lambda s, t, u, v, w: [torch.sym_max(2, u) == u],
+    ),
+    Case(
+        "193693",
+        lambda s, t, u, v, w: [u >= 0, u <= v, v <= w, w <= s],
+        lambda s, t, u, v, w: [v - u >= 0, w - v <= s, (v - u) + (w - v) <= s],
+    ),
+    Case(
+        "products",
+        lambda s, t, u, v, w: [u >= 1, v >= 2, w >= u + 8],
+        lambda s, t, u, v, w: [u * (v - 1) != 0, s * (t - 1) != 0, w >= 9, u * v > u, s * w >= 18],
+        lambda s, t, u, v, w: [u * (v - 2) != 0],
+    ),
+    Case(
+        "remainders",
+        lambda s, t, u, v, w: [u >= 0],
+        lambda s, t, u, v, w: [u >= u % 3, torch.sym_max(u, s) >= u - s, s >= s % 3],
+    ),
+    Case(
+        "144852",
+        lambda s, t, u, v, w: [u % 16 == 0],
+        lambda s, t, u, v, w: [(u // 16) * 16 == u, u % 8 == 0, u != 17, (u + 3) % 16 == 3],
+        lambda s, t, u, v, w: [u % 32 == 0, u != 0],
+    ),
+    Case(
+        "137748",
+        lambda s, t, u, v, w: [u % 6 == 0, v % 4 == 0, s % 8 == 0],
+        lambda s, t, u, v, w: [(u + v) % 2 == 0, (u * v) % 24 == 0, (s * w) % 8 == 0],
+    ),
+    Case(
+        "136216",
+        lambda s, t, u, v, w: [],
+        lambda s, t, u, v, w: [2 * (s // 2) <= s, 2 * (u // 2) <= u, u - 2 * (u // 2) <= 1],
+        lambda s, t, u, v, w: [2 * (u // 2) == u],
+    ),
+    Case(
+        "139307",
+        lambda s, t, u, v, w: [sym_or(u == 1, u == 2, u == 4, u == 8)],
+        lambda s, t, u, v, w: [u >= 1, u <= 8, u != 3, u * u <= 64, 8 % u == 0],
+        lambda s, t, u, v, w: [u == 4],
+    ),
+    Case(
+        "113878",
+        lambda s, t, u, v, w: [u >= -7, u <= 9, v >= 2, v <= 4],
+        lambda s, t, u, v, w: [u // v >= -4, u // v <= 4, u % v <= 3, u % v >= 0, u // -2 >= -5],
+        lambda s, t, u, v, w: [u // 2 >= 0, -u // 2 == -(u // 2)],
+    ),
+    Case(
+        "105097",
+        lambda s, t, u, v, w: [u >= 1],
+        lambda s, t, u, v, w: [
+            torch.sym_max(0, u - 1) == u - 1,
+            torch.sym_max(0, s - 1) < s,
+            1 / u <= 1,
+            1 / u >= 0,
+        ],
+        lambda s, t, u, v, w: [1 / u < 1],
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.number)
+def test_what_follows_from_checks_and_guards(case):
+    env = ShapeEnv()
+    s, t = backed(env, 16, 12)
+    numbers = (s, t, *(env.create_unbacked_symint() for _ in range(3)))
+    for condition in case.checks(*numbers):
+        torch._check(condition)
+    before = len(env.guards), len(env.deferred_asserts())
+    for condition in case.follows(*numbers):
+        assert statically_known_true(condition), condition
+        assert env.proof(condition).holds is True
+        torch._check(condition)
+    for condition in case.open_(*numbers):
+        assert not statically_known_true(condition), condition
+        assert env.proof(condition).holds is None
+    # What follows needs no guard and no assertion of its own.
+    assert (len(env.guards), len(env.deferred_asserts())) == before
+
+
+@pytest.mark.parametrize("data", [False, True])
+def test_pinned_sizes_are_said_when_the_guards_are_frozen(data, caplog):
+    # 191833, 122307
+    env = ShapeEnv()
+    a, b = [env.create_unbacked_symint() for _ in range(2)] if data else backed(env, 5, 5)
+    names = {str(a), str(b)}
+    for condition in (a <= b, a >= b, a + b == 10):
+        torch._check(condition)
+    assert statically_known_true(a == 5) and statically_known_true(b == 5)
+    assert int(a) == 5 and int(b) == 5
+    with caplog.at_level("INFO", logger="symfx.symbolic_shapes"):
+        env.freeze()
+    said = [record.getMessage() for record in caplog.records if "is always 5" in record.message]
+    assert {message.split()[0] for message in said} == names

@@ -44,7 +44,7 @@ class Conditions(Divisions):
         if a.sort == "int" and b.sort == "int":
             return self._eq_zero(self.sub(a, b))
         if a.sort == "bool" and b.sort == "bool":
-            return self.not_(self.bit_xor(a, b))
+            return self.and_(self.or_(self.not_(a), b), self.or_(a, self.not_(b)))
         ints = self._as_ints(a, b)
         if ints:
             return self.eq(*ints)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from typing import Any
 
 from symfx.algebra import domains
 from symfx.algebra.domains import ANY, ANYTHING, Congruence, Interval
@@ -154,6 +155,7 @@ class Facts:
         """A store of its own of all that is known, to learn more in."""
         other = Facts(self.table)
         for name, value in vars(self).items():
+            copied: Any
             if name in _NESTED:
                 copied = {key: inner.copy() for key, inner in value.items()}
             else:

@@ -130,8 +130,8 @@ class Interning:
             return term
         if rope is not None:
             coeffs, rope = merged_rope(rope), None
-        collisions = self._collisions.get(key, ())
-        for other in (candidate, *collisions):
+        collisions = self._collisions.get(key, [])
+        for other in [candidate, *collisions]:
             if other.coeffs == coeffs:
                 return other
         term = Term(self, "sum", "int", (), const, fingerprint, coeffs)

@@ -47,6 +47,8 @@ class Intervals:
             for factor in monomial.factors:
                 part = domains.congruence_multiply(part, self._atom_congruence(factor))
             total = domains.congruence_add(total, part)
+            if total[0] == 1:
+                break  # more summands cannot bring it back
         return total
 
     def _atom_congruence(self, atom: Term) -> Congruence:

@@ -62,6 +62,7 @@ class Prover(Bounds):
         self._splits = _splits
         self._branches: dict[tuple[Term, ...], tuple[int, Prover]] = {}
         self._witness = witness or (lambda term: None)
+        self._rewrites = (self._divided, _without_remainders)
         self._decided: dict[Term, bool] = {}
         self._open: dict[Term, int] = {}
 
@@ -117,6 +118,8 @@ class Prover(Bounds):
             return condition
         p = inner.args[0]
         factors = self._factors(p)
+        if len(factors) == 1:
+            return condition
         kept = [f for f in factors if not self._is_idle(f, inner.op)]
         if len(kept) == len(factors):
             return condition
@@ -135,7 +138,7 @@ class Prover(Bounds):
 
     def _rewritten(self, condition: Term) -> bool | None:
         """Decide the condition in terms of other symbols, where equalities offer some."""
-        for rewrite in (self.facts.solve, self._divided, _without_remainders):
+        for rewrite in (self.facts.solve, *(() if _is_long(condition) else self._rewrites)):
             # A form without a value says nothing: the condition is never asked where facts hold.
             with contextlib.suppress(*UNDEFINED):
                 form = rewrite(condition)
@@ -188,6 +191,8 @@ class Prover(Bounds):
     # -- case by case -----------------------------------------------------------------------
 
     def _by_cases(self, condition: Term) -> bool | None:
+        if _is_long(condition):
+            return None
         ways = [self._by_values, self._by_remainders, self._by_choices_made]
         if self._splits:
             ways += self._by_alternatives, self._by_denial
@@ -472,7 +477,7 @@ def _choices(condition: Term) -> list[Term]:
     """The first few choices that an integer condition depends on, the innermost first."""
     if condition.op == "not":
         condition = condition.args[0]
-    if condition.op not in ("eq", "ge") or len(condition.args[0].coeffs) > LONG:
+    if condition.op not in ("eq", "ge"):
         return []
     inside = postorder(condition, lambda t: t.op not in ("const", "symbol"))
     found = (t for t in inside if t.op in CHOICES and len(t.args) <= _ALTERNATIVES)
@@ -504,3 +509,9 @@ def _moduli(condition: Term) -> dict[Term, int]:
                 if symbol.op == "symbol":
                     found[symbol] = math.lcm(found.get(symbol, 1), atom.args[1].const)
     return found
+
+
+def _is_long(condition: Term) -> bool:
+    """Whether an integer condition is about a sum too long for more than intervals."""
+    inner = condition.args[0] if condition.op == "not" else condition
+    return inner.op in ("eq", "ge") and len(inner.args[0].coeffs) > LONG
