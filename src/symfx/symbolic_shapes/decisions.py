@@ -121,14 +121,14 @@ class Decisions(Learning):
 
     def _without_hint(self, term: Term, size_oblivious: bool, fallback: Scalar | None) -> Scalar:
         """The value of a term that depends on data."""
-        if self.is_backed(term):
-            return evaluate(term, self._hints)  # undefined: Python says what is wrong with it
         if size_oblivious and term.sort == "bool":
             general = self._decide_as_size(term)
             if general is not None:
                 return general
         if fallback is not None:
             return fallback
+        if self.is_backed(term):
+            return evaluate(term, self._hints)  # undefined: Python says what is wrong with it
         if self.real_tensor_prop_unbacked_vals:
             values = {self.read(s): v for s, v in self.real_tensor_prop_unbacked_vals.items()}
             if term.free_symbols <= self._hints.keys() | values.keys():
