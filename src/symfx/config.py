@@ -25,29 +25,30 @@ from symfx.torch_bridge.switches import torch_switches
 
 __all__ = ["SWITCHES", "AggressiveGuardFreeMode", "UnknownSwitchError", "patch"]
 
-SWITCHES = (
-    "aggressive_guard_free_semantics",
-    "backed_size_oblivious",
-    "check_shape_env_recorded_events",
-    "extended_debug_cpp",
-    "extended_debug_create_symbol",
-    "extended_debug_current_loc",
-    "extended_debug_guard_added",
-    "enrich_profiler_metadata",
-    "inject_EVALUATE_EXPR_flip_equality_TESTING_ONLY",
-    "meta_nonzero_assume_all_nonzero",
-    "no_data_dependent_graph_break",
-    "print_specializations",
-    "skip_dtype_check_in_meta_registrations",
-    "soft_pending_unbacked_not_found_error",
-    "symbol_guard_limit_before_specialize",
-    "translation_validation",
-    "translation_validation_no_bisect",
-    "translation_validation_timeout",
-    "unify_view_symbols_bso_meta",
-    "use_duck_shape",
-    "validate_shape_env_version_key",
-)
+# For type checkers; the values are torch's.
+aggressive_guard_free_semantics: int
+backed_size_oblivious: bool
+check_shape_env_recorded_events: bool
+extended_debug_cpp: bool
+extended_debug_create_symbol: str | None
+extended_debug_current_loc: bool
+extended_debug_guard_added: str | None
+enrich_profiler_metadata: bool
+inject_EVALUATE_EXPR_flip_equality_TESTING_ONLY: bool
+meta_nonzero_assume_all_nonzero: bool
+no_data_dependent_graph_break: bool
+print_specializations: bool
+skip_dtype_check_in_meta_registrations: bool
+soft_pending_unbacked_not_found_error: bool
+symbol_guard_limit_before_specialize: int | None
+translation_validation: bool
+translation_validation_no_bisect: bool
+translation_validation_timeout: int
+unify_view_symbols_bso_meta: bool
+use_duck_shape: bool
+validate_shape_env_version_key: bool
+
+SWITCHES = tuple(__annotations__)
 """The names of the switches; docs/config.md says what each does."""
 
 

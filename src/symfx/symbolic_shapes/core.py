@@ -17,6 +17,7 @@ from symfx.algebra.prove import Prover
 from symfx.algebra.sympy_view import SympyReader
 from symfx.errors import SymfxError
 from symfx.sym_node import SymNode, SymTypes, wrap_node
+from symfx.sym_node.node import RELATIONS
 from symfx.symbolic_shapes.debugging import log_symbol
 from symfx.symbolic_shapes.modes import Suppression
 from symfx.symbolic_shapes.provenance import Provenance, capture
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from torch._guards import Source
 
 __all__ = ["EnvCore", "SymbolRecord"]
+
+_METHODS = {in_sympy: name for name, in_sympy in RELATIONS.items()}
 
 # torch tells the kind of a sympy symbol by how its name starts; a user's name must not mislead.
 _TORCH_PREFIXES = ("u", "z", "i", "r", "p", "x", "y", "t", "a")
@@ -253,6 +256,14 @@ class EnvCore:
                 if symbol not in self._by_sympy:
                     self.register_symbol(symbol, hint if symbol == expr else None)
         return self.read(expr)
+
+    def _read_asked(self, expr: sympy.Basic, hint: Any = None) -> Term:
+        """The term of a question; a comparison's sides are remembered as they were written."""
+        term = self.read_registering(expr, hint)
+        if isinstance(expr, sympy.core.relational.Relational) and term.op != "const":
+            sides = (self.read(side) for side in expr.args)
+            self.asked.setdefault(term, (_METHODS[type(expr)], *sides))  # type: ignore[arg-type]
+        return term
 
     def register_symbol(self, symbol: sympy.Symbol, hint: Scalar | None = None) -> Term:
         """The term of a sympy symbol that somebody else made, of the sort that it claims.

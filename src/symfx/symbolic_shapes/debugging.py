@@ -49,9 +49,14 @@ def log_specialization(name: str, value: object) -> None:
         log.warning("Specializing %s to %s", name, value)
 
 
+def _cpp_stack() -> list[str]:
+    from torch.utils._traceback import CapturedTraceback
+
+    stack: list[str] = CapturedTraceback.extract(cpp=True).format()  # type: ignore[no-untyped-call]
+    return stack
+
+
 def _log(text: str, in_full: bool) -> None:
     if in_full and config.extended_debug_cpp:
-        from torch.utils._traceback import CapturedTraceback
-
-        text += "\nC++ stack trace:\n" + "".join(CapturedTraceback.extract(cpp=True).format())
+        text += "\nC++ stack trace:\n" + "".join(_cpp_stack())
     log.info("%s", text, stack_info=in_full)

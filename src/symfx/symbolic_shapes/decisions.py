@@ -42,7 +42,12 @@ class Decisions(Learning):
         self.ignored_guards: list[ShapeGuard] = []
         self._updates = 0
         self._guards_on: dict[Term, int] = {}
+        # Switches that would cost too much to look up at each question.
         self._validates_version: bool = config.validate_shape_env_version_key
+        self._flips_equalities: bool = config.inject_EVALUATE_EXPR_flip_equality_TESTING_ONLY
+        self._guard_limit: int | None = config.symbol_guard_limit_before_specialize
+        mode: int = config.aggressive_guard_free_semantics
+        self._skips_proofs = mode >= config.AggressiveGuardFreeMode.SKIP_RANGE_ANALYSIS
         self._seen_at: dict[int, tuple[int, int, int]] = {}
 
     @property
@@ -73,7 +78,7 @@ class Decisions(Learning):
             return value
         if self._validates_version:
             self._check_version()
-        if fallback is not None and self._without_proof() and self.hint_of(term) is None:
+        if self._skips_proofs and fallback is not None and self.hint_of(term) is None:
             return fallback
         if term.sort == "bool":
             known = self.decide(term)
@@ -83,7 +88,7 @@ class Decisions(Learning):
         hint = self.hint_of(term)
         if hint is None:
             return self._without_hint(term, size_oblivious, fallback)
-        if config.backed_size_oblivious:
+        if (size_oblivious or fallback is not None) and config.backed_size_oblivious:
             # Sizes of inputs are taken for what only data tells: no guard where one can do without.
             if size_oblivious and term.sort == "bool":
                 general = self._decide_as_size(term)
@@ -102,12 +107,6 @@ class Decisions(Learning):
             self.validator.rely(condition, answer, self.current_operator)
         return answer
 
-    @staticmethod
-    def _without_proof() -> bool:
-        """Whether a question about data that has a fallback is not even put to the prover."""
-        mode: int = config.aggressive_guard_free_semantics
-        return mode >= config.AggressiveGuardFreeMode.SKIP_RANGE_ANALYSIS
-
     def _check_version(self) -> None:
         """Refuse facts that changed behind the back of `_version_counter`, on which caches rely."""
         facts = self.facts
@@ -122,14 +121,14 @@ class Decisions(Learning):
 
     def _without_hint(self, term: Term, size_oblivious: bool, fallback: Scalar | None) -> Scalar:
         """The value of a term that depends on data."""
-        if self.is_backed(term):
-            return evaluate(term, self._hints)  # undefined: Python says what is wrong with it
         if size_oblivious and term.sort == "bool":
             general = self._decide_as_size(term)
             if general is not None:
                 return general
         if fallback is not None:
             return fallback
+        if self.is_backed(term):
+            return evaluate(term, self._hints)  # undefined: Python says what is wrong with it
         if self.real_tensor_prop_unbacked_vals:
             values = {self.read(s): v for s, v in self.real_tensor_prop_unbacked_vals.items()}
             if term.free_symbols <= self._hints.keys() | values.keys():
@@ -213,7 +212,7 @@ class Decisions(Learning):
             return
         if self.validator is not None:
             self.validator.rely(term, value, self.current_operator)
-        if config.inject_EVALUATE_EXPR_flip_equality_TESTING_ONLY and term.op in ("eq", "not"):
+        if self._flips_equalities and term.op in ("eq", "not"):
             guard = ShapeGuard(self.table.not_(condition), provenance, size_oblivious)
         self.guards.append(guard)
         log_guard(guard)
@@ -222,7 +221,7 @@ class Decisions(Learning):
 
     def _specialize_much_guarded(self, condition: Term) -> None:
         """Pin symbols to their values once they have more guards than a switch allows."""
-        limit = config.symbol_guard_limit_before_specialize
+        limit = self._guard_limit
         if limit is None:
             return
         for symbol in condition.free_symbols:

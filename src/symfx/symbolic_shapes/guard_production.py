@@ -47,6 +47,14 @@ class GuardProduction(Promises):
 
     dim_constraints: DimConstraints | None = None
 
+    if TYPE_CHECKING:
+        # Of `Recording`, the other base of ShapeEnv.
+        check_recorded_events: bool
+        events: list[Any]
+
+        def check_equal(self, other: Any) -> None:
+            """See `Recording`."""
+
     # -- text -----------------------------------------------------------------------------------
 
     def produce_guards(self, *args: Any, **kwargs: Any) -> list[str]:
@@ -411,7 +419,7 @@ class GuardProduction(Promises):
             known = self._input_facts.get(source.name)
             return table.symbol(source.name, "int" if known is None else known.term.sort)
 
-        checks = []
+        checks: list[Term] = []
         for term, record in self._symbols.items():
             if record.sources and any(at == record.sources[0] for at, _ in report.equal):
                 checks.append(table.eq(term, measured(record.sources[0])))
@@ -421,7 +429,7 @@ class GuardProduction(Promises):
                 checks.append(table.eq(measured(condition.source), read(condition.expr)))
             elif getattr(condition.expr.func, "__name__", "") != "isnan":
                 checks.append(read(condition.expr))
-        relied = []
+        relied: list[Term] = []
         for at, expr in report.equal:
             known = self._input_facts.get(at.name)
             if known is not None:

@@ -90,6 +90,7 @@ class Inputs(Symbols):
                 f"its symbolic context describes {len(context.dynamic_sizes)}"
             )
         overrides = hint_overrides or {}
+        oblivious: bool = config.backed_size_oblivious
         # Before promises of a single value have made dimensions static.
         static = all(kind is DimDynamic.STATIC for kind in context.dynamic_sizes)
 
@@ -101,10 +102,10 @@ class Inputs(Symbols):
                 at,
                 context.dynamic_sizes[i],
                 context.constraint_sizes[i],
-                do_not_specialize_zero_one=config.backed_size_oblivious,
+                do_not_specialize_zero_one=oblivious,
                 symbolic_context=context,
             )
-            if config.backed_size_oblivious and isinstance(symbol, sympy.Symbol):
+            if oblivious and isinstance(symbol, sympy.Symbol):
                 self.size_like.add(symbol)
             for check in (context.specialize_on or [()] * rank)[i]:
                 self.specializations_asked[Specialization(at, check)] = None

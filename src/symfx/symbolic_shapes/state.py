@@ -148,7 +148,7 @@ class StateViews(Inputs):
 
         def add(record: Any) -> Any:
             known = len(self._asserts)
-            if not self.guard_or_defer_runtime_assert(record.expr, record.msg):
+            if not self.expect(self._read_asked(record.expr), record.msg):
                 raise SymfxError(
                     f"{record.expr} cannot hold, so it cannot be asserted",
                     fix="look at ShapeEnv.proof of it",

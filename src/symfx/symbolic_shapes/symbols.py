@@ -12,7 +12,7 @@ import sympy
 import torch
 from torch.utils._sympy.symbol import SymT, symbol_is_type
 
-from symfx.algebra import Sort, Term
+from symfx.algebra import Scalar, Sort, Term
 from symfx.algebra.sympy_view import to_sympy
 from symfx.errors import SymfxError
 from symfx.sym_node import SymTypes
@@ -315,7 +315,7 @@ class Symbols(Decisions):
     def _record_exclusion_constraint(self, sym: sympy.Symbol, val: int) -> None:
         self.exclusion_constraints.append((sym, val))
 
-    def add_backed_var_to_val(self, expr: sympy.Symbol, val: int) -> None:
+    def add_backed_var_to_val(self, expr: sympy.Symbol, val: Scalar) -> None:
         """Make a sympy symbol one of this environment, with a value at tracing.
 
         Raises:

@@ -13,15 +13,12 @@ from torch.utils._sympy.value_ranges import ValueRanges
 from symfx.algebra import Scalar, Term, evaluate
 from symfx.algebra.sympy_view import to_sympy
 from symfx.errors import SymfxError
-from symfx.sym_node.node import RELATIONS
 from symfx.symbolic_shapes.canonical import canonicalize_bool_expr
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode
 from symfx.symbolic_shapes.state import StateViews, as_value_ranges
 from symfx.symbolic_shapes.under import decide_under
 
 __all__ = ["SympyQuestions"]
-
-_METHODS = {in_sympy: name for name, in_sympy in RELATIONS.items()}
 
 # What an unbacked size is taken to be where only speed is at stake and nobody said otherwise.
 DEFAULT_HINT = 8192
@@ -74,14 +71,6 @@ class SympyQuestions(StateViews):
     ) -> bool:
         """Rely on a condition; see `expect`."""
         return self.expect(self._read_asked(orig_expr), msg)
-
-    def _read_asked(self, expr: sympy.Basic, hint: Any = None) -> Term:
-        """The term of a question; a comparison's sides are remembered as they were written."""
-        term = self.read_registering(expr, hint)
-        if isinstance(expr, sympy.core.relational.Relational) and term.op != "const":
-            sides = (self.read(side) for side in expr.args)
-            self.asked.setdefault(term, (_METHODS[type(expr)], *sides))  # type: ignore[arg-type]
-        return term
 
     def _maybe_evaluate_static(
         self,

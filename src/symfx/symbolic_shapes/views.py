@@ -53,7 +53,7 @@ class ViewDict(dict[Any, Any]):
             fix="make a new ShapeEnv",
         )
 
-    __delitem__ = pop = popitem = clear = _refuse  # type: ignore[assignment]
+    __delitem__ = pop = popitem = clear = _refuse
 
     def __reduce__(self) -> Any:
         return dict, (dict(self),)
