@@ -180,7 +180,6 @@ def test_the_formula_agrees_with_eager(name: str) -> None:
 @pytest.mark.parametrize(
     "program",
     [
-        lambda x: x.reshape(x.shape[:-1] + (2, 2)),
         lambda x: torch.stack(torch.where(x > 0)),
         lambda x: torch.cat(x.unbind(0)),
         lambda x: torch.zeros(x.shape[1:]),
