@@ -23,6 +23,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     # Shapes of graphs that are not run: on the language of FX graphs alone.
     frozenset({"refinement_types", "rewriter", "shape_rules", "unification"}),
     frozenset({"checker_domain", "migrate_gradual_types"}),
+    frozenset({"graph_typing"}),
     frozenset({"graph_gradual_typechecker"}),
     frozenset({"unify_refinements"}),
     frozenset(

@@ -177,6 +177,21 @@ def test_the_formula_agrees_with_eager(name: str) -> None:
     assert consistent(result, expected)
 
 
+@pytest.mark.parametrize(
+    "program",
+    [
+        lambda x: torch.stack(torch.where(x > 0)),
+        lambda x: torch.cat(x.unbind(0)),
+        lambda x: torch.zeros(x.shape[1:]),
+        lambda x: torch.stack(x.chunk(2, 1)),
+    ],
+)
+def test_a_tuple_whose_length_depends_on_ranks_refuses_nothing(program: Any) -> None:
+    module = torch.fx.symbolic_trace(program)
+    next(iter(module.graph.nodes)).type = TensorType((3, 4))
+    assert z3.Solver().check(transform_all_constraints(module)) == z3.sat
+
+
 # -- the table ---------------------------------------------------------------------------------
 
 

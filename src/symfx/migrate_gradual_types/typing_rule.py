@@ -152,34 +152,56 @@ def generate_typing(
         if args[1] in (items if isinstance(items, dict) else range(-len(items), len(items))):
             symbols[n] = items[args[1]]
             return [], counter
-    results, counter = _variables(n, _sample_result(rule, module, args, kwargs), counter)
+    results, counter = _variables(n, _form_of_result(rule, module, args, kwargs), counter)
     symbols[n] = results
     return [Typing(rule, module, args, kwargs, results)], counter
 
 
-def _sample_result(
+#: What a result is, before its ranks are known; a tuple of these is a tuple of results.
+_TENSOR, _SIZE, _SEVERAL = "tensor", "size", "several"
+
+
+def _form_of_result(
     rule: Rule, module: torch.nn.Module | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
-    """What a rule gives for the first ranks, from the highest, that it takes."""
+    """The form of what a rule gives, whatever ranks it takes; `_SEVERAL` where that differs."""
     tensors = Typing(rule, module, args, dict(kwargs), None).tensors
     ranks = range(get_max_rank(), -1, -1)
+    found: Any = None
     for choice in itertools.islice(itertools.product(ranks, repeat=len(tensors)), 1000):
         result = _run_opaque(rule, module, args, kwargs, dict(zip(tensors, choice, strict=True)))
-        if result is not None and result is not UNKNOWN:
-            return result
-    return UNKNOWN
+        if result is None or result is UNKNOWN:
+            continue
+        form = _form(result)
+        if not isinstance(form, tuple):
+            return form
+        if found not in (None, form):
+            return _SEVERAL
+        found = form
+    return _TENSOR if found is None else found
 
 
-def _variables(n: Node, result: Any, counter: int) -> tuple[Any, int]:
-    """Variables for a result of this form: a tensor, a size, or a tuple of results."""
-    if isinstance(result, Shape) or result is UNKNOWN or result is None:
-        return gen_tvar(counter)
+def _form(result: Any) -> Any:
+    if isinstance(result, Shape) or result is None:
+        return _TENSOR
     if not isinstance(result, (tuple, list)):
+        return _SIZE
+    if type(result) not in (tuple, list):
+        return _SEVERAL  # as many as are asked for
+    forms = tuple(_SEVERAL if item is UNKNOWN else _form(item) for item in result)
+    return _SEVERAL if _SIZE in forms or _SEVERAL in forms else forms
+
+
+def _variables(n: Node, form: Any, counter: int) -> tuple[Any, int]:
+    """Variables for a result of this form."""
+    if form == _TENSOR:
+        return gen_tvar(counter)
+    if form == _SIZE:
         return gen_dvar(counter)
-    if type(result) not in (tuple, list) or any(item is UNKNOWN for item in result):
-        return outputs_of(n, counter)  # how many there are depends on sizes
+    if form == _SEVERAL:
+        return outputs_of(n, counter)
     variables = []
-    for item in result:
+    for item in form:
         variable, counter = _variables(n, item, counter)
         variables.append(variable)
     return tuple(variables), counter

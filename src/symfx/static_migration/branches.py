@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -45,7 +46,6 @@ class BranchTracer(RewritingTracer):
         timeout: float = 10.0,
     ) -> None:
         super().__init__()
-        self.record_stack_traces = True
         self._inputs = dict(inputs or {})
         self._where = where
         self._solver = Solver(timeout)
@@ -55,15 +55,19 @@ class BranchTracer(RewritingTracer):
         """Also a module that the table of shape rules knows."""
         return super().is_leaf_module(m, module_qualified_name) or type(m) in rules()
 
-    def _filter_traceback_frames(
-        self, user_stack_summary: traceback.StackSummary
-    ) -> traceback.StackSummary:
-        """The user's own lines, from the first ``forward`` on.
+    def create_node(self, *args: Any, **kwargs: Any) -> Node:
+        """A node that knows the user's lines it comes from, from the first ``forward`` on.
 
-        torch's own filter imports its compiler to know which lines those are: two seconds.
+        torch's own record of them imports its compiler, which takes two seconds.
         """
-        forward = itertools.dropwhile(lambda frame: frame.name != "forward", user_stack_summary)
-        return traceback.StackSummary.from_list(f for f in forward if is_users_file(f.filename))
+        node = super().create_node(*args, **kwargs)
+        frames = [frame for frame, _ in traceback.walk_stack(sys._getframe(1))]
+        forward = itertools.dropwhile(lambda f: f.f_code.co_name != "forward", reversed(frames))
+        users = [frame for frame in forward if is_users_file(frame.f_code.co_filename)]
+        if users:
+            lines = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in users)
+            node.stack_trace = "".join(lines.format()).strip()
+        return node
 
     def to_bool(self, obj: Proxy) -> bool:
         """Decide a condition.

@@ -121,7 +121,7 @@ def fuse_broadcasts(constraints: Sequence[Constraint]) -> list[Constraint]:
 def _cases(constraint: Broadcast, known: Any) -> list[tuple[int, ...]]:
     """What the five tensors can be at once: ``Dyn`` or a rank each."""
     allowed = [possible(tensor, known) for tensor in constraint.tensors]
-    cases = []
+    cases: list[tuple[int, ...]] = []
     for a, b in itertools.product(*allowed[3:]):
         case = (DYN, a, b, a, b) if DYN in (a, b) else (*(max(a, b),) * 3, a, b)
         if all(kind in kinds for kind, kinds in zip(case, allowed, strict=True)):
