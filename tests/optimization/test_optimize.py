@@ -343,8 +343,29 @@ def test_channels_last_inputs_and_results() -> None:
     torch.testing.assert_close(
         fast(x.contiguous(memory_format=torch.channels_last)), model(x), rtol=1e-4, atol=1e-5
     )
-    body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
-    assert symfx.optimize(body, x, measure=False)(x).is_contiguous()
+
+
+class Turned(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        y = torch.relu(self.one(x))
+        z = self.two(y) + y
+        return [y, z, z.permute(0, 2, 3, 1), z[:, 1:], z.flatten(2).transpose(1, 2), z.mean(1)]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("weights", [torch.contiguous_format, torch.channels_last])
+def test_results_are_laid_out_as_eager_does(weights: torch.memory_format) -> None:
+    model = trained(Turned()).to(memory_format=weights)
+    x = torch.randn(2, 3, 8, 8)
+    fast = symfx.optimize(model, x, measure=False)
+    for given in (x, x.contiguous(memory_format=torch.channels_last), x[:, :, ::2], x[:0]):
+        found, expected = fast(given), model(given)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        assert [t.stride() for t in found] == [t.stride() for t in expected]
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,15 @@ from symfx.optimization.kernels import (
 )
 from symfx.optimization.reading import Activation, Layer, MaxPool
 
-__all__ = ["FusedConv", "FusedLinear", "activation_named", "all_finite", "can_fuse", "may_pool"]
+__all__ = [
+    "FusedConv",
+    "FusedLinear",
+    "activation_named",
+    "all_finite",
+    "can_fuse",
+    "is_channels_last",
+    "may_pool",
+]
 
 #: For how many shapes of the input a layer remembers its packed weight.
 _REMEMBERED = 64
@@ -56,6 +64,23 @@ def _ordinary(x: Tensor) -> bool:
         and not torch.compiler.is_compiling()
         and torch._C._get_tracing_state() is None
     )
+
+
+def is_channels_last(x: Tensor) -> bool:
+    """Does torch take this tensor for one that is channels last in memory?
+
+    Torch asks the strides, dimension by dimension from the innermost; those that dimensions of
+    size one have count too, and what remains open is no channels last.
+    """
+    if x.dim() not in (4, 5) or not x.numel() or x.stride(1) == 0:
+        return False
+    least = 0
+    for dimension in (1, *range(x.dim() - 1, 1, -1), 0):
+        stride = x.stride(dimension)
+        if stride < least or (dimension == 0 and least == x.stride(1)):
+            return False
+        least = stride * max(x.shape[dimension], 1)
+    return True
 
 
 def all_finite(*values: Any) -> bool:
@@ -96,6 +121,7 @@ class FusedConv(nn.Module):
     Attributes:
         accumulates: may the sum be written to the second argument's memory?
         available: does this machine's torch have the operator?
+        last: was the layer's weight channels last in memory, as its results are then?
         ways: how inputs of a shape are computed, by name, where that is not ``"direct"``.
     """
 
@@ -113,6 +139,7 @@ class FusedConv(nn.Module):
         super().__init__()
         rank = layer.dimensions
         weight = layer.weight.detach()
+        self.last = is_channels_last(weight)
         weight = weight.contiguous(memory_format=_FORMATS[rank]) if rank > 1 else weight
         self.register_buffer("weight", weight)
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())

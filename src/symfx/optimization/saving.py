@@ -33,6 +33,7 @@ from symfx.optimization.fused import (
     can_fuse,
 )
 from symfx.optimization.kernels import PostOp, is_way
+from symfx.optimization.layout import laid_out_as
 from symfx.optimization.log import Report
 from symfx.optimization.modules import NormalizedLinear, ScaleShift
 from symfx.optimization.optimized import OptimizedModel
@@ -50,6 +51,7 @@ _HOMES: dict[str, Any] = {
 }
 _OWN: dict[str, Callable[..., Any]] = {
     "all_finite": all_finite,
+    "laid_out_as": laid_out_as,
     "only_default": only_default,
     "settled_add": inplace.settled_add,
     "settled_sub": inplace.settled_sub,
