@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from symfx.optimization.effects import Effect, effect_of, words
+from symfx.optimization.effects import Effect, effect_of, one_node, words
 from symfx.optimization.fused import FusedConv, all_finite, is_channels_last
 from symfx.optimization.modules import ScaleShift
 from symfx.optimization.reading import Reader
@@ -136,6 +136,7 @@ def _carries(reader: Reader, node: fx.Node) -> bool:
     return node.op == "call_function" and (own or node.target in _CARRIES_FUNCTIONS)
 
 
+@one_node(Effect.VIEW)
 def laid_out_as(x: Tensor, original: Tensor | bool) -> Tensor:
     """A result as the original model lays it out.
 
@@ -145,12 +146,11 @@ def laid_out_as(x: Tensor, original: Tensor | bool) -> Tensor:
             (True), as behind a convolution whose weight is.
     """
     last = original if isinstance(original, bool) else is_channels_last(original)
-    if last and x.dim() in _LAST:
+    if last and x.numel() and x.dim() in _LAST:
         return x.contiguous(memory_format=_LAST[x.dim()])
     return x.contiguous()
 
 
-laid_out_as.symfx_effect = Effect.VIEW  # type: ignore[attr-defined]
 _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 

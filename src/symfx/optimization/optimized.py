@@ -137,8 +137,9 @@ def optimize(
         check: compare the result with the original, on the example and on another batch size.
         tolerance: how far results may be off, relative to the largest value in them; by default
             1e-4 for float32 (see `symfx.optimization.TOLERANCES`).
-        measure: time the forms that the model can take, and choose the fastest. Without it the
-            one with all fusions is taken.
+        measure: time the forms that the model can take, and the algorithms that its layers can
+            be computed by at the example's shapes, and choose the fastest. Without it the form
+            with all fusions is taken, and the result is the same each time.
         fuse: use oneDNN's fused operators.
         tracer: the class that traces the model.
 
