@@ -255,7 +255,7 @@ class _Blocked:
     def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
         form = self.form
         assert form.pool is not None
-        y = torch.mkldnn_convolution(  # type: ignore[attr-defined]
+        y = torch.mkldnn_convolution(
             x.contiguous().to_mkldnn(),
             self.packed,
             self.bias,
