@@ -234,7 +234,8 @@ def _build(
                 changed = len(report.rewrites) > before
             if options.measure:
                 with report.timed("choose algorithms"):
-                    tune(fused, _runnable(fused), *copy_inputs((args, kwargs)), report)
+                    given, named = copy_inputs((args, kwargs))
+                    tune(fused, _runnable(fused), given, named, report)
             if changed or len(report.rewrites) > before:
                 forms["fused"] = fused
         chosen = "fused" if "fused" in forms else "folded"

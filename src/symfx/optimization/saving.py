@@ -418,10 +418,7 @@ def _make_fused(options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Fu
     }
     layer = _layer(kinds[options["kind"]], tensors, places)
     post = _post(options["post"])
-    pool = options["pool"] and MaxPool(
-        *(tuple(options["pool"][name]) for name in ("kernel", "stride", "padding")),
-        bool(options["pool"]["ceil"]),
-    )
+    pool = None if options["pool"] is None else _pool(options["pool"])
     adds = bool(options["adds"])
     second = bool(options["second"])
     made = FusedConv(layer, post, adds=adds, second=second, pool=pool)
@@ -453,3 +450,8 @@ def _layer(kind: type[nn.Module], tensors: Mapping[str, Tensor], options: dict[s
 
 def _post(post: Mapping[str, Any]) -> PostOp:
     return PostOp(post["name"], tuple(post["scalars"]), post["algorithm"])
+
+
+def _pool(pool: Mapping[str, Any]) -> MaxPool:
+    kernel, stride, padding = (tuple(pool[name]) for name in ("kernel", "stride", "padding"))
+    return MaxPool(kernel, stride, padding, bool(pool["ceil"]))
