@@ -7,6 +7,7 @@ Each network runs as it is (eager), optimised by stock `torch.fx.experimental.op
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -253,7 +254,8 @@ def main(
 
     All of it takes about ten minutes on two cores; --compile adds half a minute for each row.
     """
-    console, progress = Console(), Console(stderr=True)
+    progress = Console(stderr=True)
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     names = only or list(NETWORKS)
     for name in names:
         if name not in NETWORKS:

@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from symfx._inputs import describe
 from symfx.errors import InputMismatchError, TracingError
-from symfx.optimization.effects import Effect, is_plain, words
+from symfx.optimization.effects import Effect, is_plain, one_node, words
 from symfx.optimization.log import Report
 
 __all__ = ["capture", "copy_of"]
@@ -232,6 +232,7 @@ class _Careful(fx.Tracer):
     kept: dict[str, str]
 
 
+@one_node(Effect.FRESH, keeps=True)
 def only_default(value: Any, default: Any, name: str) -> None:
     """Refuse an argument that a model was optimised without.
 
@@ -243,10 +244,6 @@ def only_default(value: Any, default: Any, name: str) -> None:
             f"this model was optimised for calls without {name}, which is {describe(value)}",
             fix=f"optimise it with {name} among the example inputs",
         )
-
-
-only_default.symfx_effect = Effect.FRESH  # type: ignore[attr-defined]
-only_default.symfx_keeps = True  # type: ignore[attr-defined]
 
 
 def _pin(graph: fx.Graph, bound: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 import torch
@@ -148,8 +149,8 @@ def _other_batches(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple
 
 
 def _compare(found: Any, expected: Any, batch: int | None, tolerance: float | None) -> Check:
-    mine, structure = pytree.tree_flatten(found)
-    theirs, wanted = pytree.tree_flatten(expected)
+    mine, structure = pytree.tree_flatten(_opened(found))
+    theirs, wanted = pytree.tree_flatten(_opened(expected))
     if structure != wanted:
         raise OptimizationError("the optimised model returns another structure", fix=_REPORT_IT)
     worst = Check(
@@ -173,6 +174,18 @@ def _compare(found: Any, expected: Any, batch: int | None, tolerance: float | No
         if _excess(now) >= _excess(worst):
             worst = now
     return worst
+
+
+def _opened(value: Any) -> Any:
+    """The same with objects of other classes, such as dataclasses, as their attributes."""
+
+    def open_leaf(leaf: Any) -> Any:
+        attributes = getattr(leaf, "__dict__", None)
+        if attributes is None or callable(leaf) or isinstance(leaf, Tensor | type | Enum):
+            return leaf
+        return type(leaf).__qualname__, _opened(dict(attributes))
+
+    return pytree.tree_map(open_leaf, value)
 
 
 def _excess(check: Check) -> float:

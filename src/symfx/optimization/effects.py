@@ -11,7 +11,7 @@ import enum
 import functools
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,7 @@ __all__ = [
     "effect_of",
     "is_plain",
     "keeps_no_state",
+    "one_node",
     "read_argument",
     "storage_of",
     "words",
@@ -35,6 +36,9 @@ __all__ = [
 def words(text: str) -> frozenset[str]:
     """The words of a text, as a set."""
     return frozenset(text.split())
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Effect(enum.Enum):
@@ -53,6 +57,32 @@ class Effect(enum.Enum):
     WRITES = enum.auto()
     RANDOM = enum.auto()
     UNKNOWN = enum.auto()
+
+
+def one_node(effect: Effect, *, keeps: bool = False) -> Callable[[Function], Function]:
+    """Make a function one node of each graph that it is traced into, as torch's own are.
+
+    Unpickling a `torch.fx.GraphModule` traces it again, as users may: looked into, a function
+    that asks its arguments something would be decided there and then, for proxies.
+
+    Args:
+        effect: what the function does.
+        keeps: must it be called though nobody uses its result?
+    """
+
+    def mark(function: Function) -> Function:
+        @functools.wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            for value in (*args, *kwargs.values()):
+                if isinstance(value, fx.Proxy):
+                    return value.tracer.create_proxy("call_function", called, args, kwargs)
+            return function(*args, **kwargs)
+
+        called.symfx_effect = effect  # type: ignore[attr-defined]
+        called.symfx_keeps = keeps  # type: ignore[attr-defined]
+        return cast("Function", called)
+
+    return mark
 
 
 # Operators that are built of others and whose schemas therefore promise nothing; looked at by hand.

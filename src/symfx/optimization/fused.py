@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from symfx.optimization.effects import Effect
+from symfx.optimization.effects import Effect, one_node
 from symfx.optimization.kernels import (
     DIRECT,
     FEW,
@@ -29,7 +29,15 @@ from symfx.optimization.kernels import (
 )
 from symfx.optimization.reading import Activation, Layer, MaxPool
 
-__all__ = ["FusedConv", "FusedLinear", "activation_named", "all_finite", "can_fuse", "may_pool"]
+__all__ = [
+    "FusedConv",
+    "FusedLinear",
+    "all_finite",
+    "can_fuse",
+    "is_channels_last",
+    "may_pool",
+    "post_op",
+]
 
 #: For how many shapes of the input a layer remembers its packed weight.
 _REMEMBERED = 64
@@ -58,6 +66,24 @@ def _ordinary(x: Tensor) -> bool:
     )
 
 
+def is_channels_last(x: Tensor) -> bool:
+    """Does torch take this tensor for one that is channels last in memory?
+
+    Torch asks the strides, dimension by dimension from the innermost; those that dimensions of
+    size one have count too, and what remains open is no channels last.
+    """
+    if x.dim() not in (4, 5) or not x.numel() or x.stride(1) == 0:
+        return False
+    least = 0
+    for dimension in (1, *range(x.dim() - 1, 1, -1), 0):
+        stride = x.stride(dimension)
+        if stride < least or (dimension == 0 and least == x.stride(1)):
+            return False
+        least = stride * max(x.shape[dimension], 1)
+    return True
+
+
+@one_node(Effect.FRESH)
 def all_finite(*values: Any) -> bool:
     """Is each tensor free of NaN and infinities? Yes for those that nobody computes with now."""
     for value in values:
@@ -67,8 +93,6 @@ def all_finite(*values: Any) -> bool:
             return False
     return True
 
-
-all_finite.symfx_effect = Effect.FRESH  # type: ignore[attr-defined]
 
 #: The name of the way of linear layers that is not torch's.
 CONVOLUTION = "as a 1x1 convolution"
@@ -96,6 +120,7 @@ class FusedConv(nn.Module):
     Attributes:
         accumulates: may the sum be written to the second argument's memory?
         available: does this machine's torch have the operator?
+        last: was the layer's weight channels last in memory, as its results are then?
         ways: how inputs of a shape are computed, by name, where that is not ``"direct"``.
     """
 
@@ -113,6 +138,7 @@ class FusedConv(nn.Module):
         super().__init__()
         rank = layer.dimensions
         weight = layer.weight.detach()
+        self.last = is_channels_last(weight)
         weight = weight.contiguous(memory_format=_FORMATS[rank]) if rank > 1 else weight
         self.register_buffer("weight", weight)
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
@@ -451,7 +477,7 @@ def _padding(layer: Layer) -> list[int]:
     return [d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True)]
 
 
-def can_fuse(layer: Layer, activation: Activation | None, *, adds: bool) -> str | None:
+def can_fuse(layer: Layer, post: PostOp, *, adds: bool) -> str | None:
     """Why a layer and what follows cannot be one operator here; None when they can."""
     # A linear layer is run by the same operator as a convolution of 1x1.
     form = layer.dimensions or (2 if layer.kind is nn.Linear else 0), layer.transposed
@@ -470,24 +496,17 @@ def can_fuse(layer: Layer, activation: Activation | None, *, adds: bool) -> str 
         return "its bias has another dtype"
     if 0 in layer.weight.shape:
         return "its weight is empty"
-    name = activation.name if activation else "none"
-    algorithm = activation.algorithm if activation else ""
-    if not _works(form, name, activation.scalars if activation else (), algorithm, adds):
+    name, scalars, algorithm = post.name, tuple(post.scalars), post.algorithm
+    if not _works(form, name, scalars, algorithm, adds):
         return f"this build of torch has no fused operator for {name}" + (" of a sum" * adds)
     return None
 
 
-def activation_named(name: str, scalars: tuple[float, ...], algorithm: str) -> Activation | None:
-    """The activation of a name, as `PostOp` has it, that stands in no graph.
-
-    Raises:
-        KeyError: there is none of this name.
-    """
-    function = _REFERENCES[name](scalars, algorithm)
-    if function is None:
-        return None
-    nowhere = fx.Graph().placeholder("x")
-    return Activation(nowhere, nowhere, name, scalars, algorithm, function)
+def post_op(activation: Activation | None) -> PostOp:
+    """An activation that was read from a graph, as kernels take it; None is nothing."""
+    if activation is None:
+        return PostOp("none")
+    return PostOp(activation.name, activation.scalars, activation.algorithm)
 
 
 @functools.cache
@@ -517,8 +536,7 @@ def _works(
         nowhere = fx.Graph().placeholder("x")
         options = {**options, "groups": 1}
         layer = Layer(nowhere, nowhere, kinds[form], weight, torch.randn(4), options)
-        activation = activation_named(name, scalars, algorithm)
-        module = FusedConv(layer, PostOp(activation), adds=adds)
+        module = FusedConv(layer, PostOp(name, scalars, algorithm), adds=adds)
         x = 3 * torch.randn(2, 4, *[6] * rank)
         other = 3 * torch.randn(2, 4, *[6] * rank) if adds else None
         try:
@@ -530,17 +548,3 @@ def _works(
             return False
         close = functools.partial(torch.allclose, rtol=1e-3, atol=1e-3)
         return close(found, expected) and close(again, expected)
-
-
-_REFERENCES: dict[str, Callable[[tuple[float, ...], str], Callable[[Tensor], Tensor] | None]] = {
-    "none": lambda scalars, algorithm: None,
-    "relu": lambda scalars, algorithm: torch.relu,
-    "sigmoid": lambda scalars, algorithm: torch.sigmoid,
-    "tanh": lambda scalars, algorithm: torch.tanh,
-    "swish": lambda scalars, algorithm: F.silu,
-    "hardswish": lambda scalars, algorithm: F.hardswish,
-    "hardsigmoid": lambda scalars, algorithm: F.hardsigmoid,
-    "hardtanh": lambda scalars, algorithm: lambda x: F.hardtanh(x, scalars[0], scalars[1]),
-    "leaky_relu": lambda scalars, algorithm: lambda x: F.leaky_relu(x, scalars[0]),
-    "gelu": lambda scalars, algorithm: lambda x: F.gelu(x, approximate=algorithm),
-}

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from symfx.optimization.effects import Effect, effect_of, read_argument
+from symfx.optimization.effects import Effect, effect_of, one_node, read_argument
 from symfx.optimization.log import Report
 from symfx.optimization.reading import Reader
 from symfx.optimization.surgery import install, succeed
@@ -28,8 +28,7 @@ def keeping_dtype(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], A
         return result
 
     settled.__name__ = settled.__qualname__ = f"settled_{function.__name__}"
-    settled.symfx_effect = Effect.FRESH  # type: ignore[attr-defined]
-    return settled
+    return one_node(Effect.FRESH)(settled)
 
 
 settled_add = keeping_dtype(operator.add)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from symfx.optimization.reading import Activation, MaxPool
+from symfx.optimization.reading import MaxPool
 from symfx.optimization.winograd import TILES, Winograd
 
 __all__ = [
     "BLOCKED",
     "DIRECT",
     "FEW",
+    "REFERENCES",
     "Direct",
     "Form",
     "Kernel",
@@ -37,18 +39,39 @@ _MANY = 32
 FEW = 4
 
 
+#: What oneDNN's activations compute, by name, given their numbers and algorithm.
+REFERENCES: dict[str, Callable[[tuple[float, ...], str], Callable[[Tensor], Tensor] | None]] = {
+    "none": lambda scalars, algorithm: None,
+    "relu": lambda scalars, algorithm: torch.relu,
+    "sigmoid": lambda scalars, algorithm: torch.sigmoid,
+    "tanh": lambda scalars, algorithm: torch.tanh,
+    "swish": lambda scalars, algorithm: F.silu,
+    "hardswish": lambda scalars, algorithm: F.hardswish,
+    "hardsigmoid": lambda scalars, algorithm: F.hardsigmoid,
+    "hardtanh": lambda scalars, algorithm: lambda x: F.hardtanh(x, scalars[0], scalars[1]),
+    "leaky_relu": lambda scalars, algorithm: lambda x: F.leaky_relu(x, scalars[0]),
+    "gelu": lambda scalars, algorithm: lambda x: F.gelu(x, approximate=algorithm),
+}
+
+
 class PostOp:
     """What is done to each element of the result: an activation, or nothing.
 
     Args:
-        activation: as read from a graph; None for nothing.
+        name: oneDNN's name for the activation; ``"none"`` for nothing.
+        scalars: its numbers.
+        algorithm: which of its kinds, where it has several.
+
+    Attributes:
+        function: the same for a tensor; None for nothing.
     """
 
-    def __init__(self, activation: Activation | None) -> None:
-        self.name = activation.name if activation else "none"
-        self.scalars = list(activation.scalars) if activation else []
-        self.algorithm = activation.algorithm if activation else ""
-        self.function = activation.function if activation else None
+    def __init__(self, name: str, scalars: Sequence[float] = (), algorithm: str = "") -> None:
+        self.name, self.scalars, self.algorithm = name, list(scalars), algorithm
+        self.function = REFERENCES[name](tuple(scalars), algorithm)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PostOp, (self.name, self.scalars, self.algorithm)
 
     def on(self, x: Tensor) -> Tensor:
         """Applied to a tensor that nobody else holds."""
@@ -232,7 +255,7 @@ class _Blocked:
     def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
         form = self.form
         assert form.pool is not None
-        y = torch.mkldnn_convolution(  # type: ignore[attr-defined]
+        y = torch.mkldnn_convolution(
             x.contiguous().to_mkldnn(),
             self.packed,
             self.bias,

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
-from symfx.optimization.effects import Effect, effect_of, words
-from symfx.optimization.fused import FusedConv, all_finite
+from symfx.optimization.effects import Effect, effect_of, one_node, words
+from symfx.optimization.fused import FusedConv, all_finite, is_channels_last
 from symfx.optimization.modules import ScaleShift
 from symfx.optimization.reading import Reader
 
-__all__ = ["fused_conv", "keep_layout"]
+__all__ = ["fused_conv", "keep_layout", "laid_out_as"]
 
 
 def fused_conv(reader: Reader, node: fx.Node) -> FusedConv | None:
@@ -136,8 +136,26 @@ def _carries(reader: Reader, node: fx.Node) -> bool:
     return node.op == "call_function" and (own or node.target in _CARRIES_FUNCTIONS)
 
 
+@one_node(Effect.VIEW)
+def laid_out_as(x: Tensor, original: Tensor | bool) -> Tensor:
+    """A result as the original model lays it out.
+
+    Args:
+        x: the result.
+        original: what the original's layout follows: that of this tensor; or channels last
+            (True), as behind a convolution whose weight is.
+    """
+    last = original if isinstance(original, bool) else is_channels_last(original)
+    if last and x.numel() and x.dim() in _LAST:
+        return x.contiguous(memory_format=_LAST[x.dim()])
+    return x.contiguous()
+
+
+_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
 def keep_layout(module: fx.GraphModule) -> None:
-    """Make results contiguous where they leave the region of fused operators."""
+    """Lay results out as the original does where they leave the region of fused operators."""
     reader = Reader(module)
     graph = module.graph
     inside: set[fx.Node] = set()
@@ -158,20 +176,45 @@ def keep_layout(module: fx.GraphModule) -> None:
         if not _has_no_tensor(node):
             inside.add(node)
     left |= {node for node in graph.nodes if fused_conv(reader, node) is not None}
-    for node in [n for n in graph.nodes if n in inside or n in left]:
+    leaving: dict[fx.Node, list[fx.Node]] = {}
+    for node in reversed(graph.nodes):
         outside = [
             user
             for user in node.users
-            if user.op == "output" or node not in inside or not _carries(reader, user)
+            if user.op == "output"
+            or node not in inside
+            or not _carries(reader, user)
+            or (user not in inside and effect_of(user, reader.modules) is Effect.VIEW)
         ]
-        if not outside:
+        if node not in inside and node not in left:
             continue
+        if outside and effect_of(node, reader.modules) is Effect.VIEW:
+            # Views keep strides that nobody could tell from the values: lay out what they are of.
+            inside.discard(node)
+        elif outside:
+            leaving[node] = outside
+    original = _originals(reader, inside | left)
+    for node, outside in leaving.items():
         with graph.inserting_after(node):
-            dense = graph.call_method("contiguous", (node,))
+            dense = graph.call_function(laid_out_as, (node, original[node]))
         for user in outside:
             user.replace_input_with(node, dense)
     graph.lint()
     module.recompile()
+
+
+def _originals(reader: Reader, nodes: set[fx.Node]) -> dict[fx.Node, fx.Node | bool]:
+    """What the layout of each node follows in the original; see `laid_out_as`."""
+    found: dict[fx.Node, fx.Node | bool] = {}
+    for node in reader.module.graph.nodes:
+        if node in nodes:
+            fused = fused_conv(reader, node)
+            sources = [source for source in node.all_input_nodes if source.op != "get_attr"]
+            if (fused is not None and fused.last) or not sources:
+                found[node] = fused is not None
+            else:
+                found[node] = found.get(sources[0], sources[0])
+    return found
 
 
 def _returns_several(reader: Reader, node: fx.Node) -> bool:

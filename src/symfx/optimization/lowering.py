@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from symfx.optimization.effects import Effect
-from symfx.optimization.fused import FusedConv, FusedLinear, all_finite, can_fuse, may_pool
+from symfx.optimization.fused import FusedConv, FusedLinear, all_finite, can_fuse, may_pool, post_op
 from symfx.optimization.inplace import settle_writes, settled_add
-from symfx.optimization.kernels import PostOp
 from symfx.optimization.layout import fused_conv, keep_layout
 from symfx.optimization.log import Report
 from symfx.optimization.modules import ScaleShift
@@ -85,7 +84,7 @@ def _plan(
         layer = reader.layer(node)
         if layer is None or not free(node) or (layer.dimensions == 0 and not linears):
             continue
-        why = can_fuse(layer, None, adds=False)
+        why = can_fuse(layer, post_op(None), adds=False)
         if why is None and not reader.aliases.is_quiet(layer.source):
             why = "something writes to the memory that it reads"
         if why is not None:
@@ -95,13 +94,13 @@ def _plan(
         user = _only_user(reader, node)
         if user is not None and free(user):
             other = _added(reader, user, node)
-            if other is not None and can_fuse(layer, None, adds=True) is None:
+            if other is not None and can_fuse(layer, post_op(None), adds=True) is None:
                 plan = _Plan(layer, None, other, None, (node, user))
                 user = _only_user(reader, user)
         if user is not None and free(user):
             post = reader.activation(user)
             adds = plan.other is not None
-            fits = post is not None and can_fuse(layer, post, adds=adds) is None
+            fits = post is not None and can_fuse(layer, post_op(post), adds=adds) is None
             if post is not None and fits and reader.aliases.effect(user) is Effect.FRESH:
                 plan = _Plan(layer, post, plan.other, None, (*plan.nodes, user))
                 user = _only_user(reader, user)
@@ -140,7 +139,7 @@ def _added(reader: Reader, node: fx.Node, term: fx.Node) -> fx.Node | None:
 
 
 def _apply(module: fx.GraphModule, plan: _Plan, report: Report) -> None:
-    adds, post = plan.other is not None, PostOp(plan.post)
+    adds, post = plan.other is not None, post_op(plan.post)
     second = adds and plan.nodes[1].args[1] is plan.layer.node
     fused: FusedConv | FusedLinear
     if plan.layer.dimensions == 0:

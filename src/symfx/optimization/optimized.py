@@ -137,8 +137,9 @@ def optimize(
         check: compare the result with the original, on the example and on another batch size.
         tolerance: how far results may be off, relative to the largest value in them; by default
             1e-4 for float32 (see `symfx.optimization.TOLERANCES`).
-        measure: time the forms that the model can take, and choose the fastest. Without it the
-            one with all fusions is taken.
+        measure: time the forms that the model can take, and the algorithms that its layers can
+            be computed by at the example's shapes, and choose the fastest. Without it the form
+            with all fusions is taken, and the result is the same each time.
         fuse: use oneDNN's fused operators.
         tracer: the class that traces the model.
 
@@ -233,7 +234,8 @@ def _build(
                 changed = len(report.rewrites) > before
             if options.measure:
                 with report.timed("choose algorithms"):
-                    tune(fused, _runnable(fused), *copy_inputs((args, kwargs)), report)
+                    given, named = copy_inputs((args, kwargs))
+                    tune(fused, _runnable(fused), given, named, report)
             if changed or len(report.rewrites) > before:
                 forms["fused"] = fused
         chosen = "fused" if "fused" in forms else "folded"

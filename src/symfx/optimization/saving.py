@@ -28,15 +28,15 @@ from symfx.optimization.effects import Effect, effect_of, is_plain, words
 from symfx.optimization.fused import (
     FusedConv,
     FusedLinear,
-    activation_named,
     all_finite,
     can_fuse,
 )
 from symfx.optimization.kernels import PostOp, is_way
+from symfx.optimization.layout import laid_out_as
 from symfx.optimization.log import Report
 from symfx.optimization.modules import NormalizedLinear, ScaleShift
 from symfx.optimization.optimized import OptimizedModel
-from symfx.optimization.reading import Activation, Layer, MaxPool
+from symfx.optimization.reading import Layer, MaxPool
 
 __all__ = ["load", "save"]
 
@@ -50,6 +50,7 @@ _HOMES: dict[str, Any] = {
 }
 _OWN: dict[str, Callable[..., Any]] = {
     "all_finite": all_finite,
+    "laid_out_as": laid_out_as,
     "only_default": only_default,
     "settled_add": inplace.settled_add,
     "settled_sub": inplace.settled_sub,
@@ -416,16 +417,13 @@ def _make_fused(options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Fu
         for name in ("stride", "padding", "dilation", "groups", "output_padding")
     }
     layer = _layer(kinds[options["kind"]], tensors, places)
-    activation = _activation(options["post"])
-    pool = options["pool"] and MaxPool(
-        *(tuple(options["pool"][name]) for name in ("kernel", "stride", "padding")),
-        bool(options["pool"]["ceil"]),
-    )
+    post = _post(options["post"])
+    pool = None if options["pool"] is None else _pool(options["pool"])
     adds = bool(options["adds"])
     second = bool(options["second"])
-    made = FusedConv(layer, PostOp(activation), adds=adds, second=second, pool=pool)
+    made = FusedConv(layer, post, adds=adds, second=second, pool=pool)
     made.accumulates = bool(options["accumulates"])
-    made.available = can_fuse(layer, activation, adds=adds) is None
+    made.available = can_fuse(layer, post, adds=adds) is None
     for shape, way in options["ways"]:
         if not is_way(way, made.form(), shape):
             raise OptimizationError(
@@ -437,10 +435,10 @@ def _make_fused(options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Fu
 
 
 def _make_fused_linear(options: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> FusedLinear:
-    layer, activation = _layer(nn.Linear, tensors, {}), _activation(options["post"])
+    layer, post = _layer(nn.Linear, tensors, {}), _post(options["post"])
     adds = bool(options["adds"])
-    made = FusedLinear(layer, PostOp(activation), adds=adds, second=bool(options["second"]))
-    made.available = can_fuse(layer, activation, adds=adds) is None
+    made = FusedLinear(layer, post, adds=adds, second=bool(options["second"]))
+    made.available = can_fuse(layer, post, adds=adds) is None
     made.rows = {int(rows) for rows in options["rows"]}
     made.eval()
     return made
@@ -450,5 +448,10 @@ def _layer(kind: type[nn.Module], tensors: Mapping[str, Tensor], options: dict[s
     return Layer(_NOWHERE, _NOWHERE, kind, tensors["weight"], tensors.get("bias"), options)
 
 
-def _activation(post: Mapping[str, Any]) -> Activation | None:
-    return activation_named(post["name"], tuple(post["scalars"]), post["algorithm"])
+def _post(post: Mapping[str, Any]) -> PostOp:
+    return PostOp(post["name"], tuple(post["scalars"]), post["algorithm"])
+
+
+def _pool(pool: Mapping[str, Any]) -> MaxPool:
+    kernel, stride, padding = (tuple(pool[name]) for name in ("kernel", "stride", "padding"))
+    return MaxPool(kernel, stride, padding, bool(pool["ceil"]))

@@ -20,7 +20,7 @@ __all__ = ["tune"]
 #: What is spent in all, in seconds; what is not reached by then stays as it is.
 _BUDGET = 4.0
 #: Timed runs of each way, while they take no more than this many seconds for one operator.
-_RUNS, _ENOUGH = 5, 0.05
+_RUNS, _ENOUGH = 5, 0.1
 #: The share of the ordinary way's time that another must stay below.
 _CLEARLY = 0.96
 #: How far another way's result may be off, relative to the largest value: a tenth of what the
