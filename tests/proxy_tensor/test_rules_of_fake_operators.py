@@ -104,9 +104,9 @@ def backwards(t: torch.Tensor) -> torch.Tensor:
 LAYOUTS: dict[str, Any] = {
     "column-major": lambda t: t.mT.contiguous().mT if t.dim() > 1 else t,
     "reversed": lambda t: backwards(backwards(t).contiguous()),
-    "channels last": lambda t: t.contiguous(memory_format=torch.channels_last)
-    if t.dim() == 4
-    else t,
+    "channels last": lambda t: (
+        t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t
+    ),
     "expanded": lambda t: t[:1].expand_as(t) if t.dim() and t.shape[0] else t,
     "with gaps": lambda t: torch.stack([t, t], -1)[..., 1],
     "part of more": lambda t: torch.cat([t, t])[t.shape[0] :] if t.dim() else t,
@@ -360,7 +360,9 @@ def test_views_of_every_layout_as_every_size() -> None:
                     x.view(size)
                 except RuntimeError:
                     # Where torch finds no strides, neither may the rule.
-                    assert RULES[aten.view.default](Numbers(None), (given(x), list(size)), {}) is None
+                    assert (
+                        RULES[aten.view.default](Numbers(None), (given(x), list(size)), {}) is None
+                    )
 
 
 def test_what_torch_refuses_is_left_to_torch() -> None:
