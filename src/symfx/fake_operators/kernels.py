@@ -228,7 +228,7 @@ def _resize(a: torch.Tensor, size: Sequence[Any], *, memory_format: Any = None) 
 
 
 def _set_size(a: torch.Tensor, size: Sequence[Any]) -> None:
-    strides = make_contiguous_strides_for(size)  # type: ignore[no-untyped-call]
+    strides: Any = make_contiguous_strides_for(tuple(size))
     # Which makes the storage larger where it must.
     _aten.set_.source_Storage_storage_offset(
         a, a.untyped_storage(), a.storage_offset(), size, strides

@@ -320,7 +320,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         env = None if tracer.cache is None else tracer.cache.env
         if env is not None:
             env.current_operator = func
-        out = NotImplemented
+        out: Any = NotImplemented
         if facts.kernel_first and any(isinstance(t, FakeTensor) for t in tensors):
             out = facts.kernel(*args, **kwargs)
         if out is NotImplemented:
