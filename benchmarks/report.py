@@ -58,10 +58,8 @@ def models_table(
     results: Sequence[ModelResult], parameters: Parameters, metadata: Metadata
 ) -> Table:
     """Medians and ratios of tracing, a row for each model and the geometric means below."""
-    title = (
-        f"Tracing again, parameters as {parameters}, {metadata} metadata:"
-        " medians, and symfx / stock"
-    )
+    what = f"parameters as {parameters}, {metadata} metadata"
+    title = f"Tracing again, {what}: medians, and symfx / stock"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("model", no_wrap=True)
     for column in COLUMNS:

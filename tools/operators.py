@@ -91,10 +91,9 @@ def _out(op: Any, sample: Any) -> Callable[..., Any] | None:
     if not op.supports_out:
         return None
 
-    def f(*args: Any, **kwargs: Any) -> Any:
-        like = op(*args, **kwargs)
-        out = pytree.tree_map_only(torch.Tensor, lambda t: t.new_empty(t.shape), like)
-        return op(*args, **kwargs, out=out)
+    # The tensors to write to are inputs: what they are is looked up before the trace.
+    def f(outs: Any, *args: Any, **kwargs: Any) -> Any:
+        return op(*args, **kwargs, out=outs)
 
     return f
 
@@ -142,7 +141,14 @@ def calls(op: Any, dtype: torch.dtype, form: str, count: int) -> Iterator[Call]:
         given = FORMS[form](op, sample)
         if given is None:
             continue
-        leaves, spec = pytree.tree_flatten((sample.input, sample.args, sample.kwargs))
+        args = (sample.input, *sample.args)
+        if form == "out=":
+            try:
+                results = op(*args, **sample.kwargs)
+            except Exception:  # noqa: BLE001 - samples that torch itself refuses
+                continue
+            args = (pytree.tree_map_only(torch.Tensor, torch.zeros_like, results), *args)
+        leaves, spec = pytree.tree_flatten((args, sample.kwargs))
         places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)]
 
         def f(
@@ -152,8 +158,8 @@ def calls(op: Any, dtype: torch.dtype, form: str, count: int) -> Iterator[Call]:
             own = list(leaves)
             for i, tensor in zip(places, tensors, strict=True):
                 own[i] = tensor
-            first, args, kwargs = pytree.tree_unflatten(own, spec)
-            return given(first, *args, **kwargs)
+            args, kwargs = pytree.tree_unflatten(own, spec)
+            return given(*args, **kwargs)
 
         yield Call(f, [leaves[i].detach() for i in places])
 
@@ -220,12 +226,14 @@ class SymfxAdmitted:
         self._guards = [guard.term for guard in env.guards]
 
     def admits(self, values: Mapping[Any, int]) -> bool:
+        """See `Admitted`."""
         return all(
             (low is None or values[term] >= low) and (high is None or values[term] <= high)
             for term, (low, high) in self._bounds.items()
         ) and all(evaluate(guard, dict(values)) for guard in self._guards)
 
     def number(self, n: Any, values: Mapping[Any, int]) -> int:
+        """See `Admitted`."""
         return n if type(n) is int else int(evaluate(n.node.term, dict(values)))
 
 
@@ -244,12 +252,14 @@ class StockAdmitted:
         return {**values, **known}
 
     def admits(self, values: Mapping[Any, int]) -> bool:
+        """See `Admitted`."""
         full = self._full(values)
         return all(
             bounds.lower <= full[s] <= bounds.upper for s, bounds in self._bounds.items()
         ) and all(bool(guard.xreplace(full)) for guard in self._guards)
 
     def number(self, n: Any, values: Mapping[Any, int]) -> int:
+        """See `Admitted`."""
         return n if type(n) is int else int(n.node.expr.xreplace(self._full(values)))
 
 
@@ -372,19 +382,29 @@ def row(op: Any, form: str, samples: int) -> Row:
     return result
 
 
-def rows(names: Iterable[str], operators: Iterable[Any]) -> Iterator[Row]:
-    """The rows of operators by name; of all if none is named."""
+SAMPLES: Mapping[str, int] = {"function": 3, "in place": 1, "out=": 1, "gradient": 1}
+"""How many samples of each operator and dtype are tried in each form."""
+
+
+def rows(
+    names: Iterable[str] = (),
+    operators: Iterable[Any] = op_db,
+    samples: Mapping[str, int] = SAMPLES,
+) -> Iterator[Row]:
+    """The rows of operators by name; of all if none is named.
+
+    Args:
+        names: those wanted.
+        operators: those there are.
+        samples: how many samples of each dtype, for each form.
+    """
     wanted = set(names)
     for op in operators:
         if not wanted or op.name in wanted:
-            for form, samples in SAMPLES.items():
+            for form, count in samples.items():
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    yield row(op, form, samples)
-
-
-SAMPLES = {"function": 6, "in place": 2, "out=": 1, "gradient": 2}
-"""How many samples of each operator and dtype are tried in each form."""
+                    yield row(op, form, count)
 
 
 # -- the page ------------------------------------------------------------------------------------
@@ -396,10 +416,16 @@ def page(found: Sequence[Row]) -> str:
     text = f"""# Operators
 
 Written by `python -m tools.operators` with torch {torch.__version__}. Each operator of torch's own
-test database on CPU, with up to {SAMPLES["function"]} samples each in float32 and int64, is traced
-with symbolic shapes. A sample counts where the graph gives what the operator gives, at the traced
-shapes and at another shape that the guards of the trace admit, where there is one; for symfx and
-for stock torch alike.
+test database on CPU, with up to {SAMPLES["function"]} samples each in float32 and int64
+(one in the other forms), is traced with symbolic shapes. A sample counts where the graph gives what
+the operator gives, at the traced shapes and at another shape that the guards of the trace admit,
+where there is one; for symfx and for stock torch alike.
+
+"""
+    alone = {r.name for r in tried if r.symfx_alone}
+    lost = {r.name for r in tried if r.stock > r.symfx - r.symfx_alone}
+    text += f"""Operators with a sample in some form that symfx alone traces: {len(alone)};
+that stock torch alone traces: {len(lost)}.
 
 """
     for form in FORMS:

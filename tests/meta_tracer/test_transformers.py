@@ -54,6 +54,43 @@ MODELS: dict[str, tuple[Callable[..., Any], dict[str, Tensor]]] = {
 }
 
 
+TOKENS = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 0}
+IMAGE = {"pixel_values": torch.rand(2, 3, 32, 32)}
+MORE: dict[str, tuple[Callable[[], Any], dict[str, Tensor]]] = {
+    "llama": (
+        lambda: tf.LlamaForCausalLM(
+            tf.LlamaConfig(vocab_size=100, num_key_value_heads=1, **SIZES, **TOKENS)
+        ),
+        TEXT,
+    ),
+    "albert": (
+        lambda: tf.AlbertModel(
+            tf.AlbertConfig(vocab_size=100, embedding_size=8, **SIZES, **TOKENS)
+        ),
+        TEXT,
+    ),
+    "swin": (
+        lambda: tf.SwinModel(
+            tf.SwinConfig(
+                image_size=32, embed_dim=8, depths=[1, 1], num_heads=[1, 2], window_size=4
+            )
+        ),
+        IMAGE,
+    ),
+    "whisper": (
+        lambda: tf.WhisperModel(
+            tf.WhisperConfig(
+                vocab_size=100, d_model=16, encoder_layers=1, decoder_layers=1,
+                encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=24,
+                decoder_ffn_dim=24, num_mel_bins=8, max_source_positions=20,
+                max_target_positions=20, decoder_start_token_id=0, **TOKENS,
+            )
+        ),
+        {"input_features": torch.rand(2, 8, 40), "decoder_input_ids": IDS[:, :4]},
+    ),
+}  # fmt: skip
+
+
 def metas(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
     return {k: v.to("meta") for k, v in inputs.items()}
 
@@ -83,6 +120,26 @@ def test_models(name: str, attention: str) -> None:
         ours, theirs = gm(**given, **fixed), model(**given, **options)
         assert type(ours) is type(theirs)
         torch.testing.assert_close(tensors(ours), tensors(theirs))
+
+
+@pytest.mark.parametrize("name", MORE)
+def test_more_models(name: str) -> None:
+    make, inputs = MORE[name]
+    model = make().eval()
+    concrete = left_out(model, inputs)
+    options = {"use_cache": False} if "use_cache" in concrete else {}
+    gm = symbolic_trace(model, metas(inputs), {**concrete, **options})
+    fixed = {f"{k}_1": v for k, v in options.items()}
+    torch.testing.assert_close(tensors(gm(**inputs, **fixed)), tensors(model(**inputs, **options)))
+
+
+def test_what_cannot_run_without_data_is_named_with_its_line() -> None:
+    config = tf.LongformerConfig(vocab_size=100, attention_window=4, **SIZES, **TOKENS)
+    model = tf.LongformerModel(config).eval()
+    with pytest.warns(UserWarning), pytest.raises(TracingError) as caught:
+        symbolic_trace(model, metas(TEXT), left_out(model, TEXT))
+    assert "modeling_longformer" in str(caught.value)
+    assert "view cannot be computed without data" in str(caught.value)
 
 
 def test_a_traced_model_pickles() -> None:

@@ -92,6 +92,56 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], Callable[[int, int], tuple[Any, ..
         lambda x: torch.ones(x.relu().to_sparse().values().shape[0] + 1),
         one,
     ),
+    "foreach_max": (lambda x: torch._foreach_max([x, x.sum(0)]), one),
+    "gather_out": (
+        lambda x: torch.gather(x, 1, x.argsort(1), out=torch.zeros(x.shape)),
+        one,
+    ),
+    "gather_out_of_another_size": (
+        lambda x: torch.gather(x, 1, x.argsort(1)[:, :2], out=torch.zeros(0)) + 1,
+        one,
+    ),
+    **{
+        f"scatter_out_{name}": (
+            lambda x, y, value=value, more=more: torch.scatter(
+                x, 1, y.argsort(1), y if value is None else value, **more, out=torch.zeros(x.shape)
+            ),
+            two,
+        )
+        for name, value, more in (
+            ("src", None, {}),
+            ("value", 2.5, {}),
+            ("src_reduced", None, {"reduce": "add"}),
+            ("value_reduced", 2.5, {"reduce": "multiply"}),
+        )
+    },
+    "scatter_add_out": (
+        lambda x, y: torch.scatter_add(x, 1, y.argsort(1), y, out=torch.zeros(x.shape)),
+        two,
+    ),
+    "angle_out": (lambda x: torch.angle(x, out=torch.zeros(x.shape)), one),
+    "geqrf_out": (lambda x: torch.geqrf(x, out=(torch.zeros(0), torch.zeros(0))), one),
+    "histogram_out": (lambda x: torch.histogram(x, 7, out=(torch.zeros(7), torch.zeros(8))), one),
+    "lstsq_out": (
+        lambda x, y: torch.linalg.lstsq(
+            x, y, out=(torch.zeros(0), torch.zeros(0), torch.zeros(0).long(), torch.zeros(0))
+        ),
+        lambda a, b: (t(a + b, b), t(a + b, 2)),
+    ),
+    "batch_norm_out": (
+        lambda x: torch.ops.aten._native_batch_norm_legit.no_stats_out(
+            x,
+            None,
+            None,
+            True,
+            0.1,
+            1e-5,
+            out=torch.zeros(x.shape),
+            save_mean=torch.zeros(x.shape[1]),
+            save_invstd=torch.zeros(x.shape[1]),
+        ),
+        one,
+    ),
     "resize_": (lambda x: x.clone().resize_(2, 3), one),
     "resize_as_": (lambda x, y: x.clone().resize_as_(y[:2, :3]), two),
     "histogram": (lambda x: torch.histogram(x, 7), one),
@@ -160,3 +210,32 @@ def test_resizing_makes_the_storage_larger_and_keeps_views() -> None:
     g = make_fx(f, tracing_mode="symbolic")(t(3, 4))
     for x in (t(3, 4), t(6, 5)):
         torch.testing.assert_close(g(x), f(x))
+
+
+def test_a_result_is_not_lost_on_its_way_into_out() -> None:
+    # Stock's graph returns `out` as it was.
+    def f(x: torch.Tensor) -> torch.Tensor:
+        return torch.linalg.matrix_rank(x, out=torch.zeros(0, dtype=torch.int64))
+
+    g = make_fx(f, tracing_mode="symbolic")(t(3, 4))
+    for x in (t(3, 4), t(6, 2)):
+        assert g(x) == f(x) == min(x.shape)
+
+
+def test_an_out_of_another_dtype_is_refused() -> None:
+    def f(x: torch.Tensor) -> torch.Tensor:
+        return torch.angle(x, out=torch.zeros(x.shape, dtype=torch.int64))
+
+    with pytest.raises(RuntimeError, match=r"cannot write its result of torch\.float32"):
+        make_fx(f, tracing_mode="symbolic")(t(3, 4))
+
+
+def test_products_with_sparse_matrices() -> None:
+    sparse = (torch.eye(3, 4) * 2).to_sparse_csr()
+    x, y = t(3, 5), t(5, 4)
+    for f, args in (
+        (torch.sparse.sampled_addmm, (sparse, x, y)),
+        (lambda s, z: torch.sparse.mm(s, z, "amax"), (sparse, t(4, 2))),
+    ):
+        g = make_fx(f, tracing_mode="symbolic")(*args)
+        torch.testing.assert_close(g(*args), f(*args))

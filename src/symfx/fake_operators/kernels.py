@@ -252,14 +252,64 @@ def _resize(a: torch.Tensor, size: Sequence[Any], *, memory_format: Any = None) 
     if memory_format not in (None, torch.contiguous_format) or not _is_symbolic(a):
         return NotImplemented
     if not _same(a.shape, size):
-        strides = make_contiguous_strides_for(size)  # type: ignore[no-untyped-call]
-        # Which makes the storage larger where it must.
-        _aten.set_.source_Storage_storage_offset(
-            a, a.untyped_storage(), a.storage_offset(), size, strides
-        )
+        _set_size(a, size)
     return a
+
+
+def _set_size(a: torch.Tensor, size: Sequence[Any]) -> None:
+    strides: Any = make_contiguous_strides_for(tuple(size))
+    # Which makes the storage larger where it must.
+    _aten.set_.source_Storage_storage_offset(
+        a, a.untyped_storage(), a.storage_offset(), size, strides
+    )
 
 
 @_kernel(_aten.resize_as_.default, first=True)
 def _resize_as(a: torch.Tensor, like: torch.Tensor, *, memory_format: Any = None) -> Any:
     return _resize(a, like.shape, memory_format=memory_format)
+
+
+# -- into an argument named out ----------------------------------------------------------------
+
+
+def _into_out(operator: Any, functional: Any) -> None:
+    """Let an operator return what another does, in the tensors that it is given for that."""
+    names = [a.name for a in operator._schema.arguments if a.is_out]
+
+    @_kernel(operator, first=True)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        outs = [kwargs.pop(name) for name in names]
+        known = KERNELS.get(functional)
+        found = NotImplemented if known is None else known(*args, **kwargs)
+        if found is NotImplemented:
+            found = functional(*args, **kwargs)
+        for out, result in zip(outs, found if len(outs) > 1 else (found,), strict=True):
+            torch._check(  # type: ignore[no-untyped-call]
+                torch.can_cast(result.dtype, out.dtype) and out.device == result.device,
+                lambda result=result, out=out: (
+                    f"{operator} cannot write its result of "
+                    f"{result.dtype} on {result.device} to out, of {out.dtype} on {out.device}"
+                ),
+            )
+            if result.layout is torch.strided and not _same(out.shape, result.shape):
+                _set_size(out, result.shape)
+        return outs[0] if len(outs) == 1 else tuple(outs)
+
+
+for _operator, _functional in (
+    (_aten._native_batch_norm_legit.out, _aten._native_batch_norm_legit.default),
+    (_aten._native_batch_norm_legit.no_stats_out, _aten._native_batch_norm_legit.no_stats),
+    (_aten.angle.out, _aten.angle.default),
+    (_aten.gather.out, _aten.gather.default),
+    (_aten.geqrf.a, _aten.geqrf.default),
+    (_aten.histogram.bin_ct_out, _aten.histogram.bin_ct),
+    (_aten.histogram.bins_tensor_out, _aten.histogram.bins_tensor),
+    (_aten.linalg_lstsq.out, _aten.linalg_lstsq.default),
+    (_aten.scatter.reduce_out, _aten.scatter.reduce),
+    (_aten.scatter.src_out, _aten.scatter.src),
+    (_aten.scatter.value_out, _aten.scatter.value),
+    (_aten.scatter.value_reduce_out, _aten.scatter.value_reduce),
+    (_aten.scatter_add.out, _aten.scatter_add.default),
+    (_aten.sparse_sampled_addmm.out, _aten.sparse_sampled_addmm.default),
+):
+    _into_out(_operator, _functional)

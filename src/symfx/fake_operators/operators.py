@@ -109,7 +109,7 @@ class OperatorFacts:
             and bool(func._schema.returns)
         )
         self.rule = RULES.get(func) if self.cacheable else None
-        self.kernel = KERNELS.get(func)
+        self.kernel: Any = KERNELS.get(func)
         self.kernel_first = func in ASKED_FIRST
         self.exact_strides = torch.Tag.needs_exact_strides in tags
 

@@ -85,6 +85,19 @@ def _corrcoef(x: torch.Tensor) -> Any:
     return result.clamp(-1, 1)
 
 
+@_form_of(torch.linalg.matrix_rank)
+def _matrix_rank(*args: Any, out: torch.Tensor | None = None, **kwargs: Any) -> Any:
+    # torch's own form returns `out` without writing to it where it does not see data.
+    if out is None:
+        return NotImplemented
+    found = torch.linalg.matrix_rank(*args, **kwargs)
+    if out.dim() != found.dim() or any(
+        bool(m != n) for m, n in zip(out.shape, found.shape, strict=True)
+    ):
+        out.resize_(found.shape)
+    return out.copy_(found)
+
+
 @_form_of(F.one_hot)
 def _one_hot(x: torch.Tensor, num_classes: Any = -1) -> Any:
     if not isinstance(num_classes, int) or num_classes != -1 or not isinstance(x, torch.Tensor):

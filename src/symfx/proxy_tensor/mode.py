@@ -305,7 +305,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         node = tracer.call(recorded, tracer.node_args(args), tracer.node_kwargs(kwargs), name)
         if facts.exact_strides:
             _keep_input_vals(node)
-        out = NotImplemented
+        out: Any = NotImplemented
         with running(None if tracer.cache is None else tracer.cache.env, func):
             if facts.kernel_first and any(isinstance(t, FakeTensor) for t in tensors):
                 out = facts.kernel(*args, **kwargs)

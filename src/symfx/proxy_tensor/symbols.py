@@ -124,7 +124,7 @@ class SymbolNodes:
 
     def _offer_count(self, node: fx.Node, tensor: torch.Tensor) -> None:
         """How many elements a sparse tensor keeps may be asked of its values."""
-        values = tensor._values()  # type: ignore[operator]
+        values = tensor._values()
         count = values.shape[0]
 
         def make() -> fx.Node:

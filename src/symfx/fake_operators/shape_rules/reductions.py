@@ -129,8 +129,11 @@ def _layer_norm_backward(
     weight: Any, bias: Any, output_mask: Sequence[bool],
 ) -> tuple[New, New, New] | None:  # fmt: skip
     outer = len(a.sizes) - len(normalized_shape)
+    kept = (*a.sizes[:outer], *(1 for _ in normalized_shape))
     if (
         a.dtype not in _WIDE
+        or not all(x.dtype is a.dtype and n.all_same(x.sizes, kept) for x in (mean, rstd))
+        or not (is_row_major(n, mean) and is_row_major(n, rstd))
         or list(output_mask) != [True, True, True]
         or weight is None
         or bias is None

@@ -46,10 +46,10 @@ def _transpose(n: Numbers, a: Shape, dim0: Any, dim1: Any) -> View | None:
 @rule(_aten.permute.default)
 def _permute(n: Numbers, a: Shape, dims: Sequence[Any]) -> View | None:
     rank = len(a.sizes)
-    order = [dimension(rank, d) for d in dims]
-    if sorted(d for d in order if d is not None) != list(range(rank)):
+    order = [d for d in (dimension(rank, d) for d in dims) if d is not None]
+    if len(dims) != rank or sorted(order) != list(range(rank)):
         return None
-    return _permuted(a, [d for d in order if d is not None])
+    return _permuted(a, order)
 
 
 @rule(_aten.unsqueeze.default)
