@@ -92,6 +92,10 @@ PROGRAMS: dict[str, tuple[Callable[..., Any], Callable[[int, int], tuple[Any, ..
         lambda x: torch.ones(x.relu().to_sparse().values().shape[0] + 1),
         one,
     ),
+    "ctc_loss_gradient": (
+        lambda x, *more: torch.func.grad(lambda x: F.ctc_loss(x, *more))(x),
+        ctc,
+    ),
     "foreach_max": (lambda x: torch._foreach_max([x, x.sum(0)]), one),
     "gather_out": (
         lambda x: torch.gather(x, 1, x.argsort(1), out=torch.zeros(x.shape)),

@@ -131,6 +131,16 @@ def _ctc_loss_of(
     return _ctc(log_probs, width)
 
 
+@_kernel(_aten._ctc_loss_backward.default, _aten._ctc_loss_backward.Tensor)
+def _ctc_loss_backward(grad: torch.Tensor, log_probs: torch.Tensor, *args: Any) -> Any:
+    return log_probs.new_empty(log_probs.shape)
+
+
+@_kernel(_aten.fractional_max_pool3d_backward.default)
+def _fractional_max_pool3d_backward(grad: torch.Tensor, a: torch.Tensor, *args: Any) -> Any:
+    return a.new_empty(a.shape)
+
+
 @_kernel(_aten.linalg_lstsq.default)
 def _lstsq(
     a: torch.Tensor, b: torch.Tensor, rcond: float | None = None, *, driver: str | None = None
