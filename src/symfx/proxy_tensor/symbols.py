@@ -262,11 +262,11 @@ class SymbolNodes:
         """
         table = total.table
         found = table.products.get(total.base)
-        if found is None or not all(map(self.can_make, found[1:])):
+        if found is None or not all(map(self.can_make, found[1])):
             return None
-        product, *factors = found
+        product, factors = found
         if product is total:
-            return "mul", tuple(factors)
+            return "mul", factors
         return "add", (product, table.const(total.const - product.const))
 
     def _sum(self, parts: list[tuple[int, Any]]) -> Any:

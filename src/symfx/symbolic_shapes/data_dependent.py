@@ -47,7 +47,7 @@ def data_dependent_error(env: Decisions, term: Term) -> GuardOnDataDependentSymN
     if term.sort == "bool":
         missing = f"nothing known says so: {text(term)}, or its opposite, is the missing fact"
     else:
-        missing = f"nothing known pins {text(term)} to one value"
+        missing = f"nothing known pins the value of {text(term)}"
     # As torch begins it, for those who look for that.
     lines = [f"Could not guard on data-dependent expression {text(term)}; {missing}."]
     lines += _origins(env, term, names)
