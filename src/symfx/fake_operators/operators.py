@@ -88,7 +88,7 @@ class OperatorFacts:
         # Operators of TorchScript alone (prim.layout) are unknown to the dispatcher.
         self.composite = (
             func not in _KEPT_WHOLE
-            and torch._C._dispatch_has_kernel(func.name())
+            and torch._C._dispatch_has_kernel(func.name())  # type: ignore[no-untyped-call]
             and func._can_decompose()
         )
         self.data_dependent = torch.Tag.data_dependent_output in tags

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import torch
 from torch import fx
+from torch._compile import _disable_dynamo
 from torch._dispatch.python import enable_python_dispatcher
 from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -177,7 +178,7 @@ def make_fx(
     return wrapped
 
 
-@torch._disable_dynamo  # type: ignore[untyped-decorator]
+@_disable_dynamo
 def _unseen_by_dynamo(trace: Callable[..., fx.GraphModule], args: Any) -> fx.GraphModule:
     """A trace in a program that is compiled breaks the compiler's graph, and runs as it is."""
     return trace(*args)

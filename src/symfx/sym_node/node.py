@@ -204,8 +204,12 @@ class SymNode:
         return bool(term.args[0]) if term.op == "const" and term.sort == "bool" else None
 
     def str(self) -> _str:
-        """The value in sympy's words, as torch's own symbolic numbers are printed."""
-        return str(self.expr)
+        """The value in sympy's words, as torch's own symbolic numbers are printed.
+
+        Dimensions that a user named have that name.
+        """
+        expr, names = self.expr, self.shape_env._as_named
+        return str(expr.xreplace(names) if names else expr)
 
     _graph_repr = __str__ = str
 

@@ -83,6 +83,8 @@ class EnvCore:
         self._hint_memo: dict[Term, Any] = {}
         self._symbols: dict[Term, SymbolRecord] = {}
         self._by_sympy: dict[sympy.Symbol, Term] = {}
+        # What users call dimensions whose name in sympy torch would take for another kind.
+        self._as_named: dict[sympy.Symbol, sympy.Symbol] = {}
         self._reader = SympyReader(self.table, self._by_sympy)
         self._dims: dict[tuple[str, int], Dim] = {}
         self._input_facts: dict[str, InputFact] = {}
@@ -363,6 +365,8 @@ class EnvCore:
             # A symbol that may be 0 is not `positive` for sympy.
             kinds["positive" if low >= 1 else "nonnegative"] = True
         view = sympy.Symbol(sympy_name, **kinds)
+        if sympy_name != name:
+            self._as_named[view] = sympy.Symbol(name, **kinds)
         term.sympy = view
         self._by_sympy[view] = term
         if hint is not None:

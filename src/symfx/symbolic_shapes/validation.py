@@ -98,9 +98,9 @@ class TranslationValidator:
         claims = [*self.claims, *relied]
         solver = z3.Solver()
         solver.set("timeout", config.translation_validation_timeout)
-        solver.add(*terms.told(given, self.table.const(True)))
-        for claim in claims:
-            solver.add(*terms.told((), claim))
+        solver.add(*map(terms.formula, given), *terms.meaning(*given, *claims))
+        for condition in (*given, *claims):
+            solver.add(*terms.has_value(condition))
         solver.add(z3.Or(*(z3.Not(terms.formula(claim)) for claim in claims)))
         answer = solver.check()
         if answer == z3.unsat:
