@@ -62,7 +62,6 @@ class Prover(Bounds):
         self._splits = _splits
         self._branches: dict[tuple[Term, ...], tuple[int, Prover]] = {}
         self._witness = witness or (lambda term: None)
-        self._rewrites = (self._divided, _without_remainders)
         self._decided: dict[Term, bool] = {}
         self._open: dict[Term, int] = {}
 
@@ -138,7 +137,12 @@ class Prover(Bounds):
 
     def _rewritten(self, condition: Term) -> bool | None:
         """Decide the condition in terms of other symbols, where equalities offer some."""
-        for rewrite in (self.facts.solve, *(() if _is_long(condition) else self._rewrites)):
+        rewrites: list[Callable[[Term], Term]] = [self.facts.solve]
+        if not _is_long(condition):
+            rewrites.append(self._divided)
+            if not _is_linear(condition):
+                rewrites.append(_without_remainders)
+        for rewrite in rewrites:
             # A form without a value says nothing: the condition is never asked where facts hold.
             with contextlib.suppress(*UNDEFINED):
                 form = rewrite(condition)
@@ -193,7 +197,9 @@ class Prover(Bounds):
     def _by_cases(self, condition: Term) -> bool | None:
         if _is_long(condition):
             return None
-        ways = [self._by_values, self._by_remainders, self._by_choices_made]
+        ways: list[Callable[[Term], bool | None]] = []
+        if not _is_linear(condition):
+            ways += self._by_values, self._by_remainders, self._by_choices_made
         if self._splits:
             ways += self._by_alternatives, self._by_denial
         for way in ways:
@@ -509,6 +515,12 @@ def _moduli(condition: Term) -> dict[Term, int]:
                 if symbol.op == "symbol":
                     found[symbol] = math.lcm(found.get(symbol, 1), atom.args[1].const)
     return found
+
+
+def _is_linear(condition: Term) -> bool:
+    """Whether a condition compares a sum of multiples of symbols: no operation is in it."""
+    inner = condition.args[0] if condition.op == "not" else condition
+    return inner.op in ("eq", "ge") and all(m.op == "symbol" for m in inner.args[0].coeffs)
 
 
 def _is_long(condition: Term) -> bool:
