@@ -163,13 +163,13 @@ class ConstraintGenerator:
     """
 
     def __init__(self, traced: torch.nn.Module, graph: Graph | None = None) -> None:
-        self.traced = traced
-        self.traced_params = dict(traced.named_parameters())
-        self.constraints: list[Constraint] = []
-        self.symbol_dict: Symbols = {}
-        self.unknown_operators: dict[Node, str] = {}
         found = getattr(traced, "graph", None)
         self.graph: Graph | None = found if isinstance(found, Graph) else graph
+        self.traced = traced
+        self.traced_params = dict(traced.named_parameters())
+        self.symbol_dict: Symbols = {}
+        self.constraints: list[Constraint] = []
+        self.unknown_operators: dict[Node, str] = {}
 
     def generate_constraints(self, counter: int = 0) -> tuple[Conj, int]:
         """Write down the constraints of all nodes.

@@ -66,16 +66,16 @@ __all__ = [
 ]
 
 
-@register_inference_rule(F_.gelu)
-@register_inference_rule(F_.dropout)
-@register_inference_rule(F_.softmax)
+@register_inference_rule(torch.zeros)
+@register_inference_rule(torch.ones)
+@register_inference_rule("contiguous")
 @register_inference_rule("detach")
-@register_inference_rule("to")
 @register_inference_rule("int")
 @register_inference_rule("long")
-@register_inference_rule("contiguous")
-@register_inference_rule(torch.ones)
-@register_inference_rule(torch.zeros)
+@register_inference_rule("to")
+@register_inference_rule(F_.dropout)
+@register_inference_rule(F_.gelu)
+@register_inference_rule(F_.softmax)
 def equality_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
@@ -101,8 +101,8 @@ def _shapes(symbols: Symbols) -> set[Node]:
     return {node for node in symbols if is_shape(node)}
 
 
-@register_inference_rule(torch.nn.Dropout)
 @register_inference_rule(torch.nn.ReLU)
+@register_inference_rule(torch.nn.Dropout)
 def relu_inference_rule(
     n: Node,
     module_instance: torch.nn.Module,
@@ -212,11 +212,11 @@ def gen_broadcasting_constraints(
     ], counter
 
 
-@register_inference_rule(operator.mul)
-@register_inference_rule(torch.ne)
-@register_inference_rule("ne")
-@register_inference_rule(torch.add)
 @register_inference_rule(operator.add)
+@register_inference_rule(torch.add)
+@register_inference_rule(operator.mul)
+@register_inference_rule("ne")
+@register_inference_rule(torch.ne)
 def broadcasting_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:

@@ -85,9 +85,12 @@ def create_equality_constraints_for_broadcasting(
     return [type_is(e1, d1), type_is(e11, d11), type_is(e2, d2), type_is(e12, d12)]
 
 
+Cases = tuple[Constraint, Constraint, Constraint, list[BinConstraintD], int]
+
+
 def gen_broadcasting_constraints(
     e1: TVar, e2: TVar, e11: TVar, e12: TVar, i: int, counter: int
-) -> tuple[Constraint, Constraint, Constraint, list[BinConstraintD], int]:
+) -> Cases:
     """The cases of broadcasting to rank `i`.
 
     Args:
@@ -164,9 +167,9 @@ def apply_padding(
 
 def broadcast_dim(
     tensor_input1: Sequence[DVar | None],
-    tensor_input2: Sequence[DVar],
-    res1: Sequence[DVar],
-    res2: Sequence[DVar],
+    tensor_input2: Dims,
+    res1: Dims,
+    res2: Dims,
     index: int,
     padding: bool = False,
 ) -> Constraint:
