@@ -393,3 +393,15 @@ def test_an_equation_that_makes_no_sense_where_facts_hold_is_no_crash(w: World) 
     x, y, z = w("x y z")
     w.know(z.eq(0), y.eq(x % z))
     assert w.proves(z.eq(0))
+
+
+def test_alternatives_whose_symbols_were_replaced_are_settled_once() -> None:
+    t = Table()
+    a, b, c = map(t.symbol, "abc")
+    facts = Facts(t)
+    facts.assume(t.or_(a >= 5, b >= 3))
+    facts.replace(b, c)
+    facts.assume(a <= 4)
+    prover = Prover(facts)
+    assert prover.decide((b * c).eq(7)) is None
+    assert prover.decide(c >= 3) is True

@@ -310,7 +310,8 @@ class Prover(Bounds):
                     continue
                 live = [part for part in either.args if facts.known.get(part) is not False]
                 if len(live) == 1:
-                    facts.assume(live[0], because=facts.alternatives[either])
+                    # Settled by this: were it tried again, it would lead back to here.
+                    facts.assume(live[0], because=facts.alternatives.pop(either))
                     return self.decide(condition)
                 answer = self._agreed(
                     branch.decide(condition)
