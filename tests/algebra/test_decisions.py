@@ -213,6 +213,58 @@ class TestProducts:
         assert w.proves(a >= 9, a * b >= 9, a * a >= 81, a // 9 >= 1, a.ne(b))
 
 
+class TestPowers:
+    @pytest.mark.parametrize("sign_first", [True, False])
+    def test_a_square_that_is_known(self, w: World, sign_first: bool) -> None:
+        (a,) = w("a")
+        facts = [a >= 1, (a * a).eq(25)]
+        w.know(*(facts if sign_first else reversed(facts)))
+        assert w.proves(a.eq(5))
+
+    def test_either_root(self, w: World) -> None:
+        (a,) = w("a")
+        w.know((a * a).eq(25))
+        assert w.proves(a <= 5, a >= -5, a.ne(3))
+        assert w.decide(a.eq(5)) is None
+
+    def test_no_root(self, w: World) -> None:
+        (a,) = w("a")
+        w.know((a * a).eq(24))
+        assert w.facts.contradiction is not None
+
+    def test_a_square_written_out(self, w: World) -> None:
+        a, b = w("a b")
+        assert w.proves(a * a - 2 * (a * b) + b * b >= 0, 4 * (a * a) - 4 * a + 1 >= 0)
+        assert w.proves(a * a + a * b + b * b >= 0)
+        assert w.decide(a * a - 3 * (a * b) + b * b >= 0) is None
+
+    def test_powers_outgrow_their_exponent(self, w: World) -> None:
+        (a,) = w("a")
+        w.know(a >= 0)
+        assert w.proves(w.table.pow(w.table.const(2), a) > a)
+        assert w.decide(w.table.pow(w.table.const(2), a) > 2 * a) is None
+
+    @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+    def test_equal_products(self, w: World, order: tuple[int, ...]) -> None:
+        a, b, c, d = w("a b c d")
+        facts = [(a * b).eq(c * d), a.eq(c), a >= 1]
+        w.know(*(facts[i] for i in order))
+        assert w.proves(b.eq(d))
+
+    def test_one_factor_is_zero(self, w: World) -> None:
+        a, b = w("a b")
+        w.know((a * b).eq(0))
+        assert w.decide(b.eq(0)) is None
+        w.know(a >= 1)
+        assert w.proves(b.eq(0))
+
+    def test_bounds_of_factors(self, w: World) -> None:
+        a, b, c = w("a b c")
+        w.know(b >= 2, a * b <= 101, c <= 3, c >= 0, a * c >= 7)
+        assert w.proves(a <= 50, a >= 3, c >= 1)
+        assert w.decide(a <= 49) is None
+
+
 class TestRemainders:
     def test_at_least_its_remainder(self, w: World) -> None:
         (b,) = w("b")
@@ -348,6 +400,20 @@ class TestFiniteSets:
         assert w.proves(a.ne(b))
         w.know(a >= b)
         assert w.proves(a > b)
+
+
+class TestNegativeDivisors:
+    def test_a_remainder_is_above_its_divisor(self, w: World) -> None:
+        a, b = w("a b")
+        w.know(b < 0)
+        assert w.proves(a % b > b, a % b <= 0)
+
+    def test_a_quotient_is_no_further_from_zero(self, w: World) -> None:
+        a, b, c = w("a b c")
+        w.know(b < 0, a >= 0, c <= 0)
+        assert w.proves(a // b >= -a, c // b <= -c)
+        w.know(w.table.le(w.table.one, b + 9))
+        assert w.decide(a // b >= 1 - a) is None
 
 
 class TestDivisions:

@@ -27,7 +27,7 @@ def questions(t: Table) -> list[tuple[str, list[Term], Term, bool]]:
     p = t.symbol("p", "bool")
     return [
         ("squares", [], (a * a + b * b).ne(3), True),
-        ("a quadratic inequality", [], a * a + b * b >= 2 * a * b, True),
+        ("an order of squares", [a >= 0, b >= 0, a * a <= b * b], a <= b, True),
         ("its roots", [a >= 0, (a * a).eq(4 * a)], t.or_(a.eq(0), a.eq(4)), True),
         ("remainders together", [(a % 6).eq(4)], (a % 3).eq(1), True),
         ("two divisors", [(a % 4).eq(1), (a % 6).eq(2)], a >= 0, True),

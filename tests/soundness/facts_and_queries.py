@@ -22,7 +22,8 @@ V + V == 4;V + V >= V;K <= V*V - V;V == V // 2;V == max(V, K);I >= K;I == V;I <=
 V >= 2;not (V == V);V == 2*V;V % 6 == V % 2;where(V > K, V, K) <= V;
 (V == K) | (V == K) | (V == K);(V < V) | (V > V);(V == K) | (V == V);((V == K) | (V == K)) & (V <= V);
 V + V == V + K;2*V == V + V;V - V == K;V + V + V == K;V / 2 <= K;V / V >= 1;floor(V / 2) == K;
-(V % V == 0) & (V > 0);V*V == K*V
+(V % V == 0) & (V > 0);V*V == K*V;V*V == 4;V*V == V*V;V*V == 0;(V + K)*V == V*V + V;V*V <= K;V*V >= K;
+V*V*V <= 8;V*V == V
 """.replace("\n", "").split(";")
 _QUERIES = """
 V >= K;V < V;V <= V + K;V - V > K;V == V;V == V + K;V != K;I >= K;I == I;I <= I;I > I;I != I;
@@ -34,7 +35,9 @@ abs(V) == V;abs(V - V) >= K;V // K <= V;V // V >= K;V % V >= 0;V % V < V;(V + V)
 V // V * V <= V;V // V * V == V;V * (V // V) <= K;(V // V) * V + V % V == V;V / 2 >= K;V / V <= 1;
 1 / V <= 1;0 < 1 / V;ceil(V / 2) >= V // 2;floor(V / 3) <= V;round(V / 2) >= K;V * 0.5 < K;
 abs(V - 2.5) >= 0.5;sqrt(V * V) >= 0;trunc(V / K) == K;float(V) == V;(V*V + V) % 2 == 0;
-V*(V - 1)*(V - 2) == 0;6 % V == 0;V*V <= K*V;V*V != V + K;V + V == K;2*V - V == K
+V*(V - 1)*(V - 2) == 0;6 % V == 0;V*V <= K*V;V*V != V + K;V + V == K;2*V - V == K;V % V > V;V % V <= V;V // V >= -V;V // V <= V;
+V // V <= -V;V*V + V*V >= 2*V*V;V*V + V*V >= K*V*V;V*V + K*V + V*V + K >= 0;V*V + K*V*V + 4*V*V >= 0;
+2**abs(V) > V;3**abs(V) >= K*V;V*2**abs(V) >= V;2**abs(V) - V*V >= K;V <= 2;V >= K
 """.replace("\n", "").split(";")
 
 

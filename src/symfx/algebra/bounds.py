@@ -22,6 +22,8 @@ __all__ = ["Bounds"]
 # How deep the search for a bound may nest, and how many terms it may look at in all.
 DEPTH = 4
 FUEL = 120
+# Longer sums have no squares completed in them: it makes them longer still.
+_SHORT = 8
 CHOICES = frozenset(("min", "max", "abs", "where"))
 DIVISIONS = frozenset(("floordiv", "mod"))
 
@@ -104,6 +106,9 @@ class Bounds(Intervals):
             ways.append(self._by_choices)
         if "product" in kinds:
             ways += self._by_squares, self._by_product, self._by_quotients, self._by_factors
+            ways.append(self._by_completing_a_square)
+        if "pow" in kinds:
+            ways.append(self._by_powers)
         ways.append(self._by_facts)
         return ways
 
@@ -196,15 +201,88 @@ class Bounds(Intervals):
                 elif coeff < 0 and self._known_nonnegative(x, depth):
                     # x % d <= x for x >= 0
                     best = _better(best, self._lower_bound(table.add(rest, scaled_x), depth, goal))
-            elif coeff < 0 and at_least(self._lower_bound(divisor, depth, 1), 1):
-                caps = []  # at most these, for a positive divisor
-                if self._known_nonnegative(x, depth):
-                    caps.append(x)  # x // d <= x and x % d <= x
-                if atom.op == "mod":
-                    caps.append(table.sub(divisor, table.one))
-                for cap in caps:
-                    swapped = table.add(rest, table.mul(table.const(coeff), cap))
+            else:
+                for end in self._ends_of_division(atom, coeff > 0, depth):
+                    swapped = table.add(rest, table.mul(table.const(coeff), end))
                     best = _better(best, self._lower_bound(swapped, depth, goal))
+        return best
+
+    def _ends_of_division(self, atom: Term, below: bool, depth: int) -> list[Term]:
+        """What ``x // d`` or ``x % d`` is at least, or at most: for a divisor d of known sign."""
+        table = self.table
+        x, d = atom.args
+        ends: list[Term] = []
+        if at_least(self._lower_bound(d, depth, 1), 1):
+            if not below and self._known_nonnegative(x, depth):
+                ends.append(x)  # x // d <= x and x % d <= x
+            if not below and atom.op == "mod":
+                ends.append(table.sub(d, table.one))
+            if below and atom.op == "floordiv" and self._known_nonnegative(table.neg(x), depth):
+                ends.append(x)  # x // d >= x
+        elif at_least(self._lower_bound(table.neg(d), depth, 1), 1):
+            if below and atom.op == "mod":
+                ends.append(table.add(d, table.one))
+            # -x over a positive divisor, rounded down: no further from 0 than -x is
+            signed = x if below else table.neg(x)
+            if atom.op == "floordiv" and self._known_nonnegative(signed, depth):
+                ends.append(table.neg(x))
+        return ends
+
+    def _by_powers(self, p: Term, depth: int, goal: float) -> int | None:
+        """b**e >= 1 + (b - 1)*e, for b >= 1 (Bernoulli's inequality; e is never negative)."""
+        table = self.table
+        best: int | None = None
+        for atom, coeff in p.coeffs.items():
+            if atom.op != "pow" or coeff < 0:
+                continue
+            base, exponent = atom.args
+            if not at_least(self._lower_bound(base, depth, 1), 1):
+                continue
+            line = table.add(table.one, table.mul(table.sub(base, table.one), exponent))
+            scale = table.const(coeff)
+            rest = table.sub(p, table.mul(scale, atom))
+            swapped = table.add(rest, table.mul(scale, line))
+            best = _better(best, self._lower_bound(swapped, depth, goal))
+        return best
+
+    def _by_completing_a_square(self, p: Term, depth: int, goal: float) -> int | None:
+        """p = a*x*x + b*x + c >= c - b*b / (4*a), for a > 0 and terms b and c without x."""
+        if len(p.coeffs) > _SHORT:
+            return None
+        table = self.table
+        best: int | None = None
+        for square, a in p.coeffs.items():
+            if square.op != "product" or len(square.args) != 2 or a < 0:
+                continue
+            x = square.args[0]
+            if x is not square.args[1]:
+                continue
+            b: dict[Term, int] = {}
+            c: dict[Term, int] = {}
+            const = 0
+            for monomial, coeff in p.coeffs.items():
+                factors = list(monomial.factors)
+                if monomial is square:
+                    continue
+                if x not in factors:
+                    c[monomial] = coeff
+                    continue
+                factors.remove(x)
+                if x in factors:
+                    break
+                if factors:
+                    b[table._product(tuple(factors))] = coeff
+                else:
+                    const = coeff
+            else:
+                if not b:
+                    continue  # `_by_squares` has looked at the parabola itself
+                slope = table.linear(b, const)
+                scaled = table.mul(table.const(4 * a), table.linear(c))
+                rest = table.sub(scaled, table.mul(slope, slope))
+                low = self._lower_bound(rest, depth, goal * 4 * a)
+                if low is not None:
+                    best = _better(best, -(-low // (4 * a)))
         return best
 
     def _by_quotients(self, p: Term, depth: int, goal: float) -> int | None:

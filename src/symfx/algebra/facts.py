@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Iterable, Iterator
+from functools import reduce
 from typing import Any
 
 from symfx.algebra import domains
+from symfx.algebra.connections import Connections
 from symfx.algebra.domains import ANY, ANYTHING, Congruence, Interval
 from symfx.algebra.expr import Table, Term
 from symfx.algebra.interpret import substitute
-from symfx.algebra.terms import by_uid, common_factors
+from symfx.algebra.terms import common_factors
 
 __all__ = ["UNDEFINED", "Facts", "is_order"]
 
@@ -26,7 +29,7 @@ _PROPAGATED = 512
 LONG = 24
 
 # The indexes whose entries are collections that grow.
-_NESTED = ("before", "after", "touching", "excluded", "_members", "_mentioning")
+_NESTED = ("before", "after", "touching", "excluded", "alternatives", "_members", "_mentioning")
 # How many symbols a search for a cycle of orders may look at.
 _CYCLE = 32
 
@@ -34,23 +37,23 @@ _CYCLE = 32
 def is_order(p: Term) -> bool:
     """Whether an integer term is a symbol or the difference of two, up to sign and a constant."""
     coeffs = p.coeffs
-    return (
-        len(coeffs) <= 2
-        and all(m.op == "symbol" and abs(c) == 1 for m, c in coeffs.items())
-        and (len(coeffs) == 1 or not sum(coeffs.values()))
-    )
+    if len(coeffs) > 2:
+        return False
+    total = 0
+    for monomial, coeff in coeffs.items():
+        if monomial.op != "symbol" or coeff not in (1, -1):
+            return False
+        total += coeff
+    return len(coeffs) == 1 or not total
 
 
-class Facts:
+class Facts(Connections):
     """A store of conditions that hold, indexed for the prover.
-
-    Symbols that some fact mentions together are *connected*; a fact about one can only decide
-    questions about symbols connected with it. `stamp` tells whether anything has been learned
-    that could matter to a term.
 
     Attributes:
         table: the table whose terms the facts are about.
-        known: each condition that was assumed, with its truth.
+        known: each condition that was assumed, with its truth, and the opposites of those that
+            are no inequalities: `lower` knows better of these.
         lower: for a sum without constant, the best bound known: ``sum >= lower[sum]``.
         after: for an atom y, the atoms x with ``x >= y + k``, with the largest such k.
         before: the same the other way round: for x, the atoms y.
@@ -60,7 +63,7 @@ class Facts:
         excluded: for a sum without constant, the values it is known not to have.
         congruences: for an atom, what it is modulo something.
         real_bounds: for a real term that is known not to be NaN, the interval it lies in.
-        alternatives: the disjunctions that hold, with the assumption that each comes from.
+        alternatives: for an assumption, the disjunctions that hold because of it.
         replacements: symbols that equal a term without them, which stands for them everywhere.
         solved: symbols that equal a term without them, which stands for them in proofs only.
         epoch: how many replacements have been learned.
@@ -68,6 +71,7 @@ class Facts:
     """
 
     def __init__(self, table: Table) -> None:
+        super().__init__()
         self.table = table
         self.known: dict[Term, bool] = {}
         self.lower: dict[Term, int] = {}
@@ -79,70 +83,17 @@ class Facts:
         self.excluded: dict[Term, set[int]] = {}
         self.congruences: dict[Term, Congruence] = {}
         self.real_bounds: dict[Term, tuple[float, float]] = {}
-        self.alternatives: dict[Term, Term] = {}
+        self.alternatives: dict[Term, list[Term]] = {}
         self.replacements: dict[Term, Term] = {}
         self.solved: dict[Term, Term] = {}
         self.epoch = 0
         self.contradiction: Term | None = None
-        self._version = 0
-        self._parent: dict[Term, Term] = {}
-        self._members: dict[Term, list[Term]] = {}
-        self._changed: dict[Term, int] = {}
-        self._stamps: dict[Term, tuple[int, int]] = {}
         self._resolved: dict[Term, Term] = {}
         self._solutions: dict[Term, Term] = {}
         self._mentioning: dict[Term, list[Term]] = {}
         self._reasons: dict[Term, Term] = {}
-        self._order: dict[Term, int] = {}
 
-    # -- who is connected with whom ------------------------------------------------------
-
-    def _root(self, symbol: Term) -> Term:
-        parent = self._parent
-        root = symbol
-        while (above := parent.get(root, root)) is not root:
-            root = above
-        while symbol is not root:
-            parent[symbol], symbol = root, parent.get(symbol, symbol)
-        return root
-
-    def stamp(self, term: Term) -> int:
-        """A number that grows when a fact comes about a symbol connected with the term's."""
-        memo = self._stamps.get(term)
-        if memo is not None and memo[0] == self._version:
-            return memo[1]
-        newest = 0
-        changed = self._changed
-        for symbol in term.free_symbols:
-            newest = max(newest, changed.get(self._root(symbol), 0))
-        self._stamps[term] = (self._version, newest)
-        return newest
-
-    def _touch(self, term: Term) -> None:
-        self._version += 1
-        roots = {self._root(s) for s in term.free_symbols}
-        if not roots:
-            return
-        members = self._members
-        # The largest group stays where it is, so that n merges cost n log n at most.
-        head = max(roots, key=lambda r: (len(members.get(r, ())), r.uid))
-        for other in roots - {head}:
-            self._parent[other] = head
-            if other in members:
-                members.setdefault(head, []).extend(members.pop(other))
-        self._changed[head] = self._version
-
-    def components(self, *terms: Term) -> list[Term]:
-        """One symbol of each group of connected symbols that the terms depend on."""
-        roots = {self._root(s) for term in terms for s in term.free_symbols}
-        return sorted(roots, key=by_uid)
-
-    def connected(self, *terms: Term) -> list[Term]:
-        """What was assumed of symbols connected with those of some terms, oldest first."""
-        found: list[Term] = []
-        for root in self.components(*terms):
-            found += self._members.get(root, ())
-        return sorted(found, key=lambda c: self._order[c])
+    # -- stores beside this one --------------------------------------------------------------
 
     def layer(self, *terms: Term) -> Facts:
         """A store of its own of what is known near some terms: for what-ifs, then dropped."""
@@ -244,10 +195,17 @@ class Facts:
             return
         if len(p.coeffs) > LONG:
             return
-        idle = [f for f in common_factors(p) if self._is_not_zero(f)]
+        shared = common_factors(p)
+        idle = [f for f in shared if self._is_not_zero(f)]
         if idle:
             p = table._strip(p, idle, 1)
             self.assume(table.eq(p, table.zero), because)
+            return
+        others = table._strip(p, shared, 1)
+        factors = [f for f in dict.fromkeys((*shared, others)) if f.op != "const"]
+        if len(factors) > 1:
+            # One of the factors is zero; which one may come to be known later.
+            self.assume(table.or_(*(table.eq(f, table.zero) for f in factors)), because)
             return
         best: tuple[bool, int] | None = None
         for monomial, coeff in p.coeffs.items():
@@ -293,9 +251,9 @@ class Facts:
             if not known:
                 self.contradiction = because
             return
-        negated = self.table.not_(condition)
         self.known[condition] = True
-        self.known[negated] = False
+        if condition.op != "ge":
+            self.known[self.table.not_(condition)] = False
         self._reasons[condition] = because
         for symbol in condition.free_symbols:
             self._mentioning.setdefault(symbol, []).append(condition)
@@ -308,7 +266,7 @@ class Facts:
             for part in condition.args:
                 self.assume(part, because)
         elif condition.op == "or":
-            self.alternatives[condition] = because
+            self.alternatives.setdefault(because, []).append(condition)
             self._bound_alternatives(condition, because)
         elif condition.op == "ge":
             self._bound(condition.args[0], because)
@@ -317,6 +275,7 @@ class Facts:
             self._bound(p, because)
             self._bound(self.table.neg(p), because)
             self._divisible(p)
+            self._take_root(p, because)
             with contextlib.suppress(*UNDEFINED):  # as where a divisor in it is known to be 0
                 self._solve_for_a_symbol(p, because)
         elif condition.op in ("flt", "fle", "feq"):
@@ -365,12 +324,16 @@ class Facts:
             if abs(sign) == 1:
                 self._narrow(monomial, least if sign > 0 else None, None if sign > 0 else -least)
                 low, high = self.bounds(monomial)
-                if low is not None and low == high:
-                    self.assume(self.table.eq(monomial, self.table.const(low)), because)
-                elif monomial.op in ("floordiv", "abs", "min", "max"):
+                if low is not None and high is not None and low >= high:
+                    if low > high:
+                        self.contradiction = because
+                    else:
+                        self.assume(self.table.eq(monomial, self.table.const(low)), because)
+                elif monomial.op in ("floordiv", "abs", "min", "max", "product"):
                     self._bound_operands(monomial, sign, least, because)
                 return  # intervals say it all
         if len(coeffs) > LONG:
+            self._meet(least, self.lower.get(self.table.neg(base)), base, because)
             return
         for monomial in coeffs:
             self.touching.setdefault(monomial, {})[base] = None
@@ -387,13 +350,22 @@ class Facts:
             greatest = self._difference(y, x)
         else:
             greatest = self.lower.get(self.table.neg(base))
-        if greatest == -least:
+        self._meet(least, greatest, base, because)
+
+    def _meet(self, least: int, opposite: int | None, base: Term, because: Term) -> None:
+        """Learn from base >= least and -base >= opposite together."""
+        if opposite is None or opposite < -least:
+            return
+        if opposite > -least:
+            self.contradiction = because
+        elif len(base.coeffs) <= LONG:
             self.assume(self.table.eq(base, self.table.const(least)), because)
 
     def _bound_operands(self, atom: Term, sign: int, least: int, because: Term) -> None:
         """What sign * atom >= least says of the operands of the atom."""
         table = self.table
         op, args = atom.op, atom.args
+        implied: Iterable[Term]
         if op == "floordiv" and args[1].op == "const":
             # x // d >= k just when x >= k*d; x // d <= k just when x <= k*d + d - 1.
             x, d = args[0], args[1].const
@@ -405,10 +377,26 @@ class Facts:
             implied = [args[0] - least, -args[0] - least]
         elif op == ("min" if sign > 0 else "max"):
             implied = [sign * x - least for x in args]
+        elif op == "product":
+            # One after the other: what one factor is at least may bound the next.
+            implied = self._bounds_of_factors(args, sign, least)
         else:
             return
         for p in implied:
             self.assume(table.ge_zero(p), because)
+
+    def _bounds_of_factors(
+        self, factors: tuple[Term, ...], sign: int, least: int
+    ) -> Iterator[Term]:
+        """What sign * product >= least says of each factor: terms that are not negative."""
+        for i, factor in enumerate(factors):
+            low, high = reduce(
+                domains.multiply, [self.bounds(f) for j, f in enumerate(factors) if j != i]
+            )
+            if sign < 0 and least <= 0 and low is not None and low >= 1:
+                yield -least // low - factor
+            elif sign > 0 and least >= 1 and low is not None and low >= 0 and high:
+                yield factor + -least // high
 
     def _difference(self, x: Term, y: Term) -> int | None:
         """The largest k with x >= y + k that a few known orders in a row give."""
@@ -483,6 +471,21 @@ class Facts:
         elif both != old:
             self.congruences[x] = both
             self._touch(x)
+
+    def _take_root(self, p: Term, because: Term) -> None:
+        """Learn from x*x == k what x can be."""
+        if len(p.coeffs) != 1:
+            return
+        ((power, coeff),) = p.coeffs.items()
+        if power.op != "product" or len(power.args) != 2 or power.args[0] is not power.args[1]:
+            return
+        square = -p.const // coeff
+        root = math.isqrt(square) if square >= 0 else 0
+        if root * root != square or p.const % coeff:
+            self.contradiction = because
+            return
+        x, table = power.args[0], self.table
+        self.assume(table.or_(x.eq(root), x.eq(-root)), because)
 
     def as_multiple(self, symbol: Term) -> Term | None:
         """m*q + r for a symbol that is known to be r modulo m, with a symbol q of its own.

@@ -16,12 +16,21 @@ import math
 from collections.abc import Callable, Iterable
 from functools import reduce
 
-from symfx.algebra.bounds import CHOICES, DEPTH, DIVISIONS, FUEL, Bounds, at_least
+from symfx.algebra.bounds import DEPTH, FUEL, Bounds, at_least
 from symfx.algebra.domains import ANYTHING, Interval
 from symfx.algebra.expr import Scalar, Term
 from symfx.algebra.facts import LONG, UNDEFINED, Facts, is_order
+from symfx.algebra.inspection import (
+    choices,
+    is_linear,
+    is_long,
+    moduli,
+    nonlinear_symbols,
+    options,
+    without_remainders,
+)
 from symfx.algebra.interpret import substitute
-from symfx.algebra.terms import common_factors, postorder
+from symfx.algebra.terms import common_factors
 
 __all__ = ["Prover"]
 
@@ -76,7 +85,7 @@ class Prover(Bounds):
         if known is not None:
             return known
         asked = self._open.get(condition)
-        if asked is not None and asked == facts.stamp(condition):
+        if asked is not None and facts.stamp(condition) <= asked:
             return None
         resolved = facts.resolve(condition)
         if resolved is not condition:
@@ -84,16 +93,22 @@ class Prover(Bounds):
         else:
             self._fuel = FUEL
             answer = self._decide(condition)
-            if answer is None:
+            if answer is None and not (self._nothing_to_try() and is_linear(condition)):
                 answer = self._rewritten(condition)
-            if answer is None:
-                answer = self._by_cases(condition)
+                if answer is None:
+                    answer = self._by_cases(condition)
         if answer is None:
-            self._open[condition] = facts.stamp(condition)
+            self._open[condition] = facts.version
         else:
             # Facts only grow: what follows today follows for ever.
             self._decided[condition] = answer
         return answer
+
+    def _nothing_to_try(self) -> bool:
+        """Whether only bounds and orders are known, which say of a linear condition what they can
+        at first sight."""
+        facts = self.facts
+        return not (facts.solved or facts.congruences or facts.alternatives)
 
     def core(self, condition: Term) -> tuple[bool | None, list[Term]]:
         """What a prover beyond this one says of a condition, and the facts used: there is none."""
@@ -138,10 +153,10 @@ class Prover(Bounds):
     def _rewritten(self, condition: Term) -> bool | None:
         """Decide the condition in terms of other symbols, where equalities offer some."""
         rewrites: list[Callable[[Term], Term]] = [self.facts.solve]
-        if not _is_long(condition):
+        if not is_long(condition):
             rewrites.append(self._divided)
-            if not _is_linear(condition):
-                rewrites.append(_without_remainders)
+            if not is_linear(condition):
+                rewrites.append(without_remainders)
         for rewrite in rewrites:
             # A form without a value says nothing: the condition is never asked where facts hold.
             with contextlib.suppress(*UNDEFINED):
@@ -195,13 +210,15 @@ class Prover(Bounds):
     # -- case by case -----------------------------------------------------------------------
 
     def _by_cases(self, condition: Term) -> bool | None:
-        if _is_long(condition):
+        if is_long(condition):
             return None
         ways: list[Callable[[Term], bool | None]] = []
-        if not _is_linear(condition):
+        if not is_linear(condition):
             ways += self._by_values, self._by_remainders, self._by_choices_made
-        if self._splits:
-            ways += self._by_alternatives, self._by_denial
+        if self._splits and self.facts.alternatives:
+            ways.append(self._by_alternatives)
+        if self._splits and condition.op in ("and", "or"):
+            ways.append(self._by_denial)
         for way in ways:
             # A case in which the condition has no value says nothing.
             with contextlib.suppress(*UNDEFINED):
@@ -217,7 +234,7 @@ class Prover(Bounds):
         chosen: list[Term] = []
         values: list[list[int]] = []
         cases = 1
-        for symbol in sorted(_nonlinear_symbols(condition), key=lambda s: s.uid):
+        for symbol in sorted(nonlinear_symbols(condition), key=lambda s: s.uid):
             low, high = self._atom_interval(symbol)
             if low is None or high is None or not 0 <= high - low < _VALUES // cases:
                 continue
@@ -241,33 +258,33 @@ class Prover(Bounds):
 
         So ``s * (s + 1) % 2`` is 0: s is 2*q or 2*q + 1.
         """
-        moduli = _moduli(condition)
-        if not moduli or math.prod(moduli.values()) > _VALUES:
+        by = moduli(condition)
+        if not by or math.prod(by.values()) > _VALUES:
             return None
         table = self.table
         forms: list[list[Term]] = []
-        for symbol, m in moduli.items():
+        for symbol, m in by.items():
             q = table.symbol(f"({symbol.name} by {m})")
             known, rest = self.facts.congruences.get(symbol, ANYTHING)
             shared = math.gcd(known, m)
             forms.append([m * q + r for r in range(m) if (r - rest) % shared == 0])
         return self._agreed(
-            self.decide(substitute(condition, dict(zip(moduli, case, strict=True))))
+            self.decide(substitute(condition, dict(zip(by, case, strict=True))))
             for case in itertools.product(*forms)
         )
 
     def _by_choices_made(self, condition: Term) -> bool | None:
         """Decide for each way that a min, max, abs or where in the condition can turn out."""
-        for atom in _choices(condition):
-            options = [(c, v) for c, v in _options(atom) if self.decide(c) is not False]
-            for assumed, value in options:
-                if len(options) == 1 or self.decide(assumed):
+        for atom in choices(condition):
+            ways = [(c, v) for c, v in options(atom) if self.decide(c) is not False]
+            for assumed, value in ways:
+                if len(ways) == 1 or self.decide(assumed):
                     return self.decide(substitute(condition, {atom: value}))
             if not self._splits:
                 continue
             answer = self._agreed(
                 branch.decide(substitute(condition, {atom: value}))
-                for assumed, value in options
+                for assumed, value in ways
                 if (branch := self._under(assumed, condition)) is not None
             )
             if answer is not None:
@@ -276,7 +293,7 @@ class Prover(Bounds):
 
     def _by_denial(self, condition: Term) -> bool | None:
         """Decide each part of a short "or" supposing that the others fail; of an "and", hold."""
-        if condition.op not in ("and", "or") or len(condition.args) > _ALTERNATIVES:
+        if len(condition.args) > _ALTERNATIVES:
             return None
         settles = condition.op == "or"
         seen = self._witness(condition)
@@ -295,23 +312,22 @@ class Prover(Bounds):
     def _by_alternatives(self, condition: Term) -> bool | None:
         """Decide under each alternative of a disjunction that is known to hold."""
         facts = self.facts
-        if not facts.alternatives:
-            return None
         near = facts.connected(condition)
         if len(near) > _CARRIED:
             return None
         tried = 0
         for fact in near:
-            for either in fact.args if fact.op == "and" else (fact,):
-                if either not in facts.alternatives or len(either.args) > _BRANCHES:
+            for either in tuple(facts.alternatives.get(fact, ())):
+                if len(either.args) > _BRANCHES:
                     continue
                 if any(facts.known.get(part) for part in either.args):
-                    del facts.alternatives[either]  # settled
+                    facts.alternatives[fact].remove(either)  # settled
                     continue
-                live = [part for part in either.args if facts.known.get(part) is not False]
+                live = [p for p in either.args if not facts.known.get(self.table.not_(p))]
                 if len(live) == 1:
                     # Settled by this: were it tried again, it would lead back to here.
-                    facts.assume(live[0], because=facts.alternatives.pop(either))
+                    facts.alternatives[fact].remove(either)
+                    facts.assume(live[0], because=fact)
                     return self.decide(condition)
                 answer = self._agreed(
                     branch.decide(condition)
@@ -379,7 +395,9 @@ class Prover(Bounds):
             low = self._by_order(p.base)
             if low is not None and low + p.const >= 0:
                 return True
-            low = self._by_order(self.table.neg(p.base)) if self.facts.before else None
+            if len(p.coeffs) == 1 or not self.facts.before:
+                return None
+            low = self._by_order(self.table.neg(p.base))
             return False if low is not None and low - p.const >= 1 else None
         seen = self._witness(p)
         if (seen is None or seen >= 0) and at_least(self._lower_bound(p, DEPTH, 0), 0):
@@ -400,11 +418,7 @@ class Prover(Bounds):
     def _only_ordered(self, p: Term) -> bool:
         """Whether orders and intervals say all that is known of a sum."""
         facts = self.facts
-        return (
-            p.base not in facts.excluded
-            and is_order(p)
-            and not any(symbol in facts.entangled for symbol in p.coeffs)
-        )
+        return p.base not in facts.excluded and is_order(p) and facts.entangled.isdisjoint(p.coeffs)
 
     def _is_zero(self, p: Term) -> bool | None:
         m, r = self.congruence(p)
@@ -453,78 +467,3 @@ class Prover(Bounds):
         if not common:
             return (p,)
         return (*common, *self._factors(self.table._strip(p, common, 1)))
-
-
-def _nonlinear_symbols(condition: Term) -> frozenset[Term]:
-    """The symbols of an integer condition that stand inside a product or an operation."""
-    p = condition.args[0]
-    if condition.op == "not":
-        p = p.args[0] if p.op == "eq" else None
-    if p is None or p.sort != "int":
-        return frozenset()
-    return frozenset().union(
-        *(m.free_symbols for m in p.coeffs if m.op != "symbol" or len(m.factors) > 1)
-    )
-
-
-def _without_remainders(condition: Term) -> Term:
-    """The condition with ``x % d`` as ``x - d * (x // d)``, where ``x // d`` is in it too."""
-    table = condition.table
-    forms = {}
-    for atom in postorder(condition, lambda t: t.op not in ("const", "symbol")):
-        if atom.op == "mod":
-            x, d = atom.args
-            quotient = table._interned.get(("floordiv", "int", x, d))
-            if quotient is not None:
-                forms[atom] = x - d * quotient
-    return substitute(condition, forms) if forms else condition
-
-
-def _choices(condition: Term) -> list[Term]:
-    """The first few choices that an integer condition depends on, the innermost first."""
-    if condition.op == "not":
-        condition = condition.args[0]
-    if condition.op not in ("eq", "ge"):
-        return []
-    inside = postorder(condition, lambda t: t.op not in ("const", "symbol"))
-    found = (t for t in inside if t.op in CHOICES and len(t.args) <= _ALTERNATIVES)
-    return list(itertools.islice(found, _ALTERNATIVES))
-
-
-def _options(choice: Term) -> list[tuple[Term, Term]]:
-    """How a choice can turn out: what then holds, and its value. One of them does."""
-    table, args = choice.table, choice.args
-    if choice.op == "where":
-        return [(args[0], args[1]), (table.not_(args[0]), args[2])]
-    if choice.op == "abs":
-        (x,) = args
-        return [(table.ge_zero(x), x), (table.ge_zero(-x), -x)]
-    sign = 1 if choice.op == "max" else -1
-    return [(table.and_(*(table.ge_zero(sign * (a - b)) for b in args)), a) for a in args]
-
-
-def _moduli(condition: Term) -> dict[Term, int]:
-    """The symbols that are multiplied inside quotients and remainders, by what these divide by."""
-    if condition.op not in ("eq", "ge", "not"):
-        return {}
-    found: dict[Term, int] = {}
-    for atom in postorder(condition, lambda t: t.op not in ("const", "symbol")):
-        if atom.op not in DIVISIONS or atom.args[1].op != "const":
-            continue
-        for monomial in atom.args[0].coeffs:
-            for symbol in monomial.args if monomial.op == "product" else ():
-                if symbol.op == "symbol":
-                    found[symbol] = math.lcm(found.get(symbol, 1), atom.args[1].const)
-    return found
-
-
-def _is_linear(condition: Term) -> bool:
-    """Whether a condition compares a sum of multiples of symbols: no operation is in it."""
-    inner = condition.args[0] if condition.op == "not" else condition
-    return inner.op in ("eq", "ge") and all(m.op == "symbol" for m in inner.args[0].coeffs)
-
-
-def _is_long(condition: Term) -> bool:
-    """Whether an integer condition is about a sum too long for more than intervals."""
-    inner = condition.args[0] if condition.op == "not" else condition
-    return inner.op in ("eq", "ge") and len(inner.args[0].coeffs) > LONG

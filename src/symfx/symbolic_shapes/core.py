@@ -302,7 +302,7 @@ class EnvCore:
             return result
         term = self.facts.resolve(term)
         hints = self._hints
-        if not all(s in hints for s in term.free_symbols):
+        if not term.free_symbols <= hints.keys():
             return None
         return self._evaluate(term, hints, self._hint_memo)
 

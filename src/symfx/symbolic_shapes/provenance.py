@@ -150,15 +150,19 @@ def capture(operator: object = None) -> Provenance:
     inside_module: UserFrame | None = None
     found: UserFrame | None = None
     at: Any = frame
+    kinds = _kinds
     while at is not None:
-        kind = _kind(at.f_code)
+        code = at.f_code
+        kind = kinds.get(code)
+        if kind is None:
+            kind = _kind(code)
         if kind == _USER:
-            found = UserFrame(at.f_code, at.f_lineno)
+            found = UserFrame(code, at.f_lineno)
             break
         if kind == _BOUNDARY:
             break
         if kind == _MODULE and inside_module is None:
-            inside_module = UserFrame(at.f_code, at.f_lineno)
+            inside_module = UserFrame(code, at.f_lineno)
         at = at.f_back
     return Provenance(found or inside_module, None if operator is None else str(operator))
 

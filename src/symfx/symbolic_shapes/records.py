@@ -176,9 +176,7 @@ class RuntimeAssert:
         self, expr: Any, msg: str, stack: Any, asked: tuple[str, Term, Term] | None = None
     ) -> None:
         """A record, its fields by the names that torch has for them."""
-        values = {"term": expr, "message": msg, "provenance": stack, "asked": asked}
-        for name, value in values.items():
-            object.__setattr__(self, name, value)
+        vars(self).update(term=expr, message=msg, provenance=stack, asked=asked)
 
     @property
     def expr(self) -> sympy.Basic:
