@@ -167,7 +167,7 @@ class Admission:
 
     def _fits(self, leaves: Sequence[Any]) -> bool:
         """Whether inputs of the right kinds fit, by the compiled checker; False where unsure."""
-        known = (self.env.facts._version, len(self.env.guards))
+        known = (self.env.facts.version, len(self.env.guards))
         if self._compiled[0] != known:
             try:
                 self._compiled = known, self.program()

@@ -53,7 +53,7 @@ class Decisions(Learning):
     @property
     def _version_counter(self) -> int:
         """A number that grows whenever something is learned."""
-        return self.facts._version + len(self._asserts) + self._updates
+        return self.facts.version + len(self._asserts) + self._updates
 
     def _update_version_counter(self) -> None:
         """Called by torch after it changed what is known directly."""
