@@ -484,8 +484,9 @@ class Facts(Connections):
         if root * root != square or p.const % coeff:
             self.contradiction = because
             return
-        x, table = power.args[0], self.table
-        self.assume(table.or_(x.eq(root), x.eq(-root)), because)
+        x = power.args[0]
+        roots = [v for v in (root, -root) if domains.intersect(self.bounds(x), (v, v)) == (v, v)]
+        self.assume(self.table.or_(*map(x.eq, roots)), because)
 
     def as_multiple(self, symbol: Term) -> Term | None:
         """m*q + r for a symbol that is known to be r modulo m, with a symbol q of its own.
