@@ -213,6 +213,14 @@ class TestProducts:
         assert w.proves(a >= 9, a * b >= 9, a * a >= 81, a // 9 >= 1, a.ne(b))
 
 
+def test_a_long_row_of_facts_that_follow_from_one_another(w: World) -> None:
+    xs = w(" ".join(f"x{i}" for i in range(200)))
+    for a, b in itertools.pairwise(xs):
+        w.know(b - a >= 1, a * b >= 1)
+    w.know(xs[-1] <= 204, xs[0] >= 5)
+    assert w.proves(xs[-1].eq(204), xs[100].eq(105))
+
+
 class TestPowers:
     @pytest.mark.parametrize("sign_first", [True, False])
     def test_a_square_that_is_known(self, w: World, sign_first: bool) -> None:

@@ -32,6 +32,8 @@ LONG = 24
 _NESTED = ("before", "after", "touching", "excluded", "alternatives", "_members", "_mentioning")
 # How many symbols a search for a cycle of orders may look at.
 _CYCLE = 32
+# How many facts may follow from one another in a row. All are true, so none has to be drawn.
+_FOLLOWING = 40
 
 
 def is_order(p: Term) -> bool:
@@ -90,6 +92,7 @@ class Facts(Connections):
         self.contradiction: Term | None = None
         self._resolved: dict[Term, Term] = {}
         self._solutions: dict[Term, Term] = {}
+        self._nested = 0
         self._mentioning: dict[Term, list[Term]] = {}
         self._reasons: dict[Term, Term] = {}
 
@@ -251,6 +254,16 @@ class Facts(Connections):
             if not known:
                 self.contradiction = because
             return
+        if self._nested > _FOLLOWING:
+            return
+        self._nested += 1
+        try:
+            self._learn(condition, because)
+        finally:
+            self._nested -= 1
+
+    def _learn(self, condition: Term, because: Term) -> None:
+        """Learn that a resolved condition holds that is not known yet."""
         self.known[condition] = True
         if condition.op != "ge":
             self.known[self.table.not_(condition)] = False

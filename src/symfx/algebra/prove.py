@@ -40,6 +40,8 @@ _VALUES = 24
 _ALTERNATIVES = 3
 _BRANCHES = 16
 _CARRIED = 100
+# How many questions may lead from one to the next.
+_NESTED = 40
 
 
 class Prover(Bounds):
@@ -69,6 +71,7 @@ class Prover(Bounds):
     ) -> None:
         super().__init__(facts)
         self._splits = _splits
+        self._nested = 0
         self._branches: dict[tuple[Term, ...], tuple[int, Prover]] = {}
         self._witness = witness or (lambda term: None)
         self._decided: dict[Term, bool] = {}
@@ -90,18 +93,28 @@ class Prover(Bounds):
         resolved = facts.resolve(condition)
         if resolved is not condition:
             answer = self.decide(resolved)
+        elif self._nested > _NESTED:
+            return None
         else:
-            self._fuel = FUEL
-            answer = self._decide(condition)
-            if answer is None and not (self._nothing_to_try() and is_linear(condition)):
-                answer = self._rewritten(condition)
-                if answer is None:
-                    answer = self._by_cases(condition)
+            self._nested += 1
+            try:
+                answer = self._searched(condition)
+            finally:
+                self._nested -= 1
         if answer is None:
             self._open[condition] = facts.version
         else:
             # Facts only grow: what follows today follows for ever.
             self._decided[condition] = answer
+        return answer
+
+    def _searched(self, condition: Term) -> bool | None:
+        self._fuel = FUEL
+        answer = self._decide(condition)
+        if answer is None and not (self._nothing_to_try() and is_linear(condition)):
+            answer = self._rewritten(condition)
+            if answer is None:
+                answer = self._by_cases(condition)
         return answer
 
     def _nothing_to_try(self) -> bool:
