@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from symfx.algebra import domains
+from symfx.algebra.equalities import LONG
 from symfx.algebra.expr import Term
-from symfx.algebra.facts import LONG, Facts, is_order
+from symfx.algebra.facts import Facts, is_order
 from symfx.algebra.intervals import Intervals, all_of, any_of
 from symfx.algebra.terms import multiset_divide
 

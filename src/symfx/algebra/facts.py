@@ -11,25 +11,26 @@ from functools import reduce
 from typing import Any
 
 from symfx.algebra import domains
-from symfx.algebra.connections import Connections
 from symfx.algebra.domains import ANY, ANYTHING, Congruence, Interval
+from symfx.algebra.equalities import LONG, UNDEFINED, Equalities
 from symfx.algebra.expr import Table, Term
-from symfx.algebra.interpret import substitute
-from symfx.algebra.terms import common_factors
 
 __all__ = ["UNDEFINED", "Facts", "is_order"]
 
-# What substitution raises where a term has no value, as ``1 // x`` for x = 0.
-UNDEFINED = (ZeroDivisionError, OverflowError, ValueError)
 # How many bounds one new bound may move along the known orders. (Orders that contradict each
 # other would move them for ever.)
 _PROPAGATED = 512
-# Longer sums are bounded by intervals and by what was assumed of them alone, and equations of
-# them are not solved: every fact would grow by their terms.
-LONG = 24
-
 # The indexes whose entries are collections that grow.
-_NESTED = ("before", "after", "touching", "excluded", "alternatives", "_members", "_mentioning")
+_NESTED = (
+    "before",
+    "after",
+    "touching",
+    "excluded",
+    "alternatives",
+    "_products",
+    "_members",
+    "_mentioning",
+)
 # How many symbols a search for a cycle of orders may look at.
 _CYCLE = 32
 # How many facts may follow from one another in a row. All are true, so none has to be drawn.
@@ -49,11 +50,10 @@ def is_order(p: Term) -> bool:
     return len(coeffs) == 1 or not total
 
 
-class Facts(Connections):
+class Facts(Equalities):
     """A store of conditions that hold, indexed for the prover.
 
     Attributes:
-        table: the table whose terms the facts are about.
         known: each condition that was assumed, with its truth, and the opposites of those that
             are no inequalities: `lower` knows better of these.
         lower: for a sum without constant, the best bound known: ``sum >= lower[sum]``.
@@ -66,15 +66,10 @@ class Facts(Connections):
         congruences: for an atom, what it is modulo something.
         real_bounds: for a real term that is known not to be NaN, the interval it lies in.
         alternatives: for an assumption, the disjunctions that hold because of it.
-        replacements: symbols that equal a term without them, which stands for them everywhere.
-        solved: symbols that equal a term without them, which stands for them in proofs only.
-        epoch: how many replacements have been learned.
-        contradiction: the first condition that the others exclude, if any does.
     """
 
     def __init__(self, table: Table) -> None:
-        super().__init__()
-        self.table = table
+        super().__init__(table)
         self.known: dict[Term, bool] = {}
         self.lower: dict[Term, int] = {}
         self._intervals: dict[Term, Interval] = {}
@@ -86,15 +81,8 @@ class Facts(Connections):
         self.congruences: dict[Term, Congruence] = {}
         self.real_bounds: dict[Term, tuple[float, float]] = {}
         self.alternatives: dict[Term, list[Term]] = {}
-        self.replacements: dict[Term, Term] = {}
-        self.solved: dict[Term, Term] = {}
-        self.epoch = 0
-        self.contradiction: Term | None = None
-        self._resolved: dict[Term, Term] = {}
-        self._solutions: dict[Term, Term] = {}
         self._nested = 0
-        self._mentioning: dict[Term, list[Term]] = {}
-        self._reasons: dict[Term, Term] = {}
+        self._products: dict[Term, dict[Term, None]] = {}
 
     # -- stores beside this one --------------------------------------------------------------
 
@@ -116,121 +104,6 @@ class Facts(Connections):
                 copied = value.copy() if isinstance(value, (dict, set)) else value
             setattr(other, name, copied)
         return other
-
-    # -- equalities ------------------------------------------------------------------------
-
-    def resolve(self, term: Term) -> Term:
-        """The term with every replaced symbol gone."""
-        if not self.replacements:
-            return term
-        found = self._resolved.get(term)
-        if found is None:
-            if self.replacements.keys() & term.free_symbols:
-                found = substitute(term, self.replacements)
-            else:
-                found = term
-            self._resolved[term] = found
-        return found
-
-    def solve(self, term: Term) -> Term:
-        """The term with every replaced and every solved symbol gone."""
-        term = self.resolve(term)
-        if not self.solved:
-            return term
-        found = self._solutions.get(term)
-        if found is None:
-            if self.solved.keys() & term.free_symbols:
-                found = substitute(term, self.solved)
-            else:
-                found = term
-            self._solutions[term] = found
-        return found
-
-    def replace(self, symbol: Term, by: Term) -> None:
-        """Learn that a symbol equals a term: it stands for it from now on.
-
-        What was known of the symbol is kept, as facts about the term.
-
-        Raises:
-            ValueError: the symbol is replaced already, or the term depends on it.
-        """
-        by = self.resolve(by)
-        if symbol in by.free_symbols or symbol in self.replacements:
-            raise ValueError(f"{symbol} cannot stand for {by}: one of both depends on the other")
-        self._touch(self.table.sub(symbol, by))
-        for key, old in self.replacements.items():
-            if symbol in old.free_symbols:
-                self.replacements[key] = substitute(old, {symbol: by})
-        self.replacements[symbol] = by
-        self._resolved.clear()
-        self.epoch += 1
-        if symbol in self.solved:
-            # What it was solved for is one more equation between the symbols that are left.
-            other = self.solved.pop(symbol)
-            self._solutions.clear()
-            self._restate(symbol, by)
-            self.assume(self.table.eq(by, other))
-            return
-        for key, old in list(self.solved.items()):
-            if symbol in old.free_symbols:
-                new = substitute(old, {symbol: by})
-                if key in new.free_symbols:
-                    del self.solved[key]  # a fact about it is left, restated below
-                else:
-                    self.solved[key] = new
-        self._solutions.clear()
-        self._restate(symbol, by)
-
-    def _restate(self, symbol: Term, by: Term) -> None:
-        """Carry what is known of a symbol over to the term that it equals."""
-        for condition in list(self._mentioning.get(symbol, ())):
-            with contextlib.suppress(*UNDEFINED):  # then it says nothing about the values left
-                now = substitute(condition, {symbol: by})
-                self.assume(now, because=self._reasons.get(condition, condition))
-
-    def _solve_for_a_symbol(self, p: Term, because: Term) -> None:
-        """Learn from p == 0 what one of its symbols equals."""
-        table = self.table
-        p = self.solve(p)
-        if p.op == "const":
-            if p.const:
-                self.contradiction = because
-            return
-        if len(p.coeffs) > LONG:
-            return
-        shared = common_factors(p)
-        idle = [f for f in shared if self._is_not_zero(f)]
-        if idle:
-            p = table._strip(p, idle, 1)
-            self.assume(table.eq(p, table.zero), because)
-            return
-        others = table._strip(p, shared, 1)
-        factors = [f for f in dict.fromkeys((*shared, others)) if f.op != "const"]
-        if len(factors) > 1:
-            # One of the factors is zero; which one may come to be known later.
-            self.assume(table.or_(*(table.eq(f, table.zero) for f in factors)), because)
-            return
-        best: tuple[bool, int] | None = None
-        for monomial, coeff in p.coeffs.items():
-            if monomial.op != "symbol" or coeff not in (1, -1):
-                continue
-            rest = table.sub(p, table.mul(table.const(coeff), monomial))
-            # Constants first, young symbols before old ones: what is left is what the inputs say.
-            rank = rest.op != "const", -monomial.uid
-            if monomial not in rest.free_symbols and (best is None or rank < best):
-                best, symbol, by = rank, monomial, table.mul(table.const(-coeff), rest)
-        if best is None:
-            return
-        forms = {
-            key: substitute(old, {symbol: by})
-            for key, old in self.solved.items()
-            if symbol in old.free_symbols
-        }
-        self._touch(p)
-        self.solved.update(forms)
-        self.solved[symbol] = by
-        self._solutions.clear()
-        self._restate(symbol, by)
 
     # -- learning --------------------------------------------------------------------------
 
@@ -344,6 +217,8 @@ class Facts(Connections):
                         self.assume(self.table.eq(monomial, self.table.const(low)), because)
                 elif monomial.op in ("floordiv", "abs", "min", "max", "product"):
                     self._bound_operands(monomial, sign, least, because)
+                for product in tuple(self._products.get(monomial, ())):
+                    self._bound_factors(product, because)
                 return  # intervals say it all
         if len(coeffs) > LONG:
             self._meet(least, self.lower.get(self.table.neg(base)), base, because)
@@ -391,12 +266,21 @@ class Facts(Connections):
         elif op == ("min" if sign > 0 else "max"):
             implied = [sign * x - least for x in args]
         elif op == "product":
+            for factor in args:
+                self._products.setdefault(factor, {})[atom] = None
             # One after the other: what one factor is at least may bound the next.
             implied = self._bounds_of_factors(args, sign, least)
         else:
             return
         for p in implied:
             self.assume(table.ge_zero(p), because)
+
+    def _bound_factors(self, product: Term, because: Term) -> None:
+        """Look at a product with known bounds again: more is known of one of its factors."""
+        for sign, base in ((1, product), (-1, self.table.neg(product))):
+            least = self.lower.get(base)
+            if least is not None:
+                self._bound_operands(product, sign, least, because)
 
     def _bounds_of_factors(
         self, factors: tuple[Term, ...], sign: int, least: int

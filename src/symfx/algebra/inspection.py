@@ -6,7 +6,7 @@ import itertools
 import math
 
 from symfx.algebra.bounds import CHOICES, DIVISIONS
-from symfx.algebra.facts import LONG
+from symfx.algebra.equalities import LONG
 from symfx.algebra.interpret import substitute
 from symfx.algebra.terms import Term, postorder
 

@@ -18,8 +18,9 @@ from functools import reduce
 
 from symfx.algebra.bounds import DEPTH, FUEL, Bounds, at_least
 from symfx.algebra.domains import ANYTHING, Interval
+from symfx.algebra.equalities import LONG, UNDEFINED
 from symfx.algebra.expr import Scalar, Term
-from symfx.algebra.facts import LONG, UNDEFINED, Facts, is_order
+from symfx.algebra.facts import Facts, is_order
 from symfx.algebra.inspection import (
     choices,
     is_linear,
