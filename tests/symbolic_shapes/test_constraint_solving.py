@@ -163,6 +163,8 @@ def suggested(seed):
     for condition in conditions:
         dims.add(condition)
     dims.solve()
+    if given[0] == given[1]:  # which torch's Dim refuses
+        given = given[0], given[1] + 1
     bounds = {"min": given[0]} | ({} if given[1] is None else {"max": given[1]})
     shapes = {"x": {0: Dim("dx", **bounds)}}
     text = dims.prettify_results(None, shapes, None, dims.forced_specializations())

@@ -43,6 +43,7 @@ _BRANCHES = 16
 _CARRIED = 100
 # How many questions may lead from one to the next.
 _NESTED = 40
+_IN_TURN = 2
 
 
 class Prover(Bounds):
@@ -73,6 +74,7 @@ class Prover(Bounds):
         super().__init__(facts)
         self._splits = _splits
         self._nested = 0
+        self._divided_in_turn = 0
         self._branches: dict[tuple[Term, ...], tuple[int, Prover]] = {}
         self._witness = witness or (lambda term: None)
         self._decided: dict[Term, bool] = {}
@@ -273,7 +275,8 @@ class Prover(Bounds):
         So ``s * (s + 1) % 2`` is 0: s is 2*q or 2*q + 1.
         """
         by = moduli(condition)
-        if not by or math.prod(by.values()) > _VALUES:
+        # The quotients q are symbols that could be divided in turn, for ever.
+        if not by or math.prod(by.values()) > _VALUES or self._divided_in_turn >= _IN_TURN:
             return None
         table = self.table
         forms: list[list[Term]] = []
@@ -282,10 +285,14 @@ class Prover(Bounds):
             known, rest = self.facts.congruences.get(symbol, ANYTHING)
             shared = math.gcd(known, m)
             forms.append([m * q + r for r in range(m) if (r - rest) % shared == 0])
-        return self._agreed(
-            self.decide(substitute(condition, dict(zip(by, case, strict=True))))
-            for case in itertools.product(*forms)
-        )
+        self._divided_in_turn += 1
+        try:
+            return self._agreed(
+                self.decide(substitute(condition, dict(zip(by, case, strict=True))))
+                for case in itertools.product(*forms)
+            )
+        finally:
+            self._divided_in_turn -= 1
 
     def _by_choices_made(self, condition: Term) -> bool | None:
         """Decide for each way that a min, max, abs or where in the condition can turn out."""
