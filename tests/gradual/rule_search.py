@@ -237,7 +237,7 @@ def _layer(rng: random.Random) -> nn.Module:
         lambda: of("AvgPool{}d")(kernel, stride, padding, ceil_mode=flag),
         lambda: of("LPPool{}d")(2, kernel, stride, ceil_mode=flag),
         lambda: of("AdaptiveMaxPool{}d")(sizes, return_indices=flag),
-        lambda: of("AdaptiveAvgPool{}d")(sizes if sizes != 1 else 2),
+        lambda: of("AdaptiveAvgPool{}d")(2 if sizes in (1, (1,) * n) else sizes),  # a plain mean
         lambda: of("BatchNorm{}d")(4).train(flag),
         lambda: of("InstanceNorm{}d")(4, affine=flag, track_running_stats=pick((True, False))),
         lambda: of(pick(("Zero", "Reflection", "Replication", "Circular")) + "Pad{}d")(amounts),

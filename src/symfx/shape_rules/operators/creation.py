@@ -153,6 +153,9 @@ def randperm(d: Domain, n: Any, **options: Any) -> Shape:
 @rule(torch.tril_indices, torch.triu_indices, takes_unknown=True)
 def triangle_indices(d: Domain, *given: Any, **options: Any) -> Shape:
     """Rows and columns of the elements of a triangle."""
+    for size in given[:2]:
+        if is_size(size):
+            d.require(">=", size, 0, "a triangle has no negative size")
     return Shape((2, d.fresh("the number of elements")))
 
 

@@ -342,7 +342,7 @@ def flipped(d: Domain, input: Shape) -> Shape:
 @rule(torch.rot90, "rot90")
 def rot90(d: Domain, input: Shape, k: int = 1, dims: Any = (0, 1)) -> Shape:
     """Turned in a plane: two dimensions change places, if it is turned an odd number of times."""
-    at = axes(dims, at_least(input, 2, "rot90") and len(input), "rot90")
+    at = axes(dims, len(at_least(input, 2, "rot90")), "rot90")
     if len(at) != 2:
         raise IllTypedError(f"rot90 turns in a plane of two dimensions, not {tuple(dims)}")
     return transpose(d, input, *at) if k % 2 else input

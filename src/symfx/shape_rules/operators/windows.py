@@ -653,7 +653,7 @@ def channel_shuffle_module(d: Domain, module: nn.ChannelShuffle, input: Shape) -
 @rule(F.channel_shuffle)
 def channel_shuffle(d: Domain, input: Shape, groups: int) -> Shape:
     """The shape stays; the channels divide into the groups."""
-    d.fits(at_least(input, 3, "channel_shuffle")[1], groups, what="the channels have groups")
+    _groups(d, at_least(input, 3, "channel_shuffle")[1], groups, "channel_shuffle")
     return input
 
 
