@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import warnings
+from typing import Any
 
 import torch
 from torch.fx import Node
@@ -281,4 +282,5 @@ def assert_inference_rule(
         )
     asserted = argument_of(n, 0, "cond" if n.target is torch._check else "condition")
     condition = symbols.get(asserted) if isinstance(asserted, Node) else None
-    return ([Conj([condition])] if isinstance(condition, BVar) else []), counter
+    holds: list[Any] = [condition] if isinstance(condition, BVar) else []
+    return [Conj(holds)] if holds else [], counter
