@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import json
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Importing torch and a model's library makes millions of objects, nearly all of which stay:
     # looking for garbage among them as often as Python does by default takes a second or two.
     gc.set_threshold(100_000, 50, 100)
+    atexit.register(gc.freeze)  # nor is anything looked through when the interpreter leaves
     app(args=None if arguments is None else list(arguments), prog_name="symfx")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from symfx._blame import where
 from symfx.errors import TargetError
 
-__all__ = ["load", "read_init"]
+__all__ = ["load", "read_init", "uncollected"]
 
 _FORM = "name a model as module:attribute or file.py:attribute, such as torch.nn:Linear"
 
@@ -49,7 +49,7 @@ def load(target: str, init: Sequence[str] = ()) -> Callable[..., Any]:
     if not colon or not place or not attribute:
         raise TargetError(f"{target!r} is no target", where="TARGET", fix=_FORM)
     arguments = read_init(init)
-    with _uncollected():
+    with uncollected():
         module = _from_file(place) if place.endswith(".py") else _from_name(place)
         found = _attribute(module, place, attribute)
         if inspect.isclass(found) or arguments or call:
@@ -64,8 +64,14 @@ def load(target: str, init: Sequence[str] = ()) -> Callable[..., Any]:
 
 
 @contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """No search for garbage in this block: modules and models stay, and looking costs seconds."""
+def uncollected() -> Iterator[None]:
+    """No search for garbage in this block: modules and models stay, and looking costs seconds.
+
+    Example:
+        >>> with uncollected():
+        ...     gc.isenabled()
+        False
+    """
     collecting = gc.isenabled()
     gc.disable()
     try:
