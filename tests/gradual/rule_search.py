@@ -46,7 +46,7 @@ _OTHER_REASONS = ("dtype", "floating point type", "integral Tensor", "0-dimensio
 
 
 #: How eager refuses arguments.
-_REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError)
+_REFUSALS = (RuntimeError, ValueError, IndexError, AssertionError, ZeroDivisionError)
 
 
 def shapes_of(value: Any) -> Any:

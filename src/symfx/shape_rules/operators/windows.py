@@ -472,8 +472,11 @@ def pad(d: Domain, input: Shape, pad: Any, mode: str = "constant", value: Any = 
         cut = -sum(min(a, 0) for a in (before, after) if isinstance(a, int))
         d.require(">=", sizes[where], cut, "padding cuts off no more than there is")
         sizes[where] = sizes[where] + before + after
-        if mode != "constant":
-            d.require(">=", sizes[where], 1, f"{mode} padding leaves something")
+    if mode in ("reflect", "replicate"):
+        # Of several positions torch only looks whether one is left.
+        moved = sizes[len(sizes) - count :]
+        if count == 1 or all(isinstance(size, int) and size < 1 for size in moved):
+            d.require(">=", moved[0], 1, f"{mode} padding leaves something")
     return Shape(sizes)
 
 
