@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import json
 import sys
 import traceback
@@ -57,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the words after ``symfx``; those of the process by default.
     """
+    # Importing torch and a model's library makes millions of objects, nearly all of which stay:
+    # looking for garbage among them as often as Python does by default takes a second or two.
+    gc.set_threshold(100_000, 50, 100)
+    atexit.register(gc.freeze)  # nor is anything looked through when the interpreter leaves
     app(args=None if arguments is None else list(arguments), prog_name="symfx")
 
 

@@ -146,31 +146,45 @@ class RewritingTracer(Tracer):
 
     def _rewritten(self, root: Any) -> Any:
         if isinstance(root, torch.nn.Module):
-            return self._rewritten_module(root, {})
+            return self._rewritten_module(root, {}, {})
         return AST_Rewriter().rewrite(root) if isinstance(root, FunctionType) else root
 
-    def _rewritten_module(self, module: torch.nn.Module, done: dict[int, Any]) -> torch.nn.Module:
-        """A copy of a module whose ``forward`` is rewritten, and those of its parts."""
+    def _rewritten_module(
+        self, module: torch.nn.Module, done: dict[int, Any], kinds: dict[type, type]
+    ) -> torch.nn.Module:
+        """A copy of a module whose ``forward`` is rewritten, and those of its parts.
+
+        Args:
+            module: the module.
+            done: the copies there are, by the module's id.
+            kinds: the rewritten classes there are: twelve layers of one class are rewritten once.
+        """
         if id(module) in done:
             return done[id(module)]  # type: ignore[no-any-return]
         copied = done[id(module)] = copy.copy(module)
         copied._modules = {
             name: child
-            and (child if self._is_torchs(child) else self._rewritten_module(child, done))
+            and (child if self._is_torchs(child) else self._rewritten_module(child, done, kinds))
             for name, child in module._modules.items()
         }
         kind = type(module)
-        forward: Any = kind.forward
         if not self._is_torchs(module):
-            replaced = {
-                "forward": AST_Rewriter().rewrite(forward),
-                "__module__": kind.__module__,
-                "__doc__": kind.__doc__,
-            }
-            made = type(kind.__name__, (kind,), replaced)
-            made.__qualname__ = kind.__qualname__
-            copied.__class__ = made
+            if kind not in kinds:
+                kinds[kind] = self._rewritten_class(kind)
+            copied.__class__ = kinds[kind]
         return copied
+
+    @staticmethod
+    def _rewritten_class(kind: type) -> type:
+        forward: Any = kind.forward  # type: ignore[attr-defined]
+        replaced = {
+            "forward": AST_Rewriter().rewrite(forward),
+            "__module__": kind.__module__,
+            "__doc__": kind.__doc__,
+        }
+        made = type(kind.__name__, (kind,), replaced)
+        made.__qualname__ = kind.__qualname__
+        return made
 
     @staticmethod
     def _is_torchs(module: torch.nn.Module) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
+import gc
 import importlib
 import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 from symfx._blame import where
 from symfx.errors import TargetError
 
-__all__ = ["load", "read_init"]
+__all__ = ["load", "read_init", "uncollected"]
 
 _FORM = "name a model as module:attribute or file.py:attribute, such as torch.nn:Linear"
 
@@ -47,10 +49,11 @@ def load(target: str, init: Sequence[str] = ()) -> Callable[..., Any]:
     if not colon or not place or not attribute:
         raise TargetError(f"{target!r} is no target", where="TARGET", fix=_FORM)
     arguments = read_init(init)
-    module = _from_file(place) if place.endswith(".py") else _from_name(place)
-    found = _attribute(module, place, attribute)
-    if inspect.isclass(found) or arguments or call:
-        found = _build(found, attribute, arguments)
+    with uncollected():
+        module = _from_file(place) if place.endswith(".py") else _from_name(place)
+        found = _attribute(module, place, attribute)
+        if inspect.isclass(found) or arguments or call:
+            found = _build(found, attribute, arguments)
     if not callable(found):
         raise TargetError(
             f"{attribute} in {place} is a {type(found).__name__}, which cannot be called",
@@ -58,6 +61,24 @@ def load(target: str, init: Sequence[str] = ()) -> Callable[..., Any]:
             fix="name a torch.nn.Module, a function, or a class or function that makes one",
         )
     return found  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """No search for garbage in this block: modules and models stay, and looking costs seconds.
+
+    Example:
+        >>> with uncollected():
+        ...     gc.isenabled()
+        False
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def read_init(items: Sequence[str]) -> dict[str, Any]:

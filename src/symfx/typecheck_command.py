@@ -12,6 +12,7 @@ from rich.console import Console
 
 from symfx._options import AsJson, Debug, Init, inputs_option
 from symfx.errors import SpecError
+from symfx.targets import uncollected
 
 if TYPE_CHECKING:
     from symfx.static_migration import Migration
@@ -64,7 +65,7 @@ def typecheck_command(
 
     with clear_errors(debug):
         aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
-        with aside:
+        with aside, uncollected():
             found = _found(target, inputs or [], where or [], init or [], timeout, max_rank)
         if as_json:
             typer.echo(json.dumps(_as_data(found), indent=2, ensure_ascii=False))

@@ -3,6 +3,7 @@
 Where stock is wrong, docs/gradual_types.md says so, and `test_where_stock_is_wrong` shows it.
 """
 
+import operator
 import re
 import warnings
 from typing import Any
@@ -367,3 +368,25 @@ def test_where_stock_is_wrong() -> None:
         assert (x[2] == swapped[2]) is same
     rest = (lambda x: torch.reshape(x, [1, 5, -1])), TensorType((1, 15))
     assert (symbolic(ours, *rest), symbolic(theirs, *rest)) == ("(1, 5, 3)", "(1, 5, ~0)")
+
+
+@pytest.mark.parametrize(
+    "first, verdict",
+    [(Dyn, z3.sat), (TensorType((2, Dyn)), z3.sat), (TensorType((3, 4)), z3.unsat)],
+)
+def test_what_a_program_asserts_of_sizes_holds(first: Any, verdict: Any) -> None:
+    """PyTorch has no rule for `torch._assert`; a condition on known sizes is a plain truth."""
+    graph = torch.fx.Graph()
+    x = graph.placeholder("x", type_expr=first)
+    for size, wanted in ((0, 2), (1, 4)):
+        condition = graph.call_function(operator.eq, (graph.call_method("size", (x, size)), wanted))
+        graph.call_function(torch._assert, (condition, "the size"))
+    graph.output(x)
+    solver = z3.Solver()
+    solver.add(to_z3.transform_all_constraints(torch.fx.GraphModule(torch.nn.Module(), graph)))
+    assert solver.check() == verdict
+    if verdict == z3.sat:
+        variable = z3.Const(1, types.tensor_type)
+        solver.add(variable != types.tensor_type.tensor2(types.D(1, 2), types.D(1, 4)))
+        solver.add(types.tensor_type.is_tensor2(variable))
+        assert solver.check() == z3.unsat

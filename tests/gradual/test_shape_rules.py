@@ -290,6 +290,15 @@ def test_a_subclass_that_computes_something_else_is_another_operator() -> None:
         (lambda x: F.pad(x, (1, 1), mode="circular"), [(2, 3, 4, 5)]),
         (lambda x, w, b: F.linear(x, w, b), [(2, 3), (4, 3), (3,)]),
         (lambda x, w: F.conv2d(x, w, stride=2, padding="same"), [(2, 3, 8, 8), (4, 3, 3, 3)]),
+        (nn.Upsample(scale_factor=2, mode="bilinear"), [(2, 3, 8)]),
+        (nn.Upsample(scale_factor=2, mode="linear"), [(2, 3, 8, 8)]),
+        (nn.LPPool1d(2, 9), [(2, 3, 8)]),
+        (lambda x, i: x.scatter(2, i.long(), 1.0), [(2, 3), (2, 3)]),
+        (lambda x, i: x.gather(0, i.long()), [(2, 3), (2, 4)]),
+        (lambda x, i: x.index_select(2, i.long()), [(2, 3), (2,)]),
+        (lambda x, y: x.add_(y), [(2, 1), (2, 3)]),
+        (torch.linalg.inv, [(2, 3)]),
+        (lambda x: torch.fft.fft(x, dim=2), [(2, 3)]),
     ],
 )
 def test_what_eager_refuses_is_ill_typed(program: Any, inputs: list[Any]) -> None:

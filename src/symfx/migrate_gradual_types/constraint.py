@@ -222,7 +222,8 @@ class BinConstraintD(BinaryConstraint):
 
     def __init__(self, lhs: Any, rhs: Any, op: str | None) -> None:
         for side in (lhs, rhs):
-            if not (is_dim(side) or is_algebraic_expression(side) or is_bool_expr(side)):
+            truth = is_bool_expr(side) or isinstance(side, (T, F))
+            if not (is_dim(side) or is_algebraic_expression(side) or truth):
                 raise InvalidConstraintError(
                     f"{side!r} is neither a dimension nor an expression of dimensions, in "
                     f"({lhs} {op} {rhs})",

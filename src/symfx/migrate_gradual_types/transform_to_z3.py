@@ -145,7 +145,7 @@ def _join(formulas: list[Any], conjunction: bool) -> Any:
 
 def _relation(constraint: BinConstraintD, counter: int, known: Known) -> tuple[Any, int]:
     op, one, other = constraint.op, constraint.lhs, constraint.rhs
-    if op == op_eq and isinstance(one, BVar) and is_bool_expr(other):
+    if op == op_eq and isinstance(one, BVar) and (is_bool_expr(other) or isinstance(other, (T, F))):
         formula, counter = transform_to_z3(other, counter, known)
         return z3.Bool(one.c) == formula, counter
     if op == op_eq and is_dim(one) and is_dim(other):

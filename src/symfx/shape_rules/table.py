@@ -75,7 +75,19 @@ class Rule:
             return UNKNOWN
         if not self.takes_unknown and _any_unknown((args, tuple(kwargs.values()))):
             return UNKNOWN
-        return self.function(*bound.args, **bound.kwargs)
+        result = self.function(*bound.args, **bound.kwargs)
+        _refuse_negative(result, self.name)
+        return result
+
+
+def _refuse_negative(result: Any, name: str) -> None:
+    """No operator makes a tensor with fewer than no elements, whatever its rule computes."""
+    if isinstance(result, Shape):
+        if any(isinstance(size, int) and size < 0 for size in result):
+            raise IllTypedError(f"{name} would make a tensor with a negative size: {result}")
+    elif type(result) in (tuple, list):
+        for part in result:
+            _refuse_negative(part, name)
 
 
 def _any_unknown(value: Any) -> bool:

@@ -173,7 +173,7 @@ def migrate(
                 undecided = outcome
                 continue
         reached = len(result.values)
-        if best is None or reached >= best[0]:
+        if best is None or reached > best[0]:
             best = (reached, choice, result)
     if found:
         return found[0][1] if len(found) == 1 else _common(looked, [m for _, m in found])
@@ -207,7 +207,8 @@ def _input_types(graph: Graph, given: Mapping[str, Any]) -> dict[str, InputType]
         if dims is not None and len(dims) > get_max_rank():
             raise GradualError(
                 f"{name} has {len(dims)} dimensions, the bound is {get_max_rank()}",
-                fix=f"raise the bound: symfx.shape_rules.set_max_rank({len(dims)})",
+                fix=f"raise the bound: --max-rank {len(dims)}, or "
+                f"symfx.shape_rules.set_max_rank({len(dims)})",
             )
     return types
 

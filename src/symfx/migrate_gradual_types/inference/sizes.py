@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import warnings
+from typing import Any
 
 import torch
 from torch.fx import Node
@@ -11,6 +12,7 @@ from torch.fx.tensor_type import Dyn, TensorType
 
 from symfx.migrate_gradual_types.constraint import (
     BinConstraintD,
+    BVar,
     Conj,
     Constraint,
     Disj,
@@ -263,11 +265,13 @@ def neq_inference_rule(
     return [BinConstraintD(symbols[n], condition, op_eq)], counter
 
 
+@register_inference_rule(torch._assert)
+@register_inference_rule(torch._check)
 @register_inference_rule(torch.fx._symbolic_trace._assert_is_none)
 def assert_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """A check of the tracer's own says nothing of shapes.
+    """What is asserted of sizes holds; a check of the tracer's own says nothing of shapes.
 
     Raises:
         GradualError: something uses its result, which it has none of.
@@ -276,4 +280,7 @@ def assert_inference_rule(
         raise GradualError(
             f"{next(iter(n.users)).name} uses {n.name}, which has no value", where=where_of(n)
         )
-    return [], counter
+    asserted = argument_of(n, 0, "cond" if n.target is torch._check else "condition")
+    condition = symbols.get(asserted) if isinstance(asserted, Node) else None
+    holds: list[Any] = [condition] if isinstance(condition, BVar) else []
+    return [Conj(holds)] if holds else [], counter

@@ -9,11 +9,13 @@ from symfx.shape_rules.operators import (
     indexing,
     joining,
     layout,
+    linalg,
     matrices,
     normalisation,
     reductions,
     sequences,
     sizes,
+    spectral,
     windows,
 )
 
@@ -24,10 +26,12 @@ __all__ = [
     "indexing",
     "joining",
     "layout",
+    "linalg",
     "matrices",
     "normalisation",
     "reductions",
     "sequences",
     "sizes",
+    "spectral",
     "windows",
 ]

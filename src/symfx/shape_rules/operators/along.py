@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from symfx.shape_rules.dims import Domain, Shape
+from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.operators.elementwise import named
-from symfx.shape_rules.table import at_least, axes, module_rule, rule
+from symfx.shape_rules.table import at_least, axes, axis, module_rule, rule
 
 __all__: list[str] = []
 
@@ -44,8 +45,14 @@ def flip(d: Domain, input: Shape, *dims: Any) -> Shape:
 
 @rule(*named("roll"))
 def roll(d: Domain, input: Shape, shifts: Any = None, dims: Any = ()) -> Shape:
-    """Moved around, along some dimensions or as one row of elements."""
-    return _kept(input, dims, "roll")
+    """Moved around, along some dimensions (one more than once, if so) or as one row of elements."""
+    several = [*dims] if isinstance(dims, (tuple, list)) else [dims]
+    moves = len(shifts) if isinstance(shifts, (tuple, list)) else 1
+    if moves != (len(several) or 1):
+        raise IllTypedError(f"roll by {shifts} does not fit the dimensions {dims}")
+    for dim in several:
+        axis(dim, len(input), "roll", scalar=True)
+    return input
 
 
 @rule(*named("normalize"))
@@ -107,3 +114,31 @@ def pairwise_distance(
 def pairwise_distance_module(d: Domain, module: nn.PairwiseDistance, x1: Shape, x2: Shape) -> Shape:
     """As `pairwise_distance`."""
     return pairwise_distance(d, x1, x2, keepdim=module.keepdim)
+
+
+@rule(*named("diff"))
+def diff(
+    d: Domain,
+    input: Shape,
+    n: int = 1,
+    dim: int = -1,
+    prepend: Any = None,
+    append: Any = None,
+) -> Shape:
+    """Differences of neighbours, `n` times: each time one value fewer."""
+    at_least(input, 1, "diff")
+    if n < 0:
+        raise IllTypedError(f"diff is taken 0 times or more, not {n} times")
+    if n == 0:
+        return input
+    i = axis(dim, len(input), "diff")
+    size = input[i]
+    for more in (prepend, append):
+        if isinstance(more, Shape):
+            if len(more) != len(input):
+                raise IllTypedError(f"{more}, put before or behind, has not the rank of {input}")
+            for k, (a, b) in enumerate(zip(input, more, strict=True)):
+                if k != i:
+                    d.equal(a, b, "what is put before or behind fits")
+            size = size + more[i]
+    return Shape((*input[:i], d.compute("max", size - n, 0), *input[i + 1 :]))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, Size
+from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.operators.layout import sizes_of
 from symfx.shape_rules.table import exactly, is_size, rule
 
@@ -102,6 +103,8 @@ def tensor(d: Domain, *given: Any, **options: Any) -> Any:
 def arange(d: Domain, *bounds: Any, **options: Any) -> Any:
     """A vector as long as the number of steps."""
     given = [*bounds, *(options[n] for n in ("start", "end", "step") if n in options)]
+    if not 1 <= len(given) <= 3:
+        raise IllTypedError(f"arange takes one to three numbers, not {len(given)}")
     if len(given) == 1:
         start, end, step = 0, given[0], 1
     else:
@@ -111,13 +114,17 @@ def arange(d: Domain, *bounds: Any, **options: Any) -> Any:
             given[2] if len(given) > 2 else options.get("step", 1),
         )
     if all(isinstance(v, (int, float)) for v in (start, end, step)):
+        if step == 0 or (end - start) / step < 0:
+            raise IllTypedError(f"arange from {start} to {end} takes no steps of {step}")
         count = (end - start) / step
         return Shape((max(0, -int(-count // 1)),))
     if not all(is_size(v) for v in (start, end, step)) or not isinstance(step, int):
         return Shape((d.fresh("the number of steps"),))
     length = end - start
-    if not isinstance(start, int) or start != 0:
-        length = d.compute("max", length, 0)
+    if step == 0:
+        raise IllTypedError("arange takes no steps of 0")
+    if step > 0:
+        d.require("<=", start, end, "arange goes upwards")
     if step == 1:
         return Shape((length,))
     return Shape(
@@ -146,6 +153,9 @@ def randperm(d: Domain, n: Any, **options: Any) -> Shape:
 @rule(torch.tril_indices, torch.triu_indices, takes_unknown=True)
 def triangle_indices(d: Domain, *given: Any, **options: Any) -> Shape:
     """Rows and columns of the elements of a triangle."""
+    for size in given[:2]:
+        if is_size(size):
+            d.require(">=", size, 0, "a triangle has no negative size")
     return Shape((2, d.fresh("the number of elements")))
 
 

@@ -11,9 +11,9 @@ from torch import nn
 
 from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, Size
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.table import module_rule, rule
+from symfx.shape_rules.table import at_least, exactly, module_rule, rule
 
-__all__ = ["broadcast_shapes", "named"]
+__all__ = ["broadcast_shapes", "into", "named"]
 
 
 def broadcast_shapes(d: Domain, *shapes: Shape, what: str = "broadcasting") -> Shape:
@@ -68,7 +68,7 @@ def named(*names: str) -> list[Any]:
 #: One tensor in, one of its shape out; whatever else there is, are settings.
 _SAME = _words(
     "abs acos acosh alpha_dropout angle asin asinh atan atanh bernoulli bfloat16 bitwise_not "
-    "bool byte ceil celu char clamp clamp_max clamp_min clip clone conj contiguous cos cosh "
+    "bool byte ceil celu char clone conj contiguous cos cosh "
     "cpu cuda deg2rad detach digamma double dropout dropout1d dropout2d "
     "dropout3d elu erf erfc erfinv exp exp2 expm1 feature_alpha_dropout fill fix float "
     "floor frac gelu half hardshrink hardsigmoid hardswish hardtanh i0 int "
@@ -78,7 +78,9 @@ _SAME = _words(
     "sigmoid sign signbit silu sin sinc sinh softplus softshrink softsign "
     "sqrt square tan tanh tanhshrink threshold to trunc zero ones_like zeros_like "
     "rand_like randn_like empty_like full_like randint_like alias lift_fresh_copy "
-    "_to_copy detach_copy lift_fresh "
+    "_to_copy detach_copy lift_fresh isposinf isneginf isreal imag conj_physical resolve_conj "
+    "resolve_neg mvlgamma entr ndtr ndtri log_ndtr erfcx i0e i1 i1e bessel_j0 bessel_j1 bessel_y0 "
+    "bessel_y1 airy_ai msort "
 )
 
 
@@ -91,22 +93,24 @@ def _unary_targets() -> list[Any]:
     return [*unique]
 
 
+#: Layouts in memory that only tensors of one rank have.
+_LAYOUTS = {torch.channels_last: 4, torch.channels_last_3d: 5}
+
+
 @rule(*_unary_targets())
 def elementwise(d: Domain, input: Any, *settings: Any, **options: Any) -> Any:
     """The shape stays."""
+    for layout, rank in _LAYOUTS.items():
+        if options.get("memory_format") is layout and isinstance(input, Shape):
+            exactly(input, rank, f"the layout {layout}")
     return -input if isinstance(input, Size) else input
 
 
 _SAME_MODULES = (
     nn.AlphaDropout,
     nn.CELU,
-    nn.ChannelShuffle,
     nn.Dropout,
-    nn.Dropout1d,
-    nn.Dropout2d,
-    nn.Dropout3d,
     nn.ELU,
-    nn.FeatureAlphaDropout,
     nn.GELU,
     nn.Hardshrink,
     nn.Hardsigmoid,
@@ -122,7 +126,6 @@ _SAME_MODULES = (
     nn.SELU,
     nn.SiLU,
     nn.Sigmoid,
-    nn.Softmax2d,
     nn.Softplus,
     nn.Softshrink,
     nn.Softsign,
@@ -144,11 +147,37 @@ def elementwise_module(d: Domain, module: nn.Module, input: Shape) -> Shape:
     return input
 
 
+@module_rule(nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.FeatureAlphaDropout)
+def channel_dropout_module(d: Domain, module: nn.Module, input: Shape) -> Shape:
+    """The shape stays; what is left out are whole channels."""
+    if isinstance(module, nn.Dropout1d) and len(input) not in (2, 3):
+        raise IllTypedError(f"Dropout1d takes a tensor of rank 2 or 3, not {input}")
+    return at_least(input, 2, type(module).__name__) if module.training else input
+
+
+@module_rule(nn.Softmax2d)
+def softmax_2d_module(d: Domain, module: nn.Module, input: Shape) -> Shape:
+    """The shape stays."""
+    if len(input) not in (3, 4):
+        raise IllTypedError(f"Softmax2d takes a tensor of rank 3 or 4, not {input}")
+    return input
+
+
 @module_rule(nn.PReLU)
 def prelu_module(d: Domain, module: nn.PReLU, input: Shape) -> Shape:
     """The shape stays; with several slopes, there is one for each channel."""
-    if module.num_parameters != 1 and len(input) > 1:
-        d.equal(input[1], module.num_parameters, "PReLU has one slope for each channel")
+    return prelu(d, input, Shape((module.num_parameters,)))
+
+
+@rule(*named("prelu"))
+def prelu(d: Domain, input: Shape, weight: Shape) -> Shape:
+    """The shape stays; with several slopes, there is one for each channel."""
+    if len(weight) > 1:
+        raise IllTypedError(f"prelu takes a vector of slopes, not {weight}")
+    slopes = weight[0] if weight else 1
+    if not (isinstance(slopes, int) and slopes == 1):
+        channels = input[1] if len(input) > 1 else 1
+        d.equal(channels, slopes, "prelu has one slope for each channel")
     return input
 
 
@@ -171,11 +200,12 @@ def glu_module(d: Domain, module: nn.GLU, input: Shape) -> Shape:
 #: Several tensors that broadcast. Numbers broadcast to anything.
 _BROADCAST = _words(
     "add addcdiv addcmul arctan2 atan2 bitwise_and bitwise_left_shift bitwise_or "
-    "bitwise_right_shift bitwise_xor copysign div divide dist_broadcast eq float_power "
-    "floor_divide fmax fmin fmod gcd ge greater greater_equal gt heaviside hypot isclose lcm "
-    "ldexp le lerp less less_equal logaddexp logaddexp2 logical_and logical_or logical_xor lt "
-    "masked_fill maximum minimum mul multiply ne nextafter not_equal polar pow prelu remainder "
-    "rsub sub subtract true_divide where xlog1py xlogy"
+    "bitwise_right_shift bitwise_xor clamp clamp_max clamp_min clip complex copysign div "
+    "divide eq float_power floor_divide fmax fmin fmod gcd ge greater greater_equal gt "
+    "heaviside hypot igamma igammac isclose lcm ldexp le lerp less less_equal logaddexp "
+    "logaddexp2 logical_and logical_or logical_xor lt maximum minimum mul multiply ne "
+    "nextafter not_equal polar pow remainder rsub sub subtract true_divide where xlog1py "
+    "xlogy "
 )
 _OPERATORS = tuple(
     getattr(operator, name)
@@ -196,14 +226,52 @@ for _sign, _names in {
         _ARITHMETIC[getattr(operator, _name)] = _sign
 
 
-def _broadcast_targets() -> list[Any]:
-    found = dict.fromkeys(named(*(name for name in _BROADCAST if name != "dist_broadcast")))
-    for name in ("__and__", "__or__", "masked_fill_", "expand_as_"):
-        found[name] = None
-    return [*found, *(op for op in _OPERATORS if op not in _ARITHMETIC)]
+def _broadcast_targets(*, in_place: bool) -> list[Any]:
+    found = [*named(*_BROADCAST), "__and__", "__or__"]
+    kept = [target for target in found if _ends_in_place(target) is in_place]
+    operators = [op for op in _OPERATORS if op not in _ARITHMETIC]
+    kept += [op for op in operators if op.__name__.startswith("i") is in_place]
+    return [*dict.fromkeys(kept)]
 
 
-@rule(*_broadcast_targets())
+def _ends_in_place(target: Any) -> bool:
+    name = target if isinstance(target, str) else target.__name__
+    return name.endswith("_") and not name.endswith("__")
+
+
+def into(d: Domain, input: Shape, *others: Any) -> Shape:
+    """The shape of what is written into, to which the others broadcast."""
+    what = "what is written broadcasts to what it is written into"
+    for other in others:
+        if isinstance(other, Shape):
+            if len(other) > len(input):
+                raise IllTypedError(f"{what}: {other} has more dimensions than {input}")
+            for a, b in zip(reversed(input), reversed(other), strict=False):
+                if not (isinstance(b, int) and b == 1):
+                    if isinstance(b, int) or (isinstance(a, int) and a == 1):
+                        d.equal(a, b, what)
+                    else:
+                        d.broadcast(a, b, what)
+    return input
+
+
+@rule(*_broadcast_targets(in_place=True), "expand_as_")
+def broadcasting_in_place(d: Domain, input: Any, *operands: Any, **options: Any) -> Any:
+    """The others broadcast to the first, which is written into."""
+    if isinstance(input, Shape):
+        return into(d, input, *operands, *options.values())
+    return UNKNOWN
+
+
+@rule(*named("masked_fill"))
+def masked_fill(d: Domain, input: Shape, mask: Shape, value: Any) -> Shape:
+    """The mask broadcasts; the value is one number."""
+    if isinstance(value, Shape):
+        exactly(value, 0, "the value of masked_fill")
+    return broadcast_shapes(d, input, mask, what="the mask broadcasts")
+
+
+@rule(*_broadcast_targets(in_place=False))
 def broadcasting(d: Domain, *operands: Any, **options: Any) -> Any:
     """The tensors broadcast; numbers and sizes go with anything."""
     given = (*operands, *options.values())
@@ -268,10 +336,4 @@ for _sign, _name in {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", "
 @rule("copy_", torch.ops.aten.copy, torch.ops.aten.copy_)
 def copied_into(d: Domain, input: Shape, src: Any, *settings: Any, **options: Any) -> Shape:
     """What is copied broadcasts to what it is copied into."""
-    if isinstance(src, Shape):
-        for a, b in zip(reversed(input), reversed(src), strict=False):
-            if not (isinstance(b, int) and b == 1):
-                d.equal(a, b, "what is copied broadcasts to what it is copied into")
-        if len(src) > len(input):
-            raise IllTypedError(f"{src} does not broadcast to {input}")
-    return input
+    return into(d, input, src)

@@ -11,7 +11,7 @@ from torch import nn
 
 from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, Unknown
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.operators.elementwise import broadcast_shapes
+from symfx.shape_rules.operators.elementwise import broadcast_shapes, into, named
 from symfx.shape_rules.table import axis, exactly, is_size, module_rule, rule
 
 __all__ = ["index_tensor", "sliced"]
@@ -160,8 +160,11 @@ def narrow(d: Domain, input: Shape, dim: int, start: Any, length: Any) -> Shape:
     """So many indices of a dimension."""
     i = axis(dim, len(input), "narrow")
     new = length if is_size(length) else d.fresh("a length")
-    if isinstance(start, int) and start >= 0:
-        d.require(">=", input[i], new + start, f"narrow stays within dimension {dim}")
+    if isinstance(start, int):
+        inside = f"narrow stays within dimension {dim}"
+        d.require(">=", input[i], new + start if start >= 0 else -start, inside)
+        if start < 0:
+            d.require("<=", new, -start, inside)
     return Shape((*input[:i], new, *input[i + 1 :]))
 
 
@@ -170,12 +173,15 @@ def index_select(d: Domain, input: Any, dim: int, index: Any) -> Any:
     """A dimension becomes as long as the vector of indices."""
     if not isinstance(input, Shape):
         return UNKNOWN
-    i = axis(dim, len(input), "index_select")
+    i = axis(dim, len(input), "index_select", scalar=True)
     new: Dim = d.fresh("the number of indices")
     if isinstance(index, Shape):
         if len(index) > 1:
             raise IllTypedError(f"index_select takes a vector of indices, not {index}")
         new = index[0] if index else 1
+    if not input:
+        d.equal(new, 1, "index_select takes one element of a tensor of rank 0")
+        return input
     return Shape((*input[:i], new, *input[i + 1 :]))
 
 
@@ -190,10 +196,24 @@ def aten_index(d: Domain, input: Shape, indices: Any) -> Any:
 def gather(d: Domain, input: Any, dim: int, index: Any, **options: Any) -> Any:
     """The shape of the indices, whose rank is the input's."""
     if isinstance(input, Shape):
-        axis(dim, len(input), "gather", scalar=True)
-    if isinstance(input, Shape) and isinstance(index, Shape) and len(input) != len(index):
-        raise IllTypedError(f"gather takes tensors of one rank, not {input} and {index}")
+        i = axis(dim, len(input), "gather", scalar=True)
+        if isinstance(index, Shape) and not _is_empty(index):
+            _no_larger(d, index, input, i, "gather")
     return index
+
+
+def _is_empty(x: Shape) -> bool:
+    return any(isinstance(size, int) and size == 0 for size in x)
+
+
+def _no_larger(d: Domain, index: Shape, other: Shape, but: int | None, what: str) -> None:
+    """The indices are of the other's rank, and no larger along any dimension but one."""
+    index, other = (x or Shape((1,)) for x in (index, other))
+    if len(index) != len(other):
+        raise IllTypedError(f"{what} takes tensors of one rank, not {index} and {other}")
+    for k, (a, b) in enumerate(zip(index, other, strict=True)):
+        if k != but:
+            d.require("<=", a, b, f"the indices of {what} are within dimension {k}")
 
 
 @rule(torch.take_along_dim, "take_along_dim")
@@ -202,6 +222,8 @@ def take_along_dim(d: Domain, input: Shape, indices: Shape, dim: Any = None) -> 
     if dim is None:
         return Shape((d.product(indices),))
     i = axis(dim, len(input), "take_along_dim")
+    if len(input) != len(indices):
+        raise IllTypedError(f"take_along_dim takes tensors of one rank, not {input} and {indices}")
     pairs = zip(input, indices, strict=True)
     what = "take_along_dim broadcasts"
     return Shape(b if k == i else d.broadcast(a, b, what) for k, (a, b) in enumerate(pairs))
@@ -213,38 +235,93 @@ def take(d: Domain, input: Shape, index: Shape) -> Shape:
     return index
 
 
-@rule(
-    "scatter",
-    "scatter_",
-    torch.scatter,
-    "scatter_add",
-    "scatter_add_",
-    torch.scatter_add,
-    "index_copy",
-    "index_copy_",
-    torch.index_copy,
-    "index_add",
-    "index_add_",
-    torch.index_add,
-    "index_fill",
-    "index_fill_",
-    torch.index_fill,
-    "index_put",
-    "index_put_",
-    torch.index_put,
-    "masked_scatter",
-    "masked_scatter_",
-    torch.masked_scatter,
-    "scatter_reduce",
-    torch.ops.aten.index_put,
-    torch.ops.aten.index_put_,
-    torch.ops.aten.scatter,
-    torch.ops.aten.slice_scatter,
-    torch.ops.aten.select_scatter,
-    torch.slice_scatter,
-    torch.select_scatter,
-    takes_unknown=True,
-)
+@rule(*named("scatter", "scatter_add", "scatter_reduce"), takes_unknown=True)
+def scatter(d: Domain, input: Any, dim: Any, index: Any, src: Any = None, *r: Any, **o: Any) -> Any:
+    """What is written into keeps its shape; the indices are within it and what is written."""
+    if isinstance(input, Shape):
+        i = axis(dim, len(input), "scatter", scalar=True)
+        if isinstance(index, Shape) and not _is_empty(index):
+            _no_larger(d, index, input, i, "scatter")
+            if isinstance(src, Shape) and (src or "value" not in o):
+                _no_larger(d, index, src, None, "scatter")
+    return input
+
+
+@rule(*named("index_copy", "index_add", "index_reduce"), takes_unknown=True)
+def index_write(
+    d: Domain, input: Any, dim: Any, index: Any, source: Any, *rest: Any, **options: Any
+) -> Any:
+    """What is written into keeps its shape; there is one part to write for each index."""
+    if not isinstance(input, Shape):
+        return input
+    i = axis(dim, len(input), "index_copy and index_add", scalar=True)
+    if isinstance(index, Shape) and len(index) > 1:
+        raise IllTypedError(f"index_copy and index_add take a vector of indices, not {index}")
+    if isinstance(index, Shape) and isinstance(source, Shape):
+        count = index[0] if index else 1
+        whole, part = (x or Shape((1,)) for x in (input, source))
+        if len(whole) != len(part):
+            raise IllTypedError(f"what is written, {source}, has not the rank of {input}")
+        d.equal(part[i], count, "there is one index for each part that is written")
+        for k, (a, b) in enumerate(zip(whole, part, strict=True)):
+            if k != i:
+                d.equal(a, b, "what is written fits what it is written into")
+    return input
+
+
+@rule(*named("index_fill"), takes_unknown=True)
+def index_fill(d: Domain, input: Any, dim: Any, index: Any, value: Any) -> Any:
+    """What is written into keeps its shape."""
+    if isinstance(input, Shape):
+        axis(dim, len(input), "index_fill", scalar=True)
+    if isinstance(index, Shape) and len(index) > 1:
+        raise IllTypedError(f"index_fill takes a vector of indices, not {index}")
+    if isinstance(value, Shape):
+        exactly(value, 0, "the value of index_fill")
+    return input
+
+
+@rule(*(target for target in named("masked_scatter") if target != "masked_scatter_"))
+def masked_scatter(d: Domain, input: Shape, mask: Shape, source: Any) -> Shape:
+    """Tensor and mask broadcast."""
+    return broadcast_shapes(d, input, mask, what="the mask broadcasts")
+
+
+@rule("masked_scatter_")
+def masked_scatter_in_place(d: Domain, input: Shape, mask: Shape, source: Any) -> Shape:
+    """The mask broadcasts to what is written into."""
+    return into(d, input, mask)
+
+
+@rule(torch.select_scatter, "select_scatter", torch.ops.aten.select_scatter)
+def select_scatter(d: Domain, input: Shape, src: Shape, dim: int, index: Any) -> Shape:
+    """What is written has the shape that `select` takes out."""
+    return _written(d, input, src, select(d, input, dim, index))
+
+
+@rule(torch.slice_scatter, "slice_scatter", torch.ops.aten.slice_scatter)
+def slice_scatter(
+    d: Domain,
+    input: Shape,
+    src: Shape,
+    dim: int = 0,
+    start: Any = None,
+    end: Any = None,
+    step: Any = 1,
+) -> Shape:
+    """What is written has the shape of the slice."""
+    return _written(d, input, src, aten_slice(d, input, dim, start, end, step))
+
+
+def _written(d: Domain, input: Shape, src: Shape, place: Shape) -> Shape:
+    if len(src) != len(place):
+        raise IllTypedError(f"what is written, {src}, has not the rank of its place, {place}")
+    for a, b in zip(src, place, strict=True):
+        d.equal(a, b, "what is written has the shape of its place")
+    return input
+
+
+@rule(*named("index_put"), takes_unknown=True)
 def written_into(d: Domain, input: Any, *rest: Any, **options: Any) -> Any:
     """What is written into keeps its shape."""
     return input

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -133,6 +133,8 @@ def chunk(d: Domain, input: Shape, chunks: int, dim: int = 0) -> Any:
     """So many pieces of one size, rounded up; the last one may be smaller, or missing."""
     i = axis(dim, len(input), "chunk")
     whole = input[i]
+    if chunks < 1:
+        raise IllTypedError(f"chunk makes one piece or more, not {chunks}")
     if isinstance(whole, int):
         return _pieces(input, i, -(-whole // chunks) if whole else 0)
     return _Even(d, input, i, (whole + (chunks - 1)) // chunks)
@@ -143,7 +145,11 @@ def tensor_split(d: Domain, input: Shape, indices_or_sections: Any, dim: int = 0
     """Pieces of nearly one size, or cut at given places."""
     i = axis(dim, len(input), "tensor_split")
     whole, given = input[i], indices_or_sections
+    if isinstance(given, Shape):
+        return UNKNOWN  # places that only running the program tells
     if isinstance(given, int):
+        if given < 1:
+            raise IllTypedError(f"tensor_split makes one piece or more, not {given}")
         return tuple(_with(input, i, (whole + (given - 1 - k)) // given) for k in range(given))
     if isinstance(given, (tuple, list)) and isinstance(whole, int):
         cuts = [0, *(min(max(g + whole if g < 0 else g, 0), whole) for g in given), whole]
@@ -179,6 +185,9 @@ class _Same(tuple[Shape, ...]):
 def meshgrid(d: Domain, *tensors: Any, indexing: str = "ij") -> Any:
     """For each vector, its entries over the grid of all."""
     given = tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Shape) else tensors
+    for x in given:
+        if len(x) > 1:
+            raise IllTypedError(f"meshgrid takes vectors, not {x}")
     sizes = [x[0] if x else 1 for x in given]
     if indexing == "xy" and len(sizes) > 1:
         sizes[:2] = sizes[1::-1]
@@ -193,3 +202,94 @@ def broadcast_tensors(d: Domain, *tensors: Any) -> Any:
     given = tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Shape) else tensors
     shape = broadcast_shapes(d, *given)
     return tuple(shape for _ in given)
+
+
+def _raised(x: Shape, rank: int) -> Shape:
+    """A tensor of a lower rank as one of two dimensions at most, as `atleast_1d` and `_2d` do."""
+    return Shape((*(1,) * (rank - len(x)), *x))
+
+
+def _cube(x: Shape) -> Shape:
+    """A tensor of a lower rank as one of three dimensions, as `atleast_3d` does."""
+    if len(x) == 0:
+        return Shape((1, 1, 1))
+    if len(x) == 1:
+        return Shape((1, x[0], 1))
+    return Shape((*x, 1)) if len(x) == 2 else x
+
+
+_RAISE: dict[Any, Callable[[Shape], Shape]] = {
+    torch.atleast_1d: lambda x: _raised(x, 1),
+    torch.atleast_2d: lambda x: _raised(x, 2),
+    torch.atleast_3d: _cube,
+}
+for _function, _raise in _RAISE.items():
+
+    def _at_least(d: Domain, *tensors: Any, to: Callable[[Shape], Shape] = _raise) -> Any:
+        """Tensors of a lower rank with dimensions of size 1 more."""
+        if len(tensors) == 1 and isinstance(tensors[0], Shape):
+            return to(tensors[0])
+        given = tensors[0] if len(tensors) == 1 else tensors
+        return tuple(map(to, given)) if _are_shapes(given) else UNKNOWN
+
+    rule(_function)(_at_least)
+
+
+@rule(torch.hstack)
+def hstack(d: Domain, tensors: Sequence[Shape]) -> Any:
+    """Vectors one after the other; matrices side by side."""
+    if not _are_shapes(tensors):
+        return UNKNOWN
+    raised = [_raised(x, 1) for x in tensors]
+    return cat(d, raised, 0 if raised and len(raised[0]) == 1 else 1)
+
+
+@rule(torch.vstack, torch.row_stack)
+def vstack(d: Domain, tensors: Sequence[Shape]) -> Any:
+    """Rows upon each other."""
+    if not _are_shapes(tensors):
+        return UNKNOWN
+    return cat(d, [_raised(x, 2) for x in tensors], 0)
+
+
+@rule(torch.dstack)
+def dstack(d: Domain, tensors: Sequence[Shape]) -> Any:
+    """Matrices behind each other."""
+    return cat(d, [*map(_cube, tensors)], 2) if _are_shapes(tensors) else UNKNOWN
+
+
+@rule(torch.column_stack)
+def column_stack(d: Domain, tensors: Sequence[Shape]) -> Any:
+    """Vectors and matrices side by side."""
+    if not _are_shapes(tensors):
+        return UNKNOWN
+    columns = [x if len(x) > 1 else Shape((x[0] if x else 1, 1)) for x in tensors]
+    return cat(d, columns, 1)
+
+
+@rule(torch.block_diag)
+def block_diag(d: Domain, *tensors: Any) -> Any:
+    """Matrices along the diagonal of one matrix."""
+    given = tensors[0] if len(tensors) == 1 and type(tensors[0]) in (tuple, list) else tensors
+    if not _are_shapes([*given]):
+        return UNKNOWN
+    rows: Dim = 0
+    columns: Dim = 0
+    for x in given:
+        if len(x) > 2:
+            raise IllTypedError(f"block_diag takes matrices, not {x}")
+        height, width = _raised(x, 2)
+        rows, columns = rows + height, columns + width
+    return Shape((rows, columns) if given else (1, 0))
+
+
+@rule(torch.cartesian_prod)
+def cartesian_prod(d: Domain, *tensors: Any) -> Any:
+    """A row for each choice of an entry of each vector."""
+    given = tensors[0] if len(tensors) == 1 and type(tensors[0]) in (tuple, list) else tensors
+    for x in given:
+        if len(x) != 1:
+            raise IllTypedError(f"cartesian_prod takes vectors, not {x}")
+    if len(given) == 1:
+        return given[0]
+    return Shape((d.product(x[0] for x in given), len(given)))

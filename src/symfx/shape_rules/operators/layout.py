@@ -94,9 +94,9 @@ def view_as(d: Domain, input: Shape, other: Shape) -> Any:
 @rule(torch.flatten, "flatten", torch.ops.aten.flatten)
 def flatten(d: Domain, input: Shape, start_dim: int = 0, end_dim: int = -1) -> Shape:
     """A run of dimensions becomes their product."""
+    start, end = (axis(i, len(input), "flatten", scalar=True) for i in (start_dim, end_dim))
     if not input:
         return Shape((1,))
-    start, end = (axis(i, len(input), "flatten") for i in (start_dim, end_dim))
     if start > end:
         raise IllTypedError(f"flatten from dimension {start_dim} to {end_dim} of {input}")
     return Shape((*input[:start], d.product(input[start : end + 1]), *input[end + 1 :]))
@@ -175,7 +175,11 @@ def permute(d: Domain, input: Shape, *dims: Any) -> Shape:
 def movedim(d: Domain, input: Shape, source: Any, destination: Any) -> Shape:
     """Dimensions go elsewhere, the others keep their order."""
     lists = [v if isinstance(v, (tuple, list)) else (v,) for v in (source, destination)]
-    sources, targets = ([axis(i, len(input), "movedim") for i in each] for each in lists)
+    sources, targets = (axes(each, len(input), "movedim") for each in lists)
+    if len(sources) != len(targets):
+        raise IllTypedError(f"movedim from {tuple(lists[0])} to {tuple(lists[1])}: not as many")
+    if not input:
+        return input
     rest = iter([i for i in range(len(input)) if i not in sources])
     placed = dict(zip(targets, sources, strict=True))
     return Shape(input[placed[i] if i in placed else next(rest)] for i in range(len(input)))
@@ -270,18 +274,37 @@ def repeat_interleave(
     flat = Shape((d.product(input),)) if dim is None else input
     i = 0 if dim is None else axis(dim, len(input), "repeat_interleave")
     if is_size(output_size):
+        if isinstance(repeats, Shape):
+            _repeats(d, repeats, flat[i])
         new = output_size
     elif is_size(repeats):
         new = flat[i] * repeats
     else:
+        if isinstance(repeats, Shape):
+            _repeats(d, repeats, flat[i])
         new = d.fresh("the sum of repeats")
     return Shape((*flat[:i], new, *flat[i + 1 :]))
+
+
+def _repeats(d: Domain, repeats: Shape, size: Dim) -> None:
+    if len(repeats) > 1:
+        raise IllTypedError(f"repeat_interleave takes a number or a vector, not {repeats}")
+    if repeats and not (isinstance(repeats[0], int) and repeats[0] == 1):
+        d.broadcast(size, repeats[0], "there is one repeat for each element")
+        if isinstance(repeats[0], int):
+            d.equal(size, repeats[0], "there is one repeat for each element")
 
 
 @rule("unfold")
 def unfold_method(d: Domain, input: Shape, dimension: int, size: int, step: int) -> Shape:
     """Windows along one dimension, in a new last one."""
-    i = axis(dimension, len(input), "unfold")
+    i = axis(dimension, len(input), "unfold", scalar=True)
+    if isinstance(step, int) and step < 1:
+        raise IllTypedError(f"unfold takes a step of 1 or more, not {step}")
+    if not input:
+        d.require("<=", size, 1, "the window of unfold fits into its dimension")
+        return Shape((size,))
+    d.require("<=", size, input[i], "the window of unfold fits into its dimension")
     return Shape((*input[:i], (input[i] - size) // step + 1, *input[i + 1 :], size))
 
 
@@ -289,9 +312,12 @@ def unfold_method(d: Domain, input: Shape, dimension: int, size: int, step: int)
 def diagonal(d: Domain, input: Shape, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Shape:
     """The diagonal, as a new last dimension."""
     i, j = (axis(k, len(input), "diagonal") for k in (dim1, dim2))
+    if i == j:
+        raise IllTypedError(f"diagonal of dimension {dim1} with itself")
     down, right = (input[i] + min(offset, 0), input[j] - max(offset, 0))
     kept = (s for k, s in enumerate(input) if k not in (i, j))
-    return Shape((*kept, d.compute("min", down, right)))
+    length = d.compute("min", down, right)
+    return Shape((*kept, d.compute("max", length, 0) if offset else length))
 
 
 @rule(torch.view_as_complex)
@@ -305,3 +331,18 @@ def view_as_complex(d: Domain, input: Shape) -> Shape:
 def view_as_real(d: Domain, input: Shape) -> Shape:
     """Complex numbers become pairs."""
     return Shape((*input, 2))
+
+
+@rule(torch.fliplr, "fliplr", torch.flipud, "flipud")
+def flipped(d: Domain, input: Shape) -> Shape:
+    """Backwards along a dimension."""
+    return at_least(input, 1, "flipud and fliplr")
+
+
+@rule(torch.rot90, "rot90")
+def rot90(d: Domain, input: Shape, k: int = 1, dims: Any = (0, 1)) -> Shape:
+    """Turned in a plane: two dimensions change places, if it is turned an odd number of times."""
+    at = axes(dims, len(at_least(input, 2, "rot90")), "rot90")
+    if len(at) != 2:
+        raise IllTypedError(f"rot90 turns in a plane of two dimensions, not {tuple(dims)}")
+    return transpose(d, input, *at) if k % 2 else input

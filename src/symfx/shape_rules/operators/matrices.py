@@ -12,7 +12,7 @@ from torch import nn
 from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, size_text
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.operators.elementwise import broadcast_shapes
-from symfx.shape_rules.table import at_least, axis, exactly, module_rule, rule
+from symfx.shape_rules.table import at_least, axes, exactly, module_rule, rule
 
 __all__ = ["linear"]
 
@@ -117,6 +117,8 @@ def linear(d: Domain, input: Shape, weight: Any, bias: Any = None) -> Shape:
     at_least(input, 1, "linear")
     if not isinstance(weight, Shape):
         return UNKNOWN  # type: ignore[return-value]
+    if len(weight) not in (1, 2) or (len(weight) == 1 and isinstance(bias, Shape)):
+        raise IllTypedError(f"linear takes a matrix of weights, not {weight}")
     d.equal(input[-1], weight[-1], f"a linear map takes {size_text(weight[-1])} features")
     result = Shape((*input[:-1], *weight[:-1]))
     if isinstance(bias, Shape):
@@ -142,6 +144,10 @@ def bilinear_module(d: Domain, module: nn.Bilinear, input1: Shape, input2: Shape
 def bilinear(d: Domain, input1: Shape, input2: Shape, weight: Shape, bias: Any = None) -> Shape:
     """Two tensors alike but for their last dimensions."""
     out, one, other = exactly(weight, 3, "the weight of bilinear")
+    if isinstance(bias, Shape):
+        d.equal(
+            exactly(bias, 1, "the bias of bilinear")[0], out, "there is one bias for each output"
+        )
     return _bilinear(d, input1, input2, one, other, out)
 
 
@@ -198,14 +204,15 @@ def einsum(d: Domain, equation: str, *operands: Any, **options: Any) -> Shape:
 def tensordot(d: Domain, a: Shape, b: Shape, dims: Any = 2) -> Shape:
     """Products summed over pairs of dimensions."""
     if isinstance(dims, int):
+        if not 0 <= dims <= min(len(a), len(b)):
+            raise IllTypedError(f"tensordot of {a} and {b} does not sum over {dims} dimensions")
         pairs = [[*range(len(a) - dims, len(a))], [*range(dims)]]
     else:
-        pairs = [
-            [axis(i, len(x), "tensordot") for i in side]
-            for x, side in zip((a, b), dims, strict=True)
-        ]
+        pairs = [axes(side, len(x), "tensordot") for x, side in zip((a, b), dims, strict=True)]
+    if len(pairs[0]) != len(pairs[1]):
+        raise IllTypedError(f"tensordot takes as many dimensions of each tensor, not {dims}")
     for i, j in zip(*pairs, strict=True):
-        d.equal(a[i], b[j], "tensordot sums over dimensions of one size")
+        d.broadcast(a[i], b[j], "tensordot sums over dimensions of one size")
     return Shape(
         (
             *(s for i, s in enumerate(a) if i not in pairs[0]),

@@ -10,8 +10,8 @@ from torch import nn
 
 from symfx.shape_rules.dims import Dim, Domain, Shape
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.operators.elementwise import broadcast_shapes
-from symfx.shape_rules.table import axes, axis, is_size, module_rule, rule
+from symfx.shape_rules.operators.elementwise import broadcast_shapes, into
+from symfx.shape_rules.table import axes, axis, exactly, is_size, module_rule, rule
 
 __all__ = ["reduced"]
 
@@ -142,8 +142,9 @@ def mode(d: Domain, input: Shape, dim: int = -1, keepdim: Any = False, **options
 def kth_value(d: Domain, input: Shape, k: Any, dim: int = -1, keepdim: Any = False) -> Any:
     """The k-th smallest values and their indices, along a dimension."""
     i = axis(dim, len(input), "kthvalue", scalar=True)
-    if input and is_size(k):
-        d.require("<=", k, input[i], "kthvalue counts elements that there are")
+    if is_size(k):
+        for op, bound in ((">=", 1), ("<=", input[i] if input else 1)):
+            d.require(op, k, bound, "kthvalue counts elements that there are")
     return mode(d, input, dim, keepdim)
 
 
@@ -166,6 +167,7 @@ def topk(d: Domain, input: Shape, k: Any, dim: int = -1, *rest: Any, **options: 
     """The `k` largest along a dimension, and their indices."""
     i = axis(dim, len(input), "topk", scalar=True)
     new: Dim = k if is_size(k) else d.fresh("k")
+    d.require(">=", new, 0, "topk finds no fewer elements than none")
     d.require(">=", input[i] if input else 1, new, f"topk finds {k} elements in dimension {dim}")
     result = Shape((*input[:i], new, *input[i + 1 :])) if input else input
     return (result, result)
@@ -214,8 +216,6 @@ _POINTWISE = (
     F.l1_loss,
     F.smooth_l1_loss,
     F.huber_loss,
-    F.binary_cross_entropy,
-    F.binary_cross_entropy_with_logits,
     F.kl_div,
     F.soft_margin_loss,
     F.poisson_nll_loss,
@@ -228,13 +228,35 @@ def pointwise_loss(d: Domain, input: Shape, target: Shape, *rest: Any, **options
     return _loss(broadcast_shapes(d, input, target), options.get("reduction", "mean"))
 
 
+@rule(F.binary_cross_entropy, F.binary_cross_entropy_with_logits)
+def binary_loss(
+    d: Domain, input: Shape, target: Shape, weight: Any = None, *rest: Any, **options: Any
+) -> Shape:
+    """A loss for each element; targets have the inputs' shape, weights broadcast to it."""
+    _agree(d, input, target)
+    into(d, input, weight, options.get("pos_weight"))
+    return _loss(input, options.get("reduction", "mean"))
+
+
+@module_rule(nn.BCELoss, nn.BCEWithLogitsLoss)
+def binary_loss_module(d: Domain, module: Any, input: Shape, target: Shape) -> Shape:
+    """A loss for each element; targets have the inputs' shape."""
+    _agree(d, input, target)
+    return _loss(input, module.reduction)
+
+
+def _agree(d: Domain, input: Shape, target: Shape) -> None:
+    if len(target) != len(input):
+        raise IllTypedError(f"targets {target} have the shape of the inputs, {input}")
+    for a, b in zip(input, target, strict=True):
+        d.equal(a, b, "targets have the shape of the inputs")
+
+
 @module_rule(
     nn.MSELoss,
     nn.L1Loss,
     nn.SmoothL1Loss,
     nn.HuberLoss,
-    nn.BCELoss,
-    nn.BCEWithLogitsLoss,
     nn.KLDivLoss,
     nn.SoftMarginLoss,
     nn.PoissonNLLLoss,
@@ -244,16 +266,36 @@ def pointwise_loss_module(d: Domain, module: Any, input: Shape, target: Shape) -
     return _loss(broadcast_shapes(d, input, target), module.reduction)
 
 
-@rule(F.cross_entropy, F.nll_loss)
-def class_loss(d: Domain, input: Shape, target: Shape, *rest: Any, **options: Any) -> Shape:
+@rule(F.nll_loss)
+def negative_likelihood(
+    d: Domain, input: Shape, target: Shape, *rest: Any, **options: Any
+) -> Shape:
+    """As `cross_entropy`; targets are the numbers of classes, never their probabilities."""
+    if len(input) == 1 and len(target) == 1:
+        d.equal(target[0], 1, "there is one target")
+        target = Shape()
+    if len(target) >= len(input):
+        raise IllTypedError(f"targets {target} do not fit inputs {input}")
+    return cross_entropy(d, input, target, *rest, **options)
+
+
+@rule(F.cross_entropy)
+def cross_entropy(d: Domain, input: Shape, target: Shape, *rest: Any, **options: Any) -> Shape:
     """A loss for each position: classes are dimension 1, or the only one."""
-    return _loss(_positions(d, input, target), options.get("reduction", "mean"))
+    weight = options.get("weight", rest[0] if rest else None)
+    positions = _positions(d, input, target)
+    if isinstance(weight, Shape):
+        classes = input[1] if len(input) > 1 else input[0]
+        d.equal(exactly(weight, 1, "the weight")[0], classes, "there is one weight for each class")
+    return _loss(positions, options.get("reduction", "mean"))
 
 
 @module_rule(nn.CrossEntropyLoss, nn.NLLLoss)
 def class_loss_module(d: Domain, module: Any, input: Shape, target: Shape) -> Shape:
     """A loss for each position: classes are dimension 1, or the only one."""
-    return _loss(_positions(d, input, target), module.reduction)
+    loss = negative_likelihood if isinstance(module, nn.NLLLoss) else cross_entropy
+    weight = None if module.weight is None else Shape(module.weight.shape)
+    return loss(d, input, target, weight=weight, reduction=module.reduction)
 
 
 def _positions(d: Domain, input: Shape, target: Shape) -> Shape:
@@ -261,8 +303,7 @@ def _positions(d: Domain, input: Shape, target: Shape) -> Shape:
         raise IllTypedError("a loss over classes takes no tensor of rank 0")
     positions = Shape((*input[:1], *input[2:])) if len(input) > 1 else Shape()
     if len(target) == len(input):  # probabilities of the classes
-        for a, b in zip(input, target, strict=True):
-            d.equal(a, b, "targets have the shape of the inputs")
+        _agree(d, input, target)
         return positions
     if len(target) != len(positions):
         raise IllTypedError(f"targets {target} do not fit inputs {input}")

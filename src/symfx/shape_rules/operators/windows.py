@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,16 +13,54 @@ from torch import nn
 
 from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.table import at_least, exactly, module_rule, rule
+from symfx.shape_rules.table import at_least, exactly, is_size, module_rule, rule
 
 __all__ = ["per_dimension", "window"]
 
 
-def per_dimension(value: Any, n: int) -> tuple[Any, ...]:
-    """A setting of a window as one value for each of `n` dimensions."""
-    if isinstance(value, (tuple, list)):
-        return tuple(value) * n if len(value) == 1 else tuple(value)
-    return (value,) * n
+def per_dimension(
+    value: Any, n: int, what: str = "a setting", least: Any = None
+) -> tuple[Any, ...]:
+    """A setting of a window as one value for each of `n` dimensions.
+
+    Args:
+        value: one value for all, or a tuple of them.
+        n: the number of dimensions.
+        what: the setting, for the message.
+        least: the least that each may be.
+
+    Raises:
+        IllTypedError: there are more or fewer values, or one is too small.
+    """
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if len(values) not in (1, n):
+        raise IllTypedError(f"{what} is given for {len(values)} dimensions of {n}: {values}")
+    if least is not None:
+        for each in values:
+            if isinstance(each, int) and each < least:
+                raise IllTypedError(f"{what} is {least} or more, not {each}")
+    return values * n if len(values) == 1 else values
+
+
+def _for_each(value: Any, n: int, what: str) -> tuple[Any, ...]:
+    """As `per_dimension`, but a tuple of one is for one dimension only."""
+    several = isinstance(value, (tuple, list))
+    if several and len(value) != n:
+        raise IllTypedError(f"{what} is given for {len(value)} dimensions of {n}: {tuple(value)}")
+    return tuple(value) if several else (value,) * n
+
+
+def _settings(
+    n: int, what: str, kernel: Any, padding: Any, dilation: Any, stride: Any
+) -> Iterator[tuple[Any, Any, Any, Any]]:
+    """Kernel, padding, dilation and stride of a window, for each dimension."""
+    return zip(
+        per_dimension(kernel, n, f"the window of {what}", 1),
+        per_dimension(padding, n, f"the padding of {what}", 0),
+        per_dimension(dilation, n, f"the dilation of {what}", 1),
+        per_dimension(stride, n, f"the stride of {what}", 1),
+        strict=True,
+    )
 
 
 def window(size: Dim, kernel: int, padding: int, stride: int, dilation: int = 1) -> Dim:
@@ -60,14 +99,15 @@ def convolve(
     """A convolution over the last `n` dimensions."""
     batch, channels, positions = _split(x, n, what)
     d.equal(channels, c_in, f"{what} takes {c_in} channels")
-    kernel, stride, dilation = (per_dimension(v, n) for v in (kernel, stride, dilation))
     if padding == "same":
+        stride = per_dimension(stride, n, f"the stride of {what}", 1)
+        per_dimension(dilation, n, f"the dilation of {what}", 1)
         if any(isinstance(step, int) and step != 1 for step in stride):
             raise IllTypedError(f'{what} takes padding "same" with stride 1 only, not {stride}')
         return Shape((*batch, c_out, *positions))
-    paddings = per_dimension(0 if padding == "valid" else padding, n)
+    settings = _settings(n, what, kernel, 0 if padding == "valid" else padding, dilation, stride)
     moved = []
-    for size, k, p, s, dil in zip(positions, kernel, paddings, stride, dilation, strict=True):
+    for size, (k, p, dil, s) in zip(positions, settings, strict=True):
         if isinstance(k, int):
             _fitting(d, size, k, p, dil, what)
         moved.append(window(size, k, p, s, dil))
@@ -90,14 +130,21 @@ def convolve_transposed(
     """A transposed convolution over the last `n` dimensions."""
     batch, channels, positions = _split(x, n, what)
     d.equal(channels, c_in, f"{what} takes {c_in} channels")
-    settings = (per_dimension(v, n) for v in (kernel, stride, padding, output_padding, dilation))
+    settings = _settings(n, what, kernel, padding, dilation, stride)
+    extras = per_dimension(output_padding, n, f"the output_padding of {what}", 0)
     moved: list[Dim] = []
-    for size, k, s, p, extra, dil in zip(positions, *settings, strict=True):
+    for size, (k, p, dil, s), extra in zip(positions, settings, extras, strict=True):
         step = d.compute("max", s, dil)
         d.require("<", extra, step, f"{what} takes an output_padding below stride or dilation")
         moved.append((size - 1) * s - 2 * p + dil * (k - 1) + extra + 1)
         d.require(">=", moved[-1], 1, f"{what} leaves something")
     return Shape((*batch, c_out, *moved))
+
+
+def _groups(d: Domain, channels: Dim, groups: int, what: str) -> None:
+    if groups < 1:
+        raise IllTypedError(f"{what} takes 1 group or more, not {groups}")
+    d.fits(channels, groups, what=f"the channels of {what} divide into the groups")
 
 
 def _convolution_module(n: int, d: Domain, module: Any, input: Shape) -> Shape:
@@ -132,6 +179,7 @@ def _convolution(
     exactly(weight, n + 2, f"the weight of conv{n}d")
     if isinstance(bias, Shape):
         d.equal(exactly(bias, 1, "a bias")[0], weight[0], "there is one bias for each channel")
+    _groups(d, weight[0], groups, f"conv{n}d")
     c_in = weight[1] * groups
     return convolve(
         d, input, n, c_in, weight[0], weight[2:], stride, padding, dilation, f"conv{n}d"
@@ -151,7 +199,10 @@ def _transposed(
     dilation: Any = 1,
 ) -> Shape:
     exactly(weight, n + 2, f"the weight of conv_transpose{n}d")
+    _groups(d, weight[0], groups, f"conv_transpose{n}d")
     c_out, kernel = weight[1] * groups, weight[2:]
+    if isinstance(bias, Shape):
+        d.equal(exactly(bias, 1, "a bias")[0], c_out, "there is one bias for each channel")
     settings = (kernel, stride, padding, output_padding, dilation)
     return convolve_transposed(d, input, n, weight[0], c_out, *settings, f"conv_transpose{n}d")
 
@@ -194,16 +245,18 @@ def pool(
 ) -> Shape:
     """A window that keeps batch and channels; a stride of ``None`` is the window's own size."""
     batch, channels, positions = _split(x, n, what)
-    strides = per_dimension(kernel if stride in (None, (), []) else stride, n)
-    settings = (per_dimension(v, n) for v in (kernel, padding, dilation))
+    strides = kernel if stride in (None, (), []) else stride
+    settings = _settings(n, what, kernel, padding, dilation, strides)
     moved: list[Dim] = []
-    for size, k, p, dil, s in zip(positions, *settings, strides, strict=True):
+    for size, (k, p, dil, s) in zip(positions, settings, strict=True):
         d.require("<=", 2 * p, k, f"{what} pads by half of its window at most")
-        _fitting(d, size, k, p, dil, what)
         if not ceil_mode:
+            _fitting(d, size, k, p, dil, what)
             moved.append(window(size, k, p, s, dil))
             continue
-        # Rounded up, but no window starts in the padding behind the input.
+        # Rounded up, a window may reach past the end, but none starts in the padding there.
+        least = dil * (k - 1) + 1 - 2 * p - (s - 1)
+        d.require(">=", size, max(least, 0), f"the window of {what} fits into its input")
         up = (size + (2 * p - dil * (k - 1) - 1 + s - 1)) // s + 1
         moved.append(d.compute("min", up, (size + (p - 1)) // s + 1))
     return Shape((*batch, channels, *moved))
@@ -249,7 +302,25 @@ def _avg_pool(
     count_include_pad: bool = True,
     divisor_override: Any = None,
 ) -> Shape:
-    return pool(d, input, n, kernel_size, stride, padding, 1, ceil_mode, f"avg_pool{n}d")
+    settings = (kernel_size, stride, padding, ceil_mode)
+    return _average(n, d, input, *settings, f"avg_pool{n}d")
+
+
+def _average(
+    n: int,
+    d: Domain,
+    input: Shape,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    ceil_mode: bool,
+    what: str,
+) -> Shape:
+    pooled = pool(d, input, n, kernel, stride, padding, 1, ceil_mode, what)
+    if n == 3:  # there the padding does not count
+        for size, k in zip(input[-3:], per_dimension(kernel, 3), strict=True):
+            d.require(">=", size, k, f"the window of {what} fits into its input")
+    return pooled
 
 
 def _max_pool_module(n: int, d: Domain, module: Any, input: Shape) -> Any:
@@ -261,20 +332,24 @@ def _max_pool_module(n: int, d: Domain, module: Any, input: Shape) -> Any:
 
 def _avg_pool_module(n: int, d: Domain, module: Any, input: Shape) -> Shape:
     m = module
-    settings = (m.kernel_size, m.stride, m.padding, 1, m.ceil_mode)
-    return pool(d, input, n, *settings, type(m).__name__)
+    settings = (m.kernel_size, m.stride, m.padding, m.ceil_mode)
+    return _average(n, d, input, *settings, type(m).__name__)
 
 
 def _lp_pool_module(n: int, d: Domain, module: Any, input: Shape) -> Shape:
     m = module
-    return pool(d, input, n, m.kernel_size, m.stride, 0, 1, m.ceil_mode, type(m).__name__)
+    if n == 1 and not isinstance(m.kernel_size, int):
+        raise IllTypedError(f"LPPool1d takes a number as its kernel_size, not {m.kernel_size}")
+    return _average(n, d, input, m.kernel_size, m.stride, 0, m.ceil_mode, type(m).__name__)
 
 
 def _adaptive(
     n: int, d: Domain, input: Shape, output_size: Any, return_indices: bool = False
 ) -> Any:
     batch, channels, positions = _split(input, n, f"adaptive pooling to {output_size}")
-    wanted = per_dimension(output_size, n)
+    wanted = _for_each(output_size, n, "the size after adaptive pooling")
+    if n == 1 and wanted[0] is None:
+        raise IllTypedError("adaptive pooling of one dimension takes its size, not None")
     sizes = [old if new is None else new for old, new in zip(positions, wanted, strict=True)]
     result = Shape((*batch, channels, *sizes))
     return (result, result) if return_indices else result
@@ -294,16 +369,30 @@ def _max_unpool(
     padding: Any = 0,
     output_size: Any = None,
 ) -> Shape:
-    batch, channels, positions = _split(input, n, f"max_unpool{n}d")
-    if output_size is not None:
-        return Shape((*batch, channels, *tuple(output_size)[-n:]))
-    strides = per_dimension(kernel_size if stride in (None, (), []) else stride, n)
-    settings = (per_dimension(v, n) for v in (kernel_size, padding))
-    moved = (
-        (size - 1) * s - 2 * p + k
-        for size, k, p, s in zip(positions, *settings, strides, strict=True)
-    )
-    return Shape((*batch, channels, *moved))
+    what = f"max_unpool{n}d"
+    batch, channels, positions = _split(input, n, what)
+    if isinstance(indices, Shape):
+        if len(indices) != len(input):
+            raise IllTypedError(f"{what} takes one index for each value, not {indices} of {input}")
+        for a, b in zip(input, indices, strict=True):
+            d.equal(a, b, f"{what} takes one index for each value")
+    strides = kernel_size if stride in (None, (), []) else stride
+    for setting in (kernel_size, padding, strides):
+        _for_each(setting, n, f"a setting of {what}")
+    settings = [*_settings(n, what, kernel_size, padding, 1, strides)]
+    moved = [
+        (size - 1) * s - 2 * p + k for size, (k, p, _, s) in zip(positions, settings, strict=True)
+    ]
+    if output_size is None:
+        return Shape((*batch, channels, *moved))
+    asked = tuple(output_size)
+    if len(asked) not in (n, n + 2):
+        raise IllTypedError(f"{what} to {asked} does not fit {n} dimensions of positions")
+    for new, usual, (_, _, _, s) in zip(asked[-n:], moved, settings, strict=True):
+        if is_size(new):
+            d.require(">", new, usual - s, f"{what} finds as many positions")
+            d.require("<", new, usual + s, f"{what} fills as many positions")
+    return Shape((*batch, channels, *asked[-n:]))
 
 
 def _max_unpool_module(
@@ -379,8 +468,15 @@ def pad(d: Domain, input: Shape, pad: Any, mode: str = "constant", value: Any = 
         where = len(sizes) - 1 - i
         if mode in ("reflect", "circular"):
             _within(d, sizes[where], amounts[2 * i : 2 * i + 2], mode)
-        sizes[where] = sizes[where] + amounts[2 * i] + amounts[2 * i + 1]
-        d.require(">=", sizes[where], 0, "padding leaves no negative size")
+        before, after = amounts[2 * i : 2 * i + 2]
+        cut = -sum(min(a, 0) for a in (before, after) if isinstance(a, int))
+        d.require(">=", sizes[where], cut, "padding cuts off no more than there is")
+        sizes[where] = sizes[where] + before + after
+    if mode in ("reflect", "replicate"):
+        # Of several positions torch only looks whether one is left.
+        moved = sizes[len(sizes) - count :]
+        if count == 1 or all(isinstance(size, int) and size < 1 for size in moved):
+            d.require(">=", moved[0], 1, f"{mode} padding leaves something")
     return Shape(sizes)
 
 
@@ -402,10 +498,7 @@ _PADDING = [
 @module_rule(*_PADDING)
 def pad_module(d: Domain, module: Any, input: Shape) -> Shape:
     """As `pad`; the positions come last, with batch and channels in front."""
-    n = len(module.padding) // 2
     name = type(module).__name__
-    if len(input) < n + 1:
-        raise IllTypedError(f"{name} takes a tensor of rank {n + 1} or more, not {input}")
     modes = {"Refle": "reflect", "Repli": "replicate", "Circu": "circular"}
     return pad(d, input, module.padding, modes.get(name[:5], "constant"))
 
@@ -413,23 +506,50 @@ def pad_module(d: Domain, module: Any, input: Shape) -> Shape:
 # -- resizing ----------------------------------------------------------------------------------
 
 
+#: The ranks that each way to interpolate takes.
+_MODES = {
+    "nearest": (3, 4, 5),
+    "nearest-exact": (3, 4, 5),
+    "area": (3, 4, 5),
+    "linear": (3,),
+    "bilinear": (4,),
+    "bicubic": (4,),
+    "lanczos": (4,),
+    "trilinear": (5,),
+}
+
+
 @rule(F.interpolate, F.upsample)
 def interpolate(
-    d: Domain, input: Shape, size: Any = None, scale_factor: Any = None, *rest: Any, **options: Any
+    d: Domain,
+    input: Shape,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: Any = None,
+    recompute_scale_factor: Any = None,
+    antialias: bool = False,
 ) -> Any:
     """The positions become `size`, or so many times what they were, rounded down."""
-    n = len(at_least(input, 3, "interpolate")) - 2
+    ranks = _MODES.get(mode, ())
+    if len(input) not in ranks:
+        wanted = " or ".join(map(str, ranks)) or "none"
+        raise IllTypedError(f'interpolate in mode "{mode}" takes rank {wanted}, not {input}')
+    if align_corners is not None and not mode.endswith(("linear", "cubic", "lanczos")):
+        raise IllTypedError(f'interpolate in mode "{mode}" takes no align_corners')
+    n = len(input) - 2
     if size is not None and scale_factor is not None:
         raise IllTypedError("interpolate takes a size or a scale_factor, not both")
     if size is not None:
-        wanted = per_dimension(size, n)
-        if len(wanted) != n:
-            raise IllTypedError(f"interpolate to {wanted} does not fit {n} dimensions of positions")
-        return Shape((*input[:2], *wanted))
-    if scale_factor is None:
+        new = _for_each(size, n, "the size of interpolate")
+    elif scale_factor is not None:
+        factors = _for_each(scale_factor, n, "the scale_factor of interpolate")
+        new = tuple(_scaled(d, s, f) for s, f in zip(input[2:], factors, strict=True))
+    else:
         raise IllTypedError("interpolate needs a size or a scale_factor")
-    factors = per_dimension(scale_factor, n)
-    return Shape((*input[:2], *(_scaled(d, s, f) for s, f in zip(input[2:], factors, strict=True))))
+    for each in (*input[2:], *new) if mode != "area" else ():
+        d.require(">=", each, 1, "interpolate has positions before and after")
+    return Shape((*input[:2], *new))
 
 
 def _scaled(d: Domain, size: Dim, factor: Any) -> Dim:
@@ -446,7 +566,8 @@ def _scaled(d: Domain, size: Dim, factor: Any) -> Dim:
 @module_rule(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d)
 def upsample_module(d: Domain, module: Any, input: Shape) -> Any:
     """As `interpolate`."""
-    return interpolate(d, input, module.size, module.scale_factor)
+    m = module
+    return interpolate(d, input, m.size, m.scale_factor, m.mode, m.align_corners)
 
 
 @rule(F.pixel_shuffle, torch.ops.aten.pixel_shuffle)
@@ -485,13 +606,15 @@ def unfold(
 ) -> Shape:
     """Each window becomes a column."""
     batch, channels, positions = _split(input, 2, "unfold")
-    kernel, stride, padding, dilation = (
-        per_dimension(v, 2) for v in (kernel_size, stride, padding, dilation)
-    )
-    counts = [
-        window(*each) for each in zip(positions, kernel, padding, stride, dilation, strict=True)
-    ]
-    return Shape((*batch, channels * math.prod(kernel), d.product(counts)))
+    for setting in (kernel_size, dilation, padding, stride):
+        _for_each(setting, 2, "a setting of unfold")
+    settings = _settings(2, "unfold", kernel_size, padding, dilation, stride)
+    counts, taps = [], []
+    for size, (k, p, dil, s) in zip(positions, settings, strict=True):
+        _fitting(d, size, k, p, dil, "unfold")
+        counts.append(window(size, k, p, s, dil))
+        taps.append(k)
+    return Shape((*batch, channels * math.prod(taps), d.product(counts)))
 
 
 @module_rule(nn.Unfold)
@@ -513,14 +636,28 @@ def fold(
     """Columns are put back where their windows were."""
     if len(input) not in (2, 3):
         raise IllTypedError(f"fold takes a tensor of rank 2 or 3, not {input}")
-    sizes = per_dimension(output_size, 2)
-    kernel, stride, padding, dilation = (
-        per_dimension(v, 2) for v in (kernel_size, stride, padding, dilation)
-    )
-    counts = [window(*each) for each in zip(sizes, kernel, padding, stride, dilation, strict=True)]
+    sizes = per_dimension(output_size, 2, "the output_size of fold")
+    settings = [*_settings(2, "fold", kernel_size, padding, dilation, stride)]
+    counts = [
+        window(size, k, p, s, dil) for size, (k, p, dil, s) in zip(sizes, settings, strict=True)
+    ]
+    kernel = [k for k, *_ in settings]
     d.equal(input[-1], d.product(counts), "fold takes as many columns as there are windows")
     channels = d.fits(input[-2], math.prod(kernel), what="the rows of fold divide by the window")
     return Shape((*input[:-2], channels, *sizes))
+
+
+@module_rule(nn.ChannelShuffle)
+def channel_shuffle_module(d: Domain, module: nn.ChannelShuffle, input: Shape) -> Shape:
+    """The shape stays; the channels divide into the groups."""
+    return channel_shuffle(d, input, module.groups)
+
+
+@rule(F.channel_shuffle)
+def channel_shuffle(d: Domain, input: Shape, groups: int) -> Shape:
+    """The shape stays; the channels divide into the groups."""
+    _groups(d, at_least(input, 3, "channel_shuffle")[1], groups, "channel_shuffle")
+    return input
 
 
 @module_rule(nn.Fold)
