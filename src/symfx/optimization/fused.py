@@ -139,7 +139,6 @@ class FusedConv(nn.Module):
         rank = layer.dimensions
         weight = layer.weight.detach()
         self.last = is_channels_last(weight)
-        weight = weight.contiguous(memory_format=_FORMATS[rank]) if rank > 1 else weight
         self.register_buffer("weight", weight)
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
         self.post, self.adds, self.second, self.pool = post, adds, second, pool
@@ -181,9 +180,7 @@ class FusedConv(nn.Module):
         if self.rank == 1:  # a line is an image with one row
             x = x.unsqueeze(2)
             other = None if other is None else other.unsqueeze(2)
-        kernel = self._kernels.get(x.shape)
-        if kernel is None:
-            kernel = self._prepare(x.shape)
+        kernel = self._kernels.get(x.shape) or self.prepare(x.shape)
         result = kernel(x, other, self.accumulates)
         return result.squeeze(2) if self.rank == 1 else result
 
@@ -206,10 +203,14 @@ class FusedConv(nn.Module):
 
     def _plainly(self, x: Tensor, other: Tensor | None) -> Tensor:
         function = _FUNCTIONS[self.rank, self.transposed]
+        weight = self.weight
+        if self.rank > 1 and torch._C._functorch.peek_interpreter_stack() is None:
+            # Torch's results are laid out as one of the two is.
+            weight = weight.contiguous(memory_format=_FORMATS[self.rank])
         if self.transposed:
             result = function(
                 x,
-                self.weight,
+                weight,
                 self.bias,
                 self.stride,
                 self.padding,
@@ -219,7 +220,7 @@ class FusedConv(nn.Module):
             )
         else:
             result = function(
-                x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+                x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups
             )
         if other is not None:
             result = other + result if self.second else result + other
@@ -260,8 +261,15 @@ class FusedConv(nn.Module):
             self.pool,
         )
 
-    def _prepare(self, shape: torch.Size) -> Kernel:
+    def get_ready(self, x: Tensor) -> None:
+        """Do now what the first run on such an input would have to do first."""
+        if self._fits(x, None):
+            self.prepare(x.unsqueeze(2).shape if self.rank == 1 else x.shape)
+
+    def prepare(self, shape: torch.Size) -> Kernel:
         """The kernel for inputs of a shape, with its weights packed."""
+        if shape in self._kernels:
+            return self._kernels[shape]
         while len(self._kernels) >= _REMEMBERED:
             self._kernels.pop(next(iter(self._kernels)), None)
         known = [k.packed for k in self._kernels.values() if isinstance(k, Direct)]
@@ -276,17 +284,26 @@ class FusedConv(nn.Module):
         places = self.stride, self.padding, self.dilation, self.groups, self.transposed, self.pool
         return (*map(repr, places), self.post.name == "none")
 
-    def trials(self, shape: torch.Size, adds: bool) -> dict[str, Callable[[], Tensor]]:
-        """Runs of each way to compute inputs of this shape, `DIRECT` first, on random numbers."""
-        form = self.form()
+    def trials(self, x: Tensor, adds: bool) -> dict[str, Callable[[], Tensor]]:
+        """Runs of each way to compute inputs like this one, `DIRECT` first.
+
+        A kernel is made when it is first run.
+        """
+        form, shape = self.form(), x.shape
         names = other_ways(form, shape) if self.available and self.rank == 2 else []
         if not names or self._dtype is None:
             return {}
-        x = torch.randn(shape)
+        direct = self.prepare(shape)
         x = x if self.pool else x.contiguous(memory_format=form.format)
-        kernels = {name: make_kernel(name, form, shape, ()) for name in (DIRECT, *names)}
-        other = torch.randn_like(kernels[DIRECT](x, None, False)) if adds else None
-        return {name: functools.partial(run, x, other, False) for name, run in kernels.items()}
+        other = torch.zeros_like(direct(x, None, False)) if adds else None
+        makers = {DIRECT: lambda: direct}
+        makers |= {name: functools.partial(make_kernel, name, form, shape, ()) for name in names}
+
+        def run(make: Callable[[], Kernel]) -> Callable[[], Tensor]:
+            kernel = functools.cache(make)
+            return lambda: kernel()(x, other, False)
+
+        return {name: run(make) for name, make in makers.items()}
 
     def choose(self, shape: torch.Size, way: str) -> None:
         """Compute inputs of this shape in this way from now on."""
@@ -401,12 +418,12 @@ class FusedLinear(nn.Module):
         """See `FusedConv.kind_of_trial`."""
         return self.adds, self.post.name
 
-    def trials(self, shape: torch.Size, adds: bool) -> dict[str, Callable[[], Tensor]]:
+    def trials(self, x: Tensor, adds: bool) -> dict[str, Callable[[], Tensor]]:
         """As `FusedConv.trials`."""
-        if not self.available or self.weight.dtype is not torch.float or len(shape) < 2:
+        if not self.available or self.weight.dtype is not torch.float or x.dim() < 2:
             return {}
-        x = torch.randn(shape)
-        other = torch.randn(*shape[:-1], self.weight.shape[0]) if adds else None
+        x = x.contiguous()
+        other = torch.zeros(*x.shape[:-1], self.weight.shape[0]) if adds else None
         ways = {DIRECT: self._by_torch, CONVOLUTION: self._by_onednn}
         return {name: functools.partial(run, x, other) for name, run in ways.items()}
 
@@ -417,6 +434,18 @@ class FusedLinear(nn.Module):
         if way != DIRECT:
             self.rows.add(rows)
 
+    def get_ready(self, x: Tensor) -> None:
+        """See `FusedConv.get_ready`."""
+        if self._fits(x, None):
+            self.prepare(x.shape)
+
+    def prepare(self, shape: torch.Size) -> Kernel:
+        """oneDNN's kernel for inputs of a shape, with its weights packed."""
+        rows = shape.numel() // shape[-1]
+        if rows not in self._kernels:
+            self._kernels[rows] = Direct(self._form(), (1, shape[-1], rows, 1))
+        return self._kernels[rows]
+
     def _by_torch(self, x: Tensor, other: Tensor | None) -> Tensor:
         result = F.linear(x, self.weight, self.bias)
         if other is not None:
@@ -426,9 +455,7 @@ class FusedLinear(nn.Module):
     def _by_onednn(self, x: Tensor, other: Tensor | None) -> Tensor:
         wide, deep = self.weight.shape
         rows = x.numel() // deep
-        kernel = self._kernels.get(rows)
-        if kernel is None:
-            kernel = self._kernels[rows] = Direct(self._form(), (1, deep, rows, 1))
+        kernel = self.prepare(torch.Size([rows, deep]))
         image = _as_image(x, rows)
         added = None if other is None else _as_image(other, rows)
         result = kernel(image, added, False)

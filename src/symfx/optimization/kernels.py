@@ -269,7 +269,10 @@ class _Blocked:
 
 
 def other_ways(form: Form, shape: Sequence[int]) -> list[str]:
-    """The names of the ways to compute inputs of this shape that may be faster than `DIRECT`."""
+    """The names of the ways to compute inputs of this shape that may be faster than `DIRECT`.
+
+    Each is only worth a trial where the one before it is faster.
+    """
     weight = form.weight
     if form.transposed or weight.ndim != 4 or form.groups != 1 or form.dilation != [1, 1]:
         return []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from symfx.errors import InputMismatchError, OptimizationError
 from symfx.optimization.capture import capture, copy_of
-from symfx.optimization.checking import TOLERANCES, SameDraws, cannot_run, check, copy_inputs
+from symfx.optimization.checking import TOLERANCES, SameDraws, Trials, copy_inputs
 from symfx.optimization.cleanup import fold_constants, join_reshapes, merge_duplicates
 from symfx.optimization.editing import check_module, drop_idle
 from symfx.optimization.effects import keeps_no_state
@@ -31,6 +34,8 @@ __all__ = ["OptimizedModel", "optimize"]
 _BUDGET, _ROUNDS = 0.4, 8
 #: Fused operators that take less than this share of the original's time need no other rival.
 _CLEARLY = 0.9
+#: Of its time in the check, where neither had run before, they need no timing at all.
+_OBVIOUSLY = 0.8
 
 Example = Tensor | Sequence[Any] | Mapping[str, Any]
 
@@ -117,6 +122,7 @@ def optimize(
     check: bool = True,
     tolerance: float | None = None,
     measure: bool = True,
+    patience: float = 0.2,
     fuse: bool = True,
     tracer: type[fx.Tracer] = fx.Tracer,
 ) -> OptimizedModel:
@@ -140,6 +146,9 @@ def optimize(
         measure: time the forms that the model can take, and the algorithms that its layers can
             be computed by at the example's shapes, and choose the fastest. Without it the form
             with all fusions is taken, and the result is the same each time.
+        patience: how many seconds one run of the model may take while it is checked and timed.
+            Where the example takes longer, its first rows stand for all of it, two at least;
+            with `math.inf` all of it is run.
         fuse: use oneDNN's fused operators.
         tracer: the class that traces the model.
 
@@ -161,7 +170,13 @@ def optimize(
             f"{dtype} is not offered", where="dtype", fix="leave it out, or pass torch.bfloat16"
         )
     options = _Options(
-        dtype if dtype is torch.bfloat16 else None, check, tolerance, measure, fuse, tracer
+        dtype if dtype is torch.bfloat16 else None,
+        check,
+        tolerance,
+        measure,
+        patience,
+        fuse,
+        tracer,
     )
     report = Report()
     if example_inputs is None and not example_kwargs:
@@ -177,20 +192,17 @@ def optimize(
     return OptimizedModel(module, report, dtype=options.dtype)
 
 
+@dataclass(frozen=True)
 class _Options:
     """How to optimise; see `optimize`."""
 
-    def __init__(
-        self,
-        dtype: torch.dtype | None,
-        check: bool,
-        tolerance: float | None,
-        measure: bool,
-        fuse: bool,
-        tracer: type[fx.Tracer],
-    ) -> None:
-        self.dtype, self.check, self.tolerance = dtype, check, tolerance
-        self.measure, self.fuse, self.tracer = measure, fuse, tracer
+    dtype: torch.dtype | None
+    check: bool
+    tolerance: float | None
+    measure: bool
+    patience: float
+    fuse: bool
+    tracer: type[fx.Tracer]
 
 
 def _arguments(
@@ -221,49 +233,58 @@ def _build(
     bound, given = _bind(model, args, kwargs)
     with torch.no_grad(), SameDraws():
         with report.timed("capture"):
-            original = copy_of(model)  # it is run, and may keep a state
             folded = capture(copy_of(model), options.tracer, report, bound)
             _note_dtypes(folded, given)
+            # It is run, and may keep a state.
+            original = model if keeps_no_state(folded) else copy_of(model)
         folded = _fold(folded, report)
         forms = {"folded": folded}
+        before = len(report.rewrites)
         if options.fuse and options.dtype is None:
             with report.timed("fuse"):
-                fused = copy_of(folded)
-                before = len(report.rewrites)
-                fused = lower(fused, report=report, linears=options.measure)
-                changed = len(report.rewrites) > before
-            if options.measure:
-                with report.timed("choose algorithms"):
-                    given, named = copy_inputs((args, kwargs))
-                    tune(fused, _runnable(fused), given, named, report)
-            if changed or len(report.rewrites) > before:
-                forms["fused"] = fused
+                forms["fused"] = lower(_twin(folded), report=report, linears=options.measure)
+        trials: Trials | None = None
+        if options.check or options.measure:
+            with report.timed("check"):
+                trials = Trials(original, args, kwargs, options.patience)
+        if trials is not None and options.measure and "fused" in forms:
+            with report.timed("choose algorithms"):
+                _tune(forms["fused"], trials, report)
+        if "fused" in forms and len(report.rewrites) == before:
+            del forms["fused"]
         chosen = "fused" if "fused" in forms else "folded"
-        _check(original, forms[chosen], args, kwargs, options, report)
-        if options.measure and chosen == "fused":
+        seconds = _check(trials, forms[chosen], options, report)
+        if trials is not None and options.measure and chosen == "fused":
             with report.timed("measure"):
-                chosen = _fastest(original, forms, args, kwargs, report)
+                chosen = _fastest(original, forms, trials, seconds, report)
             if chosen == "folded":
                 report.rewrites = report.rewrites[:before]
                 report.notes.append("the fused operators were slower here, and are not used")
                 report.checks.clear()
-                _check(original, folded, args, kwargs, options, report)
+                _check(trials, folded, options, report)
     return forms[chosen]
 
 
+def _twin(module: fx.GraphModule) -> fx.GraphModule:
+    """A graph of its own that shares the modules and tensors, which no pass changes."""
+    twin = fx.GraphModule(module, copy.deepcopy(module.graph), type(module).__name__)
+    twin.training = module.training
+    return twin
+
+
+def _tune(module: fx.GraphModule, trials: Trials, report: Report) -> None:
+    args, kwargs = copy_inputs((trials.args, trials.kwargs))
+    times = Fraction(trials.size, trials.rows) if trials.size and trials.rows else Fraction(1)
+    tune(module, _runnable(module), args, kwargs, report, times)
+
+
 def _check(
-    original: nn.Module,
-    module: fx.GraphModule,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    options: _Options,
-    report: Report,
-) -> None:
-    if not options.check:
-        return
+    trials: Trials | None, module: fx.GraphModule, options: _Options, report: Report
+) -> float | None:
+    """Compare with the original, and tell how many seconds the sample took."""
+    if trials is None or not options.check:
+        return None
     checked = _runnable(module)
-    if checked is not module:  # it keeps a state, and so does the original
-        original = copy_of(original)
     runs: Callable[..., Any] = checked
     tolerance = options.tolerance
     if options.dtype is not None:
@@ -271,7 +292,7 @@ def _check(
         runs = lambda *a, **k: _lowered(checked, dtype, a, k)  # noqa: E731
         tolerance = TOLERANCES[dtype] if tolerance is None else tolerance
     with report.timed("check"):
-        check(original, runs, args, kwargs, report, tolerance)
+        return trials.check(runs, report, tolerance)
 
 
 def _runnable(module: fx.GraphModule) -> fx.GraphModule:
@@ -331,36 +352,40 @@ def _fold(module: fx.GraphModule, report: Report) -> fx.GraphModule:
 def _fastest(
     original: nn.Module,
     forms: Mapping[str, fx.GraphModule],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    trials: Trials,
+    seconds: float | None,
     report: Report,
 ) -> str:
-    """The name of the form that runs fastest; the folded one is only tried where that is open."""
+    """The name of the form that runs fastest; the folded one is only tried where that is open.
+
+    Args:
+        original: the model; it is run.
+        forms: of the model, by name.
+        trials: the runs of the original.
+        seconds: that the fused form took for the sample; None if it has not run.
+        report: gets the times.
+    """
+    if seconds is not None and seconds < _OBVIOUSLY * trials.seconds:
+        report.timings.update({"original": trials.seconds, "fused": seconds})
+        return "fused"
     original = original if keeps_no_state(forms["folded"]) else copy_of(original)
     contestants = {"original": original, "fused": _runnable(forms["fused"])}
-    medians = _medians(contestants, args, kwargs)
+    medians = _medians(contestants, trials)
     if medians["fused"] > _CLEARLY * medians["original"]:
-        medians |= _medians({**contestants, "folded": _runnable(forms["folded"])}, args, kwargs)
+        medians |= _medians({**contestants, "folded": _runnable(forms["folded"])}, trials)
     report.timings.update(medians)
     return min((name for name in forms if name in medians), key=medians.__getitem__)
 
 
-def _medians(
-    contestants: Mapping[str, nn.Module], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, float]:
+def _medians(contestants: Mapping[str, nn.Module], trials: Trials) -> dict[str, float]:
     """The median seconds of one run of each, in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     started = time.perf_counter()
-    for turn in range(_ROUNDS):
+    for _ in range(_ROUNDS):
         for name, contestant in contestants.items():
-            mine = copy_inputs((args, kwargs))
+            args, kwargs = copy_inputs((trials.args, trials.kwargs))
             start = time.perf_counter()
-            try:
-                contestant(*mine[0], **mine[1])
-            except Exception as error:
-                if turn == 0 and name == "original":
-                    raise cannot_run(error) from error
-                raise
+            contestant(*args, **kwargs)
             seconds[name].append(time.perf_counter() - start)
         if time.perf_counter() - started > _BUDGET:
             break

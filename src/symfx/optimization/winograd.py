@@ -123,14 +123,18 @@ class Winograd:
         # What the tiles do not take of the padding is left to oneDNN.
         self._left = [0, 0 if across > 1 else padding[1]]
         inner = [batch, channels_in, self.tiles[0], self.tiles[1] if across > 1 else sizes[1]]
-        kernels = torch.einsum("ph,oihw->poiw", _matrix(down), weight.double()).unsqueeze(0)
-        if across > 1:
-            kernels = torch.einsum("qw,zpoiw->qpoiz", _matrix(across), kernels)
-        self._packed = [[self._pack(k, inner) for k in row] for row in kernels.to(weight.dtype)]
+        rows = _spread_kernel(down, weight.unbind(2))
+        columns = [
+            _spread_kernel(across, kernel.unbind(2)) if across > 1 else [kernel] for kernel in rows
+        ]
+        self._packed = [
+            [self._pack(k, inner) for k in row] for row in zip(*columns, strict=True)
+        ]
 
     def _pack(self, kernel: Tensor, inner: list[int]) -> Tensor:
+        """A kernel of shape ``(out, in, width)``, or ``(out, in)`` where that is one, packed."""
         pack: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
-        dense = kernel.unsqueeze(2).contiguous().to_mkldnn()
+        dense = kernel.reshape(*kernel.shape[:2], 1, -1).to_mkldnn()
         packed: Tensor = pack(dense, self._left, [1, 1], [1, 1], 1, inner)
         return packed
 
@@ -194,5 +198,6 @@ class Winograd:
         return product.permute(0, 2, 3, 1)
 
 
-def _matrix(outputs: int) -> Tensor:
-    return torch.tensor(_KERNELS[outputs], dtype=torch.double)
+def _spread_kernel(outputs: int, taps: Sequence[Tensor]) -> list[Tensor]:
+    """A kernel of three taps as one for each place of a tile with so many outputs."""
+    return [sum(c * t for c, t in zip(row, taps, strict=True) if c) for row in _KERNELS[outputs]]  # type: ignore[misc]
