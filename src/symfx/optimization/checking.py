@@ -87,6 +87,7 @@ class Trials:
         patience: float = math.inf,
     ) -> None:
         self._original = original
+        self._same_draws = SameDraws()
         self._cases: list[_Case] = []
         self.size = self.rows = size = _batch(args, kwargs)
         whole = tuple(args), dict(kwargs)
@@ -128,7 +129,7 @@ class Trials:
         seconds = 0.0
         for case in self._cases:
             mine = copy_inputs((case.args, case.kwargs))
-            with SameDraws():
+            with self._same_draws:
                 start = time.perf_counter()
                 try:
                     found = optimized(*mine[0], **mine[1])
@@ -168,7 +169,7 @@ class Trials:
         case = _Case(args, kwargs)
         self._cases.append(case)
         mine = copy_inputs((args, kwargs))
-        with SameDraws():
+        with self._same_draws:
             start = time.perf_counter()
             try:
                 result = self._original(*mine[0], **mine[1])
@@ -198,13 +199,17 @@ _REPORT_IT = (
 
 
 class SameDraws:
-    """Random numbers inside start from the same state each time, which is put back after."""
+    """Random numbers inside start from the state at hand each time, and leave no trace outside."""
+
+    def __init__(self) -> None:
+        self._start = torch.random.get_rng_state()
 
     def __enter__(self) -> None:
-        self._state = torch.random.get_rng_state()
+        self._outside = torch.random.get_rng_state()
+        torch.random.set_rng_state(self._start)
 
     def __exit__(self, *exception: object) -> None:
-        torch.random.set_rng_state(self._state)
+        torch.random.set_rng_state(self._outside)
 
 
 def _batch(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
