@@ -147,15 +147,17 @@ class Trials:
                     seconds = time.perf_counter() - start
             if case is not self._sample and case is not self._other:
                 continue
-            result = _compare(found, case.expected, _batch(case.args, case.kwargs), tolerance)
-            checks[id(case)] = result
-            if not result.passed:
-                report.checks.append(result)
+            batch = _batch(case.args, case.kwargs)
+            checks[id(case)] = _compare(found, case.expected, batch, tolerance)
+        for case in (self._sample, self._other):
+            if case is None:
+                continue
+            report.checks.append(checks[id(case)])
+            if not report.checks[-1].passed:
                 raise OptimizationError(
-                    f"the optimised model differs from the original, at {result}", fix=_REPORT_IT
+                    f"the optimised model differs from the original, at {report.checks[-1]}",
+                    fix=_REPORT_IT,
                 )
-        wanted = (self._sample, self._other)
-        report.checks += [checks[id(case)] for case in wanted if case is not None]
         if self._other is None:
             report.notes.append("the original takes no other batch size: checked at one")
         if self.rows != self.size:

@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from symfx.optimization.reading import MaxPool
-from symfx.optimization.winograd import TILES, Winograd
+from symfx.optimization.winograd import Winograd
 
 __all__ = [
     "BLOCKED",
     "DIRECT",
     "FEW",
     "REFERENCES",
+    "WINOGRAD",
     "Direct",
     "Form",
     "Kernel",
@@ -27,12 +28,8 @@ __all__ = [
     "other_ways",
 ]
 
-#: The names of the ways, beside those of Winograd's algorithm, ``"winograd 4x1"`` and so on.
-DIRECT, BLOCKED = "direct", "blocked"
-_WINOGRAD = {f"winograd {down}x{across}": (down, across) for down, across in TILES}
-_NARROW = "winograd 4x1"
-#: From how many rows, columns and channels on tiles more than one wide are worth trying.
-_WIDE = 16
+#: The names of the ways.
+DIRECT, BLOCKED, WINOGRAD = "direct", "blocked", "winograd"
 #: From how many channels on Winograd's algorithm has ever been the faster.
 _MANY = 32
 #: Up to how many input channels oneDNN's kernels for channels last leave lanes empty.
@@ -229,9 +226,9 @@ class Direct:
 class _Tiles:
     """Winograd's algorithm."""
 
-    def __init__(self, form: Form, shape: Sequence[int], tile: tuple[int, int]) -> None:
+    def __init__(self, form: Form, shape: Sequence[int]) -> None:
         self.post = form.post
-        self.run = Winograd(form.weight, form.bias, form.padding, tile, shape)
+        self.run = Winograd(form.weight, form.bias, form.padding, shape)
 
     def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
         result = self.run(x.contiguous(memory_format=torch.channels_last))
@@ -280,16 +277,19 @@ def other_ways(form: Form, shape: Sequence[int]) -> list[str]:
         return [BLOCKED] if weight.shape[1] <= FEW and form.post.name in ("none", "relu") else []
     if weight.shape[2:] != (3, 3) or form.stride != [1, 1] or min(weight.shape[:2]) < _MANY:
         return []
-    # Sums cost more where an image has few tiles, and products more where they do not fit.
-    down, across = (size + 2 * pad - 2 for size, pad in zip(shape[2:], form.padding, strict=True))
-    if min(down, across) < 4:
-        return []
-    return list(_WINOGRAD) if min(down, across, *weight.shape[:2]) >= _WIDE else [_NARROW]
+    sizes = [size + 2 * pad - 2 for size, pad in zip(shape[2:], form.padding, strict=True)]
+    return [WINOGRAD] if min(sizes) >= 4 else []
 
 
 def is_way(way: str, form: Form, shape: Sequence[int]) -> bool:
     """Is this the name of a way to compute inputs of this shape?"""
     return len(shape) == form.weight.ndim and way in (DIRECT, *other_ways(form, shape))
+
+
+_MAKERS: dict[str, Callable[[Form, Sequence[int]], Kernel]] = {
+    BLOCKED: _Blocked,
+    WINOGRAD: _Tiles,
+}
 
 
 def make_kernel(way: str, form: Form, shape: Sequence[int], known: Sequence[Tensor]) -> Kernel:
@@ -306,9 +306,7 @@ def make_kernel(way: str, form: Form, shape: Sequence[int], known: Sequence[Tens
     """
     if way == DIRECT:
         return Direct(form, shape, known)
-    if way == BLOCKED:
-        return _Blocked(form, shape)
-    return _Tiles(form, shape, _WINOGRAD[way])
+    return _MAKERS[way](form, shape)
 
 
 def _layout(packed: Tensor) -> bytes | None:

@@ -21,9 +21,12 @@ __all__ = ["tune"]
 
 #: What is spent in all: this many times as long as the model runs, or so many seconds if that is
 #: longer. The operators that take the most time come first; what is not reached stays as it is.
-_SHARE, _LEAST = 1.5, 0.1
+_SHARE, _LEAST = 3.0, 0.1
 #: Operators that take less than this share of the model's time are not worth a trial.
 _MATTERS = 0.005
+#: An operator is tried on as many rows as the choice is for, unless the ordinary way would take
+#: more seconds than this; what is faster on fewer rows is faster on more.
+_LONG = 0.02
 #: Timed runs of two ways at most, while they take no more than this many seconds together.
 _RUNS, _ENOUGH = 5, 0.1
 #: The share of the champion's time that a challenger must stay below.
@@ -47,12 +50,21 @@ class _Alike:
         paths: where they are.
         adds: is something added in any of them?
         seconds: what they took together.
+        least: what the fastest of them took.
     """
 
     x: Tensor
     paths: list[str] = field(default_factory=list)
     adds: bool = False
     seconds: float = 0.0
+    least: float = math.inf
+
+    def rows(self, times: Fraction) -> Tensor:
+        """Up to so many times as many rows of the same numbers."""
+        if self.least * times > _LONG:
+            times = Fraction(max(1, int(_LONG / self.least)))
+        whole = self.x.shape[0] * times
+        return torch.cat([self.x] * math.ceil(times))[: int(whole)] if times > 1 else self.x
 
 
 def tune(
@@ -73,7 +85,7 @@ def tune(
         args: the positional arguments to run it on.
         kwargs: the keyword arguments.
         report: what is chosen is noted in it.
-        times: how many times as many rows the inputs have that the choice is for, too.
+        times: how many times as many rows the inputs have that the choice is for.
     """
     started = time.perf_counter()
     groups = _groups(module, twin, args, kwargs)
@@ -85,7 +97,8 @@ def tune(
             report.notes.append("stopped choosing between algorithms: it took too long")
             return
         members: list[Fused] = [module.get_submodule(path) for path in group.paths]  # type: ignore[misc]
-        chosen, gain = _fastest(members[0].trials(group.x, group.adds))
+        tried = group.rows(times)
+        chosen, gain = _fastest(members[0].trials(tried, group.adds))
         if chosen == DIRECT:
             continue
         shape = group.x.shape
@@ -93,8 +106,8 @@ def tune(
         for member in members:
             for each in {shape, larger}:
                 member.choose(each, chosen)
-            member.prepare(shape)  # else its first run would look slow
-        what = f"{chosen} for {tuple(shape)}, {gain:.2f} times as fast as {DIRECT}"
+            member.get_ready(group.x)  # else its first run would look slow
+        what = f"{chosen} for {tuple(tried.shape)}, {gain:.2f} times as fast as {DIRECT}"
         report.rewrote(what, group.paths, None)
 
 
@@ -127,6 +140,7 @@ def _groups(
             group = found.setdefault(key, _Alike(x))
             group.adds |= bool(rest)
             group.seconds += seconds
+            group.least = min(group.least, seconds)
             if path not in group.paths:
                 group.paths.append(path)
 
