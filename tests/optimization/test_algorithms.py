@@ -14,7 +14,8 @@ from torch import nn
 
 import symfx
 from symfx.optimization import OptimizedModel, load
-from symfx.optimization.fused import CONVOLUTION, FusedConv, FusedLinear
+from symfx.optimization.fused import FusedConv
+from symfx.optimization.fused_linear import CONVOLUTION, MKL, FusedLinear, has_mkl
 from symfx.optimization.kernels import BLOCKED, DIRECT, WINOGRAD, other_ways
 from symfx.optimization.winograd import Winograd
 
@@ -77,7 +78,7 @@ class Block(nn.Module):
         return self.head(y.mean((2, 3)))
 
 
-WAYS = [WINOGRAD, BLOCKED, CONVOLUTION]
+WAYS = [WINOGRAD, BLOCKED, CONVOLUTION, *([MKL] if has_mkl() else [])]
 
 
 @torch.no_grad()
@@ -105,7 +106,8 @@ def test_each_way_against_eager(
 
 
 @torch.no_grad()
-def test_residual_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", [way for way in WAYS if way in (CONVOLUTION, MKL)])
+def test_residual_rows(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Feed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -115,7 +117,7 @@ def test_residual_rows(monkeypatch: pytest.MonkeyPatch) -> None:
             return x + self.down(F.gelu(self.up(x)))
 
     model, x = Feed().eval(), torch.randn(2, 5, 16)
-    fast = made_to(CONVOLUTION, model, x, monkeypatch)
+    fast = made_to(way, model, x, monkeypatch)
     assert [part.adds for part in parts(fast)] == [False, True]
     for given in (
         x,

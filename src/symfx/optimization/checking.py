@@ -28,6 +28,8 @@ TOLERANCES: dict[torch.dtype, float] = {
     torch.float32: 1e-4,
     torch.bfloat16: 5e-2,
     torch.float16: 5e-3,
+    torch.complex128: 1e-10,
+    torch.complex64: 1e-4,
 }
 
 
@@ -70,6 +72,7 @@ class Trials:
             rows alone are run, two at least, if the model takes such a batch.
 
     Attributes:
+        original: the model.
         args, kwargs: what stands for the sample: all of it, or its first rows.
         rows: the size of the first dimension of that; None where the sample has none.
         size: the same of the sample.
@@ -86,7 +89,7 @@ class Trials:
         kwargs: Mapping[str, Any],
         patience: float = math.inf,
     ) -> None:
-        self._original = original
+        self.original = original
         self._same_draws = SameDraws()
         self._cases: list[_Case] = []
         self.size = self.rows = size = _batch(args, kwargs)
@@ -97,7 +100,9 @@ class Trials:
         # The smaller batch comes first: it tells how long the other will take.
         if size is not None and size > 1:
             other = self._run(*_first_rows(whole, size, 1))
-            rows = max(2, int(patience / other.seconds)) if other.seconds * size > patience else size
+            rows = (
+                max(2, int(patience / other.seconds)) if other.seconds * size > patience else size
+            )
             if other.runs and rows < size:
                 sample = self._run(*_first_rows(whole, size, rows))
                 self.rows = rows
@@ -174,7 +179,7 @@ class Trials:
         with self._same_draws:
             start = time.perf_counter()
             try:
-                result = self._original(*mine[0], **mine[1])
+                result = self.original(*mine[0], **mine[1])
             except Exception as error:
                 if needed:
                     raise _cannot_run(error) from error

@@ -26,6 +26,7 @@ __all__ = [
     "effect_of",
     "is_plain",
     "keeps_no_state",
+    "one_call",
     "one_node",
     "read_argument",
     "storage_of",
@@ -83,6 +84,24 @@ def one_node(effect: Effect, *, keeps: bool = False) -> Callable[[Function], Fun
         return cast("Function", called)
 
     return mark
+
+
+def one_call(forward: Function) -> Function:
+    """Make a module whose ``forward`` this is one node of each graph that it is traced into.
+
+    What it does depends on what comes in, which a proxy cannot tell.
+    """
+
+    @functools.wraps(forward)
+    def called(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        for value in (*args, *kwargs.values()):
+            if isinstance(value, fx.Proxy):
+                tracer: Any = value.tracer
+                path = tracer.path_of_module(self)
+                return tracer.create_proxy("call_module", path, args, kwargs)
+        return forward(self, *args, **kwargs)
+
+    return cast("Function", called)
 
 
 # Operators that are built of others and whose schemas therefore promise nothing; looked at by hand.

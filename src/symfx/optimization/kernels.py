@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -51,6 +51,17 @@ REFERENCES: dict[str, Callable[[tuple[float, ...], str], Callable[[Tensor], Tens
 }
 
 
+#: Those that torch can write to their argument's memory: asking for new memory takes time too.
+_INPLACE: dict[str, Callable[[Tensor, str], Tensor]] = {
+    "relu": lambda x, algorithm: x.relu_(),
+    "sigmoid": lambda x, algorithm: x.sigmoid_(),
+    "tanh": lambda x, algorithm: x.tanh_(),
+    "swish": lambda x, algorithm: F.silu(x, inplace=True),
+    "hardswish": lambda x, algorithm: F.hardswish(x, inplace=True),
+    "gelu": lambda x, algorithm: torch._C._nn.gelu_(x, approximate=algorithm),
+}
+
+
 class PostOp:
     """What is done to each element of the result: an activation, or nothing.
 
@@ -72,8 +83,9 @@ class PostOp:
 
     def on(self, x: Tensor) -> Tensor:
         """Applied to a tensor that nobody else holds."""
-        if self.name == "relu":
-            return x.relu_()
+        inplace: Any = _INPLACE.get(self.name)
+        if inplace is not None:
+            return cast("Tensor", inplace(x, self.algorithm))
         return self.function(x) if self.function else x
 
     def describe(self) -> dict[str, Any]:
@@ -266,10 +278,7 @@ class _Blocked:
 
 
 def other_ways(form: Form, shape: Sequence[int]) -> list[str]:
-    """The names of the ways to compute inputs of this shape that may be faster than `DIRECT`.
-
-    Each is only worth a trial where the one before it is faster.
-    """
+    """The names of the ways to compute inputs of this shape that may be faster than `DIRECT`."""
     weight = form.weight
     if form.transposed or weight.ndim != 4 or form.groups != 1 or form.dilation != [1, 1]:
         return []

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from symfx.optimization.effects import Effect, effect_of, one_node, words
-from symfx.optimization.fused import FusedConv, all_finite, is_channels_last
+from symfx.optimization.fused import FusedConv
 from symfx.optimization.modules import ScaleShift
 from symfx.optimization.reading import Reader
+from symfx.optimization.tensors import all_finite, is_channels_last
 
 __all__ = ["fused_conv", "keep_layout", "laid_out_as"]
 

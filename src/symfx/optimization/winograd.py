@@ -121,6 +121,15 @@ class Winograd:
 
     def _multiply(self, place: Tensor, packed: Tensor, bias: Tensor | None) -> Tensor:
         product: Tensor = torch.ops.mkldnn._convolution_pointwise.default(
-            place.permute(0, 3, 1, 2), packed, bias, self._padding, [1, 1], [1, 1], 1, "none", [], ""
+            place.permute(0, 3, 1, 2),
+            packed,
+            bias,
+            self._padding,
+            [1, 1],
+            [1, 1],
+            1,
+            "none",
+            [],
+            "",
         )
         return product.permute(0, 2, 3, 1)
