@@ -385,7 +385,10 @@ class Turned(nn.Module):
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         y = torch.relu(self.one(x))
         z = self.two(y) + y
-        return [y, z, z.permute(0, 2, 3, 1), z[:, 1:], z.flatten(2).transpose(1, 2), z.mean(1)]
+        last = z.permute(0, 2, 3, 1)
+        found = [torch.relu(last), last * 2, F.linear(last, self.two.weight[:, :, 0, 0])]
+        found += [F.layer_norm(last, (4,)), z.flatten(2).transpose(1, 2) + 1]
+        return [y, z, last, z[:, 1:], z.flatten(2).transpose(1, 2), z.mean(1), *found]
 
 
 @torch.no_grad()

@@ -84,7 +84,7 @@ class Trials:
 
     def __init__(
         self,
-        original: Callable[..., Any],
+        original: nn.Module,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         patience: float = math.inf,
@@ -154,10 +154,10 @@ class Trials:
                 continue
             batch = _batch(case.args, case.kwargs)
             checks[id(case)] = _compare(found, case.expected, batch, tolerance)
-        for case in (self._sample, self._other):
-            if case is None:
+        for compared in (self._sample, self._other):
+            if compared is None:
                 continue
-            report.checks.append(checks[id(case)])
+            report.checks.append(checks[id(compared)])
             if not report.checks[-1].passed:
                 raise OptimizationError(
                     f"the optimised model differs from the original, at {report.checks[-1]}",

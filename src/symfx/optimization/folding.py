@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from symfx.optimization.effects import read_argument
+from symfx.optimization.layers import Affine, Layer
 from symfx.optimization.log import Report
 from symfx.optimization.modules import NormalizedLinear, ScaleShift
-from symfx.optimization.reading import Affine, Layer, Reader
+from symfx.optimization.reading import Reader
 from symfx.optimization.surgery import install, succeed
 
 __all__ = ["fold_affine"]

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from symfx.optimization.effects import one_call
 from symfx.optimization.kernels import DIRECT, Direct, Form, Kernel, PostOp, make_kernel, other_ways
+from symfx.optimization.layers import Layer, MaxPool
 from symfx.optimization.packed import Packed
-from symfx.optimization.reading import Layer, MaxPool
 from symfx.optimization.tensors import is_channels_last, is_ordinary
 
 __all__ = ["FUNCTIONS", "FusedConv"]

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from symfx.optimization.effects import one_call
 from symfx.optimization.kernels import DIRECT, Direct, Form, Kernel, PostOp
+from symfx.optimization.layers import Layer
 from symfx.optimization.packed import Packed
-from symfx.optimization.reading import Layer
 from symfx.optimization.tensors import is_ordinary
 
 __all__ = ["CONVOLUTION", "MKL", "FusedLinear", "has_mkl"]
@@ -87,7 +87,8 @@ class FusedLinear(Packed):
             return {}
         x = x.contiguous()
         other = torch.zeros(*x.shape[:-1], self.weight.shape[0]) if adds else None
-        ways = {DIRECT: functools.partial(self._by_torch, x, other)}
+        ways: dict[str, Callable[[], Tensor]] = {}
+        ways[DIRECT] = functools.partial(self._by_torch, x, other)
         for way in (CONVOLUTION, MKL) if has_mkl() else (CONVOLUTION,):
             ways[way] = functools.partial(self._packed, way, x, other)
         return ways
@@ -174,7 +175,7 @@ class _Mkl:
 @functools.cache
 def has_mkl() -> bool:
     """Has the installed torch MKL's product with a packed weight, and is it right?"""
-    if not (torch.backends.mkl.is_available() and hasattr(torch.ops.mkl, "_mkl_linear")):
+    if not (torch._C.has_mkl and hasattr(torch.ops.mkl, "_mkl_linear")):
         return False
     with torch.no_grad():
         x, weight = torch.arange(12.0).view(3, 4) / 7, torch.arange(20.0).view(5, 4).sin()

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from symfx.optimization.reading import MaxPool
+from symfx.optimization.layers import MaxPool
 from symfx.optimization.winograd import Winograd
 
 __all__ = [
@@ -58,7 +58,7 @@ _INPLACE: dict[str, Callable[[Tensor, str], Tensor]] = {
     "tanh": lambda x, algorithm: x.tanh_(),
     "swish": lambda x, algorithm: F.silu(x, inplace=True),
     "hardswish": lambda x, algorithm: F.hardswish(x, inplace=True),
-    "gelu": lambda x, algorithm: torch._C._nn.gelu_(x, approximate=algorithm),
+    "gelu": lambda x, algorithm: torch.ops.aten.gelu_(x, approximate=algorithm),
 }
 
 

@@ -99,7 +99,7 @@ class OptimizedModel(nn.Module):
         parameters = [node for node in self.graph_module.graph.nodes if node.op == "placeholder"]
         names = tuple(str(node.target) for node in parameters)
         defaults = {str(node.target): node.args[0] for node in parameters if node.args}
-        values = arranged(args, kwargs, names, defaults)
+        values: Any = arranged(args, kwargs, names, defaults)  # type: ignore[arg-type]
         return tuple(values[index] for index in range(len(names)))
 
     def save(self, path: str | Path) -> None:

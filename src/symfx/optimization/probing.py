@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from symfx.optimization.fused import FUNCTIONS, FusedConv
 from symfx.optimization.kernels import FEW, PostOp
-from symfx.optimization.reading import Activation, Layer
+from symfx.optimization.layers import Activation, Layer
 
 __all__ = ["can_fuse", "has_bfloat16", "may_pool", "post_op"]
 

@@ -28,12 +28,12 @@ from symfx.optimization.effects import Effect, effect_of, is_plain, words
 from symfx.optimization.fused import FusedConv
 from symfx.optimization.fused_linear import CONVOLUTION, MKL, FusedLinear, has_mkl
 from symfx.optimization.kernels import PostOp, is_way
+from symfx.optimization.layers import Layer, MaxPool
 from symfx.optimization.layout import laid_out_as
 from symfx.optimization.log import Report
 from symfx.optimization.modules import NormalizedLinear, ScaleShift
 from symfx.optimization.optimized import NO_BFLOAT16, OptimizedModel
 from symfx.optimization.probing import can_fuse, has_bfloat16
-from symfx.optimization.reading import Layer, MaxPool
 from symfx.optimization.tensors import all_finite
 
 __all__ = ["load", "save"]

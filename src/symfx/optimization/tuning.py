@@ -22,7 +22,7 @@ __all__ = ["tune"]
 
 #: What is spent in all: this many times as long as the model runs, or so many seconds if that is
 #: longer. The operators that take the most time come first; what is not reached stays as it is.
-_SHARE, _LEAST = 3.0, 0.1
+_SHARE, _LEAST = 3.0, 0.3
 #: Operators that take less than this share of the model's time are not worth a trial.
 _MATTERS = 0.005
 #: An operator is tried on as many rows as the choice is for, unless the ordinary way would take
