@@ -116,6 +116,35 @@ class TiedWeights(Pair):
         return self.bn(self.conv(x)) + self.twin(x) + self.conv.weight.sum()
 
 
+@case(2, 4, 8, 9)
+class WeightOfAConvolutionAsMatrix(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn(self.conv(x)).permute(0, 2, 3, 1)
+        return F.linear(y, self.conv.weight[:, :, 0, 0]).permute(0, 3, 1, 2)
+
+
+@case(2, 4, 8, 9)
+class VanishingChannels(nn.Module):
+    """A channel that is multiplied with zero, and one whose variance is nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, eps=1e-12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x))
+
+    def train(self, mode: bool = True) -> nn.Module:
+        with torch.no_grad():
+            self.bn.weight[0] = 0
+            self.bn.running_var[1] = 0
+        return super().train(mode)
+
+
 @case(2, 3, 8, 9)
 class NoRunningStatistics(nn.Module):
     """Upstream 71259."""

@@ -6,7 +6,9 @@ import concurrent.futures
 import copy
 import dataclasses
 import io
+import math
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from symfx.errors import InputMismatchError, OptimizationError
 from symfx.optimization import checking, optimize_for_inference
 from symfx.optimization.effects import Effect
 from symfx.optimization.fused import FusedConv
+from symfx.optimization.probing import has_bfloat16
 
 
 def trained(model: nn.Module) -> nn.Module:
@@ -74,7 +77,7 @@ def test_a_residual_network_becomes_two_fused_operators() -> None:
 def test_the_report() -> None:
     model = trained(nn.Sequential(Residual(), nn.BatchNorm1d(5)))
     model.append(nn.Dropout().train())
-    fast = symfx.optimize(model, torch.randn(3, 3, 8, 8))
+    fast = symfx.optimize(model, torch.randn(3, 3, 8, 8), patience=math.inf)
     report = fast.report
     folded = [r for r in report.rewrites if r.what.startswith("folded")]
     assert [(r.what, len(r.nodes)) for r in folded] == [
@@ -290,8 +293,8 @@ def test_optimize_for_inference_is_checked_once_at_first_use(
 ) -> None:
     model, x = trained(Residual()), torch.randn(2, 3, 8, 8)
     calls: list[int] = []
-    real = checking.check
-    monkeypatch.setattr(checking, "check", lambda *a, **k: (calls.append(1), real(*a, **k))[1])
+    real = checking.Trials
+    monkeypatch.setattr(checking, "Trials", lambda *a: (calls.append(1), real(*a))[1])
     fast = optimize_for_inference(model)
     twin = copy.deepcopy(fast)
     for _ in range(2):
@@ -319,13 +322,39 @@ def test_mistakes() -> None:
 
 
 @torch.no_grad()
-def test_bfloat16() -> None:
+@pytest.mark.parametrize("measure", [False, True])
+def test_bfloat16_where_the_cpu_has_it(
+    measure: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(optimization.optimized, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(
+        optimization.optimized, "_medians", lambda forms, trials: dict.fromkeys(forms, 1.0)
+    )
     model, x = trained(Residual()), torch.randn(4, 3, 8, 8)
-    low = symfx.optimize(model, x, dtype=torch.bfloat16)
-    assert low(x).dtype is torch.float32
+    low = symfx.optimize(model, x, dtype=torch.bfloat16, measure=measure)
+    assert low.dtype is torch.bfloat16 and low(x).dtype is torch.float32
     torch.testing.assert_close(low(x), model(x), rtol=0.1, atol=0.1)
     assert low.report.checks[0].tolerance == optimization.TOLERANCES[torch.bfloat16]
     assert low.report.checks[0].relative > 1e-5  # it is computed in the lower precision
+    lazy = symfx.optimize(model, dtype=torch.bfloat16, measure=measure)
+    assert torch.equal(lazy(x), low(x)) and lazy.dtype is torch.bfloat16
+    low.save(tmp_path / "low")
+    again = optimization.load(tmp_path / "low")
+    assert again.dtype is (torch.bfloat16 if has_bfloat16() else None)
+    torch.testing.assert_close(again(x), model(x), rtol=0.1, atol=0.1)
+
+
+@torch.no_grad()
+def test_bfloat16_that_gains_nothing_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = trained(Residual()), torch.randn(4, 3, 8, 8)
+    slower = {"float32": 1.0, "torch.bfloat16": 1.1, "original": 2.0, "fused": 1.0}
+    monkeypatch.setattr(optimization.optimized, "_medians", lambda forms, trials: dict(slower))
+    for has, why in ((True, "bfloat16 was slower here"), (False, "no instructions for bfloat16")):
+        monkeypatch.setattr(optimization.optimized, "has_bfloat16", lambda has=has: has)
+        plain = symfx.optimize(model, x, dtype=torch.bfloat16)
+        assert any(why in note for note in plain.report.notes) and plain.dtype is None
+        assert [check.tolerance for check in plain.report.checks] == [1e-4, 1e-4]
+        torch.testing.assert_close(plain(x), model(x), rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
@@ -356,7 +385,10 @@ class Turned(nn.Module):
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         y = torch.relu(self.one(x))
         z = self.two(y) + y
-        return [y, z, z.permute(0, 2, 3, 1), z[:, 1:], z.flatten(2).transpose(1, 2), z.mean(1)]
+        last = z.permute(0, 2, 3, 1)
+        found = [torch.relu(last), last * 2, F.linear(last, self.two.weight[:, :, 0, 0])]
+        found += [F.layer_norm(last, (4,)), z.flatten(2).transpose(1, 2) + 1]
+        return [y, z, last, z[:, 1:], z.flatten(2).transpose(1, 2), z.mean(1), *found]
 
 
 @torch.no_grad()
@@ -478,3 +510,92 @@ def test_pickle_of_the_result_is_up_to_the_user_but_works() -> None:
     fast(x)
     again = pickle.loads(pickle.dumps(fast))
     torch.testing.assert_close(again(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def wholes(fast: symfx.OptimizedModel, x: Tensor) -> dict[str, Any]:
+    """The model as others make it anew: traced, copied, stored, exported, loaded into."""
+    stored = io.BytesIO()
+    torch.save(fast, stored)
+    stored.seek(0)
+    loaded = copy.deepcopy(fast)
+    with torch.no_grad():
+        loaded(x)  # which packs the weights that then change
+        for tensor in loaded.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.zero_()
+    loaded.load_state_dict(fast.state_dict())
+    return {
+        "symbolic_trace": torch.fx.symbolic_trace(fast),
+        "symbolic_trace of the graph": torch.fx.symbolic_trace(fast.graph_module),
+        "symbolic_trace inside": torch.fx.symbolic_trace(nn.Sequential(fast, nn.Identity())),
+        "twice": torch.fx.symbolic_trace(torch.fx.symbolic_trace(fast)),
+        "deepcopy": copy.deepcopy(fast),
+        "pickle": pickle.loads(pickle.dumps(fast)),
+        "torch.load": torch.load(stored, weights_only=False),
+        "load_state_dict": loaded,
+        "export": torch.export.export(fast, (x,)).module(),
+        "optimised again": symfx.optimize(fast, x, measure=False),
+    }
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("measure", [False, True])
+def test_an_optimised_model_can_be_made_anew(measure: bool) -> None:
+    heads = nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5), nn.BatchNorm1d(5))
+    model = trained(nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), Residual(), heads))
+    x = torch.randn(2, 3, 8, 8)
+    fast = symfx.optimize(model, x, measure=measure)
+    for how, made in wholes(fast, x).items():
+        torch.testing.assert_close(made(x), model(x), rtol=1e-4, atol=1e-5, msg=how)
+        if how != "export":
+            other = torch.randn(3, 3, 9, 7)
+            torch.testing.assert_close(made(other), model(other), rtol=1e-4, atol=1e-5, msg=how)
+
+
+@torch.no_grad()
+def test_a_traced_optimised_model_takes_the_same_calls() -> None:
+    model = Optional_().eval()
+    x, mask = torch.randn(2, 4), torch.ones(2, 4, dtype=torch.bool)
+    traced = torch.fx.symbolic_trace(symfx.optimize(model, (x,), {"mask": mask}, measure=False))
+    for args, kwargs in (((x, mask), {}), ((x,), {"mask": mask}), ((), {"mask": mask, "x": x})):
+        torch.testing.assert_close(traced(*args, **kwargs), model(*args, **kwargs))
+    for args, kwargs in (((), {}), ((x, mask, 2.0, 1), {}), ((x,), {"x": x}), ((x,), {"y": x})):
+        with pytest.raises(InputMismatchError):
+            traced(*args, **kwargs)
+
+
+@torch.no_grad()
+def test_other_weights_are_packed_anew() -> None:
+    model, x = trained(Residual()), torch.randn(2, 3, 8, 8)
+    fast = symfx.optimize(model, x, measure=False)
+    expected = fast(x)
+    halves = {name: tensor / 2 for name, tensor in fast.state_dict().items()}
+    found = torch.func.functional_call(fast, halves, (x,))
+    copied = copy.deepcopy(fast)
+    copied.load_state_dict(halves)
+    torch.testing.assert_close(found, copied(x), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found, expected)
+    assert torch.equal(fast(x), expected)
+
+
+@torch.no_grad()
+def test_complex_numbers_are_left_alone() -> None:
+    class Waves(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(2, 4, 3, dtype=torch.complex64)
+            self.line = nn.Conv1d(4, 4, 1, dtype=torch.complex64)
+            self.head = nn.Linear(6, 5, dtype=torch.complex64)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            y = self.head(self.conv(x) * 2.0 + 1.0) * (1 + 2j)
+            z = self.line(y.flatten(2)) * 0.5
+            return z, torch.relu(z.real) + z.imag * 2
+
+    model, x = Waves().eval(), torch.randn(2, 2, 8, 8, dtype=torch.complex64)
+    for measure in (False, True):
+        fast = symfx.optimize(model, x, measure=measure)
+        for given in (x, x[:1], torch.randn(3, 2, 9, 8, dtype=torch.complex64)):
+            for mine, theirs in zip(fast(given), model(given), strict=True):
+                torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+        assert not any("folded" in rewrite.what for rewrite in fast.report.rewrites)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
@@ -17,7 +19,7 @@ from symfx.optimization.capture import copy_of
 from symfx.optimization.effects import keeps_no_state
 from symfx.optimization.log import Check, Report
 
-__all__ = ["TOLERANCES", "FirstUse", "SameDraws", "check", "copy_inputs", "leaves"]
+__all__ = ["TOLERANCES", "FirstUse", "SameDraws", "Trials", "copy_inputs", "leaves"]
 
 #: How far a result may be off, relative to the largest value in it, by dtype. Rounding differs
 #: where weights are folded and sums are taken in another order; a wrong rewrite is far beyond.
@@ -26,6 +28,8 @@ TOLERANCES: dict[torch.dtype, float] = {
     torch.float32: 1e-4,
     torch.bfloat16: 5e-2,
     torch.float16: 5e-3,
+    torch.complex128: 1e-10,
+    torch.complex64: 1e-4,
 }
 
 
@@ -39,63 +43,155 @@ def copy_inputs(value: Any) -> Any:
     return pytree.tree_map_only(Tensor, lambda t: t.detach().clone(), value)
 
 
-def check(
-    original: Callable[..., Any],
-    optimized: Callable[..., Any],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    report: Report,
-    tolerance: float | None = None,
-) -> None:
-    """Run both on the inputs, and on a batch of another size, and note how much they differ.
+@dataclass
+class _Case:
+    """One batch that the original was run on.
+
+    Attributes:
+        args, kwargs: what it was given.
+        seconds: how long it took.
+        expected: what it returned, opened; None where it does not take such a batch.
+        runs: does it?
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    seconds: float = 0.0
+    expected: Any = None
+    runs: bool = True
+
+
+class Trials:
+    """What a model returns for a sample and for a batch of another size, to hold others against.
 
     Args:
         original: the model; it is run, so pass a copy if it keeps a state.
-        optimized: what is checked; likewise.
-        args: the positional arguments.
+        args: the positional arguments of the sample.
         kwargs: the keyword arguments.
-        report: gets the checks.
-        tolerance: instead of those in `TOLERANCES`.
+        patience: how many seconds a run may take. Where the sample would take longer, its first
+            rows alone are run, two at least, if the model takes such a batch.
+
+    Attributes:
+        original: the model.
+        args, kwargs: what stands for the sample: all of it, or its first rows.
+        rows: the size of the first dimension of that; None where the sample has none.
+        size: the same of the sample.
+        seconds: how long the original took for it, at its first run.
 
     Raises:
-        OptimizationError: they differ beyond the tolerance; or the original cannot run.
+        OptimizationError: the original cannot run on the sample.
     """
-    batches = [(args, kwargs), *_other_batches(args, kwargs)]
-    done = 0
-    for index, (some_args, some_kwargs) in enumerate(batches):
-        with SameDraws():
-            try:
-                expected = original(*copy_inputs(some_args), **copy_inputs(some_kwargs))
-            except Exception as error:
-                if index == 0:
-                    raise cannot_run(error) from error
-                # This model takes no such batch, and neither need the optimised one; but it is
-                # shown it, since what has been tried may leave a trace in the model.
-                with contextlib.suppress(Exception):
-                    optimized(*copy_inputs(some_args), **copy_inputs(some_kwargs))
-                continue
-        with SameDraws():
-            try:
-                found = optimized(*copy_inputs(some_args), **copy_inputs(some_kwargs))
-            except Exception as error:
-                raise OptimizationError(
-                    f"the optimised model fails where the original runs: "
-                    f"{type(error).__name__}: {error}",
-                    fix=_REPORT_IT,
-                ) from error
-        report.checks.append(_compare(found, expected, _batch(some_args, some_kwargs), tolerance))
-        if not report.checks[-1].passed:
-            raise OptimizationError(
-                f"the optimised model differs from the original, at {report.checks[-1]}",
-                fix=_REPORT_IT,
+
+    def __init__(
+        self,
+        original: nn.Module,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        patience: float = math.inf,
+    ) -> None:
+        self.original = original
+        self._same_draws = SameDraws()
+        self._cases: list[_Case] = []
+        self.size = self.rows = size = _batch(args, kwargs)
+        whole = tuple(args), dict(kwargs)
+        self._patience = patience
+        sample: _Case | None = None
+        other: _Case | None = None
+        # The smaller batch comes first: it tells how long the other will take.
+        if size is not None and size > 1:
+            other = self._run(*_first_rows(whole, size, 1))
+            rows = (
+                max(2, int(patience / other.seconds)) if other.seconds * size > patience else size
             )
-        done += 1
-        if done == 2:
-            return
-    report.notes.append("the original takes no other batch size: checked at one")
+            if other.runs and rows < size:
+                sample = self._run(*_first_rows(whole, size, rows))
+                self.rows = rows
+        if sample is None or not sample.runs:
+            sample, self.rows = self._run(*whole, needed=True), size
+        if size and (other is None or not other.runs):
+            other = self._run(*_doubled(whole, size))
+        self._sample = sample
+        self._other = other if other is not None and other.runs else None
+        self.args, self.kwargs, self.seconds = sample.args, sample.kwargs, sample.seconds
+
+    def check(
+        self, optimized: Callable[..., Any], report: Report, tolerance: float | None = None
+    ) -> float:
+        """Run a model on the same batches, in the same order, and note how much it differs.
+
+        Args:
+            optimized: the model; it is run, so pass a copy if it keeps a state.
+            report: gets the checks.
+            tolerance: instead of those in `TOLERANCES`.
+
+        Returns:
+            how many seconds it took for the sample.
+
+        Raises:
+            OptimizationError: it differs beyond the tolerance.
+        """
+        checks: dict[int, Check] = {}
+        seconds = 0.0
+        for case in self._cases:
+            mine = copy_inputs((case.args, case.kwargs))
+            with self._same_draws:
+                start = time.perf_counter()
+                try:
+                    found = optimized(*mine[0], **mine[1])
+                except Exception as error:
+                    # The original took no such batch, and neither need this one; it was only
+                    # shown it, since what has been tried may leave a trace in a model.
+                    if not case.runs:
+                        continue
+                    raise OptimizationError(
+                        f"the optimised model fails where the original runs: "
+                        f"{type(error).__name__}: {error}",
+                        fix=_REPORT_IT,
+                    ) from error
+                if case is self._sample:
+                    seconds = time.perf_counter() - start
+            if case is not self._sample and case is not self._other:
+                continue
+            batch = _batch(case.args, case.kwargs)
+            checks[id(case)] = _compare(found, case.expected, batch, tolerance)
+        for compared in (self._sample, self._other):
+            if compared is None:
+                continue
+            report.checks.append(checks[id(compared)])
+            if not report.checks[-1].passed:
+                raise OptimizationError(
+                    f"the optimised model differs from the original, at {report.checks[-1]}",
+                    fix=_REPORT_IT,
+                )
+        if self._other is None:
+            report.notes.append("the original takes no other batch size: checked at one")
+        if self.rows != self.size:
+            report.notes.append(
+                f"tried on the example's first {self.rows} rows of {self.size}, since all of them "
+                f"take more than {self._patience:g} s a run"
+            )
+        return seconds
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], needed: bool = False) -> _Case:
+        case = _Case(args, kwargs)
+        self._cases.append(case)
+        mine = copy_inputs((args, kwargs))
+        with self._same_draws:
+            start = time.perf_counter()
+            try:
+                result = self.original(*mine[0], **mine[1])
+            except Exception as error:
+                if needed:
+                    raise _cannot_run(error) from error
+                case.runs = False
+            else:
+                case.seconds = time.perf_counter() - start
+                # What is returned may be the model's own memory, which a later run changes.
+                case.expected = copy_inputs(_opened(result))
+        return case
 
 
-def cannot_run(error: Exception) -> OptimizationError:
+def _cannot_run(error: Exception) -> OptimizationError:
     """What to tell the user whose model raised this on its example inputs."""
     return OptimizationError(
         f"the model cannot run on these inputs: {type(error).__name__}: {error}",
@@ -110,13 +206,17 @@ _REPORT_IT = (
 
 
 class SameDraws:
-    """Random numbers inside start from the same state each time, which is put back after."""
+    """Random numbers inside start from the state at hand each time, and leave no trace outside."""
+
+    def __init__(self) -> None:
+        self._start = torch.random.get_rng_state()
 
     def __enter__(self) -> None:
-        self._state = torch.random.get_rng_state()
+        self._outside = torch.random.get_rng_state()
+        torch.random.set_rng_state(self._start)
 
     def __exit__(self, *exception: object) -> None:
-        torch.random.set_rng_state(self._state)
+        torch.random.set_rng_state(self._outside)
 
 
 def _batch(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
@@ -126,11 +226,18 @@ def _batch(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
     return None
 
 
-def _other_batches(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple[Any, Any]]:
-    """The inputs with one of the batch, and with twice as many."""
-    size = _batch(args, kwargs)
-    if not size:
-        return []
+def _first_rows(whole: tuple[Any, Any], size: int, rows: int) -> tuple[Any, Any]:
+    """The first rows of what has ``size`` of them; the rest as it is."""
+
+    def cut(leaf: Tensor) -> Tensor:
+        return leaf if leaf.ndim == 0 or leaf.shape[0] != size else leaf[:rows]
+
+    found: tuple[Any, Any] = pytree.tree_map_only(Tensor, cut, whole)
+    return found
+
+
+def _doubled(whole: tuple[Any, Any], size: int) -> tuple[Any, Any]:
+    """Twice as many rows; the second half is not the first once more."""
 
     def double(leaf: Tensor) -> Tensor:
         if leaf.ndim == 0 or leaf.shape[0] != size:
@@ -138,19 +245,14 @@ def _other_batches(args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[tuple
         second = leaf * 0.5 if leaf.is_floating_point() else leaf
         return torch.cat([leaf, second.flip(0)])
 
-    def single(leaf: Tensor) -> Tensor:
-        return leaf if leaf.ndim == 0 or leaf.shape[0] != size else leaf[:1]
-
-    changes = [double] if size == 1 else [single, double]
-    return [
-        (pytree.tree_map_only(Tensor, f, tuple(args)), pytree.tree_map_only(Tensor, f, kwargs))
-        for f in changes
-    ]
+    found: tuple[Any, Any] = pytree.tree_map_only(Tensor, double, whole)
+    return found
 
 
 def _compare(found: Any, expected: Any, batch: int | None, tolerance: float | None) -> Check:
+    """How much a result differs from what was expected, which has been opened."""
     mine, structure = pytree.tree_flatten(_opened(found))
-    theirs, wanted = pytree.tree_flatten(_opened(expected))
+    theirs, wanted = pytree.tree_flatten(expected)
     if structure != wanted:
         raise OptimizationError("the optimised model returns another structure", fix=_REPORT_IT)
     worst = Check(
@@ -265,7 +367,8 @@ class FirstUse:
         try:
             self.report.checks.clear()
             with torch.no_grad():
-                check(self.original, _copy_if_needed(module), args, kwargs, self.report)
+                trials = Trials(self.original, args, kwargs)
+                trials.check(_copy_if_needed(module), self.report)
         except OptimizationError:
             self.watch(module)
             raise

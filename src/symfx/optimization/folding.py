@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from symfx.optimization.effects import read_argument
+from symfx.optimization.layers import Affine, Layer
 from symfx.optimization.log import Report
 from symfx.optimization.modules import NormalizedLinear, ScaleShift
-from symfx.optimization.reading import Affine, Layer, Reader
+from symfx.optimization.reading import Reader
 from symfx.optimization.surgery import install, succeed
 
 __all__ = ["fold_affine"]
@@ -245,12 +246,20 @@ def _wide(bias: Tensor | None, channels: int, device: torch.device) -> Tensor:
 
 
 def _scaled(layer: Layer, factor: Tensor, *, output: bool) -> Tensor:
-    """The weight with its output or input channels multiplied, in double precision.
+    """The weight with its output or input channels multiplied.
+
+    In double precision, but where float32 has room to spare: one rounding more is cheaper than
+    two copies of a large weight.
 
     A convolution's weight is (out, in/groups, ...), a transposed one's (in, out/groups, ...):
     the first dimension counts channels of all groups, the second those within one.
     """
-    weight = layer.weight.detach().double()
+    weight = layer.weight.detach()
+    sizes = factor[factor != 0].abs()
+    if weight.dtype is torch.float and not ((sizes < 1e-20) | ~(sizes < 1e20)).any():
+        factor = factor.float()
+    else:
+        weight = weight.double()
     if factor.ndim == 0:
         return weight * factor
     if output != layer.transposed:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from symfx.optimization.reading import MaxPool
-from symfx.optimization.winograd import TILES, Winograd
+from symfx.optimization.layers import MaxPool
+from symfx.optimization.winograd import Winograd
 
 __all__ = [
     "BLOCKED",
     "DIRECT",
     "FEW",
     "REFERENCES",
+    "WINOGRAD",
     "Direct",
     "Form",
     "Kernel",
@@ -27,12 +28,8 @@ __all__ = [
     "other_ways",
 ]
 
-#: The names of the ways, beside those of Winograd's algorithm, ``"winograd 4x1"`` and so on.
-DIRECT, BLOCKED = "direct", "blocked"
-_WINOGRAD = {f"winograd {down}x{across}": (down, across) for down, across in TILES}
-_NARROW = "winograd 4x1"
-#: From how many rows, columns and channels on tiles more than one wide are worth trying.
-_WIDE = 16
+#: The names of the ways.
+DIRECT, BLOCKED, WINOGRAD = "direct", "blocked", "winograd"
 #: From how many channels on Winograd's algorithm has ever been the faster.
 _MANY = 32
 #: Up to how many input channels oneDNN's kernels for channels last leave lanes empty.
@@ -51,6 +48,17 @@ REFERENCES: dict[str, Callable[[tuple[float, ...], str], Callable[[Tensor], Tens
     "hardtanh": lambda scalars, algorithm: lambda x: F.hardtanh(x, scalars[0], scalars[1]),
     "leaky_relu": lambda scalars, algorithm: lambda x: F.leaky_relu(x, scalars[0]),
     "gelu": lambda scalars, algorithm: lambda x: F.gelu(x, approximate=algorithm),
+}
+
+
+#: Those that torch can write to their argument's memory: asking for new memory takes time too.
+_INPLACE: dict[str, Callable[[Tensor, str], Tensor]] = {
+    "relu": lambda x, algorithm: x.relu_(),
+    "sigmoid": lambda x, algorithm: x.sigmoid_(),
+    "tanh": lambda x, algorithm: x.tanh_(),
+    "swish": lambda x, algorithm: F.silu(x, inplace=True),
+    "hardswish": lambda x, algorithm: F.hardswish(x, inplace=True),
+    "gelu": lambda x, algorithm: torch.ops.aten.gelu_(x, approximate=algorithm),
 }
 
 
@@ -75,8 +83,9 @@ class PostOp:
 
     def on(self, x: Tensor) -> Tensor:
         """Applied to a tensor that nobody else holds."""
-        if self.name == "relu":
-            return x.relu_()
+        inplace: Any = _INPLACE.get(self.name)
+        if inplace is not None:
+            return cast("Tensor", inplace(x, self.algorithm))
         return self.function(x) if self.function else x
 
     def describe(self) -> dict[str, Any]:
@@ -229,9 +238,9 @@ class Direct:
 class _Tiles:
     """Winograd's algorithm."""
 
-    def __init__(self, form: Form, shape: Sequence[int], tile: tuple[int, int]) -> None:
+    def __init__(self, form: Form, shape: Sequence[int]) -> None:
         self.post = form.post
-        self.run = Winograd(form.weight, form.bias, form.padding, tile, shape)
+        self.run = Winograd(form.weight, form.bias, form.padding, shape)
 
     def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
         result = self.run(x.contiguous(memory_format=torch.channels_last))
@@ -277,16 +286,19 @@ def other_ways(form: Form, shape: Sequence[int]) -> list[str]:
         return [BLOCKED] if weight.shape[1] <= FEW and form.post.name in ("none", "relu") else []
     if weight.shape[2:] != (3, 3) or form.stride != [1, 1] or min(weight.shape[:2]) < _MANY:
         return []
-    # Sums cost more where an image has few tiles, and products more where they do not fit.
-    down, across = (size + 2 * pad - 2 for size, pad in zip(shape[2:], form.padding, strict=True))
-    if min(down, across) < 4:
-        return []
-    return list(_WINOGRAD) if min(down, across, *weight.shape[:2]) >= _WIDE else [_NARROW]
+    sizes = [size + 2 * pad - 2 for size, pad in zip(shape[2:], form.padding, strict=True)]
+    return [WINOGRAD] if min(sizes) >= 4 else []
 
 
 def is_way(way: str, form: Form, shape: Sequence[int]) -> bool:
     """Is this the name of a way to compute inputs of this shape?"""
     return len(shape) == form.weight.ndim and way in (DIRECT, *other_ways(form, shape))
+
+
+_MAKERS: dict[str, Callable[[Form, Sequence[int]], Kernel]] = {
+    BLOCKED: _Blocked,
+    WINOGRAD: _Tiles,
+}
 
 
 def make_kernel(way: str, form: Form, shape: Sequence[int], known: Sequence[Tensor]) -> Kernel:
@@ -303,9 +315,7 @@ def make_kernel(way: str, form: Form, shape: Sequence[int], known: Sequence[Tens
     """
     if way == DIRECT:
         return Direct(form, shape, known)
-    if way == BLOCKED:
-        return _Blocked(form, shape)
-    return _Tiles(form, shape, _WINOGRAD[way])
+    return _MAKERS[way](form, shape)
 
 
 def _layout(packed: Tensor) -> bytes | None:

@@ -10,9 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from symfx.optimization.effects import Effect, effect_of, one_node, words
-from symfx.optimization.fused import FusedConv, all_finite, is_channels_last
+from symfx.optimization.fused import FusedConv
 from symfx.optimization.modules import ScaleShift
 from symfx.optimization.reading import Reader
+from symfx.optimization.tensors import all_finite, is_channels_last
 
 __all__ = ["fused_conv", "keep_layout", "laid_out_as"]
 
@@ -109,6 +110,13 @@ _CARRIES_MODULES: tuple[type[nn.Module], ...] = (
 )
 
 
+# Whose results are contiguous, whatever comes in.
+_CONTIGUOUS: tuple[Any, ...] = (F.linear, torch.matmul, F.layer_norm)
+_CONTIGUOUS_MODULES: tuple[type[nn.Module], ...] = (nn.Linear, nn.LayerNorm)
+# What gives other strides to the same values.
+_PERMUTES: tuple[Any, ...] = (torch.permute, torch.transpose, "permute", "transpose")
+
+
 # Where one of these is about, every result is made contiguous at once.
 _TELLS_STRIDES = words(
     """
@@ -165,10 +173,13 @@ def keep_layout(module: fx.GraphModule) -> None:
         or node.target is torch.as_strided
         for node in graph.nodes
     )
+    shown = _shown(reader)
     for node in [] if strides_asked_for else list(graph.nodes):
         sources = [source for source in node.all_input_nodes if source in inside]
         seed = fused_conv(reader, node) is not None
         if not seed and (not sources or not _carries(reader, node)):
+            continue
+        if node.target in _PERMUTES and node in shown:
             continue
         if effect_of(node, reader.modules) is Effect.FRESH and not reader.aliases.is_quiet(node):
             left.add(node)  # somebody writes to it: it is made contiguous for all, below
@@ -210,11 +221,31 @@ def _originals(reader: Reader, nodes: set[fx.Node]) -> dict[fx.Node, fx.Node | b
         if node in nodes:
             fused = fused_conv(reader, node)
             sources = [source for source in node.all_input_nodes if source.op != "get_attr"]
-            if (fused is not None and fused.last) or not sources:
+            if _is_contiguous(reader, node):
+                found[node] = False
+            elif (fused is not None and fused.last) or not sources:
                 found[node] = fused is not None
             else:
                 found[node] = found.get(sources[0], sources[0])
     return found
+
+
+def _shown(reader: Reader) -> set[fx.Node]:
+    """The nodes on whose strides those of something outside of the region may depend."""
+    found: set[fx.Node] = set()
+    for node in reversed(reader.module.graph.nodes):
+        for user in node.users:
+            outside = user.op == "output" or not _carries(reader, user)
+            if outside or (user in found and not _is_contiguous(reader, user)):
+                found.add(node)
+    return found
+
+
+def _is_contiguous(reader: Reader, node: fx.Node) -> bool:
+    """Is the node's result contiguous, whatever comes in?"""
+    if node.op == "call_module":
+        return type(reader.modules.get(str(node.target))) in _CONTIGUOUS_MODULES
+    return node.op == "call_function" and node.target in _CONTIGUOUS
 
 
 def _returns_several(reader: Reader, node: fx.Node) -> bool:

@@ -12,13 +12,17 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from symfx.optimization.effects import Effect
-from symfx.optimization.fused import FusedConv, FusedLinear, all_finite, can_fuse, may_pool, post_op
+from symfx.optimization.fused import FusedConv
+from symfx.optimization.fused_linear import FusedLinear
 from symfx.optimization.inplace import settle_writes, settled_add
+from symfx.optimization.layers import Activation, Layer, MaxPool
 from symfx.optimization.layout import fused_conv, keep_layout
 from symfx.optimization.log import Report
 from symfx.optimization.modules import ScaleShift
-from symfx.optimization.reading import Activation, Layer, MaxPool, Reader
+from symfx.optimization.probing import can_fuse, may_pool, post_op
+from symfx.optimization.reading import Reader
 from symfx.optimization.surgery import clean, install, succeed
+from symfx.optimization.tensors import all_finite
 
 __all__ = ["lower"]
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from symfx.optimization.effects import Effect
+from symfx.optimization.effects import Effect, one_call
 
 __all__ = ["NormalizedLinear", "ScaleShift"]
 
@@ -40,6 +40,7 @@ class NormalizedLinear(nn.Linear):
     scale: Tensor
     shift: Tensor
 
+    @one_call
     def forward(self, input: Tensor) -> Tensor:
         """The normalised product, of the shape that the two steps would give."""
         if input.dim() == 2:
@@ -73,6 +74,7 @@ class ScaleShift(nn.Module):
     scale: Tensor
     shift: Tensor
 
+    @one_call
     def forward(self, x: Tensor) -> Tensor:
         """``x * scale + shift``, of the shape and dtype of ``x``."""
         # Batch normalisation returns one of these two layouts, whatever it is given.

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +17,15 @@ from torch import Tensor, fx, nn
 
 from symfx.errors import InputMismatchError, OptimizationError
 from symfx.optimization.capture import capture, copy_of
-from symfx.optimization.checking import TOLERANCES, SameDraws, cannot_run, check, copy_inputs
+from symfx.optimization.checking import TOLERANCES, SameDraws, Trials, copy_inputs
 from symfx.optimization.cleanup import fold_constants, join_reshapes, merge_duplicates
 from symfx.optimization.editing import check_module, drop_idle
-from symfx.optimization.effects import keeps_no_state
+from symfx.optimization.effects import Effect, keeps_no_state, one_node
 from symfx.optimization.folding import fold_affine
 from symfx.optimization.inplace import settle_writes
 from symfx.optimization.log import Report
 from symfx.optimization.lowering import lower
+from symfx.optimization.probing import has_bfloat16
 from symfx.optimization.surgery import clean
 from symfx.optimization.tuning import tune
 
@@ -31,8 +35,13 @@ __all__ = ["OptimizedModel", "optimize"]
 _BUDGET, _ROUNDS = 0.4, 8
 #: Fused operators that take less than this share of the original's time need no other rival.
 _CLEARLY = 0.9
+#: Of its time in the check, where neither had run before, they need no timing at all.
+_OBVIOUSLY = 0.8
+
+NO_BFLOAT16 = "this CPU has no instructions for bfloat16: computed in float32"
 
 Example = Tensor | Sequence[Any] | Mapping[str, Any]
+_Made = tuple[fx.GraphModule, torch.dtype | None]
 
 
 class OptimizedModel(nn.Module):
@@ -45,6 +54,7 @@ class OptimizedModel(nn.Module):
         graph_module: the graph that runs; None before the first use, where no example inputs
             were given.
         report: what was done, what was left alone and why, and the checks.
+        dtype: what convolutions and matrix products are computed in, if it is not their own.
     """
 
     graph_module: fx.GraphModule | None
@@ -54,7 +64,7 @@ class OptimizedModel(nn.Module):
         self,
         graph_module: fx.GraphModule | None,
         report: Report,
-        make: Callable[[tuple[Any, ...], dict[str, Any]], fx.GraphModule] | None = None,
+        make: Callable[[tuple[Any, ...], dict[str, Any]], _Made] | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
@@ -75,11 +85,22 @@ class OptimizedModel(nn.Module):
         if self.graph_module is None:
             if self._make is None:
                 raise OptimizationError("this optimised model is empty", fix="optimise it again")
-            self.graph_module = self._make(args, kwargs)
+            self.graph_module, self.dtype = self._make(args, kwargs)
             self._make = None
+        if isinstance(args, fx.Proxy):  # `torch.fx` traces this model itself
+            args, kwargs = self._arranged(args, kwargs), {}
         if self.dtype is None:
             return self.graph_module(*args, **kwargs)
-        return _lowered(self.graph_module, self.dtype, args, kwargs)
+        return _Lowered(self.graph_module, self.dtype)(*args, **kwargs)
+
+    def _arranged(self, args: fx.Proxy, kwargs: Any) -> tuple[Any, ...]:
+        """The graph's arguments, taken from all those that a traced model will be given."""
+        assert self.graph_module is not None
+        parameters = [node for node in self.graph_module.graph.nodes if node.op == "placeholder"]
+        names = tuple(str(node.target) for node in parameters)
+        defaults = {str(node.target): node.args[0] for node in parameters if node.args}
+        values: Any = arranged(args, kwargs, names, defaults)  # type: ignore[arg-type]
+        return tuple(values[index] for index in range(len(names)))
 
     def save(self, path: str | Path) -> None:
         """Write the model to one file, which `symfx.optimization.load` reads again.
@@ -97,15 +118,49 @@ class OptimizedModel(nn.Module):
         save(self, path)
 
 
-def _lowered(
-    module: nn.Module, dtype: torch.dtype, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> Any:
-    """Run with convolutions and matrix products in a lower precision, and floats as results."""
-    from torch.utils import _pytree as pytree
+@one_node(Effect.VIEW)
+def arranged(
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    names: tuple[str, ...],
+    defaults: Mapping[str, Any],
+) -> tuple[Any, ...]:
+    """The values of parameters, in their order, in a call with these arguments.
 
-    with torch.autocast("cpu", dtype=dtype):
-        result = module(*args, **kwargs)
-    return pytree.tree_map_only(Tensor, lambda t: t.float() if t.dtype is dtype else t, result)
+    Raises:
+        InputMismatchError: they do not fit the parameters.
+    """
+    found = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
+    twice = [name for name in names[: len(args)] if name in kwargs]
+    if len(args) > len(names) or twice or set(found) != set(names):
+        raise InputMismatchError(
+            f"{len(args)} arguments and {sorted(kwargs)} do not fit the parameters {list(names)}",
+            fix="give each of them once",
+        )
+    return tuple(found[name] for name in names)
+
+
+class _Lowered(nn.Module):
+    """Runs a module's convolutions and matrix products in a lower precision; results are float32.
+
+    Args:
+        module: what is run.
+        dtype: the precision.
+    """
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.module, self.dtype = module, dtype
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module returns."""
+        from torch.utils import _pytree as pytree
+
+        with torch.autocast("cpu", dtype=self.dtype):
+            result = self.module(*args, **kwargs)
+        return pytree.tree_map_only(
+            Tensor, lambda t: t.float() if t.dtype is self.dtype else t, result
+        )
 
 
 def optimize(
@@ -117,6 +172,7 @@ def optimize(
     check: bool = True,
     tolerance: float | None = None,
     measure: bool = True,
+    patience: float = 0.2,
     fuse: bool = True,
     tracer: type[fx.Tracer] = fx.Tracer,
 ) -> OptimizedModel:
@@ -132,14 +188,19 @@ def optimize(
             arguments, or a mapping of keyword arguments. Without them the model is optimised
             when it is first used.
         example_kwargs: keyword arguments, beside positional ones.
-        dtype: `torch.bfloat16` to compute convolutions and matrix products in it; results are
-            float32 all the same. By default nothing is computed in another dtype.
+        dtype: `torch.bfloat16` to compute convolutions and matrix products in it, where the CPU
+            has instructions for that and, with ``measure``, is found to be faster by them; the
+            report says if not. Results are float32 all the same. By default nothing is computed
+            in another dtype.
         check: compare the result with the original, on the example and on another batch size.
         tolerance: how far results may be off, relative to the largest value in them; by default
             1e-4 for float32 (see `symfx.optimization.TOLERANCES`).
         measure: time the forms that the model can take, and the algorithms that its layers can
             be computed by at the example's shapes, and choose the fastest. Without it the form
             with all fusions is taken, and the result is the same each time.
+        patience: how many seconds one run of the model may take while it is checked and timed.
+            Where the example takes longer, its first rows stand for all of it, two at least;
+            with `math.inf` all of it is run.
         fuse: use oneDNN's fused operators.
         tracer: the class that traces the model.
 
@@ -161,7 +222,13 @@ def optimize(
             f"{dtype} is not offered", where="dtype", fix="leave it out, or pass torch.bfloat16"
         )
     options = _Options(
-        dtype if dtype is torch.bfloat16 else None, check, tolerance, measure, fuse, tracer
+        dtype if dtype is torch.bfloat16 else None,
+        check,
+        tolerance,
+        measure,
+        patience,
+        fuse,
+        tracer,
     )
     report = Report()
     if example_inputs is None and not example_kwargs:
@@ -170,27 +237,23 @@ def optimize(
             None,
             report,
             lambda args, kwargs: _build(original, args, kwargs, options, report),
-            options.dtype,
         )
     args, kwargs = _arguments(example_inputs, example_kwargs)
-    module = _build(model, args, kwargs, options, report)
-    return OptimizedModel(module, report, dtype=options.dtype)
+    module, dtype = _build(model, args, kwargs, options, report)
+    return OptimizedModel(module, report, dtype=dtype)
 
 
+@dataclass(frozen=True)
 class _Options:
     """How to optimise; see `optimize`."""
 
-    def __init__(
-        self,
-        dtype: torch.dtype | None,
-        check: bool,
-        tolerance: float | None,
-        measure: bool,
-        fuse: bool,
-        tracer: type[fx.Tracer],
-    ) -> None:
-        self.dtype, self.check, self.tolerance = dtype, check, tolerance
-        self.measure, self.fuse, self.tracer = measure, fuse, tracer
+    dtype: torch.dtype | None
+    check: bool
+    tolerance: float | None
+    measure: bool
+    patience: float
+    fuse: bool
+    tracer: type[fx.Tracer]
 
 
 def _arguments(
@@ -217,61 +280,108 @@ def _build(
     kwargs: dict[str, Any],
     options: _Options,
     report: Report,
-) -> fx.GraphModule:
+) -> _Made:
     bound, given = _bind(model, args, kwargs)
     with torch.no_grad(), SameDraws():
         with report.timed("capture"):
-            original = copy_of(model)  # it is run, and may keep a state
             folded = capture(copy_of(model), options.tracer, report, bound)
             _note_dtypes(folded, given)
+            # It is run, and may keep a state.
+            original = model if keeps_no_state(folded) else copy_of(model)
         folded = _fold(folded, report)
-        forms = {"folded": folded}
-        if options.fuse and options.dtype is None:
-            with report.timed("fuse"):
-                fused = copy_of(folded)
-                before = len(report.rewrites)
-                fused = lower(fused, report=report, linears=options.measure)
-                changed = len(report.rewrites) > before
-            if options.measure:
-                with report.timed("choose algorithms"):
-                    given, named = copy_inputs((args, kwargs))
-                    tune(fused, _runnable(fused), given, named, report)
-            if changed or len(report.rewrites) > before:
-                forms["fused"] = fused
-        chosen = "fused" if "fused" in forms else "folded"
-        _check(original, forms[chosen], args, kwargs, options, report)
-        if options.measure and chosen == "fused":
-            with report.timed("measure"):
-                chosen = _fastest(original, forms, args, kwargs, report)
-            if chosen == "folded":
-                report.rewrites = report.rewrites[:before]
-                report.notes.append("the fused operators were slower here, and are not used")
-                report.checks.clear()
-                _check(original, folded, args, kwargs, options, report)
+        trials: Trials | None = None
+        if options.check or options.measure:
+            with report.timed("check"):
+                trials = Trials(original, args, kwargs, options.patience)
+        if options.dtype is not None and not has_bfloat16():
+            report.notes.append(NO_BFLOAT16)
+        elif options.dtype is not None:
+            return _in_lower_precision(folded, options.dtype, trials, options, report)
+        return _fused(original, folded, trials, options, report), None
+
+
+def _fused(
+    original: nn.Module,
+    folded: fx.GraphModule,
+    trials: Trials | None,
+    options: _Options,
+    report: Report,
+) -> fx.GraphModule:
+    """The folded graph, or the same with fused operators if it is faster."""
+    before = len(report.rewrites)
+    forms = {"folded": folded}
+    if options.fuse:
+        with report.timed("fuse"):
+            fused = lower(_twin(folded), report=report, linears=options.measure)
+        if trials is not None and options.measure:
+            with report.timed("choose algorithms"):
+                _tune(fused, trials, report)
+        if len(report.rewrites) > before:
+            forms["fused"] = fused
+    chosen = "fused" if "fused" in forms else "folded"
+    seconds = _check(trials, forms[chosen], None, options, report)
+    if trials is not None and options.measure and chosen == "fused":
+        with report.timed("measure"):
+            chosen = _fastest(original, forms, trials, seconds, report)
+        if chosen == "folded":
+            report.rewrites = report.rewrites[:before]
+            report.notes.append("the fused operators were slower here, and are not used")
+            report.checks.clear()
+            _check(trials, folded, None, options, report)
     return forms[chosen]
 
 
-def _check(
-    original: nn.Module,
-    module: fx.GraphModule,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+def _in_lower_precision(
+    folded: fx.GraphModule,
+    dtype: torch.dtype,
+    trials: Trials | None,
     options: _Options,
     report: Report,
-) -> None:
-    if not options.check:
-        return
-    checked = _runnable(module)
-    if checked is not module:  # it keeps a state, and so does the original
-        original = copy_of(original)
-    runs: Callable[..., Any] = checked
+) -> _Made:
+    """The folded graph, to be run in a lower precision, if that is faster."""
+    _check(trials, folded, dtype, options, report)
+    if trials is not None and options.measure:
+        with report.timed("measure"):
+            mine = _runnable(folded)
+            medians = _medians({"float32": mine, str(dtype): _Lowered(mine, dtype)}, trials)
+        report.timings.update(medians)
+        if medians[str(dtype)] > medians["float32"]:
+            report.notes.append(f"{dtype} was slower here: computed in float32")
+            report.checks.clear()
+            return _fused(trials.original, folded, trials, options, report), None
+    return folded, dtype
+
+
+def _twin(module: fx.GraphModule) -> fx.GraphModule:
+    """A graph of its own that shares the modules and tensors, which no pass changes."""
+    twin = fx.GraphModule(module, copy.deepcopy(module.graph), type(module).__name__)
+    twin.training = module.training
+    return twin
+
+
+def _tune(module: fx.GraphModule, trials: Trials, report: Report) -> None:
+    args, kwargs = copy_inputs((trials.args, trials.kwargs))
+    times = Fraction(trials.size, trials.rows) if trials.size and trials.rows else Fraction(1)
+    tune(module, _runnable(module), args, kwargs, report, times)
+
+
+def _check(
+    trials: Trials | None,
+    module: fx.GraphModule,
+    dtype: torch.dtype | None,
+    options: _Options,
+    report: Report,
+) -> float | None:
+    """Compare with the original, and tell how many seconds the sample took."""
+    if trials is None or not options.check:
+        return None
+    checked: nn.Module = _runnable(module)
     tolerance = options.tolerance
-    if options.dtype is not None:
-        dtype = options.dtype
-        runs = lambda *a, **k: _lowered(checked, dtype, a, k)  # noqa: E731
+    if dtype is not None:
+        checked = _Lowered(checked, dtype)
         tolerance = TOLERANCES[dtype] if tolerance is None else tolerance
     with report.timed("check"):
-        check(original, runs, args, kwargs, report, tolerance)
+        return trials.check(checked, report, tolerance)
 
 
 def _runnable(module: fx.GraphModule) -> fx.GraphModule:
@@ -331,36 +441,40 @@ def _fold(module: fx.GraphModule, report: Report) -> fx.GraphModule:
 def _fastest(
     original: nn.Module,
     forms: Mapping[str, fx.GraphModule],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    trials: Trials,
+    seconds: float | None,
     report: Report,
 ) -> str:
-    """The name of the form that runs fastest; the folded one is only tried where that is open."""
+    """The name of the form that runs fastest; the folded one is only tried where that is open.
+
+    Args:
+        original: the model; it is run.
+        forms: of the model, by name.
+        trials: the runs of the original.
+        seconds: that the fused form took for the sample; None if it has not run.
+        report: gets the times.
+    """
+    if seconds is not None and seconds < _OBVIOUSLY * trials.seconds:
+        report.timings.update({"original": trials.seconds, "fused": seconds})
+        return "fused"
     original = original if keeps_no_state(forms["folded"]) else copy_of(original)
     contestants = {"original": original, "fused": _runnable(forms["fused"])}
-    medians = _medians(contestants, args, kwargs)
+    medians = _medians(contestants, trials)
     if medians["fused"] > _CLEARLY * medians["original"]:
-        medians |= _medians({**contestants, "folded": _runnable(forms["folded"])}, args, kwargs)
+        medians |= _medians({**contestants, "folded": _runnable(forms["folded"])}, trials)
     report.timings.update(medians)
     return min((name for name in forms if name in medians), key=medians.__getitem__)
 
 
-def _medians(
-    contestants: Mapping[str, nn.Module], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, float]:
+def _medians(contestants: Mapping[str, nn.Module], trials: Trials) -> dict[str, float]:
     """The median seconds of one run of each, in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     started = time.perf_counter()
-    for turn in range(_ROUNDS):
+    for _ in range(_ROUNDS):
         for name, contestant in contestants.items():
-            mine = copy_inputs((args, kwargs))
+            args, kwargs = copy_inputs((trials.args, trials.kwargs))
             start = time.perf_counter()
-            try:
-                contestant(*mine[0], **mine[1])
-            except Exception as error:
-                if turn == 0 and name == "original":
-                    raise cannot_run(error) from error
-                raise
+            contestant(*args, **kwargs)
             seconds[name].append(time.perf_counter() - start)
         if time.perf_counter() - started > _BUDGET:
             break

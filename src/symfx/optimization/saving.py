@@ -25,22 +25,20 @@ from symfx.errors import OptimizationError
 from symfx.optimization import inplace
 from symfx.optimization.capture import only_default
 from symfx.optimization.effects import Effect, effect_of, is_plain, words
-from symfx.optimization.fused import (
-    FusedConv,
-    FusedLinear,
-    all_finite,
-    can_fuse,
-)
+from symfx.optimization.fused import FusedConv
+from symfx.optimization.fused_linear import CONVOLUTION, MKL, FusedLinear, has_mkl
 from symfx.optimization.kernels import PostOp, is_way
+from symfx.optimization.layers import Layer, MaxPool
 from symfx.optimization.layout import laid_out_as
 from symfx.optimization.log import Report
 from symfx.optimization.modules import NormalizedLinear, ScaleShift
-from symfx.optimization.optimized import OptimizedModel
-from symfx.optimization.reading import Layer, MaxPool
+from symfx.optimization.optimized import NO_BFLOAT16, OptimizedModel
+from symfx.optimization.probing import can_fuse, has_bfloat16
+from symfx.optimization.tensors import all_finite
 
 __all__ = ["load", "save"]
 
-FORMAT, VERSION = "symfx.optimized", 2
+FORMAT, VERSION = "symfx.optimized", 3
 
 _HOMES: dict[str, Any] = {
     "torch": torch,
@@ -195,6 +193,9 @@ def _build(header: Mapping[str, Any], tensors: Mapping[str, Tensor], path: str) 
         _refuse_unknown(node, modules)
     dtype = None if header["dtype"] is None else _constant("dtype", header["dtype"])
     report = Report(notes=[f"read from {path}, written by symfx {header['symfx']}"])
+    if dtype is torch.bfloat16 and not has_bfloat16():
+        report.notes.append(NO_BFLOAT16)
+        dtype = None
     module.training = False
     return OptimizedModel(module, report, dtype=dtype)
 
@@ -439,7 +440,13 @@ def _make_fused_linear(options: Mapping[str, Any], tensors: Mapping[str, Tensor]
     adds = bool(options["adds"])
     made = FusedLinear(layer, post, adds=adds, second=bool(options["second"]))
     made.available = can_fuse(layer, post, adds=adds) is None
-    made.rows = {int(rows) for rows in options["rows"]}
+    for rows, way in options["ways"]:
+        if way not in (CONVOLUTION, MKL):
+            raise OptimizationError(
+                f"there is no way {way!r} to compute {rows} rows", fix="use the symfx that wrote it"
+            )
+        if way != MKL or has_mkl():
+            made.ways[int(rows)] = way
     made.eval()
     return made
 

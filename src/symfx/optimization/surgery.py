@@ -60,8 +60,10 @@ def _is_alone(module: fx.GraphModule, node: fx.Node, path: str) -> bool:
         target = str(other.target)
         if target == path or target.startswith(path + ".") or path.startswith(target + "."):
             return False
-    # The same container under two names.
     parent = module.get_submodule(path.rpartition(".")[0])
+    if type(parent) is nn.Module or parent is module:
+        return True  # torch.fx makes these itself, a new one for each name
+    # The same container under two names.
     same = [name for name, part in module.named_modules(remove_duplicate=False) if part is parent]
     return len(same) == 1
 
