@@ -266,18 +266,6 @@ class TestPowers:
         w.know(a >= 1)
         assert w.proves(b.eq(0))
 
-    def test_a_factor_that_is_bounded_later(self, w: World) -> None:
-        a, b, c = w("a b c")
-        w.know(a * b <= 100, b >= 2, (c * c).eq(49), c >= 0)
-        assert w.proves(a <= 50, c.eq(7))
-        assert w.prover.range(c) == (7, 7)
-
-    def test_bounds_of_factors(self, w: World) -> None:
-        a, b, c = w("a b c")
-        w.know(b >= 2, a * b <= 101, c <= 3, c >= 0, a * c >= 7)
-        assert w.proves(a <= 50, a >= 3, c >= 1)
-        assert w.decide(a <= 49) is None
-
 
 class TestRemainders:
     def test_at_least_its_remainder(self, w: World) -> None:

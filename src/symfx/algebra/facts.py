@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
-from functools import reduce
 from typing import Any
 
 from symfx.algebra import domains
@@ -27,7 +25,6 @@ _NESTED = (
     "touching",
     "excluded",
     "alternatives",
-    "_products",
     "_members",
     "_mentioning",
 )
@@ -82,7 +79,6 @@ class Facts(Equalities):
         self.real_bounds: dict[Term, tuple[float, float]] = {}
         self.alternatives: dict[Term, list[Term]] = {}
         self._nested = 0
-        self._products: dict[Term, dict[Term, None]] = {}
 
     # -- stores beside this one --------------------------------------------------------------
 
@@ -215,10 +211,8 @@ class Facts(Equalities):
                         self.contradiction = because
                     else:
                         self.assume(self.table.eq(monomial, self.table.const(low)), because)
-                elif monomial.op in ("floordiv", "abs", "min", "max", "product"):
+                elif monomial.op in ("floordiv", "abs", "min", "max"):
                     self._bound_operands(monomial, sign, least, because)
-                for product in tuple(self._products.get(monomial, ())):
-                    self._bound_factors(product, because)
                 return  # intervals say it all
         if len(coeffs) > LONG:
             self._meet(least, self.lower.get(self.table.neg(base)), base, because)
@@ -253,7 +247,6 @@ class Facts(Equalities):
         """What sign * atom >= least says of the operands of the atom."""
         table = self.table
         op, args = atom.op, atom.args
-        implied: Iterable[Term]
         if op == "floordiv" and args[1].op == "const":
             # x // d >= k just when x >= k*d; x // d <= k just when x <= k*d + d - 1.
             x, d = args[0], args[1].const
@@ -265,35 +258,10 @@ class Facts(Equalities):
             implied = [args[0] - least, -args[0] - least]
         elif op == ("min" if sign > 0 else "max"):
             implied = [sign * x - least for x in args]
-        elif op == "product":
-            for factor in args:
-                self._products.setdefault(factor, {})[atom] = None
-            # One after the other: what one factor is at least may bound the next.
-            implied = self._bounds_of_factors(args, sign, least)
         else:
             return
         for p in implied:
             self.assume(table.ge_zero(p), because)
-
-    def _bound_factors(self, product: Term, because: Term) -> None:
-        """Look at a product with known bounds again: more is known of one of its factors."""
-        for sign, base in ((1, product), (-1, self.table.neg(product))):
-            least = self.lower.get(base)
-            if least is not None:
-                self._bound_operands(product, sign, least, because)
-
-    def _bounds_of_factors(
-        self, factors: tuple[Term, ...], sign: int, least: int
-    ) -> Iterator[Term]:
-        """What sign * product >= least says of each factor: terms that are not negative."""
-        for i, factor in enumerate(factors):
-            low, high = reduce(
-                domains.multiply, [self.bounds(f) for j, f in enumerate(factors) if j != i]
-            )
-            if sign < 0 and least <= 0 and low is not None and low >= 1:
-                yield -least // low - factor
-            elif sign > 0 and least >= 1 and low is not None and low >= 0 and high:
-                yield factor + -least // high
 
     def _difference(self, x: Term, y: Term) -> int | None:
         """The largest k with x >= y + k that a few known orders in a row give."""
