@@ -84,6 +84,10 @@ static inline int128 py_round_to(int128 a, int128 unit, bool more, bool *bad) {
 }
 
 /* Doubles. A function is undefined where it makes NaN or infinity out of other numbers. */
+/* Functions, since GCC takes 0.0 - (double)a for -(double)a, and -fabs(a) + 0.0 for -fabs(a): of 0
+   these are zeros of different signs. */
+static inline double py_float(int128 a) { return (double)a; }
+static inline double py_minus(double a) { return -a; }
 static inline double py_call(double function(double), double a, bool *bad) {
     double r = function(a);
     *bad |= (isnan(r) && !isnan(a)) || (isinf(r) && isfinite(a));
@@ -185,9 +189,9 @@ _INFIX = {
 }
 _ONE_OPERAND = {
     "not": "!{}",
-    "fneg": "-{}",
+    "fneg": "py_minus({})",
     "fabs": "fabs({})",
-    "to_real": "(double){}",
+    "to_real": "py_float({})",
     "is_integer": "py_is_integer({})",
 }
 
