@@ -155,6 +155,8 @@ def difference(
     """What a rule and eager think differently of one call."""
     if any(isinstance(x, Tensor) and 0 in x.shape for _, x in _parts((args, kwargs))):
         return None  # sizes of inputs are taken to be 1 or more
+    if name == "nn.functional.linear" and len(args) > 2 and args[2].ndim > 1:
+        return None  # which matrices of biases torch takes depends on the layout in memory
     eager = refused = None
     try:
         with torch.no_grad():

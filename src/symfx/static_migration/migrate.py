@@ -501,9 +501,10 @@ def describe(found: Migration) -> list[str]:
         lines += [f"{code:<{width}}  # {shape}" for code, shape in written]
     if found.conditions:
         lines.append(f"where {', '.join(found.conditions)}")
-    names = sorted(set(found.unknown_operators.values()))
-    if names:
-        lines.append(f"no shape rule for {', '.join(names)}: typed Dyn")
+    places: dict[str, str] = {}  # the first of each
+    for node, name in found.unknown_operators.items():
+        places.setdefault(name, where_of(node))
+    lines += [f"no shape rule for {name}: typed Dyn, at {places[name]}" for name in sorted(places)]
     return lines
 
 

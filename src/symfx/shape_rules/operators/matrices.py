@@ -121,10 +121,7 @@ def linear(d: Domain, input: Shape, weight: Any, bias: Any = None) -> Shape:
         raise IllTypedError(f"linear takes a matrix of weights, not {weight}")
     d.equal(input[-1], weight[-1], f"a linear map takes {size_text(weight[-1])} features")
     result = Shape((*input[:-1], *weight[:-1]))
-    if isinstance(bias, Shape) and len(input) == 1 and len(bias) == 2:  # a vector is a row
-        for size, wanted in zip(bias, (1, *result), strict=True):
-            d.equal(size, wanted, "the bias of a vector is a row")
-    elif isinstance(bias, Shape):
+    if isinstance(bias, Shape):
         _expand_to(d, bias, result, "the bias broadcasts to the output")
     return result
 
