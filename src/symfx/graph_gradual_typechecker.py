@@ -164,9 +164,7 @@ class GraphTypeChecker:
             module = self.traced.get_submodule(str(n.target))
             if type(module) in INFERENCE:
                 return INFERENCE[type(module)](n, module)
-        elif n.target is getattr and lookup(n, self.traced)[0] is not None:
-            return typed_from_table(n, root=self.traced, values=self._values)
-        elif n.target in INFERENCE:
+        elif n.target is not getattr and n.target in INFERENCE:
             return INFERENCE[n.target](n)
         rule, called = lookup(n, self.traced)
         if rule is None:

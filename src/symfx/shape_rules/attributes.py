@@ -11,9 +11,22 @@ __all__ = ["SETTINGS", "is_known", "place_of"]
 #: Attributes of a tensor that are neither tensors nor sizes.
 SETTINGS = frozenset(
     {
-        "dtype", "device", "layout", "is_cpu", "is_cuda", "is_leaf", "is_meta",
-        "is_mkldnn", "is_mps", "is_nested", "is_quantized", "is_sparse", "is_sparse_csr",
-        "is_xla", "is_xpu", "requires_grad"
+        "dtype",
+        "device",
+        "layout",
+        "is_cpu",
+        "is_cuda",
+        "is_leaf",
+        "is_meta",
+        "is_mkldnn",
+        "is_mps",
+        "is_nested",
+        "is_quantized",
+        "is_sparse",
+        "is_sparse_csr",
+        "is_xla",
+        "is_xpu",
+        "requires_grad",
     }
 )
 
