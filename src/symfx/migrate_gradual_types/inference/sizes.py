@@ -42,11 +42,7 @@ from symfx.migrate_gradual_types.operation import (
     op_neq,
     op_sub,
 )
-from symfx.migrate_gradual_types.util import (
-    gen_bvar,
-    gen_dvar,
-    gen_tensor_dims,
-)
+from symfx.migrate_gradual_types.util import gen_bvar, gen_dvar, gen_tensor_dims
 from symfx.migrate_gradual_types.words import both_unknown, type_is
 from symfx.shape_rules.errors import GradualError
 from symfx.shape_rules.graphs import is_shape, where_of
