@@ -60,7 +60,7 @@ from symfx.graph_typing.types import (
     maxpool2d_check,
 )
 from symfx.shape_rules.graphs import annotation_of, graph_of, parameter_of
-from symfx.shape_rules.table import lookup
+from symfx.shape_rules.table import lookup, operator_name
 
 __all__ = [
     "GraphTypeChecker",
@@ -164,17 +164,10 @@ class GraphTypeChecker:
             module = self.traced.get_submodule(str(n.target))
             if type(module) in INFERENCE:
                 return INFERENCE[type(module)](n, module)
-        elif n.target is getattr:
-            return typed_from_table(n, root=self.traced, values=self._values)
-        elif n.target in INFERENCE:
+        elif n.target is not getattr and n.target in INFERENCE:
             return INFERENCE[n.target](n)
         rule, called = lookup(n, self.traced)
         if rule is None:
-            name = (
-                type(called).__qualname__
-                if called is not None
-                else n._pretty_print_target(n.target)
-            )
-            self.unknown_operators[n] = name
+            self.unknown_operators[n] = operator_name(n, called)
             return n.type
         return typed_from_table(n, called, root=self.traced, values=self._values)

@@ -155,6 +155,8 @@ def difference(
     """What a rule and eager think differently of one call."""
     if any(isinstance(x, Tensor) and 0 in x.shape for _, x in _parts((args, kwargs))):
         return None  # sizes of inputs are taken to be 1 or more
+    if name == "nn.functional.linear" and len(args) > 2 and args[2].ndim > 1:
+        return None  # which matrices of biases torch takes depends on the layout in memory
     eager = refused = None
     try:
         with torch.no_grad():
@@ -178,8 +180,8 @@ def difference(
     try:
         with torch.no_grad():
             agrees = agree(found, shapes_of(call(*_meta(args), **_meta(kwargs))))
-    except (*_REFUSALS, NotImplementedError):
-        agrees = False
+    except (*_REFUSALS, NotImplementedError) as error:
+        agrees = "meta tensors" in str(error)  # it reads a number out of a tensor
     return None if agrees else f"{shown}: {found}, eager: {refused}"
 
 

@@ -134,6 +134,32 @@ def test_what_tensors_are_stretched_to(name: str) -> None:
     assert models[0] == models[1]
 
 
+def asking(condition: Any) -> nn.Module:
+    class Asking(nn.Module):
+        def forward(self, x: Any, y: Any) -> Any:
+            return condition(x, y)
+
+    return Asking()
+
+
+@pytest.mark.parametrize("sign", ["lt", "le", "gt", "ge", "eq", "ne"])
+def test_conditions_on_known_sizes(sign: str) -> None:
+    compared = getattr(operator, sign)
+    for bound in (1, 2, 3):
+        asked = [
+            (lambda x, y, bound=bound: compared(x.dim(), bound), compared(2, bound)),
+            (lambda x, y, bound=bound: compared(x.size(1), bound), compared(2, bound)),
+            (lambda x, y: compared(x.size(0), y.size(1)), compared(1, bound)),
+        ]
+        for condition, truth in asked:
+            graph = RewritingTracer().trace(asking(condition))
+            for node, dims in zip(graph.nodes, ((1, 2), (2, bound)), strict=False):
+                node.type = TensorType(dims)
+            node = [n for n in graph.nodes if n.op != "output"][-1]
+            found = to_z3.evaluate_conditional_with_constraints(nn.Module(), graph, node)
+            assert [*map(str, found)] == (["sat", "unsat"] if truth else ["unsat", "sat"])
+
+
 @pytest.mark.parametrize("name", CONDITIONS)
 def test_conditions(name: str) -> None:
     tracer = RewritingTracer()

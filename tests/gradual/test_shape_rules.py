@@ -246,6 +246,32 @@ def test_a_subclass_that_computes_something_else_is_another_operator() -> None:
         assert bool(found.unknown_operators) is not known
 
 
+class Reading(nn.Module):
+    def forward(self, x: TensorType((Dyn, 3))) -> Any:  # type: ignore[valid-type]
+        same = torch.relu(x).to(x.dtype)
+        on = torch.zeros(2, same.shape[1], device=x.device)
+        q, top = torch.linalg.qr(same).Q, torch.max(same, dim=1).values
+        wrong = x.wieght + 1
+        return on, q, top, wrong
+
+
+def test_attributes() -> None:
+    traced = torch.fx.symbolic_trace(Reading())
+    found = migrate(traced, {"x": "[n, 3]"})
+    assert found.shapes[output(traced)] == "([2, 3], [n, min(n, 3)], [n], Dyn)"
+    assert [*found.unknown_operators.values()] == ["the attribute wieght"]
+    reported = str(found).splitlines()[-1]
+    assert reported.startswith("no shape rule for the attribute wieght: typed Dyn, at node ")
+    checker = GraphTypeChecker({}, traced)
+    with pytest.warns(UserWarning, match="no shape rule for the attribute wieght"):
+        checker.type_check()
+    types = [node.type for node in output(traced).args[0]]  # type: ignore[union-attr]
+    assert types == [TensorType((2, 3)), TensorType((Dyn, Dyn)), TensorType((Dyn,)), Dyn]
+    generator = ConstraintGenerator(traced)
+    generator.generate_constraints()
+    assert [*generator.unknown_operators.values()] == ["the attribute wieght"]
+
+
 # -- what does not fit -----------------------------------------------------------------------
 
 

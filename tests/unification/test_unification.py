@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch.fx.experimental.unification as stock
 
+from symfx.errors import ExpressionError
 from symfx.unification import Var, isvar, reify, unifiable, unify, variables, vars
 
 DEPTH = 10_000
@@ -117,6 +118,38 @@ def test_variables() -> None:
     with variables("n"):
         assert unify(("n", 1), (4, 1)) == {"n": 4}
     assert unify(("n", 1), (4, 1)) is False
+
+
+def test_declared_variables_as_stock() -> None:
+    """What `variables` declares is replaced in terms, and is walked to its value afterwards too."""
+    with variables(10, "n", (1,)), stock.variables(10, "n", (1,)):
+        for term in ((10,), [10, ("n", 10)], {"k": "n"}, slice("n", 10), ((1,), 1), "n"):
+            known = {10: "n", "n": (1,), (1,): 4}
+            assert reify(term, known) == stock.reify(term, known) != term
+            for other in (("n",), [1, 2], (4, 2), 4):
+                pairs = (term, other), (other, term)
+                if not isinstance(term, (dict, slice)):
+                    assert [unify(*p, {10: 4}) for p in pairs] == [
+                        answer_of_stock(*p, {10: 4}) for p in pairs
+                    ]
+    assert unify(10, 4, {10: 4}) == stock.unify(10, 4, {10: 4}) == {10: 4}
+    x = Var("x")
+    assert reify(x, {x: 3, 3: 4}) == 3  # not a variable
+
+
+def answer_of_stock(u: Any, v: Any, s: dict[Any, Any]) -> Any:
+    try:
+        return stock.unify(u, v, s)
+    except NotImplementedError:  # stock has no rule
+        return False
+
+
+@pytest.mark.parametrize("make", [lambda x: x, lambda x: (1, x), lambda x: {"k": [x]}])
+def test_a_term_without_end(make: Any) -> None:
+    x = Var("x")
+    with pytest.raises(ExpressionError, match="~x stands for a term with ~x in it"):
+        reify((x, x), {x: make(x)})
+    assert reify((x, x, [x]), {x: (Var("y"), 1)}) == ((Var("y"), 1),) * 2 + ([(Var("y"), 1)],)
 
 
 def test_unifiable_classes() -> None:

@@ -19,14 +19,8 @@ from symfx.graph_typing.registry import (
     register_algebraic_expressions_inference_rule,
     register_refinement_rule,
 )
-from symfx.graph_typing.rules import (
-    first_argument,
-    with_values,
-)
-from symfx.graph_typing.types import (
-    broadcast_types,
-    calculate_out_dimension,
-)
+from symfx.graph_typing.rules import first_argument, with_values
+from symfx.graph_typing.types import broadcast_types, calculate_out_dimension
 from symfx.refinement_types import Equality
 from symfx.shape_rules.dims import UNKNOWN, Dim, Shape, Size
 from symfx.shape_rules.graphs import graph_of

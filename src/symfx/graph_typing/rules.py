@@ -12,21 +12,9 @@ from torch.fx import Node
 from torch.fx.node import map_arg
 from torch.fx.tensor_type import Dyn, TensorType, is_consistent, is_more_precise
 
-from symfx.checker_domain import (
-    CheckDomain,
-    Held,
-    released,
-    type_of,
-    value_of,
-)
-from symfx.graph_typing.registry import (
-    register_inference_rule,
-)
-from symfx.graph_typing.types import (
-    broadcast_types,
-    expand_to_tensor_dim,
-    get_greatest_upper_bound,
-)
+from symfx.checker_domain import CheckDomain, Held, released, type_of, value_of
+from symfx.graph_typing.registry import register_inference_rule
+from symfx.graph_typing.types import broadcast_types, expand_to_tensor_dim, get_greatest_upper_bound
 from symfx.shape_rules.dims import UNKNOWN, Shape
 from symfx.shape_rules.errors import GradualError, IllTypedError
 from symfx.shape_rules.graphs import where_of

@@ -9,11 +9,7 @@ import sympy
 import torch
 from torch.fx.tensor_type import Dyn, TensorType, is_consistent, is_more_precise
 
-from symfx.checker_domain import (
-    CheckDomain,
-    dimension_of,
-    shape_of,
-)
+from symfx.checker_domain import CheckDomain, dimension_of, shape_of
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.operators.windows import per_dimension, window
 from symfx.unification import Var

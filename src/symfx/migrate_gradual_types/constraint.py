@@ -21,6 +21,7 @@ from symfx.migrate_gradual_types.operation import (
     op_div,
     op_eq,
     op_gt,
+    op_leq,
     op_lt,
     op_mod,
     op_mul,
@@ -59,7 +60,7 @@ __all__ = [
 ]
 
 _ARITHMETIC = frozenset({op_add, op_sub, op_mul, op_div, op_mod})
-_RELATIONS = frozenset({op_eq, op_neq, op_lt, op_gt})
+_RELATIONS = frozenset({op_eq, op_neq, op_lt, op_gt, op_leq})
 
 #: ``Dyn`` has no class that may be named; dimensions are variables, numbers or ``Dyn``.
 Dimension: TypeAlias = Any

@@ -19,12 +19,7 @@ import torch
 from torch.fx import Graph, Node
 from torch.fx.tensor_type import Dyn, TensorType
 
-from symfx.migrate_gradual_types.constraint import (
-    BinConstraintD,
-    BinConstraintT,
-    Conj,
-    Constraint,
-)
+from symfx.migrate_gradual_types.constraint import BinConstraintD, BinConstraintT, Conj, Constraint
 from symfx.migrate_gradual_types.inference.layout import (
     expand_inference_rule,
     flatten_inference_rule,
@@ -87,19 +82,14 @@ from symfx.migrate_gradual_types.inference.windows import (
     conv2d_inference_rule,
     maxpool_inference_rule,
 )
-from symfx.migrate_gradual_types.operation import (
-    op_leq,
-    op_precision,
-)
+from symfx.migrate_gradual_types.operation import op_leq, op_precision
 from symfx.migrate_gradual_types.typing_rule import generate_typing, outputs_of
-from symfx.migrate_gradual_types.util import (
-    gen_dvar,
-)
+from symfx.migrate_gradual_types.util import gen_dvar
 from symfx.migrate_gradual_types.words import type_is
 from symfx.shape_rules.errors import GradualError
 from symfx.shape_rules.graphs import annotation_of, graph_of, parameter_of
 from symfx.shape_rules.ranks import get_max_rank
-from symfx.shape_rules.table import lookup
+from symfx.shape_rules.table import lookup, operator_name
 
 __all__ = [
     "ConstraintGenerator",
@@ -242,12 +232,7 @@ class ConstraintGenerator:
     def _from_table(self, n: Node, counter: int) -> Written:
         entry, module = lookup(n, self.traced)
         if entry is None:
-            name = (
-                type(module).__qualname__
-                if module is not None
-                else n._pretty_print_target(n.target)
-            )
-            self.unknown_operators[n] = name
+            self.unknown_operators[n] = operator_name(n, module)
             self.symbol_dict[n], counter = outputs_of(n, counter)
             return [], counter
         return generate_typing(n, entry, module, self.symbol_dict, counter)

@@ -38,7 +38,7 @@ from symfx.migrate_gradual_types.util import (
     gen_tensor_dims,
     gen_tvar,
 )
-from symfx.shape_rules.dims import UNKNOWN, Dim, Shape, Size
+from symfx.shape_rules.dims import NO_TENSOR, UNKNOWN, Dim, Shape, Size
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.graphs import is_shape
 from symfx.shape_rules.opaque import OpaqueDomain
@@ -182,7 +182,7 @@ def _form_of_result(
 
 
 def _form(result: Any) -> Any:
-    if isinstance(result, Shape) or result is None:
+    if isinstance(result, Shape) or result is None or result is NO_TENSOR:
         return _TENSOR
     if not isinstance(result, (tuple, list)):
         return _SIZE

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from symfx.shape_rules.errors import IllTypedError
 
-__all__ = ["UNKNOWN", "Dim", "Domain", "Shape", "Size", "Unknown", "size_text"]
+__all__ = ["NO_TENSOR", "UNKNOWN", "Dim", "Domain", "Shape", "Size", "Unknown", "size_text"]
 
 
 class Size:
@@ -105,6 +105,16 @@ class Unknown:
 
 
 UNKNOWN = Unknown()
+
+
+class NoTensor:
+    """What is neither tensor nor size, and does not matter to either: a dtype, a device."""
+
+    def __repr__(self) -> str:
+        return "NO_TENSOR"
+
+
+NO_TENSOR = NoTensor()
 
 #: What Python computes where both operands are numbers.
 _ON_NUMBERS: dict[str, Callable[[int, int], int]] = {

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import torch
 from torch.fx import Node
 
+from symfx.shape_rules.attributes import is_known
 from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, Unknown
 from symfx.shape_rules.errors import DuplicateRuleError, GradualError, IllTypedError
 
@@ -163,10 +164,21 @@ def lookup(node: Node, root: torch.nn.Module | None) -> tuple[Rule | None, torch
                 return _RULES[cls], module
         return None, module
     target = node.target
+    if target is getattr and not is_known(str(node.args[1])):
+        return None, None
     found = _RULES.get(target)
     if found is None and isinstance(target, torch._ops.OpOverload):
         found = _RULES.get(target.overloadpacket)
     return found, None
+
+
+def operator_name(node: Node, module: torch.nn.Module | None) -> str:
+    """How people call what a node calls: the class of `module`, which it calls, if any."""
+    if module is not None:
+        return type(module).__qualname__
+    if node.target is getattr:
+        return f"the attribute {node.args[1]}"
+    return node._pretty_print_target(node.target)
 
 
 def _load() -> None:

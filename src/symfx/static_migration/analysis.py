@@ -20,7 +20,7 @@ from symfx.checker_domain import released
 from symfx.shape_rules.dims import UNKNOWN, Dim, Shape, Size
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.graphs import parameter_of
-from symfx.shape_rules.table import lookup
+from symfx.shape_rules.table import lookup, operator_name
 from symfx.static_migration.conditions import InputType, names_in, parse_condition, parse_size
 from symfx.static_migration.domain import Demand, TermDomain, Truth
 
@@ -140,12 +140,7 @@ class Interpreter:
             return None
         rule, module = lookup(node, self.root)
         if rule is None:
-            name = (
-                type(module).__qualname__
-                if module is not None
-                else node._pretty_print_target(node.target)
-            )
-            self.result.unknown_operators[node] = name
+            self.result.unknown_operators[node] = operator_name(node, module)
             return UNKNOWN
         return rule(self.domain, args, kwargs, module)
 

@@ -30,6 +30,7 @@ from symfx.static_migration.conditions import (
     read_annotation,
 )
 from symfx.static_migration.domain import TermDomain
+from symfx.static_migration.printing import describe, input_name, text_of
 from symfx.static_migration.solver import Solver, smallest_conflict
 
 __all__ = ["Conflict", "Migration", "migrate"]
@@ -187,13 +188,8 @@ def migrate(
     return failed
 
 
-def _input_name(node: Node) -> str:
-    """An input as the program names it; torch.fx renames what shadows a builtin."""
-    return str(node.target).lstrip("*")
-
-
 def _input_types(graph: Graph, given: Mapping[str, Any]) -> dict[str, InputType]:
-    placeholders = {_input_name(n): n for n in graph.nodes if n.op == "placeholder"}
+    placeholders = {input_name(n): n for n in graph.nodes if n.op == "placeholder"}
     for name in given:
         if name not in placeholders:
             raise GradualError(
@@ -271,7 +267,7 @@ def _conclude(
         made.shapes[node] = text_of(domain, value)
         made.types[node] = _type_of(domain, value)
         if node.op == "placeholder":
-            made.inputs[_input_name(node)] = made.shapes[node]
+            made.inputs[input_name(node)] = made.shapes[node]
     made.conditions = _conditions(result, solver)
     return made
 
@@ -326,25 +322,6 @@ def _is_trivial(condition: Term) -> bool:
     )
 
 
-def text_of(domain: Any, value: Any) -> str:
-    """A value as people read it."""
-    if isinstance(value, Shape):
-        return f"[{', '.join(_size_text(domain, size) for size in value)}]"
-    if isinstance(value, Size):
-        return _size_text(domain, value)
-    if value is UNKNOWN:
-        return "Dyn"
-    if type(value) in (tuple, list):
-        return f"({', '.join(text_of(domain, part) for part in value)})"
-    if value is None or isinstance(value, (int, float, str, bool)):
-        return str(value)
-    return "Dyn"
-
-
-def _size_text(domain: Any, size: Dim) -> str:
-    return str(domain.term(size)) if isinstance(size, Size) else str(size)
-
-
 def _type_of(domain: Any, value: Any) -> Any:
     if isinstance(value, Shape):
         return TensorType(tuple(_dimension(domain, size) for size in value))
@@ -376,7 +353,7 @@ def _common(graph: Graph, outcomes: list[Migration]) -> Migration:
         made.shapes[node] = first.shapes[node] if len(shapes) == 1 else "Dyn"
         made.types[node] = first.types[node] if len(shapes) == 1 else Dyn
         if node.op == "placeholder":
-            made.inputs[_input_name(node)] = made.shapes[node]
+            made.inputs[input_name(node)] = made.shapes[node]
     made.conditions = [c for c in first.conditions if all(c in o.conditions for o in outcomes)]
     return made
 
@@ -418,7 +395,7 @@ def _conflict(
 
 def _line(node: Node, result: Run, inputs: Mapping[str, InputType]) -> str:
     if node.op == "placeholder":
-        name = _input_name(node)
+        name = input_name(node)
         return f"{name}: {inputs[name]}, as you wrote it"
     shape = text_of(result.domain, result.values[node]) if node in result.values else "?"
     return f"{node.name}: {shape}  at {where_of(node)}"
@@ -453,7 +430,7 @@ def _working_example(
         if node.op == "placeholder" and isinstance(shape, Shape):
             terms = [domain.term(size) for size in shape]
             known = values | {s: 1 for term in terms for s in term.free_symbols - values.keys()}
-            example[_input_name(node)] = tuple(int(evaluate(term, known)) for term in terms)
+            example[input_name(node)] = tuple(int(evaluate(term, known)) for term in terms)
     tried = {**inputs, **{n: InputType("tensor", shape) for n, shape in example.items()}}
     works = bool(example) and run(graph, module, tried).failed is None
     return (example if works else None), False
@@ -474,63 +451,10 @@ def _as_written(
         shape = result.values.get(node)
         if node.op != "placeholder" or not isinstance(shape, Shape):
             continue
-        for dim, size in zip(inputs[_input_name(node)].dims or (), shape, strict=True):
+        for dim, size in zip(inputs[input_name(node)].dims or (), shape, strict=True):
             if isinstance(dim, int):
                 numbers.append(domain.term(size).eq(domain.table.const(dim)))
             elif dim is not None and dim.isidentifier():
                 equal.append(named.setdefault(dim, domain.term(size)).eq(domain.term(size)))
     said = [text for text in where if {*names_in(text)} <= named.keys()]
     return [*equal, *numbers, *(parse_condition(domain.table, text, named) for text in said)]
-
-
-# -- as text ---------------------------------------------------------------------------------------
-
-
-def describe(found: Migration) -> list[str]:
-    """A migration as lines: the annotated program, or the conflict."""
-    lines: list[str] = []
-    if found.verdict == "unknown":
-        lines.append(
-            f"unknown: z3 did not decide within {found.timeout:g} s whether all conditions can hold"
-        )
-    if found.conflict is not None:
-        lines.append(f"ill-typed: {found.conflict}")
-    if found.shapes:
-        written = [(_code(node), found.shapes[node]) for node in found.graph.nodes]
-        width = min(max(len(code) for code, _ in written), 60)
-        lines += [f"{code:<{width}}  # {shape}" for code, shape in written]
-    if found.conditions:
-        lines.append(f"where {', '.join(found.conditions)}")
-    names = sorted(set(found.unknown_operators.values()))
-    if names:
-        lines.append(f"no shape rule for {', '.join(names)}: typed Dyn")
-    return lines
-
-
-def _code(node: Node) -> str:
-    if node.op == "placeholder":
-        return (
-            f"input {node.name}"
-            if node.name == _input_name(node)
-            else (f"input {_input_name(node)} as {node.name}")
-        )
-    if node.op == "get_attr":
-        return f"{node.name} = self.{node.target}"
-    args = [_argument(a) for a in node.args]
-    args += [f"{name}={_argument(value)}" for name, value in node.kwargs.items()]
-    if node.op == "output":
-        return f"return {', '.join(args)}"
-    if node.op == "call_method":
-        return f"{node.name} = {args[0]}.{node.target}({', '.join(args[1:])})"
-    target: Any = node.target
-    called = (
-        f"self.{target}" if node.op == "call_module" else getattr(target, "__name__", str(target))
-    )
-    return f"{node.name} = {called}({', '.join(args)})"
-
-
-def _argument(value: Any) -> str:
-    if isinstance(value, (tuple, list)):
-        inner = ", ".join(map(_argument, value))
-        return f"[{inner}]" if isinstance(value, list) else f"({inner})"
-    return str(value)

@@ -1,22 +1,25 @@
 """`unify` and `reify`: the two verbs of unification, on the library logical-unification.
 
 The library evaluates its rules on a stack of its own, so that a term may be nested ten thousand
-levels deep. Two of its rules are replaced here, as PyTorch's users know them otherwise: a list
-unifies with a tuple, and what two variables stand for is compared part by part (``==`` on deep
-tuples overflows Python's stack). The library's other rules hold, those that a user registers with
-`unifiable` among them.
+levels deep. Some of its rules are replaced here, as PyTorch's users know them otherwise: a list
+unifies with a tuple, what two variables stand for is compared part by part (``==`` on deep tuples
+overflows Python's stack), and `reify` replaces what `variables` declares to be a variable too. The
+library's other rules hold, those that a user registers with `unifiable` among them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
 from operator import length_hint
 from typing import Any
 
 from multipledispatch import Dispatcher
-from unification.utils import transitive_get
-from unification.variable import isvar
+from unification.variable import Var, _global_logic_variables, isvar
 
+from symfx.errors import ExpressionError
 from unification import core as _library
 
 __all__ = ["reify", "unify"]
@@ -24,6 +27,7 @@ __all__ = ["reify", "unify"]
 _Bindings = Mapping[Any, Any]
 _Steps = Generator[Any, Any, None]
 _rules = Dispatcher("unify")
+_parts = Dispatcher("reify")
 
 
 def reify(e: Any, s: _Bindings) -> Any:
@@ -35,8 +39,50 @@ def reify(e: Any, s: _Bindings) -> Any:
 
     Returns:
         The term with every variable that `s` knows replaced, all the way down. `e` stays as it was.
+
+    Raises:
+        ExpressionError: what a variable stands for holds that variable again.
     """
-    return _library.reify(e, s)
+    return _library.stream_eval(_reify(e, s, set()))
+
+
+def _is_variable(term: Any) -> bool:
+    # `isvar` hashes the term, which for each level of a deep one takes as long as it is deep.
+    return Var in type(term).__mro__ or (bool(_global_logic_variables) and isvar(term))
+
+
+def _reify(e: Any, s: _Bindings, inside: set[Any]) -> Any:
+    return _reify_variable(e, s, inside) if _is_variable(e) and e in s else _parts(e, s, inside)
+
+
+def _reify_variable(e: Any, s: _Bindings, inside: set[Any]) -> _Steps:
+    if e in inside:
+        raise _endless(e)
+    inside.add(e)
+    value = yield _reify(s[e], s, inside)
+    inside.remove(e)
+    yield value
+
+
+def _reify_parts(
+    make: Callable[[Iterable[Any]], Any], e: Iterable[Any], s: _Bindings, inside: set[Any]
+) -> _Steps:
+    done = []
+    for part in e.items() if isinstance(e, Mapping) else e:
+        done.append((yield _reify(part, s, inside)))
+    yield make(done)
+
+
+def _reify_slice(e: slice, s: _Bindings, inside: set[Any]) -> _Steps:
+    start, stop, step = yield _reify((e.start, e.stop, e.step), s, inside)
+    yield slice(start, stop, step)
+
+
+def _endless(variable: Any) -> ExpressionError:
+    return ExpressionError(
+        f"{variable} stands for a term with {variable} in it, which has no end",
+        fix="look at the values given to the variables",
+    )
 
 
 def unify(u: Any, v: Any, s: _Bindings | None = None) -> dict[Any, Any] | bool:
@@ -59,20 +105,27 @@ def unify(u: Any, v: Any, s: _Bindings | None = None) -> dict[Any, Any] | bool:
 def _unify(u: Any, v: Any, s: _Bindings) -> Any:
     if u is v:
         return s
-    if isvar(u) or isvar(v):  # also whatever `variables(...)` declares to be one
-        return _unify_variable(u, v, s)
-    return _rules(u, v, s)
+    u, v = _walk(u, s), _walk(v, s)
+    if _is_variable(u):  # also whatever `variables(...)` declares to be one
+        return s if _is_variable(v) and u == v else _library.assoc(s, u, v)
+    return _library.assoc(s, v, u) if _is_variable(v) else _rules(u, v, s)
 
 
-def _unify_variable(u: Any, v: Any, s: _Bindings) -> _Steps:
-    u = transitive_get(u, s) if isvar(u) else u
-    v = transitive_get(v, s) if isvar(v) else v
-    if isvar(u):
-        yield s if isvar(v) and u == v else _library.assoc(s, u, v)
-    elif isvar(v):
-        yield _library.assoc(s, v, u)
-    else:
-        yield _unify(u, v, s)
+def _walk(term: Any, s: _Bindings) -> Any:
+    """What a term stands for in the end; `s` may bind what is a variable no longer."""
+    passed = set()
+    while _binds(s, term):
+        if term in passed:
+            raise _endless(term)
+        passed.add(term)
+        term = s[term]
+    return term
+
+
+def _binds(s: _Bindings, term: Any) -> bool:
+    with suppress(TypeError):  # a term that has no hash is no variable
+        return bool(s) and term in s
+    return False
 
 
 def _unify_sequences(u: Any, v: Any, s: Any) -> _Steps:
@@ -96,6 +149,12 @@ def _unify_slices(u: slice, v: slice, s: Any) -> _Steps:
     one, other = ([getattr(x, name) for name in ("start", "stop", "step")] for x in (u, v))
     yield _unify(one, other, s)
 
+
+for _kind in (tuple, list, set, frozenset, dict, OrderedDict):
+    _parts.add((_kind, Mapping, set), partial(_reify_parts, _kind))
+_parts.add((Iterator, Mapping, set), partial(_reify_parts, iter))
+_parts.add((slice, Mapping, set), _reify_slice)
+_parts.add((object, Mapping, set), lambda e, s, inside: _library._reify(e, s))
 
 _SEQUENCES = (tuple, list, Iterator)
 _rules.add((_SEQUENCES, _SEQUENCES, Mapping), _unify_sequences)

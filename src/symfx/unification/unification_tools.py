@@ -28,6 +28,7 @@ from toolz import (
     valfilter,
     valmap,
 )
+from toolz.itertoolz import getter
 
 __all__ = [
     "assoc",
@@ -35,6 +36,7 @@ __all__ = [
     "dissoc",
     "first",
     "get_in",
+    "getter",
     "groupby",
     "itemfilter",
     "itemmap",

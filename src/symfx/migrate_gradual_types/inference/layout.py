@@ -33,9 +33,7 @@ from symfx.migrate_gradual_types.inference.registry import (
     tensor_of,
     within_bound,
 )
-from symfx.migrate_gradual_types.operation import (
-    op_neq,
-)
+from symfx.migrate_gradual_types.operation import op_neq
 from symfx.migrate_gradual_types.util import (
     gen_dvar,
     gen_nat_constraints,

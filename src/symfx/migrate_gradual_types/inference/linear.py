@@ -28,14 +28,8 @@ from symfx.migrate_gradual_types.inference.registry import (
     register_inference_rule,
     tensor_of,
 )
-from symfx.migrate_gradual_types.operation import (
-    op_consistency,
-    op_eq,
-)
-from symfx.migrate_gradual_types.util import (
-    gen_dvar,
-    gen_tensor_dims,
-)
+from symfx.migrate_gradual_types.operation import op_consistency, op_eq
+from symfx.migrate_gradual_types.util import gen_dvar, gen_tensor_dims
 from symfx.migrate_gradual_types.words import both_unknown, case_of, type_is
 from symfx.shape_rules.errors import GradualError
 from symfx.shape_rules.ranks import get_max_rank

@@ -43,10 +43,7 @@ from symfx.migrate_gradual_types.operation import (
     op_mul,
     op_neq,
 )
-from symfx.migrate_gradual_types.util import (
-    gen_dvar,
-    gen_tvar,
-)
+from symfx.migrate_gradual_types.util import gen_dvar, gen_tvar
 from symfx.migrate_gradual_types.words import both_unknown, case_of, type_is
 from symfx.shape_rules.graphs import is_shape
 

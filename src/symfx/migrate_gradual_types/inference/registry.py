@@ -8,15 +8,8 @@ from typing import Any, TypeAlias, TypeVar
 from torch.fx import Node
 from torch.fx.tensor_type import Dyn
 
-from symfx.migrate_gradual_types.constraint import (
-    Constraint,
-    DVar,
-    TVar,
-)
-from symfx.migrate_gradual_types.util import (
-    gen_tensor_dims,
-    gen_tvar,
-)
+from symfx.migrate_gradual_types.constraint import Constraint, DVar, TVar
+from symfx.migrate_gradual_types.util import gen_tensor_dims, gen_tvar
 from symfx.shape_rules.errors import DuplicateRuleError, GradualError, RankBoundError
 from symfx.shape_rules.graphs import where_of
 from symfx.shape_rules.ranks import get_max_rank

@@ -42,11 +42,7 @@ from symfx.migrate_gradual_types.operation import (
     op_neq,
     op_sub,
 )
-from symfx.migrate_gradual_types.util import (
-    gen_bvar,
-    gen_dvar,
-    gen_tensor_dims,
-)
+from symfx.migrate_gradual_types.util import gen_bvar, gen_dvar, gen_tensor_dims
 from symfx.migrate_gradual_types.words import both_unknown, type_is
 from symfx.shape_rules.errors import GradualError
 from symfx.shape_rules.graphs import is_shape, where_of
@@ -212,6 +208,14 @@ def eq_inference_rule(
     return _comparison(n, symbols, counter, op_eq)
 
 
+@register_inference_rule(operator.le)
+@register_inference_rule(operator.ge)
+def _weak_order_inference_rule(
+    n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
+) -> Written:
+    return _comparison(n, symbols, counter, op_leq)
+
+
 def _comparison(n: Node, symbols: Symbols, counter: int, op: str) -> Written:
     sides = [symbols.get(arg) if isinstance(arg, Node) else arg for arg in n.args]
     left, right = sides
@@ -236,6 +240,8 @@ def _comparison(n: Node, symbols: Symbols, counter: int, op: str) -> Written:
     if not isinstance(left, DVar) or not isinstance(right, (DVar, int)):
         raise NotCovered
     symbols[n], counter = gen_bvar(counter)
+    if n.target is operator.ge:
+        left, right = right, left
     return [BinConstraintD(symbols[n], BinConstraintD(left, right, op), op_eq)], counter
 
 
@@ -243,14 +249,14 @@ def _comparison(n: Node, symbols: Symbols, counter: int, op: str) -> Written:
 def neq_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """A shape is not the one that is written: the condition that a dimension differs.
+    """Two sizes differ, or a shape is not the one that is written: a dimension differs.
 
-    True where the tensor has the rank of the tuple and one of its known dimensions differs from
-    what is written.
+    Of a shape it is true where the tensor has the rank of the tuple and one of its known dimensions
+    differs from what is written.
     """
     given, written = n.args
     if not isinstance(written, tuple):
-        raise NotCovered
+        return _comparison(n, symbols, counter, op_neq)
     tensor = tensor_of(symbols, given)
     wanted = [dimension_of(symbols, size) for size in written]
     dims, counter = gen_tensor_dims(4 if len(wanted) == 3 else len(wanted), counter)

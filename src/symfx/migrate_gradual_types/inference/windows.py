@@ -27,14 +27,8 @@ from symfx.migrate_gradual_types.inference.registry import (
     register_inference_rule,
     tensor_of,
 )
-from symfx.migrate_gradual_types.operation import (
-    op_consistency,
-    op_matching,
-)
-from symfx.migrate_gradual_types.util import (
-    gen_nat_constraints,
-    gen_tensor_dims,
-)
+from symfx.migrate_gradual_types.operation import op_consistency, op_matching
+from symfx.migrate_gradual_types.util import gen_nat_constraints, gen_tensor_dims
 from symfx.migrate_gradual_types.words import type_is
 
 __all__ = [

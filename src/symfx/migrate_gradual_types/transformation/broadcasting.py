@@ -19,10 +19,7 @@ from symfx.migrate_gradual_types.constraint import (
     TVar,
 )
 from symfx.migrate_gradual_types.kinds import DYN, possible
-from symfx.migrate_gradual_types.operation import (
-    op_eq,
-    op_neq,
-)
+from symfx.migrate_gradual_types.operation import op_eq, op_neq
 from symfx.migrate_gradual_types.transformation.registry import (
     Dims,
     Reduced,

@@ -23,12 +23,7 @@ from symfx.migrate_gradual_types.constraint import (
     T,
 )
 from symfx.migrate_gradual_types.kinds import DYN, possible
-from symfx.migrate_gradual_types.operation import (
-    op_add,
-    op_leq,
-    op_mod,
-    op_neq,
-)
+from symfx.migrate_gradual_types.operation import op_add, op_leq, op_mod, op_neq
 from symfx.migrate_gradual_types.transformation.registry import (
     Reduced,
     register_transformation_rule,

@@ -5,12 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, TypeVar
 
-from symfx.migrate_gradual_types.constraint import (
-    Constraint,
-    Disj,
-    DVar,
-    F,
-)
+from symfx.migrate_gradual_types.constraint import Constraint, Disj, DVar, F
 from symfx.shape_rules.errors import DuplicateRuleError, InvalidConstraintError
 
 __all__ = [

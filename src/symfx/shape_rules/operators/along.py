@@ -129,7 +129,7 @@ def diff(
     at_least(input, 1, "diff")
     if n < 0:
         raise IllTypedError(f"diff is taken 0 times or more, not {n} times")
-    if n == 0:
+    if n == 0 and prepend is None and append is None:
         return input
     i = axis(dim, len(input), "diff")
     size = input[i]
@@ -141,4 +141,6 @@ def diff(
                 if k != i:
                     d.equal(a, b, "what is put before or behind fits")
             size = size + more[i]
+    if n == 0:
+        return input  # without what is put before or behind
     return Shape((*input[:i], d.compute("max", size - n, 0), *input[i + 1 :]))

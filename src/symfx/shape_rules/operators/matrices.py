@@ -144,11 +144,11 @@ def bilinear_module(d: Domain, module: nn.Bilinear, input1: Shape, input2: Shape
 def bilinear(d: Domain, input1: Shape, input2: Shape, weight: Shape, bias: Any = None) -> Shape:
     """Two tensors alike but for their last dimensions."""
     out, one, other = exactly(weight, 3, "the weight of bilinear")
-    if isinstance(bias, Shape):
-        d.equal(
-            exactly(bias, 1, "the bias of bilinear")[0], out, "there is one bias for each output"
-        )
-    return _bilinear(d, input1, input2, one, other, out)
+    result = _bilinear(d, input1, input2, one, other, out)
+    if not isinstance(bias, Shape):
+        return result
+    d.equal(at_least(bias, 1, "the bias of bilinear")[0], out, "there is one bias for each output")
+    return broadcast_shapes(d, result, bias, what="the bias of bilinear is added")
 
 
 def _bilinear(d: Domain, x: Shape, y: Shape, in1: Dim, in2: Dim, out: Dim) -> Shape:

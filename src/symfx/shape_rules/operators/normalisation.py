@@ -91,7 +91,9 @@ def batch_norm(d: Domain, input: Shape, *weights: Any, **options: Any) -> Shape:
     at_least(input, 2, "batch_norm")
     if options.get("training", weights[4] if len(weights) > 4 else False) is True:
         _several(Shape((input[0], *input[2:])), "batch_norm while training")
-    _channels(d, input, *weights, *options.values())
+    statistics = [*weights[:2], options.get("running_mean"), options.get("running_var")]
+    _channels(d, input, *statistics, rank=1)
+    _channels(d, input, *weights[2:], options.get("weight"), options.get("bias"))
     return input
 
 

@@ -286,7 +286,9 @@ def cross_entropy(d: Domain, input: Shape, target: Shape, *rest: Any, **options:
     positions = _positions(d, input, target)
     if isinstance(weight, Shape):
         classes = input[1] if len(input) > 1 else input[0]
-        d.equal(exactly(weight, 1, "the weight")[0], classes, "there is one weight for each class")
+        if len(input) <= 2:
+            exactly(weight, 1, "the weight")
+        d.equal(d.product(weight), classes, "there is one weight for each class")
     return _loss(positions, options.get("reduction", "mean"))
 
 

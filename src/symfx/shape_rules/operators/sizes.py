@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape
+from symfx.shape_rules.attributes import SETTINGS, place_of
+from symfx.shape_rules.dims import NO_TENSOR, UNKNOWN, Dim, Domain, Shape
 from symfx.shape_rules.operators.layout import adjoint
 from symfx.shape_rules.table import axis, is_size, rule
 
@@ -44,9 +45,14 @@ def length(d: Domain, value: Any) -> Any:
     return len(value) if isinstance(value, (tuple, list)) else UNKNOWN
 
 
-@rule(getattr)
+@rule(getattr, takes_unknown=True)
 def attribute(d: Domain, input: Any, name: str, *default: Any) -> Any:
-    """``x.shape`` and what else tensors have."""
+    """``x.shape`` and what else tensors have; the parts of several results by their names."""
+    if name in SETTINGS or input is NO_TENSOR:
+        return NO_TENSOR
+    if type(input) is tuple:
+        place = place_of(name, len(input))
+        return UNKNOWN if place is None else input[place]
     if not isinstance(input, Shape):
         return UNKNOWN
     if name == "shape":

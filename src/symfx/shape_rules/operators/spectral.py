@@ -95,6 +95,8 @@ for _kind, _names in _KINDS.items():
 @rule(fft.fftshift, fft.ifftshift)
 def shift(d: Domain, input: Shape, dim: Any = None) -> Shape:
     """The frequencies in another order, along some dimensions."""
+    if isinstance(dim, (tuple, list)) and not dim:
+        raise IllTypedError("fftshift takes a dimension or more, or none named at all")
     for each in dim if isinstance(dim, (tuple, list)) else () if dim is None else (dim,):
         axis(each, len(input), "fftshift")
     return input

@@ -469,9 +469,13 @@ def pad(d: Domain, input: Shape, pad: Any, mode: str = "constant", value: Any = 
         if mode in ("reflect", "circular"):
             _within(d, sizes[where], amounts[2 * i : 2 * i + 2], mode)
         before, after = amounts[2 * i : 2 * i + 2]
-        cut = -sum(min(a, 0) for a in (before, after) if isinstance(a, int))
-        d.require(">=", sizes[where], cut, "padding cuts off no more than there is")
-        sizes[where] = sizes[where] + before + after
+        new = sizes[where] + before + after
+        if mode in ("reflect", "replicate"):  # one side may cut off what the other added
+            d.require(">=", new, 0, "padding cuts off no more than there is")
+        else:
+            cut = -sum(min(a, 0) for a in (before, after) if isinstance(a, int))
+            d.require(">=", sizes[where], cut, "padding cuts off no more than there is")
+        sizes[where] = new
     if mode in ("reflect", "replicate"):
         # Of several positions torch only looks whether one is left.
         moved = sizes[len(sizes) - count :]
