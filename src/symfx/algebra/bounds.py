@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 from symfx.algebra import domains
@@ -252,12 +252,7 @@ class Bounds(Intervals):
             return None
         table = self.table
         best: int | None = None
-        for square, a in p.coeffs.items():
-            if square.op != "product" or len(square.args) != 2 or a < 0:
-                continue
-            x = square.args[0]
-            if x is not square.args[1]:
-                continue
+        for square, x, a in _positive_squares(p):
             b: dict[Term, int] = {}
             c: dict[Term, int] = {}
             const = 0
@@ -368,12 +363,7 @@ class Bounds(Intervals):
         """The least value of a*x*x + b*x for a > 0 lies where the parabola turns, or at an end."""
         table = self.table
         best: int | None = None
-        for square, a in p.coeffs.items():
-            if square.op != "product" or len(square.args) != 2 or a < 0:
-                continue
-            x = square.args[0]
-            if x is not square.args[1]:
-                continue
+        for square, x, a in _positive_squares(p):
             b = p.coeffs.get(x, 0)
             low, high = self._atom_interval(x)
             turn = -b // (2 * a)  # the turning point, rounded down
@@ -447,6 +437,15 @@ class Bounds(Intervals):
                     if best is not None and best >= goal:
                         return best
         return best
+
+
+def _positive_squares(p: Term) -> Iterator[tuple[Term, Term, int]]:
+    """The monomials x*x of a sum that have a positive coefficient: each with x and that."""
+    for square, coeff in p.coeffs.items():
+        if square.op == "product" and len(square.args) == 2 and coeff > 0:
+            x = square.args[0]
+            if x is square.args[1]:
+                yield square, x, coeff
 
 
 def _better(a: int | None, b: int | None) -> int | None:
