@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from symfx.algebra.polynomials import Polynomials
-from symfx.algebra.terms import Term, leads_negative, multiset_divide
+from symfx.algebra.terms import Term, leads_negative, multiset_divide, shared_factors
 
 __all__ = ["Divisions"]
 
@@ -191,16 +191,7 @@ class Divisions(Polynomials):
         if a.op == "const" or a.const or b.const:
             shared: list[Term] = []
         else:
-            monomials = [*a.coeffs, *b.coeffs]
-            shared = list(monomials[0].factors)
-            for m in monomials[1:]:
-                left = list(m.factors)
-                still = []
-                for factor in shared:
-                    if factor in left:
-                        left.remove(factor)
-                        still.append(factor)
-                shared = still
+            shared = shared_factors([*a.coeffs, *b.coeffs])
         g = math.gcd(a.const, b.const, *a.coeffs.values(), *b.coeffs.values())
         if not shared and g <= 1:
             return a, b

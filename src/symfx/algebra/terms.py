@@ -28,7 +28,7 @@ beyond what is exact for every value, NaN included.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -425,11 +425,15 @@ def leads_negative(a: Term) -> bool:
 
 def common_factors(p: Term) -> list[Term]:
     """The atoms that every monomial of an integer term has, as often as each has them."""
-    if p.const or not p.coeffs:
-        return []
-    monomials = iter(p.coeffs)
-    shared = list(next(monomials).factors)
-    for monomial in monomials:
+    return [] if p.const else shared_factors(p.coeffs)
+
+
+def shared_factors(monomials: Iterable[Term]) -> list[Term]:
+    """The atoms that all of some monomials have, as often as each has them."""
+    left_over = iter(monomials)
+    first = next(left_over, None)
+    shared = [] if first is None else list(first.factors)
+    for monomial in left_over:
         if not shared:
             break
         left = list(monomial.factors)
