@@ -58,14 +58,12 @@ class Divisions(Polynomials):
             return a
         divisor = c
         # (c*q + r) // c = q + r // c: each coefficient leaves its remainder, in 0..c-1.
+        coeffs = a.coeffs
         whole: dict[Term, int] = {}
-        rest: dict[Term, int] = {}
-        for monomial, coeff in a.coeffs.items():
-            q, r = divmod(coeff, c)
-            if q:
-                whole[monomial] = q
-            if r:
-                rest[monomial] = r
+        rest = coeffs
+        if coeffs and not (min(coeffs.values()) > 0 and max(coeffs.values()) < c):
+            whole = {m: q for m, coeff in coeffs.items() if (q := coeff // c)}
+            rest = {m: r for m, coeff in coeffs.items() if (r := coeff % c)}
         q, k = divmod(a.const, c)
         outer = self.linear(whole, q)
         if not rest:

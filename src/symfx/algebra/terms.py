@@ -360,9 +360,14 @@ def merged_rope(rope: Rope) -> dict[Term, int]:
     # The usual case, one term added after the other.
     merged = {m: scale * c for m, c in part.coeffs.items()}
     for right, scale in reversed(spine):
-        for monomial, coeff in right.coeffs.items():
+        # Without a rope, so the coefficients are there: no call of the property.
+        for monomial, coeff in right._coeffs.items():  # type: ignore[union-attr]
             merged[monomial] = merged.get(monomial, 0) + scale * coeff
-    return {m: c for m, c in merged.items() if c}
+    return _without_zeros(merged)
+
+
+def _without_zeros(coeffs: dict[Term, int]) -> dict[Term, int]:
+    return {m: c for m, c in coeffs.items() if c} if 0 in coeffs.values() else coeffs
 
 
 def _merged_shared(rope: Rope) -> dict[Term, int]:
@@ -398,7 +403,7 @@ def _merged_shared(rope: Rope) -> dict[Term, int]:
             scale = scales[part]
             for monomial, coeff in part.coeffs.items():
                 total[monomial] = total.get(monomial, 0) + scale * coeff
-    return {m: c for m, c in total.items() if c}
+    return _without_zeros(total)
 
 
 def multiset_divide(whole: tuple[Term, ...], part: tuple[Term, ...]) -> tuple[Term, ...] | None:

@@ -409,6 +409,8 @@ RELATIONS = {
 }
 """The methods that compare, and what they make in sympy."""
 
+_new = object.__new__
+
 _DIVISIONS = frozenset(
     ("mod", "floordiv", "int_floordiv", "truediv", "int_truediv", "float_truediv")
 )
@@ -422,7 +424,9 @@ def _binary(name: _str, make: _Op, compute: _Op) -> Callable[[SymNode, Any], Sym
         env = self.shape_env
         if type(other) is not SymNode or other.shape_env is not env:
             other = env.adopt(other)
-        left, right = self.term, other.term
+        epoch = env.facts.epoch  # the terms are most often as they were: no call of `term`
+        left = self._term if self._epoch == epoch else self.term
+        right = other._term if other._epoch == epoch else other.term
         if divides and right.op != "const" and env.hint_of(right) == 0:
             raise ZeroDivisionError(f"{left} is divided by {right}, which is 0 at tracing")
         result = make(env.table, left, right)
@@ -430,13 +434,15 @@ def _binary(name: _str, make: _Op, compute: _Op) -> Callable[[SymNode, Any], Sym
             return self._computed(env, result)
         node = env.nodes.get(result)
         if node is None:
-            if result.op == "const":
+            op = result.op
+            if op == "const":
                 return env.node_for(result)
-            if result.op in ("min", "max"):
+            if op in ("min", "max"):
                 return env.node_for(env.settle_extremum(result))
             mine, theirs = self._hint, other._hint
             hint = None if mine is None or theirs is None else compute(mine, theirs)
-            node = env.nodes[result] = SymNode.of(env, result, hint)
+            node = env.nodes[result] = _new(SymNode)
+            node._begin(env, result, hint)
             if relation is not None:
                 env.asked.setdefault(result, (relation, left, right))
         return node
