@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from symfx.optimization.effects import one_call
-from symfx.optimization.kernels import DIRECT, Direct, Form, Kernel, PostOp, make_kernel, other_ways
+from symfx.optimization.kernels import DIRECT, Form, Kernel, PostOp, make_kernel, other_ways
 from symfx.optimization.layers import Layer, MaxPool
 from symfx.optimization.packed import Packed
 from symfx.optimization.tensors import is_channels_last, is_ordinary
@@ -182,7 +182,7 @@ class FusedConv(Packed):
 
     def _make(self, key: Any) -> Kernel:
         """A kernel for inputs of a shape."""
-        known = [k.packed for k in self._kernels.values() if isinstance(k, Direct)]
+        known = list(self._kernels.values())
         return make_kernel(self.ways.get(tuple(key), DIRECT), self.form(), key, known)
 
     @property
@@ -191,15 +191,21 @@ class FusedConv(Packed):
         places = self.stride, self.padding, self.dilation, self.groups, self.transposed, self.pool
         return (*map(repr, places), self.post.name == "none")
 
+    def other_ways(self, x: Tensor) -> list[str]:
+        """The names of the ways to compute inputs like this one that may beat `DIRECT`."""
+        if not (self.available and self.rank == 2 and self._dtype is not None):
+            return []
+        return other_ways(self.form(), x.shape)
+
     def trials(self, x: Tensor, adds: bool) -> dict[str, Callable[[], Tensor]]:
         """Runs of each way to compute inputs like this one, `DIRECT` first.
 
         A kernel is made when it is first run.
         """
-        form, shape = self.form(), x.shape
-        names = other_ways(form, shape) if self.available and self.rank == 2 else []
-        if not names or self._dtype is None:
+        names = self.other_ways(x)
+        if not names:
             return {}
+        form, shape = self.form(), x.shape
         direct = self.kernel(shape)
         x = x if self.pool else x.contiguous(memory_format=form.format)
         other = torch.zeros_like(direct(x, None, False)) if adds else None

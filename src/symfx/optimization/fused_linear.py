@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from symfx.optimization.effects import one_call
-from symfx.optimization.kernels import DIRECT, Direct, Form, Kernel, PostOp
+from symfx.optimization.kernels import DIRECT, Form, Kernel, PostOp, make_kernel
 from symfx.optimization.layers import Layer
 from symfx.optimization.packed import Packed
 from symfx.optimization.tensors import is_ordinary
@@ -51,11 +51,12 @@ class FusedLinear(Packed):
             other: what is added, of the result's shape.
             finite: see `FusedConv.forward`.
         """
-        if self.ways and finite and self._fits(x, other):
-            way = self.ways.get(x.numel() // x.shape[-1])
-            if way is not None:
-                return self._packed(way, x, other)
-        return self._by_torch(x, other)
+        if not self._fits(x, other):
+            return self._by_torch(x, other)
+        way = self.ways.get(x.numel() // x.shape[-1]) if finite else None
+        if way is not None:
+            return self._packed(way, x, other)
+        return self._in_place(x, other)
 
     def _fits(self, x: Tensor, other: Tensor | None) -> bool:
         wide, deep = self.weight.shape
@@ -81,15 +82,22 @@ class FusedLinear(Packed):
         """See `FusedConv.kind_of_trial`."""
         return self.adds, self.post.name
 
+    def other_ways(self, x: Tensor) -> list[str]:
+        """As `FusedConv.other_ways`."""
+        if not self.available or self.weight.dtype is not torch.float or x.dim() < 2:
+            return []
+        return [CONVOLUTION, MKL] if has_mkl() else [CONVOLUTION]
+
     def trials(self, x: Tensor, adds: bool) -> dict[str, Callable[[], Tensor]]:
         """As `FusedConv.trials`."""
-        if not self.available or self.weight.dtype is not torch.float or x.dim() < 2:
+        names = self.other_ways(x)
+        if not names:
             return {}
         x = x.contiguous()
         other = torch.zeros(*x.shape[:-1], self.weight.shape[0]) if adds else None
         ways: dict[str, Callable[[], Tensor]] = {}
-        ways[DIRECT] = functools.partial(self._by_torch, x, other)
-        for way in (CONVOLUTION, MKL) if has_mkl() else (CONVOLUTION,):
+        ways[DIRECT] = functools.partial(self._in_place, x, other)
+        for way in names:
             ways[way] = functools.partial(self._packed, way, x, other)
         return ways
 
@@ -112,13 +120,18 @@ class FusedLinear(Packed):
         way, rows = key
         if way == MKL:
             return _Mkl(self.weight, self.bias, self.post, rows)
-        return Direct(self._form(), (1, self.weight.shape[1], rows, 1))
+        return make_kernel(DIRECT, self._form(), (1, self.weight.shape[1], rows, 1), ())
 
     def _by_torch(self, x: Tensor, other: Tensor | None) -> Tensor:
         result = F.linear(x, self.weight, self.bias)
         if other is not None:
             result = other + result if self.second else result + other
         return self.post.function(result) if self.post.function else result
+
+    def _in_place(self, x: Tensor, other: Tensor | None) -> Tensor:
+        """As `_by_torch`, of what `_fits`: new memory for each step would take time."""
+        result = F.linear(x, self.weight, self.bias)
+        return self.post.on(result if other is None else result.add_(other))
 
     def _packed(self, way: str, x: Tensor, other: Tensor | None) -> Tensor:
         wide, deep = self.weight.shape

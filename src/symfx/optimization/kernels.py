@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from symfx.optimization.layers import MaxPool
+from symfx.optimization.tensors import packed_alike
 from symfx.optimization.winograd import Winograd
 
 __all__ = [
@@ -161,17 +162,16 @@ class Direct:
     Args:
         form: the convolution.
         shape: of the input.
-        known: packed weights of the same convolution, for other shapes. Kernels for different
-            shapes want different layouts, and from one of those to another oneDNN only knows a
+        known: kernels of the same convolution, for other shapes. Different shapes want their
+            weights in different layouts, and from one of those to another oneDNN only knows a
             slow way; so each shape has its own, and those that are alike are one tensor.
     """
 
-    def __init__(self, form: Form, shape: Sequence[int], known: Sequence[Tensor] = ()) -> None:
+    def __init__(self, form: Form, shape: Sequence[int], known: Sequence[Kernel]) -> None:
         self.form = form
         packed = form.pack(shape)
-        layout = _layout(packed)
-        same = [p for p in known if layout is not None and _layout(p) == layout]
-        self.packed = same[0] if same else packed
+        same = (k.packed for k in known if isinstance(k, Direct) and packed_alike(k.packed, packed))
+        self.packed = next(same, packed)
         self._format = form.format
         self._places = form.stride, form.dilation, form.groups
         self._post = form.post.name, form.post.scalars, form.post.algorithm
@@ -238,9 +238,10 @@ class Direct:
 class _Tiles:
     """Winograd's algorithm."""
 
-    def __init__(self, form: Form, shape: Sequence[int]) -> None:
+    def __init__(self, form: Form, shape: Sequence[int], known: Sequence[Kernel]) -> None:
         self.post = form.post
-        self.run = Winograd(form.weight, form.bias, form.padding, shape)
+        others = [kernel.run for kernel in known if isinstance(kernel, _Tiles)]
+        self.run = Winograd(form.weight, form.bias, form.padding, shape, others)
 
     def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
         result = self.run(x.contiguous(memory_format=torch.channels_last))
@@ -256,7 +257,7 @@ class _Blocked:
     write channels last. The activation comes last: `other_ways` sees to it that it may.
     """
 
-    def __init__(self, form: Form, shape: Sequence[int]) -> None:
+    def __init__(self, form: Form, shape: Sequence[int], known: Sequence[Kernel]) -> None:
         self.form = form
         self.packed = form.pack(shape)
         self.bias = None if form.bias is None else form.bias.to_mkldnn()
@@ -295,36 +296,23 @@ def is_way(way: str, form: Form, shape: Sequence[int]) -> bool:
     return len(shape) == form.weight.ndim and way in (DIRECT, *other_ways(form, shape))
 
 
-_MAKERS: dict[str, Callable[[Form, Sequence[int]], Kernel]] = {
+_MAKERS: dict[str, Callable[[Form, Sequence[int], Sequence[Kernel]], Kernel]] = {
+    DIRECT: Direct,
     BLOCKED: _Blocked,
     WINOGRAD: _Tiles,
 }
 
 
-def make_kernel(way: str, form: Form, shape: Sequence[int], known: Sequence[Tensor]) -> Kernel:
+def make_kernel(way: str, form: Form, shape: Sequence[int], known: Sequence[Kernel]) -> Kernel:
     """A kernel for inputs of this shape.
 
     Args:
         way: `DIRECT` or one of `other_ways`.
         form: the convolution.
         shape: of the input.
-        known: see `Direct`.
+        known: kernels of the same convolution for other shapes, to share what is packed alike.
 
     Raises:
         KeyError: there is no such way.
     """
-    if way == DIRECT:
-        return Direct(form, shape, known)
-    return _MAKERS[way](form, shape)
-
-
-def _layout(packed: Tensor) -> bytes | None:
-    """oneDNN's own description of a packed tensor's layout."""
-    try:
-        described = bytearray(torch.ops.mkldnn._get_mkldnn_serialized_md(packed).numpy())
-    except (AttributeError, RuntimeError):
-        return None  # a build that does not tell
-    # Four bytes of it stand for nothing, and are whatever was there before. Were it ever others,
-    # a packed weight would be found that fits less well: it carries its own layout.
-    described[108:112] = bytes(4)
-    return bytes(described)
+    return _MAKERS[way](form, shape, known)

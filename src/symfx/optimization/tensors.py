@@ -10,7 +10,7 @@ from torch import Tensor
 
 from symfx.optimization.effects import Effect, one_node
 
-__all__ = ["all_finite", "is_channels_last", "is_ordinary"]
+__all__ = ["all_finite", "is_channels_last", "is_ordinary", "packed_alike"]
 
 
 def is_ordinary(x: Tensor) -> bool:
@@ -55,3 +55,21 @@ def all_finite(*values: Any) -> bool:
         if looked_at and not math.isfinite(float(value.detach().sum())):
             return False
     return True
+
+
+def packed_alike(one: Tensor, other: Tensor) -> bool:
+    """Has oneDNN laid out both the same way? No, where this build does not tell."""
+    layout = _layout(one)
+    return layout is not None and layout == _layout(other)
+
+
+def _layout(packed: Tensor) -> bytes | None:
+    """oneDNN's own description of a packed tensor's layout."""
+    try:
+        described = bytearray(torch.ops.mkldnn._get_mkldnn_serialized_md(packed).numpy())
+    except (AttributeError, RuntimeError):
+        return None  # a build that does not tell
+    # Four bytes of it stand for nothing, and are whatever was there before. Were it ever others,
+    # a packed weight would be found that fits less well: it carries its own layout.
+    described[108:112] = bytes(4)
+    return bytes(described)

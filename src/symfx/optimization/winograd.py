@@ -11,13 +11,14 @@ Computations* (1980); A. Lavin and S. Gray, *Fast Algorithms for Convolutional N
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from symfx.optimization.tensors import packed_alike
 
 __all__ = ["Winograd"]
 
@@ -76,10 +77,16 @@ class Winograd:
         bias: of shape ``(channels_out,)``, or None.
         padding: rows and columns of zeros on each side.
         shape: of the input, ``(batch, channels_in, height, width)``.
+        known: the same convolution for other shapes: weights that are packed alike are shared.
     """
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None, padding: Sequence[int], shape: Sequence[int]
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        padding: Sequence[int],
+        shape: Sequence[int],
+        known: Sequence[Winograd] = (),
     ) -> None:
         batch, channels_in, height, width = shape
         self.above, across = padding
@@ -90,14 +97,17 @@ class Winograd:
         self._padding = [0, across]
         pack: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
         inner = [batch, channels_in, self.tiles, width]
-        rows = weight.unbind(2)
-        self._packed: list[Tensor] = []
-        for factors in _KERNEL:
-            kernel = functools.reduce(
-                torch.add, [c * row for c, row in zip(factors, rows, strict=True) if c]
-            )
-            dense = kernel.unsqueeze(2).to_mkldnn()
-            self._packed.append(pack(dense, self._padding, [1, 1], [1, 1], 1, inner))
+        rows = weight.permute(2, 0, 1, 3).reshape(3, -1)
+
+        def packed(factors: Tensor) -> Tensor:
+            kernel = (factors @ rows).view(*weight.shape[:2], 1, 3).to_mkldnn()
+            found: Tensor = pack(kernel, self._padding, [1, 1], [1, 1], 1, inner)
+            return found
+
+        places = torch.tensor(_KERNEL).unbind()
+        first = packed(places[0])  # the others are packed as it is
+        same = (other._packed for other in known if packed_alike(other._packed[0], first))
+        self._packed = next(same, None) or [first, *map(packed, places[1:])]
 
     def __call__(self, x: Tensor) -> Tensor:
         """The convolution of ``x``; both are channels last in memory."""
