@@ -8,6 +8,7 @@ process. What was measured is written down after each row, and `--resume` takes 
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -87,6 +88,17 @@ class NetworkResult:
     built: dict[str, float] = field(default_factory=dict)
     differences: dict[str, float] = field(default_factory=dict)
 
+    def ratio(self, peer: str) -> float | None:
+        """How many times as long as symfx a peer takes: the median of the rounds' ratios.
+
+        Runs of one round follow each other within seconds; the machine's speed drifts slower than
+        that, so it falls out of each ratio, and not out of the ratio of two medians.
+        """
+        theirs, ours = (self.timings.seconds.get(name) for name in (peer, SYMFX))
+        if not (theirs and ours):
+            return None
+        return statistics.median(a / b for a, b in zip(theirs, ours, strict=False))
+
 
 def time_network(
     name: str, batch: int, peers: Sequence[str], repeat: int, budget: float
@@ -98,7 +110,7 @@ def time_network(
     expected = model(x)  # the first run takes longer
     start = time.perf_counter()
     model(x)
-    rounds = max(3, min(repeat, int(budget / (time.perf_counter() - start))))
+    rounds = max(5, min(repeat, int(budget / (time.perf_counter() - start))))
     contestants = []
     failed: dict[str, str] = {}
     for peer in peers:
@@ -163,7 +175,7 @@ def goals(results: Sequence[NetworkResult]) -> list[Goal]:
     def ratios(peer: str, *, convolutional: bool = False) -> list[tuple[float, str]]:
         found = []
         for result in results:
-            ratio = result.timings.ratio(peer, SYMFX)
+            ratio = result.ratio(peer)
             if ratio is not None and (NETWORKS[result.name].convolutional or not convolutional):
                 where = f"{result.name}, batch {result.batch}, {result.threads} threads"
                 found.append((ratio, where))
@@ -201,7 +213,11 @@ def _cell(value: float | None, form: str) -> str:
 
 def table(results: Sequence[NetworkResult], peers: Sequence[str]) -> Table:
     """Milliseconds of one run of each, and how many times faster symfx is."""
-    shown = Table(title="One inference, median ms", title_justify="left", box=SIMPLE_HEAD)
+    shown = Table(
+        title="One inference: median ms, and the median of the rounds' ratios",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+    )
     for column in ("network", "batch", "threads", *peers):
         shown.add_column(column, justify="right" if column in peers else "left")
     others = [peer for peer in peers if peer != SYMFX]
@@ -215,16 +231,14 @@ def table(results: Sequence[NetworkResult], peers: Sequence[str]) -> Table:
             str(result.batch),
             str(result.threads),
             *(_cell(None if m is None else 1e3 * m, ".1f") for m in medians.values()),
-            *(_cell(result.timings.ratio(other, SYMFX), ".2f") for other in others),
+            *(_cell(result.ratio(other), ".2f") for other in others),
             _cell(result.differences.get(SYMFX), ".1e"),
         )
     for group in sorted({(result.threads, result.batch) for result in results}):
         means = []
         for other in others:
             found = [
-                result.timings.ratio(other, SYMFX)
-                for result in results
-                if (result.threads, result.batch) == group
+                result.ratio(other) for result in results if (result.threads, result.batch) == group
             ]
             means.append(_cell(geometric_mean([r for r in found if r is not None]), ".2f"))
         threads, batch = group
@@ -296,7 +310,7 @@ def main(
     ] = True,
     repeat: Annotated[int, typer.Option(min=1, help="Timed rounds of each.")] = 7,
     budget: Annotated[
-        float, typer.Option(min=0, help="Seconds for eager alone; at least three rounds.")
+        float, typer.Option(min=0, help="Seconds for eager alone; at least five rounds.")
     ] = 2.0,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep the rows that the file has, and add to them.")
@@ -333,9 +347,7 @@ def main(
             results.append(time_network(name, size, peers, repeat, budget))
         json_path.write_text(json.dumps(as_data(results), indent=1) + "\n")
         found = ", ".join(
-            f"{peer} {_cell(results[-1].timings.ratio(peer, SYMFX), '.2f')}"
-            for peer in peers
-            if peer != SYMFX
+            f"{peer} {_cell(results[-1].ratio(peer), '.2f')}" for peer in peers if peer != SYMFX
         )
         spent = time.perf_counter() - started
         done = f"{index + 1}/{len(rows)} {name}, batch {size}, {count} threads: {found}"

@@ -171,68 +171,32 @@ class Direct:
         self.form = form
         packed = form.pack(shape)
         same = (k.packed for k in known if isinstance(k, Direct) and packed_alike(k.packed, packed))
-        self.packed = next(same, packed)
+        self.packed: Tensor = next(same, packed)
         self._format = form.format
-        self._places = form.stride, form.dilation, form.groups
-        self._post = form.post.name, form.post.scalars, form.post.algorithm
+        ops, post = torch.ops.mkldnn, form.post
+        padding = [form.padding, form.output_padding] if form.transposed else [form.padding]
+        places = form.bias, *padding, form.stride, form.dilation, form.groups
+        self._operator = (
+            ops._convolution_transpose_pointwise if form.transposed else ops._convolution_pointwise
+        ).default
+        self._alone = *places, post.name, post.scalars, post.algorithm
+        after = None if post.name == "none" else post.name, post.scalars, post.algorithm
+        self._added = *places, "add", None, *after
 
     def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
         """See `Kernel`."""
-        form = self.form
         x = x.contiguous(memory_format=self._format)
-        stride, dilation, groups = self._places
-        name, scalars, algorithm = self._post
-        ops = torch.ops.mkldnn
         result: Tensor
-        if form.transposed:
-            result = ops._convolution_transpose_pointwise(
-                x,
-                self.packed,
-                form.bias,
-                form.padding,
-                form.output_padding,
-                stride,
-                dilation,
-                groups,
-                name,
-                scalars,
-                algorithm,
-            )
-        elif other is None:
-            result = ops._convolution_pointwise.default(
-                x,
-                self.packed,
-                form.bias,
-                form.padding,
-                stride,
-                dilation,
-                groups,
-                name,
-                scalars,
-                algorithm,
-            )
+        if other is None:
+            result = self._operator(x, self.packed, *self._alone)
+        elif accumulate and other.is_contiguous(memory_format=self._format):
+            operator = torch.ops.mkldnn._convolution_pointwise_.binary
+            result = operator(other, x, self.packed, *self._added)
         else:
-            if accumulate and other.is_contiguous(memory_format=self._format):
-                operator, first, second = ops._convolution_pointwise_.binary, other, x
-            else:
-                operator, first = ops._convolution_pointwise.binary, x
-                second = other.contiguous(memory_format=self._format)
-            result = operator(
-                first,
-                second,
-                self.packed,
-                form.bias,
-                form.padding,
-                stride,
-                dilation,
-                groups,
-                "add",
-                None,
-                None if name == "none" else name,
-                scalars,
-                algorithm,
-            )
-        return form.pool.function(result) if form.pool else result
+            other = other.contiguous(memory_format=self._format)
+            operator = torch.ops.mkldnn._convolution_pointwise.binary
+            result = operator(x, other, self.packed, *self._added)
+        return self.form.pool.function(result) if self.form.pool else result
 
 
 class _Tiles:
@@ -241,7 +205,7 @@ class _Tiles:
     def __init__(self, form: Form, shape: Sequence[int], known: Sequence[Kernel]) -> None:
         self.post = form.post
         others = [kernel.run for kernel in known if isinstance(kernel, _Tiles)]
-        self.run = Winograd(form.weight, form.bias, form.padding, shape, others)
+        self.run: Winograd = Winograd(form.weight, form.bias, form.padding, shape, others)
 
     def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
         result = self.run(x.contiguous(memory_format=torch.channels_last))

@@ -106,8 +106,8 @@ class Winograd:
 
         places = torch.tensor(_KERNEL).unbind()
         first = packed(places[0])  # the others are packed as it is
-        same = (other._packed for other in known if packed_alike(other._packed[0], first))
-        self._packed = next(same, None) or [first, *map(packed, places[1:])]
+        same = [other._packed for other in known if packed_alike(other._packed[0], first)]
+        self._packed: list[Tensor] = same[0] if same else [first, *map(packed, places[1:])]
 
     def __call__(self, x: Tensor) -> Tensor:
         """The convolution of ``x``; both are channels last in memory."""
