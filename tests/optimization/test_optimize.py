@@ -578,6 +578,30 @@ def test_other_weights_are_packed_anew() -> None:
     assert torch.equal(fast(x), expected)
 
 
+def test_weights_put_in_place_get_their_gradients() -> None:
+    class Lines(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.up, self.down = nn.Conv2d(3, 4, 3), nn.Linear(4, 6), nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.relu(self.conv(x)).mean((2, 3))
+            return x + self.down(nn.functional.gelu(self.up(x)))
+
+    x = torch.randn(2, 3, 8, 8)
+    fast = symfx.optimize(Lines().eval(), x)
+
+    def loss(weights: dict[str, Tensor]) -> Tensor:
+        found: Tensor = torch.func.functional_call(fast, weights, (x,)).square().sum()
+        return found
+
+    weights = {name: tensor.clone().requires_grad_() for name, tensor in fast.state_dict().items()}
+    loss(weights).backward()
+    expected = torch.func.grad(loss)({name: w.detach() for name, w in weights.items()})
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight.grad, expected[name], rtol=1e-4, atol=1e-5)
+
+
 @torch.no_grad()
 def test_complex_numbers_are_left_alone() -> None:
     class Waves(nn.Module):

@@ -101,7 +101,7 @@ class FusedConv(Packed):
     def _fits(self, x: Tensor, other: Tensor | None) -> bool:
         """Can the operator take these?"""
         return (
-            self.available
+            self.usable
             and x.dim() == self.rank + 2
             and x.dtype is self._dtype
             and is_ordinary(x)

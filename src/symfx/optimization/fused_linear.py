@@ -61,7 +61,7 @@ class FusedLinear(Packed):
     def _fits(self, x: Tensor, other: Tensor | None) -> bool:
         wide, deep = self.weight.shape
         return (
-            self.available
+            self.usable
             and x.dtype is torch.float is self.weight.dtype
             and x.shape[-1] == deep
             and x.is_contiguous()

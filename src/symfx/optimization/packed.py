@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from symfx.optimization.effects import Effect
@@ -54,6 +55,14 @@ class Packed(nn.Module):
     def loses_nan(self) -> bool:
         """Does the operator give numbers for NaN?"""
         return self.post.name in _LOSES_NAN
+
+    @property
+    def usable(self) -> bool:
+        """Can the operator be called, and is nobody asking for gradients of the weights?"""
+        return self.available and not (
+            torch.is_grad_enabled()
+            and any(given is not None and given.requires_grad for given in self._buffers.values())
+        )
 
     def _make(self, key: Hashable) -> Kernel:
         """A new kernel for a kind of input; see `kernel`."""
