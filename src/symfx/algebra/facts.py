@@ -176,6 +176,13 @@ class Facts(Equalities):
         outside = (low is not None and low > 0) or (high is not None and high < 0)
         return outside or 0 in self.excluded.get(atom, ())
 
+    def settle(self, disjunction: Term, because: Term) -> None:
+        """Ask no more which part of a disjunction in `alternatives` holds: it is known."""
+        left = self.alternatives[because]
+        left.remove(disjunction)
+        if not left:
+            del self.alternatives[because]
+
     def _bound_alternatives(self, condition: Term, because: Term) -> None:
         """The hull of alternatives that all bound the same sum, as of ``s in {1, 2, 4}``."""
         lowest: dict[Term, int] = {}

@@ -342,12 +342,12 @@ class Prover(Bounds):
                 if len(either.args) > _BRANCHES:
                     continue
                 if any(facts.known.get(part) for part in either.args):
-                    facts.alternatives[fact].remove(either)  # settled
+                    facts.settle(either, fact)
                     continue
                 live = [p for p in either.args if not facts.known.get(self.table.not_(p))]
                 if len(live) == 1:
                     # Settled by this: were it tried again, it would lead back to here.
-                    facts.alternatives[fact].remove(either)
+                    facts.settle(either, fact)
                     facts.assume(live[0], because=fact)
                     return self.decide(condition)
                 answer = self._agreed(

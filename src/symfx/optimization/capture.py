@@ -14,7 +14,8 @@ from torch.overrides import TorchFunctionMode
 
 from symfx._inputs import describe
 from symfx.errors import InputMismatchError, TracingError
-from symfx.optimization.effects import Effect, is_plain, one_node, words
+from symfx.optimization.effect_tables import words
+from symfx.optimization.effects import Effect, is_plain, one_node
 from symfx.optimization.log import Report
 
 __all__ = ["capture", "copy_of"]

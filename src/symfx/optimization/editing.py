@@ -10,7 +10,8 @@ from torch import fx, nn
 
 from symfx.errors import OptimizationError
 from symfx.optimization.capture import capture, copy_of
-from symfx.optimization.effects import DROPOUT_MODULES, read_argument
+from symfx.optimization.effect_tables import DROPOUT_MODULES
+from symfx.optimization.effects import read_argument
 from symfx.optimization.folding import fold_affine
 from symfx.optimization.inplace import settle_writes
 from symfx.optimization.log import Report

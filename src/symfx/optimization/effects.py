@@ -17,9 +17,25 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from symfx.optimization.effect_tables import (
+    ACTIVATIONS_WITH_INPLACE,
+    ATTRIBUTES_WITHOUT_TENSOR,
+    BATCH_NORMS,
+    COMPOSITE_FRESH,
+    DROPOUT_FUNCTIONS,
+    DROPOUT_MODULES,
+    FUNCTIONS_FRESH,
+    HIDDEN_VIEWS,
+    METHODS_VIEW,
+    METHODS_WITHOUT_TENSOR,
+    MODULES_FRESH,
+    MODULES_VIEW,
+    MODULES_WITH_INPLACE,
+    OPERATORS_FRESH,
+    OPERATORS_WRITE,
+)
+
 __all__ = [
-    "DROPOUT_FUNCTIONS",
-    "DROPOUT_MODULES",
     "Effect",
     "attribute_of",
     "effect_of",
@@ -29,13 +45,7 @@ __all__ = [
     "one_node",
     "read_argument",
     "storage_of",
-    "words",
 ]
-
-
-def words(text: str) -> frozenset[str]:
-    """The words of a text, as a set."""
-    return frozenset(text.split())
 
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -103,195 +113,6 @@ def one_call(forward: Function) -> Function:
     return cast("Function", called)
 
 
-# Operators that are built of others and whose schemas therefore promise nothing; looked at by hand.
-_COMPOSITE_FRESH = words(
-    """
-    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d addmm
-    avg_pool1d conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
-    cosine_similarity cross_entropy_loss group_norm hstack vstack dstack layer_norm linear
-    log_softmax matmul max_pool1d max_pool2d max_pool3d mean one_hot pad prelu relu6
-    rms_norm selu softmax stack square std sum tile true_divide var where logsumexp multiply
-    subtract divide greater less not_equal
-    """
-)
-# Schemas without an alias in them, that can return (a view of) their argument all the same.
-_HIDDEN_VIEWS = words(
-    """
-    einsum broadcast_tensors meshgrid atleast_1d atleast_2d atleast_3d type_as
-    """
-)
-_OPERATORS_FRESH = words(
-    """
-    add sub mul truediv floordiv mod pow neg pos abs matmul lt le eq ne gt ge and_ or_ xor
-    invert not_ lshift rshift concat contains index truth is_ is_not
-    """
-)
-_OPERATORS_WRITE = words(
-    """
-    iadd isub imul itruediv ifloordiv imod ipow imatmul iand ior ixor ilshift irshift
-    setitem delitem
-    """
-)
-_ACTIVATIONS_WITH_INPLACE: frozenset[Callable[..., Any]] = frozenset(
-    {
-        F.relu,
-        F.relu6,
-        F.elu,
-        F.selu,
-        F.celu,
-        F.leaky_relu,
-        F.silu,
-        F.mish,
-        F.hardswish,
-        F.hardsigmoid,
-        F.hardtanh,
-        F.threshold,
-    }
-)
-DROPOUT_FUNCTIONS: frozenset[Callable[..., Any]] = frozenset(
-    {
-        F.dropout,
-        F.dropout1d,
-        F.dropout2d,
-        F.dropout3d,
-        F.alpha_dropout,
-        F.feature_alpha_dropout,
-    }
-)
-_FUNCTIONS_FRESH: frozenset[Callable[..., Any]] = frozenset(
-    {
-        F.softmax,
-        F.log_softmax,
-        F.softmin,
-        F.layer_norm,
-        F.rms_norm,
-        F.group_norm,
-        F.local_response_norm,
-        F.normalize,
-        F.max_pool1d,
-        F.max_pool2d,
-        F.max_pool3d,
-        F.adaptive_avg_pool2d,
-        F.adaptive_avg_pool3d,
-        F.adaptive_max_pool1d,
-        F.adaptive_max_pool2d,
-        F.adaptive_max_pool3d,
-        F.lp_pool1d,
-        F.lp_pool2d,
-        F.interpolate,
-        F.upsample,
-        F.pad,
-        F.glu,
-        F.tanh,
-        F.sigmoid,
-        F.softsign,
-        F.tanhshrink,
-        F.unfold,
-        F.fold,
-        F.cross_entropy,
-        F.mse_loss,
-        F.grid_sample,
-        F.affine_grid,
-    }
-)
-_METHODS_WITHOUT_TENSOR = words(
-    """
-    size dim ndimension numel nelement item tolist is_contiguous stride storage_offset
-    element_size is_floating_point is_complex get_device __len__
-    """
-)
-_ATTRIBUTES_WITHOUT_TENSOR = ("shape", "dtype", "device", "ndim", "layout", "requires_grad")
-_METHODS_VIEW = words(
-    """
-    to float half double bfloat16 int long short bool cpu type view reshape contiguous
-    expand chunk split transpose permute flatten unflatten t squeeze unsqueeze detach
-    """
-)
-
-_MODULES_FRESH: frozenset[type[nn.Module]] = frozenset(
-    {
-        nn.Conv1d,
-        nn.Conv2d,
-        nn.Conv3d,
-        nn.ConvTranspose1d,
-        nn.ConvTranspose2d,
-        nn.ConvTranspose3d,
-        nn.Linear,
-        nn.Bilinear,
-        nn.LayerNorm,
-        nn.RMSNorm,
-        nn.GroupNorm,
-        nn.LocalResponseNorm,
-        nn.GELU,
-        nn.Sigmoid,
-        nn.Tanh,
-        nn.Softmax,
-        nn.Softmax2d,
-        nn.LogSoftmax,
-        nn.Softmin,
-        nn.Softplus,
-        nn.Softsign,
-        nn.Tanhshrink,
-        nn.Softshrink,
-        nn.Hardshrink,
-        nn.LogSigmoid,
-        nn.GLU,
-        nn.PReLU,
-        nn.AvgPool1d,
-        nn.AvgPool2d,
-        nn.AvgPool3d,
-        nn.MaxPool1d,
-        nn.MaxPool2d,
-        nn.MaxPool3d,
-        nn.AdaptiveAvgPool1d,
-        nn.AdaptiveAvgPool2d,
-        nn.AdaptiveAvgPool3d,
-        nn.AdaptiveMaxPool1d,
-        nn.AdaptiveMaxPool2d,
-        nn.AdaptiveMaxPool3d,
-        nn.Upsample,
-        nn.UpsamplingNearest2d,
-        nn.UpsamplingBilinear2d,
-        nn.PixelShuffle,
-        nn.PixelUnshuffle,
-        nn.ZeroPad2d,
-        nn.ConstantPad2d,
-        nn.ReflectionPad2d,
-        nn.ReplicationPad2d,
-        nn.Embedding,
-        nn.ChannelShuffle,
-    }
-)
-_MODULES_WITH_INPLACE: frozenset[type[nn.Module]] = frozenset(
-    {
-        nn.ReLU,
-        nn.ReLU6,
-        nn.ELU,
-        nn.SELU,
-        nn.CELU,
-        nn.LeakyReLU,
-        nn.SiLU,
-        nn.Mish,
-        nn.Hardswish,
-        nn.Hardsigmoid,
-        nn.Hardtanh,
-        nn.Threshold,
-    }
-)
-_MODULES_VIEW: frozenset[type[nn.Module]] = frozenset({nn.Identity, nn.Flatten, nn.Unflatten})
-DROPOUT_MODULES: frozenset[type[nn.Module]] = frozenset(
-    {
-        nn.Dropout,
-        nn.Dropout1d,
-        nn.Dropout2d,
-        nn.Dropout3d,
-        nn.AlphaDropout,
-        nn.FeatureAlphaDropout,
-    }
-)
-_BATCH_NORMS: frozenset[type[nn.Module]] = frozenset(
-    {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d}
-)
 _HOOKS = (
     "_forward_hooks",
     "_forward_pre_hooks",
@@ -356,15 +177,15 @@ def _effect_of_module(module: nn.Module) -> Effect:
         return own
     if not is_plain(module):
         return Effect.UNKNOWN
-    if kind in _MODULES_FRESH:
+    if kind in MODULES_FRESH:
         return Effect.UNKNOWN if getattr(module, "max_norm", None) is not None else Effect.FRESH
-    if kind in _MODULES_WITH_INPLACE:
+    if kind in MODULES_WITH_INPLACE:
         return Effect.WRITES if module.inplace else Effect.FRESH
-    if kind in _MODULES_VIEW:
+    if kind in MODULES_VIEW:
         return Effect.VIEW
     if kind in DROPOUT_MODULES:
         return Effect.RANDOM if module.training else Effect.VIEW
-    if kind in _BATCH_NORMS:
+    if kind in BATCH_NORMS:
         return Effect.UNKNOWN if module.training else Effect.FRESH
     parts = list(module.modules())
     if all(
@@ -375,9 +196,9 @@ def _effect_of_module(module: nn.Module) -> Effect:
 
 
 def _effect_of_method(name: str, node: fx.Node) -> Effect:
-    if name in _METHODS_WITHOUT_TENSOR:
+    if name in METHODS_WITHOUT_TENSOR:
         return Effect.FRESH
-    if name in _METHODS_VIEW:
+    if name in METHODS_VIEW:
         return Effect.VIEW
     if name.endswith("_") and not name.endswith("__"):
         return Effect.WRITES if _draws(name) is False else Effect.UNKNOWN
@@ -389,19 +210,19 @@ def _effect_of_function(target: Any, node: fx.Node) -> Effect:
     if own is not None:
         return own
     if target is getattr:
-        return Effect.FRESH if node.args[1] in _ATTRIBUTES_WITHOUT_TENSOR else Effect.VIEW
+        return Effect.FRESH if node.args[1] in ATTRIBUTES_WITHOUT_TENSOR else Effect.VIEW
     if target is torch._assert:
         return Effect.FRESH
     name = getattr(target, "__name__", "")
     if getattr(target, "__module__", "") == "_operator":
         if name == "getitem":
             return Effect.VIEW
-        if name in _OPERATORS_FRESH:
+        if name in OPERATORS_FRESH:
             return Effect.FRESH
-        return Effect.WRITES if name in _OPERATORS_WRITE else Effect.UNKNOWN
-    if target in _ACTIVATIONS_WITH_INPLACE:
+        return Effect.WRITES if name in OPERATORS_WRITE else Effect.UNKNOWN
+    if target in ACTIVATIONS_WITH_INPLACE:
         return Effect.WRITES if _inplace(target, node) else Effect.FRESH
-    if target in _FUNCTIONS_FRESH:
+    if target in FUNCTIONS_FRESH:
         return Effect.FRESH
     if target in DROPOUT_FUNCTIONS:
         default = target is not F.alpha_dropout and target is not F.feature_alpha_dropout
@@ -432,7 +253,7 @@ def _inplace(target: Callable[..., Any], node: fx.Node) -> bool:
 
 def _effect_of_operator(name: str, node: fx.Node) -> Effect:
     effect = _schema_effect(name)
-    if effect is Effect.UNKNOWN and name in _COMPOSITE_FRESH:
+    if effect is Effect.UNKNOWN and name in COMPOSITE_FRESH:
         return Effect.FRESH
     return effect
 
@@ -440,7 +261,7 @@ def _effect_of_operator(name: str, node: fx.Node) -> Effect:
 @functools.cache
 def _schema_effect(name: str) -> Effect:
     """What an operator's schemas, all of them, say."""
-    if name in _HIDDEN_VIEWS:
+    if name in HIDDEN_VIEWS:
         return Effect.VIEW
     packet = _packet(name)
     if packet is None:

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from symfx.optimization.effects import Effect, effect_of, one_node, words
+from symfx.optimization.effect_tables import words
+from symfx.optimization.effects import Effect, effect_of, one_node
 from symfx.optimization.fused import FusedConv
 from symfx.optimization.modules import ScaleShift
 from symfx.optimization.reading import Reader

@@ -17,14 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from symfx.optimization.aliases import Aliases
-from symfx.optimization.effects import (
-    DROPOUT_FUNCTIONS,
-    DROPOUT_MODULES,
-    attribute_of,
-    is_plain,
-    read_argument,
-    storage_of,
-)
+from symfx.optimization.effect_tables import DROPOUT_FUNCTIONS, DROPOUT_MODULES
+from symfx.optimization.effects import attribute_of, is_plain, read_argument, storage_of
 from symfx.optimization.layers import CONVS, Activation, Affine, Layer, MaxPool
 from symfx.optimization.modules import ScaleShift
 

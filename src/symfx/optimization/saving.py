@@ -24,7 +24,8 @@ from symfx._version import __version__
 from symfx.errors import OptimizationError
 from symfx.optimization import inplace
 from symfx.optimization.capture import only_default
-from symfx.optimization.effects import Effect, effect_of, is_plain, words
+from symfx.optimization.effect_tables import words
+from symfx.optimization.effects import Effect, effect_of, is_plain
 from symfx.optimization.fused import FusedConv
 from symfx.optimization.fused_linear import CONVOLUTION, MKL, FusedLinear, has_mkl
 from symfx.optimization.kernels import PostOp, is_way

@@ -90,12 +90,9 @@ class Decisions(Learning):
             return self._without_hint(term, size_oblivious, fallback)
         if (size_oblivious or fallback is not None) and config.backed_size_oblivious:
             # Sizes of inputs are taken for what only data tells: no guard where one can do without.
-            if size_oblivious and term.sort == "bool":
-                general = self._decide_as_size(term)
-                if general is not None:
-                    return general
-            if fallback is not None:
-                return fallback
+            general = self._in_general(term, size_oblivious, fallback)
+            if general is not None:
+                return general
         if self._suppressed.depth == 0:
             self._guard(term, hint, size_oblivious)
         return hint
@@ -119,14 +116,21 @@ class Decisions(Learning):
                 fix="change it by its methods, or call _update_version_counter() after a change",
             )
 
-    def _without_hint(self, term: Term, size_oblivious: bool, fallback: Scalar | None) -> Scalar:
-        """The value of a term that depends on data."""
+    def _in_general(
+        self, term: Term, size_oblivious: bool, fallback: Scalar | None
+    ) -> Scalar | None:
+        """What holds for sizes of two and more, where that is asked for; else the fallback."""
         if size_oblivious and term.sort == "bool":
             general = self._decide_as_size(term)
             if general is not None:
                 return general
-        if fallback is not None:
-            return fallback
+        return fallback
+
+    def _without_hint(self, term: Term, size_oblivious: bool, fallback: Scalar | None) -> Scalar:
+        """The value of a term that depends on data."""
+        general = self._in_general(term, size_oblivious, fallback)
+        if general is not None:
+            return general
         if self.is_backed(term):
             return evaluate(term, self._hints)  # undefined: Python says what is wrong with it
         if self.real_tensor_prop_unbacked_vals:
