@@ -441,7 +441,7 @@ def _binary(name: _str, make: _Op, compute: _Op) -> Callable[[SymNode, Any], Sym
                 return env.node_for(env.settle_extremum(result))
             mine, theirs = self._hint, other._hint
             hint = None if mine is None or theirs is None else compute(mine, theirs)
-            node = env.nodes[result] = _new(SymNode)
+            node = env.nodes[result] = _new(SymNode)  # as `SymNode.of`, a call less
             node._begin(env, result, hint)
             if relation is not None:
                 env.asked.setdefault(result, (relation, left, right))
