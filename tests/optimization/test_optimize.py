@@ -5,9 +5,12 @@ from __future__ import annotations
 import concurrent.futures
 import copy
 import dataclasses
+import functools
 import io
 import math
 import pickle
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -600,6 +603,87 @@ def test_weights_put_in_place_get_their_gradients() -> None:
     expected = torch.func.grad(loss)({name: w.detach() for name, w in weights.items()})
     for name, weight in weights.items():
         torch.testing.assert_close(weight.grad, expected[name], rtol=1e-4, atol=1e-5)
+
+
+@dataclasses.dataclass
+class Named(OrderedDict):  # type: ignore[type-arg]
+    """As outputs of `transformers` are: fields that are set are entries too."""
+
+    first: Tensor | None = None
+    second: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        self.update({k: v for k, v in vars(self).items() if v is not None})
+
+
+class Other(dict[str, Tensor]):
+    """A dictionary of which nobody says how it is made."""
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [dict, OrderedDict, Named, Other])
+def test_dictionaries_keep_their_class(kind: Callable[..., Any]) -> None:
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.bn = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+
+        def forward(self, x: Tensor) -> Any:
+            y = self.bn(self.conv(x))
+            return (kind(first=y), [kind(second=y + 1, first=y)])
+
+    model, x = trained(Pair()), torch.randn(2, 3, 5, 5)
+    fast = symfx.optimize(model, x, measure=False)
+    assert (len(fast.report.rewrites) > 0) is (kind is not Other)
+    first, (second,) = model(x)
+    forms = [fast, copy.deepcopy(fast)]
+    if kind is not Other:  # whose model is kept whole, and is of no class that pickle finds
+        forms.append(pickle.loads(pickle.dumps(fast)))
+    for form in forms:
+        one, (two,) = form(x)
+        for mine, theirs in ((one, first), (two, second)):
+            assert type(mine) is type(theirs) is kind
+            assert list(mine) == list(theirs)
+            for name in theirs:
+                torch.testing.assert_close(mine[name], theirs[name], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_what_cannot_be_traced_is_called_as_before() -> None:
+    def with_default(forward: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(forward)
+        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if kwargs.get("twice") is None:
+                kwargs["twice"] = True
+            return forward(self, *args, **kwargs)
+
+        return wrapped
+
+    class Decorated(nn.Module):
+        @with_default
+        def forward(
+            self, x: Tensor, mask: Tensor | None = None, twice: bool | None = None, **more: Any
+        ) -> Tensor:
+            y = x * 2 if twice and x.sum() > -1e9 else x
+            return (y if mask is None else y * mask) + more.get("shift", 0)
+
+    class Starred(nn.Module):
+        def forward(
+            self, x: Tensor, by: float = 2.0, *rest: Tensor, last: float = 1.0, **more: Tensor
+        ) -> Tensor:
+            if x.sum() > -1e9:
+                x = x * by
+            return sum((*rest, *more.values()), x) * last
+
+    x, y = torch.randn(2, 3), torch.randn(2, 3)
+    calls: list[tuple[nn.Module, list[tuple[Any, Any]]]] = [
+        (Decorated(), [((x,), {}), ((x, y), {}), ((x,), {"twice": False, "shift": 3})]),
+        (Starred(), [((x,), {}), ((x, 3.0, y, y), {"last": 2.0, "z": y}), ((x,), {"last": 3.0})]),
+    ]
+    for model, ways in calls:
+        fast = symfx.optimize(model, (x,), measure=False)
+        for args, kwargs in ways:
+            torch.testing.assert_close(fast(*args, **kwargs), model(*args, **kwargs))
 
 
 @torch.no_grad()

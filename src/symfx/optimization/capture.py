@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 import operator
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import fx, nn
+from torch.fx.immutable_collections import immutable_dict
 from torch.overrides import TorchFunctionMode
 
 from symfx._inputs import describe
@@ -116,6 +119,7 @@ def capture(
         for node in graph.nodes:
             if isinstance(node.type, str):
                 node.type = None  # an annotation that was never evaluated, and cannot be stored
+        graph._tracer_cls = KeepsClasses
         traced = fx.GraphModule(careful.root, graph, type(model).__name__)
         traced.training = model.training
         return traced
@@ -255,6 +259,37 @@ def _pin(graph: fx.Graph, bound: Mapping[str, Any]) -> None:
             graph.call_function(only_default, (node, bound[str(node.target)], str(node.target)))
 
 
+def _made_again(tracer: fx.Tracer, a: Any) -> fx.Node | None:
+    """A node that makes an object of a class derived from ``dict``; None for what is none.
+
+    torch.fx would make a plain dictionary.
+
+    Raises:
+        NotImplementedError: nobody says how it is made.
+    """
+    kind: Any = type(a)
+    if not isinstance(a, dict) or kind in (dict, immutable_dict):
+        return None
+    if kind is OrderedDict:
+        entries = [(key, tracer.create_arg(value)) for key, value in a.items()]
+        return tracer.create_node("call_function", kind, (entries,), {})
+    if hasattr(kind, "__dataclass_fields__"):
+        values = {each.name: getattr(a, each.name) for each in dataclasses.fields(kind)}
+        # A field that is not set does not show in a `transformers` output.
+        given = {name: tracer.create_arg(v) for name, v in values.items() if v is not None}
+        return tracer.create_node("call_function", kind, (), given)
+    raise NotImplementedError(f"a {kind.__name__} cannot be made in a graph")
+
+
+class KeepsClasses(fx.Tracer):
+    """Traces graphs again when they are unpickled."""
+
+    def create_arg(self, a: Any) -> Any:
+        """See `torch.fx.Tracer`; dictionaries keep their class."""
+        own = _made_again(self, a)
+        return super().create_arg(a) if own is None else own
+
+
 def _careful(
     base: type[fx.Tracer], closed: Mapping[str, str], bound: Mapping[str, Any]
 ) -> type[_Careful]:
@@ -284,6 +319,10 @@ def _careful(
             names = [str(a.node.target) if isinstance(a, fx.Proxy) else "" for a in args]
             return function, [bound.get(name, a) for name, a in zip(names, args, strict=True)]
 
+        def create_arg(self, a: Any) -> Any:
+            own = _made_again(self, a)
+            return super().create_arg(a) if own is None else own
+
         def proxy(self, node: fx.Node) -> fx.Proxy:
             plain = super().proxy(node)
             return _Writable(node, self) if type(plain) is fx.Proxy else plain
@@ -306,15 +345,15 @@ def _careful(
 
 
 class _Caller(nn.Module):
-    """Calls a module with arguments that come as a tuple and a dictionary."""
+    """Calls a module with some arguments that come as a tuple and a dictionary."""
 
     def __init__(self, whole: nn.Module) -> None:
         super().__init__()
         self.whole = whole
 
-    def forward(self, *groups: Any) -> Any:
+    def forward(self, *groups: Any, **named: Any) -> Any:
         *single, args, kwargs = groups
-        return self.whole(*single, *args, **kwargs)
+        return self.whole(*single, *args, **named, **kwargs)
 
 
 class _Holder(nn.Module):
@@ -332,7 +371,9 @@ def _whole(model: nn.Module) -> fx.GraphModule:
     args: fx.Node | tuple[()] = ()
     kwargs: fx.Node | None = None
     named: dict[str, Any] = {}
-    for parameter in inspect.signature(model.forward).parameters.values():
+    parameters = inspect.signature(model.forward).parameters.values()
+    positional = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
+    for parameter in parameters:
         starred: dict[Any, str] = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
         default = () if parameter.default is parameter.empty else (parameter.default,)
         prefix = starred.get(parameter.kind, "")
@@ -341,21 +382,19 @@ def _whole(model: nn.Module) -> fx.GraphModule:
             args = node
         elif prefix:
             kwargs = node
-        elif parameter.kind is parameter.KEYWORD_ONLY:
+        elif parameter.kind is parameter.KEYWORD_ONLY or (
+            # As callers name what has a default. Decorators look for it among the named.
+            default and not positional and parameter.kind is not parameter.POSITIONAL_ONLY
+        ):
             named[parameter.name] = node
         else:
             single.append(node)
-    if not args and kwargs is None:
-        graph.output(graph.call_module("call", tuple(single), named))
-        return fx.GraphModule(_Holder(model), graph, type(model).__name__)
-    if named:
-        raise TracingError(
-            f"the forward of {type(model).__name__} takes both keyword-only arguments and starred "
-            "ones, and torch.fx cannot trace it",
-            fix="optimise the parts that torch.fx can trace",
-        )
-    graph.output(graph.call_module("call", (*single, args, {} if kwargs is None else kwargs)))
-    return fx.GraphModule(_Holder(_Caller(model)), graph, type(model).__name__)
+    call: nn.Module = model
+    given: tuple[Any, ...] = tuple(single)
+    if args or kwargs is not None:
+        call, given = _Caller(model), (*single, args, {} if kwargs is None else kwargs)
+    graph.output(graph.call_module("call", given, named))
+    return fx.GraphModule(_Holder(call), graph, type(model).__name__)
 
 
 def _first_line(error: Exception) -> str:
