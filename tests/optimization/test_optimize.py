@@ -675,9 +675,18 @@ def test_what_cannot_be_traced_is_called_as_before() -> None:
                 x = x * by
             return sum((*rest, *more.values()), x) * last
 
+    class Hooked(nn.Module):
+        def forward(self, x: Tensor, by: Tensor | None = None) -> Tensor:
+            return x if by is None else x * by
+
     x, y = torch.randn(2, 3), torch.randn(2, 3)
+    hooked = Hooked()
+    hooked.register_forward_pre_hook(
+        lambda _, args: (args[0] + 1, *(3 * a for a in args[1:] if a is not None))
+    )
     calls: list[tuple[nn.Module, list[tuple[Any, Any]]]] = [
         (Decorated(), [((x,), {}), ((x, y), {}), ((x,), {"twice": False, "shift": 3})]),
+        (hooked, [((x,), {}), ((x, y), {})]),
         (Starred(), [((x,), {}), ((x, 3.0, y, y), {"last": 2.0, "z": y}), ((x,), {"last": 3.0})]),
     ]
     for model, ways in calls:

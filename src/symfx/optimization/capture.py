@@ -372,7 +372,11 @@ def _whole(model: nn.Module) -> fx.GraphModule:
     kwargs: fx.Node | None = None
     named: dict[str, Any] = {}
     parameters = inspect.signature(model.forward).parameters.values()
-    positional = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
+    # What has a default is named, as most callers do: decorators look for it among the named.
+    # Hooks look for it among the others.
+    by_place = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters) or any(
+        getattr(model, hooks, None) for hooks in _HOOKS
+    )
     for parameter in parameters:
         starred: dict[Any, str] = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
         default = () if parameter.default is parameter.empty else (parameter.default,)
@@ -383,8 +387,7 @@ def _whole(model: nn.Module) -> fx.GraphModule:
         elif prefix:
             kwargs = node
         elif parameter.kind is parameter.KEYWORD_ONLY or (
-            # As callers name what has a default. Decorators look for it among the named.
-            default and not positional and parameter.kind is not parameter.POSITIONAL_ONLY
+            default and not by_place and parameter.kind is not parameter.POSITIONAL_ONLY
         ):
             named[parameter.name] = node
         else:
