@@ -305,7 +305,7 @@ def main(
         bool,
         typer.Option(
             "--compile/--no-compile",
-            help="torch.compile with freezing too, on convolutional networks: half of the time.",
+            help="torch.compile with freezing too, on convolutional networks: most of the time.",
         ),
     ] = True,
     repeat: Annotated[int, typer.Option(min=1, help="Timed rounds of each.")] = 7,
@@ -319,7 +319,8 @@ def main(
 ) -> None:
     """Time inference before and after optimisation. Trust the ratios, not the milliseconds.
 
-    All of it takes about a quarter of an hour on two idle cores.
+    With --no-compile all of it takes about twenty minutes on two idle cores; torch.compile adds
+    half a minute to two minutes for each row that it runs in.
     """
     progress = Console(stderr=True)
     console = Console() if sys.stdout.isatty() else Console(width=120)

@@ -282,7 +282,7 @@ def _made_again(tracer: fx.Tracer, a: Any) -> fx.Node | None:
 
 
 class KeepsClasses(fx.Tracer):
-    """Traces graphs again when they are unpickled."""
+    """What `capture` traces with, and what traces its graphs again when they are unpickled."""
 
     def create_arg(self, a: Any) -> Any:
         """See `torch.fx.Tracer`; dictionaries keep their class."""
@@ -293,7 +293,7 @@ class KeepsClasses(fx.Tracer):
 def _careful(
     base: type[fx.Tracer], closed: Mapping[str, str], bound: Mapping[str, Any]
 ) -> type[_Careful]:
-    class Careful(base):  # type: ignore[valid-type,misc]
+    class Careful(KeepsClasses, base):  # type: ignore[valid-type,misc]
         trace_asserts = True
         proxy_buffer_attributes = True  # else what is written to a buffer is written right now
 
@@ -318,10 +318,6 @@ def _careful(
             function, args = super().create_args_for_root(root_fn, is_module, concrete_args)
             names = [str(a.node.target) if isinstance(a, fx.Proxy) else "" for a in args]
             return function, [bound.get(name, a) for name, a in zip(names, args, strict=True)]
-
-        def create_arg(self, a: Any) -> Any:
-            own = _made_again(self, a)
-            return super().create_arg(a) if own is None else own
 
         def proxy(self, node: fx.Node) -> fx.Proxy:
             plain = super().proxy(node)
