@@ -26,10 +26,10 @@ if TYPE_CHECKING:
         TargetError,
         TracingError,
     )
-    from symfx.optimization.optimized import OptimizedModel, optimize
+    from symfx.optimization.pipeline import OptimizedModel, optimize
     from symfx.symbolic_shapes import Dim
     from symfx.tracing import CheckResult, Trace, trace
-    from symfx.verification import Verification
+    from symfx.tracing.verification import Verification
 
 __all__ = [
     "CheckResult",
@@ -58,9 +58,9 @@ _HOMES = {
     "Trace": "symfx.tracing",
     "TracingError": "symfx.errors",
     "OptimizationError": "symfx.errors",
-    "OptimizedModel": "symfx.optimization.optimized",
-    "Verification": "symfx.verification",
-    "optimize": "symfx.optimization.optimized",
+    "OptimizedModel": "symfx.optimization.pipeline",
+    "Verification": "symfx.tracing.verification",
+    "optimize": "symfx.optimization.pipeline",
     "trace": "symfx.tracing",
 }
 

@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from symfx.errors import SymfxError
-from symfx.torch_bridge.switches import torch_switches
+from symfx.torch_bridge.torch_config import torch_switches
 
 __all__ = ["SWITCHES", "AggressiveGuardFreeMode", "UnknownSwitchError", "patch"]
 

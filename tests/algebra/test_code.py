@@ -13,8 +13,8 @@ import pytest
 import z3
 
 from symfx.algebra import Table, Term, definedness, smtlib_script, to_c, to_smtlib
-from symfx.algebra.c_code import C_SUPPORT
-from symfx.algebra.portable import carry, pack, unpack
+from symfx.algebra.languages.c import C_SUPPORT
+from symfx.algebra.terms.portable import carry, pack, unpack
 from symfx.errors import ExpressionError
 
 COMPILER = shutil.which("gcc") or shutil.which("cc")

@@ -8,8 +8,8 @@ import itertools
 import pytest
 
 from symfx.algebra import Table, Term
-from symfx.algebra.facts import Facts
-from symfx.algebra.prove import Prover
+from symfx.algebra.reasoning.facts import Facts
+from symfx.algebra.reasoning.prover import Prover
 
 
 class World:

@@ -6,7 +6,9 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("module", ["symfx.algebra", "symfx.algebra.prove", "symfx.algebra.facts"])
+@pytest.mark.parametrize(
+    "module", ["symfx.algebra", "symfx.algebra.reasoning.prover", "symfx.algebra.reasoning.facts"]
+)
 def test_no_torch_and_no_sympy(module: str) -> None:
     code = (
         f"import sys, {module}\n"

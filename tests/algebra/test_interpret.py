@@ -7,8 +7,8 @@ import operator
 import pytest
 
 from symfx.algebra import Table, Term, as_operation, evaluate, interpret, relation, substitute
-from symfx.algebra.expr import MATH_FUNCTIONS
-from symfx.algebra.interpret import PYTHON_OPS, rebuild
+from symfx.algebra.terms.interpret import PYTHON_OPS, rebuild
+from symfx.algebra.terms.table import MATH_FUNCTIONS
 
 
 @pytest.fixture

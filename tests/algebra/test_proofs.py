@@ -6,10 +6,11 @@ import random
 
 import pytest
 
-from symfx.algebra import Table, evaluate, proofs
-from symfx.algebra.facts import Facts
-from symfx.algebra.proofs import example, prove
-from symfx.algebra.prove import Prover
+from symfx.algebra import Table, evaluate
+from symfx.algebra.reasoning import proofs
+from symfx.algebra.reasoning.facts import Facts
+from symfx.algebra.reasoning.proofs import example, prove
+from symfx.algebra.reasoning.prover import Prover
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from torch.utils._sympy import functions as F
 from torch.utils._sympy.numbers import int_oo
 
 from symfx.algebra import Table, Term, evaluate
-from symfx.algebra.sympy_view import SympyReader, SympyReadError, register_function, to_sympy
+from symfx.algebra.languages.sympy import SympyReader, SympyReadError, register_function, to_sympy
 from symfx.errors import SymfxError
 
 

@@ -13,7 +13,7 @@ import torch
 from torch._dynamo.source import LocalSource
 
 from symfx.algebra import Facts, Prover, Table, Term
-from symfx.algebra.z3_tier import Z3Prover
+from symfx.algebra.reasoning.z3_prover import Z3Prover
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes import ShapeEnv, guard_or_false, statically_known_true
 

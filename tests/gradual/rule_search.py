@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from symfx.checker_domain import CheckDomain
-from symfx.shape_rules import IllTypedError, Shape, rules
-from symfx.shape_rules.dims import Size
+from symfx.graph_gradual_typechecker.checker_sizes import CheckDomain
+from symfx.shape_rules import IllTypedError, Shape, known_rules
+from symfx.shape_rules.sizes import Size
 
 #: Operators whose rule leaves open what depends on more than shapes: the name of a norm, or on
 #: which kernel of two torch takes.
@@ -191,7 +191,7 @@ def operator_calls(
     """Calls of a share of the operators in torch's database that have a rule."""
     from torch.testing._internal.common_methods_invocations import op_db
 
-    table = rules()
+    table = known_rules()
     for operator in op_db:
         if not operator.dtypes or operator.name in LEFT_OPEN or rng.random() > share:
             continue
@@ -271,7 +271,7 @@ def _layer(rng: random.Random) -> nn.Module:
 
 def layer_calls(rng: random.Random, count: int) -> Iterator[tuple[str, Any, Any, Any, Any]]:
     """Layers with settings drawn at random, called with tensors of random shapes."""
-    table = rules()
+    table = known_rules()
     for _ in range(count):
         try:
             layer = _layer(rng)

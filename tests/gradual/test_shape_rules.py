@@ -26,9 +26,9 @@ from symfx.shape_rules import (
     Shape,
     exactly,
     get_max_rank,
+    known_rules,
     max_rank,
     rule,
-    rules,
     set_max_rank,
 )
 from symfx.static_migration import migrate
@@ -224,7 +224,7 @@ def test_one_entry_adds_an_operator_to_all_analyses() -> None:
         with pytest.raises(DuplicateRuleError, match="has a rule already"):
             rule(pairwise)(lambda d, x: x)
     finally:
-        rules().pop(pairwise)  # type: ignore[attr-defined]
+        known_rules().pop(pairwise)  # type: ignore[attr-defined]
 
 
 def test_a_subclass_that_computes_something_else_is_another_operator() -> None:

@@ -14,16 +14,16 @@ from torch import nn
 
 import symfx
 from symfx.optimization import OptimizedModel, load
-from symfx.optimization.fused import FusedConv
-from symfx.optimization.fused_linear import CONVOLUTION, MKL, FusedLinear, has_mkl
-from symfx.optimization.kernels import BLOCKED, DIRECT, WINOGRAD, other_ways
-from symfx.optimization.winograd import Winograd
+from symfx.optimization.runtime.fused_conv import FusedConv
+from symfx.optimization.runtime.fused_linear import CONVOLUTION, MKL, FusedLinear, has_mkl
+from symfx.optimization.runtime.kernels import BLOCKED, DIRECT, WINOGRAD, other_ways
+from symfx.optimization.runtime.winograd import Winograd
 
 
 @pytest.fixture(autouse=True)
 def whatever_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fused form is taken, and no time is spent on finding the fastest way."""
-    monkeypatch.setattr("symfx.optimization.optimized._fastest", lambda *given: "fused")
+    monkeypatch.setattr("symfx.optimization.pipeline._fastest", lambda *given: "fused")
     monkeypatch.setattr("symfx.optimization.tuning._fastest", lambda ways: (DIRECT, 1.0))
     monkeypatch.setattr("symfx.optimization.tuning._MATTERS", 0.0)
 

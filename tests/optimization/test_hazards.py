@@ -13,7 +13,7 @@ from torch.nn.utils import parametrizations
 
 import symfx
 from symfx.optimization import fuse, optimize_for_inference, remove_dropout
-from symfx.optimization.capture import copy_of
+from symfx.optimization.graphs.capture import copy_of
 
 Make = Callable[[], nn.Module]
 CASES: dict[str, tuple[Make, tuple[int, ...]]] = {}

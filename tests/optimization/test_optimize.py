@@ -22,10 +22,11 @@ from torch import Tensor, nn
 import symfx
 from symfx import optimization
 from symfx.errors import InputMismatchError, OptimizationError
-from symfx.optimization import checking, optimize_for_inference
-from symfx.optimization.effects import Effect
-from symfx.optimization.fused import FusedConv
-from symfx.optimization.probing import has_bfloat16
+from symfx.optimization import checking, optimize_for_inference, pipeline
+from symfx.optimization.graphs import effects, reading
+from symfx.optimization.graphs.effects import Effect
+from symfx.optimization.runtime.fused_conv import FusedConv
+from symfx.optimization.runtime.probing import has_bfloat16
 
 
 def trained(model: nn.Module) -> nn.Module:
@@ -264,12 +265,12 @@ WRONG_BY = 0.01
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rewrite that is wrong by a little."""
-    build = optimization.reading.Layer.build
+    build = reading.Layer.build
 
     def off(self: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
         return build(self, weight * (1 + WRONG_BY), bias)
 
-    monkeypatch.setattr(optimization.reading.Layer, "build", off)
+    monkeypatch.setattr(reading.Layer, "build", off)
 
 
 @torch.no_grad()
@@ -329,10 +330,8 @@ def test_mistakes() -> None:
 def test_bfloat16_where_the_cpu_has_it(
     measure: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(optimization.optimized, "has_bfloat16", lambda: True)
-    monkeypatch.setattr(
-        optimization.optimized, "_medians", lambda forms, trials: dict.fromkeys(forms, 1.0)
-    )
+    monkeypatch.setattr(pipeline, "has_bfloat16", lambda: True)
+    monkeypatch.setattr(pipeline, "_medians", lambda forms, trials: dict.fromkeys(forms, 1.0))
     model, x = trained(Residual()), torch.randn(4, 3, 8, 8)
     low = symfx.optimize(model, x, dtype=torch.bfloat16, measure=measure)
     assert low.dtype is torch.bfloat16 and low(x).dtype is torch.float32
@@ -351,9 +350,9 @@ def test_bfloat16_where_the_cpu_has_it(
 def test_bfloat16_that_gains_nothing_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x = trained(Residual()), torch.randn(4, 3, 8, 8)
     slower = {"float32": 1.0, "torch.bfloat16": 1.1, "original": 2.0, "fused": 1.0}
-    monkeypatch.setattr(optimization.optimized, "_medians", lambda forms, trials: dict(slower))
+    monkeypatch.setattr(pipeline, "_medians", lambda forms, trials: dict(slower))
     for has, why in ((True, "bfloat16 was slower here"), (False, "no instructions for bfloat16")):
-        monkeypatch.setattr(optimization.optimized, "has_bfloat16", lambda has=has: has)
+        monkeypatch.setattr(pipeline, "has_bfloat16", lambda has=has: has)
         plain = symfx.optimize(model, x, dtype=torch.bfloat16)
         assert any(why in note for note in plain.report.notes) and plain.dtype is None
         assert [check.tolerance for check in plain.report.checks] == [1e-4, 1e-4]
@@ -432,7 +431,7 @@ def test_results_are_laid_out_as_eager_does(weights: torch.memory_format) -> Non
 def test_effects(function: Any, effect: Effect) -> None:
     graph = torch.fx.symbolic_trace(function).graph
     call = next(node for node in graph.nodes if node.op.startswith("call"))
-    assert optimization.effects.effect_of(call, {}) is effect
+    assert effects.effect_of(call, {}) is effect
 
 
 def test_copies_of_all_kinds() -> None:

@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from symfx.algebra import Term, evaluate
 from symfx.fake_operators.cache import OperationCache
-from symfx.fake_operators.shape_rules import RULES, Arg, New, Numbers, View
+from symfx.fake_operators.rules import RULES, Arg, New, Numbers, View
 from symfx.proxy_tensor import make_fx
 from symfx.symbolic_shapes import ShapeEnv
 

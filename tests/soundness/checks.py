@@ -13,7 +13,7 @@ import programs
 import sympy
 
 from symfx.algebra import Table, Term, evaluate, substitute, to_python
-from symfx.algebra.sympy_view import SympyReader, to_sympy
+from symfx.algebra.languages.sympy import SympyReader, to_sympy
 
 COUNT = 8
 """How many points a program is run at."""

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from symfx.algebra import domains
-from symfx.algebra.domains import Congruence, Interval
+from symfx.algebra.reasoning import intervals
+from symfx.algebra.reasoning.intervals import Congruence, Interval
 
 ENDS = (None, -7, -2, -1, 0, 1, 3, 6)
 INTERVALS = [(lo, hi) for lo in ENDS for hi in ENDS if lo is None or hi is None or lo <= hi]
@@ -40,10 +40,10 @@ def tried(a: Interval) -> list[int]:
 @pytest.mark.parametrize(
     ("of_intervals", "of_numbers"),
     [
-        (domains.add, lambda x, y: x + y),
-        (domains.multiply, lambda x, y: x * y),
-        (domains.floordiv, lambda x, y: x // y),
-        (domains.modulo, lambda x, y: x % y),
+        (intervals.add, lambda x, y: x + y),
+        (intervals.multiply, lambda x, y: x * y),
+        (intervals.floordiv, lambda x, y: x // y),
+        (intervals.modulo, lambda x, y: x % y),
     ],
     ids=["add", "multiply", "floordiv", "modulo"],
 )
@@ -71,21 +71,21 @@ def test_bounded_results_are_tight(name: str) -> None:
         if name == "floordiv" and holds(0, b):
             continue
         values = {compute(x, y) for x in members(a) for y in members(b)}
-        assert getattr(domains, name)(a, b) == (min(values), max(values)), (a, b)
+        assert getattr(intervals, name)(a, b) == (min(values), max(values)), (a, b)
 
 
 def test_unary() -> None:
     for a in INTERVALS:
         for x in tried(a):
             for k in (-3, -1, 0, 1, 4):
-                assert holds(k * x, domains.scale(a, k)), (a, k, x)
+                assert holds(k * x, intervals.scale(a, k)), (a, k, x)
             for n in (1, 2, 3, 4):
-                assert holds(x**n, domains.power(a, n)), (a, n, x)
+                assert holds(x**n, intervals.power(a, n)), (a, n, x)
 
 
 def test_intersection_and_hull() -> None:
     for a, b in itertools.product(INTERVALS, INTERVALS):
-        both, either = domains.intersect(a, b), domains.hull(a, b)
+        both, either = intervals.intersect(a, b), intervals.hull(a, b)
         for x in range(-12, 13):
             assert holds(x, both) == (holds(x, a) and holds(x, b))
             assert holds(x, either) or not (holds(x, a) or holds(x, b))
@@ -93,10 +93,10 @@ def test_intersection_and_hull() -> None:
 
 def test_bounds_of_any_size() -> None:
     huge = 10**400
-    assert domains.multiply((huge, None), (1, None)) == (huge, None)
-    assert domains.multiply((None, huge), (0, 0)) == (0, 0)
-    assert domains.floordiv((huge, None), (1, 3)) == (huge // 3, None)
-    assert domains.add((huge, huge), (1, None)) == (huge + 1, None)
+    assert intervals.multiply((huge, None), (1, None)) == (huge, None)
+    assert intervals.multiply((None, huge), (0, 0)) == (0, 0)
+    assert intervals.floordiv((huge, None), (1, 3)) == (huge // 3, None)
+    assert intervals.add((huge, huge), (1, None)) == (huge + 1, None)
 
 
 def is_in(value: int, c: Congruence) -> bool:
@@ -106,8 +106,8 @@ def is_in(value: int, c: Congruence) -> bool:
 
 def test_congruences() -> None:
     for a, b in itertools.product(CONGRUENCES, CONGRUENCES):
-        total, product = domains.congruence_add(a, b), domains.congruence_multiply(a, b)
-        both = domains.meet(a, b)
+        total, product = intervals.congruence_add(a, b), intervals.congruence_multiply(a, b)
+        both = intervals.meet(a, b)
         for x in range(-12, 13):
             if both is not None:
                 assert is_in(x, both) == (is_in(x, a) and is_in(x, b)), (a, b, x, both)

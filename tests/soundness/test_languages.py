@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from profiles import examples, many
 
 from symfx.algebra import Table, Term, evaluate, to_python
-from symfx.algebra.c_code import C_SUPPORT, C_TYPES, c_function, to_c
-from symfx.algebra.definedness import definedness
-from symfx.algebra.sharing import plan
-from symfx.algebra.smtlib import smtlib_script, to_smtlib
-from symfx.algebra.terms import postorder
+from symfx.algebra.languages.c import C_SUPPORT, C_TYPES, c_function, to_c
+from symfx.algebra.languages.smtlib import smtlib_script, to_smtlib
+from symfx.algebra.terms.definedness import definedness
+from symfx.algebra.terms.sharing import plan
+from symfx.algebra.terms.term import postorder
 from symfx.errors import ExpressionError
 
 COMPILER = shutil.which("gcc") or shutil.which("cc")

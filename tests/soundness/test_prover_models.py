@@ -10,7 +10,7 @@ import random
 from profiles import LONG, many
 
 from symfx.algebra import Facts, Prover, Table, Term, evaluate
-from symfx.algebra.facts import UNDEFINED
+from symfx.algebra.reasoning.facts import UNDEFINED
 
 FIRST = random.SystemRandom().randrange(2**40) if LONG else 0
 SEED = int(os.environ.get("SYMFX_SEED", FIRST))

@@ -14,8 +14,8 @@ import pytest
 from profiles import LONG, many
 
 from symfx.algebra import Table
-from symfx.algebra.facts import UNDEFINED, Facts
-from symfx.algebra.prove import Prover
+from symfx.algebra.reasoning.facts import UNDEFINED, Facts
+from symfx.algebra.reasoning.prover import Prover
 
 # The quick run tries the same cases every time, the long one others.
 FIRST = random.SystemRandom().randrange(2**40) if LONG else 0

@@ -8,8 +8,8 @@ import pytest
 import test_prover_soundness as judged
 from profiles import many
 
-from symfx.algebra.prove import Prover
-from symfx.algebra.z3_tier import Z3Prover
+from symfx.algebra.reasoning.prover import Prover
+from symfx.algebra.reasoning.z3_prover import Z3Prover
 
 
 def test_its_answers_hold_and_are_more(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,10 +16,10 @@ from torch._dynamo.source import ConstantSource, LocalSource
 
 import symfx
 from symfx.algebra import Table, evaluate
-from symfx.algebra.sharing import plan
+from symfx.algebra.terms.sharing import plan
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes import DimDynamic, GuardProgram, ShapeEnv
-from symfx.symbolic_shapes.input_sources import fresh_name, read_source
+from symfx.symbolic_shapes.checks.sources import fresh_name, read_source
 
 COMPILER = shutil.which("gcc") or shutil.which("cc")
 

@@ -9,7 +9,7 @@ import torch
 from torch._dynamo.source import ConstantSource
 
 from symfx.symbolic_shapes import ShapeEnv
-from symfx.symbolic_shapes.layout import (
+from symfx.symbolic_shapes.environment.memory_formats import (
     channels_last_contiguous,
     contiguous,
     non_overlapping_and_dense,

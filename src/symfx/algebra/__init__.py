@@ -1,23 +1,23 @@
 """Symbolic integers, booleans and reals: terms, what is known of them, what follows.
 
-This floor knows no torch and, but for `symfx.algebra.sympy_view`, no sympy. What writes terms in
-other languages is loaded when first used.
+This floor imports no torch and, apart from `symfx.algebra.sympy_view`, no sympy. The writers of
+other languages are loaded when first used.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from symfx.algebra.definedness import definedness
-from symfx.algebra.expr import Scalar, Sort, Table, Term
-from symfx.algebra.facts import Facts
-from symfx.algebra.interpret import as_operation, evaluate, interpret, relation, substitute
-from symfx.algebra.printing import to_python
-from symfx.algebra.prove import Prover
+from symfx.algebra.languages.python import to_python
+from symfx.algebra.reasoning.facts import Facts
+from symfx.algebra.reasoning.prover import Prover
+from symfx.algebra.terms.definedness import definedness
+from symfx.algebra.terms.interpret import as_operation, evaluate, interpret, relation, substitute
+from symfx.algebra.terms.table import Scalar, Sort, Table, Term
 
 if TYPE_CHECKING:
-    from symfx.algebra.c_code import to_c
-    from symfx.algebra.smtlib import smtlib_script, to_smtlib
+    from symfx.algebra.languages.c import to_c
+    from symfx.algebra.languages.smtlib import smtlib_script, to_smtlib
 
 __all__ = [
     "Facts",
@@ -39,9 +39,9 @@ __all__ = [
 ]
 
 _LATER = {
-    "smtlib_script": "symfx.algebra.smtlib",
-    "to_c": "symfx.algebra.c_code",
-    "to_smtlib": "symfx.algebra.smtlib",
+    "smtlib_script": "symfx.algebra.languages.smtlib",
+    "to_c": "symfx.algebra.languages.c",
+    "to_smtlib": "symfx.algebra.languages.smtlib",
 }
 
 

@@ -29,7 +29,7 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from symfx.fake_operators.operators import OperatorFacts, facts_of, running
-from symfx.fake_operators.shape_rules import New, Number, Numbers, View
+from symfx.fake_operators.rules import New, Number, Numbers, View
 from symfx.sym_node import SymNode
 from symfx.torch_bridge.fakes import (
     attributes_at_birth,

@@ -8,7 +8,7 @@ import torch
 from torch._ops import OpOverload
 
 from symfx.fake_operators.kernels import ASKED_FIRST, KERNELS
-from symfx.fake_operators.shape_rules import RULES
+from symfx.fake_operators.rules import RULES
 
 __all__ = ["OperatorFacts", "facts_of", "running"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch.fx.proxy import TraceError
 
 from symfx.errors import SymfxError, TracingError
-from symfx.symbolic_shapes.provenance import UserFrame, capture, raised_at
+from symfx.symbolic_shapes.explain.provenance import UserFrame, capture, raised_at
 
 __all__ = [
     "ControlFlowError",

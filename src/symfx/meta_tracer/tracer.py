@@ -29,7 +29,7 @@ from symfx.meta_tracer.proxies import (
     proxys_to_metas,
 )
 from symfx.meta_tracer.values import Method, Values, tensors_in, without_data
-from symfx.symbolic_shapes.provenance import UserFrame, boundary
+from symfx.symbolic_shapes.explain.provenance import UserFrame, boundary
 from symfx.torch_bridge.fx_graphs import forget_wrapped_functions_that_are_gone, take_pytree_inputs
 
 __all__ = ["MetaTracer", "symbolic_trace"]

@@ -20,6 +20,7 @@ from torch.fx import Graph, Node
 from torch.fx.tensor_type import Dyn, TensorType
 
 from symfx.migrate_gradual_types.constraint import BinConstraintD, BinConstraintT, Conj, Constraint
+from symfx.migrate_gradual_types.constraint_builders import type_is
 from symfx.migrate_gradual_types.inference.layout import (
     expand_inference_rule,
     flatten_inference_rule,
@@ -83,9 +84,8 @@ from symfx.migrate_gradual_types.inference.windows import (
     maxpool_inference_rule,
 )
 from symfx.migrate_gradual_types.operation import op_leq, op_precision
-from symfx.migrate_gradual_types.typing_rule import generate_typing, outputs_of
+from symfx.migrate_gradual_types.table_rules import generate_typing, outputs_of
 from symfx.migrate_gradual_types.util import gen_dvar
-from symfx.migrate_gradual_types.words import type_is
 from symfx.shape_rules.errors import GradualError
 from symfx.shape_rules.graphs import annotation_of, graph_of, parameter_of
 from symfx.shape_rules.ranks import get_max_rank

@@ -34,7 +34,6 @@ from symfx.migrate_gradual_types.constraint import (
 )
 from symfx.migrate_gradual_types.constraint_generator import ConstraintGenerator
 from symfx.migrate_gradual_types.constraint_transformation import transform_constraint
-from symfx.migrate_gradual_types.kinds import known_kinds, narrow
 from symfx.migrate_gradual_types.operation import (
     op_add,
     op_div,
@@ -47,6 +46,7 @@ from symfx.migrate_gradual_types.operation import (
     op_neq,
     op_sub,
 )
+from symfx.migrate_gradual_types.possible_ranks import known_kinds, narrow
 from symfx.migrate_gradual_types.transformation.fused_broadcasts import Stretched, fuse_broadcasts
 from symfx.migrate_gradual_types.z3_types import HAS_Z3, D, dyn_type, tensor_sort
 from symfx.shape_rules.errors import GradualError, InvalidConstraintError, RankBoundError

@@ -4,16 +4,16 @@
 """
 
 from symfx.optimization.checking import TOLERANCES
-from symfx.optimization.editing import (
+from symfx.optimization.pipeline import OptimizedModel, optimize
+from symfx.optimization.reference.editing import (
     extract_subgraph,
     fuse,
     matches_module_pattern,
     remove_dropout,
     replace_node_module,
 )
-from symfx.optimization.inference import optimize_for_inference
-from symfx.optimization.log import Check, LeftAlone, Report, Rewrite
-from symfx.optimization.mkldnn import (
+from symfx.optimization.reference.inference import optimize_for_inference
+from symfx.optimization.reference.mkldnn import (
     MklSubgraph,
     UnionFind,
     gen_mkl_autotuner,
@@ -24,7 +24,7 @@ from symfx.optimization.mkldnn import (
     reset_modules,
     use_mkl_length,
 )
-from symfx.optimization.optimized import OptimizedModel, optimize
+from symfx.optimization.report import Check, LeftAlone, Report, Rewrite
 from symfx.optimization.saving import load
 
 __all__ = [

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
-from symfx._blame import where
 from symfx.errors import OptimizationError
-from symfx.optimization.capture import copy_of
-from symfx.optimization.effects import keeps_no_state
-from symfx.optimization.log import Check, Report
+from symfx.optimization.graphs.capture import copy_of
+from symfx.optimization.graphs.effects import keeps_no_state
+from symfx.optimization.report import Check, Report
+from symfx.user_code import where
 
 __all__ = ["TOLERANCES", "FirstUse", "SameDraws", "Trials", "copy_inputs", "leaves"]
 

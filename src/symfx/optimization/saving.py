@@ -22,20 +22,20 @@ from torch import Tensor, fx, nn
 
 from symfx._version import __version__
 from symfx.errors import OptimizationError
-from symfx.optimization import inplace
-from symfx.optimization.capture import only_default
-from symfx.optimization.effect_tables import words
-from symfx.optimization.effects import Effect, effect_of, is_plain
-from symfx.optimization.fused import FusedConv
-from symfx.optimization.fused_linear import CONVOLUTION, MKL, FusedLinear, has_mkl
-from symfx.optimization.kernels import PostOp, is_way
-from symfx.optimization.layers import Layer, MaxPool
-from symfx.optimization.layout import laid_out_as
-from symfx.optimization.log import Report
-from symfx.optimization.modules import NormalizedLinear, ScaleShift
-from symfx.optimization.optimized import NO_BFLOAT16, OptimizedModel
-from symfx.optimization.probing import can_fuse, has_bfloat16
-from symfx.optimization.tensors import all_finite
+from symfx.optimization.graphs.capture import only_default
+from symfx.optimization.graphs.effect_tables import words
+from symfx.optimization.graphs.effects import Effect, effect_of, is_plain
+from symfx.optimization.graphs.layers import Layer, MaxPool
+from symfx.optimization.passes import inplace
+from symfx.optimization.passes.layout import laid_out_as
+from symfx.optimization.pipeline import NO_BFLOAT16, OptimizedModel
+from symfx.optimization.report import Report
+from symfx.optimization.runtime.fused_conv import FusedConv
+from symfx.optimization.runtime.fused_linear import CONVOLUTION, MKL, FusedLinear, has_mkl
+from symfx.optimization.runtime.kernels import PostOp, is_way
+from symfx.optimization.runtime.modules import NormalizedLinear, ScaleShift
+from symfx.optimization.runtime.probing import can_fuse, has_bfloat16
+from symfx.optimization.runtime.tensors import all_finite
 
 __all__ = ["load", "save"]
 

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from symfx.optimization.fused import FusedConv
-from symfx.optimization.fused_linear import CONVOLUTION, MKL, FusedLinear
-from symfx.optimization.kernels import BLOCKED, DIRECT, WINOGRAD
-from symfx.optimization.log import Report
+from symfx.optimization.report import Report
+from symfx.optimization.runtime.fused_conv import FusedConv
+from symfx.optimization.runtime.fused_linear import CONVOLUTION, MKL, FusedLinear
+from symfx.optimization.runtime.kernels import BLOCKED, DIRECT, WINOGRAD
 
 __all__ = ["tune"]
 

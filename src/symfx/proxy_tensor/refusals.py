@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from symfx.errors import TracingError
-from symfx.symbolic_shapes.provenance import capture
+from symfx.symbolic_shapes.explain.provenance import capture
 
 __all__ = [
     "REFUSALS",

@@ -17,7 +17,7 @@ import torch
 from torch import fx
 
 from symfx.algebra import Term, as_operation
-from symfx.algebra.expr import MATH_FUNCTIONS
+from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.errors import TracingError
 from symfx.sym_node import SymNode
 

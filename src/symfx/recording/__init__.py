@@ -1,15 +1,15 @@
 """The event log of a ShapeEnv: recorded, replayed, compared, saved, and shrunk to what matters."""
 
-from symfx.recording.events import (
+from symfx.recording.log import SCHEMA, EventLog, EventLogError
+from symfx.recording.minimizing import minimize
+from symfx.symbolic_shapes.environment.comparison import NotEqualError, shape_env_check_state_equal
+from symfx.symbolic_shapes.environment.events import (
     FakeTensorMeta,
     ShapeEnvEvent,
     record_shapeenv_event,
     recording_shape_envs,
     replay_shape_env_events,
 )
-from symfx.recording.log import SCHEMA, EventLog, EventLogError
-from symfx.recording.minimizing import minimize
-from symfx.recording.state import NotEqualError, shape_env_check_state_equal
 
 __all__ = [
     "SCHEMA",

@@ -14,10 +14,10 @@ import sympy
 import torch
 
 from symfx.algebra import Table, Term
-from symfx.algebra.portable import pack, unpack
+from symfx.algebra.terms.portable import pack, unpack
 from symfx.errors import SymfxError
-from symfx.recording.held import HeldTerm
 from symfx.sym_node import SymNode, SymTypes
+from symfx.symbolic_shapes.environment.held_terms import HeldTerm
 
 __all__ = ["EventLogError", "decode", "encode", "encode_new_symbol"]
 

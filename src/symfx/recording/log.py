@@ -13,7 +13,7 @@ import torch
 from symfx._version import __version__
 from symfx.algebra import Table
 from symfx.recording.codec import EventLogError, decode, encode, encode_new_symbol
-from symfx.recording.events import (
+from symfx.symbolic_shapes.environment.events import (
     ALSO_CALLED,
     RECORDED,
     THE_ENVIRONMENT,
@@ -59,7 +59,7 @@ SCHEMA: dict[str, Any] = {
     },
 }
 """The JSON Schema of the file: ``settings`` are what the ShapeEnv was made with, ``events`` the
-calls. Expressions are lists of parts (`symfx.algebra.portable.pack`)."""
+calls. Expressions are lists of parts (`symfx.algebra.terms.portable.pack`)."""
 
 
 @dataclass(frozen=True)

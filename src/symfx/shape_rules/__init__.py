@@ -12,7 +12,6 @@ Example: an operator of your own is one entry.
 
 from __future__ import annotations
 
-from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, Size
 from symfx.shape_rules.errors import (
     DuplicateRuleError,
     GradualError,
@@ -21,15 +20,16 @@ from symfx.shape_rules.errors import (
     RankBoundError,
 )
 from symfx.shape_rules.ranks import DEFAULT_MAX_RANK, get_max_rank, max_rank, set_max_rank
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Domain, Shape, Size
 from symfx.shape_rules.table import (
     Rule,
     at_least,
     axis,
     exactly,
+    known_rules,
     lookup,
     module_rule,
     rule,
-    rules,
 )
 
 __all__ = [
@@ -49,10 +49,10 @@ __all__ = [
     "axis",
     "exactly",
     "get_max_rank",
+    "known_rules",
     "lookup",
     "max_rank",
     "module_rule",
     "rule",
-    "rules",
     "set_max_rank",
 ]

@@ -8,7 +8,7 @@ Adding an operator is one entry::
         r = upscale_factor
         return Shape((*batch, d.fits(c, r * r, what="..."), h * r, w * r))
 
-`d` is the domain (`symfx.shape_rules.dims`); tensors come as `Shape`, `x.size(0)` as a size,
+`d` is the domain (`symfx.shape_rules.sizes`); tensors come as `Shape`, `x.size(0)` as a size,
 `x.shape` as a tuple of sizes, anything else as it is in the graph. The type checker, the constraint
 generator and the symbolic inference all draw from here.
 """
@@ -24,10 +24,20 @@ import torch
 from torch.fx import Node
 
 from symfx.shape_rules.attributes import is_known
-from symfx.shape_rules.dims import UNKNOWN, Dim, Domain, Shape, Unknown
 from symfx.shape_rules.errors import DuplicateRuleError, GradualError, IllTypedError
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Domain, Shape, Unknown
 
-__all__ = ["Rule", "at_least", "axes", "axis", "exactly", "lookup", "module_rule", "rule", "rules"]
+__all__ = [
+    "Rule",
+    "at_least",
+    "axes",
+    "axis",
+    "exactly",
+    "known_rules",
+    "lookup",
+    "module_rule",
+    "rule",
+]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -139,7 +149,7 @@ def _register(targets: tuple[Any, ...], **how: Any) -> Callable[[_F], _F]:
     return register
 
 
-def rules() -> Mapping[Any, Rule]:
+def known_rules() -> Mapping[Any, Rule]:
     """The table, by target."""
     _load()
     return _RULES
@@ -182,7 +192,7 @@ def operator_name(node: Node, module: torch.nn.Module | None) -> str:
 
 
 def _load() -> None:
-    from symfx.shape_rules import operators  # noqa: F401 - fills the table
+    from symfx.shape_rules import rules  # noqa: F401 - fills the table
 
 
 def _name(target: Any) -> str:

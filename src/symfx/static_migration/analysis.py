@@ -16,13 +16,13 @@ from torch.fx import Graph, Node
 from torch.fx.node import map_arg
 
 from symfx.algebra import Table, Term
-from symfx.checker_domain import released
-from symfx.shape_rules.dims import UNKNOWN, Dim, Shape, Size
+from symfx.graph_gradual_typechecker.checker_sizes import released
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.graphs import parameter_of
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size
 from symfx.shape_rules.table import lookup, operator_name
 from symfx.static_migration.conditions import InputType, names_in, parse_condition, parse_size
-from symfx.static_migration.domain import Demand, TermDomain, Truth
+from symfx.static_migration.term_sizes import Demand, TermDomain, Truth
 
 __all__ = ["Names", "Run", "explain", "run"]
 
@@ -155,7 +155,7 @@ class Interpreter:
 
     def _arguments(self, node: Node) -> tuple[Any, Any]:
         def hold(used: Node) -> Any:
-            from symfx.checker_domain import Held
+            from symfx.graph_gradual_typechecker.checker_sizes import Held
 
             return Held(self._current(self.result.values.get(used, UNKNOWN)))
 

@@ -18,14 +18,14 @@ import torch
 from torch.fx import GraphModule, Node, Proxy
 
 from symfx.rewriter import RewritingTracer
-from symfx.shape_rules.dims import UNKNOWN
 from symfx.shape_rules.errors import GradualError, IllTypedError
 from symfx.shape_rules.graphs import annotation_of, is_users_file, where_of
-from symfx.shape_rules.table import rules
+from symfx.shape_rules.sizes import UNKNOWN
+from symfx.shape_rules.table import known_rules
 from symfx.static_migration.analysis import Interpreter
 from symfx.static_migration.conditions import InputType, read_annotation
-from symfx.static_migration.domain import Truth
 from symfx.static_migration.solver import Solver
+from symfx.static_migration.term_sizes import Truth
 
 __all__ = ["BranchTracer", "eliminate_branches"]
 
@@ -53,7 +53,7 @@ class BranchTracer(RewritingTracer):
 
     def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
         """Also a module that the table of shape rules knows."""
-        return super().is_leaf_module(m, module_qualified_name) or type(m) in rules()
+        return super().is_leaf_module(m, module_qualified_name) or type(m) in known_rules()
 
     def create_node(self, *args: Any, **kwargs: Any) -> Node:
         """A node that knows the user's lines it comes from, from the first ``forward`` on.

@@ -17,7 +17,7 @@ from torch.fx.proxy import TraceError
 from torch.overrides import TorchFunctionMode
 
 from symfx.errors import SymfxError, TracingError
-from symfx.shape_rules.table import rules
+from symfx.shape_rules.table import known_rules
 from symfx.static_migration.branches import BranchTracer
 from symfx.static_migration.conditions import InputType
 
@@ -63,7 +63,7 @@ def capture(
     """
     if isinstance(module, GraphModule):
         return module
-    if type(module) in rules():
+    if type(module) in known_rules():
         return _one_call(module, inputs)
     tracer = BranchTracer(inputs, where, timeout)
     left_out = {

@@ -14,8 +14,8 @@ from typing import Any
 from torch.fx.tensor_type import Dyn, TensorType
 
 from symfx.algebra import Table, Term
+from symfx.dtypes import long_name
 from symfx.errors import SpecError
-from symfx.specs import DTYPES
 
 __all__ = ["InputType", "parse_condition", "parse_input", "read_annotation"]
 
@@ -80,7 +80,7 @@ def parse_input(text: str) -> tuple[str, InputType]:
         raise SpecError(f"{written!r} is no type, in the input {text!r}", where="--input", fix=form)
     dims = [part.strip() for part in bracket["dims"].split(",")] if bracket["dims"].strip() else []
     short = bracket["dtype"] or "f32"
-    dtype = DTYPES.get(short, short if short in DTYPES.values() else None)
+    dtype = long_name(short)
     if dtype is None:
         raise SpecError(f"{short!r} is no dtype, in the input {text!r}", where="--input", fix=form)
     return found["name"], InputType("tensor", tuple(_dim(part, text) for part in dims), dtype)

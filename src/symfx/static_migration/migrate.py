@@ -18,10 +18,10 @@ from torch.fx import Graph, Node
 from torch.fx.tensor_type import Dyn, TensorType
 
 from symfx.algebra import Term, evaluate
-from symfx.shape_rules.dims import UNKNOWN, Dim, Shape, Size
 from symfx.shape_rules.errors import GradualError, IllTypedError
 from symfx.shape_rules.graphs import annotation_of, graph_of, where_of
 from symfx.shape_rules.ranks import get_max_rank
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size
 from symfx.static_migration.analysis import Run, explain, run
 from symfx.static_migration.conditions import (
     InputType,
@@ -29,9 +29,9 @@ from symfx.static_migration.conditions import (
     parse_condition,
     read_annotation,
 )
-from symfx.static_migration.domain import TermDomain
 from symfx.static_migration.printing import describe, input_name, text_of
 from symfx.static_migration.solver import Solver, smallest_conflict
+from symfx.static_migration.term_sizes import TermDomain
 
 __all__ = ["Conflict", "Migration", "migrate"]
 
@@ -333,7 +333,7 @@ def _type_of(domain: Any, value: Any) -> Any:
 def _dimension(domain: Any, size: Dim) -> Any:
     if not isinstance(size, Size):
         return size
-    from symfx.algebra.sympy_view import to_sympy
+    from symfx.algebra.languages.sympy import to_sympy
 
     term = domain.term(size)
     if any(

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch.fx import Node
 
-from symfx.shape_rules.dims import Dim, Shape, Size
 from symfx.shape_rules.graphs import where_of
+from symfx.shape_rules.sizes import Dim, Shape, Size
 
 if TYPE_CHECKING:
     from symfx.static_migration.migrate import Migration

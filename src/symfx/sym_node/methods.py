@@ -11,9 +11,9 @@ import sympy
 import torch
 from torch.utils._sympy import functions as torch_fn
 
-from symfx.algebra.expr import MATH_FUNCTIONS
+from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.errors import SymfxError
-from symfx.sym_node import layouts
+from symfx.sym_node import memory_formats
 
 __all__ = [
     "METHOD_TO_OPERATOR",
@@ -114,13 +114,13 @@ magic_methods: dict[str, Callable[..., Any]] = {
 """All methods, in sympy."""
 
 sizes_strides_methods: dict[str, Callable[..., Any]] = {
-    "is_contiguous": layouts.sympy_is_contiguous,
-    "is_channels_last_contiguous_2d": layouts.sympy_is_channels_last_contiguous_2d,
-    "is_channels_last_contiguous_3d": layouts.sympy_is_channels_last_contiguous_3d,
-    "is_channels_last_strides_2d": layouts.sympy_is_channels_last_strides_2d,
-    "is_channels_last_strides_3d": layouts.sympy_is_channels_last_strides_3d,
+    "is_contiguous": memory_formats.sympy_is_contiguous,
+    "is_channels_last_contiguous_2d": memory_formats.sympy_is_channels_last_contiguous_2d,
+    "is_channels_last_contiguous_3d": memory_formats.sympy_is_channels_last_contiguous_3d,
+    "is_channels_last_strides_2d": memory_formats.sympy_is_channels_last_strides_2d,
+    "is_channels_last_strides_3d": memory_formats.sympy_is_channels_last_strides_3d,
     "is_non_overlapping_and_dense_indicator": (
-        layouts.sympy_is_non_overlapping_and_dense_indicator
+        memory_formats.sympy_is_non_overlapping_and_dense_indicator
     ),
 }
 """Methods that take the sizes and strides of a tensor, in sympy."""

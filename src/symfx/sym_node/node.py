@@ -16,12 +16,12 @@ import sympy
 import torch
 
 from symfx.algebra import Scalar, Table, Term
-from symfx.algebra.sympy_view import to_sympy
+from symfx.algebra.languages.sympy import to_sympy
 from symfx.errors import SymfxError
 from symfx.torch_bridge.identity import TorchSymNode
 
 if TYPE_CHECKING:
-    from symfx.symbolic_shapes.core import EnvCore
+    from symfx.symbolic_shapes.environment.core import EnvCore
     from symfx.symbolic_shapes.shape_env import ShapeEnv
 
 __all__ = ["SymNode", "SymTypes", "as_asked", "to_node", "wrap_node"]
@@ -302,12 +302,12 @@ class SymNode:
     def _layout(
         self, sizes: Sequence[SymNode], strides: Sequence[SymNode], name: _str, *extra: Any
     ) -> SymNode:
-        from symfx.symbolic_shapes import layout
+        from symfx.symbolic_shapes.environment import memory_formats
 
         env = self.shape_env
         size_terms = [self._other(s) for s in sizes]
         stride_terms = [self._other(s) for s in strides]
-        return env.node_for(getattr(layout, name)(env, size_terms, stride_terms, *extra))
+        return env.node_for(getattr(memory_formats, name)(env, size_terms, stride_terms, *extra))
 
     def is_contiguous(self, sizes: Sequence[SymNode], strides: Sequence[SymNode]) -> SymNode:
         """Whether a tensor of these sizes and strides is contiguous."""

@@ -5,7 +5,53 @@ from torch.utils._sympy.symbol import SymT, symbol_is_type
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from symfx.sym_node import SymNode, SymTypes
-from symfx.symbolic_shapes.bindings import (
+from symfx.symbolic_shapes.checks.dim_constraints import DimConstraints
+from symfx.symbolic_shapes.checks.programs import GuardCondition, GuardInput, GuardProgram
+from symfx.symbolic_shapes.checks.text import (
+    DynamicDimConstraintPrinter,
+    LoggingShapeGuardPrinter,
+    ShapeGuardPythonPrinter,
+    SymExprPrinter,
+    _CppShapeGuardsHelper,
+    _ShapeGuardsHelper,
+)
+from symfx.symbolic_shapes.checks.text_functions import (
+    SYMPY_INTERP,
+    eval_is_non_overlapping_and_dense,
+)
+from symfx.symbolic_shapes.checks.validation import TranslationValidator, ValidationError
+from symfx.symbolic_shapes.environment.switches import (
+    _ignore_fresh_unbacked_symbols_tls_context,
+    _suppress_guards,
+)
+from symfx.symbolic_shapes.errors import (
+    ConstraintViolationError,
+    GuardOnDataDependentSymNode,
+    PendingUnbackedSymbolNotFound,
+    _ShapeEnvGuardError,
+)
+from symfx.symbolic_shapes.explain.frames import (
+    _find_user_code_frame,
+    _suggest_fixes_for_data_dependent_error_non_strict,
+    uninteresting_files,
+)
+from symfx.symbolic_shapes.explain.provenance import Provenance, UserFrame
+from symfx.symbolic_shapes.records import (
+    CURRENT_NODE_KEY,
+    SHAPEENV_EVENT_KEY,
+    Dim,
+    DimConstraint,
+    InputFact,
+    RuntimeAssert,
+    ShapeGuard,
+    SpecializationRecord,
+    SymbolInfo,
+    SympyBoolean,
+    ValueRangesSLoc,
+)
+from symfx.symbolic_shapes.settings import ShapeEnvSettings
+from symfx.symbolic_shapes.shape_env import ShapeEnv
+from symfx.symbolic_shapes.torch_api.bindings import (
     CallMethodKey,
     ConvertIntKey,
     DivideByKey,
@@ -17,21 +63,16 @@ from symfx.symbolic_shapes.bindings import (
     rebind_unbacked,
     resolve_unbacked_bindings,
 )
-from symfx.symbolic_shapes.blame import (
-    _find_user_code_frame,
-    _suggest_fixes_for_data_dependent_error_non_strict,
-    uninteresting_files,
-)
-from symfx.symbolic_shapes.caching import log_lru_cache_stats, lru_cache
-from symfx.symbolic_shapes.canonical import canonicalize_bool_expr
-from symfx.symbolic_shapes.constraints import (
+from symfx.symbolic_shapes.torch_api.caching import log_lru_cache_stats, lru_cache
+from symfx.symbolic_shapes.torch_api.canonical import canonicalize_bool_expr
+from symfx.symbolic_shapes.torch_api.constraints import (
     Constraint,
     EqualityConstraint,
     RelaxedUnspecConstraint,
     Specialization,
     StrictMinMaxConstraint,
 )
-from symfx.symbolic_shapes.contexts import (
+from symfx.symbolic_shapes.torch_api.contexts import (
     StatefulSymbolicContext,
     StatelessSymbolicContext,
     SubclassSymbolicContext,
@@ -39,14 +80,7 @@ from symfx.symbolic_shapes.contexts import (
     SymIntSymbolicContext,
     TrackedFake,
 )
-from symfx.symbolic_shapes.dim_constraints import DimConstraints
-from symfx.symbolic_shapes.errors import (
-    ConstraintViolationError,
-    GuardOnDataDependentSymNode,
-    PendingUnbackedSymbolNotFound,
-    _ShapeEnvGuardError,
-)
-from symfx.symbolic_shapes.free_symbols import (
+from symfx.symbolic_shapes.torch_api.free_symbols import (
     IterateExprs,
     SymIntEqByExpr,
     _free_non_source_unbacked_symbols,
@@ -60,7 +94,7 @@ from symfx.symbolic_shapes.free_symbols import (
     has_free_symbols,
     has_free_unbacked_symbols,
 )
-from symfx.symbolic_shapes.fx_nodes import (
+from symfx.symbolic_shapes.torch_api.fx_nodes import (
     _get_placeholder_expr,
     bind_symbols,
     eval_guards,
@@ -70,22 +104,7 @@ from symfx.symbolic_shapes.fx_nodes import (
     is_accessor_node,
     is_symbol_binding_fx_node,
 )
-from symfx.symbolic_shapes.guard_programs import GuardCondition, GuardInput, GuardProgram
-from symfx.symbolic_shapes.guard_text import (
-    DynamicDimConstraintPrinter,
-    LoggingShapeGuardPrinter,
-    ShapeGuardPythonPrinter,
-    SymExprPrinter,
-    _CppShapeGuardsHelper,
-    _ShapeGuardsHelper,
-)
-from symfx.symbolic_shapes.interp import SYMPY_INTERP, eval_is_non_overlapping_and_dense
-from symfx.symbolic_shapes.modes import (
-    _ignore_fresh_unbacked_symbols_tls_context,
-    _suppress_guards,
-)
-from symfx.symbolic_shapes.provenance import Provenance, UserFrame
-from symfx.symbolic_shapes.queries import (
+from symfx.symbolic_shapes.torch_api.queries import (
     _advise_is_bounded,
     _advise_is_size,
     _constrain_range_for_size,
@@ -122,22 +141,6 @@ from symfx.symbolic_shapes.queries import (
     sym_eq,
     sym_or,
 )
-from symfx.symbolic_shapes.records import (
-    CURRENT_NODE_KEY,
-    SHAPEENV_EVENT_KEY,
-    Dim,
-    DimConstraint,
-    InputFact,
-    RuntimeAssert,
-    ShapeGuard,
-    SpecializationRecord,
-    SymbolInfo,
-    SympyBoolean,
-    ValueRangesSLoc,
-)
-from symfx.symbolic_shapes.settings import ShapeEnvSettings
-from symfx.symbolic_shapes.shape_env import ShapeEnv
-from symfx.symbolic_shapes.validation import TranslationValidator, ValidationError
 from symfx.torch_bridge.identity import DimDynamic
 
 __all__ = [

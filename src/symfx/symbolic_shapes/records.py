@@ -11,9 +11,12 @@ import sympy
 from symfx.algebra import Scalar, Term
 from symfx.errors import SpecError
 from symfx.sym_node.node import as_asked
-from symfx.symbolic_shapes.canonical import canonicalize_bool_expr
-from symfx.symbolic_shapes.constraints import RelaxedUnspecConstraint, StrictMinMaxConstraint
-from symfx.symbolic_shapes.provenance import Provenance
+from symfx.symbolic_shapes.explain.provenance import Provenance
+from symfx.symbolic_shapes.torch_api.canonical import canonicalize_bool_expr
+from symfx.symbolic_shapes.torch_api.constraints import (
+    RelaxedUnspecConstraint,
+    StrictMinMaxConstraint,
+)
 
 __all__ = [
     "CURRENT_NODE_KEY",

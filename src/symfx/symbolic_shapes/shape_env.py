@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from symfx import config
 from symfx.errors import SymfxError
-from symfx.recording.events import Recording
-from symfx.symbolic_shapes.guard_production import GuardProduction
-from symfx.symbolic_shapes.guard_programs import GuardProgram
+from symfx.symbolic_shapes.checks.guard_production import GuardProduction
+from symfx.symbolic_shapes.checks.programs import GuardProgram
+from symfx.symbolic_shapes.environment.events import Recording
 from symfx.symbolic_shapes.records import ShapeGuard
 from symfx.symbolic_shapes.settings import ShapeEnvSettings, UnknownSettingError
 from symfx.torch_bridge.identity import TorchShapeEnv

@@ -20,6 +20,7 @@ from symfx.migrate_gradual_types.constraint import (
     Transpose,
     TVar,
 )
+from symfx.migrate_gradual_types.constraint_builders import both_unknown, type_is
 from symfx.migrate_gradual_types.inference.pointwise import gen_broadcasting_constraints
 from symfx.migrate_gradual_types.inference.registry import (
     NotCovered,
@@ -40,7 +41,6 @@ from symfx.migrate_gradual_types.util import (
     gen_tensor_dims,
     gen_tvar,
 )
-from symfx.migrate_gradual_types.words import both_unknown, type_is
 from symfx.shape_rules.ranks import get_max_rank
 
 __all__ = [

@@ -18,6 +18,7 @@ from symfx.migrate_gradual_types.constraint import (
     Disj,
     DVar,
 )
+from symfx.migrate_gradual_types.constraint_builders import both_unknown, case_of, type_is
 from symfx.migrate_gradual_types.inference.registry import (
     NUMBERED,
     Symbols,
@@ -30,7 +31,6 @@ from symfx.migrate_gradual_types.inference.registry import (
 )
 from symfx.migrate_gradual_types.operation import op_consistency, op_eq
 from symfx.migrate_gradual_types.util import gen_dvar, gen_tensor_dims
-from symfx.migrate_gradual_types.words import both_unknown, case_of, type_is
 from symfx.shape_rules.errors import GradualError
 from symfx.shape_rules.ranks import get_max_rank
 

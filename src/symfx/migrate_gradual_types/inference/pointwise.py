@@ -24,6 +24,7 @@ from symfx.migrate_gradual_types.constraint import (
     TGreatestUpperBound,
     TVar,
 )
+from symfx.migrate_gradual_types.constraint_builders import both_unknown, case_of, type_is
 from symfx.migrate_gradual_types.inference.registry import (
     NotCovered,
     Symbols,
@@ -44,7 +45,6 @@ from symfx.migrate_gradual_types.operation import (
     op_neq,
 )
 from symfx.migrate_gradual_types.util import gen_dvar, gen_tvar
-from symfx.migrate_gradual_types.words import both_unknown, case_of, type_is
 from symfx.shape_rules.graphs import is_shape
 
 __all__ = [

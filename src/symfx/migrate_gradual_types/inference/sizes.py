@@ -21,6 +21,7 @@ from symfx.migrate_gradual_types.constraint import (
     GetItemTensor,
     TVar,
 )
+from symfx.migrate_gradual_types.constraint_builders import both_unknown, type_is
 from symfx.migrate_gradual_types.inference.pointwise import gen_broadcasting_constraints
 from symfx.migrate_gradual_types.inference.registry import (
     NotCovered,
@@ -43,7 +44,6 @@ from symfx.migrate_gradual_types.operation import (
     op_sub,
 )
 from symfx.migrate_gradual_types.util import gen_bvar, gen_dvar, gen_tensor_dims
-from symfx.migrate_gradual_types.words import both_unknown, type_is
 from symfx.shape_rules.errors import GradualError
 from symfx.shape_rules.graphs import is_shape, where_of
 from symfx.shape_rules.ranks import get_max_rank

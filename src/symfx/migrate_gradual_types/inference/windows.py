@@ -18,6 +18,7 @@ from symfx.migrate_gradual_types.constraint import (
     DVar,
     TVar,
 )
+from symfx.migrate_gradual_types.constraint_builders import type_is
 from symfx.migrate_gradual_types.inference.registry import (
     NotCovered,
     Symbols,
@@ -29,7 +30,6 @@ from symfx.migrate_gradual_types.inference.registry import (
 )
 from symfx.migrate_gradual_types.operation import op_consistency, op_matching
 from symfx.migrate_gradual_types.util import gen_nat_constraints, gen_tensor_dims
-from symfx.migrate_gradual_types.words import type_is
 
 __all__ = [
     "adaptive_inference_rule",

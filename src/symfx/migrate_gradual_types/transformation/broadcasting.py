@@ -18,8 +18,9 @@ from symfx.migrate_gradual_types.constraint import (
     F,
     TVar,
 )
-from symfx.migrate_gradual_types.kinds import DYN, possible
+from symfx.migrate_gradual_types.constraint_builders import is_, type_is
 from symfx.migrate_gradual_types.operation import op_eq, op_neq
+from symfx.migrate_gradual_types.possible_ranks import DYN, possible
 from symfx.migrate_gradual_types.transformation.registry import (
     Dims,
     Reduced,
@@ -28,7 +29,6 @@ from symfx.migrate_gradual_types.transformation.registry import (
 )
 from symfx.migrate_gradual_types.transformation.relations import gen_lists_of_dims
 from symfx.migrate_gradual_types.util import gen_nat_constraints, gen_tensor_dims
-from symfx.migrate_gradual_types.words import is_, type_is
 
 __all__ = [
     "apply_padding",

@@ -22,14 +22,14 @@ from symfx.migrate_gradual_types.constraint import (
     Prod,
     T,
 )
-from symfx.migrate_gradual_types.kinds import DYN, possible
+from symfx.migrate_gradual_types.constraint_builders import is_, known, type_is, unknown
 from symfx.migrate_gradual_types.operation import op_add, op_leq, op_mod, op_neq
+from symfx.migrate_gradual_types.possible_ranks import DYN, possible
 from symfx.migrate_gradual_types.transformation.registry import (
     Reduced,
     register_transformation_rule,
 )
 from symfx.migrate_gradual_types.util import gen_dvar, gen_nat_constraints, gen_tensor_dims
-from symfx.migrate_gradual_types.words import is_, known, type_is, unknown
 
 __all__ = [
     "gen_all_reshape_possibilities",

@@ -25,11 +25,11 @@ from symfx.migrate_gradual_types.constraint import (
     TGreatestUpperBound,
     TVar,
 )
-from symfx.migrate_gradual_types.kinds import DYN, possible, register_kinds
+from symfx.migrate_gradual_types.constraint_builders import type_is
 from symfx.migrate_gradual_types.operation import op_consistency
+from symfx.migrate_gradual_types.possible_ranks import DYN, possible, register_kinds
 from symfx.migrate_gradual_types.transformation.registry import register_transformation_rule
 from symfx.migrate_gradual_types.util import gen_nat_constraints, gen_tensor_dims
-from symfx.migrate_gradual_types.words import type_is
 
 __all__ = ["Broadcast", "Stretched", "fuse_broadcasts"]
 

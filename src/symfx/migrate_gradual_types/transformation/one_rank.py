@@ -17,12 +17,12 @@ from symfx.migrate_gradual_types.constraint import (
     Transpose,
     TVar,
 )
+from symfx.migrate_gradual_types.constraint_builders import is_, type_is
 from symfx.migrate_gradual_types.transformation.registry import (
     Reduced,
     register_transformation_rule,
 )
 from symfx.migrate_gradual_types.util import gen_nat_constraints, gen_tensor_dims
-from symfx.migrate_gradual_types.words import is_, type_is
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.ranks import get_max_rank
 
@@ -103,8 +103,8 @@ def valid_index_tensor(index: Sequence[Any], dims: Sequence[Any]) -> Constraint:
 @register_transformation_rule(GetItemTensor)
 def transform_get_item_tensor(constraint: GetItemTensor, counter: int) -> Reduced:
     """The result has the dimensions that the index leaves of the input's."""
-    from symfx.migrate_gradual_types.domain import ConstraintDomain
-    from symfx.shape_rules.operators.indexing import index_tensor
+    from symfx.migrate_gradual_types.constraint_sizes import ConstraintDomain
+    from symfx.shape_rules.rules.indexing import index_tensor
 
     dims, counter = gen_tensor_dims(constraint.tensor_size, counter)
     counter += 1

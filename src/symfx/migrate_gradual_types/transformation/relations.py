@@ -17,7 +17,7 @@ from symfx.migrate_gradual_types.constraint import (
     T,
     TGreatestUpperBound,
 )
-from symfx.migrate_gradual_types.kinds import DYN, possible, ranks
+from symfx.migrate_gradual_types.constraint_builders import is_, type_is, unknown
 from symfx.migrate_gradual_types.operation import (
     op_consistency,
     op_eq,
@@ -25,6 +25,7 @@ from symfx.migrate_gradual_types.operation import (
     op_matching,
     op_precision,
 )
+from symfx.migrate_gradual_types.possible_ranks import DYN, possible, ranks
 from symfx.migrate_gradual_types.transformation.registry import (
     Dims,
     Reduced,
@@ -34,7 +35,6 @@ from symfx.migrate_gradual_types.transformation.registry import (
     transform_constraint,
 )
 from symfx.migrate_gradual_types.util import gen_nat_constraints, gen_tensor_dims
-from symfx.migrate_gradual_types.words import is_, type_is, unknown
 
 __all__ = [
     "gen_consistency_constraints",

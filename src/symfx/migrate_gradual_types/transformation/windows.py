@@ -12,14 +12,14 @@ from symfx.migrate_gradual_types.constraint import (
     Disj,
     DVar,
 )
+from symfx.migrate_gradual_types.constraint_builders import is_, known, type_is, unknown
 from symfx.migrate_gradual_types.transformation.registry import (
     Reduced,
     register_transformation_rule,
 )
 from symfx.migrate_gradual_types.util import gen_nat_constraints, gen_tensor_dims
-from symfx.migrate_gradual_types.words import is_, known, type_is, unknown
-from symfx.shape_rules.dims import Size
 from symfx.shape_rules.errors import InvalidConstraintError
+from symfx.shape_rules.sizes import Size
 
 __all__ = ["calc_last_two_dims", "generate_calc_conv", "generate_calc_maxpool"]
 
@@ -66,8 +66,8 @@ def calc_last_two_dims(
     Returns:
         For each of the two: it and the input's are unknown, or known and related by the window.
     """
-    from symfx.migrate_gradual_types.domain import ConstraintDomain
-    from symfx.shape_rules.operators.windows import per_dimension, window
+    from symfx.migrate_gradual_types.constraint_sizes import ConstraintDomain
+    from symfx.shape_rules.rules.windows import per_dimension, window
 
     if not isinstance(constraint, (CalcConv, CalcMaxPool)):
         raise InvalidConstraintError(f"{constraint!r} is neither a CalcConv nor a CalcMaxPool")

@@ -1,0 +1,1 @@
+"""Languages: terms as Python, C, SMT-LIB and sympy."""

@@ -1,0 +1,1 @@
+"""Reasoning: facts about terms, and the provers that decide conditions from them."""

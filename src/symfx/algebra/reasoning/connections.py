@@ -1,0 +1,78 @@
+"""Which symbols some fact mentions together, and when anything was learned about them."""
+
+from __future__ import annotations
+
+from symfx.algebra.terms.term import Term, by_uid
+
+__all__ = ["Connections"]
+
+
+class Connections:
+    """The groups of connected symbols of a fact store.
+
+    Symbols that some fact mentions together are *connected*; a fact about one can only decide
+    questions about symbols connected with it. `stamp` tells whether anything has been learned
+    that could matter to a term.
+
+    Attributes:
+        version: how many facts have been learned.
+    """
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._parent: dict[Term, Term] = {}
+        self._members: dict[Term, list[Term]] = {}
+        self._order: dict[Term, int] = {}
+        self._changed: dict[Term, int] = {}
+        self._stamps: dict[Term, tuple[int, int]] = {}
+
+    def _root(self, symbol: Term) -> Term:
+        parent = self._parent
+        root = symbol
+        while (above := parent.get(root, root)) is not root:
+            root = above
+        while symbol is not root:
+            parent[symbol], symbol = root, parent.get(symbol, symbol)
+        return root
+
+    def stamp(self, term: Term) -> int:
+        """A number that grows when a fact comes about a symbol connected with the term's."""
+        memo = self._stamps.get(term)
+        if memo is not None and memo[0] == self.version:
+            return memo[1]
+        newest = 0
+        changed, parent = self._changed, self._parent
+        for symbol in term.free_symbols:
+            root = self._root(symbol) if symbol in parent else symbol
+            if root in changed and changed[root] > newest:
+                newest = changed[root]
+        self._stamps[term] = (self.version, newest)
+        return newest
+
+    def _touch(self, term: Term) -> None:
+        self.version += 1
+        roots = {self._root(s) for s in term.free_symbols}
+        if len(roots) < 2:
+            for only in roots:
+                self._changed[only] = self.version
+            return
+        members = self._members
+        # The largest group stays where it is, so that n merges cost n log n at most.
+        head = max(roots, key=lambda r: (len(members.get(r, ())), r.uid))
+        for other in roots - {head}:
+            self._parent[other] = head
+            if other in members:
+                members.setdefault(head, []).extend(members.pop(other))
+        self._changed[head] = self.version
+
+    def components(self, *terms: Term) -> list[Term]:
+        """One symbol of each group of connected symbols that the terms depend on."""
+        roots = {self._root(s) for term in terms for s in term.free_symbols}
+        return sorted(roots, key=by_uid)
+
+    def connected(self, *terms: Term) -> list[Term]:
+        """What was assumed of symbols connected with those of some terms, oldest first."""
+        found: list[Term] = []
+        for root in self.components(*terms):
+            found += self._members.get(root, ())
+        return sorted(found, key=lambda c: self._order[c])

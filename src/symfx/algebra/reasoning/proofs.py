@@ -1,0 +1,198 @@
+"""Why a condition holds, and where it does not: proofs from the fewest facts, and examples.
+
+A proof is a set of assumed conditions from which a fresh prover, knowing nothing else, reaches
+the same conclusion, and none of which it can do without. It is found by asking again, so it
+costs nothing until somebody wants it (Junker, "QuickXplain", AAAI 2004).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from symfx.algebra.reasoning.facts import UNDEFINED, Facts
+from symfx.algebra.reasoning.prover import Prover
+from symfx.algebra.terms.interpret import evaluate
+from symfx.algebra.terms.table import Scalar, Term
+
+__all__ = ["Proof", "example", "prove"]
+
+# How many assignments `example` may look at, and how many symbols it takes on.
+_TRIES = 20_000
+_SYMBOLS = 12
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What the facts say about a condition, and which of them are needed to say it.
+
+    Attributes:
+        condition: what was asked.
+        holds: True where it follows, False where its opposite does, None where neither does.
+        facts: the assumed conditions that decide it, none of them superfluous; empty where the
+            condition needs none, or is open.
+    """
+
+    condition: Term
+    holds: bool | None
+    facts: tuple[Term, ...]
+
+    def __str__(self) -> str:
+        if self.holds is None:
+            return f"{self.condition}: open"
+        verdict = "holds" if self.holds else "fails"
+        if not self.facts:
+            return f"{self.condition} {verdict} whatever the symbols are"
+        return f"{self.condition} {verdict}, because " + " and ".join(map(str, self.facts))
+
+
+def prove(facts: Facts, condition: Term, prover: Prover | None = None) -> Proof:
+    """Decide a condition, and find the fewest facts that decide it.
+
+    Args:
+        facts: what is known.
+        condition: what is asked.
+        prover: a stronger prover from the same facts (`symfx.algebra.z3_tier.Z3Prover`),
+            asked where the ordinary one leaves the condition open. It names the facts that it
+            used, and some of them may be superfluous.
+
+    Example:
+        >>> from symfx.algebra import Table
+        >>> t = Table(); a, b, c, d = map(t.symbol, "abcd")
+        >>> facts = Facts(t)
+        >>> for fact in (a < b, b < c, c < d, a >= 3): facts.assume(fact)
+        >>> print(prove(facts, a < c))
+        c > a holds, because b > a and c > b
+    """
+    holds = Prover(facts).decide(condition)
+    if holds is None:
+        answer, core = (None, []) if prover is None else prover.core(condition)
+        return Proof(condition, answer, tuple(core))
+
+    def enough(assumed: Sequence[Term]) -> bool:
+        alone = Facts(facts.table)
+        for fact in assumed:
+            alone.assume(fact)
+        try:
+            return Prover(alone).decide(condition) is holds
+        except UNDEFINED:
+            return False
+
+    near = facts.connected(condition)
+    # What was learned by replacement alone has no condition to show; then all that is near stays.
+    used = _fewest(near, enough) if enough(near) else near
+    return Proof(condition, holds, tuple(sorted(used, key=near.index)))
+
+
+def _fewest(items: list[Term], enough: Callable[[Sequence[Term]], bool]) -> list[Term]:
+    """A subset that is enough and has no smaller one inside it."""
+
+    def needed(background: list[Term], changed: bool, candidates: list[Term]) -> list[Term]:
+        if changed and enough(background):
+            return []
+        if len(candidates) == 1:
+            return candidates
+        half = len(candidates) // 2
+        first, second = candidates[:half], candidates[half:]
+        from_second = needed(background + first, bool(first), second)
+        from_first = needed(background + from_second, bool(from_second), first)
+        return from_first + from_second
+
+    return [] if not items or enough([]) else needed([], False, items)
+
+
+def example(
+    facts: Facts, condition: Term, prefer: Mapping[Term, Scalar] | None = None
+) -> dict[Term, int] | None:
+    """Small values at which all that is known holds and a condition too.
+
+    Args:
+        facts: what is known.
+        condition: what shall hold as well.
+        prefer: values to try first (those at tracing).
+
+    Returns:
+        The value of each integer symbol of the condition and of the facts connected with it;
+        None where the search found none, which does not say that there is none.
+
+    Example:
+        >>> from symfx.algebra import Table
+        >>> t = Table(); s = t.symbol("s"); facts = Facts(t)
+        >>> facts.assume((s % 4).eq(0)); facts.assume(s >= 1)
+        >>> example(facts, s > 4)[s]
+        8
+    """
+    prefer = prefer or {}
+    conditions = [facts.solve(c) for c in (condition, *facts.connected(condition))]
+    conditions = [c for c in conditions if c.op != "const"]
+    if facts.solve(condition).value is False:
+        return None
+    symbols = sorted(frozenset().union(*(c.free_symbols for c in conditions)), key=lambda s: s.uid)
+    if len(symbols) > _SYMBOLS or any(s.sort != "int" for s in symbols):
+        return None
+    prover = Prover(facts)
+    values = {s: list(_candidates(prover, s, prefer.get(s), conditions)) for s in symbols}
+    # Each condition is tried as soon as its last symbol has a value.
+    due: dict[Term, list[Term]] = {s: [] for s in symbols}
+    for c in conditions:
+        due[max(c.free_symbols, key=symbols.index)].append(c)
+    left = _TRIES
+    chosen: dict[Term, int] = {}
+
+    def search(depth: int) -> bool:
+        nonlocal left
+        if depth == len(symbols):
+            return True
+        symbol = symbols[depth]
+        for value in values[symbol]:
+            left -= 1
+            if left < 0:
+                return False
+            chosen[symbol] = value
+            if all(_holds(c, chosen) for c in due[symbol]) and search(depth + 1):
+                return True
+        chosen.pop(symbol, None)
+        return False
+
+    if not search(0):
+        return None
+    for known in (facts.solved, facts.replacements):
+        for symbol, by in known.items():
+            if by.sort == "int" and by.free_symbols <= chosen.keys():
+                chosen[symbol] = int(evaluate(by, chosen))
+    return dict(chosen)
+
+
+def _holds(condition: Term, values: Mapping[Term, int]) -> bool:
+    try:
+        return bool(evaluate(condition, values))
+    except UNDEFINED:
+        return False
+
+
+def _candidates(
+    prover: Prover, symbol: Term, preferred: Scalar | None, conditions: Sequence[Term]
+) -> Iterator[int]:
+    """Values worth a try, the likeliest first."""
+    low, high = prover.range(symbol)
+    m, r = prover.congruence(symbol)
+    step = max(1, m)
+    tried: set[int] = set()
+    start = low if low is not None else 0 if high is None or high >= 0 else high
+    near = [preferred] if isinstance(preferred, int) else []
+    near += [start + k for k in range(4 * step)]
+    for condition in conditions:  # constants that conditions compare with, and their neighbours
+        if symbol in condition.free_symbols and condition.args and condition.op in ("eq", "ge"):
+            const = abs(condition.args[0].const)
+            near += [const - 1, const, const + 1]
+    near += [16 * k for k in range(1, 5)]
+    if high is not None:
+        near += [high, high - 1]
+    if low is None:
+        near += [-1, -2, -step]
+    for value in near:
+        inside = (low is None or value >= low) and (high is None or value <= high)
+        fits = value == r if m == 0 else (value - r) % step == 0
+        if inside and fits and value not in tried:
+            tried.add(value)
+            yield value

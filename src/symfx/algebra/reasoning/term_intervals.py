@@ -1,0 +1,195 @@
+"""What terms can be by themselves: intervals and congruences, from the facts about their parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from symfx.algebra.reasoning import intervals
+from symfx.algebra.reasoning.facts import Facts
+from symfx.algebra.reasoning.intervals import ANYTHING, Congruence, Interval
+from symfx.algebra.reasoning.real_intervals import RealInterval, integer_interval, real_interval
+from symfx.algebra.terms.table import Term
+
+__all__ = ["Intervals"]
+
+
+class Intervals:
+    """Interval and congruence arithmetic over a store of facts."""
+
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.table = facts.table
+        self._ranges: dict[Term, tuple[int, Interval]] = {}
+
+    def _without_exact_divisions(self, p: Term) -> Term:
+        """A multiple of p in which ``x // d`` and ``x % d`` are gone where x % d is known."""
+        table = self.table
+        for atom, coeff in p.coeffs.items():
+            if atom.op not in ("floordiv", "mod") or atom.args[1].op != "const":
+                continue
+            x, d = atom.args[0], atom.args[1].const
+            m, r = self.congruence(x)
+            if m % d:
+                continue
+            rest = table.sub(p, table.mul(table.const(coeff), atom))
+            if atom.op == "mod":
+                return table.add(rest, table.const(coeff * (r % d)))
+            # d * (x // d) = x - r
+            exact = table.sub(x, table.const(r % d))
+            return table.add(table.mul(table.const(d), rest), table.mul(table.const(coeff), exact))
+        return p
+
+    def congruence(self, p: Term) -> Congruence:
+        """What an integer term is modulo something: (m, r), and (1, 0) where nothing is known."""
+        total: Congruence = (0, p.const)
+        for monomial, coeff in p.coeffs.items():
+            part: Congruence = (0, coeff)
+            for factor in monomial.factors:
+                part = intervals.congruence_multiply(part, self._atom_congruence(factor))
+            total = intervals.congruence_add(total, part)
+            if total[0] == 1:
+                break  # more summands cannot bring it back
+        return total
+
+    def _atom_congruence(self, atom: Term) -> Congruence:
+        known = self.facts.congruences.get(atom, ANYTHING)
+        if atom.op == "mod" and atom.args[1].op == "const":
+            d = atom.args[1].const
+            m, r = self.congruence(atom.args[0])
+            if m % d == 0:
+                return 0, r % d
+        return known
+
+    def _interval(self, term: Term) -> Interval:
+        """An interval of an integer term by interval arithmetic alone."""
+        if term.op not in ("sum", "product", "const"):
+            return self._atom_interval(term)
+        low: int | None = term.const
+        high: int | None = term.const
+        for monomial, coeff in term.coeffs.items():
+            if monomial.op == "product":
+                least, most = self._product_interval(monomial)
+            else:
+                least, most = self._atom_interval(monomial)
+            if coeff < 0:
+                least, most = most, least
+            low = None if low is None or least is None else low + coeff * least
+            high = None if high is None or most is None else high + coeff * most
+            if low is None and high is None:
+                break
+        return low, high
+
+    def _product_interval(self, product: Term) -> Interval:
+        stamp = self.facts.stamp(product)
+        cached = self._ranges.get(product)
+        if cached is not None and cached[0] == stamp:
+            return cached[1]
+        powers: dict[Term, int] = {}
+        for factor in product.args:
+            powers[factor] = powers.get(factor, 0) + 1
+        result: Interval = (1, 1)
+        for factor, n in powers.items():
+            result = intervals.multiply(result, intervals.power(self._interval(factor), n))
+        result = intervals.intersect(result, self.facts.bounds(product))
+        self._ranges[product] = (stamp, result)
+        return result
+
+    def _atom_interval(self, atom: Term) -> Interval:
+        facts = self.facts
+        if atom.op == "symbol" and atom not in facts.congruences and atom not in facts.excluded:
+            return facts.bounds(atom)
+        stamp = self.facts.stamp(atom)
+        cached = self._ranges.get(atom)
+        if cached is not None and cached[0] == stamp:
+            return cached[1]
+        result = intervals.intersect(self._structural_interval(atom), self.facts.bounds(atom))
+        m, r = self.facts.congruences.get(atom, ANYTHING)
+        if m > 1:  # the ends move inwards to the next value that has the remainder
+            low, high = result
+            result = (
+                None if low is None else low + (r - low) % m,
+                None if high is None else high - (high - r) % m,
+            )
+        excluded = self.facts.excluded.get(atom)
+        if excluded:
+            low, high = result
+            while low in excluded:
+                low += 1
+            while high in excluded:
+                high -= 1
+            result = low, high
+        self._ranges[atom] = (stamp, result)
+        return result
+
+    def _structural_interval(self, atom: Term) -> Interval:
+        """What the operation of an atom says about its value."""
+        op = atom.op
+        if op == "floordiv":
+            return intervals.floordiv(*map(self._interval, atom.args))
+        if op == "mod":
+            m, r = self._atom_congruence(atom)
+            if m == 0:
+                return r, r
+            return intervals.modulo(*map(self._interval, atom.args))
+        if op in ("min", "max"):
+            parts = [self._interval(a) for a in atom.args]
+            lows, highs = [p[0] for p in parts], [p[1] for p in parts]
+            if op == "min":
+                return all_of(min, lows), any_of(min, highs)
+            return any_of(max, lows), all_of(max, highs)
+        if op == "abs":
+            low, high = self._interval(atom.args[0])
+            largest = None if low is None or high is None else max(abs(low), abs(high))
+            least = max(0, low or 0, -(high or 0))
+            x = atom.args[0]
+            if not least and -x.const in self.facts.excluded.get(x.base, ()):
+                least = 1  # x is not 0
+            return least, largest
+        if op == "where":
+            return intervals.hull(self._interval(atom.args[1]), self._interval(atom.args[2]))
+        if op == "pow":
+            base, exponent = map(self._interval, atom.args)
+            if base[0] is not None and base[0] >= 1:
+                # Larger base and larger exponent give a larger power; an exponent is never
+                # negative here, because the result is an integer.
+                least = base[0] ** min(max(exponent[0] or 0, 0), 64)
+                if base[1] is not None and exponent[1] is not None and 0 <= exponent[1] <= 64:
+                    return least, base[1] ** exponent[1]
+                return least, None
+            return (0, None) if base[0] is not None and base[0] >= 0 else intervals.ANY
+        if op == "bit_and":
+            lows = [self._interval(a)[0] for a in atom.args]
+            highs = [self._interval(a)[1] for a in atom.args]
+            if any(low is not None and low >= 0 for low in lows):
+                # A mask that is not negative bounds the result; so does the other, if it is one.
+                ends = [
+                    h
+                    for low, h in zip(lows, highs, strict=True)
+                    if low is not None and low >= 0 and h is not None
+                ]
+                return 0, min(ends) if ends else None
+            return intervals.ANY
+        if op in ("floor", "ceil", "trunc", "round"):
+            return integer_interval(atom, self.real_range)
+        if op in ("bit_or", "bit_xor", "lshift", "rshift"):
+            lows = [self._interval(a)[0] for a in atom.args]
+            operands = lows if op in ("bit_or", "bit_xor") else lows[:1]
+            if all(low is not None and low >= 0 for low in operands):
+                return 0, None
+        return intervals.ANY
+
+    def real_range(self, term: Term) -> RealInterval | None:
+        """The interval that a real term lies in; None where it may be NaN."""
+        return real_interval(self.facts.resolve(term), self._interval, self.facts.real_bounds)
+
+
+def any_of(pick: Callable[[list[int]], int], ends: list[int | None]) -> int | None:
+    """The pick among the ends that are known."""
+    known = [e for e in ends if e is not None]
+    return pick(known) if known else None
+
+
+def all_of(pick: Callable[[list[int]], int], ends: list[int | None]) -> int | None:
+    """The pick among the ends, None unless all are known."""
+    known = [e for e in ends if e is not None]
+    return pick(known) if len(known) == len(ends) else None

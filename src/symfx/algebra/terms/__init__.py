@@ -1,0 +1,1 @@
+"""Terms: interned expressions in normal form, and the table that makes them."""

@@ -1,0 +1,107 @@
+"""Terms as plain data that outlives their table: lists of numbers and names, fit for JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from symfx.algebra.terms.interpret import make
+from symfx.algebra.terms.table import Sort, Table, Term
+from symfx.algebra.terms.term import postorder
+from symfx.errors import ExpressionError
+
+__all__ = ["carry", "pack", "unpack"]
+
+_SORTS = ("int", "real", "bool")
+
+
+def pack(term: Term) -> list[list[Any]]:
+    """The term as a list of its parts, operands first; the last is the term itself.
+
+    A part is a list that starts with its operation: ``["const", value]``,
+    ``["symbol", name, sort]``, ``["sum", constant, [coefficient, part], ...]``,
+    ``["call", name, sort, part, ...]``, and ``[operation, part, ...]`` for all others, a part
+    being referred to by its number. Doubles that JSON lacks are text: ``"inf"``, ``"nan"``.
+
+    Example:
+        >>> t = Table(); s = t.symbol("s")
+        >>> pack(2 * s + 1)
+        [['symbol', 's', 'int'], ['sum', 1, [2, 0]]]
+    """
+    numbers: dict[Term, int] = {}
+    parts: list[list[Any]] = []
+    for part in postorder(term, lambda t: t not in numbers):
+        if part.op == "const":
+            value = part.args[0]
+            plain = not isinstance(value, float) or math.isfinite(value)
+            packed = ["const", value if plain else repr(value)]
+        elif part.op == "symbol":
+            packed = ["symbol", part.name, part.sort]
+        elif part.op == "sum":
+            packed = ["sum", part.const, *([c, numbers[m]] for m, c in part.coeffs.items())]
+        elif part.op == "call":
+            packed = ["call", part.name, part.sort, *(numbers[t] for t in part.operands)]
+        else:
+            packed = [part.op, *(numbers[t] for t in part.args)]
+        numbers[part] = len(parts)
+        parts.append(packed)
+    return parts
+
+
+def unpack(
+    parts: Sequence[Sequence[Any]], table: Table, symbol: Callable[[str, Sort], Term] | None = None
+) -> Term:
+    """The term that `pack` made a list of, in a table.
+
+    Args:
+        parts: the list; where it comes from need not be trusted.
+        table: the table to make the term in.
+        symbol: gives a symbol by name and sort; one of the table where not given.
+
+    Raises:
+        ExpressionError: the list is not one that `pack` makes; the message names the part.
+    """
+    made: list[Term] = []
+    symbol = symbol or table.symbol
+
+    def part(number: Any) -> Term:
+        if type(number) is not int or not 0 <= number < len(made):
+            raise ValueError
+        return made[number]
+
+    for packed in parts:
+        try:
+            match list(packed):
+                case ["const", "inf" | "-inf" | "nan" as value]:
+                    term = table.const(float(value))
+                case ["const", bool() | int() | float() as value]:
+                    term = table.const(value)
+                case ["symbol", str(name), str(sort)] if sort in _SORTS:
+                    term = symbol(name, sort)  # type: ignore[arg-type]
+                case ["sum", int(const), *rest]:
+                    scaled = [table.mul(_integer(table, c), part(n)) for c, n in rest]
+                    term = table.add(table.sum(scaled), _integer(table, const))
+                case ["call", str(name), str(sort), *numbers] if sort in _SORTS:
+                    term = table.call(name, sort, *map(part, numbers))  # type: ignore[arg-type]
+                case [str(op), *numbers] if numbers:
+                    term = make(table, op, [part(n) for n in numbers])
+                case _:
+                    raise ValueError
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            raise ExpressionError(f"{packed!r} is no part of an expression") from None
+        made.append(term)
+    if not made:
+        raise ExpressionError("an expression without parts")
+    return made[-1]
+
+
+def _integer(table: Table, value: Any) -> Term:
+    if type(value) is not int:
+        raise ValueError
+    return table.const(value)
+
+
+def carry(term: Term, table: Table, symbol: Callable[[str, Sort], Term] | None = None) -> Term:
+    """The term of another table with the same form and the same names."""
+    return term if term.table is table else unpack(pack(term), table, symbol)

@@ -1,0 +1,451 @@
+"""What a term is: interned, over integers, reals and booleans, in normal form.
+
+Words used here and everywhere above this floor:
+
+atom
+    an integer that the algebra looks no deeper into: a symbol, or an opaque operation such as
+    ``x // 3`` or ``min(a, b)`` on terms that are themselves in normal form.
+monomial
+    an atom, or a *product* of atoms (``a*b*b``).
+sum
+    an integer constant plus integer coefficients times monomials. Every integer term that is
+    neither a constant nor a monomial is a sum, so integer terms have one form each.
+condition
+    a boolean term. Integer comparisons read ``p == 0`` or ``p >= 0`` with the common divisor
+    divided out; negation is pushed down to them, so equal guards are one object.
+
+A `Table` owns its terms: within one table, two terms of equal form are one object, ``is`` is
+equality, and every operation is memoised by identity. Terms of two tables never mix.
+
+Long sums are built as *ropes*: ``a + b`` of a long ``a`` remembers its two parts and a
+fingerprint (a random linear combination of the coefficients, so that the fingerprint of a sum
+is the sum of the fingerprints). Its coefficients are merged when somebody reads them, once.
+Fingerprints find a candidate for "the same sum"; the coefficients decide.
+
+Reals are IEEE doubles with Python's semantics. They are not reordered and not simplified
+beyond what is exact for every value, NaN included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from symfx.algebra.terms.interning import Interning
+    from symfx.algebra.terms.table import Table
+
+__all__ = [
+    "Rope",
+    "Scalar",
+    "Sort",
+    "Term",
+    "by_uid",
+    "common_factors",
+    "leads_negative",
+    "merged_rope",
+    "multiset_divide",
+    "postorder",
+]
+
+Sort: TypeAlias = Literal["int", "real", "bool"]
+Scalar: TypeAlias = int | float | bool
+Rope: TypeAlias = "tuple[Term, int, Term, int]"
+"""Two integer terms with their scales: ``(a, 2, b, -1)`` is 2*a - b."""
+
+_NO_COEFFS: dict[Term, int] = {}
+
+
+class Term:
+    """An interned term. Made by a `Table` only; compared and hashed by identity.
+
+    Attributes:
+        table: the table that owns the term.
+        op: what the term is: ``"const"``, ``"symbol"``, ``"sum"``, ``"product"`` or the name
+            of an operation (``"floordiv"``, ``"eq"``, …).
+        sort: ``"int"``, ``"real"`` or ``"bool"``.
+        args: the operands: terms, or for a constant its value, for a symbol its name.
+        uid: the order of creation in the table, which normal forms sort by.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_base",
+        "_coeffs",
+        "_free",
+        "_rope",
+        "_text",
+        "args",
+        "const",
+        "fingerprint",
+        "op",
+        "sort",
+        "sympy",
+        "table",
+        "uid",
+    )
+
+    table: Table
+    op: str
+    sort: Sort
+    args: tuple[Any, ...]
+    uid: int
+    const: int
+    """The constant part of an integer term."""
+    fingerprint: int
+    """The fingerprint of the part that is not constant."""
+    sympy: Any
+    """The term as sympy, once somebody asked (`symfx.algebra.languages.sympy`)."""
+
+    def __init__(
+        self,
+        table: Interning,
+        op: str,
+        sort: Sort,
+        args: tuple[Any, ...],
+        const: int = 0,
+        fingerprint: int = 0,
+        coeffs: dict[Term, int] | None = _NO_COEFFS,
+        rope: Rope | None = None,
+    ) -> None:
+        self.table = table  # type: ignore[assignment]  # of which only whole ones are made
+        self.op = op
+        self.sort = sort
+        self.args = args
+        self.const = const
+        self.fingerprint = fingerprint
+        # Exactly one of both is there, except for terms that are not integers.
+        self._coeffs = coeffs
+        self._rope = rope
+        table._uids = self.uid = table._uids + 1
+        self._free: frozenset[Term] | None = None
+        self._base: Term | None = None
+        self._text: str | None = None
+        self.sympy = None
+
+    # -- reading -------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The name of a symbol or of an uninterpreted function."""
+        if self.op not in ("symbol", "call"):
+            raise AttributeError(f"a {self.op!r} term has no name")
+        name: str = self.args[0]
+        return name
+
+    @property
+    def value(self) -> Scalar | None:
+        """The value of a constant, None for every other term."""
+        if self.op == "const":
+            value: Scalar = self.args[0]
+            return value
+        return None
+
+    @property
+    def coeffs(self) -> dict[Term, int]:
+        """An integer term's monomials with their coefficients. To be read, never changed."""
+        found = self._coeffs
+        if found is None:
+            assert self._rope is not None
+            found = self._coeffs = merged_rope(self._rope)
+            self._rope = None
+        return found
+
+    @property
+    def is_monomial(self) -> bool:
+        """Whether this is an atom or a product of atoms."""
+        return self.sort == "int" and self.op not in ("const", "sum")
+
+    @property
+    def factors(self) -> tuple[Term, ...]:
+        """The atoms of a monomial, repeated as often as they occur."""
+        return self.args if self.op == "product" else (self,)
+
+    @property
+    def operands(self) -> tuple[Term, ...]:
+        """The terms one level below, whatever the kind of this term."""
+        if self.op in ("const", "symbol"):
+            return ()
+        if self.op == "sum":
+            return tuple(self.coeffs)
+        if self.op == "call":
+            return self.args[1:]
+        return self.args
+
+    @property
+    def base(self) -> Term:
+        """An integer term without its constant."""
+        if not self.const:
+            return self
+        if self._base is None:
+            self._base = self.table.linear(self.coeffs)
+        return self._base
+
+    @property
+    def free_symbols(self) -> frozenset[Term]:
+        """The symbols that the term depends on."""
+        if self._free is None:
+            parts = self.operands
+            for part in parts:  # most terms are shallow
+                if part._free is None and all(p._free is not None for p in part.operands):
+                    part._free = part._union_of_free(part.operands)
+            if any(p._free is None for p in parts):
+                for term in postorder(self, lambda t: t._free is None):
+                    term._free = term._union_of_free(term.operands)
+            else:
+                self._free = self._union_of_free(parts)
+        assert self._free is not None
+        return self._free
+
+    def _union_of_free(self, parts: tuple[Term, ...]) -> frozenset[Term]:
+        if len(parts) == 1:  # shared: most conditions have one operand
+            return parts[0]._free or frozenset()
+        return frozenset().union(*[p._free for p in parts if p._free])
+
+    def __str__(self) -> str:
+        if self._text is None:
+            from symfx.algebra.languages.python import to_python
+
+            self._text = to_python(self)
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"<{self.sort} {self}>"
+
+    def __copy__(self) -> Term:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Term:
+        # A copy would break "identity is equality" within the table.
+        return self
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError(
+            "a term belongs to its table and cannot be pickled; "
+            "save its text or its sympy view instead"
+        )
+
+    # -- writing: operators for people, tests and rules; the engine calls the table ---------
+
+    def _lift(self, other: Term | Scalar) -> Term:
+        if not isinstance(other, Term):
+            return self.table.const(other)
+        if other.table is not self.table:
+            raise ValueError(f"{self} and {other} belong to different tables, which do not mix")
+        return other
+
+    def __add__(self, other: Term | Scalar) -> Term:
+        return self.table.add(self, self._lift(other))
+
+    def __radd__(self, other: Scalar) -> Term:
+        return self.table.add(self._lift(other), self)
+
+    def __sub__(self, other: Term | Scalar) -> Term:
+        return self.table.sub(self, self._lift(other))
+
+    def __rsub__(self, other: Scalar) -> Term:
+        return self.table.sub(self._lift(other), self)
+
+    def __mul__(self, other: Term | Scalar) -> Term:
+        return self.table.mul(self, self._lift(other))
+
+    def __rmul__(self, other: Scalar) -> Term:
+        return self.table.mul(self._lift(other), self)
+
+    def __floordiv__(self, other: Term | Scalar) -> Term:
+        return self.table.floordiv(self, self._lift(other))
+
+    def __rfloordiv__(self, other: Scalar) -> Term:
+        return self.table.floordiv(self._lift(other), self)
+
+    def __mod__(self, other: Term | Scalar) -> Term:
+        return self.table.mod(self, self._lift(other))
+
+    def __rmod__(self, other: Scalar) -> Term:
+        return self.table.mod(self._lift(other), self)
+
+    def __truediv__(self, other: Term | Scalar) -> Term:
+        return self.table.truediv(self, self._lift(other))
+
+    def __rtruediv__(self, other: Scalar) -> Term:
+        return self.table.truediv(self._lift(other), self)
+
+    def __pow__(self, other: Term | Scalar) -> Term:
+        return self.table.pow(self, self._lift(other))
+
+    def __neg__(self) -> Term:
+        return self.table.neg(self)
+
+    def __pos__(self) -> Term:
+        return self
+
+    def __abs__(self) -> Term:
+        return self.table.abs(self)
+
+    def __lt__(self, other: Term | Scalar) -> Term:
+        return self.table.lt(self, self._lift(other))
+
+    def __le__(self, other: Term | Scalar) -> Term:
+        return self.table.le(self, self._lift(other))
+
+    def __gt__(self, other: Term | Scalar) -> Term:
+        return self.table.lt(self._lift(other), self)
+
+    def __ge__(self, other: Term | Scalar) -> Term:
+        return self.table.le(self._lift(other), self)
+
+    # ``==`` stays identity, which dictionaries need; `eq` and `ne` make the conditions.
+    def eq(self, other: Term | Scalar) -> Term:
+        """The condition that both are equal."""
+        return self.table.eq(self, self._lift(other))
+
+    def ne(self, other: Term | Scalar) -> Term:
+        """The condition that both differ."""
+        return self.table.ne(self, self._lift(other))
+
+    def __and__(self, other: Term | Scalar) -> Term:
+        return self.table.bit_and(self, self._lift(other))
+
+    def __or__(self, other: Term | Scalar) -> Term:
+        return self.table.bit_or(self, self._lift(other))
+
+    def __xor__(self, other: Term | Scalar) -> Term:
+        return self.table.bit_xor(self, self._lift(other))
+
+    def __lshift__(self, other: Term | Scalar) -> Term:
+        return self.table.lshift(self, self._lift(other))
+
+    def __rshift__(self, other: Term | Scalar) -> Term:
+        return self.table.rshift(self, self._lift(other))
+
+    def __invert__(self) -> Term:
+        return self.table.not_(self)
+
+    def __bool__(self) -> bool:
+        if self.op == "const":
+            return bool(self.args[0])
+        raise TypeError(f"the truth of {self} depends on its symbols; ask a prover")
+
+
+def postorder(root: Term, wanted: Callable[[Term], bool]) -> Iterator[Term]:
+    """Terms below and including `root` that are `wanted`, operands first; no recursion."""
+    stack = [root]
+    seen: set[Term] = set()
+    while stack:
+        term = stack[-1]
+        if term in seen or not wanted(term):
+            stack.pop()
+            continue
+        below = [t for t in term.operands if t not in seen and wanted(t)]
+        if below:
+            stack.extend(below)
+        else:
+            seen.add(term)
+            stack.pop()
+            yield term
+
+
+def merged_rope(rope: Rope) -> dict[Term, int]:
+    """The coefficients of a sum that is still a rope."""
+    spine: list[tuple[Term, int]] = []
+    scale = 1
+    part_rope: Rope | None = rope
+    while part_rope is not None:
+        left, by_left, right, by_right = part_rope
+        if right._rope is not None:
+            return _merged_shared(rope)
+        spine.append((right, scale * by_right))
+        part, scale = left, scale * by_left
+        part_rope = part._rope
+    # The usual case, one term added after the other.
+    merged = {m: scale * c for m, c in part.coeffs.items()}
+    for right, scale in reversed(spine):
+        # Without a rope, so the coefficients are there: no call of the property.
+        for monomial, coeff in right._coeffs.items():  # type: ignore[union-attr]
+            merged[monomial] = merged.get(monomial, 0) + scale * coeff
+    return _without_zeros(merged)
+
+
+def _without_zeros(coeffs: dict[Term, int]) -> dict[Term, int]:
+    return {m: c for m, c in coeffs.items() if c} if 0 in coeffs.values() else coeffs
+
+
+def _merged_shared(rope: Rope) -> dict[Term, int]:
+    """The coefficients of a rope of ropes."""
+    # Ropes share parts (v + v is a rope of v twice): each part is looked at once, after all
+    # that it is a part of, when the scale of all its occurrences together is known.
+    order: list[Term] = []
+    seen: set[Term] = set()
+    left, by_left, right, by_right = rope
+    # Left is pushed last, so that monomials come in the order they were added.
+    stack: list[tuple[Term, bool]] = [(right, False), (left, False)]
+    while stack:
+        part, parts_done = stack.pop()
+        if parts_done:
+            order.append(part)
+        elif part not in seen:
+            seen.add(part)
+            if part._rope is not None:
+                stack += [(part, True), (part._rope[2], False), (part._rope[0], False)]
+            else:
+                order.append(part)
+    scales = dict.fromkeys(order, 0)
+    scales[left] += by_left
+    scales[right] += by_right
+    for part in reversed(order):
+        if part._rope is not None:
+            left, by_left, right, by_right = part._rope
+            scales[left] += scales[part] * by_left
+            scales[right] += scales[part] * by_right
+    total: dict[Term, int] = {}
+    for part in order:
+        if part._rope is None:
+            scale = scales[part]
+            for monomial, coeff in part.coeffs.items():
+                total[monomial] = total.get(monomial, 0) + scale * coeff
+    return _without_zeros(total)
+
+
+def multiset_divide(whole: tuple[Term, ...], part: tuple[Term, ...]) -> tuple[Term, ...] | None:
+    """`whole` without the factors of `part`, or None where one is missing."""
+    rest = list(whole)
+    for factor in part:
+        try:
+            rest.remove(factor)
+        except ValueError:
+            return None
+    return tuple(rest)
+
+
+def by_uid(term: Term) -> int:
+    """The order of creation, which normal forms sort by."""
+    return term.uid
+
+
+def leads_negative(a: Term) -> bool:
+    """Whether the oldest monomial has a negative coefficient."""
+    coeffs = a.coeffs
+    return coeffs[min(coeffs, key=by_uid)] < 0
+
+
+def common_factors(p: Term) -> list[Term]:
+    """The atoms that every monomial of an integer term has, as often as each has them."""
+    return [] if p.const else shared_factors(p.coeffs)
+
+
+def shared_factors(monomials: Iterable[Term]) -> list[Term]:
+    """The atoms that all of some monomials have, as often as each has them."""
+    left_over = iter(monomials)
+    first = next(left_over, None)
+    shared = [] if first is None else list(first.factors)
+    for monomial in left_over:
+        if not shared:
+            break
+        left = list(monomial.factors)
+        still = []
+        for factor in shared:
+            if factor in left:
+                left.remove(factor)
+                still.append(factor)
+        shared = still
+    return shared

@@ -1,0 +1,226 @@
+"""Models named on a command line: ``package.module:attribute`` or ``file.py:attribute``."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import difflib
+import gc
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from symfx.errors import TargetError
+from symfx.user_code import where
+
+__all__ = ["load", "read_init", "uncollected"]
+
+_FORM = "name a model as module:attribute or file.py:attribute, such as torch.nn:Linear"
+
+
+def load(target: str, init: Sequence[str] = ()) -> Callable[..., Any]:
+    """The model that a target names, built if it has to be.
+
+    A class is built with the values of ``init``; so is a function if ``init`` holds any, or if
+    the target ends with ``()``. Anything else is the model itself. The directory of a file, and
+    the current one, can be imported from.
+
+    Args:
+        target: the target.
+        init: arguments for building, each ``name=value``; see `read_init`.
+
+    Raises:
+        TargetError: there is no such module or attribute, it cannot be built, its code fails, or
+            what comes out cannot be called.
+
+    Example:
+        >>> load("torch.nn:Linear", ["in_features=8", "out_features=4"])
+        Linear(in_features=8, out_features=4, bias=True)
+    """
+    place, colon, attribute = target.rpartition(":")
+    call = attribute.endswith("()")
+    attribute = attribute.removesuffix("()")
+    if not colon or not place or not attribute:
+        raise TargetError(f"{target!r} is no target", where="TARGET", fix=_FORM)
+    arguments = read_init(init)
+    with uncollected():
+        module = _from_file(place) if place.endswith(".py") else _from_name(place)
+        found = _attribute(module, place, attribute)
+        if inspect.isclass(found) or arguments or call:
+            found = _build(found, attribute, arguments)
+    if not callable(found):
+        raise TargetError(
+            f"{attribute} in {place} is a {type(found).__name__}, which cannot be called",
+            where=target,
+            fix="name a torch.nn.Module, a function, or a class or function that makes one",
+        )
+    return found  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """No search for garbage in this block: modules and models stay, and looking costs seconds.
+
+    Example:
+        >>> with uncollected():
+        ...     gc.isenabled()
+        False
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def read_init(items: Sequence[str]) -> dict[str, Any]:
+    """The arguments ``name=value`` for building a model.
+
+    A value is a Python literal, ``true`` or ``false``; anything else is text. No code is run.
+
+    Raises:
+        TargetError: an item has no name, or a name comes twice.
+
+    Example:
+        >>> read_init(["layers=2", "norm=pre", "bias=false", "shape=(2, 3)"])
+        {'layers': 2, 'norm': 'pre', 'bias': False, 'shape': (2, 3)}
+    """
+    arguments: dict[str, Any] = {}
+    for item in items:
+        name, equals, text = item.partition("=")
+        name = name.strip()
+        if not equals or not name.isidentifier():
+            raise TargetError(
+                f"{item!r} is not name=value", where="--init", fix="write --init layers=2"
+            )
+        if name in arguments:
+            raise TargetError(f"{name!r} is given twice", where="--init", fix="give it once")
+        arguments[name] = _literal(text.strip())
+    return arguments
+
+
+def _literal(text: str) -> Any:
+    # "false" as text would count as true, which nobody means.
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return text
+
+
+def _from_file(place: str) -> ModuleType:
+    path = Path(place).expanduser().absolute()
+    if not path.is_file():
+        raise TargetError(f"there is no file {place}", where=str(path.parent), fix="check the path")
+    name = path.stem
+    _importable(str(path.parent))
+    if name in sys.modules or not name.isidentifier():
+        name = f"symfx_target_{abs(hash(path))}"  # shadows nothing that is loaded
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise TargetError(f"{place} cannot be loaded as Python", where=place, fix=_FORM)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look their module up
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise _failure(f"{place} cannot be loaded", error) from error
+    return module
+
+
+def _from_name(place: str) -> ModuleType:
+    if not all(part.isidentifier() for part in place.split(".")):
+        raise TargetError(f"{place!r} names no module", where="TARGET", fix=_FORM)
+    _importable(os.getcwd())
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        missing = error.name or ""
+        if place != missing and not place.startswith(missing + "."):
+            raise _failure(f"the module {place} cannot be loaded", error) from error
+        hint = (
+            f"{place}.py is a file: write {place}.py:..."
+            if Path(f"{place}.py").is_file()
+            else "check its name, and that it is installed or in the current directory"
+        )
+        raise TargetError(f"there is no module {missing}", where=place, fix=hint) from None
+    except (Exception, SystemExit) as error:
+        raise _failure(f"the module {place} cannot be loaded", error) from error
+
+
+def _importable(directory: str) -> None:
+    if directory not in sys.path:
+        sys.path.insert(0, directory)
+
+
+def _attribute(module: ModuleType, place: str, attribute: str) -> Any:
+    found: Any = module
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            usable = (
+                [
+                    name
+                    for name, value in vars(found).items()
+                    if not name.startswith("_") and callable(value)
+                ]
+                if hasattr(found, "__dict__")
+                else []
+            )
+            near = difflib.get_close_matches(part, usable, n=1)
+            fix = f"did you mean {near[0]}?" if near else None
+            if fix is None and usable:
+                fix = f"it has {', '.join(usable[:8])}" + (", ..." if len(usable) > 8 else "")
+            raise TargetError(
+                f"{place} has no attribute {attribute!r}", where=place, fix=fix or _FORM
+            ) from None
+    return found
+
+
+def _build(factory: Any, name: str, arguments: dict[str, Any]) -> Any:
+    if not callable(factory) or (hasattr(factory, "forward") and not inspect.isclass(factory)):
+        raise TargetError(
+            f"{name} is a {type(factory).__name__}, built already",
+            where="--init",
+            fix="leave --init out, or name its class",
+        )
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):
+        signature = None
+    if signature is not None:
+        try:
+            signature.bind(**arguments)
+        except TypeError as error:
+            raise TargetError(
+                f"{name} cannot be built: {error}",
+                where=f"{name}{signature}",
+                fix="give its arguments as --init name=value",
+            ) from None
+    try:
+        return factory(**arguments)
+    except (Exception, SystemExit) as error:
+        raise _failure(f"{name} cannot be built", error) from error
+
+
+def _failure(what: str, error: BaseException) -> TargetError:
+    """What the user's code raised, as one message that names its line."""
+    if isinstance(error, TargetError):
+        return error
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    lines = message.strip().splitlines()
+    detail = f": {lines[0]}" if lines else ""
+    return TargetError(
+        f"{what}: {type(error).__name__}{detail}", where=where(error), fix="mend this line"
+    )

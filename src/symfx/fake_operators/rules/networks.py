@@ -1,0 +1,208 @@
+"""Convolution, pooling, batch normalisation and attention, on row-major tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from symfx.fake_operators.rules.base import New, Shape, is_row_major, rule
+from symfx.fake_operators.rules.numbers import Number, Numbers
+from symfx.fake_operators.rules.pointwise import laid_out_like
+
+__all__: list[str] = []
+
+_aten = torch.ops.aten
+# Computed in their own precision, and so by one rule.
+_WIDE = (torch.float32, torch.float64)
+
+
+def _windows(
+    n: Numbers,
+    size: Number,
+    kernel: Number,
+    stride: Number,
+    padding: Number,
+    dilation: Number,
+) -> Number | None:
+    """How many places a window has along a dimension; None where it may have none."""
+    # (size + 2 padding - dilation (kernel - 1) - 1) // stride + 1
+    reach = n.add(n.mul(dilation, n.sub(kernel, 1)), 1)
+    room = n.sub(n.add(size, n.mul(2, padding)), reach)
+    if not (n.positive(stride) and n.positive(dilation) and n.require_at_most(0, room)):
+        return None
+    places = n.add(n.floordiv(room, stride), 1)
+    n.learn_positive(places)
+    return places
+
+
+def _per_dimension(values: Any, count: int) -> list[Any] | None:
+    """An option given once, or for each of the window's dimensions."""
+    given = list(values) if isinstance(values, (list, tuple)) else [values]
+    if len(given) == 1:
+        return given * count
+    return given if len(given) == count else None
+
+
+def _slid(
+    n: Numbers,
+    sizes: Sequence[Number],
+    kernel: Sequence[Number],
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+) -> list[Number] | None:
+    """The sizes that a window leaves which slides over dimensions."""
+    count = len(sizes)
+    options = [_per_dimension(given, count) for given in (stride, padding, dilation)]
+    strides, paddings, dilations = options
+    if strides is None or paddings is None or dilations is None or len(kernel) != count:
+        return None
+    result: list[Number] = []
+    for window in zip(sizes, kernel, strides, paddings, dilations, strict=True):
+        if not n.at_most(0, window[3]):
+            return None
+        places = _windows(n, *window)
+        if places is None:
+            return None
+        result.append(places)
+    return result
+
+
+def _row_major(n: Numbers, dtype: torch.dtype, sizes: Sequence[Number]) -> New | None:
+    return New(dtype, tuple(sizes), n.contiguous(sizes)) if n.all_positive(sizes) else None
+
+
+@rule(_aten.convolution.default)
+def _convolution(
+    n: Numbers, a: Shape, weight: Shape, bias: Any, stride: Any, padding: Any, dilation: Any,
+    transposed: Any, output_padding: Any, groups: Any,
+) -> New | None:  # fmt: skip
+    rank = len(a.sizes)
+    if rank not in (3, 4, 5) or len(weight.sizes) != rank or transposed or type(groups) is not int:
+        return None
+    out_channels = weight.sizes[0]
+    if not a.dtype.is_floating_point or weight.dtype is not a.dtype or groups < 1:
+        return None
+    if groups > 1 and not (isinstance(out_channels, int) and out_channels % groups == 0):
+        return None
+    if not n.same(n.mul(weight.sizes[1], groups), a.sizes[1]):
+        return None
+    if bias is not None and (
+        bias.dtype is not a.dtype or not n.all_same(bias.sizes, (out_channels,))
+    ):
+        return None
+    if not (is_row_major(n, a) and is_row_major(n, weight)):
+        return None
+    places = _slid(n, a.sizes[2:], weight.sizes[2:], stride, padding, dilation)
+    return None if places is None else _row_major(n, a.dtype, (a.sizes[0], out_channels, *places))
+
+
+@rule(_aten.max_pool2d_with_indices.default)
+def _max_pool(
+    n: Numbers, a: Shape, kernel_size: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1,
+    ceil_mode: Any = False,
+) -> tuple[New, New] | None:  # fmt: skip
+    pooled = _pool(n, a, kernel_size, stride, padding, dilation, ceil_mode)
+    return None if pooled is None else (pooled, New(torch.int64, pooled.sizes, pooled.strides))
+
+
+@rule(_aten.avg_pool2d.default)
+def _avg_pool(
+    n: Numbers, a: Shape, kernel_size: Any, stride: Any = (), padding: Any = 0,
+    ceil_mode: Any = False, count_include_pad: Any = True, divisor_override: Any = None,
+) -> New | None:  # fmt: skip
+    if divisor_override == 0:
+        return None
+    return _pool(n, a, kernel_size, stride, padding, 1, ceil_mode)
+
+
+def _pool(
+    n: Numbers, a: Shape, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil: Any
+) -> New | None:
+    kernel, paddings = _per_dimension(kernel_size, 2), _per_dimension(padding, 2)
+    if kernel is None or paddings is None or not a.dtype.is_floating_point or ceil:
+        return None
+    # Padding of more than half a window is refused.
+    if any(type(k) is not int or type(p) is not int for k, p in zip(kernel, paddings, strict=True)):
+        return None
+    if any(k < 1 or 2 * p > k for k, p in zip(kernel, paddings, strict=True)):
+        return None
+    outer = len(a.sizes) - 2
+    if outer not in (1, 2) or not is_row_major(n, a):
+        return None
+    steps = stride if isinstance(stride, int) or len(stride) else kernel
+    places = _slid(n, a.sizes[outer:], kernel, steps, paddings, dilation)
+    return None if places is None else _row_major(n, a.dtype, (*a.sizes[:outer], *places))
+
+
+@rule(_aten._adaptive_avg_pool2d.default)
+def _adaptive_avg_pool(n: Numbers, a: Shape, output_size: Sequence[Any]) -> New | None:
+    outer = len(a.sizes) - 2
+    if outer not in (1, 2) or not a.dtype.is_floating_point or not is_row_major(n, a):
+        return None
+    return _row_major(n, a.dtype, (*a.sizes[:outer], *output_size))
+
+
+# -- batch normalisation ----------------------------------------------------------------------
+
+
+def _is_normalised(n: Numbers, a: Shape, per_channel: Sequence[Any]) -> bool:
+    """Whether a tensor, and what it has for each channel, are as the usual network has them."""
+    return (
+        len(a.sizes) >= 2
+        and a.dtype in _WIDE
+        and all(
+            x is None or (x.dtype is a.dtype and n.all_same(x.sizes, a.sizes[1:2]))
+            for x in per_channel
+        )
+        and is_row_major(n, a)
+    )
+
+
+@rule(_aten._native_batch_norm_legit.default)
+def _batch_norm(
+    n: Numbers, a: Shape, weight: Any, bias: Any, running_mean: Shape, running_var: Shape,
+    training: Any, momentum: Any, eps: Any,
+) -> tuple[New, New, New] | None:  # fmt: skip
+    if not _is_normalised(n, a, (weight, bias, running_mean, running_var)):
+        return None
+    statistics = New(a.dtype, a.sizes[1:2], (1,)) if training else New(a.dtype, (0,), (1,))
+    return New(a.dtype, a.sizes, a.strides), statistics, statistics
+
+
+@rule(_aten._native_batch_norm_legit_no_training.default)
+def _batch_norm_no_training(
+    n: Numbers, a: Shape, weight: Any, bias: Any, running_mean: Shape, running_var: Shape,
+    momentum: Any, eps: Any,
+) -> tuple[New, New, New] | None:  # fmt: skip
+    return _batch_norm(n, a, weight, bias, running_mean, running_var, False, momentum, eps)
+
+
+# -- attention --------------------------------------------------------------------------------
+
+
+@rule(_aten._scaled_dot_product_flash_attention_for_cpu.default)
+def _flash_attention(
+    n: Numbers, query: Shape, key: Shape, value: Shape, dropout_p: Any = 0.0,
+    is_causal: Any = False, *, attn_mask: Any = None, scale: Any = None,
+) -> tuple[New, New] | None:  # fmt: skip
+    if not len(query.sizes) == len(key.sizes) == len(value.sizes) == 4 or dropout_p != 0.0:
+        return None
+    batch, heads, length, width = query.sizes
+    if not (
+        query.dtype is key.dtype is value.dtype
+        and query.dtype in _WIDE
+        and n.all_same(key.sizes, value.sizes)
+        and n.all_same((batch, heads, width), (*key.sizes[:2], key.sizes[3]))
+        and n.all_positive((*query.sizes, *key.sizes))
+    ):
+        return None
+    if attn_mask is not None and attn_mask.dtype is not query.dtype:
+        return None
+    output = laid_out_like(n, query, query.dtype, None)
+    if output is None:
+        return None
+    b, l_, h = n.contiguous((batch, length, heads))
+    return output, New(query.dtype, (batch, heads, length), (b, h, l_))

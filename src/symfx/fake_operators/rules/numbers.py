@@ -1,0 +1,139 @@
+"""Arithmetic on sizes and strides that are ints or terms, and questions that never guard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from symfx.algebra import Term
+
+if TYPE_CHECKING:
+    from symfx.algebra.reasoning.prover import Prover
+
+__all__ = ["Number", "Numbers"]
+
+Number: TypeAlias = int | Term
+"""A size, stride or offset: an int, or a term that is not a constant."""
+
+
+class Numbers:
+    """Arithmetic and questions within one environment.
+
+    Args:
+        prover: answers questions about terms; None where there are none.
+        guard: makes a condition hold from now on, and says whether it could.
+    """
+
+    def __init__(self, prover: Prover | None, guard: Callable[[Term], bool] | None = None) -> None:
+        self._prover = prover
+        self._guard = guard
+        # Facts only grow: what is positive stays so.
+        self._positive: set[Term] = set()
+
+    def mul(self, a: Number, b: Number) -> Number:
+        """a * b"""
+        return _plain(a * b)
+
+    def add(self, a: Number, b: Number) -> Number:
+        """a + b"""
+        return _plain(a + b)
+
+    def sub(self, a: Number, b: Number) -> Number:
+        """a - b"""
+        return _plain(a - b)
+
+    def floordiv(self, a: Number, b: Number) -> Number:
+        """a // b"""
+        return _plain(a // b)
+
+    def product(self, numbers: Iterable[Number]) -> Number:
+        """The product of all."""
+        result: Number = 1
+        for n in numbers:
+            result = self.mul(result, n)
+        return result
+
+    def same(self, a: Number, b: Number) -> bool:
+        """Whether two numbers are surely equal."""
+        # Equal terms are one object, and no term stands for a constant.
+        return a is b or a == b
+
+    def all_same(self, a: Sequence[Number], b: Sequence[Number]) -> bool:
+        """Whether two sequences are surely equal."""
+        return len(a) == len(b) and all(x is y or x == y for x, y in zip(a, b, strict=True))
+
+    def positive(self, a: Number) -> bool:
+        """Whether a number is surely at least 1."""
+        if isinstance(a, int):
+            return a >= 1
+        if a in self._positive:
+            return True
+        low = self._prover.range(a)[0] if self._prover is not None else None
+        if low is not None and low >= 1:
+            self._positive.add(a)
+            return True
+        return False
+
+    def all_positive(self, numbers: Iterable[Number]) -> bool:
+        """Whether every number is surely at least 1."""
+        return all(self.positive(n) for n in numbers)
+
+    def several(self, a: Number) -> bool:
+        """Whether a number is surely at least 2."""
+        return a >= 2 if isinstance(a, int) else self.at_most(2, a)
+
+    def at_most(self, a: Number, b: Number) -> bool:
+        """Whether a is surely at most b."""
+        if isinstance(a, int) and isinstance(b, int):
+            return a <= b
+        if a is b:
+            return True
+        if self._prover is None:
+            return False
+        condition: Any = a <= b if isinstance(a, Term) else b >= a
+        return self._prover.decide(condition) is True
+
+    def require_at_most(self, a: Number, b: Number) -> bool:
+        """Whether a is at most b, by a guard if need be.
+
+        For conditions without which the operator is an error, and torch would guard as well.
+        """
+        if self.at_most(a, b):
+            return True
+        if self._guard is None or (isinstance(a, int) and isinstance(b, int)):
+            return False
+        condition: Any = a <= b if isinstance(a, Term) else b >= a
+        return self._guard(condition)
+
+    def require_same(self, a: Number, b: Number) -> bool:
+        """Whether two numbers are equal, by a guard if need be; see `require_at_most`."""
+        if self.same(a, b):
+            return True
+        if self._guard is None:
+            return False
+        if isinstance(a, Term):
+            return self._guard(a.eq(b))
+        return isinstance(b, Term) and self._guard(b.eq(a))
+
+    def learn_positive(self, a: Number) -> None:
+        """Take note that a number is at least 1, which the caller knows."""
+        if isinstance(a, Term):
+            self._positive.add(a)
+
+    def contiguous(self, sizes: Sequence[Number]) -> tuple[Number, ...]:
+        """The strides of a row-major tensor whose sizes are positive."""
+        strides: list[Number] = []
+        step: Number = 1
+        for size in reversed(sizes):
+            strides.append(step)
+            step = self.mul(step, size)
+        return tuple(reversed(strides))
+
+
+def _plain(n: Any) -> Number:
+    """An int in place of a constant term."""
+    if isinstance(n, Term) and n.op == "const":
+        value: int = n.args[0]
+        return value
+    result: Number = n
+    return result

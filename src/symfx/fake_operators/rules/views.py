@@ -1,0 +1,244 @@
+"""Views: other sizes and strides on the same storage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from symfx.fake_operators.rules.base import Shape, View, dimension, is_row_major, rule
+from symfx.fake_operators.rules.numbers import Number, Numbers
+
+__all__: list[str] = []
+
+_aten = torch.ops.aten
+# What a slice without an end, or a view with a size to be found, is given as by torch.
+_TO_THE_END = 2**63 - 1
+
+
+@rule(_aten.detach.default, _aten.alias.default)
+def _alias(n: Numbers, a: Shape) -> View:
+    return View(a.sizes, a.strides, a.offset)
+
+
+def _permuted(a: Shape, order: Sequence[int]) -> View:
+    return View(tuple([a.sizes[d] for d in order]), tuple([a.strides[d] for d in order]), a.offset)
+
+
+@rule(_aten.t.default)
+def _t(n: Numbers, a: Shape) -> View | None:
+    rank = len(a.sizes)
+    return None if rank > 2 else _permuted(a, range(rank - 1, -1, -1))
+
+
+@rule(_aten.transpose.int)
+def _transpose(n: Numbers, a: Shape, dim0: Any, dim1: Any) -> View | None:
+    rank = len(a.sizes)
+    i, j = dimension(rank, dim0), dimension(rank, dim1)
+    if i is None or j is None:
+        return None
+    order = list(range(rank))
+    order[i], order[j] = j, i
+    return _permuted(a, order)
+
+
+@rule(_aten.permute.default)
+def _permute(n: Numbers, a: Shape, dims: Sequence[Any]) -> View | None:
+    rank = len(a.sizes)
+    order = [d for d in (dimension(rank, d) for d in dims) if d is not None]
+    if len(dims) != rank or sorted(order) != list(range(rank)):
+        return None
+    return _permuted(a, order)
+
+
+@rule(_aten.unsqueeze.default)
+def _unsqueeze(n: Numbers, a: Shape, dim: Any) -> View | None:
+    rank = len(a.sizes)
+    d = dimension(rank + 1, dim)
+    if d is None:
+        return None
+    stride = 1 if d == rank else n.mul(a.sizes[d], a.strides[d])
+    return View((*a.sizes[:d], 1, *a.sizes[d:]), (*a.strides[:d], stride, *a.strides[d:]), a.offset)
+
+
+@rule(_aten.squeeze.default, _aten.squeeze.dim, _aten.squeeze.dims)
+def _squeeze(n: Numbers, a: Shape, dim: Any = None) -> View | None:
+    rank = len(a.sizes)
+    if dim is None:
+        chosen: list[int | None] = list(range(rank))
+    else:
+        chosen = [dimension(rank, d) for d in (dim if isinstance(dim, (list, tuple)) else (dim,))]
+    if None in chosen or len(set(chosen)) < len(chosen):
+        return None
+    kept = []
+    for d, size in enumerate(a.sizes):
+        if d in chosen and size == 1:
+            continue
+        # A size that may turn out to be 1 is for torch to decide about.
+        if d in chosen and not n.several(size) and size != 0:
+            return None
+        kept.append(d)
+    return _permuted(a, kept)
+
+
+@rule(_aten.expand.default)
+def _expand(n: Numbers, a: Shape, size: Sequence[Any], *, implicit: bool = False) -> View | None:
+    added = len(size) - len(a.sizes)
+    if added < 0 or not n.all_positive(a.sizes):
+        return None
+    sizes: list[Number] = []
+    strides: list[Number] = []
+    for d, wanted in enumerate(size):
+        if d < added:
+            if not n.several(wanted):
+                return None
+            sizes.append(wanted)
+            strides.append(0)
+            continue
+        own, stride = a.sizes[d - added], a.strides[d - added]
+        if wanted == -1 or n.same(wanted, own):
+            sizes.append(own)
+            strides.append(stride)
+        elif own == 1 and n.several(wanted):
+            sizes.append(wanted)
+            strides.append(0)
+        else:
+            return None
+    return View(tuple(sizes), tuple(strides), a.offset)
+
+
+@rule(_aten.view.default, _aten._unsafe_view.default)
+def _view(n: Numbers, a: Shape, size: Sequence[Any]) -> View | None:
+    if not n.all_positive(a.sizes):
+        return None
+    elements = n.product(a.sizes)
+    sizes = list(size)
+    if sizes.count(-1) == 1:
+        unknown = sizes.index(-1)
+        others = n.product(s for i, s in enumerate(sizes) if i != unknown)
+        if not n.positive(others):
+            return None
+        sizes[unknown] = n.floordiv(elements, others)
+    if not n.all_positive(sizes) or not n.same(n.product(sizes), elements):
+        return None
+    if is_row_major(n, a):
+        strides: tuple[Number, ...] | None = n.contiguous(sizes)
+    else:
+        strides = _strides_of_view(n, a, sizes)
+    return None if strides is None else View(tuple(sizes), strides, a.offset)
+
+
+def _strides_of_view(n: Numbers, a: Shape, sizes: Sequence[Number]) -> tuple[Number, ...] | None:
+    """Strides that give the elements the same order; None where it is not certain that any do."""
+    # What a dimension of size 1 is given as its stride depends on its being one.
+    if not all(size == 1 or n.several(size) for size in (*a.sizes, *sizes)):
+        return None
+    strides: list[Number] = [0] * len(sizes)
+    new = len(sizes) - 1
+    # From the back: dimensions of the tensor that follow each other without a gap make a run,
+    # and a run takes up as many of the view's dimensions as fill it.
+    run: Number = 1
+    step: Number = a.strides[-1] if a.strides else 1
+    for old in range(len(a.sizes) - 1, -1, -1):
+        run = n.mul(run, a.sizes[old])
+        ends = old == 0 or (
+            a.sizes[old - 1] != 1 and not n.same(a.strides[old - 1], n.mul(run, step))
+        )
+        if not ends:
+            continue
+        filled: Number = 1
+        while new >= 0 and (not n.same(filled, run) or sizes[new] == 1):
+            strides[new] = n.mul(filled, step)
+            filled = n.mul(filled, sizes[new])
+            new -= 1
+        if not n.same(filled, run):
+            return None
+        if old > 0:
+            run, step = 1, a.strides[old - 1]
+    return tuple(strides) if new < 0 else None
+
+
+@rule(_aten.select.int)
+def _select(n: Numbers, a: Shape, dim: Any, index: Any) -> View | None:
+    d = dimension(len(a.sizes), dim)
+    if d is None or type(index) is not int:
+        return None
+    at: Number = index
+    if index < 0:
+        if not n.at_most(-index, a.sizes[d]):
+            return None
+        at = n.add(a.sizes[d], index)
+    elif not n.at_most(index + 1, a.sizes[d]):
+        return None
+    return View(
+        a.sizes[:d] + a.sizes[d + 1 :],
+        a.strides[:d] + a.strides[d + 1 :],
+        n.add(a.offset, n.mul(at, a.strides[d])),
+    )
+
+
+@rule(_aten.slice.Tensor)
+def _slice(
+    n: Numbers, a: Shape, dim: Any = 0, start: Any = None, end: Any = None, step: Any = 1
+) -> View | None:
+    d = dimension(len(a.sizes), dim)
+    if d is None or step != 1 or not n.positive(a.sizes[d]):
+        return None
+    size = a.sizes[d]
+    bounds = []
+    for at, default in ((start, 0), (end, size)):
+        if at is None or (isinstance(at, int) and at == _TO_THE_END):
+            at = default if at is None else size  # noqa: PLW2901
+        elif isinstance(at, int) and at < 0:
+            if not n.at_most(-at, size):
+                return None
+            at = n.add(size, at)  # noqa: PLW2901
+        elif isinstance(at, int) and isinstance(size, int):
+            at = min(at, size)  # noqa: PLW2901
+        elif not n.at_most(0, at) or not n.at_most(at, size):
+            return None
+        bounds.append(at)
+    low, high = bounds
+    if not n.at_most(low, high):
+        return None
+    return View(
+        (*a.sizes[:d], n.sub(high, low), *a.sizes[d + 1 :]),
+        a.strides,
+        n.add(a.offset, n.mul(low, a.strides[d])),
+    )
+
+
+@rule(_aten.split_with_sizes.default)
+def _split(n: Numbers, a: Shape, split_sizes: Sequence[Any], dim: Any = 0) -> list[View] | None:
+    d = dimension(len(a.sizes), dim)
+    total: Number = 0
+    for size in split_sizes:
+        total = n.add(total, size)
+    if d is None or not n.same(total, a.sizes[d]) or not n.all_positive(split_sizes):
+        return None
+    views, at = [], a.offset
+    for size in split_sizes:
+        views.append(View((*a.sizes[:d], size, *a.sizes[d + 1 :]), a.strides, at))
+        at = n.add(at, n.mul(size, a.strides[d]))
+    return views
+
+
+@rule(_aten.split.Tensor)
+def _split_evenly(n: Numbers, a: Shape, split_size: Any, dim: Any = 0) -> list[View] | None:
+    d = dimension(len(a.sizes), dim)
+    size = None if d is None else a.sizes[d]
+    if not isinstance(size, int) or type(split_size) is not int or min(size, split_size) < 1:
+        return None
+    parts = [min(split_size, size - at) for at in range(0, size, split_size)]
+    return _split(n, a, parts, d)
+
+
+@rule(_aten.unbind.int)
+def _unbind(n: Numbers, a: Shape, dim: Any = 0) -> list[View] | None:
+    d = dimension(len(a.sizes), dim)
+    size = None if d is None else a.sizes[d]
+    if not isinstance(size, int):
+        return None
+    views = [_select(n, a, d, i) for i in range(size)]
+    return [view for view in views if view is not None]

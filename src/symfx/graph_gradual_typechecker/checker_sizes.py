@@ -1,0 +1,153 @@
+"""The domain of the type checker: a size is a number, a symbol, or ``Dyn``.
+
+What is computed of ``Dyn`` is ``Dyn``; what is demanded of it may hold. Of a product with ``Dyn``
+among its factors it is still known what the others make: it divides the whole.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import sympy
+from torch.fx.tensor_type import Dyn, TensorType
+
+from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Domain, Shape, Size
+
+__all__ = ["CheckDomain", "Held", "dimension_of", "released", "shape_of", "type_of", "value_of"]
+
+_ON_SYMBOLS: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "min": sympy.Min,
+    "max": sympy.Max,
+}
+
+
+class _Multiple(Size):
+    """An unknown size that is a multiple of a number."""
+
+    __slots__ = ("of",)
+
+    def __init__(self, domain: Domain, of: int) -> None:
+        super().__init__(domain, Dyn)
+        self.of = of
+
+
+class CheckDomain(Domain):
+    """Checks what rules demand at once, as far as sizes are known."""
+
+    def size(self, dimension: Any) -> Dim:
+        """A dimension of a type as a size."""
+        return dimension if isinstance(dimension, int) else Size(self, dimension)
+
+    def fresh(self, hint: str) -> Dim:
+        """A size that nothing is known of."""
+        return Size(self, Dyn)
+
+    def product(self, sizes: Iterable[Dim]) -> Dim:
+        """The product; where it is unknown, a multiple of what is known in it."""
+        factors = [*sizes]
+        known = math.prod(size for size in factors if isinstance(size, int))
+        if known != 0 and any(isinstance(s, Size) and s.value == Dyn for s in factors):
+            return _Multiple(self, known)
+        return super().product(factors)
+
+    def _compute(self, op: str, a: Dim, b: Dim) -> Dim:
+        one, other = dimension_of(a), dimension_of(b)
+        if not all(isinstance(value, (int, sympy.Expr)) for value in (one, other)):
+            return Size(self, Dyn)
+        return self.size(_plain(_ON_SYMBOLS[op](one, other)))
+
+    def _require(self, op: str, a: Dim, b: Dim, what: str) -> None:
+        pass  # of what is unknown, anything may hold
+
+    def _equal(self, a: Dim, b: Dim, what: str) -> Dim:
+        for unknown, known in ((a, b), (b, a)):
+            if isinstance(unknown, _Multiple) and isinstance(known, int) and known % unknown.of:
+                raise IllTypedError(f"{what}: {known} is no multiple of {unknown.of}")
+        return min((a, b), key=_ignorance)
+
+    def _broadcast(self, a: Dim, b: Dim, what: str) -> Dim:
+        if isinstance(a, int) or isinstance(b, int):
+            return a if isinstance(a, int) else b  # no 1 stands here
+        one, other = dimension_of(a), dimension_of(b)
+        return a if one == other and one != Dyn else Size(self, Dyn)
+
+    def _fits(self, whole: Dim, part: Dim, what: str) -> Dim:
+        if isinstance(whole, int) and isinstance(part, _Multiple) and whole % part.of:
+            raise IllTypedError(f"{what}: {whole} is no multiple of {part.of}")
+        return self._compute("//", whole, part)
+
+
+def _ignorance(size: Dim) -> int:
+    if isinstance(size, int):
+        return 0
+    return 2 if size.value == Dyn else 1
+
+
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, sympy.Integer) else value
+
+
+def dimension_of(size: Dim) -> Any:
+    """A size as a dimension of a type."""
+    return size.value if isinstance(size, Size) else size
+
+
+def shape_of(domain: CheckDomain, tensor_type: Any) -> Shape:
+    """A tensor type as a shape.
+
+    Raises:
+        IllTypedError: it is no tensor type.
+    """
+    if not isinstance(tensor_type, TensorType):
+        raise IllTypedError(f"{tensor_type} is no tensor type")
+    return Shape(map(domain.size, tensor_type.dims))
+
+
+def value_of(domain: CheckDomain, annotation: Any) -> Any:
+    """What a node of this type has for a value."""
+    if isinstance(annotation, TensorType):
+        return shape_of(domain, annotation)
+    if annotation is int:
+        return domain.fresh("an int")
+    if isinstance(annotation, (tuple, list)):
+        return tuple(value_of(domain, part) for part in annotation)
+    return UNKNOWN
+
+
+def type_of(value: Any) -> Any:
+    """The type of a value: of a tensor its shape, of several theirs, of anything else ``Dyn``."""
+    if isinstance(value, Shape):
+        return TensorType(tuple(map(dimension_of, value)))
+    plain = type(value) in (tuple, list)
+    if plain and any(isinstance(part, Shape) for part in value):
+        return tuple(map(type_of, value))
+    return Dyn
+
+
+class Held:
+    """Keeps a value from being taken apart by torch.fx, which knows tuples and not shapes."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def released(value: Any) -> Any:
+    """Arguments with what is held in its place."""
+    if isinstance(value, Held):
+        return value.value
+    if isinstance(value, (tuple, list)):
+        return tuple(map(released, value))
+    if isinstance(value, dict):
+        return {name: released(part) for name, part in value.items()}
+    if isinstance(value, slice):
+        return slice(*map(released, (value.start, value.stop, value.step)))
+    return value

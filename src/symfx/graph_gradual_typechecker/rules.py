@@ -1,0 +1,301 @@
+"""How one node is typed: by the table, and by the rules whose results PyTorch fixed."""
+
+from __future__ import annotations
+
+import functools
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.fx import Node
+from torch.fx.node import map_arg
+from torch.fx.tensor_type import Dyn, TensorType, is_consistent, is_more_precise
+
+from symfx.graph_gradual_typechecker.checker_sizes import (
+    CheckDomain,
+    Held,
+    released,
+    type_of,
+    value_of,
+)
+from symfx.graph_gradual_typechecker.registry import register_inference_rule
+from symfx.graph_gradual_typechecker.types import (
+    broadcast_types,
+    expand_to_tensor_dim,
+    get_greatest_upper_bound,
+)
+from symfx.shape_rules.errors import GradualError, IllTypedError
+from symfx.shape_rules.graphs import where_of
+from symfx.shape_rules.opaque_sizes import OpaqueDomain
+from symfx.shape_rules.sizes import UNKNOWN, Shape
+from symfx.shape_rules.table import Rule, lookup
+
+__all__ = [
+    "adaptiveavgpool2d_inference_rule",
+    "add_inference_rule",
+    "bn2d_inference_rule",
+    "conv2d_inference_rule",
+    "first_argument",
+    "flatten_inference_rule",
+    "get_attr_inference_rule",
+    "get_parameter",
+    "linear_inference_rule",
+    "maxpool2d_inference_rule",
+    "relu_inference_rule",
+    "reshape_inference_rule",
+    "transpose_inference_rule",
+    "typed_from_table",
+    "with_values",
+]
+
+
+def get_parameter(traced: Any, target: str) -> torch.nn.Parameter:
+    """The parameter, or other attribute, that a ``get_attr`` node names.
+
+    Raises:
+        AttributeError: there is none.
+    """
+    path, _, name = target.rpartition(".")
+    owner = traced.get_submodule(path)
+    if not hasattr(owner, name):
+        raise AttributeError(f"{type(owner).__name__} has no attribute {name!r} (for {target!r})")
+    return getattr(owner, name)  # type: ignore[no-any-return]
+
+
+def first_argument(n: Node) -> Node:
+    """The node whose value a node takes first.
+
+    Raises:
+        GradualError: it is no node.
+    """
+    given = n.args[0] if n.args else next(iter(n.kwargs.values()), None)
+    if not isinstance(given, Node):
+        raise GradualError(
+            f"{n.name} takes {given!r}, which no node of the graph computes", where=where_of(n)
+        )
+    return given
+
+
+def _meets(n: Node, computed: Any) -> Any:
+    """Combine what was computed with what is annotated."""
+    annotated = Dyn if n.type is None else n.type
+    try:
+        n.type = get_greatest_upper_bound(computed, annotated)
+    except IllTypedError:
+        raise IllTypedError(
+            f"{n.name} has the type {computed}, but is annotated with {annotated}",
+            where=where_of(n),
+            fix="correct the annotation, or what it is computed from",
+        ) from None
+    return n.type
+
+
+def typed_from_table(n: Node, module: Any = None, *, root: Any = None, values: Any = None) -> Any:
+    """Type a node by the table."""
+    found, called = _lookup(n, module, root)
+    if found is None:
+        raise GradualError(f"there is no rule for {n.target}", where=where_of(n))
+    values = {} if values is None else values
+    domain = CheckDomain()
+    _expand_first(n, found, called)
+    args, kwargs = with_values(n, lambda node: _value(domain, node, values))
+    try:
+        result = found(domain, args, kwargs, called)
+    except IllTypedError as error:
+        raise IllTypedError(
+            error.what,
+            where=where_of(n),
+            fix=f"its inputs are {_inputs(n)}",
+        ) from None
+    values[n] = result
+    return _meets(n, type_of(result))
+
+
+def _inputs(n: Node) -> str:
+    return ", ".join(f"{node.name}: {node.type}" for node in n.all_input_nodes)
+
+
+def _lookup(n: Node, module: Any, root: Any) -> tuple[Rule | None, Any]:
+    from symfx.shape_rules.table import known_rules
+
+    if module is None:
+        return lookup(n, root)
+    table = known_rules()
+    return next((table[cls] for cls in type(module).__mro__ if cls in table), None), module
+
+
+def with_values(n: Node, value: Callable[[Node], Any]) -> tuple[Any, Any]:
+    """A node's arguments with values in place of nodes."""
+
+    def hold(node: Node) -> Any:
+        return Held(value(node))
+
+    held: Any = map_arg((n.args, n.kwargs), hold)
+    return released(held[0]), released(held[1])
+
+
+def _value(domain: CheckDomain, node: Node, values: dict[Node, Any]) -> Any:
+    known = values.get(node, UNKNOWN)
+    if known is UNKNOWN or isinstance(known, Shape):
+        return value_of(domain, node.type)  # the annotation may say more than was computed
+    return known
+
+
+def _expand_first(n: Node, rule: Rule, module: Any) -> None:
+    """Give an unknown first argument the rank that the operator, or the annotation, fixes."""
+    given = n.args[0] if n.args else None
+    if not isinstance(given, Node) or given.type not in (None, Dyn):
+        return
+    if rule.rank is not None:
+        given.type = expand_to_tensor_dim(Dyn, rule.rank)
+    elif isinstance(n.type, TensorType) and len(n.all_input_nodes) == 1:
+        rank = len(n.type.dims)
+        domain = OpaqueDomain()
+        try:
+            result = rule(domain, (domain.shape(rank), *n.args[1:]), n.kwargs, module)
+        except IllTypedError:
+            return
+        if isinstance(result, Shape) and len(result) == rank:
+            given.type = expand_to_tensor_dim(Dyn, rank)
+
+
+@register_inference_rule(torch.add)
+@register_inference_rule(operator.add)
+def add_inference_rule(n: Node) -> Any:
+    """Two types broadcast; the sum has the less precise of them.
+
+    ``[1, 2, Dyn]`` and ``[1, 2, 1]`` make ``[1, 2, Dyn]``. What the operands were stretched to is
+    kept in ``node.meta``, under ``"broadcast"`` and the operands' names.
+
+    Raises:
+        IllTypedError: the operands do not broadcast.
+    """
+    left, right = n.args[:2]
+    if not isinstance(left, Node) or not isinstance(right, Node):
+        return typed_from_table(n)
+    t1, t2 = left.type, right.type
+    for number, tensor in ((t1, t2), (t2, t1)):
+        if number is int and isinstance(tensor, TensorType):
+            n.type = tensor
+            return n.type
+    new1, new2 = broadcast_types(t1, t2)
+    n.meta["broadcast"] = stretched = new1 != t1 or new2 != t2
+    if stretched:
+        n.meta[str(left)], n.meta[str(right)] = new1, new2
+    if not is_consistent(new1, new2):
+        raise IllTypedError(
+            f"{left.name}, of type {t1}, and {right.name}, of type {t2}, do not broadcast",
+            where=where_of(n),
+            fix="make the sizes equal, or 1, from the last dimension on",
+        )
+    n.type = new2 if is_more_precise(new1, new2) else new1
+    return n.type
+
+
+@register_inference_rule(getattr)
+def get_attr_inference_rule(n: Node, traced: Any) -> Any:
+    """``x.shape`` and other attributes: what is no tensor has the type ``Dyn``."""
+    return typed_from_table(n, root=traced)
+
+
+@register_inference_rule(torch.transpose)
+def transpose_inference_rule(n: Node) -> Any:
+    """Two dimensions change places.
+
+    Raises:
+        IllTypedError: there are no such dimensions.
+    """
+    return typed_from_table(n)
+
+
+@register_inference_rule(torch.reshape)
+def reshape_inference_rule(n: Node) -> TensorType:
+    """The shape that is asked for, -1 in it unknown.
+
+    Raises:
+        IllTypedError: the numbers of elements do not fit: equal where all dimensions are known,
+            one a multiple of the other where some are not.
+    """
+    given = first_argument(n).type
+    wanted = n.args[1] if len(n.args) > 1 else n.kwargs["shape"]
+    if not isinstance(wanted, (tuple, list)) or not all(isinstance(s, int) for s in wanted):
+        return typed_from_table(n)  # type: ignore[no-any-return]
+    target = TensorType(tuple(Dyn if size == -1 else size for size in wanted))
+    if given != Dyn and given is not None:
+        if not isinstance(given, TensorType):
+            raise IllTypedError(f"{given} is no tensor type", where=where_of(n))
+        sizes = [d for d in given.dims if isinstance(d, int)]
+        old = functools.reduce(operator.mul, sizes, 1)
+        new = functools.reduce(operator.mul, wanted, 1)
+        static = len(sizes) == len(given.dims)
+        if old == 0 or new == 0:
+            fits = not static or -1 in wanted or old == new
+        elif static and -1 not in wanted:
+            fits = old == new
+        else:
+            fits = old % new == 0 or new % old == 0
+        if not fits:
+            raise IllTypedError(
+                f"{n.name} reshapes {given} to {target}: the numbers of elements do not fit",
+                where=where_of(n),
+            )
+    n.type = target
+    return target
+
+
+@register_inference_rule(torch.nn.BatchNorm2d)
+def bn2d_inference_rule(n: Node, module_instance: Any) -> Any:
+    """Input and output have one type, of rank 4, and the module's channels.
+
+    Raises:
+        IllTypedError: they have not.
+    """
+    expanded = expand_to_tensor_dim(Dyn if n.type is None else n.type, 4)
+    if not is_consistent(expanded.dims[1], module_instance.num_features):
+        raise IllTypedError(
+            f"{n.name} has {module_instance.num_features} channels, but is annotated with {n.type}",
+            where=where_of(n),
+        )
+    n.type = expanded
+    return typed_from_table(n, module_instance)
+
+
+@register_inference_rule(torch.nn.Conv2d)
+def conv2d_inference_rule(n: Node, module_instance: Any) -> Any:
+    """The channels are the convolution's; its window moves over height and width.
+
+    Raises:
+        IllTypedError: the input has other channels, or another rank.
+    """
+    return typed_from_table(n, module_instance)
+
+
+@register_inference_rule(torch.nn.ReLU)
+def relu_inference_rule(n: Node, module_instance: Any) -> Any:
+    """Input and output have one type."""
+    return typed_from_table(n, module_instance)
+
+
+@register_inference_rule(torch.nn.MaxPool2d)
+def maxpool2d_inference_rule(n: Node, module_instance: Any) -> Any:
+    """The window moves over height and width."""
+    return typed_from_table(n, module_instance)
+
+
+@register_inference_rule(torch.nn.Linear)
+def linear_inference_rule(n: Node, module_instance: Any) -> Any:
+    """The last dimension goes from `in_features` to `out_features`."""
+    return typed_from_table(n, module_instance)
+
+
+@register_inference_rule(torch.nn.AdaptiveAvgPool2d)
+def adaptiveavgpool2d_inference_rule(n: Node, module_instance: Any) -> Any:
+    """Height and width become what the module says."""
+    return typed_from_table(n, module_instance)
+
+
+@register_inference_rule(torch.flatten)
+def flatten_inference_rule(n: Node) -> Any:
+    """A run of dimensions becomes their product."""
+    return typed_from_table(n)

@@ -1,1 +1,0 @@
-"""The parts of `symfx.graph_gradual_typechecker`, by job."""

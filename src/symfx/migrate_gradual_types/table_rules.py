@@ -1,0 +1,375 @@
+"""Operators typed from the table of shape rules, as constraints.
+
+`Typing` is one composite constraint for all of them. It has a case for each combination of ranks
+that its tensors can have: in each, the table's rule is run on fresh dimension variables, and what
+it demands of them and returns becomes constraints.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.fx import Node
+from torch.fx.tensor_type import Dyn, TensorType
+
+from symfx.migrate_gradual_types.constraint import (
+    BinConstraintD,
+    BinConstraintT,
+    BVar,
+    Conj,
+    Constraint,
+    Disj,
+    DVar,
+    F,
+    T,
+    TVar,
+)
+from symfx.migrate_gradual_types.constraint_sizes import ConstraintDomain
+from symfx.migrate_gradual_types.operation import op_eq, op_leq
+from symfx.migrate_gradual_types.possible_ranks import DYN, Kinds, possible, register_kinds
+from symfx.migrate_gradual_types.transformation.registry import register_transformation_rule
+from symfx.migrate_gradual_types.util import (
+    gen_dvar,
+    gen_nat_constraints,
+    gen_tensor_dims,
+    gen_tvar,
+)
+from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.graphs import is_shape
+from symfx.shape_rules.opaque_sizes import OpaqueDomain
+from symfx.shape_rules.ranks import get_max_rank
+from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Shape, Size
+from symfx.shape_rules.table import Rule
+
+__all__ = ["ShapeOf", "Typing", "generate_typing", "outputs_of"]
+
+#: More combinations of ranks than this are not looked at: the result is then left unknown.
+_MOST_COMBINATIONS = 300
+
+
+@dataclass(frozen=True)
+class ShapeOf:
+    """The value of ``x.shape``: the dimensions of a tensor's type, as a tuple."""
+
+    tensor: TVar
+
+
+@dataclass(repr=False)
+class Typing(Constraint):
+    """The results of an operator have the types that its rule in the table gives.
+
+    Args:
+        rule: the rule.
+        module: the module that is called, if one is.
+        args: the operator's arguments, with variables for nodes.
+        kwargs: those by keyword.
+        results: the variables of its results: one, or a tuple of which some may be ``None``.
+    """
+
+    rule: Rule
+    module: torch.nn.Module | None
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    results: Any
+
+    def __repr__(self) -> str:
+        return f"{self.results} = {self.rule.name}({self.args}, {self.kwargs})"
+
+    @property
+    def tensors(self) -> list[TVar]:
+        """The tensor variables among the arguments, each once."""
+        found: dict[TVar, None] = {}
+        for value in _leaves((self.args, self.kwargs)):
+            if isinstance(value, (TVar, ShapeOf)):
+                found[value.tensor if isinstance(value, ShapeOf) else value] = None
+        return [*found]
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _leaves(part)
+    elif isinstance(value, dict):
+        yield from _leaves([*value.values()])
+    else:
+        yield value
+
+
+def _rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
+    if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
+        plain = list if isinstance(value, list) else tuple  # torch.fx has lists of its own
+        return plain(_rebuilt(part, leaf) for part in value)
+    if isinstance(value, dict):
+        return {name: _rebuilt(part, leaf) for name, part in value.items()}
+    if isinstance(value, slice):
+        return slice(*(_rebuilt(part, leaf) for part in (value.start, value.stop, value.step)))
+    return leaf(value)
+
+
+# -- from a node to a constraint ---------------------------------------------------------------
+
+
+def outputs_of(n: Node, counter: int) -> tuple[Any, int]:
+    """Variables for what a node gives: a tensor, or the items that are taken, by their index."""
+    taken = {
+        user.args[1] for user in n.users if user.op == "call_function" and _takes_item(user, n)
+    }
+    if n.users and len(taken) == len(n.users) and all(isinstance(i, int) for i in taken):
+        indices: list[Any] = [*taken]
+        items: dict[int, TVar] = {}
+        for index in sorted(indices):
+            items[index], counter = gen_tvar(counter)
+        return items, counter
+    return gen_tvar(counter)
+
+
+def _takes_item(user: Node, n: Node) -> bool:
+    return getattr(user.target, "__name__", "") == "getitem" and user.args[0] is n
+
+
+def generate_typing(
+    n: Node, rule: Rule, module: torch.nn.Module | None, symbols: dict[Node, Any], counter: int
+) -> tuple[list[Constraint], int]:
+    """The constraint of a node that the table has a rule for."""
+
+    def argument(value: Any) -> Any:
+        if not isinstance(value, Node):
+            return value
+        variable = symbols.get(value, value)
+        if isinstance(variable, TVar) and is_shape(value):
+            return ShapeOf(variable)
+        return UNKNOWN if isinstance(variable, Node) else variable
+
+    args = _rebuilt(tuple(n.args), argument)
+    kwargs = _rebuilt(dict(n.kwargs), argument)
+    # An item of several tensors is that item.
+    if rule.name == "getitem" and isinstance(args[0], (tuple, dict)) and isinstance(args[1], int):
+        items = args[0]
+        if args[1] in (items if isinstance(items, dict) else range(-len(items), len(items))):
+            symbols[n] = items[args[1]]
+            return [], counter
+    results, counter = _variables(n, _form_of_result(rule, module, args, kwargs), counter)
+    symbols[n] = results
+    return [Typing(rule, module, args, kwargs, results)], counter
+
+
+#: What a result is, before its ranks are known; a tuple of these is a tuple of results.
+_TENSOR, _SIZE, _SEVERAL = "tensor", "size", "several"
+
+
+def _form_of_result(
+    rule: Rule, module: torch.nn.Module | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
+    """The form of what a rule gives, whatever ranks it takes; `_SEVERAL` where that differs."""
+    tensors = Typing(rule, module, args, dict(kwargs), None).tensors
+    ranks = range(get_max_rank(), -1, -1)
+    found: Any = None
+    for choice in itertools.islice(itertools.product(ranks, repeat=len(tensors)), 1000):
+        result = _run_opaque(rule, module, args, kwargs, dict(zip(tensors, choice, strict=True)))
+        if result is None or result is UNKNOWN:
+            continue
+        form = _form(result)
+        if not isinstance(form, tuple):
+            return form
+        if found not in (None, form):
+            return _SEVERAL
+        found = form
+    return _TENSOR if found is None else found
+
+
+def _form(result: Any) -> Any:
+    if isinstance(result, Shape) or result is None or result is NO_TENSOR:
+        return _TENSOR
+    if not isinstance(result, (tuple, list)):
+        return _SIZE
+    if type(result) not in (tuple, list):
+        return _SEVERAL  # as many as are asked for
+    forms = tuple(_SEVERAL if item is UNKNOWN else _form(item) for item in result)
+    return _SEVERAL if _SIZE in forms or _SEVERAL in forms else forms
+
+
+def _variables(n: Node, form: Any, counter: int) -> tuple[Any, int]:
+    """Variables for a result of this form."""
+    if form == _TENSOR:
+        return gen_tvar(counter)
+    if form == _SIZE:
+        return gen_dvar(counter)
+    if form == _SEVERAL:
+        return outputs_of(n, counter)
+    variables = []
+    for item in form:
+        variable, counter = _variables(n, item, counter)
+        variables.append(variable)
+    return tuple(variables), counter
+
+
+def _run_opaque(
+    rule: Rule,
+    module: torch.nn.Module | None,
+    args: Any,
+    kwargs: Any,
+    ranks: Mapping[TVar, int],
+) -> Any:
+    """The rule's results for tensors of these ranks; ``None`` if it does not take them."""
+    domain = OpaqueDomain()
+    shapes = {t: UNKNOWN if r == DYN else domain.shape(r) for t, r in ranks.items()}
+
+    def argument(value: Any) -> Any:
+        if isinstance(value, TVar):
+            return shapes[value]
+        if isinstance(value, ShapeOf):
+            shape = shapes[value.tensor]
+            return tuple(shape) if isinstance(shape, Shape) else UNKNOWN
+        if isinstance(value, DVar):
+            return domain.fresh("")
+        return UNKNOWN if isinstance(value, BVar) else value
+
+    try:
+        return rule(domain, _rebuilt(args, argument), _rebuilt(kwargs, argument), module)
+    except IllTypedError:
+        return None
+
+
+# -- from a constraint to simple ones ------------------------------------------------------------
+
+
+def _combinations(
+    constraint: Typing, kinds: Mapping[TVar, Kinds] | None
+) -> list[dict[TVar, int]] | None:
+    """Every choice of kinds for the tensors; ``None`` if there are too many."""
+    tensors = constraint.tensors
+    choices = [sorted(possible(tensor, kinds)) for tensor in tensors]
+    total = 1
+    for choice in choices:
+        total *= len(choice)
+    if total > _MOST_COMBINATIONS:
+        return None
+    return [dict(zip(tensors, choice, strict=True)) for choice in itertools.product(*choices)]
+
+
+#: What stands for an item that a tuple does not have.
+_NO_ITEM = object()
+
+
+def _results(variables: Any, result: Any) -> Iterator[tuple[Any, Any]]:
+    """Pairs of a result's variable and what the rule says of it, or `_NO_ITEM`."""
+    if isinstance(variables, (tuple, dict)):
+        known = isinstance(result, (tuple, list)) and not isinstance(result, Shape)
+        by_index = variables.items() if isinstance(variables, dict) else enumerate(variables)
+        for index, variable in by_index:
+            item = _NO_ITEM if result is _NO_ITEM else UNKNOWN
+            if known:  # more items may be asked for than there are in this case: then it is none
+                item = result[index] if -len(result) <= index < len(result) else _NO_ITEM
+            yield from _results(variable, item)
+    elif isinstance(variables, TVar) and not (isinstance(result, Shape) or result is _NO_ITEM):
+        yield variables, UNKNOWN
+    else:
+        yield variables, result
+
+
+@register_kinds(Typing)
+def _kinds_of_typing(constraint: Typing, known: Any) -> None:
+    combinations = _combinations(constraint, known)
+    if combinations is None:
+        return
+    allowed: dict[TVar, set[int]] = {}
+    for ranks in combinations:
+        result = _run_opaque(
+            constraint.rule, constraint.module, constraint.args, constraint.kwargs, ranks
+        )
+        if result is None:
+            continue
+        pairs = _results(constraint.results, result)
+        outs: dict[TVar, int] = {}
+        for variable, value in pairs:
+            if value is _NO_ITEM:
+                break
+            if isinstance(variable, TVar):
+                outs[variable] = _nested_kind(value)
+        else:
+            if any(kind > get_max_rank() for kind in outs.values()):
+                continue
+            if any(kind not in possible(tensor, known) for tensor, kind in outs.items()):
+                continue
+            for tensor, kind in (*ranks.items(), *outs.items()):
+                allowed.setdefault(tensor, set()).add(kind)
+    tensors = [
+        *constraint.tensors,
+        *(v for v in _leaves(constraint.results) if isinstance(v, TVar)),
+    ]
+    for tensor in tensors:
+        known.allow(tensor, frozenset(allowed.get(tensor, ())))
+
+
+def _nested_kind(value: Any) -> int:
+    return len(value) if isinstance(value, Shape) else DYN
+
+
+@register_transformation_rule(Typing)
+def transform_typing(constraint: Typing, counter: int) -> tuple[Constraint, int]:
+    """One alternative for each combination of ranks that the rule takes."""
+    combinations = _combinations(constraint, None)
+    if combinations is None:
+        return T(), counter
+    cases: list[Constraint] = []
+    for ranks in combinations:
+        case, counter = _one_case(constraint, ranks, counter)
+        if case is not None:
+            cases.append(case)
+    return (Disj(cases) if cases else F()), counter
+
+
+def _one_case(
+    constraint: Typing, ranks: Mapping[TVar, int], counter: int
+) -> tuple[Constraint | None, int]:
+    counter += 1
+    domain = ConstraintDomain(counter)
+    parts: list[Constraint] = []
+    shapes: dict[TVar, Any] = {}
+    for tensor, rank in ranks.items():
+        if rank == DYN:
+            shapes[tensor] = UNKNOWN
+            parts.append(BinConstraintT(tensor, Dyn, op_eq))
+            continue
+        dims, counter = gen_tensor_dims(rank, counter)
+        shapes[tensor] = domain.shape(dims)
+        parts += [BinConstraintT(tensor, TensorType(dims), op_eq), *gen_nat_constraints(dims)]
+
+    def argument(value: Any) -> Any:
+        if isinstance(value, TVar):
+            return shapes[value]
+        if isinstance(value, ShapeOf):
+            shape = shapes[value.tensor]
+            return tuple(shape) if isinstance(shape, Shape) else UNKNOWN
+        if isinstance(value, DVar):
+            return Size(domain, value)
+        return UNKNOWN if isinstance(value, BVar) else value
+
+    args, kwargs = (_rebuilt(part, argument) for part in (constraint.args, constraint.kwargs))
+    try:
+        result = constraint.rule(domain, args, kwargs, constraint.module)
+    except IllTypedError:
+        return None, counter
+    for variable, value in _results(constraint.results, result):
+        if value is _NO_ITEM:
+            return None, counter
+        part = _result_is(domain, variable, value)
+        if part is None:
+            return None, counter
+        parts.append(part)
+    return Conj([*parts, *domain.constraints]), counter
+
+
+def _result_is(domain: ConstraintDomain, variable: Any, value: Any) -> Constraint | None:
+    if isinstance(variable, DVar):
+        if not isinstance(value, Dim):
+            return BinConstraintD(variable, Dyn, op_eq)
+        is_ = BinConstraintD(variable, domain.dimension(value), op_eq)
+        return Conj([is_, BinConstraintD(0, variable, op_leq)])
+    if isinstance(value, Shape):
+        return domain.type_is(variable, value) if len(value) <= get_max_rank() else None
+    return BinConstraintT(variable, Dyn, op_eq)

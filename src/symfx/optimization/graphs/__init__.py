@@ -1,0 +1,1 @@
+"""Reading and editing graphs: capture, effects, aliases, layers, surgery."""

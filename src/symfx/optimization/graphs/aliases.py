@@ -1,0 +1,114 @@
+"""Which values of a graph may share memory, and which of those something writes to."""
+
+from __future__ import annotations
+
+from torch import fx, nn
+
+from symfx.optimization.graphs.effects import (
+    Effect,
+    attribute_of,
+    effect_of,
+    read_argument,
+    storage_of,
+)
+
+__all__ = ["Aliases"]
+
+
+class Aliases:
+    """Which values of a graph may share memory, and which of those something writes to.
+
+    Made from the graph as it stands; rewriting the graph makes it out of date.
+
+    Args:
+        module: the graph with its modules.
+        modules: the modules by name.
+    """
+
+    def __init__(self, module: fx.GraphModule, modules: dict[str, nn.Module]) -> None:
+        self._modules = modules
+        self._group: dict[fx.Node, int] = {}
+        self._members: dict[int, list[fx.Node]] = {}
+        self._storages: dict[int, fx.Node] = {}
+        self._touched: set[int] = set()
+        self._effects: dict[fx.Node, Effect] = {}
+        disturbed: list[fx.Node] = []
+        for index, node in enumerate(module.graph.nodes):
+            self._group[node] = index
+            self._members[index] = [node]
+            effect = self._effects[node] = effect_of(node, self._modules)
+            if node.op == "get_attr":
+                self._sharestorage_of(node, attribute_of(module, str(node.target)))
+            if effect is not Effect.FRESH and node.op != "output":
+                for other in _may_return(node, effect):
+                    self._join(node, other)
+            if effect in (Effect.WRITES, Effect.UNKNOWN):
+                disturbed.append(node)
+        opaque_storages = self._storages_of_opaque_modules(disturbed)
+        self._touched = {self._group[node] for node in disturbed} | {
+            self._group[node]
+            for node in module.graph.nodes
+            if node.op == "get_attr"
+            and storage_of(attribute_of(module, str(node.target))) in opaque_storages
+        }
+        #: The memory of parameters and buffers that a run may write to.
+        self.written_storages = opaque_storages | {
+            storage_of(attribute_of(module, str(node.target)))
+            for node in module.graph.nodes
+            if node.op == "get_attr" and self._group[node] in self._touched
+        }
+
+    def effect(self, node: fx.Node) -> Effect:
+        """The node's effect, as `effect_of` tells it."""
+        return self._effects[node]
+
+    def is_quiet(self, node: fx.Node) -> bool:
+        """Does nothing, known or unknown, ever write to the memory of this value?"""
+        return self._group[node] not in self._touched
+
+    def family(self, node: fx.Node) -> list[fx.Node]:
+        """The values that may share memory with this one, itself among them."""
+        return self._members[self._group[node]]
+
+    def adopt(self, new: fx.Node, old: fx.Node) -> None:
+        """A new node has come that returns what an old one did, and may alias the same."""
+        self._group[new] = self._group[old]
+        self._members[self._group[old]].append(new)
+        self._effects[new] = effect_of(new, self._modules)
+
+    def escapes(self, node: fx.Node) -> bool:
+        """Can the caller get hold of this value's memory?"""
+        return any(user.op == "output" for member in self.family(node) for user in member.users)
+
+    def _join(self, one: fx.Node, other: fx.Node) -> None:
+        into, gone = self._group[one], self._group[other]
+        if into == gone:
+            return
+        if len(self._members[into]) < len(self._members[gone]):
+            into, gone = gone, into
+        for node in self._members.pop(gone):
+            self._group[node] = into
+            self._members[into].append(node)
+
+    def _sharestorage_of(self, node: fx.Node, value: object) -> None:
+        key = storage_of(value)
+        if key is not None:
+            self._join(node, self._storages.setdefault(key, node))
+
+    def _storages_of_opaque_modules(self, disturbed: list[fx.Node]) -> set[int | None]:
+        """The memory of modules that may do anything, such as batch norms in train mode."""
+        found: set[int | None] = set()
+        for node in disturbed:
+            module = self._modules.get(str(node.target)) if node.op == "call_module" else None
+            if module is not None and self._effects[node] is Effect.UNKNOWN:
+                found.update(storage_of(tensor) for tensor in module.parameters())
+                found.update(storage_of(tensor) for tensor in module.buffers())
+        return found
+
+
+def _may_return(node: fx.Node, effect: Effect) -> list[fx.Node]:
+    """The arguments whose memory a node may return: a write returns what it writes to."""
+    if effect is Effect.WRITES:
+        written = read_argument(node, 0, "input")
+        return [written] if isinstance(written, fx.Node) else node.all_input_nodes
+    return node.all_input_nodes

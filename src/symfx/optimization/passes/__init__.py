@@ -1,0 +1,1 @@
+"""The rewrites of an optimization, one a module."""

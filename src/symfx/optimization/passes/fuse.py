@@ -1,0 +1,290 @@
+"""From ordinary layers to oneDNN's fused operators, and one memory layout for all between them."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+from symfx.optimization.graphs.effects import Effect
+from symfx.optimization.graphs.layers import Activation, Layer, MaxPool
+from symfx.optimization.graphs.reading import Reader
+from symfx.optimization.graphs.surgery import clean, install, succeed
+from symfx.optimization.passes.inplace import settle_writes, settled_add
+from symfx.optimization.passes.layout import fused_conv, keep_layout
+from symfx.optimization.report import Report
+from symfx.optimization.runtime.fused_conv import FusedConv
+from symfx.optimization.runtime.fused_linear import FusedLinear
+from symfx.optimization.runtime.modules import ScaleShift
+from symfx.optimization.runtime.probing import can_fuse, may_pool, post_op
+from symfx.optimization.runtime.tensors import all_finite
+
+__all__ = ["lower"]
+
+
+def lower(
+    module: fx.GraphModule,
+    only: Collection[fx.Node] | None = None,
+    report: Report | None = None,
+    *,
+    linears: bool = False,
+) -> fx.GraphModule:
+    """Run a graph's convolutions, with what follows them, as oneDNN's fused operators.
+
+    Between them everything stays channels last in memory; where something looks on that could
+    tell (the caller, a module that is not known), results are made contiguous first.
+
+    Args:
+        module: the graph, which is changed.
+        only: the nodes that may be touched; all by default.
+        report: what is done, and what is not and why, is noted in it.
+        linears: make linear layers ready for oneDNN's operators too. They use torch's own until
+            `symfx.optimization.tuning` finds a shape of input for which that is slower.
+
+    Returns:
+        the graph without what it does not need any more.
+    """
+    report = report if report is not None else Report()
+    settle_writes(module, report)
+    reader = Reader(module)
+    plans = _plan(reader, only, report, linears)
+    for plan in plans:
+        _apply(module, plan, report)
+    _scale_and_rectify(module, only, report)
+    module = clean(module)
+    if plans:
+        _accumulate(module)
+        _guard(module)
+        keep_layout(module)
+    return module
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One fused operator to be: the last of ``nodes`` gives its result."""
+
+    layer: Layer
+    post: Activation | None
+    other: fx.Node | None
+    pool: MaxPool | None
+    nodes: tuple[fx.Node, ...]
+
+
+def _plan(
+    reader: Reader, only: Collection[fx.Node] | None, report: Report, linears: bool
+) -> list[_Plan]:
+    taken: set[fx.Node] = set()
+    plans: list[_Plan] = []
+
+    def free(node: fx.Node) -> bool:
+        return node not in taken and (only is None or node in only)
+
+    for node in reader.module.graph.nodes:
+        layer = reader.layer(node)
+        if layer is None or not free(node) or (layer.dimensions == 0 and not linears):
+            continue
+        why = can_fuse(layer, post_op(None), adds=False)
+        if why is None and not reader.aliases.is_quiet(layer.source):
+            why = "something writes to the memory that it reads"
+        if why is not None:
+            report.leave(node, f"not run by oneDNN's fused operators: {why}")
+            continue
+        plan = _Plan(layer, None, None, None, (node,))
+        user = _only_user(reader, node)
+        if user is not None and free(user):
+            other = _added(reader, user, node)
+            if other is not None and can_fuse(layer, post_op(None), adds=True) is None:
+                plan = _Plan(layer, None, other, None, (node, user))
+                user = _only_user(reader, user)
+        if user is not None and free(user):
+            post = reader.activation(user)
+            adds = plan.other is not None
+            fits = post is not None and can_fuse(layer, post_op(post), adds=adds) is None
+            if post is not None and fits and reader.aliases.effect(user) is Effect.FRESH:
+                plan = _Plan(layer, post, plan.other, None, (*plan.nodes, user))
+                user = _only_user(reader, user)
+        if user is not None and free(user) and plan.other is None:
+            pool = reader.max_pool(user)
+            if pool is not None and may_pool(layer, plan.post):
+                plan = _Plan(layer, plan.post, None, pool, (*plan.nodes, user))
+        plans.append(plan)
+        taken.update(plan.nodes)
+    return plans
+
+
+def _only_user(reader: Reader, node: fx.Node) -> fx.Node | None:
+    """The one node that takes this one's value, if it can be computed there as well."""
+    if len(node.users) != 1 or not reader.aliases.is_quiet(node):
+        return None
+    user = next(iter(node.users))
+    return None if user.op == "output" else user
+
+
+def _added(reader: Reader, node: fx.Node, term: fx.Node) -> fx.Node | None:
+    """The other term, where a node is a sum of ``term`` and another value."""
+    is_sum = (
+        node.target in (operator.add, torch.add, settled_add)
+        if node.op == "call_function"
+        else node.op == "call_method" and node.target == "add"
+    )
+    if not is_sum or len(node.args) != 2 or node.kwargs:
+        return None
+    other = node.args[1] if node.args[0] is term else node.args[0]
+    if not isinstance(other, fx.Node) or other is term or not reader.aliases.is_quiet(other):
+        return None
+    if other.op == "get_attr":
+        return None
+    return other
+
+
+def _apply(module: fx.GraphModule, plan: _Plan, report: Report) -> None:
+    adds, post = plan.other is not None, post_op(plan.post)
+    second = adds and plan.nodes[1].args[1] is plan.layer.node
+    fused: FusedConv | FusedLinear
+    if plan.layer.dimensions == 0:
+        fused = FusedLinear(plan.layer, post, adds=adds, second=second)
+    else:
+        fused = FusedConv(plan.layer, post, adds=adds, second=second, pool=plan.pool)
+    fused.training = module.training
+    # What they take may itself have been rewritten since the plan was made.
+    args = list(plan.layer.node.all_input_nodes[:1])
+    if adds:
+        args += [a for a in plan.nodes[1].all_input_nodes if a is not plan.layer.node]
+    last = plan.nodes[-1]
+    node = install(module, plan.layer.node, fused, args, "fused")
+    last.append(node)
+    names = [old.name for old in plan.nodes]
+    succeed(plan.nodes, node, names[0])
+    if plan.layer.dimensions:
+        parts = [plan.layer.kind.__name__]
+        parts += ["add"] if adds else []
+        parts += [plan.post.name] if plan.post is not None else []
+        parts += ["max_pool2d"] if plan.pool is not None else []
+        report.rewrote(f"fused {' + '.join(parts)} by oneDNN", names, node)
+
+
+def _scale_and_rectify(
+    module: fx.GraphModule, only: Collection[fx.Node] | None, report: Report
+) -> None:
+    """A batch normalisation that could not be folded, and the ReLU behind it, in one module."""
+    reader = Reader(module)
+    for node in list(module.graph.nodes):
+        affine = reader.affine(node)
+        if affine is None or affine.name not in ("BatchNorm2d", "BatchNorm3d"):
+            continue
+        norm = reader.module_of(node)
+        if norm is None or affine.spatial is None or (only is not None and node not in only):
+            continue
+        if any(t.dtype not in (torch.float, torch.long) for t in norm.state_dict().values()):
+            continue
+        user = _only_user(reader, node)
+        free = user is not None and (only is None or user in only)
+        post = reader.activation(user) if user is not None and free else None
+        rectify = post is not None and post.name == "relu"
+        rectify = rectify and user is not None and reader.aliases.effect(user) is Effect.FRESH
+        new = ScaleShift(
+            affine.scale.float(), affine.shift.float(), affine.spatial, rectify=rectify
+        )
+        new.training = module.training
+        call = install(module, node, new, (affine.source,), "scaled")
+        taken = (node, user) if rectify and user is not None else (node,)
+        names = [old.name for old in taken]
+        succeed(taken, call, names[0])
+        report.rewrote(f"{affine.name} as a scaling" + " and relu" * rectify, names, call)
+
+
+def _accumulate(module: fx.GraphModule) -> None:
+    """Let a sum be written to the memory of a term that nobody needs any more."""
+    reader = Reader(module)
+    order = {node: index for index, node in enumerate(module.graph.nodes)}
+    for node in module.graph.nodes:
+        fused = fused_conv(reader, node)
+        if fused is None or not fused.adds or len(node.args) != 2:
+            continue
+        other = node.args[1]
+        if not isinstance(other, fx.Node) or other is node.args[0]:
+            continue
+        if reader.aliases.effect(other) is not Effect.FRESH or not reader.aliases.is_quiet(other):
+            continue
+        family = reader.aliases.family(other)
+        if node.args[0] in family:
+            continue
+        users = {user for member in family for user in member.users}
+        fused.accumulates = all(
+            user.op != "output" and (user is node or order[user] < order[node]) for user in users
+        )
+
+
+# What gives ordinary numbers where it is given such, overflow aside.
+_KEEPS_FINITE: frozenset[Any] = frozenset(
+    {
+        operator.add,
+        operator.sub,
+        operator.mul,
+        operator.getitem,
+        settled_add,
+        torch.add,
+        torch.cat,
+        torch.flatten,
+        torch.relu,
+        torch.sigmoid,
+        torch.tanh,
+        F.relu,
+        F.relu6,
+        F.gelu,
+        F.silu,
+        F.hardswish,
+        F.max_pool2d,
+        F.avg_pool2d,
+        F.adaptive_avg_pool2d,
+        F.interpolate,
+    }
+)
+_KEEPS_FINITE_MODULES = (
+    FusedConv,
+    FusedLinear,
+    ScaleShift,
+    nn.AdaptiveAvgPool2d,
+    nn.AvgPool2d,
+    nn.Conv2d,
+    nn.ConvTranspose2d,
+    nn.Flatten,
+    nn.Linear,
+    nn.MaxPool2d,
+    nn.ReLU,
+    nn.Sigmoid,
+    nn.Upsample,
+)
+
+
+def _guard(module: fx.GraphModule) -> None:
+    """Tell operators that take NaN for zero whether what the graph is given may hold any.
+
+    What NaN could come from, the graph's inputs mostly, is looked at once, and each operator that
+    depends on it is told.
+    """
+    reader = Reader(module)
+    sources: dict[fx.Node, frozenset[fx.Node]] = {}
+    checks: dict[frozenset[fx.Node], fx.Node] = {}
+    order = {node: index for index, node in enumerate(module.graph.nodes)}
+    for node in list(module.graph.nodes):
+        called = reader.modules.get(str(node.target)) if node.op == "call_module" else None
+        keeps = node.target in _KEEPS_FINITE or isinstance(called, _KEEPS_FINITE_MODULES)
+        inputs = node.all_input_nodes
+        if node.op == "get_attr" or not (keeps and inputs):
+            sources[node] = frozenset({node})
+            continue
+        sources[node] = frozenset().union(*(sources[i] for i in inputs if i.op != "get_attr"))
+        if not isinstance(called, FusedConv | FusedLinear) or not called.loses_nan:
+            continue
+        found = sources[node]
+        if found not in checks:
+            roots = sorted(found, key=order.__getitem__)
+            with module.graph.inserting_after(roots[-1]):
+                checks[found] = module.graph.call_function(all_finite, tuple(roots))
+        node.update_kwarg("finite", checks[found])

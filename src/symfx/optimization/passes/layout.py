@@ -1,0 +1,264 @@
+"""One memory layout for all that stands between fused operators, and the usual one outside."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from symfx.optimization.graphs.effect_tables import words
+from symfx.optimization.graphs.effects import Effect, effect_of, one_node
+from symfx.optimization.graphs.reading import Reader
+from symfx.optimization.runtime.fused_conv import FusedConv
+from symfx.optimization.runtime.modules import ScaleShift
+from symfx.optimization.runtime.tensors import all_finite, is_channels_last
+
+__all__ = ["fused_conv", "keep_layout", "laid_out_as"]
+
+
+def fused_conv(reader: Reader, node: fx.Node) -> FusedConv | None:
+    """The fused convolution that a node calls, if it calls one."""
+    found = reader.modules.get(str(node.target)) if node.op == "call_module" else None
+    return found if isinstance(found, FusedConv) else None
+
+
+# What can be given a value whatever its strides, and passes them on: nothing it computes, and no
+# error that it raises, depends on them.
+_CARRIES_FUNCTIONS: frozenset[Any] = frozenset(
+    {
+        operator.add,
+        operator.sub,
+        operator.mul,
+        operator.truediv,
+        operator.getitem,
+        torch.add,
+        torch.sub,
+        torch.mul,
+        torch.div,
+        torch.relu,
+        torch.sigmoid,
+        torch.tanh,
+        torch.cat,
+        torch.concat,
+        torch.flatten,
+        torch.reshape,
+        torch.chunk,
+        torch.split,
+        torch.mean,
+        torch.sum,
+        torch.permute,
+        torch.transpose,
+        torch.matmul,
+        F.relu,
+        F.relu6,
+        F.gelu,
+        F.silu,
+        F.hardswish,
+        F.hardsigmoid,
+        F.hardtanh,
+        F.leaky_relu,
+        F.sigmoid,
+        F.tanh,
+        F.max_pool2d,
+        F.avg_pool2d,
+        F.adaptive_avg_pool2d,
+        F.interpolate,
+        F.batch_norm,
+        F.linear,
+        F.layer_norm,
+        F.softmax,
+        F.dropout,
+    }
+)
+_CARRIES_METHODS = words(
+    """
+    add sub mul div relu sigmoid tanh mean sum flatten reshape permute transpose chunk split
+    size dim softmax
+    """
+)
+_CARRIES_MODULES: tuple[type[nn.Module], ...] = (
+    nn.ReLU,
+    nn.ReLU6,
+    nn.GELU,
+    nn.SiLU,
+    nn.Hardswish,
+    nn.Hardsigmoid,
+    nn.Hardtanh,
+    nn.LeakyReLU,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.Softmax,
+    nn.BatchNorm2d,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.Upsample,
+    nn.Identity,
+    nn.Dropout,
+    nn.Dropout2d,
+    nn.Flatten,
+    nn.Conv1d,
+    nn.Conv2d,
+    nn.Conv3d,
+    nn.ConvTranspose2d,
+    nn.Linear,
+    nn.LayerNorm,
+    FusedConv,
+    ScaleShift,
+)
+
+
+# Whose results are contiguous, whatever comes in.
+_CONTIGUOUS: tuple[Any, ...] = (F.linear, torch.matmul, F.layer_norm)
+_CONTIGUOUS_MODULES: tuple[type[nn.Module], ...] = (nn.Linear, nn.LayerNorm)
+# What gives other strides to the same values.
+_PERMUTES: tuple[Any, ...] = (torch.permute, torch.transpose, "permute", "transpose")
+
+
+# Where one of these is about, every result is made contiguous at once.
+_TELLS_STRIDES = words(
+    """
+    stride storage_offset is_contiguous as_strided data_ptr storage untyped_storage
+    """
+)
+
+
+def _carries(reader: Reader, node: fx.Node) -> bool:
+    """Can the node be given a value of any strides, and does it return one tensor, or sizes?"""
+    if _returns_several(reader, node) and not all(
+        user.target is operator.getitem for user in node.users
+    ):
+        return False
+    if node.op == "call_module":
+        found = reader.modules.get(str(node.target))
+        return isinstance(found, FusedConv | ScaleShift) or (
+            reader.module_of(node) is not None and type(found) in _CARRIES_MODULES
+        )
+    if node.op == "call_method":
+        return node.target in _CARRIES_METHODS
+    if node.target is getattr:
+        return node.args[1] in ("shape", "dtype", "device", "ndim")
+    own = getattr(node.target, "symfx_effect", None) is not None
+    return node.op == "call_function" and (own or node.target in _CARRIES_FUNCTIONS)
+
+
+@one_node(Effect.VIEW)
+def laid_out_as(x: Tensor, original: Tensor | bool) -> Tensor:
+    """A result as the original model lays it out.
+
+    Args:
+        x: the result.
+        original: what the original's layout follows: that of this tensor; or channels last
+            (True), as behind a convolution whose weight is.
+    """
+    last = original if isinstance(original, bool) else is_channels_last(original)
+    if last and x.numel() and x.dim() in _LAST:
+        return x.contiguous(memory_format=_LAST[x.dim()])
+    return x.contiguous()
+
+
+_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def keep_layout(module: fx.GraphModule) -> None:
+    """Lay results out as the original does where they leave the region of fused operators."""
+    reader = Reader(module)
+    graph = module.graph
+    inside: set[fx.Node] = set()
+    left: set[fx.Node] = set()
+    strides_asked_for = any(
+        (node.op == "call_method" and node.target in _TELLS_STRIDES)
+        or node.target is torch.as_strided
+        for node in graph.nodes
+    )
+    shown = _shown(reader)
+    for node in [] if strides_asked_for else list(graph.nodes):
+        sources = [source for source in node.all_input_nodes if source in inside]
+        seed = fused_conv(reader, node) is not None
+        if not seed and (not sources or not _carries(reader, node)):
+            continue
+        if node.target in _PERMUTES and node in shown:
+            continue
+        if effect_of(node, reader.modules) is Effect.FRESH and not reader.aliases.is_quiet(node):
+            left.add(node)  # somebody writes to it: it is made contiguous for all, below
+            continue
+        if not _has_no_tensor(node):
+            inside.add(node)
+    left |= {node for node in graph.nodes if fused_conv(reader, node) is not None}
+    leaving: dict[fx.Node, list[fx.Node]] = {}
+    for node in reversed(graph.nodes):
+        outside = [
+            user
+            for user in node.users
+            if user.op == "output"
+            or node not in inside
+            or not _carries(reader, user)
+            or (user not in inside and effect_of(user, reader.modules) is Effect.VIEW)
+        ]
+        if node not in inside and node not in left:
+            continue
+        if outside and effect_of(node, reader.modules) is Effect.VIEW:
+            # Views keep strides that nobody could tell from the values: lay out what they are of.
+            inside.discard(node)
+        elif outside:
+            leaving[node] = outside
+    original = _originals(reader, inside | left)
+    for node, outside in leaving.items():
+        with graph.inserting_after(node):
+            dense = graph.call_function(laid_out_as, (node, original[node]))
+        for user in outside:
+            user.replace_input_with(node, dense)
+    graph.lint()
+    module.recompile()
+
+
+def _originals(reader: Reader, nodes: set[fx.Node]) -> dict[fx.Node, fx.Node | bool]:
+    """What the layout of each node follows in the original; see `laid_out_as`."""
+    found: dict[fx.Node, fx.Node | bool] = {}
+    for node in reader.module.graph.nodes:
+        if node in nodes:
+            fused = fused_conv(reader, node)
+            sources = [source for source in node.all_input_nodes if source.op != "get_attr"]
+            if _is_contiguous(reader, node):
+                found[node] = False
+            elif (fused is not None and fused.last) or not sources:
+                found[node] = fused is not None
+            else:
+                found[node] = found.get(sources[0], sources[0])
+    return found
+
+
+def _shown(reader: Reader) -> set[fx.Node]:
+    """The nodes on whose strides those of something outside of the region may depend."""
+    found: set[fx.Node] = set()
+    for node in reversed(reader.module.graph.nodes):
+        for user in node.users:
+            outside = user.op == "output" or not _carries(reader, user)
+            if outside or (user in found and not _is_contiguous(reader, user)):
+                found.add(node)
+    return found
+
+
+def _is_contiguous(reader: Reader, node: fx.Node) -> bool:
+    """Is the node's result contiguous, whatever comes in?"""
+    if node.op == "call_module":
+        return type(reader.modules.get(str(node.target))) in _CONTIGUOUS_MODULES
+    return node.op == "call_function" and node.target in _CONTIGUOUS
+
+
+def _returns_several(reader: Reader, node: fx.Node) -> bool:
+    called = reader.modules.get(str(node.target)) if node.op == "call_module" else None
+    return (
+        node.target in (torch.chunk, torch.split, "chunk", "split")
+        or bool(getattr(called, "return_indices", False))
+        or bool(node.kwargs.get("return_indices", False))
+    )
+
+
+def _has_no_tensor(node: fx.Node) -> bool:
+    if node.target is getattr or node.target is all_finite:
+        return True
+    return node.op == "call_method" and node.target in ("size", "dim")

@@ -1,0 +1,1 @@
+"""The modules and kernels that optimized graphs call."""

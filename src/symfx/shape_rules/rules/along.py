@@ -1,0 +1,146 @@
+"""Operators that keep the shape and work along some of its dimensions, which must be there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.rules.elementwise import named
+from symfx.shape_rules.sizes import Domain, Shape
+from symfx.shape_rules.table import at_least, axes, axis, module_rule, rule
+
+__all__: list[str] = []
+
+
+def _kept(input: Shape, dim: Any, what: str) -> Shape:
+    axes(dim, len(input), what)
+    return input
+
+
+@rule(
+    *named("cumsum", "cumprod", "logcumsumexp", "softmax", "log_softmax", "softmin"),
+    *named("_softmax", "_log_softmax", "_safe_softmax"),
+)
+def along_one(d: Domain, input: Shape, dim: Any = None, *rest: Any, **options: Any) -> Shape:
+    """Along one dimension."""
+    return _kept(input, options.get("axis", dim), "the operator")
+
+
+@module_rule(nn.Softmax, nn.LogSoftmax, nn.Softmin)
+def along_one_module(d: Domain, module: Any, input: Shape) -> Shape:
+    """Along the dimension of the module."""
+    return _kept(input, module.dim, type(module).__name__)
+
+
+@rule(*named("flip"))
+def flip(d: Domain, input: Shape, *dims: Any) -> Shape:
+    """Backwards along some dimensions."""
+    given = dims[0] if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
+    return _kept(input, given, "flip")
+
+
+@rule(*named("roll"))
+def roll(d: Domain, input: Shape, shifts: Any = None, dims: Any = ()) -> Shape:
+    """Moved around, along some dimensions (one more than once, if so) or as one row of elements."""
+    several = [*dims] if isinstance(dims, (tuple, list)) else [dims]
+    moves = len(shifts) if isinstance(shifts, (tuple, list)) else 1
+    if moves != (len(several) or 1):
+        raise IllTypedError(f"roll by {shifts} does not fit the dimensions {dims}")
+    for dim in several:
+        axis(dim, len(input), "roll", scalar=True)
+    return input
+
+
+@rule(*named("normalize"))
+def normalize(d: Domain, input: Shape, p: Any = 2.0, dim: Any = 1, *rest: Any, **o: Any) -> Shape:
+    """Vectors of length 1 along a dimension."""
+    return _kept(input, dim, "normalize")
+
+
+@rule(*named("gumbel_softmax"))
+def gumbel_softmax(d: Domain, logits: Shape, *rest: Any, dim: int = -1, **options: Any) -> Shape:
+    """Drawn along a dimension."""
+    return _kept(logits, rest[3] if len(rest) > 3 else dim, "gumbel_softmax")
+
+
+@rule(*named("renorm"))
+def renorm(d: Domain, input: Shape, p: Any, dim: int, maxnorm: Any) -> Shape:
+    """Sub-tensors along a dimension, no longer than a bound."""
+    return _kept(at_least(input, 2, "renorm"), dim, "renorm")
+
+
+@rule(*named("tril", "triu"))
+def triangle(d: Domain, input: Shape, diagonal: Any = 0) -> Shape:
+    """One side of the diagonal of matrices."""
+    return at_least(input, 2, "tril and triu")
+
+
+@rule(*named("sort"))
+def sort(d: Domain, input: Shape, *given: Any, **options: Any) -> Any:
+    """Values in order, and where they were."""
+    order = argsort(d, input, *given, **options)
+    return (order, order)
+
+
+@rule(*named("argsort"))
+def argsort(d: Domain, input: Shape, *given: Any, **options: Any) -> Shape:
+    """Where the values in order were."""
+    dims = [value for value in given if not isinstance(value, bool)]
+    return _kept(input, options.get("dim", dims[0] if dims else -1), "sort")
+
+
+@rule(torch.bucketize, "bucketize", torch.ops.aten.bucketize)
+def bucketize(d: Domain, input: Shape, boundaries: Any, **options: Any) -> Shape:
+    """A place among the boundaries for each value."""
+    return input
+
+
+@rule(F.pairwise_distance)
+def pairwise_distance(
+    d: Domain, x1: Shape, x2: Shape, p: Any = 2.0, eps: Any = 1e-6, keepdim: bool = False
+) -> Shape:
+    """The distances of vectors, along the last dimension of two tensors that broadcast."""
+    from symfx.shape_rules.rules.elementwise import broadcast_shapes
+
+    both = at_least(broadcast_shapes(d, x1, x2), 1, "pairwise_distance")
+    return Shape((*both[:-1], 1)) if keepdim else Shape(both[:-1])
+
+
+@module_rule(nn.PairwiseDistance)
+def pairwise_distance_module(d: Domain, module: nn.PairwiseDistance, x1: Shape, x2: Shape) -> Shape:
+    """As `pairwise_distance`."""
+    return pairwise_distance(d, x1, x2, keepdim=module.keepdim)
+
+
+@rule(*named("diff"))
+def diff(
+    d: Domain,
+    input: Shape,
+    n: int = 1,
+    dim: int = -1,
+    prepend: Any = None,
+    append: Any = None,
+) -> Shape:
+    """Differences of neighbours, `n` times: each time one value fewer."""
+    at_least(input, 1, "diff")
+    if n < 0:
+        raise IllTypedError(f"diff is taken 0 times or more, not {n} times")
+    if n == 0 and prepend is None and append is None:
+        return input
+    i = axis(dim, len(input), "diff")
+    size = input[i]
+    for more in (prepend, append):
+        if isinstance(more, Shape):
+            if len(more) != len(input):
+                raise IllTypedError(f"{more}, put before or behind, has not the rank of {input}")
+            for k, (a, b) in enumerate(zip(input, more, strict=True)):
+                if k != i:
+                    d.equal(a, b, "what is put before or behind fits")
+            size = size + more[i]
+    if n == 0:
+        return input  # without what is put before or behind
+    return Shape((*input[:i], d.compute("max", size - n, 0), *input[i + 1 :]))

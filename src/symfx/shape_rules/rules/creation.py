@@ -1,0 +1,170 @@
+"""Tensors out of nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.rules.layout import sizes_of
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Domain, Shape, Size
+from symfx.shape_rules.table import exactly, is_size, rule
+
+__all__: list[str] = []
+
+
+def _shape(d: Domain, sizes: tuple[Any, ...]) -> Shape:
+    return Shape(size if is_size(size) else d.fresh("a size") for size in sizes)
+
+
+@rule(
+    torch.zeros,
+    torch.ones,
+    torch.empty,
+    torch.rand,
+    torch.randn,
+    torch.ops.aten.zeros,
+    torch.ops.aten.ones,
+    torch.ops.aten.empty,
+    torch.ops.aten.rand,
+    torch.ops.aten.randn,
+    takes_unknown=True,
+)
+def filled(d: Domain, *size: Any, **options: Any) -> Any:
+    """The shape that is asked for."""
+    given = sizes_of(size) or tuple(options.get("size", ()))
+    return UNKNOWN if given == (UNKNOWN,) else _shape(d, given)
+
+
+@rule(torch.full, torch.ops.aten.full, takes_unknown=True)
+def full(d: Domain, size: Any, fill_value: Any, **options: Any) -> Any:
+    """The shape that is asked for."""
+    return _shape(d, tuple(size)) if isinstance(size, (tuple, list)) else UNKNOWN
+
+
+@rule(torch.ops.aten.empty_strided, torch.empty_strided)
+def empty_strided(d: Domain, size: Any, stride: Any, **options: Any) -> Any:
+    """The shape that is asked for."""
+    return _shape(d, tuple(size))
+
+
+@rule(torch.randint, torch.ops.aten.randint, takes_unknown=True)
+def randint(d: Domain, *given: Any, **options: Any) -> Any:
+    """The shape that is asked for, after the bounds."""
+    size = next((g for g in reversed(given) if isinstance(g, (tuple, list))), options.get("size"))
+    return _shape(d, tuple(size)) if isinstance(size, (tuple, list)) else UNKNOWN
+
+
+@rule(
+    "new_zeros",
+    "new_ones",
+    "new_empty",
+    torch.ops.aten.new_zeros,
+    torch.ops.aten.new_ones,
+    torch.ops.aten.new_empty,
+    takes_unknown=True,
+)
+def new_filled(d: Domain, input: Any, *size: Any, **options: Any) -> Any:
+    """The shape that is asked for."""
+    given = sizes_of(size) or tuple(options.get("size", ()))
+    return UNKNOWN if given == (UNKNOWN,) else _shape(d, given)
+
+
+@rule("new_full", torch.ops.aten.new_full, takes_unknown=True)
+def new_full(d: Domain, input: Any, size: Any, fill_value: Any, **options: Any) -> Any:
+    """The shape that is asked for."""
+    return _shape(d, tuple(size)) if isinstance(size, (tuple, list)) else UNKNOWN
+
+
+@rule(
+    torch.tensor,
+    torch.as_tensor,
+    torch.scalar_tensor,
+    torch.ops.aten.scalar_tensor,
+    "new_tensor",
+    takes_unknown=True,
+)
+def tensor(d: Domain, *given: Any, **options: Any) -> Any:
+    """Data that stand in the program."""
+    data = given[-1] if given else options.get("data")
+    shape: list[Dim] = []
+    while isinstance(data, (tuple, list)) and not isinstance(data, Shape):
+        shape.append(len(data))
+        data = data[0] if data else 0
+    if isinstance(data, Shape):
+        return Shape((*shape, *data))
+    if isinstance(data, (bool, int, float, complex, Size)) or is_size(data):
+        return Shape(shape)
+    return UNKNOWN
+
+
+@rule(torch.arange, torch.ops.aten.arange, takes_unknown=True)
+def arange(d: Domain, *bounds: Any, **options: Any) -> Any:
+    """A vector as long as the number of steps."""
+    given = [*bounds, *(options[n] for n in ("start", "end", "step") if n in options)]
+    if not 1 <= len(given) <= 3:
+        raise IllTypedError(f"arange takes one to three numbers, not {len(given)}")
+    if len(given) == 1:
+        start, end, step = 0, given[0], 1
+    else:
+        start, end, step = (
+            given[0],
+            given[1],
+            given[2] if len(given) > 2 else options.get("step", 1),
+        )
+    if all(isinstance(v, (int, float)) for v in (start, end, step)):
+        if step == 0 or (end - start) / step < 0:
+            raise IllTypedError(f"arange from {start} to {end} takes no steps of {step}")
+        count = (end - start) / step
+        return Shape((max(0, -int(-count // 1)),))
+    if not all(is_size(v) for v in (start, end, step)) or not isinstance(step, int):
+        return Shape((d.fresh("the number of steps"),))
+    length = end - start
+    if step == 0:
+        raise IllTypedError("arange takes no steps of 0")
+    if step > 0:
+        d.require("<=", start, end, "arange goes upwards")
+    if step == 1:
+        return Shape((length,))
+    return Shape(
+        ((length + (step - 1)) // step,) if step > 0 else (d.fresh("the number of steps"),)
+    )
+
+
+@rule(torch.linspace, torch.logspace, takes_unknown=True)
+def linspace(d: Domain, start: Any, end: Any, steps: Any, *rest: Any, **options: Any) -> Shape:
+    """A vector of so many steps."""
+    return _shape(d, (steps,))
+
+
+@rule(torch.eye, torch.ops.aten.eye, takes_unknown=True)
+def eye(d: Domain, n: Any, m: Any = None, **options: Any) -> Shape:
+    """A square, or so many columns."""
+    return _shape(d, (n, n if m is None else m))
+
+
+@rule(torch.randperm, takes_unknown=True)
+def randperm(d: Domain, n: Any, **options: Any) -> Shape:
+    """A vector."""
+    return _shape(d, (n,))
+
+
+@rule(torch.tril_indices, torch.triu_indices, takes_unknown=True)
+def triangle_indices(d: Domain, *given: Any, **options: Any) -> Shape:
+    """Rows and columns of the elements of a triangle."""
+    for size in given[:2]:
+        if is_size(size):
+            d.require(">=", size, 0, "a triangle has no negative size")
+    return Shape((2, d.fresh("the number of elements")))
+
+
+@rule(torch.diag, "diag")
+def diag(d: Domain, input: Shape, diagonal: int = 0) -> Shape:
+    """The diagonal of a matrix, or a matrix with this diagonal."""
+    if len(input) == 1:
+        size = input[0] + abs(diagonal)
+        return Shape((size, size))
+    from symfx.shape_rules.rules.layout import diagonal as of_matrix
+
+    return of_matrix(d, exactly(input, 2, "diag"), diagonal)

@@ -1,0 +1,339 @@
+"""Operators that work on each element by itself, of one tensor or of several that broadcast."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Domain, Shape, Size
+from symfx.shape_rules.table import at_least, exactly, module_rule, rule
+
+__all__ = ["broadcast_shapes", "into", "named"]
+
+
+def broadcast_shapes(d: Domain, *shapes: Shape, what: str = "broadcasting") -> Shape:
+    """The shape that shapes broadcast to, aligned at their last dimensions."""
+    result: tuple[Dim, ...] = ()
+    for shape in shapes:
+        longer, shorter = (result, shape) if len(result) >= len(shape) else (shape, result)
+        lacking = len(longer) - len(shorter)
+        result = (
+            *longer[:lacking],
+            *(
+                d.broadcast(a, b, what)
+                for a, b in zip(
+                    *(
+                        (longer[lacking:], shorter)
+                        if longer is result
+                        else (shorter, longer[lacking:])
+                    ),
+                    strict=True,
+                )
+            ),
+        )
+    return Shape(result)
+
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+def named(*names: str) -> list[Any]:
+    """The functions of these names in torch and torch.nn.functional, and the methods."""
+    found: list[Any] = []
+    for name in names:
+        for home in (torch, F, torch.special):
+            function = getattr(home, name, None)
+            if callable(function) and function not in found and not isinstance(function, type):
+                found.append(function)
+        if hasattr(torch.Tensor, name):
+            found.append(name)
+        in_place = f"{name}_"
+        if hasattr(torch.Tensor, in_place):
+            found.append(in_place)
+        for home in (torch, F):
+            function = getattr(home, in_place, None)
+            if callable(function) and function not in found:
+                found.append(function)
+        packets = (getattr(torch.ops.aten, n, None) for n in (name, in_place))
+        found += [packet for packet in packets if packet is not None]
+    return found
+
+
+#: One tensor in, one of its shape out; whatever else there is, are settings.
+_SAME = _words(
+    "abs acos acosh alpha_dropout angle asin asinh atan atanh bernoulli bfloat16 bitwise_not "
+    "bool byte ceil celu char clone conj contiguous cos cosh "
+    "cpu cuda deg2rad detach digamma double dropout dropout1d dropout2d "
+    "dropout3d elu erf erfc erfinv exp exp2 expm1 feature_alpha_dropout fill fix float "
+    "floor frac gelu half hardshrink hardsigmoid hardswish hardtanh i0 int "
+    "isfinite isinf isnan leaky_relu lgamma log log10 log1p log2 "
+    "logical_not logit logsigmoid long mish nan_to_num neg negative positive "
+    "rad2deg real reciprocal relu relu6 requires_grad round rrelu rsqrt selu sgn short "
+    "sigmoid sign signbit silu sin sinc sinh softplus softshrink softsign "
+    "sqrt square tan tanh tanhshrink threshold to trunc zero ones_like zeros_like "
+    "rand_like randn_like empty_like full_like randint_like alias lift_fresh_copy "
+    "_to_copy detach_copy lift_fresh isposinf isneginf isreal imag conj_physical resolve_conj "
+    "resolve_neg mvlgamma entr ndtr ndtri log_ndtr erfcx i0e i1 i1e bessel_j0 bessel_j1 bessel_y0 "
+    "bessel_y1 airy_ai msort "
+)
+
+
+def _unary_targets() -> list[Any]:
+    unique: dict[Any, None] = dict.fromkeys(named(*_SAME))
+    unique[operator.neg] = unique[operator.pos] = unique[operator.invert] = None
+    unique[operator.abs] = None
+    for name in ("uniform_", "normal_", "type", "pin_memory", "retain_grad", "requires_grad_"):
+        unique[name] = None
+    return [*unique]
+
+
+#: Layouts in memory that only tensors of one rank have.
+_LAYOUTS = {torch.channels_last: 4, torch.channels_last_3d: 5}
+
+
+@rule(*_unary_targets())
+def elementwise(d: Domain, input: Any, *settings: Any, **options: Any) -> Any:
+    """The shape stays."""
+    for layout, rank in _LAYOUTS.items():
+        if options.get("memory_format") is layout and isinstance(input, Shape):
+            exactly(input, rank, f"the layout {layout}")
+    return -input if isinstance(input, Size) else input
+
+
+_SAME_MODULES = (
+    nn.AlphaDropout,
+    nn.CELU,
+    nn.Dropout,
+    nn.ELU,
+    nn.GELU,
+    nn.Hardshrink,
+    nn.Hardsigmoid,
+    nn.Hardswish,
+    nn.Hardtanh,
+    nn.Identity,
+    nn.LeakyReLU,
+    nn.LogSigmoid,
+    nn.Mish,
+    nn.RReLU,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.SELU,
+    nn.SiLU,
+    nn.Sigmoid,
+    nn.Softplus,
+    nn.Softshrink,
+    nn.Softsign,
+    nn.Tanh,
+    nn.Tanhshrink,
+    nn.Threshold,
+)
+
+
+@rule(torch.ops.aten.native_dropout)
+def native_dropout(d: Domain, input: Shape, *settings: Any) -> Any:
+    """The result, and which elements are kept."""
+    return (input, input)
+
+
+@module_rule(*_SAME_MODULES)
+def elementwise_module(d: Domain, module: nn.Module, input: Shape) -> Shape:
+    """The shape stays."""
+    return input
+
+
+@module_rule(nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.FeatureAlphaDropout)
+def channel_dropout_module(d: Domain, module: nn.Module, input: Shape) -> Shape:
+    """The shape stays; what is left out are whole channels."""
+    if isinstance(module, nn.Dropout1d) and len(input) not in (2, 3):
+        raise IllTypedError(f"Dropout1d takes a tensor of rank 2 or 3, not {input}")
+    return at_least(input, 2, type(module).__name__) if module.training else input
+
+
+@module_rule(nn.Softmax2d)
+def softmax_2d_module(d: Domain, module: nn.Module, input: Shape) -> Shape:
+    """The shape stays."""
+    if len(input) not in (3, 4):
+        raise IllTypedError(f"Softmax2d takes a tensor of rank 3 or 4, not {input}")
+    return input
+
+
+@module_rule(nn.PReLU)
+def prelu_module(d: Domain, module: nn.PReLU, input: Shape) -> Shape:
+    """The shape stays; with several slopes, there is one for each channel."""
+    return prelu(d, input, Shape((module.num_parameters,)))
+
+
+@rule(*named("prelu"))
+def prelu(d: Domain, input: Shape, weight: Shape) -> Shape:
+    """The shape stays; with several slopes, there is one for each channel."""
+    if len(weight) > 1:
+        raise IllTypedError(f"prelu takes a vector of slopes, not {weight}")
+    slopes = weight[0] if weight else 1
+    if not (isinstance(slopes, int) and slopes == 1):
+        channels = input[1] if len(input) > 1 else 1
+        d.equal(channels, slopes, "prelu has one slope for each channel")
+    return input
+
+
+@rule(F.glu, torch.ops.aten.glu)
+def glu(d: Domain, input: Shape, dim: int = -1) -> Shape:
+    """One half gates the other."""
+    from symfx.shape_rules.table import axis
+
+    i = axis(dim, len(input), "glu")
+    half = d.fits(input[i], 2, what=f"glu halves dimension {dim}")
+    return Shape((*input[:i], half, *input[i + 1 :]))
+
+
+@module_rule(nn.GLU)
+def glu_module(d: Domain, module: nn.GLU, input: Shape) -> Shape:
+    """One half gates the other."""
+    return glu(d, input, module.dim)
+
+
+#: Several tensors that broadcast. Numbers broadcast to anything.
+_BROADCAST = _words(
+    "add addcdiv addcmul arctan2 atan2 bitwise_and bitwise_left_shift bitwise_or "
+    "bitwise_right_shift bitwise_xor clamp clamp_max clamp_min clip complex copysign div "
+    "divide eq float_power floor_divide fmax fmin fmod gcd ge greater greater_equal gt "
+    "heaviside hypot igamma igammac isclose lcm ldexp le lerp less less_equal logaddexp "
+    "logaddexp2 logical_and logical_or logical_xor lt maximum minimum mul multiply ne "
+    "nextafter not_equal polar pow remainder rsub sub subtract true_divide where xlog1py "
+    "xlogy "
+)
+_OPERATORS = tuple(
+    getattr(operator, name)
+    for name in _words(
+        "add and_ floordiv iadd iand ifloordiv imod imul ior ipow isub itruediv ixor "
+        "lshift mod mul or_ pow rshift sub truediv xor"
+    )
+)
+_ARITHMETIC: dict[Any, str] = {}
+for _sign, _names in {
+    "+": "add iadd",
+    "-": "sub isub",
+    "*": "mul imul",
+    "//": "floordiv ifloordiv",
+    "%": "mod imod",
+}.items():
+    for _name in _words(_names):
+        _ARITHMETIC[getattr(operator, _name)] = _sign
+
+
+def _broadcast_targets(*, in_place: bool) -> list[Any]:
+    found = [*named(*_BROADCAST), "__and__", "__or__"]
+    kept = [target for target in found if _ends_in_place(target) is in_place]
+    operators = [op for op in _OPERATORS if op not in _ARITHMETIC]
+    kept += [op for op in operators if op.__name__.startswith("i") is in_place]
+    return [*dict.fromkeys(kept)]
+
+
+def _ends_in_place(target: Any) -> bool:
+    name = target if isinstance(target, str) else target.__name__
+    return name.endswith("_") and not name.endswith("__")
+
+
+def into(d: Domain, input: Shape, *others: Any) -> Shape:
+    """The shape of what is written into, to which the others broadcast."""
+    what = "what is written broadcasts to what it is written into"
+    for other in others:
+        if isinstance(other, Shape):
+            if len(other) > len(input):
+                raise IllTypedError(f"{what}: {other} has more dimensions than {input}")
+            for a, b in zip(reversed(input), reversed(other), strict=False):
+                if not (isinstance(b, int) and b == 1):
+                    if isinstance(b, int) or (isinstance(a, int) and a == 1):
+                        d.equal(a, b, what)
+                    else:
+                        d.broadcast(a, b, what)
+    return input
+
+
+@rule(*_broadcast_targets(in_place=True), "expand_as_")
+def broadcasting_in_place(d: Domain, input: Any, *operands: Any, **options: Any) -> Any:
+    """The others broadcast to the first, which is written into."""
+    if isinstance(input, Shape):
+        return into(d, input, *operands, *options.values())
+    return UNKNOWN
+
+
+@rule(*named("masked_fill"))
+def masked_fill(d: Domain, input: Shape, mask: Shape, value: Any) -> Shape:
+    """The mask broadcasts; the value is one number."""
+    if isinstance(value, Shape):
+        exactly(value, 0, "the value of masked_fill")
+    return broadcast_shapes(d, input, mask, what="the mask broadcasts")
+
+
+@rule(*_broadcast_targets(in_place=False))
+def broadcasting(d: Domain, *operands: Any, **options: Any) -> Any:
+    """The tensors broadcast; numbers and sizes go with anything."""
+    given = (*operands, *options.values())
+    shapes = [x for x in given if isinstance(x, Shape)]
+    if shapes:
+        return broadcast_shapes(d, *shapes, what="the operands broadcast")
+    return UNKNOWN
+
+
+def _arithmetic_rule(sign: str, *targets: Any) -> None:
+    def arithmetic(d: Domain, left: Any, right: Any) -> Any:
+        shapes = [x for x in (left, right) if isinstance(x, Shape)]
+        if shapes:
+            return broadcast_shapes(d, *shapes, what="the operands broadcast")
+        if isinstance(left, Dim) and isinstance(right, Dim):
+            return d.compute(sign, left, right)
+        if sign == "+" and isinstance(left, (tuple, list)) and isinstance(right, (tuple, list)):
+            return (*left, *right)
+        return UNKNOWN
+
+    arithmetic.__doc__ = "Tensors broadcast; sizes compute; shapes are joined by ``+``."
+    rule(*targets)(arithmetic)
+
+
+for _sign in sorted(set(_ARITHMETIC.values())):
+    _arithmetic_rule(_sign, *(op for op, sign in _ARITHMETIC.items() if sign == _sign))
+
+
+def _comparison_rule(sign: str, *targets: Any) -> None:
+    def comparison(d: Domain, left: Any, right: Any) -> Any:
+        shapes = [x for x in (left, right) if isinstance(x, Shape)]
+        if shapes:
+            return broadcast_shapes(d, *shapes, what="the operands broadcast")
+        if isinstance(left, Dim) and isinstance(right, Dim):
+            return d.compare(sign, left, right)
+        if sign in ("==", "!=") and all(isinstance(x, (tuple, list)) for x in (left, right)):
+            return _compare_tuples(d, sign, left, right)
+        return UNKNOWN
+
+    comparison.__doc__ = "Tensors broadcast; of sizes it is known or not."
+    rule(*targets)(comparison)
+
+
+def _compare_tuples(d: Domain, sign: str, left: Any, right: Any) -> Any:
+    if len(left) != len(right):
+        return sign == "!="
+    if not all(isinstance(size, Dim) for size in (*left, *right)):
+        return UNKNOWN
+    same = [d.compare("==", a, b) for a, b in zip(left, right, strict=True)]
+    if any(truth is False for truth in same):
+        return sign == "!="
+    if all(truth is True for truth in same):
+        return sign == "=="
+    open_ = [truth for truth in same if truth is not True]
+    return open_[0] if len(open_) == 1 and sign == "==" else UNKNOWN
+
+
+for _sign, _name in {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge"}.items():
+    _comparison_rule(_sign, getattr(operator, _name))
+
+
+@rule("copy_", torch.ops.aten.copy, torch.ops.aten.copy_)
+def copied_into(d: Domain, input: Shape, src: Any, *settings: Any, **options: Any) -> Shape:
+    """What is copied broadcasts to what it is copied into."""
+    return into(d, input, src)

@@ -1,0 +1,384 @@
+"""Parts of a tensor: by brackets, by indices, by masks."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.rules.elementwise import broadcast_shapes, into, named
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Domain, Shape, Unknown
+from symfx.shape_rules.table import axis, exactly, is_size, module_rule, rule
+
+__all__ = ["index_tensor", "sliced"]
+
+
+@rule(operator.getitem, takes_unknown=True)
+def getitem(d: Domain, value: Any, index: Any) -> Any:
+    """An item of a tuple, or a part of a tensor."""
+    if isinstance(value, Shape):
+        entries = index if isinstance(index, tuple) and not isinstance(index, Shape) else (index,)
+        return index_tensor(d, value, entries)
+    if isinstance(value, (tuple, list)):
+        if isinstance(index, int):
+            if not -len(value) <= index < len(value):
+                raise IllTypedError(f"there is no item {index} in a tuple of {len(value)}")
+            return value[index]
+        if isinstance(index, slice) and _plain(index):
+            return tuple(value)[index]
+    return UNKNOWN
+
+
+def _plain(index: slice) -> bool:
+    bounds = (index.start, index.stop, index.step)
+    return all(bound is None or isinstance(bound, int) for bound in bounds)
+
+
+def index_tensor(d: Domain, x: Shape, index: tuple[Any, ...]) -> Any:
+    """What ``x[index]`` leaves: for ints, slices, ``None``, ``...`` and tensors of indices."""
+    taken = sum(1 for entry in index if _takes(entry))
+    if taken > len(x):
+        raise IllTypedError(f"{taken} indices are too many for {x}")
+    if any(isinstance(entry, (Unknown, list)) for entry in index):
+        return UNKNOWN  # a mask, a row of indices, or a number: each leaves another rank
+    if any(entry is True or entry is False for entry in index):
+        return UNKNOWN
+    entries: list[Any] = []
+    for entry in index:
+        if entry is Ellipsis:
+            entries += [slice(None)] * (len(x) - taken)
+        else:
+            entries.append(entry)
+    entries += [slice(None)] * (len(x) - sum(1 for entry in entries if _takes(entry)))
+    result: list[Dim] = []
+    gathered: list[Shape] = []
+    places: list[int] = []
+    sizes = iter(x)
+    for position, entry in enumerate(entries):
+        if entry is None:
+            result.append(1)
+            continue
+        size = next(sizes)
+        if isinstance(entry, slice):
+            result.append(sliced(d, size, entry))
+        elif isinstance(entry, Shape):
+            gathered.append(entry)
+            places.append(len(result) if not places or places[-1] != -1 else -1)
+            if (
+                len(places) > 1
+                and entries[position - 1] is not None
+                and not _gathers(entries[position - 1])
+            ):
+                places[0] = 0  # indices apart from each other: their dimensions come first
+        elif is_size(entry):
+            _inside(d, size, entry)
+        else:
+            raise IllTypedError(f"a tensor is not indexed by {entry!r}")
+    if gathered:
+        at = places[0]
+        found = broadcast_shapes(d, *gathered, what="tensors of indices broadcast")
+        result[at:at] = found
+    return Shape(result)
+
+
+def _takes(entry: Any) -> bool:
+    return entry is not None and entry is not Ellipsis
+
+
+def _gathers(entry: Any) -> bool:
+    return isinstance(entry, (Shape, int))
+
+
+def _inside(d: Domain, size: Dim, index: Any) -> None:
+    if isinstance(index, int):
+        least = index + 1 if index >= 0 else -index
+        d.require(">=", size, least, f"index {index} is within the dimension")
+
+
+def sliced(d: Domain, size: Dim, index: slice) -> Dim:
+    """How many elements a slice leaves of a dimension."""
+    start, stop, step = index.start, index.stop, 1 if index.step is None else index.step
+    bounds = (start, stop)
+    if any(b is not None and not is_size(b) for b in bounds) or not isinstance(step, int):
+        return d.fresh("a slice")
+    if step <= 0:
+        raise IllTypedError(f"a slice of a tensor takes a positive step, not {step}")
+    if isinstance(size, int) and all(b is None or isinstance(b, int) for b in bounds):
+        return len(range(size)[slice(start, stop, step)])
+    if (start is None or _is(start, 0)) and (stop is None or _is_huge(stop)):
+        return size if step == 1 else (size + (step - 1)) // step
+    low = _clamped(d, size, start, 0)
+    high = _clamped(d, size, stop, size)
+    length = high - low
+    if not (isinstance(low, int) and low == 0):
+        length = d.compute("max", length, 0)
+    return length if step == 1 else (length + (step - 1)) // step
+
+
+def _is(bound: Any, value: int) -> bool:
+    return isinstance(bound, int) and bound == value
+
+
+def _is_huge(bound: Any) -> bool:
+    return isinstance(bound, int) and bound >= 2**62
+
+
+def _clamped(d: Domain, size: Dim, bound: Any, default: Dim) -> Dim:
+    if bound is None or _is_huge(bound):
+        return default if bound is None else size
+    if isinstance(bound, int) and bound < 0:
+        return d.compute("max", size + bound, 0)
+    if isinstance(bound, int) and bound == 0:
+        return 0
+    # A size that is computed is taken to count from the front, as sizes do.
+    return bound if bound is size else d.compute("min", size, bound)
+
+
+@rule(torch.ops.aten.slice)
+def aten_slice(
+    d: Domain, input: Shape, dim: int = 0, start: Any = None, end: Any = None, step: Any = 1
+) -> Shape:
+    """A slice of one dimension."""
+    i = axis(dim, len(input), "slice")
+    return Shape((*input[:i], sliced(d, input[i], slice(start, end, step)), *input[i + 1 :]))
+
+
+@rule(torch.select, "select", torch.ops.aten.select)
+def select(d: Domain, input: Shape, dim: int, index: Any) -> Shape:
+    """One index of a dimension, which goes."""
+    i = axis(dim, len(input), "select")
+    _inside(d, input[i], index)
+    return Shape((*input[:i], *input[i + 1 :]))
+
+
+@rule(torch.narrow, "narrow", torch.ops.aten.narrow)
+def narrow(d: Domain, input: Shape, dim: int, start: Any, length: Any) -> Shape:
+    """So many indices of a dimension."""
+    i = axis(dim, len(input), "narrow")
+    new = length if is_size(length) else d.fresh("a length")
+    if isinstance(start, int):
+        inside = f"narrow stays within dimension {dim}"
+        d.require(">=", input[i], new + start if start >= 0 else -start, inside)
+        if start < 0:
+            d.require("<=", new, -start, inside)
+    return Shape((*input[:i], new, *input[i + 1 :]))
+
+
+@rule(torch.index_select, "index_select", torch.ops.aten.index_select, takes_unknown=True)
+def index_select(d: Domain, input: Any, dim: int, index: Any) -> Any:
+    """A dimension becomes as long as the vector of indices."""
+    if not isinstance(input, Shape):
+        return UNKNOWN
+    i = axis(dim, len(input), "index_select", scalar=True)
+    new: Dim = d.fresh("the number of indices")
+    if isinstance(index, Shape):
+        if len(index) > 1:
+            raise IllTypedError(f"index_select takes a vector of indices, not {index}")
+        new = index[0] if index else 1
+    if not input:
+        d.equal(new, 1, "index_select takes one element of a tensor of rank 0")
+        return input
+    return Shape((*input[:i], new, *input[i + 1 :]))
+
+
+@rule(torch.ops.aten.index)
+def aten_index(d: Domain, input: Shape, indices: Any) -> Any:
+    """Brackets with tensors of indices."""
+    entries = tuple(slice(None) if entry is None else entry for entry in indices)
+    return index_tensor(d, input, entries)
+
+
+@rule(torch.gather, "gather", torch.ops.aten.gather, takes_unknown=True)
+def gather(d: Domain, input: Any, dim: int, index: Any, **options: Any) -> Any:
+    """The shape of the indices, whose rank is the input's."""
+    if isinstance(input, Shape):
+        i = axis(dim, len(input), "gather", scalar=True)
+        if isinstance(index, Shape) and not _is_empty(index):
+            _no_larger(d, index, input, i, "gather")
+    return index
+
+
+def _is_empty(x: Shape) -> bool:
+    return any(isinstance(size, int) and size == 0 for size in x)
+
+
+def _no_larger(d: Domain, index: Shape, other: Shape, but: int | None, what: str) -> None:
+    """The indices are of the other's rank, and no larger along any dimension but one."""
+    index, other = (x or Shape((1,)) for x in (index, other))
+    if len(index) != len(other):
+        raise IllTypedError(f"{what} takes tensors of one rank, not {index} and {other}")
+    for k, (a, b) in enumerate(zip(index, other, strict=True)):
+        if k != but:
+            d.require("<=", a, b, f"the indices of {what} are within dimension {k}")
+
+
+@rule(torch.take_along_dim, "take_along_dim")
+def take_along_dim(d: Domain, input: Shape, indices: Shape, dim: Any = None) -> Shape:
+    """The indices' shape, broadcast but for one dimension."""
+    if dim is None:
+        return Shape((d.product(indices),))
+    i = axis(dim, len(input), "take_along_dim")
+    if len(input) != len(indices):
+        raise IllTypedError(f"take_along_dim takes tensors of one rank, not {input} and {indices}")
+    pairs = zip(input, indices, strict=True)
+    what = "take_along_dim broadcasts"
+    return Shape(b if k == i else d.broadcast(a, b, what) for k, (a, b) in enumerate(pairs))
+
+
+@rule(torch.take, "take")
+def take(d: Domain, input: Shape, index: Shape) -> Shape:
+    """The shape of the indices."""
+    return index
+
+
+@rule(*named("scatter", "scatter_add", "scatter_reduce"), takes_unknown=True)
+def scatter(d: Domain, input: Any, dim: Any, index: Any, src: Any = None, *r: Any, **o: Any) -> Any:
+    """What is written into keeps its shape; the indices are within it and what is written."""
+    if isinstance(input, Shape):
+        i = axis(dim, len(input), "scatter", scalar=True)
+        if isinstance(index, Shape) and not _is_empty(index):
+            _no_larger(d, index, input, i, "scatter")
+            if isinstance(src, Shape) and (src or "value" not in o):
+                _no_larger(d, index, src, None, "scatter")
+    return input
+
+
+@rule(*named("index_copy", "index_add", "index_reduce"), takes_unknown=True)
+def index_write(
+    d: Domain, input: Any, dim: Any, index: Any, source: Any, *rest: Any, **options: Any
+) -> Any:
+    """What is written into keeps its shape; there is one part to write for each index."""
+    if not isinstance(input, Shape):
+        return input
+    i = axis(dim, len(input), "index_copy and index_add", scalar=True)
+    if isinstance(index, Shape) and len(index) > 1:
+        raise IllTypedError(f"index_copy and index_add take a vector of indices, not {index}")
+    if isinstance(index, Shape) and isinstance(source, Shape):
+        count = index[0] if index else 1
+        whole, part = (x or Shape((1,)) for x in (input, source))
+        if len(whole) != len(part):
+            raise IllTypedError(f"what is written, {source}, has not the rank of {input}")
+        d.equal(part[i], count, "there is one index for each part that is written")
+        for k, (a, b) in enumerate(zip(whole, part, strict=True)):
+            if k != i:
+                d.equal(a, b, "what is written fits what it is written into")
+    return input
+
+
+@rule(*named("index_fill"), takes_unknown=True)
+def index_fill(d: Domain, input: Any, dim: Any, index: Any, value: Any) -> Any:
+    """What is written into keeps its shape."""
+    if isinstance(input, Shape):
+        axis(dim, len(input), "index_fill", scalar=True)
+    if isinstance(index, Shape) and len(index) > 1:
+        raise IllTypedError(f"index_fill takes a vector of indices, not {index}")
+    if isinstance(value, Shape):
+        exactly(value, 0, "the value of index_fill")
+    return input
+
+
+@rule(*(target for target in named("masked_scatter") if target != "masked_scatter_"))
+def masked_scatter(d: Domain, input: Shape, mask: Shape, source: Any) -> Shape:
+    """Tensor and mask broadcast."""
+    return broadcast_shapes(d, input, mask, what="the mask broadcasts")
+
+
+@rule("masked_scatter_")
+def masked_scatter_in_place(d: Domain, input: Shape, mask: Shape, source: Any) -> Shape:
+    """The mask broadcasts to what is written into."""
+    return into(d, input, mask)
+
+
+@rule(torch.select_scatter, "select_scatter", torch.ops.aten.select_scatter)
+def select_scatter(d: Domain, input: Shape, src: Shape, dim: int, index: Any) -> Shape:
+    """What is written has the shape that `select` takes out."""
+    return _written(d, input, src, select(d, input, dim, index))
+
+
+@rule(torch.slice_scatter, "slice_scatter", torch.ops.aten.slice_scatter)
+def slice_scatter(
+    d: Domain,
+    input: Shape,
+    src: Shape,
+    dim: int = 0,
+    start: Any = None,
+    end: Any = None,
+    step: Any = 1,
+) -> Shape:
+    """What is written has the shape of the slice."""
+    return _written(d, input, src, aten_slice(d, input, dim, start, end, step))
+
+
+def _written(d: Domain, input: Shape, src: Shape, place: Shape) -> Shape:
+    if len(src) != len(place):
+        raise IllTypedError(f"what is written, {src}, has not the rank of its place, {place}")
+    for a, b in zip(src, place, strict=True):
+        d.equal(a, b, "what is written has the shape of its place")
+    return input
+
+
+@rule(*named("index_put"), takes_unknown=True)
+def written_into(d: Domain, input: Any, *rest: Any, **options: Any) -> Any:
+    """What is written into keeps its shape."""
+    return input
+
+
+@rule(torch.masked_select, "masked_select")
+def masked_select(d: Domain, input: Shape, mask: Shape) -> Shape:
+    """As many elements as the mask has true ones, which only running it tells."""
+    broadcast_shapes(d, input, mask, what="the mask broadcasts")
+    return Shape((d.fresh("the number of true elements"),))
+
+
+@rule(torch.nonzero, "nonzero", torch.argwhere, "argwhere", torch.ops.aten.nonzero)
+def nonzero(d: Domain, input: Shape, **options: Any) -> Any:
+    """One row of indices for each element that is not 0."""
+    count = d.fresh("the number of nonzero elements")
+    if options.get("as_tuple"):
+        return tuple(Shape((count,)) for _ in range(max(len(input), 1)))
+    return Shape((count, len(input)))
+
+
+@rule(F.embedding, torch.embedding, takes_unknown=True)
+def embedding(d: Domain, input: Any, weight: Any, *rest: Any, **options: Any) -> Any:
+    """A row of the weight for each index."""
+    if not isinstance(input, Shape) or not isinstance(weight, Shape):
+        return UNKNOWN
+    return Shape((*input, exactly(weight, 2, "the weight of embedding")[1]))
+
+
+@rule(torch.ops.aten.embedding)
+def aten_embedding(d: Domain, weight: Shape, indices: Shape, *rest: Any) -> Shape:
+    """A row of the weight for each index."""
+    return Shape((*indices, exactly(weight, 2, "the weight of embedding")[1]))
+
+
+@module_rule(nn.Embedding)
+def embedding_module(d: Domain, module: nn.Embedding, input: Shape) -> Shape:
+    """A row of the weight for each index."""
+    return Shape((*input, module.embedding_dim))
+
+
+@module_rule(nn.EmbeddingBag)
+def embedding_bag_module(
+    d: Domain, module: nn.EmbeddingBag, input: Shape, offsets: Any = None, *rest: Any
+) -> Shape:
+    """Rows summed or averaged: one for each row of indices, or for each offset."""
+    if len(input) == 2:
+        return Shape((input[0], module.embedding_dim))
+    exactly(input, 1, "EmbeddingBag")
+    if not isinstance(offsets, Shape):
+        raise IllTypedError("EmbeddingBag takes offsets with a vector of indices")
+    count = offsets[0] - 1 if module.include_last_offset else offsets[0]
+    return Shape((count, module.embedding_dim))
+
+
+@rule(F.one_hot)
+def one_hot(d: Domain, tensor: Shape, num_classes: Any = -1) -> Shape:
+    """One column for each class."""
+    known = is_size(num_classes) and not _is(num_classes, -1)
+    return Shape((*tensor, num_classes if known else d.fresh("the number of classes")))

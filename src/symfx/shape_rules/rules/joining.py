@@ -1,0 +1,295 @@
+"""Tensors put together, and taken apart."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Domain, Shape
+from symfx.shape_rules.table import axis, is_size, rule
+
+__all__: list[str] = []
+
+
+def _are_shapes(tensors: Any) -> bool:
+    """Whether this is a tuple of tensors, as many as it says."""
+    plain = type(tensors) in (tuple, list)
+    return plain and all(isinstance(x, Shape) for x in tensors)
+
+
+@rule(torch.cat, torch.concat, torch.concatenate, torch.ops.aten.cat)
+def cat(d: Domain, tensors: Sequence[Shape], dim: int = 0) -> Any:
+    """One after the other along a dimension; the others agree."""
+    if not _are_shapes(tensors):
+        return UNKNOWN
+    if not tensors:
+        raise IllTypedError("cat takes one tensor or more")
+    # torch lets an empty vector stand among tensors of any shape.
+    shapes = [x for x in tensors if tuple(x) != (0,)] or [tensors[0]]
+    first = shapes[0]
+    if not first:
+        raise IllTypedError("cat takes no tensor of rank 0")
+    i = axis(dim, len(first), "cat")
+    sizes = [*first]
+    for other in shapes[1:]:
+        if len(other) != len(first):
+            raise IllTypedError(f"cat takes tensors of one rank, not {first} and {other}")
+        for k, size in enumerate(other):
+            if k == i:
+                sizes[k] = sizes[k] + size
+            else:
+                sizes[k] = d.equal(
+                    sizes[k], size, f"cat along {dim} takes equal sizes in dimension {k}"
+                )
+    return Shape(sizes)
+
+
+@rule(torch.stack, torch.ops.aten.stack)
+def stack(d: Domain, tensors: Sequence[Shape], dim: int = 0) -> Any:
+    """One upon the other in a new dimension; all are alike."""
+    if not _are_shapes(tensors):
+        return UNKNOWN
+    if not tensors:
+        raise IllTypedError("stack takes one tensor or more")
+    sizes: Shape = tensors[0]
+    for other in tensors[1:]:
+        if len(other) != len(sizes):
+            raise IllTypedError(f"stack takes tensors of one shape, not {sizes} and {other}")
+        what = "stack takes tensors of one shape"
+        sizes = Shape(d.equal(a, b, what) for a, b in zip(sizes, other, strict=True))
+    i = axis(dim, len(sizes) + 1, "stack")
+    return Shape((*sizes[:i], len(tensors), *sizes[i:]))
+
+
+def _with(shape: Shape, i: int, size: Dim) -> Shape:
+    return Shape((*shape[:i], size, *shape[i + 1 :]))
+
+
+@rule(
+    torch.split,
+    "split",
+    torch.ops.aten.split,
+    torch.functional.split,
+    "split_with_sizes",
+    torch.split_with_sizes,
+    torch.ops.aten.split_with_sizes,
+)
+def split(d: Domain, input: Shape, split_size_or_sections: Any, dim: int = 0) -> Any:
+    """Pieces of a size, the last one of what remains; or of given sizes."""
+    i = axis(dim, len(input), "split")
+    given = split_size_or_sections
+    if isinstance(given, (tuple, list)):
+        if not all(is_size(size) for size in given):
+            return tuple(_with(input, i, d.fresh("a piece")) for _ in given)
+        total: Dim = 0
+        for size in given:
+            total = total + size
+        d.equal(input[i], total, f"the pieces make up dimension {dim}")
+        return tuple(_with(input, i, size) for size in given)
+    if isinstance(given, int) and isinstance(input[i], int):
+        return _pieces(input, i, given)
+    if is_size(given) and given is not None:
+        return _Even(d, input, i, given)
+    return UNKNOWN
+
+
+def _pieces(input: Shape, i: int, size: int) -> tuple[Shape, ...]:
+    whole = input[i]
+    assert isinstance(whole, int)
+    if size <= 0:
+        if whole == 0:
+            return (input,)
+        raise IllTypedError(f"pieces of size {size} do not make up a dimension of {whole}")
+    count = max(1, -(-whole // size))
+    return tuple(_with(input, i, min(size, whole - k * size)) for k in range(count))
+
+
+class _Even(tuple[Shape, ...]):
+    """The pieces of a dimension of unknown size: as many as are asked for, full but the last."""
+
+    def __new__(cls, d: Domain, input: Shape, i: int, size: Dim) -> _Even:
+        made = super().__new__(cls)
+        made.__dict__.update(domain=d, shape=input, at=i, size=size)
+        return made
+
+    def __len__(self) -> int:
+        return 1 << 30
+
+    def __getitem__(self, k: Any) -> Any:
+        d, shape, i, size = (self.__dict__[name] for name in ("domain", "shape", "at", "size"))
+        if k < 0:
+            return _with(shape, i, d.fresh("the last piece"))
+        before = size * k
+        d.require(">", shape[i], before, f"there is a piece {k} of dimension {i}")
+        return _with(shape, i, d.compute("min", size, shape[i] - before))
+
+
+@rule(torch.chunk, "chunk", torch.ops.aten.chunk)
+def chunk(d: Domain, input: Shape, chunks: int, dim: int = 0) -> Any:
+    """So many pieces of one size, rounded up; the last one may be smaller, or missing."""
+    i = axis(dim, len(input), "chunk")
+    whole = input[i]
+    if chunks < 1:
+        raise IllTypedError(f"chunk makes one piece or more, not {chunks}")
+    if isinstance(whole, int):
+        return _pieces(input, i, -(-whole // chunks) if whole else 0)
+    return _Even(d, input, i, (whole + (chunks - 1)) // chunks)
+
+
+@rule(torch.tensor_split, "tensor_split")
+def tensor_split(d: Domain, input: Shape, indices_or_sections: Any, dim: int = 0) -> Any:
+    """Pieces of nearly one size, or cut at given places."""
+    i = axis(dim, len(input), "tensor_split")
+    whole, given = input[i], indices_or_sections
+    if isinstance(given, Shape):
+        return UNKNOWN  # places that only running the program tells
+    if isinstance(given, int):
+        if given < 1:
+            raise IllTypedError(f"tensor_split makes one piece or more, not {given}")
+        return tuple(_with(input, i, (whole + (given - 1 - k)) // given) for k in range(given))
+    if isinstance(given, (tuple, list)) and isinstance(whole, int):
+        cuts = [0, *(min(max(g + whole if g < 0 else g, 0), whole) for g in given), whole]
+        return tuple(_with(input, i, max(b - a, 0)) for a, b in itertools.pairwise(cuts))
+    return UNKNOWN
+
+
+@rule(torch.unbind, "unbind", torch.ops.aten.unbind)
+def unbind(d: Domain, input: Shape, dim: int = 0) -> Any:
+    """One tensor for each index of a dimension."""
+    i = axis(dim, len(input), "unbind")
+    rest = Shape((*input[:i], *input[i + 1 :]))
+    count = input[i]
+    return (rest,) * count if isinstance(count, int) else _Same(rest)
+
+
+class _Same(tuple[Shape, ...]):
+    """As many tensors of one shape as are asked for."""
+
+    def __new__(cls, shape: Shape) -> _Same:
+        made = super().__new__(cls)
+        made.__dict__["shape"] = shape
+        return made
+
+    def __len__(self) -> int:
+        return 1 << 30
+
+    def __getitem__(self, k: Any) -> Any:
+        return self.__dict__["shape"]
+
+
+@rule(torch.meshgrid)
+def meshgrid(d: Domain, *tensors: Any, indexing: str = "ij") -> Any:
+    """For each vector, its entries over the grid of all."""
+    given = tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Shape) else tensors
+    for x in given:
+        if len(x) > 1:
+            raise IllTypedError(f"meshgrid takes vectors, not {x}")
+    sizes = [x[0] if x else 1 for x in given]
+    if indexing == "xy" and len(sizes) > 1:
+        sizes[:2] = sizes[1::-1]
+    return tuple(Shape(sizes) for _ in sizes)
+
+
+@rule(torch.broadcast_tensors)
+def broadcast_tensors(d: Domain, *tensors: Any) -> Any:
+    """All in the shape that they broadcast to."""
+    from symfx.shape_rules.rules.elementwise import broadcast_shapes
+
+    given = tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Shape) else tensors
+    shape = broadcast_shapes(d, *given)
+    return tuple(shape for _ in given)
+
+
+def _raised(x: Shape, rank: int) -> Shape:
+    """A tensor of a lower rank as one of two dimensions at most, as `atleast_1d` and `_2d` do."""
+    return Shape((*(1,) * (rank - len(x)), *x))
+
+
+def _cube(x: Shape) -> Shape:
+    """A tensor of a lower rank as one of three dimensions, as `atleast_3d` does."""
+    if len(x) == 0:
+        return Shape((1, 1, 1))
+    if len(x) == 1:
+        return Shape((1, x[0], 1))
+    return Shape((*x, 1)) if len(x) == 2 else x
+
+
+_RAISE: dict[Any, Callable[[Shape], Shape]] = {
+    torch.atleast_1d: lambda x: _raised(x, 1),
+    torch.atleast_2d: lambda x: _raised(x, 2),
+    torch.atleast_3d: _cube,
+}
+for _function, _raise in _RAISE.items():
+
+    def _at_least(d: Domain, *tensors: Any, to: Callable[[Shape], Shape] = _raise) -> Any:
+        """Tensors of a lower rank with dimensions of size 1 more."""
+        if len(tensors) == 1 and isinstance(tensors[0], Shape):
+            return to(tensors[0])
+        given = tensors[0] if len(tensors) == 1 else tensors
+        return tuple(map(to, given)) if _are_shapes(given) else UNKNOWN
+
+    rule(_function)(_at_least)
+
+
+@rule(torch.hstack)
+def hstack(d: Domain, tensors: Sequence[Shape]) -> Any:
+    """Vectors one after the other; matrices side by side."""
+    if not _are_shapes(tensors):
+        return UNKNOWN
+    raised = [_raised(x, 1) for x in tensors]
+    return cat(d, raised, 0 if raised and len(raised[0]) == 1 else 1)
+
+
+@rule(torch.vstack, torch.row_stack)
+def vstack(d: Domain, tensors: Sequence[Shape]) -> Any:
+    """Rows upon each other."""
+    if not _are_shapes(tensors):
+        return UNKNOWN
+    return cat(d, [_raised(x, 2) for x in tensors], 0)
+
+
+@rule(torch.dstack)
+def dstack(d: Domain, tensors: Sequence[Shape]) -> Any:
+    """Matrices behind each other."""
+    return cat(d, [*map(_cube, tensors)], 2) if _are_shapes(tensors) else UNKNOWN
+
+
+@rule(torch.column_stack)
+def column_stack(d: Domain, tensors: Sequence[Shape]) -> Any:
+    """Vectors and matrices side by side."""
+    if not _are_shapes(tensors):
+        return UNKNOWN
+    columns = [x if len(x) > 1 else Shape((x[0] if x else 1, 1)) for x in tensors]
+    return cat(d, columns, 1)
+
+
+@rule(torch.block_diag)
+def block_diag(d: Domain, *tensors: Any) -> Any:
+    """Matrices along the diagonal of one matrix."""
+    given = tensors[0] if len(tensors) == 1 and type(tensors[0]) in (tuple, list) else tensors
+    if not _are_shapes([*given]):
+        return UNKNOWN
+    rows: Dim = 0
+    columns: Dim = 0
+    for x in given:
+        if len(x) > 2:
+            raise IllTypedError(f"block_diag takes matrices, not {x}")
+        height, width = _raised(x, 2)
+        rows, columns = rows + height, columns + width
+    return Shape((rows, columns) if given else (1, 0))
+
+
+@rule(torch.cartesian_prod)
+def cartesian_prod(d: Domain, *tensors: Any) -> Any:
+    """A row for each choice of an entry of each vector."""
+    given = tensors[0] if len(tensors) == 1 and type(tensors[0]) in (tuple, list) else tensors
+    for x in given:
+        if len(x) != 1:
+            raise IllTypedError(f"cartesian_prod takes vectors, not {x}")
+    if len(given) == 1:
+        return given[0]
+    return Shape((d.product(x[0] for x in given), len(given)))

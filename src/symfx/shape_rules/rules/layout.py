@@ -1,0 +1,348 @@
+"""The same elements in another shape: views, permutations, copies of a dimension."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Domain, Shape, size_text
+from symfx.shape_rules.table import at_least, axes, axis, is_size, module_rule, rule
+
+__all__ = ["flatten", "reshape", "sizes_of"]
+
+
+def sizes_of(given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Sizes as they are given to methods: one after the other, or as one tuple."""
+    if len(given) == 1 and isinstance(given[0], (tuple, list)):
+        return tuple(given[0])
+    return given
+
+
+def _are_sizes(values: tuple[Any, ...]) -> bool:
+    return all(is_size(value) for value in values)
+
+
+@rule(
+    torch.reshape,
+    "reshape",
+    "view",
+    torch.ops.aten.view,
+    torch.ops.aten.reshape,
+    torch.ops.aten._unsafe_view,
+    "resize_",
+    takes_unknown=True,
+)
+def reshape(d: Domain, input: Any, *shape: Any) -> Any:
+    """The shape that is asked for; -1 is what remains."""
+    if len(shape) == 1 and isinstance(shape[0], torch.dtype):
+        return input
+    wanted = sizes_of(shape)
+    if not _are_sizes(wanted):
+        # Of a size that is unknown, its place is known still.
+        wanted = tuple(size if is_size(size) else d.fresh("a size") for size in wanted)
+    missing = [i for i, size in enumerate(wanted) if isinstance(size, int) and size == -1]
+    if len(missing) > 1:
+        raise IllTypedError(f"only one size may be -1, in {_text(wanted)}")
+    if not isinstance(input, Shape):
+        return Shape(d.fresh("what remains") if i in missing else s for i, s in enumerate(wanted))
+    if missing:
+        rest = [size for i, size in enumerate(wanted) if i not in missing]
+        remains = _remains(d, input, rest, f"{input} takes the shape {_text(wanted)}")
+        return Shape(remains if i in missing else size for i, size in enumerate(wanted))
+    old, new = _without_common(list(input), list(wanted))
+    d.equal(d.product(old), d.product(new), f"{input} has as many elements as {_text(wanted)}")
+    return Shape(wanted)
+
+
+def _remains(d: Domain, input: Shape, rest: list[Dim], what: str) -> Dim:
+    old, new = _without_common(list(input), rest)
+    return d.fits(d.product(old), *new, what=what)
+
+
+def _without_common(one: list[Dim], other: list[Dim]) -> tuple[list[Dim], list[Dim]]:
+    """Two lists of factors without those that they share (and that are not 0)."""
+    left: list[Dim] = []
+    for size in one:
+        found = next((i for i, s in enumerate(other) if s is size or _same(s, size)), None)
+        if found is None or (isinstance(size, int) and size == 0):
+            left.append(size)
+        else:
+            other = other[:found] + other[found + 1 :]
+    return left, other
+
+
+def _same(a: Dim, b: Dim) -> bool:
+    if isinstance(a, int) or isinstance(b, int):
+        return isinstance(a, int) and isinstance(b, int) and a == b
+    # Two terms that are one object; what is ``Dyn`` is not known to be the same.
+    return a.value is b.value and a.value is not None and type(a.value).__name__ != "_DynType"
+
+
+def _text(sizes: tuple[Any, ...]) -> str:
+    return f"[{', '.join(map(size_text, sizes))}]"
+
+
+@rule("view_as", "reshape_as")
+def view_as(d: Domain, input: Shape, other: Shape) -> Any:
+    """The other's shape."""
+    return reshape(d, input, tuple(other))
+
+
+@rule(torch.flatten, "flatten", torch.ops.aten.flatten)
+def flatten(d: Domain, input: Shape, start_dim: int = 0, end_dim: int = -1) -> Shape:
+    """A run of dimensions becomes their product."""
+    start, end = (axis(i, len(input), "flatten", scalar=True) for i in (start_dim, end_dim))
+    if not input:
+        return Shape((1,))
+    if start > end:
+        raise IllTypedError(f"flatten from dimension {start_dim} to {end_dim} of {input}")
+    return Shape((*input[:start], d.product(input[start : end + 1]), *input[end + 1 :]))
+
+
+@module_rule(nn.Flatten)
+def flatten_module(d: Domain, module: nn.Flatten, input: Shape) -> Shape:
+    """A run of dimensions becomes their product."""
+    return flatten(d, input, module.start_dim, module.end_dim)
+
+
+@rule(torch.unflatten, "unflatten")
+def unflatten(d: Domain, input: Shape, dim: int, sizes: Any) -> Shape:
+    """One dimension becomes several."""
+    i = axis(dim, len(input), "unflatten")
+    return Shape((*input[:i], *reshape(d, Shape((input[i],)), tuple(sizes)), *input[i + 1 :]))
+
+
+@module_rule(nn.Unflatten)
+def unflatten_module(d: Domain, module: nn.Unflatten, input: Shape) -> Shape:
+    """One dimension becomes several."""
+    if not isinstance(module.dim, int):
+        raise IllTypedError("named dimensions are not supported")
+    return unflatten(d, input, module.dim, module.unflattened_size)
+
+
+@rule(torch.ravel, "ravel")
+def ravel(d: Domain, input: Shape) -> Shape:
+    """All in one dimension."""
+    return Shape((d.product(input),))
+
+
+@rule(
+    torch.transpose,
+    "transpose",
+    "transpose_",
+    torch.swapaxes,
+    "swapaxes",
+    torch.swapdims,
+    "swapdims",
+    torch.ops.aten.transpose,
+)
+def transpose(d: Domain, input: Shape, dim0: int, dim1: int) -> Shape:
+    """Two dimensions change places."""
+    i, j = (axis(k, len(input), "transpose", scalar=True) for k in (dim0, dim1))
+    sizes = [*input]
+    if sizes:
+        sizes[i], sizes[j] = sizes[j], sizes[i]
+    return Shape(sizes)
+
+
+@rule(torch.t, "t", torch.ops.aten.t)
+def t(d: Domain, input: Shape) -> Shape:
+    """The transpose of a matrix; a vector stays."""
+    if len(input) > 2:
+        raise IllTypedError(f"t takes a tensor of rank 2 or less, not {input}")
+    return Shape(reversed(input))
+
+
+@rule(torch.adjoint, "adjoint")
+def adjoint(d: Domain, input: Shape) -> Shape:
+    """The last two dimensions change places."""
+    return transpose(d, at_least(input, 2, "adjoint"), -2, -1)
+
+
+@rule(torch.permute, "permute", torch.ops.aten.permute)
+def permute(d: Domain, input: Shape, *dims: Any) -> Shape:
+    """The dimensions in another order."""
+    order = [axis(i, len(input), "permute") for i in sizes_of(dims)]
+    if sorted(order) != [*range(len(input))]:
+        raise IllTypedError(f"permute to {sizes_of(dims)} does not name each dimension of {input}")
+    return Shape(input[i] for i in order)
+
+
+@rule(torch.movedim, "movedim", torch.moveaxis, "moveaxis")
+def movedim(d: Domain, input: Shape, source: Any, destination: Any) -> Shape:
+    """Dimensions go elsewhere, the others keep their order."""
+    lists = [v if isinstance(v, (tuple, list)) else (v,) for v in (source, destination)]
+    sources, targets = (axes(each, len(input), "movedim") for each in lists)
+    if len(sources) != len(targets):
+        raise IllTypedError(f"movedim from {tuple(lists[0])} to {tuple(lists[1])}: not as many")
+    if not input:
+        return input
+    rest = iter([i for i in range(len(input)) if i not in sources])
+    placed = dict(zip(targets, sources, strict=True))
+    return Shape(input[placed[i] if i in placed else next(rest)] for i in range(len(input)))
+
+
+@rule(torch.squeeze, "squeeze", "squeeze_", torch.ops.aten.squeeze)
+def squeeze(d: Domain, input: Shape, dim: Any = None) -> Any:
+    """Dimensions of size 1 go."""
+    if dim is None:
+        if all(isinstance(size, int) for size in input):
+            return Shape(size for size in input if size != 1)
+        return UNKNOWN  # any of them may be 1
+    at = axes(dim, len(input), "squeeze")
+    kept: list[Dim] = []
+    for i, size in enumerate(input):
+        if i not in at or (isinstance(size, int) and size != 1):
+            kept.append(size)
+        elif not isinstance(size, int):
+            return UNKNOWN  # it goes if it is 1
+    return Shape(kept)
+
+
+@rule(torch.unsqueeze, "unsqueeze", "unsqueeze_", torch.ops.aten.unsqueeze)
+def unsqueeze(d: Domain, input: Shape, dim: int) -> Shape:
+    """A new dimension of size 1."""
+    i = axis(dim, len(input) + 1, "unsqueeze")
+    return Shape((*input[:i], 1, *input[i:]))
+
+
+@rule("expand", torch.ops.aten.expand, torch.broadcast_to, "broadcast_to")
+def expand(d: Domain, input: Shape, *sizes: Any, implicit: bool = False) -> Shape:
+    """Dimensions of size 1 are repeated; -1 leaves one as it is."""
+    wanted = sizes_of(sizes)
+    if len(wanted) < len(input):
+        raise IllTypedError(f"{input} does not expand to {_text(wanted)}, of lower rank")
+    lacking = len(wanted) - len(input)
+    result: list[Dim] = []
+    for i, asked in enumerate(wanted):
+        new: Dim = asked if is_size(asked) else d.fresh("a size")
+        if i < lacking:
+            if isinstance(new, int) and new == -1:
+                raise IllTypedError(f"expand to {_text(wanted)}: a new dimension cannot be -1")
+            result.append(new)
+            continue
+        old = input[i - lacking]
+        if isinstance(new, int) and new == -1:
+            result.append(old)
+        elif isinstance(old, int) and old == 1:
+            result.append(new)
+        else:
+            what = f"{input} expands to {_text(wanted)}"
+            if isinstance(old, int) or (isinstance(new, int) and new == 1):
+                result.append(d.equal(old, new, what))
+            else:
+                d.broadcast(old, new, what)
+                result.append(new)
+    return Shape(result)
+
+
+@rule("expand_as")
+def expand_as(d: Domain, input: Shape, other: Shape) -> Shape:
+    """Expanded to the other's shape."""
+    return expand(d, input, *other)
+
+
+@rule("repeat", torch.ops.aten.repeat)
+def repeat(d: Domain, input: Shape, *sizes: Any) -> Shape:
+    """The whole, so often along each dimension."""
+    times = sizes_of(sizes)
+    if len(times) < len(input):
+        raise IllTypedError(f"repeat {_text(times)} names fewer dimensions than {input} has")
+    padded = (1,) * (len(times) - len(input)) + tuple(input)
+    return Shape(_times(d, s, n) for s, n in zip(padded, times, strict=True))
+
+
+def _times(d: Domain, size: Dim, times: Any) -> Dim:
+    return size * times if is_size(times) else d.fresh("a repeated size")
+
+
+@rule(torch.tile, "tile")
+def tile(d: Domain, input: Shape, *dims: Any) -> Shape:
+    """As `repeat`, of the last dimensions."""
+    times = sizes_of(dims)
+    return repeat(d, input, *((1,) * (len(input) - len(times))), *times)
+
+
+@rule(torch.repeat_interleave, "repeat_interleave")
+def repeat_interleave(
+    d: Domain, input: Shape, repeats: Any, dim: Any = None, *, output_size: Any = None
+) -> Shape:
+    """Each element, so often."""
+    flat = Shape((d.product(input),)) if dim is None else input
+    i = 0 if dim is None else axis(dim, len(input), "repeat_interleave")
+    if is_size(output_size):
+        if isinstance(repeats, Shape):
+            _repeats(d, repeats, flat[i])
+        new = output_size
+    elif is_size(repeats):
+        new = flat[i] * repeats
+    else:
+        if isinstance(repeats, Shape):
+            _repeats(d, repeats, flat[i])
+        new = d.fresh("the sum of repeats")
+    return Shape((*flat[:i], new, *flat[i + 1 :]))
+
+
+def _repeats(d: Domain, repeats: Shape, size: Dim) -> None:
+    if len(repeats) > 1:
+        raise IllTypedError(f"repeat_interleave takes a number or a vector, not {repeats}")
+    if repeats and not (isinstance(repeats[0], int) and repeats[0] == 1):
+        d.broadcast(size, repeats[0], "there is one repeat for each element")
+        if isinstance(repeats[0], int):
+            d.equal(size, repeats[0], "there is one repeat for each element")
+
+
+@rule("unfold")
+def unfold_method(d: Domain, input: Shape, dimension: int, size: int, step: int) -> Shape:
+    """Windows along one dimension, in a new last one."""
+    i = axis(dimension, len(input), "unfold", scalar=True)
+    if isinstance(step, int) and step < 1:
+        raise IllTypedError(f"unfold takes a step of 1 or more, not {step}")
+    if not input:
+        d.require("<=", size, 1, "the window of unfold fits into its dimension")
+        return Shape((size,))
+    d.require("<=", size, input[i], "the window of unfold fits into its dimension")
+    return Shape((*input[:i], (input[i] - size) // step + 1, *input[i + 1 :], size))
+
+
+@rule(torch.diagonal, "diagonal")
+def diagonal(d: Domain, input: Shape, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Shape:
+    """The diagonal, as a new last dimension."""
+    i, j = (axis(k, len(input), "diagonal") for k in (dim1, dim2))
+    if i == j:
+        raise IllTypedError(f"diagonal of dimension {dim1} with itself")
+    down, right = (input[i] + min(offset, 0), input[j] - max(offset, 0))
+    kept = (s for k, s in enumerate(input) if k not in (i, j))
+    length = d.compute("min", down, right)
+    return Shape((*kept, d.compute("max", length, 0) if offset else length))
+
+
+@rule(torch.view_as_complex)
+def view_as_complex(d: Domain, input: Shape) -> Shape:
+    """Pairs become complex numbers."""
+    d.equal(at_least(input, 1, "view_as_complex")[-1], 2, "the last dimension has pairs")
+    return Shape(input[:-1])
+
+
+@rule(torch.view_as_real)
+def view_as_real(d: Domain, input: Shape) -> Shape:
+    """Complex numbers become pairs."""
+    return Shape((*input, 2))
+
+
+@rule(torch.fliplr, "fliplr", torch.flipud, "flipud")
+def flipped(d: Domain, input: Shape) -> Shape:
+    """Backwards along a dimension."""
+    return at_least(input, 1, "flipud and fliplr")
+
+
+@rule(torch.rot90, "rot90")
+def rot90(d: Domain, input: Shape, k: int = 1, dims: Any = (0, 1)) -> Shape:
+    """Turned in a plane: two dimensions change places, if it is turned an odd number of times."""
+    at = axes(dims, len(at_least(input, 2, "rot90")), "rot90")
+    if len(at) != 2:
+        raise IllTypedError(f"rot90 turns in a plane of two dimensions, not {tuple(dims)}")
+    return transpose(d, input, *at) if k % 2 else input

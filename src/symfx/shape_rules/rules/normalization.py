@@ -1,0 +1,195 @@
+"""Normalisations: the shape stays, and must fit what they have statistics or weights of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.sizes import Dim, Domain, Shape
+from symfx.shape_rules.table import at_least, exactly, module_rule, rule
+
+__all__: list[str] = []
+
+_RANKS: dict[type[nn.Module], tuple[int, ...]] = {
+    nn.BatchNorm1d: (2, 3),
+    nn.BatchNorm2d: (4,),
+    nn.BatchNorm3d: (5,),
+    nn.InstanceNorm1d: (2, 3),
+    nn.InstanceNorm2d: (3, 4),
+    nn.InstanceNorm3d: (4, 5),
+}
+
+
+def _check_rank(module: nn.Module, x: Shape) -> None:
+    ranks = next(r for cls, r in _RANKS.items() if isinstance(module, cls))
+    if len(x) not in ranks:
+        wanted = " or ".join(map(str, ranks))
+        raise IllTypedError(
+            f"{type(module).__name__} takes a tensor of rank {wanted}, not of rank {len(x)}: {x}"
+        )
+
+
+@module_rule(nn.BatchNorm2d, rank=4)
+def batch_norm_2d_module(d: Domain, module: nn.BatchNorm2d, input: Shape) -> Shape:
+    """Dimension 1 has the channels."""
+    return batch_norm_module(d, module, input)
+
+
+@module_rule(nn.BatchNorm1d, nn.BatchNorm3d)
+def batch_norm_module(d: Domain, module: Any, input: Shape) -> Shape:
+    """Dimension 1 has the channels; there are several values of each, to learn from."""
+    _check_rank(module, input)
+    d.equal(input[1], module.num_features, "dimension 1 is num_features")
+    if module.training or not module.track_running_stats:
+        _several(Shape((input[0], *input[2:])), f"{type(module).__name__} while training")
+    return input
+
+
+@module_rule(nn.SyncBatchNorm)
+def sync_batch_norm_module(d: Domain, module: nn.SyncBatchNorm, input: Shape) -> Shape:
+    """Dimension 1 has the channels."""
+    at_least(input, 2, "SyncBatchNorm")
+    d.equal(input[1], module.num_features, "dimension 1 is num_features")
+    return input
+
+
+@module_rule(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+def instance_norm_module(d: Domain, module: Any, input: Shape) -> Shape:
+    """The channels come before the positions, with a batch in front or without."""
+    _check_rank(module, input)
+    uses_statistics = module.training or not module.track_running_stats
+    positions = next(r for cls, r in _RANKS.items() if isinstance(module, cls))[0] - 1
+    if module.affine or module.track_running_stats:
+        d.equal(input[-positions - 1], module.num_features, "the channels are num_features")
+    if uses_statistics:
+        _several(Shape(input[-positions:]), type(module).__name__)
+    return input
+
+
+def _several(values: Shape, what: str) -> None:
+    """More than one value is needed, for a variance; where sizes are open, that is not asked."""
+    if all(isinstance(size, int) and size == 1 for size in values):
+        raise IllTypedError(f"{what} takes more than one value for each channel")
+
+
+def _channels(d: Domain, input: Shape, *weights: Any, rank: int | None = None) -> None:
+    for weight in weights:
+        if isinstance(weight, Shape):
+            if rank is not None:
+                exactly(weight, rank, "what there is one of for each channel")
+            d.equal(input[1], d.product(weight), "dimension 1 has the channels of the weights")
+
+
+@rule(F.batch_norm, torch.batch_norm, torch.ops.aten.batch_norm)
+def batch_norm(d: Domain, input: Shape, *weights: Any, **options: Any) -> Shape:
+    """Dimension 1 has the channels."""
+    at_least(input, 2, "batch_norm")
+    if options.get("training", weights[4] if len(weights) > 4 else False) is True:
+        _several(Shape((input[0], *input[2:])), "batch_norm while training")
+    statistics = [*weights[:2], options.get("running_mean"), options.get("running_var")]
+    _channels(d, input, *statistics, rank=1)
+    _channels(d, input, *weights[2:], options.get("weight"), options.get("bias"))
+    return input
+
+
+@rule(
+    torch.ops.aten.native_batch_norm,
+    torch.ops.aten._native_batch_norm_legit_no_training,
+    torch.ops.aten._native_batch_norm_legit,
+    torch.ops.aten._native_batch_norm_legit_functional,
+)
+def native_batch_norm(d: Domain, input: Shape, *weights: Any, **options: Any) -> Any:
+    """The result, and statistics: of each channel, or none where nobody trains."""
+    at_least(input, 2, "batch_norm")
+    _channels(d, input, *weights)
+    statistics = Shape((d.fresh("statistics"),))
+    return (input, statistics, statistics)
+
+
+@rule(F.instance_norm)
+def instance_norm(d: Domain, input: Shape, *weights: Any, **options: Any) -> Shape:
+    """Dimension 1 has the channels."""
+    if options.get("use_input_stats", True):
+        _several(Shape(at_least(input, 2, "instance_norm")[2:]), "instance_norm")
+    _channels(d, at_least(input, 2, "instance_norm"), *weights, *options.values(), rank=1)
+    return input
+
+
+@rule(
+    F.layer_norm, torch.layer_norm, F.rms_norm, torch.ops.aten.layer_norm, torch.ops.aten.rms_norm
+)
+def layer_norm(
+    d: Domain, input: Shape, normalized_shape: Sequence[Dim], *weights: Any, **options: Any
+) -> Shape:
+    """The last dimensions are those that are normalised over."""
+    wanted = Shape(normalized_shape)
+    if not wanted:
+        raise IllTypedError("a normalisation over no dimensions")
+    for weight in (*weights, *options.values()):
+        if isinstance(weight, Shape):
+            _last(d, exactly(weight, len(wanted), "a weight"), wanted, f"a weight is {wanted}")
+    return _last(d, input, wanted, f"the last dimensions are {wanted}")
+
+
+@rule(torch.ops.aten.native_layer_norm)
+def native_layer_norm(
+    d: Domain, input: Shape, normalized_shape: Sequence[Dim], *weights: Any
+) -> Any:
+    """The result, and the statistics of what is before the normalised dimensions."""
+    result = layer_norm(d, input, normalized_shape)
+    ones = (1,) * len(normalized_shape)
+    statistics = Shape((*input[: len(input) - len(normalized_shape)], *ones))
+    return (result, statistics, statistics)
+
+
+def _last(d: Domain, input: Shape, wanted: Sequence[Dim], what: str) -> Shape:
+    if len(wanted) > len(input):
+        raise IllTypedError(f"{what}, which are {tuple(wanted)}, but the tensor is {input}")
+    for a, b in zip(input[len(input) - len(wanted) :], wanted, strict=True):
+        d.equal(a, b, what)
+    return input
+
+
+@module_rule(nn.LayerNorm, nn.RMSNorm)
+def layer_norm_module(d: Domain, module: Any, input: Shape) -> Shape:
+    """The last dimensions are those that are normalised over."""
+    return layer_norm(d, input, module.normalized_shape)
+
+
+@rule(F.group_norm, torch.group_norm, torch.ops.aten.group_norm)
+def group_norm(d: Domain, input: Shape, num_groups: int, *weights: Any, **options: Any) -> Shape:
+    """Dimension 1 divides into the groups."""
+    at_least(input, 2, "group_norm")
+    if num_groups < 1:
+        raise IllTypedError(f"group_norm takes 1 group or more, not {num_groups}")
+    d.fits(input[1], num_groups, what="dimension 1 divides into num_groups")
+    _channels(d, input, *weights, *options.values(), rank=1)
+    _several(Shape((input[0], input[1] // num_groups, *input[2:])), "group_norm")
+    return input
+
+
+@module_rule(nn.GroupNorm)
+def group_norm_module(d: Domain, module: nn.GroupNorm, input: Shape) -> Shape:
+    """Dimension 1 has the channels."""
+    at_least(input, 2, "GroupNorm")
+    d.equal(input[1], module.num_channels, "dimension 1 is num_channels")
+    return group_norm(d, Shape((input[0], module.num_channels, *input[2:])), module.num_groups)
+
+
+@rule(F.local_response_norm)
+def local_response_norm(d: Domain, input: Shape, size: int, *rest: Any, **options: Any) -> Shape:
+    """The shape stays."""
+    if size < 1:
+        raise IllTypedError(f"local_response_norm takes 1 channel or more, not {size}")
+    return at_least(input, 3, "local_response_norm")
+
+
+@module_rule(nn.LocalResponseNorm)
+def local_response_norm_module(d: Domain, module: nn.Module, input: Shape) -> Shape:
+    """The shape stays."""
+    return at_least(input, 3, "LocalResponseNorm")

@@ -1,0 +1,314 @@
+"""Reductions along dimensions, sorting, and losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.rules.elementwise import broadcast_shapes, into
+from symfx.shape_rules.sizes import Dim, Domain, Shape
+from symfx.shape_rules.table import axes, axis, exactly, is_size, module_rule, rule
+
+__all__ = ["reduced"]
+
+
+def reduced(d: Domain, x: Shape, dim: Any, keepdim: Any, what: str) -> Shape:
+    """A shape without the dimensions that are reduced, or with 1 in their place."""
+    if dim is None or (isinstance(dim, (tuple, list)) and not dim):
+        gone = {*range(len(x))}
+    else:
+        gone = {*axes(dim, len(x), what)}
+    if keepdim:
+        return Shape(1 if i in gone else size for i, size in enumerate(x))
+    return Shape(size for i, size in enumerate(x) if i not in gone)
+
+
+def _everywhere(*names: str) -> list[Any]:
+    found: dict[Any, None] = {}
+    for name in names:
+        for home in (torch, torch.ops.aten, torch.special, torch.linalg):
+            function = getattr(home, name, None)
+            if function is not None:
+                found[function] = None
+        if hasattr(torch.Tensor, name):
+            found[name] = None
+    return [*found]
+
+
+def _axis_names(dim: Any, keepdim: Any, options: dict[str, Any]) -> tuple[Any, Any]:
+    return options.get("axis", dim), options.get("keepdims", keepdim)
+
+
+@rule(
+    *_everywhere(
+        "sum",
+        "mean",
+        "nansum",
+        "nanmean",
+        "amax",
+        "amin",
+        "logsumexp",
+        "count_nonzero",
+        "argmax",
+        "argmin",
+        "prod",
+    )
+)
+def reduction(
+    d: Domain, input: Shape, dim: Any = None, keepdim: Any = False, **options: Any
+) -> Shape:
+    """Along some dimensions, or along all."""
+    dim, keepdim = _axis_names(dim, keepdim, options)
+    if isinstance(dim, torch.dtype):  # x.sum(torch.float)
+        dim = None
+    return reduced(d, input, dim, keepdim, "the reduction")
+
+
+@rule(*_everywhere("all", "any"))
+def truth(d: Domain, input: Shape, dim: Any = None, keepdim: Any = False, **options: Any) -> Shape:
+    """As `reduction`; along no dimensions, each element by itself."""
+    dim, keepdim = _axis_names(dim, keepdim, options)
+    if isinstance(dim, (tuple, list)) and not dim:
+        return input
+    return reduced(d, input, dim, keepdim, "the reduction")
+
+
+@rule(*_everywhere("std", "var"))
+def spread(d: Domain, input: Shape, *given: Any, **options: Any) -> Shape:
+    """As `reduction`; a flag may come before the dimensions."""
+    rest = [value for value in given if not isinstance(value, bool) and value is not None]
+    flags = [value for value in given if isinstance(value, bool)]
+    dim = options.get("dim", rest[0] if rest else None)
+    keepdim = options.get(
+        "keepdim",
+        flags[-1]
+        if len(flags) > 1 or (flags and rest and given[-1] is flags[-1] and len(given) > 2)
+        else False,
+    )
+    return reduced(d, input, dim, keepdim, "the reduction")
+
+
+@rule(*_everywhere("std_mean", "var_mean"))
+def spread_and_mean(d: Domain, input: Shape, *given: Any, **options: Any) -> Any:
+    """Both reductions."""
+    result = spread(d, input, *given, **options)
+    return (result, result)
+
+
+@rule(*_everywhere("norm", "vector_norm"))
+def norm(
+    d: Domain,
+    input: Shape,
+    p: Any = None,
+    dim: Any = None,
+    keepdim: Any = False,
+    *rest: Any,
+    **options: Any,
+) -> Shape:
+    """Along some dimensions, or along all."""
+    return reduced(d, input, dim, keepdim, "norm")
+
+
+@rule(*_everywhere("max", "min"))
+def extremum(d: Domain, input: Shape, dim: Any = None, keepdim: Any = False, **options: Any) -> Any:
+    """Of all elements; along a dimension with its indices; or of two tensors."""
+    dim, keepdim = _axis_names(options.get("other", dim), keepdim, options)
+    if isinstance(dim, Shape):
+        return broadcast_shapes(d, input, dim)
+    if dim is None:
+        return Shape()
+    result = reduced(d, input, dim, keepdim, "the extremum")
+    return (result, result)
+
+
+@rule(*_everywhere("median", "nanmedian"))
+def median(d: Domain, input: Shape, dim: Any = None, keepdim: Any = False, **options: Any) -> Any:
+    """Of all elements; along a dimension with its indices."""
+    return Shape() if dim is None else mode(d, input, dim, keepdim)
+
+
+@rule(*_everywhere("mode"))
+def mode(d: Domain, input: Shape, dim: int = -1, keepdim: Any = False, **options: Any) -> Any:
+    """Values and their indices, along a dimension."""
+    result = reduced(d, input, dim, keepdim, "the reduction")
+    return (result, result)
+
+
+@rule(*_everywhere("kthvalue"))
+def kth_value(d: Domain, input: Shape, k: Any, dim: int = -1, keepdim: Any = False) -> Any:
+    """The k-th smallest values and their indices, along a dimension."""
+    i = axis(dim, len(input), "kthvalue", scalar=True)
+    if is_size(k):
+        for op, bound in ((">=", 1), ("<=", input[i] if input else 1)):
+            d.require(op, k, bound, "kthvalue counts elements that there are")
+    return mode(d, input, dim, keepdim)
+
+
+@rule(*_everywhere("cummax", "cummin"))
+def running_extremum(d: Domain, input: Shape, dim: int) -> Any:
+    """The extremum up to each element, and where it was."""
+    axis(dim, len(input), "the running extremum", scalar=True)
+    return (input, input)
+
+
+@rule(*_everywhere("aminmax"))
+def extrema(d: Domain, input: Shape, *, dim: Any = None, keepdim: bool = False) -> Any:
+    """Minimum and maximum, of all elements or along a dimension."""
+    result = reduced(d, input, dim, keepdim, "aminmax")
+    return (result, result)
+
+
+@rule(*_everywhere("topk"))
+def topk(d: Domain, input: Shape, k: Any, dim: int = -1, *rest: Any, **options: Any) -> Any:
+    """The `k` largest along a dimension, and their indices."""
+    i = axis(dim, len(input), "topk", scalar=True)
+    new: Dim = k if is_size(k) else d.fresh("k")
+    d.require(">=", new, 0, "topk finds no fewer elements than none")
+    d.require(">=", input[i] if input else 1, new, f"topk finds {k} elements in dimension {dim}")
+    result = Shape((*input[:i], new, *input[i + 1 :])) if input else input
+    return (result, result)
+
+
+@rule(torch.multinomial, "multinomial")
+def multinomial(d: Domain, input: Shape, num_samples: Any, *rest: Any, **options: Any) -> Shape:
+    """So many indices drawn from each row."""
+    if len(input) not in (1, 2):
+        raise IllTypedError(f"multinomial takes a tensor of rank 1 or 2, not {input}")
+    return Shape((*input[:-1], num_samples if is_size(num_samples) else d.fresh("samples")))
+
+
+@rule(F.cosine_similarity, torch.cosine_similarity)
+def cosine_similarity(d: Domain, x1: Shape, x2: Shape, dim: int = 1, eps: float = 1e-8) -> Shape:
+    """Along a dimension of two tensors that broadcast."""
+    return reduced(d, broadcast_shapes(d, x1, x2), dim, False, "cosine_similarity")
+
+
+@module_rule(nn.CosineSimilarity)
+def cosine_similarity_module(d: Domain, module: nn.CosineSimilarity, x1: Shape, x2: Shape) -> Shape:
+    """Along a dimension of two tensors that broadcast."""
+    return cosine_similarity(d, x1, x2, module.dim)
+
+
+@rule(torch.cdist)
+def cdist(d: Domain, x1: Shape, x2: Shape, *rest: Any, **options: Any) -> Shape:
+    """The distance of each row of one to each row of the other."""
+    for x in (x1, x2):
+        if len(x) < 2:
+            raise IllTypedError(f"cdist takes tensors of rank 2 or more, not {x}")
+    d.equal(x1[-1], x2[-1], "cdist takes rows of one length")
+    batch = broadcast_shapes(d, Shape(x1[:-2]), Shape(x2[:-2]))
+    return Shape((*batch, x1[-2], x2[-2]))
+
+
+# -- losses -----------------------------------------------------------------------------------
+
+
+def _loss(shape: Shape, reduction: Any) -> Shape:
+    return shape if reduction == "none" else Shape()
+
+
+_POINTWISE = (
+    F.mse_loss,
+    F.l1_loss,
+    F.smooth_l1_loss,
+    F.huber_loss,
+    F.kl_div,
+    F.soft_margin_loss,
+    F.poisson_nll_loss,
+)
+
+
+@rule(*_POINTWISE)
+def pointwise_loss(d: Domain, input: Shape, target: Shape, *rest: Any, **options: Any) -> Shape:
+    """A loss for each element, all of them summed unless asked otherwise."""
+    return _loss(broadcast_shapes(d, input, target), options.get("reduction", "mean"))
+
+
+@rule(F.binary_cross_entropy, F.binary_cross_entropy_with_logits)
+def binary_loss(
+    d: Domain, input: Shape, target: Shape, weight: Any = None, *rest: Any, **options: Any
+) -> Shape:
+    """A loss for each element; targets have the inputs' shape, weights broadcast to it."""
+    _agree(d, input, target)
+    into(d, input, weight, options.get("pos_weight"))
+    return _loss(input, options.get("reduction", "mean"))
+
+
+@module_rule(nn.BCELoss, nn.BCEWithLogitsLoss)
+def binary_loss_module(d: Domain, module: Any, input: Shape, target: Shape) -> Shape:
+    """A loss for each element; targets have the inputs' shape."""
+    _agree(d, input, target)
+    return _loss(input, module.reduction)
+
+
+def _agree(d: Domain, input: Shape, target: Shape) -> None:
+    if len(target) != len(input):
+        raise IllTypedError(f"targets {target} have the shape of the inputs, {input}")
+    for a, b in zip(input, target, strict=True):
+        d.equal(a, b, "targets have the shape of the inputs")
+
+
+@module_rule(
+    nn.MSELoss,
+    nn.L1Loss,
+    nn.SmoothL1Loss,
+    nn.HuberLoss,
+    nn.KLDivLoss,
+    nn.SoftMarginLoss,
+    nn.PoissonNLLLoss,
+)
+def pointwise_loss_module(d: Domain, module: Any, input: Shape, target: Shape) -> Shape:
+    """A loss for each element, all of them summed unless asked otherwise."""
+    return _loss(broadcast_shapes(d, input, target), module.reduction)
+
+
+@rule(F.nll_loss)
+def negative_likelihood(
+    d: Domain, input: Shape, target: Shape, *rest: Any, **options: Any
+) -> Shape:
+    """As `cross_entropy`; targets are the numbers of classes, never their probabilities."""
+    if len(input) == 1 and len(target) == 1:
+        d.equal(target[0], 1, "there is one target")
+        target = Shape()
+    if len(target) >= len(input):
+        raise IllTypedError(f"targets {target} do not fit inputs {input}")
+    return cross_entropy(d, input, target, *rest, **options)
+
+
+@rule(F.cross_entropy)
+def cross_entropy(d: Domain, input: Shape, target: Shape, *rest: Any, **options: Any) -> Shape:
+    """A loss for each position: classes are dimension 1, or the only one."""
+    weight = options.get("weight", rest[0] if rest else None)
+    positions = _positions(d, input, target)
+    if isinstance(weight, Shape):
+        classes = input[1] if len(input) > 1 else input[0]
+        if len(input) <= 2:
+            exactly(weight, 1, "the weight")
+        d.equal(d.product(weight), classes, "there is one weight for each class")
+    return _loss(positions, options.get("reduction", "mean"))
+
+
+@module_rule(nn.CrossEntropyLoss, nn.NLLLoss)
+def class_loss_module(d: Domain, module: Any, input: Shape, target: Shape) -> Shape:
+    """A loss for each position: classes are dimension 1, or the only one."""
+    loss = negative_likelihood if isinstance(module, nn.NLLLoss) else cross_entropy
+    weight = None if module.weight is None else Shape(module.weight.shape)
+    return loss(d, input, target, weight=weight, reduction=module.reduction)
+
+
+def _positions(d: Domain, input: Shape, target: Shape) -> Shape:
+    if not input:
+        raise IllTypedError("a loss over classes takes no tensor of rank 0")
+    positions = Shape((*input[:1], *input[2:])) if len(input) > 1 else Shape()
+    if len(target) == len(input):  # probabilities of the classes
+        _agree(d, input, target)
+        return positions
+    if len(target) != len(positions):
+        raise IllTypedError(f"targets {target} do not fit inputs {input}")
+    for a, b in zip(positions, target, strict=True):
+        d.equal(a, b, "there is one target for each position")
+    return positions

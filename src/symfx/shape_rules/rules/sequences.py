@@ -1,0 +1,228 @@
+"""Recurrent layers and transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.sizes import Dim, Domain, Shape
+from symfx.shape_rules.table import module_rule
+
+__all__: list[str] = []
+
+
+def _sequence(
+    d: Domain, x: Shape, what: str, width: int, batch_first: bool
+) -> tuple[Dim | None, Dim]:
+    """Batch (or none) and length of a sequence."""
+    if len(x) not in (2, 3):
+        raise IllTypedError(f"{what} takes a tensor of rank 3, or 2 without a batch, not {x}")
+    d.equal(x[-1], width, f"the last dimension of the input of {what}")
+    if len(x) == 2:
+        return None, x[0]
+    return (x[0], x[1]) if batch_first else (x[1], x[0])
+
+
+@module_rule(nn.RNN, nn.GRU)
+def recurrent_module(d: Domain, module: Any, input: Shape, hx: Any = None) -> Any:
+    """The outputs of all steps, and the last state of all layers."""
+    outputs, state = _recurrent(d, module, input)
+    if isinstance(hx, Shape):
+        _agree(d, hx, state, "the first state")
+    return (outputs, state)
+
+
+@module_rule(nn.LSTM)
+def lstm_module(d: Domain, module: nn.LSTM, input: Shape, hx: Any = None) -> Any:
+    """The outputs of all steps, and the last states of all layers, hidden and cells."""
+    outputs, state = _recurrent(d, module, input)
+    cells = Shape((*state[:-1], module.hidden_size))
+    if isinstance(hx, (tuple, list)) and len(hx) == 2:
+        for given, wanted in zip(hx, (state, cells), strict=True):
+            if isinstance(given, Shape):
+                _agree(d, given, wanted, "the first state")
+    return (outputs, (state, cells))
+
+
+def _recurrent(d: Domain, m: Any, x: Shape) -> tuple[Shape, Shape]:
+    batch, _ = _sequence(d, x, type(m).__name__, m.input_size, m.batch_first)
+    directions = 2 if m.bidirectional else 1
+    width = getattr(m, "proj_size", 0) or m.hidden_size
+    layers = m.num_layers * directions
+    state = Shape((layers, width)) if batch is None else Shape((layers, batch, width))
+    return Shape((*x[:-1], directions * width)), state
+
+
+def _agree(d: Domain, given: Shape, wanted: Shape, what: str) -> None:
+    if len(given) != len(wanted):
+        raise IllTypedError(f"{what} has the shape {wanted}, not {given}")
+    for a, b in zip(given, wanted, strict=True):
+        d.equal(a, b, f"{what} has the shape {wanted}")
+
+
+@module_rule(nn.RNNCell, nn.GRUCell)
+def cell_module(d: Domain, module: Any, input: Shape, hx: Any = None) -> Shape:
+    """One step: the next state."""
+    return _cell(d, module, input, hx)
+
+
+@module_rule(nn.LSTMCell)
+def lstm_cell_module(d: Domain, module: nn.LSTMCell, input: Shape, hx: Any = None) -> Any:
+    """One step: the next state, hidden and cells."""
+    state = _cell(d, module, input, hx[0] if isinstance(hx, (tuple, list)) and hx else None)
+    return (state, state)
+
+
+def _cell(d: Domain, m: Any, x: Shape, hx: Any) -> Shape:
+    if len(x) not in (1, 2):
+        raise IllTypedError(
+            f"{type(m).__name__} takes a tensor of rank 2, or 1 without a batch, not {x}"
+        )
+    d.equal(x[-1], m.input_size, f"the last dimension of the input of {type(m).__name__}")
+    state = Shape((*x[:-1], m.hidden_size))
+    if isinstance(hx, Shape):
+        _agree(d, hx, state, "the state")
+    return state
+
+
+@module_rule(nn.MultiheadAttention)
+def multihead_attention_module(
+    d: Domain,
+    module: nn.MultiheadAttention,
+    query: Shape,
+    key: Shape,
+    value: Shape,
+    key_padding_mask: Any = None,
+    need_weights: bool = True,
+    attn_mask: Any = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> Any:
+    """The result has the queries' shape; the weights are queries by keys."""
+    m = module
+    batch, targets = _sequence(d, query, "MultiheadAttention", m.embed_dim, m.batch_first)
+    key_batch, sources = _sequence(d, key, "MultiheadAttention", m.kdim, m.batch_first)
+    value_batch, values = _sequence(d, value, "MultiheadAttention", m.vdim, m.batch_first)
+    d.equal(sources, values, "there are as many values as keys")
+    if len({len(query), len(key), len(value)}) != 1:
+        raise IllTypedError(f"query {query}, key {key} and value {value} are of one rank")
+    if batch is not None and key_batch is not None and value_batch is not None:
+        d.equal(batch, key_batch, "queries and keys have one batch")
+        d.equal(batch, value_batch, "queries and values have one batch")
+    if isinstance(key_padding_mask, Shape):
+        wanted = (sources,) if batch is None else (batch, sources)
+        _agree(d, key_padding_mask, Shape(wanted), "the mask of keys")
+    if isinstance(attn_mask, Shape) and len(attn_mask) == 2:
+        _agree(d, attn_mask, Shape((targets, sources)), "the mask")
+    if not need_weights:
+        return (query, None)
+    front = () if batch is None else (batch,)
+    heads = () if average_attn_weights else (m.num_heads,)
+    return (query, Shape((*front, *heads, targets, sources)))
+
+
+@module_rule(nn.TransformerEncoderLayer)
+def encoder_layer_module(
+    d: Domain,
+    module: nn.TransformerEncoderLayer,
+    src: Shape,
+    src_mask: Any = None,
+    src_key_padding_mask: Any = None,
+    is_causal: Any = False,
+) -> Shape:
+    """The shape stays."""
+    return _encoded(
+        d, module.self_attn, src, src_mask, src_key_padding_mask, "TransformerEncoderLayer"
+    )
+
+
+def _encoded(d: Domain, attention: Any, src: Shape, mask: Any, padding: Any, what: str) -> Shape:
+    batch, length = _sequence(d, src, what, attention.embed_dim, attention.batch_first)
+    if isinstance(mask, Shape) and len(mask) == 2:
+        _agree(d, mask, Shape((length, length)), "the mask")
+    if isinstance(padding, Shape):
+        _agree(
+            d, padding, Shape((length,) if batch is None else (batch, length)), "the mask of keys"
+        )
+    return src
+
+
+@module_rule(nn.TransformerEncoder)
+def encoder_module(
+    d: Domain,
+    module: nn.TransformerEncoder,
+    src: Shape,
+    mask: Any = None,
+    src_key_padding_mask: Any = None,
+    is_causal: Any = None,
+) -> Shape:
+    """The shape stays."""
+    first: Any = module.layers[0]
+    return _encoded(d, first.self_attn, src, mask, src_key_padding_mask, "TransformerEncoder")
+
+
+@module_rule(nn.TransformerDecoderLayer)
+def decoder_layer_module(
+    d: Domain,
+    module: nn.TransformerDecoderLayer,
+    tgt: Shape,
+    memory: Shape,
+    tgt_mask: Any = None,
+    memory_mask: Any = None,
+    *rest: Any,
+    **options: Any,
+) -> Shape:
+    """The targets' shape stays."""
+    return _decoded(d, module.self_attn, tgt, memory, tgt_mask, memory_mask)
+
+
+def _decoded(
+    d: Domain, attention: Any, tgt: Shape, memory: Shape, mask: Any, memory_mask: Any
+) -> Shape:
+    width, first = attention.embed_dim, attention.batch_first
+    batch, targets = _sequence(d, tgt, "the decoder", width, first)
+    other, sources = _sequence(d, memory, "the decoder's memory", width, first)
+    if (batch is None) != (other is None):
+        raise IllTypedError(f"targets {tgt} and memory {memory} both have a batch, or neither")
+    if batch is not None and other is not None:
+        d.equal(batch, other, "targets and memory have one batch")
+    for given, wanted in ((mask, (targets, targets)), (memory_mask, (targets, sources))):
+        if isinstance(given, Shape) and len(given) == 2:
+            _agree(d, given, Shape(wanted), "the mask")
+    return tgt
+
+
+@module_rule(nn.TransformerDecoder)
+def decoder_module(
+    d: Domain,
+    module: nn.TransformerDecoder,
+    tgt: Shape,
+    memory: Shape,
+    tgt_mask: Any = None,
+    memory_mask: Any = None,
+    *rest: Any,
+    **options: Any,
+) -> Shape:
+    """The targets' shape stays."""
+    first: Any = module.layers[0]
+    return _decoded(d, first.self_attn, tgt, memory, tgt_mask, memory_mask)
+
+
+@module_rule(nn.Transformer)
+def transformer_module(
+    d: Domain,
+    module: nn.Transformer,
+    src: Shape,
+    tgt: Shape,
+    src_mask: Any = None,
+    tgt_mask: Any = None,
+    memory_mask: Any = None,
+    *rest: Any,
+    **options: Any,
+) -> Shape:
+    """The targets' shape stays."""
+    first: Any = module.encoder.layers[0]
+    memory = _encoded(d, first.self_attn, src, src_mask, None, "Transformer")
+    return _decoded(d, first.self_attn, tgt, memory, tgt_mask, memory_mask)

@@ -1,0 +1,140 @@
+"""What a program asks of shapes, and computes of the answers."""
+
+from __future__ import annotations
+
+import builtins
+import math
+import operator
+from typing import Any
+
+import torch
+
+from symfx.shape_rules.attributes import SETTINGS, place_of
+from symfx.shape_rules.rules.layout import adjoint
+from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Domain, Shape
+from symfx.shape_rules.table import axis, is_size, rule
+
+__all__: list[str] = []
+
+
+@rule("size", torch.ops.aten.sym_size)
+def size(d: Domain, input: Shape, dim: Any = None) -> Any:
+    """The shape, or one of its dimensions."""
+    if dim is None:
+        return tuple(input)
+    return input[axis(dim, len(input), "size")]
+
+
+@rule("dim", "ndimension", torch.ops.aten.dim)
+def rank(d: Domain, input: Shape) -> int:
+    """How many dimensions."""
+    return len(input)
+
+
+@rule(torch.numel, "numel", "nelement", torch.ops.aten.sym_numel)
+def numel(d: Domain, input: Shape) -> Dim:
+    """How many elements."""
+    return d.product(input)
+
+
+@rule(builtins.len, "__len__")
+def length(d: Domain, value: Any) -> Any:
+    """The first dimension of a tensor; how many items a tuple has."""
+    if isinstance(value, Shape):
+        return value[0] if value else UNKNOWN
+    return len(value) if isinstance(value, (tuple, list)) else UNKNOWN
+
+
+@rule(getattr, takes_unknown=True)
+def attribute(d: Domain, input: Any, name: str, *default: Any) -> Any:
+    """``x.shape`` and what else tensors have; the parts of several results by their names."""
+    if name in SETTINGS or input is NO_TENSOR:
+        return NO_TENSOR
+    if type(input) is tuple:
+        place = place_of(name, len(input))
+        return UNKNOWN if place is None else input[place]
+    if not isinstance(input, Shape):
+        return UNKNOWN
+    if name == "shape":
+        return tuple(input)
+    if name == "ndim":
+        return len(input)
+    if name in ("T", "H"):
+        return Shape(reversed(input))
+    if name in ("mT", "mH"):
+        return adjoint(d, input)
+    if name in ("data", "grad", "real", "imag"):
+        return input
+    return UNKNOWN
+
+
+@rule(builtins.int, torch.sym_int, operator.index, "item", "__int__", takes_unknown=True)
+def as_int(d: Domain, value: Any) -> Any:
+    """A size is a size; what a tensor holds only running it tells."""
+    if is_size(value):
+        return value
+    return int(value) if isinstance(value, float) else UNKNOWN
+
+
+@rule(builtins.float, torch.sym_float, takes_unknown=True)
+def as_float(d: Domain, value: Any) -> Any:
+    """A number that is no size any more."""
+    return float(value) if isinstance(value, (int, float)) else UNKNOWN
+
+
+@rule(builtins.max, torch.sym_max, takes_unknown=True)
+def largest(d: Domain, *values: Any) -> Any:
+    """The largest of some sizes."""
+    return _extremum(d, "max", values)
+
+
+@rule(builtins.min, torch.sym_min, takes_unknown=True)
+def smallest(d: Domain, *values: Any) -> Any:
+    """The smallest of some sizes."""
+    return _extremum(d, "min", values)
+
+
+def _extremum(d: Domain, op: str, values: tuple[Any, ...]) -> Any:
+    if len(values) == 1 and isinstance(values[0], (tuple, list)):
+        values = tuple(values[0])
+    if not values or not all(is_size(value) for value in values):
+        return UNKNOWN
+    result: Dim = values[0]
+    for value in values[1:]:
+        result = d.compute(op, result, value)
+    return result
+
+
+@rule(math.prod, takes_unknown=True)
+def product(d: Domain, values: Any) -> Any:
+    """The product of sizes."""
+    if not isinstance(values, (tuple, list)) or not all(is_size(value) for value in values):
+        return UNKNOWN
+    return d.product(values)
+
+
+@rule(math.sqrt, math.log, math.exp, math.floor, math.ceil, torch.sym_sqrt, takes_unknown=True)
+def number(d: Domain, *values: Any) -> Any:
+    """A number that no shape is made of."""
+    return UNKNOWN
+
+
+@rule(torch.Size, builtins.tuple, builtins.list, takes_unknown=True)
+def as_tuple(d: Domain, values: Any = ()) -> Any:
+    """The same items."""
+    if isinstance(values, Shape):
+        return UNKNOWN
+    return tuple(values) if isinstance(values, (tuple, list)) else UNKNOWN
+
+
+@rule(
+    torch.fx._symbolic_trace._assert_is_none,
+    torch._assert,
+    torch.ops.aten._assert_async,
+    torch.ops.aten._assert_tensor_metadata,
+    torch.ops.aten._assert_scalar,
+    torch._check,
+    takes_unknown=True,
+)
+def nothing(d: Domain, *given: Any, **options: Any) -> None:
+    """A check returns nothing."""

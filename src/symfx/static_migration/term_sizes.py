@@ -1,0 +1,225 @@
+"""The domain in which sizes are terms: sums and products of the names that the user gave.
+
+What a rule demands is decided where what is known decides it, and becomes known where it does not.
+Every demand that is no truism is kept with the node that made it, for z3 and for messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch.fx import Node
+
+from symfx.algebra import Facts, Prover, Table, Term
+from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.sizes import Dim, Domain, Size
+from symfx.static_migration.solver import Solver
+
+__all__ = ["Demand", "TermDomain", "Truth"]
+
+
+@dataclass(frozen=True)
+class Demand:
+    """A condition that must hold, and who says so.
+
+    Args:
+        condition: the condition.
+        what: it in words.
+        node: the node whose operator demands it; ``None`` for what the user said.
+    """
+
+    condition: Term
+    what: str
+    node: Node | None
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The value of a comparison of sizes."""
+
+    condition: Term
+
+
+_OPERATIONS: dict[str, Callable[[Table, Term, Term], Term]] = {
+    "+": Table.add,
+    "-": Table.sub,
+    "*": Table.mul,
+    "//": Table.floordiv,
+    "%": Table.mod,
+    "min": Table.min,
+    "max": Table.max,
+}
+
+
+class TermDomain(Domain):
+    """Sizes as terms of one table.
+
+    Args:
+        table: the home of the terms.
+
+    Attributes:
+        node: the node whose rule is being run.
+        demands: what must hold, in order.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+        self.facts = Facts(table)
+        self.prover = Prover(self.facts)
+        self.node: Node | None = None
+        self.demands: list[Demand] = []
+        self._fresh = 0
+
+    # -- in and out -------------------------------------------------------------------------------
+
+    def term(self, size: Dim) -> Term:
+        """A size as a term, with what is known put in."""
+        if isinstance(size, Size):
+            value: Term = size.value
+            return self.facts.resolve(value)
+        return self.table.const(size)
+
+    def size(self, term: Term) -> Dim:
+        """A term as a size; a constant as a number."""
+        term = self.facts.resolve(term)
+        value = term.value
+        return int(value) if value is not None else Size(self, term)
+
+    def symbol(self, name: str, least: int | None = None) -> Term:
+        """A size by its name, of at least so much."""
+        symbol = self.table.symbol(name)
+        if least is not None:
+            self.demand(symbol >= least, f"{name} is at least {least}")
+        return symbol
+
+    def fresh(self, hint: str) -> Dim:
+        """A size that only running the program tells: ``u0``, ``u1``."""
+        symbol = self.symbol(f"u{self._fresh}", 0)
+        self._fresh += 1
+        return self.size(symbol)
+
+    # -- what holds -------------------------------------------------------------------------------
+
+    def demand(self, condition: Term, what: str) -> None:
+        """Demand a condition.
+
+        Raises:
+            IllTypedError: what is known refutes it.
+        """
+        condition = self.facts.resolve(condition)
+        truth = self.prover.decide(condition)
+        if truth:
+            return
+        self.demands.append(Demand(condition, what, self.node))
+        if truth is False:
+            raise IllTypedError(f"{what}: {condition} does not hold")
+        self._learn(condition)
+
+    def _learn(self, condition: Term) -> None:
+        if condition.op == "and":
+            for part in condition.args:
+                self._learn(part)
+            return
+        if condition.op == "eq":
+            solved = _solved(condition.args[0])
+            if solved is not None:
+                self.facts.replace(*solved)
+                return
+        self.facts.assume(condition)
+
+    def compare(self, op: str, a: Dim, b: Dim) -> Any:
+        """A comparison of sizes, for the program to branch on."""
+        if isinstance(a, int) and isinstance(b, int):
+            return super().compare(op, a, b)
+        condition = self._condition(op, a, b)
+        truth = self.prover.decide(condition)
+        return Truth(condition) if truth is None else truth
+
+    def _condition(self, op: str, a: Dim, b: Dim) -> Term:
+        one, other = self.term(a), self.term(b)
+        if op in ("==", "!="):
+            return one.eq(other) if op == "==" else one.ne(other)
+        if op in ("<", "<="):
+            return one < other if op == "<" else one <= other
+        return one > other if op == ">" else one >= other
+
+    # -- what rules do ---------------------------------------------------------------------------
+
+    def _compute(self, op: str, a: Dim, b: Dim) -> Dim:
+        one, other = self.term(a), self.term(b)
+        if op in ("min", "max"):
+            less = self.prover.decide(one <= other)
+            if less is None and self.prover.decide(other <= one):
+                less = False
+            if less is not None:
+                return self.size(one if less is (op == "min") else other)
+        if op in ("//", "%") and other.value is None:
+            self.demand(other.ne(0), f"{one} is not divided by 0")
+        return self.size(_OPERATIONS[op](self.table, one, other))
+
+    def _require(self, op: str, a: Dim, b: Dim, what: str) -> None:
+        self.demand(self._condition(op, a, b), what)
+
+    def _equal(self, a: Dim, b: Dim, what: str) -> Dim:
+        one, other = self.term(a), self.term(b)
+        for whole, part in ((one, other), (other, one)):
+            # x == min(x, y) says x <= y, in a form that everything else can use.
+            if part.op == "min" and whole in part.args:
+                (bound,) = [arg for arg in part.args if arg is not whole]
+                self.demand(whole <= bound, what)
+                return self.size(whole)
+        self.demand(one.eq(other), what)
+        return self.size(self.term(a))
+
+    def _broadcast(self, a: Dim, b: Dim, what: str) -> Dim:
+        one, other = self.term(a), self.term(b)
+        if one is other:
+            return self.size(one)
+        a_is_1, b_is_1, same = one.eq(1), other.eq(1), one.eq(other)
+        decide = self.prover.decide
+        if decide(a_is_1):
+            return self.size(other)
+        if decide(b_is_1) or decide(same):
+            return self.size(one)
+        not_a, not_b = decide(a_is_1) is False, decide(b_is_1) is False
+        if not_a and not_b:
+            return self._equal(a, b, what)
+        # If one is 1 only where the other is, it has nothing to broadcast: they are equal.
+        not_a = not_a or self._implies(a_is_1, b_is_1)
+        not_b = not_b or self._implies(b_is_1, a_is_1)
+        if not_a and not_b:
+            return self._equal(a, b, what)
+        choices = [same, *([] if not_a else [a_is_1]), *([] if not_b else [b_is_1])]
+        self.demand(self.table.or_(*choices), what)
+        if not_a or not_b:
+            return self.size(one if not_a else other)
+        return self.size(self.table.where(a_is_1, other, one))
+
+    def _implies(self, premise: Term, conclusion: Term) -> bool:
+        """Whether one condition follows from another, which share symbols, and what is known."""
+        if not premise.free_symbols & conclusion.free_symbols:
+            return False
+        known = [self.facts.resolve(demand.condition) for demand in self.demands]
+        return Solver(1.0).follows([*known, premise], conclusion)
+
+    def _fits(self, whole: Dim, part: Dim, what: str) -> Dim:
+        one, other = self.term(whole), self.term(part)
+        self.demand((one % other).eq(0), what)
+        return self.size(self.facts.resolve(one // other))
+
+
+def _solved(zero: Term) -> tuple[Term, Term] | None:
+    """A symbol and what it equals, of a term that is 0, if it can be solved for one."""
+    table = zero.table
+    # The symbol named last gives way: inputs come before what is computed of them.
+    candidates = sorted(zero.free_symbols, key=lambda s: s.uid, reverse=True)
+    for symbol in candidates:
+        factor = zero.coeffs.get(symbol)
+        if factor not in (1, -1):
+            continue
+        rest = table.sub(zero, table.mul(table.const(factor), symbol))
+        if symbol not in rest.free_symbols:
+            return symbol, table.neg(rest) if factor == 1 else rest
+    return None

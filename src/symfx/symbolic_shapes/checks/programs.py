@@ -1,0 +1,377 @@
+"""The guards of a ShapeEnv as programs: a compiled Python checker, a C function, SMT-LIB text."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import linecache
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from symfx.algebra import Scalar, Term, to_python
+from symfx.algebra.languages.c import C_SUPPORT, c_function
+from symfx.algebra.languages.smtlib import smtlib_script
+from symfx.algebra.terms.sharing import plan
+from symfx.errors import SymfxError
+from symfx.symbolic_shapes.checks.sources import InputRead, fresh_name, read_source
+
+if TYPE_CHECKING:
+    from symfx.symbolic_shapes.records import InputFact, ShapeGuard
+    from symfx.symbolic_shapes.shape_env import ShapeEnv
+
+__all__ = ["GuardCondition", "GuardInput", "GuardProgram"]
+
+_C_PARAMETERS = {"int": "int64_t", "real": "double", "bool": "bool"}
+_numbers = itertools.count()
+
+
+@dataclass(frozen=True)
+class GuardCondition:
+    """One condition that a guard program checks.
+
+    Attributes:
+        term: the condition.
+        reason: where it comes from: the user's line for a guard, else what it is about.
+    """
+
+    term: Term
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.term}  # {self.reason}"
+
+
+@dataclass(frozen=True)
+class GuardInput:
+    """One number that a guard program reads from its arguments.
+
+    Attributes:
+        name: its variable in the program, and its parameter in C.
+        source: where it comes from, as the ShapeEnv has it: ``L['x'].size()[0]``.
+        term: the symbol that stands for it in the conditions.
+        expression: how it is read from the arguments, in Python: ``x.size()[0]``.
+    """
+
+    name: str
+    source: str
+    term: Term
+    expression: str
+
+
+class GuardProgram:
+    """What the inputs of a trace must satisfy, to be checked by Python, C or a solver.
+
+    Made by `ShapeEnv.guard_program`. It holds what the environment knew at that time: what
+    each size, stride and number of the inputs equals, the ranges of symbols, and the guards.
+    A condition that cannot be computed for some inputs (a division by 0) does not hold.
+
+    Attributes:
+        parameters: the names of the checker's arguments.
+        inputs: the numbers it reads from them, in the order of the C function's parameters.
+        conditions: what it checks, each once.
+        source: the checker as Python source.
+        check: whether arguments fit, passed by position or by the names in `parameters`; the
+            compiled `source` itself.
+
+    Example:
+        >>> import torch
+        >>> from symfx.symbolic_shapes import ShapeEnv
+        >>> from torch._dynamo.source import ConstantSource
+        >>> env = ShapeEnv()
+        >>> (n, m), _, _ = env.create_symbolic_sizes_strides_storage_offset(
+        ...     torch.empty(4, 6), ConstantSource("x"))
+        >>> bool(n * m % 8 == 0)
+        True
+        >>> program = env.guard_program()
+        >>> program.check(torch.empty(2, 12)), program.check(torch.empty(3, 5))
+        (True, False)
+    """
+
+    def __init__(
+        self,
+        inputs: Iterable[tuple[GuardInput, InputRead]],
+        conditions: Iterable[GuardCondition],
+        parameters: Iterable[str] = (),
+    ) -> None:
+        pairs = list(inputs)
+        self.inputs = tuple(i for i, _ in pairs)
+        self._reads = tuple(r for _, r in pairs)
+        self.parameters = tuple(dict.fromkeys([*parameters, *(r.parameter for r in self._reads)]))
+        unique: dict[Term, GuardCondition] = {}
+        for condition in conditions:
+            if condition.term.value is not True:
+                unique.setdefault(condition.term, condition)
+        self.conditions = tuple(unique.values())
+        self._names = {i.term: i.name for i in self.inputs}
+        self._taken = {*self.parameters, *self._names.values()}
+        self._held = self._bases()
+        self._taken.update(self._held.values())
+        self._steps = plan([c.term for c in self.conditions], self._taken)
+        self.source = self._python()
+        self.check: Callable[..., bool] = self._compile(self.source, "check")
+
+    @classmethod
+    def of(
+        cls,
+        env: ShapeEnv,
+        guards: Iterable[ShapeGuard] | None = None,
+        *,
+        parameters: Sequence[str] | None = None,
+        facts: Iterable[InputFact] | None = None,
+    ) -> GuardProgram:
+        """The program of an environment.
+
+        Args:
+            env: the environment.
+            guards: the guards to check; all of the environment's where not given.
+            parameters: the names of the checker's arguments, in order; inputs of other names
+                are not checked. By default all inputs, as they came up.
+            facts: what sizes, strides and numbers must equal; `ShapeEnv.input_facts` where
+                not given.
+
+        Raises:
+            SymfxError: a guard is about a symbol that stands for nothing in the inputs.
+        """
+        builder = _Builder(env, parameters)
+        return builder.build(
+            env.guards if guards is None else guards,
+            env.input_facts() if facts is None else list(facts),
+        )
+
+    def __len__(self) -> int:
+        return len(self.conditions)
+
+    def __repr__(self) -> str:
+        return f"<GuardProgram of {', '.join(self.parameters)}: {len(self)} conditions>"
+
+    # -- running ---------------------------------------------------------------------------------
+
+    def read(self, *args: Any, **kwargs: Any) -> tuple[Scalar, ...]:
+        """The numbers that arguments bring along, in the order of `inputs`."""
+        result: tuple[Scalar, ...] = self._reader(*args, **kwargs)
+        return result
+
+    def failures(self, *args: Any, **kwargs: Any) -> tuple[GuardCondition, ...]:
+        """The conditions that arguments do not satisfy."""
+        values = self.read(*args, **kwargs)
+        return tuple(
+            c for c, holds in zip(self.conditions, self._tests, strict=True) if not holds(*values)
+        )
+
+    @functools.cached_property
+    def _reader(self) -> Callable[..., tuple[Scalar, ...]]:
+        names = "".join(f"{i.name}, " for i in self.inputs)
+        lines = [f"def read({', '.join(self.parameters)}):", *self._reading("    ")]
+        source = "\n".join([*lines, f"    return ({names})"]) + "\n"
+        reader: Callable[..., tuple[Scalar, ...]] = self._compile(source, "read")
+        return reader
+
+    @functools.cached_property
+    def _tests(self) -> tuple[Callable[..., bool], ...]:
+        """A function of the numbers for each condition."""
+        names = ", ".join(i.name for i in self.inputs)
+        tests = []
+        for condition in self.conditions:
+            text = to_python(condition.term, self._names)
+            source = (
+                f"def holds({names}):\n    try:\n        return bool({text})\n"
+                "    except (ArithmeticError, ValueError):\n        return False\n"
+            )
+            tests.append(self._compile(source, "holds"))
+        return tuple(tests)
+
+    def _compile(self, source: str, name: str) -> Any:
+        # Generated from terms and from sources that `read_source` took apart, nothing else.
+        filename = f"<symfx guards {next(_numbers)}>"
+        scope: dict[str, Any] = {"math": math}
+        exec(compile(source, filename, "exec"), scope)
+        linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+        return scope[name]
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def _bases(self) -> dict[str, str]:
+        """Variables for the shapes and strides that several inputs are items of."""
+        bases = [read.base for read in self._reads if read.base]
+        held: dict[str, str] = {}
+        for base in dict.fromkeys(b for b in bases if bases.count(b) > 1):
+            label = InputRead("", "", "", base).label
+            held[base] = fresh_name(label, {*self._taken, *held.values()})
+        return held
+
+    def _reading(self, indent: str) -> list[str]:
+        """The lines that read the inputs."""
+        lines = []
+        known: set[str] = set()
+        for given, read in zip(self.inputs, self._reads, strict=True):
+            if given.name == given.expression:
+                continue  # an argument that is a number itself
+            text, held = given.expression, self._held.get(read.base)
+            if held is not None:
+                if held not in known:
+                    known.add(held)
+                    lines.append(f"{indent}{held} = {read.base}")
+                text = held + text.removeprefix(read.base)
+            lines.append(f"{indent}{given.name} = {text}")
+        return lines
+
+    def _python(self) -> str:
+        reasons = {c.term: c.reason for c in self.conditions}
+        body = self._reading("        ")
+        names = dict(self._names)
+        for step in self._steps:
+            text = to_python(step.term, names)
+            if step.name is not None:
+                names[step.term] = step.name
+                body.append(f"        {step.name} = {text}")
+                continue
+            reason = " ".join(reasons[step.term].split())  # one line, whatever it says
+            body.append(
+                f"        if not {text if text.isidentifier() else f'({text})'}:  # {reason}"
+            )
+            body.append("            return False")
+        lines = [f"def check({', '.join(self.parameters)}):"]
+        if any("math." in line for line in body):
+            lines.insert(0, "import math\n\n")
+        if body:
+            lines += ["    try:", *body]
+            # No value, no such dimension: the inputs do not fit.
+            lines += [
+                "    except (ArithmeticError, ValueError, IndexError):",
+                "        return False",
+            ]
+        return "\n".join([*lines, "    return True"]) + "\n"
+
+    def to_c(self, name: str = "check_guards") -> str:
+        """A C file with a function of the `inputs`, each a parameter, that says whether they fit.
+
+        It needs a compiler that has 128-bit integers (gcc, clang), ``-lm``, and
+        ``-ffp-contract=off`` where guards are about doubles.
+
+        Args:
+            name: the function's name.
+
+        Raises:
+            ExpressionError: a guard calls an uninterpreted function.
+        """
+        fits = fresh_name(name, ())
+        if fits != name or not name.isidentifier():
+            raise SymfxError(f"{name!r} cannot name a function in C", fix="use another name")
+        reasons = {c.term: c.reason for c in self.conditions}
+        parameters = [(_C_PARAMETERS[i.term.sort], i.name) for i in self.inputs]
+        where = "\n".join(f"   {i.name}: {i.source}" for i in self.inputs)
+        function = c_function(name, parameters, self._steps, self._names, reasons)
+        said = f"/* Whether inputs fit.\n{where} */" if where else "/* Whether inputs fit. */"
+        return f"{C_SUPPORT}\n{said}\n{function}"
+
+    def to_smtlib(self) -> str:
+        """An SMT-LIB script that declares the `inputs` and asserts the conditions.
+
+        A solver's ``sat`` means that some inputs fit, and its model tells which.
+        """
+        where = "".join(f"; {i.name}: {i.source}\n" for i in self.inputs)
+        script = smtlib_script(
+            [c.term for c in self.conditions],
+            self._names,
+            comments={c.term: c.reason for c in self.conditions},
+            declare=[i.term for i in self.inputs],
+        )
+        return where + script
+
+
+class _Builder:
+    """Collects what a guard program of an environment reads and checks."""
+
+    def __init__(self, env: ShapeEnv, parameters: Sequence[str] | None) -> None:
+        self.env = env
+        self.wanted = None if parameters is None else [fresh_name(p, ()) for p in parameters]
+        self.table = env.table
+        self.inputs: dict[Term, tuple[GuardInput, InputRead]] = {}
+        self.by_source: dict[str, Term] = {}
+        self.parameters: set[str] = set()
+
+    def build(self, guards: Iterable[ShapeGuard], facts: Sequence[InputFact]) -> GuardProgram:
+        infos = self.env.symbol_table()
+        sources = [f.source for f in facts] + [s for info in infos for s in info.sources]
+        readable: dict[str, InputRead] = {}
+        unreadable: dict[str, SymfxError] = {}
+        for source in dict.fromkeys(sources):
+            if source.startswith("<ephemeral") or "._base." in source:
+                continue  # of a view's base, which only tracing looks at
+            try:
+                read = read_source(source)
+            except SymfxError as error:
+                unreadable[source] = error
+                continue
+            if self.wanted is None or read.parameter in self.wanted:
+                readable[source] = read
+        self.parameters = {read.parameter for read in readable.values()}.union(self.wanted or ())
+        # A symbol is read where the inputs have it plainly.
+        for info in infos:
+            plain = [s for s in info.sources if s in readable]
+            if plain:
+                self._input(info.term, info.name, readable[plain[0]])
+        conditions: list[GuardCondition] = []
+        sizes = {f.source: f.term for f in facts if ".size()[" in f.source}
+        for fact in facts:
+            if fact.source not in readable:
+                if fact.source not in unreadable or self.wanted is not None:
+                    continue
+                if fact.term.free_symbols <= self.inputs.keys():
+                    raise unreadable[fact.source]
+                continue
+            if self.by_source.get(fact.source) is fact.term:
+                continue
+            read = readable[fact.source]
+            # No symbol of the environment is called so: those have plain names.
+            called = f"{fact.source} itself" if fact.source.isidentifier() else fact.source
+            label = self.table.symbol(called, fact.term.sort)
+            self._input(label, read.label, read)
+            holds = self.table.eq(label, fact.term)
+            if read.base.endswith(".stride()"):
+                holds = self._unless_idle(holds, fact.source, sizes)
+            conditions.append(GuardCondition(holds, fact.source))
+        for info in infos:
+            if info.term in self.inputs:
+                conditions += self._range(info.term, info.lower, info.upper)
+        for guard in guards:
+            missing = [s for s in guard.term.free_symbols if s not in self.inputs]
+            if missing:
+                names = ", ".join(sorted(s.name for s in missing))
+                raise SymfxError(
+                    f"the guard {guard.term} is about {names}, which the inputs do not tell",
+                    where=str(guard.provenance),
+                    fix="leave it out: guard_program(guards=[...])",
+                )
+            conditions.append(GuardCondition(guard.term, str(guard.provenance)))
+        return GuardProgram(self.inputs.values(), conditions, self.wanted or ())
+
+    def _input(self, term: Term, name: str, read: InputRead) -> None:
+        taken = self.parameters | {given.name for given, _ in self.inputs.values()}
+        # A number that is an argument itself keeps the argument's name.
+        own = read.parameter if read.expression == read.parameter else fresh_name(name, taken)
+        self.inputs[term] = (GuardInput(own, read.source, term, read.expression), read)
+        self.by_source[read.source] = term
+
+    def _unless_idle(self, holds: Term, source: str, sizes: dict[str, Term]) -> Term:
+        """A stride says nothing where its dimension has one element, or the tensor none."""
+        base = source.rpartition(".stride()")[0]
+        index = source.rpartition("[")[2].removesuffix("]")
+        own = sizes.get(f"{base}.size()[{index}]")
+        idle = [] if own is None else [self.table.le(own, self.table.one)]
+        for name, size in sizes.items():
+            if name.startswith(f"{base}.size()[") and size is not own:
+                idle.append(self.table.le(size, self.table.zero))
+        open_cases = [c for c in idle if self.env.prover.decide(c) is not False]
+        return self.table.or_(holds, *open_cases)
+
+    def _range(self, term: Term, low: int | None, high: int | None) -> list[GuardCondition]:
+        table = self.table
+        if low is not None and low == high:
+            bounds = [table.eq(term, table.const(low))]
+        else:
+            bounds = [] if low is None else [table.le(table.const(low), term)]
+            bounds += [] if high is None else [table.le(term, table.const(high))]
+        return [GuardCondition(b, f"the range of {term}") for b in bounds]

@@ -1,0 +1,1 @@
+"""The parts of a ShapeEnv: symbols, knowledge, ledger of guards, inputs, switches, events."""

@@ -1,0 +1,273 @@
+"""What a user says about dynamic dimensions, checked and brought to one form.
+
+The one form is an entry for each leaf of the arguments: for a tensor a tuple with one `Extent`
+for each dimension, for anything else one `Extent`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch.utils import _pytree as pytree
+
+from symfx.errors import SpecError
+from symfx.symbolic_shapes import Dim
+from symfx.tracing.arguments import Layout, describe
+
+__all__ = ["Entry", "Extent", "read_dynamic"]
+
+#: None is static, True is dynamic without a name.
+Extent: TypeAlias = Dim | bool | None
+Entry: TypeAlias = tuple[Extent, ...] | Extent
+
+_WAYS = "a name, a symfx.Dim, True (dynamic, unnamed) or None (static)"
+
+
+def read_dynamic(layout: Layout, dynamic: Any) -> list[Entry]:
+    """One entry for each leaf of ``layout`` from what the user gave as ``dynamic``.
+
+    Raises:
+        SpecError: when it names what is not there, or asks what the example denies.
+    """
+    reader = _Reader()
+    wanted = _by_parameter(layout, dynamic)
+    entries: list[Entry] = []
+    for parameter, value in layout.names().items():
+        explicit = dynamic is not True
+        entries.extend(reader.read(parameter, value, wanted.get(parameter), explicit=explicit))
+    reader.agree()
+    return [reader.merged(entry) for entry in entries]
+
+
+def _by_parameter(layout: Layout, dynamic: Any) -> dict[str, Any]:
+    named = layout.names()
+    order = list(named)
+    if dynamic is None:
+        return {}
+    if dynamic is True:
+        return dict.fromkeys(order, True)
+    if isinstance(dynamic, Mapping):
+        wanted: dict[str, Any] = {}
+        for key, entry in dynamic.items():
+            if isinstance(key, int) and not isinstance(key, bool):
+                if not -len(order) <= key < len(order):
+                    raise SpecError(
+                        f"dynamic speaks of input {key}, and there are {len(order)}",
+                        where="dynamic",
+                        fix=f"the inputs are {', '.join(order)}",
+                    )
+                name = order[key]
+            else:
+                name = key
+            if name not in named:
+                raise SpecError(
+                    f"dynamic speaks of {name!r}, which is no input of this call",
+                    where="dynamic",
+                    fix=f"the inputs are {', '.join(order) or 'none at all'}",
+                )
+            if name in wanted:
+                raise SpecError(
+                    f"dynamic describes {name!r} twice, by name and by position", where="dynamic"
+                )
+            wanted[name] = entry
+        return wanted
+    if isinstance(dynamic, Sequence) and not isinstance(dynamic, str):
+        if len(dynamic) != len(order):
+            raise SpecError(
+                f"dynamic has {len(dynamic)} entries for {len(order)} inputs",
+                where="dynamic",
+                fix=f"give one entry for each of {', '.join(order)} (None is static), "
+                "or a dict by name",
+            )
+        return dict(zip(order, dynamic, strict=True))
+    raise SpecError(
+        f"dynamic is {describe(dynamic)}",
+        where="dynamic",
+        fix="give None, True, a dict by parameter name or position, or a sequence of entries",
+    )
+
+
+class _Reader:
+    """Reads entries one after another, and remembers every named dimension it meets."""
+
+    def __init__(self) -> None:
+        #: name -> [(where it stands, what was said of it, its example size)]
+        self.uses: dict[str, list[tuple[str, Dim, int]]] = {}
+        #: name -> the dimension as all its uses together describe it
+        self.dims: dict[str, Dim] = {}
+
+    def read(self, path: str, value: Any, entry: Any, *, explicit: bool) -> list[Entry]:
+        """The entries of the leaves of ``value``; ``explicit``: the user spoke of this place."""
+        if isinstance(value, torch.Tensor):
+            return [self._tensor(path, value, entry)]
+        leaves = pytree.tree_leaves(value)
+        is_leaf = len(leaves) == 1 and leaves[0] is value
+        if is_leaf:
+            return [self._scalar(path, value, entry, explicit)]
+        if entry is None or entry is True:
+            return [
+                extent
+                for key, child in _children(path, value)
+                for extent in self.read(key, child, entry, explicit=False)
+            ]
+        return [
+            extent
+            for (key, child), part in zip(
+                _children(path, value), self._parts(path, value, entry), strict=True
+            )
+            for extent in self.read(key, child, part, explicit=True)
+        ]
+
+    def _parts(self, path: str, value: Any, entry: Any) -> list[Any]:
+        if isinstance(value, (list, tuple)):
+            fits = isinstance(entry, (list, tuple)) and len(entry) == len(value)
+            if fits:
+                return list(entry)
+            expected = f"a sequence of {len(value)} entries, one for each member"
+        elif isinstance(value, dict):
+            if isinstance(entry, Mapping) and set(entry) <= set(value):
+                return [entry.get(key) for key in value]
+            expected = f"a dict by {', '.join(map(repr, value))}"
+        else:
+            expected = "None or True (it is neither a sequence nor a dict)"
+        raise SpecError(
+            f"{path} is a {type(value).__name__}; its entry {entry!r} has another structure",
+            where=f"dynamic, for {path}",
+            fix=f"give {expected}",
+        )
+
+    def _tensor(self, path: str, value: torch.Tensor, entry: Any) -> tuple[Extent, ...]:
+        where = f"dynamic, for {path}"
+        rank = value.dim()
+        if entry is None or entry is True:
+            return (entry,) * rank
+        if isinstance(entry, Mapping):
+            extents: list[Any] = [None] * rank
+            for key, extent in entry.items():
+                if not isinstance(key, int) or isinstance(key, bool) or not -rank <= key < rank:
+                    raise SpecError(
+                        f"{path} has no dimension {key!r}: it has {rank} dimensions",
+                        where=where,
+                        fix=f"number the dimensions 0 to {rank - 1}" if rank else "leave it out",
+                    )
+                extents[key] = extent
+        elif isinstance(entry, (list, tuple)):
+            if len(entry) != rank:
+                raise SpecError(
+                    f"{path} has {rank} dimensions, and its entry {tuple(entry)!r} has "
+                    f"{len(entry)}",
+                    where=where,
+                    fix="give one part for each dimension; None is static",
+                )
+            extents = list(entry)
+        else:
+            raise SpecError(
+                f"{path} is a tensor, and its entry is {entry!r}",
+                where=where,
+                fix="give a tuple with one part for each dimension, a dict {dimension: part}, "
+                "True or None",
+            )
+        return tuple(
+            self._extent(f"dimension {i} of {path}", value.shape[i], extent, where)
+            for i, extent in enumerate(extents)
+        )
+
+    def _scalar(self, path: str, value: Any, entry: Any, explicit: bool) -> Extent:
+        if entry is None or not explicit:
+            return None
+        where = f"dynamic, for {path}"
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise SpecError(
+                f"{path} is {describe(value)}; only tensors and ints can be dynamic",
+                where=where,
+                fix="leave it out: its value becomes part of the graph",
+            )
+        if isinstance(entry, (Mapping, list, tuple)):
+            raise SpecError(
+                f"{path} is an int, and its entry is {entry!r}", where=where, fix=f"give {_WAYS}"
+            )
+        return self._extent(path, value, entry, where)
+
+    def _extent(self, place: str, size: int, extent: Any, where: str) -> Extent:
+        if extent is None or extent is True:
+            return True if extent else None
+        if isinstance(extent, int) and not isinstance(extent, bool):
+            if extent != size:
+                raise SpecError(
+                    f"{place} is {size} in the example, not {extent}",
+                    where=where,
+                    fix="a number is a static size: give the example's, or None",
+                )
+            return None
+        if isinstance(extent, str):
+            if not extent.isidentifier():
+                raise SpecError(
+                    f"{extent!r} cannot name a dimension",
+                    where=where,
+                    fix="use letters, digits and underscores, such as batch or seq_len",
+                )
+            extent = Dim(extent)
+        if not isinstance(extent, Dim):
+            raise SpecError(f"{place} is described by {extent!r}", where=where, fix=f"give {_WAYS}")
+        self.uses.setdefault(extent.name, []).append((place, extent, size))
+        return extent
+
+    def agree(self) -> None:
+        """Bring all that is said of one name together, or say what contradicts."""
+        for name, uses in self.uses.items():
+            place, _, size = uses[0]
+            for other, _, other_size in uses[1:]:
+                if other_size != size:
+                    raise SpecError(
+                        f"{name} names two sizes: {size} ({place}) and {other_size} ({other})",
+                        where="dynamic",
+                        fix="a name stands for one size: use two names, or equal example sizes",
+                    )
+            low = self._one(name, "min", [dim.min for _, dim, _ in uses])
+            high = self._one(name, "max", [dim.max for _, dim, _ in uses])
+            self.dims[name] = Dim(name, min=low, max=high)
+            self._check_range(self.dims[name], place, size)
+
+    @staticmethod
+    def _one(name: str, bound: str, said: list[int | None]) -> int | None:
+        values = sorted({value for value in said if value is not None})
+        if len(values) > 1:
+            raise SpecError(
+                f"{name} has two values of {bound}: {values[0]} and {values[-1]}",
+                where="dynamic",
+                fix="say it once",
+            )
+        return values[0] if values else None
+
+    @staticmethod
+    def _check_range(dim: Dim, place: str, size: int) -> None:
+        # Without a bound of the user's own, sizes 0 and 1 are left out.
+        low, high = 2 if dim.min is None else dim.min, dim.max
+        if size < low and dim.min is None:
+            raise SpecError(
+                f"{place} is {size} in the example, and {dim.name} is to be dynamic",
+                where="dynamic",
+                fix="give an example size of 2 or more: PyTorch treats 0 and 1 apart "
+                "(emptiness, broadcasting), so a trace at them holds for them alone",
+            )
+        if size < low or (high is not None and size > high):
+            right = f" <= {high}" if high is not None else ""
+            raise SpecError(
+                f"{place} is {size} in the example, outside {low} <= {dim.name}{right}",
+                where="dynamic",
+                fix="choose an example within the range, or widen the range",
+            )
+
+    def merged(self, entry: Entry) -> Entry:
+        """The entry with each named dimension as all its uses together describe it."""
+        if isinstance(entry, tuple):
+            return tuple(self.dims[e.name] if isinstance(e, Dim) else e for e in entry)
+        return self.dims[entry.name] if isinstance(entry, Dim) else entry
+
+
+def _children(path: str, value: Any) -> list[tuple[str, Any]]:
+    """The members of a container with their paths, in the order in which its leaves come."""
+    found, _ = pytree.tree_flatten_with_path(value, is_leaf=lambda node: node is not value)
+    return [(path + pytree.keystr(keys), child) for keys, child in found]

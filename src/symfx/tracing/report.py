@@ -1,0 +1,387 @@
+"""A trace and its verification as text for people, and as data for programs."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from rich.text import Text
+
+from symfx._version import __version__
+from symfx.dtypes import short_name
+
+if TYPE_CHECKING:
+    from symfx.symbolic_shapes import Provenance, SymbolInfo
+    from symfx.tracing import Trace
+    from symfx.tracing.verification import Run, Verification
+
+__all__ = [
+    "as_data",
+    "describe_graph",
+    "describe_trace",
+    "describe_verification",
+    "headline",
+    "verdict",
+]
+
+_INFIX = {
+    operator.add: "+",
+    operator.sub: "-",
+    operator.mul: "*",
+    operator.truediv: "/",
+    operator.floordiv: "//",
+    operator.mod: "%",
+    operator.pow: "**",
+    operator.eq: "==",
+    operator.ne: "!=",
+    operator.lt: "<",
+    operator.le: "<=",
+    operator.gt: ">",
+    operator.ge: ">=",
+    operator.and_: "&",
+    operator.or_: "|",
+}
+# Wider cells push the rest of their line, rather than the whole column, to the right.
+_NAME_WIDTH, _SHAPE_WIDTH = 28, 30
+
+
+# -- text --------------------------------------------------------------------------------------
+
+
+def describe_trace(trace: Trace, *, graph: bool = True) -> list[Text]:
+    """All of a trace, line by line: its graph if wanted, its symbols, what it relies on."""
+    lines = [Text(headline(trace), style="bold")]
+    if graph:
+        lines += [Text(), *describe_graph(trace)]
+    for section in (_symbols(trace), _specialised(trace), _guards(trace), _asserts(trace)):
+        if section:
+            lines += [Text(), *section]
+    lines += [Text(f"note: {note}", style="yellow") for note in trace.notes]
+    return lines
+
+
+def headline(trace: Trace) -> str:
+    """A trace in one line.
+
+    Example:
+        >>> from symfx.tracing import trace
+        >>> headline(trace(torch.relu, torch.randn(3, 4), dynamic=[("n", None)]))
+        'relu: 3 nodes, 1 symbol (n), no guards'
+    """
+    names = [info.name for info in _live_symbols(trace)]
+    symbols = f"{_count(len(names), 'symbol')}" + (f" ({', '.join(names)})" if names else "")
+    nodes = _count(len(trace.graph_module.graph.nodes), "node")
+    return f"{trace.name}: {nodes}, {symbols}, {_count(len(trace.guards), 'guard')}"
+
+
+def describe_graph(trace: Trace) -> list[Text]:
+    """The graph, a line for each node: its name, its shape, what computes it."""
+    rows = []
+    for node in trace.graph_module.graph.nodes:
+        style = {"placeholder": "cyan", "get_attr": "dim", "output": "cyan"}.get(node.op, "")
+        shape = "" if node.op == "output" else _value(node.meta.get("val"))
+        rows.append(((_label(node), style), (shape, "green"), (_call(node), style)))
+    return _section("graph", rows, caps=(_NAME_WIDTH, _SHAPE_WIDTH))
+
+
+def describe_verification(verification: Verification) -> list[Text]:
+    """The runs of a verification, a line for each."""
+    rows = [(("sizes", "dim"), ("largest difference", "dim"), ("relative", "dim"), ("", ""))]
+    for run in verification.runs:
+        sizes = ", ".join(f"{name}={size}" for name, size in run.sizes.items()) or "static"
+        outcome = ("agrees", "green") if run.passed else (f"FAILS: {run.failure}", "bold red")
+        if run.example:
+            outcome = (f"{outcome[0]} (the example)", outcome[1])
+        rows.append(
+            ((sizes, ""), (_number(run.difference), ""), (_number(run.relative), ""), outcome)
+        )
+    lines = _section("verification against eager", rows, caps=(60, 20, 12))
+    if verification.note:
+        lines.append(Text(f"  note: {verification.note}", style="yellow"))
+    lines.append(Text(f"  {verdict(verification)}", style="bold" if verification else "bold red"))
+    return lines
+
+
+def verdict(verification: Verification) -> str:
+    """A verification in one sentence."""
+    runs = verification.runs
+    failed = sum(not run.passed for run in runs)
+    shapes = _count(len(runs), "shape")
+    if failed:
+        return f"verification failed at {failed} of {shapes}"
+    biggest = verification.difference
+    if biggest is None:
+        return f"verified at {shapes}; the results hold no numbers to differ"
+    same = "equal to eager" if biggest == 0 else f"largest difference {_number(biggest)}"
+    return f"verified at {shapes}: {same}"
+
+
+def _symbols(trace: Trace) -> list[Text]:
+    rows = []
+    for info in _live_symbols(trace):
+        example = "known when it runs" if info.unbacked else f"example {info.hint}"
+        rows.append(
+            (
+                (info.name, "bold cyan"),
+                (_range(info), ""),
+                (example, ""),
+                (_sources(trace, info), "dim"),
+            )
+        )
+    return _section("symbols", rows)
+
+
+def _live_symbols(trace: Trace) -> list[SymbolInfo]:
+    """The symbols that an input gives or that running tells, but for those with one value left."""
+    pinned = {record.symbol_name for record in trace.shape_env.specialization_records()}
+    measured = trace._admission.measure
+    return [
+        info
+        for info in trace.symbols
+        if info.name not in pinned
+        and (info.unbacked or any(measured(source) for source in info.sources))
+    ]
+
+
+def _specialised(trace: Trace) -> list[Text]:
+    rows = [
+        ((f"{record.symbol_name} = {record.value}", "yellow"), *_cause(record.provenance))
+        for record in trace.shape_env.specialization_records()
+    ]
+    return _section("fixed while tracing (the graph holds for these values alone)", rows)
+
+
+def _guards(trace: Trace) -> list[Text]:
+    rows = [((str(g.term), "magenta"), *_cause(g.provenance)) for g in trace.guards]
+    if not rows:
+        return [Text("guards: none", style="bold")]
+    return _section("guards", rows)
+
+
+def _asserts(trace: Trace) -> list[Text]:
+    rows = [
+        ((str(a.term), "magenta"), *_cause(a.provenance))
+        for a in trace.shape_env.deferred_asserts()
+    ]
+    return _section("asserted when the graph runs", rows)
+
+
+def _cause(provenance: Provenance) -> tuple[tuple[str, str], ...]:
+    frame = provenance.frame
+    if frame is None:
+        return (provenance.operator or "", "dim"), ("", "")
+    return (str(frame), "dim"), (frame.line, "")
+
+
+def _range(info: SymbolInfo) -> str:
+    left = f"{info.lower} <= " if info.lower is not None else ""
+    right = f" <= {info.upper}" if info.upper is not None else ""
+    return f"{left}{info.name}{right}" if left or right else "any"
+
+
+def _sources(trace: Trace, info: SymbolInfo) -> str:
+    measures = [(source, trace._admission.measure(source)) for source in info.sources]
+    return ", ".join(measure.short() if measure else source for source, measure in measures)
+
+
+def _section(
+    title: str, rows: Sequence[tuple[tuple[str, str], ...]], caps: Sequence[int] = ()
+) -> list[Text]:
+    """A title and its rows of (text, style) in columns, the last of which runs free."""
+    if not rows:
+        return []
+    widths = [
+        min(max(len(row[i][0]) for row in rows), caps[i] if i < len(caps) else 60)
+        for i in range(len(rows[0]) - 1)
+    ]
+    lines = [Text(title, style="bold")]
+    for row in rows:
+        line = Text("  ")
+        start = 2
+        for i, (text, style) in enumerate(row):
+            line.append(text, style or None)
+            if i < len(widths):
+                # Too wide a cell borrows from the next, so that later columns may still line up.
+                start += widths[i] + 2
+                line.append(" " * max(2, start - line.cell_len))
+        line.rstrip()
+        lines.append(line)
+    return lines
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n or 'no'} {what}{'' if n == 1 else 's'}"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return "0" if value == 0 else f"{value:.2e}"
+
+
+# -- nodes ---------------------------------------------------------------------------------------
+
+
+def _value(value: Any) -> str:
+    """What a node holds: ``f32[batch, seq, 64]``, ``2*seq``."""
+    if isinstance(value, torch.Tensor):
+        return f"{short_name(value.dtype)}[{', '.join(str(n) for n in value.shape)}]"
+    if isinstance(value, (list, tuple)):
+        return f"({', '.join(map(_value, value))})"
+    return str(value)
+
+
+def _call(node: torch.fx.Node) -> str:
+    """What computes a node, near to how one would write it."""
+    if node.op == "placeholder":
+        return "input" if node.users else "input (not used)"
+    if node.op == "get_attr":
+        held = operator.attrgetter(str(node.target))(node.graph.owning_module)
+        if isinstance(held, torch.nn.Module):
+            return "subgraph"
+        return "parameter" if isinstance(held, torch.nn.Parameter) else "buffer"
+    if node.op == "output":
+        return f"return {_argument(node.args[0])}"
+    target: Any = node.target
+    arguments = [_argument(argument) for argument in node.args]
+    if target is operator.getitem:
+        return f"{arguments[0]}[{arguments[1]}]"
+    if target in _INFIX and len(arguments) == 2:
+        return f"{arguments[0]} {_INFIX[target]} {arguments[1]}"
+    arguments += [f"{key}={_argument(value)}" for key, value in node.kwargs.items()]
+    return f"{_operator(target)}({', '.join(arguments)})"
+
+
+def _operator(target: Callable[..., Any] | str) -> str:
+    """``addmm`` for ``aten.addmm.default``; operators of other libraries keep their library."""
+    if isinstance(target, torch._ops.OpOverload):
+        name = target._opname
+        return name if target.namespace == "aten" else f"{target.namespace}.{name}"
+    return target if isinstance(target, str) else getattr(target, "__name__", str(target))
+
+
+def _label(node: torch.fx.Node) -> str:
+    """A node in a report for people: parameters go by the names that their users gave them."""
+    return str(node.target) if node.op == "get_attr" else node.name
+
+
+def _argument(value: Any, label: Callable[[torch.fx.Node], str] = _label) -> str:
+    """An argument of a node as text."""
+    if isinstance(value, torch.fx.Node):
+        return label(value)
+    if isinstance(value, (tuple, list)):
+        parts = ", ".join(_argument(part, label) for part in value)
+        if isinstance(value, list):
+            return f"[{parts}]"
+        return f"({parts}{',' if len(value) == 1 else ''})"
+    if isinstance(value, dict):
+        parts = ", ".join(f"{key!r}: {_argument(part, label)}" for key, part in value.items())
+        return "{" + parts + "}"
+    if isinstance(value, torch.dtype):
+        return short_name(value)
+    return str(value) if isinstance(value, (torch.device, torch.layout)) else repr(value)
+
+
+# -- data ------------------------------------------------------------------------------------------
+
+
+def as_data(trace: Trace, verification: Verification | None = None) -> dict[str, Any]:
+    """A trace, and its verification if there is one, as plain data for JSON.
+
+    Sizes are numbers where they are static and text (``"2*batch"``) where they are symbolic.
+    Arguments are text, other nodes in them by their names.
+    """
+    env = trace.shape_env
+    data: dict[str, Any] = {
+        "symfx": __version__,
+        "torch": torch.__version__,
+        "model": trace.name,
+        "graph": [_node_data(node) for node in trace.graph_module.graph.nodes],
+        "symbols": [
+            {
+                "name": info.name,
+                "sources": _sources(trace, info).split(", ") if info.sources else [],
+                "example": info.hint,
+                "lower": info.lower,
+                "upper": info.upper,
+                "unbacked": info.unbacked,
+            }
+            for info in trace.symbols
+        ],
+        "guards": [_condition_data(g.term, g.provenance) for g in trace.guards],
+        "runtime_asserts": [
+            _condition_data(a.term, a.provenance) | {"message": a.message}
+            for a in env.deferred_asserts()
+        ],
+        "specializations": [
+            {"symbol": r.symbol_name, "value": r.value, **_cause_data(r.provenance)}
+            for r in env.specialization_records()
+        ],
+        "notes": list(trace.notes),
+    }
+    if verification is not None:
+        data["verification"] = {
+            "passed": bool(verification),
+            "largest_difference": _json_number(verification.difference),
+            "note": verification.note,
+            "runs": [_run_data(run) for run in verification.runs],
+        }
+    return data
+
+
+def _node_data(node: torch.fx.Node) -> dict[str, Any]:
+    name = operator.attrgetter("name")
+    return {
+        "name": node.name,
+        "op": node.op,
+        "target": str(node.target),
+        "args": [_argument(argument, name) for argument in node.args],
+        "kwargs": {key: _argument(value, name) for key, value in node.kwargs.items()},
+        "value": _value_data(node.meta.get("val")),
+    }
+
+
+def _value_data(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        dtype = str(value.dtype).removeprefix("torch.")
+        return {"dtype": dtype, "shape": [_size_data(n) for n in value.shape]}
+    if isinstance(value, (list, tuple)):
+        return [_value_data(part) for part in value]
+    return _size_data(value)
+
+
+def _size_data(value: Any) -> Any:
+    return value if isinstance(value, (bool, int, float, str, type(None))) else str(value)
+
+
+def _condition_data(condition: object, provenance: Provenance) -> dict[str, Any]:
+    return {"condition": str(condition), **_cause_data(provenance)}
+
+
+def _cause_data(provenance: Provenance) -> dict[str, Any]:
+    frame = provenance.frame
+    return {
+        "file": frame.filename if frame else None,
+        "line": frame.lineno if frame else None,
+        "function": frame.function if frame else None,
+        "source": frame.line if frame else None,
+        "operator": provenance.operator,
+    }
+
+
+def _run_data(run: Run) -> dict[str, Any]:
+    return {
+        "sizes": dict(run.sizes),
+        "example": run.example,
+        "passed": run.passed,
+        "largest_difference": _json_number(run.difference),
+        "largest_relative_difference": _json_number(run.relative),
+        "failure": run.failure,
+    }
+
+
+def _json_number(value: float | None) -> float | str | None:
+    """JSON knows no infinity: it is written as text."""
+    return str(value) if value is not None and value in (float("inf"), float("-inf")) else value

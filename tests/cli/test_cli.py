@@ -1,0 +1,375 @@
+"""The command line, end to end: what it prints where, and with which exit code it leaves."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+from symfx.cli import main
+
+pty = pytest.importorskip("pty")  # the terminal tests need one of their own
+
+MODELS = """
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self, width=8, dropout=0.1):
+            super().__init__()
+            self.lin = nn.Linear(width, width)
+            self.drop = nn.Dropout(dropout)
+        def forward(self, x, mask=None, *, flag=False):
+            print("a model may print")
+            if x.shape[1] > 4:
+                x = x * 2
+            y = self.drop(self.lin(x))
+            return y if mask is None else y.masked_fill(mask.unsqueeze(-1), 0.0)
+
+    def times(x, n: int, p, flag):
+        return (x * n + p).relu() if flag else x
+
+    def embed(ids):
+        return torch.ones(90, 4)[ids]
+
+    def wrong(x):
+        return x @ torch.ones(9, 9)  # does not fit
+
+    def branch(x):
+        return x if x.sum() > 0 else -x
+
+    def items(x):
+        return x * 2 if x.argmax().item() > 3 else x
+
+    calls = []
+    def unsteady(x):
+        calls.append(1)
+        return x * len(calls)
+"""
+
+
+def line_of(text):
+    return textwrap.dedent(MODELS).split(text)[0].count("\n") + 1
+
+
+BRANCH = line_of("x.sum() > 0")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cli") / "cli_models.py"
+    path.write_text(textwrap.dedent(MODELS))
+    return str(path)
+
+
+@pytest.fixture
+def run(capsys, monkeypatch, models):
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv("SYMFX_DEBUG", raising=False)
+
+    def go(*arguments):
+        with pytest.raises(SystemExit) as left:
+            main([a.format(models) for a in arguments])
+        out, err = capsys.readouterr()
+        return left.value.code or 0, out, err
+
+    return go
+
+
+NET = ("trace", "{}:Net", "-i", "x: f32[batch, seq=7, 8]", "--input", "mask: bool[batch, seq]")
+
+
+def test_a_trace_is_printed_and_verified(run, models):
+    code, out, err = run(*NET, "--init", "dropout=0.5")
+    assert code == 0 and err == ""
+    out = out.replace("a model may print\n", "")
+    lines = out.splitlines()
+    assert lines[0].startswith("Net: ")
+    sections = [line for line in lines if re.match(r"[a-z]", line)]
+    assert sections == ["graph", "symbols", "guards", "verification against eager"]
+    assert re.search(r"^  lin.weight +f32\[8, 8\] +parameter$", out, re.M)
+    assert re.search(r"^  mask +bool\[batch, seq\] +input$", out, re.M)
+    assert re.search(r"^  batch +2 <= batch +example 3 +x.shape\[0\], mask.shape\[0\]$", out, re.M)
+    line = line_of("if x.shape[1] > 4")
+    assert re.search(rf"^  seq >= 5 +\S*cli_models.py:{line} +if x.shape\[1\] > 4:$", out, re.M)
+    assert re.search(r"^  batch=3, seq=7 +0 +0 +agrees \(the example\)$", out, re.M)
+    assert lines[-1] == "  verified at 6 shapes: equal to eager"
+    assert "\x1b" not in out
+
+
+def test_piped_lines_are_whole(run):
+    _, out, _ = run("trace", "torch.nn:LSTM", "--init", "input_size=8", "--init", "hidden_size=8",
+                    "-i", "input: f32[4, batch, 8]", "--shapes", "1")  # fmt: skip
+    longest = max(out.splitlines(), key=len)
+    assert len(longest) > 150 and "…" not in out
+
+
+def test_json_alone_on_stdout(run):
+    code, out, err = run(*NET, "--json", "--shapes", "2")
+    data = json.loads(out)
+    assert code == 0 and "a model may print" in err
+    assert data["model"] == "Net"
+    assert [s["name"] for s in data["symbols"]] == ["batch", "seq"]
+    assert len(data["verification"]["runs"]) == 3
+    assert data["graph"][-1]["op"] == "output"
+
+
+def test_quiet_is_one_line(run):
+    code, out, err = run(*NET, "--quiet", "--eval")
+    (line,) = out.replace("a model may print\n", "").splitlines()
+    assert code == 0 and err == ""
+    assert line.startswith("Net: ") and line.endswith("verified at 6 shapes: equal to eager")
+
+
+def test_the_graph_and_the_verification_can_be_left_out(run):
+    code, out, _ = run(*NET, "--no-graph", "--no-verify")
+    assert code == 0 and "symbols" in out
+    assert "\ngraph" not in out and "verification" not in out
+
+
+def test_scalars_and_constants(run):
+    code, out, err = run("trace", "{}:times", "-i", "x: f64[n, 2]", "-i", "n: int=6",
+                         "-i", "p: float=0.5", "-i", "flag: bool=true")  # fmt: skip
+    assert code == 0, err
+    assert re.search(r"^  n +\S+ <= n +example 6 +x.shape\[0\], n$", out, re.M)
+    assert re.search(r"^  p +0.5 +input \(not used\)$", out, re.M)
+
+
+def test_bounds_of_indices_and_dimensions(run):
+    code, out, err = run("trace", "{}:embed", "-i", "ids: i64[2<=batch<=4, seq] < 90")
+    assert code == 0, err
+    assert "2 <= batch <= 4" in out
+    assert not re.search(r"batch=(?![234],)", out)
+
+
+def test_train_and_eval(run):
+    for mode, there in (("--train", True), ("--eval", False)):
+        code, out, _ = run(*NET[:2], "-i", "x: f32[n, 3, 8]", mode)
+        assert code == 0 and ("dropout" in out or "bernoulli" in out) is there
+    code, _, err = run("trace", "torch:relu", "-i", "input: f32[n]", "--eval")
+    assert code == 2 and "has no train and eval modes" in err
+
+
+def test_the_seed_decides(run):
+    def difference(seed):
+        _, out, _ = run("trace", "{}:unsteady", "-i", "x: f32[n]", "--seed", seed, "--json")
+        return json.loads(out)["verification"]["runs"]
+
+    assert difference("1") != difference("2")
+
+
+def test_a_failed_verification_leaves_with_1(run):
+    code, out, err = run("trace", "{}:unsteady", "-i", "x: f32[n]")
+    assert code == 1 and "FAILS: the result differs beyond the tolerance" in out
+    assert out.splitlines()[-1] == "  verification failed at 6 of 6 shapes"
+    code, out, err = run("trace", "{}:unsteady", "-i", "x: f32[n]", "-q")
+    assert code == 1 and len(out.splitlines()) == 1
+    assert "error: at n=3: the result differs" in err
+    code, out, err = run("trace", "{}:unsteady", "-i", "x: f32[n]", "--json")
+    assert code == 1 and json.loads(out)["verification"]["passed"] is False
+    code, _, _ = run("trace", "{}:unsteady", "-i", "x: f32[n]", "--tolerance", "1e9")
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["trace", "net"], ["'net' is no target", "file.py:attribute"]),
+        (["trace", "nowhere.py:f"], ["there is no file nowhere.py"]),
+        (["trace", "nowhere:f"], ["there is no module nowhere"]),
+        (["trace", "{}:Nett"], ["has no attribute 'Nett'", "did you mean Net?"]),
+        (["trace", "{}:Net", "--init", "wide=3"], ["unexpected keyword argument 'wide'"]),
+        (["trace", "{}:Net"], ["the model needs an input 'x'", "--input"]),
+        (["trace", "{}:Net", "-i", "y: f32[n]"], ["no input 'y'", "x, mask, flag"]),
+        (["trace", "{}:Net", "-i", "x: f33[n]"], ["'f33' is no dtype", "\n         ^\n"]),
+        (["trace", "{}:Net", "-i", "x: f32[n=1, 4, 8]"], ["dimension 0 of x is 1", "2 or more"]),
+        (["trace", "{}:wrong", "-i", "x: f32[n, 3]"], ["cannot be traced", "does not fit"]),
+        (["trace", "{}:branch", "-i", "x: f32[n]"], ["data-dependent", f"cli_models.py:{BRANCH} `"]),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_message_and_2(run, arguments, words):
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert out.replace("a model may print\n", "") == ""
+    assert err.startswith("error: ") and err.count("error: ") == 1
+    assert "  at: " in err and "  to fix: " in err
+    assert "Traceback" not in err
+    for word in words:
+        assert word in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["trace"], ["nothing"], ["trace", "a:b", "--shapes", "-1"], ["trace", "a:b", "--no"]],
+)
+def test_usage_errors_leave_with_2(run, arguments):
+    code, out, err = run(*arguments)
+    assert code == 2 and out == "" and "Usage: symfx" in err
+
+
+def test_debug_shows_the_traceback(run, monkeypatch):
+    wrong = ("trace", "{}:wrong", "-i", "x: f32[n, 3]")
+    code, _, err = run(*wrong, "--debug")
+    assert code == 2 and "Traceback" in err and "error: wrong cannot be traced" in err
+    monkeypatch.setenv("SYMFX_DEBUG", "1")
+    assert "Traceback" in run(*wrong)[2]
+
+
+def test_a_fault_of_symfx_itself_is_owned_up_to(run, monkeypatch):
+    import symfx.tracing.report
+
+    def fault(trace):
+        raise KeyError("lost")
+
+    monkeypatch.setattr(symfx.tracing.report, "headline", fault)
+    code, _, err = run("trace", "torch:relu", "-i", "x: f32[n]")
+    assert code == 70 and "error: symfx itself failed: KeyError: 'lost'" in err
+    assert "Traceback" not in err
+
+
+def test_version_and_help(run):
+    from symfx import __version__
+
+    assert run("--version")[:2] == (0, f"symfx {__version__}\n")
+    code, out, _ = run("trace", "--help")
+    assert code == 0
+    assert "f32[batch, seq=7, 64]" in " ".join(re.sub("[│\n]", " ", out).split())
+    for option in ("--input", "--init", "--json", "--quiet", "--shapes", "--seed", "--train"):
+        assert option in out
+
+
+# -- on a terminal --------------------------------------------------------------------------------
+
+
+def on_terminal(*arguments, columns=100, **environment):
+    """Run the command on a terminal of its own; what it wrote there."""
+    master, slave = pty.openpty()
+    env = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR")}
+    env |= {"TERM": "xterm-256color", "COLUMNS": str(columns), **environment}
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from symfx.cli import main; main()", *arguments],
+        stdin=slave, stdout=slave, stderr=slave, env=env,
+    )  # fmt: skip
+    os.close(slave)
+    written = b""
+    while True:
+        try:
+            part = os.read(master, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not part:
+            break
+        written += part
+    os.close(master)
+    assert process.wait() == 0
+    return written.decode().replace("\r\n", "\n")
+
+
+def test_a_terminal_gets_colours_progress_and_wrapped_lines(models):
+    text = on_terminal(
+        "trace", f"{models}:Net", "-i", "x: f32[batch, seq=7, 8]", "--no-verify", columns=60
+    )
+    assert "\x1b[1;36mbatch" in text
+    assert "tracing ..." in text
+    text = re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", text)
+    body = text[text.index("graph\n") :]
+    assert max(len(line) for line in body.splitlines()) <= 60
+    assert "\n        " in body
+
+
+def test_no_color_is_heeded(run, monkeypatch):
+    colours = re.compile(r"\x1b\[[\d;]*3\dm")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert colours.search(run(*NET, "--no-verify")[1])
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not colours.search(run(*NET, "--no-verify")[1])
+
+
+# -- symfx replay --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def event_log(tmp_path_factory):
+    import torch
+    from torch._dynamo.source import LocalSource
+
+    from symfx.recording import EventLog
+    from symfx.symbolic_shapes import ShapeEnv
+
+    env = ShapeEnv(should_record_events=True)
+    (n,), _, _ = env.create_symbolic_sizes_strides_storage_offset(torch.empty(8), LocalSource("x"))
+    u = env.create_unbacked_symint()
+    assert n % 4 == 0
+    torch._check(u <= n)
+    path = tmp_path_factory.mktemp("logs") / "log.json"
+    EventLog.of(env).save(path)
+    return path
+
+
+def replayed(capsys, *arguments):
+    with pytest.raises(SystemExit) as leaving:
+        main(["replay", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return leaving.value.code, out, err
+
+
+def test_a_log_is_replayed(event_log, capsys):
+    code, out, err = replayed(capsys, event_log)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "5 events"
+    assert lines[1] == "    0  ShapeEnv()"
+    assert "2 symbols" in lines and "1 guards" in lines
+    assert "1 conditions to check at run time" in lines
+    code, out, _ = replayed(capsys, event_log, "--no-events")
+    assert code == 0 and "events" not in out
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [("python", "def check(x):"), ("c", "bool check_guards("), ("smtlib", "(set-logic ALL)")],
+)
+def test_a_logs_guards_as_a_program(event_log, capsys, language, text):
+    code, out, err = replayed(capsys, event_log, "--guards", language)
+    assert (code, err) == (0, "") and text in out and "symbols" not in out
+
+
+def test_what_is_no_log(tmp_path, capsys):
+    (tmp_path / "bad.json").write_text('{"format": "symfx event log", "version": 9}')
+    code, out, err = replayed(capsys, tmp_path / "bad.json")
+    assert (code, out) == (2, "") and "version 9" in err
+    code, _, err = replayed(capsys, tmp_path / "none.json")
+    assert code == 2 and "Error" in err
+
+
+def test_an_event_that_fails(event_log, capsys, tmp_path):
+    data = json.loads(event_log.read_text())
+    del data["events"][0]
+    (tmp_path / "short.json").write_text(json.dumps(data))
+    code, _, err = replayed(capsys, tmp_path / "short.json")
+    assert code == 2 and "no event before this one made a symbol" in err
+    assert "while replaying evaluate_term(" in err
+
+
+def test_a_trace_leaves_a_log(models, tmp_path, capsys):
+    path = tmp_path / "log.json"
+    with pytest.raises(SystemExit) as leaving:
+        main(["trace", f"{models}:embed", "-i", "ids: i64[batch, seq] < 90", "--record", str(path)])
+    assert leaving.value.code == 0
+    capsys.readouterr()
+    code, out, err = replayed(capsys, path, "--no-events")
+    assert (code, err) == (0, "") and "batch in [2, oo]" in out
+
+
+def test_a_trace_that_fails_leaves_one_too(models, tmp_path, capsys):
+    path = tmp_path / "log.json"
+    with pytest.raises(SystemExit) as leaving:
+        main(["trace", f"{models}:items", "-i", "x: f32[rows, 2]", "--record", str(path)])
+    assert leaving.value.code == 2
+    capsys.readouterr()
+    code, _, err = replayed(capsys, path)
+    assert code == 2 and "while replaying evaluate_term(u0 >= 4" in err
