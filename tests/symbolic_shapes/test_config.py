@@ -21,6 +21,7 @@ from symfx.symbolic_shapes import (
     guard_size_oblivious,
     statically_known_true,
 )
+from symfx.symbolic_shapes.checks.input_checks import InputChecks
 
 
 def sizes(env, *real, kind=DimDynamic.DYNAMIC):
@@ -181,9 +182,7 @@ def test_what_symfx_produces_is_valid():
         torch._check(u == a)
         assert statically_known_true(u >= 2) and bool(torch.sym_max(a, b) < 9)
         assert produce(env, x)
-        assert env.validator.validate(*env._claims(env._report(
-            [x], [LocalSource("x")], None, None, None, False, True
-        )))  # fmt: skip
+        assert env.validator.validate(*InputChecks(env, [x], [LocalSource("x")]).claims())
 
 
 def test_a_lost_guard_is_found():

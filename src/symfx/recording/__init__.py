@@ -6,10 +6,9 @@ from symfx.symbolic_shapes.environment.comparison import NotEqualError, shape_en
 from symfx.symbolic_shapes.environment.events import (
     FakeTensorMeta,
     ShapeEnvEvent,
-    record_shapeenv_event,
-    recording_shape_envs,
     replay_shape_env_events,
 )
+from symfx.symbolic_shapes.environment.recorder import record_shapeenv_event, recording_shape_envs
 
 __all__ = [
     "SCHEMA",

@@ -17,7 +17,7 @@ from symfx.algebra import Table, Term
 from symfx.algebra.terms.portable import pack, unpack
 from symfx.errors import SymfxError
 from symfx.sym_node import SymNode, SymTypes
-from symfx.symbolic_shapes.environment.held_terms import HeldTerm
+from symfx.symbolic_shapes.environment.event_arguments import HeldTerm
 
 __all__ = ["EventLogError", "decode", "encode", "encode_new_symbol"]
 

@@ -13,13 +13,9 @@ import torch
 from symfx._version import __version__
 from symfx.algebra import Table
 from symfx.recording.codec import EventLogError, decode, encode, encode_new_symbol
-from symfx.symbolic_shapes.environment.events import (
-    ALSO_CALLED,
-    RECORDED,
-    THE_ENVIRONMENT,
-    ShapeEnvEvent,
-    replay_shape_env_events,
-)
+from symfx.symbolic_shapes.environment.event_arguments import THE_ENVIRONMENT
+from symfx.symbolic_shapes.environment.events import ShapeEnvEvent, replay_shape_env_events
+from symfx.symbolic_shapes.environment.recorder import ALSO_CALLED, RECORDED
 
 if TYPE_CHECKING:
     from symfx.symbolic_shapes import ShapeEnv

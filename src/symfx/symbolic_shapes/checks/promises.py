@@ -1,9 +1,12 @@
-"""What was promised about inputs, held against what tracing made of them."""
+"""The sizes that a caller promised to vary, or to be equal, compared with what tracing found.
+
+torch's classes call a promise a constraint: `StrictMinMaxConstraint` promises a range of sizes,
+`RelaxedUnspecConstraint` a size that varies, `EqualityConstraint` relations between sizes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import sympy
@@ -13,102 +16,60 @@ from symfx.symbolic_shapes.checks.text import ShapeGuardPythonPrinter
 from symfx.symbolic_shapes.errors import ConstraintViolationError
 from symfx.symbolic_shapes.records import ValueRangesSLoc
 from symfx.symbolic_shapes.torch_api.constraints import EqualityConstraint, StrictMinMaxConstraint
-from symfx.symbolic_shapes.torch_api.questions import SympyQuestions
 
 if TYPE_CHECKING:
     from torch._guards import Source
 
-__all__ = ["Condition", "Promises", "Report", "raise_for"]
+    from symfx.symbolic_shapes.torch_api.questions import SympyQuestions
+
+__all__ = ["Promises"]
 
 
-@dataclass
-class Condition:
-    """One check: a sympy condition or the equality of an input with an expression."""
+class Promises:
+    """The promises about the inputs of one trace, and those that tracing broke.
 
-    expr: sympy.Basic
-    comment: str
-    source: Source | None = None
-
-
-@dataclass
-class Report:
-    """What is found out on the way to the checks.
+    Args:
+        env: the environment of the trace.
 
     Attributes:
-        symbol_to_source: the inputs that each symbol stands for, that which defines it first.
-        promises: the ranges promised for each symbol.
-        equal: what each input must equal, but for those that define a symbol.
-        conditions: the checks, in order.
-        broken: promises that do not hold: whether it only warns, of what, and how.
+        sources: the inputs that each symbol stands for; the input that defines it comes first.
+        ranges: the promised ranges of each symbol.
+        broken: each broken promise: whether it only warns, the input's name, and the message.
     """
 
-    symbol_to_source: dict[sympy.Symbol, list[Source]] = field(default_factory=dict)
-    promises: dict[sympy.Symbol, list[Any]] = field(default_factory=dict)
-    equal: list[tuple[Source, sympy.Basic]] = field(default_factory=list)
-    conditions: list[Condition] = field(default_factory=list)
-    broken: list[tuple[bool, str, str]] = field(default_factory=list)
+    def __init__(self, env: SympyQuestions) -> None:
+        self._env = env
+        self.sources: dict[sympy.Symbol, list[Source]] = {}
+        self.ranges: dict[sympy.Symbol, list[Any]] = {}
+        self.broken: list[tuple[bool, str, str]] = []
 
+    def raise_if_broken(self) -> None:
+        """Refuse a trace that breaks a promise which does more than warn.
 
-class Promises(SympyQuestions):
-    """Promises held against guards; see `ShapeEnv`."""
+        Raises:
+            ConstraintViolationError: the message names each broken promise and its cause.
+        """
+        serious = dict.fromkeys((name, text) for warns, name, text in self.broken if not warns)
+        if serious:
+            names = ", ".join(sorted({name for name, _ in serious}))
+            lines = "\n".join(f"  - {text}" for _, text in serious)
+            raise ConstraintViolationError(f"Constraints violated ({names})!\n{lines}")
 
-    def _check_fixed(self, at: Source, expr: sympy.Basic, promise: Any, report: Report) -> None:
-        """A size was promised to vary, but is an expression or a number."""
-        name = self._debug_name(at)
-        strict = isinstance(promise, StrictMinMaxConstraint)
-        if not expr.is_number:
-            if not strict or self._keeps(promise, expr):
-                return
-            report.broken.append(
-                (
-                    promise.warn_only,
-                    name,
-                    f"Not all values of {self._render_range_for_constraint_violation(at, promise)}"
-                    f" are valid because {name} was inferred to be equal to {expr}.",
-                )
-            )
-            return
-        if strict and promise.vr.lower == promise.vr.upper == expr:
-            return
-        if not strict and expr in (0, 1):
-            return  # every program is specialised on those
-        stack = self.specialization_stacks.get(at)
-        because = f" It was specialised here:\n{''.join(stack.format())}" if stack else ""
-        report.broken.append(
-            (
-                promise.warn_only,
-                name,
-                f"You marked {name} as dynamic but your code specialized it to be a constant "
-                f"({expr}). Mark it static, or find what pins it.{because}",
-            )
-        )
+    def name_of(self, source: Source) -> str:
+        """The name by which messages call an input."""
+        return self._env.source_name_to_debug_name.get(source.name, source.name)
 
-    def _keeps(self, promise: Any, expr: sympy.Basic) -> bool:
-        """Whether nothing but other promised or bounded sizes decides an expression."""
-        return all(symbol in self._by_sympy for symbol in expr.free_symbols)
+    # -- equalities that the caller states ---------------------------------------------------------
 
-    def _debug_name(self, source: Source) -> str:
-        return self.source_name_to_debug_name.get(source.name, source.name)
-
-    def _render_range_for_constraint_violation(self, source: Source, c: Any) -> str:
-        """A promise about a source in words."""
-        if not isinstance(c, StrictMinMaxConstraint):
-            return str(c.render(source))
-        name = self._debug_name(source)
-        usual = self._default_value_range()
-        low = f"{c.vr.lower} <= " if c.vr.lower > usual.lower else ""
-        high = f" <= {c.vr.upper}" if c.vr.upper < usual.upper else ""
-        bounds = f" {low}{name}{high}" if low or high else ""
-        return f"{name} = {source.name} in the specified range{bounds}"
-
-    def _impose(
-        self,
-        equalities: EqualityConstraint,
-        placeholders: Sequence[Any],
-        sources: Sequence[Source],
-        report: Report,
+    def impose(
+        self, equalities: EqualityConstraint, placeholders: Sequence[Any], sources: Sequence[Source]
     ) -> None:
-        """Hold what was said to be equal against the sizes at tracing, and rely on it."""
+        """Check the stated equalities against the sizes at tracing, and guard on them.
+
+        Raises:
+            ConstraintViolationError: the sizes at tracing differ.
+        """
+        env = self._env
         place = {source.name: i for i, source in enumerate(sources)}
 
         def expression(source: Any) -> sympy.Basic:
@@ -116,11 +77,11 @@ class Promises(SympyQuestions):
             return size.node.expr if isinstance(size, SymTypes) else sympy.Integer(size)
 
         def value(expr: sympy.Basic) -> Any:
-            return self.hint_of(self.read_registering(expr))
+            return env.hint_of(env.read_registering(expr))
 
         for left, right in equalities.source_pairs:
             one, other = expression(left), expression(right)
-            if not self.evaluate_expr(sympy.Eq(one, other)):
+            if not env.evaluate_expr(sympy.Eq(one, other)):
                 raise ConstraintViolationError(
                     f"{left.name} = {value(one)} is not equal to {right.name} = {value(other)}",
                     fix="give dimensions that differ different names",
@@ -128,92 +89,123 @@ class Promises(SympyQuestions):
         for source, root, function in equalities.derived_equalities:
             if isinstance(root, sympy.Basic):
                 of, name = root, str(root)
-                if root in self.var_to_sources:
-                    name = self.var_to_sources[root][0].name
+                if root in env.var_to_sources:
+                    name = env.var_to_sources[root][0].name
             else:
-                of, name = expression(root), self._debug_name(root)
+                of, name = expression(root), self.name_of(root)
             expected, found = function(of), expression(source)
-            if not self.evaluate_expr(sympy.Eq(found, expected)):
+            if not env.evaluate_expr(sympy.Eq(found, expected)):
                 raise ConstraintViolationError(
                     f"Expected input {source.name} to be equal to {function(sympy.Symbol(name))}, "
                     f"where {name} = {value(of)}, but got {value(found)}",
-                    fix="make the sizes fit what was said of them",
+                    fix="give inputs whose sizes have the stated relation, or state another one",
                 )
         for phantom in equalities.phantom_symbols:
             if isinstance(phantom, sympy.Symbol):
-                known = self.var_to_sources.get(phantom, [])
-                report.symbol_to_source.setdefault(phantom, []).extend(known)
+                known = env.var_to_sources.get(phantom, [])
+                self.sources.setdefault(phantom, []).extend(known)
 
-    def _check_equality(
-        self, at: Source, expr: sympy.Basic, promised: EqualityConstraint, report: Report
-    ) -> None:
+    def check_equality(self, at: Source, expr: sympy.Basic, stated: EqualityConstraint) -> None:
+        """Compare what an input equals with the equalities that the caller stated."""
         (symbol,) = expr.free_symbols
-        if symbol not in report.promises:
+        if symbol not in self.ranges:
             return
-        first = report.symbol_to_source[symbol][0]
-        name, other = self._debug_name(at), self._debug_name(first)
+        first = self.sources[symbol][0]
+        name, other = self.name_of(at), self.name_of(first)
         if isinstance(expr, sympy.Symbol):
-            if not promised.is_equal(at, first):
+            if not stated.is_equal(at, first):
                 text = (
                     f"The values of {name} = {at.name} and {other} = {first.name} "
                     "must always be equal."
                 )
-                report.broken.append((promised.warn_only, name, text))
-        elif not promised.is_derived(at, first, lambda x: expr.xreplace({symbol: x})):
+                self.broken.append((stated.warn_only, name, text))
+        elif not stated.is_derived(at, first, lambda x: expr.xreplace({symbol: x})):
             related = expr.xreplace({symbol: sympy.Symbol(other)})
             text = (
                 f"The values of {name} = {at.name} must always be related to "
                 f"the values of {other} = {first.name} by {name} = {related}."
             )
-            report.broken.append((promised.warn_only, name, text))
+            self.broken.append((stated.warn_only, name, text))
 
-    def _check_condition(
-        self, symbol: sympy.Symbol, expr: sympy.Basic, why: str, report: Report
-    ) -> None:
-        """A guard on a size for which a range was promised, and what caused it."""
-        printer = ShapeGuardPythonPrinter(
-            report.symbol_to_source, lambda source: source.name, self.var_to_sources
-        )
-        for promise in report.promises.get(symbol, ()):
-            source = report.symbol_to_source[symbol][0]
-            where = self._render_range_for_constraint_violation(source, promise)
-            guard = printer.doprint(expr)
+    # -- promised ranges ---------------------------------------------------------------------------
+
+    def check_expression(self, at: Source, expr: sympy.Basic, promise: Any) -> None:
+        """Check a promise about a size that is an expression or a number, not a symbol."""
+        name = self.name_of(at)
+        strict = isinstance(promise, StrictMinMaxConstraint)
+        if not expr.is_number:
+            if not strict or all(s in self._env._by_sympy for s in expr.free_symbols):
+                return
             text = (
-                f"Not all values of {where} satisfy the generated guard {guard}. "
-                f"Promise only sizes for which it holds, or change what needs it: {why}."
+                f"Not all values of {self._in_words(at, promise)}"
+                f" are valid because {name} was inferred to be equal to {expr}."
             )
-            report.broken.append((promise.warn_only, self._debug_name(source), text))
+            self.broken.append((promise.warn_only, name, text))
+            return
+        if strict and promise.vr.lower == promise.vr.upper == expr:
+            return
+        if not strict and expr in (0, 1):
+            return  # every program is specialized on those
+        stack = self._env.specialization_stacks.get(at)
+        because = f" It was specialized here:\n{''.join(stack.format())}" if stack else ""
+        text = (
+            f"You marked {name} as dynamic but your code specialized it to be a constant "
+            f"({expr}). Mark it static, or find what pins it.{because}"
+        )
+        self.broken.append((promise.warn_only, name, text))
 
-    def _check_range(
-        self, symbol: sympy.Symbol, low: Any, high: Any, origins: ValueRangesSLoc, report: Report
+    def check_guard(self, symbol: sympy.Symbol, guard: sympy.Basic, cause: str) -> None:
+        """Report a guard on a symbol for which a range was promised."""
+        printer = ShapeGuardPythonPrinter(
+            self.sources, lambda source: source.name, self._env.var_to_sources
+        )
+        for promise in self.ranges.get(symbol, ()):
+            source = self.sources[symbol][0]
+            text = (
+                f"Not all values of {self._in_words(source, promise)} satisfy the generated guard "
+                f"{printer.doprint(guard)}. "
+                f"Promise only sizes for which it holds, or change what needs it: {cause}."
+            )
+            self.broken.append((promise.warn_only, self.name_of(source), text))
+
+    def check_range(
+        self, symbol: sympy.Symbol, low: Any, high: Any, origins: ValueRangesSLoc
     ) -> None:
-        """The range of a size for which another one was promised, and what caused its ends."""
+        """Compare the range of a symbol with the promised one.
+
+        Args:
+            symbol: the symbol.
+            low: its lower bound, None where it has none.
+            high: its upper bound, None where it has none.
+            origins: what caused the bounds.
+        """
         from torch.utils._sympy.numbers import int_oo
 
-        usual = self._default_value_range()
-        for promise in report.promises.get(symbol, ()):
+        usual = self._env._default_value_range()
+        for promise in self.ranges.get(symbol, ()):
             promised = promise.vr & usual
             below = low is not None and promised.lower < low
             above = high is not None and promised.upper > high
             if below or above:
-                source = report.symbol_to_source[symbol][0]
-                where = self._render_range_for_constraint_violation(source, promise)
+                source = self.sources[symbol][0]
                 ends = ((below, origins.lower), (above, origins.upper))
-                why = " and ".join(dict.fromkeys(str(at) for broken, at in ends if broken))
+                cause = " and ".join(dict.fromkeys(str(at) for broken, at in ends if broken))
                 least, most = -int_oo if low is None else low, int_oo if high is None else high
                 text = (
-                    f"Not all values of {where} satisfy the generated guard "
-                    f"{least} <= {source.name} <= {most}. Promise "
+                    f"Not all values of {self._in_words(source, promise)} satisfy the generated "
+                    f"guard {least} <= {source.name} <= {most}. Promise "
                     f"{max(least, promised.lower)} <= {source.name} <= {min(most, promised.upper)}"
-                    f", or change what needs it: {why}."
+                    f", or change what needs it: {cause}."
                 )
-                report.broken.append((promise.warn_only, self._debug_name(source), text))
+                self.broken.append((promise.warn_only, self.name_of(source), text))
 
-
-def raise_for(broken: list[tuple[bool, str, str]]) -> None:
-    """Refuse a trace that breaks promises that are more than advice."""
-    serious = dict.fromkeys((name, text) for warn_only, name, text in broken if not warn_only)
-    if serious:
-        names = ", ".join(sorted({name for name, _ in serious}))
-        lines = "\n".join(f"  - {text}" for _, text in serious)
-        raise ConstraintViolationError(f"Constraints violated ({names})!\n{lines}")
+    def _in_words(self, source: Source, promise: Any) -> str:
+        """A promise about an input in words."""
+        if not isinstance(promise, StrictMinMaxConstraint):
+            return str(promise.render(source))
+        name = self.name_of(source)
+        usual = self._env._default_value_range()
+        low = f"{promise.vr.lower} <= " if promise.vr.lower > usual.lower else ""
+        high = f" <= {promise.vr.upper}" if promise.vr.upper < usual.upper else ""
+        bounds = f" {low}{name}{high}" if low or high else ""
+        return f"{name} = {source.name} in the specified range{bounds}"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch._guards import Source
 
 __all__ = [
+    "Condition",
     "CppGuardPrinter",
     "DynamicDimConstraintPrinter",
     "LoggingShapeGuardPrinter",
@@ -32,6 +33,7 @@ __all__ = [
     "SymExprPrinter",
     "_CppShapeGuardsHelper",
     "_ShapeGuardsHelper",
+    "conditions_as_text",
     "run_guard_code",
 ]
 
@@ -172,6 +174,62 @@ class _CppShapeGuardsHelper(_ShapeGuardsHelper):
     """
 
     source_to_symbol: dict[Any, sympy.Symbol]
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One check of the inputs.
+
+    Attributes:
+        expr: a sympy condition; where `source` is given, the expression that the source equals.
+        comment: the cause of the check.
+        source: the input that equals `expr`.
+    """
+
+    expr: sympy.Basic
+    comment: str
+    source: Source | None = None
+
+
+def conditions_as_text(
+    lang: str,
+    conditions: Sequence[Condition],
+    symbol_to_source: Mapping[sympy.Symbol, Sequence[Source]],
+    source_ref: Callable[[Source], str],
+    var_to_sources: Mapping[sympy.Symbol, Sequence[Source]],
+) -> _ShapeGuardsHelper:
+    """The checks of the inputs in one language.
+
+    Args:
+        lang: ``"python"``, ``"verbose_python"`` (with the cause of each check) or ``"cpp"``.
+        conditions: the checks.
+        symbol_to_source: the inputs that each symbol stands for.
+        source_ref: how an input is written.
+        var_to_sources: the inputs of the symbols that `symbol_to_source` lacks.
+
+    Raises:
+        SymfxError: the language is unknown, or a symbol has no input.
+    """
+    if lang not in ("python", "verbose_python", "cpp"):
+        raise SymfxError(
+            f"{lang!r} is no language of checks", fix="use python, verbose_python or cpp"
+        )
+    printer: Any = (CppGuardPrinter if lang == "cpp" else ShapeGuardPythonPrinter)(
+        symbol_to_source, source_ref, var_to_sources
+    )
+    texts = []
+    for condition in conditions:
+        if condition.source is not None:
+            text = f"{printer.print_source(condition.source)} == {printer.doprint(condition.expr)}"
+        elif getattr(condition.expr.func, "__name__", "") == "isnan":
+            isnan = "!std::isnan" if lang == "cpp" else "not math.isnan"
+            text = f"{isnan}({printer.doprint(condition.expr.args[0])})"
+        else:
+            text = printer.doprint(condition.expr)
+        texts.append(f"{text}  # {condition.comment}" if lang == "verbose_python" else text)
+    if lang == "cpp":
+        return _CppShapeGuardsHelper(texts, printer.source_to_symbol)
+    return _ShapeGuardsHelper(texts)
 
 
 # -- reading back -------------------------------------------------------------------------------

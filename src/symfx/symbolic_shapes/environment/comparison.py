@@ -12,6 +12,7 @@ from symfx.algebra import Table, Term
 from symfx.algebra.terms.portable import carry
 from symfx.errors import SymfxError
 from symfx.sym_node import SymTypes
+from symfx.symbolic_shapes.environment.recorder import Recorder
 
 __all__ = ["NotEqualError", "environment_state", "shape_env_check_state_equal"]
 
@@ -102,10 +103,7 @@ _AS_THEY_ARE = (
 
 
 def _fields(env: Any, table: Table) -> dict[str, Any]:
-    from symfx.symbolic_shapes import ShapeEnv
-
-    # `env.__class__` answers torch's class, for torch.
-    if issubclass(type(env), ShapeEnv):
+    if isinstance(getattr(env, "recorder", None), Recorder):  # a ShapeEnv of symfx
         return environment_state(env, table)
     return dict(vars(env))
 

@@ -1,104 +1,36 @@
-"""Events: the calls that changed a ShapeEnv, as they are recorded and as they are replayed.
-
-An environment that does not record has its plain methods: nothing stands between a caller and
-them. One that does has, for each method of `RECORDED`, an attribute of its own of that name,
-which notes the call and then makes it.
-"""
+"""Events: calls that changed a ShapeEnv, each of which can be made again on another one."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
-from collections.abc import Callable, Iterable, Iterator
-from contextvars import ContextVar
-from dataclasses import dataclass, field, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from symfx import config
-from symfx.algebra import Term
-from symfx.algebra.terms.portable import carry
 from symfx.errors import SymfxError
-from symfx.sym_node import SymNode, SymTypes
-from symfx.symbolic_shapes.environment.held_terms import HeldTerm, term_for
+from symfx.symbolic_shapes.environment.event_arguments import argument_in_words, translate
+from symfx.symbolic_shapes.settings import ShapeEnvSettings
 
 if TYPE_CHECKING:
-    from symfx.symbolic_shapes import ShapeEnv
+    from symfx.symbolic_shapes.shape_env import ShapeEnv
 
 __all__ = [
-    "ALSO_CALLED",
-    "RECORDED",
-    "THE_ENVIRONMENT",
     "FakeTensorMeta",
-    "Recording",
     "RecordingError",
     "ShapeEnvEvent",
-    "record_shapeenv_event",
-    "recording_shape_envs",
+    "name_counters",
     "replay_shape_env_events",
-    "start_recording",
 ]
 
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
-# The methods of a ShapeEnv that change what it knows, and whether the inputs are noted too.
-# Those that only call others of them are left out, and so are those that only ask.
-RECORDED: dict[str, bool] = {
-    "name_dimension": False,
-    "create_symbol": False,
-    "create_unspecified_symbol": False,
-    "create_symintnode": False,
-    "create_symfloatnode": False,
-    "create_symboolnode": False,
-    "create_unspecified_symint_and_symbol": False,
-    "create_unbacked_symint": False,
-    "create_unbacked_symfloat": False,
-    "create_unbacked_symbool": False,
-    "_create_symbolic_sizes_strides_storage_offset": False,
-    "_constrain_range_for_size": False,
-    "_constrain_range": False,
-    "_constrain_is_bounded": False,
-    "_constrain_unify": False,
-    "constrain_symbol_range": False,
-    "constrain_range": False,
-    "_eliminate_unbacked": False,
-    "_rename_unbacked_to": False,
-    "_set_replacement": False,
-    "_record_exclusion_constraint": False,
-    "set_real_tensor_prop_unbacked_vals": False,
-    "add_backed_var_to_val": False,
-    "register_symbol": False,
-    "evaluate_sym_node": True,
-    "evaluate_expr": True,
-    "evaluate_term": True,
-    "guard_or_defer_runtime_assert": True,
-    "expect": True,
-    "freeze": False,
-    "freeze_runtime_asserts": False,
-}
-# symfx's own questions go by the names of the stock ones that they answer.
-ALSO_CALLED = {
-    "evaluate_term": "evaluate_expr",
-    "evaluate_sym_node": "evaluate_expr",
-    "expect": "guard_or_defer_runtime_assert",
-}
+# The attributes of an environment that number the names of unbacked symbols.
+_COUNTERS = ("unbacked_symint_counter", "unbacked_symfloat_counter")
 
 
 class RecordingError(SymfxError, AssertionError):
-    """An event or a decorator used for what it is not; torch's own raise AssertionError here."""
-
-
-class _TheEnvironment:
-    """Stands for the environment in the arguments of an event that came out of a file."""
-
-    def __repr__(self) -> str:
-        return "<the environment>"
-
-
-THE_ENVIRONMENT = _TheEnvironment()
+    """An event or a decorator was misused; torch's own raise AssertionError here."""
 
 
 @dataclass
@@ -108,7 +40,7 @@ class FakeTensorMeta:
     Attributes:
         tensor_size: its sizes.
         tensor_stride: its strides.
-        tensor_storage_offset: where its elements begin.
+        tensor_storage_offset: the offset of its first element in the storage.
         is_nested: whether it is a nested tensor.
 
     Example:
@@ -130,7 +62,7 @@ class FakeTensorMeta:
         return self.tensor_stride
 
     def storage_offset(self) -> int | torch.SymInt:
-        """Where the elements begin in the storage."""
+        """The offset of the first element in the storage."""
         return self.tensor_storage_offset
 
     def dim(self) -> int:
@@ -154,7 +86,7 @@ class ShapeEnvEvent:
         args: the positional arguments, the environment first.
         kwargs: the arguments by name.
         tracked_fakes: the inputs known at that time, if the environment keeps a list of them.
-        name: what the call is called, where that is not the name of `f`.
+        name: the name of the event, where that is not the name of `f`.
         suppressed: whether the call was made inside `ShapeEnv.suppress_guards`.
         counters: how many names of each kind had been given out before the call, so that its
             symbols get the names they had even where earlier events are left out.
@@ -176,7 +108,7 @@ class ShapeEnvEvent:
                 in the arguments; None for the event that makes the environment.
 
         Raises:
-            SymfxError: an argument is about a symbol that the environment does not have.
+            SymfxError: the environment lacks a symbol of an argument.
         """
         if self.makes_environment:
             if shape_env is not None:
@@ -191,7 +123,7 @@ class ShapeEnvEvent:
             )
         args = [translate(a, shape_env) for a in self.args or []]
         kwargs = {k: translate(v, shape_env) for k, v in (self.kwargs or {}).items()}
-        raise_counters(shape_env, self.counters)
+        _raise_counters(shape_env, self.counters)
         with shape_env.suppress_guards() if self.suppressed else contextlib.nullcontext():
             return self.f(*args, **kwargs)
 
@@ -206,17 +138,15 @@ class ShapeEnvEvent:
         return self.f.__name__
 
     def __str__(self) -> str:
-        given = [_readable(a) for a in (self.args or [])[1:]]
+        given = [argument_in_words(a) for a in (self.args or [])[1:]]
         kwargs = self.kwargs or {}
         if not self.makes_environment:
             usual = {k: p.default for k, p in inspect.signature(self.f).parameters.items()}
             kwargs = {k: v for k, v in kwargs.items() if v is not usual.get(k, usual)}
         else:
-            from symfx.symbolic_shapes import ShapeEnvSettings
-
             usual = {**vars(ShapeEnvSettings()), "should_record_events": False}
             kwargs = {k: v for k, v in kwargs.items() if v is not usual.get(k)}
-        given += [f"{k}={_readable(v)}" for k, v in kwargs.items()]
+        given += [f"{k}={argument_in_words(v)}" for k, v in kwargs.items()]
         suppressed = "  (guards suppressed)" if self.suppressed else ""
         return f"{self.method}({', '.join(given)}){suppressed}"
 
@@ -229,176 +159,15 @@ class ShapeEnvEvent:
         return self.name == "guard_or_defer_runtime_assert"
 
     def is_create_fx_call_function(self) -> bool:
-        """Whether the event made a node of a translation validation; symfx has none."""
+        """Whether the event made a node of a translation validation; symfx has no such events."""
         return self.name == "_create_fx_call_function"
-
-
-def _readable(value: Any) -> str:
-    if isinstance(value, (Term, HeldTerm, *SymTypes)):
-        return str(value)
-    if isinstance(value, (list, tuple)):
-        inner = ", ".join(map(_readable, value))
-        return f"[{inner}]" if isinstance(value, list) else f"({inner}{',' * (len(value) == 1)})"
-    name = getattr(value, "name", None)
-    return name if isinstance(name, str) else repr(value)
-
-
-# -- recording --------------------------------------------------------------------------------
-
-
-def start_recording(env: ShapeEnv, settings: dict[str, Any]) -> None:
-    """Note from now on each call of one of the environment's methods that change it.
-
-    Args:
-        env: the environment, just made.
-        settings: the arguments it was made with.
-    """
-    cls = _class_of(env)
-    env.events = [ShapeEnvEvent(cls, kwargs={**settings, "should_record_events": False})]
-    for name, with_fakes in RECORDED.items():
-        method = getattr(cls, name)
-        noting = functools.partial(_noted, env, method, ALSO_CALLED.get(name, name), with_fakes)
-        setattr(env, name, functools.wraps(method)(noting))
-    scoped = cls.patch_source_specialization
-    setattr(env, scoped.__name__, functools.wraps(scoped)(functools.partial(_unnoted, env, scoped)))
-
-
-def _noted(
-    env: ShapeEnv,
-    method: Callable[..., Any],
-    name: str,
-    with_fakes: bool,
-    /,
-    *args: Any,
-    **kwargs: Any,
-) -> Any:
-    """Call a method of an environment and note the call, but not the calls that it makes."""
-    if env.is_recording or not env.should_record_events:
-        return method(env, *args, **kwargs)
-    event = ShapeEnvEvent(
-        method,
-        [env, *map(hold, args)],
-        {k: hold(v) for k, v in kwargs.items()},
-        env._snapshot_tracked_fakes() if with_fakes else None,
-        name,
-        env._suppressed.depth > 0,
-        name_counters(env),
-    )
-    # First the event, then the call: a guard's own event comes after the one that caused it.
-    env.events.append(event)
-    try:
-        with env._recording():
-            return method(env, *args, **kwargs)
-    except BaseException:
-        # The call did not do what the event would say it did.
-        env.events.remove(event)
-        env.failed_event = event
-        raise
-
-
-_observed: ContextVar[list[ShapeEnv] | None] = ContextVar("symfx_observed", default=None)
-
-
-@contextlib.contextmanager
-def recording_shape_envs() -> Iterator[list[ShapeEnv]]:
-    """Environments that are made inside record their events, whoever makes them.
-
-    Yields:
-        A list, to which each of them is added when it is made.
-
-    Example:
-        >>> import symfx
-        >>> with recording_shape_envs() as environments:
-        ...     traced = symfx.trace(torch.relu, torch.randn(3, 4), dynamic=[True])
-        >>> (env,) = environments
-        >>> len(env.events) > 1
-        True
-    """
-    made: list[ShapeEnv] = []
-    before = _observed.set(made)
-    try:
-        yield made
-    finally:
-        _observed.reset(before)
-
-
-@contextlib.contextmanager
-def _unnoted(
-    env: ShapeEnv, scope: Callable[..., Any], /, *args: Any, **kwargs: Any
-) -> Iterator[None]:
-    """A scope after which nothing is left of what happened inside."""
-    with env._recording(), scope(env, *args, **kwargs):
-        yield
-
-
-def record_shapeenv_event(
-    *, save_tracked_fakes: bool = False, name: str | None = None
-) -> Callable[[Callable[_P, _R]], Callable[_P, _R]]:
-    """Decorate a method of a subclass of ShapeEnv so that its calls are events.
-
-    The methods of ShapeEnv itself need no decorating: an environment made with
-    ``should_record_events=True`` notes them by itself.
-
-    Args:
-        save_tracked_fakes: note the inputs known at the time of the call.
-        name: what the event is called; the method's name where not given.
-
-    Raises:
-        RecordingError: what is decorated is no method: its first parameter is not ``self``.
-
-    Example:
-        >>> from symfx.symbolic_shapes import ShapeEnv
-        >>> class Counting(ShapeEnv):
-        ...     seen = 0
-        ...     @record_shapeenv_event()
-        ...     def see(self, n):
-        ...         self.seen += n
-        >>> env = Counting(should_record_events=True)
-        >>> env.see(3)
-        >>> replay_shape_env_events(env.events).seen
-        3
-    """
-
-    def decorate(function: Callable[_P, _R]) -> Callable[_P, _R]:
-        parameters = inspect.getfullargspec(function).args if callable(function) else []
-        if not parameters or parameters[0] != "self":
-            raise RecordingError(
-                f"record_shapeenv_event decorates methods of a ShapeEnv, and {function!r} is none",
-                fix="make it a method, with self as its first parameter",
-            )
-        called = name or function.__name__
-
-        @functools.wraps(function)
-        def noting(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-            from symfx.symbolic_shapes import ShapeEnv
-
-            env = args[0]
-            if not isinstance(env, ShapeEnv):
-                raise RecordingError(
-                    f"{called} was called on {type(env).__name__}, which is no ShapeEnv",
-                    fix="call it on a symfx ShapeEnv",
-                )
-            result: _R = _noted(env, function, called, save_tracked_fakes, *args[1:], **kwargs)
-            return result
-
-        return noting
-
-    return decorate
-
-
-def _class_of(env: Any) -> Any:
-    # `env.__class__` answers torch's class, for torch.
-    return type(env)
-
-
-# -- replaying --------------------------------------------------------------------------------
 
 
 def replay_shape_env_events(events: Iterable[ShapeEnvEvent]) -> ShapeEnv:
     """A new environment on which the events were run one after the other.
 
     Args:
-        events: what was recorded; the first makes the environment.
+        events: the recorded events; the first makes the environment.
 
     Raises:
         RecordingError: the first event does not make an environment.
@@ -427,152 +196,15 @@ def replay_shape_env_events(events: Iterable[ShapeEnvEvent]) -> ShapeEnv:
     return env
 
 
-def translate(value: Any, env: ShapeEnv) -> Any:
-    """An argument of an event as an argument for another environment.
-
-    Raises:
-        SymfxError: it is about a symbol that the environment does not have.
-    """
-    if isinstance(value, (bool, int, float, str, type(None))):
-        return value
-    if isinstance(value, HeldTerm):
-        return value.placed(env)
-    if isinstance(value, Term):
-        return carry(value, env.table, functools.partial(term_for, env))
-    if value is THE_ENVIRONMENT or _is_environment(value):
-        return env
-    if isinstance(value, torch.fx.Node):
-        return None  # of a graph that the other environment knows nothing of
-    return _within(value, lambda v: translate(v, env))
-
-
-def hold(value: Any) -> Any:
-    """An argument of a call, to be kept in its event."""
-    if isinstance(value, (bool, int, float, str, type(None), Term)):
-        return value
-    if isinstance(value, SymTypes):
-        node = value.node
-        return HeldTerm(node.term, "number") if type(node) is SymNode else value
-    if type(value) is SymNode:
-        return HeldTerm(value.term, "node")
-    return _within(value, hold)
-
-
-def _within(value: Any, change: Callable[[Any], Any]) -> Any:
-    """A collection or record with everything in it changed; anything else as it is."""
-    if type(value) in (list, tuple, set, frozenset):
-        return type(value)(change(v) for v in value)
-    if isinstance(value, torch.Size):
-        return tuple(change(v) for v in value)
-    if type(value) is dict:
-        return {change(k): change(v) for k, v in value.items()}
-    if is_dataclass(value) and not isinstance(value, type):
-        parts = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
-        changed = {name: change(v) for name, v in parts.items()}
-        if any(changed[name] is not v for name, v in parts.items() if _symbolic(v)):
-            return replace(value, **changed)
-    return value
-
-
-def _symbolic(value: Any) -> bool:
-    parts = value if isinstance(value, (list, tuple)) else [value]
-    return any(isinstance(v, (Term, HeldTerm, SymNode, *SymTypes)) for v in parts)
-
-
-def _is_environment(value: Any) -> bool:
-    from symfx.symbolic_shapes import ShapeEnv
-
-    return issubclass(_class_of(value), ShapeEnv)
-
-
-# What the names of unbacked symbols are numbered by.
-_COUNTERS = ("unbacked_symint_counter", "unbacked_symfloat_counter")
-
-
 def name_counters(env: ShapeEnv) -> dict[str, int]:
-    """How many names of each kind were given out; names of inputs' symbols come from the inputs."""
+    """How many names of each kind of unbacked symbol the environment has given out.
+
+    The symbols of inputs need no counter: they are named after the inputs.
+    """
     return {name: getattr(env, name) for name in _COUNTERS}
 
 
-def raise_counters(env: ShapeEnv, counters: dict[str, int]) -> None:
-    """Give out no names that were given out before."""
+def _raise_counters(env: ShapeEnv, counters: dict[str, int]) -> None:
+    """Make the environment skip the names that were given out before an event."""
     for name in _COUNTERS:
         setattr(env, name, max(getattr(env, name), counters.get(name, 0)))
-
-
-class Recording:
-    """What a ShapeEnv has for its recording; one of its bases.
-
-    Attributes:
-        should_record_events: whether calls that change the environment are noted.
-        check_recorded_events: whether the calls are made again, and the result compared, before
-            guards are produced.
-        is_recording: whether a call that is being noted is under way.
-        events: the calls, the first being the one that made the environment.
-        failed_event: the last call that raised; it is not among the events.
-        tracked_fakes: the inputs, where whoever traces keeps a list of them.
-    """
-
-    should_record_events: bool
-    check_recorded_events: bool
-    is_recording: bool
-    events: list[ShapeEnvEvent]
-    failed_event: ShapeEnvEvent | None
-    tracked_fakes: list[Any] | None
-
-    def _set_up_recording(
-        self, should_record_events: bool | None, settings: dict[str, Any]
-    ) -> None:
-        observed = _observed.get()
-        if should_record_events is None:
-            # The log of an environment that fails validation is what its report needs.
-            validated = config.translation_validation and not (
-                config.translation_validation_no_bisect
-            )
-            should_record_events = observed is not None or validated
-            if observed is not None:
-                observed.append(self)  # type: ignore[arg-type]
-        self.should_record_events = bool(should_record_events)
-        self.check_recorded_events = (
-            self.should_record_events and config.check_shape_env_recorded_events
-        )
-        self.is_recording = False
-        self.events = []
-        self.failed_event = None
-        if self.should_record_events:
-            start_recording(self, settings)  # type: ignore[arg-type]
-
-    @contextlib.contextmanager
-    def _recording(self) -> Iterator[None]:
-        before, self.is_recording = self.is_recording, True
-        try:
-            yield
-        finally:
-            self.is_recording = before
-
-    def _last_event_index(self) -> int:
-        return len(self.events) - 1
-
-    def _snapshot_tracked_fakes(self) -> list[Any] | None:
-        """The inputs as they are now: their sizes, without the tensors."""
-        if self.tracked_fakes is None:
-            return None
-        return [
-            type(tracked)(
-                fake if isinstance(fake, SymTypes) else FakeTensorMeta.from_fake(fake),
-                tracked.source,
-                tracked.symbolic_context,
-            )
-            for tracked in self.tracked_fakes
-            for fake in [tracked.fake]
-        ]
-
-    def check_equal(self, other: ShapeEnv) -> None:
-        """Whether another environment knows the same and would issue the same guards.
-
-        Raises:
-            NotEqualError: it does not; the message says in what they differ.
-        """
-        from symfx.symbolic_shapes.environment.comparison import shape_env_check_state_equal
-
-        shape_env_check_state_equal(self, other, (), lambda name, value: value)
