@@ -154,7 +154,7 @@ def test_guards_that_follow_are_not_issued() -> None:
 def test_a_scope_keeps_the_prover() -> None:
     env = ShapeEnv(prover="z3", prover_budget_ms=5000)
     env.create_symbolic_sizes_strides_storage_offset(torch.empty(3, 4), LocalSource("x"))
-    source = next(s for r in env._symbols.values() for s in r.sources)
+    source = next(s for r in env.symbols.records.values() for s in r.sources)
     with env.patch_source_specialization(source, lambda n: n == 3):
         assert type(env.prover) is Z3Prover
     assert type(env.prover) is Z3Prover

@@ -33,6 +33,7 @@ from symfx.recording import (
     shape_env_check_state_equal,
 )
 from symfx.symbolic_shapes import Dim, DimDynamic, ShapeEnv, StatelessSymbolicContext
+from symfx.symbolic_shapes.environment.ledger import Ledger
 
 
 def sizes(env: ShapeEnv, shape: tuple[int, ...], name: str, **kwargs: Any) -> Any:
@@ -188,13 +189,14 @@ def test_random_histories(seed: int) -> None:
 
 
 def test_nothing_is_recorded_when_off() -> None:
-    """The methods of an environment that does not record are the class's own."""
+    """Nothing stands before the methods of an environment that does not record."""
     env = ShapeEnv()
     assert not env.should_record_events
     busy(env)
     assert env.events == []
     assert not any(callable(value) for value in vars(env).values() if hasattr(value, "__wrapped__"))
-    assert env.evaluate_term.__func__ is ShapeEnv.evaluate_term  # type: ignore[attr-defined]
+    assert env.evaluate_term.__func__ is Ledger.value_of  # type: ignore[attr-defined]
+    assert env.expect.__func__ is ShapeEnv.expect  # type: ignore[attr-defined]
     assert not hasattr(ShapeEnv.evaluate_term, "__wrapped__")
 
 

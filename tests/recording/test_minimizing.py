@@ -33,7 +33,7 @@ def chain(n: int) -> ShapeEnv:
 def known(env: ShapeEnv, text: str) -> bool:
     a, b = text.split(" < ")
     left, right = (env.table.symbol(name) for name in (a, b))
-    if not {left, right} <= env._symbols.keys():
+    if not {left, right} <= env.symbols.records.keys():
         return False
     return env.prover.decide(left < right) is True
 

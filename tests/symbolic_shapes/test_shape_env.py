@@ -383,3 +383,44 @@ def test_fixes_offered_for_data_dependence_resolve_it(fake, env):
         fixes = ["torch._check" + f[: f.index(")") + 1] for f in fixes]
         assert len(fixes) == 2
         assert {program(fake(6, 5), f) for f in fixes} == {1, 2}
+
+
+def test_a_scoped_condition_leaves_nothing_behind(env, fake):
+    rows, columns = fake(16, 5).shape
+    u = env.create_unbacked_symint()
+    source = env.var_to_sources[rows.node.expr][0]
+    facts, prover, version = env.facts, env.prover, env.facts.version
+    with env.patch_source_specialization(source, lambda n: n == 16):
+        assert env.facts is facts and env.prover is prover
+        assert statically_known_true(rows * 2 == 32)
+        assert not statically_known_true(rows > columns)
+        torch._check(u >= rows)
+        assert statically_known_true(u >= 16)
+    assert not statically_known_true(rows == 16) and not statically_known_true(u >= 16)
+    assert env.specialization_records() == [] and not env.replacements
+    assert not env.replacements_slocs and env.guards == [] and not env.frozen
+    # A cache of answers by version must not find those of inside.
+    assert env.facts.version > version
+
+
+def test_a_scoped_condition_may_fail_at_tracing(env, fake):
+    rows, columns = fake(16, 5).shape
+    source = env.var_to_sources[rows.node.expr][0]
+    with env.patch_source_specialization(source, lambda n: n >= 32):
+        assert statically_known_true(rows >= 30)
+    assert not statically_known_true(rows >= 30)
+    assert bool(rows < 30) and len(env.guards) == 1
+
+
+def test_a_subclass_may_ask_in_its_own_way():
+    class Counting(ShapeEnv):
+        asked_for = 0
+
+        def evaluate_term(self, term, **how):
+            self.asked_for += 1
+            return super().evaluate_term(term, **how)
+
+    env = Counting()
+    u = env.create_unbacked_symint()
+    torch._check(u >= 4)
+    assert bool(u > 3) and env.asked_for == 1

@@ -493,7 +493,7 @@ class OperationCache:
     def _guard(self, condition: Term) -> bool:
         """Guard what holds at tracing, where guards may be made."""
         env = self.env
-        if env is None or env._suppressed.depth or env.hint_of(condition) is not True:
+        if env is None or env.ledger.suppression.depth or env.hint_of(condition) is not True:
             return False
         return env.evaluate_term(condition) is True
 
@@ -583,7 +583,7 @@ class OperationCache:
                 for was, t in zip(before, written, strict=True)
             )
             and self._fresh_symbols() == symbols
-            and not (self.env is not None and self.env._suppressed.depth)
+            and not (self.env is not None and self.env.ledger.suppression.depth)
         ):
             entry = self._entry(facts, args, kwargs, out)
         if entry is None:
@@ -595,7 +595,7 @@ class OperationCache:
 
     def _fresh_symbols(self) -> int:
         """Grows when an operator brings forth a symbol of its own."""
-        return 0 if self.env is None else len(self.env._symbols)
+        return 0 if self.env is None else len(self.env.symbols.records)
 
     def _entry(
         self,

@@ -106,7 +106,7 @@ class PythonKeyTracer(fx.Tracer):
         # themselves when they run, and a graph inside or around this one may have the node);
         # how many have been gone through; which could not be computed then.
         self._assertions: list[RuntimeAssert] = (
-            [] if cache is None or cache.env is None else cache.env._asserts
+            [] if cache is None or cache.env is None else cache.env.ledger.asserts
         )
         self._asserted: set[int] = set()
         self._assertions_seen = len(self._assertions)

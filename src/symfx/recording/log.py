@@ -209,7 +209,7 @@ def _encode_event(event: ShapeEnvEvent) -> dict[str, Any]:
     def read(expr: Any) -> Any:
         if env is None:
             raise EventLogError(f"{expr} belongs to no environment")
-        return env._reader.read(expr)
+        return env.symbols.reader.read(expr)
 
     data: dict[str, Any] = {"call": event.method}
     if event.method == "register_symbol":

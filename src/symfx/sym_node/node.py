@@ -21,7 +21,6 @@ from symfx.errors import SymfxError
 from symfx.torch_bridge.identity import TorchSymNode
 
 if TYPE_CHECKING:
-    from symfx.symbolic_shapes.environment.core import EnvCore
     from symfx.symbolic_shapes.shape_env import ShapeEnv
 
 __all__ = ["SymNode", "SymTypes", "as_asked", "to_node", "wrap_node"]
@@ -83,14 +82,14 @@ class SymNode:
         self.fx_node: Any = fx_node
 
     @classmethod
-    def of(cls, shape_env: EnvCore, term: Term, hint: Scalar | None) -> SymNode:
+    def of(cls, shape_env: ShapeEnv, term: Term, hint: Scalar | None) -> SymNode:
         """The node of a term."""
         node = cls.__new__(cls)
         node._begin(shape_env, term, hint)
         return node
 
     @classmethod
-    def _computed(cls, shape_env: EnvCore, term: Term) -> SymNode:
+    def _computed(cls, shape_env: ShapeEnv, term: Term) -> SymNode:
         """The node of a constant that was computed from nodes: still a symbolic number.
 
         Python's numbers come out where a symbol cancels; who computes with literals wrapped in
@@ -100,9 +99,8 @@ class SymNode:
         node.constant = None
         return node
 
-    def _begin(self, shape_env: EnvCore, term: Term, hint: Any) -> None:
-        # Every layer of the environment uses nodes, and only the whole one hands them out.
-        self.shape_env: ShapeEnv = shape_env  # type: ignore[assignment]
+    def _begin(self, shape_env: ShapeEnv, term: Term, hint: Any) -> None:
+        self.shape_env = shape_env
         self.pytype = _PYTYPES[term.sort]
         self.constant: Scalar | None = term.args[0] if term.op == "const" else None
         self.fx_node = None
@@ -208,7 +206,7 @@ class SymNode:
 
         Dimensions that a user named have that name.
         """
-        expr, names = self.expr, self.shape_env._as_named
+        expr, names = self.expr, self.shape_env.symbols.shown_as
         return str(expr.xreplace(names) if names else expr)
 
     _graph_repr = __str__ = str

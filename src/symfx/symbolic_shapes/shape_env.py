@@ -1,42 +1,59 @@
-"""ShapeEnv: the symbols of a trace, what is known of them, and the guards that tracing needs.
+"""ShapeEnv: the symbols of a trace, the facts about them, and the guards that tracing needs.
 
-The class is built in layers, each a module of its own that uses those below it: `core` (terms,
-facts, nodes), `learning` (what the program states), `decisions` (questions that need an answer),
-`symbols` and `inputs` (what is made symbolic), `sympy_questions` and `state` (the same in sympy,
-under torch's names). Each call of `produce_guards` makes an `InputChecks`; a `Recorder` notes the
-calls that change the environment.
+A ShapeEnv is made of parts, in the folder environment: `Symbols` (names, sources, values at
+tracing), `Knowledge` (facts and a prover), `Ledger` (guards and runtime assertions), `Inputs` (how
+inputs are made symbolic) and `Recorder` (the log of calls). The class itself speaks in terms, and
+makes the nodes of torch's numbers. The names that torch calls and reads stand in the folder
+torch_api, as functions of an environment; the class lists them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import sympy
-import torch
 
 from symfx import config
-from symfx.algebra.languages.sympy import to_sympy
+from symfx.algebra import Scalar, Table, Term
+from symfx.algebra.reasoning.proofs import Proof, prove
 from symfx.errors import SymfxError
-from symfx.sym_node import SymTypes
+from symfx.sym_node import SymNode, SymTypes, wrap_node
 from symfx.symbolic_shapes.checks.dim_constraints import DimConstraints
-from symfx.symbolic_shapes.checks.input_checks import (
-    InputChecks,
-    bound_symbols,
-    nontrivial_guards,
-)
-from symfx.symbolic_shapes.checks.programs import GuardProgram
-from symfx.symbolic_shapes.checks.text import _ShapeGuardsHelper, run_guard_code
-from symfx.symbolic_shapes.checks.text_functions import SYMPY_INTERP
+from symfx.symbolic_shapes.checks.validation import TranslationValidator
 from symfx.symbolic_shapes.environment.comparison import shape_env_check_state_equal
-from symfx.symbolic_shapes.environment.events import ShapeEnvEvent, replay_shape_env_events
+from symfx.symbolic_shapes.environment.events import ShapeEnvEvent
+from symfx.symbolic_shapes.environment.inputs import Inputs
+from symfx.symbolic_shapes.environment.knowledge import Knowledge
+from symfx.symbolic_shapes.environment.ledger import Ledger
 from symfx.symbolic_shapes.environment.recorder import Recorder
-from symfx.symbolic_shapes.records import ShapeGuard
+from symfx.symbolic_shapes.environment.switches import _suppress_guards
+from symfx.symbolic_shapes.environment.symbols import Symbols
+from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode
+from symfx.symbolic_shapes.explain.data_dependent import data_dependent_error
+from symfx.symbolic_shapes.explain.provenance import Provenance, capture
+from symfx.symbolic_shapes.records import (
+    Dim,
+    InputFact,
+    RuntimeAssert,
+    ShapeGuard,
+    SpecializationRecord,
+    SymbolInfo,
+)
 from symfx.symbolic_shapes.settings import ShapeEnvSettings, UnknownSettingError
-from symfx.symbolic_shapes.torch_api.constraints import EqualityConstraint
-from symfx.symbolic_shapes.torch_api.questions import SympyQuestions
+from symfx.symbolic_shapes.torch_api import (
+    guard_checks,
+    input_symbols,
+    numbers,
+    questions,
+    state,
+    statements,
+)
+from symfx.symbolic_shapes.torch_api.attributes import Computed, KeptIn
+from symfx.torch_bridge.fake_cache import mode_asking_for_a_key, refuse_dispatch_cache
 from symfx.torch_bridge.identity import TorchShapeEnv
 
 if TYPE_CHECKING:
@@ -45,27 +62,34 @@ if TYPE_CHECKING:
 __all__ = ["ShapeEnv"]
 
 
-class ShapeEnv(SympyQuestions):
+class ShapeEnv:
     """The home of a trace's symbols, facts and guards.
 
     Args:
         should_record_events: note each call that changes the environment in `events`; see
             `symfx.recording`.
         tracked_fakes: the inputs, where the tracer keeps a list of them.
-        co_fields: what logs say about the traced code.
+        co_fields: the description of the traced code in logs.
         duck_shape: see `ShapeEnvSettings`; ``config.use_duck_shape`` where not given.
         settings: the other fields of `ShapeEnvSettings`, by name.
 
     Attributes:
-        settings: the settings.
         table: the terms.
-        facts: what is known.
-        prover: decides what follows.
-        guards: the conditions on the inputs that tracing relied on.
-        ignored_guards: those that would have been needed after `freeze`.
-        nodes: the node of each term that has one.
-        current_operator: the operator that is being traced, for the provenance of guards.
+        symbols: the symbols, with their sources and values at tracing.
+        knowledge: the facts, and how new ones are learned.
+        ledger: the guards and runtime assertions, and how new ones are recorded.
+        inputs: how inputs are made symbolic.
         recorder: notes the calls that change the environment, where that is asked for.
+        validator: holds the checks against the answers that tracing relied on, where
+            translation validation is on.
+        facts: the facts themselves.
+        prover: decides what follows from the facts.
+        decide: `Knowledge.decide`, whether the facts imply a condition.
+        hint_of: `Knowledge.hint_of`, the value of a term at tracing.
+        settle_extremum: `Knowledge.settle_extremum`.
+        nodes: the node of each term that has one.
+        asked: how the program wrote each comparison: the method and both sides.
+        current_operator: the operator that is being traced, for the provenance of guards.
         tracked_fakes: the inputs, where the tracer keeps a list of them.
         dim_constraints: the constraints that the last `produce_guards` collected.
 
@@ -97,34 +121,199 @@ class ShapeEnv(SympyQuestions):
                 fix="see ShapeEnvSettings for those it has",
             )
         settings["duck_shape"] = config.use_duck_shape if duck_shape is None else duck_shape
-        super().__init__(ShapeEnvSettings(**settings))
+        self._settings = told = ShapeEnvSettings(**settings)
+        self.current_operator: object = None
+        self.nodes: dict[Term, SymNode] = {}
+        self.table = Table()
+        validates: bool = config.translation_validation
+        self.validator = TranslationValidator(self.table, self._here) if validates else None
+        self.symbols = Symbols(self.table, self._here)
+        self.knowledge = Knowledge(self.symbols, told, self._here, self.validator)
+        self.ledger = Ledger(self.knowledge, told, self._here, self._data_dependent)
+        self.inputs = Inputs(self.knowledge, self.ledger, told, id(self), self.node_for)
+        self.facts = self.knowledge.facts
+        self.prover = self.knowledge.prover
+        self.asked = self.ledger.asked
+        # Bound once: a method that passes these calls on would cost each question a hop.
+        self.decide = self.knowledge.decide
+        self.hint_of = self.knowledge.hint_of
+        self.settle_extremum = self.knowledge.settle_extremum
+        if type(self).evaluate_term is ShapeEnv.evaluate_term:  # no subclass has its own
+            self.evaluate_term = self.ledger.value_of  # type: ignore[method-assign]
         self.tracked_fakes = tracked_fakes
         self.co_fields = co_fields or {}
+        self.dim_constraints: DimConstraints | None = None
+        # Kept by torch.
         self.fake_tensor_cache: dict[Any, Any] = {}
-        # What torch's Dynamo keeps here while it reads a description of shapes.
         self._spec_symbol_to_compile_symbol: dict[Any, Any] = {}
         self._shape_spec_pending_assumptions: list[Any] = []
-        self.dim_constraints: DimConstraints | None = None
         # Last, because it replaces methods of the finished environment.
         self.recorder = Recorder(self, should_record_events, settings)
 
-    @property
-    def _translation_validation_enabled(self) -> bool:
-        return self.validator is not None
-
     def __repr__(self) -> str:
-        names = ", ".join(s.name for s in self._symbols)
+        names = ", ".join(self.symbols.by_name)
         return f"<ShapeEnv of {names or 'no symbols'}, {len(self.guards)} guards>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ShapeEnv:
         # Terms live and die with their table: a copied graph module keeps speaking of this one.
         return self
 
+    def cleanup(self) -> None:
+        """Called by torch after a trace; terms die with the environment: nothing to do."""
+
+    def _here(self) -> Provenance:
+        """The provenance of whatever is asked at this moment."""
+        return capture(self.current_operator)
+
+    def _data_dependent(self, term: Term) -> GuardOnDataDependentSymNode:
+        return data_dependent_error(self, term)
+
+    # -- settings -------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> ShapeEnvSettings:
+        """The settings, as they were given."""
+        self._offer_operation_cache()
+        return self._settings
+
+    def _offer_operation_cache(self) -> None:
+        """Have a FakeTensorMode use symfx's operation cache, if torch's cache asks at this moment.
+
+        torch's cache takes the settings of the environment into its key, and no other method of
+        the environment is called while a key is made: so this is the place where the environment
+        meets the mode.
+
+        Raises:
+            _BypassDispatchCache: the mode is making a key for torch's cache; see
+                `refuse_dispatch_cache`.
+        """
+        mode = mode_asking_for_a_key(2)  # below it stand `settings` and this method
+        if mode is not None:
+            from symfx.fake_operators.cache import adopt  # costly, and for tracers alone
+
+            adopt(mode, self)
+            refuse_dispatch_cache()
+
+    allow_scalar_outputs = KeptIn[bool]("_settings")
+    allow_dynamic_output_shape_ops = KeptIn[bool]("_settings")
+    assume_static_by_default = KeptIn[bool]("_settings")
+    specialize_zero_one = KeptIn[bool]("_settings")
+    duck_shape = KeptIn[bool]("_settings")
+    prefer_deferred_runtime_asserts_over_guards = KeptIn[bool]("_settings")
+    trace_asserts = KeptIn[bool]("_settings")
+
+    # -- terms, nodes and torch's numbers -------------------------------------------------------
+
+    def node_for(self, term: Term, hint: Scalar | None = None) -> SymNode:
+        """The node of a term, made at the first call."""
+        node = self.nodes.get(term)
+        if node is None:
+            value = term.value
+            # A hint that is not at hand is computed on its first use: doing so for each partial
+            # sum of n terms would cost n times n.
+            if value is not None:
+                hint = value
+            node = self.nodes[term] = SymNode.of(self, term, hint)
+        return node
+
+    def wrap(self, term: Term) -> Any:
+        """The number, torch.SymInt, torch.SymFloat or torch.SymBool of a term."""
+        return wrap_node(self.node_for(term))
+
+    def adopt(self, node: Any) -> SymNode:
+        """A node of this environment for one that torch or another environment made.
+
+        Raises:
+            SymfxError: the node is not a constant, and its symbols are not of this environment.
+        """
+        if type(node) is SymNode:
+            if node.shape_env is self:
+                known: SymNode = node
+                return known
+            value: Any = node.constant
+            if value is None:
+                raise SymfxError(
+                    f"{node.term} belongs to another ShapeEnv",
+                    fix="trace all inputs of a program with one ShapeEnv",
+                )
+            return self.node_for(self.table.const(value))
+        for read in ("maybe_as_int", "constant_int", "constant_bool"):
+            method = getattr(node, read, None)
+            value = method() if callable(method) else None
+            if value is not None:
+                return self.node_for(self.table.const(value))
+        expr = getattr(node, "expr", None)
+        # Symbols of another environment may have the names of symbols of this one.
+        if getattr(node, "shape_env", None) is self and isinstance(expr, sympy.Basic):
+            theirs: SymNode = self.node_for(self.read(expr))
+            return theirs
+        raise SymfxError(
+            f"{node} cannot take part in arithmetic with symbols of this ShapeEnv",
+            fix="nested ints and symbols of torch's own ShapeEnv do not mix with symfx's",
+        )
+
+    def read(self, expr: Any) -> Term:
+        """The term of a sympy expression or number, with replacements applied.
+
+        Raises:
+            SymfxError: a symbol that this environment did not make.
+        """
+        if isinstance(expr, Term):
+            return self.facts.resolve(expr)
+        if isinstance(expr, (bool, int, float)):
+            return self.table.const(expr)
+        if isinstance(expr, SymTypes):
+            return self.adopt(expr.node).term
+        return self.facts.resolve(self.symbols.reader.read(expr))
+
+    # -- questions in terms ---------------------------------------------------------------------
+
+    def evaluate_term(
+        self, term: Term, *, size_oblivious: bool = False, fallback: Scalar | None = None
+    ) -> Scalar:
+        """The value of a term: what follows from the facts, else its hint, guarded.
+
+        Args:
+            term: an integer, real or boolean term.
+            size_oblivious: take unbacked symbols that are sizes to be at least 2.
+            fallback: the answer where the value depends on data.
+
+        Raises:
+            GuardOnDataDependentSymNode: the value depends on data and there is no fallback.
+        """
+        return self.ledger.value_of(term, size_oblivious=size_oblivious, fallback=fallback)
+
+    def expect(self, condition: Term, message: str = "") -> bool:
+        """Rely on a condition: a guard where it has a hint, else a runtime assertion.
+
+        Returns:
+            Whether the condition may hold. Where it does not, the caller has to stop the program.
+        """
+        return self.ledger.expect(condition, message)
+
+    def constrain_range(self, term: Term, low: int | None, high: int | None) -> None:
+        """Learn that a term is between two bounds, which may be infinite.
+
+        Raises:
+            ConstraintViolationError: no value is between them.
+        """
+        self.knowledge.constrain_range(term, low, high)
+
+    def name_dimension(self, source: str, index: int, dim: Dim) -> None:
+        """Give a dimension of an input a name before it is made symbolic.
+
+        Args:
+            source: the input's name.
+            index: which dimension.
+            dim: the name, with bounds if it has any.
+        """
+        self.symbols.dims[(source, index)] = dim
+
     @contextlib.contextmanager
     def patch_source_specialization(
         self, source: Source, check_fn: Callable[[Any], Any]
     ) -> Iterator[None]:
-        """Inside, a condition on one size holds; afterwards nothing of it is known.
+        """Inside, a condition on one size holds; afterwards it is forgotten.
 
         Args:
             source: the size.
@@ -137,48 +326,123 @@ class ShapeEnv(SympyQuestions):
         if symbol is None:
             raise SymfxError(f"{source.name} is not symbolic", fix="name a size that has a symbol")
         condition = self.read(check_fn(self.wrap(self.read(symbol))))
-        kept = (self.facts, self.prover, self._hint_memo, self.frozen, self.validator)
-        before = self.facts
-        # What is learned inside is dropped with the store that it went into.
-        self.validator = None
-        self.facts = before.copy()
-        self.facts.epoch += 1
-        self.prover, self._hint_memo = self._prover_of(self.facts), {}
-        try:
-            self._learn(condition)
-            self.frozen = True
+        with self.knowledge.supposing(condition), self.ledger.without_guards():
             yield
-        finally:
-            # Nodes look anew at what stands for their symbols.
-            before.epoch = max(before.epoch, self.facts.epoch) + 1
-            self.facts, self.prover, self._hint_memo, self.frozen, self.validator = kept
 
-    # -- recorded events --------------------------------------------------------------------------
+    # -- guards and assertions ------------------------------------------------------------------
+
+    guards = KeptIn[list[ShapeGuard]]("ledger")
+    ignored_guards = KeptIn[list[ShapeGuard]]("ledger")
+    frozen = KeptIn[bool]("ledger")
+    runtime_asserts_frozen = KeptIn[bool]("ledger")
+
+    def freeze(self) -> None:
+        """Guards are settled: later questions are answered from the hints.
+
+        An answer that would have needed a guard is logged as a warning and kept in
+        `ignored_guards`. Symbols that the guards leave one value are logged, with the cause.
+        """
+        self.ledger.freeze()
+
+    def freeze_runtime_asserts(self) -> None:
+        """Assertions at run time are settled: a new one is logged as a warning."""
+        self.ledger.runtime_asserts_frozen = True
+
+    def error_on_new_guards(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, a question that would need a guard is a `_ShapeEnvGuardError`."""
+        return self.ledger.error_on_new_guards()
+
+    def suppress_guards(self) -> contextlib.AbstractContextManager[None]:
+        """Inside, questions are answered from hints and leave no guards."""
+        return _suppress_guards(self)
+
+    def _suppress_guards_enter(self) -> None:
+        self.ledger.suppression.depth += 1
+
+    def _suppress_guards_exit(self) -> None:
+        self.ledger.suppression.depth -= 1
+
+    def _suppress_guards_tls(self) -> bool:
+        return self.ledger.suppression.depth > 0
+
+    _version_counter = KeptIn[int]("ledger", "version")
+
+    def _update_version_counter(self) -> None:
+        """Called by torch after it changed directly what is known."""
+        self.ledger.raise_version()
 
     @property
-    def should_record_events(self) -> bool:
-        """Whether the calls that change the environment are recorded."""
-        return self.recorder.on
+    def num_deferred_runtime_asserts(self) -> int:
+        """The number of runtime assertions; writing it changes nothing."""
+        return len(self.ledger.asserts)
+
+    @num_deferred_runtime_asserts.setter
+    def num_deferred_runtime_asserts(self, value: int) -> None:
+        pass
+
+    # -- what is known, for people and tools ----------------------------------------------------
 
     @property
-    def check_recorded_events(self) -> bool:
-        """Whether the events are replayed, and the result compared, before guards are produced."""
-        return self.recorder.checks_replay
+    def epoch(self) -> int:
+        """How many symbols have been replaced; cached results hold within one epoch."""
+        return self.facts.epoch
+
+    _replacements_version_counter = epoch
 
     @property
-    def is_recording(self) -> bool:
-        """Whether a recorded call is under way."""
-        return self.recorder.busy
+    def _translation_validation_enabled(self) -> bool:
+        return self.validator is not None
 
-    @property
-    def events(self) -> list[ShapeEnvEvent]:
-        """The recorded calls; the first makes the environment."""
-        return self.recorder.events
+    def symbol_table(self) -> list[SymbolInfo]:
+        """The symbols in the order in which they were made, with what is known of each."""
+        table = []
+        for term, record in self.symbols.records.items():
+            lower, upper = self.prover.range(term) if term.sort == "int" else (None, None)
+            table.append(
+                SymbolInfo(
+                    name=term.name,
+                    term=term,
+                    sources=tuple(source.name for source in record.sources),
+                    hint=self.symbols.hints.get(term),
+                    lower=lower,
+                    upper=upper,
+                    unbacked=record.unbacked,
+                )
+            )
+        return table
 
-    @property
-    def failed_event(self) -> ShapeEnvEvent | None:
-        """The last recorded call that raised; it is not among the events."""
-        return self.recorder.failed
+    def input_facts(self) -> list[InputFact]:
+        """What sizes, strides and offsets of the inputs must be, beside the guards."""
+        return list(self.inputs.facts.values())
+
+    def deferred_asserts(self) -> list[RuntimeAssert]:
+        """The conditions on unbacked symbols that the running program has to check."""
+        return list(self.ledger.asserts)
+
+    def specialization_records(self) -> list[SpecializationRecord]:
+        """The symbols that tracing pinned to one value, and why."""
+        return list(self.knowledge.specializations)
+
+    def proof(self, condition: Any) -> Proof:
+        """Why a condition holds, or why its opposite does, as far as the facts say.
+
+        Args:
+            condition: a torch.SymBool, a bool, a term or a sympy condition.
+
+        Returns:
+            The answer with the facts that give it, including facts that z3 used where the
+            environment has the z3 prover.
+
+        Example:
+            >>> import torch
+            >>> from symfx.symbolic_shapes import ShapeEnv
+            >>> env = ShapeEnv()
+            >>> u, v = env.create_unbacked_symint(), env.create_unbacked_symint()
+            >>> torch._check(u >= 4); torch._check(v > u)
+            >>> print(env.proof(v >= 5))
+            u1 >= 5 holds, because u0 >= 4 and u1 > u0
+        """
+        return prove(self.facts, self.read(condition), self.prover)
 
     def check_equal(self, other: ShapeEnv) -> None:
         """Check that another environment knows the same and would issue the same guards.
@@ -188,162 +452,121 @@ class ShapeEnv(SympyQuestions):
         """
         shape_env_check_state_equal(self, other, (), lambda name, value: value)
 
-    # -- checks of other inputs -------------------------------------------------------------------
+    # -- recorded events ------------------------------------------------------------------------
 
-    def produce_guards(self, *args: Any, **kwargs: Any) -> list[str]:
-        """The checks as Python expressions; see `produce_guards_verbose`."""
-        return self.produce_guards_verbose(*args, **kwargs, langs=("python",))[0].exprs
+    should_record_events = KeptIn[bool]("recorder", "on")
+    check_recorded_events = KeptIn[bool]("recorder", "checks_replay")
+    is_recording = KeptIn[bool]("recorder", "busy")
+    events = KeptIn[list[ShapeEnvEvent]]("recorder")
+    failed_event = KeptIn[ShapeEnvEvent | None]("recorder", "failed")
 
-    def produce_guards_verbose(
-        self,
-        placeholders: Sequence[Any],
-        sources: Sequence[Any],
-        source_ref: Callable[[Source], str] = lambda source: source.name,
-        *,
-        guards: list[ShapeGuard] | None = None,
-        input_contexts: Sequence[Any] | None = None,
-        equalities_inputs: EqualityConstraint | None = None,
-        _simplified: bool = False,
-        ignore_static: bool = True,
-        langs: tuple[str, ...] = ("python", "verbose_python"),
-    ) -> list[_ShapeGuardsHelper]:
-        """The checks that tell whether the trace serves other inputs, as text.
+    # -- torch's names for state ----------------------------------------------------------------
 
-        Args:
-            placeholders: the symbolic inputs.
-            sources: where each comes from; a str is the name of a local variable.
-            source_ref: how a source is written.
-            guards: the guards to check; None for all guards.
-            input_contexts: how each input was made symbolic, with the promises about its sizes.
-            equalities_inputs: the sizes that were stated to be equal, or computed from each other.
-            _simplified: leave out what follows from how inputs are made symbolic: that sizes
-                are equal, and that they are not 0 or 1.
-            ignore_static: leave out sizes of tensors that are constants.
-            langs: the languages: ``"python"``, ``"verbose_python"`` (with the cause of each
-                check) and ``"cpp"``.
+    pending_fresh_unbacked_symbols = KeptIn[list[sympy.Symbol]]("symbols")
+    ignorable_fresh_unbacked_symbols = KeptIn[list[sympy.Symbol]]("symbols")
+    unbacked_symint_counter = KeptIn[int]("symbols")
+    unbacked_symfloat_counter = KeptIn[int]("symbols")
+    unbacked_inputs = KeptIn[dict[sympy.Symbol, None]]("symbols")
+    unique_ids = KeptIn[set[int]]("symbols")
+    counter = KeptIn[Counter[str]]("symbols")
+    real_tensor_prop_unbacked_vals = KeptIn[dict[sympy.Symbol, sympy.Basic]]("symbols")
+    size_like = KeptIn[set[sympy.Symbol]]("knowledge")
+    unbacked_renamings = KeptIn[dict[sympy.Symbol, sympy.Symbol]]("knowledge")
+    source_to_var = KeptIn[dict[str, sympy.Symbol]]("inputs")
+    val_to_var = KeptIn[dict[Any, sympy.Symbol]]("inputs")
+    exclusion_constraints = KeptIn[list[tuple[sympy.Symbol, int]]]("inputs")
+    var_to_hint_override = KeptIn[dict[sympy.Symbol, int]]("inputs")
+    source_name_to_debug_name = KeptIn[dict[str, str]]("inputs")
 
-        Returns:
-            For each language, the checks (`exprs`); all have to hold.
+    backed_var_to_val = Computed(state.backed_var_to_val)
+    var_to_val = backed_var_to_val
+    var_to_range = Computed(state.var_to_range)
+    var_to_range_sloc = Computed(state.var_to_range_sloc)
+    var_to_sources = Computed(state.var_to_sources)
+    var_to_stack = Computed(state.var_to_stack)
+    replacements = Computed(state.replacements)
+    replacements_slocs = Computed(state.replacements_slocs)
+    divisible = Computed(state.divisible)
+    axioms = Computed(state.axioms)
+    deferred_runtime_asserts = Computed(state.deferred_runtime_asserts)
+    unbacked_alloc_order = Computed(state.unbacked_alloc_order)
+    symbol_guard_counter = Computed(state.symbol_guard_counter)
+    specializations = Computed(state.specializations)
+    specialization_stacks = Computed(state.specialization_stacks)
 
-        Raises:
-            ConstraintViolationError: a guard breaks a promise.
-            SymfxError: the inputs do not fit their sources or contexts, or a guard is on a size
-                that no input has.
-        """
-        if self.check_recorded_events:
-            self.check_equal(replay_shape_env_events(self.events))
-        checks = InputChecks(
-            self,
-            placeholders,
-            sources,
-            guards=guards,
-            input_contexts=input_contexts,
-            equalities=equalities_inputs,
-            simplified=_simplified,
-            ignore_static=ignore_static,
-        )
-        self.dim_constraints = checks.dim_constraints
-        checks.promises.raise_if_broken()
-        if self.validator is not None and guards is None and not _simplified:
-            self.validator.validate(*checks.claims())
-        return [checks.as_text(lang, source_ref) for lang in langs]
+    # -- torch's methods: making symbols and numbers --------------------------------------------
 
-    def produce_guards_expression(
-        self,
-        placeholders: Sequence[Any],
-        *,
-        guards: list[ShapeGuard] | None = None,
-        ignore_static: bool = True,
-    ) -> str | None:
-        """The checks as one Python expression, for `evaluate_guards_expression`.
+    create_symbol = input_symbols.create_symbol
+    create_unspecified_symbol = input_symbols.create_unspecified_symbol
+    create_unspecified_symint_and_symbol = input_symbols.create_unspecified_symint_and_symbol
+    _record_exclusion_constraint = input_symbols._record_exclusion_constraint
+    _create_symbolic_sizes_strides_storage_offset = (
+        input_symbols._create_symbolic_sizes_strides_storage_offset
+    )
+    create_symbolic_sizes_strides_storage_offset = (
+        input_symbols.create_symbolic_sizes_strides_storage_offset
+    )
+    transfer_symbols_from_foreign_shape_env = input_symbols.transfer_symbols_from_foreign_shape_env
 
-        Args:
-            placeholders: the symbolic inputs.
-            guards: the guards to check; None for all guards.
-            ignore_static: leave out sizes that are constants.
+    read_registering = numbers.read_registering
+    register_symbol = numbers.register_symbol
+    add_backed_var_to_val = numbers.add_backed_var_to_val
+    add_var_to_val = numbers.add_backed_var_to_val
+    term_from_outside = numbers.term_from_outside
+    create_symintnode = numbers.create_symintnode
+    create_symfloatnode = numbers.create_symfloatnode
+    create_symboolnode = numbers.create_symboolnode
+    create_unbacked_symint = numbers.create_unbacked_symint
+    create_unbacked_symfloat = numbers.create_unbacked_symfloat
+    create_unbacked_symbool = numbers.create_unbacked_symbool
+    is_unbacked_symint = numbers.is_unbacked_symint
+    ignore_fresh_unbacked_symbols = numbers.ignore_fresh_unbacked_symbols
+    _ignore_fresh_unbacked_symbols_tls = numbers._ignore_fresh_unbacked_symbols_tls
+    _ignore_fresh_unbacked_symbols_set = numbers._ignore_fresh_unbacked_symbols_set
 
-        Returns:
-            The expression; None where nothing needs a check.
-        """
-        names = [f"t{i}" for i in range(len(placeholders))]
-        checks = self.produce_guards(
-            placeholders, names, guards=guards, ignore_static=ignore_static
-        )
-        return " and ".join(checks) or None
+    # -- torch's methods: stating facts ---------------------------------------------------------
 
-    def evaluate_guards_expression(self, code: str, args: Sequence[Any]) -> bool:
-        """Whether inputs pass an expression of `produce_guards_expression`.
+    _constrain_range_for_size = statements._constrain_range_for_size
+    _constrain_range = statements._constrain_range
+    constrain_symbol_range = statements.constrain_symbol_range
+    _constrain_is_bounded = statements._constrain_is_bounded
+    _constrain_unify = statements._constrain_unify
+    _set_replacement = statements._set_replacement
+    _find = statements._find
+    _rename_unbacked_to = statements._rename_unbacked_to
+    _eliminate_unbacked = statements._eliminate_unbacked
+    set_real_tensor_prop_unbacked_vals = statements.set_real_tensor_prop_unbacked_vals
 
-        Args:
-            code: the expression; it is checked to compare sizes and do nothing else.
-            args: the inputs, in the order of the placeholders.
-        """
-        values = {f"t{i}": value for i, value in enumerate(args)}
-        return bool(run_guard_code(code, {"L": values}, SYMPY_INTERP))
+    # -- torch's methods: asking ----------------------------------------------------------------
 
-    def evaluate_guards_for_args(
-        self, placeholders: Sequence[Any], args: Sequence[Any], *, ignore_static: bool = True
-    ) -> bool:
-        """Whether the trace serves other inputs.
+    evaluate_sym_node = questions.evaluate_sym_node
+    evaluate_expr = questions.evaluate_expr
+    guard_or_defer_runtime_assert = questions.guard_or_defer_runtime_assert
+    _maybe_evaluate_static = questions._maybe_evaluate_static
+    bound_sympy = questions.bound_sympy
+    simplify = questions.simplify
+    replace = questions.replace
+    get_axioms = questions.get_axioms
+    get_implications = questions.get_implications
+    size_hint = questions.size_hint
+    guarding_hint_or_throw = questions.guarding_hint_or_throw
+    has_guarding_hint = questions.has_guarding_hint
+    optimization_hint = questions.optimization_hint
+    _make_data_dependent_error = questions._make_data_dependent_error
+    _default_value_range = questions._default_value_range
+    _default_unspecified_value_range = questions._default_unspecified_value_range
 
-        Args:
-            placeholders: the symbolic inputs.
-            args: the other inputs.
-            ignore_static: do not look at sizes that are constants.
-        """
-        code = self.produce_guards_expression(placeholders, ignore_static=ignore_static)
-        return code is None or self.evaluate_guards_expression(code, args)
+    # -- torch's methods: checking other inputs -------------------------------------------------
 
-    def evaluate_symexpr(self, code: str) -> int | float | bool:
-        """The value at tracing of an expression of symbols, as a printer wrote it."""
-        values = {to_sympy(t).name: v for t, v in self._hints.items()}
-        result: int | float | bool = run_guard_code(code, values, SYMPY_INTERP)
-        return result
-
-    def deserialize_symexpr(self, code: str) -> Any:
-        """The torch.SymInt (or SymFloat, SymBool) of an expression of symbols as text."""
-        values = {to_sympy(t).name: self.wrap(self.read(to_sympy(t))) for t in self._symbols}
-        functions = {**SYMPY_INTERP, "max": torch.sym_max, "min": torch.sym_min}
-        return run_guard_code(code, values, functions)
-
-    def get_pruned_guards(self, symints: Sequence[Any]) -> list[ShapeGuard]:
-        """The guards that speak of no other symbols than the given ones."""
-        kept = {self.read(s) for s in symints if isinstance(s, SymTypes)}
-        return [g for g in self.guards if self.read(g.term).free_symbols <= kept]
-
-    def get_nontrivial_guards(self) -> list[sympy.Basic]:
-        """The guards that do not follow from the symbols' ranges and replacements, as sympy."""
-        return nontrivial_guards(self)
-
-    def format_guards(self, verbose: bool = False) -> str:
-        """The guards, one a line.
-
-        Args:
-            verbose: add the cause of each.
-        """
-        return "\n".join(
-            f" - {guard.expr}{f' {guard.provenance}' if verbose else ''}" for guard in self.guards
-        )
-
-    def bind_symbols(self, placeholders: Sequence[Any], args: Sequence[Any]) -> dict[Any, int]:
-        """The value of each symbol for other inputs.
-
-        Args:
-            placeholders: the symbolic inputs; None for those to leave out.
-            args: the other inputs.
-
-        Raises:
-            ConstraintViolationError: two sizes that share a symbol differ.
-        """
-        return bound_symbols(placeholders, args)
-
-    def guard_program(self, guards: Iterable[ShapeGuard] | None = None) -> GuardProgram:
-        """What the inputs must satisfy, as a program: compiled Python, C, SMT-LIB.
-
-        Args:
-            guards: the guards to check; all of them where not given.
-        """
-        return GuardProgram.of(self, guards)
-
-    def cleanup(self) -> None:
-        """Called by torch after a trace; terms die with the environment: nothing to do."""
+    produce_guards = guard_checks.produce_guards
+    produce_guards_verbose = guard_checks.produce_guards_verbose
+    produce_guards_expression = guard_checks.produce_guards_expression
+    evaluate_guards_expression = guard_checks.evaluate_guards_expression
+    evaluate_guards_for_args = guard_checks.evaluate_guards_for_args
+    evaluate_symexpr = guard_checks.evaluate_symexpr
+    deserialize_symexpr = guard_checks.deserialize_symexpr
+    get_pruned_guards = guard_checks.get_pruned_guards
+    get_nontrivial_guards = guard_checks.get_nontrivial_guards
+    format_guards = guard_checks.format_guards
+    bind_symbols = guard_checks.bind_symbols
+    guard_program = guard_checks.guard_program

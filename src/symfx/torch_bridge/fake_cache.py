@@ -19,9 +19,13 @@ __all__ = ["mode_asking_for_a_key", "refuse_dispatch_cache"]
 _MAKES_THE_KEY = FakeTensorMode._cache_key.__code__
 
 
-def mode_asking_for_a_key() -> FakeTensorMode | None:
-    """The mode that is making a key for torch's cache, where the caller's caller is that."""
-    frame = sys._getframe(2)
+def mode_asking_for_a_key(above: int) -> FakeTensorMode | None:
+    """The mode whose cache is making a key in a given frame; None where that frame does not.
+
+    Args:
+        above: how many frames above the caller of this function that frame is.
+    """
+    frame = sys._getframe(1 + above)
     if frame.f_code is not _MAKES_THE_KEY:
         return None
     mode: FakeTensorMode = frame.f_locals["self"]

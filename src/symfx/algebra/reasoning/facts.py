@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from symfx.algebra.reasoning import intervals
@@ -89,8 +90,22 @@ class Facts(Equalities):
             near.assume(self.resolve(condition))
         return near
 
-    def copy(self) -> Facts:
-        """A store of its own of all that is known, to learn more in."""
+    @contextlib.contextmanager
+    def scope(self) -> Iterator[None]:
+        """Inside, facts may be learned; afterwards the store knows what it knew before.
+
+        A prover of this store has to forget its answers then; see `Prover.forget`.
+        """
+        before = self._copy()
+        try:
+            yield
+        finally:
+            # Both counters keep growing: a cache must not take what comes for what was inside.
+            epoch, version = self.epoch + 1, self.version + 1
+            vars(self).update(vars(before))
+            self.epoch, self.version = epoch, version
+
+    def _copy(self) -> Facts:
         other = Facts(self.table)
         for name, value in vars(self).items():
             copied: Any

@@ -111,6 +111,11 @@ class Prover(Bounds):
             self._decided[condition] = answer
         return answer
 
+    def forget(self) -> None:
+        """Forget all answers, after facts were taken back; see `Facts.scope`."""
+        for answers in (self._least, self._decided, self._open, self._branches):
+            answers.clear()
+
     def _searched(self, condition: Term) -> bool | None:
         self._fuel = FUEL
         answer = self._decide(condition)

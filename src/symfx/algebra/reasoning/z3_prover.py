@@ -102,6 +102,11 @@ class Z3Prover(Prover):
             self._decided[condition] = answer
         return answer
 
+    def forget(self) -> None:
+        """Forget all answers, after facts were taken back; see `Facts.scope`."""
+        super().forget()
+        self._beyond.clear()
+
     def core(self, condition: Term) -> tuple[bool | None, list[Term]]:
         """What z3 says of a condition, and the facts that it used: z3's unsatisfiable core."""
         return self._ask(self.facts.resolve(condition))

@@ -31,7 +31,7 @@ from symfx.symbolic_shapes.torch_api.constraints import (
 if TYPE_CHECKING:
     from torch._guards import Source
 
-    from symfx.symbolic_shapes.torch_api.questions import SympyQuestions
+    from symfx.symbolic_shapes.shape_env import ShapeEnv
 
 __all__ = ["InputChecks", "bound_symbols", "nontrivial_guards"]
 
@@ -62,7 +62,7 @@ class InputChecks:
 
     def __init__(
         self,
-        env: SympyQuestions,
+        env: ShapeEnv,
         placeholders: Sequence[Any],
         sources: Sequence[Source | str],
         *,
@@ -134,14 +134,14 @@ class InputChecks:
         inputs which the trace took for equal may differ.
         """
         env = self._env
-        table, read = env.table, env._reader.read
+        table, read = env.table, env.symbols.reader.read
 
         def measured(source: Source) -> Term:
-            known = env._input_facts.get(source.name)
+            known = env.inputs.facts.get(source.name)
             return table.symbol(source.name, "int" if known is None else known.term.sort)
 
         checks: list[Term] = []
-        for term, record in env._symbols.items():
+        for term, record in env.symbols.records.items():
             if record.sources and any(at == record.sources[0] for at, _ in self._measured):
                 checks.append(table.eq(term, measured(record.sources[0])))
         checked = {condition.source for condition in self.conditions}
@@ -152,13 +152,13 @@ class InputChecks:
                 checks.append(read(condition.expr))
         relied: list[Term] = []
         for at, expr in self._measured:
-            known = env._input_facts.get(at.name)
+            known = env.inputs.facts.get(at.name)
             if known is not None:
                 # With `ignore_static` the caller itself checks the sizes that are constants.
                 constant = expr.is_number and at not in checked
                 (checks if constant else relied).append(table.eq(measured(at), known.term))
         for symbol, by in env.facts.replacements.items():
-            (relied if symbol in env._hints else checks).append(table.eq(symbol, by))
+            (relied if symbol in env.symbols.hints else checks).append(table.eq(symbol, by))
         return checks, relied
 
     # -- collecting the conditions -----------------------------------------------------------------
@@ -226,8 +226,8 @@ class InputChecks:
             if not trivial and len(expr.free_symbols) == 1:
                 (symbol,) = expr.free_symbols
                 self.promises.check_guard(symbol, expr, str(guard.provenance))
-        for record in env._asserts:
-            if env.is_backed(record.term) and self._ranges.decide(record.term) is None:
+        for record in env.ledger.asserts:
+            if env.symbols.is_backed(record.term) and self._ranges.decide(record.term) is None:
                 term = env.facts.resolve(record.term)
                 if term.op != "const":
                     self.dim_constraints.add(to_sympy(term))
@@ -237,7 +237,7 @@ class InputChecks:
         env = self._env
         usual = env._default_value_range().lower
         for symbol, sources in self.promises.sources.items():
-            term = env._by_sympy.get(symbol)
+            term = env.symbols.by_sympy.get(symbol)
             if term is None or not sources:
                 continue
             if term.sort == "real":
@@ -273,7 +273,7 @@ class InputChecks:
         env = self._env
         table = env.table
         for symbol, by in env.facts.replacements.items():
-            if symbol not in env._hints or by.op in ("const", "symbol"):
+            if symbol not in env.symbols.hints or by.op in ("const", "symbol"):
                 continue
             if not all(to_sympy(s) in self.promises.sources for s in by.free_symbols):
                 continue
@@ -283,7 +283,7 @@ class InputChecks:
                 None if high is None else table.le(by, table.const(high)),
             ):
                 if bound is not None and self._ranges.decide(bound) is not True:
-                    origin = str(env._symbols[symbol].provenance)
+                    origin = str(env.symbols.records[symbol].provenance)
                     self.conditions.append(Condition(to_sympy(bound), origin))
 
     def _add_exclusions(self) -> None:
@@ -302,14 +302,14 @@ class InputChecks:
         self.conditions.append(Condition(condition, "an earlier trace serves the other sizes"))
 
 
-def nontrivial_guards(env: SympyQuestions) -> list[sympy.Basic]:
+def nontrivial_guards(env: ShapeEnv) -> list[sympy.Basic]:
     """The guards that do not follow from the symbols' ranges and replacements, as sympy."""
     ranges = _ranges_alone(env)
     found = (_nontrivial(env, guard, ranges) for guard in env.guards)
     return [to_sympy(term) for term in found if term is not None]
 
 
-def _nontrivial(env: SympyQuestions, guard: ShapeGuard, ranges: Prover) -> Term | None:
+def _nontrivial(env: ShapeEnv, guard: ShapeGuard, ranges: Prover) -> Term | None:
     """A guard's condition with replacements applied; None where the ranges imply it."""
     term = env.read(guard.term)
     if term.op == "const":
@@ -317,11 +317,11 @@ def _nontrivial(env: SympyQuestions, guard: ShapeGuard, ranges: Prover) -> Term 
     return None if ranges.decide(term) else term
 
 
-def _ranges_alone(env: SympyQuestions) -> Prover:
+def _ranges_alone(env: ShapeEnv) -> Prover:
     """A prover that knows the bounds of the symbols and nothing else."""
     table = env.table
     facts = Facts(table)
-    for term in env._symbols:
+    for term in env.symbols.records:
         if term.sort == "int":
             low, high = env.prover.range(term)
             if low is not None:

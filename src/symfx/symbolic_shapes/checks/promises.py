@@ -20,7 +20,7 @@ from symfx.symbolic_shapes.torch_api.constraints import EqualityConstraint, Stri
 if TYPE_CHECKING:
     from torch._guards import Source
 
-    from symfx.symbolic_shapes.torch_api.questions import SympyQuestions
+    from symfx.symbolic_shapes.shape_env import ShapeEnv
 
 __all__ = ["Promises"]
 
@@ -37,7 +37,7 @@ class Promises:
         broken: each broken promise: whether it only warns, the input's name, and the message.
     """
 
-    def __init__(self, env: SympyQuestions) -> None:
+    def __init__(self, env: ShapeEnv) -> None:
         self._env = env
         self.sources: dict[sympy.Symbol, list[Source]] = {}
         self.ranges: dict[sympy.Symbol, list[Any]] = {}
@@ -134,7 +134,7 @@ class Promises:
         name = self.name_of(at)
         strict = isinstance(promise, StrictMinMaxConstraint)
         if not expr.is_number:
-            if not strict or all(s in self._env._by_sympy for s in expr.free_symbols):
+            if not strict or all(s in self._env.symbols.by_sympy for s in expr.free_symbols):
                 return
             text = (
                 f"Not all values of {self._in_words(at, promise)}"

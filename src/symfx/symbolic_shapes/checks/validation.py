@@ -9,7 +9,7 @@ equal what stands for it. Idea and name: Pnueli, Siegel, Singerman, "Translation
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from symfx import config
@@ -17,7 +17,6 @@ from symfx.algebra import Scalar, Term, evaluate
 from symfx.algebra.reasoning.facts import UNDEFINED
 from symfx.algebra.reasoning.z3_prover import Z3Terms, needs_z3
 from symfx.errors import SymfxError
-from symfx.symbolic_shapes.explain.provenance import capture
 
 if TYPE_CHECKING:
     from symfx.algebra import Table
@@ -53,26 +52,28 @@ class TranslationValidator:
 
     Args:
         table: the terms.
+        here: returns the provenance of whatever is asked at this moment.
 
     Attributes:
         claims: each condition that tracing relied on, with the line that did.
         stated: what the program says of its numbers by itself, such as by `torch._check`.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, here: Callable[[], Provenance]) -> None:
         needs_z3()
         self.table = table
+        self._here = here
         self.claims: dict[Term, Provenance] = {}
         self.stated: dict[Term, None] = {}
 
-    def rely(self, term: Term, value: Scalar, operator: object = None) -> None:
+    def rely(self, term: Term, value: Scalar) -> None:
         """Note that tracing went on as if a term had a value."""
         if term.sort == "bool":
             condition = term if value else self.table.not_(term)
         else:
             condition = self.table.eq(term, self.table.const(value))
         if condition.op != "const" and condition not in self.claims:
-            self.claims[condition] = capture(operator)
+            self.claims[condition] = self._here()
 
     def state(self, condition: Term) -> None:
         """Note that the program says that a condition holds."""

@@ -119,7 +119,7 @@ def environment_state(env: Any, table: Table | None = None) -> dict[str, Any]:
         if isinstance(value, Term):
             return str(carry(value, table))
         if isinstance(value, sympy.Basic):
-            return plain(env._reader.read(value))
+            return plain(env.symbols.reader.read(value))
         if isinstance(value, SymTypes):
             return str(value)  # the size of a ragged dimension
         if isinstance(value, dict):
@@ -133,14 +133,14 @@ def environment_state(env: Any, table: Table | None = None) -> dict[str, Any]:
         return value
 
     facts = env.facts
-    symbols = env._symbols
+    symbols = env.symbols.records
     own = symbols.keys()
     # What the prover works out on its way is about symbols of its own.
     known = [c for c, holds in facts.known.items() if holds and c.free_symbols <= own]
     state: dict[str, Any] = {
-        "settings": env._settings,
+        "settings": env.settings,
         "symbols": {s.name: s.sort for s in symbols},
-        "backed_var_to_val": env._hints,
+        "backed_var_to_val": env.symbols.hints,
         "var_to_range": {s: facts.bounds(s) for s in symbols if s.sort == "int"},
         "var_to_sources": {
             s: [source.name for source in record.sources]
@@ -150,14 +150,14 @@ def environment_state(env: Any, table: Table | None = None) -> dict[str, Any]:
         "source_to_var": env.source_to_var,
         "input_facts": {f.source: f.term for f in env.input_facts()},
         "val_to_var": env.val_to_var,
-        "dimensions": {f"{source}[{i}]": dim for (source, i), dim in env._dims.items()},
+        "dimensions": {f"{source}[{i}]": dim for (source, i), dim in env.symbols.dims.items()},
         "facts": set(known),
         "replacements": facts.replacements,
         "congruences": {a: m for a, m in facts.congruences.items() if a.free_symbols <= own},
         "guards": [guard.term for guard in env.guards],
         "ignored_guards": [guard.term for guard in env.ignored_guards],
         "deferred_runtime_asserts": [(a.term, a.message) for a in env.deferred_asserts()],
-        "specializations": [(r.symbol_name, r.value) for r in env._specializations],
+        "specializations": [(r.symbol_name, r.value) for r in env.knowledge.specializations],
         "frozen": env.frozen,
         "runtime_asserts_frozen": env.runtime_asserts_frozen,
         **{name: getattr(env, name) for name in _AS_THEY_ARE},

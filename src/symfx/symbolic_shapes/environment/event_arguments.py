@@ -114,8 +114,8 @@ def _symbol_of(env: ShapeEnv, name: str, sort: Sort) -> Term:
     Raises:
         SymfxError: the environment has no such symbol.
     """
-    term = env.table._symbols.get(name)
-    if term is None or term not in env._symbols or term.sort != sort:
+    term = env.symbols.by_name.get(name)
+    if term is None or term.sort != sort:
         raise SymfxError(
             f"no event before this one made a symbol {name} ({sort})",
             fix="keep the event that makes it",

@@ -1,68 +1,284 @@
-"""How a ShapeEnv makes an input tensor symbolic: its sizes, strides and storage offset."""
+"""How the numbers and tensors that come into a trace are made symbolic."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sympy
 import torch
 
 from symfx import config
-from symfx.algebra import Term
+from symfx.algebra import Scalar, Sort, Term
 from symfx.algebra.languages.sympy import to_sympy
 from symfx.errors import SymfxError
-from symfx.sym_node import SymTypes
-from symfx.symbolic_shapes.environment.symbols import Symbols
+from symfx.symbolic_shapes.environment.knowledge import Knowledge
+from symfx.symbolic_shapes.environment.ledger import Ledger
+from symfx.symbolic_shapes.errors import ConstraintViolationError
+from symfx.symbolic_shapes.records import Dim, InputFact
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
-from symfx.symbolic_shapes.torch_api.constraints import Specialization
-from symfx.symbolic_shapes.torch_api.contexts import StatelessSymbolicContext, SymbolicContext
+from symfx.symbolic_shapes.torch_api.constraints import Specialization, StrictMinMaxConstraint
+from symfx.symbolic_shapes.torch_api.contexts import (
+    StatefulSymbolicContext,
+    StatelessSymbolicContext,
+    SymbolicContext,
+)
 from symfx.torch_bridge.identity import DimDynamic
 
 if TYPE_CHECKING:
     from torch._guards import Source
 
-__all__ = ["Inputs"]
+__all__ = ["Inputs", "Layout", "is_nested_int"]
 
-_Layout = tuple[tuple[Any, ...], tuple[Any, ...], Any]
+Layout = tuple[list[Term], list[Term], Term]
+"""The sizes, strides and storage offset of a tensor."""
 
 
-class Inputs(Symbols):
-    """Making tensors symbolic; see `ShapeEnv`.
+class Inputs:
+    """The symbolic inputs of one environment.
+
+    Args:
+        knowledge: the facts and symbols.
+        ledger: records the bounds of unbacked inputs as runtime assertions.
+        settings: `specialize_zero_one`, `duck_shape` and `assume_static_by_default` count here.
+        owner: the id of the environment, under which a `StatefulSymbolicContext` keeps symbols.
+        new_ragged_size: called with the symbol of a nested tensor's ragged size, and its value.
 
     Attributes:
+        facts: what each size, stride, offset and number of the inputs equals, by its source.
+        source_to_var: the symbol first given to each size or number, by the name of its source.
+        val_to_var: the symbol of each value, for duck sizing.
+        exclusion_constraints: pairs of a symbol and a value that an earlier trace serves.
+        var_to_hint_override: values to assume of symbols in decisions about speed.
+        source_name_to_debug_name: the name of a size in messages, by the name of its source.
         specializations_asked: the cases of sizes for which `specialize_on` asked, in order.
-        source_name_to_debug_name: what messages call a size, by the name of its source.
-        tracked_fakes: the inputs, as whoever traces keeps them.
     """
 
-    def __init__(self, settings: ShapeEnvSettings) -> None:
-        super().__init__(settings)
-        self.specializations_asked: dict[Specialization, None] = {}
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        ledger: Ledger,
+        settings: ShapeEnvSettings,
+        owner: int,
+        new_ragged_size: Callable[[Term, Any], object],
+    ) -> None:
+        self._knowledge = knowledge
+        self._symbols = knowledge.symbols
+        self._table = knowledge.table
+        self._ledger = ledger
+        self._settings = settings
+        self._owner = owner
+        self._new_ragged_size = new_ragged_size
+        self.facts: dict[str, InputFact] = {}
+        self.source_to_var: dict[str, sympy.Symbol] = {}
+        self.val_to_var: dict[Any, sympy.Symbol] = {}
+        self.exclusion_constraints: list[tuple[sympy.Symbol, int]] = []
+        self.var_to_hint_override: dict[sympy.Symbol, int] = {}
         self.source_name_to_debug_name: dict[str, str] = {}
-        self.tracked_fakes: list[Any] | None = None
+        self.specializations_asked: dict[Specialization, None] = {}
+        self._named: dict[str, Term] = {}
+        self._by_shape_id: dict[str, Term] = {}
 
-    def _default_context(self, rank: int, is_dim_dynamic: Sequence[bool]) -> SymbolicContext:
-        kinds = [DimDynamic.DUCK] * rank
-        if self.assume_static_by_default:
-            kinds = [DimDynamic.DYNAMIC if d else DimDynamic.STATIC for d in is_dim_dynamic]
-        return StatelessSymbolicContext(dynamic_sizes=kinds)
+    # -- numbers --------------------------------------------------------------------------------
 
-    def _create_symbolic_sizes_strides_storage_offset(
+    def symbol_for(
+        self,
+        value: Any,
+        source: Source,
+        kind: Any = DimDynamic.DUCK,
+        promise: Any = None,
+        *,
+        positive: bool = True,
+        specialize_zero_one: bool = True,
+        context: Any = None,
+    ) -> sympy.Basic:
+        """Make a number of the inputs symbolic; see `ShapeEnv.create_symbol`.
+
+        Args:
+            value: its value at tracing, an int, a float or a nested int.
+            source: where it comes from.
+            kind: how it is made symbolic.
+            promise: a promise about it, a `StrictMinMaxConstraint` or a
+                `RelaxedUnspecConstraint`; a number with a promise gets a symbol of its own.
+            positive: whether it is a size or a stride, and so never negative.
+            specialize_zero_one: whether 0 and 1 are constants, if the settings agree.
+            context: the context of the tensor it belongs to.
+
+        Returns:
+            The symbol, or a constant, as sympy.
+
+        Raises:
+            ConstraintViolationError: the value breaks the promise.
+        """
+        cache = None
+        if isinstance(context, StatefulSymbolicContext) and source.name:
+            cache = context.shape_env_to_source_to_symbol_cache.setdefault(self._owner, {})
+            if source.name in cache:
+                return cache[source.name]
+        strict = isinstance(promise, StrictMinMaxConstraint)
+        if strict and promise.vr.lower == promise.vr.upper:
+            if promise.vr.lower != value:
+                raise ConstraintViolationError(
+                    f"{source.name} is {value}, but {promise.vr.lower} was promised",
+                    fix="trace with the size that was promised, or drop the constraint",
+                )
+            _make_static(context, source)
+            kind, promise, strict = DimDynamic.STATIC, None, False
+        if kind is DimDynamic.UNBACKED:
+            term = self._unbacked(source, context)
+        else:
+            term = self._backed(
+                value,
+                source,
+                DimDynamic.DYNAMIC if promise is not None else kind,
+                positive,
+                specialize_zero_one and self._settings.specialize_zero_one,
+            )
+        if strict:
+            low, high = promise.vr.lower, promise.vr.upper
+            if not low <= value <= high:
+                raise ConstraintViolationError(
+                    f"{source.name} is {value}, but a size between {low} and {high} was promised",
+                    fix="trace with a size inside the range, or widen the range",
+                )
+            self._knowledge.constrain_range(term, low, high)
+        self._note(source.name, term)
+        result: sympy.Basic = to_sympy(term)
+        if cache is not None:
+            cache[source.name] = result
+        return result
+
+    def _new(self, name: str, sort: Sort, source: Source, hint: Scalar, low: int | None) -> Term:
+        """Make the symbol of an input, and state its least value."""
+        term = self._symbols.new(name, sort, source=source, hint=hint, low=low)
+        if low is not None:
+            self._knowledge.begin_at(low, term)
+        return term
+
+    def _backed(
+        self, value: Any, source: Source, kind: Any, positive: bool, specialize: bool
+    ) -> Term:
+        """The term of a number that tracing knows the value of."""
+        if isinstance(value, torch.SymInt) and not is_nested_int(value):
+            value = int(value)
+        if kind is DimDynamic.STATIC:
+            return self._table.const(value)
+        if kind not in (DimDynamic.DUCK, DimDynamic.DYNAMIC):
+            raise SymfxError(
+                f"{kind} does not say how to make a symbol of its own",
+                where=source.name,
+                fix="use DYNAMIC, DUCK, STATIC or UNBACKED; INFER_STRIDE is for strides",
+            )
+        dim = self._symbols.dims.get(_dimension_key(source))
+        if isinstance(value, (float, torch.SymFloat)):
+            # Never duck sized: that two floats are equal by chance does not make them one.
+            name = self._symbols.free_name("zf", source.name)
+            term = self._new(name, "real", source, float(value), low=None)
+        elif dim is not None:
+            term = self._named_dimension(int(value), source, dim)
+        else:
+            duck = kind is DimDynamic.DUCK and self._settings.duck_shape
+            term = self._integer(value, source, duck=duck, positive=positive, specialize=specialize)
+        if term.op != "const":
+            self.source_to_var[source.name] = to_sympy(term)
+        return term
+
+    def _named_dimension(self, value: int, source: Source, dim: Dim) -> Term:
+        """The symbol of a dimension that the user gave a name."""
+        table = self._table
+        term = self._named.get(dim.name)
+        low = 2 if dim.min is None else dim.min
+        if term is None:
+            if value < low or (dim.max is not None and value > dim.max):
+                raise ConstraintViolationError(
+                    f"{source.name} is {value}, but dimension {dim.name} admits "
+                    f"{low}..{'' if dim.max is None else dim.max}",
+                    fix="trace with a size inside the range, or widen the range",
+                )
+            term = self._new(dim.name, "int", source, value, low)
+            if dim.max is not None:
+                self._knowledge.facts.assume(table.le(term, table.const(dim.max)))
+            self._named[dim.name] = term
+            return term
+        known = self._symbols.hints[term]
+        if known != value:
+            raise ConstraintViolationError(
+                f"{source.name} is {value}, but dimension {dim.name} is {known} elsewhere",
+                fix="give dimensions that differ different names",
+            )
+        self._symbols.add_source(term, source)
+        return term
+
+    def _integer(
+        self, value: Any, source: Source, *, duck: bool, positive: bool, specialize: bool
+    ) -> Term:
+        """The symbol, or the constant, of a size, a stride or an integer."""
+        nested = is_nested_int(value)
+        if not nested:
+            if value in (0, 1) and specialize:
+                return self._table.const(int(value))
+            if positive and value < 0:
+                raise SymfxError(
+                    f"{source.name} is {value}, but sizes and strides are never negative",
+                    fix="use create_unspecified_symbol for a number that may be negative",
+                )
+        if duck and value in self.val_to_var:
+            shared = self._symbols.term_of(self.val_to_var[value])
+            self._symbols.add_source(shared, source)
+            return shared
+        # A nested int is at least 2, as far as torch compares it with numbers.
+        low = (2 if specialize else 0) if positive else None
+        name = self._symbols.free_name("s", source.name)
+        term = self._new(name, "int", source, value, low)
+        self._symbols.counter["create_symbol"] += 1
+        if nested:
+            self._new_ragged_size(term, value)
+        if duck:
+            self.val_to_var[value] = to_sympy(term)
+        return term
+
+    def _unbacked(self, source: Source, context: Any) -> Term:
+        """The symbol of a dimension whose size tracing must not know."""
+        term = self._symbols.new_unbacked("int", source)
+        view = to_sympy(term)
+        self._knowledge.constrain_as_size(view)
+        self._symbols.unbacked_inputs[view] = None
+        table, expect = self._table, self._ledger.expect
+        index = getattr(source, "idx", None)
+        bounds = (getattr(context, "unbacked_bounds", None) or {}).get(index)
+        if bounds is not None:
+            low, high = bounds
+            if low is not None:
+                expect(table.le(table.const(low), term), f"{source.name} >= {low}")
+            if high is not None:
+                expect(table.le(term, table.const(high)), f"{source.name} <= {high}")
+        shape_id = (getattr(context, "shape_ids", None) or {}).get(index)
+        if shape_id is not None:
+            first = self._by_shape_id.setdefault(shape_id, term)
+            if first is not term:
+                expect(table.eq(term, first), f"dimensions {shape_id} are equal")
+        return term
+
+    def _note(self, source: str, term: Term) -> None:
+        kind = "static" if term.op == "const" else "symbol" if term.op == "symbol" else "expression"
+        self.facts[source] = InputFact(source, kind, term)  # type: ignore[arg-type]
+
+    # -- tensors --------------------------------------------------------------------------------
+
+    def layout_for(
         self,
         ex_size: Sequence[Any],
         ex_stride: Sequence[Any],
         ex_storage_offset: Any,
         is_dim_dynamic: Sequence[bool],
         source: Source,
-        *,
-        symbolic_context: Any = None,
+        context: Any = None,
         hint_overrides: Mapping[int, int] | None = None,
-    ) -> _Layout:
-        """Symbols for an input tensor; called by torch's FakeTensorMode.
+    ) -> Layout:
+        """Make a tensor symbolic.
 
         A stride is the product of the sizes and stride it follows from (the tensor's layout at
-        tracing is kept for every size); one that follows from none gets a symbol.
+        tracing is kept for every size); a stride that follows from none gets a symbol.
 
         Args:
             ex_size: the sizes at tracing.
@@ -71,8 +287,8 @@ class Inputs(Symbols):
             is_dim_dynamic: which sizes are symbolic, where there is no context and
                 `assume_static_by_default`.
             source: where the tensor comes from.
-            symbolic_context: which sizes are symbolic, and how.
-            hint_overrides: sizes to take as the values at tracing instead, by dimension.
+            context: which sizes are symbolic, and how.
+            hint_overrides: values at tracing to assume for dimensions, by index.
 
         Raises:
             SymfxError: the context describes a tensor of another rank.
@@ -81,7 +297,6 @@ class Inputs(Symbols):
         from torch._dynamo.source import TensorProperty, TensorPropertySource
 
         rank = len(ex_size)
-        context = symbolic_context
         if context is None:
             context = self._default_context(rank, is_dim_dynamic)
         if len(context.dynamic_sizes) != rank:
@@ -91,40 +306,46 @@ class Inputs(Symbols):
             )
         overrides = hint_overrides or {}
         oblivious: bool = config.backed_size_oblivious
-        # Before promises of a single value have made dimensions static.
+        # Read before promises of a single value make dimensions static.
         static = all(kind is DimDynamic.STATIC for kind in context.dynamic_sizes)
 
         sizes: list[Term] = []
         for i, value in enumerate(ex_size):
             at = TensorPropertySource(source, TensorProperty.SIZE, i)
-            symbol = self.create_symbol(
+            symbol = self.symbol_for(
                 overrides.get(i, value),
                 at,
                 context.dynamic_sizes[i],
                 context.constraint_sizes[i],
-                do_not_specialize_zero_one=oblivious,
-                symbolic_context=context,
+                specialize_zero_one=not oblivious,
+                context=context,
             )
             if oblivious and isinstance(symbol, sympy.Symbol):
-                self.size_like.add(symbol)
+                self._knowledge.size_like.add(symbol)
             for check in (context.specialize_on or [()] * rank)[i]:
                 self.specializations_asked[Specialization(at, check)] = None
             if i in overrides and isinstance(symbol, sympy.Symbol):
                 self.var_to_hint_override[symbol] = overrides[i]
-            sizes.append(self.read(symbol))
+            sizes.append(self._current(symbol))
         self._note_exclusions(context, sizes, overrides)
         strides = self._strides(source, sizes, ex_size, ex_stride, context, static)
-        offset = self.create_symbol(
+        offset = self.symbol_for(
             ex_storage_offset,
             TensorPropertySource(source, TensorProperty.STORAGE_OFFSET, None),
             DimDynamic.STATIC if static else DimDynamic.DUCK,
-            symbolic_context=context,
+            context=context,
         )
-        return (
-            tuple(self.wrap(t) for t in sizes),
-            tuple(self.wrap(t) for t in strides),
-            self.wrap(self.read(offset)),
-        )
+        return sizes, strides, self._current(offset)
+
+    def _default_context(self, rank: int, is_dim_dynamic: Sequence[bool]) -> SymbolicContext:
+        kinds = [DimDynamic.DUCK] * rank
+        if self._settings.assume_static_by_default:
+            kinds = [DimDynamic.DYNAMIC if d else DimDynamic.STATIC for d in is_dim_dynamic]
+        return StatelessSymbolicContext(dynamic_sizes=kinds)
+
+    def _current(self, number: sympy.Basic) -> Term:
+        """The term of a symbol or constant of `symbol_for`, replacements applied."""
+        return self._knowledge.facts.resolve(self._symbols.reader.read(number))
 
     def _strides(
         self,
@@ -138,8 +359,8 @@ class Inputs(Symbols):
         from torch._dynamo.source import TensorProperty, TensorPropertySource
 
         rank = len(sizes)
-        strides: list[Term] = [self.table.zero] * rank
-        # What the stride after a dimension is, in a tensor without gaps, by its value.
+        strides: list[Term] = [self._table.zero] * rank
+        # The stride that follows a dimension in a tensor without gaps, by its value.
         follows: dict[Any, Term] = {}
         # Smallest first; of equal strides the last dimension first, as in a row-major tensor.
         for i in sorted(range(rank), key=lambda i: (*_nested_last(ex_stride[i]), -i)):
@@ -149,148 +370,56 @@ class Inputs(Symbols):
             kind = context.dynamic_strides[i]
             infer = kind is DimDynamic.INFER_STRIDE
             if value in (0, 1) and not packed:
-                term = self.table.const(int(value))
-                self._note_input(at.name, term)
+                term = self._table.const(int(value))
+                self._note(at.name, term)
             elif infer and value in follows:
                 term = follows[value]
-                self._note_input(at.name, term)
+                self._note(at.name, term)
             else:
                 if infer:
                     kind = DimDynamic.STATIC if static else DimDynamic.DUCK
-                term = self.read(
-                    self.create_symbol(
-                        value, at, kind, context.constraint_strides[i], symbolic_context=context
-                    )
-                )
+                promise = context.constraint_strides[i]
+                term = self._current(self.symbol_for(value, at, kind, promise, context=context))
             strides[i] = term
-            follows[ex_size[i] * value] = self.table.mul(sizes[i], term)
+            follows[ex_size[i] * value] = self._table.mul(sizes[i], term)
         return strides
 
     def _note_exclusions(
         self, context: Any, sizes: Sequence[Term], overrides: Mapping[int, int]
     ) -> None:
-        """Remember which sizes an earlier trace serves; see `exclusion_constraints`."""
+        """Note the sizes that an earlier trace serves; see `exclusion_constraints`."""
         excluded = getattr(context, "excluded_sizes", None)
         if not excluded or len(excluded) != len(sizes):
             return
         for i, (value, term) in enumerate(zip(excluded, sizes, strict=True)):
             if value is not None and term.op == "symbol" and i not in overrides:
-                self._record_exclusion_constraint(to_sympy(term), value)
-
-    def create_symbolic_sizes_strides_storage_offset(
-        self, ex: torch.Tensor, source: Source, *, symbolic_context: Any = None
-    ) -> _Layout:
-        """Symbols for the sizes, strides and storage offset of a tensor.
-
-        A tensor that is symbolic in another environment gets symbols of the same kinds here.
-
-        Args:
-            ex: the tensor.
-            source: where it comes from.
-            symbolic_context: which sizes are symbolic, and how.
-        """
-        layout = (ex.size(), ex.stride(), ex.storage_offset())
-        foreign = getattr(getattr(ex, "fake_mode", None), "shape_env", self)
-        if foreign is not self:
-            return self.transfer_symbols_from_foreign_shape_env(
-                *layout, source, symbolic_context=symbolic_context
-            )
-        return self._create_symbolic_sizes_strides_storage_offset(
-            *layout, [False] * ex.dim(), source, symbolic_context=symbolic_context
-        )
-
-    # -- tensors of another environment ---------------------------------------------------------
-
-    def transfer_symbols_from_foreign_shape_env(
-        self,
-        sizes: Sequence[Any],
-        strides: Sequence[Any],
-        storage_offset: Any,
-        source: Source,
-        *,
-        symbolic_context: Any = None,
-        hint_overrides: dict[int, int] | None = None,
-    ) -> _Layout:
-        """Symbols here for a tensor that is symbolic in another environment.
-
-        Args:
-            sizes: the sizes there.
-            strides: the strides there.
-            storage_offset: the storage offset there.
-            source: where the tensor comes from.
-            symbolic_context: which sizes are symbolic here; where not given, those that are
-                there, unbacked where they are unbacked there.
-            hint_overrides: sizes to assume, by dimension.
-        """
-        from torch._dynamo.source import TensorProperty, TensorPropertySource
-
-        context = symbolic_context
-        if context is None:
-            context = StatelessSymbolicContext([_kind_of(size) for size in sizes])
-        kinds = context.dynamic_sizes
-        overrides = dict(hint_overrides or {})
-        for i, size in enumerate(sizes):
-            if kinds[i] is DimDynamic.UNBACKED and isinstance(size, SymTypes):
-                told = getattr(size.node.shape_env, "var_to_hint_override", {})
-                if size.node.expr in told:
-                    overrides.setdefault(i, told[size.node.expr])
-        if all(kind is not DimDynamic.UNBACKED for kind in kinds):
-            return self._create_symbolic_sizes_strides_storage_offset(
-                [_hint(n) for n in sizes],
-                [_hint(n) for n in strides],
-                _hint(storage_offset),
-                [False] * len(sizes),
-                source,
-                symbolic_context=context,
-                hint_overrides=overrides,
-            )
-        here: dict[sympy.Basic, sympy.Basic] = {}
-
-        def moved(number: Any, at: Source, kind: Any) -> sympy.Basic:
-            """What a number there is here: rewritten where its symbols are known, else new."""
-            if not isinstance(number, SymTypes):
-                return sympy.Integer(number)
-            there = number.node.expr
-            rewritten = there.xreplace(here)
-            if rewritten.free_symbols <= set(here.values()):
-                return rewritten
-            made = self.create_symbol(_hint(number), at, kind, symbolic_context=context)
-            here[there] = made
-            return made
-
-        new_sizes = []
-        for i, size in enumerate(sizes):
-            at = TensorPropertySource(source, TensorProperty.SIZE, i)
-            symbol = moved(size, at, kinds[i])
-            if i in overrides and isinstance(symbol, sympy.Symbol):
-                self.var_to_hint_override[symbol] = overrides[i]
-            new_sizes.append(self.read(symbol))
-        new_strides = [
-            self.read(moved(n, TensorPropertySource(source, TensorProperty.STRIDE, i), _kind_of(n)))
-            for i, n in enumerate(strides)
-        ]
-        start = TensorPropertySource(source, TensorProperty.STORAGE_OFFSET, None)
-        offset = self.read(moved(storage_offset, start, _kind_of(storage_offset)))
-        return (
-            tuple(self.wrap(t) for t in new_sizes),
-            tuple(self.wrap(t) for t in new_strides),
-            self.wrap(offset),
-        )
+                self.exclusion_constraints.append((to_sympy(term), value))
 
 
-def _kind_of(number: Any) -> Any:
-    """How a size of another environment is made symbolic here."""
-    if not isinstance(number, SymTypes):
-        return DimDynamic.STATIC
-    return DimDynamic.DUCK if number.node.has_hint() else DimDynamic.UNBACKED
+def is_nested_int(value: Any) -> bool:
+    """Whether a number is the ragged size of a nested tensor."""
+    return isinstance(value, torch.SymInt) and bool(value.node.is_nested_int())
 
 
-def _hint(number: Any) -> Any:
-    return number.node.hint if isinstance(number, SymTypes) else number
+def _make_static(context: Any, source: Source) -> None:
+    """Make a dimension whose promised range is one value static for the rest of its life."""
+    index = getattr(source, "idx", None)
+    if isinstance(context, StatelessSymbolicContext) and index is not None:
+        context.dynamic_sizes[index] = DimDynamic.STATIC
+        context.constraint_sizes[index] = None
+
+
+def _dimension_key(source: Source) -> tuple[str, int]:
+    """The input and index by which `ShapeEnv.name_dimension` names the dimension of a source."""
+    index = getattr(source, "idx", None)
+    if "SIZE" in str(getattr(source, "prop", "")) and index is not None:
+        base: Any = getattr(source, "base", None)
+        return getattr(base, "name", source.name), index
+    return source.name, 0
 
 
 def _nested_last(stride: Any) -> tuple[int, Any]:
     """A key that sorts strides, those of ragged dimensions last, by their factor."""
-    if isinstance(stride, torch.SymInt) and stride.node.is_nested_int():
+    if is_nested_int(stride):
         return 1, stride.node.nested_int_coeff()
     return 0, int(stride)

@@ -1,98 +1,211 @@
-"""What a ShapeEnv comes to know: bounds, equalities, names that turn out to mean the same."""
+"""The knowledge of an environment: facts, a prover over them, and hints (values at tracing)."""
 
 from __future__ import annotations
 
+import contextlib
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import sympy
 import torch
 
-from symfx.algebra import Term
+from symfx import config
+from symfx.algebra import Scalar, Term, evaluate, relation, substitute
 from symfx.algebra.languages.sympy import to_sympy
+from symfx.algebra.reasoning.facts import Facts
+from symfx.algebra.reasoning.prover import Prover
 from symfx.errors import SymfxError
-from symfx.symbolic_shapes.environment.core import EnvCore
+from symfx.symbolic_shapes.checks.validation import TranslationValidator
+from symfx.symbolic_shapes.environment.symbols import Symbols
 from symfx.symbolic_shapes.errors import ConstraintViolationError
 from symfx.symbolic_shapes.explain.logs import log_specialization
-from symfx.symbolic_shapes.explain.provenance import Provenance, capture
+from symfx.symbolic_shapes.explain.provenance import Provenance
 from symfx.symbolic_shapes.records import SpecializationRecord
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
 
-__all__ = ["Learning"]
+__all__ = ["Knowledge", "as_python_number"]
+
+# Sizes of memory are far below; sentinels such as sys.maxsize are above.
+_NO_SIZE = 2**48
+# Longer sums are no simpler than the symbol that they would replace.
+_FEW = 5
 
 
-class Learning(EnvCore):
-    """Facts that the program states; see `ShapeEnv`.
+class Knowledge:
+    """The facts about the symbols of one environment.
+
+    Facts only grow, apart from those learned inside of `supposing`. `facts` and `prover` are
+    the same objects for the life of the environment, so other parts may keep them.
+
+    Args:
+        symbols: the symbols.
+        settings: choose the prover.
+        here: returns the provenance of whatever is asked at this moment.
+        validator: notes each answer that tracing relies on, where translation validation is on.
 
     Attributes:
-        size_like: the unbacked symbols that were said to be sizes.
-        unbacked_renamings: unbacked symbols of a later run, by those of the first.
-        unbacked_inputs: unbacked symbols that stand for inputs rather than for data.
-        real_tensor_prop_unbacked_vals: values of unbacked symbols in a run on real tensors.
+        symbols: the symbols.
+        table: the terms.
+        facts: the conditions that hold.
+        prover: decides what follows from them.
+        validator: the validator that was passed.
+        size_like: the unbacked symbols that the program declared to be sizes.
+        unbacked_renamings: the unbacked symbols of a later run, with the ones of the first run.
+        specializations: the symbols that turned out to have one value, and why.
+        replacement_origins: the provenance of each replacement.
+        bound_origins: the provenance of each symbol's "lower" and "upper" bound.
     """
 
-    def __init__(self, settings: ShapeEnvSettings) -> None:
-        super().__init__(settings)
+    def __init__(
+        self,
+        symbols: Symbols,
+        settings: ShapeEnvSettings,
+        here: Callable[[], Provenance],
+        validator: TranslationValidator | None = None,
+    ) -> None:
+        self.symbols = symbols
+        self.table = symbols.table
+        self.validator = validator
+        self._here = here
+        self._hints = symbols.hints
+        self._hint_memo: dict[Term, Any] = {}
+        self.facts = Facts(self.table)
+        self.prover = self._make_prover(settings)
         self.size_like: set[sympy.Symbol] = set()
         self.unbacked_renamings: dict[sympy.Symbol, sympy.Symbol] = {}
-        self.unbacked_inputs: dict[sympy.Symbol, None] = {}
-        self.real_tensor_prop_unbacked_vals: dict[sympy.Symbol, sympy.Basic] = {}
+        self.specializations: list[SpecializationRecord] = []
         self.replacement_origins: dict[Term, Provenance] = {}
         self.bound_origins: dict[Term, dict[str, Provenance]] = {}
 
-    # -- bounds ---------------------------------------------------------------------------------
+    def _make_prover(self, settings: ShapeEnvSettings) -> Prover:
+        if settings.prover == "z3":
+            from symfx.algebra.reasoning.z3_prover import Z3Prover
 
-    def _constrain_range_for_size(
-        self, a: sympy.Symbol, min: int | None = None, max: int | None = None
-    ) -> None:
-        """An unbacked symbol is a size: not negative, and between `min` and `max`."""
-        self.constrain_range(self.read(a), 0 if min is None else min, max)
-        self.size_like.add(a)
+            return Z3Prover(self.facts, self.hint_of, budget_ms=settings.prover_budget_ms)
+        return Prover(self.facts, self.hint_of)
 
-    def _constrain_range(self, a: sympy.Expr, min: int, max: int) -> None:
-        """A symbol (or a number) is between two bounds; other expressions are left alone.
+    # -- values at tracing ----------------------------------------------------------------------
 
-        Raises:
-            ConstraintViolationError: a number that is not.
+    def hint_of(self, term: Term) -> Scalar | None:
+        """The value of a term at tracing; None where it depends on unbacked symbols."""
+        known = self._hint_memo.get(term)
+        if known is not None:
+            result: Scalar = known
+            return result
+        term = self.facts.resolve(term)
+        hints = self._hints
+        if not term.free_symbols <= hints.keys():
+            return None
+        return self._evaluate(term, hints, self._hint_memo)
+
+    def observed(self, term: Term) -> Scalar | None:
+        """The value of a term in the run on real tensors; None where that run does not say."""
+        by_symbol = self.symbols.real_tensor_prop_unbacked_vals
+        if not by_symbol:
+            return None
+        values = dict(self._hints)
+        for symbol, value in by_symbol.items():
+            values[self.facts.resolve(self.symbols.term_of(symbol))] = as_python_number(value)
+        return evaluate(term, values) if term.free_symbols <= values.keys() else None
+
+    def _evaluate(
+        self, term: Term, values: Mapping[Term, Scalar], memo: dict[Term, Any] | None = None
+    ) -> Scalar | None:
+        """The value of a term; None where the operation is undefined."""
+        try:
+            return evaluate(term, values, memo)
+        except (ZeroDivisionError, OverflowError, ValueError):
+            # The value at tracing is undefined. Python raises in the user's code on its use.
+            return None
+        except RuntimeError:
+            if any(isinstance(values[s], torch.SymInt) for s in term.free_symbols):
+                return self._evaluate_ragged(term, values)
+            raise
+
+    def _evaluate_ragged(self, term: Term, values: Mapping[Term, Scalar]) -> Scalar | None:
+        """The value of a comparison of ragged sizes, which cannot be subtracted from each other.
+
+        None where torch refuses the comparison, as that of a ragged size with a number above 2.
         """
-        if isinstance(a, sympy.Symbol):
-            self.constrain_range(self.read(a), min, max)
-        elif isinstance(a, sympy.Integer) and not min <= int(a) <= max:
-            raise ConstraintViolationError(f"{a} is not between {min} and {max}")
+        inner = term.args[0] if term.op == "not" else term
+        if inner.op not in ("eq", "ge"):
+            return None
+        name, left, right = relation(inner)
+        try:
+            holds: Any = getattr(operator, name)(evaluate(left, values), evaluate(right, values))
+            return bool(holds) is (inner is term)
+        except RuntimeError:
+            return None
 
-    def constrain_symbol_range(self, s: sympy.Symbol, compiler_min: int, compiler_max: int) -> None:
-        """A symbol is between two bounds; one that is not known becomes an unbacked one."""
-        self.constrain_range(self.read_registering(s), compiler_min, compiler_max)
+    # -- deciding -------------------------------------------------------------------------------
 
-    def _constrain_is_bounded(self, a: sympy.Symbol, upper_bound: int) -> None:
-        """A symbol is at most `upper_bound`."""
-        self.constrain_range(self.read(a), None, upper_bound)
+    def decide(self, condition: Term) -> bool | None:
+        """True where the facts imply a condition, False where they refute it, else None."""
+        answer = self.prover.decide(condition)
+        if answer is not None and self.validator is not None:
+            self.validator.rely(condition, answer)
+        return answer
 
-    def constrain_range(self, term: Term, low: int | None, high: int | None) -> None:
-        """A term is between two bounds, which may be infinite.
+    def decide_as_size(self, term: Term) -> bool | None:
+        """Decide a condition as if each unbacked size in it were at least 2 and no sentinel."""
+        table = self.table
+        shadows = {}
+        for symbol in term.free_symbols:
+            low, high = self.prover.range(symbol) if symbol.sort == "int" else (None, None)
+            backed = symbol in self._hints
+            if backed and not (config.backed_size_oblivious and to_sympy(symbol) in self.size_like):
+                continue
+            if low is None or low < 0:
+                continue
+            if high is not None and high < 2:
+                continue  # never 2: nothing to suppose
+            shadow = table.symbol(f"{symbol.name}@size")
+            self.facts.assume(table.le(table.const(max(2, low)), shadow))
+            top = _NO_SIZE if high is None else min(high, _NO_SIZE)
+            self.facts.assume(table.le(shadow, table.const(top)))
+            shadows[symbol] = shadow
+        return self.prover.decide(substitute(term, shadows)) if shadows else None
 
-        Raises:
-            ConstraintViolationError: no value is.
-        """
-        low = int(low) if low is not None and _is_finite(low) else None
-        high = int(high) if high is not None and _is_finite(high) else None
-        if low is not None and high is not None and high < low:
-            raise ConstraintViolationError(f"{term} cannot be between {low} and {high}")
-        if low is not None:
-            self._learn(self.table.le(self.table.const(low), term))
-        if high is not None:
-            self._learn(self.table.le(term, self.table.const(high)))
+    def settle_extremum(self, term: Term) -> Term:
+        """Drop the operands of a minimum or maximum that the facts show to be superfluous."""
+        kept: list[Term] = []
+        for part in term.args:
+            if any(self._beats(term.op, other, part) for other in kept):
+                continue
+            kept = [k for k in kept if not self._beats(term.op, part, k)]
+            kept.append(part)
+        result = kept[0]
+        for part in kept[1:]:
+            result = getattr(self.table, term.op)(result, part)
+        return result
 
-    # -- conditions -----------------------------------------------------------------------------
+    def _beats(self, op: str, a: Term, b: Term) -> bool:
+        """Whether `a` makes `b` superfluous in a minimum or maximum."""
+        order = self.table.le(a, b) if op == "min" else self.table.le(b, a)
+        return self.prover.decide(order) is True
 
-    def _learn(
+    # -- learning -------------------------------------------------------------------------------
+
+    def begin_with(self, condition: Term) -> None:
+        """Learn a condition that holds by the way in which a symbol was made."""
+        self.facts.assume(condition)
+        if self.validator is not None and not self.symbols.is_backed(condition):
+            self.validator.state(condition)
+
+    def begin_at(self, low: int, symbol: Term) -> None:
+        """Learn the least value of a new symbol."""
+        self.begin_with(self.table.le(self.table.const(low), symbol))
+
+    def learn(
         self, condition: Term, provenance: Provenance | None = None, *, stated: bool = True
     ) -> None:
-        """Take a condition as a fact; symbols that it fixes are replaced from now on.
+        """Learn a condition; symbols that it fixes are replaced from now on.
 
         Args:
             condition: the condition.
-            provenance: what caused it.
-            stated: whether the program says so, rather than the inputs at tracing.
+            provenance: its cause; this moment's where not given.
+            stated: whether the program states it, rather than the inputs at tracing.
         """
         condition = self.facts.resolve(condition)
         if stated and self.validator is not None:
@@ -101,31 +214,57 @@ class Learning(EnvCore):
         self.facts.assume(condition)
         for part in parts:
             if part.op == "eq":
-                self._replace_by(part.args[0], provenance)
+                self._replace_a_symbol_of(part.args[0], provenance)
             elif part.op == "ge":
                 self._note_bound(part.args[0], provenance)
         solved = self.facts.solved
         # Several facts together may leave a symbol one value, and that another one.
         while pinned := [(s, by) for s, by in solved.items() if by.op == "const"]:
-            self._set_term(*pinned[0], provenance)
+            self.replace(*pinned[0], provenance)
+
+    def constrain_range(self, term: Term, low: int | None, high: int | None) -> None:
+        """Learn that a term is between two bounds, which may be infinite.
+
+        Raises:
+            ConstraintViolationError: no value is between them.
+        """
+        low = int(low) if low is not None and _is_finite(low) else None
+        high = int(high) if high is not None and _is_finite(high) else None
+        if low is not None and high is not None and high < low:
+            raise ConstraintViolationError(f"{term} cannot be between {low} and {high}")
+        if low is not None:
+            self.learn(self.table.le(self.table.const(low), term))
+        if high is not None:
+            self.learn(self.table.le(term, self.table.const(high)))
+
+    def constrain_as_size(
+        self, symbol: sympy.Symbol, low: int | None = None, high: int | None = None
+    ) -> None:
+        """Learn that a sympy symbol is a size: at least 0, or else `low`, and at most `high`."""
+        term = self.facts.resolve(self.symbols.reader.read(symbol))
+        self.constrain_range(term, 0 if low is None else low, high)
+        self.size_like.add(symbol)
 
     def _note_bound(self, p: Term, provenance: Provenance | None) -> None:
-        """Remember where a bound of a symbol came from, ``p >= 0`` being one."""
+        """Note the cause of the bound that ``p >= 0`` is, where p is a symbol and a constant."""
         coeffs = p.coeffs
         if len(coeffs) == 1:
             ((symbol, coeff),) = coeffs.items()
             if symbol.op == "symbol" and coeff in (1, -1):
                 side = "lower" if coeff == 1 else "upper"
-                origin = provenance or capture(self.current_operator)
+                origin = provenance or self._here()
                 self.bound_origins.setdefault(symbol, {})[side] = origin
 
-    def _replace_by(self, p: Term, provenance: Provenance | None) -> None:
-        """Solve p == 0 for a symbol, and let the solution stand for it.
+    # -- equalities -----------------------------------------------------------------------------
+
+    def _replace_a_symbol_of(self, p: Term, provenance: Provenance | None) -> None:
+        """Solve p == 0 for a symbol, and replace the symbol by the solution.
 
         Unbacked symbols go first, young ones before old ones; then those of inputs that do not
         outlast the trace; then the symbol whose value at tracing is largest, which is more
         likely the sum or product of the others.
         """
+        symbols = self.symbols
         candidates = []
         for monomial, coeff in p.coeffs.items():
             if monomial.op != "symbol" or coeff not in (1, -1):
@@ -134,42 +273,42 @@ class Learning(EnvCore):
             if monomial in rest.free_symbols:
                 continue
             hint = self._hints.get(monomial)
-            data = [s for s in rest.free_symbols if s not in self._hints]
-            if hint is not None and data:
+            unbacked = [s for s in rest.free_symbols if s not in self._hints]
+            if hint is not None and unbacked:
                 continue  # a size of an input must not come to depend on data
             if hint is not None and not _is_polynomial(rest):
-                continue  # names are read more easily than quotients of them
-            if hint is None and any(s.uid > monomial.uid for s in data if not self._is_input(s)):
+                continue  # a symbol is read more easily than a quotient of symbols
+            if hint is None and any(
+                s.uid > monomial.uid for s in unbacked if not symbols.is_unbacked_input(s)
+            ):
                 continue  # a value that the program has at hand must not wait for a later one
             size = hint if isinstance(hint, int) else 0
             # Of equal sizes the last name goes, as in torch.
             last = -monomial.uid if hint is None else [-ord(letter) for letter in monomial.name]
-            rank = hint is not None, not self._is_ephemeral(monomial), -size, last
+            rank = hint is not None, not symbols.is_ephemeral(monomial), -size, last
             candidates.append((rank, monomial, coeff, rest))
         if not candidates:
             return
         _, symbol, coeff, rest = min(candidates, key=lambda c: c[0])
         by = self.table.mul(self.table.const(-coeff), rest)
-        self._set_term(symbol, by, provenance)
+        self.replace(symbol, by, provenance)
 
-    def _is_ephemeral(self, symbol: Term) -> bool:
-        """Whether a symbol only stands for inputs that do not outlast the trace."""
-        record = self._symbols.get(symbol)
-        sources = record.sources if record is not None else []
-        return bool(sources) and all(source.is_ephemeral() for source in sources)
+    def replace(self, symbol: Term, by: Term, provenance: Provenance | None = None) -> None:
+        """Replace a symbol by a term that it equals, from now on.
 
-    def _is_input(self, symbol: Term) -> bool:
-        return to_sympy(symbol) in self.unbacked_inputs
-
-    def _set_term(self, symbol: Term, by: Term, provenance: Provenance | None = None) -> None:
-        """A symbol stands for a term from now on."""
-        # What stood for another symbol may now be one value too.
+        Args:
+            symbol: the symbol.
+            by: the term.
+            provenance: the cause; this moment's where not given.
+        """
+        # A symbol that was replaced by a term with this one in it may have one value now, too.
         open_ = [s for s, t in self.facts.replacements.items() if symbol in t.free_symbols]
         self.facts.replace(symbol, by)
-        where = provenance or capture(self.current_operator)
+        where = provenance or self._here()
         self.replacement_origins[symbol] = where
         if by.op == "const":
-            sources = self._symbols[symbol].sources if symbol in self._symbols else ()
+            record = self.symbols.records.get(symbol)
+            sources = record.sources if record is not None else ()
             log_specialization(sources[0].name if sources else symbol.name, by.args[0])
         view, target = to_sympy(symbol), to_sympy(by)
         if view in self.size_like and isinstance(target, sympy.Symbol):
@@ -177,81 +316,92 @@ class Learning(EnvCore):
         for pinned in (symbol, *open_):
             value = self.facts.replacements[pinned]
             if value.op == "const":
-                record = SpecializationRecord(pinned.name, value.args[0], where)
-                self._specializations.append(record)
+                self.specializations.append(SpecializationRecord(pinned.name, value.args[0], where))
 
-    # -- names that turn out to mean the same ---------------------------------------------------
+    def equate(self, symbol: Term, by: Term) -> None:
+        """Learn that a symbol equals a term, and replace the symbol where nothing speaks against.
 
-    def _set_replacement(self, a: sympy.Symbol, tgt: sympy.Expr, msg: str = "") -> None:
-        """A symbol equals an expression, and is replaced by it."""
-        symbol, by = self.symbol_term(a), self.read(tgt)
+        Args:
+            symbol: the symbol, which may have been replaced already.
+            by: the term.
+        """
         now = self.facts.resolve(symbol)
         if now is by or now in by.free_symbols:
             return
         if now.op == "symbol":
-            self._set_term(now, by)
+            self.replace(now, by)
         else:
-            self._learn(self.table.eq(now, by))
+            self.learn(self.table.eq(now, by))
 
-    def _find(self, a: sympy.Symbol) -> sympy.Expr:
-        """What a symbol is replaced by: itself, where by nothing."""
-        result: sympy.Expr = to_sympy(self.read(a))
-        return result
+    def unify(self, left: Term, right: Term) -> None:
+        """Learn that two terms are equal.
 
-    def _rename_unbacked_to(self, orig_s: sympy.Symbol, new_s: sympy.Symbol) -> None:
-        """A symbol that a second run made is the one that the first run made in its place.
+        Raises:
+            ConstraintViolationError: the facts say that they are not.
+        """
+        equal = self.table.eq(left, right)
+        known = self.prover.decide(equal)
+        if known is False:
+            raise ConstraintViolationError(f"{left} and {right} cannot be equal")
+        if known is None:
+            self.learn(equal)
 
-        What is known of one is known of the other; the name of the first run stays.
+    def rename_unbacked(self, later: sympy.Symbol, first: sympy.Symbol) -> None:
+        """Learn that a symbol of a second run stands in the place of one of the first run.
 
-        Args:
-            orig_s: the symbol of the second run.
-            new_s: the symbol of the first.
+        Each is known to equal the other; expressions keep the symbol of the first run.
 
         Raises:
             SymfxError: one of them is not unbacked.
         """
-        later, first = self.symbol_term(orig_s), self.symbol_term(new_s)
-        for symbol in (later, first):
-            if symbol in self._hints:
+        symbol, by = self.symbols.term_of(later), self.symbols.term_of(first)
+        for either in (symbol, by):
+            if either in self._hints:
                 raise SymfxError(
-                    f"{symbol} is {self._hints[symbol]} at tracing, so it is not unbacked",
-                    fix="only symbols that come from data are renamed",
+                    f"{either} is {self._hints[either]} at tracing, so it is not unbacked",
+                    fix="rename only symbols that come from data",
                 )
-        by, known = self.facts.resolve(first), self.facts.resolve(later)
-        if known is later:
-            if by is not later:
-                self._set_term(later, by)
-        elif known is not by:
-            self._learn(self.table.eq(known, by))
-        self.unbacked_renamings[orig_s] = new_s
+        by, now = self.facts.resolve(by), self.facts.resolve(symbol)
+        if now is symbol:
+            if by is not symbol:
+                self.replace(symbol, by)
+        elif now is not by:
+            self.learn(self.table.eq(now, by))
+        self.unbacked_renamings[later] = first
 
-    def _eliminate_unbacked(self, orig_s: sympy.Symbol, new_s: sympy.Expr) -> None:
-        """An unbacked symbol equals an expression that is known by other means."""
-        self._set_replacement(orig_s, new_s, "eliminate_unbacked")
+    # -- what-ifs -------------------------------------------------------------------------------
 
-    def _constrain_unify(self, a: Any, b: Any) -> None:
-        """Two integers are equal, without a guard.
+    @contextlib.contextmanager
+    def supposing(self, condition: Term) -> Iterator[None]:
+        """Inside, a condition is a fact; afterwards all that was learned inside is forgotten."""
+        validator, self.validator = self.validator, None
+        specialized = len(self.specializations)
+        replacements = self.replacement_origins.copy()
+        bounds = {symbol: sides.copy() for symbol, sides in self.bound_origins.items()}
+        size_like = self.size_like.copy()
+        # A value at tracing that breaks the condition must not answer for it.
+        self._hint_memo.clear()
+        try:
+            with self.facts.scope():
+                self.learn(condition)
+                yield
+        finally:
+            self.prover.forget()
+            self._hint_memo.clear()
+            self.replacement_origins, self.bound_origins = replacements, bounds
+            self.size_like = size_like
+            del self.specializations[specialized:]
+            self.validator = validator
 
-        Raises:
-            ConstraintViolationError: they cannot be.
-        """
-        left, right = self.read(a), self.read(b)
-        difference = self.prover.decide(self.table.eq(left, right))
-        if difference is False:
-            raise ConstraintViolationError(f"{left} and {right} cannot be equal")
-        if difference is None:
-            self._learn(self.table.eq(left, right))
 
-    def set_real_tensor_prop_unbacked_vals(self, k: sympy.Symbol, v: float | torch.Tensor) -> None:
-        """The value of an unbacked symbol in a run on real tensors beside the fake ones.
-
-        It answers where tracing would have to stop otherwise; an assertion is left behind.
-        """
-        self.real_tensor_prop_unbacked_vals[k] = sympy.sympify(v)
-
-
-# Longer sums are no simpler than the name that they would stand for.
-_FEW = 5
+def as_python_number(value: Any) -> Scalar:
+    """Return a number that may be sympy's as Python's."""
+    if not isinstance(value, sympy.Basic):
+        number: Scalar = value
+        return number
+    if value in (sympy.true, sympy.false):
+        return bool(value)
+    return int(value) if value.is_Integer else float(value)
 
 
 def _is_polynomial(term: Term) -> bool:

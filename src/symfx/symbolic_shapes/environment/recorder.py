@@ -183,7 +183,7 @@ class Recorder:
             {k: hold(v) for k, v in kwargs.items()},
             self._inputs_now() if with_inputs else None,
             name,
-            env._suppressed.depth > 0,
+            env._suppress_guards_tls(),
             name_counters(env),
         )
         # The event comes before the call: a guard's own event follows the one that caused it.

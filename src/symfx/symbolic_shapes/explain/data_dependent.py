@@ -18,7 +18,7 @@ from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode
 from symfx.symbolic_shapes.explain.provenance import capture, symbolic_locals, user_frame
 
 if TYPE_CHECKING:
-    from symfx.symbolic_shapes.environment.ledger import Decisions
+    from symfx.symbolic_shapes.shape_env import ShapeEnv
 
 __all__ = ["data_dependent_error"]
 
@@ -30,7 +30,7 @@ _SOME = 2
 _WORD = 1 << 62
 
 
-def data_dependent_error(env: Decisions, term: Term) -> GuardOnDataDependentSymNode:
+def data_dependent_error(env: ShapeEnv, term: Term) -> GuardOnDataDependentSymNode:
     """The error that says why the value of a term is open, and how to settle it.
 
     Args:
@@ -77,7 +77,7 @@ def data_dependent_error(env: Decisions, term: Term) -> GuardOnDataDependentSymN
     )
 
 
-def _names_in_user_code(env: Decisions) -> dict[Term, str]:
+def _names_in_user_code(env: ShapeEnv) -> dict[Term, str]:
     """What the user's code calls the symbols that it holds at this moment."""
     names: dict[Term, str] = {}
     frame = user_frame()
@@ -91,7 +91,7 @@ def _names_in_user_code(env: Decisions) -> dict[Term, str]:
     return names
 
 
-def _symbol_names(env: Decisions, term: Term, called: Mapping[Term, str]) -> dict[Term, str]:
+def _symbol_names(env: ShapeEnv, term: Term, called: Mapping[Term, str]) -> dict[Term, str]:
     """Names for symbols that would be taken for a variable of the user's that is another one."""
     taken = set(called.values())
     return {s: f"{s.name}_" for s in term.free_symbols if s not in called and s.name in taken}
@@ -133,18 +133,18 @@ def _pasteable(term: Term, names: Mapping[Term, str]) -> str:
     return to_python(term, texts)
 
 
-def _origins(env: Decisions, term: Term, names: Mapping[Term, str]) -> list[str]:
+def _origins(env: ShapeEnv, term: Term, names: Mapping[Term, str]) -> list[str]:
     lines = []
     for symbol in sorted(term.free_symbols, key=lambda s: s.uid):
-        if env.has_value(symbol):
+        if symbol in env.symbols.hints:
             continue
         name = names.get(symbol, symbol.name)
         known_as = "" if name == symbol.name else f" ({symbol.name})"
-        lines.append(f"  {name}{known_as} is made {env.origin_of(symbol)}")
+        lines.append(f"  {name}{known_as} is made {env.symbols.origin_of(symbol)}")
     return lines
 
 
-def _outcomes(env: Decisions, term: Term, text: Callable[[Term], str]) -> list[str]:
+def _outcomes(env: ShapeEnv, term: Term, text: Callable[[Term], str]) -> list[str]:
     """A pair of inputs that the facts admit and that lead to different outcomes."""
     if term.sort == "bool":
         wanted = [("True", term), ("False", env.table.not_(term))]
@@ -157,7 +157,7 @@ def _outcomes(env: Decisions, term: Term, text: Callable[[Term], str]) -> list[s
     lines = []
     for outcome, condition in wanted:
         try:
-            found = example(env.facts, condition, env.values())
+            found = example(env.facts, condition, env.symbols.hints)
         except UNDEFINED:
             found = None
         if found is not None:

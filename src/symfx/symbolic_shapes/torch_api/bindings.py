@@ -358,7 +358,7 @@ def _inner_symbol(env: Any, expr: sympy.Basic) -> sympy.Symbol | None:
         return expr
     term = env.read(expr)
     for symbol in expr.free_symbols:
-        own = env.symbol_term(symbol)
+        own = env.symbols.term_of(symbol)
         table = env.table
         low, high = env.prover.range(own)
         if (low, high) == (0, 1) and term is table.to_int(table.eq(own, table.one)):
