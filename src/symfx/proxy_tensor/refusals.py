@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from symfx.errors import TracingError
-from symfx.symbolic_shapes.explain.provenance import capture
+from symfx.user_code import here
 
 __all__ = [
     "REFUSALS",
@@ -47,7 +47,7 @@ def value_read(func: Any) -> TracingError:
     """A program reads a value out of a real tensor."""
     return TracingError(
         f"data-dependent: {func} reads a value from a tensor, which the trace would bake in",
-        where=_line(),
+        where=here(),
         fix='trace with tracing_mode="symbolic", or compute with the tensor '
         "instead of the number (torch.where instead of if)",
     )
@@ -64,28 +64,21 @@ def refusal(error: BaseException, func: Any) -> TracingError:
         result: Any = DataDependentError(
             f"data-dependent: the result of {func} depends on the data of a tensor, which is not "
             "known while tracing",
-            where=_line(),
+            where=here(),
             fix="compute with tensors instead (torch.where or torch.cond instead of if)",
         )
     elif isinstance(error, DynamicOutputShapeException):
         result = DynamicOutputError(
             f"data-dependent: the size of the result of {func} depends on the data of a tensor",
-            where=_line(),
+            where=here(),
             fix='trace with tracing_mode="symbolic"',
         )
     else:
         result = FakeKernelError(
             f"{func} has no kernel for fake tensors",
-            where=_line(),
+            where=here(),
             fix="register one (torch.library.register_fake), or a decomposition",
         )
     result.func = func
     found: TracingError = result
     return found
-
-
-def _line() -> str | None:
-    frame = capture().frame
-    if frame is None:
-        return None
-    return f"{frame} `{frame.line}`" if frame.line else str(frame)

@@ -35,7 +35,6 @@ from symfx.proxy_tensor.mode import ProxyTorchDispatchMode, Table, register_high
 from symfx.proxy_tensor.modules import ModuleStack, module_of
 from symfx.proxy_tensor.tracer import PythonKeyTracer
 from symfx.symbolic_shapes import ShapeEnv
-from symfx.symbolic_shapes.explain.provenance import boundary
 from symfx.torch_bridge.fx_graphs import graph_module, take_pytree_inputs, takes_pytree_inputs
 from symfx.torch_bridge.modes import (
     active_fake_mode,
@@ -43,6 +42,7 @@ from symfx.torch_bridge.modes import (
     fx_tracing,
     without_proxy_mode,
 )
+from symfx.user_code import boundary
 
 __all__ = [
     "CURRENT_TRACER",

@@ -19,13 +19,14 @@ from torch.fx import GraphModule, Node, Proxy
 
 from symfx.rewriter import RewritingTracer
 from symfx.shape_rules.errors import GradualError, IllTypedError
-from symfx.shape_rules.graphs import annotation_of, is_users_file, where_of
+from symfx.shape_rules.graphs import annotation_of, where_of
 from symfx.shape_rules.sizes import UNKNOWN
 from symfx.shape_rules.table import known_rules
 from symfx.static_migration.analysis import Interpreter
 from symfx.static_migration.conditions import InputType, read_annotation
 from symfx.static_migration.solver import Solver
 from symfx.static_migration.term_sizes import Truth
+from symfx.user_code import is_user_file
 
 __all__ = ["BranchTracer", "eliminate_branches"]
 
@@ -63,7 +64,7 @@ class BranchTracer(RewritingTracer):
         node = super().create_node(*args, **kwargs)
         frames = [frame for frame, _ in traceback.walk_stack(sys._getframe(1))]
         forward = itertools.dropwhile(lambda f: f.f_code.co_name != "forward", reversed(frames))
-        users = [frame for frame in forward if is_users_file(frame.f_code.co_filename)]
+        users = [frame for frame in forward if is_user_file(frame.f_code.co_filename)]
         if users:
             lines = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in users)
             node.stack_trace = "".join(lines.format()).strip()

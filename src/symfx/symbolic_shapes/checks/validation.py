@@ -17,7 +17,7 @@ from symfx.algebra import Scalar, Term, evaluate
 from symfx.algebra.reasoning.facts import UNDEFINED
 from symfx.algebra.reasoning.z3_prover import Z3Terms, needs_z3
 from symfx.errors import SymfxError
-from symfx.symbolic_shapes.explain.provenance import capture
+from symfx.symbolic_shapes.explain.provenance import current_provenance
 
 if TYPE_CHECKING:
     from symfx.algebra import Table
@@ -72,7 +72,7 @@ class TranslationValidator:
         else:
             condition = self.table.eq(term, self.table.const(value))
         if condition.op != "const" and condition not in self.claims:
-            self.claims[condition] = capture(operator)
+            self.claims[condition] = current_provenance(operator)
 
     def state(self, condition: Term) -> None:
         """Note that the program says that a condition holds."""

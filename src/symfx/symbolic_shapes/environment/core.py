@@ -21,7 +21,7 @@ from symfx.sym_node.node import RELATIONS
 from symfx.symbolic_shapes.checks.validation import TranslationValidator
 from symfx.symbolic_shapes.environment.switches import Suppression
 from symfx.symbolic_shapes.explain.logs import log_symbol
-from symfx.symbolic_shapes.explain.provenance import Provenance, capture
+from symfx.symbolic_shapes.explain.provenance import Provenance, current_provenance
 from symfx.symbolic_shapes.records import (
     Dim,
     InputFact,
@@ -286,7 +286,11 @@ class EnvCore:
         if hint is not None:
             self._hints[term] = hint
         self._symbols[term] = SymbolRecord(
-            term, [], hint is None, capture(self.current_operator), bool(symbol.is_positive)
+            term,
+            [],
+            hint is None,
+            current_provenance(self.current_operator),
+            bool(symbol.is_positive),
         )
         if symbol.is_positive and sort == "int":
             self._begin_with(self.table.le(self.table.one, term))
@@ -375,7 +379,7 @@ class EnvCore:
             term,
             [source] if source else [],
             hint is None,
-            capture(self.current_operator),
+            current_provenance(self.current_operator),
             low is not None,
         )
         log_symbol(term, source, hint)

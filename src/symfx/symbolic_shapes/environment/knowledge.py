@@ -13,7 +13,7 @@ from symfx.errors import SymfxError
 from symfx.symbolic_shapes.environment.core import EnvCore
 from symfx.symbolic_shapes.errors import ConstraintViolationError
 from symfx.symbolic_shapes.explain.logs import log_specialization
-from symfx.symbolic_shapes.explain.provenance import Provenance, capture
+from symfx.symbolic_shapes.explain.provenance import Provenance, current_provenance
 from symfx.symbolic_shapes.records import SpecializationRecord
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
 
@@ -116,7 +116,7 @@ class Learning(EnvCore):
             ((symbol, coeff),) = coeffs.items()
             if symbol.op == "symbol" and coeff in (1, -1):
                 side = "lower" if coeff == 1 else "upper"
-                origin = provenance or capture(self.current_operator)
+                origin = provenance or current_provenance(self.current_operator)
                 self.bound_origins.setdefault(symbol, {})[side] = origin
 
     def _replace_by(self, p: Term, provenance: Provenance | None) -> None:
@@ -166,7 +166,7 @@ class Learning(EnvCore):
         # What stood for another symbol may now be one value too.
         open_ = [s for s, t in self.facts.replacements.items() if symbol in t.free_symbols]
         self.facts.replace(symbol, by)
-        where = provenance or capture(self.current_operator)
+        where = provenance or current_provenance(self.current_operator)
         self.replacement_origins[symbol] = where
         if by.op == "const":
             sources = self._symbols[symbol].sources if symbol in self._symbols else ()

@@ -20,7 +20,7 @@ from symfx.symbolic_shapes.environment.switches import _suppress_guards
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode, _ShapeEnvGuardError
 from symfx.symbolic_shapes.explain.data_dependent import data_dependent_error
 from symfx.symbolic_shapes.explain.logs import log_guard
-from symfx.symbolic_shapes.explain.provenance import capture, in_assert_statement
+from symfx.symbolic_shapes.explain.provenance import current_provenance, in_assert_statement
 from symfx.symbolic_shapes.records import RuntimeAssert, ShapeGuard
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
 
@@ -191,14 +191,14 @@ class Decisions(Learning):
         if isinstance(value, torch.SymInt):
             raise SymfxError(
                 f"{term} is {value}, the ragged size of a nested tensor, which is no one number",
-                where=str(capture(self.current_operator)).removeprefix("at "),
+                where=str(current_provenance(self.current_operator)).removeprefix("at "),
                 fix="compute with it without asking for its value",
             )
         return self.table.eq(term, self.table.const(value))
 
     def _guard(self, term: Term, value: Scalar, size_oblivious: bool = False) -> None:
         condition = self._fixing(term, value)
-        provenance = capture(self.current_operator)
+        provenance = current_provenance(self.current_operator)
         asked = self.asked.get(term)
         if asked is not None and not value:
             asked = (_OPPOSITE[asked[0]], *asked[1:])
@@ -294,7 +294,7 @@ class Decisions(Learning):
             return bool(self.evaluate_term(condition))
         if self._suppressed.depth:
             return True
-        provenance = capture(self.current_operator)
+        provenance = current_provenance(self.current_operator)
         if self._error_on_new_guards:
             raise _ShapeEnvGuardError(
                 f"{condition} needs an assertion where none may be added", where=str(provenance)
