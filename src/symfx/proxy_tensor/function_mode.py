@@ -10,7 +10,7 @@ import torch
 from torch import fx
 from torch.overrides import TorchFunctionMode
 
-from symfx.fake_operators.cache import forget
+from symfx.fake_operators.descriptions import forget
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.functions import TRACEABLE
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES

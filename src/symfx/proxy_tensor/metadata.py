@@ -10,7 +10,8 @@ from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.passes.shape_prop import TensorMetadata
 
-from symfx.fake_operators.cache import OperationCache, state_of
+from symfx.fake_operators.cache import OperationCache
+from symfx.fake_operators.descriptions import state_of
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.sym_node import SymNode
 from symfx.torch_bridge.fakes import (
@@ -64,7 +65,7 @@ def snapshot_fake(val: torch.Tensor, include_real: bool = False) -> torch.Tensor
         return val.detach()
     state = state_of(val)
     description = state.description
-    if state.elem is None or description is None or not description.cache.live:
+    if state.elem is None or description is None or not description.owner.live:
         # Only a live cache sees to it that the alias at hand has the present sizes.
         elem = plain_alias(val)
     else:

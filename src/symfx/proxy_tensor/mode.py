@@ -33,7 +33,7 @@ from symfx.torch_bridge.modes import (
 )
 
 if TYPE_CHECKING:
-    from symfx.fake_operators.cache import Entry
+    from symfx.fake_operators.results import Entry
     from symfx.proxy_tensor.tracer import PythonKeyTracer
 
 __all__ = [

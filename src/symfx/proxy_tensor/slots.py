@@ -17,7 +17,7 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils._thunk import Thunk
 
 from symfx.errors import TracingError
-from symfx.fake_operators.cache import state_of
+from symfx.fake_operators.descriptions import state_of
 from symfx.proxy_tensor.metadata import extract_val, tensor_metadata
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.symbolic_shapes import compute_unbacked_bindings
