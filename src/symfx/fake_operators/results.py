@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from symfx.fake_operators.descriptions import Description, Descriptions, TensorState, state_of
 from symfx.fake_operators.operators import OperatorFacts
 from symfx.fake_operators.rules import New, Number, View
-from symfx.torch_bridge.fakes import (
+from symfx.torch_bridge.fake_tensors import (
     attributes_at_birth,
     copy_metadata,
     fake_from_meta,

@@ -266,7 +266,7 @@ def proxies_of(tensor: torch.Tensor) -> list[fx.Proxy]:
     """The proxies of the plain tensors that a tensor, or a subclass's, is made of.
 
     Args:
-        tensor: the tensor. Where nothing is being traced the list is empty.
+        tensor: the tensor. Where no trace is running the list is empty.
 
     Raises:
         TracingError: the trace has not seen one of them.
