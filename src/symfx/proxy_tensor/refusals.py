@@ -1,4 +1,4 @@
-"""What torch's fake kernels refuse, said with the user's line and a way out."""
+"""Errors for operators that fake kernels refuse: the text of data-dependent errors of make_fx."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ REFUSALS = (
     DynamicOutputShapeException,
     UnsupportedOperatorException,
 )
-"""What fake kernels raise where a real one would have to look at data, or is all there is."""
+"""The exceptions of torch's fake kernels: for results that depend on data, and for operators
+that have no fake kernel."""
 
 
 # Each derives from torch's class too, which torch's own code and programs catch.
@@ -40,11 +41,11 @@ class DynamicOutputError(TracingError, DynamicOutputShapeException):
 
 
 class FakeKernelError(TracingError, UnsupportedOperatorException):
-    """An operator that no rule of torch computes the result's size of."""
+    """An operator has no fake kernel, so that the size of its result is not known."""
 
 
 def value_read(func: Any) -> TracingError:
-    """A program reads a value out of a real tensor."""
+    """The error for a program that reads a value out of a real tensor."""
     return TracingError(
         f"data-dependent: {func} reads a value from a tensor, which the trace would bake in",
         where=here(),
@@ -54,10 +55,10 @@ def value_read(func: Any) -> TracingError:
 
 
 def refusal(error: BaseException, func: Any) -> TracingError:
-    """What to raise in place of one of `REFUSALS`.
+    """The error to raise in place of one of `REFUSALS`.
 
     Args:
-        error: what the fake kernel raised.
+        error: the exception of the fake kernel.
         func: the operator.
     """
     if isinstance(error, DataDependentOutputException):
