@@ -97,8 +97,8 @@ def _found(
 
     from symfx.cli.models import load
     from symfx.shape_rules import max_rank
-    from symfx.static_migration import capture, migrate
-    from symfx.static_migration.capture import without_weights
+    from symfx.static_migration import migrate, program_graph
+    from symfx.static_migration.light_models import without_weights
 
     with without_weights():
         model: Any = load(target, init)
@@ -110,7 +110,7 @@ def _found(
         )
     with max_rank(rank_bound):
         model.eval()
-        traced = capture(model, types, where, timeout)
+        traced = program_graph(model, types, where, timeout)
         return migrate(traced, types, where, timeout=timeout)
 
 
