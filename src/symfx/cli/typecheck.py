@@ -83,8 +83,8 @@ def _migrate(
         import torch
 
         from symfx.shape_rules import max_rank
-        from symfx.static_migration import capture, migrate
-        from symfx.static_migration.capture import without_weights
+        from symfx.static_migration import migrate, program_graph
+        from symfx.static_migration.light_models import without_weights
         from symfx.static_migration.conditions import parse_input
 
     types = {}
@@ -103,7 +103,7 @@ def _migrate(
         )
     with max_rank(rank_bound):
         model.eval()
-        traced = capture(model, types, where, timeout)
+        traced = program_graph(model, types, where, timeout)
         return migrate(traced, types, where, timeout=timeout)
 
 
