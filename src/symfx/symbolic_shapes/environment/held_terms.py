@@ -57,7 +57,7 @@ def term_for(env: ShapeEnv, name: str, sort: Sort) -> Term:
     Raises:
         SymfxError: it has none.
     """
-    term = env.table._symbols.get(name)
+    term = env.table.symbols.get(name)
     if term is None or term not in env._symbols or term.sort != sort:
         raise SymfxError(
             f"no event before this one made a symbol {name} ({sort})",
