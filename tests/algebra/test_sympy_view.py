@@ -303,7 +303,7 @@ def test_piecewise_has_the_value(t: Table) -> None:
         (sympy.pi, "pi"),
         (sympy.I, "I"),
         (sympy.Rational(1, 3) + R, "no double equals 1/3"),
-        (A ** sympy.Rational(1, 3), "only the square root"),
+        (A ** sympy.Rational(1, 3), "the square root is the only fractional power"),
         (sympy.Piecewise((A, A > B)), "no value where none of its conditions holds"),
         (sympy.Interval(0, 1), "symfx"),
         (raw(F.FloorToInt, A) + sympy.gamma(A), "symfx knows no function gamma"),
