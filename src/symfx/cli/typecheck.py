@@ -84,8 +84,8 @@ def _migrate(
 
         from symfx.shape_rules import max_rank
         from symfx.static_migration import migrate, program_graph
-        from symfx.static_migration.light_models import without_weights
         from symfx.static_migration.conditions import parse_input
+        from symfx.static_migration.light_models import without_weights
 
     types = {}
     for text in inputs:

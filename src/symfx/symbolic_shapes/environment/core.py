@@ -274,7 +274,7 @@ class EnvCore:
             SymfxError: another symbol has the name.
         """
         sort: Sort = "int" if symbol.is_integer else "real" if symbol.is_real else "int"
-        known = self.table._symbols.get(symbol.name)
+        known = self.table.symbols.get(symbol.name)
         if known is not None and known in self._symbols:
             raise SymfxError(
                 f"{symbol.name} is a symbol of this ShapeEnv already, with other assumptions",

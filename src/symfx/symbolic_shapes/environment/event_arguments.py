@@ -114,7 +114,7 @@ def _symbol_of(env: ShapeEnv, name: str, sort: Sort) -> Term:
     Raises:
         SymfxError: the environment has no such symbol.
     """
-    term = env.table._symbols.get(name)
+    term = env.table.symbols.get(name)
     if term is None or term not in env._symbols or term.sort != sort:
         raise SymfxError(
             f"no event before this one made a symbol {name} ({sort})",

@@ -86,7 +86,7 @@ class Symbols(Decisions):
     def _backed_name(self, prefix: str, source_name: str) -> str:
         while True:
             name = f"{prefix}{self._generate_unique_id(source_name)}"
-            if name not in self.table._symbols:  # a user's dimension may be called s5
+            if name not in self.table.symbols:  # a user's dimension may be called s5
                 return name
 
     # -- numbers of the inputs ------------------------------------------------------------------
@@ -373,7 +373,7 @@ class Symbols(Decisions):
                 number = self.unbacked_symfloat_counter
                 self.unbacked_symfloat_counter += 1
             name = f"{prefix}{number}"
-            if name not in self.table._symbols:  # a user's dimension may be called u0
+            if name not in self.table.symbols:  # a user's dimension may be called u0
                 break
         term = self._new_symbol(name, sort, source=source, hint=None)
         self.counter["create_unbacked_symbol"] += 1

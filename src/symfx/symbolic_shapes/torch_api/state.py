@@ -202,7 +202,7 @@ class StateViews(Inputs):
         """Where each input's size was pinned to one value."""
         stacks = {}
         for record in self._specializations:
-            term = self.table._symbols[record.symbol_name]
+            term = self.table.symbols[record.symbol_name]
             for source in self._symbols[term].sources:
                 stacks[source] = record.provenance.summary()
         return stacks
