@@ -124,7 +124,7 @@ def residual_stacks(rounds: int) -> tuple[Table, list[str]]:
 
 def bert(rounds: int) -> list[str]:
     """The migration of a BERT encoder, traced and solved each time."""
-    from symfx.static_migration import capture, migrate
+    from symfx.static_migration import migrate, program_graph
     from symfx.static_migration.conditions import parse_input
 
     model = Encoder()
@@ -132,7 +132,7 @@ def bert(rounds: int) -> list[str]:
     found: list[Any] = []
 
     def run() -> None:
-        found.append(migrate(capture(model, types), types))
+        found.append(migrate(program_graph(model, types), types))
 
     timings = measure([Contestant("symfx", run)], rounds)
     unknown = sum(shape == "Dyn" for shape in found[-1].shapes.values())

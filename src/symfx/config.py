@@ -21,7 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from symfx.errors import SymfxError
-from symfx.torch_bridge.torch_config import torch_switches
+from symfx.torch_bridge.torch_config import torch_settings
 
 __all__ = ["SWITCHES", "AggressiveGuardFreeMode", "UnknownSwitchError", "patch"]
 
@@ -86,7 +86,7 @@ def patch(arg1: str | dict[str, Any] | None = None, arg2: Any = None, **changes:
     """
     for name in (arg1,) if isinstance(arg1, str) else (*(arg1 or ()), *changes):
         _known(name)
-    return torch_switches().patch(arg1, arg2, **changes)
+    return torch_settings().patch(arg1, arg2, **changes)
 
 
 class _Switches(ModuleType):
@@ -95,13 +95,13 @@ class _Switches(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(torch_switches(), _known(name))
+        return getattr(torch_settings(), _known(name))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name.startswith("__"):
             super().__setattr__(name, value)
         else:
-            setattr(torch_switches(), _known(name), value)
+            setattr(torch_settings(), _known(name), value)
 
     def __dir__(self) -> list[str]:
         return sorted({*__all__, *SWITCHES})

@@ -1,65 +1,256 @@
-"""Which line of the user's program an exception is to be put down to."""
+"""The line of the user's program that a guard or an exception came from, and how it reads.
+
+Lines of torch, of symfx and of Python's own wrappers are not the user's. This module imports no
+torch, so that an error can be told before torch is loaded.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import linecache
 import os
+import re
+import sys
 import traceback
-from functools import cache
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from types import CodeType, FrameType
+from typing import Any, TypeVar
 
-__all__ = ["blame", "where", "write_place"]
+__all__ = [
+    "SYMFX_FOLDER",
+    "UserFrame",
+    "boundary",
+    "here",
+    "is_user_file",
+    "line_in_words",
+    "raised_at",
+    "user_frame",
+    "user_line",
+    "user_line_of_trace",
+    "where",
+]
 
-_SELF = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+_USER, _MODULE, _LIBRARY, _BOUNDARY = range(4)
+#: The kind of each code object that was met: finding a line looks at no path twice.
+_kinds: dict[CodeType, int] = {}
+
+SYMFX_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
+#: Files of the standard library whose functions only call on.
+_WRAPPERS = ("contextlib.py", "functools.py")
+#: One frame of a formatted traceback.
+_FORMATTED = re.compile(r'File "(?P<path>[^"]+)", line (?P<line>\d+).*\n\s*(?P<text>.*)')
 
 
 @cache
 def _torch() -> str:
+    """The folder of torch, which may not be loaded yet, or may not be installed."""
     spec = importlib.util.find_spec("torch")
-    return os.path.dirname(spec.origin) + os.sep if spec and spec.origin else os.devnull
+    if spec is None or not spec.origin:
+        return os.devnull + os.sep  # no file lies there
+    return os.path.dirname(os.path.abspath(spec.origin)) + os.sep
 
 
-def blame(error: BaseException) -> tuple[str, int] | None:
-    """The innermost line of the user's own code that an exception passed through.
+@cache
+def _folders() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """How the paths of torch's layers begin, and those of all code that is not the user's."""
+    layers = tuple(os.path.join(_torch(), "nn", part) for part in ("modules", "functional.py"))
+    return layers, (_torch(), SYMFX_FOLDER, "<frozen", "<eval_with_key>")
 
-    Code of torch and symfx is not the user's; where nothing else took part (a model made of
-    torch's modules alone), the innermost line of ``torch.nn`` stands in.
+
+def _kind_of_path(path: str) -> int:
+    layers, libraries = _folders()
+    if path.startswith(layers):
+        return _MODULE
+    if path.startswith(libraries) or os.path.basename(path) in _WRAPPERS:
+        return _LIBRARY
+    return _USER
+
+
+def _kind(code: CodeType) -> int:
+    kind = _kinds.get(code)
+    if kind is None:
+        kind = _kinds[code] = _kind_of_path(code.co_filename)
+    return kind
+
+
+def is_user_file(path: str) -> bool:
+    """Whether the code in a file is the user's.
+
+    Example:
+        >>> is_user_file("model.py"), is_user_file(__file__)
+        (True, False)
+    """
+    return _kind_of_path(path) == _USER
+
+
+def boundary(function: _F) -> _F:
+    """Mark the function that calls the user's program: frames further out are not the program.
+
+    A guard that a model of torch's layers alone causes has the layer's line then, not the line
+    that started the trace.
+    """
+    _kinds[function.__code__] = _BOUNDARY
+    return function
+
+
+# -- a line in words ------------------------------------------------------------------------------
+
+
+def line_in_words(path: str, lineno: int, text: str | None = None) -> str:
+    """A line for people to read, such as ``model.py:12: y = x.view(-1)``.
+
+    Args:
+        path: the file.
+        lineno: the number of the line, from 1.
+        text: the text of the line; read from the file by default, left out where it is empty.
+    """
+    if text is None:
+        text = linecache.getline(path, lineno).strip()
+    return f"{_short(path)}:{lineno}" + (f": {text}" if text else "")
+
+
+def _short(path: str) -> str:
+    """A path from the current directory or from torch's folder where it lies in one of them."""
+    if path.startswith(_torch()):
+        return os.path.join("torch", path[len(_torch()) :])
+    try:
+        near = os.path.relpath(path)
+    except ValueError:  # another drive of Windows
+        return path
+    return path if near.startswith(os.pardir) else near
+
+
+@dataclass(frozen=True)
+class UserFrame:
+    """A place in the user's program.
+
+    Attributes:
+        code: the code object.
+        lineno: the line, from 1.
+    """
+
+    code: CodeType
+    lineno: int
+
+    @property
+    def filename(self) -> str:
+        """The file's path."""
+        return self.code.co_filename
+
+    @property
+    def function(self) -> str:
+        """The function's qualified name."""
+        return self.code.co_qualname
+
+    @cached_property
+    def line(self) -> str:
+        """The text of the line without its indentation; empty where the source is not at hand."""
+        return linecache.getline(self.filename, self.lineno).strip()
+
+    @property
+    def with_text(self) -> str:
+        """The place and its text: ``model.py:12: y = x.view(-1)``."""
+        return line_in_words(self.filename, self.lineno, self.line)
+
+    def __str__(self) -> str:
+        return line_in_words(self.filename, self.lineno, "")
+
+
+# -- finding the line -----------------------------------------------------------------------------
+
+
+def user_line(start: FrameType | None = None) -> UserFrame | None:
+    """The innermost line of the user's program that is running.
+
+    A line of torch's layers stands in where no line of the user's is found.
+
+    Args:
+        start: the frame to begin at; the caller's by default.
+    """
+    layer: UserFrame | None = None
+    at = sys._getframe(1) if start is None else start
+    kinds = _kinds
+    while at is not None:
+        code = at.f_code
+        kind = kinds.get(code)
+        if kind is None:
+            kind = _kind(code)
+        if kind == _USER:
+            return UserFrame(code, at.f_lineno)
+        if kind == _BOUNDARY:
+            break
+        if kind == _MODULE and layer is None:
+            layer = UserFrame(code, at.f_lineno)
+        at = at.f_back  # type: ignore[assignment]
+    return layer
+
+
+def user_frame() -> FrameType | None:
+    """The innermost frame of the user's program; None where only library code is running."""
+    at: FrameType | None = sys._getframe(1)
+    while at is not None and _kind(at.f_code) != _BOUNDARY:
+        if _kind(at.f_code) == _USER:
+            return at
+        at = at.f_back
+    return None
+
+
+def raised_at(error: BaseException) -> UserFrame | None:
+    """The innermost line of the user's program that an exception came through.
+
+    A line of torch's layers stands in where no line of the user's is found.
 
     Example:
         >>> try:
         ...     import json
         ...     _ = json.loads("{")
         ... except ValueError as error:
-        ...     blame(error)[0].endswith("decoder.py")
+        ...     raised_at(error).filename.endswith("decoder.py")
         True
     """
-    if isinstance(error, SyntaxError) and error.filename and error.lineno:
-        return error.filename, error.lineno
-    torch_nn = os.path.join(_torch(), "nn") + os.sep
-    user = module = None
+    user: UserFrame | None = None
+    layer: UserFrame | None = None
     for frame, lineno in traceback.walk_tb(error.__traceback__):
-        path = frame.f_code.co_filename
-        if path.startswith(torch_nn):
-            module = path, lineno
-        elif path.startswith((_torch(), _SELF, "<")):  # generated code has no line to show
-            continue
-        elif os.path.basename(path) not in ("contextlib.py", "functools.py"):
-            user = path, lineno
-    return user or module
-
-
-def write_place(path: str, lineno: int) -> str:
-    """A line for people to read: its file, as short as can be, its number, and its text."""
-    if path.startswith(_torch()):
-        short = os.path.join("torch", path[len(_torch()) :])
-    else:
-        near = os.path.relpath(path)
-        short = path if near.startswith(os.pardir) else near
-    text = linecache.getline(path, lineno).strip()
-    return f"{short}:{lineno}" + (f": {text}" if text else "")
+        kind = _kind(frame.f_code)
+        if kind == _BOUNDARY:
+            user = layer = None
+        elif kind == _USER:
+            user = UserFrame(frame.f_code, lineno)
+        elif kind == _MODULE:
+            layer = UserFrame(frame.f_code, lineno)
+    return user or layer
 
 
 def where(error: BaseException) -> str | None:
-    """`blame` put into words; None where no line can be named."""
-    found = blame(error)
-    return write_place(*found) if found else None
+    """The line of `raised_at` in words; None where no line can be named."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        return line_in_words(error.filename, error.lineno)
+    found = raised_at(error)
+    return None if found is None else found.with_text
+
+
+def here() -> str | None:
+    """The line of `user_line` in words; None where no line can be named."""
+    found = user_line(sys._getframe(1))
+    return None if found is None else found.with_text
+
+
+def user_line_of_trace(formatted: str) -> str | None:
+    """The innermost line of the user's program in a formatted traceback, in words.
+
+    Args:
+        formatted: text such as torch.fx keeps in ``Node.stack_trace``.
+
+    Example:
+        >>> user_line_of_trace('File "model.py", line 3, in forward\\n    return x + 1')
+        'model.py:3: return x + 1'
+    """
+    frames = [f for f in _FORMATTED.finditer(formatted) if is_user_file(f["path"])]
+    if not frames:
+        return None
+    last = frames[-1]
+    return line_in_words(last["path"], int(last["line"]), last["text"].strip())

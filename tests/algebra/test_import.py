@@ -20,3 +20,12 @@ def test_no_torch_and_no_sympy(module: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_terms_print_as_python_whichever_module_is_imported() -> None:
+    code = (
+        "from symfx.algebra.terms.table import Table\n"
+        "t = Table(); assert str((t.symbol('s') + 1) // 2) == '(s + 1)//2'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -152,7 +152,7 @@ def test_other_operations(t: Table) -> None:
     assert interpret(t.call("f", "int", a), lambda s: s.name, text) == "f!('a',)"
     with pytest.raises(KeyError, match="no operation 'mod'"):
         interpret(a % b, lambda s: "", text)
-    with pytest.raises(KeyError, match="f has no meaning"):
+    with pytest.raises(KeyError, match="f is an uninterpreted function"):
         evaluate(t.call("f", "int", a), {a: 1})
 
 

@@ -293,17 +293,17 @@ def test_piecewise_has_the_value(t: Table) -> None:
         (raw(F.Max, A / 2, B), r"\(a\)/\(2\) in it need not be an integer"),
         (sympy.oo, "oo cannot be read as a term: it is infinite"),
         (int_oo, "int_oo cannot be read as a term"),
-        (-int_oo, "it is no finite number"),
+        (-int_oo, "it is not a finite number"),
         (sympy.zoo, "zoo"),
         (raw(F.Max, A, sympy.oo), "an integer cannot be oo"),
         (raw(sympy.Lt, A, sympy.oo), "an integer cannot be oo"),
-        (sympy.Symbol("unheard"), "nobody told the reader of that symbol"),
+        (sympy.Symbol("unheard"), "the reader does not know that symbol"),
         (sympy.Symbol("a", positive=True), "the symbol known by that name has the assumptions"),
         (sympy.Function("mystery")(A), "symfx knows no function mystery"),
         (sympy.pi, "pi"),
         (sympy.I, "I"),
         (sympy.Rational(1, 3) + R, "no double equals 1/3"),
-        (A ** sympy.Rational(1, 3), "only the square root"),
+        (A ** sympy.Rational(1, 3), "the square root is the only fractional power"),
         (sympy.Piecewise((A, A > B)), "no value where none of its conditions holds"),
         (sympy.Interval(0, 1), "symfx"),
         (raw(F.FloorToInt, A) + sympy.gamma(A), "symfx knows no function gamma"),
@@ -366,9 +366,9 @@ def test_registering(t: Table) -> None:
     a = t.symbol("a")
     assert to_sympy(t.call("padded", "int", a)) == Padded(A)
     assert reader_of(t).read(Padded(A)) is t.call("padded", "int", a)
-    with pytest.raises(ValueError, match="registered otherwise"):
+    with pytest.raises(ValueError, match="registered with another partner"):
         register_function("padded", "int", sympy.Function("other"))
-    with pytest.raises(ValueError, match="registered otherwise"):
+    with pytest.raises(ValueError, match="registered with another partner"):
         register_function("other", "int", Padded)
 
 

@@ -178,17 +178,17 @@ def test_a_failed_verification_leaves_with_1(run):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["trace", "net"], ["'net' is no target", "file.py:attribute"]),
+        (["trace", "net"], ["'net' is not a target", "file.py:attribute"]),
         (["trace", "nowhere.py:f"], ["there is no file nowhere.py"]),
         (["trace", "nowhere:f"], ["there is no module nowhere"]),
         (["trace", "{}:Nett"], ["has no attribute 'Nett'", "did you mean Net?"]),
         (["trace", "{}:Net", "--init", "wide=3"], ["unexpected keyword argument 'wide'"]),
         (["trace", "{}:Net"], ["the model needs an input 'x'", "--input"]),
         (["trace", "{}:Net", "-i", "y: f32[n]"], ["no input 'y'", "x, mask, flag"]),
-        (["trace", "{}:Net", "-i", "x: f33[n]"], ["'f33' is no dtype", "\n         ^\n"]),
+        (["trace", "{}:Net", "-i", "x: f33[n]"], ["'f33' is not a dtype", "\n         ^\n"]),
         (["trace", "{}:Net", "-i", "x: f32[n=1, 4, 8]"], ["dimension 0 of x is 1", "2 or more"]),
         (["trace", "{}:wrong", "-i", "x: f32[n, 3]"], ["cannot be traced", "does not fit"]),
-        (["trace", "{}:branch", "-i", "x: f32[n]"], ["data-dependent", f"cli_models.py:{BRANCH} `"]),
+        (["trace", "{}:branch", "-i", "x: f32[n]"], ["data-dependent", f"cli_models.py:{BRANCH}: "]),
     ],
 )  # fmt: skip
 def test_mistakes_are_one_message_and_2(run, arguments, words):
@@ -269,7 +269,7 @@ def on_terminal(*arguments, columns=100, **environment):
     return written.decode().replace("\r\n", "\n")
 
 
-def test_a_terminal_gets_colours_progress_and_wrapped_lines(models):
+def test_a_terminal_gets_colors_progress_and_wrapped_lines(models):
     text = on_terminal(
         "trace", f"{models}:Net", "-i", "x: f32[batch, seq=7, 8]", "--no-verify", columns=60
     )
@@ -282,11 +282,11 @@ def test_a_terminal_gets_colours_progress_and_wrapped_lines(models):
 
 
 def test_no_color_is_heeded(run, monkeypatch):
-    colours = re.compile(r"\x1b\[[\d;]*3\dm")
+    colors = re.compile(r"\x1b\[[\d;]*3\dm")
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert colours.search(run(*NET, "--no-verify")[1])
+    assert colors.search(run(*NET, "--no-verify")[1])
     monkeypatch.setenv("NO_COLOR", "1")
-    assert not colours.search(run(*NET, "--no-verify")[1])
+    assert not colors.search(run(*NET, "--no-verify")[1])
 
 
 # -- symfx replay --------------------------------------------------------------------------------

@@ -10,15 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from symfx import SpecError, TargetError
-from symfx.cli.inputs import (
-    ConstantSpec,
-    DimSpec,
-    IntSpec,
-    TensorSpec,
-    arrange,
-    make_inputs,
-    parse,
-)
+from symfx.cli.example_calls import arrange, make_inputs
+from symfx.cli.inputs import ConstantSpec, DimSpec, IntSpec, TensorSpec, parse
 from symfx.cli.models import load, read_init
 from symfx.dtypes import LONG_NAMES
 
@@ -76,8 +69,8 @@ def test_what_can_be_written(text, spec):
         ("x", "expected ':' after the name 'x', found the end", 1),
         ("x:", "expected a type or a value, found the end", 2),
         ("3: f32[2]", "expected the name of an input, found '3'", 0),
-        ("x: f33[2]", "'f33' is no dtype; did you mean f32?", 3),
-        ("x: thing", "'thing' is no dtype", 3),
+        ("x: f33[2]", "'f33' is not a dtype; did you mean f32?", 3),
+        ("x: thing", "'thing' is not a dtype", 3),
         ("x: f32", "expected '[' after the dtype f32, found the end", 6),
         ("x: f32[", "expected a size or the name of a dimension, found the end", 7),
         ("x: f32[2", "expected ']' after the last dimension, found the end", 8),
@@ -90,16 +83,16 @@ def test_what_can_be_written(text, spec):
         ("x: f32[n=2=3]", "n is described twice", 11),
         ("x: f32[n<=2<=3]", "n is described twice", 13),
         ("x: f32[2<=3]", "expected a size or the name of a dimension, found '3'", 10),
-        ("x: f32[n] < 3", "only integers are bounded from above, and these are float32", 10),
+        ("x: f32[n] < 3", "only integers can be bounded, and these are float32", 10),
         ("x: i64[n] <", "expected the bound of the values, found the end", 11),
         ("x: i64[n] < 0", "int64 values below 0 cannot be drawn", 12),
         ("x: u8[n] < 257", "uint8 values below 257 cannot be drawn", 11),
         ("x: f32[n] extra", "expected nothing more, found 'extra'", 10),
-        ("x: f32[n] @", "'@' has no meaning here", 10),
-        ("x: f32[n; m]", "';' has no meaning here", 8),
+        ("x: f32[n] @", "'@' is not part of the grammar here", 10),
+        ("x: f32[n; m]", "';' is not part of the grammar here", 8),
         ("p: float", "the float 'p' needs a value", 8),
         ("flag: bool", "the bool 'flag' needs a value", 10),
-        ("flag: bool=1", "1 is no bool", 11),
+        ("flag: bool=1", "1 is not a bool", 11),
         ("n: int=2.5", "expected an int, found '2.5'", 7),
         ("n: int=five", "expected an int, found 'five'", 7),
     ],
@@ -181,9 +174,9 @@ def test_the_seed_decides():
     ("texts", "message"),
     [
         (["x: f32[n]", "x: f32[n]"], "the input 'x' is described twice"),
-        (["x: f32[n=3]", "y: f32[n=4]"], "'n' has two values of its example: 3 and 4"),
-        (["x: f32[n<=3, n<=4]"], "'n' has two values of its largest size: 3 and 4"),
-        (["x: f32[3<=n, 4<=n]"], "'n' has two values of its smallest size: 3 and 4"),
+        (["x: f32[n=3]", "y: f32[n=4]"], "'n' has two values for its example: 3 and 4"),
+        (["x: f32[n<=3, n<=4]"], "'n' has two values for its largest size: 3 and 4"),
+        (["x: f32[3<=n, 4<=n]"], "'n' has two values for its smallest size: 3 and 4"),
         (["x: f32[9<=n<=4]"], "at least 9 and at most 4"),
     ],
 )
@@ -281,18 +274,18 @@ def test_a_file_sees_its_neighbours_and_a_module_the_current_directory(write, tm
 @pytest.mark.parametrize(
     ("target", "init", "message"),
     [
-        ("net", [], "'net' is no target"),
-        (":net", [], "':net' is no target"),
-        ("{}:", [], "is no target"),
+        ("net", [], "'net' is not a target"),
+        (":net", [], "':net' is not a target"),
+        ("{}:", [], "is not a target"),
         ("nowhere.py:net", [], "there is no file nowhere.py"),
         ("no_such_module:net", [], "there is no module no_such_module"),
         ("torch.no_such:net", [], "there is no module torch.no_such"),
-        ("..torch:net", [], "names no module"),
+        ("..torch:net", [], "is not the name of a module"),
         ("{}:nett", [], "has no attribute 'nett'"),
         ("{}:Net.nothing", [], "has no attribute 'Net.nothing'"),
         ("{}:number", [], "is a int, which cannot be called"),
         ("{}:returns_nothing()", [], "is a NoneType, which cannot be called"),
-        ("{}:net", ["width=3"], "net is a Net, built already"),
+        ("{}:net", ["width=3"], "net is a Net and needs no building"),
         ("{}:Net", ["depth=3"], "Net cannot be built: got an unexpected keyword argument 'depth'"),
         ("{}:refuse", [], None),
         ("{}:refuse", ["width=3"], "refuse cannot be built: RuntimeError: no such width"),

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from symfx.graph_gradual_typechecker.checker_sizes import CheckDomain
+from symfx.graph_gradual_typechecker.checker_sizes import CheckerSizes
 from symfx.shape_rules import IllTypedError, Shape, known_rules
 from symfx.shape_rules.sizes import Size
 
@@ -169,7 +169,7 @@ def difference(
             return None
     shown = f"{name} {given(args)} {given(kwargs)}"
     try:
-        found = typed(rule(CheckDomain(), given(args), given(kwargs)))
+        found = typed(rule(CheckerSizes(), given(args), given(kwargs)))
     except IllTypedError as error:
         return None if refused is not None else f"{shown}: refused ({error}), eager: {eager}"
     if refused is None:

@@ -27,9 +27,9 @@ from symfx.migrate_gradual_types.transform_to_z3 import (
 from symfx.migrate_gradual_types.z3_types import tensor_sort
 from symfx.proxy_tensor import make_fx
 from symfx.shape_rules import GradualError, IllTypedError, max_rank
-from symfx.static_migration import capture, eliminate_branches, migrate
-from symfx.static_migration.capture import without_weights
+from symfx.static_migration import eliminate_branches, migrate, program_graph
 from symfx.static_migration.conditions import parse_input
+from symfx.static_migration.light_models import without_weights
 from symfx.static_migration.solver import Solver, smallest_conflict
 
 # -- programs, which the command line loads from here too -------------------------------------
@@ -248,7 +248,7 @@ def test_what_the_user_said_takes_part() -> None:
 
 
 def test_the_users_source_line() -> None:
-    traced = capture(Classifier(second=4), {"x": parse_input("x: [n, 3, h, w]")[1]})
+    traced = program_graph(Classifier(second=4), {"x": parse_input("x: [n, 3, h, w]")[1]})
     conflict = migrate(traced).conflict
     assert conflict is not None
     assert "test_static_migration.py" in str(conflict)
@@ -402,7 +402,7 @@ def test_typecheck_of_mistakes() -> None:
 
 def test_a_program_that_torch_fx_cannot_trace_is_taken_operator_by_operator() -> None:
     types = {"x": parse_input("x: [b, n, 4]")[1]}
-    found = migrate(capture(Masked(), types), types)
+    found = migrate(program_graph(Masked(), types), types)
     assert found and not found.unknown_operators
     assert found.shapes[last(_module(found))].endswith("[b, n, 6]")
 
@@ -414,7 +414,7 @@ def _module(found: Any) -> Any:
 def test_a_known_layer_is_one_call() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
     types = {"src": parse_input("src: [b, n, ?]")[1]}
-    found = migrate(capture(layer, types), types)
+    found = migrate(program_graph(layer, types), types)
     assert found.inputs == {"src": "[b, n, 8]"}
 
 

@@ -63,7 +63,7 @@ def test_the_error_says_what_is_missing(name):
         trace(name)
     text = str(caught.value)
     assert question in text and f"made by {operator}" in text
-    assert f":4 `{asks}`" in text and "aten" not in text.partition("at: ")[2]
+    assert f":4: {asks}" in text and "aten" not in text.partition("at: ")[2]
     assert all(outcome in text for outcome in outcomes)
 
 

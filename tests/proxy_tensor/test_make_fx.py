@@ -145,11 +145,11 @@ def test_dynamic_shapes_by_name_and_by_dimension() -> None:
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ({"z": None}, "speaks of z"),
+        ({"z": None}, "entries for z"),
         ([None], "1 entries for 2 arguments"),
         ("batch", "a str"),
         (["batch", None], "does not fit x"),
-        ([{5: True}, None], "speaks of 5"),
+        ([{5: True}, None], "entries for 5"),
         ([[True], None], "has 2 dimensions"),
         ([{0: 1.5}, None], "does not describe dimension 0"),
         ([[4, None], None], "is 3, dynamic_shapes says 4"),
@@ -319,7 +319,7 @@ def test_decompose() -> None:
     assert targets(g)[0] is aten.silu.default
     assert targets(g).count(aten.silu.default) == 1
     assert len(targets(g)) > 2
-    with pytest.raises(TracingError, match="nothing is being traced"), decompose(table):
+    with pytest.raises(TracingError, match="no trace is running"), decompose(table):
         pass
 
 

@@ -404,7 +404,7 @@ def test_a_scoped_condition_leaves_nothing_behind(env, fake):
 
 
 def test_a_scoped_condition_may_fail_at_tracing(env, fake):
-    rows, columns = fake(16, 5).shape
+    rows = fake(16, 5).shape[0]
     source = env.var_to_sources[rows.node.expr][0]
     with env.patch_source_specialization(source, lambda n: n >= 32):
         assert statically_known_true(rows >= 30)

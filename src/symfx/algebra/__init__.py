@@ -14,6 +14,7 @@ from symfx.algebra.reasoning.prover import Prover
 from symfx.algebra.terms.definedness import definedness
 from symfx.algebra.terms.interpret import as_operation, evaluate, interpret, relation, substitute
 from symfx.algebra.terms.table import Scalar, Sort, Table, Term
+from symfx.algebra.terms.term import print_terms_by
 
 if TYPE_CHECKING:
     from symfx.algebra.languages.c import to_c
@@ -37,6 +38,10 @@ __all__ = [
     "to_python",
     "to_smtlib",
 ]
+
+print_terms_by(to_python)
+
+print_terms_by(to_python)
 
 _LATER = {
     "smtlib_script": "symfx.algebra.languages.smtlib",

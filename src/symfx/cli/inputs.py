@@ -1,38 +1,32 @@
-"""The inputs of a model written on a command line: ``x: f32[batch, seq, 64]``.
+"""The language in which a command line describes inputs: ``x: f32[batch, seq, 64]``.
 
 The grammar::
 
     input   = NAME ":" ( tensor | scalar )
     tensor  = DTYPE "[" [ dim { "," dim } ] "]" [ "<" INT ]
     dim     = INT                                          a static size
-            | [ INT "<=" ] NAME [ "=" INT ] [ "<=" INT ]   a dynamic one: bounds, example
+            | [ INT "<=" ] NAME [ "=" INT ] [ "<=" INT ]   a dynamic size: bounds, example
     scalar  = "int" [ "=" INT ]                            a dynamic int
             | ( "float" | "bool" | "str" ) "=" VALUE       a constant
             | VALUE                                        a constant
     VALUE   = INT | FLOAT | "true" | "false" | "none" | quoted text
 
-``f32[]`` is a tensor without dimensions. A dimension of one name is one size in all inputs, an
-int of that name included. ``< 100`` bounds the example's integers from above (2 where it is
-not given: 0 and 1 are rows of any embedding).
+``f32[]`` is a tensor without dimensions. Dimensions of one name have one size in all inputs; an
+int of that name is the same number. ``< 100`` bounds the example's integers from above. Without
+it the bound is 2, because 0 and 1 are rows of any embedding.
 """
 
 from __future__ import annotations
 
 import ast
 import difflib
-import inspect
-import itertools
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from symfx.dtypes import LONG_NAMES
 from symfx.errors import SpecError
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = [
     "ConstantSpec",
@@ -40,12 +34,11 @@ __all__ = [
     "InputSpec",
     "IntSpec",
     "TensorSpec",
-    "arrange",
-    "make_inputs",
+    "integer_bits",
     "parse",
 ]
 
-#: Words for dtypes beside their short names: torch's own, and Python's and C's.
+#: Further names of dtypes: torch's own, and those of Python and C.
 _OTHER_NAMES = {long: long for long in LONG_NAMES.values()} | {
     "half": "float16",
     "float": "float32",
@@ -53,14 +46,22 @@ _OTHER_NAMES = {long: long for long in LONG_NAMES.values()} | {
     "int": "int32",
     "long": "int64",
 }
-_BITS = {"int8": 7, "int16": 15, "int32": 31, "int64": 63, "uint8": 8}
+#: The bits of an integer's magnitude, by dtype.
+integer_bits = {"int8": 7, "int16": 15, "int32": 31, "int64": 63, "uint8": 8}
 _WORDS: dict[str, Any] = {"true": True, "false": False, "none": None}
 _FORM = 'such as "x: f32[batch, seq, 64]", "n: int=5" or "flag: bool=true"'
 
 
 @dataclass(frozen=True)
 class DimSpec:
-    """One dimension: a static size, or a name with an example and bounds if they were given."""
+    """One dimension: a static size, or a name with its example size and bounds, if given.
+
+    Attributes:
+        name: the name of a dynamic dimension; None for a static one.
+        size: the static size, or the example size.
+        low: the smallest size.
+        high: the largest size.
+    """
 
     name: str | None
     size: int | None = None
@@ -70,7 +71,14 @@ class DimSpec:
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor: its dtype by torch's name, its dimensions, the bound of its integers."""
+    """A tensor.
+
+    Attributes:
+        name: the name of the input.
+        dtype: torch's name of the dtype.
+        dims: the dimensions.
+        below: the bound from above of the example's integers, if given.
+    """
 
     name: str
     dtype: str
@@ -80,7 +88,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class IntSpec:
-    """A dynamic int, with its example if one was given."""
+    """A dynamic int, and its example value if one was given."""
 
     name: str
     value: int | None = None
@@ -88,7 +96,7 @@ class IntSpec:
 
 @dataclass(frozen=True)
 class ConstantSpec:
-    """A value that becomes part of the graph."""
+    """A value that becomes a constant of the graph."""
 
     name: str
     value: Any
@@ -121,7 +129,7 @@ def parse(text: str) -> InputSpec:
     """Read one input.
 
     Raises:
-        SpecError: it does not follow the grammar; the message points at the place.
+        SpecError: the text does not follow the grammar; the message points at the place.
 
     Example:
         >>> parse("x: f32[batch=3]").dims
@@ -148,14 +156,14 @@ class _Parser:
             match = _TOKEN.match(self.text, at)
             if match is None:
                 at += len(self.text[at:]) - len(self.text[at:].lstrip())
-                self.fail(f"{self.text[at]!r} has no meaning here", at)
+                self.fail(f"{self.text[at]!r} is not part of the grammar here", at)
             kind = match.lastgroup or ""
             yield _Token(kind, match[kind], match.start(kind))
             at = match.end()
         yield _Token("end", "", len(self.text.rstrip()))
 
     def fail(self, what: str, at: int | None = None, fix: str | None = None) -> NoReturn:
-        """Raise a SpecError that points at a place, the next token's if none is given."""
+        """Raise a SpecError that points at a column, by default that of the next token."""
         column = self.now.at if at is None else at
         raise SpecError(
             what,
@@ -222,12 +230,12 @@ class _Parser:
             self.expect("]", "after the last dimension")
         below = None
         if self.now.text == "<":
-            if dtype not in _BITS:
-                self.fail(f"only integers are bounded from above, and these are {dtype}")
+            if dtype not in integer_bits:
+                self.fail(f"only integers can be bounded, and these are {dtype}")
             self.advance()
             at = self.now.at
             below = self.integer("the bound of the values")
-            if not 1 <= below <= 2 ** _BITS[dtype]:
+            if not 1 <= below <= 2 ** integer_bits[dtype]:
                 self.fail(f"{dtype} values below {below} cannot be drawn", at)
         return TensorSpec(name, dtype, tuple(dims), below)
 
@@ -236,7 +244,9 @@ class _Parser:
         near = difflib.get_close_matches(token.text, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         self.fail(
-            f"{token.text!r} is no dtype{hint}", token.at, fix=f"use one of {', '.join(LONG_NAMES)}"
+            f"{token.text!r} is not a dtype{hint}",
+            token.at,
+            fix=f"use one of {', '.join(LONG_NAMES)}",
         )
 
     def dim(self) -> DimSpec:
@@ -287,7 +297,7 @@ class _Parser:
         if kind.text == "float" and type(value) is int:
             value = float(value)
         if type(value).__name__ != kind.text:
-            self.fail(f"{value!r} is no {kind.text}", at)
+            self.fail(f"{value!r} is not a {kind.text}", at)
         return ConstantSpec(name, value)
 
     def value(self) -> Any:
@@ -299,172 +309,3 @@ class _Parser:
             self.advance()
             return _WORDS[token.text.lower()]
         self.fail(f"expected a type or a value, found {self.found()}")
-
-
-# -- making -------------------------------------------------------------------------------------
-
-
-def make_inputs(specs: Sequence[InputSpec], seed: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Example inputs for these specs by name, and what of them is dynamic.
-
-    The second value is what `symfx.trace` takes as ``dynamic``. A dimension without an example
-    size gets an odd prime that no other name and no static size has, so that sizes which are
-    equal by chance do not look equal by design.
-
-    Raises:
-        SpecError: an input or a dimension is described twice, in two ways.
-
-    Example:
-        >>> values, dynamic = make_inputs([parse("x: f32[batch, 4]"), parse("n: int=9")])
-        >>> values["x"].shape, values["n"]
-        (torch.Size([3, 4]), 9)
-        >>> dynamic
-        {'x': (Dim(name='batch', min=None, max=None), None), 'n': Dim(name='n', min=None, max=None)}
-    """
-    import torch
-
-    from symfx.symbolic_shapes import Dim
-
-    names = [spec.name for spec in specs]
-    for name in names:
-        if names.count(name) > 1:
-            raise SpecError(f"the input {name!r} is described twice", where="--input")
-    known = _known_dims(specs)
-    sizes = _example_sizes(specs, known)
-    dims = {name: Dim(name, min=dim.low, max=dim.high) for name, dim in known.items()}
-    generator = torch.Generator().manual_seed(seed)
-    values: dict[str, Any] = {}
-    dynamic: dict[str, Any] = {}
-    for spec in specs:
-        if isinstance(spec, ConstantSpec):
-            values[spec.name] = spec.value
-        elif isinstance(spec, IntSpec):
-            values[spec.name] = sizes[spec.name]
-            dynamic[spec.name] = dims[spec.name]
-        else:
-            shape = [sizes[dim.name] if dim.name else dim.size or 0 for dim in spec.dims]
-            values[spec.name] = _draw(spec, shape, generator)
-            extents = tuple(dims[dim.name] if dim.name else None for dim in spec.dims)
-            if any(extents):
-                dynamic[spec.name] = extents
-    return values, dynamic
-
-
-def arrange(
-    model: Callable[..., Any], values: Mapping[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Positional and keyword arguments for calling a model with inputs by name.
-
-    A builtin that tells nothing of its parameters gets them in their order.
-
-    Raises:
-        SpecError: the model has no such parameter, or needs one that is not there.
-
-    Example:
-        >>> arrange(lambda x, scale=1: x * scale, {"scale": 3, "x": 2})
-        ((2, 3), {})
-    """
-    called = getattr(model, "forward", model)
-    try:
-        signature = inspect.signature(called)
-    except (TypeError, ValueError):
-        return tuple(values.values()), {}
-    kinds = inspect.Parameter
-    parameters = signature.parameters
-    takes_any = any(p.kind is kinds.VAR_KEYWORD for p in parameters.values())
-    plain = {
-        name: p
-        for name, p in parameters.items()
-        if p.kind not in (kinds.VAR_KEYWORD, kinds.VAR_POSITIONAL)
-    }
-    takes = ", ".join(plain) or "none that has a name"
-    for name in values:
-        if name not in plain and not takes_any:
-            raise SpecError(
-                f"the model has no input {name!r}",
-                where=f"--input, for {signature}",
-                fix=f"its inputs are {takes}",
-            )
-    for name, parameter in plain.items():
-        if name not in values and parameter.default is kinds.empty:
-            raise SpecError(
-                f"the model needs an input {name!r}",
-                where=f"the signature {signature}",
-                fix=f'describe it: --input "{name}: f32[batch, 64]"',
-            )
-    bound = inspect.BoundArguments(signature, OrderedDict())
-    for name in plain:
-        if name in values:
-            bound.arguments[name] = values[name]
-    others = {name: value for name, value in values.items() if name not in plain}
-    return bound.args, {**bound.kwargs, **others}
-
-
-def _known_dims(specs: Sequence[InputSpec]) -> dict[str, DimSpec]:
-    """All that is said of each named dimension, in all inputs together."""
-    known: dict[str, DimSpec] = {}
-    for spec in specs:
-        if isinstance(spec, TensorSpec):
-            said = [dim for dim in spec.dims if dim.name]
-        elif isinstance(spec, IntSpec):
-            said = [DimSpec(spec.name, spec.value)]
-        else:
-            said = []
-        for dim in said:
-            name = dim.name or ""
-            before = known.get(name, DimSpec(name))
-            known[name] = DimSpec(
-                name,
-                _agreed(name, "example", before.size, dim.size),
-                _agreed(name, "smallest size", before.low, dim.low),
-                _agreed(name, "largest size", before.high, dim.high),
-            )
-    return known
-
-
-def _agreed(name: str, what: str, one: int | None, other: int | None) -> int | None:
-    if one is not None and other is not None and one != other:
-        raise SpecError(
-            f"the dimension {name!r} has two values of its {what}: {one} and {other}",
-            where="--input",
-            fix="say it once, or use two names",
-        )
-    return other if one is None else one
-
-
-def _example_sizes(specs: Sequence[InputSpec], known: dict[str, DimSpec]) -> dict[str, int]:
-    taken = {0, 1} | {dim.size for dim in known.values() if dim.size is not None}
-    for spec in specs:
-        if isinstance(spec, TensorSpec):
-            taken.update(dim.size for dim in spec.dims if dim.name is None and dim.size is not None)
-    sizes: dict[str, int] = {}
-    for name, dim in known.items():
-        low = 2 if dim.low is None else dim.low
-        if dim.size is not None:
-            sizes[name] = dim.size
-            continue
-        candidates = (n for n in itertools.count(max(low, 3)) if n not in taken)
-        size = next(n for n in candidates if _is_odd_prime(n))
-        if dim.high is not None and size > dim.high:
-            # A narrow range: any free size will do, and then any size at all.
-            inside = range(low, dim.high + 1)
-            size = next((n for n in inside if n not in taken), max(dim.high, low))
-        sizes[name] = size
-        taken.add(size)
-    return sizes
-
-
-def _is_odd_prime(n: int) -> bool:
-    return n > 2 and all(n % d for d in range(2, int(n**0.5) + 1))
-
-
-def _draw(spec: TensorSpec, shape: list[int], generator: torch.Generator) -> torch.Tensor:
-    import torch
-
-    dtype: torch.dtype = getattr(torch, spec.dtype)
-    if spec.dtype in _BITS or dtype is torch.bool:
-        high = spec.below or 2
-        return torch.randint(0, high, shape, generator=generator).to(dtype)
-    return torch.randn(
-        shape, generator=generator, dtype=torch.complex128 if dtype.is_complex else torch.float64
-    ).to(dtype)

@@ -1,4 +1,4 @@
-"""Models named on a command line: ``package.module:attribute`` or ``file.py:attribute``."""
+"""The model that a command line names: ``package.module:attribute`` or ``file.py:attribute``."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _FORM = "name a model as module:attribute or file.py:attribute, such as torch.nn
 
 
 def load(target: str, init: Sequence[str] = ()) -> Callable[..., Any]:
-    """The model that a target names, built if it has to be.
+    """The model that a target names.
 
-    A class is built with the values of ``init``; so is a function if ``init`` holds any, or if
-    the target ends with ``()``. Anything else is the model itself. The directory of a file, and
-    the current one, can be imported from.
+    A class is called with the arguments of ``init``, and so is a function if ``init`` has any or
+    the target ends with ``()``; the result is the model. Any other object is the model itself.
+    The file's directory and the current directory are put on ``sys.path``.
 
     Args:
         target: the target.
-        init: arguments for building, each ``name=value``; see `read_init`.
+        init: arguments for building the model, each ``name=value``; see `read_init`.
 
     Raises:
-        TargetError: there is no such module or attribute, it cannot be built, its code fails, or
-            what comes out cannot be called.
+        TargetError: the module or the attribute does not exist, the model cannot be built, its
+            code fails, or the result cannot be called.
 
     Example:
         >>> load("torch.nn:Linear", ["in_features=8", "out_features=4"])
@@ -47,7 +47,7 @@ def load(target: str, init: Sequence[str] = ()) -> Callable[..., Any]:
     call = attribute.endswith("()")
     attribute = attribute.removesuffix("()")
     if not colon or not place or not attribute:
-        raise TargetError(f"{target!r} is no target", where="TARGET", fix=_FORM)
+        raise TargetError(f"{target!r} is not a target", where="TARGET", fix=_FORM)
     arguments = read_init(init)
     with uncollected():
         module = _from_file(place) if place.endswith(".py") else _from_name(place)
@@ -65,7 +65,7 @@ def load(target: str, init: Sequence[str] = ()) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """No search for garbage in this block: modules and models stay, and looking costs seconds.
+    """Turn garbage collection off inside: it costs seconds, and modules and models stay alive.
 
     Example:
         >>> with uncollected():
@@ -108,7 +108,7 @@ def read_init(items: Sequence[str]) -> dict[str, Any]:
 
 
 def _literal(text: str) -> Any:
-    # "false" as text would count as true, which nobody means.
+    # Python's literals are capitalized; "false" must not become a text, which counts as true.
     if text.lower() in ("true", "false"):
         return text.lower() == "true"
     try:
@@ -124,12 +124,12 @@ def _from_file(place: str) -> ModuleType:
     name = path.stem
     _importable(str(path.parent))
     if name in sys.modules or not name.isidentifier():
-        name = f"symfx_target_{abs(hash(path))}"  # shadows nothing that is loaded
+        name = f"symfx_target_{abs(hash(path))}"  # hides no module that is loaded
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise TargetError(f"{place} cannot be loaded as Python", where=place, fix=_FORM)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickle look their module up
+    sys.modules[name] = module  # dataclasses and pickle look it up
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
@@ -140,7 +140,7 @@ def _from_file(place: str) -> ModuleType:
 
 def _from_name(place: str) -> ModuleType:
     if not all(part.isidentifier() for part in place.split(".")):
-        raise TargetError(f"{place!r} names no module", where="TARGET", fix=_FORM)
+        raise TargetError(f"{place!r} is not the name of a module", where="TARGET", fix=_FORM)
     _importable(os.getcwd())
     try:
         return importlib.import_module(place)
@@ -151,7 +151,7 @@ def _from_name(place: str) -> ModuleType:
         hint = (
             f"{place}.py is a file: write {place}.py:..."
             if Path(f"{place}.py").is_file()
-            else "check its name, and that it is installed or in the current directory"
+            else "check the name; the module must be installed or in the current directory"
         )
         raise TargetError(f"there is no module {missing}", where=place, fix=hint) from None
     except (Exception, SystemExit) as error:
@@ -159,6 +159,7 @@ def _from_name(place: str) -> ModuleType:
 
 
 def _importable(directory: str) -> None:
+    """Put a directory on ``sys.path``."""
     if directory not in sys.path:
         sys.path.insert(0, directory)
 
@@ -191,9 +192,9 @@ def _attribute(module: ModuleType, place: str, attribute: str) -> Any:
 def _build(factory: Any, name: str, arguments: dict[str, Any]) -> Any:
     if not callable(factory) or (hasattr(factory, "forward") and not inspect.isclass(factory)):
         raise TargetError(
-            f"{name} is a {type(factory).__name__}, built already",
+            f"{name} is a {type(factory).__name__} and needs no building",
             where="--init",
-            fix="leave --init out, or name its class",
+            fix="leave --init out, or name its class instead",
         )
     try:
         signature = inspect.signature(factory)
@@ -215,12 +216,12 @@ def _build(factory: Any, name: str, arguments: dict[str, Any]) -> Any:
 
 
 def _failure(what: str, error: BaseException) -> TargetError:
-    """What the user's code raised, as one message that names its line."""
+    """The error for an exception in the user's code: what failed, and the line that raised."""
     if isinstance(error, TargetError):
         return error
     message = error.msg if isinstance(error, SyntaxError) else str(error)
     lines = message.strip().splitlines()
     detail = f": {lines[0]}" if lines else ""
     return TargetError(
-        f"{what}: {type(error).__name__}{detail}", where=where(error), fix="mend this line"
+        f"{what}: {type(error).__name__}{detail}", where=where(error), fix="correct this line"
     )

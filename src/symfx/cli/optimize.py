@@ -1,147 +1,137 @@
-"""``symfx optimize TARGET --input ... --save out``: a faster model, and how much faster it is."""
+"""``symfx optimize TARGET --input ... --save out``: a faster model, checked and timed."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from symfx.cli.options import AsJson, Debug, Init, Quiet, inputs_option
+from symfx.cli.console import clear_errors, print_json, progress, stdout_for_json
+from symfx.cli.example_calls import ExampleCall, example_call
+from symfx.cli.options import AsJson, Debug, Init, Quiet, Target, inputs_option
+from symfx.errors import SpecError, TargetError
 
 if TYPE_CHECKING:
     from symfx.optimization import OptimizedModel
 
 __all__ = ["optimize_command"]
 
-_TYPES = ("float32", "bfloat16")
+_DTYPES = ("float32", "bfloat16")
 
 
 def optimize_command(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="TARGET",
-            help="The model: module:attribute or file.py:attribute; see symfx trace.",
-            show_default=False,
-        ),
-    ],
+    target: Target,
     *,
     inputs: Annotated[
         list[str] | None,
         inputs_option(
-            "'x: f32\\[batch=4, 3, 224, 224]'. Named dimensions and numbers alike only give "
-            "the sizes to try: the optimised model takes all that the model takes."
+            "'x: f32\\[batch=4, 3, 224, 224]'. Named dimensions and numbers alike give the sizes "
+            "to check and to time; the optimized model takes every size that the model takes."
         ),
     ] = None,
     init: Init = None,
     save: Annotated[
         Path | None,
         typer.Option(
-            help="Write the optimised model to this file: safetensors, with the graph as JSON. "
+            help="Write the optimized model to this file: safetensors, with the graph as JSON. "
             "symfx.optimization.load reads it.",
             show_default=False,
         ),
     ] = None,
     dtype: Annotated[
-        str, typer.Option(help="float32, or bfloat16 for convolutions and matrix products.")
+        str,
+        typer.Option(help="The dtype of convolutions and matrix products: float32 or bfloat16."),
     ] = "float32",
     tolerance: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="How far results may be off, relative to the largest value in them.",
+            help="The largest difference between results that agree, relative to the largest "
+            "value in them.",
             show_default=False,
         ),
     ] = None,
     rounds: Annotated[
-        int, typer.Option(min=0, help="Timed runs of the model before and after, in turn.")
+        int,
+        typer.Option(min=0, help="The number of timed runs of each model; the two take turns."),
     ] = 9,
-    seed: Annotated[int, typer.Option(help="Where weights and inputs are drawn from.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of weights and inputs.")] = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Optimise a model for inference on the CPU, check it, time it before and after, save it.
+    """Optimize a model for inference on the CPU, check it, time it before and after, save it.
 
-    The model is put in eval mode. Exit codes: 0 done, 2 a mistake in the command, the inputs or
-    the model, or a result that differs from the model's, 70 a fault in symfx itself.
+    The model is put in eval mode. Exit codes: 0 optimized, 2 the command, the inputs or the model
+    cannot be used, or a result differs from the model's, 70 symfx itself failed.
     """
-    from symfx.cli.application import _progress, clear_errors
-    from symfx.errors import SpecError
-
     with clear_errors(debug):
-        if dtype not in _TYPES:
-            raise SpecError(
-                f"{dtype!r} is not offered", where="--dtype", fix=f"choose from {', '.join(_TYPES)}"
-            )
-        if save is not None and not save.absolute().parent.is_dir():
-            raise SpecError(
-                f"there is no directory {save.absolute().parent}", where="--save", fix="make it"
-            )
-        aside = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
-        with aside:
-            model, args, kwargs = _load(target, inputs or [], init or [], seed)
-            with _progress("optimising"):
+        _refuse_options(dtype, save)
+        with stdout_for_json(as_json):
+            call = _load(target, inputs or [], init or [], seed)
+            with progress("optimizing"):
                 import torch
 
                 from symfx.optimization import optimize
 
                 fast = optimize(
-                    model,
-                    args,
-                    kwargs,
+                    call.model,
+                    call.args,
+                    call.kwargs,
                     dtype=getattr(torch, dtype),
                     tolerance=tolerance,
                 )
             if save is not None:
                 fast.save(save)
-            with _progress("timing"):
-                before, after = _time(model, fast, args, kwargs, rounds)
+            with progress("timing"):
+                before, after = _time(call, fast, rounds)
         if as_json:
-            typer.echo(json.dumps(_as_data(fast, before, after, save), indent=2))
+            print_json(_as_data(fast, before, after, save))
             return
         if not quiet:
             typer.echo(str(fast.report))
-        typer.echo(_verdict(fast, before, after, save))
+        typer.echo(_summary(fast, before, after, save))
 
 
-def _load(
-    target: str, inputs: list[str], init: list[str], seed: int
-) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-    from symfx.cli.application import _progress
-    from symfx.cli.inputs import arrange, make_inputs, parse
-    from symfx.cli.models import load
-    from symfx.errors import SpecError, TargetError
+def _refuse_options(dtype: str, save: Path | None) -> None:
+    if dtype not in _DTYPES:
+        raise SpecError(
+            f"{dtype!r} is not offered", where="--dtype", fix=f"choose from {', '.join(_DTYPES)}"
+        )
+    if save is not None and not save.absolute().parent.is_dir():
+        raise SpecError(
+            f"there is no directory {save.absolute().parent}",
+            where="--save",
+            fix="make the directory",
+        )
 
+
+def _load(target: str, inputs: list[str], init: list[str], seed: int) -> ExampleCall:
     if not inputs:
         raise SpecError(
             "no input is described", where="--input", fix="add --input 'x: f32[4, 3, 224, 224]'"
         )
-    parsed = [parse(text) for text in inputs]
-    with _progress("loading torch"):
-        import torch
-    torch.manual_seed(seed)
-    model = load(target, init)
-    if not isinstance(model, torch.nn.Module):
+    call = example_call(target, init, inputs, seed)
+    import torch
+
+    if not isinstance(call.model, torch.nn.Module):
         raise TargetError(
-            f"{target} is a {type(model).__name__}, and only modules can be optimised",
+            f"{target} is a {type(call.model).__name__}, and only modules can be optimized",
             where="TARGET",
-            fix="name a torch.nn.Module, or a function that makes one, with () behind it",
+            fix="name a torch.nn.Module, or a function that makes one, with () after its name",
         )
-    model.eval()
-    values, _ = make_inputs(parsed, seed)
-    args, kwargs = arrange(model, values)
-    return model, tuple(args), dict(kwargs)
+    call.model.eval()
+    return call
 
 
 def _time(
-    model: Any, fast: OptimizedModel, args: tuple[Any, ...], kwargs: dict[str, Any], rounds: int
+    call: ExampleCall, fast: OptimizedModel, rounds: int
 ) -> tuple[float | None, float | None]:
-    """The median seconds of a run of each, in turn, after one to warm up."""
+    """The median seconds of a run of the model and of the optimized one.
+
+    The two run in turn; the first run of each warms up and is not counted.
+    """
     import statistics
     import time
 
@@ -152,17 +142,18 @@ def _time(
     seconds: tuple[list[float], list[float]] = ([], [])
     with torch.no_grad():
         for turn in range(rounds + 1):
-            for runs, contestant in zip(seconds, (model, fast), strict=True):
+            for runs, model in zip(seconds, (call.model, fast), strict=True):
                 start = time.perf_counter()
-                contestant(*args, **kwargs)
+                model(*call.args, **call.kwargs)
                 if turn:
                     runs.append(time.perf_counter() - start)
     return statistics.median(seconds[0]), statistics.median(seconds[1])
 
 
-def _verdict(
+def _summary(
     fast: OptimizedModel, before: float | None, after: float | None, save: Path | None
 ) -> str:
+    """The last line of the output: rewrites, difference, times, file."""
     parts = [f"{len(fast.report.rewrites)} rewrites"]
     if fast.report.checks:
         parts.append(f"off by at most {max(c.relative for c in fast.report.checks):.2g}")

@@ -1,3 +1,4 @@
-"""Operators on fake tensors: what is known of each, shape rules over terms, and the cache of
-their results, which every FakeTensorMode with an environment of symfx dispatches through.
+"""Operators on fake tensors: facts about each, rules over terms, and the cache of results.
+
+Every FakeTensorMode with an environment of symfx dispatches through the cache.
 """

@@ -1,7 +1,6 @@
-"""What some operators return, by size, that torch has no fake kernels for.
+"""Fake kernels for operators whose kernel in torch is missing, or returns wrong sizes.
 
-Used where torch's own fake mode gives up, or answers wrongly; each is compared with the real kernel
-by ``tests/parity/test_beyond_stock.py``.
+``tests/parity/test_beyond_stock.py`` compares each of them with the real kernel.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ KERNELS: dict[Any, Callable[..., Any]] = {}
 """For an operator, a function of fake arguments that returns fake results, or NotImplemented."""
 
 ASKED_FIRST: set[Any] = set()
-"""Those that are asked before torch's own, which answers wrongly."""
+"""Operators whose fake kernel in torch is wrong, so that the one here is called instead."""
 
 
 def _kernel(
@@ -76,7 +75,7 @@ def _histogramdd_of(a: torch.Tensor, bins: Sequence[torch.Tensor], **options: An
     return a.new_empty([edges.shape[0] - 1 for edges in bins])
 
 
-# torch's fake kernel speaks for one GPU's: bfloat16 alone.
+# torch's fake kernel describes one GPU's kernel, which takes bfloat16 alone.
 @_kernel(_aten._grouped_mm.default, first=True)
 def _grouped_mm(
     a: torch.Tensor, b: torch.Tensor, offs: Any = None, bias: Any = None, out_dtype: Any = None
@@ -95,8 +94,8 @@ def _grouped_mm(
         return NotImplemented
     groups = offs.shape[0] if jagged else a.shape[0]
     agree = [given == groups for given in (x.shape[0] for x in (a, b) if x.dim() == 3)]
-    # Where both are cut into groups, it is along the dimension that is summed over, which may
-    # be longer than the groups together.
+    # Where both are cut into groups, the cut dimension is the one that is summed over, and it
+    # may be longer than the groups together.
     if not (a.dim() == b.dim() == 2):
         agree.append(a.shape[-1] == b.shape[-2])
     if not all(agree):
@@ -116,7 +115,7 @@ def _ctc(log_probs: torch.Tensor, width: Any) -> Any:
 def _ctc_loss(
     log_probs: torch.Tensor, targets: Any, input_lengths: Any, target_lengths: Any, *args: Any
 ) -> Any:
-    # Between the labels of a target, before and after them, there may be blanks.
+    # Blanks may stand between the labels of a target, before and after them.
     return _ctc(log_probs, 2 * max(target_lengths) + 1)
 
 
@@ -152,7 +151,7 @@ def _lstsq(
         return NotImplemented
     k = right.shape[-1]
     both = torch.broadcast_shapes(tuple(batch), right.shape[:-2])  # type: ignore[no-untyped-call]
-    # The solution takes the place of the right side, which may be longer.
+    # LAPACK writes the solution over the right side, which may be longer.
     rows = torch.sym_max(m, n)  # type: ignore[no-untyped-call]
     solution = _column_major(b, both, rows, k)[..., :n, :]
     finds_values = driver in ("gelsd", "gelss")
@@ -160,7 +159,7 @@ def _lstsq(
     if driver == "gels" and m > n:
         residuals = (*both, k)
     elif finds_values and m > n:
-        # They are there where the rank is full, which only data tells.
+        # Residuals exist where the rank is full, which only data tells.
         count = _count(a, k) if not both else None
         if count is None:
             return NotImplemented
@@ -180,7 +179,7 @@ def _same(a: Sequence[Any], b: Sequence[Any]) -> bool:
 
 
 def _count(like: torch.Tensor, most: Any = None) -> Any:
-    """A number that only data tells; None where there may be none."""
+    """A new unbacked size; None where the environment allows none."""
     env = like.fake_mode.shape_env  # type: ignore[attr-defined]
     if env is None or not env.allow_dynamic_output_shape_ops:
         return None
@@ -193,7 +192,7 @@ def _count(like: torch.Tensor, most: Any = None) -> Any:
 
 # -- sparse ------------------------------------------------------------------------------------
 
-# torch's kernel for sizes that are known says that no element is kept.
+# torch's fake kernel for known sizes returns a sparse tensor without elements.
 
 
 @_kernel(_aten._to_sparse.sparse_dim, first=True)
@@ -229,7 +228,7 @@ def _to_sparse(
 
 @_kernel(_aten.sparse_sampled_addmm.default)
 def _sampled_addmm(a: torch.Tensor, b: torch.Tensor, c: torch.Tensor, **factors: Any) -> Any:
-    # It fills the places that the sparse matrix has.
+    # The result has the sparsity of `a`.
     return a.clone()
 
 
@@ -245,7 +244,7 @@ def _mm_reduce(a: torch.Tensor, b: torch.Tensor, reduce: str) -> Any:
 # -- lists of tensors ----------------------------------------------------------------------------
 
 
-# torch's kernel asks for the number of elements as an int.
+# torch's fake kernel needs the number of elements as an int.
 @_kernel(_aten._foreach_max.default, first=True)
 def _foreach_max(tensors: Sequence[torch.Tensor]) -> Any:
     if not any(map(_is_symbolic, tensors)):
@@ -256,7 +255,7 @@ def _foreach_max(tensors: Sequence[torch.Tensor]) -> Any:
 # -- resizing ----------------------------------------------------------------------------------
 
 
-# torch's kernel does not turn symbolic sizes into known ones.
+# torch's fake kernel does not turn symbolic sizes into known ones.
 @_kernel(_aten.resize_.default, first=True)
 def _resize(a: torch.Tensor, size: Sequence[Any], *, memory_format: Any = None) -> Any:
     if memory_format not in (None, torch.contiguous_format) or not _is_symbolic(a):
@@ -268,7 +267,7 @@ def _resize(a: torch.Tensor, size: Sequence[Any], *, memory_format: Any = None) 
 
 def _set_size(a: torch.Tensor, size: Sequence[Any]) -> None:
     strides: Any = make_contiguous_strides_for(tuple(size))
-    # Which makes the storage larger where it must.
+    # This makes the storage larger where it must.
     _aten.set_.source_Storage_storage_offset(
         a, a.untyped_storage(), a.storage_offset(), size, strides
     )
@@ -283,7 +282,7 @@ def _resize_as(a: torch.Tensor, like: torch.Tensor, *, memory_format: Any = None
 
 
 def _into_out(operator: Any, functional: Any) -> None:
-    """Let an operator return what another does, in the tensors that it is given for that."""
+    """Give an operator with ``out`` arguments the kernel of its functional form."""
     names = [a.name for a in operator._schema.arguments if a.is_out]
 
     @_kernel(operator, first=True)

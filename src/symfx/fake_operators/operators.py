@@ -1,4 +1,4 @@
-"""What never changes about an operator, looked up once: tags, aliasing, how to name its nodes."""
+"""The facts that never change about an operator, looked up once: tags, aliasing, node names."""
 
 from __future__ import annotations
 
@@ -35,32 +35,33 @@ _NEVER_CACHED = frozenset(
     }
 )
 
-# Asked for by C++ where a composite kernel would decompose to nothing that can be recorded.
+# C++ calls these where a composite kernel would decompose to nothing that can be recorded.
 _KEPT_WHOLE = frozenset({_aten.size.default, _aten.stride.default, _aten.storage_offset.default})
 
-# Their output's shape depends on data only where a mask indexes.
+# The output's shape of these depends on data only where an index is a mask.
 _MASK_INDEXERS = frozenset({_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default})
 
 
 class OperatorFacts:
-    """What symfx asks about one operator again and again.
+    """The facts about one operator that symfx needs again and again.
 
     One object stands for one operator, so that it can serve as part of a key.
 
     Attributes:
         func: the operator.
-        name: what its nodes are called before they are numbered.
-        composite: autograd would decompose it, were it reached from above.
-        data_dependent: its result is a number read from a tensor's data.
-        seeded: it draws random numbers.
+        name: the name of its nodes before they are numbered.
+        composite: whether autograd decomposes the operator when it is called from above.
+        data_dependent: whether its result is a number read from a tensor's data.
+        seeded: whether it draws random numbers.
+        lift: whether it lifts a literal tensor into the trace.
         mutated: positions of the arguments it writes to.
         mutated_names: names of the keyword arguments it writes to.
-        cacheable: what it returns depends on the metadata of its arguments alone.
-        mask_indexer: `cacheable` holds only while no argument is a mask.
-        rule: what it does to sizes and strides, where symfx says so itself.
-        kernel: what it returns by size, where torch does not say or says it wrongly.
-        kernel_first: torch says it wrongly.
-        exact_strides: a compiler must keep the strides of its inputs as they are.
+        cacheable: whether its result depends on the metadata of its arguments alone.
+        mask_indexer: whether `cacheable` holds only while no argument is a mask.
+        rule: symfx's rule for its result's sizes and strides, or None.
+        kernel: symfx's fake kernel, where torch's is missing or wrong; else None.
+        kernel_first: whether torch's own fake kernel is wrong, so that `kernel` goes first.
+        exact_strides: whether a compiler must keep the strides of its inputs.
     """
 
     __slots__ = (
@@ -85,7 +86,7 @@ class OperatorFacts:
         tags = func.tags
         arguments = func._schema.arguments
         self.name = func.overloadpacket.__name__
-        # Operators of TorchScript alone (prim.layout) are unknown to the dispatcher.
+        # The dispatcher does not know operators that only TorchScript has (prim.layout).
         self.composite = (
             func not in _KEPT_WHOLE
             and torch._C._dispatch_has_kernel(func.name())  # type: ignore[no-untyped-call]
@@ -130,8 +131,8 @@ def facts_of(func: OpOverload[..., Any]) -> OperatorFacts:
         >>> facts_of(torch.ops.aten.add.Tensor).name
         'add'
     """
-    # Keyed by identity because hashing an operator calls back into Python; the facts keep the
-    # operator alive, so that its identity cannot pass to another.
+    # Keyed by identity, because hashing an operator calls back into Python. The facts keep the
+    # operator alive, so that no other object can get its identity.
     facts = _BY_IDENTITY.get(id(func))
     if facts is None:
         facts = _BY_IDENTITY[id(func)] = OperatorFacts(func)
@@ -139,12 +140,13 @@ def facts_of(func: OpOverload[..., Any]) -> OperatorFacts:
 
 
 class running:
-    """While an operator runs, what it asks is put down to it, and afterwards no longer.
+    """A context manager that names the operator whose kernel runs, for guards' provenance.
 
-    What an operator calls on its way is its own affair: the outermost one is what the user knows.
+    An operator's kernel may call other operators. The outermost one counts, because the user's
+    program calls that one.
 
     Args:
-        env: the environment that is asked; None where there is none.
+        env: the environment that the kernel asks, or None.
         func: the operator.
     """
 

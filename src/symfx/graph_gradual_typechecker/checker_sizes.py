@@ -1,4 +1,4 @@
-"""The domain of the type checker: a size is a number, a symbol, or ``Dyn``.
+"""The sizes of the type checker: a size is a number, a symbol, or ``Dyn``.
 
 What is computed of ``Dyn`` is ``Dyn``; what is demanded of it may hold. Of a product with ``Dyn``
 among its factors it is still known what the others make: it divides the whole.
@@ -15,9 +15,9 @@ import sympy
 from torch.fx.tensor_type import Dyn, TensorType
 
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Domain, Shape, Size
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size, Sizes
 
-__all__ = ["CheckDomain", "Held", "dimension_of", "released", "shape_of", "type_of", "value_of"]
+__all__ = ["CheckerSizes", "dimension_of", "shape_of", "type_of", "value_of"]
 
 _ON_SYMBOLS: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add,
@@ -35,12 +35,12 @@ class _Multiple(Size):
 
     __slots__ = ("of",)
 
-    def __init__(self, domain: Domain, of: int) -> None:
-        super().__init__(domain, Dyn)
+    def __init__(self, sizes: Sizes, of: int) -> None:
+        super().__init__(sizes, Dyn)
         self.of = of
 
 
-class CheckDomain(Domain):
+class CheckerSizes(Sizes):
     """Checks what rules demand at once, as far as sizes are known."""
 
     def size(self, dimension: Any) -> Dim:
@@ -101,7 +101,7 @@ def dimension_of(size: Dim) -> Any:
     return size.value if isinstance(size, Size) else size
 
 
-def shape_of(domain: CheckDomain, tensor_type: Any) -> Shape:
+def shape_of(sizes: CheckerSizes, tensor_type: Any) -> Shape:
     """A tensor type as a shape.
 
     Raises:
@@ -109,17 +109,17 @@ def shape_of(domain: CheckDomain, tensor_type: Any) -> Shape:
     """
     if not isinstance(tensor_type, TensorType):
         raise IllTypedError(f"{tensor_type} is no tensor type")
-    return Shape(map(domain.size, tensor_type.dims))
+    return Shape(map(sizes.size, tensor_type.dims))
 
 
-def value_of(domain: CheckDomain, annotation: Any) -> Any:
+def value_of(sizes: CheckerSizes, annotation: Any) -> Any:
     """What a node of this type has for a value."""
     if isinstance(annotation, TensorType):
-        return shape_of(domain, annotation)
+        return shape_of(sizes, annotation)
     if annotation is int:
-        return domain.fresh("an int")
+        return sizes.fresh("an int")
     if isinstance(annotation, (tuple, list)):
-        return tuple(value_of(domain, part) for part in annotation)
+        return tuple(value_of(sizes, part) for part in annotation)
     return UNKNOWN
 
 
@@ -131,23 +131,3 @@ def type_of(value: Any) -> Any:
     if plain and any(isinstance(part, Shape) for part in value):
         return tuple(map(type_of, value))
     return Dyn
-
-
-class Held:
-    """Keeps a value from being taken apart by torch.fx, which knows tuples and not shapes."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
-def released(value: Any) -> Any:
-    """Arguments with what is held in its place."""
-    if isinstance(value, Held):
-        return value.value
-    if isinstance(value, (tuple, list)):
-        return tuple(map(released, value))
-    if isinstance(value, dict):
-        return {name: released(part) for name, part in value.items()}
-    if isinstance(value, slice):
-        return slice(*map(released, (value.start, value.stop, value.step)))
-    return value

@@ -19,11 +19,12 @@ from symfx.graph_gradual_typechecker.registry import (
     register_algebraic_expressions_inference_rule,
     register_refinement_rule,
 )
-from symfx.graph_gradual_typechecker.rules import first_argument, with_values
+from symfx.graph_gradual_typechecker.rules import first_argument
 from symfx.graph_gradual_typechecker.types import broadcast_types, calculate_out_dimension
 from symfx.refinement_types import Equality
+from symfx.shape_rules.arguments import arguments_of
 from symfx.shape_rules.graphs import graph_of
-from symfx.shape_rules.opaque_sizes import OpaqueDomain
+from symfx.shape_rules.opaque_sizes import OpaqueSizes
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size
 from symfx.shape_rules.table import lookup
 from symfx.unification import Var
@@ -197,22 +198,22 @@ class Refine:
             if one is not None and other is not None:
                 found.append(Equality(one, other))
 
-        domain = OpaqueDomain(demanded)
+        sizes = OpaqueSizes(demanded)
         kept: list[Size] = []  # ids are of living objects
 
         def value(node: Node) -> Any:
             if not isinstance(node.type, TensorType):
                 return UNKNOWN
-            sizes: list[Dim] = []
+            dims: list[Dim] = []
             for dim in node.type.dims:
-                size: Dim = dim if isinstance(dim, int) else Size(domain, None)
+                size: Dim = dim if isinstance(dim, int) else Size(sizes, None)
                 if isinstance(size, Size):
                     written[id(size)] = dim
                     kept.append(size)
-                sizes.append(size)
-            return Shape(sizes)
+                dims.append(size)
+            return Shape(dims)
 
-        result = rule(domain, *with_values(n, value), module)
+        result = rule(sizes, *arguments_of(n, value), module)
         if isinstance(result, Shape) and len(result) == len(n.type.dims):
             for size, dim in zip(result, n.type.dims, strict=True):
                 given = dimension(size)

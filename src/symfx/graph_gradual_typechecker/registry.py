@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from symfx.shape_rules.errors import DuplicateRuleError
+from symfx.shape_rules.registry import Registry
 
 __all__ = [
     "ALGEBRAIC",
@@ -17,44 +17,31 @@ __all__ = [
 ]
 
 _R = TypeVar("_R", bound=Callable[..., Any])
-_Registry = dict[Any, Callable[..., Any]]
-#: By what a node calls: a function, the name of a method, a class of modules.
-INFERENCE: _Registry = {}
-REFINEMENT: _Registry = {}
-ALGEBRAIC: _Registry = {}
-
-
-def _registrar(registry: _Registry, kind: str, target: Any) -> Callable[[_R], _R]:
-    def register(function: _R) -> _R:
-        if target in registry:
-            raise DuplicateRuleError(
-                f"{getattr(target, '__name__', target)} has {kind} rule already",
-                where=f"the rule {getattr(function, '__name__', function)}",
-            )
-        registry[target] = function
-        return function
-
-    return register
+_Rules = Registry[Any, Callable[..., Any]]
+# The keys are what nodes call: a function, the name of a method, a class of modules.
+INFERENCE: _Rules = Registry("a typing rule")
+REFINEMENT: _Rules = Registry("a refinement rule")
+ALGEBRAIC: _Rules = Registry("an algebraic rule")
 
 
 def register_inference_rule(call_target: Any) -> Callable[[_R], _R]:
-    """Make a function the typing rule of an operator, before the table's.
+    """Make a function the typing rule of an operator; it comes before the table's rule.
 
     Args:
         call_target: a function, the name of a method, or a class of modules. The rule takes the
             node (for modules, the module too; for ``getattr``, the GraphModule) and sets its type.
 
     Raises:
-        DuplicateRuleError: the operator has a rule here.
+        DuplicateRuleError: the operator has a typing rule.
     """
-    return _registrar(INFERENCE, "a typing", call_target)
+    return INFERENCE.registering(call_target)
 
 
 def register_refinement_rule(call_target: Any) -> Callable[[_R], _R]:
     """Make a function the refinement rule of an operator: from a node to a list of `Equality`."""
-    return _registrar(REFINEMENT, "a refinement", call_target)
+    return REFINEMENT.registering(call_target)
 
 
 def register_algebraic_expressions_inference_rule(call_target: Any) -> Callable[[_R], _R]:
     """Make a function the algebraic rule of an operator: it writes sizes as expressions."""
-    return _registrar(ALGEBRAIC, "an algebraic", call_target)
+    return ALGEBRAIC.registering(call_target)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch.fx import Node
-from torch.fx.node import map_arg
 from torch.fx.tensor_type import Dyn, TensorType, is_consistent, is_more_precise
 
 from symfx.graph_gradual_typechecker.checker_sizes import (
-    CheckDomain,
-    Held,
-    released,
+    CheckerSizes,
     type_of,
     value_of,
 )
@@ -25,11 +21,12 @@ from symfx.graph_gradual_typechecker.types import (
     expand_to_tensor_dim,
     get_greatest_upper_bound,
 )
+from symfx.shape_rules.arguments import arguments_of
 from symfx.shape_rules.errors import GradualError, IllTypedError
 from symfx.shape_rules.graphs import where_of
-from symfx.shape_rules.opaque_sizes import OpaqueDomain
+from symfx.shape_rules.opaque_sizes import OpaqueSizes
 from symfx.shape_rules.sizes import UNKNOWN, Shape
-from symfx.shape_rules.table import Rule, lookup
+from symfx.shape_rules.table import Rule, known_rules, lookup
 
 __all__ = [
     "adaptiveavgpool2d_inference_rule",
@@ -46,7 +43,6 @@ __all__ = [
     "reshape_inference_rule",
     "transpose_inference_rule",
     "typed_from_table",
-    "with_values",
 ]
 
 
@@ -97,11 +93,11 @@ def typed_from_table(n: Node, module: Any = None, *, root: Any = None, values: A
     if found is None:
         raise GradualError(f"there is no rule for {n.target}", where=where_of(n))
     values = {} if values is None else values
-    domain = CheckDomain()
+    sizes = CheckerSizes()
     _expand_first(n, found, called)
-    args, kwargs = with_values(n, lambda node: _value(domain, node, values))
+    args, kwargs = arguments_of(n, lambda node: _value(sizes, node, values))
     try:
-        result = found(domain, args, kwargs, called)
+        result = found(sizes, args, kwargs, called)
     except IllTypedError as error:
         raise IllTypedError(
             error.what,
@@ -117,28 +113,16 @@ def _inputs(n: Node) -> str:
 
 
 def _lookup(n: Node, module: Any, root: Any) -> tuple[Rule | None, Any]:
-    from symfx.shape_rules.table import known_rules
-
     if module is None:
         return lookup(n, root)
     table = known_rules()
     return next((table[cls] for cls in type(module).__mro__ if cls in table), None), module
 
 
-def with_values(n: Node, value: Callable[[Node], Any]) -> tuple[Any, Any]:
-    """A node's arguments with values in place of nodes."""
-
-    def hold(node: Node) -> Any:
-        return Held(value(node))
-
-    held: Any = map_arg((n.args, n.kwargs), hold)
-    return released(held[0]), released(held[1])
-
-
-def _value(domain: CheckDomain, node: Node, values: dict[Node, Any]) -> Any:
+def _value(sizes: CheckerSizes, node: Node, values: dict[Node, Any]) -> Any:
     known = values.get(node, UNKNOWN)
     if known is UNKNOWN or isinstance(known, Shape):
-        return value_of(domain, node.type)  # the annotation may say more than was computed
+        return value_of(sizes, node.type)  # the annotation may say more than was computed
     return known
 
 
@@ -151,9 +135,9 @@ def _expand_first(n: Node, rule: Rule, module: Any) -> None:
         given.type = expand_to_tensor_dim(Dyn, rule.rank)
     elif isinstance(n.type, TensorType) and len(n.all_input_nodes) == 1:
         rank = len(n.type.dims)
-        domain = OpaqueDomain()
+        sizes = OpaqueSizes()
         try:
-            result = rule(domain, (domain.shape(rank), *n.args[1:]), n.kwargs, module)
+            result = rule(sizes, (sizes.shape(rank), *n.args[1:]), n.kwargs, module)
         except IllTypedError:
             return
         if isinstance(result, Shape) and len(result) == rank:

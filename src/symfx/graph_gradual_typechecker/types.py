@@ -9,7 +9,7 @@ import sympy
 import torch
 from torch.fx.tensor_type import Dyn, TensorType, is_consistent, is_more_precise
 
-from symfx.graph_gradual_typechecker.checker_sizes import CheckDomain, dimension_of, shape_of
+from symfx.graph_gradual_typechecker.checker_sizes import CheckerSizes, dimension_of, shape_of
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.windows import per_dimension, window
 from symfx.unification import Var
@@ -113,15 +113,15 @@ def calculate_out_dimension(d_in: Any, module_instance: Any, index: int) -> Any:
     stride = m.kernel_size if m.stride is None else m.stride
     settings = (m.kernel_size, m.padding, stride, m.dilation)
     kernel, padding, step, dilation = (per_dimension(value, 2)[index] for value in settings)
-    domain = CheckDomain()
-    return dimension_of(window(domain.size(d_in), kernel, padding, step, dilation))
+    sizes = CheckerSizes()
+    return dimension_of(window(sizes.size(d_in), kernel, padding, step, dilation))
 
 
 def _checked(rule_of: type[torch.nn.Module], tensor_type: Any, module: Any) -> TensorType:
     from symfx.shape_rules.table import known_rules
 
-    domain = CheckDomain()
-    result = known_rules()[rule_of](domain, (shape_of(domain, tensor_type),), {}, module)
+    sizes = CheckerSizes()
+    result = known_rules()[rule_of](sizes, (shape_of(sizes, tensor_type),), {}, module)
     return TensorType(tuple(map(dimension_of, result)))
 
 
@@ -160,6 +160,6 @@ def flatten_check(tensor_type: TensorType, start_dim: int, end_dim: int) -> Tens
     """
     from symfx.shape_rules.rules.layout import flatten
 
-    domain = CheckDomain()
-    result = flatten(domain, shape_of(domain, tensor_type), start_dim, end_dim)
+    sizes = CheckerSizes()
+    result = flatten(sizes, shape_of(sizes, tensor_type), start_dim, end_dim)
     return TensorType(tuple(map(dimension_of, result)))

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, fx
 from torch.fx.node import map_aggregate
 
-from symfx.meta_tracer.errors import ControlFlowError, UnknownMetaError, here
+from symfx.meta_tracer.errors import ControlFlowError, UnknownMetaError
+from symfx.user_code import here
 
 __all__ = [
     "QUERIES",

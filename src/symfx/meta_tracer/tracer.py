@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from symfx.errors import SymfxError, TracingError
-from symfx.meta_tracer.errors import MetaArgumentsError, NotRecordableError, here, line_of
+from symfx.meta_tracer.errors import MetaArgumentsError, NotRecordableError
 from symfx.meta_tracer.overrides import manual_meta_overrides
 from symfx.meta_tracer.proxies import (
     QUERIES,
@@ -29,8 +29,8 @@ from symfx.meta_tracer.proxies import (
     proxys_to_metas,
 )
 from symfx.meta_tracer.values import Method, Values, tensors_in, without_data
-from symfx.symbolic_shapes.explain.provenance import UserFrame, boundary
 from symfx.torch_bridge.fx_graphs import forget_wrapped_functions_that_are_gone, take_pytree_inputs
+from symfx.user_code import UserFrame, boundary, here, where
 
 __all__ = ["MetaTracer", "symbolic_trace"]
 
@@ -156,8 +156,8 @@ class MetaTracer(fx.Tracer):
             meta = self._run(kind, target, args, kwargs)
         except Exception as error:  # noqa: BLE001  what the program's functions raise is not ours to list
             what = f"Could not compute metadata for {kind} target {target}: {error}"
-            where = here()
-            warnings.warn(what + (f"\n  at: {where}" if where else ""), stacklevel=3)
+            place = here()
+            warnings.warn(what + (f"\n  at: {place}" if place else ""), stacklevel=3)
             proxy._reason = f"{target} cannot be computed without data ({error})"
             return
         proxy.install_tensor_meta(meta)
@@ -415,7 +415,7 @@ class MetaTracer(fx.Tracer):
                     raise
                 raise TracingError(
                     f"the program raised {type(error).__name__} while it was traced: {error}",
-                    where=line_of(error),
+                    where=where(error),
                     fix=f"the inputs {', '.join(left)} have no meta value, and so are proxies, not "
                     "None as in a call that leaves them out; if that is what misled the program, "
                     f"fix them: concrete_args={dict.fromkeys(left)}",

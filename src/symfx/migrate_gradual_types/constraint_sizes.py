@@ -1,4 +1,4 @@
-"""The domain in which a shape rule becomes constraints: sizes are variables that may be ``Dyn``.
+"""The sizes in which a shape rule becomes constraints: sizes are variables that may be ``Dyn``.
 
 What a rule computes of unknown dimensions is unknown; what it demands of them holds.
 """
@@ -33,14 +33,14 @@ from symfx.migrate_gradual_types.operation import (
     op_neq,
     op_sub,
 )
-from symfx.shape_rules.sizes import Dim, Domain, Shape, Size
+from symfx.shape_rules.sizes import Dim, Shape, Size, Sizes
 
-__all__ = ["ConstraintDomain"]
+__all__ = ["ConstraintSizes"]
 
 _SIGNS = {"+": op_add, "-": op_sub, "*": op_mul, "//": op_div, "%": op_mod}
 
 
-class ConstraintDomain(Domain):
+class ConstraintSizes(Sizes):
     """Collects what rules demand as constraints.
 
     Args:

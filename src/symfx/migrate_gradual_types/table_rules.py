@@ -28,7 +28,7 @@ from symfx.migrate_gradual_types.constraint import (
     T,
     TVar,
 )
-from symfx.migrate_gradual_types.constraint_sizes import ConstraintDomain
+from symfx.migrate_gradual_types.constraint_sizes import ConstraintSizes
 from symfx.migrate_gradual_types.operation import op_eq, op_leq
 from symfx.migrate_gradual_types.possible_ranks import DYN, Kinds, possible, register_kinds
 from symfx.migrate_gradual_types.transformation.registry import register_transformation_rule
@@ -40,7 +40,7 @@ from symfx.migrate_gradual_types.util import (
 )
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.graphs import is_shape
-from symfx.shape_rules.opaque_sizes import OpaqueDomain
+from symfx.shape_rules.opaque_sizes import OpaqueSizes
 from symfx.shape_rules.ranks import get_max_rank
 from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Shape, Size
 from symfx.shape_rules.table import Rule
@@ -215,8 +215,8 @@ def _run_opaque(
     ranks: Mapping[TVar, int],
 ) -> Any:
     """The rule's results for tensors of these ranks; ``None`` if it does not take them."""
-    domain = OpaqueDomain()
-    shapes = {t: UNKNOWN if r == DYN else domain.shape(r) for t, r in ranks.items()}
+    sizes = OpaqueSizes()
+    shapes = {t: UNKNOWN if r == DYN else sizes.shape(r) for t, r in ranks.items()}
 
     def argument(value: Any) -> Any:
         if isinstance(value, TVar):
@@ -225,11 +225,11 @@ def _run_opaque(
             shape = shapes[value.tensor]
             return tuple(shape) if isinstance(shape, Shape) else UNKNOWN
         if isinstance(value, DVar):
-            return domain.fresh("")
+            return sizes.fresh("")
         return UNKNOWN if isinstance(value, BVar) else value
 
     try:
-        return rule(domain, _rebuilt(args, argument), _rebuilt(kwargs, argument), module)
+        return rule(sizes, _rebuilt(args, argument), _rebuilt(kwargs, argument), module)
     except IllTypedError:
         return None
 
@@ -327,7 +327,7 @@ def _one_case(
     constraint: Typing, ranks: Mapping[TVar, int], counter: int
 ) -> tuple[Constraint | None, int]:
     counter += 1
-    domain = ConstraintDomain(counter)
+    sizes = ConstraintSizes(counter)
     parts: list[Constraint] = []
     shapes: dict[TVar, Any] = {}
     for tensor, rank in ranks.items():
@@ -336,7 +336,7 @@ def _one_case(
             parts.append(BinConstraintT(tensor, Dyn, op_eq))
             continue
         dims, counter = gen_tensor_dims(rank, counter)
-        shapes[tensor] = domain.shape(dims)
+        shapes[tensor] = sizes.shape(dims)
         parts += [BinConstraintT(tensor, TensorType(dims), op_eq), *gen_nat_constraints(dims)]
 
     def argument(value: Any) -> Any:
@@ -346,30 +346,30 @@ def _one_case(
             shape = shapes[value.tensor]
             return tuple(shape) if isinstance(shape, Shape) else UNKNOWN
         if isinstance(value, DVar):
-            return Size(domain, value)
+            return Size(sizes, value)
         return UNKNOWN if isinstance(value, BVar) else value
 
     args, kwargs = (_rebuilt(part, argument) for part in (constraint.args, constraint.kwargs))
     try:
-        result = constraint.rule(domain, args, kwargs, constraint.module)
+        result = constraint.rule(sizes, args, kwargs, constraint.module)
     except IllTypedError:
         return None, counter
     for variable, value in _results(constraint.results, result):
         if value is _NO_ITEM:
             return None, counter
-        part = _result_is(domain, variable, value)
+        part = _result_is(sizes, variable, value)
         if part is None:
             return None, counter
         parts.append(part)
-    return Conj([*parts, *domain.constraints]), counter
+    return Conj([*parts, *sizes.constraints]), counter
 
 
-def _result_is(domain: ConstraintDomain, variable: Any, value: Any) -> Constraint | None:
+def _result_is(sizes: ConstraintSizes, variable: Any, value: Any) -> Constraint | None:
     if isinstance(variable, DVar):
         if not isinstance(value, Dim):
             return BinConstraintD(variable, Dyn, op_eq)
-        is_ = BinConstraintD(variable, domain.dimension(value), op_eq)
+        is_ = BinConstraintD(variable, sizes.dimension(value), op_eq)
         return Conj([is_, BinConstraintD(0, variable, op_leq)])
     if isinstance(value, Shape):
-        return domain.type_is(variable, value) if len(value) <= get_max_rank() else None
+        return sizes.type_is(variable, value) if len(value) <= get_max_rank() else None
     return BinConstraintT(variable, Dyn, op_eq)

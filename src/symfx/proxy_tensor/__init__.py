@@ -7,6 +7,13 @@ from typing import Any
 
 from torch.types import py_sym_types
 
+from symfx.proxy_tensor.active_mode import (
+    decompose,
+    disable_proxy_modes_tracing,
+    get_innermost_proxy_mode,
+    get_proxy_mode,
+    handle_sym_dispatch,
+)
 from symfx.proxy_tensor.calling import (
     fake_signature,
     get_isolated_graphmodule,
@@ -23,16 +30,11 @@ from symfx.proxy_tensor.metadata import extract_val, is_sym_node, snapshot_fake
 from symfx.proxy_tensor.mode import (
     HANDLED_TYPES,
     ProxyTorchDispatchMode,
-    decompose,
-    disable_proxy_modes_tracing,
-    get_innermost_proxy_mode,
-    get_proxy_mode,
-    handle_sym_dispatch,
     maybe_handle_decomp,
     proxy_call,
-    set_original_aten_op,
 )
 from symfx.proxy_tensor.modules import ModuleProxy
+from symfx.proxy_tensor.original_operator import set_original_aten_op
 from symfx.proxy_tensor.slots import (
     ProxyTensor,
     fetch_object_proxy,
@@ -56,7 +58,7 @@ from symfx.proxy_tensor.tracing import (
     make_fx,
 )
 from symfx.torch_bridge.modes import disable_autocast_cache
-from symfx.torch_bridge.pytrees import what_trees_give_back
+from symfx.torch_bridge.pytrees import REBUILT_AS
 
 __all__ = [
     "HANDLED_TYPES",
@@ -104,7 +106,7 @@ _AttrProxy = ModuleProxy
 _FAKE_TENSOR_ID_TO_PROXY_MAP_FOR_EXPORT = NODES_OF_LAST_TRACE
 _ProxyTensor = ProxyTensor
 _get_proxies = proxies_of
-_pytree_subclasses_that_lose_info = what_trees_give_back
+_pytree_subclasses_that_lose_info = REBUILT_AS
 _proxy_tensor_disable_update_tensor_tracker = keep_first_proxies
 _temp_remove_metadata_torch_function_mode = functools.partial(
     without_function_mode, TracingFunctionMode

@@ -1,4 +1,4 @@
-"""Functions and their arguments brought into the shape in which they are traced."""
+"""Wrappers that bring functions and their arguments into a form that can be traced."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ __all__ = [
 
 
 def fake_signature(fn: Callable[..., Any], nargs: int) -> Callable[..., Any]:
-    """A function of a fixed number of positional parameters that calls another.
+    """A function with a fixed number of positional parameters that calls another function.
 
-    torch.fx reads off a function how many arguments it takes; one that takes ``*args`` does
-    not say.
+    torch.fx reads the number of arguments from a function's signature, where ``*args`` does
+    not tell it.
 
     Args:
         fn: the function.
-        nargs: how many.
+        nargs: the number of parameters.
 
     Returns:
         A function of ``arg0``, ``arg1`` and so on.
@@ -46,8 +46,7 @@ def fake_signature(fn: Callable[..., Any], nargs: int) -> Callable[..., Any]:
     def call(*args: Any) -> Any:
         return fn(*args)
 
-    # The same code with its `*args` filled by parameters of its own cannot be had from Python's
-    # own means without writing the function down.
+    # torch.fx reads the code object too, so the function is compiled with real parameters.
     scope: dict[str, Any] = {"call": call}
     exec(f"def called({', '.join(names)}): return call({', '.join(names)})", scope)
     called: Callable[..., Any] = scope["called"]
@@ -60,14 +59,14 @@ def fake_signature(fn: Callable[..., Any], nargs: int) -> Callable[..., Any]:
 def wrapper_and_args_for_make_fx(
     func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[Callable[[list[Any]], Any], list[Any]]:
-    """A function of one list in place of one that takes arguments and keyword arguments.
+    """A function of one list that calls a function of arguments and keyword arguments.
 
     Args:
         func: the function.
-        args, kwargs: what it is to be traced with.
+        args, kwargs: the arguments to trace it with.
 
     Returns:
-        The function of a list of leaves, and the list for these arguments.
+        The function of the list of leaves, and that list for these arguments.
 
     Example:
         >>> wrapped, leaves = wrapper_and_args_for_make_fx(
@@ -91,11 +90,11 @@ def get_isolated_graphmodule(
     tracing_mode: TracingMode = "real",
     decomposition_table: Table | None = None,
 ) -> fx.GraphModule:
-    """Trace a function while another trace is under way, which notices nothing of it.
+    """Trace a function while another trace is running, without a node in that other trace.
 
     Args:
         func: the function.
-        args, kwargs: what to trace it on. The graph takes a list of their leaves.
+        args, kwargs: the arguments to trace it on. The graph takes a list of their leaves.
         tracing_mode: see `make_fx`.
         decomposition_table: see `make_fx`.
 

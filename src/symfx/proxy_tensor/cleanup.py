@@ -1,4 +1,4 @@
-"""What a finished graph does without: questions for sizes and arithmetic that nobody uses."""
+"""Dead nodes of a finished graph: unused questions for sizes, and unused arithmetic on them."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ _QUESTIONS = frozenset(
 
 
 def remove_dead_nodes(graph: fx.Graph) -> None:
-    """Remove nodes that nobody uses and that surely have no effect.
+    """Remove unused nodes that surely have no effect.
 
-    Operators on tensors stay even when their result is not used: one of them may be there
-    for its effect (``item`` on a tensor checks the tensor's size).
+    Unused operators on tensors stay, because an operator may be there for its effect (``item``
+    checks the tensor's size).
     """
     graph.eliminate_dead_code(_may_have_effect)
 
 
 def _may_have_effect(node: fx.Node) -> bool:
-    # fx asks of every node; finding out is dear, and only nodes without users can go.
+    # fx asks for every node, and only nodes without users can go: the costly test comes last.
     if node.users or node.is_impure():
         return True
     asked: Any = node

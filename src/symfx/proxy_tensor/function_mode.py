@@ -1,4 +1,4 @@
-"""What a trace sees of torch above the dispatcher: functions, before they become operators."""
+"""Modes for torch functions: a trace sees functions there before they become operators."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from torch import fx
 from torch.overrides import TorchFunctionMode
 
-from symfx.fake_operators.cache import forget
+from symfx.fake_operators.descriptions import forget
 from symfx.proxy_tensor import slots
-from symfx.proxy_tensor.functions import TRACEABLE
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
+from symfx.proxy_tensor.traceable_functions import TRACEABLE
 from symfx.torch_bridge.identity import (
     TorchFunctionMetadataMode,
     TorchPreDispatchFunctionMode,
@@ -32,17 +32,17 @@ _Setter = type(_DATA.__set__)
 
 
 class TracingFunctionMode(TorchFunctionMode):
-    """Active while a trace runs.
+    """The mode that every trace runs under.
 
-    That it is there keeps torch.nn from taking fused paths which it takes only where nobody
-    looks (the fast path of TransformerEncoderLayer in eval mode).
+    Under a mode for torch functions, torch.nn does not take fused paths that cannot be recorded
+    (the fast path of TransformerEncoderLayer in eval mode).
 
     Args:
-        tracer: told which function runs, where its nodes are to remember it.
-        watch: tell it.
+        tracer: the tracer of the trace.
+        watch: whether the tracer's nodes name the torch function that made them.
     """
 
-    # Around what Dynamo compiles, torch takes modes of its own class off and puts them back.
+    # torch takes modes of its own class off the stack around compiled code.
     __class__ = TorchFunctionMetadataMode  # type: ignore[assignment]
 
     def __init__(self, tracer: PythonKeyTracer, watch: bool = True) -> None:
@@ -61,7 +61,7 @@ class TracingFunctionMode(TorchFunctionMode):
             self._tracer.enter_function(func)
         if type(func) is _Setter:
             if func.__self__ is _DATA:
-                # The one way to change what a tensor is that no operator shows.
+                # Setting `data` changes a tensor's sizes and storage without any operator.
                 func(*args)
                 forget(args[0])
                 known = slots.node_of_tensor(args[1], self._tracer)
@@ -86,13 +86,13 @@ _SET_GRAD = torch._C._set_grad_enabled
 
 
 class PreDispatchTorchFunctionMode(TorchFunctionMode):
-    """Active while a trace records above autograd: switches of autograd and autocast are recorded.
+    """The mode that records switches of autograd and autocast, in a trace above autograd.
 
     Args:
-        tracer: where to.
+        tracer: the tracer that records them.
     """
 
-    # Autocast tells its regions to modes of torch's own class alone.
+    # Autocast reports its regions to modes of torch's own class alone.
     __class__ = TorchPreDispatchFunctionMode  # type: ignore[assignment]
 
     def __init__(self, tracer: PythonKeyTracer) -> None:
@@ -111,7 +111,7 @@ class PreDispatchTorchFunctionMode(TorchFunctionMode):
             node = self._record(func, args)
             func(*args)
             return node
-        # The regions themselves are entered and left by autocast, here they are recorded.
+        # Autocast enters and leaves its regions itself, so that they are only recorded here.
         if func is _ENTER_AUTOCAST:
             node = self._record(func, args)
             self._autocasts.append(node)
@@ -128,13 +128,13 @@ class PreDispatchTorchFunctionMode(TorchFunctionMode):
 
 @contextlib.contextmanager
 def without_function_mode(kind: type[TorchFunctionMode]) -> Iterator[TorchFunctionMode | None]:
-    """Inside, the innermost mode of a class is off the stack of modes for torch functions.
+    """Take the innermost mode of a class off the stack of modes for torch functions.
 
     Args:
         kind: the class.
 
     Returns:
-        A context manager that gives the mode, or None where there was none.
+        A context manager that gives the mode, or None where the stack has none of the class.
     """
     above: list[TorchFunctionMode] = []
     found = None

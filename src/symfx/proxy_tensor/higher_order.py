@@ -1,4 +1,4 @@
-"""Higher-order operators: the functions they are given become subgraphs of the graph."""
+"""Higher-order operators: their functions become subgraphs of the graph."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from symfx.errors import TracingError
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.metadata import extract_val
 from symfx.proxy_tensor.mode import ProxyTorchDispatchMode, maybe_handle_decomp
-from symfx.proxy_tensor.tracing import trace_subgraph
 from symfx.symbolic_shapes import ShapeEnv
 from symfx.torch_bridge.modes import active_fake_mode
 
@@ -48,15 +47,15 @@ def record_higher_order(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    """Record a call of a higher-order operator, and run it on the values at hand.
+    """Record a call of a higher-order operator, and run it on the values of the call.
 
     Args:
-        mode: the mode that is tracing; not active now.
+        mode: the mode that is tracing. It must not be active.
         op: the operator.
-        args, kwargs: what it was called with.
+        args, kwargs: the operator's arguments.
 
     Raises:
-        TracingError: a function that it was given cannot stand as a subgraph.
+        TracingError: a function among the arguments cannot become a subgraph.
     """
     out = maybe_handle_decomp(mode, op, args, kwargs)
     if out is not NotImplemented:
@@ -66,10 +65,10 @@ def record_higher_order(
     rule = _RULES.get(op._name)
     if rule is not None:
         return rule(mode, op, *args, **kwargs)
-    return _as_it_is(mode, op, *args, **kwargs)
+    return _without_subgraphs(mode, op, *args, **kwargs)
 
 
-# -- what all rules are made of ------------------------------------------------------------------
+# -- parts of rules --------------------------------------------------------------------------------
 
 
 def _node(
@@ -93,12 +92,12 @@ def _finish(mode: ProxyTorchDispatchMode, out: Any, proxy: fx.Proxy) -> Any:
 def _install(
     mode: ProxyTorchDispatchMode, prefix: str, *graphs: tuple[str, fx.GraphModule]
 ) -> None:
-    """Make graphs submodules of the traced module, numbered alike.
+    """Make graphs submodules of the traced module, all with the same number.
 
     Args:
         mode: the mode.
-        prefix: of the first graph's name; its number is the first that is free.
-        graphs: prefix and graph of each.
+        prefix: the prefix whose first free number is taken.
+        graphs: for each graph the prefix of its name, and the graph.
     """
     root = mode.tracer.root
     number = 0
@@ -109,7 +108,7 @@ def _install(
 
 
 def _outputs(graph: fx.GraphModule) -> Any:
-    """The values that a subgraph returns, as its nodes remember them."""
+    """The values of a subgraph's results, from the metadata of its nodes."""
     (result,) = graph.graph.output_node().args
     return fx.node.map_arg(result, lambda n: n.meta["val"])
 
@@ -127,7 +126,7 @@ def _first_slice(value: torch.Tensor) -> torch.Tensor:
 
 
 def _same_kind(a: Any, b: Any) -> bool:
-    """Whether one value of a loop can take the place of another: sizes, dtype, device."""
+    """Whether two values of a loop agree in sizes, dtype and device."""
     if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor):
         return not isinstance(a, torch.Tensor) and not isinstance(b, torch.Tensor)
     return (
@@ -141,15 +140,15 @@ def _same_kind(a: Any, b: Any) -> bool:
 def _require_same_kind(op: str, what: str, expected: Sequence[Any], actual: Sequence[Any]) -> None:
     if len(expected) != len(actual):
         raise TracingError(
-            f"{op}: the function returns {len(actual)} {what}, but there are {len(expected)}",
-            fix="return one for each that the function is given",
+            f"{op}: the function takes {len(expected)} {what}, but returns {len(actual)}",
+            fix=f"return as many {what} as the function takes",
         )
     for i, (a, b) in enumerate(zip(expected, actual, strict=True)):
         if not _same_kind(a, b):
             raise TracingError(
                 f"{op}: Expected {what} to keep the same metadata, but number {i} goes in as "
                 f"{_described(a)} and comes out as {_described(b)}",
-                fix="return it with the size, dtype and device that it came in with",
+                fix="return each value with the size, dtype and device of the value that came in",
             )
 
 
@@ -162,8 +161,10 @@ def _described(value: Any) -> str:
 # -- the operators -------------------------------------------------------------------------------
 
 
-def _as_it_is(mode: ProxyTorchDispatchMode, op: HigherOrderOperator, *args: Any, **kw: Any) -> Any:
-    """An operator on tensors and operators alone; a module among its arguments is kept whole."""
+def _without_subgraphs(
+    mode: ProxyTorchDispatchMode, op: HigherOrderOperator, *args: Any, **kw: Any
+) -> Any:
+    """Record an operator without a rule; a module among its arguments is kept whole."""
     for value in pytree.tree_leaves((args, kw)):
         if isinstance(value, torch.nn.Module):
             if not any(value is m for m in mode.tracer.root.modules()):
@@ -172,8 +173,8 @@ def _as_it_is(mode: ProxyTorchDispatchMode, op: HigherOrderOperator, *args: Any,
             value, (OpOverload, HigherOrderOperator, torch.Tensor, type)
         ):
             raise TracingError(
-                f"symfx does not know with which arguments {op._name} calls the function "
-                f"{getattr(value, '__qualname__', value)} that it is given",
+                f"symfx does not know the arguments with which {op._name} calls its function "
+                f"{getattr(value, '__qualname__', value)}",
                 fix="pass it as a traced torch.fx.GraphModule",
             )
     out = op(*args, **kw)
@@ -189,8 +190,8 @@ def _cond(
     false_fn: Callable[..., Any],
     operands: Sequence[Any] = (),
 ) -> Any:
-    true_graph = trace_subgraph(mode, true_fn, *operands)
-    false_graph = trace_subgraph(mode, false_fn, *operands)
+    true_graph = mode.trace_subgraph(true_fn, *operands)
+    false_graph = mode.trace_subgraph(false_fn, *operands)
     counts = _leaf_count(true_graph), _leaf_count(false_graph)
     if counts[0] != counts[1]:
         raise TracingError(
@@ -212,17 +213,17 @@ def _while_loop(
     additional_inputs: Sequence[Any] = (),
     **kwargs: Any,
 ) -> Any:
-    # What the loop carries differs from round to round: its graphs must not know the numbers
-    # that the first round starts with.
+    # Carried values differ from one iteration to the next, so the graphs must not depend on
+    # the numbers of the first iteration.
     fake_mode = _numbers_can_vary(carried_inputs)
     arguments = (*carried_inputs, *additional_inputs)
     if fake_mode is not None and fake_mode is not active_fake_mode():
         arguments = pytree.tree_map_only(torch.Tensor, fake_mode.from_tensor, arguments)
     with fake_mode or contextlib.nullcontext():
-        carried = tuple(_any_round(v, fake_mode) for v in arguments[: len(carried_inputs)])
+        carried = tuple(_of_any_iteration(v, fake_mode) for v in arguments[: len(carried_inputs)])
         others = arguments[len(carried_inputs) :]
         graphs = [
-            trace_subgraph(mode, f, *map(_copied, carried), *others) for f in (cond_fn, body_fn)
+            mode.trace_subgraph(f, *map(_copied, carried), *others) for f in (cond_fn, body_fn)
         ]
     prefix = "while_loop_cond_graph_"
     _install(mode, prefix, (prefix, graphs[0]), ("while_loop_body_graph_", graphs[1]))
@@ -236,15 +237,15 @@ def _is_count(value: Any) -> bool:
 
 
 def _numbers_can_vary(carried: Sequence[Any]) -> FakeTensorMode | None:
-    """The fake mode at hand; one of its own where a trace on real tensors carries a number."""
+    """The active fake mode, or a new one where a trace on real tensors carries a number."""
     mode = active_fake_mode()
     if mode is None and any(map(_is_count, carried)):
         mode = FakeTensorMode(shape_env=ShapeEnv(), static_shapes=True)  # type: ignore[arg-type]
     return mode
 
 
-def _any_round(value: Any, fake_mode: FakeTensorMode | None) -> Any:
-    """A loop-carried value as any round may find it."""
+def _of_any_iteration(value: Any, fake_mode: FakeTensorMode | None) -> Any:
+    """A value that stands for a carried value in every iteration."""
     if isinstance(value, torch.Tensor):
         value = value.clone()
         if getattr(value, "constant", None) is not None:
@@ -253,7 +254,7 @@ def _any_round(value: Any, fake_mode: FakeTensorMode | None) -> Any:
     env = None if fake_mode is None else fake_mode.shape_env
     if not _is_count(value) or env is None:
         return value
-    # Nothing binds this symbol: it stands for the subgraph's input, and only there.
+    # The symbol stands for an input of the subgraph alone, so no node has to bind it.
     with env.ignore_fresh_unbacked_symbols():
         return env.create_unbacked_symint()
 
@@ -269,7 +270,7 @@ def _scan(
 ) -> Any:
     inits = [*map(_copied, init)]
     arguments = [*inits, *map(_first_slice, xs), *map(_copied, additional_inputs)]
-    graph = trace_subgraph(mode, combine_fn, *arguments)
+    graph = mode.trace_subgraph(combine_fn, *arguments)
     results = pytree.tree_leaves(_outputs(graph))
     _require_same_kind("scan", "carried values", inits, results[: len(init)])
     _install(mode, "scan_combine_graph_", ("scan_combine_graph_", graph))
@@ -287,7 +288,7 @@ def _associative_scan(
 ) -> Any:
     slices = [*map(_first_slice, xs)]
     arguments = [*slices, *map(_first_slice, xs), *map(_copied, additional_inputs)]
-    graph = trace_subgraph(mode, combine_fn, *arguments)
+    graph = mode.trace_subgraph(combine_fn, *arguments)
     results = pytree.tree_leaves(_outputs(graph))
     _require_same_kind("associative_scan", "elements", slices, results)
     prefix = "associative_scan_combine_graph_"
@@ -304,7 +305,7 @@ def _map(
     xs: Sequence[torch.Tensor],
     pos_args: Sequence[Any] = (),
 ) -> Any:
-    graph = trace_subgraph(mode, f, *map(_first_slice, xs), *pos_args)
+    graph = mode.trace_subgraph(f, *map(_first_slice, xs), *pos_args)
     _install(mode, "body_graph_", ("body_graph_", graph))
     out = op(graph, xs, pos_args)
     return _finish(mode, out, _node(mode, op, (graph, list(xs), list(pos_args))))
@@ -317,8 +318,8 @@ def _subgraph_first(
     *operands: Any,
     **kwargs: Any,
 ) -> Any:
-    """An operator that calls the function it is given on the operands it is given."""
-    graph = trace_subgraph(mode, subgraph, *operands)
+    """Record an operator that calls its function on its operands."""
+    graph = mode.trace_subgraph(subgraph, *operands)
     _install(mode, "subgraph", ("subgraph", graph))
     proxy = _node(mode, op, (graph, *operands), kwargs)
     return _finish(mode, op(graph, *operands, **kwargs), proxy)
@@ -332,10 +333,10 @@ def _invoke_subgraph(
     identifier: str | None,
     *operands: Any,
 ) -> Any:
-    # Calls with one identifier share a graph: the region was marked as repeated.
+    # Calls with one identifier share a graph, because the program marked the region as repeated.
     known = mode.tracer.subgraphs.get(identifier) if identifier is not None else None
     if known is None:
-        known = trace_subgraph(mode, subgraph, *operands)
+        known = mode.trace_subgraph(subgraph, *operands)
         _install(mode, "repeated_subgraph", ("repeated_subgraph", known))
         if identifier is not None:
             mode.tracer.subgraphs[identifier] = known
@@ -354,7 +355,7 @@ def _hints_wrapper(
 ) -> Any:
     operands = tuple(pytree.tree_leaves(args))
     body = functools.partial(body_fn, **kwargs) if kwargs else body_fn
-    graph = trace_subgraph(mode, body, *operands)
+    graph = mode.trace_subgraph(body, *operands)
     prefix = "hints_wrapper_body_graph_"
     _install(mode, prefix, (prefix, graph))
     proxy = _node(mode, op, (graph, operands, {}), {"hints": hints})
@@ -368,7 +369,7 @@ def _strict_mode(
     f: Callable[..., Any],
     operands: Sequence[Any],
 ) -> Any:
-    graph = trace_subgraph(mode, f, *operands)
+    graph = mode.trace_subgraph(f, *operands)
     _install(mode, "strict_graph_", ("strict_graph_", graph))
     return _finish(mode, op(graph, operands), _node(mode, op, (graph, operands)))
 
@@ -383,7 +384,7 @@ def _checkpoint(
 ) -> Any:
     out = op(body, *args, **kwargs)
     with fx_traceback.preserve_node_meta():
-        graph = trace_subgraph(mode, body, *pytree.tree_leaves(args))
+        graph = mode.trace_subgraph(body, *pytree.tree_leaves(args))
     if "_checkpoint_context_fn" in body.meta:
         graph.meta["_checkpoint_context_fn"] = body.meta["_checkpoint_context_fn"]
     _install(mode, "wrap_body", ("wrap_body", graph))
@@ -394,7 +395,7 @@ def _checkpoint(
 def _local_map(
     mode: ProxyTorchDispatchMode, op: HigherOrderOperator, body: Any, *args: Any, **kwargs: Any
 ) -> Any:
-    graph = trace_subgraph(mode, body, *args)
+    graph = mode.trace_subgraph(body, *args)
     _install(mode, "subgraph", ("subgraph", graph))
     return _finish(mode, op(body, *args, **kwargs), _node(mode, op, (graph, *args), kwargs))
 
@@ -404,7 +405,7 @@ def _local_map(
 
 @contextlib.contextmanager
 def _tensors_index_tensors() -> Iterator[None]:
-    """Score functions index tensors by scalar tensors, as vmap lets them."""
+    """Inside, a scalar tensor indexes a tensor as it does under vmap; score functions do that."""
     from torch._dynamo._trace_wrapped_higher_order_op import TransformGetItemToIndex
 
     with TransformGetItemToIndex():
@@ -412,7 +413,7 @@ def _tensors_index_tensors() -> Iterator[None]:
 
 
 def _score_arguments(query: torch.Tensor, requires_grad: bool) -> tuple[list[Any], list[Any]]:
-    """What a score function and a mask function take: a score, and four positions."""
+    """The arguments of score and mask functions: a score, and four positions."""
     score = query.new_zeros((), requires_grad=requires_grad)
     return [score], [query.new_zeros((), dtype=torch.int) for _ in range(4)]
 
@@ -435,8 +436,8 @@ def _flex_attention(
     out = op(query, key, value, score_mod, block_mask, *others)
     score, positions = _score_arguments(query, query.requires_grad)
     with _tensors_index_tensors():
-        scores = trace_subgraph(mode, score_mod, *score, *positions, *score_mod_other_buffers)
-        mask = trace_subgraph(mode, block_mask[-1], *positions, *mask_mod_other_buffers)
+        scores = mode.trace_subgraph(score_mod, *score, *positions, *score_mod_other_buffers)
+        mask = mode.trace_subgraph(block_mask[-1], *positions, *mask_mod_other_buffers)
     _install(mode, "sdpa_score", ("sdpa_score", scores))
     _install(mode, "sdpa_mask", ("sdpa_mask", mask))
     blocks = (*block_mask[:-1], mask)
@@ -456,12 +457,12 @@ def _flex_attention_backward(
     score, positions = _score_arguments(query, query.requires_grad or key.requires_grad)
     gradient = query.new_zeros(())
     with _tensors_index_tensors():
-        # A score function that changes nothing may be left out.
+        # Both graphs are None for the identity as score function.
         if forward is not None:
-            forward = trace_subgraph(mode, forward, *score, *positions, *score_buffers)
+            forward = mode.trace_subgraph(forward, *score, *positions, *score_buffers)
         if joint is not None:
-            joint = trace_subgraph(mode, joint, *score, *positions, gradient, *score_buffers)
-        mask = trace_subgraph(mode, block_mask[-1], *positions, *mask_buffers)
+            joint = mode.trace_subgraph(joint, *score, *positions, gradient, *score_buffers)
+        mask = mode.trace_subgraph(block_mask[-1], *positions, *mask_buffers)
     for name, graph in (("fw_graph", forward), ("joint_graph", joint), ("mask_graph", mask)):
         if graph is not None:
             _install(mode, name, (name, graph))

@@ -1,4 +1,4 @@
-"""The inputs of a trace: fake tensors in place of real ones, symbols for the sizes that vary."""
+"""The inputs of a trace: fake tensors for real ones, and symbols for the sizes that vary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from symfx.symbolic_shapes import Dim, DimDynamic, ShapeEnv, StatelessSymbolicCo
 __all__ = ["DynamicShapes", "fake_inputs", "parameter_defaults", "parameter_names"]
 
 DynamicShapes = Sequence[Any] | Mapping[str, Any] | None
-"""Which dimensions of the inputs vary; see `symfx.proxy_tensor.make_fx`."""
+"""The dimensions of the inputs that vary; see `symfx.proxy_tensor.make_fx`."""
 
 _LITERALS = (type(None), bool, int, float, str)
 _DIM_SPECS = (Dim, str, bool, int, type(None))
@@ -27,11 +27,11 @@ def parameter_names(f: Callable[..., Any], count: int) -> tuple[list[str], bool]
 
     Args:
         f: a function or a module.
-        count: how many arguments it is called with.
+        count: the number of its arguments.
 
     Returns:
-        The names, ``args[0]`` for one that ``*args`` takes, and whether every one is a
-        parameter of its own.
+        The names, ``args[0]`` for an argument that ``*args`` takes; and whether each argument
+        has a parameter of its own.
     """
     try:
         signature = inspect.signature(f.forward if isinstance(f, torch.nn.Module) else f)
@@ -48,10 +48,11 @@ def parameter_names(f: Callable[..., Any], count: int) -> tuple[list[str], bool]
 
 
 def parameter_defaults(f: Callable[..., Any]) -> dict[str, Any]:
-    """The defaults of a function's parameters that can stand in a graph's code: plain literals.
+    """The defaults of a function's parameters that are literals, which a graph's code can hold.
 
     Args:
-        f: a function. A module has none: its graph's inputs are not called like its parameters.
+        f: a function. The result for a module is empty, because its graph's inputs have other
+            names than the parameters.
     """
     if isinstance(f, torch.nn.Module):
         return {}
@@ -69,14 +70,14 @@ def fake_inputs(
     symbolic: bool,
     dynamic_shapes: DynamicShapes,
 ) -> tuple[Any, ...]:
-    """The arguments with fake tensors, and in a symbolic trace symbols, in place of the real ones.
+    """The arguments with fake tensors for real ones, and in a symbolic trace with symbols.
 
     Args:
-        mode: makes the fake tensors.
-        names: what the arguments are called.
+        mode: the mode that makes the fake tensors.
+        names: the names of the arguments.
         args: the arguments.
         symbolic: whether sizes and ints become symbols.
-        dynamic_shapes: which of them; None for all.
+        dynamic_shapes: the sizes and ints that do; None for all.
 
     Raises:
         SpecError: `dynamic_shapes` does not fit the arguments.
@@ -104,7 +105,7 @@ def fake_inputs(
 
 
 def _map_leaves(arg: Any, name: str, leaf: Callable[[Any, str], Any]) -> Any:
-    """Apply a function to each leaf of an argument, with what the leaf is called."""
+    """Apply a function to each leaf of an argument and the leaf's name."""
     with_path, spec = pytree.tree_flatten_with_path(arg)
     return pytree.tree_unflatten(
         [leaf(value, name + pytree.keystr(path)) for path, value in with_path], spec
@@ -114,7 +115,7 @@ def _map_leaves(arg: Any, name: str, leaf: Callable[[Any, str], Any]) -> Any:
 def _source(name: str) -> Any:
     from torch._dynamo.source import ConstantSource
 
-    # Prints as the name alone, so that a size is "x.size()[0]".
+    # This source prints as the name alone, so that a size prints as "x.size()[0]".
     return ConstantSource(name)
 
 
@@ -127,7 +128,7 @@ def _fake(mode: FakeTensorMode, leaf: Any, name: str, context: Any) -> Any:
 
 
 def _symbolic(mode: FakeTensorMode, leaf: Any, name: str) -> Any:
-    """All that can vary varies."""
+    """A leaf of which every size, or the int itself, varies."""
     if type(leaf) is int:
         return _symbolic_int(mode.shape_env, leaf, name, None)
     return _fake(mode, leaf, name, None)
@@ -145,8 +146,8 @@ def _by_argument(dynamic_shapes: Any, names: Sequence[str]) -> list[Any]:
         unknown = [str(key) for key in dynamic_shapes if key not in names]
         if unknown:
             raise SpecError(
-                f"dynamic_shapes speaks of {', '.join(unknown)}; the arguments are called "
-                f"{', '.join(names) or 'nothing: there are none'}",
+                f"dynamic_shapes has entries for {', '.join(unknown)}; the arguments are "
+                f"{', '.join(names) or 'none'}",
                 fix="use the names of the function's parameters",
             )
         return [dynamic_shapes.get(name) for name in names]
@@ -158,7 +159,7 @@ def _by_argument(dynamic_shapes: Any, names: Sequence[str]) -> list[Any]:
     if len(dynamic_shapes) != len(names):
         raise SpecError(
             f"dynamic_shapes has {len(dynamic_shapes)} entries for {len(names)} arguments",
-            fix="give an entry for each positional argument; None for one that is static",
+            fix="give an entry for each positional argument; None for a static argument",
         )
     return list(dynamic_shapes)
 
@@ -181,9 +182,9 @@ def _apply(mode: FakeTensorMode, arg: Any, spec: Any, name: str) -> Any:
         if pytree.tree_is_leaf(arg):
             if spec is True:
                 raise SpecError(
-                    f"{name} is a {type(arg).__name__} and has nothing that could vary",
+                    f"{name} is a {type(arg).__name__}, which has no size that could vary",
                     where="dynamic_shapes",
-                    fix="give None for it",
+                    fix=f"give None as the entry of {name}",
                 )
             return arg
         return _map_leaves(arg, name, leaf)
@@ -198,14 +199,14 @@ def _apply(mode: FakeTensorMode, arg: Any, spec: Any, name: str) -> Any:
     if isinstance(arg, Mapping) and isinstance(spec, Mapping):
         unknown = [str(k) for k in spec if k not in arg]
         if unknown:
-            raise SpecError(f"{name} has no {', '.join(unknown)}, which dynamic_shapes describes")
+            raise SpecError(f"dynamic_shapes describes {', '.join(unknown)}, which {name} lacks")
         entries = {k: _apply(mode, a, spec.get(k), f"{name}[{k!r}]") for k, a in arg.items()}
         leaves, tree = pytree.tree_flatten(arg, is_leaf=lambda x: x is not arg)
         del leaves
         return pytree.tree_unflatten(list(entries.values()), tree)
     raise SpecError(
         f"the entry {spec!r} of dynamic_shapes does not fit {name}, a {type(arg).__name__}",
-        fix="give None, or the same shape of entries as the argument has",
+        fix="give None, or a tree of entries with the structure of the argument",
     )
 
 
@@ -221,7 +222,7 @@ def _context(
         wrong = [d for d in spec if type(d) is not int or not -rank <= d < rank]
         if wrong:
             raise SpecError(
-                f"{name} has dimensions 0 to {rank - 1}; dynamic_shapes speaks of "
+                f"{name} has dimensions 0 to {rank - 1}; dynamic_shapes has entries for "
                 f"{', '.join(map(repr, wrong))}"
             )
         per_dimension = [spec.get(d, spec.get(d - rank)) for d in range(rank)]

@@ -1,4 +1,4 @@
-"""Graphs traced anew: node by node into another graph, with some operators decomposed."""
+"""Interpreters that trace a graph again, node by node, and decompose some operators."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch import fx
 from torch._ops import HigherOrderOperator
 
 from symfx.proxy_tensor import slots
-from symfx.proxy_tensor.mode import ProxyTorchDispatchMode, Table, decompose
+from symfx.proxy_tensor.active_mode import decompose
+from symfx.proxy_tensor.mode import ProxyTorchDispatchMode, Table
 from symfx.proxy_tensor.tracer import PythonKeyTracer
 from symfx.proxy_tensor.tracing import make_fx
 
@@ -17,12 +18,12 @@ __all__ = ["DecompositionInterpreter", "selective_decompose"]
 
 
 class DecompositionInterpreter(fx.Interpreter):
-    """Runs a graph and records what it runs into another graph, decomposed by a table.
+    """An interpreter that records the operators of a graph into another, decomposed by a table.
 
     Args:
         module: the graph to run.
-        new_graph: the graph to record into. Attributes keep their names, so it belongs to a
-            module with those of `module`.
+        new_graph: the graph to record into. Attributes keep their names, so the new graph
+            belongs into a module with the attributes of `module`.
         decomposition_table: for each operator to decompose, the function that computes it.
         kwargs: see `torch.fx.Interpreter`.
 
@@ -69,19 +70,19 @@ class DecompositionInterpreter(fx.Interpreter):
         )
 
     def output(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """The output of the new graph; nodes stand in it for what they computed."""
+        """The output of the new graph."""
         out = super().output(target, args, kwargs)
         self.new_graph.output(self.tracer.create_arg(out))
         return out
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the graph, recording."""
+        """Run the graph and record it."""
         with self.mode:
             return super().run(*args, **kwargs)
 
 
 class _SelectiveInterpreter(fx.Interpreter):
-    """Runs a graph while the trace under way decomposes what some of its nodes run."""
+    """An interpreter under which the running trace decomposes the operators of some nodes."""
 
     def __init__(
         self, module: fx.GraphModule, chosen: Callable[[fx.Node], bool], table: Table | None
@@ -106,7 +107,7 @@ class _SelectiveInterpreter(fx.Interpreter):
         if isinstance(value, fx.GraphModule) and any(
             isinstance(o, HigherOrderOperator) for o in operators
         ):
-            # The nodes of a subgraph are chosen, or not, one by one as well.
+            # The nodes of a subgraph are chosen one by one as well.
             return _SelectiveInterpreter(value, self._chosen, self._table).run
         return value
 
@@ -118,15 +119,15 @@ def selective_decompose(
     should_decompose: Callable[[fx.Node], bool],
     trace_joint_graph: bool,
 ) -> fx.GraphModule:
-    """Trace a graph anew, and decompose what some of its nodes run.
+    """Trace a graph again, and decompose the operators of some of its nodes.
 
     Args:
         joint_gm: the graph.
-        args: what to trace it on.
+        args: the inputs to trace it on.
         decomposition: for each operator to decompose, the function that computes it.
-        should_decompose: of a node of the graph, or of its subgraphs: whether it is chosen.
-        trace_joint_graph: the graph is one of forward and backward together: it is given two
-            lists, and its inputs are to be called ``primals`` and ``tangents``.
+        should_decompose: returns whether a node of the graph, or of a subgraph, is decomposed.
+        trace_joint_graph: whether the graph is a joint graph of forward and backward: then its
+            inputs are two lists, which the new graph calls ``primals`` and ``tangents``.
 
     Example:
         >>> g = make_fx(lambda x: torch.nn.functional.silu(x).relu())(torch.ones(3))

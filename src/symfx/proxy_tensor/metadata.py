@@ -1,4 +1,4 @@
-"""What a node remembers of its value: a snapshot of the tensor, and its layout."""
+"""The metadata of a node's value: a snapshot in ``meta["val"]``, and ``meta["tensor_meta"]``."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.fx.passes.shape_prop import TensorMetadata
 
-from symfx.fake_operators.cache import OperationCache, state_of
+from symfx.fake_operators.cache import OperationCache
+from symfx.fake_operators.descriptions import state_of
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.sym_node import SymNode
-from symfx.torch_bridge.fakes import (
+from symfx.torch_bridge.fake_tensors import (
     attributes_at_birth,
     fake_from_meta,
     plain_alias,
@@ -36,7 +37,7 @@ def is_sym_node(node: fx.Node) -> bool:
         node: a node of a graph that was traced on tensors.
 
     Raises:
-        AttributeError: it is no node.
+        AttributeError: `node` is no node.
 
     Example:
         >>> graph = fx.Graph(); x = graph.placeholder("x")
@@ -51,7 +52,7 @@ def snapshot_fake(val: torch.Tensor, include_real: bool = False) -> torch.Tensor
 
     Args:
         val: a fake tensor; any other tensor is detached.
-        include_real: take over the real tensor that a fake one may carry along.
+        include_real: whether the snapshot keeps the real tensor that `val` may carry.
 
     Example:
         >>> mode = FakeTensorMode()
@@ -64,8 +65,8 @@ def snapshot_fake(val: torch.Tensor, include_real: bool = False) -> torch.Tensor
         return val.detach()
     state = state_of(val)
     description = state.description
-    if state.elem is None or description is None or not description.cache.live:
-        # Only a live cache sees to it that the alias at hand has the present sizes.
+    if state.elem is None or description is None or not description.owner.live:
+        # Only a live cache forgets the alias when the tensor's sizes change.
         elem = plain_alias(val)
     else:
         elem = state.elem
@@ -78,13 +79,13 @@ def snapshot_fake(val: torch.Tensor, include_real: bool = False) -> torch.Tensor
 
 
 def extract_val(val: Any, include_real: bool = False) -> Any:
-    """What goes into ``node.meta["val"]`` for a value.
+    """The entry of ``node.meta["val"]`` for a value.
 
-    Tensors become snapshots that hold no data; symbolic and other numbers stay; lists, tuples
-    and dictionaries are gone through.
+    Tensors become snapshots that hold no data, also inside of lists, tuples and dictionaries.
+    Symbolic and other numbers stay.
 
     Args:
-        val: what an operator returned, or an input of the program.
+        val: the result of an operator, or an input of the program.
         include_real: see `snapshot_fake`.
 
     Example:
@@ -104,7 +105,7 @@ def extract_val(val: Any, include_real: bool = False) -> Any:
 
 
 def _fake_like(tensor: torch.Tensor) -> torch.Tensor:
-    """A fake tensor of a real one's description, in the mode at hand or one of its own."""
+    """A fake tensor with the sizes of a real one, in the active fake mode or a new one."""
     mode = active_fake_mode() or FakeTensorMode(allow_fallback_kernels=True)
     device = tensor.device
     if device.type == "meta" or type(tensor) not in (torch.Tensor, torch.nn.Parameter):
@@ -122,11 +123,11 @@ def _fake_like(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def tensor_metadata(tensor: torch.Tensor, cache: OperationCache | None = None) -> TensorMetadata:
-    """What fx's own shape propagation records of a tensor.
+    """The entry of ``node.meta["tensor_meta"]``, as torch.fx's shape propagation makes it.
 
     Args:
         tensor: the tensor.
-        cache: remembers the answer for fake tensors of one description.
+        cache: remembers the entry for fake tensors of equal description.
     """
     description = None if cache is None else cache.describe(tensor)
     if description is None:
@@ -189,7 +190,7 @@ def _memory_format(tensor: torch.Tensor) -> torch.memory_format | None:
     }
     for memory_format in formats:
         answer = questions[memory_format](sizes, strides)
-        # What is false at tracing cannot be proved, and proving is what costs.
+        # A condition that is false at tracing cannot be proved, and a proof attempt is costly.
         if answer.hint is not False and answer.statically_known_true("", 0):
             return memory_format
     return None

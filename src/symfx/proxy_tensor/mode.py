@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import fx
 from torch._ops import HigherOrderOperator, OpOverload, _higher_order_ops
 from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
-from torch.fx import traceback as fx_traceback
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, autograd_would_have_decomposed
 
@@ -19,6 +18,7 @@ from symfx.errors import TracingError
 from symfx.fake_operators.operators import OperatorFacts, facts_of, running
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.metadata import tensor_metadata
+from symfx.proxy_tensor.original_operator import set_original_aten_op
 from symfx.proxy_tensor.refusals import REFUSALS, refusal, value_read
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.torch_bridge.identity import TorchProxyMode
@@ -26,53 +26,48 @@ from symfx.torch_bridge.modes import (
     PRE_DISPATCH,
     PROXY_KEY,
     active_fake_mode,
-    active_proxy_mode,
     push_mode,
     unset_proxy_mode,
-    without_proxy_mode,
 )
 
 if TYPE_CHECKING:
-    from symfx.fake_operators.cache import Entry
+    from symfx.fake_operators.results import Entry
     from symfx.proxy_tensor.tracer import PythonKeyTracer
 
 __all__ = [
     "HANDLED_TYPES",
     "ProxyTorchDispatchMode",
     "Table",
-    "decompose",
-    "disable_proxy_modes_tracing",
-    "get_innermost_proxy_mode",
-    "get_proxy_mode",
-    "handle_sym_dispatch",
     "maybe_handle_decomp",
     "proxy_call",
     "register_higher_order",
-    "set_original_aten_op",
 ]
 
 _aten = torch.ops.aten
 _DEVICE = torch.ops.prim.device.default
 _META = torch.device("meta")
 HANDLED_TYPES = (torch.Tensor, torch.nn.Parameter, FakeTensor)
-"""Tensors of these very types are recorded; a subclass gets its own __torch_dispatch__ first."""
+"""The exact types of tensors that are recorded.
 
-# Values are followed through tensors of at most so many elements that the program makes.
+The ``__torch_dispatch__`` of a subclass runs first."""
+
+# The largest literal tensor whose value the trace follows, in elements.
 _CONSTANT_ELEMENTS = 1
 
 Table = Mapping[Any, Callable[..., Any]]
 
 
 class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Records operators into a tracer's graph while it is entered.
+    """A dispatch mode that records operators into a tracer's graph while it is entered.
 
     Args:
-        tracer: where to.
+        tracer: the tracer.
         tracing_mode: ``"real"``, ``"fake"`` or ``"symbolic"``.
-        pre_dispatch: record above autograd.
-        _allow_fake_constant: fake tensors from elsewhere may become constants of the graph.
-        _error_on_data_dependent_ops: reading a value out of a real tensor is an error.
-        decomposition_table: for each operator to decompose, the function that does.
+        pre_dispatch: whether to record above autograd.
+        _allow_fake_constant: whether fake tensors that the program closes over may become
+            constants of the graph.
+        _error_on_data_dependent_ops: whether reading a value out of a real tensor is an error.
+        decomposition_table: for each operator to decompose, the function that computes it.
 
     Example:
         >>> tracer = PythonKeyTracer()
@@ -81,10 +76,15 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         ['ones']
     """
 
-    # Bookkeeping in torch asks whether the mode in this slot is of its own class.
+    # torch tests whether the mode in this slot is of its own class.
     __class__ = TorchProxyMode  # type: ignore[assignment]
 
     supports_higher_order_operators = True
+
+    # Rules of higher-order operators trace subgraphs, and a trace makes a mode. So the module of
+    # traces hands the mode both functions, which would otherwise import each other in a circle.
+    record_higher_order: ClassVar[Callable[..., Any]]
+    trace_subgraph: ClassVar[Callable[..., fx.GraphModule]]
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         decomposition_table: Table | None = None,
     ) -> None:
         super().__init__(PRE_DISPATCH if pre_dispatch else None)  # type: ignore[no-untyped-call]
-        # In torch's slot for proxy modes: its internals turn tracing off by emptying the slot.
+        # torch's slot for proxy modes: torch turns tracing off by emptying the slot.
         self._mode_key = PROXY_KEY
         self.tracer = tracer
         self.tracing_mode = tracing_mode
@@ -105,15 +105,15 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         self._allow_fake_constant = _allow_fake_constant
         self._error_on_data_dependent_ops = _error_on_data_dependent_ops
         self.enter_stack: list[Any] = []
-        # How many decompositions are running, one inside the other.
+        # The number of decompositions that are running, one inside the other.
         self.decomp_layers = 0
         self.decomposition_table: Table = decomposition_table or {}
 
     def for_subgraph(self, decomposition_table: Table | None = None) -> ProxyTorchDispatchMode:
-        """A mode with the settings of this one that records into a graph of its own.
+        """A mode with the settings of this one that records into a new graph.
 
         Args:
-            decomposition_table: its table; the table of this mode if None.
+            decomposition_table: the new mode's table, or None for the table of this mode.
         """
         table = self.decomposition_table if decomposition_table is None else decomposition_table
         mode = ProxyTorchDispatchMode(
@@ -129,12 +129,12 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
 
     @property
     def enable_tracing(self) -> bool:
-        """True; torch asks."""
+        """True. torch's code reads it."""
         return True
 
     @property
     def decomposition_table(self) -> Table:
-        """For each operator to decompose, the function that does."""
+        """For each operator to decompose, the function that computes it."""
         return self._decomposition_table
 
     @decomposition_table.setter
@@ -144,13 +144,13 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
 
     @classmethod
     def is_infra_mode(cls) -> bool:
-        """Below the modes that users push."""
+        """True: the mode stands below the modes that users push."""
         return True
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # Dynamo never sees these frames: compiled code that is called inside a trace is refused
-        # before. The guard that torch would wrap around each call costs a tenth of a trace.
+        # Dynamo never sees these frames, because it refuses compiled code inside a trace. The
+        # guard that torch would wrap around each call costs a tenth of a trace.
         return False
 
     def __enter__(self) -> ProxyTorchDispatchMode:
@@ -166,7 +166,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
 
     @contextlib.contextmanager
     def enable_decompositions(self, table: Table | None) -> Iterator[Table]:
-        """Decompose by another table inside."""
+        """Inside, decompose operators by another table."""
         before = self.decomposition_table
         self.decomposition_table = table or {}
         try:
@@ -181,7 +181,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
     ) -> Any:
-        """Arithmetic on symbolic numbers that torch made: run, not recorded."""
+        """Run arithmetic on symbolic numbers that torch made, without recording it."""
         return func(*args, **kwargs)
 
     # -- operators -----------------------------------------------------------------------
@@ -199,8 +199,8 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         if not isinstance(func, OpOverload):
             return self._other_callable(func, args, kwargs)
         if self.pre_dispatch and torch._C._functorch.peek_interpreter_stack() is not None:
-            # vmap, grad and jvp have no form above autograd: what they make of an operator is
-            # recorded, below them.
+            # vmap, grad and jvp have no form above autograd, so the operators that they call
+            # are recorded below them.
             with self._below_transforms():
                 return func(*args, **kwargs)
         self.tracer.record_assertions()
@@ -224,7 +224,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
             return self._record(facts, args, kwargs, self.pre_dispatch)
 
     def _below_transforms(self) -> ProxyTorchDispatchMode:
-        """A mode that records into the same graph, below autograd."""
+        """A mode that records into the same graph below autograd."""
         return ProxyTorchDispatchMode(
             self.tracer,
             self.tracing_mode,
@@ -238,16 +238,13 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         if not isinstance(func, HigherOrderOperator):
             raise TracingError(f"{func} is not an operator that can be recorded")
         self.tracer.record_assertions()
-        # It traces subgraphs, which needs the tracer as a whole, which needs this mode.
-        from symfx.proxy_tensor.higher_order import record_higher_order
-
         with set_original_aten_op(func):
-            return record_higher_order(self, func, args, kwargs)
+            return self.record_higher_order(func, args, kwargs)
 
     def _replay(
         self, entry: Entry, facts: OperatorFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Record an operator whose results the cache knows."""
+        """Record an operator whose results the cache has."""
         tracer = self.tracer
         cache: Any = tracer.cache
         node = tracer.call(
@@ -274,7 +271,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         kwargs: dict[str, Any],
         pre_dispatch: bool,
     ) -> Any:
-        """Record an operator and run it; or decompose it; or answer from known values."""
+        """Record an operator and run it, or decompose it, or answer it from known values."""
         func = facts.func
         tracer = self.tracer
         tracer.record_assertions()
@@ -320,7 +317,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
     def _run(
         facts: OperatorFacts, recorded: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """What an operator returns: as torch says, or as symfx says where torch refuses."""
+        """The results of torch's kernel, or of symfx's where torch's refuses."""
         try:
             return recorded(*args, **kwargs)
         except REFUSALS as error:
@@ -342,12 +339,12 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         flat: list[Any],
         pre_dispatch: bool,
     ) -> Any:
-        """What the operator's decomposition returns; NotImplemented where it stays whole."""
+        """The results of the operator's decomposition; NotImplemented where it stays whole."""
         func = facts.func
         out = maybe_handle_decomp(self, func, args, kwargs)
         if out is not NotImplemented:
             return out
-        # What is composite for dense tensors is an operator of its own on nested ones.
+        # An operator that is composite for dense tensors has kernels for nested ones.
         nested = any(isinstance(a, torch.Tensor) and a.is_nested for a in flat)
         if (
             facts.composite
@@ -364,7 +361,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
             with self:
                 torch._check(  # type: ignore[no-untyped-call]
                     tensor.numel() == 1,
-                    lambda: "the truth of a tensor with other than one element is not defined",
+                    lambda: "a tensor has a truth value only if it has exactly one element",
                 )
                 return (tensor != 0).item()
         return NotImplemented
@@ -378,7 +375,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         all_constant: bool,
         out: Any,
     ) -> Any:
-        """The result's value where that is certain while tracing: of small literal tensors."""
+        """The result's value, where it follows from small literal tensors alone; else None."""
         if facts.lift:
             if out.numel() > _CONSTANT_ELEMENTS:
                 return None
@@ -406,7 +403,7 @@ def _device(tensor: Any) -> torch.device:
 
 
 def _attach(node: fx.Node, tracer: PythonKeyTracer, result: Any, snapshot: Any) -> None:
-    """A node stands for a tensor that the cache gave."""
+    """Make a node stand for a tensor from the cache."""
     meta = node.meta
     meta["val"] = snapshot
     if result is not None:
@@ -419,7 +416,7 @@ def _with_values(arguments: Any, constants: dict[int, torch.Tensor]) -> Any:
 
 
 def _keep_input_vals(node: fx.Node) -> None:
-    """What a compiler needs to give an operator its inputs with the strides they had."""
+    """Record the inputs of an operator, whose strides a compiler must keep."""
 
     def val(n: fx.Node) -> Any:
         found = n.meta.get("val")
@@ -433,47 +430,10 @@ def _keep_input_vals(node: fx.Node) -> None:
     )
 
 
-@contextlib.contextmanager
-def _original_operator_recorded(func: Any) -> Iterator[None]:
-    meta = fx_traceback.current_meta
-    if meta.get("original_aten") is not None:
-        yield
-        return
-    meta["original_aten"] = func
-    try:
-        yield
-    finally:
-        meta["original_aten"] = None
-
-
-_NO_CONTEXT = contextlib.nullcontext()
-
-
-def set_original_aten_op(func: Any) -> contextlib.AbstractContextManager[None]:
-    """Nodes recorded inside remember an operator as the one that they come from.
-
-    Nodes remember it in ``meta["original_aten"]``, where `torch.fx.traceback` was asked to
-    keep metadata; elsewhere there is no effect. The outermost operator counts.
-
-    Args:
-        func: the operator.
-
-    Example:
-        >>> gelu = torch.ops.aten.gelu.default
-        >>> with fx_traceback.preserve_node_meta(), set_original_aten_op(gelu):
-        ...     g = make_fx(lambda x: x.tanh())(torch.ones(3))
-        >>> [n.meta["original_aten"] for n in g.graph.nodes if n.name == "tanh"]
-        [<OpOverload(op='aten.gelu', overload='default')>]
-    """
-    if fx_traceback.has_preserved_node_meta():
-        return _original_operator_recorded(func)
-    return _NO_CONTEXT
-
-
 def register_higher_order(mode_class: type[ProxyTorchDispatchMode]) -> None:
-    """Every higher-order operator knows what to do under a mode that records above autograd.
+    """Register a mode that records above autograd with every higher-order operator.
 
-    Below autograd torch asks the mode itself.
+    Below autograd torch calls the mode's ``__torch_dispatch__`` instead.
     """
     for op in _higher_order_ops.values():
         if mode_class not in op.python_key_table:
@@ -494,16 +454,16 @@ def proxy_call(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    """Record an operator and run it, as a mode does with each one that reaches it.
+    """Record an operator and run it, as a mode does with each operator that reaches it.
 
     Args:
-        proxy_mode: the mode whose tracer records. It is not to be active.
+        proxy_mode: the mode whose tracer records. The mode must not be active.
         func: the operator.
-        pre_dispatch: leave operators whole that autograd would take apart.
-        args, kwargs: what it is called with.
+        pre_dispatch: whether operators stay whole that autograd would decompose.
+        args, kwargs: the operator's arguments.
 
     Returns:
-        What the operator returns; NotImplemented where a tensor subclass has the first say.
+        The operator's result; NotImplemented where a tensor subclass must handle the call.
 
     Raises:
         TracingError: the operator reads a value out of a real tensor.
@@ -520,12 +480,12 @@ def maybe_handle_decomp(
     """Run an operator's decomposition under a mode, if the mode's table has one.
 
     Args:
-        proxy_mode: the mode. It is not to be active; the decomposition is run under it.
+        proxy_mode: the mode. It must not be active; the decomposition runs under it.
         op: the operator.
-        args, kwargs: what it is called with.
+        args, kwargs: the operator's arguments.
 
     Returns:
-        What the decomposition returns; NotImplemented where there is none.
+        The decomposition's result; NotImplemented where the table has no decomposition.
     """
     if id(op) not in proxy_mode._decomposed:
         return NotImplemented
@@ -535,79 +495,3 @@ def maybe_handle_decomp(
             return proxy_mode.decomposition_table[op](*args, **kwargs)
         finally:
             proxy_mode.decomp_layers -= 1
-
-
-def handle_sym_dispatch(
-    func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Any:
-    """Run a function on symbolic numbers as part of the trace that is under way.
-
-    What it returns is recorded when an operator takes it.
-
-    Args:
-        func: the function, such as `operator.add`.
-        args, kwargs: its arguments.
-
-    Raises:
-        TracingError: nothing is being traced.
-    """
-    mode = get_proxy_mode()
-    if mode is None:
-        raise TracingError(
-            "handle_sym_dispatch() was called while nothing is being traced",
-            fix="call the function itself",
-        )
-    with without_proxy_mode():
-        return mode.__sym_dispatch__(func, [], args, kwargs)
-
-
-# -- the mode that is active --------------------------------------------------------------------
-
-
-def get_proxy_mode() -> ProxyTorchDispatchMode | None:
-    """The mode that is tracing now, None when nothing is.
-
-    Example:
-        >>> get_proxy_mode() is None
-        True
-    """
-    mode = active_proxy_mode()
-    return mode if type(mode) is ProxyTorchDispatchMode else None
-
-
-get_innermost_proxy_mode = get_proxy_mode
-"""An older name of `get_proxy_mode`: there is never more than one mode that traces."""
-
-
-def disable_proxy_modes_tracing() -> contextlib.AbstractContextManager[Any]:
-    """Inside, operators run without being recorded.
-
-    Returns:
-        A context manager that gives the mode which was tracing, or None.
-
-    Example:
-        >>> with disable_proxy_modes_tracing() as mode:
-        ...     mode is None
-        True
-    """
-    return without_proxy_mode()
-
-
-@contextlib.contextmanager
-def decompose(decomposition_table: Table | None) -> Iterator[Table]:
-    """Inside, the trace that is under way decomposes operators by another table.
-
-    Args:
-        decomposition_table: for each operator, the function that computes it by others.
-
-    Raises:
-        TracingError: nothing is being traced.
-    """
-    mode = get_proxy_mode()
-    if mode is None:
-        raise TracingError(
-            "decompose() was called while nothing is being traced",
-            fix="call it in a function that make_fx traces",
-        )
-    with mode.enable_decompositions(decomposition_table) as table:
-        yield table

@@ -1,4 +1,4 @@
-"""Which modules are running: the stack of them that a node's metadata can remember."""
+"""The stack of modules that are running, for the metadata of nodes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _active: ContextVar[ModuleStack | None] = ContextVar("symfx_module_stack", defau
 
 
 def module_of(f: Callable[..., Any]) -> torch.nn.Module | None:
-    """The module that a function runs: the function itself, or what it says it wraps."""
+    """The module that a function runs: the function itself, or its ``_orig_mod``; else None."""
     if isinstance(f, torch.nn.Module):
         return f
     wrapped = getattr(f, "_orig_mod", None)
@@ -24,15 +24,15 @@ def module_of(f: Callable[..., Any]) -> torch.nn.Module | None:
 
 
 class ModuleProxy:
-    """A module as seen through one of the several names under which it stands in another.
+    """The class that torch's make_fx wraps around submodules.
 
-    symfx follows modules by hooks and hands out none of these; torch's Dynamo asks whether a
-    module is one.
+    symfx follows modules by hooks and makes no objects of this class. torch's Dynamo tests
+    whether a module is one.
     """
 
 
 class _WatchedModules(dict[str, "torch.nn.Module | None"]):
-    """The submodules of a module; tells who takes one out, as attributes and containers do."""
+    """The submodules of a module, with a callback for each that the program takes out."""
 
     def __init__(self, modules: Any, taken: Callable[[str, Any], None]) -> None:
         super().__init__(modules)
@@ -44,7 +44,7 @@ class _WatchedModules(dict[str, "torch.nn.Module | None"]):
         return module
 
     def values(self) -> Any:
-        """The modules, each told of when the loop comes to it."""
+        """The modules, with the callback as the loop comes to each."""
         for name in self:
             yield self[name]
 
@@ -53,11 +53,12 @@ class ModuleStack:
     """The submodules of a module that are running, outermost first.
 
     Args:
-        root: the module. A submodule that stands in it under several names goes by the one by
-            which the program got at it.
+        root: the module. A submodule with several names has the name under which the program
+            looked it up.
 
     Attributes:
-        running: for each, its name (``name@n`` for a later call) to its name and class.
+        running: for each running module, a key (its name, or ``name@n`` for a later call) to its
+            name and class.
     """
 
     def __init__(self, root: torch.nn.Module) -> None:
@@ -65,8 +66,8 @@ class ModuleStack:
         self._names = {module: name for name, module in root.named_modules()}
         names = sum(1 for _ in root.named_modules(remove_duplicate=False))
         self._several = names > len(self._names)
-        # The names by which the program got at a module and has not called it since: a call is
-        # of the last one, as in `self.b(self.a(x))`.
+        # The names under which the program looked up a module without calling it yet. A call
+        # belongs to the last one, as in `self.b(self.a(x))`.
         self._taken: dict[torch.nn.Module, list[str]] = {module: [] for module in self._names}
         self._calls: Counter[str] = Counter()
         self._open: list[torch.nn.Module] = []
@@ -114,7 +115,7 @@ class ModuleStack:
         described = f"{kind.__module__}.{kind.__qualname__}"
 
         def enter(*_: Any) -> None:
-            # Another thread may run the same module; what it traces is its own affair.
+            # Another thread may run the same module outside of this trace.
             if _active.get() is self:
                 if self._taken[module]:
                     self._names[module] = self._taken[module].pop()

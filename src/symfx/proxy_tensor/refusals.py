@@ -1,4 +1,4 @@
-"""What torch's fake kernels refuse, said with the user's line and a way out."""
+"""Errors for operators that fake kernels refuse: the text of data-dependent errors of make_fx."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from symfx.errors import TracingError
-from symfx.symbolic_shapes.explain.provenance import capture
+from symfx.user_code import here
 
 __all__ = [
     "REFUSALS",
@@ -27,7 +27,8 @@ REFUSALS = (
     DynamicOutputShapeException,
     UnsupportedOperatorException,
 )
-"""What fake kernels raise where a real one would have to look at data, or is all there is."""
+"""The exceptions of torch's fake kernels: for results that depend on data, and for operators
+that have no fake kernel."""
 
 
 # Each derives from torch's class too, which torch's own code and programs catch.
@@ -40,52 +41,45 @@ class DynamicOutputError(TracingError, DynamicOutputShapeException):
 
 
 class FakeKernelError(TracingError, UnsupportedOperatorException):
-    """An operator that no rule of torch computes the result's size of."""
+    """An operator has no fake kernel, so that the size of its result is not known."""
 
 
 def value_read(func: Any) -> TracingError:
-    """A program reads a value out of a real tensor."""
+    """The error for a program that reads a value out of a real tensor."""
     return TracingError(
         f"data-dependent: {func} reads a value from a tensor, which the trace would bake in",
-        where=_line(),
+        where=here(),
         fix='trace with tracing_mode="symbolic", or compute with the tensor '
         "instead of the number (torch.where instead of if)",
     )
 
 
 def refusal(error: BaseException, func: Any) -> TracingError:
-    """What to raise in place of one of `REFUSALS`.
+    """The error to raise in place of one of `REFUSALS`.
 
     Args:
-        error: what the fake kernel raised.
+        error: the exception of the fake kernel.
         func: the operator.
     """
     if isinstance(error, DataDependentOutputException):
         result: Any = DataDependentError(
             f"data-dependent: the result of {func} depends on the data of a tensor, which is not "
             "known while tracing",
-            where=_line(),
+            where=here(),
             fix="compute with tensors instead (torch.where or torch.cond instead of if)",
         )
     elif isinstance(error, DynamicOutputShapeException):
         result = DynamicOutputError(
             f"data-dependent: the size of the result of {func} depends on the data of a tensor",
-            where=_line(),
+            where=here(),
             fix='trace with tracing_mode="symbolic"',
         )
     else:
         result = FakeKernelError(
             f"{func} has no kernel for fake tensors",
-            where=_line(),
+            where=here(),
             fix="register one (torch.library.register_fake), or a decomposition",
         )
     result.func = func
     found: TracingError = result
     return found
-
-
-def _line() -> str | None:
-    frame = capture().frame
-    if frame is None:
-        return None
-    return f"{frame} `{frame.line}`" if frame.line else str(frame)

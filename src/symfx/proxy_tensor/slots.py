@@ -17,7 +17,7 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils._thunk import Thunk
 
 from symfx.errors import TracingError
-from symfx.fake_operators.cache import state_of
+from symfx.fake_operators.descriptions import state_of
 from symfx.proxy_tensor.metadata import extract_val, tensor_metadata
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.symbolic_shapes import compute_unbacked_bindings
@@ -266,7 +266,7 @@ def proxies_of(tensor: torch.Tensor) -> list[fx.Proxy]:
     """The proxies of the plain tensors that a tensor, or a subclass's, is made of.
 
     Args:
-        tensor: the tensor. Where nothing is being traced the list is empty.
+        tensor: the tensor. Where no trace is running the list is empty.
 
     Raises:
         TracingError: the trace has not seen one of them.

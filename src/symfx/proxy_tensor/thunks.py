@@ -1,4 +1,4 @@
-"""Work that is put off until its result is wanted."""
+"""Delayed calls, made when their result is first needed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from torch.utils._thunk import Thunk
 
-from symfx.proxy_tensor.mode import get_proxy_mode
+from symfx.proxy_tensor.active_mode import get_proxy_mode
 
 __all__ = ["maybe_disable_thunkify", "maybe_enable_thunkify", "thunkify"]
 
@@ -18,9 +18,9 @@ _R = TypeVar("_R")
 
 
 def thunkify(tracer: Any, f: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> Thunk[_R]:
-    """The call of a function, to be made when its result is first asked for.
+    """A delayed call of a function.
 
-    Where `maybe_enable_thunkify` is not in force for the tracer, the call is made at once.
+    Without `maybe_enable_thunkify` in force for the tracer, the call is made at once.
 
     Args:
         tracer: a tracer.
@@ -28,7 +28,7 @@ def thunkify(tracer: Any, f: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwar
         args, kwargs: its arguments.
 
     Returns:
-        An object whose ``force()`` gives the result; the call is made once.
+        An object whose ``force()`` returns the result; the call is made once.
 
     Example:
         >>> thunkify(PythonKeyTracer(), max, 2, 3).force()
@@ -56,14 +56,14 @@ def _thunkify(enable: bool) -> Iterator[None]:
 
 
 def maybe_enable_thunkify() -> contextlib.AbstractContextManager[None]:
-    """Inside, `thunkify` puts work off; without effect where nothing is being traced.
+    """A context manager: `thunkify` delays calls inside, where a trace is running.
 
-    Arithmetic on symbolic numbers needs neither: symfx records none of it until an operator
-    takes the result.
+    Arithmetic on symbolic numbers needs no delay: symfx records it only once an operator takes
+    the result.
     """
     return _thunkify(True)
 
 
 def maybe_disable_thunkify() -> contextlib.AbstractContextManager[None]:
-    """Inside, `thunkify` puts nothing off; undoes an outer `maybe_enable_thunkify`."""
+    """A context manager: `thunkify` makes calls at once inside."""
     return _thunkify(False)

@@ -1,4 +1,4 @@
-"""The recorder of a trace: one graph, the constants it refers to, and the nodes of its values."""
+"""The tracer of a trace: one graph, the graph's constants, and the nodes of the trace's values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PythonKeyTracer"]
 
-# Python values that stand in a node's arguments as they are.
+# Types of Python values that can be arguments of a node.
 _LITERALS = frozenset(
     {
         type(None),
@@ -53,29 +53,29 @@ _PARTS_OF_NESTED = {
 
 
 class UnrecordableError(TracingError, NotImplementedError):
-    """A value that the program returns, or hands to an operator, has no place in a graph."""
+    """A value that the program returns, or passes to an operator, cannot stand in a graph."""
 
 
 class PythonKeyTracer(fx.Tracer):
-    """Records operators on tensors into a graph.
+    """A tracer that records operators on tensors into a graph.
 
     It is an fx tracer as far as torch's own code needs one (`create_arg`, `create_proxy`,
-    `root`); operators are recorded by `call`, which knows the nodes of its arguments already.
+    `root`). `call` records operators whose arguments are nodes and literals already.
 
     Attributes:
-        graph: what was recorded.
-        root: the module that holds the constants which the graph refers to.
+        graph: the graph.
+        root: the module that holds the graph's constants.
         symbols: the nodes of symbolic numbers.
-        tensors: the `ProxyTensor` of tensors that cannot keep it themselves.
-        script_object_tracker: the proxy of objects of TorchScript, by what they wrap: Python
-            sees one through several objects.
-        opaque_tracker: the proxy of other objects that operators take and give.
-        cache: the operation cache of the trace, if it has one.
-        modules: the modules that run, if nodes are to remember them.
-        tensors_seen: each tensor that came to have a node, with modules recorded; else None.
-        subgraphs: graphs of regions that are called again and again, by identifier.
-        enable_thunkify: `thunkify` puts work off.
-        proxy_module_inputs: modules among the inputs are seen by the program as proxies.
+        tensors: the `ProxyTensor` of each tensor that does not keep its node itself.
+        script_object_tracker: the proxies of TorchScript objects, by the wrapped object, which
+            Python sees through several wrappers.
+        opaque_tracker: the proxies of other objects that operators take and return.
+        cache: the operation cache of the trace, or None.
+        modules: the stack of running modules that nodes record, or None.
+        tensors_seen: each tensor that got a node, where modules are recorded; else None.
+        subgraphs: graphs of repeated regions, by identifier.
+        enable_thunkify: whether `thunkify` delays calls.
+        proxy_module_inputs: whether the program gets proxies for modules among the inputs.
     """
 
     def __init__(
@@ -96,15 +96,15 @@ class PythonKeyTracer(fx.Tracer):
         self.record_stack_traces = stack_traces
         self._annotating = stack_traces or modules is not None
         self._record_forward_stack_traces_only = stack_traces
-        # The node to put the next question for an input's size behind.
+        # The node after which the next question for an input's size is inserted.
         self._last_question: fx.Node | None = None
         self.modules = modules
         self.tensors_seen: list[tuple[weakref.ref[torch.Tensor], fx.Node]] | None = (
             None if modules is None else []
         )
-        # The environment's assertions, by position: which need no node (operators check for
-        # themselves when they run, and a graph inside or around this one may have the node);
-        # how many have been gone through; which could not be computed then.
+        # The environment's runtime assertions, and by position: those that need no node here
+        # (an operator checks them when it runs, or a graph inside or around this one has the
+        # node); the number of those looked at; those that could not be computed then.
         self._assertions: list[RuntimeAssert] = (
             [] if cache is None or cache.env is None else cache.env.ledger.asserts
         )
@@ -117,16 +117,16 @@ class PythonKeyTracer(fx.Tracer):
         self._function: Any = None
         self._function_calls: Counter[Any] = Counter()
         self._attributes: dict[int, tuple[Any, fx.Node]] = {}
-        # The tensors that inputs are made of: each with the input's node, its name, the input.
+        # The inner tensors of wrapper inputs, each with the input's node, its name, the input.
         self._parts: dict[int, tuple[torch.Tensor, fx.Node, str, torch.Tensor]] = {}
 
     @property
     def tensor_tracker(self) -> slots.TensorTracker:
-        """The `ProxyTensor` of each tensor, by tensor, as torch looks it up."""
+        """The `ProxyTensor` of each tensor, as a mapping that torch's code reads."""
         return slots.TensorTracker(self)
 
     def for_subgraph(self) -> PythonKeyTracer:
-        """A tracer with the settings of this one, and a graph of its own."""
+        """A tracer with the settings of this one and a new graph."""
         tracer = PythonKeyTracer(self.cache, self.record_stack_traces, self.modules)
         tracer._asserted = self._asserted
         return tracer
@@ -140,19 +140,19 @@ class PythonKeyTracer(fx.Tracer):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        """Modules are run, not recorded."""
+        """Run a module, without recording the call."""
         return forward(*args, **kwargs)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """Attributes are values, not nodes."""
+        """An attribute's value, which becomes no node."""
         return attr_val
 
     def create_arg(self, a: Any) -> Any:
-        """What stands for a value in the arguments of a node."""
+        """The form of a value among the arguments of a node."""
         if isinstance(a, torch.Tensor) and not isinstance(a, fx.Proxy):
             found = slots.node_of_tensor(a, self)
             if found is None and torch._is_functional_tensor(a):
-                # Operators saw the tensor inside.
+                # The tensor inside has the node.
                 torch._functionalize_sync(a)
                 found = slots.node_of_tensor(torch._from_functional_tensor(a), self)
             return self.attribute(a) if found is None else found[0]
@@ -171,11 +171,11 @@ class PythonKeyTracer(fx.Tracer):
                 raise
             raise UnrecordableError(
                 f"a {type(a).__name__} cannot stand in a graph: {a!r:.200}",
-                fix="have the function take and return tensors, numbers, strings and trees of them",
+                fix="take and return tensors, numbers, strings and trees of them",
             ) from error
 
     def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
-        """A node with the metadata that the program asks torch to keep (`fx.traceback`)."""
+        """Record a node, with the metadata that `torch.fx.traceback` preserves."""
         node = super().create_node(*args, **kwargs)
         if node.op in ("placeholder", "output"):
             node.meta.pop("stack_trace", None)
@@ -194,7 +194,7 @@ class PythonKeyTracer(fx.Tracer):
         return node
 
     def enter_function(self, function: Any) -> None:
-        """A function of torch is called; the nodes to come stem from it."""
+        """Name the torch function that makes the nodes to come."""
         self._function = function
         self._function_calls[function] += 1
 
@@ -211,7 +211,7 @@ class PythonKeyTracer(fx.Tracer):
     # -- recording -------------------------------------------------------------------------------
 
     def attribute(self, value: Any) -> fx.Node:
-        """The node that reads a constant tensor from the root module; one for each tensor."""
+        """The node that reads a constant tensor from the root module; each tensor has one."""
         known = self._attributes.get(id(value))
         if known is not None:
             return known[1]
@@ -237,7 +237,7 @@ class PythonKeyTracer(fx.Tracer):
         return node
 
     def offer_parts(self, node: fx.Node, whole: torch.Tensor) -> None:
-        """An input is made of other tensors: they are not constants of the graph."""
+        """Note the inner tensors of a wrapper input, so that none becomes a constant."""
         for name in whole.__tensor_flatten__()[0]:  # type: ignore[attr-defined]
             part = getattr(whole, name)
             self._parts[id(part)] = (part, node, name, whole)
@@ -247,9 +247,9 @@ class PythonKeyTracer(fx.Tracer):
         operator = _PARTS_OF_NESTED.get(name) if whole.is_nested else None
         if operator is None:
             raise TracingError(
-                f"the program uses {name} of its input {of.name}, a {type(whole).__name__}, which "
-                "the graph could only hold as a constant",
-                fix="pass the tensor itself as an argument",
+                f"the program uses {name} of its input {of.name}, a {type(whole).__name__}; the "
+                f"graph could hold {name} only as a constant",
+                fix=f"pass the tensor {name} itself as an argument",
             )
         node = self.create_node(
             "call_function", operator, (of,), {}, operator.overloadpacket.__name__
@@ -259,11 +259,11 @@ class PythonKeyTracer(fx.Tracer):
         return node
 
     def node_args(self, args: Any) -> tuple[Any, ...]:
-        """What stands for an operator's arguments in its node."""
+        """The arguments of an operator's node."""
         return tuple([self.node_arg(a) for a in args])
 
     def node_arg(self, a: Any) -> Any:
-        """What stands for one argument of an operator in its node."""
+        """One argument of an operator's node."""
         kind = type(a)
         if kind is FakeTensor:
             state = getattr(a, "_symfx", None)
@@ -279,7 +279,7 @@ class PythonKeyTracer(fx.Tracer):
         return self.create_arg(a)
 
     def node_kwargs(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """What stands for an operator's keyword arguments in its node."""
+        """The keyword arguments of an operator's node."""
         return {k: self.node_arg(v) for k, v in kwargs.items()}
 
     def call(
@@ -297,17 +297,18 @@ class PythonKeyTracer(fx.Tracer):
     # -- assertions ------------------------------------------------------------------------------
 
     def leave_assertions_to_operator(self) -> None:
-        """What was asserted since `record_assertions`, an operator checks whenever it runs."""
+        """Leave out the assertions since `record_assertions`: the operator checks them itself."""
         end = len(self._assertions)
         if end != self._assertions_seen:
             self._asserted.update(range(self._assertions_seen, end))
             self._assertions_seen = end
 
     def record_assertions(self, last: bool = False) -> None:
-        """What the program has asserted so far of numbers read from data, the graph asserts.
+        """Record the program's assertions so far about numbers that were read from data.
 
         Args:
-            last: the program has ended: what could not be computed before is tried again.
+            last: whether the program has ended: then assertions are tried again that could not
+                be computed before.
         """
         first, end = self._assertions_seen, len(self._assertions)
         if first == end and not last:
@@ -338,11 +339,11 @@ class PythonKeyTracer(fx.Tracer):
     def _append_number_after(
         self, after: fx.Node, target: Callable[..., Any], args: tuple[Any, ...], value: Any
     ) -> fx.Node:
-        """Ask a tensor for a size where that is certain to be what it was when it came up.
+        """Insert a question for a tensor's size where the size is still the one that was traced.
 
-        An operator later in the program may have changed the tensor's sizes in place, so the
-        question stands right behind the node that made the tensor: for an input, behind the
-        inputs and the questions asked of them so far.
+        A later operator may change the tensor's sizes in place, so the question stands right
+        after the node that made the tensor: for an input, after all inputs and the questions
+        asked of them so far.
         """
         if after.op == "placeholder":
             after = self._last_question or self._last_placeholder(after)

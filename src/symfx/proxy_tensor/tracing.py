@@ -1,4 +1,4 @@
-"""make_fx: a function called once on stand-ins for its arguments becomes a graph of operators."""
+"""make_fx: call a function once on fake or real arguments, and record its operators as a graph."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from symfx.fake_operators.cache import OperationCache
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.cleanup import remove_dead_nodes
 from symfx.proxy_tensor.function_mode import PreDispatchTorchFunctionMode, TracingFunctionMode
+from symfx.proxy_tensor.higher_order import record_higher_order
 from symfx.proxy_tensor.inputs import (
     DynamicShapes,
     fake_inputs,
@@ -35,7 +36,6 @@ from symfx.proxy_tensor.mode import ProxyTorchDispatchMode, Table, register_high
 from symfx.proxy_tensor.modules import ModuleStack, module_of
 from symfx.proxy_tensor.tracer import PythonKeyTracer
 from symfx.symbolic_shapes import ShapeEnv
-from symfx.symbolic_shapes.explain.provenance import boundary
 from symfx.torch_bridge.fx_graphs import graph_module, take_pytree_inputs, takes_pytree_inputs
 from symfx.torch_bridge.modes import (
     active_fake_mode,
@@ -43,12 +43,13 @@ from symfx.torch_bridge.modes import (
     fx_tracing,
     without_proxy_mode,
 )
+from symfx.user_code import boundary
 
 __all__ = [
     "CURRENT_TRACER",
     "NODES_OF_LAST_TRACE",
     "CurrentTracer",
-    "Trace",
+    "TraceRun",
     "TracingMode",
     "current_trace",
     "dispatch_trace",
@@ -59,12 +60,12 @@ __all__ = [
 TracingMode = Literal["real", "fake", "symbolic"]
 
 NODES_OF_LAST_TRACE: dict[int, fx.Node] = {}
-"""The node of each tensor that outlived the last trace which recorded modules, by its id.
+"""The node of each tensor that outlived the last trace with recorded modules, by the tensor's id.
 
 torch.export looks here for tensors of the trace that the program keeps somewhere.
 """
 
-_current: ContextVar[Trace | None] = ContextVar("symfx_trace", default=None)
+_current: ContextVar[TraceRun | None] = ContextVar("symfx_trace", default=None)
 
 
 def make_fx(
@@ -82,7 +83,7 @@ def make_fx(
     _disable_torch_fn_metadata_mode: bool = False,
     dynamic_shapes: DynamicShapes = None,
 ) -> Callable[..., fx.GraphModule]:
-    """A function that, called with arguments of `f`, gives the graph of operators that `f` runs.
+    """A function that traces `f`: called with arguments of `f`, it returns the graph of `f`.
 
     Args:
         f: a function of tensors, numbers and trees of them; or a module.
@@ -90,22 +91,23 @@ def make_fx(
         tracing_mode: ``"real"`` computes with the arguments themselves, ``"fake"`` with fake
             tensors of their sizes, ``"symbolic"`` with fake tensors whose sizes are symbols,
             so that the graph serves other sizes too.
-        _allow_non_fake_inputs: real tensors that `f` refers to (the weights of a module) may
-            meet fake ones; they become constants of the graph.
-        pre_dispatch: record above autograd: operators that autograd or autocast would take
-            apart stay whole, and switching gradients or autocast on and off is recorded.
-        record_module_stack: where `f` is a module, or has one as ``_orig_mod``: record on each
-            node which of its submodules and which function of torch it stems from, and the
-            lines of ``forward`` that led to it.
-        _allow_fake_constant: fake tensors that `f` refers to may become constants.
-        _error_on_data_dependent_ops: in mode ``"real"``, reading a number out of a tensor is
-            an error; otherwise the number is baked in.
-        record_stack_traces: record on each node the lines of modules' ``forward`` that led
+        _allow_non_fake_inputs: whether real tensors that `f` closes over (the weights of a
+            module) may meet fake ones; they become constants of the graph.
+        pre_dispatch: whether to record above autograd: operators that autograd or autocast
+            decompose stay whole, and switches of gradients and autocast are recorded.
+        record_module_stack: whether each node names the submodule and the torch function that
+            made it, and the lines of ``forward`` that led to it. `f` is a module, or has one as
+            ``_orig_mod``.
+        _allow_fake_constant: whether fake tensors that `f` closes over may become constants.
+        _error_on_data_dependent_ops: whether reading a number out of a tensor in mode
+            ``"real"`` is an error; otherwise the number becomes a constant.
+        record_stack_traces: whether each node names the lines of modules' ``forward`` that led
             to it.
-        proxy_module_inputs: modules among the arguments become inputs of the graph; `f` is
-            called with proxies of them, and what it does with those is recorded by name.
-        _disable_torch_fn_metadata_mode: do not follow which of torch's functions is running.
-        dynamic_shapes: in mode ``"symbolic"``, which dimensions vary: None for all (equal
+        proxy_module_inputs: whether modules among the arguments become inputs of the graph: `f`
+            gets proxies for them, and their use is recorded by name.
+        _disable_torch_fn_metadata_mode: whether nodes leave out the torch function that made
+            them.
+        dynamic_shapes: the dimensions that vary, in mode ``"symbolic"``: None for all (equal
             sizes share a symbol; 0 and 1 are constants), else an entry for each argument, in a
             sequence or by parameter name. An entry is None (static), True (all dimensions
             vary), a dict from dimension to `Dim`, name, True or None, a list with one of those
@@ -115,11 +117,11 @@ def make_fx(
     Returns:
         A function of positional arguments that returns a `torch.fx.GraphModule`. In mode
         ``"symbolic"`` the module's ``shape_env`` holds the symbols and guards. Each node's
-        ``meta["val"]`` is what the node's value was, without data.
+        ``meta["val"]`` is the node's value at tracing, without data.
 
     Raises:
-        SpecError: an argument of make_fx, or `dynamic_shapes`, makes no sense.
-        TracingError: `f` does what cannot be recorded.
+        SpecError: an argument of make_fx is invalid, or `dynamic_shapes` does not fit.
+        TracingError: `f` cannot be recorded.
 
     Example:
         >>> g = make_fx(lambda x: x.sin() + 1, tracing_mode="symbolic")(torch.ones(3, 4))
@@ -169,39 +171,39 @@ def make_fx(
             table,
         )
         mode.watch_functions = not _disable_torch_fn_metadata_mode
-        return Trace(f, args, names, mode, fake_mode).run()
+        return TraceRun(f, args, names, mode, fake_mode).run()
 
     @functools.wraps(f)
     def wrapped(*args: Any) -> fx.GraphModule:
-        return _unseen_by_dynamo(trace, args)
+        return _outside_dynamo(trace, args)
 
     return wrapped
 
 
 @_disable_dynamo
-def _unseen_by_dynamo(trace: Callable[..., fx.GraphModule], args: Any) -> fx.GraphModule:
-    """A trace in a program that is compiled breaks the compiler's graph, and runs as it is."""
+def _outside_dynamo(trace: Callable[..., fx.GraphModule], args: Any) -> fx.GraphModule:
+    """Run a trace outside of the graph that Dynamo makes of the program around it."""
     return trace(*args)
 
 
-def current_trace() -> Trace | None:
-    """The innermost trace that runs in this thread, None when none does."""
+def current_trace() -> TraceRun | None:
+    """The innermost trace that runs in this thread, or None."""
     return _current.get()
 
 
-class Trace:
+class TraceRun:
     """One run of a function under the tracer.
 
     Args:
         f: the function.
-        args: its arguments, as they go into the function.
-        names: what the arguments are called.
-        mode: records.
-        fake_mode: makes fake tensors of real ones that turn up; None in mode ``"real"``.
-        inside: the trace is of a subgraph of another that is under way.
+        args: its arguments, fake where the trace is.
+        names: the names of the arguments.
+        mode: the dispatch mode that records.
+        fake_mode: the mode that makes fake tensors of real ones; None in mode ``"real"``.
+        inside: whether the trace is of a subgraph of another trace that is running.
 
     Attributes:
-        tracer: the recorder.
+        tracer: the tracer of the mode.
     """
 
     def __init__(
@@ -292,7 +294,7 @@ class Trace:
             proxy = fx.Proxy(node, self.tracer)
             slots.track_tensor_tree(value, proxy, constant=None, tracer=self.tracer)
             if isinstance(value, torch.Tensor) and torch._is_functional_tensor(value):
-                # What operators will see is the tensor inside.
+                # Operators will see the tensor inside.
                 inner = torch._from_functional_tensor(value)
                 slots.set_node_of_tensor(inner, self.tracer, node, None)
             elif is_traceable_wrapper_subclass(value):
@@ -301,7 +303,7 @@ class Trace:
     def _with_module_proxies(
         self, args: tuple[Any, ...], nodes: list[tuple[fx.Node, Any]]
     ) -> tuple[Any, ...]:
-        """The arguments with proxies in place of modules, where that was asked for."""
+        """The arguments, with proxies in place of modules if `proxy_module_inputs` says so."""
         if not self.tracer.proxy_module_inputs:
             return args
         proxies = {
@@ -326,34 +328,40 @@ def trace_subgraph(
     *args: Any,
     decomposition_table: Table | None = None,
 ) -> fx.GraphModule:
-    """Trace a function that a traced program hands to an operator, on values of the program.
+    """Trace a function that a traced program passes to a higher-order operator.
 
     Args:
-        mode: the mode that traces the program; not active now.
+        mode: the mode that traces the program. It must not be active.
         f: the function, or a graph module.
-        args: what the operator will call it with, or the like.
-        decomposition_table: for each operator to decompose; that of the program if None.
+        args: arguments like those that the operator will call the function with.
+        decomposition_table: a function for each operator to decompose, or None for the table
+            of the program.
     """
     if isinstance(f, fx.GraphModule):
         f = _interpreted(f)
     names = _argument_names(f, args)
     fake_mode = active_fake_mode()
     inner = mode.for_subgraph(decomposition_table)
-    return Trace(f, args, names, inner, fake_mode, inside=True).run()
+    return TraceRun(f, args, names, inner, fake_mode, inside=True).run()
+
+
+# Rules of higher-order operators trace subgraphs with the mode that calls the rules.
+ProxyTorchDispatchMode.record_higher_order = record_higher_order
+ProxyTorchDispatchMode.trace_subgraph = trace_subgraph
 
 
 class CurrentTracer:
-    """The trace that runs in the calling thread, as torch's higher-order operators know it."""
+    """The trace that runs in the calling thread, as torch's higher-order operators use it."""
 
     @property
     def fake_tensor_mode(self) -> FakeTensorMode | None:
-        """The fake mode that is active, else that of the trace, if it has one."""
-        # Dynamo, which some of the operators call, has a mode of its own.
+        """The active fake mode, or else that of the trace, or None."""
+        # Dynamo, which some of the operators call, has a fake mode of its own.
         trace = current_trace()
         return active_fake_mode() or (None if trace is None else trace.fake_tensor_mode)
 
     def trace_subgraph(self, f: Callable[..., Any], *args: Any) -> fx.GraphModule:
-        """A function as a graph of its own, with the settings of the trace."""
+        """The graph of a function, traced with the settings of the trace."""
         return self._trace(f, args, None)
 
     def trace_subgraph_custom_decomp(
@@ -366,7 +374,7 @@ class CurrentTracer:
     def _trace(f: Callable[..., Any], args: Sequence[Any], table: Table | None) -> fx.GraphModule:
         trace = current_trace()
         if trace is None:
-            # The trace that announced itself runs in another thread.
+            # The slot is process-wide: the trace that set it runs in another thread.
             return make_fx(f, table)(*args)
         return trace_subgraph(trace.mode, f, *args, decomposition_table=table)
 
@@ -375,7 +383,7 @@ CURRENT_TRACER = CurrentTracer()
 
 
 def _interpreted(module: fx.GraphModule) -> Callable[..., Any]:
-    """A graph run node by node, so that new nodes know which line of the program is theirs."""
+    """A function that runs a graph node by node, so that new nodes keep the metadata of old."""
 
     def run(*args: Any) -> Any:
         with fx_traceback.preserve_node_meta():
@@ -385,12 +393,11 @@ def _interpreted(module: fx.GraphModule) -> Callable[..., Any]:
 
 
 def _argument_names(f: Callable[..., Any], args: Sequence[Any]) -> list[str]:
-    """What placeholders are called: like the parameters, where each argument has its own."""
+    """The names of the placeholders: those of the parameters, or ``arg0``, ``arg1`` and so on."""
     names, own_parameters = parameter_names(f, len(args))
     if len(names) != len(args):
         raise TracingError(
-            f"the function takes {len(names) or 'fewer'} positional arguments, "
-            f"and was given {len(args)}",
+            f"the function takes {len(names) or 'fewer'} positional arguments, but got {len(args)}",
             where=getattr(f, "__qualname__", repr(f)),
         )
     plain = own_parameters and hasattr(inspect.unwrap(f), "__code__")
@@ -402,11 +409,11 @@ def dispatch_trace(
     tracer: fx.Tracer,
     concrete_args: tuple[Any, ...] | None = None,
 ) -> fx.GraphModule:
-    """Run a function on proxies of a tracer, and make its graph a module.
+    """Run a function on proxies of a tracer, and return its graph as a module.
 
     Args:
-        root: the function, or a module. It sees to it itself that its operators are recorded,
-            as by entering a `ProxyTorchDispatchMode` of the tracer.
+        root: the function, or a module. It must record its operators itself, for example by
+            entering a `ProxyTorchDispatchMode` of the tracer.
         tracer: the tracer.
         concrete_args: see `torch.fx.Tracer.trace`.
 
@@ -421,7 +428,7 @@ def dispatch_trace(
 
 @boundary
 def call_program(f: Callable[..., Any], args: Sequence[Any]) -> Any:
-    """Call the user's function; what the user wrote is inside, what symfx does is outside."""
+    """Call the user's function. Frames inside of this call are the user's, others symfx's."""
     return f(*args)
 
 
@@ -430,14 +437,14 @@ def _name(f: Callable[..., Any]) -> str:
 
 
 def _fake_mode(args: Sequence[Any], symbolic: bool, allow_non_fake_inputs: bool) -> FakeTensorMode:
-    """The fake mode of the arguments or of the surroundings, else one of symfx's own."""
+    """The fake mode of the arguments, or else the active one, or else a new one."""
     import torch._functorch.config as functorch_config
 
     mode: FakeTensorMode | None = detect_fake_mode(args)
     if mode is not None:
         if symbolic and mode.shape_env is None:
             raise TracingError(
-                "the fake mode at hand has no ShapeEnv, so nothing can be symbolic in it",
+                "the fake mode of the arguments has no ShapeEnv, so no size can be symbolic in it",
                 fix="make it with FakeTensorMode(shape_env=symfx.symbolic_shapes.ShapeEnv())",
             )
         return mode

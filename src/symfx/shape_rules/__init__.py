@@ -1,6 +1,6 @@
-"""How operators type: the table of shape rules, and what rules are written with.
+"""The table of shape rules, and the words that rules are written with.
 
-Example: an operator of your own is one entry.
+Example: a rule for an operator of your own is one entry.
     >>> import torch
     >>> from symfx.shape_rules import Shape, exactly, rule
     >>> def pairwise(x): ...
@@ -12,6 +12,7 @@ Example: an operator of your own is one entry.
 
 from __future__ import annotations
 
+from symfx.shape_rules import rules  # noqa: F401 - fills the table
 from symfx.shape_rules.errors import (
     DuplicateRuleError,
     GradualError,
@@ -20,7 +21,7 @@ from symfx.shape_rules.errors import (
     RankBoundError,
 )
 from symfx.shape_rules.ranks import DEFAULT_MAX_RANK, get_max_rank, max_rank, set_max_rank
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Domain, Shape, Size
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size, Sizes
 from symfx.shape_rules.table import (
     Rule,
     at_least,
@@ -36,7 +37,6 @@ __all__ = [
     "DEFAULT_MAX_RANK",
     "UNKNOWN",
     "Dim",
-    "Domain",
     "DuplicateRuleError",
     "GradualError",
     "IllTypedError",
@@ -45,6 +45,7 @@ __all__ = [
     "Rule",
     "Shape",
     "Size",
+    "Sizes",
     "at_least",
     "axis",
     "exactly",

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import ast
-import re
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.fx import Graph, Node
 from torch.fx.tensor_type import Dyn, TensorType
 
-import symfx
 from symfx.shape_rules.errors import GradualError
+from symfx.user_code import user_line_of_trace
 
-__all__ = ["annotation_of", "graph_of", "is_shape", "is_users_file", "parameter_of", "where_of"]
+__all__ = ["annotation_of", "graph_of", "is_shape", "parameter_of", "where_of"]
 
 
 def graph_of(module: Any, graph: Graph | None = None) -> Graph:
@@ -51,25 +49,10 @@ def graph_of(module: Any, graph: Graph | None = None) -> Graph:
     return found
 
 
-#: Frames of these packages are not the user's.
-_NOT_THE_USERS = tuple(str(Path(p).parent) for p in (torch.__file__, symfx.__file__))
-_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+).*\n\s*(?P<code>.*)')
-
-
-def is_users_file(path: str) -> bool:
-    """Whether a line of this file is the user's: of neither torch nor symfx."""
-    return not path.startswith(_NOT_THE_USERS)
-
-
 def where_of(node: Node) -> str:
     """The user's source line that a node comes from, if tracing recorded it; else the node."""
-    frames = [
-        frame for frame in _FRAME.finditer(node.stack_trace or "") if is_users_file(frame["file"])
-    ]
-    if not frames:
-        return f"node {node.name} ({node.format_node()})"
-    last = frames[-1]
-    return f"{last['file']}:{last['line']}: {last['code'].strip()}"
+    line = user_line_of_trace(node.stack_trace or "")
+    return line or f"node {node.name} ({node.format_node()})"
 
 
 def annotation_of(node: Node) -> Any:

@@ -1,4 +1,4 @@
-"""The domain in which nothing of a size is known but whether two are the same one.
+"""The sizes in which nothing of a size is known but whether two are the same one.
 
 Run in it, a rule tells the ranks of its results, and which of their dimensions are an argument's.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from symfx.shape_rules.sizes import Dim, Domain, Shape, Size
+from symfx.shape_rules.sizes import Dim, Shape, Size, Sizes
 
-__all__ = ["OpaqueDomain"]
+__all__ = ["OpaqueSizes"]
 
 
-class OpaqueDomain(Domain):
+class OpaqueSizes(Sizes):
     """Sizes without values: each computation makes a new one, every demand may hold.
 
     Args:

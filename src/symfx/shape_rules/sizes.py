@@ -1,7 +1,7 @@
 """Sizes of dimensions, as the rules compute with them, and the domains that say what sizes are.
 
 A rule is ordinary Python on sizes: ``(h + 2 * padding - kernel) // stride + 1``. What a size is,
-and what becomes of a condition such as "these two are equal", is up to the `Domain` that the rule
+and what becomes of a condition such as "these two are equal", is up to the `Sizes` that the rule
 is run in: the type checker's (a number or ``Dyn``), the constraint generator's (a variable), or
 the symbolic one (a term of `symfx.algebra`). An ``int`` is a size in every domain.
 """
@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from symfx.shape_rules.errors import IllTypedError
 
-__all__ = ["NO_TENSOR", "UNKNOWN", "Dim", "Domain", "Shape", "Size", "Unknown", "size_text"]
+__all__ = ["NO_TENSOR", "UNKNOWN", "Dim", "Shape", "Size", "Sizes", "Unknown", "size_text"]
 
 
 class Size:
@@ -26,47 +26,47 @@ class Size:
         value: what the domain knows it by.
     """
 
-    __slots__ = ("domain", "value")
+    __slots__ = ("kind", "value")
 
-    def __init__(self, domain: Domain, value: Any) -> None:
-        self.domain = domain
+    def __init__(self, kind: Sizes, value: Any) -> None:
+        self.kind = kind
         self.value = value
 
     def __repr__(self) -> str:
         return f"Size({self.value})"
 
     def __add__(self, other: Dim) -> Dim:
-        return self.domain.compute("+", self, other)
+        return self.kind.compute("+", self, other)
 
     def __radd__(self, other: int) -> Dim:
-        return self.domain.compute("+", other, self)
+        return self.kind.compute("+", other, self)
 
     def __sub__(self, other: Dim) -> Dim:
-        return self.domain.compute("-", self, other)
+        return self.kind.compute("-", self, other)
 
     def __rsub__(self, other: int) -> Dim:
-        return self.domain.compute("-", other, self)
+        return self.kind.compute("-", other, self)
 
     def __mul__(self, other: Dim) -> Dim:
-        return self.domain.compute("*", self, other)
+        return self.kind.compute("*", self, other)
 
     def __rmul__(self, other: int) -> Dim:
-        return self.domain.compute("*", other, self)
+        return self.kind.compute("*", other, self)
 
     def __floordiv__(self, other: Dim) -> Dim:
-        return self.domain.compute("//", self, other)
+        return self.kind.compute("//", self, other)
 
     def __rfloordiv__(self, other: int) -> Dim:
-        return self.domain.compute("//", other, self)
+        return self.kind.compute("//", other, self)
 
     def __mod__(self, other: Dim) -> Dim:
-        return self.domain.compute("%", self, other)
+        return self.kind.compute("%", self, other)
 
     def __rmod__(self, other: int) -> Dim:
-        return self.domain.compute("%", other, self)
+        return self.kind.compute("%", other, self)
 
     def __neg__(self) -> Dim:
-        return self.domain.compute("-", 0, self)
+        return self.kind.compute("-", 0, self)
 
 
 Dim: TypeAlias = int | Size
@@ -136,7 +136,7 @@ _COMPARE: dict[str, Callable[[int, int], bool]] = {
 }
 
 
-class Domain(abc.ABC):
+class Sizes(abc.ABC):
     """Where a rule is run: what it means to compute with sizes and to demand things of them.
 
     The public methods deal with plain numbers themselves; a domain says what happens where a

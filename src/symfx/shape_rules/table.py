@@ -1,6 +1,6 @@
 """The table of shape rules: for each operator one function from shapes to shapes.
 
-Adding an operator is one entry::
+A new operator is one entry::
 
     @rule(torch.nn.functional.pixel_shuffle, torch.nn.PixelShuffle.forward)
     def pixel_shuffle(d, input, upscale_factor):
@@ -8,9 +8,10 @@ Adding an operator is one entry::
         r = upscale_factor
         return Shape((*batch, d.fits(c, r * r, what="..."), h * r, w * r))
 
-`d` is the domain (`symfx.shape_rules.sizes`); tensors come as `Shape`, `x.size(0)` as a size,
-`x.shape` as a tuple of sizes, anything else as it is in the graph. The type checker, the constraint
-generator and the symbolic inference all draw from here.
+`d` is the kind of sizes that the rule runs on (a `Sizes` of `symfx.shape_rules.sizes`). A tensor is
+passed as its `Shape`, `x.size(0)` as a size, `x.shape` as a tuple of sizes, any other argument
+unchanged. The type checker, the constraint generator and `migrate` all use this table, which
+`symfx.shape_rules` fills.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ import torch
 from torch.fx import Node
 
 from symfx.shape_rules.attributes import is_known
-from symfx.shape_rules.errors import DuplicateRuleError, GradualError, IllTypedError
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Domain, Shape, Unknown
+from symfx.shape_rules.errors import GradualError, IllTypedError
+from symfx.shape_rules.registry import Registry
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes, Unknown
 
 __all__ = [
     "Rule",
@@ -44,14 +46,14 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Rule:
-    """How one operator (or a family that behaves alike) types.
+    """The shape rule of one operator, or of a family of operators that behave alike.
 
     Args:
         name: the name of the rule's function.
-        function: from a domain and the operator's arguments to its results.
-        of_module: the function takes the module first.
-        takes_unknown: it has an answer for tensors of unknown rank.
-        rank: the one rank that its first tensor must have, if there is one.
+        function: maps a kind of sizes and the operator's arguments to the results.
+        of_module: the function takes the module before the arguments.
+        takes_unknown: the function has an answer for tensors of unknown rank.
+        rank: the only rank that the first tensor can have, if it is fixed.
     """
 
     name: str
@@ -66,19 +68,20 @@ class Rule:
 
     def __call__(
         self,
-        domain: Domain,
+        d: Sizes,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         module: torch.nn.Module | None = None,
     ) -> Any:
-        """The shapes of the results; `UNKNOWN` if a tensor is unknown that the rule must know.
+        """The shapes of the results.
 
-        They are `UNKNOWN` too for arguments that the rule does not foresee.
+        The results are `UNKNOWN` if the rule needs a tensor whose shape is unknown, or if it does
+        not foresee the arguments.
 
         Raises:
             IllTypedError: the operator does not take these shapes.
         """
-        first = (domain, module) if self.of_module else (domain,)
+        first = (d, module) if self.of_module else (d,)
         options = {name: value for name, value in kwargs.items() if (name, value) != ("out", None)}
         try:
             bound = self.signature.bind(*first, *args, **options)
@@ -92,7 +95,7 @@ class Rule:
 
 
 def _refuse_negative(result: Any, name: str) -> None:
-    """No operator makes a tensor with fewer than no elements, whatever its rule computes."""
+    """Refuse a result with a negative size: no operator makes one."""
     if isinstance(result, Shape):
         if any(isinstance(size, int) and size < 0 for size in result):
             raise IllTypedError(f"{name} would make a tensor with a negative size: {result}")
@@ -107,21 +110,23 @@ def _any_unknown(value: Any) -> bool:
     return isinstance(value, Unknown)
 
 
-#: By what a node calls: a function, the name of a method, or a class of modules.
-_RULES: dict[Any, Rule] = {}
+#: The keys are what nodes call: a function, the name of a method, or a class of modules.
+_RULES: Registry[Any, Rule] = Registry(
+    "a rule", fix="take the operator out of the targets of one of the two rules"
+)
 
 
 def rule(*targets: Any, takes_unknown: bool = False, rank: int | None = None) -> Callable[[_F], _F]:
     """Enter a function into the table, for functions and for methods by their name.
 
     Args:
-        targets: what a node of the graph calls: ``torch.cat``, ``"view"``.
-        takes_unknown: pass tensors of unknown rank to it, as `UNKNOWN`; without, the result of
-            an unknown tensor is unknown.
-        rank: the one rank that the first tensor must have.
+        targets: the operators, as nodes call them: ``torch.cat``, ``"view"``.
+        takes_unknown: pass tensors of unknown rank to the function, as `UNKNOWN`; otherwise the
+            result for such a tensor is `UNKNOWN`.
+        rank: the only rank that the first tensor can have.
 
     Raises:
-        DuplicateRuleError: an operator that has a rule already.
+        DuplicateRuleError: an operator has a rule already.
     """
     return _register(targets, of_module=False, takes_unknown=takes_unknown, rank=rank)
 
@@ -136,36 +141,28 @@ def module_rule(
 def _register(targets: tuple[Any, ...], **how: Any) -> Callable[[_F], _F]:
     def register(function: _F) -> _F:
         entry = Rule(function.__name__, function, **how)
-        for target in targets:
-            if _RULES.get(target, entry) is not entry:
-                raise DuplicateRuleError(
-                    f"{_name(target)} has a rule already, {_RULES[target].name}",
-                    where=f"the rule {function.__name__}",
-                    fix="take it out of the targets of one of the two",
-                )
-            _RULES[target] = entry
+        for target in dict.fromkeys(targets):
+            _RULES.add(target, entry, function.__name__)
         return function
 
     return register
 
 
 def known_rules() -> Mapping[Any, Rule]:
-    """The table, by target."""
-    _load()
+    """The rules by operator."""
     return _RULES
 
 
 def lookup(node: Node, root: torch.nn.Module | None) -> tuple[Rule | None, torch.nn.Module | None]:
-    """The rule for a node that calls something, and the module that it calls.
+    """The rule for the operator that a node calls, and the module that the node calls, if any.
 
-    A module is looked up by its class, then by the classes that it derives from as long as they
-    share its ``forward``: a subclass that computes something else is another operator.
+    A module is looked up by its class, then by its base classes with the same ``forward``: a
+    subclass with another ``forward`` is another operator.
     """
-    _load()
     if node.op == "call_module":
         if root is None:
             raise GradualError(
-                f"the module {node.target} cannot be looked up without the module it belongs to",
+                f"the module {node.target} cannot be looked up without the module that contains it",
                 where=f"node {node.name}",
             )
         module = root.get_submodule(str(node.target))
@@ -183,7 +180,7 @@ def lookup(node: Node, root: torch.nn.Module | None) -> tuple[Rule | None, torch
 
 
 def operator_name(node: Node, module: torch.nn.Module | None) -> str:
-    """How people call what a node calls: the class of `module`, which it calls, if any."""
+    """The name of the operator that a node calls, or of the class of the module."""
     if module is not None:
         return type(module).__qualname__
     if node.target is getattr:
@@ -191,23 +188,14 @@ def operator_name(node: Node, module: torch.nn.Module | None) -> str:
     return node._pretty_print_target(node.target)
 
 
-def _load() -> None:
-    from symfx.shape_rules import rules  # noqa: F401 - fills the table
-
-
-def _name(target: Any) -> str:
-    name = getattr(target, "__qualname__", None) or str(target)
-    return str(getattr(target, "__name__", name)) if name.startswith("pybind11") else name
-
-
-# -- what most rules need ----------------------------------------------------------------------
+# -- common parts of rules ----------------------------------------------------------------------
 
 
 def exactly(x: Shape, rank: int, what: str) -> Shape:
-    """A shape of this rank.
+    """Return a shape that has this rank.
 
     Raises:
-        IllTypedError: it has another.
+        IllTypedError: the shape has another rank.
     """
     if len(x) != rank:
         raise IllTypedError(f"{what} takes a tensor of rank {rank}, not of rank {len(x)}: {x}")
@@ -215,10 +203,10 @@ def exactly(x: Shape, rank: int, what: str) -> Shape:
 
 
 def at_least(x: Shape, rank: int, what: str) -> Shape:
-    """A shape of this rank or a higher one.
+    """Return a shape that has this rank or a higher one.
 
     Raises:
-        IllTypedError: it has a lower one.
+        IllTypedError: the shape has a lower rank.
     """
     if len(x) < rank:
         raise IllTypedError(
@@ -233,11 +221,11 @@ def axis(index: Any, rank: int, what: str, *, scalar: bool = False) -> int:
     Args:
         index: the index that the program gives.
         rank: the rank of the tensor.
-        what: who asks, for the message.
-        scalar: let a tensor of rank 0 be addressed as if it had one dimension.
+        what: the operator, for the message.
+        scalar: treat a tensor of rank 0 as if it had one dimension.
 
     Raises:
-        IllTypedError: there is no such dimension.
+        IllTypedError: the tensor has no such dimension.
     """
     if isinstance(index, bool) or not isinstance(index, int):
         raise IllTypedError(f"{what} takes the number of a dimension, not {index!r}")
@@ -248,12 +236,12 @@ def axis(index: Any, rank: int, what: str, *, scalar: bool = False) -> int:
 
 
 def axes(given: Any, rank: int, what: str) -> list[int]:
-    """The indices of dimensions, counted from the front: of one or several; ``None`` is none.
+    """The indices of one or several dimensions, counted from the front; ``None`` means none.
 
-    A tensor of rank 0 is addressed as if it had one dimension.
+    A tensor of rank 0 is treated as if it had one dimension.
 
     Raises:
-        IllTypedError: there is no such dimension, or one is named twice.
+        IllTypedError: the tensor has no such dimension, or one is named twice.
     """
     if given is None:
         return []

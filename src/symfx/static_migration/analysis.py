@@ -1,8 +1,8 @@
-"""A graph run on terms: the shape of every value, and what must hold for it.
+"""A graph run on terms: the shape of each value, and the conditions that its operators demand.
 
-`run` does it once, with the ranks of all inputs given (or unknown, and left so). `explain` does it
-again for a program that failed, with a name for every size of every value, so that z3 can tell
-which operators contradict each other.
+`run_graph` runs a graph on inputs of known rank; an input of unknown rank stays unknown.
+`explain_failure` runs a program that failed once more, with a name for each size of each value, so
+that z3 can find the operators that contradict each other.
 """
 
 from __future__ import annotations
@@ -13,47 +13,46 @@ from typing import Any
 
 import torch
 from torch.fx import Graph, Node
-from torch.fx.node import map_arg
 
 from symfx.algebra import Table, Term
-from symfx.graph_gradual_typechecker.checker_sizes import released
+from symfx.shape_rules.arguments import arguments_of
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.graphs import parameter_of
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size
 from symfx.shape_rules.table import lookup, operator_name
 from symfx.static_migration.conditions import InputType, names_in, parse_condition, parse_size
-from symfx.static_migration.term_sizes import Demand, TermDomain, Truth
+from symfx.static_migration.term_sizes import Demand, OpenCondition, TermSizes
 
-__all__ = ["Names", "Run", "explain", "run"]
+__all__ = ["GraphRun", "NamedSizes", "explain_failure", "run_graph"]
 
 
 @dataclass
-class Run:
-    """What running a graph found.
+class GraphRun:
+    """The result of running a graph.
 
     Attributes:
-        domain: the domain, with all demands.
+        sizes: the terms, facts and demands.
         values: the value of each node.
-        unknown_operators: nodes that the table has no rule for, with the operator's name.
-        failed: the node whose operator does not take its arguments, and why.
+        unknown_operators: the nodes without a rule in the table, with the operator's name.
+        failed: the node whose operator does not take its arguments, and the reason.
     """
 
-    domain: TermDomain
+    sizes: TermSizes
     values: dict[Node, Any] = field(default_factory=dict)
     unknown_operators: dict[Node, str] = field(default_factory=dict)
     failed: tuple[Node | None, str] | None = None
 
 
-class Names:
+class NamedSizes:
     """The sizes that the user named, as terms.
 
     Args:
-        domain: where they live.
-        inputs: the types of the inputs, which name them.
+        sizes: the kind of sizes that makes the terms.
+        inputs: the types of the inputs, which name the sizes.
     """
 
-    def __init__(self, domain: TermDomain, inputs: Mapping[str, InputType]) -> None:
-        self._domain = domain
+    def __init__(self, sizes: TermSizes, inputs: Mapping[str, InputType]) -> None:
+        self._domain = sizes
         self.terms: dict[str, Term] = {}
         for name, given in inputs.items():
             if given.kind == "int":
@@ -83,12 +82,13 @@ class Names:
 
 
 class Interpreter:
-    """Gives the nodes of a graph their values, one after the other.
+    """Computes the values of the nodes of a graph, one after the other.
 
     Args:
         root: the module that the graph's modules and parameters belong to.
         inputs: the types of the placeholders, by name.
-        where: conditions that the user gave.
+        where: the user's conditions.
+        sizes: the kind of sizes to run on; new terms if it is ``None``.
     """
 
     def __init__(
@@ -96,30 +96,30 @@ class Interpreter:
         root: torch.nn.Module,
         inputs: Mapping[str, InputType],
         where: Sequence[str] = (),
-        domain: TermDomain | None = None,
+        sizes: TermSizes | None = None,
     ) -> None:
         self.root = root
         self.inputs = inputs
-        self.result = Run(TermDomain(Table()) if domain is None else domain)
-        self.names = Names(self.domain, inputs)
+        self.result = GraphRun(TermSizes(Table()) if sizes is None else sizes)
+        self.names = NamedSizes(self.sizes, inputs)
         shapes = {n: self.names.shape(n, t) for n, t in inputs.items() if t.dims is not None}
         self._shapes = shapes
         for text in where:
-            condition = parse_condition(self.domain.table, text, self.names.terms)
+            condition = parse_condition(self.sizes.table, text, self.names.terms)
             try:
-                self.domain.demand(condition, f"you said {text}")
+                self.sizes.demand(condition, f"you said {text}")
             except IllTypedError as error:
                 self.result.failed = (None, error.what)
                 return
 
     @property
-    def domain(self) -> TermDomain:
-        """The domain of all values."""
-        return self.result.domain
+    def sizes(self) -> TermSizes:
+        """The kind of sizes that all values are made of."""
+        return self.result.sizes
 
     def step(self, node: Node) -> Any:
-        """Give one node its value."""
-        self.domain.node = node
+        """Compute the value of one node."""
+        self.sizes.node = node
         value = self.result.values[node] = self._value(node)
         return value
 
@@ -132,17 +132,17 @@ class Interpreter:
         args, kwargs = self._arguments(node)
         if node.op == "output":
             return args[0]
-        if node.target is torch._assert and isinstance(args[0], Truth):
+        if node.target is torch._assert and isinstance(args[0], OpenCondition):
             message = (
                 args[1] if len(args) > 1 and args[1] else f"the program asserts {node.args[0]}"
             )
-            self.domain.demand(args[0].condition, str(message))
+            self.sizes.demand(args[0].condition, str(message))
             return None
         rule, module = lookup(node, self.root)
         if rule is None:
             self.result.unknown_operators[node] = operator_name(node, module)
             return UNKNOWN
-        return rule(self.domain, args, kwargs, module)
+        return rule(self.sizes, args, kwargs, module)
 
     def placeholder(self, name: str) -> Any:
         """The value of an input."""
@@ -150,22 +150,19 @@ class Interpreter:
         if given is None or (given.kind == "tensor" and given.dims is None):
             return UNKNOWN
         if given.kind == "int":
-            return self.domain.size(self.names.terms[name])
+            return self.sizes.size(self.names.terms[name])
         return self.names.shape(name, given)
 
     def _arguments(self, node: Node) -> tuple[Any, Any]:
-        def hold(used: Node) -> Any:
-            from symfx.graph_gradual_typechecker.checker_sizes import Held
+        def value(used: Node) -> Any:
+            return self._current(self.result.values.get(used, UNKNOWN))
 
-            return Held(self._current(self.result.values.get(used, UNKNOWN)))
-
-        held: Any = map_arg((node.args, node.kwargs), hold)
-        return released(held[0]), released(held[1])
+        return arguments_of(node, value)
 
     def _current(self, value: Any) -> Any:
-        """A value with what became known since."""
+        """A value with the equalities that were learned since."""
         if isinstance(value, Size):
-            return self.domain.size(value.value)
+            return self.sizes.size(value.value)
         if isinstance(value, Shape):
             return Shape(map(self._current, value))
         if type(value) in (tuple, list):
@@ -173,13 +170,13 @@ class Interpreter:
         return value
 
 
-def run(
+def run_graph(
     graph: Graph,
     root: torch.nn.Module,
     inputs: Mapping[str, InputType],
     where: Sequence[str] = (),
-) -> Run:
-    """Run a graph on terms, as far as it goes.
+) -> GraphRun:
+    """GraphRun a graph on terms, up to the first operator that does not take its arguments.
 
     Args:
         graph: the graph.
@@ -197,16 +194,16 @@ def run(
         except IllTypedError as error:
             result.failed = (node, error.what)
             return result
-    # What was learned late holds of what came early.
+    # A fact that was learned late holds of earlier values too.
     result.values = {node: interpreter._current(value) for node, value in result.values.items()}
     return result
 
 
-# -- why it failed -------------------------------------------------------------------------------
+# -- the reason of a failure ---------------------------------------------------------------------
 
 
-class _Explaining(TermDomain):
-    """Learns nothing: each demand stands by itself, for z3 to find those that contradict."""
+class _UnlearningSizes(TermSizes):
+    """Terms that learn no facts: z3 then finds the demands that contradict each other."""
 
     def demand(self, condition: Term, what: str) -> None:
         if condition.op == "const" and condition.value:
@@ -214,7 +211,7 @@ class _Explaining(TermDomain):
         self.demands.append(Demand(condition, what, self.node))
 
     def name_sizes(self, value: Any, name: str) -> Any:
-        """A value with a name for each of its sizes, which is demanded to be what it was."""
+        """A value with a new name for each size, and the demand that both are equal."""
         if isinstance(value, Shape):
             return Shape(self._named(size, f"{name}.{i}") for i, size in enumerate(value))
         if type(value) is tuple:
@@ -228,29 +225,29 @@ class _Explaining(TermDomain):
         return Size(self, symbol)
 
 
-def explain(
+def explain_failure(
     graph: Graph,
     root: torch.nn.Module,
     inputs: Mapping[str, InputType],
     where: Sequence[str],
     until: Node | None,
 ) -> list[Demand]:
-    """The demands of all nodes up to one that failed, each in terms of its arguments' own sizes."""
-    domain = _Explaining(Table())
-    interpreter = Interpreter(root, inputs, where, domain)
+    """The demands of all nodes up to the one that failed, each on the named sizes of its inputs."""
+    sizes = _UnlearningSizes(Table())
+    interpreter = Interpreter(root, inputs, where, sizes)
     for node in graph.nodes:
         try:
             value = interpreter.step(node)
         except IllTypedError:
-            # Numbers that contradict each other were demanded as numbers.
+            # The rule refuses plain numbers by itself; the demands so far are enough.
             break
         if node.op != "output":
-            interpreter.result.values[node] = domain.name_sizes(value, node.name)
+            interpreter.result.values[node] = sizes.name_sizes(value, node.name)
         if node is until:
             break
     for node, value in interpreter.result.values.items():
         if node.op == "placeholder" and isinstance(value, Shape):
-            domain.node = None
+            sizes.node = None
             for size in value:
-                domain.demand(domain.term(size) >= 1, f"the sizes of {node.name} are 1 or more")
-    return domain.demands
+                sizes.demand(sizes.term(size) >= 1, f"the sizes of {node.name} are 1 or more")
+    return sizes.demands

@@ -1,8 +1,8 @@
-"""Branches decided while tracing: ``if x.size(0) > 1`` for a whole class of inputs.
+"""Branches decided during tracing: ``if x.size(0) > 1`` for a whole class of inputs.
 
-torch.fx cannot trace a program that branches on sizes. Here the condition is decided from what is
-known of the inputs: if it holds for all of them, or for none, the trace goes on; otherwise the
-user is told which fact is missing.
+torch.fx cannot trace a program that branches on sizes. `BranchTracer` decides the condition from
+the types of the inputs: if it holds for all such inputs, or for none, the trace goes on; otherwise
+the error names the missing fact.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from torch.fx import GraphModule, Node, Proxy
 
 from symfx.rewriter import RewritingTracer
 from symfx.shape_rules.errors import GradualError, IllTypedError
-from symfx.shape_rules.graphs import annotation_of, is_users_file, where_of
+from symfx.shape_rules.graphs import annotation_of, where_of
 from symfx.shape_rules.sizes import UNKNOWN
 from symfx.shape_rules.table import known_rules
 from symfx.static_migration.analysis import Interpreter
 from symfx.static_migration.conditions import InputType, read_annotation
 from symfx.static_migration.solver import Solver
-from symfx.static_migration.term_sizes import Truth
+from symfx.static_migration.term_sizes import OpenCondition
+from symfx.user_code import is_user_file
 
 __all__ = ["BranchTracer", "eliminate_branches"]
 
 
 class BranchTracer(RewritingTracer):
-    """Traces a program, its branches decided by what is known of its inputs.
+    """Traces a program, and decides its branches from the types of its inputs.
 
     Args:
         inputs: the types of the inputs, by name.
@@ -52,29 +53,29 @@ class BranchTracer(RewritingTracer):
         self._interpreter: Interpreter | None = None
 
     def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
-        """Also a module that the table of shape rules knows."""
+        """Whether a module becomes one call: torch's own, and those that have a shape rule."""
         return super().is_leaf_module(m, module_qualified_name) or type(m) in known_rules()
 
     def create_node(self, *args: Any, **kwargs: Any) -> Node:
-        """A node that knows the user's lines it comes from, from the first ``forward`` on.
+        """Make a node with the user's lines that it comes from, from the first ``forward`` on.
 
-        torch's own record of them imports its compiler, which takes two seconds.
+        torch can record these lines itself, but then imports its compiler, which takes two seconds.
         """
         node = super().create_node(*args, **kwargs)
         frames = [frame for frame, _ in traceback.walk_stack(sys._getframe(1))]
         forward = itertools.dropwhile(lambda f: f.f_code.co_name != "forward", reversed(frames))
-        users = [frame for frame in forward if is_users_file(frame.f_code.co_filename)]
+        users = [frame for frame in forward if is_user_file(frame.f_code.co_filename)]
         if users:
             lines = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in users)
             node.stack_trace = "".join(lines.format()).strip()
         return node
 
     def to_bool(self, obj: Proxy) -> bool:
-        """Decide a condition.
+        """Decide the condition of a branch.
 
         Raises:
-            GradualError: it holds for some of the inputs and not for others, or is no condition
-                on sizes.
+            GradualError: the condition holds for some of the inputs and not for others, or does
+                not depend on sizes alone.
         """
         value = self._evaluate(obj.node)
         if isinstance(value, bool):
@@ -82,14 +83,14 @@ class BranchTracer(RewritingTracer):
         if isinstance(value, int):
             return bool(value)
         place = where_of(obj.node)
-        if not isinstance(value, Truth):
+        if not isinstance(value, OpenCondition):
             raise GradualError(
-                f"the program branches on {obj.node.name}, which is no condition on the sizes of "
-                "its inputs",
+                f"the program branches on {obj.node.name}, which is not a condition on the sizes "
+                "of its inputs",
                 where=place,
                 fix="say more about the inputs, or branch on sizes",
             )
-        demands = [d.condition for d in self._known().domain.demands]
+        demands = [d.condition for d in self._known().sizes.demands]
         table = value.condition.table
         for truth in (True, False):
             conclusion = value.condition if truth else table.not_(value.condition)
@@ -134,16 +135,16 @@ def eliminate_branches(
 
     Args:
         module: the program.
-        inputs: what is known of the inputs, as `migrate` takes it; annotations count where one is
-            not mentioned.
+        inputs: the types of the inputs, as `migrate` takes them; an annotation counts for an input
+            that is not named here.
         where: conditions on the named sizes, such as ``"seq <= 512"``.
         timeout: seconds that z3 may take for each branch.
 
     Returns:
-        The program without the branches that these inputs do not take.
+        The graph of the branches that these inputs take.
 
     Raises:
-        GradualError: a branch goes either way, and which fact would decide it.
+        GradualError: a branch depends on the input; the message names the fact that would decide.
 
     Example::
 

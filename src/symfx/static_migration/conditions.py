@@ -1,6 +1,6 @@
-"""What users say of sizes: ``x: [batch, 3, h, w]`` and ``batch % 8 == 0``.
+"""The user's types and conditions, read from text: ``x: [batch, 3, h, w]``, ``batch % 8 == 0``.
 
-Read as Python expressions and taken apart; nothing is ever evaluated as code.
+Texts are parsed as Python expressions and never evaluated as code.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ DimText = int | str | None
 
 @dataclass(frozen=True)
 class InputType:
-    """What is known of an input.
+    """The type of an input, as far as it is known.
 
     Args:
-        kind: ``"tensor"``, or ``"int"`` for a number that sizes may be computed of.
+        kind: ``"tensor"``, or ``"int"`` for a number from which sizes may be computed.
         dims: the dimensions of a tensor; ``None`` if not even the rank is known.
-        dtype: torch's name of the tensor's dtype. No shape depends on it; running does.
+        dtype: torch's name of the tensor's dtype.
     """
 
     kind: str
@@ -59,7 +59,7 @@ def parse_input(text: str) -> tuple[str, InputType]:
             bracket, ``i64[batch, seq]``; float32 if it does not.
 
     Raises:
-        SpecError: it is none of these.
+        SpecError: the text has none of these forms.
 
     Example:
         >>> name, type_ = parse_input("x: [batch, 3, 2*h, ?]")
@@ -77,12 +77,16 @@ def parse_input(text: str) -> tuple[str, InputType]:
         return found["name"], InputType("int")
     bracket = _TENSOR.match(written)
     if bracket is None:
-        raise SpecError(f"{written!r} is no type, in the input {text!r}", where="--input", fix=form)
+        raise SpecError(
+            f"{written!r} is not a type, in the input {text!r}", where="--input", fix=form
+        )
     dims = [part.strip() for part in bracket["dims"].split(",")] if bracket["dims"].strip() else []
     short = bracket["dtype"] or "f32"
     dtype = long_name(short)
     if dtype is None:
-        raise SpecError(f"{short!r} is no dtype, in the input {text!r}", where="--input", fix=form)
+        raise SpecError(
+            f"{short!r} is not a dtype, in the input {text!r}", where="--input", fix=form
+        )
     return found["name"], InputType("tensor", tuple(_dim(part, text) for part in dims), dtype)
 
 
@@ -97,7 +101,7 @@ def _dim(part: str, text: str) -> DimText:
         tree = None
     if tree is None or not part:
         raise SpecError(
-            f"{part!r} is no dimension, in {text!r}",
+            f"{part!r} is not a dimension, in {text!r}",
             where="--input",
             fix="write a name or a number",
         )
@@ -105,10 +109,10 @@ def _dim(part: str, text: str) -> DimText:
 
 
 def read_annotation(annotation: Any) -> InputType:
-    """What an annotation says of an input: a `TensorType`, ``int``, or nothing of use.
+    """Read an annotation: a `TensorType`, ``int``, a sequence of dimensions, or text.
 
     Raises:
-        SpecError: a dimension of it is neither a number, a name nor ``Dyn``.
+        SpecError: a dimension in it is neither a number, a name nor ``Dyn``.
     """
     if isinstance(annotation, InputType):
         return annotation
@@ -128,7 +132,7 @@ def read_annotation(annotation: Any) -> InputType:
             dims.append(dim)
         else:
             raise SpecError(
-                f"{dim!r} is no dimension, in {annotation}", fix="give an int, a name or Dyn"
+                f"{dim!r} is not a dimension, in {annotation}", fix="give an int, a name or Dyn"
             )
     return InputType("tensor", tuple(dims))
 
@@ -154,12 +158,12 @@ def parse_condition(table: Table, text: str, names: Mapping[str, Term]) -> Term:
     """Read a condition on sizes: comparisons of ``+ - * // %``, joined by and, or, not.
 
     Args:
-        table: the home of the term.
+        table: the table that the term is made in.
         text: the condition.
-        names: the sizes that it may name.
+        names: the sizes that the condition may name.
 
     Raises:
-        SpecError: it cannot be read, or names an unknown size.
+        SpecError: the condition cannot be read, or names an unknown size.
     """
     return _Reader(table, names, text, "--where").condition(_parsed(text, "--where"))
 
@@ -214,7 +218,7 @@ class _Reader:
                 raise SpecError(
                     f"no input has a size named {tree.id}, in {self.text!r}",
                     where=self.where,
-                    fix=f"name one of the sizes there are: {known}",
+                    fix=f"the named sizes are: {known}",
                 )
             return self.names[tree.id]
         if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub):

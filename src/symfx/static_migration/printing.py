@@ -1,65 +1,40 @@
-"""Types, nodes and whole migrations as people read them."""
+"""Values and nodes as text for people."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch.fx import Node
 
-from symfx.shape_rules.graphs import where_of
 from symfx.shape_rules.sizes import Dim, Shape, Size
 
-if TYPE_CHECKING:
-    from symfx.static_migration.migrate import Migration
-
-__all__ = ["describe", "input_name", "text_of"]
+__all__ = ["code_of", "input_name", "text_of"]
 
 
 def input_name(node: Node) -> str:
-    """An input as the program names it; torch.fx renames what shadows a builtin."""
+    """The name of an input in the program: torch.fx renames an input that shadows a builtin."""
     return str(node.target).lstrip("*")
 
 
-def text_of(domain: Any, value: Any) -> str:
-    """A value as people read it."""
+def text_of(sizes: Any, value: Any) -> str:
+    """A value as text: a shape in brackets, a tuple in parentheses, an unknown value as Dyn."""
     if isinstance(value, Shape):
-        return f"[{', '.join(_size_text(domain, size) for size in value)}]"
+        return f"[{', '.join(_size_text(sizes, size) for size in value)}]"
     if isinstance(value, Size):
-        return _size_text(domain, value)
+        return _size_text(sizes, value)
     if type(value) in (tuple, list):
-        return f"({', '.join(text_of(domain, part) for part in value)})"
+        return f"({', '.join(text_of(sizes, part) for part in value)})"
     if value is None or isinstance(value, (int, float, str, bool)):
         return str(value)
     return "Dyn"
 
 
-def _size_text(domain: Any, size: Dim) -> str:
-    return str(domain.term(size)) if isinstance(size, Size) else str(size)
+def _size_text(sizes: Any, size: Dim) -> str:
+    return str(sizes.term(size)) if isinstance(size, Size) else str(size)
 
 
-def describe(found: Migration) -> list[str]:
-    """A migration as lines: the annotated program, or the conflict."""
-    lines: list[str] = []
-    if found.verdict == "unknown":
-        lines.append(
-            f"unknown: z3 did not decide within {found.timeout:g} s whether all conditions can hold"
-        )
-    if found.conflict is not None:
-        lines.append(f"ill-typed: {found.conflict}")
-    if found.shapes:
-        written = [(_code(node), found.shapes[node]) for node in found.graph.nodes]
-        width = min(max(len(code) for code, _ in written), 60)
-        lines += [f"{code:<{width}}  # {shape}" for code, shape in written]
-    if found.conditions:
-        lines.append(f"where {', '.join(found.conditions)}")
-    places: dict[str, str] = {}  # the first of each
-    for node, name in found.unknown_operators.items():
-        places.setdefault(name, where_of(node))
-    lines += [f"no shape rule for {name}: typed Dyn, at {places[name]}" for name in sorted(places)]
-    return lines
-
-
-def _code(node: Node) -> str:
+def code_of(node: Node) -> str:
+    """A node as a line of Python."""
     if node.op == "placeholder":
         return (
             f"input {node.name}"

@@ -1,4 +1,4 @@
-"""Questions about sizes for z3: can all this hold, what contradicts it, what follows."""
+"""Questions to z3 about sizes: do conditions hold together, which contradict, which follow."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What z3 says.
+    """The answer of z3 to a question.
 
     Args:
         verdict: ``"sat"``, ``"unsat"`` or ``"unknown"``.
-        values: for ``"sat"``, sizes by their names for which all holds.
+        values: for ``"sat"``, a size for each name, for which all conditions hold.
         conflict: for ``"unsat"``, the positions of conditions that contradict each other.
     """
 
@@ -53,7 +53,7 @@ class Answer:
 
 
 class Solver:
-    """Asks z3, within a time budget for each question.
+    """Asks z3 questions, each with a time budget.
 
     Args:
         timeout: seconds.
@@ -61,13 +61,15 @@ class Solver:
 
     def __init__(self, timeout: float) -> None:
         if not timeout > 0:
-            raise GradualError(f"a time budget of {timeout} seconds answers nothing")
+            raise GradualError(
+                f"the time budget must be a positive number of seconds, not {timeout}"
+            )
         self.timeout = timeout
         self._terms: dict[Term, Any] = {}
         self._symbols: dict[str, Any] = {}
 
     def formula(self, term: Term) -> Any:
-        """A condition, or a size, in z3."""
+        """Translate a condition or a size into z3."""
 
         def leaf(symbol: Term) -> Any:
             return self._symbols.setdefault(symbol.name, z3.Int(symbol.name))
@@ -82,11 +84,11 @@ class Solver:
     def ask(
         self, conditions: Sequence[Term], *, wishes: Sequence[Term] = (), small: bool = False
     ) -> Answer:
-        """Whether conditions hold together.
+        """Decide whether conditions hold together.
 
         Args:
             conditions: the conditions.
-            wishes: what sizes should be besides, as far as that is possible: the first come first.
+            wishes: further conditions, each kept if it is possible with those before it.
             small: look for small sizes.
         """
         solver = self._solver()
@@ -131,14 +133,14 @@ class Solver:
 
 
 def smallest_conflict(solver: Solver, conditions: Sequence[Term]) -> tuple[int, ...]:
-    """Positions of conditions that contradict each other, of which none can be left out.
+    """Find conditions that contradict each other, of which none can be left out.
 
     Args:
-        solver: whom to ask.
+        solver: answers the questions.
         conditions: conditions that do not hold together.
 
     Returns:
-        The positions; none if z3 does not find the contradiction in its time.
+        The positions of the conditions; empty if z3 does not find a contradiction in time.
     """
     answer = solver.ask(conditions)
     if answer.verdict != "unsat":

@@ -1,7 +1,7 @@
-"""The domain in which sizes are terms: sums and products of the names that the user gave.
+"""Sizes as terms: sums and products of the names that the user gave.
 
-What a rule demands is decided where what is known decides it, and becomes known where it does not.
-Every demand that is no truism is kept with the node that made it, for z3 and for messages.
+A demand of a rule is decided from the known facts; a demand that they leave open becomes a fact.
+Every demand that is not trivially true is kept with its node, for z3 and for messages.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from torch.fx import Node
 
 from symfx.algebra import Facts, Prover, Table, Term
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.sizes import Dim, Domain, Size
+from symfx.shape_rules.sizes import Dim, Size, Sizes
 from symfx.static_migration.solver import Solver
 
-__all__ = ["Demand", "TermDomain", "Truth"]
+__all__ = ["Demand", "OpenCondition", "TermSizes"]
 
 
 @dataclass(frozen=True)
 class Demand:
-    """A condition that must hold, and who says so.
+    """A condition that must hold, and its origin.
 
     Args:
         condition: the condition.
-        what: it in words.
-        node: the node whose operator demands it; ``None`` for what the user said.
+        what: the condition in words.
+        node: the node whose operator demands it; ``None`` for a condition of the user.
     """
 
     condition: Term
@@ -36,8 +36,8 @@ class Demand:
 
 
 @dataclass(frozen=True)
-class Truth:
-    """The value of a comparison of sizes."""
+class OpenCondition:
+    """The value of a comparison of sizes that the known facts leave open."""
 
     condition: Term
 
@@ -53,15 +53,15 @@ _OPERATIONS: dict[str, Callable[[Table, Term, Term], Term]] = {
 }
 
 
-class TermDomain(Domain):
+class TermSizes(Sizes):
     """Sizes as terms of one table.
 
     Args:
-        table: the home of the terms.
+        table: the table that the terms are made in.
 
     Attributes:
         node: the node whose rule is being run.
-        demands: what must hold, in order.
+        demands: the conditions that must hold, in the order of the graph.
     """
 
     def __init__(self, table: Table) -> None:
@@ -75,7 +75,7 @@ class TermDomain(Domain):
     # -- in and out -------------------------------------------------------------------------------
 
     def term(self, size: Dim) -> Term:
-        """A size as a term, with what is known put in."""
+        """A size as a term, with the known equalities put in."""
         if isinstance(size, Size):
             value: Term = size.value
             return self.facts.resolve(value)
@@ -88,14 +88,14 @@ class TermDomain(Domain):
         return int(value) if value is not None else Size(self, term)
 
     def symbol(self, name: str, least: int | None = None) -> Term:
-        """A size by its name, of at least so much."""
+        """The size of this name; `least` is a lower bound."""
         symbol = self.table.symbol(name)
         if least is not None:
             self.demand(symbol >= least, f"{name} is at least {least}")
         return symbol
 
     def fresh(self, hint: str) -> Dim:
-        """A size that only running the program tells: ``u0``, ``u1``."""
+        """A new size that depends on data: ``u0``, ``u1``."""
         symbol = self.symbol(f"u{self._fresh}", 0)
         self._fresh += 1
         return self.size(symbol)
@@ -106,7 +106,7 @@ class TermDomain(Domain):
         """Demand a condition.
 
         Raises:
-            IllTypedError: what is known refutes it.
+            IllTypedError: the known facts refute it.
         """
         condition = self.facts.resolve(condition)
         truth = self.prover.decide(condition)
@@ -130,12 +130,12 @@ class TermDomain(Domain):
         self.facts.assume(condition)
 
     def compare(self, op: str, a: Dim, b: Dim) -> Any:
-        """A comparison of sizes, for the program to branch on."""
+        """The truth of a comparison, or the comparison itself if the facts leave it open."""
         if isinstance(a, int) and isinstance(b, int):
             return super().compare(op, a, b)
         condition = self._condition(op, a, b)
         truth = self.prover.decide(condition)
-        return Truth(condition) if truth is None else truth
+        return OpenCondition(condition) if truth is None else truth
 
     def _condition(self, op: str, a: Dim, b: Dim) -> Term:
         one, other = self.term(a), self.term(b)
@@ -165,7 +165,7 @@ class TermDomain(Domain):
     def _equal(self, a: Dim, b: Dim, what: str) -> Dim:
         one, other = self.term(a), self.term(b)
         for whole, part in ((one, other), (other, one)):
-            # x == min(x, y) says x <= y, in a form that everything else can use.
+            # x == min(x, y) is x <= y, a form that the prover can use.
             if part.op == "min" and whole in part.args:
                 (bound,) = [arg for arg in part.args if arg is not whole]
                 self.demand(whole <= bound, what)
@@ -186,7 +186,7 @@ class TermDomain(Domain):
         not_a, not_b = decide(a_is_1) is False, decide(b_is_1) is False
         if not_a and not_b:
             return self._equal(a, b, what)
-        # If one is 1 only where the other is, it has nothing to broadcast: they are equal.
+        # If `a` is 1 only where `b` is 1, `a` is never stretched.
         not_a = not_a or self._implies(a_is_1, b_is_1)
         not_b = not_b or self._implies(b_is_1, a_is_1)
         if not_a and not_b:
@@ -198,7 +198,7 @@ class TermDomain(Domain):
         return self.size(self.table.where(a_is_1, other, one))
 
     def _implies(self, premise: Term, conclusion: Term) -> bool:
-        """Whether one condition follows from another, which share symbols, and what is known."""
+        """Whether a premise and the demands so far imply a conclusion with the same symbols."""
         if not premise.free_symbols & conclusion.free_symbols:
             return False
         known = [self.facts.resolve(demand.condition) for demand in self.demands]
@@ -211,9 +211,9 @@ class TermDomain(Domain):
 
 
 def _solved(zero: Term) -> tuple[Term, Term] | None:
-    """A symbol and what it equals, of a term that is 0, if it can be solved for one."""
+    """Solve ``zero == 0`` for a symbol: the symbol and the term that it equals."""
     table = zero.table
-    # The symbol named last gives way: inputs come before what is computed of them.
+    # The newest symbol is eliminated first, so that the names of the inputs stay.
     candidates = sorted(zero.free_symbols, key=lambda s: s.uid, reverse=True)
     for symbol in candidates:
         factor = zero.coeffs.get(symbol)

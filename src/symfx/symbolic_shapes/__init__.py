@@ -30,12 +30,7 @@ from symfx.symbolic_shapes.errors import (
     PendingUnbackedSymbolNotFound,
     _ShapeEnvGuardError,
 )
-from symfx.symbolic_shapes.explain.frames import (
-    _find_user_code_frame,
-    _suggest_fixes_for_data_dependent_error_non_strict,
-    uninteresting_files,
-)
-from symfx.symbolic_shapes.explain.provenance import Provenance, UserFrame
+from symfx.symbolic_shapes.explain.provenance import Provenance
 from symfx.symbolic_shapes.records import (
     CURRENT_NODE_KEY,
     SHAPEENV_EVENT_KEY,
@@ -79,6 +74,11 @@ from symfx.symbolic_shapes.torch_api.contexts import (
     SymbolicContext,
     SymIntSymbolicContext,
     TrackedFake,
+)
+from symfx.symbolic_shapes.torch_api.frames import (
+    _find_user_code_frame,
+    _suggest_fixes_for_data_dependent_error_non_strict,
+    uninteresting_files,
 )
 from symfx.symbolic_shapes.torch_api.free_symbols import (
     IterateExprs,
@@ -142,6 +142,7 @@ from symfx.symbolic_shapes.torch_api.queries import (
     sym_or,
 )
 from symfx.torch_bridge.identity import DimDynamic
+from symfx.user_code import UserFrame
 
 __all__ = [
     "CURRENT_NODE_KEY",

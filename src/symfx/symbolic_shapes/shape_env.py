@@ -34,7 +34,7 @@ from symfx.symbolic_shapes.environment.switches import _suppress_guards
 from symfx.symbolic_shapes.environment.symbols import Symbols
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode
 from symfx.symbolic_shapes.explain.data_dependent import data_dependent_error
-from symfx.symbolic_shapes.explain.provenance import Provenance, capture
+from symfx.symbolic_shapes.explain.provenance import Provenance, current_provenance
 from symfx.symbolic_shapes.records import (
     Dim,
     InputFact,
@@ -163,7 +163,7 @@ class ShapeEnv:
 
     def _here(self) -> Provenance:
         """The provenance of whatever is asked at this moment."""
-        return capture(self.current_operator)
+        return current_provenance(self.current_operator)
 
     def _data_dependent(self, term: Term) -> GuardOnDataDependentSymNode:
         return data_dependent_error(self, term)

@@ -1,2 +1,4 @@
-"""The rooms that touch torch's private surface, and the only ones that name its
-experimental modules; there for identity, never for behaviour."""
+"""torch's private surface, in one place.
+
+`identity` alone imports torch's experimental modules, and takes no behavior from them.
+"""

@@ -1,10 +1,10 @@
-"""How torch's FakeTensorMode comes to leave its dispatch cache alone, and to use symfx's.
+"""The means to keep torch's FakeTensorMode from its dispatch cache, in favor of symfx's.
 
-The cache rebuilds symbolic sizes as torch's own SymNodes from sympy, which symfx would have to
-convert at every turn. Its key takes in the environment's settings first of all that depends on
-the call, and `_BypassDispatchCache`, raised while the key is made, is its own protocol for
-"do not cache this call". Whoever makes the key is the mode itself, so that symfx's own cache
-can take the place of torch's from the next call on.
+torch's cache rebuilds symbolic sizes as torch's own SymNodes from sympy, which symfx would have
+to convert for each operator. The mode reads the environment's settings while it makes a key.
+`_BypassDispatchCache`, raised at that point, is torch's own protocol for "do not cache this
+call". The mode is the frame that makes the key, so symfx's cache can take the place of torch's
+from the next call on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _MAKES_THE_KEY = FakeTensorMode._cache_key.__code__
 
 
 def mode_asking_for_a_key(above: int) -> FakeTensorMode | None:
-    """The mode whose cache is making a key in a given frame; None where that frame does not.
+    """The mode that makes a key for torch's cache in a given frame; None if that frame does not.
 
     Args:
         above: how many frames above the caller of this function that frame is.
@@ -33,5 +33,5 @@ def mode_asking_for_a_key(above: int) -> FakeTensorMode | None:
 
 
 def refuse_dispatch_cache() -> NoReturn:
-    """Have torch dispatch the call that it is making a key for without its cache."""
+    """Make torch dispatch the call whose key it makes without its cache."""
     raise _BypassDispatchCache("symbolic sizes of symfx")

@@ -1,4 +1,4 @@
-"""Graphs of torch.fx, built quickly: one node costs what the node costs, and no more."""
+"""Graphs of torch.fx: nodes appended quickly, modules pickled node by node, trees as inputs."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def append_call(
     kwargs: dict[str, Any],
     name: str,
 ) -> fx.Node:
-    """`Graph.create_node` for a call of a function whose arguments are known to be in order.
+    """Append a call of a function whose arguments are nodes and literals.
 
-    `create_node` walks all arguments to warn about symbolic numbers among them; the tracer
-    has just put nodes in their place, and does without.
+    `Graph.create_node` walks all arguments to warn about symbolic numbers among them. The
+    tracer has already replaced those by nodes.
     """
     namespace = graph._graph_namespace
     name = namespace.create_name(name, None)
@@ -54,10 +54,10 @@ def graph_module(root: torch.nn.Module, graph: fx.Graph, name: str) -> fx.GraphM
 
 
 class TracedModule(_LazyGraphModule):
-    """A traced graph that is pickled node by node, and so is what it was when it is read again.
+    """A graph module that is pickled node by node, so that loading it gives the same graph.
 
-    torch pickles a graph's code, and traces that anew. What stays behind in either case is what
-    belongs to the process: the environment of symbols, and the nodes' example values.
+    torch pickles a graph's code instead, and traces the code again. In neither case does the
+    pickle hold the environment of symbols or the nodes' example values.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -81,7 +81,7 @@ _KEPT_METADATA = ("stack_trace", "nn_module_stack", "torch_fn", "seq_nr", "origi
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """A node or an operator by its name: what cannot be pickled, or not by itself."""
+    """The name of a node or an operator, which cannot be pickled by themselves."""
 
     kind: str
     path: tuple[str, ...]
@@ -104,7 +104,7 @@ def _traced_module_from(
     nodes: list[tuple[Any, ...]],
     codegen: Any,
 ) -> fx.GraphModule:
-    """What `TracedModule.__reduce__` took apart, put together again."""
+    """Rebuild the module from the parts of `TracedModule.__reduce__`."""
     graph = fx.Graph()
     made: dict[str, fx.Node] = {}
 
@@ -137,8 +137,8 @@ def _traced_module_from(
 def forget_wrapped_functions_that_are_gone() -> None:
     """Repair torch.fx's list of functions that `torch.fx.wrap` makes leaves.
 
-    Reading a pickled graph module with a wrapped function of another module lists that function
-    by its full name as one of the generated code's globals, where it never is; from then on
+    Loading a pickled graph module with a wrapped function of another module lists that function
+    by its full name among the globals of the generated code, which lack that name. From then on
     every trace of torch.fx in the process would end in a KeyError.
     """
     listed = _symbolic_trace._wrapped_fns_to_patch
@@ -149,12 +149,17 @@ def forget_wrapped_functions_that_are_gone() -> None:
 
 
 def take_pytree_inputs(graph: fx.Graph, names: list[str], spec: pytree.TreeSpec) -> None:
-    """The graph's code takes arguments of a tree's shape and flattens them itself."""
+    """Let the graph's code take arguments with the structure of a tree, and flatten them."""
     graph._codegen = _PyTreeCodeGen(_PyTreeInfo(names, spec, None))
 
 
 def takes_pytree_inputs(graph: fx.Graph, out_spec: pytree.TreeSpec | None = None) -> bool:
-    """Whether `take_pytree_inputs` was called; gives the outputs their shape too."""
+    """Whether `take_pytree_inputs` was called.
+
+    Args:
+        graph: the graph.
+        out_spec: the structure of the outputs, which the code rebuilds from now on.
+    """
     codegen = graph._codegen
     if not isinstance(codegen, _PyTreeCodeGen):
         return False

@@ -1,8 +1,8 @@
-"""The one table of torch's own classes that symfx answers as, derives from, or takes members of.
+"""The one table of torch's classes that symfx passes for, derives from, or takes members of.
 
-torch compares with these by ``isinstance``, ``is`` or ``except``; the module is there for the
-slot in which a tracer announces itself to torch's operators. No behaviour is taken from
-them; ``tests/test_layout.py`` holds this module to the names below.
+torch compares with these by ``isinstance``, ``is`` or ``except``. The module in the table has
+the slot in which torch's operators look for the running tracer. symfx takes no behavior from
+them. ``tests/test_layout.py`` holds this module to the names below.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Torch's stack of dispatch modes, and the switches that a tracer turns while it runs."""
+"""torch's stacks of modes, and the switches of torch that a running trace sets."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PRE_DISPATCH = torch._C.DispatchKey.PreDispatch
 push_mode = _push_mode
 
 function_mode_count: Callable[[], int] = torch._C._len_torch_function_stack
-"""How many modes for torch functions are active."""
+"""The number of active modes for torch functions."""
 
 pop_function_mode: Callable[[], TorchFunctionMode] = torch.overrides._pop_mode
 """Take the innermost mode for torch functions off their stack."""
@@ -49,35 +49,35 @@ push_function_mode: Callable[[TorchFunctionMode], None] = torch.overrides._push_
 
 
 def active_proxy_mode() -> Any:
-    """The proxy mode in torch's slot for it, whoever made it; None when nothing traces."""
+    """The proxy mode in torch's slot, symfx's or torch's; None while nothing traces."""
     before = torch._ops._get_dispatch_mode_pre_dispatch(PROXY_KEY)  # type: ignore[no-untyped-call]
     return before or torch._C._get_dispatch_mode(PROXY_KEY)
 
 
 def active_fake_mode() -> FakeTensorMode | None:
-    """The fake mode that operators would reach now."""
+    """The fake mode that an operator would reach now, or None."""
     mode: FakeTensorMode | None = torch._C._get_dispatch_mode(FAKE_KEY)
     return mode
 
 
 def unset_proxy_mode() -> Any:
-    """Take the proxy mode out of its slot; None when there is none."""
+    """Take the proxy mode out of its slot, and return it; None for an empty slot."""
     return _unset_infra_mode(PROXY_KEY)  # type: ignore[no-untyped-call]
 
 
 @contextlib.contextmanager
 def without_proxy_mode() -> Iterator[Any]:
-    """Trace nothing inside; gives the mode that was tracing, or None."""
+    """A context manager: nothing is traced inside. It gives the mode that was tracing, or None."""
     with contextlib.contextmanager(_disable_infra_mode)(PROXY_KEY) as mode:
         yield mode
 
 
 @contextlib.contextmanager
 def disable_autocast_cache() -> Iterator[None]:
-    """Inside, autocast casts each weight anew at each use, so that a trace sees every cast.
+    """A context manager: autocast casts a weight again at each use, so a trace sees every cast.
 
-    Otherwise a cast that was made before the trace, or in another part of it, would come into
-    the graph as a constant.
+    With the cache, a cast that was made before the trace, or in another part of it, would
+    become a constant of the graph.
 
     Example:
         >>> with disable_autocast_cache():
@@ -93,7 +93,7 @@ def disable_autocast_cache() -> Iterator[None]:
 
 
 class BelowTorch:
-    """Inside, torch functions run as they are: no modes, no Python kernels, no overrides."""
+    """A context manager: torch functions run without modes, Python kernels and overrides."""
 
     __slots__ = ("_guards",)
 
@@ -115,10 +115,10 @@ class BelowTorch:
 
 
 class _ProcessWide:
-    """A global of torch that holds one value while any trace runs, in whichever thread.
+    """A global of torch that holds one value while a trace runs in any thread.
 
-    It is set by the first trace to begin and put back by the last to end, so that traces in
-    several threads do not leave it set.
+    The first trace to begin sets the value and the last to end restores the former one, so that
+    traces in several threads do not leave the value set.
     """
 
     def __init__(self, module: Any, name: str) -> None:
@@ -130,7 +130,7 @@ class _ProcessWide:
 
     @contextlib.contextmanager
     def set_to(self, value: Any) -> Iterator[None]:
-        """The global holds a value inside."""
+        """A context manager: the global holds a value inside."""
         with self._lock:
             if self._users == 0:
                 self._before = getattr(self._module, self._name)
@@ -151,10 +151,10 @@ _tracer_slot = _ProcessWide(proxy_tensor_of_torch, "_CURRENT_MAKE_FX_TRACER")
 
 @contextlib.contextmanager
 def fx_tracing(tracer: Any) -> Iterator[None]:
-    """Torch knows that fx traces, and which tracer its higher-order operators are to ask.
+    """A context manager: tell torch that fx traces, and the tracer for higher-order operators.
 
     Args:
-        tracer: has ``trace_subgraph``, ``trace_subgraph_custom_decomp`` and
+        tracer: an object with ``trace_subgraph``, ``trace_subgraph_custom_decomp`` and
             ``fake_tensor_mode``, each about the trace that runs in the calling thread.
     """
     with _fx_flag.set_to(True), _tracer_slot.set_to(tracer):

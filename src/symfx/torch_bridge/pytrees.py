@@ -1,13 +1,13 @@
-"""What torch's trees do not give back as they took it."""
+"""Containers that torch's trees rebuild as another class."""
 
 from __future__ import annotations
 
 import torch
 
-__all__ = ["what_trees_give_back"]
+__all__ = ["REBUILT_AS"]
 
-what_trees_give_back: dict[type, type] = {torch.Size: tuple}
-"""Containers that a tree takes apart, and what it puts together again in their place.
+REBUILT_AS: dict[type, type] = {torch.Size: tuple}
+"""For a container that a tree flattens, the class that it is rebuilt as.
 
-A `torch.Size` holds ints alone, so that one of proxies has to become a tuple.
+A `torch.Size` holds ints alone, so that a size of proxies becomes a tuple.
 """

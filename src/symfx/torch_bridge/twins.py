@@ -1,8 +1,8 @@
 """Classes of symfx that stand in for torch's: ``isinstance`` holds in both directions.
 
-torch tests values for its own classes, and hands symfx values of its own classes. A twin answers
-torch's tests (through ``__class__``) and accepts torch's values in symfx's tests. Nothing is
-inherited.
+torch tests values for its own classes, and passes values of its own classes to symfx. A twin
+passes torch's tests (through ``__class__``) and accepts torch's values in symfx's tests. It
+inherits nothing.
 """
 
 from __future__ import annotations

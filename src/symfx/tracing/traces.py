@@ -13,12 +13,11 @@ from torch.utils import _pytree as pytree
 
 from symfx.errors import InputMismatchError, SpecError, SymfxError, TracingError
 from symfx.proxy_tensor import make_fx
-from symfx.symbolic_shapes.explain.provenance import boundary
 from symfx.tracing.admission import Admission, CheckResult
 from symfx.tracing.arguments import Layout, describe
 from symfx.tracing.dynamic import Entry, read_dynamic
 from symfx.tracing.model_state import Method, install, module_of, shield, untouched
-from symfx.user_code import where
+from symfx.user_code import boundary, where
 
 if TYPE_CHECKING:
     from types import MethodType

@@ -1,7 +1,7 @@
-"""Terms as C that computes what Python computes: unbounded where it can, refusing where it cannot.
+"""Terms as C, which computes the value that Python computes or says that it cannot.
 
-An integer is an ``int128``, and every operation that could leave it sets ``bad``; so does each
-operation for which Python raises. A result counts only where ``bad`` is not set.
+An integer is an ``int128``. Every operation whose result 128 bits cannot hold sets ``bad``; so does
+each operation for which Python raises. A result counts only if ``bad`` is not set.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ C_SUPPORT = r"""#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Python's arithmetic. Where Python raises, and where 128 bits are too few, *bad is set.
+/* Python's arithmetic. *bad is set where Python raises and where 128 bits are too few.
    Doubles are rounded after each operation: compile with -ffp-contract=off. */
 typedef __int128 int128;
 
@@ -83,9 +83,9 @@ static inline int128 py_round_to(int128 a, int128 unit, bool more, bool *bad) {
     return py_mul(py_add(q, up, bad), unit, bad);
 }
 
-/* Doubles. A function is undefined where it makes NaN or infinity out of other numbers. */
-/* Functions, since GCC takes 0.0 - (double)a for -(double)a, and -fabs(a) + 0.0 for -fabs(a): of 0
-   these are zeros of different signs. */
+/* Doubles. A function sets *bad where it makes NaN or infinity out of other numbers. */
+/* These two are functions because GCC otherwise takes 0.0 - (double)a for -(double)a, and
+   -fabs(a) + 0.0 for -fabs(a), which for a = 0 are zeros of different signs. */
 static inline double py_float(int128 a) { return (double)a; }
 static inline double py_minus(double a) { return -a; }
 static inline double py_call(double function(double), double a, bool *bad) {
@@ -200,16 +200,16 @@ def to_c(term: Term, names: Mapping[Term, str] | None = None) -> str:
     """The term as a C expression, over the functions of `C_SUPPORT` and a ``bool bad``.
 
     Args:
-        term: what to print.
-        names: what to print for a symbol, or for any other term that is a variable in C.
+        term: the term to print.
+        names: the text of a symbol, or of any other term that is a variable in C.
 
     Returns:
         An expression of type ``int128``, ``double`` or ``bool``. It has the value that Python
         computes, unless its evaluation sets ``bad``.
 
     Raises:
-        ExpressionError: an uninterpreted function is in the term, or a constant of more than
-            127 bits.
+        ExpressionError: the term has an uninterpreted function, or a constant of more than 127
+            bits.
 
     Example:
         >>> from symfx.algebra import Table
@@ -229,7 +229,7 @@ def _print(term: Term, done: Mapping[Term, str]) -> str:
         return term.name
     if op == "call":
         raise ExpressionError(
-            f"{term} calls {term.name}, which symfx knows by name only, so it has no C",
+            f"{term} calls {term.name}, an uninterpreted function, which has no code in C",
             fix="print it by to_smtlib, which declares such functions, or leave it out",
         )
     if op == "product":
@@ -271,7 +271,7 @@ def _chain(function: str, args: list[str]) -> str:
 
 
 def _operand(text: str) -> str:
-    """A text as an operand: names, numbers and calls stand alone, the rest in parentheses."""
+    """A text as an operand: in parentheses, unless it is a name, a number or a call."""
     depth = 0
     for i, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")
@@ -307,17 +307,17 @@ def c_function(
     names: Mapping[Term, str],
     comments: Mapping[Term, str] | None = None,
 ) -> str:
-    """A C function that says whether all conditions of a plan hold, without `C_SUPPORT`.
+    """A C function that says whether all conditions of a program hold; it needs `C_SUPPORT`.
 
-    A condition that Python cannot compute (a division by 0), or that 128 bits cannot, counts
-    as one that does not hold.
+    A condition that Python cannot compute (a division by 0), or for which 128 bits are too few,
+    counts as one that does not hold.
 
     Args:
         name: the function's name.
         parameters: its parameters, each a type of C and a name.
-        steps: what it computes and checks; see `symfx.algebra.terms.sharing.plan`.
-        names: what the symbols are called.
-        comments: what to say about a condition.
+        steps: the program, as `symfx.algebra.terms.sharing.plan` makes it.
+        names: the names of symbols in C.
+        comments: the comment on a condition.
     """
     known = dict(names)
     lines = [f"bool {name}({', '.join(f'{kind} {p}' for kind, p in parameters) or 'void'}) {{"]

@@ -1,4 +1,4 @@
-"""Terms as text: Python that people read and that computes the term's value."""
+"""Terms as Python expressions, which people can read and which compute the value of the term."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from symfx.algebra.terms.term import postorder
 
 __all__ = ["to_python"]
 
-# Binding strength of what a text ends up as, as in Python's grammar.
+# How strongly the outermost operation of a text binds, as in Python's grammar.
 _OR, _AND, _NOT, _COMPARE, _BITOR, _XOR, _BITAND, _SHIFT, _SUM, _PRODUCT, _UNARY, _POWER, _ATOM = (
     range(13)
 )
@@ -59,9 +59,9 @@ def to_python(term: Term, names: Mapping[Term, str] | None = None) -> str:
     first names first, the constant last.
 
     Args:
-        term: what to print.
-        names: what to print for a symbol, or for any other term that has got a name of its
-            own; symbols print their own name where not given.
+        term: the term to print.
+        names: the text of a symbol, or of any other term that has a name; other symbols print
+            their own names.
 
     Example:
         >>> from symfx.algebra import Table
@@ -79,7 +79,7 @@ def to_python(term: Term, names: Mapping[Term, str] | None = None) -> str:
 
 
 def _bind(done: Mapping[Term, tuple[str, int]], term: Term, least: int) -> str:
-    """The text of an operand, in parentheses where it binds more loosely than `least`."""
+    """The text of an operand, in parentheses if it binds more loosely than `least`."""
     text, strength = done[term] if term in done else _print(term, done)
     return f"({text})" if strength < least else text
 
@@ -133,15 +133,15 @@ def _constant(term: Term) -> tuple[str, int]:
 
 
 def _factor_order(atom: Term, done: Mapping[Term, tuple[str, int]]) -> tuple[bool, str]:
-    """Plain names first, then operations, both by their text."""
+    """The sort key of a factor: plain names first, then operations, both by their text."""
     return atom.op != "symbol", _bind(done, atom, _OR)
 
 
 def _monomial(term: Term, coeff: int, done: Mapping[Term, tuple[str, int]]) -> tuple[str, int]:
-    """``coeff * term`` for a coefficient that is not -1."""
+    """The text of ``coeff * term`` for a coefficient that is not -1."""
     powers: dict[Term, int] = {}
     name, strength = done.get(term, ("", _PRODUCT))
-    if term.op == "product" and strength == _ATOM:  # it has got a name of its own
+    if term.op == "product" and strength == _ATOM:  # it has a name
         return (name, _ATOM) if coeff == 1 else (f"{coeff}*{name}", _PRODUCT)
     for factor in term.factors:
         powers[factor] = powers.get(factor, 0) + 1
@@ -180,7 +180,7 @@ def _print_sum(term: Term, done: Mapping[Term, tuple[str, int]]) -> tuple[str, i
         if text:
             text += f" - {part}" if coeff < 0 else f" + {part}"
         elif coeff < 0:
-            # A minus binds to the dividend of `a % b` and `a//b`, which it is not meant for.
+            # Without parentheses, a minus would bind to the dividend of `a % b` and `a//b`.
             divides = coeff == -1 and strength == _PRODUCT and len(monomial.factors) == 1
             text = f"-({part})" if divides else f"-{part}"
         else:

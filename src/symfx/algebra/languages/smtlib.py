@@ -1,7 +1,8 @@
 """Terms as SMT-LIB 2.6, for any solver: integers as Int, doubles as Float64, Python's rounding.
 
 SMT-LIB's functions are total, so the text of a term has some value where Python raises. A
-script states beside each condition that it is defined (`symfx.algebra.terms.definedness`).
+script asserts each condition and, beside it, that the condition is defined
+(`symfx.algebra.terms.definedness`).
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ SMTLIB_SUPPORT: dict[str, str] = {
         if name != "sqrt"
     },
 }
-"""What the texts of `to_smtlib` call, by name. Functions of `math` but the square root, and powers
-of doubles, have no SMT-LIB: they are declared and left uninterpreted."""
+"""The functions that the texts of `to_smtlib` call, by name. SMT-LIB lacks the functions of `math`
+other than the square root, and powers of doubles: these are declared and stay uninterpreted."""
 
 _CALLS = {
     "floordiv": "py.floordiv",
@@ -135,13 +136,13 @@ def to_smtlib(term: Term, names: Mapping[Term, str] | None = None) -> str:
     """The term as an SMT-LIB expression, over the functions of `SMTLIB_SUPPORT`.
 
     Args:
-        term: what to print.
-        names: what to print for a symbol, or for any other term that has got a name of its
-            own. They are put between bars where SMT-LIB asks for that.
+        term: the term to print.
+        names: the text of a symbol, or of any other term that has a name. A name is put between
+            bars where SMT-LIB asks for that.
 
     Returns:
-        An expression of sort Int, Float64 or Bool. Where Python computes the term, it has the
-        value that Python computes; elsewhere any value.
+        An expression of sort Int, Float64 or Bool. It has the value that Python computes, and
+        where Python raises, any value.
 
     Example:
         >>> from symfx.algebra import Table
@@ -204,7 +205,7 @@ def _print(term: Term, done: Mapping[Term, str]) -> str:
 
 
 def _bit_and(term: Term, args: list[str]) -> str:
-    """``a & b`` of the operands of a bit operation; without recursion where one is constant."""
+    """``a & b`` of the operands of a bit operation; of a constant mask, without recursion."""
     for constant, other in ((term.args[0], args[1]), (term.args[1], args[0])):
         if constant.op == "const":
             mask = constant.const
@@ -229,7 +230,7 @@ def _chain(function: str, args: list[str]) -> str:
 
 
 _SIMPLE = re.compile(r"[A-Za-z~!@$%^&*_+=<>.?/-][A-Za-z0-9~!@$%^&*_+=<>.?/-]*")
-# Words that SMT-LIB or the support speaks; a symbol that is called so gets an underscore.
+# Words with a meaning in SMT-LIB or the support; a symbol of such a name gets an underscore.
 _TAKEN_LIST = (
     "abs and or not xor ite let forall exists div mod to_real to_int is_int true false "
     "as par assert push pop Int Real Bool Float64 RNE RTZ RTN distinct"
@@ -275,11 +276,11 @@ def smtlib_script(
     in a ``z3.Context()`` of its own.
 
     Args:
-        conditions: what to assert.
-        names: what the symbols are called.
-        comments: what to say about a condition.
-        declare: symbols to declare in any case, first and in this order.
-        defined: assert as well that Python can compute each condition.
+        conditions: the conditions to assert.
+        names: the names of symbols in the script.
+        comments: the comment on a condition.
+        declare: symbols that the script always declares, first and in this order.
+        defined: whether to assert as well that Python can compute each condition.
     """
     called = dict(names or {})
     stated = []
@@ -326,7 +327,7 @@ def _all_parts(terms: Iterable[Term]) -> list[Term]:
 
 
 def _support(texts: Iterable[str]) -> list[str]:
-    """The support that the texts call, each function before those that call it."""
+    """The support functions that the texts call, each before those that call it."""
     wanted: set[str] = set()
     waiting = list(texts)
     while waiting:

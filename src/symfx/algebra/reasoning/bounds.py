@@ -15,8 +15,8 @@ from symfx.algebra.reasoning import intervals
 from symfx.algebra.reasoning.equalities import LONG
 from symfx.algebra.reasoning.facts import Facts, is_order
 from symfx.algebra.reasoning.term_intervals import Intervals, all_of, any_of
+from symfx.algebra.terms.monomials import multiset_divide, product
 from symfx.algebra.terms.table import Term
-from symfx.algebra.terms.term import multiset_divide
 
 __all__ = ["Bounds"]
 
@@ -267,7 +267,7 @@ class Bounds(Intervals):
                 if x in factors:
                     break
                 if factors:
-                    b[table._product(tuple(factors))] = coeff
+                    b[product(table, tuple(factors))] = coeff
                 else:
                     const = coeff
             else:
@@ -310,7 +310,7 @@ class Bounds(Intervals):
                 continue
             table = self.table
             form = table.sub(x, table.mod(x, d))
-            return table.mul(table._product(rest), form) if rest else form
+            return table.mul(product(table, rest), form) if rest else form
         return None
 
     def _known_nonnegative(self, x: Term, depth: int) -> bool:
@@ -341,7 +341,7 @@ class Bounds(Intervals):
                     continue
                 factors.remove(x)
                 if factors:
-                    inside[table._product(tuple(factors))] = coeff
+                    inside[product(table, tuple(factors))] = coeff
                 else:
                     const += coeff
             a = table.linear(inside, const)

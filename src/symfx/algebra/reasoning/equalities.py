@@ -7,8 +7,8 @@ from abc import abstractmethod
 
 from symfx.algebra.reasoning.connections import Connections
 from symfx.algebra.terms.interpret import substitute
+from symfx.algebra.terms.monomials import common_factors, divide_out
 from symfx.algebra.terms.table import Table, Term
-from symfx.algebra.terms.term import common_factors
 
 __all__ = ["LONG", "UNDEFINED", "Equalities"]
 
@@ -132,10 +132,10 @@ class Equalities(Connections):
         shared = common_factors(p)
         idle = [f for f in shared if self._is_not_zero(f)]
         if idle:
-            p = table._strip(p, idle, 1)
+            p = divide_out(table, p, idle, 1)
             self.assume(table.eq(p, table.zero), because)
             return
-        others = table._strip(p, shared, 1)
+        others = divide_out(table, p, shared, 1)
         factors = [f for f in dict.fromkeys((*shared, others)) if f.op != "const"]
         if len(factors) > 1:
             # One of the factors is zero; which one may come to be known later.

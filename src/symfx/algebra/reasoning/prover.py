@@ -30,8 +30,8 @@ from symfx.algebra.reasoning.inspection import (
 )
 from symfx.algebra.reasoning.intervals import ANYTHING, Interval
 from symfx.algebra.terms.interpret import substitute
+from symfx.algebra.terms.monomials import common_factors, divide_out
 from symfx.algebra.terms.table import Scalar, Term
-from symfx.algebra.terms.term import common_factors
 
 __all__ = ["Prover"]
 
@@ -492,4 +492,4 @@ class Prover(Bounds):
         common = common_factors(p)
         if not common:
             return (p,)
-        return (*common, *self._factors(self.table._strip(p, common, 1)))
+        return (*common, *self._factors(divide_out(self.table, p, common, 1)))

@@ -1,4 +1,4 @@
-"""When a term has a value: the condition under which Python computes it without raising."""
+"""Definedness: the condition under which Python computes a term without raising."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["definedness"]
 def definedness(term: Term, memo: dict[Term, Term] | None = None) -> Term:
     """The condition under which Python computes the term as `to_python` prints it.
 
-    Conjunctions, disjunctions and choices are lazy, as in Python: what is not looked at need
-    not be defined. Doubles that overflow are not accounted for (``float(n)`` of an integer
-    beyond 1e308, ``exp(1000.0)``, powers of doubles).
+    Conjunctions, disjunctions and choices are lazy, as in Python: an operand that Python does not
+    evaluate need not be defined. Doubles that overflow are not accounted for (``float(n)`` of an
+    integer beyond 1e308, ``exp(1000.0)``, powers of doubles).
 
     Args:
         term: the term.
-        memo: the conditions of terms known already; filled with those found.
+        memo: the definedness of terms that is known already; the call adds those that it finds.
 
     Example:
         >>> from symfx.algebra import Table
@@ -35,10 +35,10 @@ def definedness(term: Term, memo: dict[Term, Term] | None = None) -> Term:
 
 
 def _defined(term: Term, done: dict[Term, Term]) -> Term:
-    """`definedness` of a term whose operands' is known."""
+    """The definedness of a term, from that of its operands in `done`."""
     table, op = term.table, term.op
     if op in ("and", "or"):
-        # Each operand is looked at only when those before it left the answer open.
+        # Python evaluates an operand only where those before it leave the answer open.
         result = table.true
         for part in reversed(term.args):
             settled = table.not_(part) if op == "and" else part
@@ -80,7 +80,7 @@ def _not_negative(a: Term, b: Term) -> Term:
 
 
 def _above(x: Term) -> Term:
-    """Logarithms are of NaN and of what is above zero."""
+    """A logarithm is defined of NaN and of numbers above zero."""
     return x.table.not_(x.table.le(x, x.table.const(0.0)))
 
 
@@ -88,7 +88,7 @@ def _within_one(x: Term) -> Term:
     return x.table.not_(x.table.lt(x.table.const(1.0), x.table.abs(x)))
 
 
-# What each operation asks of its operands beside their being defined.
+# The condition on the operands of each operation, given that they are defined.
 _OWN: dict[str, Callable[..., Term]] = {
     **dict.fromkeys(("floordiv", "mod", "truediv", "fdiv", "ffloordiv", "fmod"), _not_zero),
     **dict.fromkeys(("pow", "lshift", "rshift"), _not_negative),

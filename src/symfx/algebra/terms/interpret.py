@@ -1,10 +1,10 @@
-"""Terms taken apart and run: one level at a time, by a table of operations, or to a value."""
+"""Taking terms apart: one level of a term, a term run by a table of operations, its value."""
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
@@ -17,8 +17,11 @@ __all__ = ["PYTHON_OPS", "as_operation", "evaluate", "interpret", "relation", "s
 def relation(condition: Term) -> tuple[str, Term, Term]:
     """An integer comparison as people write it: (operator, left side, right side).
 
-    The operator is ``"eq"``, ``"ne"``, ``"ge"``, ``"le"``, ``"gt"`` or ``"lt"``; what is
-    subtracted in the normal form ``p >= 0`` stands on the right.
+    The operator is ``"eq"``, ``"ne"``, ``"ge"``, ``"le"``, ``"gt"`` or ``"lt"``. The negative
+    parts of the normal form ``p >= 0`` stand on the right.
+
+    Raises:
+        ValueError: the condition does not compare integers.
 
     Example:
         >>> from symfx.algebra import Table
@@ -140,7 +143,7 @@ PYTHON_OPS: dict[str, Callable[..., Any]] = {
     "or": lambda *values: any(values),
     **{name: getattr(math, name) for name in MATH_FUNCTIONS},
 }
-"""What each operation of `as_operation` does to Python numbers."""
+"""For each operation of `as_operation`, its function of Python numbers."""
 
 
 def interpret(
@@ -153,13 +156,13 @@ def interpret(
 
     Args:
         term: the term to run.
-        leaf: gives the value of a symbol.
-        ops: what each operation does; `PYTHON_OPS` where not given. ``ops["const"]`` and
+        leaf: the function that gives the value of a symbol.
+        ops: the function of each operation, `PYTHON_OPS` by default. ``ops["const"]`` and
             ``ops["call"]`` (called with the function's name and the operands) are optional.
-        memo: values of terms known already; filled with those found.
+        memo: values of terms that are known already; the call adds those that it finds.
 
     Raises:
-        KeyError: an operation that `ops` lacks, named.
+        KeyError: `ops` lacks an operation, which the message names.
     """
     ops = PYTHON_OPS if ops is None else ops
     values: dict[Term, Any] = {} if memo is None else memo
@@ -191,10 +194,15 @@ def interpret(
 def evaluate(
     term: Term, values: Mapping[Term, Scalar], memo: dict[Term, Any] | None = None
 ) -> Scalar:
-    """The value of a term, given those of its symbols; what Python would compute.
+    """The value that Python computes for a term, given the values of its symbols.
+
+    Args:
+        term: the term.
+        values: the value of each symbol.
+        memo: values of terms that are known already; the call adds those that it finds.
 
     Raises:
-        KeyError: a symbol without a value.
+        KeyError: a symbol has no value, or the term calls an uninterpreted function.
         ZeroDivisionError, ValueError, OverflowError: as Python raises them.
 
     Example:
@@ -203,7 +211,6 @@ def evaluate(
         >>> evaluate((s + 1) // 2, {s: 8})
         4
     """
-
     done: dict[Term, Any] = {} if memo is None else memo
     for part in postorder(term, lambda t: t not in done):
         op = part.op
@@ -225,7 +232,7 @@ def evaluate(
         elif op == "ge":
             done[part] = done[part.args[0]] >= 0
         elif op == "call":
-            raise KeyError(f"{part.name} has no meaning that could be computed")
+            raise KeyError(f"{part.name} is an uninterpreted function, so {part} has no value")
         else:
             done[part] = PYTHON_OPS[op](*[done[a] for a in part.args])
     result: Scalar = done[term]
@@ -245,10 +252,10 @@ def rebuild(term: Term, parts: Mapping[Term, Term]) -> Term:
 
 
 def make(table: Table, op: str, operands: Sequence[Term]) -> Term:
-    """The term of an operation by the name that `Term.op` has for it, in normal form.
+    """The term in normal form of an operation, which is named as `Term.op` names it.
 
-    Constants, symbols, sums and uninterpreted functions have more to them than operands and
-    are made by the table itself.
+    The table itself makes constants, symbols, sums and uninterpreted functions, which are more
+    than an operation with operands.
 
     Raises:
         KeyError: no operation has that name.
@@ -309,24 +316,20 @@ def substitute(
 ) -> Term:
     """The term with symbols (or whole atoms) replaced, in normal form again.
 
-    A replacement is not looked into again: ``{a: b, b: a}`` swaps.
+    Nothing is replaced within a replacement: ``{a: b, b: a}`` swaps.
 
     Args:
-        term: where to replace.
-        mapping: what stands for what, of equal sort.
-        memo: results of earlier calls with the same mapping; filled with those found.
+        term: the term.
+        mapping: for each symbol or atom to replace, the term of equal sort to put there.
+        memo: results of earlier calls with the same mapping; the call adds those that it finds.
     """
     done: dict[Term, Term] = {} if memo is None else memo
     done.update(mapping)
     for part in postorder(term, lambda t: t not in done):
         if part.op in ("const", "symbol") or not any(
-            done[below] is not below for below in _direct(part)
+            done[below] is not below for below in part.operands
         ):
             done[part] = part
         else:
             done[part] = rebuild(part, done)
     return done[term]
-
-
-def _direct(term: Term) -> Iterable[Term]:
-    return term.operands

@@ -17,12 +17,13 @@ _SORTS = ("int", "real", "bool")
 
 
 def pack(term: Term) -> list[list[Any]]:
-    """The term as a list of its parts, operands first; the last is the term itself.
+    """The term as a list of its parts, operands first; the last part is the term itself.
 
     A part is a list that starts with its operation: ``["const", value]``,
     ``["symbol", name, sort]``, ``["sum", constant, [coefficient, part], ...]``,
-    ``["call", name, sort, part, ...]``, and ``[operation, part, ...]`` for all others, a part
-    being referred to by its number. Doubles that JSON lacks are text: ``"inf"``, ``"nan"``.
+    ``["call", name, sort, part, ...]``, and ``[operation, part, ...]`` for all other operations.
+    Within a part, its operands stand as their numbers in the list. Doubles that JSON lacks are
+    text: ``"inf"``, ``"nan"``.
 
     Example:
         >>> t = Table(); s = t.symbol("s")
@@ -52,15 +53,15 @@ def pack(term: Term) -> list[list[Any]]:
 def unpack(
     parts: Sequence[Sequence[Any]], table: Table, symbol: Callable[[str, Sort], Term] | None = None
 ) -> Term:
-    """The term that `pack` made a list of, in a table.
+    """The term of a table that a list made by `pack` describes.
 
     Args:
-        parts: the list; where it comes from need not be trusted.
+        parts: the list, which may come from a source that is not trusted.
         table: the table to make the term in.
-        symbol: gives a symbol by name and sort; one of the table where not given.
+        symbol: the function that gives a symbol by name and sort, `table.symbol` by default.
 
     Raises:
-        ExpressionError: the list is not one that `pack` makes; the message names the part.
+        ExpressionError: `pack` makes no such list; the message names the wrong part.
     """
     made: list[Term] = []
     symbol = symbol or table.symbol
@@ -89,10 +90,10 @@ def unpack(
                 case _:
                     raise ValueError
         except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-            raise ExpressionError(f"{packed!r} is no part of an expression") from None
+            raise ExpressionError(f"{packed!r} is not a part of a packed expression") from None
         made.append(term)
     if not made:
-        raise ExpressionError("an expression without parts")
+        raise ExpressionError("a packed expression has no parts")
     return made[-1]
 
 
@@ -103,5 +104,5 @@ def _integer(table: Table, value: Any) -> Term:
 
 
 def carry(term: Term, table: Table, symbol: Callable[[str, Sort], Term] | None = None) -> Term:
-    """The term of another table with the same form and the same names."""
+    """The term of `table` that has the form and the names of a term of another table."""
     return term if term.table is table else unpack(pack(term), table, symbol)

@@ -1,7 +1,7 @@
-"""A program out of conditions: parts that several of them have are computed once.
+"""Programs that check conditions: a part that several conditions share is computed once.
 
-Steps come in an order that can be run as it is. A part is computed ahead only where that
-cannot raise what Python's lazy ``and``, ``or`` and ``if`` would have kept from happening.
+The steps of a program run in their order. A shared part is computed ahead only where that cannot
+raise an error that Python's lazy ``and``, ``or`` and ``if`` would have avoided.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Step:
 
     Attributes:
         term: the condition to check, or the part to compute.
-        name: the variable to keep the part in; None for a condition to check.
+        name: the variable for the computed part; None for a condition to check.
     """
 
     term: Term
@@ -30,7 +30,7 @@ class Step:
 
 
 def printed_parts(term: Term) -> tuple[Term, ...]:
-    """The terms that stand in a term's text one level below it, each once."""
+    """The different terms whose texts the text of a term is made of."""
     op = term.op
     if op in ("const", "symbol"):
         return ()
@@ -46,9 +46,9 @@ def print_bottom_up(
     """A term's text, each shared part written once; no recursion.
 
     Args:
-        term: what to print.
-        done: the texts of terms that are known already; filled with those found.
-        write: gives the text of a term whose parts are done.
+        term: the term to print.
+        done: the texts of terms that are known already; the call adds those that it finds.
+        write: the function that gives the text of a term whose parts are done.
     """
     stack = [term]
     while stack:
@@ -68,9 +68,9 @@ def plan(conditions: Sequence[Term], taken: Iterable[str] = (), prefix: str = "t
     """The steps that check the conditions one after the other.
 
     Args:
-        conditions: what to check.
+        conditions: the conditions to check.
         taken: names that variables must not have.
-        prefix: how the names of variables begin.
+        prefix: the beginning of each variable's name.
 
     Example:
         >>> from symfx.algebra import Table, to_python
@@ -104,6 +104,7 @@ def plan(conditions: Sequence[Term], taken: Iterable[str] = (), prefix: str = "t
 
 
 def _count_uses(roots: Sequence[Term]) -> dict[Term, int]:
+    """For each part of the conditions, the number of terms whose text has it."""
     uses = dict.fromkeys(roots, 1)
     stack = list(roots)
     while stack:
@@ -117,9 +118,9 @@ def _count_uses(roots: Sequence[Term]) -> dict[Term, int]:
 
 
 def _ahead(root: Term, named: set[Term]) -> list[tuple[Term, bool]]:
-    """The parts of a condition, operands first, and whether each is computed in any case."""
+    """The parts of a condition, operands first, each with whether Python always computes it."""
     sure: dict[Term, bool] = {root: True}
-    # Breadth first over all ways down: a part is sure if one of the ways is.
+    # A part is sure if one of the ways down to it is.
     stack = [root]
     while stack:
         top = stack.pop()

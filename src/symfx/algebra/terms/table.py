@@ -1,27 +1,41 @@
-"""Hash-consed terms: the table that makes them, with all its operations.
+"""The table that makes terms: one class of all operations, each a function of a module beside it.
 
 `symfx.algebra.terms.term` says what a term is.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import random
+from typing import Any
 
-from symfx.algebra.terms.conditions import Conditions
+from symfx.algebra.terms import (
+    bits,
+    conditions,
+    divisions,
+    extrema,
+    interning,
+    reals,
+    sums,
+)
 from symfx.algebra.terms.reals import MATH_FUNCTIONS
-from symfx.algebra.terms.term import Scalar, Sort, Term, by_uid, leads_negative
+from symfx.algebra.terms.term import Scalar, Sort, Term
 
 __all__ = ["MATH_FUNCTIONS", "Scalar", "Sort", "Table", "Term"]
 
 
-class Table(Conditions):
+class Table:
     """The home of interned terms, and the operations that make them.
 
     Every operation takes terms of this table and gives one of this table in normal form.
     Operations on constants compute with Python's own semantics, and raise what Python raises
-    (`ZeroDivisionError`). A rewrite may assume that what it rewrites is defined: ``x // x`` is
+    (`ZeroDivisionError`). A rewrite may assume that the rewritten term is defined: ``x // x`` is
     1, although it raises for ``x == 0``.
+
+    Attributes:
+        symbols: the symbols by name.
+        products: for a sum that came about as a product, by the sum without its constant: the
+            whole sum and its factors. The normal form multiplies out, and would lose what was
+            known of the factors (that none is 0, say).
 
     Example:
         >>> t = Table()
@@ -32,128 +46,50 @@ class Table(Conditions):
         's**2 - 1'
     """
 
-    def abs(self, a: Term) -> Term:
-        """The absolute value."""
-        if a.sort == "bool":
-            return self.to_int(a)
-        if a.op == "const":
-            return self.const(abs(a.args[0]))
-        if a.sort == "real":
-            return a if a.op == "fabs" else self._intern("fabs", "real", (a,))
-        if a.op == "abs":
-            return a
-        if a.op == "sum" and leads_negative(a):
-            return self.abs(self.neg(a))
-        g = math.gcd(a.const, *a.coeffs.values())
-        if g > 1:
-            inner = self.linear({m: c // g for m, c in a.coeffs.items()}, a.const // g)
-            return self.mul(self.const(g), self.abs(inner))
-        return self._intern("abs", "int", (a,))
+    def __init__(self) -> None:
+        self.symbols: dict[str, Term] = {}
+        self.products: dict[Term, tuple[Term, tuple[Term, ...]]] = {}
+        # The state of `interning`: the number of terms made so far, and where each is found.
+        self._uids = 0
+        self._random = random.Random(20260711)
+        self._consts: dict[tuple[type, str], Term] = {}
+        self._ints: dict[int, Term] = {}
+        self._sums: dict[tuple[int, int], Term] = {}
+        # Sums whose fingerprint an older sum has too.
+        self._collisions: dict[tuple[int, int], list[Term]] = {}
+        self._interned: dict[tuple[Any, ...], Term] = {}
+        self._monomial_prints: set[int] = set()
+        # Results of operations, by operands; of `_op_memo`, by operation and operands.
+        self._add_memo: dict[tuple[Term, Term], Term] = {}
+        self._mul_memo: dict[tuple[Term, Term], Term] = {}
+        self._neg_memo: dict[Term, Term] = {}
+        self._not_memo: dict[Term, Term] = {}
+        self._op_memo: dict[tuple[str, Term, Term], Term] = {}
+        self.zero = self.const(0)
+        self.one = self.const(1)
+        self.minus_one = self.const(-1)
+        self.true = self.const(True)
+        self.false = self.const(False)
 
-    def min(self, a: Term, b: Term) -> Term:
-        """The smaller of two."""
-        return self._extremum("min", a, b)
+    def __len__(self) -> int:
+        """The number of terms that the table has made."""
+        return self._uids
 
-    def max(self, a: Term, b: Term) -> Term:
-        """The larger of two."""
-        return self._extremum("max", a, b)
+    const, symbol, call = interning.const, interning.symbol, interning.call
+    linear = interning.linear
 
-    def _extremum(self, op: str, a: Term, b: Term) -> Term:
-        if a.sort != "int" or b.sort != "int":
-            ints = self._as_ints(a, b)
-            return (
-                self._extremum(op, *ints)
-                if ints
-                else self._real_op("f" + op, a, b, min if op == "min" else max)
-            )
-        key = (op, a, b)
-        found = self._op_memo.get(key)
-        if found is not None:
-            return found
-        other = "max" if op == "min" else "min"
-        parts: dict[Term, Term] = {}
-        for operand in (a, b):
-            for part in operand.args if operand.op == op else (operand,):
-                # Terms that differ by a constant compare without knowing their symbols.
-                base = part.base if part.op != "const" else self.zero
-                best = parts.get(base)
-                if best is None or (part.const < best.const) == (op == "min"):
-                    parts[base] = part
-        # min(a, max(a, b)) is a, and the other way round: absorption.
-        kept = [
-            p
-            for p in parts.values()
-            if not (p.op == other and any(q in p.args for q in parts.values()))
-        ]
-        if len(kept) == 1:
-            result = kept[0]
-        else:
-            result = self._intern(op, "int", tuple(sorted(kept, key=by_uid)))
-        self._op_memo[key] = result
-        return result
+    add, sub, neg, mul, pow = sums.add, sums.sub, sums.neg, sums.mul, sums.power
+    sum = sums.sum_of
+    floordiv, mod = divisions.floordiv, divisions.mod
+    abs, min, max = extrema.absolute, extrema.minimum, extrema.maximum
+    bit_and, bit_or, bit_xor = bits.bit_and, bits.bit_or, bits.bit_xor
+    lshift, rshift = bits.lshift, bits.rshift
 
-    def bit_and(self, a: Term, b: Term) -> Term:
-        """a & b, bitwise on integers, logical on booleans."""
-        if a.sort == "bool" and b.sort == "bool":
-            return self.and_(a, b)
-        return self._bits("bit_and", a, b, lambda x, y: x & y, unit=-1, absorbing=0)
+    eq, ne, le, lt = conditions.eq, conditions.ne, conditions.le, conditions.lt
+    ge_zero = conditions.ge_zero
+    not_, and_, or_ = conditions.not_, conditions.and_, conditions.or_
+    where, to_bool = conditions.where, conditions.to_bool
 
-    def bit_or(self, a: Term, b: Term) -> Term:
-        """a | b, bitwise on integers, logical on booleans."""
-        if a.sort == "bool" and b.sort == "bool":
-            return self.or_(a, b)
-        return self._bits("bit_or", a, b, lambda x, y: x | y, unit=0, absorbing=-1)
-
-    def bit_xor(self, a: Term, b: Term) -> Term:
-        """a ^ b, bitwise on integers, "exactly one" on booleans."""
-        if a.sort == "bool" and b.sort == "bool":
-            return self.or_(self.and_(a, self.not_(b)), self.and_(self.not_(a), b))
-        if a is b:
-            return self.zero
-        return self._bits("bit_xor", a, b, lambda x, y: x ^ y, unit=0, absorbing=None)
-
-    def _bits(
-        self,
-        op: str,
-        a: Term,
-        b: Term,
-        compute: Callable[[int, int], int],
-        *,
-        unit: int,
-        absorbing: int | None,
-    ) -> Term:
-        a, b = self.to_int(a), self.to_int(b)
-        if a.op == "const" and b.op == "const":
-            return self.const(compute(a.const, b.const))
-        if b.op == "const":
-            a, b = b, a
-        if a.op == "const":
-            if a.const == unit:
-                return b
-            if a.const == absorbing:
-                return a
-        elif a is b:
-            return a
-        return self._intern(op, "int", tuple(sorted((a, b), key=by_uid)))
-
-    def lshift(self, a: Term, b: Term) -> Term:
-        """a << b for b >= 0."""
-        a, b = self.to_int(a), self.to_int(b)
-        if b.op == "const":
-            if b.const < 0:
-                raise ValueError("negative shift count")
-            return self.mul(self.const(1 << b.const), a)
-        if a is self.zero:
-            return a
-        return self._intern("lshift", "int", (a, b))
-
-    def rshift(self, a: Term, b: Term) -> Term:
-        """a >> b for b >= 0: the floor of a divided by 2**b."""
-        a, b = self.to_int(a), self.to_int(b)
-        if b.op == "const":
-            if b.const < 0:
-                raise ValueError("negative shift count")
-            return self.floordiv(a, self.const(1 << b.const))
-        if a is self.zero or a is self.minus_one:
-            return a
-        return self._intern("rshift", "int", (a, b))
+    to_int, to_real, is_integer = reals.to_int, reals.to_real, reals.is_integer
+    truediv, function = reals.truediv, reals.function
+    floor, ceil, trunc, round = reals.floor, reals.ceil, reals.trunc, reals.round_to

@@ -17,42 +17,27 @@ condition
 A `Table` owns its terms: within one table, two terms of equal form are one object, ``is`` is
 equality, and every operation is memoised by identity. Terms of two tables never mix.
 
-Long sums are built as *ropes*: ``a + b`` of a long ``a`` remembers its two parts and a
-fingerprint (a random linear combination of the coefficients, so that the fingerprint of a sum
-is the sum of the fingerprints). Its coefficients are merged when somebody reads them, once.
-Fingerprints find a candidate for "the same sum"; the coefficients decide.
+Long sums are built as *ropes* (`symfx.algebra.terms.ropes`), whose coefficients are merged when
+they are first read.
 
-Reals are IEEE doubles with Python's semantics. They are not reordered and not simplified
-beyond what is exact for every value, NaN included.
+Reals are IEEE doubles with Python's semantics. They are not reordered, and simplified only
+where that is exact for every value, NaN included.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from symfx.algebra.terms.ropes import Rope, merged_rope
+
 if TYPE_CHECKING:
-    from symfx.algebra.terms.interning import Interning
     from symfx.algebra.terms.table import Table
 
-__all__ = [
-    "Rope",
-    "Scalar",
-    "Sort",
-    "Term",
-    "by_uid",
-    "common_factors",
-    "leads_negative",
-    "merged_rope",
-    "multiset_divide",
-    "postorder",
-]
+__all__ = ["Scalar", "Sort", "Term", "by_uid", "postorder", "print_terms_by"]
 
 Sort: TypeAlias = Literal["int", "real", "bool"]
 Scalar: TypeAlias = int | float | bool
-Rope: TypeAlias = "tuple[Term, int, Term, int]"
-"""Two integer terms with their scales: ``(a, 2, b, -1)`` is 2*a - b."""
-
 _NO_COEFFS: dict[Term, int] = {}
 
 
@@ -95,11 +80,11 @@ class Term:
     fingerprint: int
     """The fingerprint of the part that is not constant."""
     sympy: Any
-    """The term as sympy, once somebody asked (`symfx.algebra.languages.sympy`)."""
+    """The term as sympy, once it was asked for (`symfx.algebra.languages.sympy`)."""
 
     def __init__(
         self,
-        table: Interning,
+        table: Table,
         op: str,
         sort: Sort,
         args: tuple[Any, ...],
@@ -108,13 +93,13 @@ class Term:
         coeffs: dict[Term, int] | None = _NO_COEFFS,
         rope: Rope | None = None,
     ) -> None:
-        self.table = table  # type: ignore[assignment]  # of which only whole ones are made
+        self.table = table
         self.op = op
         self.sort = sort
         self.args = args
         self.const = const
         self.fingerprint = fingerprint
-        # Exactly one of both is there, except for terms that are not integers.
+        # An integer term has exactly one of both.
         self._coeffs = coeffs
         self._rope = rope
         table._uids = self.uid = table._uids + 1
@@ -153,7 +138,7 @@ class Term:
 
     @property
     def is_monomial(self) -> bool:
-        """Whether this is an atom or a product of atoms."""
+        """Whether the term is an atom or a product of atoms."""
         return self.sort == "int" and self.op not in ("const", "sum")
 
     @property
@@ -163,7 +148,7 @@ class Term:
 
     @property
     def operands(self) -> tuple[Term, ...]:
-        """The terms one level below, whatever the kind of this term."""
+        """The terms one level below this one."""
         if self.op in ("const", "symbol"):
             return ()
         if self.op == "sum":
@@ -204,9 +189,7 @@ class Term:
 
     def __str__(self) -> str:
         if self._text is None:
-            from symfx.algebra.languages.python import to_python
-
-            self._text = to_python(self)
+            self._text = _printer(self)
         return self._text
 
     def __repr__(self) -> str:
@@ -225,7 +208,7 @@ class Term:
             "save its text or its sympy view instead"
         )
 
-    # -- writing: operators for people, tests and rules; the engine calls the table ---------
+    # -- writing: Python's operators; the engine itself calls the table ---------------------
 
     def _lift(self, other: Term | Scalar) -> Term:
         if not isinstance(other, Term):
@@ -327,8 +310,20 @@ class Term:
         raise TypeError(f"the truth of {self} depends on its symbols; ask a prover")
 
 
+_printer: Callable[[Term], str] = object.__repr__
+
+
+def print_terms_by(printer: Callable[[Term], str]) -> None:
+    """Let `str(term)` be the text that a printer gives.
+
+    The printers are made of terms, so this module cannot import them: `symfx.algebra` sets one.
+    """
+    global _printer  # noqa: PLW0603
+    _printer = printer
+
+
 def postorder(root: Term, wanted: Callable[[Term], bool]) -> Iterator[Term]:
-    """Terms below and including `root` that are `wanted`, operands first; no recursion."""
+    """The terms below and including `root` that are `wanted`, operands first; no recursion."""
     stack = [root]
     seen: set[Term] = set()
     while stack:
@@ -345,107 +340,6 @@ def postorder(root: Term, wanted: Callable[[Term], bool]) -> Iterator[Term]:
             yield term
 
 
-def merged_rope(rope: Rope) -> dict[Term, int]:
-    """The coefficients of a sum that is still a rope."""
-    spine: list[tuple[Term, int]] = []
-    scale = 1
-    part_rope: Rope | None = rope
-    while part_rope is not None:
-        left, by_left, right, by_right = part_rope
-        if right._rope is not None:
-            return _merged_shared(rope)
-        spine.append((right, scale * by_right))
-        part, scale = left, scale * by_left
-        part_rope = part._rope
-    # The usual case, one term added after the other.
-    merged = {m: scale * c for m, c in part.coeffs.items()}
-    for right, scale in reversed(spine):
-        # Without a rope, so the coefficients are there: no call of the property.
-        for monomial, coeff in right._coeffs.items():  # type: ignore[union-attr]
-            merged[monomial] = merged.get(monomial, 0) + scale * coeff
-    return _without_zeros(merged)
-
-
-def _without_zeros(coeffs: dict[Term, int]) -> dict[Term, int]:
-    return {m: c for m, c in coeffs.items() if c} if 0 in coeffs.values() else coeffs
-
-
-def _merged_shared(rope: Rope) -> dict[Term, int]:
-    """The coefficients of a rope of ropes."""
-    # Ropes share parts (v + v is a rope of v twice): each part is looked at once, after all
-    # that it is a part of, when the scale of all its occurrences together is known.
-    order: list[Term] = []
-    seen: set[Term] = set()
-    left, by_left, right, by_right = rope
-    # Left is pushed last, so that monomials come in the order they were added.
-    stack: list[tuple[Term, bool]] = [(right, False), (left, False)]
-    while stack:
-        part, parts_done = stack.pop()
-        if parts_done:
-            order.append(part)
-        elif part not in seen:
-            seen.add(part)
-            if part._rope is not None:
-                stack += [(part, True), (part._rope[2], False), (part._rope[0], False)]
-            else:
-                order.append(part)
-    scales = dict.fromkeys(order, 0)
-    scales[left] += by_left
-    scales[right] += by_right
-    for part in reversed(order):
-        if part._rope is not None:
-            left, by_left, right, by_right = part._rope
-            scales[left] += scales[part] * by_left
-            scales[right] += scales[part] * by_right
-    total: dict[Term, int] = {}
-    for part in order:
-        if part._rope is None:
-            scale = scales[part]
-            for monomial, coeff in part.coeffs.items():
-                total[monomial] = total.get(monomial, 0) + scale * coeff
-    return _without_zeros(total)
-
-
-def multiset_divide(whole: tuple[Term, ...], part: tuple[Term, ...]) -> tuple[Term, ...] | None:
-    """`whole` without the factors of `part`, or None where one is missing."""
-    rest = list(whole)
-    for factor in part:
-        try:
-            rest.remove(factor)
-        except ValueError:
-            return None
-    return tuple(rest)
-
-
 def by_uid(term: Term) -> int:
-    """The order of creation, which normal forms sort by."""
+    """The place of a term in the order of creation, which normal forms sort by."""
     return term.uid
-
-
-def leads_negative(a: Term) -> bool:
-    """Whether the oldest monomial has a negative coefficient."""
-    coeffs = a.coeffs
-    return coeffs[min(coeffs, key=by_uid)] < 0
-
-
-def common_factors(p: Term) -> list[Term]:
-    """The atoms that every monomial of an integer term has, as often as each has them."""
-    return [] if p.const else shared_factors(p.coeffs)
-
-
-def shared_factors(monomials: Iterable[Term]) -> list[Term]:
-    """The atoms that all of some monomials have, as often as each has them."""
-    left_over = iter(monomials)
-    first = next(left_over, None)
-    shared = [] if first is None else list(first.factors)
-    for monomial in left_over:
-        if not shared:
-            break
-        left = list(monomial.factors)
-        still = []
-        for factor in shared:
-            if factor in left:
-                left.remove(factor)
-                still.append(factor)
-        shared = still
-    return shared

@@ -1,7 +1,7 @@
-"""What common operators do to sizes and strides, said over terms instead of run by torch.
+"""Rules of common operators: the sizes and strides of a result, computed on terms.
 
-A rule answers only where it is certain without guarding, and leaves every other case, among
-them every mistake in the arguments, to torch's own kernels.
+A rule answers only where its answer is certain. It leaves every other case to torch's own
+kernels, among them every mistake in the arguments.
 """
 
 from symfx.fake_operators.rules import linear, networks, pointwise, reductions, views

@@ -1,4 +1,4 @@
-"""What a rule is given and what it answers, and the table of rules."""
+"""The arguments and answers of a rule, and the table of rules."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class New:
         dtype: its dtype.
         sizes: its sizes.
         strides: its strides.
-        device: its device; that of the tensor arguments where None.
+        device: its device, or None for the device of the tensor arguments.
     """
 
     dtype: torch.dtype
@@ -87,7 +87,7 @@ class Arg:
     """A positional argument itself, which the operator wrote to.
 
     Attributes:
-        position: which.
+        position: its position.
     """
 
     position: int = 0
@@ -104,13 +104,13 @@ _DTYPES = frozenset({
 
 
 class Rule:
-    """What an operator does to sizes and strides.
+    """The sizes and strides of an operator's results, as a function of its arguments.
 
     Args:
         function: called with the `Numbers` and the operator's arguments: a `Shape` for each
-            tensor, an int or term for each integer. Returns None for what it leaves to torch.
-        tensors: the positions at which it expects tensors. torch hands over 0-dimensional
-            tensors that stand for Python's numbers as those numbers.
+            tensor, an int or term for each integer. Returns None for a case left to torch.
+        tensors: the positions at which `function` expects tensors. torch passes a Python number
+            in the place of a tensor as that number.
     """
 
     __slots__ = ("function", "tensors")
@@ -120,7 +120,7 @@ class Rule:
         self.tensors = tensors
 
     def __call__(self, n: Numbers, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Answer:
-        """The results of a call; None for what is left to torch."""
+        """The results of a call; None for a case that is left to torch."""
         device = None
         for a in _flat((*args, *kwargs.values())):
             if is_shape(a):
@@ -137,11 +137,11 @@ RULES: dict[Any, Rule] = {}
 
 
 def rule(*operators: Any, numbers: bool = False) -> Callable[[_Function], _Function]:
-    """Make a function the rule of operators.
+    """Make a function the rule of some operators.
 
     Args:
-        operators: which.
-        numbers: it takes numbers in place of tensors, the first aside.
+        operators: the operators.
+        numbers: whether the function takes numbers in place of tensors, except for the first.
     """
 
     def register(function: _Function) -> _Function:
@@ -169,7 +169,7 @@ def _flat(values: Iterable[Any]) -> Iterator[Any]:
 
 
 def dimension(rank: int, d: Any) -> int | None:
-    """A dimension counted from the front; None for one that is not there."""
+    """A dimension counted from the front; None for a dimension that the tensor lacks."""
     if type(d) is not int or not -rank <= d < rank:
         return None
     return d % rank
@@ -181,5 +181,5 @@ def is_number(value: Any) -> bool:
 
 
 def is_row_major(n: Numbers, a: Shape) -> bool:
-    """Whether a tensor surely has elements, and lies row-major without gaps."""
+    """Whether a tensor surely has elements, and is row-major without gaps."""
     return n.all_positive(a.sizes) and n.all_same(a.strides, n.contiguous(a.sizes))

@@ -1,4 +1,4 @@
-"""Matrix products, convolution, look-up and joining; and tensors made from sizes alone."""
+"""Matrix products, embedding and joining; and tensors made from sizes alone."""
 
 from __future__ import annotations
 

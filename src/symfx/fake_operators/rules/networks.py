@@ -1,4 +1,4 @@
-"""Convolution, pooling, batch normalisation and attention, on row-major tensors."""
+"""Convolution, pooling, batch normalization and attention, on row-major tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from symfx.fake_operators.rules.pointwise import laid_out_like
 __all__: list[str] = []
 
 _aten = torch.ops.aten
-# Computed in their own precision, and so by one rule.
+# Statistics of these have the input's own dtype; of narrower ones they need not.
 _WIDE = (torch.float32, torch.float64)
 
 
@@ -26,7 +26,7 @@ def _windows(
     padding: Number,
     dilation: Number,
 ) -> Number | None:
-    """How many places a window has along a dimension; None where it may have none."""
+    """The number of places of a window along a dimension; None where that may be 0."""
     # (size + 2 padding - dilation (kernel - 1) - 1) // stride + 1
     reach = n.add(n.mul(dilation, n.sub(kernel, 1)), 1)
     room = n.sub(n.add(size, n.mul(2, padding)), reach)
@@ -53,7 +53,7 @@ def _slid(
     padding: Any,
     dilation: Any,
 ) -> list[Number] | None:
-    """The sizes that a window leaves which slides over dimensions."""
+    """The sizes of the result of sliding a window over dimensions; None where uncertain."""
     count = len(sizes)
     options = [_per_dimension(given, count) for given in (stride, padding, dilation)]
     strides, paddings, dilations = options
@@ -124,7 +124,7 @@ def _pool(
     kernel, paddings = _per_dimension(kernel_size, 2), _per_dimension(padding, 2)
     if kernel is None or paddings is None or not a.dtype.is_floating_point or ceil:
         return None
-    # Padding of more than half a window is refused.
+    # torch refuses padding of more than half a window.
     if any(type(k) is not int or type(p) is not int for k, p in zip(kernel, paddings, strict=True)):
         return None
     if any(k < 1 or 2 * p > k for k, p in zip(kernel, paddings, strict=True)):
@@ -145,11 +145,11 @@ def _adaptive_avg_pool(n: Numbers, a: Shape, output_size: Sequence[Any]) -> New 
     return _row_major(n, a.dtype, (*a.sizes[:outer], *output_size))
 
 
-# -- batch normalisation ----------------------------------------------------------------------
+# -- batch normalization ----------------------------------------------------------------------
 
 
-def _is_normalised(n: Numbers, a: Shape, per_channel: Sequence[Any]) -> bool:
-    """Whether a tensor, and what it has for each channel, are as the usual network has them."""
+def _has_usual_form(n: Numbers, a: Shape, per_channel: Sequence[Any]) -> bool:
+    """Whether a tensor is row-major and its values per channel match it in size and dtype."""
     return (
         len(a.sizes) >= 2
         and a.dtype in _WIDE
@@ -166,7 +166,7 @@ def _batch_norm(
     n: Numbers, a: Shape, weight: Any, bias: Any, running_mean: Shape, running_var: Shape,
     training: Any, momentum: Any, eps: Any,
 ) -> tuple[New, New, New] | None:  # fmt: skip
-    if not _is_normalised(n, a, (weight, bias, running_mean, running_var)):
+    if not _has_usual_form(n, a, (weight, bias, running_mean, running_var)):
         return None
     statistics = New(a.dtype, a.sizes[1:2], (1,)) if training else New(a.dtype, (0,), (1,))
     return New(a.dtype, a.sizes, a.strides), statistics, statistics

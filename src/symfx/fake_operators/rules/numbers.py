@@ -20,14 +20,14 @@ class Numbers:
     """Arithmetic and questions within one environment.
 
     Args:
-        prover: answers questions about terms; None where there are none.
-        guard: makes a condition hold from now on, and says whether it could.
+        prover: answers questions about terms; None where no size is symbolic.
+        guard: guards on a condition, and returns whether the condition holds from now on.
     """
 
     def __init__(self, prover: Prover | None, guard: Callable[[Term], bool] | None = None) -> None:
         self._prover = prover
         self._guard = guard
-        # Facts only grow: what is positive stays so.
+        # Facts only grow, so a positive term stays positive.
         self._positive: set[Term] = set()
 
     def mul(self, a: Number, b: Number) -> Number:
@@ -94,9 +94,9 @@ class Numbers:
         return self._prover.decide(condition) is True
 
     def require_at_most(self, a: Number, b: Number) -> bool:
-        """Whether a is at most b, by a guard if need be.
+        """Whether a is at most b; a guard makes it so where that is open.
 
-        For conditions without which the operator is an error, and torch would guard as well.
+        For conditions without which the operator is an error: torch guards on them as well.
         """
         if self.at_most(a, b):
             return True
@@ -106,7 +106,7 @@ class Numbers:
         return self._guard(condition)
 
     def require_same(self, a: Number, b: Number) -> bool:
-        """Whether two numbers are equal, by a guard if need be; see `require_at_most`."""
+        """Whether two numbers are equal; a guard makes them so, as in `require_at_most`."""
         if self.same(a, b):
             return True
         if self._guard is None:
@@ -116,7 +116,7 @@ class Numbers:
         return isinstance(b, Term) and self._guard(b.eq(a))
 
     def learn_positive(self, a: Number) -> None:
-        """Take note that a number is at least 1, which the caller knows."""
+        """Remember that a number is at least 1; the caller knows that it is."""
         if isinstance(a, Term):
             self._positive.add(a)
 

@@ -1,4 +1,4 @@
-"""Operators that work element by element, and those whose result is laid out like an argument."""
+"""Operators that work element by element, or whose result has the layout of an argument."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _aten = torch.ops.aten
 
 @functools.cache
 def _stand_in(dtype: torch.dtype, scalar: bool) -> torch.Tensor:
-    """A tensor for torch's promotion rules, which look at no more than dtype and rank."""
+    """A tensor for torch's promotion rules, which read nothing but dtype and rank."""
     with BelowTorch():
         return torch.empty(() if scalar else (1,), dtype=dtype, device="meta")
 
@@ -58,7 +58,7 @@ def _fold(operands: Sequence[Any]) -> torch.dtype:
 
 
 def broadcast(n: Numbers, shapes: Sequence[Sequence[Number]]) -> tuple[Number, ...] | None:
-    """The sizes that shapes broadcast to; None where that is not certain."""
+    """The sizes that shapes broadcast to; None where they are not certain."""
     rank = max(map(len, shapes))
     result: list[Number] = [1] * rank
     for shape in shapes:
@@ -67,15 +67,15 @@ def broadcast(n: Numbers, shapes: Sequence[Sequence[Number]]) -> tuple[Number, .
             known = result[lead + d]
             if known == 1:
                 result[lead + d] = size
-            # Sizes that are equal at tracing are kept equal; of others one must be 1, for torch
-            # to say which.
+            # Sizes that are equal at tracing are guarded to stay equal. Of other sizes one must
+            # be 1, and torch decides which.
             elif size != 1 and not n.require_same(size, known):
                 return None
     return tuple(result)
 
 
 def _fills_its_box(n: Numbers, a: Shape) -> bool:
-    """Whether a tensor surely lies without gaps in some order of its dimensions, none of size 1."""
+    """Whether a tensor is surely dense in some order of its dimensions, none of size 1."""
     left = dict(enumerate(a.sizes))
     step: Number = 1
     while left:
@@ -87,7 +87,7 @@ def _fills_its_box(n: Numbers, a: Shape) -> bool:
 
 
 def _elementwise(n: Numbers, operands: Sequence[Any], dtype: torch.dtype | None) -> New | None:
-    """The result of an operator that works element by element on shapes and numbers."""
+    """The result of an elementwise operator on shapes and numbers."""
     shapes = [a for a in operands if is_shape(a)]
     if dtype is None:
         return None
@@ -120,7 +120,7 @@ def _floating(dtype: torch.dtype | None) -> torch.dtype | None:
     _aten.gelu.default, _aten.hardswish.default, _aten.hardsigmoid.default,
 )  # fmt: skip
 def _keeps_dtype(n: Numbers, a: Shape, *options: Any, **more: Any) -> New | None:
-    # Those that refuse ints, bools or an option say so in torch.
+    # torch raises the error for a dtype or an option that an operator refuses.
     if not all(map(is_number, options)) or more.get("approximate") not in (None, "none", "tanh"):
         return None
     return _elementwise(n, [a], a.dtype if a.dtype.is_floating_point else None)
@@ -177,7 +177,7 @@ def _arithmetic(n: Numbers, a: Shape, b: Any, alpha: Any = 1) -> New | None:
     if alpha != 1:
         return None
     dtype = promoted((a, b))
-    # Subtraction of bools is refused by torch.
+    # torch refuses to subtract bools.
     return None if dtype is torch.bool else _elementwise(n, [a, b], dtype)
 
 
@@ -198,7 +198,7 @@ def _extremum(n: Numbers, a: Shape, b: Shape) -> New | None:
     _aten.logical_xor.default, numbers=True,
 )  # fmt: skip
 def _comparison(n: Numbers, a: Shape, b: Any) -> New | None:
-    # Complex numbers have no order, which is for torch to say.
+    # torch raises the error for complex numbers, which have no order.
     return _elementwise(n, [a, b], None if isinstance(b, complex) else torch.bool)
 
 
@@ -232,7 +232,7 @@ def _where(n: Numbers, condition: Shape, a: Shape, b: Shape) -> New | None:
 def _masked_fill(n: Numbers, a: Shape, mask: Shape, value: Any) -> New | None:
     if mask.dtype is not torch.bool or not is_row_major(n, a):
         return None
-    # A tensor of ints takes no fraction.
+    # torch refuses to fill a tensor of ints with a fraction.
     if not is_number(value) or not (a.dtype.is_floating_point or isinstance(value, int)):
         return None
     sizes = broadcast(n, [a.sizes, mask.sizes])
@@ -244,7 +244,7 @@ def _masked_fill(n: Numbers, a: Shape, mask: Shape, value: Any) -> New | None:
 
 
 def _written(n: Numbers, a: Shape, others: Sequence[Any], dtype: torch.dtype | None) -> Arg | None:
-    """The first argument, where the others surely fit into it."""
+    """The first argument, where the others surely broadcast to its sizes; else None."""
     shapes = [x for x in others if is_shape(x)]
     sizes = broadcast(n, [a.sizes, *(x.sizes for x in shapes)])
     if (
@@ -293,11 +293,11 @@ def _bernoulli(n: Numbers, a: Shape, p: Any = 0.5, *, generator: Any = None) -> 
     return _written(n, a, [], a.dtype)
 
 
-# -- laid out like an argument -------------------------------------------------------------------
+# -- with the layout of an argument --------------------------------------------------------------
 
 
 def laid_out_like(n: Numbers, a: Shape, dtype: torch.dtype, memory_format: Any) -> New | None:
-    """A tensor of a dtype that torch lays out like another."""
+    """A new tensor with the layout that torch gives it after another; None where uncertain."""
     if not n.all_positive(a.sizes):
         return None
     if memory_format is torch.contiguous_format:

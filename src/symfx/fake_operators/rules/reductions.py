@@ -1,4 +1,4 @@
-"""Operators that reduce dimensions, and normalisation over them."""
+"""Operators that reduce dimensions, and normalization over them."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from symfx.fake_operators.rules.numbers import Number, Numbers
 __all__: list[str] = []
 
 _aten = torch.ops.aten
-# Computed with at least their own precision, and so by one rule.
+# Statistics of these have the input's own dtype; of narrower ones they need not.
 _WIDE = (torch.float32, torch.float64)
 
 
 def _reduced(n: Numbers, a: Shape, dims: Any, keepdim: bool, dtype: torch.dtype) -> New | None:
-    """What is left of a tensor after some dimensions, or all, are reduced."""
+    """The result of reducing some dimensions, or all."""
     rank = len(a.sizes)
     if not n.all_positive(a.sizes):
         return None
@@ -96,11 +96,11 @@ def _truth(n: Numbers, a: Shape) -> New | None:
     return None if a.dtype is torch.uint8 else _reduced(n, a, None, False, torch.bool)
 
 
-# -- normalisation -------------------------------------------------------------------------------
+# -- normalization -------------------------------------------------------------------------------
 
 
 def _all_like(n: Numbers, a: Shape, others: Sequence[Any], sizes: Sequence[Any]) -> bool:
-    """Whether the optional tensors are of the dtype of `a` and of certain sizes."""
+    """Whether the optional tensors have the dtype of `a` and the given sizes."""
     return all(x is None or (x.dtype is a.dtype and n.all_same(x.sizes, sizes)) for x in others)
 
 

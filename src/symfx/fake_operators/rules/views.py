@@ -13,7 +13,7 @@ from symfx.fake_operators.rules.numbers import Number, Numbers
 __all__: list[str] = []
 
 _aten = torch.ops.aten
-# What a slice without an end, or a view with a size to be found, is given as by torch.
+# torch passes this number for a slice without an end.
 _TO_THE_END = 2**63 - 1
 
 
@@ -75,7 +75,7 @@ def _squeeze(n: Numbers, a: Shape, dim: Any = None) -> View | None:
     for d, size in enumerate(a.sizes):
         if d in chosen and size == 1:
             continue
-        # A size that may turn out to be 1 is for torch to decide about.
+        # A size that may be 1 is left to torch, which guards on it.
         if d in chosen and not n.several(size) and size != 0:
             return None
         kept.append(d)
@@ -130,14 +130,14 @@ def _view(n: Numbers, a: Shape, size: Sequence[Any]) -> View | None:
 
 
 def _strides_of_view(n: Numbers, a: Shape, sizes: Sequence[Number]) -> tuple[Number, ...] | None:
-    """Strides that give the elements the same order; None where it is not certain that any do."""
-    # What a dimension of size 1 is given as its stride depends on its being one.
+    """Strides that keep the order of the elements; None where they may not exist."""
+    # The stride of a dimension depends on whether its size is 1.
     if not all(size == 1 or n.several(size) for size in (*a.sizes, *sizes)):
         return None
     strides: list[Number] = [0] * len(sizes)
     new = len(sizes) - 1
-    # From the back: dimensions of the tensor that follow each other without a gap make a run,
-    # and a run takes up as many of the view's dimensions as fill it.
+    # From the back: neighboring dimensions of the tensor without a gap between them are a run.
+    # The view's dimensions must fill each run exactly.
     run: Number = 1
     step: Number = a.strides[-1] if a.strides else 1
     for old in range(len(a.sizes) - 1, -1, -1):

@@ -1,4 +1,4 @@
-"""What every inference rule needs: the registry, and the variables of a node's arguments."""
+"""The registry of inference rules, and the variables of a node's arguments."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from torch.fx.tensor_type import Dyn
 
 from symfx.migrate_gradual_types.constraint import Constraint, DVar, TVar
 from symfx.migrate_gradual_types.util import gen_tensor_dims, gen_tvar
-from symfx.shape_rules.errors import DuplicateRuleError, GradualError, RankBoundError
+from symfx.shape_rules.errors import GradualError, RankBoundError
 from symfx.shape_rules.graphs import where_of
 from symfx.shape_rules.ranks import get_max_rank
+from symfx.shape_rules.registry import Registry
 
 __all__ = [
     "NUMBERED",
@@ -31,11 +32,11 @@ __all__ = [
 
 #: The variable of each node: of a tensor, a size or a condition.
 Symbols: TypeAlias = dict[Node, Any]
-#: What a rule returns: its constraints, and the number last given to a variable.
+#: The result of a rule: its constraints, and the number last given to a variable.
 Written: TypeAlias = tuple[list[Constraint], int]
 _R = TypeVar("_R", bound=Callable[..., Any])
-#: By what a node calls: a function, the name of a method, a class of modules.
-RULES: dict[Any, Callable[..., Written]] = {}
+#: The keys are what nodes call: a function, the name of a method, a class of modules.
+RULES: Registry[Any, Callable[..., Written]] = Registry("an inference rule")
 #: The ranks whose dimensions are numbered; those of other ranks are named.
 NUMBERED = range(1, 5)
 
@@ -47,23 +48,14 @@ def register_inference_rule(call_target: Any) -> Callable[[_R], _R]:
         call_target: a function, the name of a method, or a class of modules.
 
     Raises:
-        DuplicateRuleError: the operator has a rule here.
+        DuplicateRuleError: the operator has an inference rule.
     """
 
-    def register(function: _R) -> _R:
-        if call_target in RULES:
-            raise DuplicateRuleError(
-                f"{call_target} has an inference rule already",
-                where=f"the rule {getattr(function, '__name__', function)}",
-            )
-        RULES[call_target] = function
-        return function
-
-    return register
+    return RULES.registering(call_target)
 
 
 class NotCovered(GradualError, NotImplementedError):
-    """A rule does not apply to this use of its operator; the table may."""
+    """A rule does not cover this use of its operator; the table of shape rules may."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -78,7 +70,11 @@ def argument_of(n: Node, position: int, name: str, default: Any = None) -> Any:
 
 
 def tensor_of(symbols: Symbols, node: Any) -> TVar:
-    """The variable of an argument that must be a tensor."""
+    """The variable of an argument that is a tensor.
+
+    Raises:
+        NotCovered: the argument is not a tensor.
+    """
     found = symbols.get(node) if isinstance(node, Node) else None
     if not isinstance(found, TVar):
         raise NotCovered
@@ -86,7 +82,11 @@ def tensor_of(symbols: Symbols, node: Any) -> TVar:
 
 
 def dimension_of(symbols: Symbols, value: Any) -> Any:
-    """The variable of a size, or a number."""
+    """The variable of a size, or its number.
+
+    Raises:
+        NotCovered: the value is not a size.
+    """
     found = symbols.get(value) if isinstance(value, Node) else value
     if isinstance(found, bool) or not (isinstance(found, (DVar, int)) or found == Dyn):
         raise NotCovered
@@ -94,7 +94,7 @@ def dimension_of(symbols: Symbols, value: Any) -> Any:
 
 
 def new_tensor(n: Node, symbols: Symbols, counter: int) -> tuple[TVar, int]:
-    """A variable for the tensor that a node gives."""
+    """Enter a new variable for the tensor that a node computes."""
     symbols[n], counter = gen_tvar(counter)
     return symbols[n], counter
 
@@ -102,7 +102,7 @@ def new_tensor(n: Node, symbols: Symbols, counter: int) -> tuple[TVar, int]:
 def dims_by_rank(
     counter: int, lists: int = 1, least: int = 0
 ) -> tuple[Iterator[tuple[int, list[list[DVar]]]], int]:
-    """For every rank, so many lists of that many fresh dimensions; and the new number."""
+    """For each rank from `least` on, `lists` lists of as many fresh dimensions; the new number."""
     cases: list[tuple[int, list[list[DVar]]]] = []
     name = counter
     for rank in range(least, get_max_rank() + 1):

@@ -103,24 +103,24 @@ def valid_index_tensor(index: Sequence[Any], dims: Sequence[Any]) -> Constraint:
 @register_transformation_rule(GetItemTensor)
 def transform_get_item_tensor(constraint: GetItemTensor, counter: int) -> Reduced:
     """The result has the dimensions that the index leaves of the input's."""
-    from symfx.migrate_gradual_types.constraint_sizes import ConstraintDomain
+    from symfx.migrate_gradual_types.constraint_sizes import ConstraintSizes
     from symfx.shape_rules.rules.indexing import index_tensor
 
     dims, counter = gen_tensor_dims(constraint.tensor_size, counter)
     counter += 1
-    domain = ConstraintDomain(counter)
+    sizes = ConstraintSizes(counter)
     fits = valid_index_tensor(constraint.index_tuple, dims)
     try:
-        result = index_tensor(domain, domain.shape(dims), constraint.index_tuple)
+        result = index_tensor(sizes, sizes.shape(dims), constraint.index_tuple)
     except IllTypedError:
         return F(), counter
     if len(result) > get_max_rank():
         return F(), counter
     parts = [
         type_is(constraint.input_var, dims),
-        domain.type_is(constraint.res, result),
+        sizes.type_is(constraint.res, result),
         *gen_nat_constraints(dims),
         fits,
-        *domain.constraints,
+        *sizes.constraints,
     ]
     return Conj(parts), counter

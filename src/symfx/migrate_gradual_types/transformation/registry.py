@@ -1,4 +1,4 @@
-"""The registry of transformation rules, and what they have in common."""
+"""The registry of transformation rules, and their common parts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias, TypeVar
 
 from symfx.migrate_gradual_types.constraint import Constraint, Disj, DVar, F
-from symfx.shape_rules.errors import DuplicateRuleError, InvalidConstraintError
+from symfx.shape_rules.errors import InvalidConstraintError
+from symfx.shape_rules.registry import Registry
 
 __all__ = [
     "RULES",
@@ -21,7 +22,9 @@ __all__ = [
 Reduced: TypeAlias = tuple[Constraint, int]
 Dims: TypeAlias = list[DVar]
 _R = TypeVar("_R", bound=Callable[[Any, int], tuple[Constraint, int]])
-RULES: dict[type[Constraint], Callable[[Any, int], Reduced]] = {}
+RULES: Registry[type[Constraint], Callable[[Any, int], Reduced]] = Registry(
+    "a transformation rule", fix="give the new rule a class of its own"
+)
 
 
 def register_transformation_rule(call_target: type[Constraint]) -> Callable[[_R], _R]:
@@ -34,24 +37,14 @@ def register_transformation_rule(call_target: type[Constraint]) -> Callable[[_R]
         DuplicateRuleError: the class has a rule.
     """
 
-    def register(function: _R) -> _R:
-        if call_target in RULES:
-            raise DuplicateRuleError(
-                f"{call_target.__name__} has a transformation rule already",
-                where=f"the rule {getattr(function, '__name__', function)}",
-                fix="give the new rule a class of its own",
-            )
-        RULES[call_target] = function
-        return function
-
-    return register
+    return RULES.registering(call_target)
 
 
 def transform_constraint(constraint: Constraint, counter: int) -> Reduced:
-    """Take a constraint apart by one step.
+    """Rewrite a constraint by one step.
 
     Args:
-        constraint: any constraint; one that has no rule is simple, and comes back as it is.
+        constraint: any constraint; a constraint without a rule is simple and is returned unchanged.
         counter: the number last given to a variable.
 
     Example:
@@ -65,7 +58,7 @@ def transform_constraint(constraint: Constraint, counter: int) -> Reduced:
 
 
 def cases_by_rank(make: Callable[[int], Constraint], allowed: Iterable[int]) -> list[Constraint]:
-    """The cases of ranks up to 1, 2, 3, and 4 and more: the form of four that PyTorch's have."""
+    """Four cases, for ranks up to 1, for 2, for 3, and for 4 and more, as PyTorch has four."""
     groups: list[list[Constraint]] = [[], [], [], []]
     for rank in sorted(allowed):
         groups[min(max(rank, 1), 4) - 1].append(make(rank))
@@ -73,10 +66,10 @@ def cases_by_rank(make: Callable[[int], Constraint], allowed: Iterable[int]) -> 
 
 
 def expect(holds: bool, value: Any, what: str) -> None:
-    """A part of a constraint is what it must be.
+    """Check a part of a constraint.
 
     Raises:
-        InvalidConstraintError: it is not.
+        InvalidConstraintError: the part is not `what`.
     """
     if not holds:
         raise InvalidConstraintError(f"{value!r} is not {what}", fix=f"give {what}")

@@ -66,12 +66,12 @@ def calc_last_two_dims(
     Returns:
         For each of the two: it and the input's are unknown, or known and related by the window.
     """
-    from symfx.migrate_gradual_types.constraint_sizes import ConstraintDomain
+    from symfx.migrate_gradual_types.constraint_sizes import ConstraintSizes
     from symfx.shape_rules.rules.windows import per_dimension, window
 
     if not isinstance(constraint, (CalcConv, CalcMaxPool)):
         raise InvalidConstraintError(f"{constraint!r} is neither a CalcConv nor a CalcMaxPool")
-    domain = ConstraintDomain(0)
+    sizes = ConstraintSizes(0)
     stride = constraint.kernel if constraint.stride is None else constraint.stride
     settings = [
         per_dimension(value, 2)
@@ -80,11 +80,11 @@ def calc_last_two_dims(
 
     def moved(i: int) -> Constraint:
         size, result = constraint.matching_constraint[2 + i], d[2 + i]
-        left = window(Size(domain, size), *(values[i] for values in settings))
+        left = window(Size(sizes, size), *(values[i] for values in settings))
         return Disj(
             [
                 Conj([unknown(result), unknown(size)]),
-                Conj([Conj([known(result), known(size)]), is_(result, domain.payload(left))]),
+                Conj([Conj([known(result), known(size)]), is_(result, sizes.payload(left))]),
             ]
         )
 

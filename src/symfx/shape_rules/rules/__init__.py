@@ -14,7 +14,7 @@ from symfx.shape_rules.rules import (
     normalization,
     reductions,
     sequences,
-    sizes,
+    shape_queries,
     spectral,
     windows,
 )
@@ -31,7 +31,7 @@ __all__ = [
     "normalization",
     "reductions",
     "sequences",
-    "sizes",
+    "shape_queries",
     "spectral",
     "windows",
 ]

@@ -10,7 +10,7 @@ from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.elementwise import named
-from symfx.shape_rules.sizes import Domain, Shape
+from symfx.shape_rules.sizes import Shape, Sizes
 from symfx.shape_rules.table import at_least, axes, axis, module_rule, rule
 
 __all__: list[str] = []
@@ -25,26 +25,26 @@ def _kept(input: Shape, dim: Any, what: str) -> Shape:
     *named("cumsum", "cumprod", "logcumsumexp", "softmax", "log_softmax", "softmin"),
     *named("_softmax", "_log_softmax", "_safe_softmax"),
 )
-def along_one(d: Domain, input: Shape, dim: Any = None, *rest: Any, **options: Any) -> Shape:
+def along_one(d: Sizes, input: Shape, dim: Any = None, *rest: Any, **options: Any) -> Shape:
     """Along one dimension."""
     return _kept(input, options.get("axis", dim), "the operator")
 
 
 @module_rule(nn.Softmax, nn.LogSoftmax, nn.Softmin)
-def along_one_module(d: Domain, module: Any, input: Shape) -> Shape:
+def along_one_module(d: Sizes, module: Any, input: Shape) -> Shape:
     """Along the dimension of the module."""
     return _kept(input, module.dim, type(module).__name__)
 
 
 @rule(*named("flip"))
-def flip(d: Domain, input: Shape, *dims: Any) -> Shape:
+def flip(d: Sizes, input: Shape, *dims: Any) -> Shape:
     """Backwards along some dimensions."""
     given = dims[0] if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
     return _kept(input, given, "flip")
 
 
 @rule(*named("roll"))
-def roll(d: Domain, input: Shape, shifts: Any = None, dims: Any = ()) -> Shape:
+def roll(d: Sizes, input: Shape, shifts: Any = None, dims: Any = ()) -> Shape:
     """Moved around, along some dimensions (one more than once, if so) or as one row of elements."""
     several = [*dims] if isinstance(dims, (tuple, list)) else [dims]
     moves = len(shifts) if isinstance(shifts, (tuple, list)) else 1
@@ -56,52 +56,52 @@ def roll(d: Domain, input: Shape, shifts: Any = None, dims: Any = ()) -> Shape:
 
 
 @rule(*named("normalize"))
-def normalize(d: Domain, input: Shape, p: Any = 2.0, dim: Any = 1, *rest: Any, **o: Any) -> Shape:
+def normalize(d: Sizes, input: Shape, p: Any = 2.0, dim: Any = 1, *rest: Any, **o: Any) -> Shape:
     """Vectors of length 1 along a dimension."""
     return _kept(input, dim, "normalize")
 
 
 @rule(*named("gumbel_softmax"))
-def gumbel_softmax(d: Domain, logits: Shape, *rest: Any, dim: int = -1, **options: Any) -> Shape:
+def gumbel_softmax(d: Sizes, logits: Shape, *rest: Any, dim: int = -1, **options: Any) -> Shape:
     """Drawn along a dimension."""
     return _kept(logits, rest[3] if len(rest) > 3 else dim, "gumbel_softmax")
 
 
 @rule(*named("renorm"))
-def renorm(d: Domain, input: Shape, p: Any, dim: int, maxnorm: Any) -> Shape:
+def renorm(d: Sizes, input: Shape, p: Any, dim: int, maxnorm: Any) -> Shape:
     """Sub-tensors along a dimension, no longer than a bound."""
     return _kept(at_least(input, 2, "renorm"), dim, "renorm")
 
 
 @rule(*named("tril", "triu"))
-def triangle(d: Domain, input: Shape, diagonal: Any = 0) -> Shape:
+def triangle(d: Sizes, input: Shape, diagonal: Any = 0) -> Shape:
     """One side of the diagonal of matrices."""
     return at_least(input, 2, "tril and triu")
 
 
 @rule(*named("sort"))
-def sort(d: Domain, input: Shape, *given: Any, **options: Any) -> Any:
+def sort(d: Sizes, input: Shape, *given: Any, **options: Any) -> Any:
     """Values in order, and where they were."""
     order = argsort(d, input, *given, **options)
     return (order, order)
 
 
 @rule(*named("argsort"))
-def argsort(d: Domain, input: Shape, *given: Any, **options: Any) -> Shape:
+def argsort(d: Sizes, input: Shape, *given: Any, **options: Any) -> Shape:
     """Where the values in order were."""
     dims = [value for value in given if not isinstance(value, bool)]
     return _kept(input, options.get("dim", dims[0] if dims else -1), "sort")
 
 
 @rule(torch.bucketize, "bucketize", torch.ops.aten.bucketize)
-def bucketize(d: Domain, input: Shape, boundaries: Any, **options: Any) -> Shape:
+def bucketize(d: Sizes, input: Shape, boundaries: Any, **options: Any) -> Shape:
     """A place among the boundaries for each value."""
     return input
 
 
 @rule(F.pairwise_distance)
 def pairwise_distance(
-    d: Domain, x1: Shape, x2: Shape, p: Any = 2.0, eps: Any = 1e-6, keepdim: bool = False
+    d: Sizes, x1: Shape, x2: Shape, p: Any = 2.0, eps: Any = 1e-6, keepdim: bool = False
 ) -> Shape:
     """The distances of vectors, along the last dimension of two tensors that broadcast."""
     from symfx.shape_rules.rules.elementwise import broadcast_shapes
@@ -111,14 +111,14 @@ def pairwise_distance(
 
 
 @module_rule(nn.PairwiseDistance)
-def pairwise_distance_module(d: Domain, module: nn.PairwiseDistance, x1: Shape, x2: Shape) -> Shape:
+def pairwise_distance_module(d: Sizes, module: nn.PairwiseDistance, x1: Shape, x2: Shape) -> Shape:
     """As `pairwise_distance`."""
     return pairwise_distance(d, x1, x2, keepdim=module.keepdim)
 
 
 @rule(*named("diff"))
 def diff(
-    d: Domain,
+    d: Sizes,
     input: Shape,
     n: int = 1,
     dim: int = -1,

@@ -8,13 +8,13 @@ import torch
 
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.layout import sizes_of
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Domain, Shape, Size
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size, Sizes
 from symfx.shape_rules.table import exactly, is_size, rule
 
 __all__: list[str] = []
 
 
-def _shape(d: Domain, sizes: tuple[Any, ...]) -> Shape:
+def _shape(d: Sizes, sizes: tuple[Any, ...]) -> Shape:
     return Shape(size if is_size(size) else d.fresh("a size") for size in sizes)
 
 
@@ -31,26 +31,26 @@ def _shape(d: Domain, sizes: tuple[Any, ...]) -> Shape:
     torch.ops.aten.randn,
     takes_unknown=True,
 )
-def filled(d: Domain, *size: Any, **options: Any) -> Any:
+def filled(d: Sizes, *size: Any, **options: Any) -> Any:
     """The shape that is asked for."""
     given = sizes_of(size) or tuple(options.get("size", ()))
     return UNKNOWN if given == (UNKNOWN,) else _shape(d, given)
 
 
 @rule(torch.full, torch.ops.aten.full, takes_unknown=True)
-def full(d: Domain, size: Any, fill_value: Any, **options: Any) -> Any:
+def full(d: Sizes, size: Any, fill_value: Any, **options: Any) -> Any:
     """The shape that is asked for."""
     return _shape(d, tuple(size)) if isinstance(size, (tuple, list)) else UNKNOWN
 
 
 @rule(torch.ops.aten.empty_strided, torch.empty_strided)
-def empty_strided(d: Domain, size: Any, stride: Any, **options: Any) -> Any:
+def empty_strided(d: Sizes, size: Any, stride: Any, **options: Any) -> Any:
     """The shape that is asked for."""
     return _shape(d, tuple(size))
 
 
 @rule(torch.randint, torch.ops.aten.randint, takes_unknown=True)
-def randint(d: Domain, *given: Any, **options: Any) -> Any:
+def randint(d: Sizes, *given: Any, **options: Any) -> Any:
     """The shape that is asked for, after the bounds."""
     size = next((g for g in reversed(given) if isinstance(g, (tuple, list))), options.get("size"))
     return _shape(d, tuple(size)) if isinstance(size, (tuple, list)) else UNKNOWN
@@ -65,14 +65,14 @@ def randint(d: Domain, *given: Any, **options: Any) -> Any:
     torch.ops.aten.new_empty,
     takes_unknown=True,
 )
-def new_filled(d: Domain, input: Any, *size: Any, **options: Any) -> Any:
+def new_filled(d: Sizes, input: Any, *size: Any, **options: Any) -> Any:
     """The shape that is asked for."""
     given = sizes_of(size) or tuple(options.get("size", ()))
     return UNKNOWN if given == (UNKNOWN,) else _shape(d, given)
 
 
 @rule("new_full", torch.ops.aten.new_full, takes_unknown=True)
-def new_full(d: Domain, input: Any, size: Any, fill_value: Any, **options: Any) -> Any:
+def new_full(d: Sizes, input: Any, size: Any, fill_value: Any, **options: Any) -> Any:
     """The shape that is asked for."""
     return _shape(d, tuple(size)) if isinstance(size, (tuple, list)) else UNKNOWN
 
@@ -85,7 +85,7 @@ def new_full(d: Domain, input: Any, size: Any, fill_value: Any, **options: Any) 
     "new_tensor",
     takes_unknown=True,
 )
-def tensor(d: Domain, *given: Any, **options: Any) -> Any:
+def tensor(d: Sizes, *given: Any, **options: Any) -> Any:
     """Data that stand in the program."""
     data = given[-1] if given else options.get("data")
     shape: list[Dim] = []
@@ -100,7 +100,7 @@ def tensor(d: Domain, *given: Any, **options: Any) -> Any:
 
 
 @rule(torch.arange, torch.ops.aten.arange, takes_unknown=True)
-def arange(d: Domain, *bounds: Any, **options: Any) -> Any:
+def arange(d: Sizes, *bounds: Any, **options: Any) -> Any:
     """A vector as long as the number of steps."""
     given = [*bounds, *(options[n] for n in ("start", "end", "step") if n in options)]
     if not 1 <= len(given) <= 3:
@@ -133,25 +133,25 @@ def arange(d: Domain, *bounds: Any, **options: Any) -> Any:
 
 
 @rule(torch.linspace, torch.logspace, takes_unknown=True)
-def linspace(d: Domain, start: Any, end: Any, steps: Any, *rest: Any, **options: Any) -> Shape:
+def linspace(d: Sizes, start: Any, end: Any, steps: Any, *rest: Any, **options: Any) -> Shape:
     """A vector of so many steps."""
     return _shape(d, (steps,))
 
 
 @rule(torch.eye, torch.ops.aten.eye, takes_unknown=True)
-def eye(d: Domain, n: Any, m: Any = None, **options: Any) -> Shape:
+def eye(d: Sizes, n: Any, m: Any = None, **options: Any) -> Shape:
     """A square, or so many columns."""
     return _shape(d, (n, n if m is None else m))
 
 
 @rule(torch.randperm, takes_unknown=True)
-def randperm(d: Domain, n: Any, **options: Any) -> Shape:
+def randperm(d: Sizes, n: Any, **options: Any) -> Shape:
     """A vector."""
     return _shape(d, (n,))
 
 
 @rule(torch.tril_indices, torch.triu_indices, takes_unknown=True)
-def triangle_indices(d: Domain, *given: Any, **options: Any) -> Shape:
+def triangle_indices(d: Sizes, *given: Any, **options: Any) -> Shape:
     """Rows and columns of the elements of a triangle."""
     for size in given[:2]:
         if is_size(size):
@@ -160,7 +160,7 @@ def triangle_indices(d: Domain, *given: Any, **options: Any) -> Shape:
 
 
 @rule(torch.diag, "diag")
-def diag(d: Domain, input: Shape, diagonal: int = 0) -> Shape:
+def diag(d: Sizes, input: Shape, diagonal: int = 0) -> Shape:
     """The diagonal of a matrix, or a matrix with this diagonal."""
     if len(input) == 1:
         size = input[0] + abs(diagonal)

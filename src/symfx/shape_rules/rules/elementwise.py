@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Domain, Shape, Size
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size, Sizes
 from symfx.shape_rules.table import at_least, exactly, module_rule, rule
 
 __all__ = ["broadcast_shapes", "into", "named"]
 
 
-def broadcast_shapes(d: Domain, *shapes: Shape, what: str = "broadcasting") -> Shape:
+def broadcast_shapes(d: Sizes, *shapes: Shape, what: str = "broadcasting") -> Shape:
     """The shape that shapes broadcast to, aligned at their last dimensions."""
     result: tuple[Dim, ...] = ()
     for shape in shapes:
@@ -98,7 +98,7 @@ _LAYOUTS = {torch.channels_last: 4, torch.channels_last_3d: 5}
 
 
 @rule(*_unary_targets())
-def elementwise(d: Domain, input: Any, *settings: Any, **options: Any) -> Any:
+def elementwise(d: Sizes, input: Any, *settings: Any, **options: Any) -> Any:
     """The shape stays."""
     for layout, rank in _LAYOUTS.items():
         if options.get("memory_format") is layout and isinstance(input, Shape):
@@ -136,19 +136,19 @@ _SAME_MODULES = (
 
 
 @rule(torch.ops.aten.native_dropout)
-def native_dropout(d: Domain, input: Shape, *settings: Any) -> Any:
+def native_dropout(d: Sizes, input: Shape, *settings: Any) -> Any:
     """The result, and which elements are kept."""
     return (input, input)
 
 
 @module_rule(*_SAME_MODULES)
-def elementwise_module(d: Domain, module: nn.Module, input: Shape) -> Shape:
+def elementwise_module(d: Sizes, module: nn.Module, input: Shape) -> Shape:
     """The shape stays."""
     return input
 
 
 @module_rule(nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.FeatureAlphaDropout)
-def channel_dropout_module(d: Domain, module: nn.Module, input: Shape) -> Shape:
+def channel_dropout_module(d: Sizes, module: nn.Module, input: Shape) -> Shape:
     """The shape stays; what is left out are whole channels."""
     if isinstance(module, nn.Dropout1d) and len(input) not in (2, 3):
         raise IllTypedError(f"Dropout1d takes a tensor of rank 2 or 3, not {input}")
@@ -156,7 +156,7 @@ def channel_dropout_module(d: Domain, module: nn.Module, input: Shape) -> Shape:
 
 
 @module_rule(nn.Softmax2d)
-def softmax_2d_module(d: Domain, module: nn.Module, input: Shape) -> Shape:
+def softmax_2d_module(d: Sizes, module: nn.Module, input: Shape) -> Shape:
     """The shape stays."""
     if len(input) not in (3, 4):
         raise IllTypedError(f"Softmax2d takes a tensor of rank 3 or 4, not {input}")
@@ -164,13 +164,13 @@ def softmax_2d_module(d: Domain, module: nn.Module, input: Shape) -> Shape:
 
 
 @module_rule(nn.PReLU)
-def prelu_module(d: Domain, module: nn.PReLU, input: Shape) -> Shape:
+def prelu_module(d: Sizes, module: nn.PReLU, input: Shape) -> Shape:
     """The shape stays; with several slopes, there is one for each channel."""
     return prelu(d, input, Shape((module.num_parameters,)))
 
 
 @rule(*named("prelu"))
-def prelu(d: Domain, input: Shape, weight: Shape) -> Shape:
+def prelu(d: Sizes, input: Shape, weight: Shape) -> Shape:
     """The shape stays; with several slopes, there is one for each channel."""
     if len(weight) > 1:
         raise IllTypedError(f"prelu takes a vector of slopes, not {weight}")
@@ -182,7 +182,7 @@ def prelu(d: Domain, input: Shape, weight: Shape) -> Shape:
 
 
 @rule(F.glu, torch.ops.aten.glu)
-def glu(d: Domain, input: Shape, dim: int = -1) -> Shape:
+def glu(d: Sizes, input: Shape, dim: int = -1) -> Shape:
     """One half gates the other."""
     from symfx.shape_rules.table import axis
 
@@ -192,7 +192,7 @@ def glu(d: Domain, input: Shape, dim: int = -1) -> Shape:
 
 
 @module_rule(nn.GLU)
-def glu_module(d: Domain, module: nn.GLU, input: Shape) -> Shape:
+def glu_module(d: Sizes, module: nn.GLU, input: Shape) -> Shape:
     """One half gates the other."""
     return glu(d, input, module.dim)
 
@@ -239,7 +239,7 @@ def _ends_in_place(target: Any) -> bool:
     return name.endswith("_") and not name.endswith("__")
 
 
-def into(d: Domain, input: Shape, *others: Any) -> Shape:
+def into(d: Sizes, input: Shape, *others: Any) -> Shape:
     """The shape of what is written into, to which the others broadcast."""
     what = "what is written broadcasts to what it is written into"
     for other in others:
@@ -256,7 +256,7 @@ def into(d: Domain, input: Shape, *others: Any) -> Shape:
 
 
 @rule(*_broadcast_targets(in_place=True), "expand_as_")
-def broadcasting_in_place(d: Domain, input: Any, *operands: Any, **options: Any) -> Any:
+def broadcasting_in_place(d: Sizes, input: Any, *operands: Any, **options: Any) -> Any:
     """The others broadcast to the first, which is written into."""
     if isinstance(input, Shape):
         return into(d, input, *operands, *options.values())
@@ -264,7 +264,7 @@ def broadcasting_in_place(d: Domain, input: Any, *operands: Any, **options: Any)
 
 
 @rule(*named("masked_fill"))
-def masked_fill(d: Domain, input: Shape, mask: Shape, value: Any) -> Shape:
+def masked_fill(d: Sizes, input: Shape, mask: Shape, value: Any) -> Shape:
     """The mask broadcasts; the value is one number."""
     if isinstance(value, Shape):
         exactly(value, 0, "the value of masked_fill")
@@ -272,7 +272,7 @@ def masked_fill(d: Domain, input: Shape, mask: Shape, value: Any) -> Shape:
 
 
 @rule(*_broadcast_targets(in_place=False))
-def broadcasting(d: Domain, *operands: Any, **options: Any) -> Any:
+def broadcasting(d: Sizes, *operands: Any, **options: Any) -> Any:
     """The tensors broadcast; numbers and sizes go with anything."""
     given = (*operands, *options.values())
     shapes = [x for x in given if isinstance(x, Shape)]
@@ -282,7 +282,7 @@ def broadcasting(d: Domain, *operands: Any, **options: Any) -> Any:
 
 
 def _arithmetic_rule(sign: str, *targets: Any) -> None:
-    def arithmetic(d: Domain, left: Any, right: Any) -> Any:
+    def arithmetic(d: Sizes, left: Any, right: Any) -> Any:
         shapes = [x for x in (left, right) if isinstance(x, Shape)]
         if shapes:
             return broadcast_shapes(d, *shapes, what="the operands broadcast")
@@ -301,7 +301,7 @@ for _sign in sorted(set(_ARITHMETIC.values())):
 
 
 def _comparison_rule(sign: str, *targets: Any) -> None:
-    def comparison(d: Domain, left: Any, right: Any) -> Any:
+    def comparison(d: Sizes, left: Any, right: Any) -> Any:
         shapes = [x for x in (left, right) if isinstance(x, Shape)]
         if shapes:
             return broadcast_shapes(d, *shapes, what="the operands broadcast")
@@ -315,7 +315,7 @@ def _comparison_rule(sign: str, *targets: Any) -> None:
     rule(*targets)(comparison)
 
 
-def _compare_tuples(d: Domain, sign: str, left: Any, right: Any) -> Any:
+def _compare_tuples(d: Sizes, sign: str, left: Any, right: Any) -> Any:
     if len(left) != len(right):
         return sign == "!="
     if not all(isinstance(size, Dim) for size in (*left, *right)):
@@ -334,6 +334,6 @@ for _sign, _name in {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", "
 
 
 @rule("copy_", torch.ops.aten.copy, torch.ops.aten.copy_)
-def copied_into(d: Domain, input: Shape, src: Any, *settings: Any, **options: Any) -> Shape:
+def copied_into(d: Sizes, input: Shape, src: Any, *settings: Any, **options: Any) -> Shape:
     """What is copied broadcasts to what it is copied into."""
     return into(d, input, src)

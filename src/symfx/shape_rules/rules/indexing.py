@@ -11,14 +11,14 @@ from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.elementwise import broadcast_shapes, into, named
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Domain, Shape, Unknown
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes, Unknown
 from symfx.shape_rules.table import axis, exactly, is_size, module_rule, rule
 
 __all__ = ["index_tensor", "sliced"]
 
 
 @rule(operator.getitem, takes_unknown=True)
-def getitem(d: Domain, value: Any, index: Any) -> Any:
+def getitem(d: Sizes, value: Any, index: Any) -> Any:
     """An item of a tuple, or a part of a tensor."""
     if isinstance(value, Shape):
         entries = index if isinstance(index, tuple) and not isinstance(index, Shape) else (index,)
@@ -38,7 +38,7 @@ def _plain(index: slice) -> bool:
     return all(bound is None or isinstance(bound, int) for bound in bounds)
 
 
-def index_tensor(d: Domain, x: Shape, index: tuple[Any, ...]) -> Any:
+def index_tensor(d: Sizes, x: Shape, index: tuple[Any, ...]) -> Any:
     """What ``x[index]`` leaves: for ints, slices, ``None``, ``...`` and tensors of indices."""
     taken = sum(1 for entry in index if _takes(entry))
     if taken > len(x):
@@ -93,13 +93,13 @@ def _gathers(entry: Any) -> bool:
     return isinstance(entry, (Shape, int))
 
 
-def _inside(d: Domain, size: Dim, index: Any) -> None:
+def _inside(d: Sizes, size: Dim, index: Any) -> None:
     if isinstance(index, int):
         least = index + 1 if index >= 0 else -index
         d.require(">=", size, least, f"index {index} is within the dimension")
 
 
-def sliced(d: Domain, size: Dim, index: slice) -> Dim:
+def sliced(d: Sizes, size: Dim, index: slice) -> Dim:
     """How many elements a slice leaves of a dimension."""
     start, stop, step = index.start, index.stop, 1 if index.step is None else index.step
     bounds = (start, stop)
@@ -127,7 +127,7 @@ def _is_huge(bound: Any) -> bool:
     return isinstance(bound, int) and bound >= 2**62
 
 
-def _clamped(d: Domain, size: Dim, bound: Any, default: Dim) -> Dim:
+def _clamped(d: Sizes, size: Dim, bound: Any, default: Dim) -> Dim:
     if bound is None or _is_huge(bound):
         return default if bound is None else size
     if isinstance(bound, int) and bound < 0:
@@ -140,7 +140,7 @@ def _clamped(d: Domain, size: Dim, bound: Any, default: Dim) -> Dim:
 
 @rule(torch.ops.aten.slice)
 def aten_slice(
-    d: Domain, input: Shape, dim: int = 0, start: Any = None, end: Any = None, step: Any = 1
+    d: Sizes, input: Shape, dim: int = 0, start: Any = None, end: Any = None, step: Any = 1
 ) -> Shape:
     """A slice of one dimension."""
     i = axis(dim, len(input), "slice")
@@ -148,7 +148,7 @@ def aten_slice(
 
 
 @rule(torch.select, "select", torch.ops.aten.select)
-def select(d: Domain, input: Shape, dim: int, index: Any) -> Shape:
+def select(d: Sizes, input: Shape, dim: int, index: Any) -> Shape:
     """One index of a dimension, which goes."""
     i = axis(dim, len(input), "select")
     _inside(d, input[i], index)
@@ -156,7 +156,7 @@ def select(d: Domain, input: Shape, dim: int, index: Any) -> Shape:
 
 
 @rule(torch.narrow, "narrow", torch.ops.aten.narrow)
-def narrow(d: Domain, input: Shape, dim: int, start: Any, length: Any) -> Shape:
+def narrow(d: Sizes, input: Shape, dim: int, start: Any, length: Any) -> Shape:
     """So many indices of a dimension."""
     i = axis(dim, len(input), "narrow")
     new = length if is_size(length) else d.fresh("a length")
@@ -169,7 +169,7 @@ def narrow(d: Domain, input: Shape, dim: int, start: Any, length: Any) -> Shape:
 
 
 @rule(torch.index_select, "index_select", torch.ops.aten.index_select, takes_unknown=True)
-def index_select(d: Domain, input: Any, dim: int, index: Any) -> Any:
+def index_select(d: Sizes, input: Any, dim: int, index: Any) -> Any:
     """A dimension becomes as long as the vector of indices."""
     if not isinstance(input, Shape):
         return UNKNOWN
@@ -186,14 +186,14 @@ def index_select(d: Domain, input: Any, dim: int, index: Any) -> Any:
 
 
 @rule(torch.ops.aten.index)
-def aten_index(d: Domain, input: Shape, indices: Any) -> Any:
+def aten_index(d: Sizes, input: Shape, indices: Any) -> Any:
     """Brackets with tensors of indices."""
     entries = tuple(slice(None) if entry is None else entry for entry in indices)
     return index_tensor(d, input, entries)
 
 
 @rule(torch.gather, "gather", torch.ops.aten.gather, takes_unknown=True)
-def gather(d: Domain, input: Any, dim: int, index: Any, **options: Any) -> Any:
+def gather(d: Sizes, input: Any, dim: int, index: Any, **options: Any) -> Any:
     """The shape of the indices, whose rank is the input's."""
     if isinstance(input, Shape):
         i = axis(dim, len(input), "gather", scalar=True)
@@ -206,7 +206,7 @@ def _is_empty(x: Shape) -> bool:
     return any(isinstance(size, int) and size == 0 for size in x)
 
 
-def _no_larger(d: Domain, index: Shape, other: Shape, but: int | None, what: str) -> None:
+def _no_larger(d: Sizes, index: Shape, other: Shape, but: int | None, what: str) -> None:
     """The indices are of the other's rank, and no larger along any dimension but one."""
     index, other = (x or Shape((1,)) for x in (index, other))
     if len(index) != len(other):
@@ -217,7 +217,7 @@ def _no_larger(d: Domain, index: Shape, other: Shape, but: int | None, what: str
 
 
 @rule(torch.take_along_dim, "take_along_dim")
-def take_along_dim(d: Domain, input: Shape, indices: Shape, dim: Any = None) -> Shape:
+def take_along_dim(d: Sizes, input: Shape, indices: Shape, dim: Any = None) -> Shape:
     """The indices' shape, broadcast but for one dimension."""
     if dim is None:
         return Shape((d.product(indices),))
@@ -230,13 +230,13 @@ def take_along_dim(d: Domain, input: Shape, indices: Shape, dim: Any = None) -> 
 
 
 @rule(torch.take, "take")
-def take(d: Domain, input: Shape, index: Shape) -> Shape:
+def take(d: Sizes, input: Shape, index: Shape) -> Shape:
     """The shape of the indices."""
     return index
 
 
 @rule(*named("scatter", "scatter_add", "scatter_reduce"), takes_unknown=True)
-def scatter(d: Domain, input: Any, dim: Any, index: Any, src: Any = None, *r: Any, **o: Any) -> Any:
+def scatter(d: Sizes, input: Any, dim: Any, index: Any, src: Any = None, *r: Any, **o: Any) -> Any:
     """What is written into keeps its shape; the indices are within it and what is written."""
     if isinstance(input, Shape):
         i = axis(dim, len(input), "scatter", scalar=True)
@@ -249,7 +249,7 @@ def scatter(d: Domain, input: Any, dim: Any, index: Any, src: Any = None, *r: An
 
 @rule(*named("index_copy", "index_add", "index_reduce"), takes_unknown=True)
 def index_write(
-    d: Domain, input: Any, dim: Any, index: Any, source: Any, *rest: Any, **options: Any
+    d: Sizes, input: Any, dim: Any, index: Any, source: Any, *rest: Any, **options: Any
 ) -> Any:
     """What is written into keeps its shape; there is one part to write for each index."""
     if not isinstance(input, Shape):
@@ -270,7 +270,7 @@ def index_write(
 
 
 @rule(*named("index_fill"), takes_unknown=True)
-def index_fill(d: Domain, input: Any, dim: Any, index: Any, value: Any) -> Any:
+def index_fill(d: Sizes, input: Any, dim: Any, index: Any, value: Any) -> Any:
     """What is written into keeps its shape."""
     if isinstance(input, Shape):
         axis(dim, len(input), "index_fill", scalar=True)
@@ -282,26 +282,26 @@ def index_fill(d: Domain, input: Any, dim: Any, index: Any, value: Any) -> Any:
 
 
 @rule(*(target for target in named("masked_scatter") if target != "masked_scatter_"))
-def masked_scatter(d: Domain, input: Shape, mask: Shape, source: Any) -> Shape:
+def masked_scatter(d: Sizes, input: Shape, mask: Shape, source: Any) -> Shape:
     """Tensor and mask broadcast."""
     return broadcast_shapes(d, input, mask, what="the mask broadcasts")
 
 
 @rule("masked_scatter_")
-def masked_scatter_in_place(d: Domain, input: Shape, mask: Shape, source: Any) -> Shape:
+def masked_scatter_in_place(d: Sizes, input: Shape, mask: Shape, source: Any) -> Shape:
     """The mask broadcasts to what is written into."""
     return into(d, input, mask)
 
 
 @rule(torch.select_scatter, "select_scatter", torch.ops.aten.select_scatter)
-def select_scatter(d: Domain, input: Shape, src: Shape, dim: int, index: Any) -> Shape:
+def select_scatter(d: Sizes, input: Shape, src: Shape, dim: int, index: Any) -> Shape:
     """What is written has the shape that `select` takes out."""
     return _written(d, input, src, select(d, input, dim, index))
 
 
 @rule(torch.slice_scatter, "slice_scatter", torch.ops.aten.slice_scatter)
 def slice_scatter(
-    d: Domain,
+    d: Sizes,
     input: Shape,
     src: Shape,
     dim: int = 0,
@@ -313,7 +313,7 @@ def slice_scatter(
     return _written(d, input, src, aten_slice(d, input, dim, start, end, step))
 
 
-def _written(d: Domain, input: Shape, src: Shape, place: Shape) -> Shape:
+def _written(d: Sizes, input: Shape, src: Shape, place: Shape) -> Shape:
     if len(src) != len(place):
         raise IllTypedError(f"what is written, {src}, has not the rank of its place, {place}")
     for a, b in zip(src, place, strict=True):
@@ -322,20 +322,20 @@ def _written(d: Domain, input: Shape, src: Shape, place: Shape) -> Shape:
 
 
 @rule(*named("index_put"), takes_unknown=True)
-def written_into(d: Domain, input: Any, *rest: Any, **options: Any) -> Any:
+def written_into(d: Sizes, input: Any, *rest: Any, **options: Any) -> Any:
     """What is written into keeps its shape."""
     return input
 
 
 @rule(torch.masked_select, "masked_select")
-def masked_select(d: Domain, input: Shape, mask: Shape) -> Shape:
+def masked_select(d: Sizes, input: Shape, mask: Shape) -> Shape:
     """As many elements as the mask has true ones, which only running it tells."""
     broadcast_shapes(d, input, mask, what="the mask broadcasts")
     return Shape((d.fresh("the number of true elements"),))
 
 
 @rule(torch.nonzero, "nonzero", torch.argwhere, "argwhere", torch.ops.aten.nonzero)
-def nonzero(d: Domain, input: Shape, **options: Any) -> Any:
+def nonzero(d: Sizes, input: Shape, **options: Any) -> Any:
     """One row of indices for each element that is not 0."""
     count = d.fresh("the number of nonzero elements")
     if options.get("as_tuple"):
@@ -344,7 +344,7 @@ def nonzero(d: Domain, input: Shape, **options: Any) -> Any:
 
 
 @rule(F.embedding, torch.embedding, takes_unknown=True)
-def embedding(d: Domain, input: Any, weight: Any, *rest: Any, **options: Any) -> Any:
+def embedding(d: Sizes, input: Any, weight: Any, *rest: Any, **options: Any) -> Any:
     """A row of the weight for each index."""
     if not isinstance(input, Shape) or not isinstance(weight, Shape):
         return UNKNOWN
@@ -352,20 +352,20 @@ def embedding(d: Domain, input: Any, weight: Any, *rest: Any, **options: Any) ->
 
 
 @rule(torch.ops.aten.embedding)
-def aten_embedding(d: Domain, weight: Shape, indices: Shape, *rest: Any) -> Shape:
+def aten_embedding(d: Sizes, weight: Shape, indices: Shape, *rest: Any) -> Shape:
     """A row of the weight for each index."""
     return Shape((*indices, exactly(weight, 2, "the weight of embedding")[1]))
 
 
 @module_rule(nn.Embedding)
-def embedding_module(d: Domain, module: nn.Embedding, input: Shape) -> Shape:
+def embedding_module(d: Sizes, module: nn.Embedding, input: Shape) -> Shape:
     """A row of the weight for each index."""
     return Shape((*input, module.embedding_dim))
 
 
 @module_rule(nn.EmbeddingBag)
 def embedding_bag_module(
-    d: Domain, module: nn.EmbeddingBag, input: Shape, offsets: Any = None, *rest: Any
+    d: Sizes, module: nn.EmbeddingBag, input: Shape, offsets: Any = None, *rest: Any
 ) -> Shape:
     """Rows summed or averaged: one for each row of indices, or for each offset."""
     if len(input) == 2:
@@ -378,7 +378,7 @@ def embedding_bag_module(
 
 
 @rule(F.one_hot)
-def one_hot(d: Domain, tensor: Shape, num_classes: Any = -1) -> Shape:
+def one_hot(d: Sizes, tensor: Shape, num_classes: Any = -1) -> Shape:
     """One column for each class."""
     known = is_size(num_classes) and not _is(num_classes, -1)
     return Shape((*tensor, num_classes if known else d.fresh("the number of classes")))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Domain, Shape
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes
 from symfx.shape_rules.table import axis, is_size, rule
 
 __all__: list[str] = []
@@ -22,7 +22,7 @@ def _are_shapes(tensors: Any) -> bool:
 
 
 @rule(torch.cat, torch.concat, torch.concatenate, torch.ops.aten.cat)
-def cat(d: Domain, tensors: Sequence[Shape], dim: int = 0) -> Any:
+def cat(d: Sizes, tensors: Sequence[Shape], dim: int = 0) -> Any:
     """One after the other along a dimension; the others agree."""
     if not _are_shapes(tensors):
         return UNKNOWN
@@ -49,7 +49,7 @@ def cat(d: Domain, tensors: Sequence[Shape], dim: int = 0) -> Any:
 
 
 @rule(torch.stack, torch.ops.aten.stack)
-def stack(d: Domain, tensors: Sequence[Shape], dim: int = 0) -> Any:
+def stack(d: Sizes, tensors: Sequence[Shape], dim: int = 0) -> Any:
     """One upon the other in a new dimension; all are alike."""
     if not _are_shapes(tensors):
         return UNKNOWN
@@ -78,7 +78,7 @@ def _with(shape: Shape, i: int, size: Dim) -> Shape:
     torch.split_with_sizes,
     torch.ops.aten.split_with_sizes,
 )
-def split(d: Domain, input: Shape, split_size_or_sections: Any, dim: int = 0) -> Any:
+def split(d: Sizes, input: Shape, split_size_or_sections: Any, dim: int = 0) -> Any:
     """Pieces of a size, the last one of what remains; or of given sizes."""
     i = axis(dim, len(input), "split")
     given = split_size_or_sections
@@ -111,16 +111,16 @@ def _pieces(input: Shape, i: int, size: int) -> tuple[Shape, ...]:
 class _Even(tuple[Shape, ...]):
     """The pieces of a dimension of unknown size: as many as are asked for, full but the last."""
 
-    def __new__(cls, d: Domain, input: Shape, i: int, size: Dim) -> _Even:
+    def __new__(cls, d: Sizes, input: Shape, i: int, size: Dim) -> _Even:
         made = super().__new__(cls)
-        made.__dict__.update(domain=d, shape=input, at=i, size=size)
+        made.__dict__.update(sizes=d, shape=input, at=i, size=size)
         return made
 
     def __len__(self) -> int:
         return 1 << 30
 
     def __getitem__(self, k: Any) -> Any:
-        d, shape, i, size = (self.__dict__[name] for name in ("domain", "shape", "at", "size"))
+        d, shape, i, size = (self.__dict__[name] for name in ("sizes", "shape", "at", "size"))
         if k < 0:
             return _with(shape, i, d.fresh("the last piece"))
         before = size * k
@@ -129,7 +129,7 @@ class _Even(tuple[Shape, ...]):
 
 
 @rule(torch.chunk, "chunk", torch.ops.aten.chunk)
-def chunk(d: Domain, input: Shape, chunks: int, dim: int = 0) -> Any:
+def chunk(d: Sizes, input: Shape, chunks: int, dim: int = 0) -> Any:
     """So many pieces of one size, rounded up; the last one may be smaller, or missing."""
     i = axis(dim, len(input), "chunk")
     whole = input[i]
@@ -141,7 +141,7 @@ def chunk(d: Domain, input: Shape, chunks: int, dim: int = 0) -> Any:
 
 
 @rule(torch.tensor_split, "tensor_split")
-def tensor_split(d: Domain, input: Shape, indices_or_sections: Any, dim: int = 0) -> Any:
+def tensor_split(d: Sizes, input: Shape, indices_or_sections: Any, dim: int = 0) -> Any:
     """Pieces of nearly one size, or cut at given places."""
     i = axis(dim, len(input), "tensor_split")
     whole, given = input[i], indices_or_sections
@@ -158,7 +158,7 @@ def tensor_split(d: Domain, input: Shape, indices_or_sections: Any, dim: int = 0
 
 
 @rule(torch.unbind, "unbind", torch.ops.aten.unbind)
-def unbind(d: Domain, input: Shape, dim: int = 0) -> Any:
+def unbind(d: Sizes, input: Shape, dim: int = 0) -> Any:
     """One tensor for each index of a dimension."""
     i = axis(dim, len(input), "unbind")
     rest = Shape((*input[:i], *input[i + 1 :]))
@@ -182,7 +182,7 @@ class _Same(tuple[Shape, ...]):
 
 
 @rule(torch.meshgrid)
-def meshgrid(d: Domain, *tensors: Any, indexing: str = "ij") -> Any:
+def meshgrid(d: Sizes, *tensors: Any, indexing: str = "ij") -> Any:
     """For each vector, its entries over the grid of all."""
     given = tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Shape) else tensors
     for x in given:
@@ -195,7 +195,7 @@ def meshgrid(d: Domain, *tensors: Any, indexing: str = "ij") -> Any:
 
 
 @rule(torch.broadcast_tensors)
-def broadcast_tensors(d: Domain, *tensors: Any) -> Any:
+def broadcast_tensors(d: Sizes, *tensors: Any) -> Any:
     """All in the shape that they broadcast to."""
     from symfx.shape_rules.rules.elementwise import broadcast_shapes
 
@@ -225,7 +225,7 @@ _RAISE: dict[Any, Callable[[Shape], Shape]] = {
 }
 for _function, _raise in _RAISE.items():
 
-    def _at_least(d: Domain, *tensors: Any, to: Callable[[Shape], Shape] = _raise) -> Any:
+    def _at_least(d: Sizes, *tensors: Any, to: Callable[[Shape], Shape] = _raise) -> Any:
         """Tensors of a lower rank with dimensions of size 1 more."""
         if len(tensors) == 1 and isinstance(tensors[0], Shape):
             return to(tensors[0])
@@ -236,7 +236,7 @@ for _function, _raise in _RAISE.items():
 
 
 @rule(torch.hstack)
-def hstack(d: Domain, tensors: Sequence[Shape]) -> Any:
+def hstack(d: Sizes, tensors: Sequence[Shape]) -> Any:
     """Vectors one after the other; matrices side by side."""
     if not _are_shapes(tensors):
         return UNKNOWN
@@ -245,7 +245,7 @@ def hstack(d: Domain, tensors: Sequence[Shape]) -> Any:
 
 
 @rule(torch.vstack, torch.row_stack)
-def vstack(d: Domain, tensors: Sequence[Shape]) -> Any:
+def vstack(d: Sizes, tensors: Sequence[Shape]) -> Any:
     """Rows upon each other."""
     if not _are_shapes(tensors):
         return UNKNOWN
@@ -253,13 +253,13 @@ def vstack(d: Domain, tensors: Sequence[Shape]) -> Any:
 
 
 @rule(torch.dstack)
-def dstack(d: Domain, tensors: Sequence[Shape]) -> Any:
+def dstack(d: Sizes, tensors: Sequence[Shape]) -> Any:
     """Matrices behind each other."""
     return cat(d, [*map(_cube, tensors)], 2) if _are_shapes(tensors) else UNKNOWN
 
 
 @rule(torch.column_stack)
-def column_stack(d: Domain, tensors: Sequence[Shape]) -> Any:
+def column_stack(d: Sizes, tensors: Sequence[Shape]) -> Any:
     """Vectors and matrices side by side."""
     if not _are_shapes(tensors):
         return UNKNOWN
@@ -268,7 +268,7 @@ def column_stack(d: Domain, tensors: Sequence[Shape]) -> Any:
 
 
 @rule(torch.block_diag)
-def block_diag(d: Domain, *tensors: Any) -> Any:
+def block_diag(d: Sizes, *tensors: Any) -> Any:
     """Matrices along the diagonal of one matrix."""
     given = tensors[0] if len(tensors) == 1 and type(tensors[0]) in (tuple, list) else tensors
     if not _are_shapes([*given]):
@@ -284,7 +284,7 @@ def block_diag(d: Domain, *tensors: Any) -> Any:
 
 
 @rule(torch.cartesian_prod)
-def cartesian_prod(d: Domain, *tensors: Any) -> Any:
+def cartesian_prod(d: Sizes, *tensors: Any) -> Any:
     """A row for each choice of an entry of each vector."""
     given = tensors[0] if len(tensors) == 1 and type(tensors[0]) in (tuple, list) else tensors
     for x in given:

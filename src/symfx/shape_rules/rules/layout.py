@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Domain, Shape, size_text
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes, size_text
 from symfx.shape_rules.table import at_least, axes, axis, is_size, module_rule, rule
 
 __all__ = ["flatten", "reshape", "sizes_of"]
@@ -35,7 +35,7 @@ def _are_sizes(values: tuple[Any, ...]) -> bool:
     "resize_",
     takes_unknown=True,
 )
-def reshape(d: Domain, input: Any, *shape: Any) -> Any:
+def reshape(d: Sizes, input: Any, *shape: Any) -> Any:
     """The shape that is asked for; -1 is what remains."""
     if len(shape) == 1 and isinstance(shape[0], torch.dtype):
         return input
@@ -57,7 +57,7 @@ def reshape(d: Domain, input: Any, *shape: Any) -> Any:
     return Shape(wanted)
 
 
-def _remains(d: Domain, input: Shape, rest: list[Dim], what: str) -> Dim:
+def _remains(d: Sizes, input: Shape, rest: list[Dim], what: str) -> Dim:
     old, new = _without_common(list(input), rest)
     return d.fits(d.product(old), *new, what=what)
 
@@ -86,13 +86,13 @@ def _text(sizes: tuple[Any, ...]) -> str:
 
 
 @rule("view_as", "reshape_as")
-def view_as(d: Domain, input: Shape, other: Shape) -> Any:
+def view_as(d: Sizes, input: Shape, other: Shape) -> Any:
     """The other's shape."""
     return reshape(d, input, tuple(other))
 
 
 @rule(torch.flatten, "flatten", torch.ops.aten.flatten)
-def flatten(d: Domain, input: Shape, start_dim: int = 0, end_dim: int = -1) -> Shape:
+def flatten(d: Sizes, input: Shape, start_dim: int = 0, end_dim: int = -1) -> Shape:
     """A run of dimensions becomes their product."""
     start, end = (axis(i, len(input), "flatten", scalar=True) for i in (start_dim, end_dim))
     if not input:
@@ -103,20 +103,20 @@ def flatten(d: Domain, input: Shape, start_dim: int = 0, end_dim: int = -1) -> S
 
 
 @module_rule(nn.Flatten)
-def flatten_module(d: Domain, module: nn.Flatten, input: Shape) -> Shape:
+def flatten_module(d: Sizes, module: nn.Flatten, input: Shape) -> Shape:
     """A run of dimensions becomes their product."""
     return flatten(d, input, module.start_dim, module.end_dim)
 
 
 @rule(torch.unflatten, "unflatten")
-def unflatten(d: Domain, input: Shape, dim: int, sizes: Any) -> Shape:
+def unflatten(d: Sizes, input: Shape, dim: int, sizes: Any) -> Shape:
     """One dimension becomes several."""
     i = axis(dim, len(input), "unflatten")
     return Shape((*input[:i], *reshape(d, Shape((input[i],)), tuple(sizes)), *input[i + 1 :]))
 
 
 @module_rule(nn.Unflatten)
-def unflatten_module(d: Domain, module: nn.Unflatten, input: Shape) -> Shape:
+def unflatten_module(d: Sizes, module: nn.Unflatten, input: Shape) -> Shape:
     """One dimension becomes several."""
     if not isinstance(module.dim, int):
         raise IllTypedError("named dimensions are not supported")
@@ -124,7 +124,7 @@ def unflatten_module(d: Domain, module: nn.Unflatten, input: Shape) -> Shape:
 
 
 @rule(torch.ravel, "ravel")
-def ravel(d: Domain, input: Shape) -> Shape:
+def ravel(d: Sizes, input: Shape) -> Shape:
     """All in one dimension."""
     return Shape((d.product(input),))
 
@@ -139,7 +139,7 @@ def ravel(d: Domain, input: Shape) -> Shape:
     "swapdims",
     torch.ops.aten.transpose,
 )
-def transpose(d: Domain, input: Shape, dim0: int, dim1: int) -> Shape:
+def transpose(d: Sizes, input: Shape, dim0: int, dim1: int) -> Shape:
     """Two dimensions change places."""
     i, j = (axis(k, len(input), "transpose", scalar=True) for k in (dim0, dim1))
     sizes = [*input]
@@ -149,7 +149,7 @@ def transpose(d: Domain, input: Shape, dim0: int, dim1: int) -> Shape:
 
 
 @rule(torch.t, "t", torch.ops.aten.t)
-def t(d: Domain, input: Shape) -> Shape:
+def t(d: Sizes, input: Shape) -> Shape:
     """The transpose of a matrix; a vector stays."""
     if len(input) > 2:
         raise IllTypedError(f"t takes a tensor of rank 2 or less, not {input}")
@@ -157,13 +157,13 @@ def t(d: Domain, input: Shape) -> Shape:
 
 
 @rule(torch.adjoint, "adjoint")
-def adjoint(d: Domain, input: Shape) -> Shape:
+def adjoint(d: Sizes, input: Shape) -> Shape:
     """The last two dimensions change places."""
     return transpose(d, at_least(input, 2, "adjoint"), -2, -1)
 
 
 @rule(torch.permute, "permute", torch.ops.aten.permute)
-def permute(d: Domain, input: Shape, *dims: Any) -> Shape:
+def permute(d: Sizes, input: Shape, *dims: Any) -> Shape:
     """The dimensions in another order."""
     order = [axis(i, len(input), "permute") for i in sizes_of(dims)]
     if sorted(order) != [*range(len(input))]:
@@ -172,7 +172,7 @@ def permute(d: Domain, input: Shape, *dims: Any) -> Shape:
 
 
 @rule(torch.movedim, "movedim", torch.moveaxis, "moveaxis")
-def movedim(d: Domain, input: Shape, source: Any, destination: Any) -> Shape:
+def movedim(d: Sizes, input: Shape, source: Any, destination: Any) -> Shape:
     """Dimensions go elsewhere, the others keep their order."""
     lists = [v if isinstance(v, (tuple, list)) else (v,) for v in (source, destination)]
     sources, targets = (axes(each, len(input), "movedim") for each in lists)
@@ -186,7 +186,7 @@ def movedim(d: Domain, input: Shape, source: Any, destination: Any) -> Shape:
 
 
 @rule(torch.squeeze, "squeeze", "squeeze_", torch.ops.aten.squeeze)
-def squeeze(d: Domain, input: Shape, dim: Any = None) -> Any:
+def squeeze(d: Sizes, input: Shape, dim: Any = None) -> Any:
     """Dimensions of size 1 go."""
     if dim is None:
         if all(isinstance(size, int) for size in input):
@@ -203,14 +203,14 @@ def squeeze(d: Domain, input: Shape, dim: Any = None) -> Any:
 
 
 @rule(torch.unsqueeze, "unsqueeze", "unsqueeze_", torch.ops.aten.unsqueeze)
-def unsqueeze(d: Domain, input: Shape, dim: int) -> Shape:
+def unsqueeze(d: Sizes, input: Shape, dim: int) -> Shape:
     """A new dimension of size 1."""
     i = axis(dim, len(input) + 1, "unsqueeze")
     return Shape((*input[:i], 1, *input[i:]))
 
 
 @rule("expand", torch.ops.aten.expand, torch.broadcast_to, "broadcast_to")
-def expand(d: Domain, input: Shape, *sizes: Any, implicit: bool = False) -> Shape:
+def expand(d: Sizes, input: Shape, *sizes: Any, implicit: bool = False) -> Shape:
     """Dimensions of size 1 are repeated; -1 leaves one as it is."""
     wanted = sizes_of(sizes)
     if len(wanted) < len(input):
@@ -240,13 +240,13 @@ def expand(d: Domain, input: Shape, *sizes: Any, implicit: bool = False) -> Shap
 
 
 @rule("expand_as")
-def expand_as(d: Domain, input: Shape, other: Shape) -> Shape:
+def expand_as(d: Sizes, input: Shape, other: Shape) -> Shape:
     """Expanded to the other's shape."""
     return expand(d, input, *other)
 
 
 @rule("repeat", torch.ops.aten.repeat)
-def repeat(d: Domain, input: Shape, *sizes: Any) -> Shape:
+def repeat(d: Sizes, input: Shape, *sizes: Any) -> Shape:
     """The whole, so often along each dimension."""
     times = sizes_of(sizes)
     if len(times) < len(input):
@@ -255,12 +255,12 @@ def repeat(d: Domain, input: Shape, *sizes: Any) -> Shape:
     return Shape(_times(d, s, n) for s, n in zip(padded, times, strict=True))
 
 
-def _times(d: Domain, size: Dim, times: Any) -> Dim:
+def _times(d: Sizes, size: Dim, times: Any) -> Dim:
     return size * times if is_size(times) else d.fresh("a repeated size")
 
 
 @rule(torch.tile, "tile")
-def tile(d: Domain, input: Shape, *dims: Any) -> Shape:
+def tile(d: Sizes, input: Shape, *dims: Any) -> Shape:
     """As `repeat`, of the last dimensions."""
     times = sizes_of(dims)
     return repeat(d, input, *((1,) * (len(input) - len(times))), *times)
@@ -268,7 +268,7 @@ def tile(d: Domain, input: Shape, *dims: Any) -> Shape:
 
 @rule(torch.repeat_interleave, "repeat_interleave")
 def repeat_interleave(
-    d: Domain, input: Shape, repeats: Any, dim: Any = None, *, output_size: Any = None
+    d: Sizes, input: Shape, repeats: Any, dim: Any = None, *, output_size: Any = None
 ) -> Shape:
     """Each element, so often."""
     flat = Shape((d.product(input),)) if dim is None else input
@@ -286,7 +286,7 @@ def repeat_interleave(
     return Shape((*flat[:i], new, *flat[i + 1 :]))
 
 
-def _repeats(d: Domain, repeats: Shape, size: Dim) -> None:
+def _repeats(d: Sizes, repeats: Shape, size: Dim) -> None:
     if len(repeats) > 1:
         raise IllTypedError(f"repeat_interleave takes a number or a vector, not {repeats}")
     if repeats and not (isinstance(repeats[0], int) and repeats[0] == 1):
@@ -296,7 +296,7 @@ def _repeats(d: Domain, repeats: Shape, size: Dim) -> None:
 
 
 @rule("unfold")
-def unfold_method(d: Domain, input: Shape, dimension: int, size: int, step: int) -> Shape:
+def unfold_method(d: Sizes, input: Shape, dimension: int, size: int, step: int) -> Shape:
     """Windows along one dimension, in a new last one."""
     i = axis(dimension, len(input), "unfold", scalar=True)
     if isinstance(step, int) and step < 1:
@@ -309,7 +309,7 @@ def unfold_method(d: Domain, input: Shape, dimension: int, size: int, step: int)
 
 
 @rule(torch.diagonal, "diagonal")
-def diagonal(d: Domain, input: Shape, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Shape:
+def diagonal(d: Sizes, input: Shape, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Shape:
     """The diagonal, as a new last dimension."""
     i, j = (axis(k, len(input), "diagonal") for k in (dim1, dim2))
     if i == j:
@@ -321,26 +321,26 @@ def diagonal(d: Domain, input: Shape, offset: int = 0, dim1: int = 0, dim2: int 
 
 
 @rule(torch.view_as_complex)
-def view_as_complex(d: Domain, input: Shape) -> Shape:
+def view_as_complex(d: Sizes, input: Shape) -> Shape:
     """Pairs become complex numbers."""
     d.equal(at_least(input, 1, "view_as_complex")[-1], 2, "the last dimension has pairs")
     return Shape(input[:-1])
 
 
 @rule(torch.view_as_real)
-def view_as_real(d: Domain, input: Shape) -> Shape:
+def view_as_real(d: Sizes, input: Shape) -> Shape:
     """Complex numbers become pairs."""
     return Shape((*input, 2))
 
 
 @rule(torch.fliplr, "fliplr", torch.flipud, "flipud")
-def flipped(d: Domain, input: Shape) -> Shape:
+def flipped(d: Sizes, input: Shape) -> Shape:
     """Backwards along a dimension."""
     return at_least(input, 1, "flipud and fliplr")
 
 
 @rule(torch.rot90, "rot90")
-def rot90(d: Domain, input: Shape, k: int = 1, dims: Any = (0, 1)) -> Shape:
+def rot90(d: Sizes, input: Shape, k: int = 1, dims: Any = (0, 1)) -> Shape:
     """Turned in a plane: two dimensions change places, if it is turned an odd number of times."""
     at = axes(dims, len(at_least(input, 2, "rot90")), "rot90")
     if len(at) != 2:

@@ -10,7 +10,7 @@ from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.elementwise import broadcast_shapes, into, named
 from symfx.shape_rules.rules.matrices import matmul
 from symfx.shape_rules.rules.reductions import reduced
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Domain, Shape
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes
 from symfx.shape_rules.table import at_least, axis, exactly, is_size, rule
 
 __all__: list[str] = []
@@ -24,7 +24,7 @@ def _matrix(x: Shape, what: str) -> tuple[Shape, Dim, Dim]:
     return Shape(x[:-2]), x[-2], x[-1]
 
 
-def _square(d: Domain, x: Shape, what: str) -> tuple[Shape, Dim]:
+def _square(d: Sizes, x: Shape, what: str) -> tuple[Shape, Dim]:
     """The batch of square matrices, and their size."""
     batch, rows, columns = _matrix(x, what)
     return batch, d.equal(rows, columns, f"{what} takes square matrices")
@@ -37,34 +37,34 @@ def _square(d: Domain, x: Shape, what: str) -> tuple[Shape, Dim]:
     _L.matrix_exp,
     _L.matrix_power,
 )
-def of_square(d: Domain, input: Shape, *settings: Any, **options: Any) -> Shape:
+def of_square(d: Sizes, input: Shape, *settings: Any, **options: Any) -> Shape:
     """Square matrices from square matrices."""
     batch, n = _square(d, input, "the operator")
     return Shape((*batch, n, n))
 
 
 @rule(_L.inv_ex, _L.cholesky_ex)
-def of_square_checked(d: Domain, input: Shape, **options: Any) -> Any:
+def of_square_checked(d: Sizes, input: Shape, **options: Any) -> Any:
     """Square matrices from square matrices, and whether it worked for each."""
     batch, n = _square(d, input, "the operator")
     return (Shape((*batch, n, n)), batch)
 
 
 @rule(*named("det", "logdet"), _L.det)
-def determinant(d: Domain, input: Shape) -> Shape:
+def determinant(d: Sizes, input: Shape) -> Shape:
     """One number for each square matrix."""
     return _square(d, input, "the determinant")[0]
 
 
 @rule(*named("slogdet"), _L.slogdet)
-def sign_and_determinant(d: Domain, input: Shape) -> Any:
+def sign_and_determinant(d: Sizes, input: Shape) -> Any:
     """Two numbers for each square matrix."""
     batch = determinant(d, input)
     return (batch, batch)
 
 
 @rule(_L.cond, _L.matrix_rank)
-def number_of_matrix(d: Domain, input: Shape, *settings: Any, **options: Any) -> Any:
+def number_of_matrix(d: Sizes, input: Shape, *settings: Any, **options: Any) -> Any:
     """One number for each matrix."""
     if _has_tensors(settings, options):
         return UNKNOWN  # a bound for each matrix of a larger batch
@@ -79,7 +79,7 @@ def _has_tensors(settings: tuple[Any, ...], options: dict[str, Any]) -> bool:
 
 @rule(_L.matrix_norm)
 def matrix_norm(
-    d: Domain, A: Shape, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, **o: Any
+    d: Sizes, A: Shape, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, **o: Any
 ) -> Shape:
     """One number for each matrix, whose dimensions are two."""
     at_least(A, 2, "matrix_norm")
@@ -89,7 +89,7 @@ def matrix_norm(
 
 
 @rule(*named("pinverse"), _L.pinv)
-def pseudo_inverse(d: Domain, input: Shape, *settings: Any, **options: Any) -> Any:
+def pseudo_inverse(d: Sizes, input: Shape, *settings: Any, **options: Any) -> Any:
     """Rows and columns change places."""
     if _has_tensors(settings, options):
         return UNKNOWN
@@ -100,7 +100,7 @@ def pseudo_inverse(d: Domain, input: Shape, *settings: Any, **options: Any) -> A
 
 
 @rule(*named("qr"), _L.qr)
-def qr(d: Domain, input: Shape, mode: Any = "reduced", **options: Any) -> Any:
+def qr(d: Sizes, input: Shape, mode: Any = "reduced", **options: Any) -> Any:
     """An orthogonal matrix and a triangular one."""
     batch, m, n = _matrix(input, "qr")
     some = options.get("some", mode)
@@ -111,7 +111,7 @@ def qr(d: Domain, input: Shape, mode: Any = "reduced", **options: Any) -> Any:
 
 
 @rule(_L.svd)
-def svd(d: Domain, A: Shape, full_matrices: bool = True, **options: Any) -> Any:
+def svd(d: Sizes, A: Shape, full_matrices: bool = True, **options: Any) -> Any:
     """Two orthogonal matrices, and the singular values between them."""
     batch, m, n = _matrix(A, "svd")
     k = d.compute("min", m, n)
@@ -121,7 +121,7 @@ def svd(d: Domain, A: Shape, full_matrices: bool = True, **options: Any) -> Any:
 
 @rule(*named("svd"))
 def old_svd(
-    d: Domain, input: Shape, some: bool = True, compute_uv: bool = True, **options: Any
+    d: Sizes, input: Shape, some: bool = True, compute_uv: bool = True, **options: Any
 ) -> Any:
     """As `svd`; the second matrix is not transposed."""
     batch, m, n = _matrix(input, "svd")
@@ -131,28 +131,28 @@ def old_svd(
 
 
 @rule(_L.svdvals)
-def singular_values(d: Domain, A: Shape, **options: Any) -> Shape:
+def singular_values(d: Sizes, A: Shape, **options: Any) -> Shape:
     """One vector for each matrix."""
     batch, m, n = _matrix(A, "svdvals")
     return Shape((*batch, d.compute("min", m, n)))
 
 
 @rule(_L.eigh, _L.eig)
-def eigen(d: Domain, A: Shape, *settings: Any, **options: Any) -> Any:
+def eigen(d: Sizes, A: Shape, *settings: Any, **options: Any) -> Any:
     """Eigenvalues and eigenvectors."""
     batch, n = _square(d, A, "eig and eigh")
     return (Shape((*batch, n)), Shape((*batch, n, n)))
 
 
 @rule(_L.eigvalsh, _L.eigvals)
-def eigenvalues(d: Domain, A: Shape, *settings: Any, **options: Any) -> Shape:
+def eigenvalues(d: Sizes, A: Shape, *settings: Any, **options: Any) -> Shape:
     """One vector for each square matrix."""
     batch, n = _square(d, A, "eigvals")
     return Shape((*batch, n))
 
 
 @rule(_L.solve)
-def solve(d: Domain, A: Shape, B: Shape, *, left: bool = True) -> Any:
+def solve(d: Sizes, A: Shape, B: Shape, *, left: bool = True) -> Any:
     """The solutions of as many equations as `B` has columns, or of one if `B` is a vector."""
     batch, n = _square(d, A, "solve")
     # A vector is one of the whole batch, or one for each matrix: the latter only if all agrees.
@@ -169,7 +169,7 @@ def solve(d: Domain, A: Shape, B: Shape, *, left: bool = True) -> Any:
 
 @rule(_L.solve_triangular)
 def solve_triangular(
-    d: Domain, A: Shape, B: Shape, *, upper: bool, left: bool = True, unitriangular: bool = False
+    d: Sizes, A: Shape, B: Shape, *, upper: bool, left: bool = True, unitriangular: bool = False
 ) -> Shape:
     """The solutions of as many equations as `B` has columns."""
     batch, n = _square(d, A, "solve_triangular")
@@ -180,20 +180,20 @@ def solve_triangular(
 
 
 @rule(*named("cholesky_solve"))
-def cholesky_solve(d: Domain, B: Shape, L: Shape, upper: bool = False) -> Shape:
+def cholesky_solve(d: Sizes, B: Shape, L: Shape, upper: bool = False) -> Shape:
     """The solutions of as many equations as `B` has columns."""
     return solve_triangular(d, L, B, upper=upper)
 
 
 @rule(*named("trace"))
-def trace(d: Domain, input: Shape) -> Shape:
+def trace(d: Sizes, input: Shape) -> Shape:
     """One number."""
     exactly(input, 2, "trace")
     return Shape()
 
 
 @rule(*named("kron"))
-def kron(d: Domain, input: Shape, other: Shape) -> Shape:
+def kron(d: Sizes, input: Shape, other: Shape) -> Shape:
     """Each element of one tensor times the whole other one."""
     rank = max(len(input), len(other))
     padded = ((1,) * (rank - len(x)) + tuple(x) for x in (input, other))
@@ -201,19 +201,19 @@ def kron(d: Domain, input: Shape, other: Shape) -> Shape:
 
 
 @rule(*named("addmv"))
-def addmv(d: Domain, input: Shape, mat: Shape, vec: Shape, **options: Any) -> Shape:
+def addmv(d: Sizes, input: Shape, mat: Shape, vec: Shape, **options: Any) -> Shape:
     """A matrix times a vector, and what is added to it."""
     return _added(d, input, matmul(d, exactly(mat, 2, "addmv"), exactly(vec, 1, "addmv")))
 
 
 @rule(*named("addr"))
-def addr(d: Domain, input: Shape, vec1: Shape, vec2: Shape, **options: Any) -> Shape:
+def addr(d: Sizes, input: Shape, vec1: Shape, vec2: Shape, **options: Any) -> Shape:
     """All products of the entries of two vectors, and what is added to them."""
     return _added(d, input, Shape((*exactly(vec1, 1, "addr"), *exactly(vec2, 1, "addr"))))
 
 
 @rule(*named("addbmm"))
-def addbmm(d: Domain, input: Shape, batch1: Shape, batch2: Shape, **options: Any) -> Shape:
+def addbmm(d: Sizes, input: Shape, batch1: Shape, batch2: Shape, **options: Any) -> Shape:
     """Products of matrices, summed, and what is added to them."""
     exactly(batch1, 3, "addbmm")
     exactly(batch2, 3, "addbmm")
@@ -221,12 +221,12 @@ def addbmm(d: Domain, input: Shape, batch1: Shape, batch2: Shape, **options: Any
     return _added(d, input, matmul(d, Shape(batch1[1:]), Shape(batch2[1:])))
 
 
-def _added(d: Domain, input: Shape, to: Shape) -> Shape:
+def _added(d: Sizes, input: Shape, to: Shape) -> Shape:
     return into(d, to, input)
 
 
 @rule(*named("cross"))
-def cross(d: Domain, input: Shape, other: Shape, dim: Any = None) -> Shape:
+def cross(d: Sizes, input: Shape, other: Shape, dim: Any = None) -> Shape:
     """The cross products of vectors of three entries, along a dimension."""
     if len(input) != len(other):
         raise IllTypedError(f"cross takes tensors of one rank, not {input} and {other}")
@@ -238,13 +238,13 @@ def cross(d: Domain, input: Shape, other: Shape, dim: Any = None) -> Shape:
 
 
 @rule(_L.cross)
-def linalg_cross(d: Domain, input: Shape, other: Shape, *, dim: int = -1) -> Shape:
+def linalg_cross(d: Sizes, input: Shape, other: Shape, *, dim: int = -1) -> Shape:
     """As `cross`, along the last dimension."""
     return cross(d, input, other, dim)
 
 
 @rule(_L.vecdot)
-def vecdot(d: Domain, x: Shape, y: Shape, *, dim: int = -1, **options: Any) -> Shape:
+def vecdot(d: Sizes, x: Shape, y: Shape, *, dim: int = -1, **options: Any) -> Shape:
     """Products along one dimension, summed."""
     both = broadcast_shapes(d, x, y, what="the operands of vecdot broadcast")
     i = axis(dim, len(both), "vecdot") - len(both)
@@ -254,7 +254,7 @@ def vecdot(d: Domain, x: Shape, y: Shape, *, dim: int = -1, **options: Any) -> S
 
 
 @rule(_L.multi_dot, torch.chain_matmul)
-def multi_dot(d: Domain, *matrices: Any, **options: Any) -> Any:
+def multi_dot(d: Sizes, *matrices: Any, **options: Any) -> Any:
     """The product of several matrices; the first and the last may be vectors."""
     given = matrices[0] if len(matrices) == 1 and type(matrices[0]) in (list, tuple) else matrices
     if len(given) < 2:
@@ -271,7 +271,7 @@ def multi_dot(d: Domain, *matrices: Any, **options: Any) -> Any:
 
 
 @rule(*named("diag_embed"))
-def diag_embed(d: Domain, input: Shape, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Shape:
+def diag_embed(d: Sizes, input: Shape, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Shape:
     """The last dimension becomes the diagonal of matrices."""
     rank = len(at_least(input, 1, "diag_embed")) + 1
     i, j = (axis(k, rank, "diag_embed") for k in (dim1, dim2))
@@ -284,7 +284,7 @@ def diag_embed(d: Domain, input: Shape, offset: int = 0, dim1: int = -2, dim2: i
 
 @rule(_L.diagonal)
 def linalg_diagonal(
-    d: Domain, A: Shape, *, offset: int = 0, dim1: int = -2, dim2: int = -1
+    d: Sizes, A: Shape, *, offset: int = 0, dim1: int = -2, dim2: int = -1
 ) -> Shape:
     """The diagonals of matrices."""
     from symfx.shape_rules.rules.layout import diagonal
@@ -293,14 +293,14 @@ def linalg_diagonal(
 
 
 @rule(torch.vander)
-def vander(d: Domain, x: Shape, N: Any = None, increasing: bool = False) -> Shape:
+def vander(d: Sizes, x: Shape, N: Any = None, increasing: bool = False) -> Shape:
     """The powers of each entry of a vector."""
     exactly(x, 1, "vander")
     return Shape((*x, N if is_size(N) else x[-1]))
 
 
 @rule(_L.vander)
-def linalg_vander(d: Domain, x: Shape, *, N: Any = None) -> Shape:
+def linalg_vander(d: Sizes, x: Shape, *, N: Any = None) -> Shape:
     """The powers of each entry, two or more."""
     x = x or Shape((1,))
     d.require(">", x[-1] if N is None else N, 1, "vander takes two powers or more")

@@ -11,7 +11,7 @@ from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.elementwise import broadcast_shapes
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Domain, Shape, size_text
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes, size_text
 from symfx.shape_rules.table import at_least, axes, exactly, module_rule, rule
 
 __all__ = ["linear"]
@@ -20,7 +20,7 @@ _INNER = "the columns of one matrix are the rows of the other"
 
 
 @rule(torch.matmul, "matmul", operator.matmul, "__matmul__", torch.ops.aten.matmul)
-def matmul(d: Domain, input: Shape, other: Shape) -> Shape:
+def matmul(d: Sizes, input: Shape, other: Shape) -> Shape:
     """Matrices multiply, vectors on either side too; what comes before broadcasts."""
     if not input or not other:
         raise IllTypedError("matmul takes no tensor of rank 0")
@@ -38,7 +38,7 @@ def matmul(d: Domain, input: Shape, other: Shape) -> Shape:
 
 
 @rule(torch.mm, "mm", torch.ops.aten.mm)
-def mm(d: Domain, input: Shape, mat2: Shape) -> Shape:
+def mm(d: Sizes, input: Shape, mat2: Shape) -> Shape:
     """Two matrices."""
     exactly(input, 2, "mm")
     exactly(mat2, 2, "mm")
@@ -47,7 +47,7 @@ def mm(d: Domain, input: Shape, mat2: Shape) -> Shape:
 
 
 @rule(torch.bmm, "bmm", torch.ops.aten.bmm)
-def bmm(d: Domain, input: Shape, mat2: Shape) -> Shape:
+def bmm(d: Sizes, input: Shape, mat2: Shape) -> Shape:
     """Two batches of matrices."""
     exactly(input, 3, "bmm")
     exactly(mat2, 3, "bmm")
@@ -57,7 +57,7 @@ def bmm(d: Domain, input: Shape, mat2: Shape) -> Shape:
 
 
 @rule(torch.mv, "mv", torch.ops.aten.mv)
-def mv(d: Domain, input: Shape, vec: Shape) -> Shape:
+def mv(d: Sizes, input: Shape, vec: Shape) -> Shape:
     """A matrix and a vector."""
     exactly(input, 2, "mv")
     exactly(vec, 1, "mv")
@@ -66,13 +66,13 @@ def mv(d: Domain, input: Shape, vec: Shape) -> Shape:
 
 
 @rule(torch.dot, "dot", torch.vdot, "vdot", torch.ops.aten.dot)
-def dot(d: Domain, input: Shape, other: Shape) -> Shape:
+def dot(d: Sizes, input: Shape, other: Shape) -> Shape:
     """Products of the entries of two vectors, summed."""
     return inner(d, exactly(input, 1, "dot"), exactly(other, 1, "dot"))
 
 
 @rule(torch.inner, "inner")
-def inner(d: Domain, input: Shape, other: Shape) -> Shape:
+def inner(d: Sizes, input: Shape, other: Shape) -> Shape:
     """Products along the last dimensions, summed."""
     if not input or not other:
         return broadcast_shapes(d, input, other)
@@ -81,24 +81,24 @@ def inner(d: Domain, input: Shape, other: Shape) -> Shape:
 
 
 @rule(torch.outer, "outer", torch.ger)
-def outer(d: Domain, input: Shape, vec2: Shape) -> Shape:
+def outer(d: Sizes, input: Shape, vec2: Shape) -> Shape:
     """All products of the entries of two vectors."""
     return Shape((*exactly(input, 1, "outer"), *exactly(vec2, 1, "outer")))
 
 
 @rule(torch.addmm, "addmm", torch.ops.aten.addmm)
-def addmm(d: Domain, input: Shape, mat1: Shape, mat2: Shape, **options: Any) -> Shape:
+def addmm(d: Sizes, input: Shape, mat1: Shape, mat2: Shape, **options: Any) -> Shape:
     """A product of matrices, and what is added to it."""
     return _expand_to(d, input, mm(d, mat1, mat2), "what is added broadcasts to the product")
 
 
 @rule(torch.baddbmm, "baddbmm", torch.ops.aten.baddbmm)
-def baddbmm(d: Domain, input: Shape, batch1: Shape, batch2: Shape, **options: Any) -> Shape:
+def baddbmm(d: Sizes, input: Shape, batch1: Shape, batch2: Shape, **options: Any) -> Shape:
     """A product of batches of matrices, and what is added to it."""
     return _expand_to(d, input, bmm(d, batch1, batch2), "what is added broadcasts to the product")
 
 
-def _expand_to(d: Domain, shape: Shape, to: Shape, what: str) -> Shape:
+def _expand_to(d: Sizes, shape: Shape, to: Shape, what: str) -> Shape:
     if len(shape) > len(to):
         raise IllTypedError(f"{what}: {shape} has more dimensions than {to}")
     for a, b in zip(reversed(shape), reversed(to), strict=False):
@@ -112,7 +112,7 @@ def _expand_to(d: Domain, shape: Shape, to: Shape, what: str) -> Shape:
 
 
 @rule(F.linear, torch.ops.aten.linear)
-def linear(d: Domain, input: Shape, weight: Any, bias: Any = None) -> Shape:
+def linear(d: Sizes, input: Shape, weight: Any, bias: Any = None) -> Shape:
     """The last dimension goes from the weight's columns to its rows."""
     at_least(input, 1, "linear")
     if not isinstance(weight, Shape):
@@ -127,13 +127,13 @@ def linear(d: Domain, input: Shape, weight: Any, bias: Any = None) -> Shape:
 
 
 @module_rule(nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear)
-def linear_module(d: Domain, module: nn.Linear, input: Shape) -> Shape:
+def linear_module(d: Sizes, module: nn.Linear, input: Shape) -> Shape:
     """The last dimension goes from `in_features` to `out_features`."""
     return linear(d, input, Shape((module.out_features, module.in_features)))
 
 
 @module_rule(nn.Bilinear)
-def bilinear_module(d: Domain, module: nn.Bilinear, input1: Shape, input2: Shape) -> Shape:
+def bilinear_module(d: Sizes, module: nn.Bilinear, input1: Shape, input2: Shape) -> Shape:
     """Two tensors alike but for their last dimensions."""
     return _bilinear(
         d, input1, input2, module.in1_features, module.in2_features, module.out_features
@@ -141,7 +141,7 @@ def bilinear_module(d: Domain, module: nn.Bilinear, input1: Shape, input2: Shape
 
 
 @rule(F.bilinear)
-def bilinear(d: Domain, input1: Shape, input2: Shape, weight: Shape, bias: Any = None) -> Shape:
+def bilinear(d: Sizes, input1: Shape, input2: Shape, weight: Shape, bias: Any = None) -> Shape:
     """Two tensors alike but for their last dimensions."""
     out, one, other = exactly(weight, 3, "the weight of bilinear")
     result = _bilinear(d, input1, input2, one, other, out)
@@ -151,7 +151,7 @@ def bilinear(d: Domain, input1: Shape, input2: Shape, weight: Shape, bias: Any =
     return broadcast_shapes(d, result, bias, what="the bias of bilinear is added")
 
 
-def _bilinear(d: Domain, x: Shape, y: Shape, in1: Dim, in2: Dim, out: Dim) -> Shape:
+def _bilinear(d: Sizes, x: Shape, y: Shape, in1: Dim, in2: Dim, out: Dim) -> Shape:
     if len(at_least(x, 1, "bilinear")) != len(y):
         raise IllTypedError(f"bilinear takes tensors of one rank, not {x} and {y}")
     d.equal(x[-1], in1, "the last dimension of the first input is in1_features")
@@ -161,7 +161,7 @@ def _bilinear(d: Domain, x: Shape, y: Shape, in1: Dim, in2: Dim, out: Dim) -> Sh
 
 
 @rule(torch.einsum, torch.ops.aten.einsum)
-def einsum(d: Domain, equation: str, *operands: Any, **options: Any) -> Shape:
+def einsum(d: Sizes, equation: str, *operands: Any, **options: Any) -> Shape:
     """Sums of products by the names of dimensions."""
     if (
         len(operands) == 1
@@ -201,7 +201,7 @@ def einsum(d: Domain, equation: str, *operands: Any, **options: Any) -> Shape:
 
 
 @rule(torch.tensordot)
-def tensordot(d: Domain, a: Shape, b: Shape, dims: Any = 2) -> Shape:
+def tensordot(d: Sizes, a: Shape, b: Shape, dims: Any = 2) -> Shape:
     """Products summed over pairs of dimensions."""
     if isinstance(dims, int):
         if not 0 <= dims <= min(len(a), len(b)):
@@ -223,7 +223,7 @@ def tensordot(d: Domain, a: Shape, b: Shape, dims: Any = 2) -> Shape:
 
 @rule(F.scaled_dot_product_attention, torch.ops.aten.scaled_dot_product_attention)
 def attention(
-    d: Domain,
+    d: Sizes,
     query: Shape,
     key: Shape,
     value: Shape,
@@ -255,7 +255,7 @@ def attention(
     torch.ops.aten._scaled_dot_product_efficient_attention,
 )
 def fused_attention(
-    d: Domain, query: Shape, key: Shape, value: Shape, *rest: Any, **options: Any
+    d: Sizes, query: Shape, key: Shape, value: Shape, *rest: Any, **options: Any
 ) -> Any:
     """The result of attention, and what only its derivative uses."""
     return (attention(d, query, key, value), Shape(query[:-1]))

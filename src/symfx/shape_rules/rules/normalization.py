@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.sizes import Dim, Domain, Shape
+from symfx.shape_rules.sizes import Dim, Shape, Sizes
 from symfx.shape_rules.table import at_least, exactly, module_rule, rule
 
 __all__: list[str] = []
@@ -35,13 +35,13 @@ def _check_rank(module: nn.Module, x: Shape) -> None:
 
 
 @module_rule(nn.BatchNorm2d, rank=4)
-def batch_norm_2d_module(d: Domain, module: nn.BatchNorm2d, input: Shape) -> Shape:
+def batch_norm_2d_module(d: Sizes, module: nn.BatchNorm2d, input: Shape) -> Shape:
     """Dimension 1 has the channels."""
     return batch_norm_module(d, module, input)
 
 
 @module_rule(nn.BatchNorm1d, nn.BatchNorm3d)
-def batch_norm_module(d: Domain, module: Any, input: Shape) -> Shape:
+def batch_norm_module(d: Sizes, module: Any, input: Shape) -> Shape:
     """Dimension 1 has the channels; there are several values of each, to learn from."""
     _check_rank(module, input)
     d.equal(input[1], module.num_features, "dimension 1 is num_features")
@@ -51,7 +51,7 @@ def batch_norm_module(d: Domain, module: Any, input: Shape) -> Shape:
 
 
 @module_rule(nn.SyncBatchNorm)
-def sync_batch_norm_module(d: Domain, module: nn.SyncBatchNorm, input: Shape) -> Shape:
+def sync_batch_norm_module(d: Sizes, module: nn.SyncBatchNorm, input: Shape) -> Shape:
     """Dimension 1 has the channels."""
     at_least(input, 2, "SyncBatchNorm")
     d.equal(input[1], module.num_features, "dimension 1 is num_features")
@@ -59,7 +59,7 @@ def sync_batch_norm_module(d: Domain, module: nn.SyncBatchNorm, input: Shape) ->
 
 
 @module_rule(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
-def instance_norm_module(d: Domain, module: Any, input: Shape) -> Shape:
+def instance_norm_module(d: Sizes, module: Any, input: Shape) -> Shape:
     """The channels come before the positions, with a batch in front or without."""
     _check_rank(module, input)
     uses_statistics = module.training or not module.track_running_stats
@@ -77,7 +77,7 @@ def _several(values: Shape, what: str) -> None:
         raise IllTypedError(f"{what} takes more than one value for each channel")
 
 
-def _channels(d: Domain, input: Shape, *weights: Any, rank: int | None = None) -> None:
+def _channels(d: Sizes, input: Shape, *weights: Any, rank: int | None = None) -> None:
     for weight in weights:
         if isinstance(weight, Shape):
             if rank is not None:
@@ -86,7 +86,7 @@ def _channels(d: Domain, input: Shape, *weights: Any, rank: int | None = None) -
 
 
 @rule(F.batch_norm, torch.batch_norm, torch.ops.aten.batch_norm)
-def batch_norm(d: Domain, input: Shape, *weights: Any, **options: Any) -> Shape:
+def batch_norm(d: Sizes, input: Shape, *weights: Any, **options: Any) -> Shape:
     """Dimension 1 has the channels."""
     at_least(input, 2, "batch_norm")
     if options.get("training", weights[4] if len(weights) > 4 else False) is True:
@@ -103,7 +103,7 @@ def batch_norm(d: Domain, input: Shape, *weights: Any, **options: Any) -> Shape:
     torch.ops.aten._native_batch_norm_legit,
     torch.ops.aten._native_batch_norm_legit_functional,
 )
-def native_batch_norm(d: Domain, input: Shape, *weights: Any, **options: Any) -> Any:
+def native_batch_norm(d: Sizes, input: Shape, *weights: Any, **options: Any) -> Any:
     """The result, and statistics: of each channel, or none where nobody trains."""
     at_least(input, 2, "batch_norm")
     _channels(d, input, *weights)
@@ -112,7 +112,7 @@ def native_batch_norm(d: Domain, input: Shape, *weights: Any, **options: Any) ->
 
 
 @rule(F.instance_norm)
-def instance_norm(d: Domain, input: Shape, *weights: Any, **options: Any) -> Shape:
+def instance_norm(d: Sizes, input: Shape, *weights: Any, **options: Any) -> Shape:
     """Dimension 1 has the channels."""
     if options.get("use_input_stats", True):
         _several(Shape(at_least(input, 2, "instance_norm")[2:]), "instance_norm")
@@ -124,7 +124,7 @@ def instance_norm(d: Domain, input: Shape, *weights: Any, **options: Any) -> Sha
     F.layer_norm, torch.layer_norm, F.rms_norm, torch.ops.aten.layer_norm, torch.ops.aten.rms_norm
 )
 def layer_norm(
-    d: Domain, input: Shape, normalized_shape: Sequence[Dim], *weights: Any, **options: Any
+    d: Sizes, input: Shape, normalized_shape: Sequence[Dim], *weights: Any, **options: Any
 ) -> Shape:
     """The last dimensions are those that are normalised over."""
     wanted = Shape(normalized_shape)
@@ -138,7 +138,7 @@ def layer_norm(
 
 @rule(torch.ops.aten.native_layer_norm)
 def native_layer_norm(
-    d: Domain, input: Shape, normalized_shape: Sequence[Dim], *weights: Any
+    d: Sizes, input: Shape, normalized_shape: Sequence[Dim], *weights: Any
 ) -> Any:
     """The result, and the statistics of what is before the normalised dimensions."""
     result = layer_norm(d, input, normalized_shape)
@@ -147,7 +147,7 @@ def native_layer_norm(
     return (result, statistics, statistics)
 
 
-def _last(d: Domain, input: Shape, wanted: Sequence[Dim], what: str) -> Shape:
+def _last(d: Sizes, input: Shape, wanted: Sequence[Dim], what: str) -> Shape:
     if len(wanted) > len(input):
         raise IllTypedError(f"{what}, which are {tuple(wanted)}, but the tensor is {input}")
     for a, b in zip(input[len(input) - len(wanted) :], wanted, strict=True):
@@ -156,13 +156,13 @@ def _last(d: Domain, input: Shape, wanted: Sequence[Dim], what: str) -> Shape:
 
 
 @module_rule(nn.LayerNorm, nn.RMSNorm)
-def layer_norm_module(d: Domain, module: Any, input: Shape) -> Shape:
+def layer_norm_module(d: Sizes, module: Any, input: Shape) -> Shape:
     """The last dimensions are those that are normalised over."""
     return layer_norm(d, input, module.normalized_shape)
 
 
 @rule(F.group_norm, torch.group_norm, torch.ops.aten.group_norm)
-def group_norm(d: Domain, input: Shape, num_groups: int, *weights: Any, **options: Any) -> Shape:
+def group_norm(d: Sizes, input: Shape, num_groups: int, *weights: Any, **options: Any) -> Shape:
     """Dimension 1 divides into the groups."""
     at_least(input, 2, "group_norm")
     if num_groups < 1:
@@ -174,7 +174,7 @@ def group_norm(d: Domain, input: Shape, num_groups: int, *weights: Any, **option
 
 
 @module_rule(nn.GroupNorm)
-def group_norm_module(d: Domain, module: nn.GroupNorm, input: Shape) -> Shape:
+def group_norm_module(d: Sizes, module: nn.GroupNorm, input: Shape) -> Shape:
     """Dimension 1 has the channels."""
     at_least(input, 2, "GroupNorm")
     d.equal(input[1], module.num_channels, "dimension 1 is num_channels")
@@ -182,7 +182,7 @@ def group_norm_module(d: Domain, module: nn.GroupNorm, input: Shape) -> Shape:
 
 
 @rule(F.local_response_norm)
-def local_response_norm(d: Domain, input: Shape, size: int, *rest: Any, **options: Any) -> Shape:
+def local_response_norm(d: Sizes, input: Shape, size: int, *rest: Any, **options: Any) -> Shape:
     """The shape stays."""
     if size < 1:
         raise IllTypedError(f"local_response_norm takes 1 channel or more, not {size}")
@@ -190,6 +190,6 @@ def local_response_norm(d: Domain, input: Shape, size: int, *rest: Any, **option
 
 
 @module_rule(nn.LocalResponseNorm)
-def local_response_norm_module(d: Domain, module: nn.Module, input: Shape) -> Shape:
+def local_response_norm_module(d: Sizes, module: nn.Module, input: Shape) -> Shape:
     """The shape stays."""
     return at_least(input, 3, "LocalResponseNorm")

@@ -10,13 +10,13 @@ from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.elementwise import broadcast_shapes, into
-from symfx.shape_rules.sizes import Dim, Domain, Shape
+from symfx.shape_rules.sizes import Dim, Shape, Sizes
 from symfx.shape_rules.table import axes, axis, exactly, is_size, module_rule, rule
 
 __all__ = ["reduced"]
 
 
-def reduced(d: Domain, x: Shape, dim: Any, keepdim: Any, what: str) -> Shape:
+def reduced(d: Sizes, x: Shape, dim: Any, keepdim: Any, what: str) -> Shape:
     """A shape without the dimensions that are reduced, or with 1 in their place."""
     if dim is None or (isinstance(dim, (tuple, list)) and not dim):
         gone = {*range(len(x))}
@@ -59,7 +59,7 @@ def _axis_names(dim: Any, keepdim: Any, options: dict[str, Any]) -> tuple[Any, A
     )
 )
 def reduction(
-    d: Domain, input: Shape, dim: Any = None, keepdim: Any = False, **options: Any
+    d: Sizes, input: Shape, dim: Any = None, keepdim: Any = False, **options: Any
 ) -> Shape:
     """Along some dimensions, or along all."""
     dim, keepdim = _axis_names(dim, keepdim, options)
@@ -69,7 +69,7 @@ def reduction(
 
 
 @rule(*_everywhere("all", "any"))
-def truth(d: Domain, input: Shape, dim: Any = None, keepdim: Any = False, **options: Any) -> Shape:
+def truth(d: Sizes, input: Shape, dim: Any = None, keepdim: Any = False, **options: Any) -> Shape:
     """As `reduction`; along no dimensions, each element by itself."""
     dim, keepdim = _axis_names(dim, keepdim, options)
     if isinstance(dim, (tuple, list)) and not dim:
@@ -78,7 +78,7 @@ def truth(d: Domain, input: Shape, dim: Any = None, keepdim: Any = False, **opti
 
 
 @rule(*_everywhere("std", "var"))
-def spread(d: Domain, input: Shape, *given: Any, **options: Any) -> Shape:
+def spread(d: Sizes, input: Shape, *given: Any, **options: Any) -> Shape:
     """As `reduction`; a flag may come before the dimensions."""
     rest = [value for value in given if not isinstance(value, bool) and value is not None]
     flags = [value for value in given if isinstance(value, bool)]
@@ -93,7 +93,7 @@ def spread(d: Domain, input: Shape, *given: Any, **options: Any) -> Shape:
 
 
 @rule(*_everywhere("std_mean", "var_mean"))
-def spread_and_mean(d: Domain, input: Shape, *given: Any, **options: Any) -> Any:
+def spread_and_mean(d: Sizes, input: Shape, *given: Any, **options: Any) -> Any:
     """Both reductions."""
     result = spread(d, input, *given, **options)
     return (result, result)
@@ -101,7 +101,7 @@ def spread_and_mean(d: Domain, input: Shape, *given: Any, **options: Any) -> Any
 
 @rule(*_everywhere("norm", "vector_norm"))
 def norm(
-    d: Domain,
+    d: Sizes,
     input: Shape,
     p: Any = None,
     dim: Any = None,
@@ -114,7 +114,7 @@ def norm(
 
 
 @rule(*_everywhere("max", "min"))
-def extremum(d: Domain, input: Shape, dim: Any = None, keepdim: Any = False, **options: Any) -> Any:
+def extremum(d: Sizes, input: Shape, dim: Any = None, keepdim: Any = False, **options: Any) -> Any:
     """Of all elements; along a dimension with its indices; or of two tensors."""
     dim, keepdim = _axis_names(options.get("other", dim), keepdim, options)
     if isinstance(dim, Shape):
@@ -126,20 +126,20 @@ def extremum(d: Domain, input: Shape, dim: Any = None, keepdim: Any = False, **o
 
 
 @rule(*_everywhere("median", "nanmedian"))
-def median(d: Domain, input: Shape, dim: Any = None, keepdim: Any = False, **options: Any) -> Any:
+def median(d: Sizes, input: Shape, dim: Any = None, keepdim: Any = False, **options: Any) -> Any:
     """Of all elements; along a dimension with its indices."""
     return Shape() if dim is None else mode(d, input, dim, keepdim)
 
 
 @rule(*_everywhere("mode"))
-def mode(d: Domain, input: Shape, dim: int = -1, keepdim: Any = False, **options: Any) -> Any:
+def mode(d: Sizes, input: Shape, dim: int = -1, keepdim: Any = False, **options: Any) -> Any:
     """Values and their indices, along a dimension."""
     result = reduced(d, input, dim, keepdim, "the reduction")
     return (result, result)
 
 
 @rule(*_everywhere("kthvalue"))
-def kth_value(d: Domain, input: Shape, k: Any, dim: int = -1, keepdim: Any = False) -> Any:
+def kth_value(d: Sizes, input: Shape, k: Any, dim: int = -1, keepdim: Any = False) -> Any:
     """The k-th smallest values and their indices, along a dimension."""
     i = axis(dim, len(input), "kthvalue", scalar=True)
     if is_size(k):
@@ -149,21 +149,21 @@ def kth_value(d: Domain, input: Shape, k: Any, dim: int = -1, keepdim: Any = Fal
 
 
 @rule(*_everywhere("cummax", "cummin"))
-def running_extremum(d: Domain, input: Shape, dim: int) -> Any:
+def running_extremum(d: Sizes, input: Shape, dim: int) -> Any:
     """The extremum up to each element, and where it was."""
     axis(dim, len(input), "the running extremum", scalar=True)
     return (input, input)
 
 
 @rule(*_everywhere("aminmax"))
-def extrema(d: Domain, input: Shape, *, dim: Any = None, keepdim: bool = False) -> Any:
+def extrema(d: Sizes, input: Shape, *, dim: Any = None, keepdim: bool = False) -> Any:
     """Minimum and maximum, of all elements or along a dimension."""
     result = reduced(d, input, dim, keepdim, "aminmax")
     return (result, result)
 
 
 @rule(*_everywhere("topk"))
-def topk(d: Domain, input: Shape, k: Any, dim: int = -1, *rest: Any, **options: Any) -> Any:
+def topk(d: Sizes, input: Shape, k: Any, dim: int = -1, *rest: Any, **options: Any) -> Any:
     """The `k` largest along a dimension, and their indices."""
     i = axis(dim, len(input), "topk", scalar=True)
     new: Dim = k if is_size(k) else d.fresh("k")
@@ -174,7 +174,7 @@ def topk(d: Domain, input: Shape, k: Any, dim: int = -1, *rest: Any, **options: 
 
 
 @rule(torch.multinomial, "multinomial")
-def multinomial(d: Domain, input: Shape, num_samples: Any, *rest: Any, **options: Any) -> Shape:
+def multinomial(d: Sizes, input: Shape, num_samples: Any, *rest: Any, **options: Any) -> Shape:
     """So many indices drawn from each row."""
     if len(input) not in (1, 2):
         raise IllTypedError(f"multinomial takes a tensor of rank 1 or 2, not {input}")
@@ -182,19 +182,19 @@ def multinomial(d: Domain, input: Shape, num_samples: Any, *rest: Any, **options
 
 
 @rule(F.cosine_similarity, torch.cosine_similarity)
-def cosine_similarity(d: Domain, x1: Shape, x2: Shape, dim: int = 1, eps: float = 1e-8) -> Shape:
+def cosine_similarity(d: Sizes, x1: Shape, x2: Shape, dim: int = 1, eps: float = 1e-8) -> Shape:
     """Along a dimension of two tensors that broadcast."""
     return reduced(d, broadcast_shapes(d, x1, x2), dim, False, "cosine_similarity")
 
 
 @module_rule(nn.CosineSimilarity)
-def cosine_similarity_module(d: Domain, module: nn.CosineSimilarity, x1: Shape, x2: Shape) -> Shape:
+def cosine_similarity_module(d: Sizes, module: nn.CosineSimilarity, x1: Shape, x2: Shape) -> Shape:
     """Along a dimension of two tensors that broadcast."""
     return cosine_similarity(d, x1, x2, module.dim)
 
 
 @rule(torch.cdist)
-def cdist(d: Domain, x1: Shape, x2: Shape, *rest: Any, **options: Any) -> Shape:
+def cdist(d: Sizes, x1: Shape, x2: Shape, *rest: Any, **options: Any) -> Shape:
     """The distance of each row of one to each row of the other."""
     for x in (x1, x2):
         if len(x) < 2:
@@ -223,14 +223,14 @@ _POINTWISE = (
 
 
 @rule(*_POINTWISE)
-def pointwise_loss(d: Domain, input: Shape, target: Shape, *rest: Any, **options: Any) -> Shape:
+def pointwise_loss(d: Sizes, input: Shape, target: Shape, *rest: Any, **options: Any) -> Shape:
     """A loss for each element, all of them summed unless asked otherwise."""
     return _loss(broadcast_shapes(d, input, target), options.get("reduction", "mean"))
 
 
 @rule(F.binary_cross_entropy, F.binary_cross_entropy_with_logits)
 def binary_loss(
-    d: Domain, input: Shape, target: Shape, weight: Any = None, *rest: Any, **options: Any
+    d: Sizes, input: Shape, target: Shape, weight: Any = None, *rest: Any, **options: Any
 ) -> Shape:
     """A loss for each element; targets have the inputs' shape, weights broadcast to it."""
     _agree(d, input, target)
@@ -239,13 +239,13 @@ def binary_loss(
 
 
 @module_rule(nn.BCELoss, nn.BCEWithLogitsLoss)
-def binary_loss_module(d: Domain, module: Any, input: Shape, target: Shape) -> Shape:
+def binary_loss_module(d: Sizes, module: Any, input: Shape, target: Shape) -> Shape:
     """A loss for each element; targets have the inputs' shape."""
     _agree(d, input, target)
     return _loss(input, module.reduction)
 
 
-def _agree(d: Domain, input: Shape, target: Shape) -> None:
+def _agree(d: Sizes, input: Shape, target: Shape) -> None:
     if len(target) != len(input):
         raise IllTypedError(f"targets {target} have the shape of the inputs, {input}")
     for a, b in zip(input, target, strict=True):
@@ -261,15 +261,13 @@ def _agree(d: Domain, input: Shape, target: Shape) -> None:
     nn.SoftMarginLoss,
     nn.PoissonNLLLoss,
 )
-def pointwise_loss_module(d: Domain, module: Any, input: Shape, target: Shape) -> Shape:
+def pointwise_loss_module(d: Sizes, module: Any, input: Shape, target: Shape) -> Shape:
     """A loss for each element, all of them summed unless asked otherwise."""
     return _loss(broadcast_shapes(d, input, target), module.reduction)
 
 
 @rule(F.nll_loss)
-def negative_likelihood(
-    d: Domain, input: Shape, target: Shape, *rest: Any, **options: Any
-) -> Shape:
+def negative_likelihood(d: Sizes, input: Shape, target: Shape, *rest: Any, **options: Any) -> Shape:
     """As `cross_entropy`; targets are the numbers of classes, never their probabilities."""
     if len(input) == 1 and len(target) == 1:
         d.equal(target[0], 1, "there is one target")
@@ -280,7 +278,7 @@ def negative_likelihood(
 
 
 @rule(F.cross_entropy)
-def cross_entropy(d: Domain, input: Shape, target: Shape, *rest: Any, **options: Any) -> Shape:
+def cross_entropy(d: Sizes, input: Shape, target: Shape, *rest: Any, **options: Any) -> Shape:
     """A loss for each position: classes are dimension 1, or the only one."""
     weight = options.get("weight", rest[0] if rest else None)
     positions = _positions(d, input, target)
@@ -293,14 +291,14 @@ def cross_entropy(d: Domain, input: Shape, target: Shape, *rest: Any, **options:
 
 
 @module_rule(nn.CrossEntropyLoss, nn.NLLLoss)
-def class_loss_module(d: Domain, module: Any, input: Shape, target: Shape) -> Shape:
+def class_loss_module(d: Sizes, module: Any, input: Shape, target: Shape) -> Shape:
     """A loss for each position: classes are dimension 1, or the only one."""
     loss = negative_likelihood if isinstance(module, nn.NLLLoss) else cross_entropy
     weight = None if module.weight is None else Shape(module.weight.shape)
     return loss(d, input, target, weight=weight, reduction=module.reduction)
 
 
-def _positions(d: Domain, input: Shape, target: Shape) -> Shape:
+def _positions(d: Sizes, input: Shape, target: Shape) -> Shape:
     if not input:
         raise IllTypedError("a loss over classes takes no tensor of rank 0")
     positions = Shape((*input[:1], *input[2:])) if len(input) > 1 else Shape()

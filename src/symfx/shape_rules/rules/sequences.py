@@ -7,14 +7,14 @@ from typing import Any
 from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.sizes import Dim, Domain, Shape
+from symfx.shape_rules.sizes import Dim, Shape, Sizes
 from symfx.shape_rules.table import module_rule
 
 __all__: list[str] = []
 
 
 def _sequence(
-    d: Domain, x: Shape, what: str, width: int, batch_first: bool
+    d: Sizes, x: Shape, what: str, width: int, batch_first: bool
 ) -> tuple[Dim | None, Dim]:
     """Batch (or none) and length of a sequence."""
     if len(x) not in (2, 3):
@@ -26,7 +26,7 @@ def _sequence(
 
 
 @module_rule(nn.RNN, nn.GRU)
-def recurrent_module(d: Domain, module: Any, input: Shape, hx: Any = None) -> Any:
+def recurrent_module(d: Sizes, module: Any, input: Shape, hx: Any = None) -> Any:
     """The outputs of all steps, and the last state of all layers."""
     outputs, state = _recurrent(d, module, input)
     if isinstance(hx, Shape):
@@ -35,7 +35,7 @@ def recurrent_module(d: Domain, module: Any, input: Shape, hx: Any = None) -> An
 
 
 @module_rule(nn.LSTM)
-def lstm_module(d: Domain, module: nn.LSTM, input: Shape, hx: Any = None) -> Any:
+def lstm_module(d: Sizes, module: nn.LSTM, input: Shape, hx: Any = None) -> Any:
     """The outputs of all steps, and the last states of all layers, hidden and cells."""
     outputs, state = _recurrent(d, module, input)
     cells = Shape((*state[:-1], module.hidden_size))
@@ -46,7 +46,7 @@ def lstm_module(d: Domain, module: nn.LSTM, input: Shape, hx: Any = None) -> Any
     return (outputs, (state, cells))
 
 
-def _recurrent(d: Domain, m: Any, x: Shape) -> tuple[Shape, Shape]:
+def _recurrent(d: Sizes, m: Any, x: Shape) -> tuple[Shape, Shape]:
     batch, _ = _sequence(d, x, type(m).__name__, m.input_size, m.batch_first)
     directions = 2 if m.bidirectional else 1
     width = getattr(m, "proj_size", 0) or m.hidden_size
@@ -55,7 +55,7 @@ def _recurrent(d: Domain, m: Any, x: Shape) -> tuple[Shape, Shape]:
     return Shape((*x[:-1], directions * width)), state
 
 
-def _agree(d: Domain, given: Shape, wanted: Shape, what: str) -> None:
+def _agree(d: Sizes, given: Shape, wanted: Shape, what: str) -> None:
     if len(given) != len(wanted):
         raise IllTypedError(f"{what} has the shape {wanted}, not {given}")
     for a, b in zip(given, wanted, strict=True):
@@ -63,19 +63,19 @@ def _agree(d: Domain, given: Shape, wanted: Shape, what: str) -> None:
 
 
 @module_rule(nn.RNNCell, nn.GRUCell)
-def cell_module(d: Domain, module: Any, input: Shape, hx: Any = None) -> Shape:
+def cell_module(d: Sizes, module: Any, input: Shape, hx: Any = None) -> Shape:
     """One step: the next state."""
     return _cell(d, module, input, hx)
 
 
 @module_rule(nn.LSTMCell)
-def lstm_cell_module(d: Domain, module: nn.LSTMCell, input: Shape, hx: Any = None) -> Any:
+def lstm_cell_module(d: Sizes, module: nn.LSTMCell, input: Shape, hx: Any = None) -> Any:
     """One step: the next state, hidden and cells."""
     state = _cell(d, module, input, hx[0] if isinstance(hx, (tuple, list)) and hx else None)
     return (state, state)
 
 
-def _cell(d: Domain, m: Any, x: Shape, hx: Any) -> Shape:
+def _cell(d: Sizes, m: Any, x: Shape, hx: Any) -> Shape:
     if len(x) not in (1, 2):
         raise IllTypedError(
             f"{type(m).__name__} takes a tensor of rank 2, or 1 without a batch, not {x}"
@@ -89,7 +89,7 @@ def _cell(d: Domain, m: Any, x: Shape, hx: Any) -> Shape:
 
 @module_rule(nn.MultiheadAttention)
 def multihead_attention_module(
-    d: Domain,
+    d: Sizes,
     module: nn.MultiheadAttention,
     query: Shape,
     key: Shape,
@@ -125,7 +125,7 @@ def multihead_attention_module(
 
 @module_rule(nn.TransformerEncoderLayer)
 def encoder_layer_module(
-    d: Domain,
+    d: Sizes,
     module: nn.TransformerEncoderLayer,
     src: Shape,
     src_mask: Any = None,
@@ -138,7 +138,7 @@ def encoder_layer_module(
     )
 
 
-def _encoded(d: Domain, attention: Any, src: Shape, mask: Any, padding: Any, what: str) -> Shape:
+def _encoded(d: Sizes, attention: Any, src: Shape, mask: Any, padding: Any, what: str) -> Shape:
     batch, length = _sequence(d, src, what, attention.embed_dim, attention.batch_first)
     if isinstance(mask, Shape) and len(mask) == 2:
         _agree(d, mask, Shape((length, length)), "the mask")
@@ -151,7 +151,7 @@ def _encoded(d: Domain, attention: Any, src: Shape, mask: Any, padding: Any, wha
 
 @module_rule(nn.TransformerEncoder)
 def encoder_module(
-    d: Domain,
+    d: Sizes,
     module: nn.TransformerEncoder,
     src: Shape,
     mask: Any = None,
@@ -165,7 +165,7 @@ def encoder_module(
 
 @module_rule(nn.TransformerDecoderLayer)
 def decoder_layer_module(
-    d: Domain,
+    d: Sizes,
     module: nn.TransformerDecoderLayer,
     tgt: Shape,
     memory: Shape,
@@ -179,7 +179,7 @@ def decoder_layer_module(
 
 
 def _decoded(
-    d: Domain, attention: Any, tgt: Shape, memory: Shape, mask: Any, memory_mask: Any
+    d: Sizes, attention: Any, tgt: Shape, memory: Shape, mask: Any, memory_mask: Any
 ) -> Shape:
     width, first = attention.embed_dim, attention.batch_first
     batch, targets = _sequence(d, tgt, "the decoder", width, first)
@@ -196,7 +196,7 @@ def _decoded(
 
 @module_rule(nn.TransformerDecoder)
 def decoder_module(
-    d: Domain,
+    d: Sizes,
     module: nn.TransformerDecoder,
     tgt: Shape,
     memory: Shape,
@@ -212,7 +212,7 @@ def decoder_module(
 
 @module_rule(nn.Transformer)
 def transformer_module(
-    d: Domain,
+    d: Sizes,
     module: nn.Transformer,
     src: Shape,
     tgt: Shape,

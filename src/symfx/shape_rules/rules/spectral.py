@@ -8,13 +8,13 @@ import torch
 from torch import fft
 
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.sizes import Dim, Domain, Shape
+from symfx.shape_rules.sizes import Dim, Shape, Sizes
 from symfx.shape_rules.table import axes, axis, is_size, rule
 
 __all__: list[str] = []
 
 
-def _asked(d: Domain, size: Any, of: Dim) -> Dim:
+def _asked(d: Sizes, size: Any, of: Dim) -> Dim:
     """The length of the signal: what is asked for, or what there is."""
     if size is None:
         new = of
@@ -34,12 +34,12 @@ def _whole(size: Dim) -> Dim:
     return (size - 1) * 2
 
 
-def _along_one(kind: str, d: Domain, input: Shape, n: Any, dim: int) -> Shape:
+def _along_one(kind: str, d: Sizes, input: Shape, n: Any, dim: int) -> Shape:
     i = axis(dim, len(input), "a transform")
     return _transformed(kind, d, input, [i], [n])
 
 
-def _transformed(kind: str, d: Domain, input: Shape, at: list[int], lengths: list[Any]) -> Shape:
+def _transformed(kind: str, d: Sizes, input: Shape, at: list[int], lengths: list[Any]) -> Shape:
     if not at and kind != "fft":
         raise IllTypedError("a transform of real signals along no dimension")
     sizes = [*input]
@@ -54,7 +54,7 @@ def _transformed(kind: str, d: Domain, input: Shape, at: list[int], lengths: lis
     return Shape(sizes)
 
 
-def _along_several(kind: str, default: Any, d: Domain, input: Shape, s: Any, dim: Any) -> Shape:
+def _along_several(kind: str, default: Any, d: Sizes, input: Shape, s: Any, dim: Any) -> Shape:
     rank = len(input)
     if dim is None:
         dim = default if s is None else tuple(range(-len(s), 0))
@@ -69,13 +69,13 @@ def _along_several(kind: str, default: Any, d: Domain, input: Shape, s: Any, dim
 def _entry(kind: str, default: Any) -> Any:
     if default == 1:
 
-        def one(d: Domain, input: Shape, n: Any = None, dim: int = -1, norm: Any = None) -> Shape:
+        def one(d: Sizes, input: Shape, n: Any = None, dim: int = -1, norm: Any = None) -> Shape:
             return _along_one(kind, d, input, n, dim)
 
         return one
 
     def several(
-        d: Domain, input: Shape, s: Any = None, dim: Any = default, norm: Any = None
+        d: Sizes, input: Shape, s: Any = None, dim: Any = default, norm: Any = None
     ) -> Shape:
         return _along_several(kind, default, d, input, s, dim)
 
@@ -93,7 +93,7 @@ for _kind, _names in _KINDS.items():
 
 
 @rule(fft.fftshift, fft.ifftshift)
-def shift(d: Domain, input: Shape, dim: Any = None) -> Shape:
+def shift(d: Sizes, input: Shape, dim: Any = None) -> Shape:
     """The frequencies in another order, along some dimensions."""
     if isinstance(dim, (tuple, list)) and not dim:
         raise IllTypedError("fftshift takes a dimension or more, or none named at all")
@@ -103,13 +103,13 @@ def shift(d: Domain, input: Shape, dim: Any = None) -> Shape:
 
 
 @rule(fft.fftfreq, takes_unknown=True)
-def frequencies(d: Domain, n: Any, *rest: Any, **options: Any) -> Shape:
+def frequencies(d: Sizes, n: Any, *rest: Any, **options: Any) -> Shape:
     """One frequency for each value of a signal."""
     return Shape((n if is_size(n) else d.fresh("the number of frequencies"),))
 
 
 @rule(fft.rfftfreq, takes_unknown=True)
-def half_frequencies(d: Domain, n: Any, *rest: Any, **options: Any) -> Shape:
+def half_frequencies(d: Sizes, n: Any, *rest: Any, **options: Any) -> Shape:
     """The frequencies of a real signal."""
     return Shape((_half(n) if is_size(n) else d.fresh("the number of frequencies"),))
 
@@ -119,6 +119,6 @@ def half_frequencies(d: Domain, n: Any, *rest: Any, **options: Any) -> Shape:
     *(getattr(torch.signal.windows, name) for name in ("hann", "hamming", "cosine", "blackman")),
     takes_unknown=True,
 )
-def window(d: Domain, length: Any, *settings: Any, **options: Any) -> Shape:
+def window(d: Sizes, length: Any, *settings: Any, **options: Any) -> Shape:
     """A vector of so many weights."""
     return Shape((length if is_size(length) else d.fresh("the length of a window"),))

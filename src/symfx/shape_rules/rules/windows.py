@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Domain, Shape
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes
 from symfx.shape_rules.table import at_least, exactly, is_size, module_rule, rule
 
 __all__ = ["per_dimension", "window"]
@@ -68,7 +68,7 @@ def window(size: Dim, kernel: int, padding: int, stride: int, dilation: int = 1)
     return (size + (2 * padding - dilation * (kernel - 1) - 1)) // stride + 1
 
 
-def _fitting(d: Domain, size: Dim, kernel: int, padding: int, dilation: int, what: str) -> None:
+def _fitting(d: Sizes, size: Dim, kernel: int, padding: int, dilation: int, what: str) -> None:
     """The window, spread by its dilation, is no larger than the padded input."""
     least = dilation * (kernel - 1) + 1 - 2 * padding
     d.require(">=", size, max(least, 0), f"the window of {what} fits into its input")
@@ -85,7 +85,7 @@ def _split(x: Shape, n: int, what: str) -> tuple[tuple[Dim, ...], Dim, tuple[Dim
 
 
 def convolve(
-    d: Domain,
+    d: Sizes,
     x: Shape,
     n: int,
     c_in: Dim,
@@ -115,7 +115,7 @@ def convolve(
 
 
 def convolve_transposed(
-    d: Domain,
+    d: Sizes,
     x: Shape,
     n: int,
     c_in: Dim,
@@ -141,20 +141,20 @@ def convolve_transposed(
     return Shape((*batch, c_out, *moved))
 
 
-def _groups(d: Domain, channels: Dim, groups: int, what: str) -> None:
+def _groups(d: Sizes, channels: Dim, groups: int, what: str) -> None:
     if groups < 1:
         raise IllTypedError(f"{what} takes 1 group or more, not {groups}")
     d.fits(channels, groups, what=f"the channels of {what} divide into the groups")
 
 
-def _convolution_module(n: int, d: Domain, module: Any, input: Shape) -> Shape:
+def _convolution_module(n: int, d: Sizes, module: Any, input: Shape) -> Shape:
     m, what = module, type(module).__name__
     settings = (m.kernel_size, m.stride, m.padding, m.dilation)
     return convolve(d, input, n, m.in_channels, m.out_channels, *settings, what)
 
 
 def _transposed_module(
-    n: int, d: Domain, module: Any, input: Shape, output_size: Any = None
+    n: int, d: Sizes, module: Any, input: Shape, output_size: Any = None
 ) -> Shape:
     m, what = module, type(module).__name__
     if output_size is not None:
@@ -167,7 +167,7 @@ def _transposed_module(
 
 def _convolution(
     n: int,
-    d: Domain,
+    d: Sizes,
     input: Shape,
     weight: Shape,
     bias: Any = None,
@@ -188,7 +188,7 @@ def _convolution(
 
 def _transposed(
     n: int,
-    d: Domain,
+    d: Sizes,
     input: Shape,
     weight: Shape,
     bias: Any = None,
@@ -209,7 +209,7 @@ def _transposed(
 
 @rule(torch.ops.aten.convolution)
 def convolution(
-    d: Domain,
+    d: Sizes,
     input: Shape,
     weight: Shape,
     bias: Any,
@@ -233,7 +233,7 @@ def convolution(
 
 
 def pool(
-    d: Domain,
+    d: Sizes,
     x: Shape,
     n: int,
     kernel: Any,
@@ -264,7 +264,7 @@ def pool(
 
 def _max_pool(
     n: int,
-    d: Domain,
+    d: Sizes,
     input: Shape,
     kernel_size: Any,
     stride: Any = None,
@@ -280,7 +280,7 @@ def _max_pool(
 
 def _max_pool_with_indices(
     n: int,
-    d: Domain,
+    d: Sizes,
     input: Shape,
     kernel_size: Any,
     stride: Any = None,
@@ -293,7 +293,7 @@ def _max_pool_with_indices(
 
 def _avg_pool(
     n: int,
-    d: Domain,
+    d: Sizes,
     input: Shape,
     kernel_size: Any,
     stride: Any = None,
@@ -308,7 +308,7 @@ def _avg_pool(
 
 def _average(
     n: int,
-    d: Domain,
+    d: Sizes,
     input: Shape,
     kernel: Any,
     stride: Any,
@@ -323,20 +323,20 @@ def _average(
     return pooled
 
 
-def _max_pool_module(n: int, d: Domain, module: Any, input: Shape) -> Any:
+def _max_pool_module(n: int, d: Sizes, module: Any, input: Shape) -> Any:
     m = module
     settings = (m.kernel_size, m.stride, m.padding, m.dilation, m.ceil_mode)
     pooled = pool(d, input, n, *settings, type(m).__name__)
     return (pooled, pooled) if m.return_indices else pooled
 
 
-def _avg_pool_module(n: int, d: Domain, module: Any, input: Shape) -> Shape:
+def _avg_pool_module(n: int, d: Sizes, module: Any, input: Shape) -> Shape:
     m = module
     settings = (m.kernel_size, m.stride, m.padding, m.ceil_mode)
     return _average(n, d, input, *settings, type(m).__name__)
 
 
-def _lp_pool_module(n: int, d: Domain, module: Any, input: Shape) -> Shape:
+def _lp_pool_module(n: int, d: Sizes, module: Any, input: Shape) -> Shape:
     m = module
     if n == 1 and not isinstance(m.kernel_size, int):
         raise IllTypedError(f"LPPool1d takes a number as its kernel_size, not {m.kernel_size}")
@@ -344,7 +344,7 @@ def _lp_pool_module(n: int, d: Domain, module: Any, input: Shape) -> Shape:
 
 
 def _adaptive(
-    n: int, d: Domain, input: Shape, output_size: Any, return_indices: bool = False
+    n: int, d: Sizes, input: Shape, output_size: Any, return_indices: bool = False
 ) -> Any:
     batch, channels, positions = _split(input, n, f"adaptive pooling to {output_size}")
     wanted = _for_each(output_size, n, "the size after adaptive pooling")
@@ -355,13 +355,13 @@ def _adaptive(
     return (result, result) if return_indices else result
 
 
-def _adaptive_module(n: int, d: Domain, module: Any, input: Shape) -> Any:
+def _adaptive_module(n: int, d: Sizes, module: Any, input: Shape) -> Any:
     return _adaptive(n, d, input, module.output_size, getattr(module, "return_indices", False))
 
 
 def _max_unpool(
     n: int,
-    d: Domain,
+    d: Sizes,
     input: Shape,
     indices: Any,
     kernel_size: Any,
@@ -396,7 +396,7 @@ def _max_unpool(
 
 
 def _max_unpool_module(
-    n: int, d: Domain, module: Any, input: Shape, indices: Any, output_size: Any = None
+    n: int, d: Sizes, module: Any, input: Shape, indices: Any, output_size: Any = None
 ) -> Shape:
     m = module
     return _max_unpool(n, d, input, indices, m.kernel_size, m.stride, m.padding, output_size)
@@ -455,7 +455,7 @@ for _n in (1, 2, 3):
 
 
 @rule(F.pad, torch.ops.aten.pad, torch.ops.aten.constant_pad_nd)
-def pad(d: Domain, input: Shape, pad: Any, mode: str = "constant", value: Any = None) -> Shape:
+def pad(d: Sizes, input: Shape, pad: Any, mode: str = "constant", value: Any = None) -> Shape:
     """Pairs of additions, from the last dimension on; negative ones cut off."""
     amounts = tuple(pad)
     count = len(amounts) // 2
@@ -484,7 +484,7 @@ def pad(d: Domain, input: Shape, pad: Any, mode: str = "constant", value: Any = 
     return Shape(sizes)
 
 
-def _within(d: Domain, size: Dim, amounts: tuple[Any, ...], mode: str) -> None:
+def _within(d: Sizes, size: Dim, amounts: tuple[Any, ...], mode: str) -> None:
     """A mirror gives all but the edge, a ring no more than there is."""
     for amount in amounts:
         if isinstance(amount, int):
@@ -500,7 +500,7 @@ _PADDING = [
 
 
 @module_rule(*_PADDING)
-def pad_module(d: Domain, module: Any, input: Shape) -> Shape:
+def pad_module(d: Sizes, module: Any, input: Shape) -> Shape:
     """As `pad`; the positions come last, with batch and channels in front."""
     name = type(module).__name__
     modes = {"Refle": "reflect", "Repli": "replicate", "Circu": "circular"}
@@ -525,7 +525,7 @@ _MODES = {
 
 @rule(F.interpolate, F.upsample)
 def interpolate(
-    d: Domain,
+    d: Sizes,
     input: Shape,
     size: Any = None,
     scale_factor: Any = None,
@@ -556,7 +556,7 @@ def interpolate(
     return Shape((*input[:2], *new))
 
 
-def _scaled(d: Domain, size: Dim, factor: Any) -> Dim:
+def _scaled(d: Sizes, size: Dim, factor: Any) -> Dim:
     if isinstance(factor, (int, float)):
         # What a float stands for: 0.1 is 1/10 here, as in torch, which rounds down s * 0.1.
         numerator, denominator = float(factor).as_integer_ratio()
@@ -568,14 +568,14 @@ def _scaled(d: Domain, size: Dim, factor: Any) -> Dim:
 
 
 @module_rule(nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d)
-def upsample_module(d: Domain, module: Any, input: Shape) -> Any:
+def upsample_module(d: Sizes, module: Any, input: Shape) -> Any:
     """As `interpolate`."""
     m = module
     return interpolate(d, input, m.size, m.scale_factor, m.mode, m.align_corners)
 
 
 @rule(F.pixel_shuffle, torch.ops.aten.pixel_shuffle)
-def pixel_shuffle(d: Domain, input: Shape, upscale_factor: int) -> Shape:
+def pixel_shuffle(d: Sizes, input: Shape, upscale_factor: int) -> Shape:
     """Channels become positions."""
     *batch, c, h, w = at_least(input, 3, "pixel_shuffle")
     r = upscale_factor
@@ -584,7 +584,7 @@ def pixel_shuffle(d: Domain, input: Shape, upscale_factor: int) -> Shape:
 
 
 @rule(F.pixel_unshuffle, torch.ops.aten.pixel_unshuffle)
-def pixel_unshuffle(d: Domain, input: Shape, downscale_factor: int) -> Shape:
+def pixel_unshuffle(d: Sizes, input: Shape, downscale_factor: int) -> Shape:
     """Positions become channels."""
     *batch, c, h, w = at_least(input, 3, "pixel_unshuffle")
     r = downscale_factor
@@ -593,20 +593,20 @@ def pixel_unshuffle(d: Domain, input: Shape, downscale_factor: int) -> Shape:
 
 
 @module_rule(nn.PixelShuffle)
-def pixel_shuffle_module(d: Domain, module: nn.PixelShuffle, input: Shape) -> Shape:
+def pixel_shuffle_module(d: Sizes, module: nn.PixelShuffle, input: Shape) -> Shape:
     """Channels become positions."""
     return pixel_shuffle(d, input, module.upscale_factor)
 
 
 @module_rule(nn.PixelUnshuffle)
-def pixel_unshuffle_module(d: Domain, module: nn.PixelUnshuffle, input: Shape) -> Shape:
+def pixel_unshuffle_module(d: Sizes, module: nn.PixelUnshuffle, input: Shape) -> Shape:
     """Positions become channels."""
     return pixel_unshuffle(d, input, module.downscale_factor)
 
 
 @rule(F.unfold)
 def unfold(
-    d: Domain, input: Shape, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+    d: Sizes, input: Shape, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
 ) -> Shape:
     """Each window becomes a column."""
     batch, channels, positions = _split(input, 2, "unfold")
@@ -622,14 +622,14 @@ def unfold(
 
 
 @module_rule(nn.Unfold)
-def unfold_module(d: Domain, module: nn.Unfold, input: Shape) -> Shape:
+def unfold_module(d: Sizes, module: nn.Unfold, input: Shape) -> Shape:
     """Each window becomes a column."""
     return unfold(d, input, module.kernel_size, module.dilation, module.padding, module.stride)
 
 
 @rule(F.fold)
 def fold(
-    d: Domain,
+    d: Sizes,
     input: Shape,
     output_size: Any,
     kernel_size: Any,
@@ -652,27 +652,27 @@ def fold(
 
 
 @module_rule(nn.ChannelShuffle)
-def channel_shuffle_module(d: Domain, module: nn.ChannelShuffle, input: Shape) -> Shape:
+def channel_shuffle_module(d: Sizes, module: nn.ChannelShuffle, input: Shape) -> Shape:
     """The shape stays; the channels divide into the groups."""
     return channel_shuffle(d, input, module.groups)
 
 
 @rule(F.channel_shuffle)
-def channel_shuffle(d: Domain, input: Shape, groups: int) -> Shape:
+def channel_shuffle(d: Sizes, input: Shape, groups: int) -> Shape:
     """The shape stays; the channels divide into the groups."""
     _groups(d, at_least(input, 3, "channel_shuffle")[1], groups, "channel_shuffle")
     return input
 
 
 @module_rule(nn.Fold)
-def fold_module(d: Domain, module: nn.Fold, input: Shape) -> Shape:
+def fold_module(d: Sizes, module: nn.Fold, input: Shape) -> Shape:
     """Columns are put back where their windows were."""
     m = module
     return fold(d, input, m.output_size, m.kernel_size, m.dilation, m.padding, m.stride)
 
 
 @rule(F.grid_sample)
-def grid_sample(d: Domain, input: Shape, grid: Shape, *rest: Any, **options: Any) -> Any:
+def grid_sample(d: Sizes, input: Shape, grid: Shape, *rest: Any, **options: Any) -> Any:
     """The positions of the grid."""
     if not isinstance(grid, Shape):
         return UNKNOWN

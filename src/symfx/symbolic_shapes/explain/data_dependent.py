@@ -1,43 +1,64 @@
-"""The error for a program whose course depends on data: what is missing, what each outcome
-looks like, and lines to paste that were tried before they are offered."""
+"""The error about a question that only data decides: its text, examples and fixes.
+
+The text names the missing fact and gives an example of each outcome. Each fix that it offers
+was tried: with the fix known, the question is decided.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import reduce
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import Any, Protocol
 
-from symfx.algebra import Term
+import torch
+from torch.utils import _pytree as pytree
+
+from symfx.algebra import Table, Term
 from symfx.algebra.languages.python import to_python
 from symfx.algebra.languages.sympy import to_sympy
 from symfx.algebra.reasoning.facts import UNDEFINED, Facts
 from symfx.algebra.reasoning.proofs import example
 from symfx.algebra.reasoning.prover import Prover
-from symfx.sym_node import SymNode
+from symfx.sym_node import SymNode, SymTypes
+from symfx.symbolic_shapes.environment.symbols import Symbols
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode
-from symfx.symbolic_shapes.explain.provenance import capture, symbolic_locals, user_frame
+from symfx.symbolic_shapes.explain.provenance import current_provenance
+from symfx.user_code import user_frame
 
-if TYPE_CHECKING:
-    from symfx.symbolic_shapes.shape_env import ShapeEnv
+__all__ = ["data_dependent_error", "symbolic_locals"]
 
-__all__ = ["data_dependent_error"]
-
-# As many known facts are shown, and as many ways out.
-_NEAREST = 4
-_FIXES = 3
-# A number to show how to pin what may be any.
+#: How many known facts, and how many fixes, the text shows.
+_NEAREST, _FIXES = 4, 3
+#: The example of a value for a term that may have any.
 _SOME = 2
+#: Bounds from here on say only that a size fits a machine word.
 _WORD = 1 << 62
 
 
-def data_dependent_error(env: ShapeEnv, term: Term) -> GuardOnDataDependentSymNode:
-    """The error that says why the value of a term is open, and how to settle it.
+class _Environment(Protocol):
+    """What the error asks of a ShapeEnv."""
+
+    current_operator: object
+
+    @property
+    def table(self) -> Table: ...
+    @property
+    def facts(self) -> Facts: ...
+    @property
+    def prover(self) -> Prover: ...
+    @property
+    def symbols(self) -> Symbols: ...
+
+
+def data_dependent_error(env: _Environment, term: Term) -> GuardOnDataDependentSymNode:
+    """The error that says why the value of a term is open, and how to decide it.
 
     Args:
-        env: the environment that was asked.
-        term: an integer, real or boolean term that depends on unbacked symbols.
+        env: the ShapeEnv that was asked for the value.
+        term: an integer, real or boolean term with unbacked symbols.
     """
-    provenance = capture(env.current_operator)
+    provenance = current_provenance(env.current_operator)
     called = _names_in_user_code(env)
     names = {**called, **_symbol_names(env, term, called)}
 
@@ -45,15 +66,14 @@ def data_dependent_error(env: ShapeEnv, term: Term) -> GuardOnDataDependentSymNo
         return to_python(t, names)
 
     if term.sort == "bool":
-        missing = f"nothing known says so: {text(term)}, or its opposite, is the missing fact"
+        missing = f"the missing fact is {text(term)} or its opposite"
     else:
-        missing = f"nothing known pins the value of {text(term)}"
-    # As torch begins it, for those who look for that.
+        missing = f"no known fact pins the value of {text(term)}"
+    # The message begins as torch's does: programs look for these words.
     lines = [f"Could not guard on data-dependent expression {text(term)}; {missing}."]
     lines += _origins(env, term, names)
     known = env.facts.connected(term)
     if known:
-        # That a size fits a machine word helps nobody.
         known = [c for c in known if c.op != "ge" or c.args[0].const < _WORD]
         nearest = sorted(known, key=lambda c: len(c.free_symbols - term.free_symbols))[:_NEAREST]
         more = f" and {len(known) - _NEAREST} more" if len(known) > _NEAREST else ""
@@ -61,13 +81,13 @@ def data_dependent_error(env: ShapeEnv, term: Term) -> GuardOnDataDependentSymNo
     lines += _outcomes(env, term, text)
     fixes = [f"torch._check({_pasteable(f, names)})" for f in _verified_fixes(env.facts, term)]
     if fixes and term.sort == "int":
-        fix = f"where it is always the same number, say so before this line, as by {fixes[0]}"
+        fix = f"if it is always the same number, say so before this line: {fixes[0]}"
     elif fixes:
-        fix = "where one of these always holds, write it before this line: " + ", or ".join(fixes)
+        fix = "if one of these always holds, write it before this line: " + ", or ".join(fixes)
         if term.sort == "bool":
             either = _pasteable(term, names)
             fix += (
-                "; where either outcome will do, ask symfx.symbolic_shapes."
+                "; if both outcomes are correct, ask symfx.symbolic_shapes."
                 f"guard_or_false({either}) or guard_or_true({either})"
             )
     else:
@@ -77,27 +97,43 @@ def data_dependent_error(env: ShapeEnv, term: Term) -> GuardOnDataDependentSymNo
     )
 
 
-def _names_in_user_code(env: ShapeEnv) -> dict[Term, str]:
-    """What the user's code calls the symbols that it holds at this moment."""
+def _names_in_user_code(env: _Environment) -> dict[Term, str]:
+    """The names that the user's local variables give to symbols."""
     names: dict[Term, str] = {}
     frame = user_frame()
     for text, number in () if frame is None else symbolic_locals(frame):
         node = number.node
         if type(node) is not SymNode or node.shape_env is not env or node.term.op != "symbol":
             continue
-        # A number that has a variable of its own is called by that.
+        # A plain variable is a better name than a part of a container.
         if node.term not in names or not names[node.term].isidentifier():
             names[node.term] = text
     return names
 
 
-def _symbol_names(env: ShapeEnv, term: Term, called: Mapping[Term, str]) -> dict[Term, str]:
-    """Names for symbols that would be taken for a variable of the user's that is another one."""
+def symbolic_locals(frame: FrameType) -> Iterator[tuple[str, Any]]:
+    """The symbolic numbers in a frame's local variables, each with the Python that reads it.
+
+    The sizes of tensors are among them, and the members of containers.
+    """
+    for variable, value in frame.f_locals.items():
+        for path, leaf in pytree.tree_leaves_with_path(value):
+            name = variable + pytree.keystr(path)
+            if isinstance(leaf, SymTypes):
+                yield name, leaf
+            elif isinstance(leaf, torch.Tensor):
+                for i, size in enumerate(leaf.shape):
+                    if isinstance(size, SymTypes):
+                        yield f"{name}.shape[{i}]", size
+
+
+def _symbol_names(env: _Environment, term: Term, called: Mapping[Term, str]) -> dict[Term, str]:
+    """Names of symbols that are called like a variable of the user's that is another number."""
     taken = set(called.values())
     return {s: f"{s.name}_" for s in term.free_symbols if s not in called and s.name in taken}
 
 
-# Where Python's own word for an operation would ask for the value of what is symbolic.
+#: The functions for operations whose Python form would ask for the value of a symbolic number.
 _SYMBOLIC_WORDS = {
     "min": "torch.sym_min",
     "max": "torch.sym_max",
@@ -109,7 +145,7 @@ _SYMBOLIC_WORDS = {
 
 
 def _pasteable(term: Term, names: Mapping[Term, str]) -> str:
-    """A term as Python that asks for no value of what is symbolic in it."""
+    """A term as Python that asks for the value of no symbolic number."""
     texts = dict(names)
 
     def name(part: Term) -> None:
@@ -124,7 +160,7 @@ def _pasteable(term: Term, names: Mapping[Term, str]) -> str:
             texts[part] = f"torch.sym_not({inner[0]})"
         elif part.op in _SYMBOLIC_WORDS:
             word = _SYMBOLIC_WORDS[part.op]
-            if part.op.endswith(("min", "max")):  # of two at a time
+            if part.op.endswith(("min", "max")):  # the functions take two numbers
                 texts[part] = reduce(lambda a, b: f"{word}({a}, {b})", inner)
             else:
                 texts[part] = f"{word}({', '.join(inner)})"
@@ -133,7 +169,8 @@ def _pasteable(term: Term, names: Mapping[Term, str]) -> str:
     return to_python(term, texts)
 
 
-def _origins(env: ShapeEnv, term: Term, names: Mapping[Term, str]) -> list[str]:
+def _origins(env: _Environment, term: Term, names: Mapping[Term, str]) -> list[str]:
+    """A line for each unbacked symbol of a term: the operator and the place that made it."""
     lines = []
     for symbol in sorted(term.free_symbols, key=lambda s: s.uid):
         if symbol in env.symbols.hints:
@@ -144,8 +181,8 @@ def _origins(env: ShapeEnv, term: Term, names: Mapping[Term, str]) -> list[str]:
     return lines
 
 
-def _outcomes(env: ShapeEnv, term: Term, text: Callable[[Term], str]) -> list[str]:
-    """A pair of inputs that the facts admit and that lead to different outcomes."""
+def _outcomes(env: _Environment, term: Term, text: Callable[[Term], str]) -> list[str]:
+    """A line for each outcome: values that the facts admit and that lead to it."""
     if term.sort == "bool":
         wanted = [("True", term), ("False", env.table.not_(term))]
     elif term.sort == "int":
@@ -171,7 +208,7 @@ def _outcomes(env: ShapeEnv, term: Term, text: Callable[[Term], str]) -> list[st
 
 
 def _verified_fixes(facts: Facts, term: Term) -> list[Term]:
-    """Conditions that, once known, settle the question."""
+    """Conditions that decide the question once they are known; each was tried."""
     table = facts.table
     if term.sort == "bool":
         candidates = [term, table.not_(term)]
@@ -190,7 +227,7 @@ def _verified_fixes(facts: Facts, term: Term) -> list[Term]:
 
 
 def _stronger_bounds(facts: Facts, condition: Term) -> list[Term]:
-    """A simple bound of the only symbol that settles a comparison with a constant."""
+    """Simple lower bounds of a condition's only symbol."""
     symbols = condition.free_symbols
     if len(symbols) != 1:
         return []
@@ -201,7 +238,7 @@ def _stronger_bounds(facts: Facts, condition: Term) -> list[Term]:
 
 
 def _settles(facts: Facts, fix: Term, term: Term) -> bool:
-    """Whether the question is closed, and the facts still hold somewhere, once `fix` is known."""
+    """Whether `fix` decides the term, and contradicts no fact."""
     try:
         world = facts.layer(term)
         world.assume(facts.resolve(fix))

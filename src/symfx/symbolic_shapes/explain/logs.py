@@ -1,4 +1,4 @@
-"""What is logged of symbols and guards, and more of those that a switch asks about."""
+"""The log lines about symbols and guards; switches of `symfx.config` add the stack to some."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ log = logging.getLogger("symfx.symbolic_shapes")
 def log_symbol(term: Term, source: Any, hint: Any) -> None:
     """Log, at INFO, that a symbol was made.
 
-    With its stack, where ``config.extended_debug_create_symbol`` has its name among those that
-    it lists, with commas between.
+    The line has the Python stack if ``config.extended_debug_create_symbol`` lists the symbol's
+    name; commas stand between the names in that list.
     """
     if not log.isEnabledFor(logging.INFO):
         return
@@ -33,8 +33,8 @@ def log_symbol(term: Term, source: Any, hint: Any) -> None:
 def log_guard(guard: ShapeGuard) -> None:
     """Log, at INFO, that a guard was added.
 
-    With its stack, where the guard reads as ``config.extended_debug_guard_added`` says, in sympy
-    or as symfx writes it.
+    The line has the Python stack if ``config.extended_debug_guard_added`` is the text of the
+    guard, as sympy or as symfx writes it.
     """
     if not log.isEnabledFor(logging.INFO):
         return
@@ -44,7 +44,7 @@ def log_guard(guard: ShapeGuard) -> None:
 
 
 def log_specialization(name: str, value: object) -> None:
-    """Warn, where ``config.print_specializations`` says so, that a symbol was pinned to a value."""
+    """Warn that a symbol was pinned to a value, if ``config.print_specializations`` is set."""
     if config.print_specializations:
         log.warning("Specializing %s to %s", name, value)
 
@@ -56,7 +56,7 @@ def _cpp_stack() -> list[str]:
     return stack
 
 
-def _log(text: str, in_full: bool) -> None:
-    if in_full and config.extended_debug_cpp:
+def _log(text: str, with_stack: bool) -> None:
+    if with_stack and config.extended_debug_cpp:
         text += "\nC++ stack trace:\n" + "".join(_cpp_stack())
-    log.info("%s", text, stack_info=in_full)
+    log.info("%s", text, stack_info=with_stack)

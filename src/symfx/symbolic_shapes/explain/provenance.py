@@ -1,110 +1,20 @@
-"""Where a guard came from: the user's line, found cheaply and put into words when read."""
+"""What caused a guard: the user's line, found cheaply and put into words when read."""
 
 from __future__ import annotations
 
 import dis
-import linecache
-import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from types import CodeType, FrameType
-from typing import Any, TypeVar
 
-import torch
-from torch.utils import _pytree as pytree
+from symfx.user_code import UserFrame, user_frame, user_line
 
-from symfx.sym_node import SymTypes
-
-__all__ = [
-    "Provenance",
-    "UserFrame",
-    "boundary",
-    "capture",
-    "in_assert_statement",
-    "symbolic_locals",
-    "user_frame",
-]  # fmt: skip
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-_TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
-_NN = tuple(os.path.join(_TORCH, "nn", part) for part in ("modules", "functional.py"))
-_SYMFX = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
-
-_USER, _MODULE, _LIBRARY, _BOUNDARY = range(4)
-_kinds: dict[CodeType, int] = {}
-
-
-def boundary(function: _F) -> _F:
-    """Mark the function that calls the user's program: frames further out are not the program.
-
-    So a guard that a model made of library modules alone causes is put down to the library's
-    line, not to the line that started the trace.
-    """
-    _kinds[function.__code__] = _BOUNDARY
-    return function
-
-
-def _kind(code: CodeType) -> int:
-    kind = _kinds.get(code)
-    if kind is None:
-        path = code.co_filename
-        if path.startswith(_NN):
-            kind = _MODULE
-        elif path.startswith((_TORCH, _SYMFX, "<frozen", "<eval_with_key>")) or (
-            os.path.basename(path) in ("contextlib.py", "functools.py")
-        ):
-            kind = _LIBRARY
-        else:
-            kind = _USER
-        _kinds[code] = kind
-    return kind
-
-
-@dataclass(frozen=True)
-class UserFrame:
-    """A place in the user's program.
-
-    Attributes:
-        code: the code object.
-        lineno: the line, from 1.
-    """
-
-    code: CodeType
-    lineno: int
-
-    @property
-    def filename(self) -> str:
-        """The file's path."""
-        return self.code.co_filename
-
-    @property
-    def function(self) -> str:
-        """The function's qualified name."""
-        return self.code.co_qualname
-
-    @cached_property
-    def line(self) -> str:
-        """The source line without its indentation, empty where the source is not at hand."""
-        return linecache.getline(self.filename, self.lineno).strip()
-
-    def __str__(self) -> str:
-        path = self.filename
-        try:
-            short = os.path.relpath(path)
-        except ValueError:
-            short = path
-        if short.startswith(".."):
-            short = path[len(_TORCH) - len("torch/") :] if path.startswith(_TORCH) else path
-        return f"{short}:{self.lineno}"
+__all__ = ["Provenance", "current_provenance", "in_assert_statement"]
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What caused a guard, a specialisation or an assertion.
+    """What caused a guard, a specialization or an assertion.
 
     Attributes:
         frame: the line of the user's program; None where no frame of a program was found.
@@ -115,13 +25,9 @@ class Provenance:
     operator: str | None = None
 
     def __str__(self) -> str:
-        parts = []
-        if self.operator:
-            parts.append(self.operator)
+        parts = [self.operator] if self.operator else []
         if self.frame is not None:
-            parts.append(f"at {self.frame}")
-            if self.frame.line:
-                parts.append(f"`{self.frame.line}`")
+            parts.append(f"at {self.frame.with_text}")
         return " ".join(parts) or "no user code"
 
     def summary(self) -> traceback.StackSummary:
@@ -141,71 +47,16 @@ class Provenance:
         return self.summary().format()
 
     def cleanup(self) -> None:
-        """Called by torch to drop frames that it holds; none are held here."""
+        """Called by torch to drop the frames that its own object holds; this one holds none."""
 
 
-def capture(operator: object = None) -> Provenance:
-    """The place in the user's program from which this is called."""
-    frame = sys._getframe(1)
-    inside_module: UserFrame | None = None
-    found: UserFrame | None = None
-    at: Any = frame
-    kinds = _kinds
-    while at is not None:
-        code = at.f_code
-        kind = kinds.get(code)
-        if kind is None:
-            kind = _kind(code)
-        if kind == _USER:
-            found = UserFrame(code, at.f_lineno)
-            break
-        if kind == _BOUNDARY:
-            break
-        if kind == _MODULE and inside_module is None:
-            inside_module = UserFrame(code, at.f_lineno)
-        at = at.f_back
-    return Provenance(found or inside_module, None if operator is None else str(operator))
+def current_provenance(operator: object = None) -> Provenance:
+    """The line of the user's program that is running, and the operator that asks.
 
-
-def user_frame() -> FrameType | None:
-    """The innermost frame of the user's program, if there is one."""
-    at: FrameType | None = sys._getframe(1)
-    while at is not None and _kind(at.f_code) != _BOUNDARY:
-        if _kind(at.f_code) == _USER:
-            return at
-        at = at.f_back
-    return None
-
-
-def raised_at(error: BaseException) -> UserFrame | None:
-    """The innermost line of the user's program that an exception came through."""
-    found: UserFrame | None = None
-    step = error.__traceback__
-    while step is not None:
-        code = step.tb_frame.f_code
-        if _kind(code) == _BOUNDARY:
-            # Frames further out are not the program.
-            found = None
-        elif _kind(code) == _USER:
-            found = UserFrame(code, step.tb_lineno)
-        step = step.tb_next
-    return found
-
-
-def symbolic_locals(frame: FrameType) -> Iterator[tuple[str, Any]]:
-    """The symbolic numbers that a frame's local variables hold, each with Python that reads it.
-
-    Numbers stand for themselves and tensors for their sizes, also inside of containers.
+    Args:
+        operator: the torch operator, if one runs.
     """
-    for variable, value in frame.f_locals.items():
-        for path, leaf in pytree.tree_leaves_with_path(value):
-            name = variable + pytree.keystr(path)
-            if isinstance(leaf, SymTypes):
-                yield name, leaf
-            elif isinstance(leaf, torch.Tensor):
-                for i, size in enumerate(leaf.shape):
-                    if isinstance(size, SymTypes):
-                        yield f"{name}.shape[{i}]", size
+    return Provenance(user_line(sys._getframe(1)), None if operator is None else str(operator))
 
 
 def in_assert_statement() -> bool:

@@ -1,4 +1,4 @@
-"""FakeTensors made and looked into quickly, with the same outcome as torch's own constructor."""
+"""FakeTensors made quickly, equal to those of torch's own constructor."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ _make_subclass = torch.Tensor._make_subclass
 copy_metadata: Callable[[torch.Tensor], torch.Tensor] = torch._lazy_clone
 """A meta tensor like another, with a storage of its own of the same size in bytes.
 
-torch copies lazily here: sizes and strides are taken over as they are, which for symbolic ones
-costs a small part of computing them anew.
+The function takes over sizes and strides, which for symbolic ones costs a small part of
+computing them again.
 """
 
 view_metadata: Callable[..., torch.Tensor] = torch.as_strided
@@ -43,7 +43,7 @@ view_metadata: Callable[..., torch.Tensor] = torch.as_strided
 
 @functools.cache
 def _attribute_names() -> tuple[str, ...]:
-    # Asked of torch rather than listed, so that a release which adds one is followed.
+    # Read from a new tensor rather than listed, so that attributes of other releases are there.
     mode = FakeTensorMode()
     with BelowTorch():
         elem = torch.empty(0, device="meta")
@@ -51,7 +51,7 @@ def _attribute_names() -> tuple[str, ...]:
 
 
 def attributes_at_birth(mode: FakeTensorMode, device: torch.device) -> dict[str, Any]:
-    """What the ``__dict__`` of a new FakeTensor holds."""
+    """The contents of a new FakeTensor's ``__dict__``."""
     attributes: dict[str, Any] = dict.fromkeys(_attribute_names())
     attributes["_fake_device"] = device
     attributes["fake_mode"] = mode
@@ -59,7 +59,7 @@ def attributes_at_birth(mode: FakeTensorMode, device: torch.device) -> dict[str,
 
 
 def storage_marker(mode: FakeTensorMode) -> Callable[[torch.Tensor], None]:
-    """What makes torch object when a kernel wants the data of a fake tensor."""
+    """The function that marks a storage, so that torch refuses to give its data to a kernel."""
     if mode._allow_unsafe_data_ptr_access:
         return torch._C._set_warn_deprecated_on_mutable_data_ptr
     return torch._C._set_throw_on_mutable_data_ptr
@@ -68,11 +68,11 @@ def storage_marker(mode: FakeTensorMode) -> Callable[[torch.Tensor], None]:
 def fake_from_meta(
     elem: torch.Tensor, device: torch.device, attributes: dict[str, Any]
 ) -> FakeTensor:
-    """A FakeTensor on the storage of a meta tensor; to be called inside `BelowTorch`.
+    """A FakeTensor on the storage of a meta tensor; the caller is inside `BelowTorch`.
 
     Args:
-        elem: a meta tensor whose storage is marked already (`storage_marker`).
-        device: the device to pretend, with its index.
+        elem: a meta tensor with a marked storage (`storage_marker`).
+        device: the device of the fake tensor, with its index.
         attributes: from `attributes_at_birth`.
     """
     fake = _make_subclass(
@@ -86,11 +86,11 @@ def plain_alias(fake: FakeTensor) -> torch.Tensor:
     """A plain meta tensor on the storage of a fake one, with its sizes and strides."""
     with torch._C._DisablePythonDispatcher(), in_kernel_invocation_manager(fake.fake_mode):
         alias = torch.ops.aten.detach.default(fake)
-        # The alias would be dispatched to the device that the fake tensor pretends.
+        # Without this, torch would dispatch the alias to the fake tensor's device.
         return _make_subclass(torch.Tensor, alias, False, device_for_backend_keys=_META)
 
 
 def storage_id(tensor: torch.Tensor) -> int:
-    """What is equal for tensors that share a storage, while one of them lives."""
+    """A number that is equal for tensors that share a storage, while one of them lives."""
     cdata: int = tensor.untyped_storage()._cdata
     return cdata

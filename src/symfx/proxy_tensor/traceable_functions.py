@@ -1,7 +1,7 @@
-"""Functions of torch that look at data on their way, in a form that need not.
+"""Traceable forms of torch functions whose own form reads data.
 
-Where torch's own form reads a number to check it or to choose by it, tracing on fake tensors
-ends. The forms here compute the same; what torch checks, they assert when the graph runs.
+Tracing on fake tensors ends where a function reads a number to check it or to branch on it.
+The forms here compute the same results. They turn torch's checks into assertions of the graph.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from torch.nn import functional as F
 __all__ = ["TRACEABLE"]
 
 TRACEABLE: dict[Any, Callable[..., Any]] = {}
-"""For a function, one that computes the same without looking at data; NotImplemented where the
-function's own form need not look."""
+"""For a torch function, its traceable form.
+
+The form returns NotImplemented where the function's own form reads no data."""
 
 
 def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -58,7 +59,7 @@ def _cov(
         weights = aweights if weights is None else weights * aweights
     total: Any = rows.shape[1] if weights is None else weights.sum()
     weighted = rows if weights is None else rows * weights
-    centred = rows - (weighted.sum(1) / total).unsqueeze(1)
+    centered = rows - (weighted.sum(1) / total).unsqueeze(1)
     if aweights is not None and weights is not None and correction != 0:
         freedom: Any = total - correction * (weights * aweights).sum() / total
     else:
@@ -66,8 +67,8 @@ def _cov(
     freedom = (
         freedom.clamp(min=0) if isinstance(freedom, torch.Tensor) else torch.sym_max(freedom, 0)  # type: ignore[no-untyped-call]
     )
-    spread = centred if weights is None else centred * weights
-    return (torch.mm(centred, spread.mT.conj()) / freedom).squeeze()
+    spread = centered if weights is None else centered * weights
+    return (torch.mm(centered, spread.mT.conj()) / freedom).squeeze()
 
 
 @_form_of(torch.corrcoef, torch.Tensor.corrcoef)
@@ -87,7 +88,7 @@ def _corrcoef(x: torch.Tensor) -> Any:
 
 @_form_of(torch.linalg.matrix_rank)
 def _matrix_rank(*args: Any, out: torch.Tensor | None = None, **kwargs: Any) -> Any:
-    # torch's own form returns `out` without writing to it where it does not see data.
+    # On fake tensors torch's own form returns `out` without writing to it.
     if out is None:
         return NotImplemented
     found = torch.linalg.matrix_rank(*args, **kwargs)

@@ -11,14 +11,14 @@ import torch
 
 from symfx.shape_rules.attributes import SETTINGS, place_of
 from symfx.shape_rules.rules.layout import adjoint
-from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Domain, Shape
+from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Shape, Sizes
 from symfx.shape_rules.table import axis, is_size, rule
 
 __all__: list[str] = []
 
 
 @rule("size", torch.ops.aten.sym_size)
-def size(d: Domain, input: Shape, dim: Any = None) -> Any:
+def size(d: Sizes, input: Shape, dim: Any = None) -> Any:
     """The shape, or one of its dimensions."""
     if dim is None:
         return tuple(input)
@@ -26,19 +26,19 @@ def size(d: Domain, input: Shape, dim: Any = None) -> Any:
 
 
 @rule("dim", "ndimension", torch.ops.aten.dim)
-def rank(d: Domain, input: Shape) -> int:
+def rank(d: Sizes, input: Shape) -> int:
     """How many dimensions."""
     return len(input)
 
 
 @rule(torch.numel, "numel", "nelement", torch.ops.aten.sym_numel)
-def numel(d: Domain, input: Shape) -> Dim:
+def numel(d: Sizes, input: Shape) -> Dim:
     """How many elements."""
     return d.product(input)
 
 
 @rule(builtins.len, "__len__")
-def length(d: Domain, value: Any) -> Any:
+def length(d: Sizes, value: Any) -> Any:
     """The first dimension of a tensor; how many items a tuple has."""
     if isinstance(value, Shape):
         return value[0] if value else UNKNOWN
@@ -46,7 +46,7 @@ def length(d: Domain, value: Any) -> Any:
 
 
 @rule(getattr, takes_unknown=True)
-def attribute(d: Domain, input: Any, name: str, *default: Any) -> Any:
+def attribute(d: Sizes, input: Any, name: str, *default: Any) -> Any:
     """``x.shape`` and what else tensors have; the parts of several results by their names."""
     if name in SETTINGS or input is NO_TENSOR:
         return NO_TENSOR
@@ -69,7 +69,7 @@ def attribute(d: Domain, input: Any, name: str, *default: Any) -> Any:
 
 
 @rule(builtins.int, torch.sym_int, operator.index, "item", "__int__", takes_unknown=True)
-def as_int(d: Domain, value: Any) -> Any:
+def as_int(d: Sizes, value: Any) -> Any:
     """A size is a size; what a tensor holds only running it tells."""
     if is_size(value):
         return value
@@ -77,24 +77,24 @@ def as_int(d: Domain, value: Any) -> Any:
 
 
 @rule(builtins.float, torch.sym_float, takes_unknown=True)
-def as_float(d: Domain, value: Any) -> Any:
+def as_float(d: Sizes, value: Any) -> Any:
     """A number that is no size any more."""
     return float(value) if isinstance(value, (int, float)) else UNKNOWN
 
 
 @rule(builtins.max, torch.sym_max, takes_unknown=True)
-def largest(d: Domain, *values: Any) -> Any:
+def largest(d: Sizes, *values: Any) -> Any:
     """The largest of some sizes."""
     return _extremum(d, "max", values)
 
 
 @rule(builtins.min, torch.sym_min, takes_unknown=True)
-def smallest(d: Domain, *values: Any) -> Any:
+def smallest(d: Sizes, *values: Any) -> Any:
     """The smallest of some sizes."""
     return _extremum(d, "min", values)
 
 
-def _extremum(d: Domain, op: str, values: tuple[Any, ...]) -> Any:
+def _extremum(d: Sizes, op: str, values: tuple[Any, ...]) -> Any:
     if len(values) == 1 and isinstance(values[0], (tuple, list)):
         values = tuple(values[0])
     if not values or not all(is_size(value) for value in values):
@@ -106,7 +106,7 @@ def _extremum(d: Domain, op: str, values: tuple[Any, ...]) -> Any:
 
 
 @rule(math.prod, takes_unknown=True)
-def product(d: Domain, values: Any) -> Any:
+def product(d: Sizes, values: Any) -> Any:
     """The product of sizes."""
     if not isinstance(values, (tuple, list)) or not all(is_size(value) for value in values):
         return UNKNOWN
@@ -114,13 +114,13 @@ def product(d: Domain, values: Any) -> Any:
 
 
 @rule(math.sqrt, math.log, math.exp, math.floor, math.ceil, torch.sym_sqrt, takes_unknown=True)
-def number(d: Domain, *values: Any) -> Any:
+def number(d: Sizes, *values: Any) -> Any:
     """A number that no shape is made of."""
     return UNKNOWN
 
 
 @rule(torch.Size, builtins.tuple, builtins.list, takes_unknown=True)
-def as_tuple(d: Domain, values: Any = ()) -> Any:
+def as_tuple(d: Sizes, values: Any = ()) -> Any:
     """The same items."""
     if isinstance(values, Shape):
         return UNKNOWN
@@ -136,5 +136,5 @@ def as_tuple(d: Domain, values: Any = ()) -> Any:
     torch._check,
     takes_unknown=True,
 )
-def nothing(d: Domain, *given: Any, **options: Any) -> None:
+def nothing(d: Sizes, *given: Any, **options: Any) -> None:
     """A check returns nothing."""

@@ -1,4 +1,4 @@
-"""Which of the user's lines is to blame, for those who look at frames themselves."""
+"""The user's line under torch's names: its frame, its files, and checks to insert before it."""
 
 from __future__ import annotations
 
@@ -11,20 +11,17 @@ from types import FrameType
 from typing import Any
 
 import sympy
-import torch
 from torch.utils._sympy.printers import PythonPrinter
 
 from symfx.errors import SymfxError
-from symfx.symbolic_shapes.explain.provenance import UserFrame, symbolic_locals
+from symfx.symbolic_shapes.explain.data_dependent import symbolic_locals
+from symfx.user_code import SYMFX_FOLDER, UserFrame, user_frame
 
 __all__ = [
     "_find_user_code_frame",
     "_suggest_fixes_for_data_dependent_error_non_strict",
     "uninteresting_files",
 ]
-
-_TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
-_SYMFX = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
 
 
 @functools.cache
@@ -40,18 +37,15 @@ def uninteresting_files() -> set[str]:
         "torch.fx.interpreter",
     )  # fmt: skip
     files = {inspect.getfile(sys.modules[name]) for name in modules if name in sys.modules}
-    for folder in (os.path.dirname(torch._higher_order_ops.__file__), _SYMFX):
+    for folder in (os.path.dirname(torch._higher_order_ops.__file__), SYMFX_FOLDER):
         for path, _, names in os.walk(folder):
             files |= {os.path.join(path, name) for name in names if name.endswith(".py")}
     return files | {"<string>"}
 
 
 def _find_user_code_frame() -> FrameType | None:
-    """The innermost frame that is neither torch's nor symfx's."""
-    frame = inspect.currentframe()
-    while frame is not None and frame.f_code.co_filename.startswith((_TORCH, _SYMFX)):
-        frame = frame.f_back
-    return frame
+    """The innermost frame of the user's program; None where only library code is running."""
+    return user_frame()
 
 
 class _LocalNames(PythonPrinter):
@@ -66,16 +60,16 @@ class _LocalNames(PythonPrinter):
 
 
 def _suggest_fixes_for_data_dependent_error_non_strict(e: Any) -> None:
-    """Add to an error about data the user's line, and checks in the names of its variables.
+    """Add the user's line, and checks in the names of its variables, to an error about data.
 
     Args:
         e: a `GuardOnDataDependentSymNode`; its message is changed.
     """
-    frame = _find_user_code_frame()
+    frame = user_frame()
     if frame is None:
         return
     at = UserFrame(frame.f_code, frame.f_lineno)
-    text = f"{e.args[0]}\n\nThe following call raised this error:\n  {at}  {at.line}"
+    text = f"{e.args[0]}\n\nThe following call raised this error:\n  {at.with_text}"
     names: dict[str, list[str]] = defaultdict(list)
     for name, number in symbolic_locals(frame):
         names[str(number.node.expr)].append(name)

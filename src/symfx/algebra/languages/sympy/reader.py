@@ -1,401 +1,32 @@
-"""Terms as sympy expressions, and sympy expressions as terms.
-
-torch's internals read shapes as sympy; symfx thinks in terms. `to_sympy` shows a term in the
-vocabulary that torch's own tools know (``FloorDiv``, ``PythonMod``, ``Max``, …), `SympyReader`
-reads such expressions back. Nothing else of the floor imports sympy, and nothing converts
-until somebody asks.
-
-The view is built unevaluated wherever sympy's or torch's automatic evaluation could change a
-value: ``FloorDiv(FloorDiv(a, b), c)`` evaluates to ``FloorDiv(a, b*c)``, wrong for ``c < 0``;
-``PythonMod(p, q)`` with ``p < q < 0`` to ``p``; sums of doubles reassociate. Terms are in
-normal form already, so that evaluating them would find little and cost much.
-
-What sympy cannot say: it has no negative zero, and its real symbols are never NaN. Integers,
-conditions and finite doubles keep their exact value in both directions.
-"""
+"""From sympy to terms."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import sympy
-from sympy.core.function import UndefinedFunction
 from sympy.core.relational import Relational
-from sympy.core.sorting import ordered
 from sympy.functions.elementary.piecewise import ExprCondPair
-from sympy.logic.boolalg import Boolean
 from torch.utils._sympy import functions as torch_fn
 from torch.utils._sympy.numbers import int_oo
 
-from symfx.algebra.terms.interpret import relation
+from symfx.algebra.languages.sympy.functions import (
+    CALL_OF_CLASS,
+    FloatFloorDiv,
+    FloatMod,
+    IntRound,
+)
 from symfx.algebra.terms.table import MATH_FUNCTIONS, Sort, Table, Term
 from symfx.errors import SymfxError
 
-__all__ = ["SympyReadError", "SympyReader", "register_function", "to_sympy"]
-
-
-# How many nodes of an expression sympy may walk to put it in its order.
-_WALKED_NODES = 2000
+__all__ = ["SympyReadError", "SympyReader"]
 
 
 class SympyReadError(SymfxError, ValueError):
-    """A sympy expression that is no integer, double or condition of the algebra."""
-
-
-# -- functions that torch has no class for ---------------------------------------------------
-
-
-def _as_float(value: sympy.Basic) -> float:
-    return float(value)
-
-
-class FloatFloorDiv(sympy.Function):  # type: ignore[misc]
-    """``a // b`` of doubles: a double, which is not always ``floor(a / b)``."""
-
-    nargs = (2,)
-    is_real = True
-
-    @classmethod
-    def eval(cls, a: sympy.Expr, b: sympy.Expr) -> sympy.Expr | None:
-        """The quotient of two numbers."""
-        if a.is_Number and b.is_Number:
-            return sympy.Float(_as_float(a) // _as_float(b))
-        return None
-
-
-class FloatMod(sympy.Function):  # type: ignore[misc]
-    """``a % b`` of doubles, with the sign of b."""
-
-    nargs = (2,)
-    is_real = True
-
-    @classmethod
-    def eval(cls, a: sympy.Expr, b: sympy.Expr) -> sympy.Expr | None:
-        """The remainder of two numbers."""
-        if a.is_Number and b.is_Number:
-            return sympy.Float(_as_float(a) % _as_float(b))
-        return None
-
-
-class IntRound(sympy.Function):  # type: ignore[misc]
-    """``round(a, n)`` of an integer, for a negative number of digits n."""
-
-    nargs = (2,)
-    is_integer = True
-
-    @classmethod
-    def eval(cls, a: sympy.Expr, digits: sympy.Expr) -> sympy.Expr | None:
-        """The rounded value of a number."""
-        if a.is_Integer and digits.is_Integer:
-            return sympy.Integer(round(int(a), int(digits)))
-        return None
-
-
-# -- uninterpreted functions -----------------------------------------------------------------
-
-_CLASS_OF_CALL: dict[tuple[str, Sort], Any] = {}
-_CALL_OF_CLASS: dict[Any, tuple[str, Sort]] = {}
-
-
-def register_function(name: str, sort: Sort, function: Any) -> None:
-    """Let `function`, a class of sympy functions, stand for calls of `name`.
-
-    A call of a name that nobody registered gets a class of its own at its first conversion.
-
-    Args:
-        name: the name that `Table.call` was given.
-        sort: the sort of its result.
-        function: the class whose instances show such calls.
-
-    Raises:
-        ValueError: the name or the class stands for something else already.
-    """
-    key = (name, sort)
-    if _CLASS_OF_CALL.get(key, function) != function or _CALL_OF_CLASS.get(function, key) != key:
-        raise ValueError(f"{name!r} of sort {sort} or {function!r} is registered otherwise already")
-    _CLASS_OF_CALL[key] = function
-    _CALL_OF_CLASS[function] = key
-
-
-def _function_class(name: str, sort: Sort) -> Any:
-    """The class that shows calls of `name`."""
-    found = _CLASS_OF_CALL.get((name, sort))
-    if found is None:
-        if sort == "bool":
-            found = type(name, (sympy.Function, Boolean), {"__doc__": f"The condition {name}."})
-        elif sort == "int":
-            found = UndefinedFunction(name, integer=True)
-        else:
-            found = UndefinedFunction(name, real=True)
-        register_function(name, sort, found)
-    return found
-
-
-register_function(
-    "is_non_overlapping_and_dense_indicator", "int", torch_fn.IsNonOverlappingAndDenseIndicator
-)
-
-
-# -- from terms to sympy -----------------------------------------------------------------------
-
-
-def to_sympy(term: Term) -> sympy.Basic:
-    """The term as sympy; made once, then remembered in ``term.sympy``.
-
-    A symbol shows as the ``sympy.Symbol`` that its owner put into ``symbol.sympy`` when it
-    made the symbol; one without becomes a symbol of its name and sort with no further
-    assumption.
-
-    Example:
-        >>> from symfx.algebra import Table
-        >>> t = Table(); s = t.symbol("s")
-        >>> to_sympy((2 * s + 1) // 4 + 3)
-        ((s//2)) + 3
-    """
-    bounds: dict[Term, int | None] = {}
-    stack = [term]
-    while stack:
-        top = stack[-1]
-        if top.sympy is not None:
-            stack.pop()
-            continue
-        below = _parts(top)
-        waiting = [part for part in below if part.sympy is None]
-        if waiting:
-            stack.extend(waiting)
-            continue
-        top.sympy = _build(top, below, bounds)
-        stack.pop()
-    return term.sympy
-
-
-def _parts(term: Term) -> tuple[Term, ...]:
-    """The terms whose sympy a term's own is made of."""
-    op = term.op
-    if op in ("eq", "ge"):
-        return relation(term)[1:]
-    if op == "not":
-        inner: Term = term.args[0]
-        return relation(term)[1:] if inner.op == "eq" else inner.operands
-    return term.operands
-
-
-_RELATIONS: dict[str, Any] = {
-    "eq": sympy.Eq,
-    "ne": sympy.Ne,
-    "ge": sympy.Ge,
-    "le": sympy.Le,
-    "gt": sympy.Gt,
-    "lt": sympy.Lt,
-    "feq": sympy.Eq,
-    "fle": sympy.Le,
-    "flt": sympy.Lt,
-}
-
-_LATTICES: dict[str, Any] = {
-    "and": sympy.And,
-    "or": sympy.Or,
-    "min": torch_fn.Min,
-    "max": torch_fn.Max,
-    "fmin": torch_fn.Min,
-    "fmax": torch_fn.Max,
-}
-
-# Operations that are one unevaluated sympy function of their operands.
-_FUNCTIONS: dict[str, Any] = {
-    "floordiv": torch_fn.FloorDiv,
-    "abs": sympy.Abs,
-    "fabs": sympy.Abs,
-    "where": torch_fn.Where,
-    "bit_and": torch_fn.BitwiseFn_bitwise_and,
-    "bit_or": torch_fn.BitwiseFn_bitwise_or,
-    "bit_xor": torch_fn.BitwiseFn_bitwise_xor,
-    "to_real": torch_fn.ToFloat,
-    "truediv": torch_fn.IntTrueDiv,
-    "fdiv": torch_fn.FloatTrueDiv,
-    "fpow": torch_fn.FloatPow,
-    "ffloordiv": FloatFloorDiv,
-    "fmod": FloatMod,
-    "floor": torch_fn.FloorToInt,
-    "ceil": torch_fn.CeilToInt,
-    "trunc": torch_fn.TruncToInt,
-    "round": torch_fn.RoundToInt,
-    "round_int": IntRound,
-    "round_digits": torch_fn.RoundDecimal,
-    **{name: getattr(torch_fn, f"OpaqueUnaryFn_{name}") for name in MATH_FUNCTIONS},
-}
-
-
-def _build(term: Term, parts: tuple[Term, ...], bounds: dict[Term, int | None]) -> sympy.Basic:
-    """The sympy of a term whose `_parts` have theirs."""
-    op = term.op
-    args = [part.sympy for part in parts]
-    if op == "const":
-        return _constant(term)
-    if op == "symbol":
-        return _symbol(term)
-    if op == "sum":
-        scaled = [
-            m.sympy if c == 1 else sympy.Mul(sympy.Integer(c), m.sympy)
-            for m, c in term.coeffs.items()
-        ]
-        return sympy.Add(*scaled, sympy.Integer(term.const))
-    if op == "product":
-        return sympy.Mul(*args)
-    if op in ("eq", "ge"):
-        return _RELATIONS[relation(term)[0]](*args, evaluate=False)
-    if op in ("feq", "fle", "flt"):
-        return _RELATIONS[op](*args, evaluate=False)
-    if op == "not":
-        inner: Term = term.args[0]
-        if inner.op in ("eq", "feq"):
-            return sympy.Ne(*args, evaluate=False)
-        return sympy.Not(to_sympy(inner), evaluate=False)
-    if op in _LATTICES:
-        return _lattice(_LATTICES[op], args)
-    if op == "mod":
-        # Mod is torch's name for the remainder of two numbers that are not negative.
-        least = [_least(part, bounds) for part in parts]
-        signless = all(bound is not None and bound >= 0 for bound in least)
-        return (torch_fn.Mod if signless else torch_fn.PythonMod)(*args, evaluate=False)
-    if op == "pow":
-        if parts[1].op == "const":
-            return sympy.Pow(*args)
-        return torch_fn.PowByNatural(*args, evaluate=False)
-    if op in ("lshift", "rshift"):
-        # As torch has it: shifts are products with, and quotients by, powers of two.
-        power = torch_fn.PowByNatural(sympy.Integer(2), args[1], evaluate=False)
-        if op == "lshift":
-            return sympy.Mul(args[0], power)
-        return torch_fn.FloorDiv(args[0], power, evaluate=False)
-    if op in ("fadd", "fmul", "fneg"):
-        if op == "fneg":
-            args = [sympy.Integer(-1), *args]
-        return _as_it_is(sympy.Add if op == "fadd" else sympy.Mul, args)
-    if op == "is_integer":
-        rounded = torch_fn.FloorToInt(args[0], evaluate=False)
-        return sympy.Eq(torch_fn.ToFloat(rounded, evaluate=False), args[0], evaluate=False)
-    if op == "call":
-        return _function_class(term.name, term.sort)(*args, evaluate=False)
-    return _FUNCTIONS[op](*args, evaluate=False)
-
-
-def _constant(term: Term) -> sympy.Basic:
-    value = term.args[0]
-    if term.sort == "int":
-        return sympy.Integer(value)
-    if term.sort == "bool":
-        return sympy.true if value else sympy.false
-    return sympy.Float(value)
-
-
-def _symbol(term: Term) -> sympy.Symbol:
-    if term.sort == "int":
-        return sympy.Symbol(term.name, integer=True)
-    if term.sort == "real":
-        return sympy.Symbol(term.name, real=True)
-    return sympy.Symbol(term.name)
-
-
-def _lattice(cls: Any, args: list[sympy.Basic]) -> sympy.Basic:
-    """And, Or, Min or Max of `args`, as it stands.
-
-    The constructors of And and Or compare canonical forms of relations, which takes ``x < 1
-    or x >= 1`` of doubles for a tautology, and cannot be told not to.
-    """
-    different = frozenset(args)
-    if len(different) == 1:
-        return args[0]
-    lattice = sympy.Basic.__new__(cls, *_in_order(different))
-    lattice._argset = different
-    if cls in (torch_fn.Min, torch_fn.Max):
-        lattice.unique_summations_symbols = None
-    return lattice
-
-
-def _in_order(args: Iterable[sympy.Basic]) -> Iterable[sympy.Basic]:
-    """Operands in the order that sympy gives them, where finding it is affordable."""
-    return ordered(args) if _is_small(args) else sorted(args, key=hash)
-
-
-def _as_it_is(cls: Any, args: list[sympy.Basic]) -> sympy.Basic:
-    """Add or Mul of doubles in sympy's order where that is all it changes, else unevaluated."""
-    if _is_small(args):
-        evaluated = cls(*args)
-        unchanged = len(evaluated.args) == len(args) and set(evaluated.args) == set(args)
-        if isinstance(evaluated, cls) and unchanged:
-            return evaluated
-    return cls(*args, evaluate=False)
-
-
-def _is_small(args: Iterable[sympy.Basic]) -> bool:
-    """Whether sympy may walk the expressions.
-
-    It walks them as trees, which takes time exponential in the depth of an expression whose
-    parts occur often.
-    """
-    stack = list(args)
-    for _ in range(_WALKED_NODES):
-        if not stack:
-            return True
-        stack.extend(stack.pop().args)
-    return False
-
-
-def _least(term: Term, bounds: dict[Term, int | None]) -> int | None:
-    """A lower bound of an integer term that its symbols' sympy assumptions give, or None.
-
-    `bounds` keeps those found. The sympy of the term's parts must be there.
-    """
-    stack = [term]
-    while stack:
-        top = stack[-1]
-        if top in bounds:
-            stack.pop()
-            continue
-        waiting = [t for t in top.operands if t.sort == "int" and t not in bounds]
-        if waiting:
-            stack.extend(waiting)
-            continue
-        bounds[top] = _least_of(top, bounds)
-        stack.pop()
-    return bounds[term]
-
-
-def _least_of(term: Term, known: Mapping[Term, int | None]) -> int | None:
-    op = term.op
-    if op == "const":
-        return term.const
-    if op == "symbol":
-        symbol = to_sympy(term)
-        return 1 if symbol.is_positive else 0 if symbol.is_nonnegative else None
-    below = [known[t] for t in term.operands if t.sort == "int"]
-    if op == "abs":
-        return 0
-    if op == "mod" and (known[term.args[1]] or 0) > 0:
-        return 0
-    if op == "max":
-        return max((b for b in below if b is not None), default=None)
-    least: list[int] = [b for b in below if b is not None]
-    if len(least) < len(below):
-        return None
-    if op == "sum":
-        if any(c < 0 for c in term.coeffs.values()):
-            return None
-        return term.const + sum(c * b for c, b in zip(term.coeffs.values(), least, strict=True))
-    if op in ("min", "where"):
-        return min(least)
-    if min(least, default=-1) < 0:
-        return None
-    if op == "product":
-        return math.prod(least)
-    return 0 if op in ("floordiv", "mod", "pow", "bit_and", "lshift", "rshift") else None
-
-
-# -- from sympy to terms -----------------------------------------------------------------------
+    """A sympy expression has no integer, double or condition of the algebra for its value."""
 
 
 def _fold(combine: Callable[[Table, Term, Term], Term]) -> Callable[..., Term]:
@@ -418,7 +49,7 @@ def _math(name: str) -> Callable[..., Term]:
     return lambda table, a: table.function(name, a)
 
 
-# Functions of terms: what makes them in a table.
+# For each class of functions, the function that makes the term in a table.
 _FROM_TERMS: dict[Any, Callable[..., Term]] = {
     sympy.And: Table.and_,
     sympy.Or: Table.or_,
@@ -457,7 +88,7 @@ _FROM_TERMS: dict[Any, Callable[..., Term]] = {
 
 @dataclass(frozen=True)
 class _Ratio:
-    """``num / den``, a number on its way to becoming an integer or a side of a comparison."""
+    """``num / den``: an intermediate result that an integer or a comparison is made of."""
 
     num: Term
     den: Term
@@ -466,12 +97,12 @@ class _Ratio:
 class SympyReader:
     """Reads sympy expressions as terms of one table.
 
-    Every expression is read once; what was read stays read, so the meaning of a symbol must
+    A reader keeps the term of every expression that it has read, so the meaning of a symbol must
     not change during the life of a reader (symbols may be added).
 
     Args:
-        table: the table that the terms shall belong to.
-        symbols: what each sympy symbol stands for.
+        table: the table of the terms.
+        symbols: for each sympy symbol, its term.
 
     Example:
         >>> t = Table(); n = t.symbol("n")
@@ -486,11 +117,11 @@ class SympyReader:
         self._memo: dict[sympy.Basic, Any] = {}
 
     def read(self, expr: sympy.Basic | complex) -> Term:
-        """The term that `expr` shows.
+        """The term of a sympy expression.
 
         Raises:
-            SympyReadError: an unknown symbol or function, an infinite integer, or a fraction
-                that is not known to be an integer; the message names it.
+            SympyReadError: the expression has an unknown symbol or function, an infinite
+                integer, or a fraction that need not be an integer; the message names it.
         """
         root = sympy.sympify(expr)
         memo = self._memo
@@ -516,7 +147,7 @@ class SympyReader:
         term: Term = result
         return term
 
-    # Below, `args` are what was read of `expr.args`.
+    # Below, `args` are the results of reading `expr.args`.
 
     def _convert(self, expr: Any, args: list[Any]) -> Any:
         table = self.table
@@ -537,7 +168,7 @@ class SympyReader:
             return self._relational(expr, *args)
         if isinstance(expr, sympy.Piecewise):
             return self._piecewise(expr, args)
-        call = _CALL_OF_CLASS.get(expr.func)
+        call = CALL_OF_CLASS.get(expr.func)
         if call is not None:
             return table.call(*call, *(self._term(expr, a) for a in args))
         read = self._FROM_RATIOS.get(expr.func)
@@ -556,7 +187,7 @@ class SympyReader:
         term = self.symbols.get(symbol)
         if term is None:
             alike = [s for s in self.symbols if s.name == symbol.name]
-            why = "nobody told the reader of that symbol"
+            why = "the reader does not know that symbol"
             if alike:
                 why = (
                     f"the symbol known by that name has the assumptions {alike[0].assumptions0}, "
@@ -575,10 +206,10 @@ class SympyReader:
             return _Ratio(table.const(int(number.p)), table.const(int(number.q)))
         if isinstance(number, sympy.Float) or number in _INFINITIES or number is sympy.nan:
             return table.const(float(number))
-        raise _refusal(number, "it is no finite number")
+        raise _refusal(number, "it is not a finite number")
 
     def _no_integer_meets_infinity(self, expr: Any, args: list[Any]) -> None:
-        # The infinity of doubles is a value; that of integers is a figure of speech.
+        # Doubles have an infinity; integers have none.
         infinite = [a for a in expr.args if a in _INFINITIES]
         if infinite and any(isinstance(a, _Ratio) or _sort(a) == "int" for a in args):
             raise _refusal(expr, f"an integer cannot be {infinite[0]}")
@@ -586,12 +217,12 @@ class SympyReader:
     # -- operands --
 
     def _term(self, expr: Any, value: Any) -> Term:
-        """An operand that must be a number of its own, no fraction."""
+        """An operand that must not be a fraction."""
         if isinstance(value, Term):
             return value
         if isinstance(value, _Ratio):
             raise _refusal(expr, f"({value.num})/({value.den}) in it need not be an integer")
-        raise _refusal(expr, "a branch of a Piecewise is no operand")
+        raise _refusal(expr, "a branch of a Piecewise cannot be an operand")
 
     def _real(self, expr: Any, value: Any) -> Term:
         """An operand as a double."""
@@ -615,7 +246,7 @@ class SympyReader:
         return _Ratio(self.table.to_int(term), self.table.one)
 
     def _lowest(self, num: Term, den: Term) -> Term | _Ratio:
-        """``num / den`` as an integer where it is one by form."""
+        """``num / den`` in lowest terms: an integer if the form shows that it is one."""
         table = self.table
         if den.op == "const" and den.const < 0:
             num, den = table.neg(num), table.neg(den)
@@ -672,7 +303,7 @@ class SympyReader:
         if isinstance(exponent, _Ratio):
             if exponent.num.value == 1 and exponent.den.value == 2:
                 return table.function("sqrt", self._real(expr, base))
-            raise _refusal(expr, "of the fractional powers symfx has only the square root")
+            raise _refusal(expr, "the square root is the only fractional power in symfx")
         exponent = self._term(expr, exponent)
         if _sort(base) == "real" and exponent.op == "const" and exponent.sort == "int":
             # sympy writes x*x of doubles as a power.
@@ -748,7 +379,7 @@ class SympyReader:
             if "real" in (_sort(a), _sort(b)):
                 return make(table, self._real(expr, a), self._real(expr, b))
             left_part, right_part = self._ratio(expr, a), self._ratio(expr, b)
-            # Both sides times the denominators, and again where their sign is not known.
+            # Both sides are multiplied by the denominators, twice if the sign is not known.
             a = table.mul(left_part.num, right_part.den)
             b = table.mul(right_part.num, left_part.den)
             scale = table.mul(left_part.den, right_part.den)

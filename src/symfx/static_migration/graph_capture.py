@@ -14,37 +14,16 @@ from typing import Any
 import torch
 from torch.fx import Graph, GraphModule
 from torch.fx.proxy import TraceError
-from torch.overrides import TorchFunctionMode
 
 from symfx.errors import SymfxError, TracingError
 from symfx.shape_rules.table import known_rules
 from symfx.static_migration.branches import BranchTracer
 from symfx.static_migration.conditions import InputType
 
-__all__ = ["capture", "without_weights"]
+__all__ = ["program_graph"]
 
 
-class without_weights(TorchFunctionMode):
-    """While this context is open, models are built without first values for their parameters.
-
-    No shape depends on what they are, and drawing them takes most of the time of building a model.
-    """
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        """Leave a tensor as it is, where it would be filled with random numbers."""
-        options = kwargs or {}
-        filled = args[0] if args else options.get("tensor")
-        name = getattr(func, "__name__", "")
-        if getattr(func, "__module__", "") == "torch.nn.init":
-            at_random = name not in ("zeros_", "ones_", "constant_", "eye_")
-        else:
-            at_random = name in ("uniform_", "normal_") and isinstance(filled, torch.nn.Parameter)
-        return filled if at_random else func(*args, **options)
-
-
-def capture(
+def program_graph(
     module: torch.nn.Module,
     inputs: Mapping[str, InputType],
     where: Sequence[str] = (),

@@ -1,0 +1,64 @@
+"""``symfx replay LOG``: the symbols and guards of a ShapeEnv whose events were recorded."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from symfx.cli.console import clear_errors, print_lines, progress
+from symfx.cli.options import Debug
+
+__all__ = ["GuardLanguage", "replay_command"]
+
+
+class GuardLanguage(Enum):
+    """The languages in which guards can be printed."""
+
+    PYTHON = "python"
+    C = "c"
+    SMTLIB = "smtlib"
+
+
+def replay_command(
+    log: Annotated[
+        Path,
+        typer.Argument(
+            metavar="LOG",
+            exists=True,
+            dir_okay=False,
+            help="A file that symfx trace --record or EventLog.save wrote.",
+            show_default=False,
+        ),
+    ],
+    *,
+    guards: Annotated[
+        GuardLanguage | None,
+        typer.Option(
+            help="Print the guards as a program in this language, and nothing else.",
+            show_default=False,
+        ),
+    ] = None,
+    events: Annotated[bool, typer.Option("--events/--no-events", help="List the events.")] = True,
+    debug: Debug = False,
+) -> None:
+    """Replay the event log of a ShapeEnv, and print its symbols and guards at the end.
+
+    Exit codes: 0 replayed, 2 the file is not an event log, or an event in it fails, 70 symfx
+    itself failed.
+    """
+    with clear_errors(debug):
+        with progress("loading torch"):
+            from symfx.recording import EventLog
+            from symfx.recording.report import describe_replay
+        loaded = EventLog.load(log)
+        env = loaded.replay()
+        if guards is None:
+            print_lines([Text(line) for line in describe_replay(loaded, env, events=events)])
+            return
+        program = env.guard_program()
+        write = {"python": lambda: program.source, "c": program.to_c, "smtlib": program.to_smtlib}
+        typer.echo(write[guards.value](), nl=False)

@@ -1,0 +1,172 @@
+"""``symfx trace TARGET --input "x: f32[batch, seq, 64]"``: a graph, its guards, its check."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from symfx.cli.console import (
+    FAILED,
+    clear_errors,
+    print_error,
+    print_json,
+    print_lines,
+    progress,
+    stdout_for_json,
+)
+from symfx.cli.example_calls import example_call
+from symfx.cli.options import AsJson, Debug, Init, Quiet, Target, inputs_option
+from symfx.errors import SpecError
+
+if TYPE_CHECKING:
+    from symfx.tracing import Trace, Verification
+
+__all__ = ["trace_command"]
+
+
+def trace_command(
+    target: Target,
+    *,
+    inputs: Annotated[
+        list[str] | None,
+        inputs_option(
+            "'x: f32\\[batch, seq=7, 64]', 'ids: i64\\[batch, seq] < 100', 'n: int=5', "
+            "'flag: bool=true'. A named dimension is dynamic, a number is a static size."
+        ),
+    ] = None,
+    init: Init = None,
+    train: Annotated[
+        bool | None,
+        typer.Option(
+            "--train/--eval",
+            help="Put the module in train mode or in eval mode. By default it stays in the mode "
+            "in which it was built: train mode for torch's own modules.",
+            show_default=False,
+        ),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify/--no-verify", help="Run the graph and the model, and compare their results."
+        ),
+    ] = True,
+    shapes: Annotated[
+        int, typer.Option(min=0, help="The number of shapes to verify at beside the example's.")
+    ] = 5,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="The largest difference, absolute and relative, between results that agree. "
+            "Default: the tolerance of torch.testing.assert_close for the dtype.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The seed of weights, inputs and shapes.")] = 0,
+    graph: Annotated[bool, typer.Option("--graph/--no-graph", help="Print the graph.")] = True,
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="Write the event log of the symbolic shapes to this file, for symfx replay.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Trace a model with symbolic shapes, print the guards, and verify the graph against eager.
+
+    Exit codes: 0 traced and verified, 1 verification failed, 2 the command, the inputs or the
+    model cannot be used, 70 symfx itself failed.
+    """
+    with clear_errors(debug):
+        with stdout_for_json(as_json):
+            traced = _trace(target, inputs or [], init or [], train, seed, record)
+            verification = None
+            if verify:
+                with progress("verifying"):
+                    verification = traced.verify(shapes=shapes, seed=seed, tolerance=tolerance)
+        if as_json:
+            _print_json(traced, verification)
+        elif quiet:
+            _print_summary(traced, verification)
+        else:
+            _print_report(traced, verification, graph)
+    if verification is not None and not verification:
+        raise typer.Exit(FAILED)
+
+
+def _trace(
+    target: str,
+    inputs: Sequence[str],
+    init: Sequence[str],
+    train: bool | None,
+    seed: int,
+    record: Path | None,
+) -> Trace:
+    call = example_call(target, init, inputs, seed)
+    import torch
+
+    from symfx.tracing import trace
+
+    if train is not None:
+        if not isinstance(call.model, torch.nn.Module):
+            raise SpecError(
+                f"{target} is not a module, and has no train and eval modes",
+                where="--train" if train else "--eval",
+                fix="leave this option out",
+            )
+        call.model.train(train)
+    with progress("tracing"), _recorded(record):
+        return trace(call.model, call.args, call.kwargs, dynamic=call.dynamic)
+
+
+@contextlib.contextmanager
+def _recorded(path: Path | None) -> Iterator[None]:
+    """Write the event log of the first ShapeEnv that is made inside to a file, if one is named."""
+    if path is None:
+        yield
+        return
+    from symfx.recording import EventLog, recording_shape_envs
+
+    with recording_shape_envs() as environments:
+        try:
+            yield
+        finally:
+            # The log is written for a trace that fails too: it helps to find the cause.
+            for env in environments[:1]:
+                EventLog.of(env, failed=sys.exc_info()[1] is not None).save(path)
+
+
+def _print_json(traced: Trace, verification: Verification | None) -> None:
+    from symfx.tracing.report import as_data
+
+    print_json(as_data(traced, verification))
+
+
+def _print_summary(traced: Trace, verification: Verification | None) -> None:
+    from symfx.tracing.report import headline, verdict
+
+    outcome = f"; {verdict(verification)}" if verification is not None else ""
+    print_lines([Text(headline(traced) + outcome)])
+    for run in verification.runs if verification is not None else ():
+        if not run.passed:
+            sizes = ", ".join(f"{name}={size}" for name, size in run.sizes.items())
+            print_error(f"at {sizes or 'the example'}: {run.failure}")
+
+
+def _print_report(traced: Trace, verification: Verification | None, graph: bool) -> None:
+    from symfx.tracing.report import describe_trace, describe_verification
+
+    lines = describe_trace(traced, graph=graph)
+    if verification is not None:
+        lines += [Text(), *describe_verification(verification)]
+    print_lines(lines)

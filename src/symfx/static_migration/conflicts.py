@@ -1,0 +1,131 @@
+"""Why a program is ill-typed: the nodes that contradict each other, and inputs that would work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.fx import Graph, Node
+
+from symfx.algebra import Term, evaluate
+from symfx.shape_rules.graphs import where_of
+from symfx.shape_rules.sizes import Shape
+from symfx.static_migration.analysis import GraphRun, explain_failure, run_graph
+from symfx.static_migration.conditions import InputType, names_in, parse_condition
+from symfx.static_migration.printing import input_name, text_of
+from symfx.static_migration.results import Conflict
+from symfx.static_migration.solver import Solver, smallest_conflict
+from symfx.static_migration.term_sizes import TermSizes
+
+__all__ = ["find_conflict"]
+
+
+def find_conflict(
+    graph: Graph,
+    module: torch.nn.Module,
+    inputs: Mapping[str, InputType],
+    where: Sequence[str],
+    result: GraphRun,
+    solver: Solver,
+) -> Conflict:
+    """Explain a run that failed.
+
+    Args:
+        graph: the graph.
+        module: the module that the graph's modules and parameters belong to.
+        inputs: the types of the inputs, by name.
+        where: the user's conditions.
+        result: the run.
+        solver: answers questions about sizes.
+    """
+    node, message = result.failed or (None, "sizes contradict each other")
+    demands = explain_failure(graph, module, inputs, where, node)
+    grouped: dict[Any, list[Term]] = {}
+    for demand in demands:
+        grouped.setdefault(demand.node or demand.what, []).append(demand.condition)
+    keys = [*grouped]
+    table = result.sizes.table if not demands else demands[0].condition.table
+    conditions = [table.and_(*parts) for parts in grouped.values()]
+    core = {keys[i] for i in smallest_conflict(solver, conditions)}
+    nodes = [n for n in graph.nodes if n in core]
+    if not core and node is not None:  # a wrong rank: no sizes contradict each other
+        nodes = [*node.all_input_nodes, node]
+    said = tuple(str(key) for key in keys if key in core and isinstance(key, str))
+    example, hopeless = _working_example(graph, module, inputs, where, solver)
+    return Conflict(
+        message,
+        tuple(nodes),
+        tuple(_line(n, result, inputs) for n in nodes),
+        tuple(text for text in said if text.startswith("you said")),
+        example,
+        hopeless,
+    )
+
+
+def _line(node: Node, result: GraphRun, inputs: Mapping[str, InputType]) -> str:
+    if node.op == "placeholder":
+        name = input_name(node)
+        return f"{name}: {inputs[name]}, as you wrote it"
+    shape = text_of(result.sizes, result.values[node]) if node in result.values else "?"
+    return f"{node.name}: {shape}  at {where_of(node)}"
+
+
+def _working_example(
+    graph: Graph,
+    module: torch.nn.Module,
+    inputs: Mapping[str, InputType],
+    where: Sequence[str],
+    solver: Solver,
+) -> tuple[dict[str, tuple[int, ...]] | None, bool]:
+    """Find shapes of these ranks for which the program runs, as close as possible to the user's.
+
+    Returns:
+        The shapes, or ``None`` if z3 finds none; and whether it is certain that no shapes work.
+    """
+    freed = {
+        name: given if given.dims is None else replace(given, dims=(None,) * len(given.dims))
+        for name, given in inputs.items()
+    }
+    result = run_graph(graph, module, freed)
+    sizes = result.sizes
+    wishes = _as_written(sizes, inputs, result, graph, where)
+    answer = solver.ask([d.condition for d in sizes.demands], wishes=wishes, small=True)
+    if result.failed is not None or answer.verdict != "sat":
+        return None, result.failed is not None or answer.verdict == "unsat"
+    values = {sizes.table.symbol(name): value for name, value in answer.values.items()}
+    example: dict[str, tuple[int, ...]] = {}
+    for node in graph.nodes:
+        shape = result.values[node]
+        if node.op == "placeholder" and isinstance(shape, Shape):
+            terms = [sizes.term(size) for size in shape]
+            known = values | {s: 1 for term in terms for s in term.free_symbols - values.keys()}
+            example[input_name(node)] = tuple(int(evaluate(term, known)) for term in terms)
+    tried = {**inputs, **{n: InputType("tensor", shape) for n, shape in example.items()}}
+    works = bool(example) and run_graph(graph, module, tried).failed is None
+    return (example if works else None), False
+
+
+def _as_written(
+    sizes: TermSizes,
+    inputs: Mapping[str, InputType],
+    result: GraphRun,
+    graph: Graph,
+    where: Sequence[str],
+) -> list[Term]:
+    """The user's types as wishes for the example: equal names, then numbers, then conditions."""
+    named: dict[str, Term] = {}
+    equal: list[Term] = []
+    numbers: list[Term] = []
+    for node in graph.nodes:
+        shape = result.values.get(node)
+        if node.op != "placeholder" or not isinstance(shape, Shape):
+            continue
+        for dim, size in zip(inputs[input_name(node)].dims or (), shape, strict=True):
+            if isinstance(dim, int):
+                numbers.append(sizes.term(size).eq(sizes.table.const(dim)))
+            elif dim is not None and dim.isidentifier():
+                equal.append(named.setdefault(dim, sizes.term(size)).eq(sizes.term(size)))
+    said = [text for text in where if {*names_in(text)} <= named.keys()]
+    return [*equal, *numbers, *(parse_condition(sizes.table, text, named) for text in said)]

@@ -1,0 +1,267 @@
+"""`migrate`: the most precise types of a program, or the conflict that makes it ill-typed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.fx import Graph
+from torch.fx.tensor_type import Dyn, TensorType
+
+from symfx.algebra import Term
+from symfx.shape_rules.errors import GradualError
+from symfx.shape_rules.graphs import annotation_of, graph_of
+from symfx.shape_rules.ranks import get_max_rank
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size
+from symfx.static_migration.analysis import GraphRun, run_graph
+from symfx.static_migration.conditions import InputType, read_annotation
+from symfx.static_migration.conflicts import find_conflict
+from symfx.static_migration.printing import input_name, text_of
+from symfx.static_migration.results import Migration
+from symfx.static_migration.solver import Solver
+
+__all__ = ["migrate"]
+
+#: With more combinations of ranks than this, inputs of unknown rank stay unknown.
+_MOST_COMBINATIONS = 700
+#: With more conditions than this, a condition that follows from the others is printed too.
+_MOST_CONDITIONS = 40
+
+
+def migrate(
+    module: torch.nn.Module,
+    inputs: Mapping[str, Any] | None = None,
+    where: Sequence[str] = (),
+    *,
+    graph: Graph | None = None,
+    timeout: float = 10.0,
+) -> Migration:
+    """Find the most precise types of a program.
+
+    Args:
+        module: a GraphModule.
+        inputs: the types of the inputs, by name: text as on the command line
+            (``"[batch, 3, h, w]"``), a sequence of numbers, names and ``Dyn``, a `TensorType`, or
+            ``int``. The annotation counts for an input that is not named here. All sizes of inputs
+            are assumed to be 1 or more.
+        where: conditions on the named sizes, such as ``"batch % 8 == 0"``.
+        graph: the graph, where `module` has none.
+        timeout: seconds that z3 may take for each question.
+
+    Raises:
+        SpecError: an input or a condition cannot be read.
+        GradualError: there is no graph, or it is empty or cyclic, or an input is unknown to it.
+
+    Example:
+        >>> class Program(torch.nn.Module):
+        ...     def forward(self, x, y):
+        ...         return torch.matmul(x, y).relu()
+        >>> traced = torch.fx.symbolic_trace(Program())
+        >>> found = migrate(traced, {"x": "[n, 4]", "y": "[?, m]"}, ["n % 2 == 0"])
+        >>> found.verdict, found.inputs["y"], found.shapes[list(traced.graph.nodes)[-1]]
+        ('well-typed', '[4, m]', '[n, m]')
+    """
+    looked = graph_of(module, graph)
+    types = _input_types(looked, inputs or {})
+    solver = Solver(timeout)
+    found: list[tuple[GraphRun, Migration]] = []
+    best: tuple[int, dict[str, InputType], GraphRun] | None = None
+    undecided: Migration | None = None
+    for choice in _rank_choices(module, looked, types):
+        result = run_graph(looked, module, choice, where)
+        if result.failed is None:
+            outcome = _conclude(looked, result, choice, solver)
+            if outcome.verdict == "well-typed":
+                found.append((result, outcome))
+                continue
+            if outcome.verdict == "unknown":
+                undecided = outcome
+                continue
+        reached = len(result.values)
+        if best is None or reached > best[0]:
+            best = (reached, choice, result)
+    if found:
+        return found[0][1] if len(found) == 1 else _common(looked, [m for _, m in found])
+    if undecided is not None:
+        return undecided
+    assert best is not None
+    _, choice, result = best
+    failed = Migration("ill-typed", looked, timeout=timeout)
+    failed.unknown_operators = result.unknown_operators
+    failed.conflict = find_conflict(looked, module, choice, where, result, solver)
+    return failed
+
+
+def _input_types(graph: Graph, given: Mapping[str, Any]) -> dict[str, InputType]:
+    placeholders = {input_name(n): n for n in graph.nodes if n.op == "placeholder"}
+    for name in given:
+        if name not in placeholders:
+            raise GradualError(
+                f"the program has no input {name}",
+                fix=f"its inputs are {', '.join(placeholders) or 'none'}",
+            )
+    types: dict[str, InputType] = {}
+    for name, node in placeholders.items():
+        types[name] = read_annotation(given[name] if name in given else annotation_of(node))
+        dims = types[name].dims
+        if dims is not None and len(dims) > get_max_rank():
+            raise GradualError(
+                f"{name} has {len(dims)} dimensions, the bound is {get_max_rank()}",
+                fix=f"raise the bound: --max-rank {len(dims)}, or "
+                f"symfx.shape_rules.set_max_rank({len(dims)})",
+            )
+    return types
+
+
+def _rank_choices(
+    module: torch.nn.Module, graph: Graph, types: Mapping[str, InputType]
+) -> Iterator[dict[str, InputType]]:
+    """Yield the inputs' types, with each possible rank for the inputs of unknown rank."""
+    unknown = [n for n, t in types.items() if t.kind == "tensor" and t.dims is None]
+    if not unknown:
+        yield dict(types)
+        return
+    ranks = {name: _possible_ranks(module, graph, types, name) for name in unknown}
+    total = 1
+    for possible in ranks.values():
+        total *= len(possible)
+    if total > _MOST_COMBINATIONS:
+        yield dict(types)
+        return
+    for choice in itertools.product(*ranks.values()):
+        ranked = {
+            name: InputType("tensor", (None,) * rank)
+            for name, rank in zip(ranks, choice, strict=True)
+        }
+        yield {**types, **ranked}
+
+
+def _possible_ranks(
+    module: torch.nn.Module, graph: Graph, types: Mapping[str, InputType], name: str
+) -> list[int]:
+    """The ranks of one input for which the program does not fail, the other inputs unchanged."""
+    every = [*range(get_max_rank() + 1)]
+    fitting = []
+    for rank in every:
+        ranked = {**types, name: InputType("tensor", (None,) * rank)}
+        if run_graph(graph, module, ranked).failed is None:
+            fitting.append(rank)
+    return fitting or every
+
+
+# -- results ---------------------------------------------------------------------------------------
+
+
+def _conclude(
+    graph: Graph, result: GraphRun, inputs: Mapping[str, InputType], solver: Solver
+) -> Migration:
+    """Ask z3 whether the demands can hold, and write the types."""
+    sizes = result.sizes
+    demands = [demand.condition for demand in sizes.demands]
+    made = Migration("well-typed", graph, timeout=solver.timeout)
+    made.unknown_operators = result.unknown_operators
+    answer = solver.ask(demands)
+    if answer.verdict != "sat":
+        made.verdict = "unknown" if answer.verdict == "unknown" else "ill-typed"
+        return made
+    made.example = answer.values
+    _force(result, demands, answer.values, solver)
+    for node in graph.nodes:
+        value = result.values.get(node, UNKNOWN)
+        made.shapes[node] = text_of(sizes, value)
+        made.types[node] = _type_of(sizes, value)
+        if node.op == "placeholder":
+            made.inputs[input_name(node)] = made.shapes[node]
+    made.conditions = _conditions(result, solver)
+    return made
+
+
+def _force(
+    result: GraphRun, demands: list[Term], values: Mapping[str, int], solver: Solver
+) -> None:
+    """Replace each symbol by its number if z3 proves that it has only one."""
+    sizes = result.sizes
+    open_symbols = {s for d in demands for s in sizes.facts.resolve(d).free_symbols}
+    for symbol in sorted(open_symbols, key=lambda s: s.uid):
+        value = values.get(symbol.name)
+        if value is None or symbol in sizes.facts.replacements:
+            continue
+        if solver.follows(demands, symbol.eq(value)):
+            sizes.facts.replace(symbol, sizes.table.const(value))
+
+
+def _conditions(result: GraphRun, solver: Solver) -> list[str]:
+    """The demands as text, without those that follow from others or that say little."""
+    sizes = result.sizes
+    texts: dict[str, Term] = {}
+    for demand in sizes.demands:
+        condition = sizes.facts.resolve(demand.condition)
+        if condition.op == "const" or _is_trivial(condition):
+            continue
+        texts[str(condition)] = condition
+    return _without_implied(sizes, [*texts], [*texts.values()], solver)
+
+
+def _without_implied(
+    sizes: Any, texts: list[str], conditions: list[Term], solver: Solver
+) -> list[str]:
+    """The texts of the conditions that do not follow from the others."""
+    kept = [*range(len(conditions))]
+    if len(kept) > _MOST_CONDITIONS:
+        return texts
+    not_negative = [symbol >= 0 for c in conditions for symbol in c.free_symbols]
+    for i in [*kept]:
+        others = [conditions[j] for j in kept if j != i]
+        if solver.follows([*not_negative, *others], conditions[i]):
+            kept.remove(i)
+    return [texts[i] for i in kept]
+
+
+def _is_trivial(condition: Term) -> bool:
+    """Whether a condition only says that one named size is at least 1, or at least 0."""
+    if condition.op != "ge":
+        return False
+    return (
+        str(condition).endswith((">= 1", ">= 0"))
+        and len(condition.free_symbols) == 1
+        and (str(condition).split(" >= ")[0] == next(iter(condition.free_symbols)).name)
+    )
+
+
+def _type_of(sizes: Any, value: Any) -> Any:
+    if isinstance(value, Shape):
+        return TensorType(tuple(_dimension(sizes, size) for size in value))
+    if type(value) in (tuple, list):
+        return tuple(_type_of(sizes, part) for part in value)
+    return Dyn
+
+
+def _dimension(sizes: Any, size: Dim) -> Any:
+    if not isinstance(size, Size):
+        return size
+    from symfx.algebra.languages.sympy import to_sympy
+
+    term = sizes.term(size)
+    if any(
+        symbol.name.startswith("u") and symbol.name[1:].isdigit() for symbol in term.free_symbols
+    ):
+        return Dyn
+    value = term.value
+    return to_sympy(term) if value is None else value
+
+
+def _common(graph: Graph, outcomes: list[Migration]) -> Migration:
+    """One migration of several, one for each rank of the inputs: ``Dyn`` where they differ."""
+    first = outcomes[0]
+    made = replace(first, shapes={}, types={}, inputs={})
+    for node in graph.nodes:
+        shapes = {outcome.shapes[node] for outcome in outcomes}
+        made.shapes[node] = first.shapes[node] if len(shapes) == 1 else "Dyn"
+        made.types[node] = first.types[node] if len(shapes) == 1 else Dyn
+        if node.op == "placeholder":
+            made.inputs[input_name(node)] = made.shapes[node]
+    made.conditions = [c for c in first.conditions if all(c in o.conditions for o in outcomes)]
+    return made

@@ -1,0 +1,121 @@
+"""The results of a migration: the types of a program, or the conflict that makes it ill-typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch.fx import Graph, Node
+
+from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.graphs import where_of
+from symfx.static_migration.printing import code_of
+
+__all__ = ["Conflict", "Migration"]
+
+#: Lines of the program longer than this do not widen the column of shapes.
+_WIDEST_CODE = 60
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """The reason why a program is ill-typed.
+
+    Args:
+        message: the demand that fails, in words.
+        nodes: the smallest set of nodes that contradict each other, in the order of the graph.
+        lines: for each of these nodes its source line, and the shape of its value if it is known.
+        conditions: the user's conditions that take part in the contradiction.
+        example: shapes of the inputs that would work, as close as possible to the user's types;
+            ``None`` if z3 finds none.
+        hopeless: no sizes of inputs of these ranks would work: the program has to change.
+    """
+
+    message: str
+    nodes: tuple[Node, ...]
+    lines: tuple[str, ...]
+    conditions: tuple[str, ...] = ()
+    example: Mapping[str, tuple[int, ...]] | None = None
+    hopeless: bool = False
+
+    def __str__(self) -> str:
+        parts = [self.message]
+        parts += [f"  {line}" for line in self.lines]
+        parts += [f"  {condition}" for condition in self.conditions]
+        if self.example is not None:
+            shapes = ", ".join(f"{name}: {list(shape)}" for name, shape in self.example.items())
+            parts.append(f"  this would work: {shapes}")
+        elif self.hopeless:
+            parts.append("  no sizes of the inputs would work: the program has to change")
+        return "\n".join(parts)
+
+
+@dataclass
+class Migration:
+    """The result of `migrate`.
+
+    Attributes:
+        verdict: ``"well-typed"``, ``"ill-typed"``, or ``"unknown"`` if z3 ran out of time.
+        graph: the graph.
+        shapes: the shape of each node's value, as text: ``"[batch, 64, h // 2]"``, ``"Dyn"``.
+        types: the same shapes as `TensorType`, with numbers, sympy expressions and ``Dyn``.
+        inputs: the types of the inputs, as precisely as the program and the user's types fix them.
+        conditions: the conditions on the named sizes that must also hold, as text.
+        conflict: the conflict of an ill-typed program.
+        unknown_operators: nodes whose operator the table lacks, with its name; their type is Dyn.
+        example: a size for each name, for which all conditions hold.
+        timeout: the time budget of each question to z3, in seconds.
+    """
+
+    verdict: str
+    graph: Graph
+    shapes: dict[Node, str] = field(default_factory=dict)
+    types: dict[Node, Any] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=dict)
+    conditions: list[str] = field(default_factory=list)
+    conflict: Conflict | None = None
+    unknown_operators: dict[Node, str] = field(default_factory=dict)
+    example: Mapping[str, int] = field(default_factory=dict)
+    timeout: float = 0.0
+
+    def __bool__(self) -> bool:
+        return self.verdict == "well-typed"
+
+    def annotate(self) -> None:
+        """Write the types into ``node.type``."""
+        for node, type_ in self.types.items():
+            node.type = type_
+
+    def raise_if_ill_typed(self) -> Migration:
+        """Return this migration if the program is not ill-typed.
+
+        Raises:
+            IllTypedError: the program is ill-typed; the message is the conflict.
+        """
+        if self.conflict is not None:
+            raise IllTypedError(str(self.conflict))
+        return self
+
+    def __str__(self) -> str:
+        """The annotated program, or the conflict."""
+        lines: list[str] = []
+        if self.verdict == "unknown":
+            lines.append(
+                f"unknown: z3 did not decide within {self.timeout:g} s whether all conditions can "
+                "hold"
+            )
+        if self.conflict is not None:
+            lines.append(f"ill-typed: {self.conflict}")
+        if self.shapes:
+            written = [(code_of(node), self.shapes[node]) for node in self.graph.nodes]
+            width = min(max(len(code) for code, _ in written), _WIDEST_CODE)
+            lines += [f"{code:<{width}}  # {shape}" for code, shape in written]
+        if self.conditions:
+            lines.append(f"where {', '.join(self.conditions)}")
+        first_place: dict[str, str] = {}
+        for node, name in self.unknown_operators.items():
+            first_place.setdefault(name, where_of(node))
+        for name in sorted(first_place):
+            lines.append(f"no shape rule for {name}: typed Dyn, at {first_place[name]}")
+        return "\n".join(lines)
