@@ -142,29 +142,49 @@ class Inputs(Symbols):
         # What the stride after a dimension is, in a tensor without gaps, by its value.
         follows: dict[Any, Term] = {}
         # Smallest first; of equal strides the last dimension first, as in a row-major tensor.
-        for i in sorted(range(rank), key=lambda i: (*_nested_last(ex_stride[i]), -i)):
+        ascending = sorted(range(rank), key=lambda i: (*_nested_last(ex_stride[i]), -i))
+        # The stride of a dimension of size 1 means nothing. It may follow from others of the tensor
+        # or be equal to one; that any other stride follows from it, or is equal to it, would be
+        # wrong at inputs with another number there.
+        meaningless = []
+        for i in ascending:
             value = ex_stride[i]
             packed = i + 1 < rank and value == ex_size[i + 1] * ex_stride[i + 1]
             at = TensorPropertySource(source, TensorProperty.STRIDE, i)
-            kind = context.dynamic_strides[i]
-            infer = kind is DimDynamic.INFER_STRIDE
+            infer = context.dynamic_strides[i] is DimDynamic.INFER_STRIDE
             if value in (0, 1) and not packed:
                 term = self.table.const(int(value))
                 self._note_input(at.name, term)
             elif infer and value in follows:
                 term = follows[value]
                 self._note_input(at.name, term)
+            elif infer and not static and not self._surely_several(sizes[i]):
+                meaningless.append(i)
+                continue
             else:
+                kind = context.dynamic_strides[i]
                 if infer:
                     kind = DimDynamic.STATIC if static else DimDynamic.DUCK
-                term = self.read(
-                    self.create_symbol(
-                        value, at, kind, context.constraint_strides[i], symbolic_context=context
-                    )
-                )
+                term = self._stride_symbol(value, at, kind, context)
             strides[i] = term
             follows[ex_size[i] * value] = self.table.mul(sizes[i], term)
+        known = {ex_stride[i]: strides[i] for i in range(rank) if i not in meaningless} | follows
+        for i in meaningless:
+            value = ex_stride[i]
+            at = TensorPropertySource(source, TensorProperty.STRIDE, i)
+            if value in known:
+                strides[i] = known[value]
+                self._note_input(at.name, strides[i])
+            else:
+                strides[i] = self._stride_symbol(value, at, DimDynamic.DYNAMIC, context)
         return strides
+
+    def _surely_several(self, size: Term) -> bool:
+        return self.prover.decide(self.table.lt(self.table.one, size)) is True
+
+    def _stride_symbol(self, value: Any, at: Any, kind: Any, context: Any) -> Term:
+        constraint = context.constraint_strides[at.idx]
+        return self.read(self.create_symbol(value, at, kind, constraint, symbolic_context=context))
 
     def _note_exclusions(
         self, context: Any, sizes: Sequence[Term], overrides: Mapping[int, int]
