@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 __all__ = [
     "SYMFX_FOLDER",
     "UserFrame",
+    "asked_by_program",
     "boundary",
     "here",
     "is_user_file",
@@ -95,6 +96,22 @@ def boundary(function: _F) -> _F:
     """
     _kinds[function.__code__] = _BOUNDARY
     return function
+
+
+def asked_by_program(frame: FrameType | None) -> bool:
+    """Whether the program that is traced calls from a frame, rather than torch or symfx.
+
+    The layers of torch.nn and the code of graph modules are part of the program.
+
+    Args:
+        frame: the frame. The frames of modes for torch functions are passed over.
+    """
+    while frame is not None and frame.f_code.co_name == "__torch_function__":
+        frame = frame.f_back
+    if frame is None:
+        return False
+    code = frame.f_code
+    return _kind(code) in (_USER, _MODULE) or code.co_filename.startswith("<eval_with_key>")
 
 
 # -- a line in words ------------------------------------------------------------------------------

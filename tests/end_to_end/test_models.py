@@ -97,6 +97,14 @@ def test_the_guards_admit_the_other_shapes(traced: Traced) -> None:
             assert algebra.evaluate(guard.term, values) is True, f"{guard} refuses {dict(sizes)}"
 
 
+def test_no_computed_tensor_is_asked_how_it_lies_in_memory(traced: Traced) -> None:
+    """That is the choice of the kernel that runs: numbers come from sizes and from inputs."""
+    aten = torch.ops.aten
+    questions = (aten.sym_stride.int, aten.sym_stride.default, aten.sym_storage_offset.default)
+    asked = [n for n in traced.graph_module.graph.nodes if n.target in questions]
+    assert [n.args[0] for n in asked if n.args[0].op != "placeholder"] == []
+
+
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_named_dimensions_are_the_symbols_of_the_trace(name: str) -> None:
     traced = trace(name, "named")

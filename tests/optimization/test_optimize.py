@@ -416,6 +416,10 @@ def test_results_are_laid_out_as_eager_does(weights: torch.memory_format) -> Non
         (lambda x: x.to(torch.float64), Effect.VIEW),
         (lambda x: x.add_(1), Effect.WRITES),
         (lambda x: x.normal_(), Effect.UNKNOWN),
+        # Names of TorchScript, and of its namespace, that are no operators on tensors.
+        (lambda x: x.append(1), Effect.UNKNOWN),
+        (lambda x: x.pop(), Effect.UNKNOWN),
+        (lambda x: x.name(), Effect.UNKNOWN),
         (lambda x: F.dropout(x, training=False), Effect.VIEW),
         (lambda x: F.dropout(x), Effect.RANDOM),
         (lambda x: torch.bernoulli(x), Effect.RANDOM),

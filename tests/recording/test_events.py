@@ -466,8 +466,47 @@ def test_what_is_no_log_at_all(tmp_path: Path) -> None:
         with pytest.raises(EventLogError):
             EventLog.from_json(text)
     (tmp_path / "binary").write_bytes(b"\x80\x04\xff")
-    with pytest.raises(EventLogError, match="no text"):
+    with pytest.raises(EventLogError, match="not text"):
         EventLog.load(tmp_path / "binary")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 1_000_000, "nested more than 100 deep"),
+        ("[" * 400 + "]" * 400, "nested more than 100 deep"),
+        ('{"a":' * 400 + "1" + "}" * 400, "nested more than 100 deep"),
+        ("9" * 5_000, "more than 1000 digits"),
+        ("0." + "9" * 5_000, "more than 1000 digits"),
+        ("[" + "1," * 3_000_000 + "1]", "more than 2000000 values"),
+        ('"' + "x" * (33 << 20) + '"', "longer than"),
+    ],
+    ids=["open", "lists", "objects", "integer", "decimal", "many", "long"],
+)
+def test_what_asks_for_too_much(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(EventLogError, match=message):
+        EventLog.from_json(text)
+    path = tmp_path / "log.json"
+    path.write_text(text)
+    with pytest.raises(EventLogError, match=r"longer than|log\.json"):
+        EventLog.load(path)
+
+
+def test_arguments_that_an_event_nests_too_deeply() -> None:
+    inner: Any = 1
+    for _ in range(60):
+        inner = {"tuple": [inner]}
+    text = edited(lambda d: d["events"].append({"call": "expect", "args": [inner]}))
+    with pytest.raises(EventLogError, match="nested more than 100 deep"):
+        EventLog.from_json(text)
+
+
+@pytest.mark.parametrize(("digits", "message"), [(2_000, "more than 1000"), (6_000, "4300 digits")])
+def test_a_log_that_could_not_be_read_again_is_not_written(digits: int, message: str) -> None:
+    event = ShapeEnvEvent(ShapeEnv.create_unbacked_symint, [ShapeEnv()], {"n": 10**digits})
+    log = EventLog((ShapeEnvEvent(ShapeEnv, kwargs={}), event))
+    with pytest.raises(EventLogError, match=message):
+        log.to_json()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from symfx.fake_operators.descriptions import forget
 from symfx.proxy_tensor import slots
+from symfx.proxy_tensor.layout_questions import LAYOUT_QUESTIONS, LayoutQuestions
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.proxy_tensor.traceable_functions import TRACEABLE
 from symfx.torch_bridge.identity import (
@@ -49,6 +50,7 @@ class TracingFunctionMode(TorchFunctionMode):
         super().__init__()
         self._tracer = tracer
         self._watch = watch and tracer.modules is not None
+        self._layouts = LayoutQuestions(tracer)
 
     def __torch_function__(
         self,
@@ -73,6 +75,10 @@ class TracingFunctionMode(TorchFunctionMode):
                 out = TRACEABLE[func](*args, **(kwargs or {}))
                 if out is not NotImplemented:
                     return out
+        elif func in LAYOUT_QUESTIONS:
+            out = self._layouts.answer(func, args, kwargs or {})
+            if out is not NotImplemented:
+                return out
         elif func is _aten.size.default and len(args) == 1:
             sizes = args[0].size()
             if any(isinstance(s, SYMBOLIC_TYPES) for s in sizes):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import math
 import operator
+from collections import ChainMap
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ from symfx.algebra import Term, as_operation
 from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.errors import TracingError
 from symfx.sym_node import SymNode
+from symfx.symbolic_shapes import statically_known_true
 
 __all__ = ["SYMBOLIC_TYPES", "SymbolNodes"]
 
@@ -83,6 +85,10 @@ _CHAINED: dict[str, Callable[..., Any]] = {
 }
 
 
+# The node of a tensor, an operator, its further arguments, and what it gave while tracing.
+_Question = tuple[fx.Node, Callable[..., Any], tuple[Any, ...], Any]
+
+
 class SymbolNodes:
     """The nodes of a graph that stand for symbolic numbers, by term.
 
@@ -101,26 +107,40 @@ class SymbolNodes:
         self._known: dict[Term, Any] = {}
         # How a term can be asked of a tensor: the tensor's node, the operator, its arguments;
         # and the number that the answer was while tracing.
-        self._askable: dict[Term, tuple[fx.Node, Callable[..., Any], tuple[Any, ...], Any]] = {}
+        self._askable: dict[Term, _Question] = {}
+        # The same for strides and offsets, which are asked only for what sizes do not give: of the
+        # inputs, and where those do not tell.
+        self._input_layouts: dict[Term, _Question] = {}
+        self._last_resort: dict[Term, _Question] = {}
+        self._layouts = ChainMap(self._input_layouts, self._last_resort)
         # What makes a term's node when it is first wanted.
         self._promised: dict[Term, Callable[[], fx.Node]] = {}
 
     # -- where terms come from ---------------------------------------------------------------
 
     def offer_tensor(self, node: fx.Node, tensor: torch.Tensor) -> None:
-        """Terms may be asked of this tensor: its sizes, then its strides, then its offset.
+        """Terms may be asked of this tensor: its sizes and, where those do not tell, its layout.
 
-        The first tensor to offer a term is the one that is asked.
+        The first tensor to offer a term is the one that is asked. A stride or a storage offset is
+        asked for only where the term cannot be computed from sizes: the stride of a dimension of
+        size 1 means nothing, so that it need not be what the term says, and the layout of a
+        computed tensor is the choice of the kernel that runs.
         """
         for i, size in enumerate(tensor.shape):
-            self._offer(size, node, _aten.sym_size.int, (i,))
+            self._offer(self._askable, size, node, _aten.sym_size.int, (i,))
         if tensor.layout is torch.sparse_coo:
             self._offer_count(node, tensor)
         if tensor.layout is not torch.strided:
             return
+        is_input = node.op == "placeholder"
         for i, stride in enumerate(tensor.stride()):
-            self._offer(stride, node, _aten.sym_stride.int, (i,))
-        self._offer(tensor.storage_offset(), node, _aten.sym_storage_offset.default, ())
+            if isinstance(stride, torch.SymInt):
+                tells = is_input and statically_known_true(tensor.shape[i] > 1)
+                layouts = self._input_layouts if tells else self._last_resort
+                self._offer(layouts, stride, node, _aten.sym_stride.int, (i,))
+        layouts = self._input_layouts if is_input else self._last_resort
+        offset = tensor.storage_offset()
+        self._offer(layouts, offset, node, _aten.sym_storage_offset.default, ())
 
     def _offer_count(self, node: fx.Node, tensor: torch.Tensor) -> None:
         """How many elements a sparse tensor keeps may be asked of its values."""
@@ -134,13 +154,18 @@ class SymbolNodes:
         if isinstance(count, torch.SymInt):
             self.promise_number(count, make)
 
+    @staticmethod
     def _offer(
-        self, number: Any, node: fx.Node, how: Callable[..., Any], args: tuple[Any, ...]
+        questions: dict[Term, _Question],
+        number: Any,
+        node: fx.Node,
+        how: Callable[..., Any],
+        args: tuple[Any, ...],
     ) -> None:
         if isinstance(number, SYMBOLIC_TYPES):
             term = getattr(number.node, "term", None)
             if term is not None and term.op != "const":
-                self._askable.setdefault(term, (node, how, args, number))
+                questions.setdefault(term, (node, how, args, number))
 
     def offer_number(self, number: Any, node: fx.Node) -> None:
         """This node's value is a symbolic number."""
@@ -166,7 +191,7 @@ class SymbolNodes:
         waiting, seen = [term], {term}
         while waiting:
             top = waiting.pop()
-            if top in self._known or top in self._askable or top in self._promised:
+            if self._has_source(top) or top in self._layouts:
                 continue
             op, args = as_operation(top)
             if op == "symbol":
@@ -176,6 +201,21 @@ class SymbolNodes:
                     seen.add(part)
                     waiting.append(part)
         return True
+
+    def _has_source(self, term: Term) -> bool:
+        return term in self._known or term in self._askable or term in self._promised
+
+    def _question(self, term: Term) -> _Question | None:
+        """How a term is asked of a tensor; None where it is computed from other terms."""
+        asked = self._askable.get(term)
+        if asked is not None:
+            return asked
+        asked = self._layouts.get(term)
+        if asked is None:
+            return None
+        op, args = as_operation(term)
+        parts = [part for part in args if isinstance(part, Term)]
+        return asked if op == "symbol" or not all(map(self.can_make, parts)) else None
 
     def node_of(self, number: Any) -> Any:
         """The node that stands for a symbolic number; the number itself where it is a literal.
@@ -219,7 +259,7 @@ class SymbolNodes:
             if promised is not None:
                 known[top] = promised()
                 continue
-            asked = self._askable.get(top)
+            asked = self._question(top)
             if asked is not None:
                 node, how, args, number = asked
                 known[top] = self._append_after(node, how, (node, *args), number)

@@ -16,6 +16,7 @@ from symfx.recording.codec import EventLogError, decode, encode, encode_new_symb
 from symfx.symbolic_shapes.environment.event_arguments import THE_ENVIRONMENT
 from symfx.symbolic_shapes.environment.events import ShapeEnvEvent, replay_shape_env_events
 from symfx.symbolic_shapes.environment.recorder import ALSO_CALLED, RECORDED
+from symfx.untrusted import Source, parse, read_text
 
 if TYPE_CHECKING:
     from symfx.symbolic_shapes import ShapeEnv
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["SCHEMA", "EventLog", "EventLogError"]
 
 FORMAT, VERSION = "symfx event log", 1
+_FIX = "load what EventLog.save wrote"
 
 SCHEMA: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -135,9 +137,14 @@ class EventLog:
             "settings": _encode_kwargs(first, _no_expressions),
         }
         # One event a line, for people and for diffs.
-        events = ",\n  ".join(json.dumps(_encode_event(e), allow_nan=False) for e in rest)
-        head = ",\n ".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in data.items())
-        return f'{{{head},\n "events": [\n  {events}\n ]}}\n'
+        with _WRITTEN.guarding(
+            "the log cannot be written"
+        ):  # numbers that Python writes no text of
+            events = ",\n  ".join(json.dumps(_encode_event(e), allow_nan=False) for e in rest)
+            head = ",\n ".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in data.items())
+        text = f'{{{head},\n "events": [\n  {events}\n ]}}\n'
+        parse(text, _WRITTEN)  # what is written can be read again
+        return text
 
     @classmethod
     def from_json(cls, text: str) -> EventLog:
@@ -147,14 +154,13 @@ class EventLog:
             EventLogError: the text is no such log, is of another version, or has a call, a
                 record or a setting in it that symfx does not know; the message names it.
         """
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise EventLogError(f"this is no JSON: {error}") from None
+        return cls._read(text, Source("the text", EventLogError, _FIX))
+
+    @classmethod
+    def _read(cls, text: str, source: Source) -> EventLog:
+        data = parse(text, source).value
         if not isinstance(data, dict) or data.get("format") != FORMAT:
-            raise EventLogError(
-                "this JSON is no event log of symfx", fix="load what EventLog.save wrote"
-            )
+            raise EventLogError("this JSON is no event log of symfx", fix=_FIX)
         if data.get("version") != VERSION:
             raise EventLogError(
                 f"the log is of version {data.get('version')!r}, this symfx reads {VERSION}",
@@ -166,8 +172,9 @@ class EventLog:
         if not isinstance(events, list):
             raise EventLogError("the log's events are no list")
         table = Table()
-        settings = _decode_settings(data.get("settings", {}), table)
-        return cls((settings, *(_decode_event(event, table) for event in events)))
+        with source.guarding("the log cannot be read"):
+            settings = _decode_settings(data.get("settings", {}), table)
+            return cls((settings, *(_decode_event(event, table) for event in events)))
 
     def save(self, path: str | Path) -> None:
         """Write the log to a file, as JSON."""
@@ -181,11 +188,11 @@ class EventLog:
             EventLogError: see `from_json`.
             OSError: the file cannot be read.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise EventLogError(f"{path} is no text", fix="load what EventLog.save wrote") from None
-        return cls.from_json(text)
+        source = Source(str(path), EventLogError, _FIX)
+        return cls._read(read_text(Path(path), source), source)
+
+
+_WRITTEN = Source("the log", EventLogError, "save a shorter log; EventLog.minimize makes one")
 
 
 def _no_expressions(expr: Any) -> Any:

@@ -41,13 +41,13 @@ COMPOSITE_FRESH = words(
     cosine_similarity cross_entropy_loss group_norm hstack vstack dstack layer_norm linear
     log_softmax matmul max_pool1d max_pool2d max_pool3d mean one_hot pad prelu relu6
     rms_norm selu softmax stack square std sum tile true_divide var where logsumexp multiply
-    subtract divide greater less not_equal
+    subtract divide greater less not_equal tensor
     """
 )
 # Schemas without an alias in them, that can return (a view of) their argument all the same.
 HIDDEN_VIEWS = words(
     """
-    einsum broadcast_tensors meshgrid atleast_1d atleast_2d atleast_3d type_as
+    as_tensor einsum broadcast_tensors meshgrid atleast_1d atleast_2d atleast_3d type_as
     """
 )
 OPERATORS_FRESH = words(

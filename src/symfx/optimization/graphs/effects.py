@@ -266,8 +266,10 @@ def _schema_effect(name: str) -> Effect:
     packet = _packet(name)
     if packet is None:
         return Effect.UNKNOWN
-    found = Effect.FRESH
-    for overload in _overloads(packet):
+    overloads = list(_overloads(packet))
+    # TorchScript has names there that are no operators on tensors, such as `save` and `append`.
+    found = Effect.FRESH if overloads else Effect.UNKNOWN
+    for overload in overloads:
         schema = overload._schema
         if any(argument.is_out for argument in schema.arguments):
             continue  # only ever chosen by out=
@@ -292,7 +294,9 @@ def _schema_effect(name: str) -> Effect:
 
 def _packet(name: str) -> Any:
     """The operator of a name, with all its overloads; None when there is none."""
-    return None if name.startswith("__") else getattr(torch.ops.aten, name, None)
+    found = None if name.startswith("__") else getattr(torch.ops.aten, name, None)
+    # The namespace has attributes of its own, such as `name`.
+    return found if isinstance(found, torch._ops.OpOverloadPacket) else None
 
 
 def _overloads(packet: Any) -> Iterator[Any]:

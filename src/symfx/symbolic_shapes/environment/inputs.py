@@ -363,26 +363,50 @@ class Inputs:
         # The stride that follows a dimension in a tensor without gaps, by its value.
         follows: dict[Any, Term] = {}
         # Smallest first; of equal strides the last dimension first, as in a row-major tensor.
-        for i in sorted(range(rank), key=lambda i: (*_nested_last(ex_stride[i]), -i)):
+        ascending = sorted(range(rank), key=lambda i: (*_nested_last(ex_stride[i]), -i))
+        # The stride of a dimension of size 1 means nothing. It may follow from other strides of
+        # the tensor, or equal one. No other stride may follow from it, or share its symbol: that
+        # would be wrong for inputs that have another number there.
+        meaningless = []
+        for i in ascending:
             value = ex_stride[i]
             packed = i + 1 < rank and value == ex_size[i + 1] * ex_stride[i + 1]
             at = TensorPropertySource(source, TensorProperty.STRIDE, i)
-            kind = context.dynamic_strides[i]
-            infer = kind is DimDynamic.INFER_STRIDE
+            infer = context.dynamic_strides[i] is DimDynamic.INFER_STRIDE
             if value in (0, 1) and not packed:
                 term = self._table.const(int(value))
                 self._note(at.name, term)
             elif infer and value in follows:
                 term = follows[value]
                 self._note(at.name, term)
+            elif infer and not static and not self._is_above_one(sizes[i]):
+                meaningless.append(i)
+                continue
             else:
+                kind = context.dynamic_strides[i]
                 if infer:
                     kind = DimDynamic.STATIC if static else DimDynamic.DUCK
-                promise = context.constraint_strides[i]
-                term = self._current(self.symbol_for(value, at, kind, promise, context=context))
+                term = self._stride_symbol(value, at, kind, context)
             strides[i] = term
             follows[ex_size[i] * value] = self._table.mul(sizes[i], term)
+        known = {ex_stride[i]: strides[i] for i in range(rank) if i not in meaningless} | follows
+        for i in meaningless:
+            value = ex_stride[i]
+            at = TensorPropertySource(source, TensorProperty.STRIDE, i)
+            if value in known:
+                strides[i] = known[value]
+                self._note(at.name, strides[i])
+            else:
+                strides[i] = self._stride_symbol(value, at, DimDynamic.DYNAMIC, context)
         return strides
+
+    def _is_above_one(self, size: Term) -> bool:
+        """Whether a size is known to be at least 2."""
+        return self._knowledge.prover.decide(self._table.lt(self._table.one, size)) is True
+
+    def _stride_symbol(self, value: Any, at: Any, kind: Any, context: Any) -> Term:
+        promise = context.constraint_strides[at.idx]
+        return self._current(self.symbol_for(value, at, kind, promise, context=context))
 
     def _note_exclusions(
         self, context: Any, sizes: Sequence[Term], overrides: Mapping[int, int]

@@ -88,8 +88,8 @@ class Symbols:
         self.dims: dict[tuple[str, int], Dim] = {}
         self.unbacked_inputs: dict[sympy.Symbol, None] = {}
         self.pending_fresh_unbacked_symbols: list[sympy.Symbol] = []
-        self.ignorable_fresh_unbacked_symbols: list[sympy.Symbol] = []
         self.unique_ids: set[int] = set()
+        self.ignorable_fresh_unbacked_symbols: list[sympy.Symbol] = []
         self.unbacked_symint_counter = 0
         self.unbacked_symfloat_counter = 0
         self.counter: Counter[str] = Counter()

@@ -62,7 +62,7 @@ def produce_guards_verbose(
     equalities_inputs: EqualityConstraint | None = None,
     _simplified: bool = False,
     ignore_static: bool = True,
-    langs: tuple[str, ...] = ("python", "verbose_python"),
+    langs: Sequence[str] = ("python", "verbose_python"),
 ) -> list[_ShapeGuardsHelper]:
     """The checks that tell whether the trace serves other inputs, as text.
 

@@ -295,10 +295,9 @@ def optimization_hint(env: ShapeEnv, expr: Any, fallback: int | None = None) -> 
     if isinstance(expr, sympy.Expr):
         if expr.has(sympy.I):
             raise SymfxError(f"{expr} is complex; sizes are integers")
-        if expr in (int_oo, sympy.oo):
-            return sys.maxsize
-        if expr in (-int_oo, -sympy.oo):
-            return -sys.maxsize
+        for infinity in (int_oo, sympy.oo):
+            if expr in (infinity, -infinity):
+                return sys.maxsize if expr == infinity else -sys.maxsize
     if fallback is None:
         fallback = _inductors_fallback()
     if expr is sympy.nan:

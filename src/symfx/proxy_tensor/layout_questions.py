@@ -1,0 +1,131 @@
+"""Strides and storage offsets that the traced program itself asks its tensors for.
+
+What a fake tensor says of its layout holds for the real tensor as long as each dimension has two
+elements or more. The stride of a dimension of size 1 means nothing: kernels, and callers that pass
+inputs, choose it as they like. The same goes for the strides and the offset of a tensor without
+elements. Where the size may be 1 at another shape, a guard rules that shape out; where the size is
+1, the graph asks the very tensor when it runs, and the answer is an unbacked symbol.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+from torch._subclasses.fake_tensor import FakeTensor
+
+from symfx.proxy_tensor import slots
+from symfx.symbolic_shapes import statically_known_true
+from symfx.user_code import asked_by_program
+
+if TYPE_CHECKING:
+    from symfx.proxy_tensor.tracer import PythonKeyTracer
+
+__all__ = ["LAYOUT_QUESTIONS", "LayoutQuestions"]
+
+_aten = torch.ops.aten
+_STRIDE = frozenset(
+    {
+        torch.Tensor.stride,
+        _aten.stride.default,
+        _aten.stride.int,
+        _aten.sym_stride.default,
+        _aten.sym_stride.int,
+    }
+)
+_OFFSET = frozenset({torch.Tensor.storage_offset, _aten.sym_storage_offset.default})
+# torch and symfx use these, too, and know themselves what a stride means.
+_METHODS = frozenset({torch.Tensor.stride, torch.Tensor.storage_offset})
+LAYOUT_QUESTIONS = _STRIDE | _OFFSET
+"""The functions by which a program asks for strides and storage offsets."""
+
+
+class LayoutQuestions:
+    """Answers what a program asks of its tensors' layouts while it is traced.
+
+    Args:
+        tracer: the tracer of the program.
+    """
+
+    def __init__(self, tracer: PythonKeyTracer) -> None:
+        self._tracer = tracer
+        # A tensor that an operator writes to gets the operator's node, so that a node stands for
+        # one layout.
+        self._asked: dict[tuple[fx.Node, int | None], torch.SymInt] = {}
+
+    def answer(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """What a function of `LAYOUT_QUESTIONS` returns; NotImplemented where torch answers.
+
+        Args:
+            func: the function.
+            args: its positional arguments.
+            kwargs: its keyword arguments.
+        """
+        cache = self._tracer.cache
+        tensor = args[0] if args else None
+        if (func in _METHODS and not asked_by_program(sys._getframe(1))) or (
+            cache is None
+            or cache.env is None
+            or cache.mode.static_shapes
+            or type(tensor) is not FakeTensor
+            or tensor.layout is not torch.strided
+        ):
+            return NotImplemented
+        found = slots.node_of_tensor(tensor, self._tracer)
+        if found is None:
+            return NotImplemented
+        node = found[0]
+        if func in _OFFSET:
+            return tensor.storage_offset() if _has_elements(tensor) else self._ask(node, None)
+        rank = tensor.dim()
+        dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
+        if dim is None:
+            strides = (self._stride(tensor, node, d) for d in range(rank))
+            return tuple(strides) if func in _METHODS else list(strides)
+        if type(dim) is not int or not -rank <= dim < rank:
+            return NotImplemented
+        return self._stride(tensor, node, dim % rank)
+
+    def _stride(self, tensor: torch.Tensor, node: fx.Node, dim: int) -> Any:
+        if _surely(tensor.shape[dim], 2) and _has_elements(tensor):
+            return tensor.stride(dim)
+        return self._ask(node, dim)
+
+    def _ask(self, node: fx.Node, dim: int | None) -> torch.SymInt:
+        """The answer of the tensor itself: of its stride in a dimension, or of its offset."""
+        known = self._asked.get((node, dim))
+        if known is not None:
+            return known
+        tracer: Any = self._tracer
+        env = tracer.cache.env
+        function = _aten.sym_storage_offset.default if dim is None else _aten.sym_stride.int
+        args = (node,) if dim is None else (node, dim)
+        asked = tracer.create_node("call_function", function, args, {})
+        answer: torch.SymInt = env.create_unbacked_symint()
+        # Of every tensor: the graph need not assert it.
+        tracer.record_assertions()
+        torch._check(answer >= 0)  # type: ignore[no-untyped-call]
+        tracer.leave_assertions_to_operator()
+        slots.track_tensor_tree(answer, fx.Proxy(asked, tracer), constant=None, tracer=tracer)
+        self._asked[node, dim] = answer
+        return answer
+
+
+def _has_elements(tensor: torch.Tensor) -> bool:
+    """Whether no dimension of a tensor is empty; guarded where it might be at other shapes."""
+    return all(_surely(size, 1) for size in tensor.shape)
+
+
+def _surely(size: Any, least: int) -> bool:
+    """Whether a size is at least so large; guarded where it is at tracing and need not be."""
+    if isinstance(size, int):
+        return size >= least
+    if statically_known_true(size >= least):
+        return True
+    hint = size.node.hint if size.node.has_hint() else None
+    return hint is not None and hint >= least and bool(size >= least)

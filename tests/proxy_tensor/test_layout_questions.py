@@ -1,0 +1,220 @@
+"""Strides and storage offsets in graphs: what is asked of which tensor, and what is computed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import symfx
+from symfx import Dim
+from symfx.proxy_tensor import make_fx
+
+LAYOUT_OPERATORS = (
+    torch.ops.aten.sym_stride.int,
+    torch.ops.aten.sym_stride.default,
+    torch.ops.aten.sym_storage_offset.default,
+)
+
+
+def questions(graph_module: torch.fx.GraphModule) -> list[tuple[str, Any]]:
+    """The tensors that a graph asks for strides and offsets: what makes each, and the dimension."""
+    return [
+        (node.args[0].op if node.args[0].op == "placeholder" else str(node.args[0].target), *node.args[1:])
+        for node in graph_module.graph.nodes
+        if node.target in LAYOUT_OPERATORS
+    ]  # fmt: skip
+
+
+def agrees(function: Any, graph: Any, *inputs: torch.Tensor) -> None:
+    for x in inputs:
+        torch.testing.assert_close(graph(x), function(x))
+
+
+COMPUTED = {
+    "flip": lambda y: y.flip(2),
+    "sort": lambda y: y.sort(-1)[0],
+    "msort": torch.msort,
+    "gather": lambda y: y.gather(1, torch.zeros_like(y).long()),
+    "ones_like": torch.ones_like,
+    "zeros_like": torch.zeros_like,
+    "nan_to_num": lambda y: y.nan_to_num(),
+    "empty_like": lambda y: torch.empty_like(y).fill_(1),
+    "full_like": lambda y: torch.full_like(y, 2),
+    "clone": torch.clone,
+    "cumsum": lambda y: y.cumsum(1),
+    "roll": lambda y: y.roll(1, 1),
+    "argsort": lambda y: y.argsort(-1).double(),
+    "relu": torch.relu,
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+@pytest.mark.parametrize("how", ["make_fx", "trace"])
+def test_the_number_of_elements_is_not_read_off_a_stride(name: str, how: str) -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        y = COMPUTED[name](x[None][:, 1:])
+        return y.sum() / y.numel()
+
+    x = torch.arange(30, dtype=torch.float64).view(6, 5)
+    if how == "make_fx":
+        graph = make_fx(function, tracing_mode="symbolic")(x)
+        assert questions(graph) == []
+    else:
+        graph = symfx.trace(function, x, dynamic=[("a", "b")])
+        assert questions(graph.graph_module) == []
+    agrees(function, graph, x, torch.randn(3, 7).double(), torch.randn(9, 2).double())
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_the_stride_of_a_dimension_of_size_1_is_asked_of_the_very_tensor(name: str) -> None:
+    def function(x: torch.Tensor) -> tuple[torch.Tensor, int, int]:
+        y = COMPUTED[name](x[None][:, 1:])
+        return y, y.stride(0), 2 * y.stride()[0] + y.stride(1)
+
+    graph = symfx.trace(function, torch.randn(6, 5), dynamic=[("a", "b")])
+    agrees(function, graph, torch.randn(6, 5), torch.randn(3, 7), torch.randn(9, 2))
+
+
+def test_strides_of_larger_dimensions_are_computed_from_sizes() -> None:
+    def function(x: torch.Tensor) -> tuple[int, int, int]:
+        y = x.mT.relu()[1:]
+        return y.stride(0), y.stride(1), y.storage_offset()
+
+    graph = symfx.trace(function, torch.randn(6, 5), dynamic=[("a", "b")])
+    assert questions(graph.graph_module) == []
+    agrees(function, graph, torch.randn(6, 5), torch.randn(3, 7))
+
+
+def test_an_input_is_asked_for_a_stride_that_sizes_do_not_give() -> None:
+    def function(x: torch.Tensor) -> tuple[int, int]:
+        y = x[:, 1:]
+        return y.stride(0), y.storage_offset()
+
+    base = torch.randn(12, 5)
+    graph = symfx.trace(function, base[3:, :4], dynamic=[("a", "b")])
+    assert set(questions(graph.graph_module)) == {("placeholder", 0), ("placeholder",)}
+    agrees(function, graph, base[3:, :4], torch.randn(12, 9)[7:, :3])
+
+
+def with_strides(size: tuple[int, ...], stride: tuple[int, ...]) -> torch.Tensor:
+    return torch.randn(2000).as_strided(size, stride)
+
+
+@pytest.mark.parametrize("low", [None, 1])
+def test_the_stride_of_an_input_of_size_1_is_what_the_caller_passes(low: int | None) -> None:
+    """Any stride is admitted there, so the graph must not compute one."""
+
+    def function(x: torch.Tensor) -> tuple[torch.Tensor, Any, int]:
+        return torch.as_strided(x, x.size(), x.stride()), x.stride(), x[None].stride(1)
+
+    entry = None if low is None else Dim("a", min=low)
+    t = symfx.trace(function, torch.randn(1, 4, 5), dynamic=[(entry, "b", "c")])
+    for x in (torch.randn(1, 6, 7), with_strides((1, 6, 7), (91, 7, 1))):
+        assert t.check(x)
+        agrees(function, t, x)
+
+
+def test_a_size_that_may_be_1_is_guarded_where_its_stride_is_asked_for() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return x * x.stride(0)
+
+    t = symfx.trace(function, torch.randn(6, 5), dynamic=[(Dim("a", min=1), "b")])
+    agrees(function, t, torch.randn(2, 7))
+    refused = t.check(with_strides((1, 7), (91, 1)))
+    assert not refused and "x.stride(0)" in str(refused)
+    # Without the question both are served.
+    t = symfx.trace(torch.relu, torch.randn(6, 5), dynamic=[(Dim("a", min=1), "b")])
+    agrees(torch.relu, t, with_strides((1, 7), (91, 1)))
+
+
+def test_no_stride_follows_from_the_stride_of_a_dimension_of_size_1() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return x * x.stride(0)
+
+    example = with_strides((6, 1, 1), (4, 4, 1))
+    t = symfx.trace(function, example, dynamic=[("b", Dim("a", min=1), Dim("a", min=1))])
+    x = with_strides((6, 1, 1), (4, 98, 99))
+    assert t.check(x)
+    agrees(function, t, x)
+
+
+def test_inputs_do_not_share_the_symbol_of_a_stride_that_means_nothing() -> None:
+    def function(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, int]:
+        return x + 1, y[1:].storage_offset()
+
+    x, y = with_strides((1, 4), (8, 1)), with_strides((4, 4), (8, 1))
+    dims = Dim("a", min=1), Dim("b", min=1), "c"
+    t = symfx.trace(function, (x, y), dynamic=[(dims[0], dims[2]), (dims[1], dims[2])])
+    x = with_strides((1, 4), (97, 1))
+    assert t.check(x, y)
+    assert t(x, y)[1] == 8
+
+
+def test_layouts_of_tensors_without_elements_are_asked_of_the_tensor() -> None:
+    def function(x: torch.Tensor) -> tuple[int, int]:
+        return x.stride(0), x[1:].storage_offset()
+
+    t = symfx.trace(function, torch.randn(1, 4), dynamic=[(Dim("a", min=0), "b")])
+    for x in (torch.randn(1, 3), with_strides((1, 3), (91, 1))):
+        assert t.check(x)
+        agrees(function, t, x)
+
+
+def test_a_branch_on_a_stride_that_means_nothing_is_refused_with_its_line() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        y = x.relu()
+        if y.stride(0) == 5:  # of a dimension of size 1
+            return y
+        return y + 1
+
+    with pytest.raises(symfx.SymfxError, match=r"y\.stride\(0\) == 5"):
+        symfx.trace(function, torch.randn(1, 5), dynamic=[(None, "n")])
+
+
+def test_whether_a_tensor_is_contiguous_does_not_hang_on_dimensions_of_size_1() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        y = x[None][:, 1:].flip(2)
+        return y + 1 if y.is_contiguous() and x.is_contiguous() else y - 1
+
+    t = symfx.trace(function, torch.randn(4, 1, 5), dynamic=[("a", None, "b")])
+    x = with_strides((3, 1, 7), (7, 91, 1))
+    assert t.check(x)
+    agrees(function, t, x)
+
+
+def test_a_stride_of_a_tensor_with_as_many_rows_as_data_says_is_asked_of_it() -> None:
+    def function(x: torch.Tensor) -> tuple[Any, Any]:
+        y = x.nonzero()
+        return y.stride(0), y.stride(1)
+
+    t = symfx.trace(function, torch.tensor([[1.0, 0, 2], [0, 3, 4]]), dynamic=[("a", "b")])
+    agrees(function, t, torch.ones(3, 3), torch.eye(5))
+    assert {kind for kind, *_ in questions(t.graph_module)} == {"aten.nonzero.default"}
+
+
+def test_an_operator_that_moves_dimensions_in_place_changes_the_answer() -> None:
+    def function(x: torch.Tensor) -> tuple[int, int]:
+        y = x[None].clone()
+        before = y.stride(0)
+        y.transpose_(0, 1)
+        return before, y.stride(1)
+
+    t = symfx.trace(function, torch.randn(4, 5), dynamic=[("a", "b")])
+    agrees(function, t, torch.randn(4, 5), torch.randn(2, 9))
+
+
+def test_the_operators_of_torch_ask_like_the_methods() -> None:
+    def function(x: torch.Tensor) -> tuple[Any, ...]:
+        aten = torch.ops.aten
+        return (
+            aten.sym_stride.int(x, 0),
+            aten.sym_storage_offset.default(x),
+            aten.stride.int(x, 0),
+            *aten.sym_stride.default(x),
+        )
+
+    graph = make_fx(function, tracing_mode="symbolic")(torch.randn(1, 5))
+    for x in (torch.randn(1, 5), with_strides((1, 5), (91, 1))):
+        assert graph(x) == function(x)

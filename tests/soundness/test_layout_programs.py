@@ -1,0 +1,81 @@
+"""Graphs of programs of views, slices and dimensions of size 1 do as eager at admitted shapes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import layout_programs
+import pytest
+import torch
+from layout_programs import Program
+from profiles import LONG
+
+import symfx
+from symfx.symbolic_shapes import GuardOnDataDependentSymNode
+
+PROGRAMS = 2000 if LONG else 60
+SHAPES = 8
+
+# Of data, and of torch.nn's kernels; of no interest here.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+
+
+def difference(expected: Any, actual: Any) -> str | None:
+    """How two results differ, if they do: in value, or in how they lie in memory."""
+    for i, (one, other) in enumerate(zip(expected, actual, strict=True)):
+        if not isinstance(one, torch.Tensor):
+            if one != other:
+                return f"result {i} is {one} in eager, {other} in the graph"
+        elif one.shape != other.shape or one.dtype is not other.dtype:
+            return f"result {i} is {one.dtype} {one.shape} in eager, {other.dtype} {other.shape}"
+        elif not torch.allclose(one.double(), other.double(), equal_nan=True):
+            return f"result {i} has other values"
+        elif one.numel() and _strides(one) != _strides(other):
+            return f"result {i} has strides {one.stride()} in eager, {other.stride()} in the graph"
+    return None
+
+
+def _strides(tensor: torch.Tensor) -> list[int]:
+    """The strides that mean something."""
+    return [stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True) if n > 1]
+
+
+def admitted_runs(
+    picks: random.Random, program: Program, trace: symfx.Trace
+) -> Iterator[tuple[str, list[torch.Tensor], Any]]:
+    """Inputs that a trace admits and eager takes: what they are, and eager's results."""
+    function = program.function()
+    for values in (program.example, *layout_programs.other_sizes(picks, program, SHAPES)):
+        for loose in (False, True):
+            args = program.arguments(values, loose=loose)
+            if not trace.check(*args):
+                continue
+            try:
+                expected = function(*args)
+            except (ArithmeticError, RuntimeError, IndexError, ValueError):
+                continue
+            yield f"{values}{' with loose strides' if loose else ''}", args, expected
+
+
+def test_graphs_do_as_eager_at_other_admitted_shapes() -> None:
+    seed = random.SystemRandom().randrange(2**32) if LONG else 0
+    picks = random.Random(seed)
+    traced = compared = 0
+    for number in range(PROGRAMS):
+        program = layout_programs.draw_program(picks)
+        try:
+            trace = program.trace()
+        except GuardOnDataDependentSymNode:
+            continue  # the program branches on a stride that means nothing, or on data
+        traced += 1
+        for at, args, expected in admitted_runs(picks, program, trace):
+            compared += 1
+            said = difference(expected, trace.graph_module(*args))
+            assert said is None, (
+                f"program {number} of seed {seed} at {at}: {said}\n{program}\n"
+                f"{trace.graph_module.code}"
+            )
+    assert traced > 0.8 * PROGRAMS
+    assert compared > 4 * PROGRAMS
