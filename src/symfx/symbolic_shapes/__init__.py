@@ -104,7 +104,7 @@ from symfx.symbolic_shapes.torch_api.fx_nodes import (
     is_accessor_node,
     is_symbol_binding_fx_node,
 )
-from symfx.symbolic_shapes.torch_api.queries import (
+from symfx.symbolic_shapes.torch_api.number_functions import (
     _advise_is_bounded,
     _advise_is_size,
     _constrain_range_for_size,

@@ -4,7 +4,7 @@ A ShapeEnv is made of parts, in the folder environment: `Symbols` (names, source
 tracing), `Knowledge` (facts and a prover), `Ledger` (guards and runtime assertions), `Inputs` (how
 inputs are made symbolic) and `Recorder` (the log of calls). The class itself speaks in terms, and
 makes the nodes of torch's numbers. The names that torch calls and reads stand in the folder
-torch_api, as functions of an environment; the class lists them.
+torch_api, as functions of an environment; the class is long because it lists each of them.
 """
 
 from __future__ import annotations
@@ -159,10 +159,10 @@ class ShapeEnv:
         return self
 
     def cleanup(self) -> None:
-        """Called by torch after a trace; terms die with the environment: nothing to do."""
+        """Do nothing: terms die with the environment. torch calls this after a trace."""
 
     def _here(self) -> Provenance:
-        """The provenance of whatever is asked at this moment."""
+        """The current provenance: the user's line and the operator that run now."""
         return current_provenance(self.current_operator)
 
     def _data_dependent(self, term: Term) -> GuardOnDataDependentSymNode:
@@ -368,7 +368,7 @@ class ShapeEnv:
     _version_counter = KeptIn[int]("ledger", "version")
 
     def _update_version_counter(self) -> None:
-        """Called by torch after it changed directly what is known."""
+        """Raise `_version_counter`; torch calls this after it changed state directly."""
         self.ledger.raise_version()
 
     @property
@@ -380,7 +380,7 @@ class ShapeEnv:
     def num_deferred_runtime_asserts(self, value: int) -> None:
         pass
 
-    # -- what is known, for people and tools ----------------------------------------------------
+    # -- knowledge, for people and tools --------------------------------------------------------
 
     @property
     def epoch(self) -> int:
@@ -394,7 +394,7 @@ class ShapeEnv:
         return self.validator is not None
 
     def symbol_table(self) -> list[SymbolInfo]:
-        """The symbols in the order in which they were made, with what is known of each."""
+        """The symbols in the order in which they were made, with hint and bounds."""
         table = []
         for term, record in self.symbols.records.items():
             lower, upper = self.prover.range(term) if term.sort == "int" else (None, None)
@@ -412,7 +412,7 @@ class ShapeEnv:
         return table
 
     def input_facts(self) -> list[InputFact]:
-        """What sizes, strides and offsets of the inputs must be, beside the guards."""
+        """The values that the inputs' sizes, strides and offsets must have, beside the guards."""
         return list(self.inputs.facts.values())
 
     def deferred_asserts(self) -> list[RuntimeAssert]:
@@ -420,11 +420,11 @@ class ShapeEnv:
         return list(self.ledger.asserts)
 
     def specialization_records(self) -> list[SpecializationRecord]:
-        """The symbols that tracing pinned to one value, and why."""
+        """The symbols that tracing pinned to one value, with the cause of each."""
         return list(self.knowledge.specializations)
 
     def proof(self, condition: Any) -> Proof:
-        """Why a condition holds, or why its opposite does, as far as the facts say.
+        """The facts that prove a condition, or its opposite.
 
         Args:
             condition: a torch.SymBool, a bool, a term or a sympy condition.

@@ -8,7 +8,10 @@ from typing import Any
 
 import torch
 
-from symfx.symbolic_shapes.torch_api.queries import cast_symbool_to_symint_guardless, guard_bool
+from symfx.symbolic_shapes.torch_api.number_functions import (
+    cast_symbool_to_symint_guardless,
+    guard_bool,
+)
 
 __all__ = ["SYMPY_INTERP", "eval_is_non_overlapping_and_dense"]
 

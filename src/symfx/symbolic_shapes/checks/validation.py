@@ -52,7 +52,7 @@ class TranslationValidator:
 
     Args:
         table: the terms.
-        here: returns the provenance of whatever is asked at this moment.
+        here: returns the current provenance: the user's line and the operator that run now.
 
     Attributes:
         claims: each condition that tracing relied on, with the line that did.

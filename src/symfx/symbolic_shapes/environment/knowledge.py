@@ -41,7 +41,7 @@ class Knowledge:
     Args:
         symbols: the symbols.
         settings: choose the prover.
-        here: returns the provenance of whatever is asked at this moment.
+        here: returns the current provenance: the user's line and the operator that run now.
         validator: notes each answer that tracing relies on, where translation validation is on.
 
     Attributes:
@@ -204,7 +204,7 @@ class Knowledge:
 
         Args:
             condition: the condition.
-            provenance: its cause; this moment's where not given.
+            provenance: its cause; the current one where not given.
             stated: whether the program states it, rather than the inputs at tracing.
         """
         condition = self.facts.resolve(condition)
@@ -299,7 +299,7 @@ class Knowledge:
         Args:
             symbol: the symbol.
             by: the term.
-            provenance: the cause; this moment's where not given.
+            provenance: the cause; the current one where not given.
         """
         # A symbol that was replaced by a term with this one in it may have one value now, too.
         open_ = [s for s, t in self.facts.replacements.items() if symbol in t.free_symbols]

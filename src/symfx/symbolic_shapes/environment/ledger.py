@@ -37,7 +37,7 @@ class Ledger:
     Args:
         knowledge: the facts.
         settings: `prefer_deferred_runtime_asserts_over_guards` and `trace_asserts` count here.
-        here: returns the provenance of whatever is asked at this moment.
+        here: returns the current provenance: the user's line and the operator that run now.
         data_dependent: returns the error for a term whose value depends on data.
 
     Attributes:
@@ -285,7 +285,7 @@ class Ledger:
         return self._facts.version + len(self.asserts) + self._updates
 
     def raise_version(self) -> None:
-        """Raise the version: torch changed directly what is known."""
+        """Raise `version`, after torch changed state directly."""
         self._updates += 1
 
     def _check_version(self) -> None:

@@ -1,4 +1,4 @@
-"""What a thread has switched on for a while: guards kept quiet, fresh symbols not accounted for."""
+"""Switches of one thread: guards suppressed, and fresh unbacked symbols left out of account."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = [
 
 
 class Suppression(threading.local):
-    """How many blocks of `ShapeEnv.suppress_guards` this thread is inside of."""
+    """The number of blocks of `ShapeEnv.suppress_guards` that this thread is inside of."""
 
     depth = 0
 
@@ -35,7 +35,7 @@ def ignoring_fresh_symbols() -> bool:
 
 
 def set_ignoring_fresh_symbols(ignored: bool) -> bool:
-    """Switch `ignoring_fresh_symbols`; what it was before is returned."""
+    """Switch `ignoring_fresh_symbols` on or off, and return what it was before."""
     before = _fresh.ignored
     _fresh.ignored = ignored
     return before
@@ -43,7 +43,7 @@ def set_ignoring_fresh_symbols(ignored: bool) -> bool:
 
 @contextlib.contextmanager
 def _ignore_fresh_unbacked_symbols_tls_context() -> Iterator[None]:
-    """Inside, unbacked symbols of any environment need not show up in an operator's output."""
+    """Unbacked symbols of any environment made inside need not show up in an operator's output."""
     before = set_ignoring_fresh_symbols(True)
     try:
         yield

@@ -52,7 +52,7 @@ class Symbols:
 
     Args:
         table: the terms.
-        here: returns the provenance of whatever is asked at this moment.
+        here: returns the current provenance: the user's line and the operator that run now.
 
     Attributes:
         table: the terms.
@@ -234,7 +234,7 @@ class Symbols:
         return to_sympy(symbol) in self.unbacked_inputs
 
     def is_unbacked_symint(self, symbol: sympy.Symbol) -> bool:
-        """Whether a sympy symbol is an integer that only the running program knows."""
+        """Whether a sympy symbol is an unbacked integer."""
         term = self.by_sympy.get(symbol)
         if term is None:
             return symbol_is_type(symbol, SymT.UNBACKED_INT)  # another environment's

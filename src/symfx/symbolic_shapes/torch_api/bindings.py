@@ -1,4 +1,5 @@
-"""Where in an operator's output its unbacked symbols stand, and what a second run calls them."""
+"""Bindings: the places of unbacked symbols in an operator's output, and their renaming in a
+second run."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ from symfx.sym_node import SymTypes
 from symfx.symbolic_shapes.checks.measures import measures
 from symfx.symbolic_shapes.errors import PendingUnbackedSymbolNotFound
 from symfx.symbolic_shapes.torch_api.free_symbols import free_unbacked_symbols
-from symfx.symbolic_shapes.torch_api.queries import cast_symbool_to_symint_guardless
+from symfx.symbolic_shapes.torch_api.number_functions import cast_symbool_to_symint_guardless
 from symfx.torch_bridge.identity import (
     TorchCallMethodKey,
     TorchConvertIntKey,
@@ -48,7 +49,7 @@ KeyPath = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class ConvertIntKey(metaclass=Twin, of=TorchConvertIntKey):
-    """A step of a path: a condition as 1 or 0."""
+    """A step of a path: from a condition to 1 or 0."""
 
     def __str__(self) -> str:
         return ".cast_symbool_to_symint_guardless()"
@@ -113,12 +114,12 @@ class DivideByKey(metaclass=Twin, of=TorchDivideByKey):
 
 
 class _Search:
-    """Looks for symbols in an operator's output.
+    """A search for symbols in an operator's output.
 
     Args:
         env: the environment of the symbols.
-        wanted: the symbols; those found are taken out.
-        simplify: look at expressions with known symbols replaced, not as they were made.
+        wanted: the symbols; found ones are removed.
+        simplify: look at expressions with replacements applied, not as they were made.
     """
 
     def __init__(self, env: Any, wanted: set[sympy.Symbol], simplify: bool) -> None:
@@ -158,7 +159,7 @@ class _Search:
                 number, steps = number[index], (*steps, pytree.SequenceKey(index))
             self.visit(number, steps, None if numbers is None else numbers[kind, index])
         if value.layout is torch.sparse_coo and self.wanted:
-            # How many elements it keeps is a size of its values.
+            # The number of elements that it stores is a size of its values.
             self.visit(value._values(), (*path, CallMethodKey("_values")), None)
 
     def _number(self, value: Any, path: KeyPath, real: Any) -> None:
@@ -213,15 +214,15 @@ def _free_unbacked_symbols_with_path(
     pending: set[sympy.Symbol] | None = None,
     simplify: bool = False,
 ) -> dict[sympy.Symbol, KeyPath]:
-    """Where in a value each of some symbols stands.
+    """The path to each of some symbols in a value.
 
     Args:
         a: tensors, numbers, and sequences of them.
         path: the path to the value itself.
         real: the same value in a run on real tensors.
-        shape_env: the environment of the symbols; it is told their values in that run.
-        pending: the symbols to look for; those found are taken out.
-        simplify: look at expressions with known symbols replaced, not as they were made.
+        shape_env: the environment of the symbols, which learns their values in that run.
+        pending: the symbols to look for; found ones are removed.
+        simplify: look at expressions with replacements applied, not as they were made.
     """
     search = _Search(shape_env, set() if pending is None else pending, simplify)
     search.visit(a, path, real)
@@ -234,22 +235,22 @@ def compute_unbacked_bindings(
     old_example_value: Any = None,
     peek: bool = False,
 ) -> dict[sympy.Symbol, KeyPath] | None:
-    """Where in an operator's output the unbacked symbols stand that it has just made.
+    """The path in an operator's output to each unbacked symbol that the operator has just made.
 
     Args:
-        shape_env: the environment; its `pending_fresh_unbacked_symbols` are looked for, and
-            forgotten.
+        shape_env: the environment; its `pending_fresh_unbacked_symbols` are searched for, and
+            cleared.
         example_value: the output.
-        old_example_value: the output of an earlier run of the same operator; what it has in the
-            place of a symbol is equal to it.
-        peek: only look; forget nothing and do not complain.
+        old_example_value: the output of an earlier run of the same operator. The environment
+            learns that each symbol equals the number at the same path there.
+        peek: only search: clear no symbols and raise no error.
 
     Returns:
         The path to each symbol, for ``torch.utils._pytree.key_get``; None where the operator made
-        none, or there is no environment.
+        no symbol, or there is no environment.
 
     Raises:
-        PendingUnbackedSymbolNotFound: a symbol is nowhere in the output.
+        PendingUnbackedSymbolNotFound: the output does not have a symbol.
     """
     if shape_env is None:
         return None
@@ -268,7 +269,7 @@ def compute_unbacked_bindings(
         error = PendingUnbackedSymbolNotFound(
             f"the operator made {', '.join(lost)}, but nothing in its output has that size or "
             f"value: {example_value}",
-            fix="return what was made, or make it inside ignore_fresh_unbacked_symbols()",
+            fix="return the new number, or make it inside ignore_fresh_unbacked_symbols()",
         )
         if not config.soft_pending_unbacked_not_found_error:
             raise error
@@ -284,7 +285,7 @@ def compute_unbacked_bindings(
 
 
 def _identify(env: Any, new: Any, old: Any) -> None:
-    """A number of this run is what another run has in its place."""
+    """Learn that a number of this run equals the one that another run has in its place."""
     symbol = new.node.expr if isinstance(new, SymTypes) else None
     if not isinstance(symbol, sympy.Symbol):
         return
@@ -301,11 +302,11 @@ def _identify(env: Any, new: Any, old: Any) -> None:
 def resolve_unbacked_bindings(
     shape_env: Any, bindings: dict[sympy.Symbol, KeyPath] | None
 ) -> dict[sympy.Symbol, KeyPath] | None:
-    """Bindings under the names that symbols have since a second run renamed them.
+    """Bindings under the names that symbols have after the renaming of a second run.
 
     Args:
         shape_env: the environment.
-        bindings: from `compute_unbacked_bindings`; None is given back.
+        bindings: the result of `compute_unbacked_bindings`; for None, None is returned.
 
     Raises:
         SymfxError: there are bindings, but no environment.
@@ -322,22 +323,22 @@ def resolve_unbacked_bindings(
 
 
 def rebind_unbacked(shape_env: Any, n: torch.fx.Node, result: Any) -> None:
-    """The unbacked symbols of a node's second run are those of its first.
+    """Rename the unbacked symbols of a node's second run to those of its first run.
 
     Args:
-        shape_env: the environment of both.
-        n: the node; ``n.meta["unbacked_bindings"]`` says where its symbols stand.
-        result: what the second run gave.
+        shape_env: the environment of both runs.
+        n: the node; ``n.meta["unbacked_bindings"]`` has the paths to its symbols.
+        result: the output of the second run.
 
     Raises:
-        SymfxError: the second run gave the very symbols of the first, from some cache.
+        SymfxError: the second run returned the symbols of the first run, from some cache.
     """
     if n.op == "placeholder":
         return
     bindings = resolve_unbacked_bindings(shape_env, n.meta.get("unbacked_bindings"))
     for first, path in (bindings or {}).items():
         second = pytree.key_get(result, path)
-        # What the second run knows is a number, or a size of the inputs, needs no name.
+        # A number, or a size of the inputs, keeps no name of the first run.
         if not isinstance(second, SymTypes) or second.node.hint is not None:
             continue
         symbol = _inner_symbol(shape_env, second.node._expr)
@@ -345,15 +346,15 @@ def rebind_unbacked(shape_env: Any, n: torch.fx.Node, result: Any) -> None:
             continue
         if symbol == first:
             raise SymfxError(
-                f"{n} gave {first} again rather than a symbol of its own: its output was "
-                "remembered from the first run",
+                f"{n} returned {first} again rather than a new symbol: its output came from a "
+                "cache of the first run",
                 fix="increase FakeTensorMode.epoch before the second run",
             )
         shape_env._rename_unbacked_to(symbol, first)
 
 
 def _inner_symbol(env: Any, expr: sympy.Basic) -> sympy.Symbol | None:
-    """The unbacked symbol that an expression is: itself, or a condition on it as 1 or 0."""
+    """The unbacked symbol that an expression is, or that it gives as 1 or 0; else None."""
     if isinstance(expr, sympy.Symbol):
         return expr
     term = env.read(expr)
@@ -367,10 +368,10 @@ def _inner_symbol(env: Any, expr: sympy.Basic) -> sympy.Symbol | None:
 
 
 class PropagateUnbackedSymInts(torch.fx.Interpreter):
-    """Runs a graph under a FakeTensorMode; unbacked symbols keep the names of the graph's nodes."""
+    """Runs a graph on fake tensors, with the unbacked symbols that its nodes have already."""
 
     def run_node(self, n: torch.fx.Node) -> Any:
-        """Run a node, and identify the unbacked symbols of its output with those it has.
+        """Run a node, and rename the unbacked symbols of its output to those of the first run.
 
         Raises:
             SymfxError: no FakeTensorMode is active.
@@ -381,7 +382,7 @@ class PropagateUnbackedSymInts(torch.fx.Interpreter):
         mode = detect_fake_mode()
         if mode is None:
             raise SymfxError(
-                "there is no FakeTensorMode to run the graph in",
+                "the graph needs a FakeTensorMode to run in, and none is active",
                 fix="run it inside `with fake_mode:`, on fake tensors",
             )
         rebind_unbacked(mode.shape_env, n, result)
@@ -390,7 +391,7 @@ class PropagateUnbackedSymInts(torch.fx.Interpreter):
 
 @contextlib.contextmanager
 def _remove_effect_token_unbacked_bindings(node: torch.fx.Node) -> Iterator[None]:
-    """Inside, the paths of a node's bindings start behind the token of its effects."""
+    """Inside, the paths of a node's bindings omit the first step, to the effect token."""
     paths = node.meta.get("unbacked_bindings", {})
     node.meta["unbacked_bindings"] = {symbol: path[1:] for symbol, path in paths.items()}
     try:

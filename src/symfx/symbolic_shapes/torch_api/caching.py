@@ -1,4 +1,4 @@
-"""A cache of results that counts across clearings."""
+"""`lru_cache`: a cache of results whose statistics outlive its clearing."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ log = logging.getLogger("symfx.symbolic_shapes")
 def lru_cache(maxsize: int | None) -> Callable[[Callable[..., Any]], Any]:
     """``functools.lru_cache`` whose statistics outlive ``cache_clear``.
 
-    The wrapped function has, beside what functools gives it, ``cumulative_cache_info()``: hits
-    and misses since it was made. With logging at DEBUG, they are logged when the process ends.
+    The wrapped function has one method more than functools gives it, ``cumulative_cache_info()``:
+    the hits and misses since it was wrapped. With logging at DEBUG, the process logs them at its
+    end.
 
     Args:
-        maxsize: how many results to keep; None for all.
+        maxsize: the number of results to keep; None keeps all.
 
     Example:
         >>> @lru_cache(16)
@@ -55,5 +56,5 @@ def lru_cache(maxsize: int | None) -> Callable[[Callable[..., Any]], Any]:
 
 
 def log_lru_cache_stats(wrapped_f: Any) -> None:
-    """Log, at DEBUG, how a function wrapped by `lru_cache` did."""
+    """Log, at DEBUG, the statistics of a function wrapped by `lru_cache`."""
     log.debug("lru_cache %s: %s", wrapped_f.__name__, wrapped_f.cumulative_cache_info())

@@ -1,4 +1,4 @@
-"""One form for sympy conditions that say the same: no ``>``, no common factor, nothing negative."""
+"""One form for sympy conditions that mean the same: no ``>``, common factor or negative term."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def canonicalize_bool_expr(expr: _T) -> _T:
     divided out; conjunctions, disjunctions and negations become a conjunction of disjunctions.
 
     Args:
-        expr: a sympy condition; anything else is given back.
+        expr: a sympy condition; any other value is returned unchanged.
 
     Example:
         >>> a, b = sympy.symbols("a b", integer=True)
@@ -44,7 +44,7 @@ def canonicalize_bool_expr(expr: _T) -> _T:
 
 
 def _sides(difference: sympy.Expr) -> tuple[sympy.Expr, sympy.Expr]:
-    """The terms with a plus and those with a minus, all divided by their common factor."""
+    """The sum of the positive terms and that of the negative ones, over their common factor."""
     terms = sympy.Add.make_args(difference)
     factor = reduce(math.gcd, (_integer_factor(term) for term in terms), 0)
     if factor > 1:

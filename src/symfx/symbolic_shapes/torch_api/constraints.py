@@ -1,4 +1,4 @@
-"""What may be promised about the sizes of inputs, and what specialised variants are asked for."""
+"""Constraints, which promise something about the sizes of inputs, and `Specialization`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class StrictMinMaxConstraint(Constraint, of=TorchStrictMinMaxConstraint):
     vr: Any
 
     def render(self, source: Source) -> str:
-        """The promise about a source, as people read it."""
+        """The promise about a source, in words."""
         return f"{self.vr.lower} <= {source.name} <= {self.vr.upper}"
 
 
@@ -65,7 +65,7 @@ class RelaxedUnspecConstraint(Constraint, of=TorchRelaxedUnspecConstraint):
     """
 
     def render(self, source: Source) -> str:
-        """The promise about a source, as people read it."""
+        """The promise about a source, in words."""
         return f"RelaxedUnspecConstraint({source.name})"
 
 
@@ -78,7 +78,7 @@ class EqualityConstraint(Constraint, of=TorchEqualityConstraint):
         source_pairs: pairs of sizes that are equal.
         derived_equalities: triples ``(size, root, function)``: the size is the function of the
             root, which is another size or a symbol of its own.
-        phantom_symbols: the symbols that roots are and no input has.
+        phantom_symbols: the roots that are symbols which no input has.
         relaxed_sources: sizes that may equal any other.
     """
 
@@ -110,30 +110,30 @@ class EqualityConstraint(Constraint, of=TorchEqualityConstraint):
         return self._class_of.get(source, source)
 
     def _value(self, source: Source) -> sympy.Expr:
-        """A size in terms of the sizes that nothing is said of."""
+        """A size in terms of the sizes without an equality."""
         head = self._head(source)
         value = self._value_of.get(head)
         return sympy.Symbol(head.name) if value is None else value
 
     def is_equal(self, source1: Source, source2: Source) -> bool:
-        """Whether two sizes were said to be equal, directly, in steps, or by computation."""
+        """Whether two sizes were stated to be equal, directly, in steps, or by computation."""
         heads = {self._head(source1), self._head(source2)}
         if len(heads) == 1 or heads & self.relaxed_sources:
             return True
         return bool(self._value(source1) == self._value(source2))
 
     def is_derived(self, src: Source, symbol_src: Source, fn: _Function) -> bool:
-        """Whether a size was said to be the function `fn` of another one."""
+        """Whether a size was stated to be the function `fn` of another one."""
         return bool(self._value(src) == fn(self._value(symbol_src)))
 
 
 @dataclass(frozen=True)
 class Specialization(metaclass=Twin, of=TorchSpecialization):
-    """A case for which a variant of the program of its own is worth having.
+    """A case of a size that is worth a variant of the program of its own.
 
     Attributes:
         source: the size in question.
-        check_fn: tells of a size whether it is such a case.
+        check_fn: whether a given size is such a case.
     """
 
     source: Any
@@ -142,6 +142,6 @@ class Specialization(metaclass=Twin, of=TorchSpecialization):
     def __post_init__(self) -> None:
         if not callable(self.check_fn):
             raise SymfxError(
-                f"{self.check_fn!r} cannot tell whether a size is a special case",
+                f"{self.check_fn!r} cannot decide whether a size is a special case",
                 fix="give a function of one size, such as lambda n: n % 16 == 0",
             )

@@ -1,4 +1,4 @@
-"""How inputs are made symbolic: which dimensions, and how."""
+"""Symbolic contexts: which dimensions of an input are made symbolic, and how."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _STRIDES = (DimDynamic.INFER_STRIDE, DimDynamic.DYNAMIC, DimDynamic.DUCK)
 
 @dataclass(frozen=True)
 class SymbolicContext(metaclass=Twin, of=TorchSymbolicContext):
-    """What all descriptions of how an input is made symbolic are instances of."""
+    """The base of the classes that say how an input is made symbolic."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class SymIntSymbolicContext(SymbolicContext, of=TorchSymIntSymbolicContext):
 
 
 def _fill(context: Any) -> None:
-    """Defaults for what a context of a tensor does not say, and a check of what it says."""
+    """Fill in the defaults of a tensor's context, and check the fields that were given."""
     rank = len(context.dynamic_sizes)
     for name, default in (
         ("dynamic_strides", [DimDynamic.INFER_STRIDE] * rank),
@@ -81,9 +81,9 @@ class StatelessSymbolicContext(SymbolicContext, of=TorchStatelessSymbolicContext
             it is one), DYNAMIC or DUCK.
         constraint_sizes: a promise, or None, for each dimension.
         constraint_strides: a promise, or None, for each stride.
-        specialize_on: for each dimension, functions that tell of a size whether it is a case
-            worth a variant of its own; see `Specialization`.
-        view_base_context: how the tensor that this is a view of is made symbolic, if any.
+        specialize_on: for each dimension, functions that say whether a size is a case worth a
+            variant of its own; see `Specialization`.
+        view_base_context: for a view, how its base is made symbolic.
         shape_ids: for a dimension that is UNBACKED, a name; dimensions of one name are equal.
         unbacked_bounds: for a dimension that is UNBACKED, its least and greatest size.
 
@@ -141,7 +141,7 @@ class SubclassSymbolicContext(StatefulSymbolicContext, of=TorchSubclassSymbolicC
 
 @dataclass(eq=False)
 class TrackedFake(metaclass=Twin, of=TorchTrackedFake):
-    """An input that was made symbolic, and where it came from.
+    """An input that was made symbolic, and its source.
 
     Attributes:
         fake: the symbolic tensor or number.

@@ -1,4 +1,4 @@
-"""Which symbols are in something: numbers, tensors, sympy, and containers of them."""
+"""The symbols in a value: a number, a tensor, a sympy expression, or a container of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.utils._sympy.symbol import SymT, symbol_is_type
 from symfx.errors import SymfxError
 from symfx.sym_node import SymTypes
 from symfx.symbolic_shapes.checks.measures import is_tensor_like
-from symfx.symbolic_shapes.torch_api.queries import is_nested_int, is_symbolic
+from symfx.symbolic_shapes.torch_api.number_functions import is_nested_int, is_symbolic
 from symfx.torch_bridge.identity import TorchSymNode
 
 __all__ = [
@@ -36,7 +36,7 @@ IterateExprs = (
     torch.SymInt | torch.SymFloat | torch.SymBool | int | float | bool | sympy.Basic | torch.Tensor
     | Sequence[Any]
 )  # fmt: skip
-"""What `free_symbols` and its kin look into."""
+"""The values in which `free_symbols` and related functions look for symbols."""
 
 _UNBACKED = (SymT.UNBACKED_INT, SymT.UNBACKED_FLOAT)
 
@@ -45,7 +45,7 @@ def _iterate_exprs(val: Any) -> Iterator[sympy.Basic]:
     """The sympy expressions in a value: a number, a tensor, sympy, or a container of them.
 
     Raises:
-        SymfxError: something that has no sizes and is no number.
+        SymfxError: the value has no sizes and is no number.
     """
     if isinstance(val, (sympy.Basic, TorchSymNode)):
         yield val if isinstance(val, sympy.Basic) else val.expr
@@ -73,7 +73,7 @@ def _iterate_exprs(val: Any) -> Iterator[sympy.Basic]:
 
 
 def _is_opaque(value: Any) -> bool:
-    """Whether torch knows a value as one that tracing hands on without a look inside."""
+    """Whether torch's tracing passes a value on without looking inside."""
     from torch._library.fake_class_registry import FakeScriptObject
     from torch._library.opaque_object import is_opaque_value
 
@@ -81,7 +81,7 @@ def _is_opaque(value: Any) -> bool:
 
 
 def _iterate_nodes(val: Any) -> Iterator[Any]:
-    """The nodes of the symbolic numbers in a value; what has none is passed over."""
+    """The nodes of the symbolic numbers in a value; other values have none."""
     if isinstance(val, TorchSymNode):
         yield val
     elif isinstance(val, SymTypes):
@@ -101,7 +101,7 @@ def free_symbols(val: Any) -> OrderedSet[sympy.Symbol]:
     """The symbols in a number, a tensor, a sympy expression, or a container of them.
 
     Raises:
-        SymfxError: something that has no sizes and is no number.
+        SymfxError: the value has no sizes and is no number.
     """
     found: OrderedSet[sympy.Symbol] = OrderedSet()
     for expr in _iterate_exprs(val):
@@ -110,17 +110,17 @@ def free_symbols(val: Any) -> OrderedSet[sympy.Symbol]:
 
 
 def has_free_symbols(val: Any) -> bool:
-    """Whether there is a symbol in a value; see `free_symbols`."""
+    """Whether a value has a symbol; see `free_symbols`."""
     return any(expr.free_symbols for expr in _iterate_exprs(val))
 
 
 def free_unbacked_symbols(x: Any) -> OrderedSet[sympy.Symbol]:
-    """The symbols in a value that only running the program tells; see `free_symbols`."""
+    """The unbacked symbols in a value; see `free_symbols`."""
     return OrderedSet(s for s in free_symbols(x) if symbol_is_type(s, _UNBACKED))
 
 
 def has_free_unbacked_symbols(x: Any) -> bool:
-    """Whether there is a symbol in a value that only running the program tells."""
+    """Whether a value has an unbacked symbol."""
     return any(
         symbol_is_type(symbol, _UNBACKED)
         for expr in _iterate_exprs(x)

@@ -1,4 +1,4 @@
-"""Nodes of an FX graph and the symbols that they bring in."""
+"""Nodes of an FX graph, and the symbols that they define."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def is_accessor_node(node: torch.fx.Node) -> bool:
 
 
 def is_symbol_binding_fx_node(node: torch.fx.Node) -> sympy.Symbol | None:
-    """The symbol that a node brings into the graph, where it does.
+    """The symbol that a node defines; None where it defines none.
 
-    A placeholder brings in the symbol that it is; another node, an unbacked one.
+    A placeholder whose value is a symbol defines it; another node defines an unbacked symbol only.
     """
     value = node.meta.get("val")
     if not isinstance(value, torch.SymInt) or not isinstance(value.node.expr, sympy.Symbol):
@@ -59,7 +59,7 @@ def is_symbol_binding_fx_node(node: torch.fx.Node) -> sympy.Symbol | None:
 
 
 def find_symbol_binding_fx_nodes(graph: torch.fx.Graph) -> dict[sympy.Symbol, torch.fx.Node]:
-    """The first node that brings in each symbol of a graph."""
+    """The first node that defines each symbol of a graph."""
     found: dict[sympy.Symbol, torch.fx.Node] = {}
     for node in graph.nodes:
         symbol = is_symbol_binding_fx_node(node)
@@ -120,6 +120,6 @@ def bind_symbols(gm: torch.fx.GraphModule, *args: Any) -> dict[sympy.Symbol, int
 
 
 def _get_placeholder_expr(sym_node: Any) -> sympy.Basic:
-    """What an input was when it was made, but for symbols that a second run renamed."""
+    """The expression of an input when it was made, with the renaming of a second run applied."""
     expr: sympy.Basic = sym_node._expr
     return sym_node.shape_env.unbacked_renamings.get(expr, expr)

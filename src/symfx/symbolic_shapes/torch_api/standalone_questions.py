@@ -1,4 +1,4 @@
-"""Questions in sympy under conditions of their own, apart from any environment."""
+"""Questions in sympy under given ranges and conditions, without an environment."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ def decide_under(
 
     Args:
         expr: an integer expression or a condition.
-        ranges: bounds of the symbols; those of others follow from their assumptions.
+        ranges: bounds of symbols; a symbol without an entry has the bounds of its assumptions.
         axioms: conditions that hold.
+
+    Returns:
+        The value; None where it is open.
     """
     axioms = [a for a in axioms if isinstance(a, sympy.Basic)]
     symbols = set(expr.free_symbols).union(*(a.free_symbols for a in axioms))

@@ -1,8 +1,8 @@
-"""Dicts and lists that show a ShapeEnv's state under torch's names, and pass on what is written.
+"""Dicts and lists that show a ShapeEnv's state under torch's names, and pass writes on to it.
 
-torch's own code writes into the state of its ShapeEnv. What is written here becomes a call of the
-environment's method that says the same, so that the environment learns it. What it knows it
-never forgets: a wider range than the known one changes nothing.
+torch's own code writes into the state of its ShapeEnv. A write into one of these becomes a call
+of the method that states the same, so that the environment learns it. An environment never
+forgets: a wider range than the known one changes nothing.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ __all__ = ["ViewDict", "ViewList"]
 
 
 class ViewDict(dict[Any, Any]):
-    """A dict of what is known now.
+    """A dict that shows the state of an environment at the time of reading.
 
     Args:
-        name: what it is called in messages.
-        known: what is known.
-        write: tells the environment of a new entry; what it makes of it is what is read back.
+        name: its name in messages.
+        known: its entries.
+        write: tells the environment of a new entry, and returns the value to show for it.
     """
 
     def __init__(
@@ -37,19 +37,19 @@ class ViewDict(dict[Any, Any]):
         super().__setitem__(key, self._write(key, value))
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
-        """The entry of a key, which is written where there is none."""
+        """The entry of a key; a missing one is written first."""
         if key not in self:
             self[key] = default
         return self[key]
 
     def update(self, *others: Any, **by_name: Any) -> None:
-        """Write entries."""
+        """Write each entry."""
         for key, value in dict(*others, **by_name).items():
             self[key] = value
 
     def _refuse(self, *_: Any) -> NoReturn:
         raise SymfxError(
-            f"{self._name} cannot be changed in this way: a ShapeEnv never forgets what it knows",
+            f"{self._name} cannot be changed in this way: a ShapeEnv never forgets a fact",
             fix="make a new ShapeEnv",
         )
 
@@ -59,16 +59,16 @@ class ViewDict(dict[Any, Any]):
         return dict, (dict(self),)
 
     def copy(self) -> dict[Any, Any]:
-        """A dict of its own, which passes nothing on."""
+        """A plain dict, which passes no writes on."""
         return dict(self)
 
 
 class ViewList(list[Any]):
-    """A list of what is known now.
+    """A list that shows the state of an environment at the time of reading.
 
     Args:
-        known: what is known.
-        add: tells the environment of a new element.
+        known: its elements.
+        add: tells the environment of a new element, and returns the element to show for it.
     """
 
     def __init__(self, known: Iterable[Any], add: Callable[[Any], Any]) -> None:

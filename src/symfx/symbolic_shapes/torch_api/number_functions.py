@@ -1,4 +1,4 @@
-"""Questions about symbolic values, from those that never guard to those that insist."""
+"""torch's functions of symbolic numbers: their values, hints and kinds, and facts about them."""
 
 from __future__ import annotations
 
@@ -111,13 +111,13 @@ def guard_size_oblivious(expr: bool | torch.SymBool) -> bool:
 
 
 def statically_known_true(x: bool | torch.SymBool) -> bool:
-    """Whether a condition holds for every admissible input. Never guards; False is "unknown"."""
+    """Whether a condition is known to hold for every admissible input; no guard."""
     node = _bool_node(x)
     return bool(x) if node is None else bool(node.statically_known_true("", 0))
 
 
 def statically_known_false(x: bool | torch.SymBool) -> bool:
-    """Whether a condition fails for every admissible input. Never guards."""
+    """Whether a condition is known to fail for every admissible input; no guard."""
     node = _bool_node(x)
     if node is None:
         return not x
@@ -188,10 +188,10 @@ def size_hint(
     Args:
         a: the int.
         fallback: the answer where the value depends on data.
-        allow_none: answer None there.
+        allow_none: answer None where the value depends on data.
 
     Raises:
-        GuardOnDataDependentSymNode: the value depends on data, and neither is given.
+        GuardOnDataDependentSymNode: the value depends on data, and neither argument is given.
     """
     if allow_none and fallback is None and not has_hint(a):
         return None
@@ -224,7 +224,7 @@ def optimization_hint(a: int | torch.SymInt, fallback: int | None = None) -> int
 
     Args:
         a: the int.
-        fallback: what to take an unbacked symbol for; see `ShapeEnv.optimization_hint`.
+        fallback: the value to assume of an unbacked symbol; see `ShapeEnv.optimization_hint`.
     """
     if isinstance(a, torch.SymInt):
         hint = a.node.hint
@@ -236,7 +236,7 @@ def optimization_hint(a: int | torch.SymInt, fallback: int | None = None) -> int
     return a
 
 
-# -- what a value is ----------------------------------------------------------------------------
+# -- kinds of values ----------------------------------------------------------------------------
 
 
 def is_symbolic(val: Any) -> bool:
@@ -347,11 +347,11 @@ def check_consistent(new: Any, old: Any) -> None:
 
     Args:
         new: a tensor or a number.
-        old: the other one. Tensors are compared by their sizes; other things are not compared.
+        old: the other one. Tensors are compared by their sizes, values of other kinds not at all.
 
     Raises:
         RuntimeError: they differ.
-        TypeError: one is a tensor and the other is none.
+        TypeError: only one of them is a tensor.
     """
     if isinstance(new, torch.Tensor):
         if not isinstance(old, torch.Tensor):
@@ -381,7 +381,7 @@ def constrain_range(a: Any, *, min: int | None, max: int | None = None) -> None:
         max: the greatest value.
 
     Raises:
-        ConstraintViolationError: no value is, or the int is none of them.
+        ConstraintViolationError: no int is between the bounds, or this one is not.
     """
     if min is not None and max is not None and max < min:
         raise ConstraintViolationError(f"no int is at least {min} and at most {max}")
@@ -412,8 +412,8 @@ def _constrain_range_for_size(a: Any, min: int | None = None, max: int | None = 
     """An unbacked int is a size: at least 0 and between two bounds; no guard.
 
     Raises:
-        ConstraintViolationError: no value is.
-        TypeError: it is no torch.SymInt of a symbol.
+        ConstraintViolationError: no size is between the bounds.
+        TypeError: the int is no torch.SymInt of one symbol.
     """
     if not isinstance(a, torch.SymInt) or not isinstance(a.node.expr, sympy.Symbol):
         raise _not_a("a torch.SymInt of one symbol", a)
@@ -423,25 +423,25 @@ def _constrain_range_for_size(a: Any, min: int | None = None, max: int | None = 
 
 
 def _unbacked_symbol(a: Any) -> Any:
-    """The symbol that an int is, where it is an unbacked one."""
+    """The unbacked symbol that an int is; None where it is another int."""
     if not isinstance(a, torch.SymInt) or not isinstance(a.node.expr, sympy.Symbol):
         return None
     return a.node.expr if a.node.shape_env.is_unbacked_symint(a.node.expr) else None
 
 
 def _advise_is_size(a: Any) -> None:
-    """An int is a size; taken down where it is an unbacked symbol."""
+    """An int is a size; the environment learns it of an unbacked symbol."""
     if _unbacked_symbol(a) is not None:
         _constrain_range_for_size(a)
 
 
 def _advise_is_bounded(a: Any, upper_bound: Any) -> None:
-    """An int has an upper bound; taken down where it is an unbacked symbol."""
+    """An int has an upper bound; the environment learns it of an unbacked symbol."""
     symbol = _unbacked_symbol(a)
     if symbol is not None and isinstance(upper_bound, int):
         a.node.shape_env._constrain_is_bounded(symbol, upper_bound)
 
 
 def error() -> NoReturn:
-    """Stop: for a place that a program must never come to."""
+    """Raise, at a place that a program must never reach."""
     raise AssertionError("this place must never be reached")
