@@ -13,7 +13,7 @@ from torch.utils._sympy import functions as torch_fn
 
 from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.errors import SymfxError
-from symfx.sym_node import memory_formats
+from symfx.sym_node import layout_functions
 
 __all__ = [
     "METHOD_TO_OPERATOR",
@@ -114,13 +114,13 @@ magic_methods: dict[str, Callable[..., Any]] = {
 """All methods, in sympy."""
 
 sizes_strides_methods: dict[str, Callable[..., Any]] = {
-    "is_contiguous": memory_formats.sympy_is_contiguous,
-    "is_channels_last_contiguous_2d": memory_formats.sympy_is_channels_last_contiguous_2d,
-    "is_channels_last_contiguous_3d": memory_formats.sympy_is_channels_last_contiguous_3d,
-    "is_channels_last_strides_2d": memory_formats.sympy_is_channels_last_strides_2d,
-    "is_channels_last_strides_3d": memory_formats.sympy_is_channels_last_strides_3d,
+    "is_contiguous": layout_functions.sympy_is_contiguous,
+    "is_channels_last_contiguous_2d": layout_functions.sympy_is_channels_last_contiguous_2d,
+    "is_channels_last_contiguous_3d": layout_functions.sympy_is_channels_last_contiguous_3d,
+    "is_channels_last_strides_2d": layout_functions.sympy_is_channels_last_strides_2d,
+    "is_channels_last_strides_3d": layout_functions.sympy_is_channels_last_strides_3d,
     "is_non_overlapping_and_dense_indicator": (
-        memory_formats.sympy_is_non_overlapping_and_dense_indicator
+        layout_functions.sympy_is_non_overlapping_and_dense_indicator
     ),
 }
 """Methods that take the sizes and strides of a tensor, in sympy."""

@@ -10,7 +10,7 @@ import sympy
 
 from symfx.algebra import Scalar, Term
 from symfx.errors import SpecError
-from symfx.sym_node.node import as_asked
+from symfx.sym_node.comparisons import as_asked
 from symfx.symbolic_shapes.explain.provenance import Provenance
 from symfx.symbolic_shapes.torch_api.canonical import canonicalize_bool_expr
 from symfx.symbolic_shapes.torch_api.constraints import (

@@ -17,7 +17,7 @@ from symfx.algebra.reasoning.facts import Facts
 from symfx.algebra.reasoning.prover import Prover
 from symfx.errors import SymfxError
 from symfx.sym_node import SymNode, SymTypes, wrap_node
-from symfx.sym_node.node import RELATIONS
+from symfx.sym_node.comparisons import RELATIONS
 from symfx.symbolic_shapes.checks.validation import TranslationValidator
 from symfx.symbolic_shapes.environment.switches import Suppression
 from symfx.symbolic_shapes.explain.logs import log_symbol
@@ -207,7 +207,8 @@ class EnvCore:
             SymfxError: the node is not a constant, and its symbols are not of this environment.
         """
         if type(node) is SymNode:
-            if node.shape_env is self:
+            owner: object = node.shape_env
+            if owner is self:
                 known: SymNode = node
                 return known
             value: Any = node.constant
