@@ -164,8 +164,8 @@ def test_a_scope_keeps_the_prover() -> None:
     ("settings", "message"),
     [
         ({"prover": "cvc5"}, "no prover 'cvc5'"),
-        ({"prover": "z3", "prover_budget_ms": 0}, "no time to think in"),
-        ({"prover": "z3", "prover_budget_ms": "soon"}, "no time to think in"),
+        ({"prover": "z3", "prover_budget_ms": 0}, "not a number of milliseconds"),
+        ({"prover": "z3", "prover_budget_ms": "soon"}, "not a number of milliseconds"),
     ],
 )
 def test_settings_that_make_no_sense(settings: Any, message: str) -> None:

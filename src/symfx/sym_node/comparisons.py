@@ -1,4 +1,4 @@
-"""Comparisons as the program wrote them: the methods that compare, and what each is in sympy."""
+"""Comparisons as the program wrote them, and the sympy class of each method that compares."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Environment(Protocol[_Node_co]):
         """The value of a term, guarded."""
 
     def decide(self, condition: Term) -> bool | None:
-        """Whether a condition holds, where the facts tell; never guards."""
+        """Whether the facts imply a condition; None where they decide nothing. Never guards."""
 
     def settle_extremum(self, term: Term) -> Term:
         """A minimum or maximum without the operands that the facts rule out."""

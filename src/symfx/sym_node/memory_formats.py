@@ -215,10 +215,10 @@ def non_overlapping_and_dense(
 ) -> Term:
     """Packed in some order of the dimensions, or without elements.
 
-    The order is that of the strides. Where the sizes and strides have hints, the order at
-    tracing is made certain (guarded where it does not follow from the facts), and the rest is
-    a condition in that order. Without hints only row-major order is considered: a "no" may
-    then be a dense tensor in another order, which torch treats as any strided tensor.
+    The order is that of the strides. Where the sizes and strides have hints, a guard keeps the
+    order at tracing where the facts do not imply it, and the result is a condition in that
+    order. Without hints only row-major order is considered: the condition may then deny a
+    dense tensor in another order, which torch treats as any strided tensor.
     """
     table = env.table
     row_major = contiguous(table, sizes, strides)
@@ -227,8 +227,8 @@ def non_overlapping_and_dense(
     hints = [(env.hint_of(st), env.hint_of(si)) for st, si in zip(strides, sizes, strict=True)]
     if any(a is None or b is None for a, b in hints):
         return row_major
-    # Ascending strides; among equal strides, sizes of 1 first: they leave the next expected
-    # stride as it is.
+    # Ascending strides; among equal strides, sizes of 1 first: they do not change the expected
+    # stride.
     order = sorted(range(len(sizes)), key=lambda d: (hints[d][0], hints[d][1] != 1, -d))
     for inner, outer in itertools.pairwise(order):
         env.evaluate_term(table.le(strides[inner], strides[outer]))

@@ -1,7 +1,7 @@
-"""SymNode: what stands inside a torch.SymInt, SymFloat or SymBool while symfx traces.
+"""SymNode: the node inside a torch.SymInt, SymFloat or SymBool while symfx traces.
 
 torch's C++ and Python call the methods by name (docs/interop.md lists them); each makes a term
-of the environment's algebra. Nodes are interned by term, so that an operation costs a lookup in
+of the environment's algebra. Nodes are interned by term, so that an operation costs a look-up in
 the table, and a hint is computed once per term. A node never records anything in a graph: the
 tracer finds a term's proxy when the term reaches an operator.
 """
@@ -33,19 +33,19 @@ _PYTYPES: dict[str, type] = {"int": int, "real": float, "bool": bool}
 
 
 class SymNode:
-    """A term of a `ShapeEnv`'s algebra in the shape that torch asks for.
+    """A term of a `ShapeEnv`'s algebra with the interface that torch calls.
 
     Attributes:
         shape_env: the environment that owns the term.
         pytype: ``int``, ``float`` or ``bool``.
         constant: the value of a literal, else None.
-        fx_node: kept for torch; not used by symfx.
+        fx_node: for torch; symfx does not use it.
     """
 
     __slots__ = ("__weakref__", "_epoch", "_hint", "_origin", "_term", "constant", "fx_node",
                  "pytype", "shape_env")  # fmt: skip
 
-    # torch tests isinstance(node, its own SymNode) in places; the answer is yes.
+    # torch tests isinstance(node, its own SymNode) in places, which has to be true.
     __class__ = TorchSymNode  # type: ignore[assignment]
 
     def __init__(
@@ -58,7 +58,7 @@ class SymNode:
         fx_node: Any = None,
         optimized_summation: bool = False,
     ) -> None:
-        """The node of an expression that is given as sympy; `of` makes one from a term.
+        """The node of a sympy expression; `of` makes the node of a term.
 
         Args:
             expr: the expression; symbols that the environment does not know become its own.
@@ -66,11 +66,11 @@ class SymNode:
             pytype: ``int``, ``float`` or ``bool``.
             hint: the value at tracing, None where it is not known.
             constant: the value of a literal.
-            fx_node: kept for torch.
-            optimized_summation: kept for callers of torch's class.
+            fx_node: for torch.
+            optimized_summation: not used; callers of torch's class pass it.
 
         Raises:
-            SymfxError: the expression is of another type, or there is no environment.
+            SymfxError: the expression is of another type, or the environment is None.
         """
         if shape_env is None:
             raise SymfxError(
@@ -115,11 +115,11 @@ class SymNode:
         self._epoch = shape_env.facts.epoch
         self._hint: Any = hint
 
-    # -- what the node is ------------------------------------------------------------------
+    # -- the term and its kind ------------------------------------------------------------------
 
     @property
     def term(self) -> Term:
-        """The term, with every symbol that is known to equal something else replaced."""
+        """The term, in which every symbol with a known replacement is replaced."""
         facts = self.shape_env.facts
         if self._epoch != facts.epoch:
             self._term = facts.resolve(self._origin)
@@ -128,7 +128,7 @@ class SymNode:
 
     @property
     def expr(self) -> sympy.Basic:
-        """The term as sympy, a comparison as the program wrote it; built when first asked for."""
+        """The term as sympy, a comparison as the program wrote it; built when first read."""
         term = self.term
         return as_asked(term, self.shape_env.asked.get(term))
 
@@ -180,11 +180,11 @@ class SymNode:
         return isinstance(hint, torch.SymInt) and bool(hint.node.is_nested_int())
 
     def nested_int(self) -> int | None:
-        """The id of a ragged size that is a constant: none, for a term."""
+        """The id of a ragged size that is a constant: None, because a term has none."""
         return None
 
     def is_symbolic(self) -> bool:
-        """Whether this is a node of a symbolic environment: yes."""
+        """Whether this is a node of a symbolic environment: always."""
         return True
 
     def is_constant(self) -> bool:
@@ -207,9 +207,9 @@ class SymNode:
         return bool(term.args[0]) if term.op == "const" and term.sort == "bool" else None
 
     def str(self) -> _str:
-        """The value in sympy's words, as torch's own symbolic numbers are printed.
+        """The value as sympy prints it, as torch prints its own symbolic numbers.
 
-        Dimensions that a user named have that name.
+        A dimension that the user named prints under that name.
         """
         expr, names = self.expr, self.shape_env._as_named
         return str(expr.xreplace(names) if names else expr)
@@ -230,7 +230,7 @@ class SymNode:
         return self
 
     def __reduce__(self) -> Any:
-        # What is saved is the value at tracing: terms live and die with their environment.
+        # A pickle keeps the value at tracing: terms live and die with their environment.
         if self.hint is None:
             raise SymfxError(
                 f"{self.term} depends on data and cannot be pickled",
@@ -239,7 +239,7 @@ class SymNode:
         return self.pytype, (self.hint,)
 
     def with_shape_env(self, shape_env: Environment[SymNode]) -> SymNode:
-        """The same value in another environment, through its sympy view."""
+        """The node of the same expression in another environment, read through its sympy view."""
         return shape_env.node_for(shape_env.read(self.expr))
 
     def _value_eq(self, other: Any) -> Any:
@@ -267,7 +267,7 @@ class SymNode:
     # -- arithmetic --------------------------------------------------------------------------
 
     def _other(self, other: Any) -> Term:
-        """Another operand's term, whatever made the node."""
+        """The term of another operand, whose node torch or another environment may have made."""
         if type(other) is SymNode and other.shape_env is self.shape_env:
             return other.term
         return self.shape_env.adopt(other).term
@@ -288,7 +288,7 @@ class SymNode:
         """`then_val` where this holds, else `else_val`."""
         env = self.shape_env
         term = env.table.where(self.term, self._other(then_val), self._other(else_val))
-        # torch looks for a node in what it gets, even where both branches are one number.
+        # torch expects a node, even where both branches are the same number.
         return self._computed(env, term) if term.op == "const" else env.node_for(term)
 
     # `arithmetic_methods` makes the other operations: add, sub, mul, pow, eq, …
@@ -378,7 +378,7 @@ class SymNode:
         return bool(self.evaluate())
 
     def guard_size_oblivious(self, file: _str, line: int) -> bool:
-        """`guard_bool`, taking unbacked sizes to be neither 0 nor 1."""
+        """`guard_bool`, assuming that unbacked sizes are neither 0 nor 1."""
         return bool(self.evaluate(size_oblivious=True))
 
     def guard_or_false(self, file: _str, line: int) -> bool:
@@ -390,11 +390,11 @@ class SymNode:
         return bool(self.shape_env.evaluate_term(self.term, fallback=True))
 
     def statically_known_true(self, file: _str, line: int) -> bool:
-        """Whether the facts imply it; never guards."""
+        """Whether the facts imply the condition; never guards."""
         return self.shape_env.decide(self.term) is True
 
     def expect_true(self, file: _str, line: int) -> bool:
-        """Rely on it: guard where it has a hint, else assert it when the program runs."""
+        """Rely on the condition: guard it where it has a hint, else assert it at run time."""
         return self.shape_env.expect(self.term, f"{file}:{line}" if file else "")
 
 
@@ -419,7 +419,7 @@ def to_node(self: SymNode, num: Any) -> Any:
     """The node of a number, symbolic or not, in the environment of `self`.
 
     Returns:
-        The node; NotImplemented for what is not a number.
+        The node; NotImplemented for an object that is no number.
     """
     if isinstance(num, SymTypes):
         return num.node
