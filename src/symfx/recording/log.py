@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,9 @@ import torch
 
 from symfx._version import __version__
 from symfx.algebra import Table
+from symfx.errors import SymfxError
 from symfx.recording.codec import EventLogError, decode, encode, encode_new_symbol
+from symfx.recording.minimizing import fewest_events
 from symfx.symbolic_shapes.environment.event_arguments import THE_ENVIRONMENT
 from symfx.symbolic_shapes.environment.events import ShapeEnvEvent, replay_shape_env_events
 from symfx.symbolic_shapes.environment.recorder import ALSO_CALLED, RECORDED
@@ -21,7 +23,7 @@ from symfx.untrusted import Source, parse, read_text
 if TYPE_CHECKING:
     from symfx.symbolic_shapes import ShapeEnv
 
-__all__ = ["SCHEMA", "EventLog", "EventLogError"]
+__all__ = ["SCHEMA", "EventLog", "EventLogError", "minimize"]
 
 FORMAT, VERSION = "symfx event log", 1
 _FIX = "load what EventLog.save wrote"
@@ -116,8 +118,6 @@ class EventLog:
 
     def minimize(self, shows: Callable[[Any], bool], *, of: str = "env") -> EventLog:
         """The fewest events that still show a failure; see `symfx.recording.minimize`."""
-        from symfx.recording.minimizing import minimize
-
         return minimize(self, shows, of=of)
 
     # -- files -----------------------------------------------------------------------------------
@@ -193,6 +193,57 @@ class EventLog:
 
 
 _WRITTEN = Source("the log", EventLogError, "save a shorter log; EventLog.minimize makes one")
+
+
+def minimize(log: EventLog, shows: Callable[[Any], bool], *, of: str = "env") -> EventLog:
+    """A log without the events that a failure does not need.
+
+    The event that makes the environment stays. Fewer events may contradict each other (a guard
+    about a symbol that no event makes): such a log does not count as showing the failure.
+
+    Args:
+        log: a log that shows the failure.
+        shows: tells whether the failure shows. Where it, or the replay, raises for fewer
+            events, those do not show the failure.
+        of: ``"env"`` passes the replayed ShapeEnv to `shows`; ``"log"`` passes the shorter log,
+            for failures that show while it is replayed.
+
+    Raises:
+        SymfxError: the whole log does not show the failure.
+
+    Example:
+        >>> import torch
+        >>> from symfx.symbolic_shapes import ShapeEnv
+        >>> env = ShapeEnv(should_record_events=True)
+        >>> u = [env.create_unbacked_symint() for _ in range(8)]
+        >>> for i in range(7):
+        ...     torch._check(u[i] < u[i + 1])
+        >>> def broken(env):
+        ...     return any(str(a.term) == "u4 > u3" for a in env.deferred_asserts())
+        >>> print(minimize(EventLog.of(env), broken))  # doctest: +ELLIPSIS
+        ShapeEnv()
+        create_unbacked_symint()
+        create_unbacked_symint()
+        expect(u4 > u3, ...)
+    """
+    if of not in ("env", "log"):
+        raise SymfxError(f"minimize has no of={of!r}", fix="use of='env' or of='log'")
+
+    def fails(candidate: EventLog) -> bool:
+        return bool(shows(candidate.replay() if of == "env" else candidate))
+
+    def fewer_fail(events: Sequence[ShapeEnvEvent]) -> bool:
+        try:
+            return fails(EventLog(tuple(events)))
+        except Exception:  # noqa: BLE001 - a log with events left out may raise any error
+            return False
+
+    if not fails(log):
+        raise SymfxError(
+            "the whole log does not show the failure, so it cannot be minimized",
+            fix="try the predicate on log.replay() (or with of='log', on the log)",
+        )
+    return EventLog(tuple(fewest_events(log.events, fewer_fail)))
 
 
 def _no_expressions(expr: Any) -> Any:
