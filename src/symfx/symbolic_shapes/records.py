@@ -147,8 +147,7 @@ class ShapeGuard:
         """The condition as sympy; a comparison has the sides that the program wrote."""
         if isinstance(self.term, sympy.Basic):
             return self.term
-        result: sympy.Basic = as_asked(self.term, self.asked)
-        return result
+        return as_asked(self.term, self.asked)
 
     @property
     def sloc(self) -> Provenance:
