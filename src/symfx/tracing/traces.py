@@ -1,0 +1,102 @@
+"""The result of `symfx.trace`: a graph that checks its inputs, verifies and explains itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from symfx.errors import InputMismatchError
+from symfx.symbolic_shapes import GuardProgram
+from symfx.tracing.admission import CheckResult
+from symfx.tracing.report import describe_trace, headline
+from symfx.tracing.traced_model import TracedModel
+from symfx.tracing.verification import Tolerance, Verification, verify
+
+__all__ = ["Trace"]
+
+
+class Trace(TracedModel):
+    """A model as a graph with symbolic shapes, and what the graph relies on.
+
+    ``t(*args, **kwargs)`` takes the arguments that the model takes; it checks them and runs the
+    graph. `graph_module` runs without a check. It takes one positional argument for each leaf of
+    the traced arguments, in the order of the model's parameters.
+
+    Attributes:
+        graph_module: the graph. Parameters and buffers of a traced module are attributes of it,
+            under their own qualified names. They are the module's own tensors, not copies:
+            training the module or loading a state into it changes them here too, and the graph
+            of a module in train mode updates running statistics as the module does.
+        model: the model that was traced.
+        notes: effects of the model that the graph leaves out, a sentence each.
+        shape_env: the symbols and guards, a `symfx.symbolic_shapes.ShapeEnv`.
+    """
+
+    def check(self, /, *args: Any, **kwargs: Any) -> CheckResult:
+        """Whether the graph holds for these inputs; if not, a sentence for each reason.
+
+        Args:
+            args: the positional arguments of a call of the model.
+            kwargs: its keyword arguments.
+
+        Example:
+            >>> import symfx
+            >>> t = symfx.trace(torch.relu, torch.randn(3, 4), dynamic=[("n", None)])
+            >>> print(t.check(torch.randn(3, 5)))
+            these inputs do not fit:
+              dimension 1 of arg0 is 5; it is static: 4 when traced
+        """
+        return self.admission.check(args, kwargs)
+
+    def guard_program(self) -> GuardProgram:
+        """The conditions of the graph as a program: compiled Python, C, SMT-LIB.
+
+        Its checker takes one argument for each input of the graph, as `graph_module` does, and
+        checks sizes, strides and numbers. `check` also checks dtypes, devices and static values,
+        and returns the reasons.
+
+        Raises:
+            SymfxError: a guard has a symbol that no input gives.
+
+        Example:
+            >>> import symfx
+            >>> t = symfx.trace(torch.relu, torch.randn(3, 4), dynamic=[("n", None)])
+            >>> t.guard_program().check(torch.randn(3, 5))
+            False
+        """
+        return self.admission.program()
+
+    def verify(
+        self, shapes: int = 5, seed: int = 0, tolerance: Tolerance | None = None
+    ) -> Verification:
+        """Run the graph and the model, and compare their results.
+
+        They run at the example's shape and at other shapes that the guards admit.
+
+        Args:
+            shapes: the number of shapes beside the example's.
+            seed: the seed of shapes, values and the model's own random numbers.
+            tolerance: the largest difference, both absolute and relative, between results that
+                agree, or a pair (relative, absolute); by default that of
+                `torch.testing.assert_close` for the dtype.
+        """
+        return verify(self, shapes=shapes, seed=seed, tolerance=tolerance)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Check the inputs, then run the graph.
+
+        Raises:
+            InputMismatchError: the graph does not hold for these inputs.
+        """
+        leaves = self.admission.layout.flatten(args, kwargs)
+        result = self.admission.check_leaves(leaves)
+        if not result:
+            raise InputMismatchError(
+                str(result), fix="trace again: with these inputs, or with more dynamic dimensions"
+            )
+        return self.run(leaves)
+
+    def __repr__(self) -> str:
+        return f"<symfx.Trace of {headline(self)}>"
+
+    def __str__(self) -> str:
+        return "\n".join(line.plain for line in describe_trace(self))
