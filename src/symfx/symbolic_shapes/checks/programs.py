@@ -6,7 +6,7 @@ import functools
 import itertools
 import linecache
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,12 @@ from symfx.algebra.languages.c import C_SUPPORT, c_function
 from symfx.algebra.languages.smtlib import smtlib_script
 from symfx.algebra.terms.sharing import plan
 from symfx.errors import SymfxError
-from symfx.symbolic_shapes.checks.sources import InputRead, fresh_name, read_source
+from symfx.symbolic_shapes.checks.sources import (
+    InputRead,
+    fresh_name,
+    identifier_of,
+    read_source,
+)
 
 if TYPE_CHECKING:
     from symfx.symbolic_shapes.records import InputFact, ShapeGuard
@@ -197,8 +202,7 @@ class GuardProgram:
         bases = [read.base for read in self._reads if read.base]
         held: dict[str, str] = {}
         for base in dict.fromkeys(b for b in bases if bases.count(b) > 1):
-            label = InputRead("", "", "", base).label
-            held[base] = fresh_name(label, {*self._taken, *held.values()})
+            held[base] = fresh_name(identifier_of(base), {*self._taken, *held.values()})
         return held
 
     def _reading(self, indent: str) -> list[str]:
@@ -314,7 +318,7 @@ class _Builder:
             if plain:
                 self._input(info.term, info.name, readable[plain[0]])
         conditions: list[GuardCondition] = []
-        sizes = {f.source: f.term for f in facts if ".size()[" in f.source}
+        sizes = self._sizes(facts, readable)
         for fact in facts:
             if fact.source not in readable:
                 if fact.source not in unreadable or self.wanted is not None:
@@ -330,8 +334,8 @@ class _Builder:
             label = self.table.symbol(called, fact.term.sort)
             self._input(label, read.label, read)
             holds = self.table.eq(label, fact.term)
-            if read.base.endswith(".stride()"):
-                holds = self._or_stride_is_idle(holds, fact.source, sizes)
+            if read.measure.kind == "stride":
+                holds = self._or_stride_is_idle(holds, read, sizes)
             conditions.append(GuardCondition(holds, fact.source))
         for info in infos:
             if info.term in self.inputs:
@@ -355,18 +359,31 @@ class _Builder:
         self.inputs[term] = (GuardInput(own, read.source, term, read.expression), read)
         self.by_source[read.source] = term
 
-    def _or_stride_is_idle(self, holds: Term, source: str, sizes: dict[str, Term]) -> Term:
+    @staticmethod
+    def _sizes(
+        facts: Sequence[InputFact], readable: Mapping[str, InputRead]
+    ) -> dict[str, dict[int | None, Term]]:
+        """The sizes of each input, by dimension."""
+        sizes: dict[str, dict[int | None, Term]] = {}
+        for fact in facts:
+            read = readable.get(fact.source)
+            if read is not None and read.measure.kind == "size":
+                sizes.setdefault(read.owner, {})[read.measure.dim] = fact.term
+        return sizes
+
+    def _or_stride_is_idle(
+        self, holds: Term, read: InputRead, sizes: Mapping[str, Mapping[int | None, Term]]
+    ) -> Term:
         """A condition on a stride, or a case in which strides do not matter.
 
         They do not matter where their dimension has one element, or the tensor has none.
         """
-        base = source.rpartition(".stride()")[0]
-        index = source.rpartition("[")[2].removesuffix("]")
-        own = sizes.get(f"{base}.size()[{index}]")
+        around = sizes.get(read.owner, {})
+        own = around.get(read.measure.dim)
         idle = [] if own is None else [self.table.le(own, self.table.one)]
-        for name, size in sizes.items():
-            if name.startswith(f"{base}.size()[") and size is not own:
-                idle.append(self.table.le(size, self.table.zero))
+        idle += [
+            self.table.le(size, self.table.zero) for size in around.values() if size is not own
+        ]
         open_cases = [c for c in idle if self.env.prover.decide(c) is not False]
         return self.table.or_(holds, *open_cases)
 
