@@ -304,11 +304,13 @@ def _map(
     f: Callable[..., Any],
     xs: Sequence[torch.Tensor],
     pos_args: Sequence[Any] = (),
+    **kwargs: Any,
 ) -> Any:
+    # From torch 2.14 on the operator has an option for the arguments that `f` writes to.
     graph = mode.trace_subgraph(f, *map(_first_slice, xs), *pos_args)
     _install(mode, "body_graph_", ("body_graph_", graph))
-    out = op(graph, xs, pos_args)
-    return _finish(mode, out, _node(mode, op, (graph, list(xs), list(pos_args))))
+    out = op(graph, xs, pos_args, **kwargs)
+    return _finish(mode, out, _node(mode, op, (graph, list(xs), list(pos_args)), kwargs))
 
 
 def _subgraph_first(

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import fx
 from torch._library.fake_class_registry import FakeScriptObject
-from torch._library.opaque_object import is_opaque_value, is_opaque_value_type, should_hoist
+from torch._library.opaque_object import should_hoist
 from torch._subclasses.fake_tensor import FakeTensor, get_plain_tensors
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils._thunk import Thunk
@@ -23,6 +23,7 @@ from symfx.proxy_tensor.metadata import extract_val, tensor_metadata
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES, SymbolNodes
 from symfx.symbolic_shapes import compute_unbacked_bindings
 from symfx.torch_bridge.modes import active_fake_mode, active_proxy_mode
+from symfx.torch_bridge.releases import is_constant_type, is_custom_object
 
 __all__ = [
     "ProxyTensor",
@@ -209,7 +210,7 @@ def set_proxy_slot(obj: Any, tracer: TracerWithSlots, proxy: Any) -> None:
 
 def is_object(value: Any) -> bool:
     """Whether a value is an object, other than a tensor, that operators take and return."""
-    return isinstance(value, (torch.ScriptObject, FakeScriptObject)) or is_opaque_value(value)
+    return isinstance(value, (torch.ScriptObject, FakeScriptObject)) or is_custom_object(value)
 
 
 def objects_of(tracer: TracerWithSlots, obj: Any) -> Any:
@@ -423,6 +424,6 @@ def _track(value: Any, proxy: Any, constant: Any, tracer: TracerWithSlots) -> No
     elif is_object(value):
         node = proxy.node
         node.meta["val"] = value
-        if not (is_opaque_value_type(type(value)) and not should_hoist(type(value))):
+        if not (is_constant_type(type(value)) and not should_hoist(type(value))):
             objects_of(tracer, value)[value] = proxy
     # Values of other types are constants of the program.
