@@ -1,4 +1,4 @@
-"""Facts: what is known about the terms of one table, indexed for the prover.
+"""Facts: conditions that are known to hold of the terms of one table, indexed for the prover.
 
 Facts only grow. The store keeps each condition that was learned together with the assumption that
 it came from. `inequalities` learns from comparisons, `equations` from equations.
