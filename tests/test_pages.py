@@ -19,6 +19,7 @@ FLAGS = doctest.ELLIPSIS
 
 #: The page that shows every public name of a package or module.
 PAGE_OF = {
+    "symfx.algebra": "algebra",
     "symfx.config": "config",
     "symfx.graph_gradual_typechecker": "gradual_types",
     "symfx.meta_tracer": "meta_tracer",
