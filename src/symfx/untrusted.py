@@ -1,4 +1,4 @@
-"""JSON from files that nothing vouches for: bounded, read field by field, refused with its place.
+"""JSON from untrusted files: bounded, read field by field, refused with the place of the fault.
 
 A file may be damaged, or written to do harm: to run code, to take all memory, to hang, or to
 raise an error that the caller does not expect. Each of symfx's file formats is read through this

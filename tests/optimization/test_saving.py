@@ -1,41 +1,19 @@
-"""Optimised models written to a file and read again, and files that must be refused."""
+"""Optimized models written to a file and read again, and files that must be refused."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from safetensors import safe_open
 from safetensors.torch import save_file
+from saved_models import Everything, parts, written
 from torch import Tensor, nn
 
 import symfx
 from symfx.errors import OptimizationError
 from symfx.optimization import load
-from symfx.optimization.saving import FORMAT
-
-
-class Everything(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv, self.bn = nn.Conv2d(3, 4, 3, padding="same"), nn.BatchNorm2d(4)
-        self.second, self.up = nn.Conv2d(4, 4, 3, padding=1), nn.ConvTranspose2d(4, 4, 2, 2)
-        self.norm, self.head = nn.LayerNorm(8), nn.Linear(4, 8)
-        self.bn1 = nn.BatchNorm1d(8)
-        self.scale = nn.Parameter(torch.rand(8))
-
-    def forward(self, x: Tensor, more: Tensor | None = None) -> dict[str, Any]:
-        y = F.hardtanh(self.bn(self.conv(x)), -0.5, 1.5)
-        z = F.gelu(self.second(y) + y, approximate="tanh")
-        z = F.relu6(self.bn(self.up(z) * 2))
-        z = F.max_pool2d(z, 2)[:, :, 1:, ...].mean((2, 3))
-        z += self.scale[:4]
-        out = self.norm(self.bn1(self.head(z.to(torch.float32)))) * self.scale
-        return {"out": out.view(x.shape[0], -1), "size": x.size(0), "z": [z]}
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +44,9 @@ def test_no_pickle_in_it(saved: tuple[symfx.OptimizedModel, Path]) -> None:
 
 
 def rewritten(path: Path, to: Path, change: Any) -> Path:
-    with safe_open(str(path), framework="pt") as file:
-        header = json.loads(file.metadata()[FORMAT])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    header, tensors = parts(path)
     change(header, tensors)
-    save_file(tensors, str(to), {FORMAT: json.dumps(header)})
+    to.write_bytes(written(header, tensors))
     return to
 
 
@@ -80,7 +56,10 @@ def function_node(header: Any) -> Any:
 
 CHANGES = {
     "newer": (lambda h, t: h.update(version=99), "version 99"),
-    "system": (lambda h, t: function_node(h).update(target="os.system"), "no function os.system"),
+    "system": (
+        lambda h, t: function_node(h).update(target="os.system"),
+        "no function 'os.system'",
+    ),
     "load": (lambda h, t: function_node(h).update(target="torch.load"), "load"),
     "hub": (lambda h, t: function_node(h).update(target="torch.hub.load"), "no function"),
     "file": (lambda h, t: function_node(h).update(target="torch.from_file"), "from_file"),
@@ -96,10 +75,10 @@ CHANGES = {
     ),
     "module": (
         lambda h, t: next(iter(h["modules"].values())).update({"class": "os.path"}),
-        "no module os.path",
+        "no module 'os.path'",
     ),
-    "tensor": (lambda h, t: t.pop(next(iter(t))), "damaged"),
-    "kind": (lambda h, t: h["nodes"][0].update(op="eval"), "unknown kind: eval"),
+    "tensor": (lambda h, t: t.pop(next(iter(t))), "no tensor in the file"),
+    "kind": (lambda h, t: h["nodes"][0].update(op="eval"), "no kind of node 'eval'"),
 }
 
 
@@ -117,7 +96,7 @@ def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(OptimizationError, match="cannot be read"):
         load(tmp_path / "text")
     save_file({"a": torch.ones(1)}, str(tmp_path / "tensors"))
-    with pytest.raises(OptimizationError, match="no optimised model"):
+    with pytest.raises(OptimizationError, match="no optimized model"):
         load(tmp_path / "tensors")
 
 
@@ -130,5 +109,5 @@ def test_what_is_no_data_is_named(tmp_path: Path) -> None:
     model = symfx.optimize(nn.Sequential(nn.Linear(2, 2), Odd()), torch.randn(3, 2))
     with pytest.raises(OptimizationError, match=r"a Odd, which a file cannot describe"):
         model.save(str(tmp_path / "x"))
-    with pytest.raises(OptimizationError, match="not been optimised yet"):
+    with pytest.raises(OptimizationError, match="not been optimized yet"):
         symfx.optimize(nn.Linear(2, 2)).save(str(tmp_path / "x"))

@@ -15,10 +15,12 @@ from symfx.optimization.runtime.tensors import packed_alike
 from symfx.optimization.runtime.winograd import Winograd
 
 __all__ = [
+    "ALGORITHMS",
     "BLOCKED",
     "DIRECT",
     "FEW",
     "REFERENCES",
+    "SCALARS",
     "WINOGRAD",
     "Direct",
     "Form",
@@ -50,6 +52,9 @@ REFERENCES: dict[str, Callable[[tuple[float, ...], str], Callable[[Tensor], Tens
     "leaky_relu": lambda scalars, algorithm: lambda x: F.leaky_relu(x, scalars[0]),
     "gelu": lambda scalars, algorithm: lambda x: F.gelu(x, approximate=algorithm),
 }
+#: How many numbers each of them has, if any, and which kinds there are of it, if several.
+SCALARS = {"hardtanh": 2, "leaky_relu": 1}
+ALGORITHMS = {"gelu": ("none", "tanh")}
 
 
 #: Those that torch can write to their argument's memory: asking for new memory takes time too.
