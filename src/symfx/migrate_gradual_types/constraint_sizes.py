@@ -103,7 +103,7 @@ class ConstraintSizes(Sizes):
         self._made += 1
         return DVar(f"{self.name}.{self._made}")
 
-    # -- the operations of rules ----------------------------------------------------------------------------
+    # -- the operations of rules ------------------------------------------------------------
 
     def fresh(self, hint: str) -> Dim:
         """The size ``Dyn``."""

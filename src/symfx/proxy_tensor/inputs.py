@@ -100,7 +100,7 @@ def fake_inputs(
     )
 
 
-def _without_values(mode: FakeTensorMode, args: Sequence[Any]) -> Sequence[Any]:
+def _without_values(mode: FakeTensorMode, args: Sequence[Any]) -> Any:
     """The arguments, with fake tensors of the mode that do not carry their value.
 
     ``torch.tensor(5)`` under a fake mode carries its value, so that ``item`` gives 5. As an input

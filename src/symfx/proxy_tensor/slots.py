@@ -184,7 +184,7 @@ def set_proxy_slot(obj: Any, tracer: TracerWithSlots, proxy: Any) -> None:
         TypeError: `obj` is none of these, or `proxy` is of the wrong type for it.
 
     Example:
-        >>> tracer = TracerWithSlots(); x = torch.ones(3)
+        >>> tracer = PythonKeyTracer(); x = torch.ones(3)
         >>> set_proxy_slot(x, tracer, ProxyTensor(fx.Proxy(tracer.graph.placeholder("x"), tracer)))
         >>> has_proxy_slot(x, tracer)
         True

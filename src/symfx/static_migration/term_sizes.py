@@ -145,7 +145,7 @@ class TermSizes(Sizes):
             return one < other if op == "<" else one <= other
         return one > other if op == ">" else one >= other
 
-    # -- the operations of rules ---------------------------------------------------------------------------
+    # -- the operations of rules ------------------------------------------------------------
 
     def _compute(self, op: str, a: Dim, b: Dim) -> Dim:
         one, other = self.term(a), self.term(b)
