@@ -19,7 +19,9 @@ FLAGS = doctest.ELLIPSIS
 
 #: The page that shows every public name of a package or module.
 PAGE_OF = {
+    "symfx.algebra": "algebra",
     "symfx.config": "config",
+    "symfx.graph_gradual_typechecker": "gradual_types",
     "symfx.meta_tracer": "meta_tracer",
     "symfx.proxy_tensor": "tracing",
     "symfx.recording": "recording",

@@ -1,7 +1,7 @@
-"""symfx: symbolic shapes and tracing for PyTorch: fast, explained, stable.
+"""symfx: symbolic shapes and tracing for PyTorch.
 
-The front door. Names are loaded when first used, so that a part which needs no torch
-(`symfx.algebra`) can be imported without it.
+A name is loaded when it is first used, so that `symfx.algebra`, which needs no torch, can be
+imported without it.
 
 Example:
     >>> import symfx, torch

@@ -1,4 +1,4 @@
-"""`symfx.config` under the name that the module has in torch."""
+"""`symfx.config` under the name of torch's module."""
 
 import sys
 

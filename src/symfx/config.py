@@ -1,7 +1,7 @@
 """Switches of symbolic shapes, under the names of torch's ``torch.fx.experimental._config``.
 
-The switches are torch's own state: what is set here torch sees, and what is set there holds
-here. So torch's kernels and symfx never disagree.
+The switches are torch's own state: a value that is set here is set for torch's kernels too, and
+the other way round.
 
 Example:
     >>> from symfx import config
@@ -25,7 +25,7 @@ from symfx.torch_bridge.torch_config import torch_settings
 
 __all__ = ["SWITCHES", "AggressiveGuardFreeMode", "UnknownSwitchError", "patch"]
 
-# For type checkers; the values are torch's.
+# The declarations are for type checkers; torch has the values.
 aggressive_guard_free_semantics: int
 backed_size_oblivious: bool
 check_shape_env_recorded_events: bool
@@ -61,15 +61,21 @@ class AggressiveGuardFreeMode(enum.IntEnum):
 
 
 class UnknownSwitchError(SymfxError, AttributeError):
-    """There is no switch of that name."""
+    """A name that is not the name of a switch."""
 
 
 def _known(name: str) -> str:
+    """The name, if it is the name of a switch.
+
+    Raises:
+        UnknownSwitchError: it is not.
+    """
     if name in SWITCHES:
         return name
     near = difflib.get_close_matches(name, SWITCHES, n=1)
     raise UnknownSwitchError(
-        f"there is no switch {name!r}", fix=f"did you mean {near[0]}?" if near else None
+        f"there is no switch {name!r}",
+        fix=f"did you mean {near[0]}?" if near else "symfx.config.SWITCHES lists the switches",
     )
 
 
@@ -78,11 +84,11 @@ def patch(arg1: str | dict[str, Any] | None = None, arg2: Any = None, **changes:
 
     Args:
         arg1: the name of one switch, or a dict of switches.
-        arg2: the value of the one.
+        arg2: its value.
         changes: switches by name.
 
     Raises:
-        UnknownSwitchError: there is no such switch.
+        UnknownSwitchError: a name is not the name of a switch.
     """
     for name in (arg1,) if isinstance(arg1, str) else (*(arg1 or ()), *changes):
         _known(name)
@@ -90,7 +96,7 @@ def patch(arg1: str | dict[str, Any] | None = None, arg2: Any = None, **changes:
 
 
 class _Switches(ModuleType):
-    """This module's class: a switch is read and written as an attribute of the module."""
+    """The class of this module, which reads and writes switches as attributes of the module."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):

@@ -1,6 +1,6 @@
 """The short names of dtypes: ``f32`` for ``float32``, and back.
 
-Imports no torch, so that a command line can be read before torch is loaded.
+This module imports no torch, so that a command line is read before torch is loaded.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SHORT_NAMES = {long: short for short, long in LONG_NAMES.items()}
 
 
 def long_name(short: str) -> str | None:
-    """The name that torch gives a dtype, from its short or its long name; None for other words.
+    """torch's name of a dtype, from its short name or from that name; None for any other word.
 
     Example:
         >>> long_name("bf16"), long_name("int64"), long_name("f33")
@@ -36,7 +36,7 @@ def long_name(short: str) -> str | None:
 
 
 def short_name(dtype: object) -> str:
-    """The short name of a dtype; torch's own name where it has no short one.
+    """The short name of a dtype; torch's name if it has no short one.
 
     Args:
         dtype: a ``torch.dtype``, or its name with or without ``torch.``.

@@ -1,10 +1,12 @@
-"""The exceptions that symfx raises for a user's mistake, all in one family.
+"""The exceptions that symfx raises for a user's mistake, and values in words for their messages.
 
-Each carries one message made of three parts: *what* went wrong, *where* in the user's
-code or input it happened, and *what to do* about it.
+The message of an exception has three parts: *what* went wrong, *where* in the user's code or
+input it happened, and *what to do* about it.
 """
 
 from __future__ import annotations
+
+import sys
 
 __all__ = [
     "ExpressionError",
@@ -14,14 +16,15 @@ __all__ = [
     "SymfxError",
     "TargetError",
     "TracingError",
+    "describe",
 ]
 
 
 class SymfxError(Exception):
-    """Something that the user of symfx can mend.
+    """A mistake that the user of symfx can correct.
 
     Args:
-        what: what went wrong, with the values in it; one sentence.
+        what: one sentence that says what went wrong, with the values in question.
         where: the place in the user's code or input (``file.py:12``, ``--input``), if known.
         fix: what to do about it, if known.
     """
@@ -39,20 +42,20 @@ class SymfxError(Exception):
         super().__init__(self.message)
 
     def __str__(self) -> str:
-        # Not from args: a class that also derives from one of torch's has its own idea of those.
+        # Not made of ``args``: a class that derives from torch's too may put other things there.
         return self.message
 
 
 class ExpressionError(SymfxError, ValueError):
-    """An expression that has no counterpart in the language it is to be written in."""
+    """An expression that the target language cannot express."""
 
 
 class SpecError(SymfxError, ValueError):
-    """A description of an input or of a dynamic dimension that cannot be read."""
+    """A description of an input or of a dynamic dimension that is wrong."""
 
 
 class TargetError(SymfxError, ValueError):
-    """A model named on the command line that cannot be found or built."""
+    """A model that the command line names and that cannot be found or built."""
 
 
 class TracingError(SymfxError, RuntimeError):
@@ -64,4 +67,21 @@ class InputMismatchError(SymfxError, ValueError):
 
 
 class OptimizationError(SymfxError, RuntimeError):
-    """A model that cannot be optimised, or must not be handed over."""
+    """A model that cannot be optimized, or whose optimized form gives other results."""
+
+
+def describe(value: object) -> str:
+    """A value in a few words, for messages.
+
+    A tensor is described by its dtype and shape, a value with a long text by its type.
+
+    Example:
+        >>> import torch
+        >>> describe(torch.ones(2, 3)), describe(3), describe([0] * 99)
+        ('a float32 tensor of shape (2, 3)', '3', 'a list')
+    """
+    torch = sys.modules.get("torch")  # a tensor exists only once torch is loaded
+    if torch is not None and isinstance(value, torch.Tensor):
+        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"a {type(value).__name__}"

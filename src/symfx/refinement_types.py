@@ -1,4 +1,4 @@
-"""The constraint of symbolic inference: two dimensions, or types, are one."""
+"""The constraint of symbolic inference: two dimensions or two types are equal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Equality:
 
     Args:
         lhs: a dimension or a type.
-        rhs: another.
+        rhs: another dimension or type.
 
     Example:
         >>> Equality(3, 3) == Equality(3, 3), Equality(3, 4)

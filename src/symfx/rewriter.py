@@ -1,9 +1,8 @@
-"""Tracing of programs that assert and annotate.
+"""A tracer for programs with ``assert`` statements and annotated assignments.
 
-torch.fx cannot trace ``assert x.size(0) == 3``, and does not see the annotation in
-``y: TensorType((2, Dyn)) = f(x)``.
-`RewritingTracer` first rewrites the program: assertions become calls of ``torch._assert``,
-annotated assignments become calls of ``torch.fx.annotate.annotate``.
+torch.fx cannot trace ``assert x.size(0) == 3``, and ignores the annotation in
+``y: TensorType((2, Dyn)) = f(x)``. `RewritingTracer` rewrites the program first: an assertion
+becomes a call of ``torch._assert``, an annotated assignment one of ``torch.fx.annotate.annotate``.
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ from symfx.errors import TracingError
 
 __all__ = ["AST_Rewriter", "RewritingTracer"]
 
-# What rewritten code calls, under names that no program uses.
+#: Names under which rewritten code calls its helpers; no program uses them.
 _ANNOTATE, _ASSERT, _MAKE = "__symfx_annotate", "__symfx_assert", "__symfx_make"
 
 
 class AST_Rewriter(ast.NodeTransformer):
-    """Rewrites the source of one function. A ``visit_`` method more is a construct more."""
+    """Rewrites the source of a function: each ``visit_`` method rewrites one kind of statement."""
 
     def rewrite(self, fn: FunctionType) -> FunctionType:
         """The function with its assertions and annotated assignments rewritten.
 
-        It has the globals of `fn` itself, and the values that `fn` encloses.
+        It has the globals of `fn`, and the values of the variables that `fn` encloses.
 
         Raises:
-            TracingError: the source of the function cannot be found or read.
+            TracingError: the source of the function cannot be found or parsed.
         """
         plain = inspect.unwrap(fn)
         code = plain.__code__
@@ -86,19 +85,19 @@ class AST_Rewriter(ast.NodeTransformer):
 
 
 def _enclosed_by(fn: FunctionType) -> dict[str, Any]:
-    """The values of the variables that a function encloses, as far as they have any."""
+    """The values of the variables that a function encloses; None for an unassigned one."""
     values: dict[str, Any] = {}
     for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
         try:
             values[name] = cell.cell_contents
-        except ValueError:  # assigned to later, or never
+        except ValueError:  # the variable is assigned later, or never
             values[name] = None
     return values
 
 
 def _definition_within(definition: ast.FunctionDef, names: list[str]) -> ast.Module:
-    """A module with one function, of these arguments, that defines and returns another."""
-    # Defaults and annotations were evaluated where the function was defined.
+    """A module with one function; it has these arguments, and defines and returns `definition`."""
+    # Defaults and annotations were evaluated when the function was defined: they are not again.
     arguments = definition.args
     arguments.defaults = [ast.Constant(value=None) for _ in arguments.defaults]
     arguments.kw_defaults = [d and ast.Constant(value=None) for d in arguments.kw_defaults]
@@ -117,8 +116,7 @@ def _definition_within(definition: ast.FunctionDef, names: list[str]) -> ast.Mod
 class RewritingTracer(Tracer):
     """A `torch.fx.Tracer` that rewrites the program first.
 
-    The module that is traced stays as it is; `root` is a rewritten copy that shares its
-    parameters.
+    The traced module is not changed; `root` is a rewritten copy that shares its parameters.
 
     Example:
         >>> import torch
@@ -137,7 +135,7 @@ class RewritingTracer(Tracer):
 
         Args:
             root: a module or a function.
-            concrete_args: inputs that are constants, as `torch.fx.Tracer.trace` takes them.
+            concrete_args: constant inputs, as `torch.fx.Tracer.trace` takes them.
 
         Raises:
             TracingError: the source of the program cannot be found.
@@ -152,12 +150,12 @@ class RewritingTracer(Tracer):
     def _rewritten_module(
         self, module: torch.nn.Module, done: dict[int, Any], kinds: dict[type, type]
     ) -> torch.nn.Module:
-        """A copy of a module whose ``forward`` is rewritten, and those of its parts.
+        """A copy of a module in which its ``forward`` and those of its submodules are rewritten.
 
         Args:
             module: the module.
-            done: the copies there are, by the module's id.
-            kinds: the rewritten classes there are: twelve layers of one class are rewritten once.
+            done: the copies so far, by the module's id.
+            kinds: the rewritten classes so far: twelve layers of one class are rewritten once.
         """
         if id(module) in done:
             return done[id(module)]  # type: ignore[no-any-return]
@@ -188,7 +186,7 @@ class RewritingTracer(Tracer):
 
     @staticmethod
     def _is_torchs(module: torch.nn.Module) -> bool:
-        """A layer of torch's: a leaf, which is not traced into."""
+        """Whether a module is a layer of torch's, which becomes one node."""
         return type(module).__module__.startswith("torch.nn") and not isinstance(
             module, (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict)
         )

@@ -1,4 +1,4 @@
-"""Symbolic types: what unification says of the variables that `Refine` puts into types."""
+"""Symbolic types: the variables that `Refine` puts into types, solved by unification."""
 
 from __future__ import annotations
 
@@ -25,10 +25,16 @@ __all__ = [
 
 
 def infer_symbolic_types_single_pass(traced: GraphModule) -> Refine:
-    """Put variables into the types of a checked graph, equal ones being one variable.
+    """Put variables into the types of a checked graph, one for each set of equal dimensions.
+
+    Args:
+        traced: a GraphModule that `GraphTypeChecker` went through.
+
+    Returns:
+        The refinement, with the equalities that were solved.
 
     Raises:
-        IllTypedError: sizes that must be equal are not.
+        IllTypedError: two sizes that must be equal are not.
     """
     refine = Refine(traced)
     refine.refine()
@@ -37,31 +43,31 @@ def infer_symbolic_types_single_pass(traced: GraphModule) -> Refine:
 
 
 def infer_symbolic_types(traced: GraphModule) -> None:
-    """Give a checked graph symbolic types, with sympy symbols for what is unknown.
+    """Give a checked graph symbolic types, with sympy symbols for unknown dimensions.
 
-    Two passes: what the first one makes equal tells the second which dimensions broadcast.
+    There are two passes: the equalities of the first show the second which dimensions broadcast.
 
     Args:
         traced: a GraphModule that `GraphTypeChecker` went through.
 
     Raises:
-        IllTypedError: sizes that must be equal are not.
+        IllTypedError: two sizes that must be equal are not.
     """
     infer_symbolic_types_single_pass(traced)
     infer_symbolic_types_single_pass(traced).symbolic_relations()
 
 
 def convert_eq(list_of_eq: Iterable[Equality]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """The left sides of equalities, and their right sides."""
+    """The left sides of equalities, and the right sides."""
     pairs = [(equality.lhs, equality.rhs) for equality in list_of_eq]
     return tuple(left for left, _ in pairs), tuple(right for _, right in pairs)
 
 
 def unify_eq(list_of_eq: Sequence[Equality]) -> dict[Any, Any]:
-    """Values of the variables for which equalities hold.
+    """The values of the variables for which all equalities hold.
 
     Raises:
-        IllTypedError: there are none.
+        IllTypedError: there are no such values.
     """
     solution = unify(*convert_eq(list_of_eq), {})
     if isinstance(solution, dict):
@@ -75,7 +81,7 @@ def unify_eq(list_of_eq: Sequence[Equality]) -> dict[Any, Any]:
 
 
 def substitute_solution_one_type(mapping: dict[Any, Any], t: Any) -> Any:
-    """A type with the values of variables put in."""
+    """A type with its variables replaced by their values."""
     if isinstance(t, TensorType):
         return TensorType(tuple(reify(dim, mapping) for dim in t.dims))
     if isinstance(t, (list, tuple)):
@@ -84,11 +90,11 @@ def substitute_solution_one_type(mapping: dict[Any, Any], t: Any) -> Any:
 
 
 def substitute_all_types(graph: Graph, mapping: dict[Any, Any]) -> None:
-    """Put the values of variables into the types of all nodes, all the way down."""
+    """Replace the variables in the types of all nodes by their values."""
     for node in graph.nodes:
         node.type = substitute_solution_one_type(mapping, node.type)
 
 
 def check_for_type_equality(g1: Graph, g2: Graph) -> bool:
-    """Whether the nodes of two graphs have the same types, one by one."""
+    """Whether the nodes of two graphs, in order, have equal types."""
     return all(n.type == m.type for n, m in zip(g1.nodes, g2.nodes, strict=False))

@@ -1,4 +1,4 @@
-"""What the decision procedure decides, case by case; the numbers are upstream reports of
+"""The answers of the decision procedure, case by case; the numbers are upstream reports of
 programs that torch's own reasoning leaves open."""
 
 from __future__ import annotations

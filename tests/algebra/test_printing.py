@@ -1,4 +1,4 @@
-"""Terms as text: what people read is what Python computes."""
+"""Terms as text: Python computes from the text the value of the term."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Terms as sympy and back: the classes, the assumptions, what is refused."""
+"""Terms as sympy and back: the classes, the assumptions, refusals."""
 
 from __future__ import annotations
 
@@ -343,7 +343,7 @@ def test_calls_go_round(t: Table) -> None:
         assert reader_of(t).read(view) is term
         view.xreplace({A: sympy.Integer(3)})  # torch rebuilds what it substitutes into
     assert to_sympy(t.call("f", "int", a)).is_integer
-    # A function of that name that somebody else made is the same function.
+    # A second function of that name, made elsewhere, is the same function.
     to_sympy(t.call("outside", "int", a))
     theirs = sympy.Function("outside", integer=True)(A)
     assert reader_of(t).read(theirs) is t.call("outside", "int", a)
@@ -394,7 +394,7 @@ def test_sums_of_thousands(t: Table) -> None:
     ],
 )
 def test_nesting_of_hundreds(t: Table, step) -> None:  # type: ignore[no-untyped-def]
-    """Parts that occur twice at every level would double the work of whoever walks trees."""
+    """Parts that occur twice at every level would double the work of a walk over trees."""
     v = names_of(t)
     v["at"] = v["a"]
     for n in range(400):

@@ -79,8 +79,8 @@ def test_what_cannot_be_computed_is_warned_of_with_its_line() -> None:
     ("meta_args", "match"),
     [
         ([META], "a list, not a dictionary"),
-        ({"x": 3}, "`x` has 3 in it, which is no tensor"),
-        ({"x": [META, None]}, "`x` has None in it"),
+        ({"x": 3}, "`x` contains 3, which is no tensor"),
+        ({"x": [META, None]}, "`x` contains None"),
         ({"z": META}, "`z`, which is no parameter"),
     ],
 )
@@ -102,7 +102,7 @@ def test_symbolic_sizes_are_refused() -> None:
 def test_structures_that_do_not_match() -> None:
     from torch.fx import PH
 
-    with pytest.raises(MetaArgumentsError, match="different structure for `x`"):
+    with pytest.raises(MetaArgumentsError, match="different structures for `x`"):
         symbolic_trace(lambda x: x[0], {"x": [META]}, {"x": [PH, PH]})
 
 

@@ -420,15 +420,15 @@ def edited(change: Any) -> str:
     ("change", "message"),
     [
         (lambda d: d.update(format="pickle"), "no event log"),
-        (lambda d: d.update(version=2), "version 2, this symfx reads 1"),
+        (lambda d: d.update(version=2), "version 2, and this symfx reads 1"),
         (lambda d: d.update(code="print()"), "a log has no 'code'"),
         (lambda d: d["settings"].update(run=True), "a ShapeEnv has no 'run'"),
         (lambda d: d.update(events={}), "no list"),
         (lambda d: d["events"].append({"call": "__init__"}), "called '__init__'"),
         (lambda d: d["events"].append({"call": "cleanup"}), "called 'cleanup'"),
         (lambda d: d["events"].append({"call": "freeze", "eval": "1"}), "an event has no 'eval'"),
-        (lambda d: d["events"].append({"call": "freeze", "args": {}}), "put together"),
-        (lambda d: d["events"].append(7), "7 is no event"),
+        (lambda d: d["events"].append({"call": "freeze", "args": {}}), "a field of a wrong type"),
+        (lambda d: d["events"].append(7), "7 is not an event"),
         (
             lambda d: d["events"].append(
                 {"call": "create_unbacked_symint", "args": [{"record": "Popen", "fields": {}}]}

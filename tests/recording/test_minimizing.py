@@ -107,7 +107,7 @@ def test_a_failure_that_does_not_show() -> None:
         minimize(log, lambda env: False)
     with pytest.raises(ZeroDivisionError):
         minimize(log, lambda env: 1 // 0 == 0)
-    with pytest.raises(SymfxError, match="of='file' says nothing"):
+    with pytest.raises(SymfxError, match="minimize has no of='file'"):
         minimize(log, lambda env: True, of="file")
 
 

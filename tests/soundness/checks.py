@@ -1,4 +1,4 @@
-"""What must hold of every program, as functions that raise AssertionError where it does not."""
+"""Properties that every program must have, as functions that raise AssertionError."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from symfx.algebra import Table, Term, evaluate, substitute, to_python
 from symfx.algebra.languages.sympy import SympyReader, to_sympy
 
 COUNT = 8
-"""How many points a program is run at."""
+"""The number of points that a program is run at."""
 
 
 def choose_by(picks: random.Random) -> Callable[[int], int]:

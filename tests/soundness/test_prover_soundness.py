@@ -1,5 +1,5 @@
-"""The prover against brute force and z3: what it proves holds, what it refutes fails, at
-every point at which the facts hold. How much it proves is not asked here."""
+"""The prover against brute force and z3: a proved condition holds and a refuted one fails at
+every point at which the facts hold. These tests do not measure how much it proves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random programs: what their terms compute, print and show as sympy is what Python computes."""
+"""Random programs: Python computes the value of the term, of its text and of its sympy."""
 
 from __future__ import annotations
 

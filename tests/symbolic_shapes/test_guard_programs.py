@@ -197,9 +197,7 @@ def test_what_a_trace_checks_is_what_its_sentences_say() -> None:
         (torch.randn(4, 3), torch.randn(4)),
         dynamic=[("n", None), ("m",)],
     )
-    slow = type(trace._admission)(
-        trace._admission.layout, trace._admission.entries, trace.shape_env
-    )
+    slow = type(trace.admission)(trace.admission.layout, trace.admission.entries, trace.shape_env)
     slow._fits = lambda leaves: False  # type: ignore[method-assign]
     for n, k, m in itertools.product((0, 1, 2, 3, 4, 7), (2, 3), (0, 1, 2, 5)):
         inputs = torch.randn(n, k), torch.randn(m)
@@ -257,7 +255,7 @@ def test_a_guard_about_data_is_refused() -> None:
     u = env.create_unbacked_symint()
     torch._check(u > 3)
     guard = env.deferred_asserts()[0]
-    with pytest.raises(SymfxError, match="u0, which the inputs do not tell"):
+    with pytest.raises(SymfxError, match="u0, which no input has"):
         env.guard_program(guards=[guard])
 
 
@@ -284,6 +282,17 @@ def test_sources() -> None:
     read = read_source("L['args'][0].weight.size()[1]")
     assert (read.parameter, read.base) == ("args", "args[0].weight.size()")
     assert read.label == "args_0_weight_size_1"
+    assert (read.owner, read.measure) == ("args[0].weight", ("size", 1))
+    assert read_source("L['max'].stride()[0]").owner == "max"
+    for name, expected in [
+        ("x.storage_offset()", ("x", ("storage_offset", None))),
+        ("n", ("n", ("value", None))),
+        ("x.size()", ("x.size()", ("value", None))),
+        ("x.shape[0]", ("x.shape[0]", ("value", None))),
+    ]:
+        assert (read_source(name).owner, read_source(name).measure) == expected
+        owner, measure = read_source(name).owner, read_source(name).measure
+        assert measure.source(owner) == name
     assert read_source("G['n']").expression == "n"
     assert fresh_name("for", ()) == "for_"
     assert fresh_name("a b", {"_a_b"}) == "_a_b_"

@@ -8,12 +8,8 @@ import pytest
 import torch
 from torch._dynamo.source import ConstantSource
 
+from symfx.sym_node import memory_formats
 from symfx.symbolic_shapes import ShapeEnv
-from symfx.symbolic_shapes.environment.memory_formats import (
-    channels_last_contiguous,
-    contiguous,
-    non_overlapping_and_dense,
-)
 from symfx.torch_bridge.identity import DimDynamic
 
 INTS = [-7, -2, -1, 0, 1, 2, 5, 12]
@@ -172,17 +168,26 @@ def test_layouts_against_real_tensors(shape):
     """Every permutation of a dense tensor, and every second element of one."""
     from torch.fx.experimental.symbolic_shapes import eval_is_non_overlapping_and_dense
 
+    rules = {
+        memory_formats.contiguous: torch.contiguous_format,
+        memory_formats.channels_last_contiguous_2d: torch.channels_last,
+        memory_formats.channels_last_contiguous_3d: torch.channels_last_3d,
+    }
+    ranks = {torch.channels_last: 4, torch.channels_last_3d: 5}
     for order in itertools.permutations(range(len(shape))):
         packed = torch.empty(shape).permute(order)
-        for real in (packed, packed[..., ::2]):
+        for real in (packed, packed[..., ::2], packed[..., :0], packed[:0, ..., ::2]):
             env = ShapeEnv()
             sizes = [symint(env, n, f"n{i}").node.term for i, n in enumerate(real.shape)]
             strides = [symint(env, n, f"t{i}").node.term for i, n in enumerate(real.stride())]
-            assert env.hint_of(contiguous(env, sizes, strides)) is real.is_contiguous()
-            dense = env.hint_of(non_overlapping_and_dense(env, sizes, strides))
-            assert dense is bool(eval_is_non_overlapping_and_dense(real.shape, real.stride()))
-            for rank, memory_format in ((4, torch.channels_last), (5, torch.channels_last_3d)):
-                if len(shape) == rank:
-                    expected = real.is_contiguous(memory_format=memory_format)
-                    got = env.hint_of(channels_last_contiguous(env, sizes, strides, rank))
-                    assert got is expected
+            for rule, memory_format in rules.items():
+                expected = ranks.get(memory_format, real.dim()) == real.dim() and (
+                    real.is_contiguous(memory_format=memory_format)
+                )
+                assert env.hint_of(rule(env.table, sizes, strides)) is expected
+                assert rule(memory_formats.NUMBERS, real.shape, real.stride()) is expected
+                in_sympy = rule(memory_formats.SYMPY, real.shape, real.stride())
+                assert bool(in_sympy) is expected
+            if real.numel():
+                dense = env.hint_of(memory_formats.non_overlapping_and_dense(env, sizes, strides))
+                assert dense is bool(eval_is_non_overlapping_and_dense(real.shape, real.stride()))

@@ -207,7 +207,7 @@ def test_defaults_that_were_not_given_are_no_inputs():
     assert list(t.inputs) == ["first_x", "flag"]
     assert t.check({"x": randn(3)}, 2.0, flag=False), "a default given by hand is the default"
     (sentence,) = t.check({"x": randn(3)}, 3.0, flag=False).failures
-    assert "scale was not given when tracing" in sentence
+    assert sentence.startswith("scale is 3.0; the traced call did not pass it")
 
 
 Point = namedtuple("Point", "x y")
@@ -356,8 +356,8 @@ def test_entries_for_nested_inputs():
 
 
 WRONG = [
-    ({"z": ("n", None)}, "speaks of 'z', which is no input"),
-    ({5: ("n", None)}, "speaks of input 5, and there are 2"),
+    ({"z": ("n", None)}, "names 'z', which is not an input"),
+    ({5: ("n", None)}, "names input 5, and the call has 2"),
     ({"x": ("n", None), 0: ("n", None)}, "describes 'x' twice"),
     ({"x": ("n",)}, "x has 2 dimensions, and its entry .* has 1"),
     ({"x": {2: "n"}}, "x has no dimension 2: it has 2 dimensions"),
@@ -368,15 +368,15 @@ WRONG = [
     ({"x": (Dim("n", max=2), None)}, "dimension 0 of x is 3 in the example, outside 2 <= n <= 2"),
     (
         {"x": (Dim("n", max=9), None), "y": (Dim("n", max=8), None)},
-        "n has two values of max: 8 and 9",
+        "n has two values for max: 8 and 9",
     ),
     ({"x": (Dim("n", min=9), None), "y": (Dim("n", max=8), None)}, "at least 9 and at most 8"),
-    ({"x": ("2n", None)}, "'2n' cannot name a dimension"),
-    ({"x": (3.5, None)}, "dimension 0 of x is described by 3.5"),
+    ({"x": ("2n", None)}, "'2n' cannot be the name of a dimension"),
+    ({"x": (3.5, None)}, "dimension 0 of x cannot be described by 3.5"),
     ({"x": (4, None)}, "dimension 0 of x is 3 in the example, not 4"),
-    ([("n", None)], "1 entries for 2 inputs"),
+    ([("n", None)], "1 entries, and the call has 2 inputs"),
     ("n", "dynamic is 'n'"),
-    ({"n": 3}, "speaks of 'n'"),
+    ({"n": 3}, "names 'n'"),
 ]
 
 
@@ -489,7 +489,7 @@ def test_the_layout_of_the_example_is_kept():
     t = symfx.trace(torch.sin, randn(4, 3).t(), dynamic=[("a", "b")])
     assert t.check(randn(6, 5).t())
     (sentence,) = t.check(randn(5, 6)).failures
-    assert "give it the layout it had" in sentence
+    assert "pass it in the traced layout" in sentence
     assert t.verify(shapes=3)
 
 

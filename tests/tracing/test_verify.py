@@ -234,7 +234,7 @@ def test_effects_that_the_graph_leaves_out_are_told():
     t = symfx.trace(model, randn(3))
     assert not hasattr(model[0], "last"), "tracing leaves its own tensors in the model"
     (note,) = t.notes
-    assert note.startswith("the model puts a tensor into its attribute 0.last when it runs")
+    assert note.startswith("the model assigns a tensor to its attribute 0.last when it runs")
     assert t.notes[0] in str(t)
     assert t.verify() and not hasattr(model[0], "last")
 

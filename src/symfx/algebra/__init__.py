@@ -1,7 +1,7 @@
-"""Symbolic integers, booleans and reals: terms, what is known of them, what follows.
+"""Symbolic integers, booleans and reals: terms, facts about them, and a prover.
 
 This floor imports no torch and, apart from `symfx.algebra.sympy_view`, no sympy. The writers of
-other languages are loaded when first used.
+C and SMT-LIB are loaded at their first use.
 """
 
 from __future__ import annotations

@@ -153,7 +153,8 @@ def _print_json(traced: Trace, verification: Verification | None) -> None:
 
 
 def _print_summary(traced: Trace, verification: Verification | None) -> None:
-    from symfx.tracing.report import headline, verdict
+    from symfx.tracing.report import headline
+    from symfx.tracing.verification import verdict
 
     outcome = f"; {verdict(verification)}" if verification is not None else ""
     print_lines([Text(headline(traced) + outcome)])
@@ -164,7 +165,8 @@ def _print_summary(traced: Trace, verification: Verification | None) -> None:
 
 
 def _print_report(traced: Trace, verification: Verification | None, graph: bool) -> None:
-    from symfx.tracing.report import describe_trace, describe_verification
+    from symfx.tracing.report import describe_trace
+    from symfx.tracing.verification import describe_verification
 
     lines = describe_trace(traced, graph=graph)
     if verification is not None:

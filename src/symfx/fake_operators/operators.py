@@ -15,7 +15,7 @@ __all__ = ["OperatorFacts", "facts_of", "running"]
 _aten = torch.ops.aten
 
 # Operators that symfx's cache must not answer although their schema looks harmless:
-# lifting makes constants, and storage surgery changes what a tensor is.
+# lifting makes constants, and the others change a tensor's storage or sizes.
 _NEVER_CACHED = frozenset(
     {
         _aten.lift_fresh.default,

@@ -1,11 +1,11 @@
 """A gradual type checker for graphs, and the inference of symbolic shapes.
 
 `GraphTypeChecker` walks a graph once and writes the type of each node's value into ``node.type``,
-as precisely as the annotations allow; what it cannot know is ``Dyn``. `Refine` then puts variables
-where types say ``Dyn`` and collects which of them are equal.
+as precisely as the annotations allow; an unknown part is ``Dyn``. `Refine` then puts variables in
+place of ``Dyn`` and collects the equalities between them.
 
-Both type operators from the table of `symfx.shape_rules`; the rules that stand here are those whose
-results PyTorch fixed, and the registries take rules of the user's own, which come first.
+Both use the table of `symfx.shape_rules`. The rules of this package are those whose results PyTorch
+defines; rules that a user registers come first.
 """
 
 from __future__ import annotations

@@ -19,14 +19,14 @@ __all__ = ["GraphTypeChecker"]
 
 
 class GraphTypeChecker:
-    """Types the nodes of a graph, one after the other.
+    """Computes the types of the nodes of a graph, one after the other.
 
     Args:
-        env: not used; it is there because PyTorch's checker takes it.
-        traced: the GraphModule. Annotations are what ``node.type`` says before.
+        env: not used; PyTorch's checker takes it.
+        traced: the GraphModule; ``node.type`` of its nodes has the annotations.
 
     Attributes:
-        unknown_operators: the nodes whose operator nobody knows, typed ``Dyn``, with its name.
+        unknown_operators: the nodes whose operator has no rule, typed ``Dyn``, with its name.
 
     Example:
         >>> class Program(torch.nn.Module):
@@ -46,13 +46,13 @@ class GraphTypeChecker:
         self._values: dict[Node, Any] = {}
 
     def type_check(self) -> bool:
-        """Type all nodes.
+        """Compute the types of all nodes.
 
         Returns:
-            True; what is wrong is raised. Operators that are not known are named in a warning.
+            True. Operators without a rule are named in a warning.
 
         Raises:
-            IllTypedError: a node's operator does not take the types of its arguments.
+            IllTypedError: an operator does not take the types of its arguments.
             GradualError: the graph is empty or cyclic.
         """
         self.unknown_operators = {}
@@ -68,7 +68,7 @@ class GraphTypeChecker:
         return True
 
     def type_check_node(self, n: Node) -> Any:
-        """Type one node, whose arguments are typed; returns its type."""
+        """Compute and return the type of one node, from the types of its arguments."""
         n.type = Dyn if n.type is None else annotation_of(n)
         if n.op == "placeholder":
             return n.type

@@ -1,7 +1,7 @@
 """The sizes of the type checker: a size is a number, a symbol, or ``Dyn``.
 
-What is computed of ``Dyn`` is ``Dyn``; what is demanded of it may hold. Of a product with ``Dyn``
-among its factors it is still known what the others make: it divides the whole.
+A result computed from ``Dyn`` is ``Dyn``, and a demand on ``Dyn`` is accepted. A product with
+``Dyn`` among its factors is still known to be a multiple of the other factors.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ class _Multiple(Size):
 
 
 class CheckerSizes(Sizes):
-    """Checks what rules demand at once, as far as sizes are known."""
+    """Numbers, symbols and ``Dyn``; demands on known sizes are checked at once."""
 
     def size(self, dimension: Any) -> Dim:
         """A dimension of a type as a size."""
         return dimension if isinstance(dimension, int) else Size(self, dimension)
 
     def fresh(self, hint: str) -> Dim:
-        """A size that nothing is known of."""
+        """The size ``Dyn``."""
         return Size(self, Dyn)
 
     def product(self, sizes: Iterable[Dim]) -> Dim:
-        """The product; where it is unknown, a multiple of what is known in it."""
+        """The product; an unknown product is a multiple of its known factors."""
         factors = [*sizes]
         known = math.prod(size for size in factors if isinstance(size, int))
         if known != 0 and any(isinstance(s, Size) and s.value == Dyn for s in factors):
@@ -66,23 +66,23 @@ class CheckerSizes(Sizes):
         return self.size(_plain(_ON_SYMBOLS[op](one, other)))
 
     def _require(self, op: str, a: Dim, b: Dim, what: str) -> None:
-        pass  # of what is unknown, anything may hold
+        pass  # a demand on an unknown size may hold
 
     def _equal(self, a: Dim, b: Dim, what: str) -> Dim:
         for unknown, known in ((a, b), (b, a)):
             if isinstance(unknown, _Multiple) and isinstance(known, int) and known % unknown.of:
-                raise IllTypedError(f"{what}: {known} is no multiple of {unknown.of}")
+                raise IllTypedError(f"{what}: {known} is not a multiple of {unknown.of}")
         return min((a, b), key=_ignorance)
 
     def _broadcast(self, a: Dim, b: Dim, what: str) -> Dim:
         if isinstance(a, int) or isinstance(b, int):
-            return a if isinstance(a, int) else b  # no 1 stands here
+            return a if isinstance(a, int) else b  # `broadcast` has handled 1
         one, other = dimension_of(a), dimension_of(b)
         return a if one == other and one != Dyn else Size(self, Dyn)
 
     def _fits(self, whole: Dim, part: Dim, what: str) -> Dim:
         if isinstance(whole, int) and isinstance(part, _Multiple) and whole % part.of:
-            raise IllTypedError(f"{what}: {whole} is no multiple of {part.of}")
+            raise IllTypedError(f"{what}: {whole} is not a multiple of {part.of}")
         return self._compute("//", whole, part)
 
 
@@ -105,15 +105,15 @@ def shape_of(sizes: CheckerSizes, tensor_type: Any) -> Shape:
     """A tensor type as a shape.
 
     Raises:
-        IllTypedError: it is no tensor type.
+        IllTypedError: the argument is not a tensor type.
     """
     if not isinstance(tensor_type, TensorType):
-        raise IllTypedError(f"{tensor_type} is no tensor type")
+        raise IllTypedError(f"{tensor_type} is not a tensor type")
     return Shape(map(sizes.size, tensor_type.dims))
 
 
 def value_of(sizes: CheckerSizes, annotation: Any) -> Any:
-    """What a node of this type has for a value."""
+    """The value of a node of this type."""
     if isinstance(annotation, TensorType):
         return shape_of(sizes, annotation)
     if annotation is int:
@@ -124,7 +124,7 @@ def value_of(sizes: CheckerSizes, annotation: Any) -> Any:
 
 
 def type_of(value: Any) -> Any:
-    """The type of a value: of a tensor its shape, of several theirs, of anything else ``Dyn``."""
+    """The type of a value: a `TensorType` for a shape, a tuple for several, ``Dyn`` otherwise."""
     if isinstance(value, Shape):
         return TensorType(tuple(map(dimension_of, value)))
     plain = type(value) in (tuple, list)

@@ -1,4 +1,4 @@
-"""Variables for what is unknown in types, and which of them are equal."""
+"""Variables in place of ``Dyn``, and the equalities between them."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def _leading(n: Node, count: int | None) -> list[Equality]:
 
 @register_refinement_rule(torch.nn.Conv2d)
 def conv_refinement_rule(n: Node) -> list[Equality]:
-    """The batch is one, where there is a batch."""
+    """The equality of the batch, if the tensor has a batch."""
     both = _dims_of_both(n)
     return _leading(n, len(both[0]) - 3) if both else []
 
 
 @register_refinement_rule(torch.nn.Linear)
 def linear_refinement_rule(n: Node) -> list[Equality]:
-    """All dimensions are one but the last."""
+    """The equalities of all dimensions but the last."""
     both = _dims_of_both(n)
     return _leading(n, len(both[0]) - 1) if both else []
 
@@ -72,14 +72,14 @@ def linear_refinement_rule(n: Node) -> list[Equality]:
 @register_refinement_rule(torch.nn.BatchNorm2d)
 @register_refinement_rule(torch.nn.ReLU)
 def all_eq(n: Node) -> list[Equality]:
-    """All dimensions of input and output are one."""
+    """The equalities of all dimensions of input and output."""
     return _leading(n, None)
 
 
 @register_refinement_rule(torch.nn.AdaptiveAvgPool2d)
 @register_refinement_rule(torch.nn.MaxPool2d)
 def first_two_eq(n: Node) -> list[Equality]:
-    """Batch (if there is one) and channels of input and output are one."""
+    """The equalities of the batch (if there is one) and of the channels."""
     both = _dims_of_both(n)
     return _leading(n, len(both[0]) - 2) if both else []
 
@@ -87,9 +87,9 @@ def first_two_eq(n: Node) -> list[Equality]:
 @register_refinement_rule(torch.add)
 @register_refinement_rule(operator.add)
 def element_wise_eq(n: Node) -> list[Equality]:
-    """A dimension that two operands have in common is the result's too.
+    """The equalities of the result with dimensions that both operands have.
 
-    An unknown dimension beside a known one says nothing: it may be 1.
+    An unknown dimension beside a known one yields no equality: it may be 1.
     """
     nodes = n.args[:2]
     types = [node.type if isinstance(node, Node) else None for node in nodes]
@@ -103,7 +103,7 @@ def element_wise_eq(n: Node) -> list[Equality]:
 
 @register_refinement_rule(torch.flatten)
 def flatten_refinement_rule(n: Node) -> list[Equality]:
-    """The dimensions before and behind those that are flattened are one."""
+    """The equalities of the dimensions before and after those that are flattened."""
     both = _dims_of_both(n)
     if both is None:
         return []
@@ -124,7 +124,7 @@ def flatten_refinement_rule(n: Node) -> list[Equality]:
 
 @register_algebraic_expressions_inference_rule(torch.nn.Conv2d)
 def conv_rule(n: Node, module_instance: Any) -> TensorType | None:
-    """Height and width as expressions of the input's."""
+    """Write height and width as expressions of the input's dimensions."""
     both = _dims_of_both(n)
     if both is None:
         return None
@@ -135,7 +135,7 @@ def conv_rule(n: Node, module_instance: Any) -> TensorType | None:
 
 
 class Refine:
-    """Symbolic inference: variables for what is unknown, and which of them are equal.
+    """Symbolic inference: puts variables in place of ``Dyn`` and collects their equalities.
 
     Args:
         traced: a GraphModule that was type-checked.
@@ -162,11 +162,11 @@ class Refine:
         return True
 
     def replace_dyn_with_fresh_var(self, typ: Any) -> Any:
-        """A type with a new variable in place of every ``Dyn``."""
+        """A type with a new variable in place of each ``Dyn``."""
         return _mapped(typ, lambda t: Var(next(self.symbol_iter)) if t == Dyn else t)
 
     def convert_to_sympy_symbols(self, typ: Any) -> Any:
-        """A type with a sympy symbol in place of every variable."""
+        """A type with a sympy symbol in place of each variable."""
         return _mapped(typ, lambda t: sympy.Symbol(str(t)) if isinstance(t, Var) else t)
 
     def refine_node(self, n: Node) -> Any:
@@ -183,7 +183,7 @@ class Refine:
         return n.type
 
     def _from_table(self, n: Node) -> list[Equality]:
-        """What the table's rule makes equal, with sizes known only by which they are."""
+        """The equalities that the table's rule demands, found by running it on opaque sizes."""
         rule, module = lookup(n, self.traced)
         if rule is None or not isinstance(n.type, TensorType):
             return []
@@ -199,7 +199,7 @@ class Refine:
                 found.append(Equality(one, other))
 
         sizes = OpaqueSizes(demanded)
-        kept: list[Size] = []  # ids are of living objects
+        kept: list[Size] = []  # keeps the sizes alive, so that their ids stay unique
 
         def value(node: Node) -> Any:
             if not isinstance(node.type, TensorType):
@@ -222,7 +222,7 @@ class Refine:
         return found
 
     def infer_symbolic_relations(self, n: Node) -> Any:
-        """Write one node's type with sympy, sizes as expressions where its rule computes them."""
+        """Write one node's type with sympy symbols, and with expressions for computed sizes."""
         n.type = self.convert_to_sympy_symbols(n.type)
         if n.op == "output":
             n.type = map_arg(n.args[0], lambda node: node.type)

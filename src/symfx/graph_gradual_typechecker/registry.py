@@ -1,4 +1,4 @@
-"""The registries of rules by operator: for typing, for refinement, for symbolic sizes."""
+"""The registries of typing rules, refinement rules and algebraic rules, by operator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How one node is typed: by the table, and by the rules whose results PyTorch fixed."""
+"""The typing of one node: by the table, or by a rule whose results PyTorch defines."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ __all__ = [
 
 
 def get_parameter(traced: Any, target: str) -> torch.nn.Parameter:
-    """The parameter, or other attribute, that a ``get_attr`` node names.
+    """The parameter, or another attribute, that a ``get_attr`` node names.
 
     Raises:
-        AttributeError: there is none.
+        AttributeError: the module has no such attribute.
     """
     path, _, name = target.rpartition(".")
     owner = traced.get_submodule(path)
@@ -60,21 +60,22 @@ def get_parameter(traced: Any, target: str) -> torch.nn.Parameter:
 
 
 def first_argument(n: Node) -> Node:
-    """The node whose value a node takes first.
+    """The first argument of a node.
 
     Raises:
-        GradualError: it is no node.
+        GradualError: the first argument is not a node.
     """
     given = n.args[0] if n.args else next(iter(n.kwargs.values()), None)
     if not isinstance(given, Node):
         raise GradualError(
-            f"{n.name} takes {given!r}, which no node of the graph computes", where=where_of(n)
+            f"the first argument of {n.name} is {given!r}, not a node of the graph",
+            where=where_of(n),
         )
     return given
 
 
 def _meets(n: Node, computed: Any) -> Any:
-    """Combine what was computed with what is annotated."""
+    """Combine the computed type with the annotation."""
     annotated = Dyn if n.type is None else n.type
     try:
         n.type = get_greatest_upper_bound(computed, annotated)
@@ -82,16 +83,16 @@ def _meets(n: Node, computed: Any) -> Any:
         raise IllTypedError(
             f"{n.name} has the type {computed}, but is annotated with {annotated}",
             where=where_of(n),
-            fix="correct the annotation, or what it is computed from",
+            fix="correct the annotation, or the program",
         ) from None
     return n.type
 
 
 def typed_from_table(n: Node, module: Any = None, *, root: Any = None, values: Any = None) -> Any:
-    """Type a node by the table."""
+    """Compute the type of a node by the table of shape rules."""
     found, called = _lookup(n, module, root)
     if found is None:
-        raise GradualError(f"there is no rule for {n.target}", where=where_of(n))
+        raise GradualError(f"the table has no rule for {n.target}", where=where_of(n))
     values = {} if values is None else values
     sizes = CheckerSizes()
     _expand_first(n, found, called)
@@ -122,12 +123,12 @@ def _lookup(n: Node, module: Any, root: Any) -> tuple[Rule | None, Any]:
 def _value(sizes: CheckerSizes, node: Node, values: dict[Node, Any]) -> Any:
     known = values.get(node, UNKNOWN)
     if known is UNKNOWN or isinstance(known, Shape):
-        return value_of(sizes, node.type)  # the annotation may say more than was computed
+        return value_of(sizes, node.type)  # an annotation may be more precise
     return known
 
 
 def _expand_first(n: Node, rule: Rule, module: Any) -> None:
-    """Give an unknown first argument the rank that the operator, or the annotation, fixes."""
+    """Give an unknown first argument the rank that the operator or the annotation determines."""
     given = n.args[0] if n.args else None
     if not isinstance(given, Node) or given.type not in (None, Dyn):
         return
@@ -147,10 +148,10 @@ def _expand_first(n: Node, rule: Rule, module: Any) -> None:
 @register_inference_rule(torch.add)
 @register_inference_rule(operator.add)
 def add_inference_rule(n: Node) -> Any:
-    """Two types broadcast; the sum has the less precise of them.
+    """Type a sum: two types broadcast, and the sum has the less precise of them.
 
-    ``[1, 2, Dyn]`` and ``[1, 2, 1]`` make ``[1, 2, Dyn]``. What the operands were stretched to is
-    kept in ``node.meta``, under ``"broadcast"`` and the operands' names.
+    ``[1, 2, Dyn]`` and ``[1, 2, 1]`` make ``[1, 2, Dyn]``. ``node.meta`` keeps whether the operands
+    were expanded, under ``"broadcast"``, and their new types, under their names.
 
     Raises:
         IllTypedError: the operands do not broadcast.
@@ -179,27 +180,27 @@ def add_inference_rule(n: Node) -> Any:
 
 @register_inference_rule(getattr)
 def get_attr_inference_rule(n: Node, traced: Any) -> Any:
-    """``x.shape`` and other attributes: what is no tensor has the type ``Dyn``."""
+    """Type an attribute: a tensor such as ``x.T`` by its shape, anything else ``Dyn``."""
     return typed_from_table(n, root=traced)
 
 
 @register_inference_rule(torch.transpose)
 def transpose_inference_rule(n: Node) -> Any:
-    """Two dimensions change places.
+    """Type a transpose.
 
     Raises:
-        IllTypedError: there are no such dimensions.
+        IllTypedError: the tensor has no such dimensions.
     """
     return typed_from_table(n)
 
 
 @register_inference_rule(torch.reshape)
 def reshape_inference_rule(n: Node) -> TensorType:
-    """The shape that is asked for, -1 in it unknown.
+    """Type a reshape: the given shape, with -1 unknown.
 
     Raises:
-        IllTypedError: the numbers of elements do not fit: equal where all dimensions are known,
-            one a multiple of the other where some are not.
+        IllTypedError: the numbers of elements do not fit. They must be equal if all dimensions are
+            known; otherwise one must be a multiple of the other.
     """
     given = first_argument(n).type
     wanted = n.args[1] if len(n.args) > 1 else n.kwargs["shape"]
@@ -208,7 +209,7 @@ def reshape_inference_rule(n: Node) -> TensorType:
     target = TensorType(tuple(Dyn if size == -1 else size for size in wanted))
     if given != Dyn and given is not None:
         if not isinstance(given, TensorType):
-            raise IllTypedError(f"{given} is no tensor type", where=where_of(n))
+            raise IllTypedError(f"{given} is not a tensor type", where=where_of(n))
         sizes = [d for d in given.dims if isinstance(d, int)]
         old = functools.reduce(operator.mul, sizes, 1)
         new = functools.reduce(operator.mul, wanted, 1)
@@ -230,10 +231,10 @@ def reshape_inference_rule(n: Node) -> TensorType:
 
 @register_inference_rule(torch.nn.BatchNorm2d)
 def bn2d_inference_rule(n: Node, module_instance: Any) -> Any:
-    """Input and output have one type, of rank 4, and the module's channels.
+    """Type a batch normalization: input and output have one type of rank 4.
 
     Raises:
-        IllTypedError: they have not.
+        IllTypedError: the type has other channels than the module, or another rank.
     """
     expanded = expand_to_tensor_dim(Dyn if n.type is None else n.type, 4)
     if not is_consistent(expanded.dims[1], module_instance.num_features):
@@ -247,7 +248,7 @@ def bn2d_inference_rule(n: Node, module_instance: Any) -> Any:
 
 @register_inference_rule(torch.nn.Conv2d)
 def conv2d_inference_rule(n: Node, module_instance: Any) -> Any:
-    """The channels are the convolution's; its window moves over height and width.
+    """Type a convolution.
 
     Raises:
         IllTypedError: the input has other channels, or another rank.
@@ -257,29 +258,29 @@ def conv2d_inference_rule(n: Node, module_instance: Any) -> Any:
 
 @register_inference_rule(torch.nn.ReLU)
 def relu_inference_rule(n: Node, module_instance: Any) -> Any:
-    """Input and output have one type."""
+    """Type a ReLU: input and output have one type."""
     return typed_from_table(n, module_instance)
 
 
 @register_inference_rule(torch.nn.MaxPool2d)
 def maxpool2d_inference_rule(n: Node, module_instance: Any) -> Any:
-    """The window moves over height and width."""
+    """Type a max pooling."""
     return typed_from_table(n, module_instance)
 
 
 @register_inference_rule(torch.nn.Linear)
 def linear_inference_rule(n: Node, module_instance: Any) -> Any:
-    """The last dimension goes from `in_features` to `out_features`."""
+    """Type a linear layer."""
     return typed_from_table(n, module_instance)
 
 
 @register_inference_rule(torch.nn.AdaptiveAvgPool2d)
 def adaptiveavgpool2d_inference_rule(n: Node, module_instance: Any) -> Any:
-    """Height and width become what the module says."""
+    """Type an adaptive pooling."""
     return typed_from_table(n, module_instance)
 
 
 @register_inference_rule(torch.flatten)
 def flatten_inference_rule(n: Node) -> Any:
-    """A run of dimensions becomes their product."""
+    """Type a flattening."""
     return typed_from_table(n)

@@ -1,4 +1,4 @@
-"""Tensor types by themselves: stretched, combined, and as layers change them."""
+"""Functions on tensor types: broadcast, combine, and compute the types of layers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from torch.fx.tensor_type import Dyn, TensorType, is_consistent, is_more_precise
 
 from symfx.graph_gradual_typechecker.checker_sizes import CheckerSizes, dimension_of, shape_of
 from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.rules.layout import flatten
 from symfx.shape_rules.rules.windows import per_dimension, window
+from symfx.shape_rules.table import known_rules
 from symfx.unification import Var
 
 __all__ = [
@@ -27,10 +29,10 @@ __all__ = [
 
 
 def expand_to_tensor_dim(t: Any, n: int) -> TensorType:
-    """A type as one of a tensor of rank `n`.
+    """The type of a tensor of rank `n`, from ``Dyn`` or a type of this rank.
 
     Raises:
-        IllTypedError: it has another rank, or is no tensor type.
+        IllTypedError: the type has another rank, or is not a tensor type.
 
     Example:
         >>> expand_to_tensor_dim(Dyn, 2)
@@ -39,17 +41,17 @@ def expand_to_tensor_dim(t: Any, n: int) -> TensorType:
     if t == Dyn:
         return TensorType((Dyn,) * n)
     if not isinstance(t, TensorType):
-        raise IllTypedError(f"{t} is no tensor type")
+        raise IllTypedError(f"{t} is not a tensor type")
     if len(t.dims) != n:
-        raise IllTypedError(f"a tensor of rank {n} is wanted, {t} has rank {len(t.dims)}")
+        raise IllTypedError(f"a tensor of rank {n} is needed, but {t} has rank {len(t.dims)}")
     return t
 
 
 def broadcast_types(t1: Any, t2: Any) -> tuple[Any, Any]:
-    """Two types stretched to one rank, with 1 replaced by the other's dimension.
+    """Two types expanded to one rank, with 1 replaced by the other type's dimension.
 
     Raises:
-        IllTypedError: one of them is no tensor type.
+        IllTypedError: an argument is not a tensor type.
 
     Example:
         >>> broadcast_types(TensorType((4, 1)), TensorType((3,)))
@@ -59,7 +61,9 @@ def broadcast_types(t1: Any, t2: Any) -> tuple[Any, Any]:
         return t1, t2
     for t in (t1, t2):
         if not isinstance(t, TensorType):
-            raise IllTypedError(f"the types {t1} and {t2} do not broadcast: {t} is no tensor type")
+            raise IllTypedError(
+                f"the types {t1} and {t2} do not broadcast: {t} is not a tensor type"
+            )
     rank = max(len(t1.dims), len(t2.dims))
     one, other = ([1] * (rank - len(t.dims)) + [*t.dims] for t in (t1, t2))
     pairs = [
@@ -69,10 +73,10 @@ def broadcast_types(t1: Any, t2: Any) -> tuple[Any, Any]:
 
 
 def get_greatest_upper_bound(type1: Any, type2: Any) -> Any:
-    """What two types together say: in each dimension the more precise of the two.
+    """The most precise type that two types give together.
 
     Raises:
-        IllTypedError: they contradict each other.
+        IllTypedError: the types contradict each other.
 
     Example:
         >>> get_greatest_upper_bound(TensorType((2, Dyn)), TensorType((Dyn, 3)))
@@ -93,7 +97,7 @@ def get_greatest_upper_bound(type1: Any, type2: Any) -> Any:
 
 
 def calculate_out_dimension(d_in: Any, module_instance: Any, index: int) -> Any:
-    """What the window of a two-dimensional layer leaves of a dimension.
+    """The size of a dimension after the window of a two-dimensional layer.
 
     Args:
         d_in: the dimension: a number, a sympy symbol or ``Dyn``.
@@ -101,13 +105,13 @@ def calculate_out_dimension(d_in: Any, module_instance: Any, index: int) -> Any:
         index: 0 for the height, 1 for the width.
 
     Raises:
-        IllTypedError: the dimension is none of these.
+        IllTypedError: the dimension is not one of these.
     """
     if d_in == Dyn:
         return Dyn
     if not isinstance(d_in, (int, sympy.Expr)):
         raise IllTypedError(
-            f"{d_in!r} is no dimension, for {module_instance}: give a number, a symbol or Dyn"
+            f"{d_in!r} is not a dimension, for {module_instance}: give a number, a symbol or Dyn"
         )
     m = module_instance
     stride = m.kernel_size if m.stride is None else m.stride
@@ -118,36 +122,34 @@ def calculate_out_dimension(d_in: Any, module_instance: Any, index: int) -> Any:
 
 
 def _checked(rule_of: type[torch.nn.Module], tensor_type: Any, module: Any) -> TensorType:
-    from symfx.shape_rules.table import known_rules
-
     sizes = CheckerSizes()
     result = known_rules()[rule_of](sizes, (shape_of(sizes, tensor_type),), {}, module)
     return TensorType(tuple(map(dimension_of, result)))
 
 
 def maxpool2d_check(typ: TensorType, module_instance: Any) -> TensorType:
-    """The type that max pooling gives of a tensor of rank 3 or 4.
+    """The type of the result of max pooling, for a tensor of rank 3 or 4.
 
     Raises:
-        IllTypedError: it takes no such tensor.
+        IllTypedError: the layer does not take such a tensor.
     """
     return _checked(torch.nn.MaxPool2d, typ, module_instance)
 
 
 def adaptiveavgpool2d_check(tensor_type: TensorType, module_instance: Any) -> TensorType:
-    """The type that adaptive pooling gives of a tensor of rank 3 or 4.
+    """The type of the result of adaptive pooling, for a tensor of rank 3 or 4.
 
     Raises:
-        IllTypedError: it takes no such tensor.
+        IllTypedError: the layer does not take such a tensor.
     """
     return _checked(torch.nn.AdaptiveAvgPool2d, tensor_type, module_instance)
 
 
 def linear_check(tensor_type: TensorType, module_instance: Any) -> TensorType:
-    """The type that a linear layer gives of a tensor.
+    """The type of the result of a linear layer.
 
     Raises:
-        IllTypedError: its last dimension is not `in_features`.
+        IllTypedError: the last dimension of the input is not `in_features`.
     """
     return _checked(torch.nn.Linear, tensor_type, module_instance)
 
@@ -156,10 +158,8 @@ def flatten_check(tensor_type: TensorType, start_dim: int, end_dim: int) -> Tens
     """The type of a flattened tensor.
 
     Raises:
-        IllTypedError: there are no such dimensions.
+        IllTypedError: the tensor has no such dimensions.
     """
-    from symfx.shape_rules.rules.layout import flatten
-
     sizes = CheckerSizes()
     result = flatten(sizes, shape_of(sizes, tensor_type), start_dim, end_dim)
     return TensorType(tuple(map(dimension_of, result)))

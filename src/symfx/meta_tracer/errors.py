@@ -1,4 +1,4 @@
-"""What the tracer says when a program or its arguments are not what it can follow."""
+"""The errors of the meta tracer, and the user's line in words."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = [
 
 
 class MetaArgumentsError(SymfxError, TypeError, AssertionError):
-    """Meta arguments that are not a dictionary of tensors by parameter name."""
+    """The meta arguments are not a dictionary of tensors by parameter name."""
 
 
 class UnknownMetaError(TracingError, AssertionError):
-    """The meta value of a proxy was asked for that has none."""
+    """A proxy without a meta value was asked for it."""
 
 
 class ControlFlowError(TracingError, TraceError):
-    """Python's control flow depends on what is not known while tracing."""
+    """Python's control flow depends on a value that is not known while tracing."""
 
 
 class NotRecordableError(TracingError, NotImplementedError):
-    """A value that a graph cannot hold."""
+    """A graph cannot hold a value."""

@@ -1,4 +1,4 @@
-"""Meta values of functions and modules that are found otherwise than by running them."""
+"""Overrides: functions that compute a meta value where running the program's call would not."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def torch_relu_override(x: Tensor) -> Tensor:
 
 
 def torch_nn_relu_override(self: nn.ReLU, x: Tensor) -> Tensor:
-    """The meta value of ``nn.ReLU``: like the input, or the input itself where it works in place.
+    """The meta value of ``nn.ReLU``: like the input, or the input itself if it is in place.
 
     Example:
         >>> torch_nn_relu_override(nn.ReLU(), torch.empty(2, 3, device="meta")).shape
@@ -73,7 +73,7 @@ def functional_relu_override(x: Tensor, inplace: bool = False) -> Tensor:
 
     Args:
         x: the input.
-        inplace: the result is the input itself.
+        inplace: whether the result is the input itself.
 
     Example:
         >>> x = torch.empty(2, 3, device="meta")
@@ -84,12 +84,12 @@ def functional_relu_override(x: Tensor, inplace: bool = False) -> Tensor:
 
 
 def torch_where_override(condition: Tensor, x: Any, y: Any) -> Tensor:
-    """The meta value of ``torch.where``, for tensors wherever they are and numbers.
+    """The meta value of ``torch.where``, for tensors on any device and numbers.
 
     Args:
-        condition: bools.
-        x: what is taken where they are true.
-        y: what is taken elsewhere.
+        condition: a tensor of bools.
+        x: the result where the condition is true.
+        y: the result elsewhere.
 
     Returns:
         A meta tensor of the shape that the three broadcast to, in the dtype of the last two.
@@ -108,7 +108,7 @@ def torch_abs_override(input: Tensor, *, out: Tensor | None = None) -> Tensor:
 
     Args:
         input: the input.
-        out: the tensor that is written to and returned, if any.
+        out: the tensor to write to and to return, or None.
 
     Example:
         >>> torch_abs_override(torch.empty(2, dtype=torch.complex64, device="meta")).dtype
@@ -126,8 +126,8 @@ manual_meta_overrides: dict[Callable[..., Any], Callable[..., Any]] = {
     torch.relu: torch_relu_override,
     torch.where: torch_where_override,
 }
-"""For each function or class of modules, what gives its meta value.
+"""For a function or a class of modules, the override that computes its meta value.
 
-An override takes the arguments of what it stands for, the module first where it is one, with
-meta tensors in place of tensors. Add to it what cannot run without data.
+An override takes the arguments of the function, or the module and the module's arguments, with
+meta tensors in place of tensors. Add overrides for functions that cannot run without data.
 """

@@ -1,4 +1,4 @@
-"""Proxies that know the meta value of what they stand for."""
+"""Proxies that have a meta value, and answer Python's questions from it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 _Callable = TypeVar("_Callable", bound=Callable[..., Any])
-# Kinds of values that a proxy passes for: isinstance() follows the meta value. Tensors are not
-# among them, because torch's C++ takes what passes for a tensor to be one.
+# Classes that a proxy passes for: isinstance() follows the meta value. Tensor is not among
+# them, because torch's C++ code would use such a proxy as a tensor.
 _PASSES_FOR = (tuple, list, dict)
 _UNPACK = dis.opmap["UNPACK_SEQUENCE"]
 
@@ -40,7 +40,7 @@ QUERIES: frozenset[Any] = frozenset({
     torch.is_complex, torch.is_conj, torch.is_floating_point, torch.is_neg, torch.is_same_size,
     torch.is_signed, torch.numel, torch.result_type,
 })  # fmt: skip
-"""Methods and functions that ask for metadata: answered at once, and not recorded."""
+"""Methods and functions that ask for metadata. They are answered at once and not recorded."""
 
 
 def has_meta(proxy: Any) -> bool:
@@ -49,18 +49,18 @@ def has_meta(proxy: Any) -> bool:
 
 
 def proxys_to_metas(v: Any) -> Any:
-    """The meta value of a proxy; anything else as it is.
+    """The meta value of a proxy; any other value itself.
 
     Args:
-        v: a proxy or another argument of a call. Use `torch.fx.node.map_aggregate` for those
+        v: a proxy or another argument of a call. Use `torch.fx.node.map_aggregate` for values
             inside of lists, tuples and dictionaries.
 
     Returns:
-        A tensor without data, or what else was installed. For the ``device`` of a proxy
-        ``"meta"``, or the device where meta values have one of their own.
+        The meta value: a tensor without data, or a structure. For the ``device`` of a proxy
+        ``"meta"``, or the device of the meta value where that is a fake tensor.
 
     Raises:
-        UnknownMetaError: the proxy has none, or is of another kind.
+        UnknownMetaError: the proxy has none, or is no `MetaProxy`.
 
     Example:
         >>> tracer = MetaTracer()
@@ -86,10 +86,10 @@ def proxys_to_metas(v: Any) -> Any:
 
 
 def gen_constructor_wrapper(target: _Callable) -> tuple[Callable[..., Any], _Callable]:
-    """A function that is recorded when an argument is a proxy, wherever it stands, else called.
+    """A wrapper that records a function if an argument contains a proxy, and else calls it.
 
-    The tracer needs none of them, since it sees every function of torch; it is for functions
-    of yours which do not look at their arguments' ``__torch_function__``.
+    The tracer sees every function of torch without a wrapper. Use it for your own functions
+    that do not look at their arguments' ``__torch_function__``.
 
     Args:
         target: the function.
@@ -127,11 +127,11 @@ def proxies_in(arguments: Any) -> list[fx.Proxy]:
 
 
 class MetaProxy(fx.Proxy):
-    """A proxy that may know its meta value, and answers from it what Python asks.
+    """A proxy that may have a meta value, and answers Python's questions from it.
 
     Its sizes, dtype and number of elements are those of the meta value, as ints and dtypes that
-    are not recorded; so are `len`, iteration, unpacking and `isinstance`. What depends on data
-    cannot be asked: it ends in a `ControlFlowError` that names the line.
+    are not recorded; so are `len`, iteration, unpacking and `isinstance`. A question whose
+    answer depends on data raises a `ControlFlowError` that names the line.
 
     Example:
         >>> def f(x):
@@ -158,7 +158,7 @@ class MetaProxy(fx.Proxy):
         return next((kind for kind in _PASSES_FOR if isinstance(meta, kind)), type(self))
 
     def size(self, dim: int | None = None) -> Any:
-        """The sizes, or that of one dimension; recorded where the meta value is not known."""
+        """The sizes, or the size of one dimension; recorded where the meta value is not known."""
         if has_meta(self):
             return self._tensor_meta.size() if dim is None else self._tensor_meta.size(dim)
         args = (self,) if dim is None else (self, dim)
@@ -187,7 +187,7 @@ class MetaProxy(fx.Proxy):
 
     @property
     def device(self) -> MetaDeviceAttribute:
-        """The device: known to Python's control flow, and asked anew when the graph runs."""
+        """The device, for Python's control flow; recorded where an operator takes it."""
         return MetaDeviceAttribute(self, "device")
 
     def __getattr__(self, k: str) -> Any:
@@ -224,7 +224,7 @@ class MetaProxy(fx.Proxy):
         self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
 
     def keys(self) -> Any:
-        """The keys of a dictionary. Keyword arguments that have no meta value are none."""
+        """The keys of a dictionary; none for ``**kwargs`` without a meta value."""
         if has_meta(self):
             if isinstance(self._tensor_meta, dict):
                 return list(self._tensor_meta)
@@ -232,14 +232,13 @@ class MetaProxy(fx.Proxy):
             return []
         return super().keys()
 
-    def _refuse(self, what: str) -> NoReturn:
+    def _refuse(self, question: str) -> NoReturn:
         raise ControlFlowError(
-            f"the program asks for {what} `{self.node.name}` (the result of "
+            f"the program asks for {question} `{self.node.name}` (the result of "
             f"{_described(self.node)}), which is not known while tracing: {self._why_unknown()}",
             where=here(),
-            fix="decide by shapes, dtypes and the like; compute with tensors (torch.where); give "
-            "an input its meta value, or fix it by concrete_args; or hide the code from the "
-            "tracer in a function that torch.fx.wrap makes a leaf",
+            fix="branch on shapes or dtypes; compute with tensors (torch.where); give the input a "
+            "meta value, or fix it with concrete_args; or make the code a leaf with torch.fx.wrap",
         )
 
     def _why_unknown(self) -> str:
@@ -249,7 +248,7 @@ class MetaProxy(fx.Proxy):
 
 
 class MetaAttribute(MetaProxy):
-    """An attribute of a proxy: recorded once it is used as a value, and called as a method.
+    """An attribute of a proxy. It is recorded once it is used as a value or called as a method.
 
     Example:
         >>> gm = symbolic_trace(lambda x: x.T, {"x": torch.empty(2, 3, device="meta")})
@@ -314,7 +313,7 @@ class MetaDeviceAttribute(MetaAttribute):
 
     @property
     def known(self) -> torch.device | None:
-        """The device of the meta value; None where there is none."""
+        """The device of the meta value, or None."""
         device = getattr(getattr(self.root, "_tensor_meta", None), "device", None)
         return device if isinstance(device, torch.device) else None
 

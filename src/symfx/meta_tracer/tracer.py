@@ -1,4 +1,4 @@
-"""The tracer: records a program's calls, and runs each on meta values as it is recorded."""
+"""The tracer: it records the calls of a program, and runs each call on meta values."""
 
 from __future__ import annotations
 
@@ -7,19 +7,26 @@ import inspect
 import operator
 import threading
 import warnings
-from collections.abc import Callable, Container, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
 from torch.fx.proxy import Attribute, ParameterProxy
-from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from symfx.errors import SymfxError, TracingError
 from symfx.meta_tracer.errors import MetaArgumentsError, NotRecordableError
+from symfx.meta_tracer.function_mode import RecordsArguments
 from symfx.meta_tracer.overrides import manual_meta_overrides
+from symfx.meta_tracer.program import (
+    VARIADIC,
+    Buffers,
+    as_function,
+    check_names,
+    checked_meta_args,
+    parameters_left_out,
+)
 from symfx.meta_tracer.proxies import (
     QUERIES,
     MetaDeviceAttribute,
@@ -28,18 +35,15 @@ from symfx.meta_tracer.proxies import (
     proxies_in,
     proxys_to_metas,
 )
-from symfx.meta_tracer.values import Method, Values, tensors_in, without_data
+from symfx.meta_tracer.values import MethodCall, Values, tensors_in, without_data
 from symfx.torch_bridge.fx_graphs import forget_wrapped_functions_that_are_gone, take_pytree_inputs
 from symfx.user_code import UserFrame, boundary, here, where
 
 __all__ = ["MetaTracer", "symbolic_trace"]
 
-# torch.fx patches nn.Module itself while it traces, so one trace at a time.
+# torch.fx patches nn.Module while it traces, so only one trace may run at a time.
 _LOCK = threading.RLock()
-_RANDOM = frozenset({
-    torch.bernoulli, torch.normal, torch.rand, torch.randint, torch.randn, torch.randperm,
-})  # fmt: skip
-# Recorded to fail when the graph runs, not now.
+# These are recorded, to fail when the graph runs, and not run while tracing.
 _ASSERTIONS = frozenset({"_assert", "_assert_is_none", "assert_fn"})
 
 
@@ -47,8 +51,8 @@ class MetaTracer(fx.Tracer):
     """A tracer of torch.fx whose proxies have meta values.
 
     Attributes:
-        allow_insert_stateless_mods: modules without parameters and buffers that the program
-            makes while it runs become submodules of the root.
+        allow_insert_stateless_mods: whether modules without parameters and buffers that the
+            program makes while it runs become submodules of the root.
         meta_args: the meta values given for the trace.
 
     Example:
@@ -86,8 +90,8 @@ class MetaTracer(fx.Tracer):
         type_expr: Any = None,
     ) -> fx.Node:
         """Record a node; see `torch.fx.Tracer.create_node`."""
-        # An annotation that is text (`from __future__ import annotations`) names what the
-        # generated code does not know, so that it could be neither read again nor pickled.
+        # An annotation that is text (`from __future__ import annotations`) uses names that the
+        # generated code lacks, so that the graph module could not be loaded or pickled.
         known = None if isinstance(type_expr, str) else type_expr
         return super().create_node(kind, target, args, kwargs, name, known)
 
@@ -108,10 +112,11 @@ class MetaTracer(fx.Tracer):
                 `torch.fx.Tracer.create_proxy`.
 
         Returns:
-            A proxy. For a question about metadata (`proxies.QUERIES`) its answer, unrecorded.
+            A proxy; for a question about metadata (`proxies.QUERIES`) its answer, which is not
+            recorded.
         """
         if self._running:
-            raise TracingError(f"a proxy came into a call of {target} on meta values")
+            raise TracingError(f"a call of {target} on meta values got a proxy as an argument")
         if _is_query(kind, target) and all(map(has_meta, proxies_in((args, kwargs)))):
             answer = self._run(kind, target, args, kwargs)
             if not tensors_in(answer):
@@ -154,17 +159,17 @@ class MetaTracer(fx.Tracer):
                 return
         try:
             meta = self._run(kind, target, args, kwargs)
-        except Exception as error:  # noqa: BLE001  what the program's functions raise is not ours to list
-            what = f"Could not compute metadata for {kind} target {target}: {error}"
+        except Exception as error:  # noqa: BLE001  a program's functions may raise anything
+            message = f"Could not compute metadata for {kind} target {target}: {error}"
             place = here()
-            warnings.warn(what + (f"\n  at: {place}" if place else ""), stacklevel=3)
+            warnings.warn(message + (f"\n  at: {place}" if place else ""), stacklevel=3)
             proxy._reason = f"{target} cannot be computed without data ({error})"
             return
         proxy.install_tensor_meta(meta)
         proxy.node.meta["val"] = meta
 
     def _run(self, kind: str, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """What a call gives for meta values."""
+        """The result of a call on meta values."""
 
         def to_meta(v: Any) -> Any:
             if isinstance(v, ParameterProxy):
@@ -185,7 +190,7 @@ class MetaTracer(fx.Tracer):
                     return self._values.run_override(override, args, kwargs)
                 return self._values.run(target, args, kwargs)
             if kind == "call_method":
-                return self._values.run(Method(target), args, kwargs)
+                return self._values.run(MethodCall(target), args, kwargs)
             if kind == "call_module":
                 module = self.root.get_submodule(target)
                 override = _override(type(module))
@@ -197,15 +202,15 @@ class MetaTracer(fx.Tracer):
         finally:
             self._running = False
 
-    # -- what torch.fx asks ---------------------------------------------------------------------
+    # -- torch.fx's protocol --------------------------------------------------------------------
 
     def create_arg(self, a: Any) -> Any:
         """An argument of a node; see `torch.fx.Tracer.create_arg`."""
-        # Asked first, because a proxy may pass for a tuple.
+        # Tested first, because a proxy may pass for a tuple.
         if isinstance(a, fx.Proxy):
             return a.node
         if isinstance(a, dict) and dataclasses.is_dataclass(a):
-            # The outputs of transformers' models, which torch.fx would make plain dictionaries.
+            # Outputs of transformers' models: torch.fx would make plain dictionaries of them.
             given = {f.name: getattr(a, f.name) for f in dataclasses.fields(a)}
             options = {k: self.create_arg(v) for k, v in given.items() if v is not None}
             return self.create_node("call_function", type(a), (), options)
@@ -227,12 +232,12 @@ class MetaTracer(fx.Tracer):
             ) from error
 
     def _defined_at(self) -> str | None:
-        """Where the program that is traced is defined."""
+        """The line that defines the traced program."""
         code = getattr(inspect.unwrap(self._program), "__code__", None)
         return None if code is None else str(UserFrame(code, code.co_firstlineno))
 
     def to_bool(self, obj: fx.Proxy) -> bool:
-        """Whether a proxy's value is true, where that does not take data."""
+        """The truth of a proxy's value, where it does not depend on data."""
         if not isinstance(obj, MetaProxy):
             return super().to_bool(obj)
         if has_meta(obj) and not tensors_in(obj._tensor_meta):
@@ -242,7 +247,7 @@ class MetaTracer(fx.Tracer):
         obj._refuse("the truth of")
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, fx.Proxy]) -> Any:
-        """What the program gets for an attribute of a module."""
+        """The value that the program gets for an attribute of a module."""
         if self._running:
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
@@ -254,16 +259,16 @@ class MetaTracer(fx.Tracer):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> Any:
-        """Record a call of a leaf module, or trace into another."""
+        """Record a call of a leaf module, or trace into a module that is no leaf."""
         if self._running:
             return forward(*args, **kwargs)
         return super().call_module(m, forward, args, kwargs)
 
     def path_of_module(self, mod: nn.Module) -> str:
-        """The name of a module; one that the program made while it ran is given one.
+        """The name of a module. A stateless module that the program makes becomes a submodule.
 
         Raises:
-            TracingError: it is no submodule of the root and has a state that would be lost.
+            TracingError: the module is no submodule of the root, and has parameters or buffers.
         """
         try:
             return super().path_of_module(mod)
@@ -275,7 +280,8 @@ class MetaTracer(fx.Tracer):
             ):
                 return self._insert_module_as_submodule(mod)
             raise TracingError(
-                f"the program calls a {type(mod).__name__} that is no submodule of what is traced",
+                f"the program calls a {type(mod).__name__} that is no submodule of the traced "
+                "module",
                 where=here(),
                 fix="make it in __init__ and keep it as an attribute",
             ) from None
@@ -302,8 +308,8 @@ class MetaTracer(fx.Tracer):
     ) -> tuple[Any, list[Any]]:
         """Placeholders for the parameters of a program; see `torch.fx.Tracer`.
 
-        A function that decorators wrap is called as its callers call it. Its ``*args`` and
-        ``**kwargs`` are those that have meta values.
+        A function that decorators wrap is called through its decorators. Its ``*args`` and
+        ``**kwargs`` are the ones that have meta values.
         """
         if inspect.unwrap(root_fn) is root_fn:
             if isinstance(concrete_args, dict):
@@ -314,7 +320,7 @@ class MetaTracer(fx.Tracer):
         if is_module:
             parameters = parameters[1:]
         if isinstance(concrete_args, tuple):
-            names = [p.name for p in parameters if p.kind not in _VARIADIC]
+            names = [p.name for p in parameters if p.kind not in VARIADIC]
             if len(names) != len(concrete_args):
                 raise TracingError(
                     f"{len(concrete_args)} concrete arguments were given for the "
@@ -326,13 +332,13 @@ class MetaTracer(fx.Tracer):
         inner = inner if hasattr(inner, "__annotations__") else root_fn
         values: list[Any] = []
         for p in parameters:
-            if p.kind in _VARIADIC:
+            if p.kind in VARIADIC:
                 if p.name in self.meta_args:
                     stars = "*" if p.kind is p.VAR_POSITIONAL else "**"
                     values.append(self.create_proxy("placeholder", stars + p.name, (), {}))
                 continue
             values.append(self._proxy_placeholder(p.name, concrete_args, signature, inner))
-        names = [p.name for p in parameters if p.kind not in _VARIADIC or p.name in self.meta_args]
+        names = [p.name for p in parameters if p.kind not in VARIADIC or p.name in self.meta_args]
         first = [self.root] if is_module else []
         flat, spec = pytree.tree_flatten(tuple(values))
         nested = not all(child.is_leaf() for child in spec.children())
@@ -355,7 +361,7 @@ class MetaTracer(fx.Tracer):
                 elif p.kind is p.VAR_KEYWORD:
                     kwargs.update({key: value[key] for key in list(value)})
                 elif p.kind is p.KEYWORD_ONLY or (optional and p.default is not p.empty):
-                    # As most callers do; decorators look for options among the keywords.
+                    # Most callers pass options by keyword, and decorators look for them there.
                     kwargs[p.name] = value
                 else:
                     args.append(value)
@@ -364,13 +370,13 @@ class MetaTracer(fx.Tracer):
         return call, [*first, *flat]
 
     def _match_leaves(self, concrete_args: Mapping[str, Any]) -> None:
-        """An argument that is partly concrete has a placeholder for each leaf: give it its own."""
+        """Keep the meta value of each leaf of a partly concrete argument, for its placeholder."""
         for name, concrete in concrete_args.items():
             if name in self.meta_args:
                 leaves = pytree.tree_leaves(self.meta_args[name])
                 if len(leaves) != len(pytree.tree_leaves(concrete)):
                     raise MetaArgumentsError(
-                        f"meta_args and concrete_args are of different structure for `{name}`"
+                        f"meta_args and concrete_args have different structures for `{name}`"
                     )
                 self._concrete_leaves[name] = iter(leaves)
 
@@ -385,40 +391,40 @@ class MetaTracer(fx.Tracer):
 
         Args:
             root: a module or function.
-            meta_args: for each parameter whose shape is known a tensor of that shape on the
-                meta device, or a structure of them. Tensors on other devices, fake or real,
-                tell their device too; no data is read.
-            concrete_args: for each parameter that is fixed, its value; see `torch.fx.Tracer`.
+            meta_args: for each parameter with a known shape a tensor of that shape on the meta
+                device, or a structure of them. Tensors on other devices, fake or real, give
+                their device too; no data is read.
+            concrete_args: for each fixed parameter its value; see `torch.fx.Tracer`.
 
         Returns:
             The graph; each node has its meta value in ``node.meta["val"]`` where it is known.
 
         Raises:
-            MetaArgumentsError: `meta_args` is no dictionary, or what is in it no tensors.
-            ControlFlowError: the program decides by data, or by an input without meta value.
+            MetaArgumentsError: `meta_args` is no dictionary of tensors.
+            ControlFlowError: control flow depends on data, or on an input without meta value.
             TracingError: the program changes a buffer in a way that cannot be recorded.
         """
-        self.meta_args = _checked(meta_args)
+        self.meta_args = checked_meta_args(meta_args)
         self._values = Values(self.meta_args)
         self._concrete_leaves = {}
         self._program = type(root).forward if isinstance(root, nn.Module) else root
-        with _LOCK, _SeesArguments(self):
+        with _LOCK, RecordsArguments(self.create_proxy, lambda: self._running):
             forget_wrapped_functions_that_are_gone()
-            state = _Buffers(root)
+            state = Buffers(root)
             try:
-                graph = super().trace(_as_function(root), concrete_args)
+                graph = super().trace(as_function(root), concrete_args)
             except SymfxError:
                 raise
             except Exception as error:
-                left = _left_to_proxies(root, {*self.meta_args, *(concrete_args or ())})
+                left = parameters_left_out(root, {*self.meta_args, *(concrete_args or ())})
                 if not left:
                     raise
                 raise TracingError(
                     f"the program raised {type(error).__name__} while it was traced: {error}",
                     where=where(error),
-                    fix=f"the inputs {', '.join(left)} have no meta value, and so are proxies, not "
-                    "None as in a call that leaves them out; if that is what misled the program, "
-                    f"fix them: concrete_args={dict.fromkeys(left)}",
+                    fix=f"the inputs {', '.join(left)} have no meta value, so the program gets "
+                    "proxies for them where a call without them passes None; fix them: "
+                    f"concrete_args={dict.fromkeys(left)}",
                 ) from error
             finally:
                 changed = state.restore()
@@ -426,9 +432,9 @@ class MetaTracer(fx.Tracer):
             raise TracingError(
                 f"the program assigns to the buffers {', '.join(changed)}, which a graph cannot do",
                 fix="write into them instead (`self.buffer.copy_(value)`), or make the module "
-                "that does it a leaf",
+                "that assigns them a leaf",
             )
-        # With these the module is traced again when it was pickled.
+        # torch.fx traces a pickled module again when it loads it, with these arguments.
         on_meta = pytree.tree_map_only(Tensor, without_data, self.meta_args)
         graph._tracer_extras = {"meta_args": on_meta}
         return graph
@@ -439,21 +445,21 @@ def symbolic_trace(
     meta_args: dict[str, Any] | None = None,
     concrete_args: dict[str, Any] | None = None,
 ) -> fx.GraphModule:
-    """Trace a program with torch.fx, where Python's control flow may ask for shapes and the like.
+    """Trace a program with torch.fx; its control flow may depend on shapes, dtypes and devices.
 
     Args:
         root: a module or function.
-        meta_args: for each parameter whose shape is known a tensor of that shape on the meta
+        meta_args: for each parameter with a known shape a tensor of that shape on the meta
             device, or a structure (list, tuple, dictionary) of them; see `MetaTracer.trace`.
-        concrete_args: for each parameter that is fixed, its value.
+        concrete_args: for each fixed parameter its value.
 
     Returns:
-        A module that does what `root` does for inputs of these shapes.
+        A module that computes the results of `root` for inputs of these shapes.
 
     Raises:
         MetaArgumentsError: a meta argument is no tensor, or names no parameter of `root`.
-        ControlFlowError: the program decides by data, or by an input without meta value.
-        NotRecordableError: the program returns what a graph cannot hold.
+        ControlFlowError: control flow depends on data, or on an input without meta value.
+        NotRecordableError: the program returns a value that a graph cannot hold.
         TracingError: the program cannot be recorded for another reason.
 
     Example:
@@ -464,66 +470,16 @@ def symbolic_trace(
         >>> gm(torch.arange(4.0))
         tensor([0., 3.])
     """
-    _check_names(root, _checked(meta_args))
+    check_names(root, checked_meta_args(meta_args))
     tracer = MetaTracer()
     try:
         graph = tracer.trace(root, meta_args, concrete_args)
         name = None if isinstance(root, nn.Module) else getattr(root, "__name__", None)
         return fx.GraphModule(tracer.root, graph, name or type(root).__name__)
     finally:
-        # The graph module has them now; the user's module stays as it was.
+        # The graph module has these modules now; the user's module must not keep them.
         for path in tracer.inserted_modules:
             delattr(tracer.root, path)
-
-
-_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-
-
-class _SeesArguments(TorchFunctionMode):
-    """Records functions of torch that take a proxy where torch itself does not look for one.
-
-    ``torch.zeros(2, device=x.device)`` is such a call. Random numbers are recorded whatever
-    their arguments, because they would be the same in each run otherwise.
-    """
-
-    def __init__(self, tracer: MetaTracer) -> None:
-        super().__init__()
-        self._tracer = tracer
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        tracer = self._tracer
-        if tracer._running or any(issubclass(t, fx.Proxy) for t in types):
-            return func(*args, **kwargs)
-        if proxies_in((args, kwargs)):
-            return MetaProxy.__torch_function__(func, types, args, kwargs)
-        if func in _RANDOM and kwargs.get("out") is None and kwargs.get("generator") is None:
-            return tracer.create_proxy("call_function", func, args, kwargs)
-        return func(*args, **kwargs)
-
-
-class _Buffers:
-    """The buffers of a module as they are; a trace that runs must leave them so."""
-
-    def __init__(self, root: Any) -> None:
-        modules = root.named_modules() if isinstance(root, nn.Module) else ()
-        self._before = [(name, m, dict(m._buffers)) for name, m in modules]
-
-    def restore(self) -> list[str]:
-        """Put back buffers that proxies have replaced; returns their names."""
-        changed = []
-        for name, module, buffers in self._before:
-            for key, value in module._buffers.items():
-                if isinstance(value, fx.Proxy):
-                    module._buffers[key] = buffers.get(key)
-                    changed.append(f"{name}.{key}".lstrip("."))
-        return changed
 
 
 def _is_query(kind: str, target: Any) -> bool:
@@ -534,58 +490,3 @@ def _is_query(kind: str, target: Any) -> bool:
 def _override(target: Any) -> Callable[..., Any] | None:
     usable = callable(target) and isinstance(target, Hashable)
     return manual_meta_overrides.get(target) if usable else None
-
-
-def _as_function(root: Any) -> Any:
-    """torch.fx traces modules and plain functions."""
-    if isinstance(root, nn.Module) or inspect.isfunction(root):
-        return root
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return root(*args, **kwargs)
-
-    call.__wrapped__ = root  # type: ignore[attr-defined]
-    return call
-
-
-def _checked(meta_args: Any) -> dict[str, Any]:
-    if meta_args is None:
-        return {}
-    if not isinstance(meta_args, dict):
-        raise MetaArgumentsError(
-            f"meta_args is a {type(meta_args).__name__}, not a dictionary of tensors by parameter",
-            fix='symbolic_trace(f, meta_args={"x": torch.empty(2, 3, device="meta")})',
-        )
-    for name, value in meta_args.items():
-        for leaf in pytree.tree_leaves(value):
-            if not isinstance(leaf, Tensor):
-                raise MetaArgumentsError(
-                    f"the meta value of `{name}` has {leaf!r} in it, which is no tensor",
-                    fix=f"give values that are fixed in concrete_args={{{name!r}: ...}}",
-                )
-    return meta_args
-
-
-def _check_names(root: Any, meta_args: Mapping[str, Any]) -> None:
-    """Meta arguments that nothing would read are a mistake."""
-    try:
-        signature = inspect.signature(root.forward if isinstance(root, nn.Module) else root)
-    except (TypeError, ValueError) as error:
-        raise TracingError(
-            f"{root!r} cannot be traced: the names of its parameters are not known",
-            fix="wrap it in a function: symbolic_trace(lambda x: f(x), ...)",
-        ) from error
-    parameters = signature.parameters
-    for name in meta_args:
-        if name.lstrip("*") not in parameters:
-            raise MetaArgumentsError(
-                f"meta_args has `{name}`, which is no parameter of the traced program",
-                fix=f"its parameters are {', '.join(parameters) or 'none'}",
-            )
-
-
-def _left_to_proxies(root: Any, given: Container[str]) -> list[str]:
-    """Parameters that a call may leave out, and that the tracer was told nothing of."""
-    signature = inspect.signature(root.forward if isinstance(root, nn.Module) else root)
-    parameters = signature.parameters
-    return [name for name, p in parameters.items() if p.default is None and name not in given]

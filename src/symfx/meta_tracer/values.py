@@ -13,18 +13,18 @@ from torch.utils import _pytree as pytree
 
 from symfx.meta_tracer.errors import MetaArgumentsError
 
-__all__ = ["Method", "Values", "tensors_in", "without_data"]
+__all__ = ["MethodCall", "Values", "tensors_in", "without_data"]
 
 _META = torch.device("meta")
 _CPU = torch.device("cpu")
 _MOVES = frozenset({"cpu", "cuda"})
 
 
-class Method:
-    """A method by its name, as a function.
+class MethodCall:
+    """A method, given by its name, as a function of its owner and arguments.
 
     Args:
-        name: of the method.
+        name: the method's name.
     """
 
     def __init__(self, name: str) -> None:
@@ -41,41 +41,41 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 
 def without_data(tensor: Tensor, device: torch.device = _META) -> Tensor:
-    """A tensor of the same description, on the meta device or a fake one on another."""
+    """A tensor of the same sizes, strides and dtype, on the meta device or on a fake one."""
     if tensor.layout is not torch.strided:
         return tensor.detach().to(device)
     if any(isinstance(n, torch.SymInt) for n in (*tensor.shape, *tensor.stride())):
         raise MetaArgumentsError(
             f"a meta value has the symbolic shape {tuple(tensor.shape)}",
-            fix="give a tensor whose sizes are ints; make_fx traces with symbolic ones",
+            fix="pass a tensor whose sizes are ints; make_fx traces with symbolic sizes",
         )
     empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
     return empty.requires_grad_(tensor.requires_grad)
 
 
 class Values:
-    """Where meta values live: on the meta device, or as fake tensors on the devices they claim.
+    """The maker of meta values: tensors on the meta device, or fake tensors on any device.
 
     Args:
-        given: the meta arguments. Where all of them are on the meta device, everything is;
-            else everything is a fake tensor, and devices are followed too.
+        given: the meta arguments. If all of them are on the meta device, all meta values are;
+            else all meta values are fake tensors, which have the devices of a real run.
     """
 
     def __init__(self, given: Any) -> None:
         on_meta = all(t.device.type == "meta" for t in tensors_in(given))
         self._mode = None if on_meta else FakeTensorMode(allow_non_fake_inputs=True)
-        # By identity, with the original, so that the identity stays its own.
+        # By identity, with the original, so that no other object can get its identity.
         self._twins: dict[int, tuple[Any, Any]] = {}
 
     def own(self, tensor: Tensor, device: torch.device | None = None) -> Tensor:
-        """A tensor of the same description that nobody else has."""
+        """A new tensor with the sizes, strides and dtype of another."""
         if self._mode is None:
             return without_data(tensor)
         with self._mode:
             return without_data(tensor, device or tensor.device)
 
     def twin(self, tensor: Tensor) -> Tensor:
-        """What stands for a tensor of the program, the same at each call."""
+        """The meta value of a tensor of the program, the same one at each call."""
         known = self._twins.get(id(tensor))
         if known is None:
             known = self._twins[id(tensor)] = (tensor, self.own(tensor))
@@ -85,8 +85,9 @@ class Values:
     def module(self, module: nn.Module) -> nn.Module:
         """A copy of a module whose parameters and buffers have no data.
 
-        What it keeps in other places (the flat weights of an LSTM) becomes the copy's too, and
-        what it counts while it runs (the batches of a BatchNorm) is counted in the copy.
+        References to parameters in other places (the flat weights of an LSTM) lead to those of
+        the copy, and state that changes while it runs (the batch count of a BatchNorm) changes
+        in the copy.
         """
         known = self._twins.get(id(module))
         if known is None:
@@ -106,7 +107,7 @@ class Values:
         """Call a function on meta values.
 
         Raises:
-            Exception: whatever it raises, a wish for data among it.
+            Exception: any exception of the function; reading data is one.
         """
         if self._mode is not None:
             with self._mode:
@@ -116,7 +117,8 @@ class Values:
             with torch.device("meta"):
                 out = function(*args, **kwargs)
         except NotImplementedError:
-            # No kernel for meta tensors; for fake ones the real kernel may run on zeros.
+            # The operator has no kernel for meta tensors. For fake ones the real kernel may run
+            # on zeros.
             with FakeTensorMode():
                 args, kwargs = pytree.tree_map_only(
                     Tensor, lambda t: without_data(t, _CPU), (args, dict(kwargs))
@@ -127,12 +129,12 @@ class Values:
     def run_override(
         self, override: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Call an override, which may answer on the meta device wherever its arguments are."""
+        """Call an override, whose result may be on the meta device whatever its arguments."""
         devices = [t.device for t in tensors_in((args, kwargs))]
         return self._adopt(override(*args, **kwargs), devices[0] if devices else None)
 
     def _adopt(self, out: Any, device: torch.device | None) -> Any:
-        """Results in the form that meta values have, on another device where one is given."""
+        """Results as meta values, on `device` unless that is None."""
 
         def adopt(t: Tensor) -> Tensor:
             if self._mode is None:
@@ -146,14 +148,14 @@ class Values:
 def _on_meta(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-    """A call that names no device but the meta device, on which a tensor without data stays."""
+    """The call with every device replaced by the meta device."""
 
     args, named = pytree.tree_map_only(torch.device, lambda _: _META, (args, dict(kwargs)))
     if named.get("device") is not None:
         named["device"] = _META
-    if isinstance(function, Method):
+    if isinstance(function, MethodCall):
         if function.name in _MOVES:
-            return Method("to"), (args[0], _META), {}
+            return MethodCall("to"), (args[0], _META), {}
         if function.name == "to" and len(args) > 1 and isinstance(args[1], (str, int)):
             args = (args[0], _META, *args[2:])
     return function, args, named

@@ -1,9 +1,9 @@
-"""Variables that stand for one thing, made one variable.
+"""Equal variables replaced by one variable.
 
-Taking constraints apart gives every operator fresh dimensions for its tensors, and says by
-equations that they are those of the operators before. `Aliases` reads the equations that hold
-outside of any alternative, and writes each dimension in one way: as the number that it is, or as
-the first variable that stands for it. Variables of the program keep their equations.
+The rewriting of constraints gives each operator fresh dimensions for its tensors, and equations
+with the dimensions of earlier operators. `Aliases` reads the equations that stand outside of any
+alternative, and replaces each dimension by its number or by the first variable that equals it.
+Variables of the program keep their equations.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ __all__ = ["Aliases"]
 
 
 class Aliases:
-    """What dimensions are equal, by the equations of a program.
+    """The dimensions that the equations of a program make equal.
 
     Args:
         constraints: simple constraints, all of which hold.
-        visible: variables that somebody may ask about.
+        visible: the variables of the program's nodes, which the formula must keep.
     """
 
     def __init__(self, constraints: Iterable[Constraint], visible: Collection[Any]) -> None:
@@ -52,7 +52,7 @@ class Aliases:
             elif _equates_dims(fact):
                 self._same_dims(fact.lhs, fact.rhs)
 
-    # -- learning --------------------------------------------------------------------------------
+    # -- reading equations ------------------------------------------------------------------------
 
     def _tensor(self, tensor: TVar) -> TVar:
         while tensor in self._tensors:
@@ -60,7 +60,7 @@ class Aliases:
         return tensor
 
     def dim(self, dim: Any) -> Any:
-        """A dimension as it is written from now on."""
+        """The number or variable that replaces a dimension."""
         path = []
         while isinstance(dim, DVar) and dim in self._dims:
             path.append(dim)
@@ -93,16 +93,16 @@ class Aliases:
         one, other = self.dim(one), self.dim(other)
         if one == other or Dyn in (one, other):
             return
-        # A number says more than a variable; of variables, one that is asked about stays.
+        # A number replaces a variable; a visible variable replaces others.
         if isinstance(other, int) or (other in self._visible and one not in self._visible):
             one, other = other, one
         if isinstance(other, DVar):
             self._dims[other] = one
 
-    # -- writing ---------------------------------------------------------------------------------
+    # -- replacing variables ----------------------------------------------------------------------
 
     def apply(self) -> list[Constraint]:
-        """The program's constraints in the new writing, each once."""
+        """The program's constraints with equal dimensions replaced, each constraint once."""
         kept: list[Constraint] = []
         shapes: set[str] = set()
         naturals: set[Any] = set()
@@ -127,7 +127,7 @@ class Aliases:
         return kept
 
     def rewrite(self, constraint: Any) -> Any:
-        """A constraint, or a part of one, in the new writing."""
+        """A constraint, or a part of one, with equal dimensions replaced."""
         if isinstance(constraint, DVar):
             return self.dim(constraint)
         if isinstance(constraint, TensorType):
@@ -166,7 +166,7 @@ def _equates_dims(fact: Constraint) -> TypeGuard[BinConstraintD]:
 
 
 def _apart(one: Any, other: Any) -> bool:
-    """Two different numbers, or a number and what is unknown."""
+    """Whether two dimensions differ: two different numbers, or a number and ``Dyn``."""
     both = [one, other]
     return (
         any(isinstance(side, int) for side in both)

@@ -1,4 +1,4 @@
-"""The words that rules write constraints with."""
+"""Short functions that build the constraints which rules use most."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ __all__ = ["both_unknown", "case_of", "is_", "known", "type_is", "unknown"]
 
 
 def type_is(tensor: Any, type_: Any) -> BinConstraintT:
-    """A tensor has a type: a variable, ``Dyn``, or the list of its dimensions."""
+    """A tensor has a type, given as a variable, ``Dyn``, or the list of its dimensions."""
     return BinConstraintT(tensor, TensorType(type_) if isinstance(type_, list) else type_, op_eq)
 
 
 def both_unknown(*tensors: Any) -> Conj:
-    """Nothing is known of any of these tensors."""
+    """All of these tensors are ``Dyn``."""
     return Conj([type_is(tensor, Dyn) for tensor in tensors])
 
 
 def case_of(tensors: Sequence[tuple[Any, list[Any]]], *demands: Constraint) -> Conj:
-    """Tensors with these dimensions, none of them negative, and what else holds."""
+    """Tensors have these dimensions, none of them is negative, and the demands hold."""
     types = [type_is(tensor, dims) for tensor, dims in tensors]
     named = {dim: None for _, dims in tensors for dim in dims if isinstance(dim, DVar)}
     return Conj([*types, *demands, *gen_nat_constraints(named)])
 
 
 def is_(one: Any, other: Any) -> BinConstraintD:
-    """Two dimensions are one."""
+    """Two dimensions are equal."""
     return BinConstraintD(one, other, op_eq)
 
 

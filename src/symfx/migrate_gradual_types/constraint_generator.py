@@ -1,14 +1,14 @@
-"""The constraints of a program: for each node of its graph, how its type follows from others.
+"""The constraints of a program: one set for each node of its graph.
 
-`ConstraintGenerator` walks the graph. The operators that gradual typing began with have inference
-rules of their own here, in the composite constraints of `constraint`; every other operator is
-typed from the table of `symfx.shape_rules` by a `Typing` constraint. An operator that neither
-knows is typed ``Dyn``, and its name is kept.
+`ConstraintGenerator` walks the graph. The operators that PyTorch's module covers have inference
+rules of their own, which use the composite constraints of `constraint`; each other operator is
+typed from the table of `symfx.shape_rules` by a `Typing` constraint. An operator without any rule
+is typed ``Dyn``, and its name is kept.
 
-A rule takes a node, the module it calls (rules of modules only), the variable of each node so far,
-the constraints so far, and the number last given to a variable. It enters the variable of its node
-and returns its constraints and the new number. The numbers of the nodes' variables are PyTorch's:
-they do not depend on the bound on ranks.
+A rule takes a node, the module that the node calls (rules of modules only), the variable of each
+node so far, the constraints so far, and the number last given to a variable. The rule enters the
+variable of its node, and returns its constraints and the new number. The numbers of the nodes'
+variables are PyTorch's: they do not depend on the bound on ranks.
 """
 
 from __future__ import annotations
@@ -141,15 +141,15 @@ __all__ = [
 
 
 class ConstraintGenerator:
-    """Walks a graph and writes its constraints down.
+    """Walks a graph and generates its constraints.
 
     Args:
         traced: a GraphModule, or the root that is being traced.
-        graph: the graph so far, where `traced` has none.
+        graph: the graph so far, if `traced` has none.
 
     Attributes:
         symbol_dict: the variable of each node.
-        unknown_operators: what nothing is known of, and was typed ``Dyn``: node and name.
+        unknown_operators: the nodes whose operator has no rule, typed ``Dyn``, with its name.
     """
 
     def __init__(self, traced: torch.nn.Module, graph: Graph | None = None) -> None:
@@ -162,16 +162,16 @@ class ConstraintGenerator:
         self.unknown_operators: dict[Node, str] = {}
 
     def generate_constraints(self, counter: int = 0) -> tuple[Conj, int]:
-        """Write down the constraints of all nodes.
+        """Generate the constraints of all nodes.
 
         Args:
             counter: the number last given to a variable.
 
         Returns:
-            Their conjunction, and the new number. They are kept in `constraints` as well.
+            The conjunction of the constraints, and the new number. `constraints` keeps them too.
 
         Raises:
-            GradualError: there is no graph, or it is empty or cyclic.
+            GradualError: the module has no graph, or the graph is empty or cyclic.
             RankBoundError: an annotation has more dimensions than the bound allows.
         """
         self.constraints = []
@@ -181,7 +181,7 @@ class ConstraintGenerator:
         return Conj(self.constraints), counter
 
     def generate_constraints_node(self, n: Node, counter: int) -> Written:
-        """Write down the constraints of one node; those it uses come before it."""
+        """Generate the constraints of one node; the nodes that it uses come before it."""
         if n.op == "placeholder":
             return self._placeholder(n, counter)
         if n.op == "get_attr":
@@ -208,13 +208,15 @@ class ConstraintGenerator:
         if annotation is torch.nn.Parameter and "example_value" in n.meta:
             annotation = TensorType(tuple(n.meta["example_value"].size()))
         if not isinstance(annotation, TensorType):
-            annotation = Dyn  # what says nothing of shapes: torch.Tensor, Optional, no annotation
+            annotation = (
+                Dyn  # an annotation without a shape: torch.Tensor, Optional, or no annotation
+            )
         else:
             within_bound(len(annotation.dims), n)
             for dim in annotation.dims:
                 if dim != Dyn and (isinstance(dim, bool) or not isinstance(dim, int)):
                     raise GradualError(
-                        f"{n.name} is annotated with {annotation}, where {dim!r} is no dimension",
+                        f"{dim!r} is not a dimension, in the annotation {annotation} of {n.name}",
                         where=f"the annotation of {n.name}",
                         fix="write an int or Dyn",
                     )

@@ -1,6 +1,6 @@
-"""The sizes in which a shape rule becomes constraints: sizes are variables that may be ``Dyn``.
+"""Sizes as variables that may be ``Dyn``: a shape rule that runs on them yields constraints.
 
-What a rule computes of unknown dimensions is unknown; what it demands of them holds.
+A result computed from ``Dyn`` is ``Dyn``, and a demand on ``Dyn`` holds.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ _SIGNS = {"+": op_add, "-": op_sub, "*": op_mul, "//": op_div, "%": op_mod}
 
 
 class ConstraintSizes(Sizes):
-    """Collects what rules demand as constraints.
+    """Collects the demands of rules as constraints.
 
     Args:
-        name: goes into the names of fresh variables, which must differ from all others. They are
-            names, not numbers: the numbers of a program's own variables do not depend on them.
+        name: the prefix of the names of fresh variables, which must differ from all others. Fresh
+            variables have names, so that the numbers of a program's own variables do not depend
+            on them.
     """
 
     def __init__(self, name: object) -> None:
@@ -68,7 +69,7 @@ class ConstraintSizes(Sizes):
         return size.value if isinstance(size, Size) else size
 
     def dimension(self, size: Dim) -> Any:
-        """A size as a dimension; an expression gets a variable, unknown if any part of it is."""
+        """A size as a dimension; an expression gets a variable, ``Dyn`` if a part of it is."""
         value = self.payload(size)
         if isinstance(value, (int, DVar)) or value == Dyn:
             return value
@@ -77,7 +78,7 @@ class ConstraintSizes(Sizes):
         return result
 
     def _value(self, value: Any) -> Any:
-        """A variable for the value of an expression, which may be negative on the way to a size."""
+        """A variable for the value of an expression, which may be negative."""
         if isinstance(value, (int, DVar)):
             return value
         result = self._variable()
@@ -102,10 +103,10 @@ class ConstraintSizes(Sizes):
         self._made += 1
         return DVar(f"{self.name}.{self._made}")
 
-    # -- what rules do ----------------------------------------------------------------------------
+    # -- the operations of rules ------------------------------------------------------------
 
     def fresh(self, hint: str) -> Dim:
-        """A size that nothing is known of."""
+        """The size ``Dyn``."""
         return Size(self, Dyn)
 
     def _compute(self, op: str, a: Dim, b: Dim) -> Dim:
@@ -179,7 +180,7 @@ class ConstraintSizes(Sizes):
         def is_(dim: Any, value: Any, op: str = op_eq) -> Constraint:
             return BinConstraintD(dim, value, op)
 
-        # Where one is unknown, the other is the result: if the unknown one is 1, and if it is not.
+        # If one is Dyn, the other is the result, unless it is 1: then the result is Dyn.
         self.constraints += [
             Disj(
                 [

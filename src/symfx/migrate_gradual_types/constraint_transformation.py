@@ -1,11 +1,11 @@
-"""Composite constraints reduced to comparisons of types and of dimensions.
+"""Composite constraints rewritten to comparisons of types and of dimensions.
 
-Each class of composite constraints has one rule, from a constraint and the number of the variable
-last given away to simpler constraints and the new number. `transform_constraint` applies the rules
-once; what it returns may hold composite constraints again, until it changes nothing.
+Each class of composite constraints has one rule, from a constraint and the number last given to a
+variable to simpler constraints and the new number. `transform_constraint` applies the rules once;
+its result may contain composite constraints again, so it is repeated until nothing changes.
 
-A constraint has a case for each rank that its tensors can have: up to the bound that the user
-sets (`symfx.shape_rules.ranks`), less what `kinds` rules out.
+A constraint has one case for each possible rank of its tensors: up to the bound that the user sets
+(`symfx.shape_rules.ranks`), without those that `possible_ranks` rules out.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The signs of binary constraints, each by its name."""
+"""The names and signs of the operations in binary constraints."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ op_gt: Final = ">"
 op_leq: Final = "≤"
 op_imp: Final = "=>"
 
-# relations of gradual types: shaped like, agreeing where both are known, at least as precise as
+# relations of gradual types: matches a shape, is equal where both are known, is as precise as
 op_matching: Final = "⊳"
 op_consistency: Final = "~"
 op_precision: Final = "⊑"

@@ -1,10 +1,10 @@
-"""Which ranks each tensor can have at all, found before any constraint is taken apart.
+"""The possible ranks of each tensor, found before composite constraints are rewritten.
 
-A composite constraint has a case for every rank of every tensor in it. Most cases contradict
-what other constraints say: the result of a convolution has rank 4, so what is added to it is
-stretched to rank 4. `narrow` finds, for each tensor variable, the *kinds* it may be (``Dyn`` or a
-rank) by passing what each constraint allows along until nothing changes, and drops the cases that
-are impossible. What is dropped has no solution, so the formula keeps all of its solutions.
+A composite constraint has one case for each rank of each tensor in it. Most cases contradict other
+constraints: the result of a convolution has rank 4, so a tensor that is added to it is expanded to
+rank 4. `narrow_ranks` computes the possible ranks of each tensor variable (a rank, or `DYN` for a
+tensor typed ``Dyn``) by propagating the ranks that each constraint allows until nothing changes,
+and drops the impossible cases. A dropped case has no solution, so the formula keeps all solutions.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ from symfx.migrate_gradual_types.operation import (
 )
 from symfx.shape_rules.ranks import get_max_rank
 
-__all__ = ["DYN", "Kinds", "known_kinds", "narrow", "possible"]
+__all__ = ["DYN", "Ranks", "found_ranks", "narrow_ranks", "ranks_of"]
 
-#: The kind of a tensor that is typed ``Dyn``; the others are ranks, from 0.
+#: Stands among ranks for a tensor that is typed ``Dyn``.
 DYN = -1
-Kinds = frozenset[int]
+Ranks = frozenset[int]
 
-_NOTHING: Mapping[TVar, Kinds] = {}
-#: What `narrow` found, for the rules that take constraints apart.
-known_kinds: ContextVar[Mapping[TVar, Kinds]] = ContextVar("symfx_kinds", default=_NOTHING)
+_NOTHING: Mapping[TVar, Ranks] = {}
+#: The result of `narrow_ranks`, for the rules that rewrite composite constraints.
+found_ranks: ContextVar[Mapping[TVar, Ranks]] = ContextVar("symfx_possible_ranks", default=_NOTHING)
 
 
-def _everything() -> Kinds:
+def _everything() -> Ranks:
     return frozenset(range(DYN, get_max_rank() + 1))
 
 
-def possible(tensor: Any, kinds: Mapping[TVar, Kinds] | None = None) -> Kinds:
-    """The kinds that a type can be: of a variable what is known, of a written type that one."""
+def ranks_of(tensor: Any, known: Mapping[TVar, Ranks] | None = None) -> Ranks:
+    """The possible ranks of a tensor variable, or the rank of a written type."""
     if isinstance(tensor, TVar):
-        found = (known_kinds.get() if kinds is None else kinds).get(tensor)
+        found = (found_ranks.get() if known is None else known).get(tensor)
         return _everything() if found is None else found
     if isinstance(tensor, TensorType):
         return frozenset({len(tensor.dims)})
@@ -67,41 +67,41 @@ def possible(tensor: Any, kinds: Mapping[TVar, Kinds] | None = None) -> Kinds:
 
 
 class _Contradiction(Exception):
-    """No kinds are left for some tensor."""
+    """A tensor has no possible rank."""
 
 
-class _Scope(dict[TVar, Kinds]):
-    """What is known within one alternative, on top of what is known outside."""
+class _Scope(dict[TVar, Ranks]):
+    """The possible ranks within one alternative, on top of those outside of it."""
 
-    def __init__(self, outer: Mapping[TVar, Kinds]) -> None:
+    def __init__(self, outer: Mapping[TVar, Ranks]) -> None:
         super().__init__()
         self.outer = outer
 
-    def __missing__(self, tensor: TVar) -> Kinds:
+    def __missing__(self, tensor: TVar) -> Ranks:
         found = self.outer.get(tensor)
         return _everything() if found is None else found
 
     def get(self, tensor: TVar, default: Any = None) -> Any:
         return self[tensor]
 
-    def allow(self, tensor: Any, kinds: Kinds) -> None:
-        """Keep these kinds of a tensor, of those it has."""
-        left = possible(tensor, self) & kinds
+    def allow(self, tensor: Any, ranks: Ranks) -> None:
+        """Restrict the possible ranks of a tensor to these."""
+        left = ranks_of(tensor, self) & ranks
         if not left:
             raise _Contradiction
         if isinstance(tensor, TVar) and left != self[tensor]:
             self[tensor] = left
 
 
-def narrow(constraints: Sequence[Constraint]) -> tuple[list[Constraint], dict[TVar, Kinds]]:
-    """Find what kinds tensors can be, and drop the alternatives that are impossible.
+def narrow_ranks(constraints: Sequence[Constraint]) -> tuple[list[Constraint], dict[TVar, Ranks]]:
+    """Find the possible ranks of tensors, and drop the impossible alternatives.
 
     Args:
-        constraints: what holds, all of it.
+        constraints: the constraints of a program, all of which hold.
 
     Returns:
-        The constraints without impossible alternatives (``[F()]`` if nothing is left), and the
-        kinds of each tensor variable that something was found about.
+        The constraints without impossible alternatives (``[F()]`` if they contradict each other),
+        and the possible ranks of each tensor variable whose ranks are restricted.
     """
     known = _Scope({})
     rest = [*constraints]
@@ -120,7 +120,7 @@ def narrow(constraints: Sequence[Constraint]) -> tuple[list[Constraint], dict[TV
 
 
 def _visit(constraint: Constraint, known: _Scope) -> Constraint:
-    """Pass on what a constraint says, and return it without its impossible alternatives."""
+    """Restrict ranks by a constraint, and return it without its impossible alternatives."""
     if isinstance(constraint, Conj):
         return Conj([_visit(part, known) for part in constraint.conjucts])
     if isinstance(constraint, Disj):
@@ -145,50 +145,50 @@ def _visit_alternatives(constraint: Disj, known: _Scope) -> Constraint:
         scopes.append(scope)
     if not scopes:
         raise _Contradiction
-    # A tensor keeps what any alternative leaves it; one that an alternative is silent of, all.
+    # A tensor keeps the ranks of all alternatives, if each alternative restricts them.
     for tensor in set.intersection(*({*scope} for scope in scopes)):
         known.allow(tensor, frozenset().union(*(scope[tensor] for scope in scopes)))
     return left[0] if len(left) == 1 else Disj(left)
 
 
-# -- what each constraint says of kinds ---------------------------------------------------------
+# -- the ranks that each constraint allows -------------------------------------------------------
 
 
 def _binary(c: BinConstraintT, known: _Scope) -> None:
     left, right = c.lhs, c.rhs
     if c.op == op_eq:
-        shared = possible(left, known) & possible(right, known)
+        shared = ranks_of(left, known) & ranks_of(right, known)
         known.allow(left, shared)
         known.allow(right, shared)
     elif c.op == op_precision and left != Dyn:
-        known.allow(right, possible(left, known))
+        known.allow(right, ranks_of(left, known))
     elif c.op == op_leq:
         known.allow(left, frozenset(range(DYN, c.rhs + 1)))
     elif c.op == op_matching:
-        known.allow(left, possible(right, known) | {DYN})
+        known.allow(left, ranks_of(right, known) | {DYN})
     elif c.op == op_consistency:
         for one, other in ((left, right), (right, left)):
-            if DYN not in possible(other, known):
-                known.allow(one, possible(other, known) | {DYN})
+            if DYN not in ranks_of(other, known):
+                known.allow(one, ranks_of(other, known) | {DYN})
 
 
 def _upper_bound(c: TGreatestUpperBound, known: _Scope) -> None:
-    one, other = possible(c.rhs1, known), possible(c.rhs2, known)
+    one, other = ranks_of(c.rhs1, known), ranks_of(c.rhs2, known)
     unknown = {DYN} if DYN in one | other else set()
     known.allow(c.res, (one & other) - {DYN} | unknown)
-    if DYN not in possible(c.res, known):
-        known.allow(c.rhs1, possible(c.res, known))
-        known.allow(c.rhs2, possible(c.res, known))
+    if DYN not in ranks_of(c.res, known):
+        known.allow(c.rhs1, ranks_of(c.res, known))
+        known.allow(c.rhs2, ranks_of(c.res, known))
 
 
 def _broadcast(c: ApplyBroadcasting, known: _Scope) -> None:
-    one, other = possible(c.input1, known), possible(c.input2, known)
+    one, other = ranks_of(c.input1, known), ranks_of(c.input2, known)
     pairs = [(a, b) for a in one for b in other]
     known.allow(c.res1, frozenset(max(a, b) if DYN not in (a, b) else a for a, b in pairs))
     known.allow(c.res2, frozenset(max(a, b) if DYN not in (a, b) else b for a, b in pairs))
-    # Back from the results: one that is stretched has at least the rank that it came from.
+    # Backwards: an expanded tensor has at least the rank of the original.
     for tensor, result in ((c.input1, c.res1), (c.input2, c.res2)):
-        reached = possible(result, known)
+        reached = ranks_of(result, known)
         below = frozenset(range(max(reached) + 1)) if max(reached) > DYN else frozenset()
         known.allow(tensor, below | ({DYN} if DYN in reached else frozenset()))
 
@@ -233,8 +233,8 @@ _SAYS: dict[type[Constraint], Callable[[Any, _Scope], None]] = {
 }
 
 
-def register_kinds(constraint: type[Constraint]) -> Callable[[Any], Any]:
-    """Say what a class of constraints tells of kinds: a function of one and the scope."""
+def register_rank_rule(constraint: type[Constraint]) -> Callable[[Any], Any]:
+    """Make a function restrict the ranks by constraints of a class."""
 
     def register(says: Callable[[Any, _Scope], None]) -> Callable[[Any, _Scope], None]:
         _SAYS[constraint] = says
@@ -243,9 +243,9 @@ def register_kinds(constraint: type[Constraint]) -> Callable[[Any], Any]:
     return register
 
 
-def ranks(tensors: Iterable[Any]) -> Kinds:
-    """The ranks, without ``Dyn``, that all of some tensors can have."""
+def shared_ranks(tensors: Iterable[Any]) -> Ranks:
+    """The ranks, without `DYN`, that are possible for all of the tensors."""
     shared = _everything() - {DYN}
     for tensor in tensors:
-        shared &= possible(tensor)
+        shared &= ranks_of(tensor)
     return shared

@@ -1,8 +1,8 @@
 """Operators typed from the table of shape rules, as constraints.
 
-`Typing` is one composite constraint for all of them. It has a case for each combination of ranks
-that its tensors can have: in each, the table's rule is run on fresh dimension variables, and what
-it demands of them and returns becomes constraints.
+`Typing` is one composite constraint for all of these operators. It has one case for each
+combination of ranks of its tensors: in each case the table's rule runs on fresh dimension
+variables, and its demands and results become constraints.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from symfx.migrate_gradual_types.constraint import (
 )
 from symfx.migrate_gradual_types.constraint_sizes import ConstraintSizes
 from symfx.migrate_gradual_types.operation import op_eq, op_leq
-from symfx.migrate_gradual_types.possible_ranks import DYN, Kinds, possible, register_kinds
+from symfx.migrate_gradual_types.possible_ranks import DYN, Ranks, ranks_of, register_rank_rule
 from symfx.migrate_gradual_types.transformation.registry import register_transformation_rule
 from symfx.migrate_gradual_types.util import (
     gen_dvar,
@@ -47,7 +47,7 @@ from symfx.shape_rules.table import Rule
 
 __all__ = ["ShapeOf", "Typing", "generate_typing", "outputs_of"]
 
-#: More combinations of ranks than this are not looked at: the result is then left unknown.
+#: With more combinations of ranks than this, the result is left unknown.
 _MOST_COMBINATIONS = 300
 
 
@@ -64,10 +64,10 @@ class Typing(Constraint):
 
     Args:
         rule: the rule.
-        module: the module that is called, if one is.
+        module: the module that the node calls, if any.
         args: the operator's arguments, with variables for nodes.
-        kwargs: those by keyword.
-        results: the variables of its results: one, or a tuple of which some may be ``None``.
+        kwargs: the keyword arguments.
+        results: the variable of the result, or a tuple of variables, of which some may be ``None``.
     """
 
     rule: Rule
@@ -101,7 +101,7 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 def _rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
     if isinstance(value, (tuple, list)) and not hasattr(value, "_fields"):
-        plain = list if isinstance(value, list) else tuple  # torch.fx has lists of its own
+        plain = list if isinstance(value, list) else tuple  # torch.fx has its own class of lists
         return plain(_rebuilt(part, leaf) for part in value)
     if isinstance(value, dict):
         return {name: _rebuilt(part, leaf) for name, part in value.items()}
@@ -114,7 +114,7 @@ def _rebuilt(value: Any, leaf: Callable[[Any], Any]) -> Any:
 
 
 def outputs_of(n: Node, counter: int) -> tuple[Any, int]:
-    """Variables for what a node gives: a tensor, or the items that are taken, by their index."""
+    """Variables for the result of a node: of a tensor, or of the items that are read, by index."""
     taken = {
         user.args[1] for user in n.users if user.op == "call_function" and _takes_item(user, n)
     }
@@ -134,7 +134,7 @@ def _takes_item(user: Node, n: Node) -> bool:
 def generate_typing(
     n: Node, rule: Rule, module: torch.nn.Module | None, symbols: dict[Node, Any], counter: int
 ) -> tuple[list[Constraint], int]:
-    """The constraint of a node that the table has a rule for."""
+    """Generate the constraint of a node whose operator has a rule in the table."""
 
     def argument(value: Any) -> Any:
         if not isinstance(value, Node):
@@ -146,7 +146,7 @@ def generate_typing(
 
     args = _rebuilt(tuple(n.args), argument)
     kwargs = _rebuilt(dict(n.kwargs), argument)
-    # An item of several tensors is that item.
+    # An item of several results is the variable of that result.
     if rule.name == "getitem" and isinstance(args[0], (tuple, dict)) and isinstance(args[1], int):
         items = args[0]
         if args[1] in (items if isinstance(items, dict) else range(-len(items), len(items))):
@@ -157,14 +157,14 @@ def generate_typing(
     return [Typing(rule, module, args, kwargs, results)], counter
 
 
-#: What a result is, before its ranks are known; a tuple of these is a tuple of results.
+#: The forms of a result before its ranks are known; a tuple of forms is a tuple of results.
 _TENSOR, _SIZE, _SEVERAL = "tensor", "size", "several"
 
 
 def _form_of_result(
     rule: Rule, module: torch.nn.Module | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> Any:
-    """The form of what a rule gives, whatever ranks it takes; `_SEVERAL` where that differs."""
+    """The form of the result for all ranks of the arguments; `_SEVERAL` if it depends on them."""
     tensors = Typing(rule, module, args, dict(kwargs), None).tensors
     ranks = range(get_max_rank(), -1, -1)
     found: Any = None
@@ -187,7 +187,7 @@ def _form(result: Any) -> Any:
     if not isinstance(result, (tuple, list)):
         return _SIZE
     if type(result) not in (tuple, list):
-        return _SEVERAL  # as many as are asked for
+        return _SEVERAL  # their number is unknown
     forms = tuple(_SEVERAL if item is UNKNOWN else _form(item) for item in result)
     return _SEVERAL if _SIZE in forms or _SEVERAL in forms else forms
 
@@ -214,7 +214,7 @@ def _run_opaque(
     kwargs: Any,
     ranks: Mapping[TVar, int],
 ) -> Any:
-    """The rule's results for tensors of these ranks; ``None`` if it does not take them."""
+    """The rule's results for tensors of these ranks; ``None`` if it refuses them."""
     sizes = OpaqueSizes()
     shapes = {t: UNKNOWN if r == DYN else sizes.shape(r) for t, r in ranks.items()}
 
@@ -238,11 +238,11 @@ def _run_opaque(
 
 
 def _combinations(
-    constraint: Typing, kinds: Mapping[TVar, Kinds] | None
+    constraint: Typing, known: Mapping[TVar, Ranks] | None
 ) -> list[dict[TVar, int]] | None:
-    """Every choice of kinds for the tensors; ``None`` if there are too many."""
+    """All combinations of ranks of the tensors; ``None`` if there are too many."""
     tensors = constraint.tensors
-    choices = [sorted(possible(tensor, kinds)) for tensor in tensors]
+    choices = [sorted(ranks_of(tensor, known)) for tensor in tensors]
     total = 1
     for choice in choices:
         total *= len(choice)
@@ -251,18 +251,18 @@ def _combinations(
     return [dict(zip(tensors, choice, strict=True)) for choice in itertools.product(*choices)]
 
 
-#: What stands for an item that a tuple does not have.
+#: Stands for an item that a tuple does not have.
 _NO_ITEM = object()
 
 
 def _results(variables: Any, result: Any) -> Iterator[tuple[Any, Any]]:
-    """Pairs of a result's variable and what the rule says of it, or `_NO_ITEM`."""
+    """Yield the variable of each result with its value by the rule, or `_NO_ITEM`."""
     if isinstance(variables, (tuple, dict)):
         known = isinstance(result, (tuple, list)) and not isinstance(result, Shape)
         by_index = variables.items() if isinstance(variables, dict) else enumerate(variables)
         for index, variable in by_index:
             item = _NO_ITEM if result is _NO_ITEM else UNKNOWN
-            if known:  # more items may be asked for than there are in this case: then it is none
+            if known:  # the program may read more items than the tuple has in this case
                 item = result[index] if -len(result) <= index < len(result) else _NO_ITEM
             yield from _results(variable, item)
     elif isinstance(variables, TVar) and not (isinstance(result, Shape) or result is _NO_ITEM):
@@ -271,8 +271,8 @@ def _results(variables: Any, result: Any) -> Iterator[tuple[Any, Any]]:
         yield variables, result
 
 
-@register_kinds(Typing)
-def _kinds_of_typing(constraint: Typing, known: Any) -> None:
+@register_rank_rule(Typing)
+def _ranks_of_typing(constraint: Typing, known: Any) -> None:
     combinations = _combinations(constraint, known)
     if combinations is None:
         return
@@ -289,14 +289,14 @@ def _kinds_of_typing(constraint: Typing, known: Any) -> None:
             if value is _NO_ITEM:
                 break
             if isinstance(variable, TVar):
-                outs[variable] = _nested_kind(value)
+                outs[variable] = _rank_of_result(value)
         else:
-            if any(kind > get_max_rank() for kind in outs.values()):
+            if any(rank > get_max_rank() for rank in outs.values()):
                 continue
-            if any(kind not in possible(tensor, known) for tensor, kind in outs.items()):
+            if any(rank not in ranks_of(tensor, known) for tensor, rank in outs.items()):
                 continue
-            for tensor, kind in (*ranks.items(), *outs.items()):
-                allowed.setdefault(tensor, set()).add(kind)
+            for tensor, rank in (*ranks.items(), *outs.items()):
+                allowed.setdefault(tensor, set()).add(rank)
     tensors = [
         *constraint.tensors,
         *(v for v in _leaves(constraint.results) if isinstance(v, TVar)),
@@ -305,13 +305,13 @@ def _kinds_of_typing(constraint: Typing, known: Any) -> None:
         known.allow(tensor, frozenset(allowed.get(tensor, ())))
 
 
-def _nested_kind(value: Any) -> int:
+def _rank_of_result(value: Any) -> int:
     return len(value) if isinstance(value, Shape) else DYN
 
 
 @register_transformation_rule(Typing)
 def transform_typing(constraint: Typing, counter: int) -> tuple[Constraint, int]:
-    """One alternative for each combination of ranks that the rule takes."""
+    """Rewrite to one alternative for each combination of ranks that the rule takes."""
     combinations = _combinations(constraint, None)
     if combinations is None:
         return T(), counter

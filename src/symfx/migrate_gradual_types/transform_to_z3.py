@@ -1,7 +1,7 @@
-"""Constraints as formulas of z3, and the questions that are asked of them.
+"""Constraints as formulas of z3, for whole programs and for their conditions.
 
 A tensor variable ``TVar(3)`` is the constant ``z3.Const(3, tensor_type)``; a dimension ``DVar(5)``
-is the pair of ``z3.Int(n)``, which says whether it is known, and ``z3.Int(5)``, its size.
+is the pair of ``z3.Int(n)``, which is 0 for ``Dyn``, and ``z3.Int(5)``, its size.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from symfx.migrate_gradual_types.operation import (
     op_neq,
     op_sub,
 )
-from symfx.migrate_gradual_types.possible_ranks import known_kinds, narrow
+from symfx.migrate_gradual_types.possible_ranks import found_ranks, narrow_ranks
 from symfx.migrate_gradual_types.transformation.fused_broadcasts import Stretched, fuse_broadcasts
 from symfx.migrate_gradual_types.z3_types import HAS_Z3, D, dyn_type, tensor_sort
 from symfx.shape_rules.errors import GradualError, InvalidConstraintError, RankBoundError
@@ -64,7 +64,7 @@ __all__ = [
     "transform_var",
 ]
 
-#: The number that says whether a dimension is known, by the variable of the dimension.
+#: For each dimension variable, the number of the z3 variable that is 0 for ``Dyn``.
 Known = dict[Any, int]
 
 _ARITHMETIC: dict[str | None, Callable[[Any, Any], Any]] = {
@@ -85,18 +85,18 @@ _ORDERS: dict[str | None, Callable[[Any, Any], Any]] = {
 
 
 def transform_to_z3(constraint: Constraint, counter: int, dimension_dict: Known) -> tuple[Any, int]:
-    """Say a constraint in z3.
+    """Translate a constraint into z3.
 
     Args:
-        constraint: a constraint without composite ones in it (`transform_constraint` removes them).
+        constraint: a constraint without composite parts (`transform_constraint` removes them).
         counter: the number last given to a variable.
-        dimension_dict: what `transform_dimension` knows of dimensions; it is added to.
+        dimension_dict: the dimensions translated so far; new ones are added.
 
     Returns:
-        The formula (a bool where it is plain), and the new number.
+        The formula, or a plain bool, and the new number.
 
     Raises:
-        InvalidConstraintError: a composite constraint is left.
+        InvalidConstraintError: the constraint has a composite part.
     """
     if isinstance(constraint, (Conj, Disj)):
         conjunction = isinstance(constraint, Conj)
@@ -119,13 +119,13 @@ def transform_to_z3(constraint: Constraint, counter: int, dimension_dict: Known)
     if isinstance(constraint, Stretched):
         return _stretched(constraint, counter, dimension_dict)
     raise InvalidConstraintError(
-        f"the constraint {constraint} cannot be said in z3 as it stands",
-        fix="take it apart first, with iterate_till_fixed_point",
+        f"the constraint {constraint} is composite and cannot be translated into z3",
+        fix="rewrite it first, with iterate_till_fixed_point",
     )
 
 
 def _join(formulas: list[Any], conjunction: bool) -> Any:
-    """And or Or, without plain truths in it and without nesting for its own sake."""
+    """Join formulas by And or Or, without plain bools and without needless nesting."""
     absorbing = not conjunction
     kept: list[Any] = []
     for formula in formulas:
@@ -157,8 +157,8 @@ def _relation(constraint: BinConstraintD, counter: int, known: Known) -> tuple[A
         right, counter = transform_algebraic_expression(other, counter, known)
         return (left == right if op == op_eq else _ORDERS[op](left, right)), counter
     raise InvalidConstraintError(
-        f"the constraint {constraint} cannot be said in z3 as it stands",
-        fix="take it apart first, with iterate_till_fixed_point",
+        f"the constraint {constraint} is composite and cannot be translated into z3",
+        fix="rewrite it first, with iterate_till_fixed_point",
     )
 
 
@@ -180,14 +180,14 @@ def _different(one: Any, other: Any, counter: int, known: Known) -> tuple[Any, i
     for side in (one, other):
         if not is_dim(side):
             raise InvalidConstraintError(
-                f"{side} is no dimension, in ({one} {op_neq} {other})",
+                f"{side} is not a dimension, in ({one} {op_neq} {other})",
                 fix="give its value a dimension variable of its own",
             )
     left, counter = transform_dimension(one, counter, known)
     right, counter = transform_dimension(other, counter, known)
     if Dyn in (one, other):
         return _flag(left if other == Dyn else right) == 1, counter
-    # Unknown is different from any number, and from nothing else that is unknown.
+    # Dyn differs from each number, and not from another Dyn.
     if isinstance(one, int) or isinstance(other, int):
         pair = right if isinstance(one, int) else left
         differ = z3.And(_flag(pair) == 1, _value(left) != _value(right))
@@ -212,7 +212,7 @@ def _stretched(constraint: Stretched, counter: int, known: Known) -> tuple[Any, 
             dims.append(said)
         a, b = dims
         if a is None or b is None or a.eq(b) or pair[0] == 1 or pair[1] == 1:
-            # A dimension that is lacking, or 1, is taken from the other tensor.
+            # A missing dimension, or 1, is replaced by that of the other tensor.
             kept = a if b is None or pair[1] == 1 else b
             for types in (one, other, result):
                 types.append(kept)
@@ -232,7 +232,7 @@ def _stretched(constraint: Stretched, counter: int, known: Known) -> tuple[Any, 
 
 
 def _flag(pair: Any) -> Any:
-    """Whether a dimension is known: 1, or 0."""
+    """The flag of a dimension: 1 if it is known, 0 if it is Dyn."""
     return pair.arg(0) if pair.decl() == D else pair.sort().accessor(0, 0)(pair)
 
 
@@ -241,11 +241,11 @@ def _value(pair: Any) -> Any:
 
 
 def transform_var(tensor: Any, counter: int, dimension_dict: Known) -> tuple[Any, int]:
-    """Say a tensor type in z3: a variable, a written type, or ``Dyn``.
+    """Translate a tensor type into z3: a variable, a written type, or ``Dyn``.
 
     Raises:
         RankBoundError: the type has more dimensions than the bound allows.
-        InvalidConstraintError: it is no tensor type.
+        InvalidConstraintError: the argument is not a tensor type.
     """
     sort = tensor_sort()
     if isinstance(tensor, TVar):
@@ -264,15 +264,15 @@ def transform_var(tensor: Any, counter: int, dimension_dict: Known) -> tuple[Any
     if tensor == Dyn:
         return sort.Dyn(dyn_type), counter
     raise InvalidConstraintError(
-        f"{tensor!r} is no tensor type", fix="give a TVar, a TensorType or Dyn"
+        f"{tensor!r} is not a tensor type", fix="give a TVar, a TensorType or Dyn"
     )
 
 
 def transform_dimension(dimension: Any, counter: int, dimension_dict: Known) -> tuple[Any, int]:
-    """Say a dimension in z3, as the pair of whether it is known and its size.
+    """Translate a dimension into z3, as a pair of its flag and its size.
 
     Raises:
-        InvalidConstraintError: it is no dimension.
+        InvalidConstraintError: the argument is not a dimension.
     """
     if isinstance(dimension, DVar):
         if dimension.c not in dimension_dict:
@@ -283,16 +283,18 @@ def transform_dimension(dimension: Any, counter: int, dimension_dict: Known) -> 
         return D(1, dimension), counter
     if dimension == Dyn:
         return D(0, z3.Int(counter + 1)), counter + 1
-    raise InvalidConstraintError(f"{dimension!r} is no dimension", fix="give a DVar, an int or Dyn")
+    raise InvalidConstraintError(
+        f"{dimension!r} is not a dimension", fix="give a DVar, an int or Dyn"
+    )
 
 
 def transform_algebraic_expression(
     expr: Any, counter: int, dimension_dict: Known
 ) -> tuple[Any, int]:
-    """Say an expression of dimensions in z3: its value, whether they are known or not.
+    """Translate the value of an expression of dimensions into z3, without their flags.
 
     Raises:
-        InvalidConstraintError: it is neither an expression nor a dimension.
+        InvalidConstraintError: the argument is neither an expression nor a dimension.
     """
     if is_dim(expr):
         pair, counter = transform_dimension(expr, counter, dimension_dict)
@@ -308,7 +310,7 @@ def transform_algebraic_expression(
         right, counter = transform_algebraic_expression(expr.rhs, counter, dimension_dict)
         return _ARITHMETIC[expr.op](left, right), counter
     raise InvalidConstraintError(
-        f"{expr!r} is no expression of dimensions",
+        f"{expr!r} is not an expression of dimensions",
         fix="give a DVar, an int, Dyn, a Prod, or a BinConstraintD with an arithmetic sign",
     )
 
@@ -317,7 +319,7 @@ def transform_algebraic_expression(
 
 
 def iterate_till_fixed_point(constraints: Constraint, counter: int) -> tuple[Constraint, int]:
-    """Take constraints apart until nothing composite is left."""
+    """Rewrite constraints until no composite constraint is left."""
     while True:
         simpler, counter = transform_constraint(constraints, counter)
         if simpler == constraints:
@@ -328,18 +330,18 @@ def iterate_till_fixed_point(constraints: Constraint, counter: int) -> tuple[Con
 def _reduce(
     constraints: list[Constraint], counter: int, visible: Collection[Any]
 ) -> tuple[Aliases, int]:
-    """Take a program's constraints apart, without the cases that are impossible in it."""
-    possible, kinds = narrow(fuse_broadcasts(constraints))
-    token = known_kinds.set(kinds)
+    """Rewrite a program's constraints, without the impossible cases."""
+    possible, ranks = narrow_ranks(fuse_broadcasts(constraints))
+    token = found_ranks.set(ranks)
     try:
         simple, counter = iterate_till_fixed_point(Conj(possible), counter)
     finally:
-        known_kinds.reset(token)
+        found_ranks.reset(token)
     return Aliases([simple], visible), counter
 
 
 def transform_all_constraints(traced: torch.nn.Module, counter: int = 0) -> Any:
-    """The formula of a traced program: satisfied by the ways in which it can be typed.
+    """The formula of a traced program, whose solutions are the typings of the program.
 
     Args:
         traced: a GraphModule whose placeholders carry annotations (``node.type``).
@@ -349,7 +351,7 @@ def transform_all_constraints(traced: torch.nn.Module, counter: int = 0) -> Any:
         A formula in which the n-th node's type is ``z3.Const(number, tensor_type)``.
 
     Raises:
-        GradualError: there is no graph, or it is empty or cyclic.
+        GradualError: the module has no graph, or the graph is empty or cyclic.
 
     Example:
         >>> import torch, z3
@@ -374,7 +376,7 @@ def _formula(result: Any) -> Any:
 def transform_all_constraints_trace_time(
     tracer_root: torch.nn.Module, graph: Graph, node: Node, counter: int = 0
 ) -> tuple[Any, Any]:
-    """The formulas of a program up to a condition: with the condition, and with its negation.
+    """Two formulas of a program up to a condition: with the condition, and with its negation.
 
     Args:
         tracer_root: the module that the graph's modules and parameters belong to.
@@ -410,7 +412,7 @@ def _condition_of(
         ):
             return constraint
     raise GradualError(
-        f"node {node.name} is no condition on sizes",
+        f"node {node.name} is not a condition on sizes",
         where=f"{node.format_node()}",
         fix="give a node that compares sizes, such as x.size(0) > 1",
     )
@@ -425,15 +427,15 @@ def evaluate_conditional_with_constraints(
     *,
     timeout: float | None = None,
 ) -> tuple[Any, Any]:
-    """Whether a condition can be true, and whether it can be false.
+    """Decide whether a condition can be true, and whether it can be false.
 
     Args:
         tracer_root: the module that the graph's modules and parameters belong to.
         graph: the graph, as far as it is traced.
         node: a comparison of sizes in it.
         counter: the number last given to a variable.
-        user_constraints: a formula of z3 that holds besides.
-        timeout: seconds that each of the two questions may take; ``z3.unknown`` after that.
+        user_constraints: another formula of z3 that holds.
+        timeout: seconds for each of the two questions, whose answer is then ``z3.unknown``.
 
     Returns:
         Two answers of z3: ``(sat, unsat)`` is a condition that always holds.

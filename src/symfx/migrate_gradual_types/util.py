@@ -1,4 +1,4 @@
-"""Fresh variables. Each function takes the number last given away and returns the new last one."""
+"""Fresh variables; a function takes the number last given to a variable and returns the new one."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def gen_tensor_dims(n: int, curr: int) -> tuple[list[DVar], int]:
 
 
 def gen_nat_constraints(list_of_dims: Iterable[DVar]) -> list[BinConstraintD]:
-    """Constraints that say of each dimension that it is no negative number."""
+    """Constraints that each dimension is not negative."""
     return [BinConstraintD(0, dim, op_leq) for dim in list_of_dims]

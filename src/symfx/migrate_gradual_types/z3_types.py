@@ -15,7 +15,7 @@ from symfx.shape_rules.ranks import DEFAULT_MAX_RANK, get_max_rank
 
 __all__ = ["HAS_Z3", "D", "dim", "dyn", "dyn_type", "tensor_sort", "tensor_type", "z3_dyn"]
 
-#: z3 is among symfx's dependencies.
+#: Always true: z3 is a dependency of symfx.
 HAS_Z3 = True
 
 dyn = z3.DeclareSort("Dyn")
@@ -35,7 +35,7 @@ D = dim.dim
 
 @cache
 def _sort_up_to(rank: int) -> Any:
-    # z3 keeps sorts by name: one that PyTorch declares too would take its place.
+    # z3 keeps sorts by name: this name differs from that of PyTorch's sort.
     sort = z3.Datatype(f"TensorType{rank}")
     sort.declare("Dyn", ("dyn", dyn))
     for n in range(rank + 1):
@@ -44,14 +44,14 @@ def _sort_up_to(rank: int) -> Any:
 
 
 def tensor_sort() -> Any:
-    """The sort of tensor types under the bound on ranks that holds here.
+    """The sort of tensor types for the current bound on ranks.
 
-    Up to the default bound it is `tensor_type`.
+    The sort is `tensor_type` for each bound up to the default.
     """
     return _sort_up_to(max(get_max_rank(), DEFAULT_MAX_RANK))
 
 
 #: The sort of tensor types with up to eight dimensions.
 tensor_type = _sort_up_to(DEFAULT_MAX_RANK)
-#: The type that says nothing.
+#: The type ``Dyn``.
 z3_dyn = tensor_type.Dyn(dyn_type)

@@ -137,16 +137,16 @@ def _same_kind(a: Any, b: Any) -> bool:
     )
 
 
-def _require_same_kind(op: str, what: str, expected: Sequence[Any], actual: Sequence[Any]) -> None:
+def _require_same_kind(op: str, role: str, expected: Sequence[Any], actual: Sequence[Any]) -> None:
     if len(expected) != len(actual):
         raise TracingError(
-            f"{op}: the function takes {len(expected)} {what}, but returns {len(actual)}",
-            fix=f"return as many {what} as the function takes",
+            f"{op}: the function takes {len(expected)} {role}, but returns {len(actual)}",
+            fix=f"return as many {role} as the function takes",
         )
     for i, (a, b) in enumerate(zip(expected, actual, strict=True)):
         if not _same_kind(a, b):
             raise TracingError(
-                f"{op}: Expected {what} to keep the same metadata, but number {i} goes in as "
+                f"{op}: Expected {role} to keep the same metadata, but number {i} goes in as "
                 f"{_described(a)} and comes out as {_described(b)}",
                 fix="return each value with the size, dtype and device of the value that came in",
             )
@@ -304,11 +304,13 @@ def _map(
     f: Callable[..., Any],
     xs: Sequence[torch.Tensor],
     pos_args: Sequence[Any] = (),
+    **kwargs: Any,
 ) -> Any:
+    # From torch 2.14 on the operator has an option for the arguments that `f` writes to.
     graph = mode.trace_subgraph(f, *map(_first_slice, xs), *pos_args)
     _install(mode, "body_graph_", ("body_graph_", graph))
-    out = op(graph, xs, pos_args)
-    return _finish(mode, out, _node(mode, op, (graph, list(xs), list(pos_args))))
+    out = op(graph, xs, pos_args, **kwargs)
+    return _finish(mode, out, _node(mode, op, (graph, list(xs), list(pos_args)), kwargs))
 
 
 def _subgraph_first(

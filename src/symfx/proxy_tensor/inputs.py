@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from symfx.errors import SpecError
+from symfx.proxy_tensor.metadata import snapshot_fake
 from symfx.symbolic_shapes import Dim, DimDynamic, ShapeEnv, StatelessSymbolicContext
 
 __all__ = ["DynamicShapes", "fake_inputs", "parameter_defaults", "parameter_names"]
@@ -82,13 +83,8 @@ def fake_inputs(
     Raises:
         SpecError: `dynamic_shapes` does not fit the arguments.
     """
+    args = _without_values(mode, args)
     if not symbolic:
-        if dynamic_shapes is not None:
-            raise SpecError(
-                "dynamic_shapes is given, but the trace is not symbolic",
-                where="make_fx",
-                fix='pass tracing_mode="symbolic"',
-            )
         return tuple(
             _map_leaves(arg, name, lambda leaf, source: _fake(mode, leaf, source, None))
             for arg, name in zip(args, names, strict=True)
@@ -102,6 +98,24 @@ def fake_inputs(
     return tuple(
         _apply(mode, arg, spec, name) for arg, spec, name in zip(args, specs, names, strict=True)
     )
+
+
+def _without_values(mode: FakeTensorMode, args: Sequence[Any]) -> Any:
+    """The arguments, with fake tensors of the mode that do not carry their value.
+
+    ``torch.tensor(5)`` under a fake mode carries its value, so that ``item`` gives 5. As an input
+    the tensor may have any value when the graph runs.
+    """
+    found: dict[int, torch.Tensor] = {}
+
+    def without_value(fake: FakeTensor) -> torch.Tensor:
+        if fake.fake_mode is not mode or fake.constant is None:
+            return fake
+        if id(fake) not in found:
+            found[id(fake)] = snapshot_fake(fake).requires_grad_(fake.requires_grad)
+        return found[id(fake)]
+
+    return pytree.tree_map_only(FakeTensor, without_value, tuple(args))
 
 
 def _map_leaves(arg: Any, name: str, leaf: Callable[[Any, str], Any]) -> Any:

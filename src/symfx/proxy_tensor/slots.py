@@ -1,4 +1,4 @@
-"""Which node stands for which value: proxies of tensors and of symbolic numbers, per tracer."""
+"""Slots: the proxies of tensors, symbolic numbers and objects in a tracer's graph."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import contextlib
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx
 from torch._library.fake_class_registry import FakeScriptObject
-from torch._library.opaque_object import is_opaque_value, is_opaque_value_type, should_hoist
+from torch._library.opaque_object import should_hoist
 from torch._subclasses.fake_tensor import FakeTensor, get_plain_tensors
 from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils._thunk import Thunk
 
 from symfx.errors import TracingError
+from symfx.fake_operators.cache import OperationCache
 from symfx.fake_operators.descriptions import state_of
 from symfx.proxy_tensor.metadata import extract_val, tensor_metadata
-from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
+from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES, SymbolNodes
 from symfx.symbolic_shapes import compute_unbacked_bindings
 from symfx.torch_bridge.modes import active_fake_mode, active_proxy_mode
-
-if TYPE_CHECKING:
-    from symfx.proxy_tensor.tracer import PythonKeyTracer
+from symfx.torch_bridge.releases import is_constant_type, is_custom_object
 
 __all__ = [
     "ProxyTensor",
+    "TracerWithSlots",
     "fetch_object_proxy",
     "fetch_sym_proxy",
     "get_proxy_slot",
@@ -41,12 +41,33 @@ __all__ = [
 ]
 
 
-class ProxyTensor:
-    """What stands for a tensor in a graph.
+class TracerWithSlots(fx.Tracer):
+    """A torch.fx tracer with the tables that hold slots.
 
     Attributes:
-        proxy: its proxy.
-        constant: its value, where that is known while tracing.
+        tensors: the `ProxyTensor` of each tensor that does not keep its node itself.
+        symbols: the nodes of symbolic numbers.
+        script_object_tracker: the proxies of TorchScript objects, by the wrapped object, which
+            Python sees through several wrappers.
+        opaque_tracker: the proxies of other objects that operators take and return.
+        tensors_seen: each tensor that got a node, where modules are recorded; else None.
+        cache: the operation cache of the trace, or None.
+    """
+
+    tensors: Any
+    symbols: SymbolNodes
+    script_object_tracker: Any
+    opaque_tracker: Any
+    tensors_seen: list[tuple[weakref.ref[torch.Tensor], fx.Node]] | None
+    cache: OperationCache | None
+
+
+class ProxyTensor:
+    """The slot of a tensor.
+
+    Attributes:
+        proxy: the tensor's proxy.
+        constant: the tensor's value, where that is known while tracing; else None.
     """
 
     __slots__ = ("constant", "proxy")
@@ -63,9 +84,9 @@ _NOTHING: Any = object()
 
 
 def node_of_tensor(
-    tensor: torch.Tensor, tracer: PythonKeyTracer
+    tensor: torch.Tensor, tracer: TracerWithSlots
 ) -> tuple[fx.Node, torch.Tensor | None] | None:
-    """The node that stands for a tensor, with its constant value if known; None without one."""
+    """The node of a tensor, and the tensor's value if known; None for a tensor without node."""
     if type(tensor) is FakeTensor:
         state = getattr(tensor, "_symfx", None)
         if state is not None and state.tracer is tracer:
@@ -75,16 +96,16 @@ def node_of_tensor(
 
 
 def set_node_of_tensor(
-    tensor: torch.Tensor, tracer: PythonKeyTracer, node: fx.Node, constant: torch.Tensor | None
+    tensor: torch.Tensor, tracer: TracerWithSlots, node: fx.Node, constant: torch.Tensor | None
 ) -> None:
-    """A node stands for a tensor from now on."""
+    """Make a node the node of a tensor."""
     if _frozen.tensors and node_of_tensor(tensor, tracer) is not None:
         return
     if tracer.tensors_seen is not None:
         tracer.tensors_seen.append((weakref.ref(tensor), node))
     if type(tensor) is FakeTensor and constant is None:
         state = state_of(tensor)
-        # The slot on the tensor serves the first tracer; one inside another keeps a list.
+        # The slot on the tensor serves the first tracer; the tracer of a subgraph has a table.
         if state.tracer is None or state.tracer is tracer:
             state.tracer = tracer
             state.node = node
@@ -97,17 +118,17 @@ def set_node_of_tensor(
 
 
 class TensorTracker:
-    """A tracer's tensors as a mapping to what stands for them.
+    """The slots of a tracer's tensors, as a mapping.
 
     Args:
         tracer: the tracer.
     """
 
-    def __init__(self, tracer: PythonKeyTracer) -> None:
+    def __init__(self, tracer: TracerWithSlots) -> None:
         self._tracer = tracer
 
     def get(self, tensor: torch.Tensor, default: Any = None) -> Any:
-        """What stands for a tensor; the default where nothing does."""
+        """The slot of a tensor; the default for a tensor that has none."""
         return get_proxy_slot(tensor, self._tracer, default)
 
     def __getitem__(self, tensor: torch.Tensor) -> ProxyTensor:
@@ -124,7 +145,7 @@ class TensorTracker:
 
 
 class _Frozen(threading.local):
-    """Whether tensors that have a node keep it, per thread."""
+    """Whether tensors keep their first node, per thread."""
 
     tensors = False
 
@@ -134,10 +155,10 @@ _frozen = _Frozen()
 
 @contextlib.contextmanager
 def keep_first_proxies() -> Iterator[None]:
-    """Inside, a tensor that an operator writes to keeps the node that it had.
+    """A context manager: a tensor that an operator writes to keeps its node.
 
-    Otherwise the operator's node takes its place, which chains operators that write to one
-    tensor. A compiler that cuts the graph in two wants the first of them before the cut.
+    Outside, the operator's node becomes the tensor's, which chains operators that write to one
+    tensor. A compiler that cuts the graph in two needs the first of those before the cut.
     """
     before = _frozen.tensors
     _frozen.tensors = True
@@ -147,20 +168,20 @@ def keep_first_proxies() -> Iterator[None]:
         _frozen.tensors = before
 
 
-def set_proxy_slot(obj: Any, tracer: PythonKeyTracer, proxy: Any) -> None:
-    """Say what stands for a value in a tracer's graph.
+def set_proxy_slot(obj: Any, tracer: TracerWithSlots, proxy: Any) -> None:
+    """Set the slot of a value in a tracer's graph.
 
-    A tensor's proxy replaces an earlier one (an operator wrote to the tensor); a symbolic
-    number keeps its first, and equal numbers share it.
+    A tensor's new slot replaces an earlier one (an operator wrote to the tensor). A symbolic
+    number keeps its first slot, and equal numbers share it.
 
     Args:
         obj: a tensor; a torch.SymInt, SymFloat or SymBool; or an object of TorchScript.
         tracer: the tracer.
         proxy: for a tensor a `ProxyTensor`; for a number a proxy, or an object whose
-            ``force()`` gives it when it is wanted (see `thunkify`); otherwise a proxy.
+            ``force()`` returns one (see `thunkify`); for an object a proxy.
 
     Raises:
-        TypeError: `obj` is none of these, or `proxy` is not what stands for it.
+        TypeError: `obj` is none of these, or `proxy` is of the wrong type for it.
 
     Example:
         >>> tracer = PythonKeyTracer(); x = torch.ones(3)
@@ -188,11 +209,11 @@ def set_proxy_slot(obj: Any, tracer: PythonKeyTracer, proxy: Any) -> None:
 
 
 def is_object(value: Any) -> bool:
-    """Whether a value is of the objects, other than tensors, that operators take and give."""
-    return isinstance(value, (torch.ScriptObject, FakeScriptObject)) or is_opaque_value(value)
+    """Whether a value is an object, other than a tensor, that operators take and return."""
+    return isinstance(value, (torch.ScriptObject, FakeScriptObject)) or is_custom_object(value)
 
 
-def objects_of(tracer: PythonKeyTracer, obj: Any) -> Any:
+def objects_of(tracer: TracerWithSlots, obj: Any) -> Any:
     """The tracer's mapping from objects of this kind to their proxies."""
     if isinstance(obj, (torch.ScriptObject, FakeScriptObject)):
         return tracer.script_object_tracker
@@ -201,25 +222,25 @@ def objects_of(tracer: PythonKeyTracer, obj: Any) -> Any:
 
 def get_proxy_slot(
     obj: Any,
-    tracer: PythonKeyTracer,
+    tracer: TracerWithSlots,
     default: Any = _NOTHING,
     transform: Callable[[Any], Any] = lambda found: found,
 ) -> Any:
-    """What stands for a value in a tracer's graph.
+    """The slot of a value in a tracer's graph.
 
     Args:
         obj: a tensor; a torch.SymInt, SymFloat or SymBool; or an object of TorchScript.
         tracer: the tracer.
-        default: what to return for a value that the graph does not know.
-        transform: applied to what is found, not to the default.
+        default: the result for a value without a slot.
+        transform: a function that is applied to the slot, but not to the default.
 
     Returns:
-        For a tensor a `ProxyTensor`; for a number an object whose ``force()`` gives the proxy
-        (or the value of a literal), and computes it in the graph if need be; else a proxy.
+        For a tensor a `ProxyTensor`; for a number an object whose ``force()`` returns the proxy
+        (or the value of a literal), and records its computation if needed; else a proxy.
 
     Raises:
-        TracingError: the graph does not know the value, and there is no default.
-        TypeError: nothing of this kind has a slot.
+        TracingError: the value has no slot, and no default was given.
+        TypeError: values of this type have no slots.
     """
     found: Any = None
     if isinstance(obj, torch.Tensor):
@@ -236,40 +257,40 @@ def get_proxy_slot(
     if found is None:
         if default is _NOTHING:
             raise TracingError(
-                f"a {type(obj).__name__} reached the graph that the trace has not seen",
+                f"the trace has not seen the {type(obj).__name__} whose proxy is needed",
                 fix="make it in the traced function, or pass it as an argument",
             )
         return default
     return transform(found)
 
 
-def _proxy_of_number(number: Any, tracer: PythonKeyTracer) -> Any:
+def _proxy_of_number(number: Any, tracer: TracerWithSlots) -> Any:
     node = tracer.symbols.node_of(number)
     return fx.Proxy(node, tracer) if isinstance(node, fx.Node) else node
 
 
-def has_proxy_slot(obj: Any, tracer: PythonKeyTracer) -> bool:
-    """Whether the graph knows a value.
+def has_proxy_slot(obj: Any, tracer: TracerWithSlots) -> bool:
+    """Whether a value has a slot in a tracer's graph.
 
     Args:
-        obj: a tensor; a torch.SymInt, SymFloat or SymBool, which the graph knows also where it
-            can be computed from numbers that it knows; or an object of TorchScript.
+        obj: a tensor; a torch.SymInt, SymFloat or SymBool, which also has a slot if it can be
+            computed from numbers that have one; or an object of TorchScript.
         tracer: the tracer.
 
     Raises:
-        TypeError: nothing of this kind has a slot.
+        TypeError: values of this type have no slots.
     """
     return bool(get_proxy_slot(obj, tracer, False, lambda _: True))
 
 
 def proxies_of(tensor: torch.Tensor) -> list[fx.Proxy]:
-    """The proxies of the plain tensors that a tensor, or a subclass's, is made of.
+    """The proxies of the plain tensors inside a tensor; an empty list while no trace runs.
 
     Args:
-        tensor: the tensor. Where no trace is running the list is empty.
+        tensor: a plain tensor, or a tensor subclass that wraps others.
 
     Raises:
-        TracingError: the trace has not seen one of them.
+        TracingError: the trace has not seen one of the plain tensors.
     """
     mode = active_proxy_mode()
     if mode is None:
@@ -285,28 +306,28 @@ def proxies_of(tensor: torch.Tensor) -> list[fx.Proxy]:
 
 
 def is_tracked(value: Any) -> bool:
-    """Whether a value is of a kind that a node can stand for."""
+    """Whether a value is of a type that has slots."""
     return isinstance(value, (torch.Tensor, *SYMBOLIC_TYPES)) or is_object(value)
 
 
-def fetch_sym_proxy(tracer: PythonKeyTracer) -> Callable[[Any], Any]:
-    """A function from a symbolic number to what stands for it: its proxy, or its literal value.
+def fetch_sym_proxy(tracer: TracerWithSlots) -> Callable[[Any], Any]:
+    """A function from a symbolic number to its proxy, or to its value if it is a literal.
 
     Args:
-        tracer: the tracer whose graph is meant.
+        tracer: the tracer whose graph has the proxies.
     """
     return lambda number: _proxy_of_number(number, tracer)
 
 
-def fetch_object_proxy(tracer: PythonKeyTracer, t: Any) -> Any:
-    """What stands for a value in the graph, or the value itself where nothing does.
+def fetch_object_proxy(tracer: TracerWithSlots, t: Any) -> Any:
+    """The slot of a value, or the value itself if it has none.
 
     Args:
-        tracer: the tracer whose graph is meant.
+        tracer: the tracer whose graph has the slot.
         t: a tensor, a symbolic number or an object of TorchScript.
 
     Returns:
-        What `get_proxy_slot` returns, or `t`.
+        The result of `get_proxy_slot`, or `t`.
     """
     return get_proxy_slot(t, tracer, t)
 
@@ -315,7 +336,7 @@ def set_meta(proxy: fx.Proxy, val: Any) -> fx.Proxy:
     """Record a value's metadata on its node: ``val``, and ``tensor_meta`` for a tensor.
 
     Args:
-        proxy: stands for the value.
+        proxy: the proxy of the value.
         val: the value.
 
     Returns:
@@ -339,30 +360,30 @@ def track_tensor(
     proxy: fx.Proxy,
     *,
     constant: torch.Tensor | None,
-    tracer: PythonKeyTracer,
+    tracer: TracerWithSlots,
 ) -> None:
-    """A proxy stands for a tensor, and the tensor's symbolic sizes can be asked of it.
+    """Make a proxy the proxy of a tensor, and a source of the tensor's symbolic sizes.
 
     Args:
         tensor: the tensor.
-        proxy: what stands for it.
-        constant: its value where that is known while tracing.
-        tracer: the tracer whose graph is meant.
+        proxy: its proxy.
+        constant: its value, where that is known while tracing; else None.
+        tracer: the tracer whose graph has the proxy.
     """
     set_node_of_tensor(tensor, tracer, proxy.node, constant)
     tracer.symbols.offer_tensor(proxy.node, tensor)
 
 
 def track_tensor_tree(
-    inner_res: Any, proxy_res: Any, *, constant: Any, tracer: PythonKeyTracer
+    inner_res: Any, proxy_res: Any, *, constant: Any, tracer: TracerWithSlots
 ) -> Any:
-    """Proxies stand for the tensors and symbolic numbers in a value; metadata is recorded.
+    """Set the slots of the tensors and symbolic numbers in a value, and record their metadata.
 
     Args:
-        inner_res: the value: a tensor, a number, or lists, tuples and dictionaries of such.
-        proxy_res: one proxy for the whole, or a structure of proxies of the same shape.
-        constant: the value as known while tracing, of the same shape, or None.
-        tracer: the tracer whose graph is meant.
+        inner_res: the value: a tensor, a number, or lists, tuples and dictionaries of them.
+        proxy_res: one proxy for the whole, or proxies in the structure of the value.
+        constant: the value where that is known while tracing, in the same structure; or None.
+        tracer: the tracer whose graph has the proxies.
 
     Returns:
         `inner_res`.
@@ -373,7 +394,7 @@ def track_tensor_tree(
 
 
 def _bind_fresh_symbols(value: Any, proxy: Any) -> None:
-    """Record on the node which unbacked symbols come up in its value."""
+    """Record the new unbacked symbols of a value on its node."""
     mode = active_fake_mode()
     env = getattr(mode, "shape_env", None)
     if not getattr(env, "pending_fresh_unbacked_symbols", None):
@@ -383,7 +404,7 @@ def _bind_fresh_symbols(value: Any, proxy: Any) -> None:
         proxy.node.meta["unbacked_bindings"] = found
 
 
-def _track(value: Any, proxy: Any, constant: Any, tracer: PythonKeyTracer) -> None:
+def _track(value: Any, proxy: Any, constant: Any, tracer: TracerWithSlots) -> None:
     if isinstance(value, torch.Tensor):
         track_tensor(value, proxy, constant=constant, tracer=tracer)
         set_node_meta(proxy.node, value, tracer.cache)
@@ -403,6 +424,6 @@ def _track(value: Any, proxy: Any, constant: Any, tracer: PythonKeyTracer) -> No
     elif is_object(value):
         node = proxy.node
         node.meta["val"] = value
-        if not (is_opaque_value_type(type(value)) and not should_hoist(type(value))):
+        if not (is_constant_type(type(value)) and not should_hoist(type(value))):
             objects_of(tracer, value)[value] = proxy
-    # Other values are part of the program as they are.
+    # Values of other types are constants of the program.

@@ -7,7 +7,6 @@ and it is looked up by the term.
 
 from __future__ import annotations
 
-import builtins
 import math
 import operator
 from collections import ChainMap
@@ -18,6 +17,7 @@ import torch
 from torch import fx
 
 from symfx.algebra import Term, as_operation
+from symfx.algebra.terms.interpret import PYTHON_OPS
 from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.errors import TracingError
 from symfx.sym_node import SymNode
@@ -29,47 +29,7 @@ SYMBOLIC_TYPES = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 _aten = torch.ops.aten
 
-_UNARY: dict[str, Callable[..., Any]] = {
-    "abs": operator.abs,
-    "fabs": operator.abs,
-    "fneg": operator.neg,
-    "to_real": torch.sym_float,
-    "floor": math.floor,
-    "ceil": math.ceil,
-    "trunc": math.trunc,
-    "round": builtins.round,
-    "round_int": builtins.round,
-    "not": torch.sym_not,
-    **{
-        name: getattr(torch, f"_sym_{name}")
-        for name in MATH_FUNCTIONS
-        if hasattr(torch, f"_sym_{name}")
-    },
-}
-_BINARY: dict[str, Callable[..., Any]] = {
-    "floordiv": operator.floordiv,
-    "ffloordiv": operator.floordiv,
-    "mod": operator.mod,
-    "fmod": operator.mod,
-    "pow": operator.pow,
-    "fpow": operator.pow,
-    "truediv": operator.truediv,
-    "fdiv": operator.truediv,
-    "round_digits": builtins.round,
-    "lshift": operator.lshift,
-    "rshift": operator.rshift,
-    "bit_xor": operator.xor,
-    "eq": operator.eq,
-    "ne": operator.ne,
-    "ge": operator.ge,
-    "le": operator.le,
-    "gt": operator.gt,
-    "lt": operator.lt,
-    "feq": operator.eq,
-    "fle": operator.le,
-    "flt": operator.lt,
-}
-# Of any number of operands; runs as a chain of two at a time.
+# Operations of any number of operands, which run as a chain of two at a time.
 _CHAINED: dict[str, Callable[..., Any]] = {
     "mul": operator.mul,
     "fadd": operator.add,
@@ -82,6 +42,19 @@ _CHAINED: dict[str, Callable[..., Any]] = {
     "bit_or": operator.or_,
     "and": operator.and_,
     "or": operator.or_,
+}
+# The function of each other operation: torch's where it has one of symbolic numbers, else
+# Python's. Of the mathematical functions, Python's take no symbolic number.
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **{op: function for op, function in PYTHON_OPS.items() if op not in MATH_FUNCTIONS},
+    **{
+        name: getattr(torch, f"_sym_{name}")
+        for name in MATH_FUNCTIONS
+        if hasattr(torch, f"_sym_{name}")
+    },
+    "to_real": torch.sym_float,
+    "not": torch.sym_not,
+    "where": torch.sym_ite,
 }
 
 
@@ -328,14 +301,10 @@ class SymbolNodes:
             for arg in args[1:]:
                 result = self._emit(_CHAINED[op], result, arg)
             return result
-        if op in _UNARY:
-            return self._emit(_UNARY[op], args[0])
-        if op in _BINARY:
-            return self._emit(_BINARY[op], *args)
-        if op == "where":
-            return self._emit(torch.sym_ite, *args)
         if op == "is_integer":
             return self._emit(operator.eq, args[0], self._emit(math.floor, args[0]))
+        if op in _FUNCTIONS:
+            return self._emit(_FUNCTIONS[op], *args)
         raise TracingError(f"{term} cannot be computed in a graph: it has no operation for {op!r}")
 
     def _emit(self, function: Callable[..., Any], *args: Any) -> fx.Node:

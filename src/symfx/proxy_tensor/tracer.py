@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -56,7 +55,7 @@ class UnrecordableError(TracingError, NotImplementedError):
     """A value that the program returns, or passes to an operator, cannot stand in a graph."""
 
 
-class PythonKeyTracer(fx.Tracer):
+class PythonKeyTracer(slots.TracerWithSlots):
     """A tracer that records operators on tensors into a graph.
 
     It is an fx tracer as far as torch's own code needs one (`create_arg`, `create_proxy`,
@@ -65,14 +64,7 @@ class PythonKeyTracer(fx.Tracer):
     Attributes:
         graph: the graph.
         root: the module that holds the graph's constants.
-        symbols: the nodes of symbolic numbers.
-        tensors: the `ProxyTensor` of each tensor that does not keep its node itself.
-        script_object_tracker: the proxies of TorchScript objects, by the wrapped object, which
-            Python sees through several wrappers.
-        opaque_tracker: the proxies of other objects that operators take and return.
-        cache: the operation cache of the trace, or None.
         modules: the stack of running modules that nodes record, or None.
-        tensors_seen: each tensor that got a node, where modules are recorded; else None.
         subgraphs: graphs of repeated regions, by identifier.
         enable_thunkify: whether `thunkify` delays calls.
         proxy_module_inputs: whether the program gets proxies for modules among the inputs.
@@ -88,9 +80,9 @@ class PythonKeyTracer(fx.Tracer):
         self.root = torch.nn.Module()
         self.graph = fx.Graph()
         self.tensor_attrs: dict[Any, str] = {}
-        self.tensors: Any = WeakTensorKeyDictionary()
-        self.script_object_tracker: Any = WeakIdKeyDictionary(ref_type=_WeakHashRef)
-        self.opaque_tracker: Any = WeakIdKeyDictionary()
+        self.tensors = WeakTensorKeyDictionary()
+        self.script_object_tracker = WeakIdKeyDictionary(ref_type=_WeakHashRef)
+        self.opaque_tracker = WeakIdKeyDictionary()
         self.cache = cache
         self.symbols = SymbolNodes(self._append_number, self._append_number_after)
         self.record_stack_traces = stack_traces
@@ -99,9 +91,7 @@ class PythonKeyTracer(fx.Tracer):
         # The node after which the next question for an input's size is inserted.
         self._last_question: fx.Node | None = None
         self.modules = modules
-        self.tensors_seen: list[tuple[weakref.ref[torch.Tensor], fx.Node]] | None = (
-            None if modules is None else []
-        )
+        self.tensors_seen = None if modules is None else []
         # The environment's runtime assertions, and by position: those that need no node here
         # (an operator checks them when it runs, or a graph inside or around this one has the
         # node); the number of those looked at; those that could not be computed then.

@@ -43,6 +43,7 @@ from symfx.torch_bridge.modes import (
     fx_tracing,
     without_proxy_mode,
 )
+from symfx.torch_bridge.releases import DETACH_BECOMES_ALIAS, NUMBER_INPUTS_HAVE_VALUES
 from symfx.user_code import boundary
 
 __all__ = [
@@ -144,6 +145,8 @@ def make_fx(
         )
 
     table: dict[Any, Callable[..., Any]] = dict(decomposition_table or {})
+    if decomposition_table is None and not pre_dispatch and DETACH_BECOMES_ALIAS:
+        table[torch.ops.aten.detach.default] = _alias_of_dense
     table.setdefault(torch.ops.aten.sym_numel.default, torch._decomp.decompositions.sym_numel)
     symbolic = tracing_mode == "symbolic"
 
@@ -178,6 +181,11 @@ def make_fx(
         return _outside_dynamo(trace, args)
 
     return wrapped
+
+
+def _alias_of_dense(tensor: torch.Tensor) -> Any:
+    """The decomposition of ``detach`` into ``alias``, which nested tensors do not have."""
+    return NotImplemented if tensor.is_nested else torch.ops.aten.alias.default(tensor)
 
 
 @_disable_dynamo
@@ -299,6 +307,8 @@ class TraceRun:
                 slots.set_node_of_tensor(inner, self.tracer, node, None)
             elif is_traceable_wrapper_subclass(value):
                 self.tracer.offer_parts(node, value)
+        elif type(value) in (int, float, bool) and NUMBER_INPUTS_HAVE_VALUES:
+            node.meta["val"] = value
 
     def _with_module_proxies(
         self, args: tuple[Any, ...], nodes: list[tuple[fx.Node, Any]]

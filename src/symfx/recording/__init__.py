@@ -1,7 +1,6 @@
-"""The event log of a ShapeEnv: recorded, replayed, compared, saved, and shrunk to what matters."""
+"""The event log of a ShapeEnv: recorded, replayed, compared, saved, and minimized."""
 
-from symfx.recording.log import SCHEMA, EventLog, EventLogError
-from symfx.recording.minimizing import minimize
+from symfx.recording.log import SCHEMA, EventLog, EventLogError, minimize
 from symfx.symbolic_shapes.environment.comparison import NotEqualError, shape_env_check_state_equal
 from symfx.symbolic_shapes.environment.events import (
     FakeTensorMeta,

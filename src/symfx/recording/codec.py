@@ -1,4 +1,7 @@
-"""Arguments of events as JSON and back. What is read is data: classes by name out of a list."""
+"""Arguments of events as JSON and back.
+
+Reading makes data only, of the classes that this module lists by name.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ __all__ = ["EventLogError", "decode", "encode", "encode_new_symbol"]
 
 
 class EventLogError(SymfxError, ValueError):
-    """A log that cannot be saved, or a file that is no log."""
+    """A log cannot be saved, or a file is no log."""
 
 
 # Records of symfx and of torch that may be arguments, by the module that has them.
@@ -66,7 +69,7 @@ _RECORDS: dict[str, tuple[str, ...]] = {
     "torch.utils._sympy.value_ranges": ("ValueRanges",),
 }
 _MODULE_OF = {name: module for module, names in _RECORDS.items() for name in names}
-# What an environment keeps in a context for itself.
+# Fields of a context in which an environment caches values.
 _CACHES = frozenset({"shape_env_to_source_to_symbol_cache", "_hash"})
 _ENUMS: dict[str, str] = {
     "DimDynamic": "symfx.symbolic_shapes",
@@ -95,7 +98,7 @@ def encode(value: Any, read: Callable[[Any], Term]) -> Any:
         read: gives the term of a sympy expression.
 
     Raises:
-        EventLogError: the argument is of a kind that cannot be saved; it is named.
+        EventLogError: the argument is of a kind that cannot be saved; the message names it.
     """
     if value is None or isinstance(value, (bool, str)) or type(value) is int:
         return value
@@ -112,7 +115,7 @@ def encode(value: Any, read: Callable[[Any], Term]) -> Any:
     if isinstance(value, sympy.Basic):
         return _encode_sympy(value, read)
     if isinstance(value, torch.fx.Node):
-        return None  # of a graph that is not saved
+        return None  # its graph is not saved
     again = functools.partial(encode, read=read)
     if isinstance(value, Enum):
         return _encode_enum(value)
@@ -139,7 +142,7 @@ def _encode_sympy(value: sympy.Basic, read: Callable[[Any], Term]) -> Any:
     return {"sympy": pack(read(value))}
 
 
-# Numbers of sympy: what they are called, their class, as Python's and back.
+# Numbers of sympy: their name in JSON, their class, the conversion to Python and back.
 _SYMPY_NUMBERS: tuple[tuple[str, Any, Any, Any], ...] = (
     ("integer", sympy.Integer, int, sympy.Integer),
     ("double", sympy.Float, float, sympy.Float),
@@ -148,12 +151,12 @@ _SYMPY_NUMBERS: tuple[tuple[str, Any, Any, Any], ...] = (
 
 
 def encode_new_symbol(symbol: sympy.Symbol) -> Any:
-    """A sympy symbol that the environment did not make but was told of."""
+    """A sympy symbol that other code made and registered with the environment, as JSON."""
     claims = [name for name in _CLAIMS if symbol.assumptions0.get(name) is True]
     return {"new symbol": symbol.name, "claims": claims}
 
 
-# What a sympy symbol may be assumed to be, the strongest first.
+# The assumptions that a sympy symbol may have, the strongest first.
 _CLAIMS = ("positive", "nonnegative", "integer", "real")
 
 
@@ -175,7 +178,7 @@ def _encode_record(value: Any, again: Callable[[Any], Any]) -> Any:
         return {"record": kind, "fields": inner}
     source = getattr(value, "name", None)
     if isinstance(source, str) and hasattr(value, "is_ephemeral"):
-        # A source of another kind counts by its name alone.
+        # Of a source of another class only the name is saved.
         return {"record": "ConstantSource", "fields": {"source_name": source}}
     raise EventLogError(
         f"an argument of type {type(value).__module__}.{kind} cannot be saved: {value!r:.100}",
@@ -187,14 +190,14 @@ def _encode_record(value: Any, again: Callable[[Any], Any]) -> Any:
 
 
 def decode(data: Any, table: Table) -> Any:
-    """The argument that `encode` made JSON of.
+    """The argument of an event from its JSON, as `encode` wrote it.
 
     Args:
         data: the JSON.
-        table: the table to make expressions in, until they are put into an environment.
+        table: the table of the expressions, until they are put into an environment.
 
     Raises:
-        EventLogError: the JSON is of no kind that `encode` makes; what it is, is named.
+        EventLogError: `encode` writes no such JSON; the message shows it.
     """
     if data is None or isinstance(data, (bool, int, float, str)):
         return data
@@ -211,7 +214,7 @@ def decode(data: Any, table: Table) -> Any:
             try:
                 return {decode(k, table): decode(v, table) for k, v in items}
             except (TypeError, ValueError):
-                raise EventLogError(f"{items!r:.100} are no pairs of a dict") from None
+                raise EventLogError(f"{items!r:.100} are not the items of a dict") from None
         case {"infinity": str(name), **rest} if not rest:
             return _infinity(name)
         case {"enum": str(kind), "member": str(member), **rest} if not rest:
@@ -223,7 +226,7 @@ def decode(data: Any, table: Table) -> Any:
             return found
         case {"new symbol": str(name), "claims": list(claims), **rest} if not rest:
             if not set(claims) <= set(_CLAIMS):
-                raise EventLogError(f"{claims!r:.100} are not what a symbol may be")
+                raise EventLogError(f"a symbol cannot have the assumptions {claims!r:.100}")
             return sympy.Symbol(name, **dict.fromkeys(claims, True))
         case {"record": str(kind), "fields": dict(inner), **rest} if not rest:
             return _decode_record(kind, inner, table)

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from symfx._version import __version__
 from symfx.algebra import Table
+from symfx.errors import SymfxError
 from symfx.recording.codec import EventLogError, decode, encode, encode_new_symbol
+from symfx.recording.minimizing import fewest_events
 from symfx.symbolic_shapes.environment.event_arguments import THE_ENVIRONMENT
 from symfx.symbolic_shapes.environment.events import ShapeEnvEvent, replay_shape_env_events
 from symfx.symbolic_shapes.environment.recorder import ALSO_CALLED, RECORDED
+from symfx.symbolic_shapes.settings import ShapeEnvSettings
+from symfx.symbolic_shapes.shape_env import ShapeEnv
 from symfx.untrusted import Source, parse, read_text
 
-if TYPE_CHECKING:
-    from symfx.symbolic_shapes import ShapeEnv
-
-__all__ = ["SCHEMA", "EventLog", "EventLogError"]
+__all__ = ["SCHEMA", "EventLog", "EventLogError", "minimize"]
 
 FORMAT, VERSION = "symfx event log", 1
 _FIX = "load what EventLog.save wrote"
@@ -56,13 +57,13 @@ SCHEMA: dict[str, Any] = {
         },
     },
 }
-"""The JSON Schema of the file: ``settings`` are what the ShapeEnv was made with, ``events`` the
-calls. Expressions are lists of parts (`symfx.algebra.terms.portable.pack`)."""
+"""The JSON Schema of the file: ``settings`` are the settings of the ShapeEnv, ``events`` the calls.
+Expressions are lists of parts (`symfx.algebra.terms.portable.pack`)."""
 
 
 @dataclass(frozen=True)
 class EventLog:
-    """What happened to a ShapeEnv, to be saved, replayed, and shrunk.
+    """The events of a ShapeEnv, to be saved, replayed, and minimized.
 
     Attributes:
         events: the calls; the first makes the environment.
@@ -111,19 +112,17 @@ class EventLog:
         return "\n".join(map(str, self.events))
 
     def replay(self) -> ShapeEnv:
-        """A new environment to which all this happened; see `replay_shape_env_events`."""
+        """A new environment on which the events were run; see `replay_shape_env_events`."""
         return replay_shape_env_events(self.events)
 
     def minimize(self, shows: Callable[[Any], bool], *, of: str = "env") -> EventLog:
         """The fewest events that still show a failure; see `symfx.recording.minimize`."""
-        from symfx.recording.minimizing import minimize
-
         return minimize(self, shows, of=of)
 
     # -- files -----------------------------------------------------------------------------------
 
     def to_json(self) -> str:
-        """The log as JSON text, after `SCHEMA`.
+        """The log as JSON text, in the form of `SCHEMA`.
 
         Raises:
             EventLogError: an argument of an event is of a kind that cannot be saved.
@@ -136,19 +135,17 @@ class EventLog:
             "torch": torch.__version__,
             "settings": _encode_kwargs(first, _no_expressions),
         }
-        # One event a line, for people and for diffs.
-        with _WRITTEN.guarding(
-            "the log cannot be written"
-        ):  # numbers that Python writes no text of
+        # One event a line, for people and for diffs. Python writes no text of huge numbers.
+        with _WRITTEN.guarding("the log cannot be written"):
             events = ",\n  ".join(json.dumps(_encode_event(e), allow_nan=False) for e in rest)
             head = ",\n ".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in data.items())
         text = f'{{{head},\n "events": [\n  {events}\n ]}}\n'
-        parse(text, _WRITTEN)  # what is written can be read again
+        parse(text, _WRITTEN)  # a log that cannot be read again is not written
         return text
 
     @classmethod
     def from_json(cls, text: str) -> EventLog:
-        """The log of which `to_json` made the text. Nothing in the text is run.
+        """The log that a text of `to_json` describes. Nothing in the text is run.
 
         Raises:
             EventLogError: the text is no such log, is of another version, or has a call, a
@@ -163,7 +160,7 @@ class EventLog:
             raise EventLogError("this JSON is no event log of symfx", fix=_FIX)
         if data.get("version") != VERSION:
             raise EventLogError(
-                f"the log is of version {data.get('version')!r}, this symfx reads {VERSION}",
+                f"the log has version {data.get('version')!r}, and this symfx reads {VERSION}",
                 fix="use the release of symfx that wrote it"
                 + (f": {data['symfx']}" if "symfx" in data else ""),
             )
@@ -195,8 +192,59 @@ class EventLog:
 _WRITTEN = Source("the log", EventLogError, "save a shorter log; EventLog.minimize makes one")
 
 
+def minimize(log: EventLog, shows: Callable[[Any], bool], *, of: str = "env") -> EventLog:
+    """A log without the events that a failure does not need.
+
+    The event that makes the environment stays. Fewer events may contradict each other (a guard
+    about a symbol that no event makes): such a log does not count as showing the failure.
+
+    Args:
+        log: a log that shows the failure.
+        shows: tells whether the failure shows. Where it, or the replay, raises for fewer
+            events, those do not show the failure.
+        of: ``"env"`` passes the replayed ShapeEnv to `shows`; ``"log"`` passes the shorter log,
+            for failures that show while it is replayed.
+
+    Raises:
+        SymfxError: the whole log does not show the failure.
+
+    Example:
+        >>> import torch
+        >>> from symfx.symbolic_shapes import ShapeEnv
+        >>> env = ShapeEnv(should_record_events=True)
+        >>> u = [env.create_unbacked_symint() for _ in range(8)]
+        >>> for i in range(7):
+        ...     torch._check(u[i] < u[i + 1])
+        >>> def broken(env):
+        ...     return any(str(a.term) == "u4 > u3" for a in env.deferred_asserts())
+        >>> print(minimize(EventLog.of(env), broken))  # doctest: +ELLIPSIS
+        ShapeEnv()
+        create_unbacked_symint()
+        create_unbacked_symint()
+        expect(u4 > u3, ...)
+    """
+    if of not in ("env", "log"):
+        raise SymfxError(f"minimize has no of={of!r}", fix="use of='env' or of='log'")
+
+    def fails(candidate: EventLog) -> bool:
+        return bool(shows(candidate.replay() if of == "env" else candidate))
+
+    def fewer_fail(events: Sequence[ShapeEnvEvent]) -> bool:
+        try:
+            return fails(EventLog(tuple(events)))
+        except Exception:  # noqa: BLE001 - a log with events left out may raise any error
+            return False
+
+    if not fails(log):
+        raise SymfxError(
+            "the whole log does not show the failure, so it cannot be minimized",
+            fix="try the predicate on log.replay() (or with of='log', on the log)",
+        )
+    return EventLog(tuple(fewest_events(log.events, fewer_fail)))
+
+
 def _no_expressions(expr: Any) -> Any:
-    raise EventLogError(f"{expr} is no setting of a ShapeEnv")
+    raise EventLogError(f"a ShapeEnv cannot have the setting {expr}")
 
 
 def _encode_kwargs(event: ShapeEnvEvent, read: Callable[[Any], Any]) -> dict[str, Any]:
@@ -241,8 +289,6 @@ def _refuse_others(data: dict[str, Any], known: Iterable[str], where: str) -> No
 
 
 def _decode_settings(data: Any, table: Table) -> ShapeEnvEvent:
-    from symfx.symbolic_shapes import ShapeEnv, ShapeEnvSettings
-
     if not isinstance(data, dict):
         raise EventLogError("the log's settings are no object")
     known = {*ShapeEnvSettings.__dataclass_fields__, "should_record_events"}
@@ -252,18 +298,16 @@ def _decode_settings(data: Any, table: Table) -> ShapeEnvEvent:
 
 
 def _decode_event(data: Any, table: Table) -> ShapeEnvEvent:
-    from symfx.symbolic_shapes import ShapeEnv
-
     shape = SCHEMA["properties"]["events"]["items"]["properties"]
     if not isinstance(data, dict) or not isinstance(data.get("call"), str):
-        raise EventLogError(f"{data!r:.100} is no event")
+        raise EventLogError(f"{data!r:.100} is not an event: it has no text under 'call'")
     _refuse_others(data, shape, "an event")
     call = data["call"]
     method = getattr(ShapeEnv, call, None) if call in RECORDED else None
     if method is None:
         raise EventLogError(
             f"no event of a ShapeEnv is called {call!r}",
-            fix=f"these are: {', '.join(sorted(n for n in RECORDED if hasattr(ShapeEnv, n)))}",
+            fix=f"use one of {', '.join(sorted(n for n in RECORDED if hasattr(ShapeEnv, n)))}",
         )
     args, kwargs = data.get("args", []), data.get("kwargs", {})
     counters, fakes = data.get("counters", {}), data.get("tracked_fakes")
@@ -275,7 +319,7 @@ def _decode_event(data: Any, table: Table) -> ShapeEnvEvent:
         and isinstance(fakes, list | None)
         and isinstance(data.get("suppressed", False), bool)
     ):
-        raise EventLogError(f"the event {call!r} is not put together as an event is")
+        raise EventLogError(f"the event {call!r} has a field of a wrong type")
     return ShapeEnvEvent(
         method,
         [THE_ENVIRONMENT, *(decode(a, table) for a in args)],

@@ -1,72 +1,50 @@
-"""The fewest events of a log that still show a failure: delta debugging.
+"""The fewest events that still show a failure: delta debugging.
 
 The algorithm is ddmin of A. Zeller and R. Hildebrandt, "Simplifying and Isolating
-Failure-Inducing Input", IEEE Transactions on Software Engineering 28(2), 2002. What it leaves
-is 1-minimal: without any one of the events the failure is gone.
+Failure-Inducing Input", IEEE Transactions on Software Engineering 28(2), 2002. Its result is
+1-minimal: without any one of the events the failure is gone.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TypeVar
 
-from symfx.errors import SymfxError
-from symfx.recording.log import EventLog
+__all__ = ["fewest_events"]
 
-__all__ = ["minimize"]
+_Event = TypeVar("_Event")
 
 
-def minimize(log: EventLog, shows: Callable[[Any], bool], *, of: str = "env") -> EventLog:
-    """Leave out every event that a failure does not need.
-
-    The event that makes the environment stays. Fewer events may not make sense together (a
-    guard about a symbol that nothing makes): such a log does not count as showing the failure.
+def fewest_events(
+    events: Sequence[_Event], shows: Callable[[Sequence[_Event]], bool]
+) -> list[_Event]:
+    """The events without those that a failure does not need.
 
     Args:
-        log: a log that shows the failure.
-        shows: tells whether the failure shows. Where it, or the replay, raises for fewer
-            events, that counts as no.
-        of: ``"env"`` gives `shows` the replayed ShapeEnv; ``"log"`` gives it the shorter log
-            as it is, for failures that show while it is replayed.
-
-    Raises:
-        SymfxError: the whole log does not show the failure.
+        events: events that show the failure; the first, which makes the environment, stays.
+        shows: tells whether fewer events show the failure. It is asked once for each choice of
+            events, and not for all of them.
 
     Example:
-        >>> import torch
-        >>> from symfx.symbolic_shapes import ShapeEnv
-        >>> env = ShapeEnv(should_record_events=True)
-        >>> u = [env.create_unbacked_symint() for _ in range(8)]
-        >>> for i in range(7):
-        ...     torch._check(u[i] < u[i + 1])
-        >>> def broken(env):
-        ...     return any(str(a.term) == "u4 > u3" for a in env.deferred_asserts())
-        >>> print(minimize(EventLog.of(env), broken))  # doctest: +ELLIPSIS
-        ShapeEnv()
-        create_unbacked_symint()
-        create_unbacked_symint()
-        expect(u4 > u3, ...)
+        >>> fewest_events([0, 1, 2, 3, 4, 5, 6], lambda events: {2, 5} <= set(events))
+        [0, 2, 5]
     """
-    if of not in ("env", "log"):
-        raise SymfxError(f"of={of!r} says nothing", fix="give 'env' or 'log'")
-    first, *rest = log.events
+    first, *rest = events
     tried: dict[tuple[int, ...], bool] = {}
+
+    def chosen(kept: Sequence[int]) -> list[_Event]:
+        return [first, *(rest[i] for i in kept)]
 
     def fails(kept: Sequence[int]) -> bool:
         key = tuple(kept)
         if key not in tried:
-            tried[key] = _shows(EventLog((first, *(rest[i] for i in kept))), shows, of)
+            tried[key] = shows(chosen(kept))
         return tried[key]
 
     kept = list(range(len(rest)))
-    if not shows(log.replay() if of == "env" else log):
-        raise SymfxError(
-            "the whole log does not show the failure, so there is nothing to shrink",
-            fix="try the predicate on log.replay() (or with of='log', on the log)",
-        )
     if fails(()):
-        return EventLog((first,))
+        return [first]
     parts = 2
     while len(kept) > 1:
         chunks = _split(kept, parts)
@@ -82,17 +60,15 @@ def minimize(log: EventLog, shows: Callable[[Any], bool], *, of: str = "env") ->
             parts = min(2 * parts, len(kept))
         else:
             break
-    return EventLog((first, *(rest[i] for i in kept)))
+    return chosen(kept)
 
 
 def _split(items: Sequence[int], parts: int) -> list[list[int]]:
-    """The items in so many runs, as equal in length as can be."""
+    """The items in runs of nearly equal length.
+
+    Args:
+        items: the items.
+        parts: the number of runs.
+    """
     ends = [len(items) * k // parts for k in range(parts + 1)]
     return [list(items[a:b]) for a, b in itertools.pairwise(ends) if a < b]
-
-
-def _shows(log: EventLog, shows: Callable[[Any], bool], of: str) -> bool:
-    try:
-        return bool(shows(log.replay() if of == "env" else log))
-    except Exception:  # noqa: BLE001 - a log cut in two may raise whatever it likes
-        return False

@@ -1,4 +1,4 @@
-"""A replayed log as text: what happened, and what the environment knows at the end."""
+"""A replayed log as text: its events, and the symbols and guards of the environment."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ __all__ = ["describe_replay"]
 
 
 def describe_replay(log: EventLog, env: ShapeEnv, *, events: bool = True) -> Iterator[str]:
-    """The lines that tell of a log and of the environment that it was replayed to.
+    """Describe a log and the environment to which it was replayed, line by line.
 
     Args:
         log: the log.
-        env: what `EventLog.replay` gave.
+        env: the environment from `EventLog.replay`.
         events: list the events too.
     """
     if events:

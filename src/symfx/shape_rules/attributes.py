@@ -1,4 +1,4 @@
-"""What programs read off tensors and results by name: ``x.dtype``, ``torch.max(x, 1).values``."""
+"""Attributes that programs read: ``x.dtype`` of tensors, ``torch.max(x, 1).values`` of results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SETTINGS = frozenset(
 
 
 def is_known(name: str) -> bool:
-    """Whether tensors, what describes them, or an operator's results have such an attribute."""
+    """Whether tensors, dtypes, devices or the results of operators have this attribute."""
     owners = (torch.Tensor, torch.dtype, torch.device)
     return any(hasattr(owner, name) for owner in owners) or any(
         name == part for _, part in _places()
@@ -40,7 +40,7 @@ def is_known(name: str) -> bool:
 
 
 def place_of(name: str, count: int) -> int | None:
-    """The place of a part among so many results of an operator; ``None`` if it is not known."""
+    """The index of the result of this name among `count` results; ``None`` if it is not known."""
     places = _places().get((count, name), set())
     return min(places) if len(places) == 1 else None
 

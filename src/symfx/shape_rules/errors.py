@@ -1,4 +1,4 @@
-"""What goes wrong with a program's shapes, or with what is asked about them."""
+"""The exceptions of gradual typing."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class IllTypedError(SymfxError, TypeError):
 
 
 class InvalidConstraintError(SymfxError, TypeError, AssertionError, NotImplementedError):
-    """A constraint built from what does not belong into it, or that cannot be said in z3.
+    """A constraint with a part that it cannot have, or that z3 cannot express.
 
-    PyTorch raises an `AssertionError` for the one and a `NotImplementedError` for the other.
+    PyTorch raises an `AssertionError` for the former and a `NotImplementedError` for the latter.
     """
 
 
 class DuplicateRuleError(GradualError, RuntimeError):
-    """A second rule for what has one. A `RuntimeError` too, as in PyTorch."""
+    """A second rule for one operator. A `RuntimeError` too, as in PyTorch."""
 
 
 class RankBoundError(GradualError):
-    """A tensor of more dimensions than the bound allows."""
+    """A tensor with more dimensions than the bound on ranks allows."""

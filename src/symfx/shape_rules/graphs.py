@@ -1,4 +1,4 @@
-"""What every analysis asks of a graph before it begins."""
+"""Graphs and their nodes as all analyses read them: annotations, parameters, source lines."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["annotation_of", "graph_of", "is_shape", "parameter_of", "where_of"]
 
 
 def graph_of(module: Any, graph: Graph | None = None) -> Graph:
-    """The graph of a traced module, looked through: not empty, and each value there before used.
+    """The graph of a traced module, checked: not empty, and each value computed before its use.
 
     Args:
         module: a GraphModule, or the root that was traced.
-        graph: the graph, where the module has none.
+        graph: the graph, if the module has none.
 
     Raises:
-        GradualError: there is no graph, or it is empty or cyclic.
+        GradualError: the module has no graph, or the graph is empty or cyclic.
     """
     found = getattr(module, "graph", None)
     if not isinstance(found, Graph):
@@ -56,11 +56,11 @@ def where_of(node: Node) -> str:
 
 
 def annotation_of(node: Node) -> Any:
-    """The annotation of a node, read where it was kept as text.
+    """The annotation of a node, parsed if it is text.
 
-    ``from __future__ import annotations`` keeps all of them as text. Of such a text the forms
-    ``TensorType((2, Dyn))``, ``TensorType[2, Dyn]``, ``Dyn`` and ``int`` are read; whatever else
-    it says is no shape.
+    ``from __future__ import annotations`` keeps annotations as text. The forms
+    ``TensorType((2, Dyn))``, ``TensorType[2, Dyn]``, ``Dyn`` and ``int`` are read; any other text
+    counts as ``Dyn``.
     """
     text = node.type
     if not isinstance(text, str):
@@ -95,7 +95,7 @@ def is_shape(node: Node) -> bool:
 
 
 def parameter_of(root: torch.nn.Module, target: str) -> Any:
-    """What a ``get_attr`` node reads.
+    """The value that a ``get_attr`` node reads.
 
     Raises:
         GradualError: the module has no such attribute.

@@ -1,6 +1,6 @@
-"""The sizes in which nothing of a size is known but whether two are the same one.
+"""Sizes without values, of which only the identity is known.
 
-Run in it, a rule tells the ranks of its results, and which of their dimensions are an argument's.
+Run on them, a rule yields the ranks of its results, and which dimensions come from an argument.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ __all__ = ["OpaqueSizes"]
 
 
 class OpaqueSizes(Sizes):
-    """Sizes without values: each computation makes a new one, every demand may hold.
+    """Sizes without values: each computation makes a new size, and each demand is accepted.
 
     Args:
-        on_equal: told of every two sizes that a rule demands to be equal.
+        on_equal: called with each two sizes that a rule demands to be equal.
     """
 
     def __init__(self, on_equal: Callable[[Dim, Dim], None] | None = None) -> None:
         self._on_equal = on_equal
 
     def shape(self, rank: int) -> Shape:
-        """A shape of so many sizes."""
+        """A shape of this rank, with new sizes."""
         return Shape(self.fresh("") for _ in range(rank))
 
     def fresh(self, hint: str) -> Dim:
-        """A size that nothing is known of."""
+        """A new size."""
         return Size(self, None)
 
     def _compute(self, op: str, a: Dim, b: Dim) -> Dim:
-        # What leaves a size as it is, is the same size.
+        # Adding 0, or multiplying or dividing by 1, keeps the size.
         if isinstance(b, int) and ((op in "+-" and b == 0) or (op in ("*", "//") and b == 1)):
             return a
         if isinstance(a, int) and ((op == "+" and a == 0) or (op == "*" and a == 1)):
@@ -47,7 +47,7 @@ class OpaqueSizes(Sizes):
         return a if isinstance(a, int) else b
 
     def _broadcast(self, a: Dim, b: Dim, what: str) -> Dim:
-        # A number other than 1 decides, whatever the other one is.
+        # A number other than 1 is the result, whatever the other size is.
         if isinstance(a, int) or isinstance(b, int):
             return a if isinstance(a, int) else b
         return self.fresh("")

@@ -1,9 +1,9 @@
-"""Sizes of dimensions, as the rules compute with them, and the domains that say what sizes are.
+"""The sizes that shape rules compute with, and `Sizes`, the base of all kinds of sizes.
 
-A rule is ordinary Python on sizes: ``(h + 2 * padding - kernel) // stride + 1``. What a size is,
-and what becomes of a condition such as "these two are equal", is up to the `Sizes` that the rule
-is run in: the type checker's (a number or ``Dyn``), the constraint generator's (a variable), or
-the symbolic one (a term of `symfx.algebra`). An ``int`` is a size in every domain.
+A rule is ordinary Python on sizes: ``(h + 2 * padding - kernel) // stride + 1``. The kind of sizes
+that the rule runs on defines what a size is and what a demand such as "these two are equal" does:
+the type checker has numbers and ``Dyn``, the constraint generator has variables, `migrate` has
+terms of `symfx.algebra`. An ``int`` is a size of every kind.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ __all__ = ["NO_TENSOR", "UNKNOWN", "Dim", "Shape", "Size", "Sizes", "Unknown", "
 
 
 class Size:
-    """A size that is no plain number: a value of some domain, with the operators of an int.
+    """A size that is not a plain number, with the operators of an int.
 
     Args:
-        domain: whose value it is.
-        value: what the domain knows it by.
+        kind: the kind of sizes that computes with it.
+        value: the representation of the size in its kind: a term, a variable, ``Dyn``.
     """
 
     __slots__ = ("kind", "value")
@@ -73,12 +73,12 @@ Dim: TypeAlias = int | Size
 
 
 def size_text(size: object) -> str:
-    """A size for people to read."""
+    """A size as text."""
     return str(size.value) if isinstance(size, Size) else str(size)
 
 
 class Shape(tuple[Dim, ...]):
-    """The shape of a tensor; a bare tuple of sizes is a value of the program, as `x.size()`."""
+    """The shape of a tensor; a plain tuple of sizes is a value of the program, as `x.size()`."""
 
     __slots__ = ()
 
@@ -90,12 +90,12 @@ class Shape(tuple[Dim, ...]):
 
 
 class Unknown:
-    """What nothing is known of: of a tensor not even the rank. There is one, `UNKNOWN`."""
+    """The class of `UNKNOWN`: a value of which nothing is known, for a tensor not even the rank."""
 
     _only: Unknown | None = None
 
     def __new__(cls) -> Unknown:
-        """The one there is."""
+        """Return the only instance."""
         if cls._only is None:
             cls._only = super().__new__(cls)
         return cls._only
@@ -108,7 +108,7 @@ UNKNOWN = Unknown()
 
 
 class NoTensor:
-    """What is neither tensor nor size, and does not matter to either: a dtype, a device."""
+    """A value that is neither a tensor nor a size: a dtype, a device."""
 
     def __repr__(self) -> str:
         return "NO_TENSOR"
@@ -116,7 +116,7 @@ class NoTensor:
 
 NO_TENSOR = NoTensor()
 
-#: What Python computes where both operands are numbers.
+#: The operations on two plain numbers.
 _ON_NUMBERS: dict[str, Callable[[int, int], int]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
@@ -137,16 +137,16 @@ _COMPARE: dict[str, Callable[[int, int], bool]] = {
 
 
 class Sizes(abc.ABC):
-    """Where a rule is run: what it means to compute with sizes and to demand things of them.
+    """A kind of sizes: how shape rules compute with sizes, and what their demands do.
 
-    The public methods deal with plain numbers themselves; a domain says what happens where a
-    size of its own takes part, in the methods with an underscore.
+    The public methods handle plain numbers. A subclass handles its own sizes in the methods that
+    start with an underscore.
     """
 
     def compute(self, op: str, a: Dim, b: Dim) -> Dim:
-        """``a op b``, for ``+ - * // %`` and ``min``, ``max``."""
+        """The size ``a op b``, for ``+ - * // %`` and ``min``, ``max``."""
         if op in ("//", "%") and isinstance(b, int) and b == 0:
-            raise IllTypedError(f"a size is divided by zero ({size_text(a)} {op} 0)")
+            raise IllTypedError(f"a size cannot be divided by 0: {size_text(a)} {op} 0")
         if isinstance(a, int) and isinstance(b, int):
             return _ON_NUMBERS[op](a, b)
         return self._compute(op, a, b)
@@ -158,10 +158,10 @@ class Sizes(abc.ABC):
             op: the comparison.
             a: a size.
             b: another.
-            what: the demand in words, for whoever violates it.
+            what: the demand in words, for the message.
 
         Raises:
-            IllTypedError: where it is known not to hold.
+            IllTypedError: the demand is known not to hold.
         """
         if isinstance(a, int) and isinstance(b, int):
             if not _COMPARE[op](a, b):
@@ -170,13 +170,13 @@ class Sizes(abc.ABC):
         self._require(op, a, b, what)
 
     def compare(self, op: str, a: Dim, b: Dim) -> Any:
-        """The truth of ``a op b``, for the program to see; `UNKNOWN` if it is not known."""
+        """The value of the comparison ``a op b`` in the program; `UNKNOWN` if it is not known."""
         if isinstance(a, int) and isinstance(b, int):
             return _COMPARE[op](a, b)
         return UNKNOWN
 
     def equal(self, a: Dim, b: Dim, what: str) -> Dim:
-        """Demand that two sizes are one, and return what is known of it."""
+        """Demand that two sizes are equal, and return the one that is known better."""
         if isinstance(a, int) and isinstance(b, int):
             self.require("==", a, b, what)
             return a
@@ -185,7 +185,7 @@ class Sizes(abc.ABC):
         return self._equal(a, b, what)
 
     def broadcast(self, a: Dim, b: Dim, what: str) -> Dim:
-        """The size that two sizes broadcast to: they are equal, or one of them is 1."""
+        """The size that two sizes broadcast to; demand that they are equal or one of them is 1."""
         if isinstance(a, int) and a == 1:
             return b
         if (isinstance(b, int) and b == 1) or a is b:
@@ -195,7 +195,7 @@ class Sizes(abc.ABC):
         return self._broadcast(a, b, what)
 
     def product(self, sizes: Iterable[Dim]) -> Dim:
-        """The product of sizes, 1 of none."""
+        """The product of sizes; 1 if there are none."""
         numbers: list[int] = []
         rest: list[Size] = []
         for size in sizes:
@@ -209,13 +209,13 @@ class Sizes(abc.ABC):
         return result
 
     def fits(self, whole: Dim, *parts: Dim, what: str) -> Dim:
-        """``whole`` divided by ``parts``, which must leave nothing over."""
+        """``whole`` divided by ``parts``; demand that no remainder is left."""
         part = self.product(parts)
         if isinstance(part, int) and part == 0:
-            raise IllTypedError(f"{what}: how often 0 goes into {size_text(whole)}")
+            raise IllTypedError(f"{what}: {size_text(whole)} cannot be divided by 0")
         if isinstance(whole, int) and isinstance(part, int):
             if whole % part:
-                raise IllTypedError(f"{what}: {whole} is no multiple of {part}")
+                raise IllTypedError(f"{what}: {whole} is not a multiple of {part}")
             return whole // part
         if isinstance(part, int) and part == 1:
             return whole
@@ -223,7 +223,7 @@ class Sizes(abc.ABC):
 
     @abc.abstractmethod
     def fresh(self, hint: str) -> Dim:
-        """A size that only running the program can tell."""
+        """A new size that depends on data; `hint` describes it."""
         raise NotImplementedError
 
     @abc.abstractmethod

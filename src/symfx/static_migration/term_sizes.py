@@ -100,7 +100,7 @@ class TermSizes(Sizes):
         self._fresh += 1
         return self.size(symbol)
 
-    # -- what holds -------------------------------------------------------------------------------
+    # -- demands -------------------------------------------------------------------------------
 
     def demand(self, condition: Term, what: str) -> None:
         """Demand a condition.
@@ -145,7 +145,7 @@ class TermSizes(Sizes):
             return one < other if op == "<" else one <= other
         return one > other if op == ">" else one >= other
 
-    # -- what rules do ---------------------------------------------------------------------------
+    # -- the operations of rules ------------------------------------------------------------
 
     def _compute(self, op: str, a: Dim, b: Dim) -> Dim:
         one, other = self.term(a), self.term(b)

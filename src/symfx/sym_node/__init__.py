@@ -1,7 +1,7 @@
 """The nodes inside torch.SymInt, SymFloat and SymBool, and the layouts of tensors as conditions."""
 
 from symfx.sym_node.dynamic import DynamicInt, _DynamicScalar
-from symfx.sym_node.memory_formats import (
+from symfx.sym_node.layout_functions import (
     is_channels_last_contiguous_2d,
     is_channels_last_contiguous_3d,
     is_channels_last_strides_2d,

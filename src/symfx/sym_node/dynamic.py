@@ -13,7 +13,7 @@ __all__ = ["DynamicInt", "_DynamicScalar"]
 
 
 class _DynamicScalar(metaclass=Twin, of=TorchDynamicScalar):
-    """What all numbers that ask to stay symbolic are instances of."""
+    """The base class of all numbers that ask to stay symbolic."""
 
     def __new__(cls, *args: Any) -> Any:
         if cls is _DynamicScalar:
@@ -22,15 +22,15 @@ class _DynamicScalar(metaclass=Twin, of=TorchDynamicScalar):
 
 
 class DynamicInt(_DynamicScalar, int, of=TorchDynamicInt):
-    """An int that a tracer takes for symbolic; everywhere else it is an int.
+    """An int that a tracer makes symbolic; outside of traces it is an int.
 
-    Arithmetic with integers gives such ints again, comparisons give bools.
+    Arithmetic with integers gives a DynamicInt, a comparison gives a bool.
 
     Args:
         val: the value.
 
     Raises:
-        TypeError: it is no int.
+        TypeError: the value is no int.
 
     Example:
         >>> DynamicInt(4) * 2 + 1, DynamicInt(4) > 3, DynamicInt(4) / 8
@@ -52,18 +52,18 @@ class DynamicInt(_DynamicScalar, int, of=TorchDynamicInt):
         return DynamicInt, (int(self),)
 
     def __pow__(self, exponent: Any, modulo: int | None = None) -> Any:
-        return _again(pow(int(self), _plain(exponent), modulo))
+        return _as_dynamic(pow(int(self), _as_int(exponent), modulo))
 
     def __rpow__(self, base: Any, modulo: int | None = None) -> Any:
-        return _again(pow(_plain(base), int(self), modulo))
+        return _as_dynamic(pow(_as_int(base), int(self), modulo))
 
 
-def _plain(value: Any) -> Any:
+def _as_int(value: Any) -> Any:
     return int(value) if isinstance(value, DynamicInt) else value
 
 
-def _again(value: Any) -> Any:
-    """A result that is an int, as one that asks to stay symbolic."""
+def _as_dynamic(value: Any) -> Any:
+    """A result; an int becomes a DynamicInt."""
     return DynamicInt(value) if type(value) is int else value
 
 
@@ -71,14 +71,14 @@ def _binary(compute: Callable[[Any, Any], Any], reflected: bool) -> Callable[[An
     def method(self: Any, other: Any) -> Any:
         if not isinstance(other, (int, float)):
             return NotImplemented
-        mine, theirs = int(self), _plain(other)
-        return _again(compute(theirs, mine) if reflected else compute(mine, theirs))
+        mine, theirs = int(self), _as_int(other)
+        return _as_dynamic(compute(theirs, mine) if reflected else compute(mine, theirs))
 
     return method
 
 
 def _unary(compute: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda self: _again(compute(int(self)))
+    return lambda self: _as_dynamic(compute(int(self)))
 
 
 for _name in ("add", "sub", "mul", "floordiv", "mod", "truediv", "and", "or", "xor", "lshift",

@@ -1,205 +1,235 @@
-"""How tensors lie in memory, as conditions on sizes and strides: in sympy, and of numbers.
+"""How a tensor lies in memory: each rule stated once, as a condition on sizes and strides.
 
-The rules are those that torch applies to symbolic tensors, written for any order of the
-dimensions.
+A rule takes the operations of which it is made: those of a `Table` make terms, `SYMPY` makes
+sympy expressions, and `NUMBERS` computes with ints.
 """
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import sympy
-import torch
-from torch.utils._sympy.functions import IsNonOverlappingAndDenseIndicator, Max
+from torch.utils._sympy.functions import Max
 
-from symfx.sym_node.node import to_node, wrap_node
+from symfx.algebra import Term
+from symfx.sym_node.environment import Environment
 
 __all__ = [
-    "is_channels_last_contiguous_2d",
-    "is_channels_last_contiguous_3d",
-    "is_channels_last_strides_2d",
-    "is_channels_last_strides_3d",
-    "is_contiguous",
-    "is_non_overlapping_and_dense_indicator",
-    "sympy_is_channels_last_contiguous_2d",
-    "sympy_is_channels_last_contiguous_3d",
-    "sympy_is_channels_last_strides_2d",
-    "sympy_is_channels_last_strides_3d",
-    "sympy_is_channels_last_strides_generic",
-    "sympy_is_contiguous",
-    "sympy_is_contiguous_generic",
-    "sympy_is_non_overlapping_and_dense_indicator",
+    "NDHWC",
+    "NHWC",
+    "NUMBERS",
+    "SYMPY",
+    "Operations",
+    "channels_last_contiguous_2d",
+    "channels_last_contiguous_3d",
+    "channels_last_strides",
+    "channels_last_strides_2d",
+    "channels_last_strides_3d",
+    "contiguous",
+    "non_overlapping_and_dense",
+    "packed",
+    "packed_or_empty",
 ]
 
-_Sizes = Sequence[sympy.Basic]
+_T = TypeVar("_T")
 
-# Fastest first: channels, then the spatial dimensions from the last, then the batch.
-_NHWC = (1, 3, 2, 0)
-_NDHWC = (1, 4, 3, 2, 0)
+# The order of the dimensions of a channels-last tensor, fastest first: channels, then the
+# spatial dimensions from the last, then the batch.
+NHWC = (1, 3, 2, 0)
+NDHWC = (1, 4, 3, 2, 0)
 
 
-def sympy_is_contiguous_generic(
-    sizes: _Sizes, strides: _Sizes, dim_order: Sequence[int]
-) -> sympy.Basic:
-    """When the dimensions, fastest first in `dim_order`, follow each other without a gap.
+class Operations(Protocol[_T]):
+    """The operations of the rules, on numbers and conditions of type T.
 
-    The stride of a dimension of size 1 does not matter; a tensor without elements has no gaps.
-
-    Args:
-        sizes: the sizes, as sympy.
-        strides: the strides.
-        dim_order: the dimensions from the fastest to the slowest.
-
-    Returns:
-        A sympy condition; false where `dim_order` is of another rank.
+    Attributes:
+        zero, one: the numbers 0 and 1.
+        true, false: the conditions that always hold and never hold.
     """
-    if len(dim_order) != len(sizes):
-        return sympy.false
-    packed: sympy.Basic = sympy.true
-    step: sympy.Basic = sympy.Integer(1)
-    for d in dim_order:
-        packed = sympy.And(packed, sympy.Or(sympy.Eq(sizes[d], 1), sympy.Eq(strides[d], step)))
-        step = step * sizes[d]
-    return sympy.Or(packed, *(sympy.Eq(size, 0) for size in sizes))
+
+    zero: _T
+    one: _T
+    true: _T
+    false: _T
+
+    def mul(self, a: _T, b: _T, /) -> _T:
+        """a * b"""
+
+    def max(self, a: _T, b: _T, /) -> _T:
+        """The greater of a and b."""
+
+    def eq(self, a: _T, b: _T, /) -> _T:
+        """a == b"""
+
+    def ne(self, a: _T, b: _T, /) -> _T:
+        """a != b"""
+
+    def le(self, a: _T, b: _T, /) -> _T:
+        """a <= b"""
+
+    def and_(self, *conditions: _T) -> _T:
+        """Whether all conditions hold."""
+
+    def or_(self, *conditions: _T) -> _T:
+        """Whether one of the conditions holds."""
 
 
-def sympy_is_contiguous(sizes: _Sizes, strides: _Sizes) -> sympy.Basic:
-    """When a tensor of any rank is row-major without gaps, as a sympy condition."""
-    return sympy_is_contiguous_generic(sizes, strides, range(len(sizes) - 1, -1, -1))
+class _Sympy:
+    """Operations on sympy expressions."""
+
+    zero: Any = sympy.S.Zero
+    one: Any = sympy.S.One
+    true: Any = sympy.true
+    false: Any = sympy.false
+    mul = staticmethod(operator.mul)
+    max: Callable[..., Any] = staticmethod(Max)
+    eq: Callable[..., Any] = staticmethod(sympy.Eq)
+    ne: Callable[..., Any] = staticmethod(sympy.Ne)
+    and_: Callable[..., Any] = staticmethod(sympy.And)
+    or_: Callable[..., Any] = staticmethod(sympy.Or)
+
+    @staticmethod
+    def le(a: Any, b: Any, /) -> Any:
+        # torch writes these comparisons with the greater side first.
+        return sympy.Ge(b, a)
 
 
-def sympy_is_channels_last_contiguous_2d(sizes: _Sizes, strides: _Sizes) -> sympy.Basic:
-    """When a tensor of rank 4 lies as NHWC without gaps, as a sympy condition."""
-    return sympy_is_contiguous_generic(sizes, strides, _NHWC)
+class _Numbers:
+    """Operations on ints."""
+
+    zero, one, true, false = 0, 1, True, False
+    mul = staticmethod(operator.mul)
+    max: Callable[..., Any] = staticmethod(max)
+    eq = staticmethod(operator.eq)
+    ne = staticmethod(operator.ne)
+    le = staticmethod(operator.le)
+
+    @staticmethod
+    def and_(*conditions: Any) -> bool:
+        return all(conditions)
+
+    @staticmethod
+    def or_(*conditions: Any) -> bool:
+        return any(conditions)
 
 
-def sympy_is_channels_last_contiguous_3d(sizes: _Sizes, strides: _Sizes) -> sympy.Basic:
-    """When a tensor of rank 5 lies as NDHWC without gaps, as a sympy condition."""
-    return sympy_is_contiguous_generic(sizes, strides, _NDHWC)
+SYMPY: Operations[Any] = _Sympy()
+NUMBERS: Operations[Any] = _Numbers()
 
 
-def sympy_is_channels_last_strides_generic(
-    sizes: _Sizes, strides: _Sizes, dim_order: Sequence[int]
-) -> sympy.Basic:
-    """When strides grow in `dim_order`, channels first; gaps are allowed.
+def packed(
+    ops: Operations[_T], sizes: Sequence[_T], strides: Sequence[_T], order: Sequence[int]
+) -> _T:
+    """Whether the dimensions, fastest first in `order`, follow each other without a gap.
 
-    No tensor without elements qualifies, none whose channel stride is 0, and none whose batch
-    stride would equal the channel stride, for that is row-major as well.
-
-    Args:
-        sizes: the sizes, as sympy.
-        strides: the strides.
-        dim_order: the dimensions from the fastest to the slowest; dimension 1 is the channels,
-            dimension 0 the batch.
-
-    Returns:
-        A sympy condition; false where `dim_order` is of another rank.
+    The stride of a dimension of size 1 does not matter. A tensor of another rank than `order`
+    is not packed.
     """
-    if len(dim_order) != len(sizes):
-        return sympy.false
-    parts = [sympy.Ne(strides[1], 0)]
-    least: sympy.Basic = sympy.Integer(0)
-    for d in dim_order:
-        parts += [sympy.Ne(sizes[d], 0), sympy.Ge(strides[d], least)]
+    if len(order) != len(sizes):
+        return ops.false
+    expected = ops.one
+    parts = []
+    for d in order:
+        fits = ops.eq(strides[d], expected)
+        if fits is not ops.true:
+            parts.append(ops.or_(ops.eq(sizes[d], ops.one), fits))
+        expected = ops.mul(expected, sizes[d])
+    return ops.and_(*parts)
+
+
+def packed_or_empty(
+    ops: Operations[_T], sizes: Sequence[_T], strides: Sequence[_T], order: Sequence[int]
+) -> _T:
+    """`packed`, or without elements: such a tensor has no gaps whatever its strides.
+
+    A tensor of another rank than `order` is neither.
+    """
+    if len(order) != len(sizes):
+        return ops.false
+    without_gaps = packed(ops, sizes, strides, order)
+    if without_gaps is ops.true:
+        return without_gaps
+    return ops.or_(without_gaps, *(ops.eq(size, ops.zero) for size in sizes))
+
+
+def contiguous(ops: Operations[_T], sizes: Sequence[_T], strides: Sequence[_T]) -> _T:
+    """Row-major without gaps, or without elements."""
+    return packed_or_empty(ops, sizes, strides, range(len(sizes) - 1, -1, -1))
+
+
+def channels_last_contiguous_2d(
+    ops: Operations[_T], sizes: Sequence[_T], strides: Sequence[_T]
+) -> _T:
+    """NHWC without gaps.
+
+    As in eager mode, the strides of a tensor without elements count.
+    """
+    return packed(ops, sizes, strides, NHWC)
+
+
+def channels_last_contiguous_3d(
+    ops: Operations[_T], sizes: Sequence[_T], strides: Sequence[_T]
+) -> _T:
+    """NDHWC without gaps; see `channels_last_contiguous_2d`."""
+    return packed(ops, sizes, strides, NDHWC)
+
+
+def channels_last_strides(
+    ops: Operations[_T], sizes: Sequence[_T], strides: Sequence[_T], order: Sequence[int]
+) -> _T:
+    """Whether strides grow in `order` from the channels, dimension 1, to the batch, dimension 0.
+
+    Gaps are allowed. As in torch's own rule, a tensor is not channels-last where it has no
+    elements, where its channel stride is 0, or where its channel and batch strides are equal
+    (both formats would claim ``N111``), unless sizes of 1 tell them apart. Neither is a tensor
+    of another rank than `order`.
+    """
+    if len(order) != len(sizes):
+        return ops.false
+    parts = [ops.ne(strides[1], ops.zero)]
+    least = ops.zero
+    for d in order:
+        parts.append(ops.ne(sizes[d], ops.zero))
+        parts.append(ops.le(least, strides[d]))
         if d == 0:
-            parts.append(sympy.Ne(least, strides[1]))
-        least = strides[d] * Max(sizes[d], 1)  # type: ignore[no-untyped-call]
-    return sympy.And(*parts)
+            parts.append(ops.ne(least, strides[1]))
+        least = ops.mul(strides[d], ops.max(sizes[d], ops.one))
+    return ops.and_(*parts)
 
 
-def sympy_is_channels_last_strides_2d(sizes: _Sizes, strides: _Sizes) -> sympy.Basic:
-    """When the strides of a tensor of rank 4 follow NHWC, as a sympy condition."""
-    return sympy_is_channels_last_strides_generic(sizes, strides, _NHWC)
+def channels_last_strides_2d(ops: Operations[_T], sizes: Sequence[_T], strides: Sequence[_T]) -> _T:
+    """Whether strides follow NHWC; see `channels_last_strides`."""
+    return channels_last_strides(ops, sizes, strides, NHWC)
 
 
-def sympy_is_channels_last_strides_3d(sizes: _Sizes, strides: _Sizes) -> sympy.Basic:
-    """When the strides of a tensor of rank 5 follow NDHWC, as a sympy condition."""
-    return sympy_is_channels_last_strides_generic(sizes, strides, _NDHWC)
+def channels_last_strides_3d(ops: Operations[_T], sizes: Sequence[_T], strides: Sequence[_T]) -> _T:
+    """Whether strides follow NDHWC; see `channels_last_strides`."""
+    return channels_last_strides(ops, sizes, strides, NDHWC)
 
 
-def sympy_is_non_overlapping_and_dense_indicator(sizes: _Sizes, strides: _Sizes) -> sympy.Basic:
-    """1 where a tensor fills a block of memory, each element its own place; else 0."""
-    return IsNonOverlappingAndDenseIndicator(*sizes, *strides)
+def non_overlapping_and_dense(
+    env: Environment[Any], sizes: Sequence[Term], strides: Sequence[Term]
+) -> Term:
+    """Packed in some order of the dimensions, or without elements.
 
-
-def _of_numbers(
-    method: str, numbers: Sequence[Any], strides: Sequence[Any], plain: Callable[..., Any]
-) -> Any:
-    """A predicate of sizes and strides of which some may be symbolic."""
-    for number in (*numbers, *strides):
-        if isinstance(number, torch.SymInt):
-            node = number.node
-            sizes = [to_node(node, n) for n in numbers]
-            return wrap_node(getattr(node, method)(sizes, [to_node(node, n) for n in strides]))
-    return plain([sympy.sympify(n) for n in numbers], [sympy.sympify(n) for n in strides])
-
-
-def is_contiguous(sizes: Sequence[Any], strides: Sequence[Any]) -> Any:
-    """Whether a tensor of these sizes and strides is contiguous: a bool or torch.SymBool.
-
-    Args:
-        sizes: the sizes, ints or torch.SymInts.
-        strides: the strides.
-
-    Example:
-        >>> is_contiguous([2, 3], [3, 1]), is_contiguous([2, 3], [1, 2])
-        (True, False)
+    The order is that of the strides. Where the sizes and strides have hints, a guard keeps the
+    order at tracing where the facts do not imply it, and the result is a condition in that
+    order. Without hints only row-major order is considered: the condition may then deny a
+    dense tensor in another order, which torch treats as any strided tensor.
     """
-    return _of_numbers("is_contiguous", sizes, strides, _truth(sympy_is_contiguous))
-
-
-def is_channels_last_contiguous_2d(sizes: Sequence[Any], strides: Sequence[Any]) -> Any:
-    """Whether a tensor lies as NHWC without gaps: a bool or torch.SymBool."""
-    return _of_numbers(
-        "is_channels_last_contiguous_2d",
-        sizes,
-        strides,
-        _truth(sympy_is_channels_last_contiguous_2d),
-    )
-
-
-def is_channels_last_contiguous_3d(sizes: Sequence[Any], strides: Sequence[Any]) -> Any:
-    """Whether a tensor lies as NDHWC without gaps: a bool or torch.SymBool."""
-    return _of_numbers(
-        "is_channels_last_contiguous_3d",
-        sizes,
-        strides,
-        _truth(sympy_is_channels_last_contiguous_3d),
-    )
-
-
-def is_channels_last_strides_2d(sizes: Sequence[Any], strides: Sequence[Any]) -> Any:
-    """Whether a tensor's strides follow NHWC, gaps allowed: a bool or torch.SymBool."""
-    return _of_numbers(
-        "is_channels_last_strides_2d", sizes, strides, _truth(sympy_is_channels_last_strides_2d)
-    )
-
-
-def is_channels_last_strides_3d(sizes: Sequence[Any], strides: Sequence[Any]) -> Any:
-    """Whether a tensor's strides follow NDHWC, gaps allowed: a bool or torch.SymBool."""
-    return _of_numbers(
-        "is_channels_last_strides_3d", sizes, strides, _truth(sympy_is_channels_last_strides_3d)
-    )
-
-
-def is_non_overlapping_and_dense_indicator(sizes: Sequence[Any], strides: Sequence[Any]) -> Any:
-    """1 where a tensor fills a block of memory, each element its own place, else 0.
-
-    Args:
-        sizes: the sizes, ints or torch.SymInts.
-        strides: the strides.
-
-    Returns:
-        An int or torch.SymInt.
-    """
-    return _of_numbers(
-        "is_non_overlapping_and_dense_indicator",
-        sizes,
-        strides,
-        lambda a, b: int(sympy_is_non_overlapping_and_dense_indicator(a, b)),
-    )
-
-
-def _truth(condition: Callable[[_Sizes, _Sizes], sympy.Basic]) -> Callable[[_Sizes, _Sizes], bool]:
-    return lambda sizes, strides: bool(condition(sizes, strides))
+    table = env.table
+    row_major = contiguous(table, sizes, strides)
+    if env.prover.decide(row_major) is True:
+        return table.true
+    hints = [(env.hint_of(st), env.hint_of(si)) for st, si in zip(strides, sizes, strict=True)]
+    if any(a is None or b is None for a, b in hints):
+        return row_major
+    # Ascending strides; among equal strides, sizes of 1 first: they do not change the expected
+    # stride.
+    order = sorted(range(len(sizes)), key=lambda d: (hints[d][0], hints[d][1] != 1, -d))
+    for inner, outer in itertools.pairwise(order):
+        env.evaluate_term(table.le(strides[inner], strides[outer]))
+    return packed_or_empty(table, sizes, strides, order)

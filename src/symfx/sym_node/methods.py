@@ -1,4 +1,4 @@
-"""The methods of symbolic numbers: which Python operator each is, and what it is in sympy."""
+"""The methods of symbolic numbers: the Python operator of each, and its function in sympy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.utils._sympy import functions as torch_fn
 
 from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.errors import SymfxError
-from symfx.sym_node import memory_formats
+from symfx.sym_node import layout_functions
 
 __all__ = [
     "METHOD_TO_OPERATOR",
@@ -50,7 +50,7 @@ def _round(number: Any, ndigits: Any = None) -> Any:
     return torch_fn.RoundDecimal(number, ndigits)
 
 
-# A method: the operator or function that Python code calls for it, and what it makes in sympy.
+# A method: the operator or function that Python code calls for it, and its function in sympy.
 _REFLECTABLE: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "add": (operator.add, operator.add),
     "sub": (operator.sub, operator.sub),
@@ -106,24 +106,24 @@ METHOD_TO_OPERATOR: dict[str, Callable[..., Any]] = {
 reflectable_magic_methods: dict[str, Callable[..., Any]] = {
     method: in_sympy for method, (_, in_sympy) in _REFLECTABLE.items()
 }
-"""Methods of two operands of which the right one may be the symbolic one, in sympy."""
+"""The sympy function of each method of two operands that Python also calls with them swapped."""
 
 magic_methods: dict[str, Callable[..., Any]] = {
     method: in_sympy for method, (_, in_sympy) in (_REFLECTABLE | _OTHERS).items()
 }
-"""All methods, in sympy."""
+"""The sympy function of each method."""
 
 sizes_strides_methods: dict[str, Callable[..., Any]] = {
-    "is_contiguous": memory_formats.sympy_is_contiguous,
-    "is_channels_last_contiguous_2d": memory_formats.sympy_is_channels_last_contiguous_2d,
-    "is_channels_last_contiguous_3d": memory_formats.sympy_is_channels_last_contiguous_3d,
-    "is_channels_last_strides_2d": memory_formats.sympy_is_channels_last_strides_2d,
-    "is_channels_last_strides_3d": memory_formats.sympy_is_channels_last_strides_3d,
+    "is_contiguous": layout_functions.sympy_is_contiguous,
+    "is_channels_last_contiguous_2d": layout_functions.sympy_is_channels_last_contiguous_2d,
+    "is_channels_last_contiguous_3d": layout_functions.sympy_is_channels_last_contiguous_3d,
+    "is_channels_last_strides_2d": layout_functions.sympy_is_channels_last_strides_2d,
+    "is_channels_last_strides_3d": layout_functions.sympy_is_channels_last_strides_3d,
     "is_non_overlapping_and_dense_indicator": (
-        memory_formats.sympy_is_non_overlapping_and_dense_indicator
+        layout_functions.sympy_is_non_overlapping_and_dense_indicator
     ),
 }
-"""Methods that take the sizes and strides of a tensor, in sympy."""
+"""The sympy function of each method that takes the sizes and strides of a tensor."""
 
 unary_magic_methods = {
     "abs", "sym_float", "sym_int", "ceil", "floor", "neg", "sym_not", "pos", "trunc", *_MATH,
@@ -131,7 +131,7 @@ unary_magic_methods = {
 """Methods of one operand that Python calls by an operator or a function."""
 
 unary_nonmagic_methods = {"is_integer"}
-"""Methods of one operand that are called by their name."""
+"""Methods of one operand that Python code calls by their names."""
 
 unary_methods = unary_magic_methods | unary_nonmagic_methods
 """Methods of one operand."""
@@ -140,13 +140,13 @@ only_bool_magic_methods = {"and", "or", "sym_not", "sym_ite"}
 """Methods of torch.SymBool alone."""
 
 also_bool_magic_methods = {"eq"}
-"""Methods of torch.SymBool beside other types."""
+"""Methods of torch.SymBool and of other types."""
 
 bool_magic_methods = only_bool_magic_methods | also_bool_magic_methods
 """Methods of torch.SymBool."""
 
 bool_becomes_int_magic_methods = {"add", "sub", "mul"}
-"""Methods before which a torch.SymBool becomes a torch.SymInt."""
+"""Methods for which a torch.SymBool first becomes a torch.SymInt."""
 
 only_float_magic_methods = {"is_integer", "round", "sym_int", "sym_log2"}
 """Methods of torch.SymFloat alone."""
@@ -164,17 +164,17 @@ always_bool_magic_methods = {
 """Methods whose result is a bool."""
 
 bitwise_ops = {"bitwise_and": "and", "bitwise_or": "or", "bitwise_xor": "xor"}
-"""Methods of integers that share an operator with one of booleans: the operator's name."""
+"""Methods of integers that share an operator with a method of booleans: the operator's name."""
 
 
 def method_to_operator(method: str) -> Callable[..., Any]:
     """The operator or function that Python code calls for a method of symbolic numbers.
 
     Args:
-        method: its name, such as ``int_floordiv``.
+        method: the name of the method, such as ``int_floordiv``.
 
     Raises:
-        SymfxError: there is no such method.
+        SymfxError: symbolic numbers have no such method.
 
     Example:
         >>> method_to_operator("int_floordiv")(7, 2)

@@ -1,29 +1,29 @@
-"""SymNode: what stands inside a torch.SymInt, SymFloat or SymBool while symfx traces.
+"""SymNode: the node inside a torch.SymInt, SymFloat or SymBool while symfx traces.
 
 torch's C++ and Python call the methods by name (docs/interop.md lists them); each makes a term
-of the environment's algebra. Nodes are interned by term, so that an operation costs a lookup in
+of the environment's algebra. Nodes are interned by term, so that an operation costs a look-up in
 the table, and a hint is computed once per term. A node never records anything in a graph: the
 tracer finds a term's proxy when the term reaches an operator.
 """
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import sympy
 import torch
 
-from symfx.algebra import Scalar, Table, Term
+from symfx.algebra import Scalar, Term
 from symfx.algebra.languages.sympy import to_sympy
 from symfx.errors import SymfxError
+from symfx.sym_node import memory_formats
+from symfx.sym_node.arithmetic import arithmetic_methods
+from symfx.sym_node.comparisons import as_asked
+from symfx.sym_node.environment import Environment
 from symfx.torch_bridge.identity import TorchSymNode
 
-if TYPE_CHECKING:
-    from symfx.symbolic_shapes.shape_env import ShapeEnv
-
-__all__ = ["SymNode", "SymTypes", "as_asked", "to_node", "wrap_node"]
+__all__ = ["SymNode", "SymTypes", "to_node", "wrap_node"]
 
 _str = str  # SymNode has a method of that name
 
@@ -33,32 +33,32 @@ _PYTYPES: dict[str, type] = {"int": int, "real": float, "bool": bool}
 
 
 class SymNode:
-    """A term of a `ShapeEnv`'s algebra in the shape that torch asks for.
+    """A term of a `ShapeEnv`'s algebra with the interface that torch calls.
 
     Attributes:
         shape_env: the environment that owns the term.
         pytype: ``int``, ``float`` or ``bool``.
         constant: the value of a literal, else None.
-        fx_node: kept for torch; not used by symfx.
+        fx_node: for torch; symfx does not use it.
     """
 
     __slots__ = ("__weakref__", "_epoch", "_hint", "_origin", "_term", "constant", "fx_node",
                  "pytype", "shape_env")  # fmt: skip
 
-    # torch tests isinstance(node, its own SymNode) in places; the answer is yes.
+    # torch tests isinstance(node, its own SymNode) in places, which has to be true.
     __class__ = TorchSymNode  # type: ignore[assignment]
 
     def __init__(
         self,
         expr: Any,
-        shape_env: ShapeEnv,
+        shape_env: Environment[SymNode],
         pytype: type,
         hint: Any,
         constant: Scalar | None = None,
         fx_node: Any = None,
         optimized_summation: bool = False,
     ) -> None:
-        """The node of an expression that is given as sympy; `of` makes one from a term.
+        """The node of a sympy expression; `of` makes the node of a term.
 
         Args:
             expr: the expression; symbols that the environment does not know become its own.
@@ -66,11 +66,11 @@ class SymNode:
             pytype: ``int``, ``float`` or ``bool``.
             hint: the value at tracing, None where it is not known.
             constant: the value of a literal.
-            fx_node: kept for torch.
-            optimized_summation: kept for callers of torch's class.
+            fx_node: for torch.
+            optimized_summation: not used; callers of torch's class pass it.
 
         Raises:
-            SymfxError: the expression is of another type, or there is no environment.
+            SymfxError: the expression is of another type, or the environment is None.
         """
         if shape_env is None:
             raise SymfxError(
@@ -82,24 +82,30 @@ class SymNode:
         self.fx_node: Any = fx_node
 
     @classmethod
-    def of(cls, shape_env: ShapeEnv, term: Term, hint: Scalar | None) -> SymNode:
-        """The node of a term."""
+    def of(cls, shape_env: Any, term: Term, hint: Scalar | None) -> SymNode:
+        """The node of a term.
+
+        Args:
+            shape_env: the environment; any layer of it may hand out nodes.
+            term: the term.
+            hint: its value at tracing, None where it is not known.
+        """
         node = cls.__new__(cls)
         node._begin(shape_env, term, hint)
         return node
 
     @classmethod
-    def _computed(cls, shape_env: ShapeEnv, term: Term) -> SymNode:
-        """The node of a constant that was computed from nodes: still a symbolic number.
+    def _computed(cls, shape_env: Environment[SymNode], term: Term) -> SymNode:
+        """The node of a constant that was computed from constant nodes: a symbolic number still.
 
-        Python's numbers come out where a symbol cancels; who computes with literals wrapped in
-        nodes, as torch's own code does in places, gets what was put in: a wrapped one.
+        Where a symbol cancels, the result is a Python number. But code that computes with
+        literals wrapped in nodes, as torch's does in places, gets a wrapped literal.
         """
         node = cls.of(shape_env, term, term.value)
         node.constant = None
         return node
 
-    def _begin(self, shape_env: ShapeEnv, term: Term, hint: Any) -> None:
+    def _begin(self, shape_env: Environment[SymNode], term: Term, hint: Any) -> None:
         self.shape_env = shape_env
         self.pytype = _PYTYPES[term.sort]
         self.constant: Scalar | None = term.args[0] if term.op == "const" else None
@@ -109,11 +115,11 @@ class SymNode:
         self._epoch = shape_env.facts.epoch
         self._hint: Any = hint
 
-    # -- what the node is ------------------------------------------------------------------
+    # -- the term and its kind ------------------------------------------------------------------
 
     @property
     def term(self) -> Term:
-        """The term, with every symbol that is known to equal something else replaced."""
+        """The term, in which every symbol with a known replacement is replaced."""
         facts = self.shape_env.facts
         if self._epoch != facts.epoch:
             self._term = facts.resolve(self._origin)
@@ -122,10 +128,9 @@ class SymNode:
 
     @property
     def expr(self) -> sympy.Basic:
-        """The term as sympy, a comparison as the program wrote it; built when first asked for."""
+        """The term as sympy, a comparison as the program wrote it; built when first read."""
         term = self.term
-        result: sympy.Basic = as_asked(term, self.shape_env.asked.get(term))
-        return result
+        return as_asked(term, self.shape_env.asked.get(term))
 
     @property
     def _expr(self) -> sympy.Basic:
@@ -175,11 +180,11 @@ class SymNode:
         return isinstance(hint, torch.SymInt) and bool(hint.node.is_nested_int())
 
     def nested_int(self) -> int | None:
-        """The id of a ragged size that is a constant: none, for a term."""
+        """The id of a ragged size that is a constant: None, because a term has none."""
         return None
 
     def is_symbolic(self) -> bool:
-        """Whether this is a node of a symbolic environment: yes."""
+        """Whether this is a node of a symbolic environment: always."""
         return True
 
     def is_constant(self) -> bool:
@@ -202,11 +207,11 @@ class SymNode:
         return bool(term.args[0]) if term.op == "const" and term.sort == "bool" else None
 
     def str(self) -> _str:
-        """The value in sympy's words, as torch's own symbolic numbers are printed.
+        """The value as sympy prints it, as torch prints its own symbolic numbers.
 
-        Dimensions that a user named have that name.
+        A dimension that the user named prints under that name.
         """
-        expr, names = self.expr, self.shape_env.symbols.shown_as
+        expr, names = self.expr, self.shape_env.shown_as
         return str(expr.xreplace(names) if names else expr)
 
     _graph_repr = __str__ = str
@@ -225,7 +230,7 @@ class SymNode:
         return self
 
     def __reduce__(self) -> Any:
-        # What is saved is the value at tracing: terms live and die with their environment.
+        # A pickle keeps the value at tracing: terms live and die with their environment.
         if self.hint is None:
             raise SymfxError(
                 f"{self.term} depends on data and cannot be pickled",
@@ -233,8 +238,8 @@ class SymNode:
             )
         return self.pytype, (self.hint,)
 
-    def with_shape_env(self, shape_env: ShapeEnv) -> SymNode:
-        """The same value in another environment, through its sympy view."""
+    def with_shape_env(self, shape_env: Environment[SymNode]) -> SymNode:
+        """The node of the same expression in another environment, read through its sympy view."""
         return shape_env.node_for(shape_env.read(self.expr))
 
     def _value_eq(self, other: Any) -> Any:
@@ -262,14 +267,10 @@ class SymNode:
     # -- arithmetic --------------------------------------------------------------------------
 
     def _other(self, other: Any) -> Term:
-        """Another operand's term, whatever made the node."""
+        """The term of another operand, whose node torch or another environment may have made."""
         if type(other) is SymNode and other.shape_env is self.shape_env:
             return other.term
         return self.shape_env.adopt(other).term
-
-    def pow(self, other: SymNode) -> SymNode:
-        """self ** other"""
-        return _binary("pow", Table.pow, operator.pow)(self, other)
 
     def round(self, ndigits: int | None = None) -> SymNode:
         """Rounded half to even, to an int or, with `ndigits`, to that many digits."""
@@ -287,10 +288,10 @@ class SymNode:
         """`then_val` where this holds, else `else_val`."""
         env = self.shape_env
         term = env.table.where(self.term, self._other(then_val), self._other(else_val))
-        # torch looks for a node in what it gets, even where both branches are one number.
+        # torch expects a node, even where both branches are the same number.
         return self._computed(env, term) if term.op == "const" else env.node_for(term)
 
-    # Filled in below from tables: add, sub, mul, eq, …
+    # `arithmetic_methods` makes the other operations: add, sub, mul, pow, eq, …
     if TYPE_CHECKING:
         add: Callable[[SymNode], SymNode]
         eq: Callable[[SymNode], SymNode]
@@ -298,48 +299,50 @@ class SymNode:
     # -- strides and memory formats -----------------------------------------------------------
 
     def _layout(
-        self, sizes: Sequence[SymNode], strides: Sequence[SymNode], name: _str, *extra: Any
+        self, rule: Callable[..., Term], sizes: Sequence[SymNode], strides: Sequence[SymNode]
     ) -> SymNode:
-        from symfx.symbolic_shapes.environment import memory_formats
-
         env = self.shape_env
         size_terms = [self._other(s) for s in sizes]
         stride_terms = [self._other(s) for s in strides]
-        return env.node_for(getattr(memory_formats, name)(env, size_terms, stride_terms, *extra))
+        return env.node_for(rule(env.table, size_terms, stride_terms))
 
     def is_contiguous(self, sizes: Sequence[SymNode], strides: Sequence[SymNode]) -> SymNode:
         """Whether a tensor of these sizes and strides is contiguous."""
-        return self._layout(sizes, strides, "contiguous")
+        return self._layout(memory_formats.contiguous, sizes, strides)
 
     def is_channels_last_contiguous_2d(
         self, sizes: Sequence[SymNode], strides: Sequence[SymNode]
     ) -> SymNode:
         """Whether it is contiguous in the order NHWC."""
-        return self._layout(sizes, strides, "channels_last_contiguous", 4)
+        return self._layout(memory_formats.channels_last_contiguous_2d, sizes, strides)
 
     def is_channels_last_contiguous_3d(
         self, sizes: Sequence[SymNode], strides: Sequence[SymNode]
     ) -> SymNode:
         """Whether it is contiguous in the order NDHWC."""
-        return self._layout(sizes, strides, "channels_last_contiguous", 5)
+        return self._layout(memory_formats.channels_last_contiguous_3d, sizes, strides)
 
     def is_channels_last_strides_2d(
         self, sizes: Sequence[SymNode], strides: Sequence[SymNode]
     ) -> SymNode:
         """Whether the strides follow the order NHWC, gaps allowed."""
-        return self._layout(sizes, strides, "channels_last_strides", 4)
+        return self._layout(memory_formats.channels_last_strides_2d, sizes, strides)
 
     def is_channels_last_strides_3d(
         self, sizes: Sequence[SymNode], strides: Sequence[SymNode]
     ) -> SymNode:
         """Whether the strides follow the order NDHWC, gaps allowed."""
-        return self._layout(sizes, strides, "channels_last_strides", 5)
+        return self._layout(memory_formats.channels_last_strides_3d, sizes, strides)
 
     def is_non_overlapping_and_dense(
         self, sizes: Sequence[SymNode], strides: Sequence[SymNode]
     ) -> SymNode:
-        """Whether the elements fill a block of memory, each its own place."""
-        return self._layout(sizes, strides, "non_overlapping_and_dense")
+        """Whether the elements fill a block of memory, each in its own place."""
+        env = self.shape_env
+        dense = memory_formats.non_overlapping_and_dense(
+            env, [self._other(s) for s in sizes], [self._other(s) for s in strides]
+        )
+        return env.node_for(dense)
 
     def is_non_overlapping_and_dense_indicator(
         self, sizes: Sequence[SymNode], strides: Sequence[SymNode]
@@ -375,7 +378,7 @@ class SymNode:
         return bool(self.evaluate())
 
     def guard_size_oblivious(self, file: _str, line: int) -> bool:
-        """`guard_bool`, taking unbacked sizes to be neither 0 nor 1."""
+        """`guard_bool`, assuming that unbacked sizes are neither 0 nor 1."""
         return bool(self.evaluate(size_oblivious=True))
 
     def guard_or_false(self, file: _str, line: int) -> bool:
@@ -387,159 +390,18 @@ class SymNode:
         return bool(self.shape_env.evaluate_term(self.term, fallback=True))
 
     def statically_known_true(self, file: _str, line: int) -> bool:
-        """Whether the facts imply it; never guards."""
+        """Whether the facts imply the condition; never guards."""
         return self.shape_env.decide(self.term) is True
 
     def expect_true(self, file: _str, line: int) -> bool:
-        """Rely on it: guard where it has a hint, else assert it when the program runs."""
+        """Rely on the condition: guard it where it has a hint, else assert it at run time."""
         return self.shape_env.expect(self.term, f"{file}:{line}" if file else "")
 
 
-_Op = Callable[..., Any]
-
-RELATIONS = {
-    "eq": sympy.Eq,
-    "ne": sympy.Ne,
-    "lt": sympy.Lt,
-    "le": sympy.Le,
-    "gt": sympy.Gt,
-    "ge": sympy.Ge,
-}
-"""The methods that compare, and what they make in sympy."""
-
-_new = object.__new__
-
-_DIVISIONS = frozenset(
-    ("mod", "floordiv", "int_floordiv", "truediv", "int_truediv", "float_truediv")
-)
-
-
-def _binary(name: _str, make: _Op, compute: _Op) -> Callable[[SymNode, Any], SymNode]:
-    relation = name if name in RELATIONS else None
-    divides = name in _DIVISIONS
-
-    def method(self: SymNode, other: Any) -> SymNode:
-        env = self.shape_env
-        if type(other) is not SymNode or other.shape_env is not env:
-            other = env.adopt(other)
-        epoch = env.facts.epoch  # the terms are most often as they were: no call of `term`
-        left = self._term if self._epoch == epoch else self.term
-        right = other._term if other._epoch == epoch else other.term
-        if divides and right.op != "const" and env.hint_of(right) == 0:
-            raise ZeroDivisionError(f"{left} is divided by {right}, which is 0 at tracing")
-        result = make(env.table, left, right)
-        if result.op == "const" and self.constant is not None and right.op == "const":
-            return self._computed(env, result)
-        node = env.nodes.get(result)
-        if node is None:
-            op = result.op
-            if op == "const":
-                return env.node_for(result)
-            if op in ("min", "max"):
-                return env.node_for(env.settle_extremum(result))
-            mine, theirs = self._hint, other._hint
-            hint = None if mine is None or theirs is None else compute(mine, theirs)
-            node = env.nodes[result] = _new(SymNode)  # as `SymNode.of`, a call less
-            node._begin(env, result, hint)
-            if relation is not None:
-                env.asked.setdefault(result, (relation, left, right))
-        return node
-
-    return method
-
-
-def _unary(make: _Op) -> Callable[[SymNode], SymNode]:
-    def method(self: SymNode) -> SymNode:
-        term = make(self.shape_env.table, self.term)
-        if self.constant is not None and term.op == "const":
-            return self._computed(self.shape_env, term)
-        return self.shape_env.node_for(term)
-
-    return method
-
-
-def _swapped(compute: _Op) -> _Op:
-    return lambda t, a, b: compute(t, b, a)
-
-
-def _function(name: _str) -> _Op:
-    return lambda table, a: table.function(name, a)
-
-
-_BINARY: dict[str, tuple[_Op, _Op]] = {
-    "add": (Table.add, operator.add),
-    "sub": (Table.sub, operator.sub),
-    "mul": (Table.mul, operator.mul),
-    "mod": (Table.mod, operator.mod),
-    "floordiv": (Table.floordiv, operator.floordiv),
-    "int_floordiv": (Table.floordiv, operator.floordiv),
-    "truediv": (Table.truediv, operator.truediv),
-    "int_truediv": (Table.truediv, operator.truediv),
-    "float_truediv": (Table.truediv, operator.truediv),
-    "float_pow": (Table.pow, operator.pow),
-    "pow_by_natural": (Table.pow, operator.pow),
-    "eq": (Table.eq, operator.eq),
-    "ne": (Table.ne, operator.ne),
-    "lt": (Table.lt, operator.lt),
-    "le": (Table.le, operator.le),
-    "gt": (_swapped(Table.lt), operator.gt),
-    "ge": (_swapped(Table.le), operator.ge),
-    "sym_min": (Table.min, min),
-    "sym_max": (Table.max, max),
-    "and_": (Table.bit_and, operator.and_),
-    "or_": (Table.bit_or, operator.or_),
-    "sym_and": (Table.bit_and, operator.and_),
-    "sym_or": (Table.bit_or, operator.or_),
-    "bitwise_and": (Table.bit_and, operator.and_),
-    "bitwise_or": (Table.bit_or, operator.or_),
-    "bitwise_xor": (Table.bit_xor, operator.xor),
-    "lshift": (Table.lshift, operator.lshift),
-    "rshift": (Table.rshift, operator.rshift),
-}
-_UNARY: dict[str, _Op] = {
-    "neg": Table.neg,
-    "pos": lambda t, a: t.to_int(a) if a.sort == "bool" else a,
-    "abs": Table.abs,
-    "floor": Table.floor,
-    "ceil": Table.ceil,
-    "trunc": Table.trunc,
-    "sym_int": Table.trunc,
-    "sym_float": Table.to_real,
-    "sym_not": Table.not_,
-    "is_integer": Table.is_integer,
-    **{
-        f"sym_{name}": _function(name)
-        for name in (
-            "sqrt", "cos", "cosh", "sin", "sinh", "tan", "tanh", "asin", "acos", "atan", "log2",
-        )
-    },
-}  # fmt: skip
-
-for _name, (_make, _compute) in _BINARY.items():
-    _method = _binary(_name, _make, _compute)
+for _name, _method in arithmetic_methods(SymNode).items():
     _method.__name__ = _name
     _method.__qualname__ = f"SymNode.{_name}"
     setattr(SymNode, _name, _method)
-for _name, _make in _UNARY.items():
-    _unary_method = _unary(_make)
-    _unary_method.__name__ = _name
-    _unary_method.__qualname__ = f"SymNode.{_name}"
-    setattr(SymNode, _name, _unary_method)
-
-
-def as_asked(term: Term, asked: tuple[_str, Term, Term] | None) -> Any:
-    """A condition as sympy; a comparison with the sides that the program wrote.
-
-    Args:
-        term: the condition.
-        asked: the method that compared, and both sides, where that is known.
-    """
-    if asked is not None:
-        name, left, right = asked
-        written = RELATIONS[name](to_sympy(left), to_sympy(right))
-        if not written.is_Atom:  # sympy sees no more in it than was written
-            return written
-    return to_sympy(term)
 
 
 def wrap_node(x: Any) -> Any:
@@ -557,7 +419,7 @@ def to_node(self: SymNode, num: Any) -> Any:
     """The node of a number, symbolic or not, in the environment of `self`.
 
     Returns:
-        The node; NotImplemented for what is not a number.
+        The node; NotImplemented for an object that is no number.
     """
     if isinstance(num, SymTypes):
         return num.node

@@ -1,4 +1,4 @@
-"""What a ShapeEnv raises for a program or inputs that it cannot admit."""
+"""The errors that a ShapeEnv raises for a program or inputs that it cannot admit."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ __all__ = [
 
 
 class GuardOnDataDependentSymNode(SymfxError, TorchGuardOnDataDependentSymNode):
-    """The program's course depends on a value that only running it would tell.
+    """The program needs a value that depends on data, which only a run of the program has.
 
     Attributes:
-        cond: the condition or value that was asked for, as sympy.
+        cond: the condition or value that the program needs, as sympy.
     """
 
     def __init__(
         self, cond: Any, *args: Any, where: str | None = None, fix: str | None = None
     ) -> None:
-        what = args[0] if args else f"the value of {cond} depends on data"
-        SymfxError.__init__(self, str(what), where=where, fix=fix)
+        message = args[0] if args else f"the value of {cond} depends on data"
+        SymfxError.__init__(self, str(message), where=where, fix=fix)
         self.cond = cond
         self.args = (self.message,)  # torch's own constructor keeps none
 
 
 class ConstraintViolationError(SymfxError, TorchConstraintViolationError, ValueError):
-    """Inputs, or the program's guards, break what was promised about a dimension."""
+    """Inputs, or the program's guards, break a promise about a dimension."""
 
 
 class PendingUnbackedSymbolNotFound(SymfxError, TorchPendingUnbackedSymbolNotFound):
-    """An operator made an unbacked symbol that none of its outputs has."""
+    """An operator made an unbacked symbol that does not occur in its outputs."""
 
 
 class _ShapeEnvGuardError(SymfxError, TorchShapeEnvGuardError):
-    """A guard was needed where none may be added."""
+    """The program needed a guard where no guard may be added."""

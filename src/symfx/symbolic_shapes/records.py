@@ -10,7 +10,7 @@ import sympy
 
 from symfx.algebra import Scalar, Term
 from symfx.errors import SpecError
-from symfx.sym_node.node import as_asked
+from symfx.sym_node.comparisons import as_asked
 from symfx.symbolic_shapes.explain.provenance import Provenance
 from symfx.symbolic_shapes.torch_api.canonical import canonicalize_bool_expr
 from symfx.symbolic_shapes.torch_api.constraints import (
@@ -33,13 +33,13 @@ __all__ = [
 ]
 
 SHAPEENV_EVENT_KEY = "shapeenv_event"
-"""Under which a node's `meta` has the event of a ShapeEnv that made it."""
+"""The key under which a node's `meta` has the event of a ShapeEnv that made it."""
 
 CURRENT_NODE_KEY = "current_node"
-"""Under which a node's `meta` has the node that was being traced."""
+"""The key under which a node's `meta` has the node that was being traced."""
 
 DimConstraint = StrictMinMaxConstraint | RelaxedUnspecConstraint | None
-"""What may be promised about one dimension."""
+"""The promises that a caller may make about one dimension."""
 
 SympyBoolean = sympy.logic.boolalg.Boolean
 """The class of sympy's conditions."""
@@ -85,15 +85,15 @@ class Dim:
 
 @dataclass(frozen=True)
 class SymbolInfo:
-    """What is known of one symbol.
+    """One symbol, and the facts about it.
 
     Attributes:
         name: its name.
         term: the symbol.
-        sources: where its value comes from, such as ``x.size()[0]``.
+        sources: the inputs that have its value, such as ``x.size()[0]``.
         hint: its value at tracing; None for an unbacked symbol.
         lower, upper: its bounds, None where unbounded.
-        unbacked: whether only running the program tells the value.
+        unbacked: whether only a run of the program gives the value.
     """
 
     name: str
@@ -107,13 +107,13 @@ class SymbolInfo:
 
 @dataclass(frozen=True)
 class InputFact:
-    """What a size, stride or offset of an input must equal for the trace to hold.
+    """The term that a size, stride or offset of an input must equal for the trace to hold.
 
     Attributes:
-        source: which one, such as ``x.size()[1]``.
+        source: the size, stride or offset, such as ``x.size()[1]``.
         kind: ``"symbol"`` where it defines or repeats a symbol, ``"static"`` where it is a
             constant, ``"expression"`` where it follows from symbols.
-        term: what it equals.
+        term: the term that it equals.
     """
 
     source: str
@@ -125,13 +125,13 @@ class InputFact:
 class ShapeGuard:
     """A condition on the inputs' shapes that tracing relied on.
 
-    Unpacks as ``expr, sloc, size_oblivious``, as torch's guards do.
+    It unpacks as ``expr, sloc, size_oblivious``, as torch's guards do.
 
     Attributes:
-        term: the condition; sympy where somebody else than a ShapeEnv made the guard.
-        provenance: what caused it.
-        size_oblivious: whether it was asked taking unbacked sizes to be neither 0 nor 1.
-        asked: how the program wrote it, where it is a comparison: the method and both sides.
+        term: the condition; sympy where other code than a ShapeEnv made the guard.
+        provenance: its cause.
+        size_oblivious: whether the question assumed that unbacked sizes are neither 0 nor 1.
+        asked: for a comparison, the method that the program called, and both sides.
     """
 
     term: Term
@@ -147,8 +147,7 @@ class ShapeGuard:
         """The condition as sympy; a comparison has the sides that the program wrote."""
         if isinstance(self.term, sympy.Basic):
             return self.term
-        result: sympy.Basic = as_asked(self.term, self.asked)
-        return result
+        return as_asked(self.term, self.asked)
 
     @property
     def sloc(self) -> Provenance:
@@ -164,9 +163,9 @@ class RuntimeAssert:
     """A condition on unbacked symbols that the program has to check when it runs.
 
     Attributes:
-        term: the condition; sympy where somebody else than a ShapeEnv made the record.
-        message: what to say where it fails.
-        provenance: what caused it.
+        term: the condition; sympy where other code than a ShapeEnv made the record.
+        message: the message of the error where the condition fails.
+        provenance: its cause.
         asked: see `ShapeGuard`.
     """
 
@@ -178,7 +177,7 @@ class RuntimeAssert:
     def __init__(
         self, expr: Any, msg: str, stack: Any, asked: tuple[str, Term, Term] | None = None
     ) -> None:
-        """A record, its fields by the names that torch has for them."""
+        """Make a record; the parameters have torch's names for the fields."""
         vars(self).update(term=expr, message=msg, provenance=stack, asked=asked)
 
     @property
@@ -209,8 +208,8 @@ class SpecializationRecord:
 
     Attributes:
         symbol_name: the symbol.
-        value: the only value the trace admits.
-        provenance: what caused it.
+        value: the only value that the trace admits.
+        provenance: its cause.
     """
 
     symbol_name: str
@@ -220,11 +219,11 @@ class SpecializationRecord:
 
 @dataclass
 class ValueRangesSLoc:
-    """What caused the bounds of a symbol.
+    """The causes of the bounds of a symbol.
 
     Attributes:
-        lower: what caused the lower one.
-        upper: what caused the upper one.
+        lower: the cause of the lower bound.
+        upper: the cause of the upper bound.
     """
 
     lower: Any

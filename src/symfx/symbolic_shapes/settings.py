@@ -1,4 +1,4 @@
-"""What a ShapeEnv is told at its making."""
+"""The settings of a ShapeEnv."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["ShapeEnvSettings", "UnknownSettingError"]
 
 
 class UnknownSettingError(SymfxError, TypeError):
-    """A ShapeEnv was to be made with a setting that there is none of."""
+    """ShapeEnv got a setting that it does not have."""
 
 
 @dataclass(frozen=True)
 class ShapeEnvSettings:
-    """What a `ShapeEnv` does where there is a choice.
+    """The choices that a caller has when making a `ShapeEnv`.
 
     Attributes:
         allow_scalar_outputs: ``item()`` gives an unbacked symbol rather than an error.
@@ -25,8 +25,8 @@ class ShapeEnvSettings:
         assume_static_by_default: dimensions without a context are static.
         specialize_zero_one: sizes 0 and 1 become constants when an input has them.
         duck_shape: dimensions that have the same size at tracing share a symbol.
-        prefer_deferred_runtime_asserts_over_guards: what the program relies on becomes an
-            assertion in the program rather than a guard, where either would do.
+        prefer_deferred_runtime_asserts_over_guards: a condition that the program states
+            becomes an assertion at run time rather than a guard, where either would do.
         trace_asserts: ``assert`` on a condition that depends on data becomes an assertion at
             run time rather than an error.
         prover: ``"z3"`` asks z3 where symfx's own prover finds no answer; ``"built-in"`` does
@@ -47,10 +47,10 @@ class ShapeEnvSettings:
     def __post_init__(self) -> None:
         if self.prover not in ("built-in", "z3"):
             raise SymfxError(
-                f"there is no prover {self.prover!r}", fix="give prover='z3' or 'built-in'"
+                f"symfx has no prover {self.prover!r}", fix="use prover='z3' or 'built-in'"
             )
         if type(self.prover_budget_ms) is not int or self.prover_budget_ms <= 0:
             raise SymfxError(
-                f"prover_budget_ms={self.prover_budget_ms!r} is no time to think in",
-                fix="give a number of milliseconds above 0",
+                f"prover_budget_ms={self.prover_budget_ms!r} is not a number of milliseconds",
+                fix="use a positive integer, such as 100",
             )

@@ -89,6 +89,7 @@ class ShapeEnv:
         settle_extremum: `Knowledge.settle_extremum`.
         nodes: the node of each term that has one.
         asked: how the program wrote each comparison: the method and both sides.
+        shown_as: the sympy symbol to print instead of one that was renamed for torch.
         current_operator: the operator that is being traced, for the provenance of guards.
         tracked_fakes: the inputs, where the tracer keeps a list of them.
         dim_constraints: the constraints that the last `produce_guards` collected.
@@ -134,6 +135,7 @@ class ShapeEnv:
         self.facts = self.knowledge.facts
         self.prover = self.knowledge.prover
         self.asked = self.ledger.asked
+        self.shown_as = self.symbols.shown_as
         # Bound once: a method that passes these calls on would cost each question a hop.
         self.decide = self.knowledge.decide
         self.hint_of = self.knowledge.hint_of
@@ -227,7 +229,8 @@ class ShapeEnv:
             SymfxError: the node is not a constant, and its symbols are not of this environment.
         """
         if type(node) is SymNode:
-            if node.shape_env is self:
+            owner: object = node.shape_env
+            if owner is self:
                 known: SymNode = node
                 return known
             value: Any = node.constant

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-import torch.fx._symbolic_trace as fx_symbolic_trace
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_infra_mode, _push_mode, _unset_infra_mode
 
 from symfx.torch_bridge.identity import proxy_tensor_of_torch
+from symfx.torch_bridge.process_wide import ProcessWide
+from symfx.torch_bridge.releases import fx_traces
 
 __all__ = [
     "FAKE_KEY",
@@ -114,39 +114,7 @@ class BelowTorch:
         dispatch.__exit__(*exc)
 
 
-class _ProcessWide:
-    """A global of torch that holds one value while a trace runs in any thread.
-
-    The first trace to begin sets the value and the last to end restores the former one, so that
-    traces in several threads do not leave the value set.
-    """
-
-    def __init__(self, module: Any, name: str) -> None:
-        self._module = module
-        self._name = name
-        self._lock = threading.Lock()
-        self._users = 0
-        self._before: Any = None
-
-    @contextlib.contextmanager
-    def set_to(self, value: Any) -> Iterator[None]:
-        """A context manager: the global holds a value inside."""
-        with self._lock:
-            if self._users == 0:
-                self._before = getattr(self._module, self._name)
-                setattr(self._module, self._name, value)
-            self._users += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._users -= 1
-                if self._users == 0:
-                    setattr(self._module, self._name, self._before)
-
-
-_fx_flag = _ProcessWide(fx_symbolic_trace, "_is_fx_tracing_flag")
-_tracer_slot = _ProcessWide(proxy_tensor_of_torch, "_CURRENT_MAKE_FX_TRACER")
+_tracer_slot = ProcessWide(proxy_tensor_of_torch, "_CURRENT_MAKE_FX_TRACER")
 
 
 @contextlib.contextmanager
@@ -157,5 +125,5 @@ def fx_tracing(tracer: Any) -> Iterator[None]:
         tracer: an object with ``trace_subgraph``, ``trace_subgraph_custom_decomp`` and
             ``fake_tensor_mode``, each about the trace that runs in the calling thread.
     """
-    with _fx_flag.set_to(True), _tracer_slot.set_to(tracer):
+    with fx_traces(), _tracer_slot.set_to(tracer):
         yield

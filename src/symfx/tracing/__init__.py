@@ -1,7 +1,8 @@
-"""Tracing a model to a graph with symbolic shapes, and asking the trace what it admits."""
+"""Tracing a model to a graph with symbolic shapes; checking, verifying and explaining the graph."""
 
 from symfx.tracing.admission import CheckResult
-from symfx.tracing.traces import Trace, trace
+from symfx.tracing.tracer import trace
+from symfx.tracing.traces import Trace
 from symfx.tracing.verification import Verification
 
 __all__ = ["CheckResult", "Trace", "Verification", "trace"]

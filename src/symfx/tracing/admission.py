@@ -1,24 +1,24 @@
-"""Whether other inputs fit a trace, and in what they do not."""
+"""What `Trace.check` compares: the inputs of another call against the conditions of a trace."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from symfx.algebra import Term, evaluate
-from symfx.errors import InputMismatchError, SymfxError
+from symfx.errors import InputMismatchError, SymfxError, describe
 from symfx.symbolic_shapes import Dim, GuardProgram, InputFact, Provenance, ShapeEnv
-from symfx.tracing.arguments import Layout, Leaf, describe
+from symfx.symbolic_shapes.checks.measures import Measure, measures
+from symfx.tracing.arguments import Layout, Leaf
 from symfx.tracing.dynamic import Entry
 
 if TYPE_CHECKING:
     from symfx.algebra import Scalar
 
-__all__ = ["Admission", "CheckResult", "Measure"]
+__all__ = ["Admission", "CheckResult", "LeafMeasure"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class CheckResult:
     """Whether inputs fit a trace; true where they do.
 
     Attributes:
-        failures: a sentence for each thing that does not fit.
+        failures: a sentence for each difference.
 
     Example:
         >>> result = CheckResult(("dimension 0 of x is 3, not 4",))
@@ -48,69 +48,43 @@ class CheckResult:
         return "\n  ".join(("these inputs do not fit:", *self.failures))
 
 
-@dataclass(frozen=True)
-class Measure:
-    """One number that an input brings along: a size, a stride, its offset, or its own value.
+class LeafMeasure(NamedTuple):
+    """One number of one input.
 
     Attributes:
-        leaf: which input.
-        kind: ``"size"``, ``"stride"``, ``"offset"`` or ``"value"``.
-        index: the dimension of a size or stride.
+        leaf: the input.
+        measure: a size, a stride, the storage offset, or the value.
     """
 
     leaf: Leaf
-    kind: str
-    index: int = 0
+    measure: Measure
 
     def of(self, value: Any) -> int:
-        """This measure of an input."""
-        if self.kind == "size":
-            return int(value.size(self.index))
-        if self.kind == "stride":
-            return int(value.stride(self.index))
-        return int(value.storage_offset() if self.kind == "offset" else value)
+        """This number of another value of the input."""
+        return int(self.measure.of(value))
 
     def matters(self, value: Any) -> bool:
-        """Whether it says anything: the stride of a dimension of one element does not."""
-        return self.kind != "stride" or (
-            value.size(self.index) > 1 and all(n > 0 for n in value.shape)
-        )
+        """Whether the number affects the result: a stride needs two elements in its dimension."""
+        if self.measure.kind != "stride":
+            return True
+        return value.size(self.measure.dim) > 1 and all(n > 0 for n in value.shape)
 
     def __str__(self) -> str:
-        return {
-            "size": f"dimension {self.index} of {self.leaf.path}",
-            "stride": f"stride {self.index} of {self.leaf.path}",
-            "offset": f"the storage offset of {self.leaf.path}",
-            "value": self.leaf.path,
-        }[self.kind]
-
-    def source(self) -> str:
-        """The measure as a ShapeEnv's source."""
-        method = "storage_offset" if self.kind == "offset" else self.kind
-        index = f"[{self.index}]" if self.kind in ("size", "stride") else ""
-        return self.leaf.name if self.kind == "value" else f"{self.leaf.name}.{method}(){index}"
-
-    def short(self) -> str:
-        """The measure as an expression in Python, for tables."""
-        return {
-            "size": f"{self.leaf.path}.shape[{self.index}]",
-            "stride": f"{self.leaf.path}.stride({self.index})",
-            "offset": f"{self.leaf.path}.storage_offset()",
-            "value": self.leaf.path,
-        }[self.kind]
+        return self.measure.words(self.leaf.path)
 
 
-_SOURCE = re.compile(
-    r"(?P<leaf>\w+)(?:\.(?P<kind>size|stride|storage_offset)\(\)(?:\[(?P<i>\d+)\])?)?"
-)
+def _numbers_of(leaf: Leaf) -> list[LeafMeasure]:
+    if isinstance(leaf.example, torch.Tensor):
+        return [LeafMeasure(leaf, measure) for measure, _ in measures(leaf.example)]
+    return [LeafMeasure(leaf, Measure("value"))]
 
 
 class Admission:
-    """What the inputs of a trace must satisfy, ready to be asked.
+    """The conditions that inputs must satisfy for the graph of a trace to hold.
 
     Args:
         layout: the inputs.
-        entries: what was said to be dynamic, for each leaf.
+        entries: the dynamic dimensions of each leaf.
         env: the environment of the trace.
     """
 
@@ -118,55 +92,58 @@ class Admission:
         self.layout = layout
         self.entries = tuple(entries)
         self.env = env
-        self._by_name = {leaf.name: leaf for leaf in layout.leaves}
-        #: What each measure of an input must equal.
-        self.facts: dict[Measure, Term] = {}
+        self._by_source = {
+            number.measure.source(number.leaf.name): number
+            for leaf in layout.leaves
+            for number in _numbers_of(leaf)
+        }
+        #: The term that each number of an input must equal.
+        self.facts: dict[LeafMeasure, Term] = {}
         for fact in env.input_facts():
-            measure = self.measure(fact.source)
-            if measure is not None:
-                self.facts[measure] = fact.term
+            number = self.number_at(fact.source)
+            if number is not None:
+                self.facts[number] = fact.term
         for leaf in layout.leaves:
             self._fix_static(leaf)
         self._compiled: tuple[object, GuardProgram | None] = (None, None)
 
     def _fix_static(self, leaf: Leaf) -> None:
-        """What the environment says nothing about is as it was in the example."""
+        """Sizes and strides without a fact of the environment must equal the example's."""
         if isinstance(leaf.example, torch.Tensor) and leaf.example.layout is torch.strided:
-            for kind in ("size", "stride"):
-                for i in range(leaf.example.dim()):
-                    measure = Measure(leaf, kind, i)
-                    if measure not in self.facts:
-                        term = self.env.table.const(measure.of(leaf.example))
-                        self.facts[measure] = term
+            for measure, value in measures(leaf.example):
+                if measure.kind in ("size", "stride"):
+                    number = LeafMeasure(leaf, measure)
+                    self.facts.setdefault(number, self.env.table.const(value))
 
-    def measure(self, source: str) -> Measure | None:
-        """The measure that a source such as ``x.size()[1]`` speaks of; None if it is no input's."""
-        match = _SOURCE.fullmatch(source)
-        leaf = self._by_name.get(match["leaf"]) if match else None
-        if match is None or leaf is None:
-            return None
-        kind = {None: "value", "storage_offset": "offset"}.get(match["kind"], match["kind"])
-        return Measure(leaf, kind, int(match["i"] or 0))
+    def number_at(self, source: str) -> LeafMeasure | None:
+        """The number of an input that a source such as ``x.size()[1]`` names, if it names one."""
+        return self._by_source.get(source)
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> CheckResult:
-        """Whether the arguments of a call fit."""
+        """Whether the graph holds for the arguments of a call; if not, why."""
         try:
             return self.check_leaves(self.layout.flatten(args, kwargs))
         except InputMismatchError as error:
             return CheckResult((error.what,))
 
     def program(self) -> GuardProgram:
-        """What the inputs' sizes, strides and numbers must satisfy, compiled.
+        """The conditions on sizes, strides and numbers, as a program.
 
         Raises:
-            SymfxError: a guard is about what the inputs do not tell.
+            SymfxError: a guard has a symbol that no input gives.
         """
-        facts = [InputFact(m.source(), "expression", term) for m, term in self.facts.items()]
+        facts = [
+            InputFact(number.measure.source(number.leaf.name), "expression", term)
+            for number, term in self.facts.items()
+        ]
         names = [leaf.name for leaf in self.layout.leaves]
         return GuardProgram.of(self.env, parameters=names, facts=facts)
 
     def _fits(self, leaves: Sequence[Any]) -> bool:
-        """Whether inputs of the right kinds fit, by the compiled checker; False where unsure."""
+        """Whether inputs of the right types fit, by the compiled checker.
+
+        False also if there is no such checker: `check_leaves` then finds the answer.
+        """
         known = (self.env.facts.version, len(self.env.guards))
         if self._compiled[0] != known:
             try:
@@ -177,74 +154,79 @@ class Admission:
         return program is not None and program.check(*leaves)
 
     def check_leaves(self, leaves: Sequence[Any]) -> CheckResult:
-        """Whether inputs, already flat, fit."""
+        """Whether the graph holds for flat inputs; if not, why."""
         failures: list[str] = []
-        sound: dict[Leaf, Any] = {}
+        alike: dict[Leaf, Any] = {}
         for leaf, entry, value in zip(self.layout.leaves, self.entries, leaves, strict=True):
-            problem = _unlike(leaf, entry, value)
-            if problem:
-                failures.append(problem)
+            difference = _difference(leaf, entry, value)
+            if difference:
+                failures.append(difference)
             else:
-                sound[leaf] = value
+                alike[leaf] = value
         if not failures and self._fits(leaves):
             return CheckResult()
-        values, disagreements = self._bind(sound)
+        values, disagreements = self._bind(alike)
         failures += disagreements
         failures += self._broken(values, complete=not failures)
         return CheckResult(tuple(failures))
 
     def _bind(self, leaves: Mapping[Leaf, Any]) -> tuple[dict[Term, int], list[str]]:
-        """The values of the symbols, and where inputs contradict what was traced."""
+        """The values of the symbols, and a sentence for each number that differs."""
         failures: list[str] = []
         values: dict[Term, int] = {}
-        bound_at: dict[Term, Measure] = {}
+        first: dict[Term, LeafMeasure] = {}
         present = {
-            m: t for m, t in self.facts.items() if m.leaf in leaves and m.matters(leaves[m.leaf])
+            n: t for n, t in self.facts.items() if n.leaf in leaves and n.matters(leaves[n.leaf])
         }
-        # Sizes and values first: strides follow from them.
-        order = sorted(present, key=lambda measure: measure.kind in ("stride", "offset"))
-        for measure in order:
-            term, actual = present[measure], measure.of(leaves[measure.leaf])
+        # Sizes and values first: strides and offsets follow from them.
+        order = sorted(present, key=lambda n: n.measure.kind in ("stride", "storage_offset"))
+        for number in order:
+            term, actual = present[number], number.of(leaves[number.leaf])
             if term.op == "symbol" and term not in values:
                 values[term] = actual
-                bound_at[term] = measure
-        odd: set[Leaf] = set()  # inputs whose sizes are reported: their strides follow
-        bent: dict[Leaf, None] = {}
-        for measure in order:
-            term = present[measure]
+                first[term] = number
+        reported: set[Leaf] = set()
+        strided: dict[Leaf, None] = {}  # inputs of other strides, in order
+        for number in order:
+            term = present[number]
             if not all(symbol in values for symbol in term.free_symbols):
-                continue  # its own symbol stands on an input that is reported already
-            expected, actual = evaluate(term, values), measure.of(leaves[measure.leaf])
+                continue  # a symbol of it is a size of an input that is reported already
+            expected, actual = evaluate(term, values), number.of(leaves[number.leaf])
             if expected == actual:
                 continue
-            if measure.kind == "stride":
-                bent[measure.leaf] = None
+            if number.measure.kind == "stride":
+                strided[number.leaf] = None
                 continue
-            odd.add(measure.leaf)
+            reported.add(number.leaf)
             if term.op == "symbol":
-                first = bound_at[term]
-                failures.append(f"{term} is {expected} ({first}) and also {actual} ({measure})")
+                failures.append(
+                    f"{term} is {expected} ({first[term]}) and also {actual} ({number})"
+                )
             elif term.free_symbols:
-                failures.append(f"{measure} is {actual}, not {term} = {expected}")
+                failures.append(f"{number} is {actual}, not {term} = {expected}")
             else:
-                failures.append(f"{measure} is {actual}; it is static: {expected} when traced")
-        for leaf in bent.keys() - odd:
-            failures.append(self._strides(leaf, leaves[leaf], values))
+                failures.append(f"{number} is {actual}; it is static: {expected} when traced")
+        # Where sizes differ the strides do too, and need no sentence.
+        failures += [
+            self._strides(leaf, leaves[leaf], values) for leaf in strided if leaf not in reported
+        ]
         return values, failures
 
     def _strides(self, leaf: Leaf, value: torch.Tensor, values: Mapping[Term, int]) -> str:
         terms = [
-            (self.facts.get(Measure(leaf, "stride", i)), leaf.example.stride(i))
+            (self.facts.get(LeafMeasure(leaf, Measure("stride", i))), leaf.example.stride(i))
             for i in range(value.dim())
         ]
         expected = tuple(
-            evaluate(term, values) if term is not None and term.free_symbols <= set(values) else st
-            for term, st in terms
+            evaluate(term, values)
+            if term is not None and term.free_symbols <= set(values)
+            else traced
+            for term, traced in terms
         )
         advice = (
             f"pass {leaf.path}.contiguous()"
             if leaf.example.is_contiguous()
-            else "give it the layout it had, or trace again"
+            else "pass it in the traced layout, or trace again"
         )
         return f"the strides of {leaf.path} are {value.stride()}, not {expected}: {advice}"
 
@@ -255,28 +237,30 @@ class Admission:
     def _broken(self, values: Mapping[Term, int], *, complete: bool) -> Iterator[str]:
         """A sentence for each guard or range that these values of the symbols break.
 
-        With ``complete`` all inputs are well, so a guard about an unknown symbol is a failure:
-        what cannot be checked is not admitted.
+        Args:
+            values: the values.
+            complete: whether the inputs gave all values that they can give. Then a guard with a
+                symbol of unknown value is reported too, because it cannot be checked.
         """
-        to_blame: set[Term] = set()
+        in_broken_guards: set[Term] = set()
         table = self.env.symbol_table()
         unbacked = {info.term for info in table if info.unbacked}
         for guard in self.env.guards:
             symbols = guard.term.free_symbols
             if not all(symbol in values for symbol in symbols):
                 if complete and not symbols & unbacked:
-                    yield f"whether {guard.term} holds cannot be told from these inputs"
+                    yield f"{guard.term} cannot be checked: no input gives one of its symbols"
                 continue
             try:
                 holds: Scalar = evaluate(guard.term, values)
             except ZeroDivisionError:
                 holds = False
             if not holds:
-                to_blame |= symbols
+                in_broken_guards |= symbols
                 yield _broken_guard(guard.term, guard.provenance, values)
         for info in table:
             value = values.get(info.term)
-            if value is None or info.term in to_blame:
+            if value is None or info.term in in_broken_guards:
                 continue
             low, high = info.lower, info.upper
             if (low is not None and value < low) or (high is not None and value > high):
@@ -287,7 +271,8 @@ class Admission:
                 )
 
     def _place(self, sources: Sequence[str]) -> str:
-        found = [m for m in map(self.measure, sources) if m is not None]
+        """The first of these sources that names a number of an input, in parentheses."""
+        found = [number for number in map(self.number_at, sources) if number is not None]
         return f" ({found[0]})" if found else ""
 
 
@@ -297,20 +282,20 @@ def _broken_guard(condition: Term, cause: Provenance, values: Mapping[Term, int]
         for symbol in sorted(condition.free_symbols, key=lambda s: str(s.name))
     )
     frame = cause.frame
-    blamed = f", relied on by {frame}: {frame.line}" if frame else ""
-    return f"{condition} does not hold for {given}{blamed}"
+    line = f", relied on by {frame.with_text}" if frame else ""
+    return f"{condition} does not hold for {given}{line}"
 
 
-def _unlike(leaf: Leaf, entry: Entry, value: Any) -> str | None:
-    """How an input differs from the example in what a trace always fixes; None if it does not."""
+def _difference(leaf: Leaf, entry: Entry, value: Any) -> str | None:
+    """A sentence if an input's type, dtype, device, layout, rank or static value is another."""
     then = leaf.example
     if isinstance(then, torch.Tensor):
         if not isinstance(value, torch.Tensor):
             return f"{leaf.path} is {describe(value)}, not a tensor"
-        for what in ("dtype", "device", "layout"):
-            now, before = getattr(value, what), getattr(then, what)
+        for part in ("dtype", "device", "layout"):
+            now, before = getattr(value, part), getattr(then, part)
             if now != before:
-                return f"{leaf.path} has {what} {now}, not {before}"
+                return f"{leaf.path} has {part} {now}, not {before}"
         if value.dim() != then.dim():
             return f"{leaf.path} has {value.dim()} dimensions, not {then.dim()}"
         return None

@@ -1,4 +1,4 @@
-"""The arguments of a call as the flat, named inputs of a graph, and back again."""
+"""The arguments of a call as the flat, named inputs of a graph, and the way back."""
 
 from __future__ import annotations
 
@@ -12,29 +12,21 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from symfx.errors import InputMismatchError
+from symfx.errors import InputMismatchError, describe
 
-__all__ = ["Layout", "Leaf", "describe"]
+__all__ = ["Layout", "Leaf"]
 
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-def describe(value: object) -> str:
-    """A value in a few words, for messages: ``a float32 tensor of shape (2, 3)``, ``3``."""
-    if isinstance(value, torch.Tensor):
-        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
-    text = repr(value)
-    return text if len(text) <= 60 else f"a {type(value).__name__}"
-
-
 @dataclass(frozen=True)
 class Leaf:
-    """One input of the graph: a tensor, or another value that stands in the arguments.
+    """One input of the graph: a tensor or another leaf of the arguments.
 
     Attributes:
-        name: an identifier; the name of the graph's placeholder.
-        path: how the user reaches it from the parameters: ``cache[0]['keys']``.
-        example: its value in the call that was traced.
+        name: the name of the graph's placeholder, an identifier.
+        path: the Python that reads it from the parameters: ``cache[0]['keys']``.
+        example: its value in the traced call.
     """
 
     name: str
@@ -46,12 +38,12 @@ class Layout:
     """The arguments of one example call, laid out as leaves in the order of the parameters.
 
     Args:
-        model: what is called; the signature of a module is its ``forward``'s.
+        model: the module or function; the signature of a module is that of its ``forward``.
         args: the positional arguments of the example call.
         kwargs: its keyword arguments.
 
     Raises:
-        InputMismatchError: when the model's signature does not take these arguments.
+        InputMismatchError: the model's signature does not take these arguments.
     """
 
     def __init__(
@@ -60,7 +52,7 @@ class Layout:
         called = model.forward if isinstance(model, torch.nn.Module) else model
         try:
             self.signature = inspect.signature(called)
-        except (TypeError, ValueError):  # a builtin such as torch.relu does not tell
+        except (TypeError, ValueError):  # a builtin such as torch.relu has none
             self.signature = inspect.Signature(
                 [
                     inspect.Parameter(f"arg{i}", inspect.Parameter.POSITIONAL_ONLY)
@@ -68,7 +60,7 @@ class Layout:
                 ]
                 + [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in kwargs]
             )
-        #: What was given, by parameter. Defaults that were not given are no inputs.
+        #: The arguments by parameter. A default that was not passed is not an input.
         self.given: dict[str, Any] = dict(self._bind(args, kwargs).arguments)
         with_path, self._spec = pytree.tree_flatten_with_path(self.given)
         taken = {"self", *keyword.kwlist}
@@ -85,7 +77,7 @@ class Layout:
         self.leaves: tuple[Leaf, ...] = tuple(leaves)
 
     def names(self) -> dict[str, Any]:
-        """The inputs as the user names them, with the members of ``**kwargs`` by their keys."""
+        """The arguments by parameter name; members of ``**kwargs`` go by their keys."""
         named: dict[str, Any] = {}
         for name, value in self.given.items():
             if self._kind(name) is inspect.Parameter.VAR_KEYWORD:
@@ -97,19 +89,18 @@ class Layout:
     def flatten(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
         """The leaves of another call, in the order of ``self.leaves``.
 
-        A leaf's place may hold anything here: whether a tensor stands where a tensor stood is
-        for the caller to see.
+        Only the structure is checked: a leaf may be of another type than the traced one.
 
         Raises:
-            InputMismatchError: when the call has other arguments than the one that was traced.
+            InputMismatchError: the arguments have another structure than those of the traced call.
         """
         given = self._bind(args, kwargs).arguments
         for name, value in given.items():
             if name not in self.given and not self._is_default(name, value):
                 raise InputMismatchError(
-                    f"{name} was not given when tracing, and the graph holds its default; "
-                    f"now it is {describe(value)}",
-                    fix=f"trace again with {name} among the arguments",
+                    f"{name} is {describe(value)}; the traced call did not pass it, and the graph "
+                    "holds its default",
+                    fix=f"trace again with {name} as an argument",
                 )
         now = {}
         for name, then in self.given.items():
@@ -119,7 +110,7 @@ class Layout:
         return self._spec.flatten_up_to(now)
 
     def unflatten(self, leaves: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Positional and keyword arguments that hold these leaves."""
+        """The positional and keyword arguments that have these leaves."""
         bound = inspect.BoundArguments(self.signature, dict(self._unflatten(leaves)))
         return bound.args, bound.kwargs
 
@@ -134,7 +125,7 @@ class Layout:
             raise InputMismatchError(
                 f"the arguments do not fit: {error}",
                 where=f"the signature {self.signature}",
-                fix="give the arguments that the model itself takes",
+                fix="pass the arguments that the model takes",
             ) from None
 
     def _kind(self, name: str) -> Any:
@@ -158,12 +149,13 @@ class Layout:
             spec.flatten_up_to(now)
         except ValueError:
             raise InputMismatchError(
-                f"{name} has another structure than when it was traced: "
+                f"{name} has another structure than in the traced call: "
                 f"{_outline(now)}, not {_outline(then)}",
-                fix=f"give {name} the structure it had, or trace again",
+                fix=f"give {name} the traced structure, or trace again",
             ) from None
 
     def _path(self, keys: tuple[Any, ...]) -> str:
+        """The Python that reads a leaf from the parameters."""
         first, *rest = keys
         name = str(first.key)
         if self._kind(name) is inspect.Parameter.VAR_KEYWORD:
@@ -172,7 +164,7 @@ class Layout:
 
 
 def _outline(value: Any) -> str:
-    """A nested value with its leaves left out: ``(*, [*, *])``."""
+    """A nested value with its leaves in words: ``(a float32 tensor of shape (2,), [3])``."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{k!r}: {_outline(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):

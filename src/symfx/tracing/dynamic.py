@@ -1,7 +1,7 @@
-"""What a user says about dynamic dimensions, checked and brought to one form.
+"""The argument ``dynamic`` of `symfx.trace`, checked and brought to one form.
 
-The one form is an entry for each leaf of the arguments: for a tensor a tuple with one `Extent`
-for each dimension, for anything else one `Extent`.
+The one form is an entry for each leaf of the arguments. The entry of a tensor is a tuple with an
+`Extent` for each dimension; the entry of any other leaf is one `Extent`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 import torch
 from torch.utils import _pytree as pytree
 
-from symfx.errors import SpecError
+from symfx.errors import SpecError, describe
 from symfx.symbolic_shapes import Dim
-from symfx.tracing.arguments import Layout, describe
+from symfx.tracing.arguments import Layout
 
 __all__ = ["Entry", "Extent", "read_dynamic"]
 
@@ -26,10 +26,15 @@ _WAYS = "a name, a symfx.Dim, True (dynamic, unnamed) or None (static)"
 
 
 def read_dynamic(layout: Layout, dynamic: Any) -> list[Entry]:
-    """One entry for each leaf of ``layout`` from what the user gave as ``dynamic``.
+    """The entry for each leaf of a call.
+
+    Args:
+        layout: the arguments of the call.
+        dynamic: the argument of `symfx.trace`.
 
     Raises:
-        SpecError: when it names what is not there, or asks what the example denies.
+        SpecError: ``dynamic`` names an input or a dimension that is not there, or contradicts
+            the example.
     """
     reader = _Reader()
     wanted = _by_parameter(layout, dynamic)
@@ -42,6 +47,7 @@ def read_dynamic(layout: Layout, dynamic: Any) -> list[Entry]:
 
 
 def _by_parameter(layout: Layout, dynamic: Any) -> dict[str, Any]:
+    """The entries of ``dynamic`` by parameter name."""
     named = layout.names()
     order = list(named)
     if dynamic is None:
@@ -54,29 +60,31 @@ def _by_parameter(layout: Layout, dynamic: Any) -> dict[str, Any]:
             if isinstance(key, int) and not isinstance(key, bool):
                 if not -len(order) <= key < len(order):
                     raise SpecError(
-                        f"dynamic speaks of input {key}, and there are {len(order)}",
+                        f"dynamic names input {key}, and the call has {len(order)}",
                         where="dynamic",
-                        fix=f"the inputs are {', '.join(order)}",
+                        fix=f"the inputs are {', '.join(order) or 'none at all'}",
                     )
                 name = order[key]
             else:
                 name = key
             if name not in named:
                 raise SpecError(
-                    f"dynamic speaks of {name!r}, which is no input of this call",
+                    f"dynamic names {name!r}, which is not an input of this call",
                     where="dynamic",
                     fix=f"the inputs are {', '.join(order) or 'none at all'}",
                 )
             if name in wanted:
                 raise SpecError(
-                    f"dynamic describes {name!r} twice, by name and by position", where="dynamic"
+                    f"dynamic describes {name!r} twice, by name and by position",
+                    where="dynamic",
+                    fix="describe it once",
                 )
             wanted[name] = entry
         return wanted
     if isinstance(dynamic, Sequence) and not isinstance(dynamic, str):
         if len(dynamic) != len(order):
             raise SpecError(
-                f"dynamic has {len(dynamic)} entries for {len(order)} inputs",
+                f"dynamic has {len(dynamic)} entries, and the call has {len(order)} inputs",
                 where="dynamic",
                 fix=f"give one entry for each of {', '.join(order)} (None is static), "
                 "or a dict by name",
@@ -90,16 +98,24 @@ def _by_parameter(layout: Layout, dynamic: Any) -> dict[str, Any]:
 
 
 class _Reader:
-    """Reads entries one after another, and remembers every named dimension it meets."""
+    """Reads entries one after another, and remembers each use of a named dimension."""
 
     def __init__(self) -> None:
-        #: name -> [(where it stands, what was said of it, its example size)]
+        #: name -> [(the dimension or int that has it, its description, its example size)]
         self.uses: dict[str, list[tuple[str, Dim, int]]] = {}
-        #: name -> the dimension as all its uses together describe it
+        #: name -> the dimension as all its uses together describe it; `agree` fills it
         self.dims: dict[str, Dim] = {}
 
     def read(self, path: str, value: Any, entry: Any, *, explicit: bool) -> list[Entry]:
-        """The entries of the leaves of ``value``; ``explicit``: the user spoke of this place."""
+        """The entries of the leaves of a value.
+
+        Args:
+            path: the Python that reads the value from the parameters.
+            value: the value.
+            entry: its entry, as the user wrote it.
+            explicit: whether the entry was written for this value, and not for a container of it
+                or for all inputs.
+        """
         if isinstance(value, torch.Tensor):
             return [self._tensor(path, value, entry)]
         leaves = pytree.tree_leaves(value)
@@ -198,24 +214,30 @@ class _Reader:
                 raise SpecError(
                     f"{place} is {size} in the example, not {extent}",
                     where=where,
-                    fix="a number is a static size: give the example's, or None",
+                    fix="a number is a static size: give the example's size, or None",
                 )
             return None
         if isinstance(extent, str):
             if not extent.isidentifier():
                 raise SpecError(
-                    f"{extent!r} cannot name a dimension",
+                    f"{extent!r} cannot be the name of a dimension",
                     where=where,
                     fix="use letters, digits and underscores, such as batch or seq_len",
                 )
             extent = Dim(extent)
         if not isinstance(extent, Dim):
-            raise SpecError(f"{place} is described by {extent!r}", where=where, fix=f"give {_WAYS}")
+            raise SpecError(
+                f"{place} cannot be described by {extent!r}", where=where, fix=f"give {_WAYS}"
+            )
         self.uses.setdefault(extent.name, []).append((place, extent, size))
         return extent
 
     def agree(self) -> None:
-        """Bring all that is said of one name together, or say what contradicts."""
+        """Merge the descriptions of each name.
+
+        Raises:
+            SpecError: two descriptions contradict each other.
+        """
         for name, uses in self.uses.items():
             place, _, size = uses[0]
             for other, _, other_size in uses[1:]:
@@ -223,7 +245,7 @@ class _Reader:
                     raise SpecError(
                         f"{name} names two sizes: {size} ({place}) and {other_size} ({other})",
                         where="dynamic",
-                        fix="a name stands for one size: use two names, or equal example sizes",
+                        fix="a name is one size: use two names, or equal example sizes",
                     )
             low = self._one(name, "min", [dim.min for _, dim, _ in uses])
             high = self._one(name, "max", [dim.max for _, dim, _ in uses])
@@ -231,26 +253,27 @@ class _Reader:
             self._check_range(self.dims[name], place, size)
 
     @staticmethod
-    def _one(name: str, bound: str, said: list[int | None]) -> int | None:
-        values = sorted({value for value in said if value is not None})
+    def _one(name: str, bound: str, given: list[int | None]) -> int | None:
+        """The one value of a bound; None if no use of the name gives it."""
+        values = sorted({value for value in given if value is not None})
         if len(values) > 1:
             raise SpecError(
-                f"{name} has two values of {bound}: {values[0]} and {values[-1]}",
+                f"{name} has two values for {bound}: {values[0]} and {values[-1]}",
                 where="dynamic",
-                fix="say it once",
+                fix="give one value",
             )
         return values[0] if values else None
 
     @staticmethod
     def _check_range(dim: Dim, place: str, size: int) -> None:
-        # Without a bound of the user's own, sizes 0 and 1 are left out.
+        # Without a bound of the user's, sizes 0 and 1 are excluded.
         low, high = 2 if dim.min is None else dim.min, dim.max
         if size < low and dim.min is None:
             raise SpecError(
                 f"{place} is {size} in the example, and {dim.name} is to be dynamic",
                 where="dynamic",
-                fix="give an example size of 2 or more: PyTorch treats 0 and 1 apart "
-                "(emptiness, broadcasting), so a trace at them holds for them alone",
+                fix="give an example size of 2 or more: PyTorch treats 0 and 1 differently "
+                "(emptiness, broadcasting), so a trace at one of them holds for it alone",
             )
         if size < low or (high is not None and size > high):
             right = f" <= {high}" if high is not None else ""
@@ -268,6 +291,6 @@ class _Reader:
 
 
 def _children(path: str, value: Any) -> list[tuple[str, Any]]:
-    """The members of a container with their paths, in the order in which its leaves come."""
+    """The members of a container with their paths, in the order of its leaves."""
     found, _ = pytree.tree_flatten_with_path(value, is_leaf=lambda node: node is not value)
     return [(path + pytree.keystr(keys), child) for keys, child in found]

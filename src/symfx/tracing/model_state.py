@@ -1,6 +1,6 @@
-"""What a model holds beside its arguments: its parameters, buffers, and other tensors.
+"""The state of a model: its parameters, its buffers, and other tensors that it holds.
 
-A trace reads them as attributes of the graph; tracing and verifying leave them as they were.
+The graph has them as attributes. Tracing and verifying leave them unchanged.
 """
 
 from __future__ import annotations
@@ -14,11 +14,19 @@ from typing import Any
 
 import torch
 
-__all__ = ["Method", "install", "module_of", "preserved", "shield", "untouched", "written_by"]
+__all__ = [
+    "MethodModule",
+    "attach",
+    "detach_written_buffers",
+    "module_of",
+    "preserved",
+    "untouched",
+    "written_tensors",
+]
 
 
-class Method(torch.nn.Module):
-    """A method of a module as a module, so that its parameters can be put in by name."""
+class MethodModule(torch.nn.Module):
+    """A method of a module, wrapped as a module, so that `functional_call` takes it."""
 
     def __init__(self, owner: torch.nn.Module, function: Callable[..., Any]) -> None:
         super().__init__()
@@ -32,15 +40,24 @@ class Method(torch.nn.Module):
 
 
 def module_of(model: Callable[..., Any]) -> torch.nn.Module | None:
-    """The module whose state a model uses: itself, or the one it is a method of."""
+    """The module whose state a model uses: the model, or the module that it is a method of."""
     if isinstance(model, torch.nn.Module):
         return model
     owner = getattr(model, "__self__", None)
     return owner if isinstance(owner, torch.nn.Module) and inspect.ismethod(model) else None
 
 
-def install(root: torch.nn.Module, name: str, tensor: torch.Tensor) -> str:
-    """Make a tensor an attribute of a module under its qualified name; the name it got."""
+def attach(root: torch.nn.Module, name: str, tensor: torch.Tensor) -> str:
+    """Make a tensor a parameter or buffer of a module.
+
+    Args:
+        root: the module.
+        name: the wanted qualified name; submodules are made for its parts.
+        tensor: the tensor.
+
+    Returns:
+        The qualified name that the tensor got; see `_free_name`.
+    """
     *path, leaf = name.split(".")
     parent = root
     target = []
@@ -59,9 +76,12 @@ def install(root: torch.nn.Module, name: str, tensor: torch.Tensor) -> str:
 
 
 def _free_name(parent: torch.nn.Module, name: str, *, below: bool) -> str:
-    """The name, with underscores where it is taken: a GraphModule has a graph and a code already.
+    """The name, with underscores after it if it is taken: a GraphModule has a ``graph`` already.
 
-    With ``below`` a module of that name will do: things are put into it.
+    Args:
+        parent: the module that is to have the attribute.
+        name: the wanted name.
+        below: whether a submodule is wanted, so that an existing one of that name is used.
     """
     while hasattr(parent, name):
         if below and isinstance(getattr(parent, name), torch.nn.Module):
@@ -73,10 +93,10 @@ def _free_name(parent: torch.nn.Module, name: str, *, below: bool) -> str:
 def writes(
     graph_module: torch.fx.GraphModule,
 ) -> Iterator[tuple[torch.fx.Node, torch.fx.Node, torch.Tensor]]:
-    """Where a graph writes to its attributes, directly or through a view.
+    """The writes of a graph to its attributes, directly or through a view.
 
     Yields:
-        The node that writes, the ``get_attr`` node of what it writes to, and that tensor.
+        The node that writes, the ``get_attr`` node of the tensor, and the tensor.
     """
     owners: dict[torch.fx.Node, tuple[torch.fx.Node, torch.Tensor]] = {}
     for node in graph_module.graph.nodes:
@@ -95,16 +115,16 @@ def writes(
             owners[node] = touched[0]
 
 
-def written_by(graph_module: torch.fx.GraphModule) -> list[torch.Tensor]:
-    """The attributes that a graph writes to."""
+def written_tensors(graph_module: torch.fx.GraphModule) -> list[torch.Tensor]:
+    """The tensors among a graph's attributes that the graph writes to, each once."""
     return list({id(tensor): tensor for _, _, tensor in writes(graph_module)}.values())
 
 
-def shield(graph_module: torch.fx.GraphModule) -> None:
+def detach_written_buffers(graph_module: torch.fx.GraphModule) -> None:
     """Keep a graph's writes to buffers out of autograd.
 
-    A model writes its running averages under ``no_grad``, of which a graph below autograd
-    knows nothing: without this the buffers would come to require gradients.
+    A model writes its running averages under ``no_grad``, which a graph below autograd does not
+    contain: without the detach the buffers would require gradients after a run.
     """
     exposed = {
         attribute: tensor
@@ -125,7 +145,7 @@ def shield(graph_module: torch.fx.GraphModule) -> None:
 
 @contextlib.contextmanager
 def preserved(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
-    """Put the values of these tensors back at the end."""
+    """Restore the values of these tensors at the end."""
     unique = {id(tensor): tensor for tensor in tensors}
     before = [(tensor, tensor.detach().clone()) for tensor in unique.values()]
     try:
@@ -141,16 +161,17 @@ def preserved(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def untouched(model: Callable[..., Any], also: Sequence[torch.Tensor] = ()) -> Iterator[list[str]]:
-    """Run a model inside, and leave it as it was.
+    """Restore a model at the end, after it ran inside.
 
-    Attributes of its modules, buffers among them, are put back, and so are the values of its
-    buffers, of plain tensors that it holds or closes over, and of ``also``. What it keeps in
-    lists and dicts of its own is not.
+    Restored are the attributes of its modules, and the values of its buffers, of plain tensors
+    that it holds or closes over, and of ``also``. The contents of lists and dicts that the model
+    holds are not restored.
 
     Yields:
-        A list, filled at the end with the attributes, buffers aside, that were given a tensor.
+        A list. At the end it has the names of the attributes to which the model assigned a
+        tensor, buffers left out.
     """
-    modules, tensors = _held(model)
+    modules, tensors = _reachable(model)
     attributes = [(name, module, dict(vars(module))) for name, module in modules.items()]
     buffers = [(module, dict(module._buffers)) for module in modules.values()]
     for module in modules.values():
@@ -179,8 +200,8 @@ def untouched(model: Callable[..., Any], also: Sequence[torch.Tensor] = ()) -> I
             module._buffers.update(values)
 
 
-def _held(model: Callable[..., Any]) -> tuple[dict[str, torch.nn.Module], list[torch.Tensor]]:
-    """The modules and plain tensors in a model's reach: its own, and those it closes over."""
+def _reachable(model: Callable[..., Any]) -> tuple[dict[str, torch.nn.Module], list[torch.Tensor]]:
+    """The modules and plain tensors that a model holds or closes over; modules by name."""
     modules: dict[str, torch.nn.Module] = {}
     tensors: list[torch.Tensor] = []
     reach: list[tuple[str, Any]] = [("", model)]
@@ -191,7 +212,7 @@ def _held(model: Callable[..., Any]) -> tuple[dict[str, torch.nn.Module], list[t
         reach += [("", model.func), *(("", part) for part in model.args), *model.keywords.items()]
     function = getattr(model, "__func__", model)
     if inspect.isfunction(function):
-        with contextlib.suppress(ValueError):  # of a cell that is still empty
+        with contextlib.suppress(ValueError):  # a cell is still empty
             closed = inspect.getclosurevars(function)
             reach += [*closed.nonlocals.items(), *closed.globals.items()]
     for name, found in reach:

@@ -1,31 +1,24 @@
-"""A trace and its verification as text for people, and as data for programs."""
+"""A trace as text for people, and a trace with its verification as data for programs."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from rich.text import Text
 
 from symfx._version import __version__
 from symfx.dtypes import short_name
+from symfx.symbolic_shapes import Provenance, SymbolInfo
+from symfx.tracing.columns import count, section
+from symfx.tracing.traced_model import TracedModel
+from symfx.tracing.verification import Run, Verification
 
-if TYPE_CHECKING:
-    from symfx.symbolic_shapes import Provenance, SymbolInfo
-    from symfx.tracing import Trace
-    from symfx.tracing.verification import Run, Verification
+__all__ = ["as_data", "describe_graph", "describe_trace", "headline"]
 
-__all__ = [
-    "as_data",
-    "describe_graph",
-    "describe_trace",
-    "describe_verification",
-    "headline",
-    "verdict",
-]
-
+#: The functions that Python writes as an infix operator.
 _INFIX = {
     operator.add: "+",
     operator.sub: "-",
@@ -43,26 +36,26 @@ _INFIX = {
     operator.and_: "&",
     operator.or_: "|",
 }
-# Wider cells push the rest of their line, rather than the whole column, to the right.
+#: The widths of the first two columns; a wider cell moves the rest of its own line alone.
 _NAME_WIDTH, _SHAPE_WIDTH = 28, 30
 
 
 # -- text --------------------------------------------------------------------------------------
 
 
-def describe_trace(trace: Trace, *, graph: bool = True) -> list[Text]:
-    """All of a trace, line by line: its graph if wanted, its symbols, what it relies on."""
+def describe_trace(trace: TracedModel, *, graph: bool = True) -> list[Text]:
+    """A trace as lines: its graph if wanted, its symbols, its guards and assertions, its notes."""
     lines = [Text(headline(trace), style="bold")]
     if graph:
         lines += [Text(), *describe_graph(trace)]
-    for section in (_symbols(trace), _specialised(trace), _guards(trace), _asserts(trace)):
-        if section:
-            lines += [Text(), *section]
+    for part in (_symbols(trace), _specializations(trace), _guards(trace), _asserts(trace)):
+        if part:
+            lines += [Text(), *part]
     lines += [Text(f"note: {note}", style="yellow") for note in trace.notes]
     return lines
 
 
-def headline(trace: Trace) -> str:
+def headline(trace: TracedModel) -> str:
     """A trace in one line.
 
     Example:
@@ -71,57 +64,25 @@ def headline(trace: Trace) -> str:
         'relu: 3 nodes, 1 symbol (n), no guards'
     """
     names = [info.name for info in _live_symbols(trace)]
-    symbols = f"{_count(len(names), 'symbol')}" + (f" ({', '.join(names)})" if names else "")
-    nodes = _count(len(trace.graph_module.graph.nodes), "node")
-    return f"{trace.name}: {nodes}, {symbols}, {_count(len(trace.guards), 'guard')}"
+    symbols = f"{count(len(names), 'symbol')}" + (f" ({', '.join(names)})" if names else "")
+    nodes = count(len(trace.graph_module.graph.nodes), "node")
+    return f"{trace.name}: {nodes}, {symbols}, {count(len(trace.guards), 'guard')}"
 
 
-def describe_graph(trace: Trace) -> list[Text]:
-    """The graph, a line for each node: its name, its shape, what computes it."""
+def describe_graph(trace: TracedModel) -> list[Text]:
+    """The graph as lines: for each node its name, its shape and its expression."""
     rows = []
     for node in trace.graph_module.graph.nodes:
         style = {"placeholder": "cyan", "get_attr": "dim", "output": "cyan"}.get(node.op, "")
         shape = "" if node.op == "output" else _value(node.meta.get("val"))
         rows.append(((_label(node), style), (shape, "green"), (_call(node), style)))
-    return _section("graph", rows, caps=(_NAME_WIDTH, _SHAPE_WIDTH))
+    return section("graph", rows, caps=(_NAME_WIDTH, _SHAPE_WIDTH))
 
 
-def describe_verification(verification: Verification) -> list[Text]:
-    """The runs of a verification, a line for each."""
-    rows = [(("sizes", "dim"), ("largest difference", "dim"), ("relative", "dim"), ("", ""))]
-    for run in verification.runs:
-        sizes = ", ".join(f"{name}={size}" for name, size in run.sizes.items()) or "static"
-        outcome = ("agrees", "green") if run.passed else (f"FAILS: {run.failure}", "bold red")
-        if run.example:
-            outcome = (f"{outcome[0]} (the example)", outcome[1])
-        rows.append(
-            ((sizes, ""), (_number(run.difference), ""), (_number(run.relative), ""), outcome)
-        )
-    lines = _section("verification against eager", rows, caps=(60, 20, 12))
-    if verification.note:
-        lines.append(Text(f"  note: {verification.note}", style="yellow"))
-    lines.append(Text(f"  {verdict(verification)}", style="bold" if verification else "bold red"))
-    return lines
-
-
-def verdict(verification: Verification) -> str:
-    """A verification in one sentence."""
-    runs = verification.runs
-    failed = sum(not run.passed for run in runs)
-    shapes = _count(len(runs), "shape")
-    if failed:
-        return f"verification failed at {failed} of {shapes}"
-    biggest = verification.difference
-    if biggest is None:
-        return f"verified at {shapes}; the results hold no numbers to differ"
-    same = "equal to eager" if biggest == 0 else f"largest difference {_number(biggest)}"
-    return f"verified at {shapes}: {same}"
-
-
-def _symbols(trace: Trace) -> list[Text]:
+def _symbols(trace: TracedModel) -> list[Text]:
     rows = []
     for info in _live_symbols(trace):
-        example = "known when it runs" if info.unbacked else f"example {info.hint}"
+        example = "known at run time" if info.unbacked else f"example {info.hint}"
         rows.append(
             (
                 (info.name, "bold cyan"),
@@ -130,45 +91,46 @@ def _symbols(trace: Trace) -> list[Text]:
                 (_sources(trace, info), "dim"),
             )
         )
-    return _section("symbols", rows)
+    return section("symbols", rows)
 
 
-def _live_symbols(trace: Trace) -> list[SymbolInfo]:
-    """The symbols that an input gives or that running tells, but for those with one value left."""
+def _live_symbols(trace: TracedModel) -> list[SymbolInfo]:
+    """The symbols of inputs and those that are known at run time, without specialized ones."""
     pinned = {record.symbol_name for record in trace.shape_env.specialization_records()}
-    measured = trace._admission.measure
+    number_at = trace.admission.number_at
     return [
         info
         for info in trace.symbols
         if info.name not in pinned
-        and (info.unbacked or any(measured(source) for source in info.sources))
+        and (info.unbacked or any(number_at(source) for source in info.sources))
     ]
 
 
-def _specialised(trace: Trace) -> list[Text]:
+def _specializations(trace: TracedModel) -> list[Text]:
     rows = [
         ((f"{record.symbol_name} = {record.value}", "yellow"), *_cause(record.provenance))
         for record in trace.shape_env.specialization_records()
     ]
-    return _section("fixed while tracing (the graph holds for these values alone)", rows)
+    return section("fixed while tracing (the graph holds for these values alone)", rows)
 
 
-def _guards(trace: Trace) -> list[Text]:
+def _guards(trace: TracedModel) -> list[Text]:
     rows = [((str(g.term), "magenta"), *_cause(g.provenance)) for g in trace.guards]
     if not rows:
         return [Text("guards: none", style="bold")]
-    return _section("guards", rows)
+    return section("guards", rows)
 
 
-def _asserts(trace: Trace) -> list[Text]:
+def _asserts(trace: TracedModel) -> list[Text]:
     rows = [
         ((str(a.term), "magenta"), *_cause(a.provenance))
         for a in trace.shape_env.deferred_asserts()
     ]
-    return _section("asserted when the graph runs", rows)
+    return section("asserted at run time", rows)
 
 
 def _cause(provenance: Provenance) -> tuple[tuple[str, str], ...]:
+    """Two cells: the place of the user's line, and its text."""
     frame = provenance.frame
     if frame is None:
         return (provenance.operator or "", "dim"), ("", "")
@@ -181,51 +143,20 @@ def _range(info: SymbolInfo) -> str:
     return f"{left}{info.name}{right}" if left or right else "any"
 
 
-def _sources(trace: Trace, info: SymbolInfo) -> str:
-    measures = [(source, trace._admission.measure(source)) for source in info.sources]
-    return ", ".join(measure.short() if measure else source for source, measure in measures)
-
-
-def _section(
-    title: str, rows: Sequence[tuple[tuple[str, str], ...]], caps: Sequence[int] = ()
-) -> list[Text]:
-    """A title and its rows of (text, style) in columns, the last of which runs free."""
-    if not rows:
-        return []
-    widths = [
-        min(max(len(row[i][0]) for row in rows), caps[i] if i < len(caps) else 60)
-        for i in range(len(rows[0]) - 1)
-    ]
-    lines = [Text(title, style="bold")]
-    for row in rows:
-        line = Text("  ")
-        start = 2
-        for i, (text, style) in enumerate(row):
-            line.append(text, style or None)
-            if i < len(widths):
-                # Too wide a cell borrows from the next, so that later columns may still line up.
-                start += widths[i] + 2
-                line.append(" " * max(2, start - line.cell_len))
-        line.rstrip()
-        lines.append(line)
-    return lines
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n or 'no'} {what}{'' if n == 1 else 's'}"
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return "0" if value == 0 else f"{value:.2e}"
+def _sources(trace: TracedModel, info: SymbolInfo) -> str:
+    """The sources of a symbol as a person writes them in Python."""
+    numbers = [(source, trace.admission.number_at(source)) for source in info.sources]
+    return ", ".join(
+        number.measure.expression(number.leaf.path) if number else source
+        for source, number in numbers
+    )
 
 
 # -- nodes ---------------------------------------------------------------------------------------
 
 
 def _value(value: Any) -> str:
-    """What a node holds: ``f32[batch, seq, 64]``, ``2*seq``."""
+    """The value of a node: ``f32[batch, seq, 64]``, ``2*seq``."""
     if isinstance(value, torch.Tensor):
         return f"{short_name(value.dtype)}[{', '.join(str(n) for n in value.shape)}]"
     if isinstance(value, (list, tuple)):
@@ -234,7 +165,7 @@ def _value(value: Any) -> str:
 
 
 def _call(node: torch.fx.Node) -> str:
-    """What computes a node, near to how one would write it."""
+    """The expression that computes a node, in Python where Python can write it."""
     if node.op == "placeholder":
         return "input" if node.users else "input (not used)"
     if node.op == "get_attr":
@@ -255,7 +186,7 @@ def _call(node: torch.fx.Node) -> str:
 
 
 def _operator(target: Callable[..., Any] | str) -> str:
-    """``addmm`` for ``aten.addmm.default``; operators of other libraries keep their library."""
+    """``addmm`` for ``aten.addmm.default``; other libraries' operators keep the library's name."""
     if isinstance(target, torch._ops.OpOverload):
         name = target._opname
         return name if target.namespace == "aten" else f"{target.namespace}.{name}"
@@ -263,7 +194,7 @@ def _operator(target: Callable[..., Any] | str) -> str:
 
 
 def _label(node: torch.fx.Node) -> str:
-    """A node in a report for people: parameters go by the names that their users gave them."""
+    """The name of a node in a report: for a parameter, its name in the model."""
     return str(node.target) if node.op == "get_attr" else node.name
 
 
@@ -287,11 +218,11 @@ def _argument(value: Any, label: Callable[[torch.fx.Node], str] = _label) -> str
 # -- data ------------------------------------------------------------------------------------------
 
 
-def as_data(trace: Trace, verification: Verification | None = None) -> dict[str, Any]:
-    """A trace, and its verification if there is one, as plain data for JSON.
+def as_data(trace: TracedModel, verification: Verification | None = None) -> dict[str, Any]:
+    """A trace, and its verification if given, as plain data for JSON.
 
     Sizes are numbers where they are static and text (``"2*batch"``) where they are symbolic.
-    Arguments are text, other nodes in them by their names.
+    Arguments of nodes are text; other nodes appear in it by name.
     """
     env = trace.shape_env
     data: dict[str, Any] = {
@@ -383,5 +314,5 @@ def _run_data(run: Run) -> dict[str, Any]:
 
 
 def _json_number(value: float | None) -> float | str | None:
-    """JSON knows no infinity: it is written as text."""
+    """A number; an infinity as text, because JSON has none."""
     return str(value) if value is not None and value in (float("inf"), float("-inf")) else value

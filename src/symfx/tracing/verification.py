@@ -1,4 +1,4 @@
-"""Run a trace against its model, at the example's and at other shapes."""
+"""`Trace.verify`: the graph and the model run at several shapes, and their results compared."""
 
 from __future__ import annotations
 
@@ -6,43 +6,43 @@ import itertools
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
-from torch.utils import _pytree as pytree
+from rich.text import Text
 
-from symfx.algebra import Term, evaluate
+from symfx.algebra import Term
 from symfx.errors import SymfxError
-from symfx.tracing.admission import Measure
-from symfx.tracing.arguments import Leaf, describe
-from symfx.tracing.model_state import module_of, untouched, written_by
+from symfx.symbolic_shapes import SymbolInfo
+from symfx.tracing.columns import count, number, section
+from symfx.tracing.comparison import Comparison
+from symfx.tracing.example_values import copy_of, inputs_at
+from symfx.tracing.model_state import module_of, untouched, written_tensors
+from symfx.tracing.traced_model import TracedModel
 from symfx.user_code import where
 
-if TYPE_CHECKING:
-    from symfx.symbolic_shapes import SymbolInfo
-    from symfx.tracing import Trace
+__all__ = ["Run", "Tolerance", "Verification", "describe_verification", "verdict", "verify"]
 
-__all__ = ["Run", "Tolerance", "Verification", "verify"]
-
-#: Both bounds, or (relative, absolute).
+#: One bound for the relative and the absolute difference, or (relative, absolute).
 Tolerance: TypeAlias = float | tuple[float, float]
 
-# Sizes that catch what round ones hide: odd, prime, away from the powers of two.
+#: Sizes to try: odd and prime ones first, because round sizes hide mistakes.
 _SIZES = (3, 5, 7, 11, 13, 17, 2, 4, 9, 6, 8, 16, 12, 10)
+#: How many random assignments of sizes are tried before the search for admissible ones ends.
 _ATTEMPTS = 5000
-_INF = float("inf")
 
 
 @dataclass(frozen=True)
 class Run:
-    """The graph against the model at one shape.
+    """The comparison of graph and model at one shape.
 
     Attributes:
         sizes: the values of the symbols.
-        example: whether these are the example's own.
-        difference: the largest absolute difference of any result; None where none was computed.
+        example: whether these are the values of the example.
+        difference: the largest absolute difference of any result; None if no numbers were
+            compared.
         relative: the largest relative difference.
-        failure: what disagreed, None where nothing did.
+        failure: a sentence about the first disagreement; None if graph and model agree.
     """
 
     sizes: Mapping[str, int]
@@ -59,12 +59,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Verification:
-    """How a trace fared against its model; true where they agree at every shape.
+    """The comparison of graph and model at several shapes; true if they agree at every shape.
 
     Attributes:
         runs: one for each shape, the example's first.
-        wanted: how many shapes beside the example's were asked for.
-        note: why there are fewer, None if there are not.
+        wanted: how many shapes beside the example's were requested.
+        note: why there are fewer shapes; None if there are not.
     """
 
     runs: tuple[Run, ...]
@@ -80,29 +80,60 @@ class Verification:
         return max((r.difference for r in self.runs if r.difference is not None), default=None)
 
     def __str__(self) -> str:
-        from symfx.tracing.report import describe_verification
-
         return "\n".join(line.plain for line in describe_verification(self))
 
 
-def verify(
-    trace: Trace, *, shapes: int = 5, seed: int = 0, tolerance: Tolerance | None = None
-) -> Verification:
-    """Run a trace's graph against its model on made-up inputs.
+def describe_verification(verification: Verification) -> list[Text]:
+    """A verification as a table with a line for each run."""
+    rows = [(("sizes", "dim"), ("largest difference", "dim"), ("relative", "dim"), ("", ""))]
+    for run in verification.runs:
+        sizes = ", ".join(f"{name}={size}" for name, size in run.sizes.items()) or "static"
+        outcome = ("agrees", "green") if run.passed else (f"FAILS: {run.failure}", "bold red")
+        if run.example:
+            outcome = (f"{outcome[0]} (the example)", outcome[1])
+        rows.append(
+            ((sizes, ""), (number(run.difference), ""), (number(run.relative), ""), outcome)
+        )
+    lines = section("verification against eager", rows, caps=(60, 20, 12))
+    if verification.note:
+        lines.append(Text(f"  note: {verification.note}", style="yellow"))
+    lines.append(Text(f"  {verdict(verification)}", style="bold" if verification else "bold red"))
+    return lines
 
-    Shapes are drawn near the example's and away from it, odd and prime ones among them, and
-    only such as the trace admits. Floats are drawn from a normal distribution with the example's
-    mean and deviation (and never negative, nor beyond its maximum, if the example is not
-    negative); integers are drawn from the example's own values, so that indices stay
-    valid (a tensor that counts 0, 1, 2... counts on); bools are drawn evenly. Model and graph
-    start from the same random state and the same buffers. The user's model is left as it was,
-    but for what it keeps in lists and dicts of its own.
+
+def verdict(verification: Verification) -> str:
+    """A verification in one sentence."""
+    runs = verification.runs
+    failed = sum(not run.passed for run in runs)
+    shapes = count(len(runs), "shape")
+    if failed:
+        return f"verification failed at {failed} of {shapes}"
+    biggest = verification.difference
+    if biggest is None:
+        return f"verified at {shapes}; the results have no numbers"
+    same = "equal to eager" if biggest == 0 else f"largest difference {number(biggest)}"
+    return f"verified at {shapes}: {same}"
+
+
+def verify(
+    trace: TracedModel, *, shapes: int = 5, seed: int = 0, tolerance: Tolerance | None = None
+) -> Verification:
+    """Run the graph and the model of a trace on random inputs, and compare their results.
+
+    Shapes are near the example's and away from it, odd and prime ones among them; the trace
+    admits each of them. Floats are drawn from a normal distribution with the example's mean and
+    deviation; if the example has no negative value, they lie between its smallest and its
+    largest. Integers are drawn from the example's own values, so that indices stay valid; a
+    tensor that counts 0, 1, 2... counts on. Bools are drawn evenly. Model and graph start from
+    the same random state and the same buffers. The user's model is restored, except for the
+    contents of lists and dicts that it holds.
 
     Args:
-        trace: what to verify.
-        shapes: how many shapes beside the example's.
-        seed: where all drawing starts from.
-        tolerance: how far results may differ; see `symfx.tracing.Trace.verify`.
+        trace: the trace.
+        shapes: the number of shapes beside the example's.
+        seed: the seed of all random numbers.
+        tolerance: the largest difference between results that agree; see
+            `symfx.tracing.Trace.verify`.
 
     Example:
         >>> import torch
@@ -112,7 +143,7 @@ def verify(
         True
     """
     if shapes < 0:
-        raise SymfxError(f"shapes is {shapes}", fix="ask for none (0) or more")
+        raise SymfxError(f"shapes is {shapes}", fix="give a number of shapes, 0 or more")
     rng = random.Random(seed)
     symbols = _input_symbols(trace)
     example = {info.term: int(info.hint) for info in symbols if info.hint is not None}
@@ -132,21 +163,21 @@ def verify(
     return Verification(tuple(runs), shapes, note)
 
 
-def _input_symbols(trace: Trace) -> list[SymbolInfo]:
-    """The symbols that an input's shape or value gives."""
-    at_inputs = set(trace._admission.facts.values())
+def _input_symbols(trace: TracedModel) -> list[SymbolInfo]:
+    """The symbols that are a size, a stride or the value of an input."""
+    at_inputs = set(trace.admission.facts.values())
     return [info for info in trace.symbols if not info.unbacked and info.term in at_inputs]
 
 
 def _assignments(
-    trace: Trace, symbols: Sequence[SymbolInfo], rng: random.Random
+    trace: TracedModel, symbols: Sequence[SymbolInfo], rng: random.Random
 ) -> Iterator[dict[Term, int]]:
-    """Values of the symbols that the trace admits, each once, the example's left out."""
+    """Values of the symbols that the trace admits, each once, without the example's."""
     if not symbols:
         return
     choices = {info.term: _sizes(info) for info in symbols}
     seen = {tuple(info.hint for info in symbols)}
-    # First every symbol away from the example at once, then at random.
+    # First all symbols at the values most worth trying, then random choices.
     ladders = [
         {term: sizes[step % len(sizes)] for term, sizes in choices.items()} for step in range(4)
     ]
@@ -155,36 +186,47 @@ def _assignments(
         key = tuple(values.values())
         if key not in seen:
             seen.add(key)
-            if trace._admission.admits(values):
+            if trace.admission.admits(values):
                 yield values
 
 
 def _sizes(info: SymbolInfo) -> list[int]:
-    """Values worth trying for a symbol, the most telling first."""
+    """Values to try for a symbol, those most likely to show a mistake first."""
     hint = int(info.hint or 0)
-    # Numbers that are no sizes may be negative.
+    # A number that is not a size may be negative.
     low = info.lower if info.lower is not None else -hint - 3
     high = info.upper if info.upper is not None else max(2 * hint + 3, 17)
-    # Multiples and halves of the example's size pass where guards ask for divisibility.
-    telling = [hint + 1, low, 2 * hint, hint - 1, 3 * hint, hint // 2, 4 * hint, high]
-    wide = [*telling, *_SIZES, 2 * hint + 1, hint]
+    # Multiples and halves of the example's size satisfy guards on divisibility.
+    first = [hint + 1, low, 2 * hint, hint - 1, 3 * hint, hint // 2, 4 * hint, high]
+    wide = [*first, *_SIZES, 2 * hint + 1, hint]
     return [size for size in dict.fromkeys(wide) if low <= size <= high] or [hint]
 
 
 class _Runner:
-    """Runs model and graph side by side."""
+    """Runs the model and the graph on the same inputs, and compares their results."""
 
-    def __init__(self, trace: Trace, seed: int, tolerance: Tolerance | None) -> None:
+    def __init__(self, trace: TracedModel, seed: int, tolerance: Tolerance | None) -> None:
         self.trace = trace
         self.seed = seed
         bounds = (tolerance, tolerance) if isinstance(tolerance, (int, float)) else tolerance
         self.bounds = (None, None) if bounds is None else bounds
 
     def run(self, index: int, values: Mapping[Term, int], *, is_example: bool) -> Run:
+        """The comparison at these values of the symbols.
+
+        Args:
+            index: the number of the run, from which its random numbers are seeded.
+            values: the values.
+            is_example: whether to run on the example's own inputs.
+        """
         trace = self.trace
         sizes = {str(term): value for term, value in values.items()}
-        leaves = self._inputs(index, values, as_is=is_example)
-        admitted = trace._admission.check_leaves(leaves)
+        if is_example:
+            leaves = [leaf.example for leaf in trace.admission.layout.leaves]
+        else:
+            generator = torch.Generator().manual_seed(self.seed + index)
+            leaves = inputs_at(trace.admission, values, generator)
+        admitted = trace.admission.check_leaves(leaves)
         if not admitted:
             return Run(sizes, is_example, None, None, f"check refuses it: {admitted.failures[0]}")
         eager = self._attempt("the model", self._eager, leaves)
@@ -192,11 +234,9 @@ class _Runner:
         failures = [side for side in (eager, graph) if isinstance(side, str)]
         if isinstance(eager, str) or isinstance(graph, str):
             return Run(sizes, is_example, None, None, "; ".join(failures))
-        comparison = _Comparison(self.bounds)
-        for what, (expected, actual) in {
-            part: (eager[part], graph[part]) for part in eager
-        }.items():
-            comparison.compare(what, expected, actual)
+        comparison = Comparison(self.bounds)
+        for what, expected in eager.items():
+            comparison.compare(what, expected, graph[what])
         return Run(
             sizes, is_example, comparison.difference, comparison.relative, comparison.failure
         )
@@ -204,213 +244,41 @@ class _Runner:
     def _attempt(
         self, side: str, run: Callable[[list[Any]], dict[str, Any]], leaves: Sequence[Any]
     ) -> dict[str, Any] | str:
-        """What one side leaves behind, or how it failed."""
-        own = [_copy(leaf) for leaf in leaves]
+        """The results of one side by name, or a sentence about its exception."""
+        own = [copy_of(leaf) for leaf in leaves]
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             try:
                 return run(own)
-            except Exception as error:  # noqa: BLE001 - whatever the user's code raises is a finding
+            except Exception as error:  # noqa: BLE001 - an exception of the user's code is a result
                 first = (str(error).strip() or "no message").splitlines()[0]
                 at = where(error)
                 return f"{side} raised {type(error).__name__}: {first}" + (f" ({at})" if at else "")
 
     def _eager(self, leaves: list[Any]) -> dict[str, Any]:
         trace = self.trace
-        args, kwargs = trace._admission.layout.unflatten(leaves)
+        args, kwargs = trace.admission.layout.unflatten(leaves)
         with (
-            untouched(trace.model, written_by(trace.graph_module)),
-            torch.set_grad_enabled(trace._grad_enabled),
+            untouched(trace.model, written_tensors(trace.graph_module)),
+            torch.set_grad_enabled(trace.grad_enabled),
         ):
             result = trace.model(*args, **kwargs)
             return {"the result": result, "the inputs": leaves, **self._state()}
 
     def _graph(self, leaves: list[Any]) -> dict[str, Any]:
         trace = self.trace
-        # Views of parameters are written to in models' own no_grad, which a graph does not hold.
-        with untouched(trace.model, written_by(trace.graph_module)), torch.no_grad():
+        # A model writes to views of parameters under no_grad, which a graph does not contain.
+        with untouched(trace.model, written_tensors(trace.graph_module)), torch.no_grad():
             result = trace.run(leaves)
             return {"the result": result, "the inputs": leaves, **self._state()}
 
     def _state(self) -> dict[str, Any]:
-        """What the run has left in the buffers, and in other tensors that the graph writes to."""
+        """Copies of the buffers and of other tensors that the graph writes to, by name."""
         module = module_of(self.trace.model)
         buffers = {} if module is None else dict(module.named_buffers())
-        state = {f"the buffer {name}": _copy(buffer) for name, buffer in buffers.items()}
+        state = {f"the buffer {name}": copy_of(buffer) for name, buffer in buffers.items()}
         names = {id(buffer): name for name, buffer in self.trace.graph_module.named_buffers()}
-        for i, tensor in enumerate(written_by(self.trace.graph_module)):
+        for i, tensor in enumerate(written_tensors(self.trace.graph_module)):
             if names.get(id(tensor)) not in buffers:
-                state[f"the tensor {names.get(id(tensor), i)}"] = _copy(tensor)
+                state[f"the tensor {names.get(id(tensor), i)}"] = copy_of(tensor)
         return state
-
-    def _inputs(self, index: int, values: Mapping[Term, int], *, as_is: bool) -> list[Any]:
-        """Inputs at these values of the symbols; the example's own if ``as_is``."""
-        admission = self.trace._admission
-        generator = torch.Generator().manual_seed(self.seed + index)
-        leaves = []
-        for leaf in admission.layout.leaves:
-            example = leaf.example
-            if as_is:
-                leaves.append(example)
-            elif isinstance(example, torch.Tensor):
-                leaves.append(self._tensor(leaf, values, generator))
-            else:
-                term = admission.facts.get(Measure(leaf, "value"))
-                leaves.append(example if term is None else evaluate(term, values))
-        return leaves
-
-    def _tensor(
-        self, leaf: Leaf, values: Mapping[Term, int], generator: torch.Generator
-    ) -> torch.Tensor:
-        facts, example = self.trace._admission.facts, leaf.example
-        if example.layout is not torch.strided:
-            raise SymfxError(
-                f"{leaf.path} is {example.layout}; inputs are made up for dense tensors only"
-            )
-
-        def measured(kind: str, index: int = 0) -> int:
-            measure = Measure(leaf, kind, index)
-            term = facts.get(measure)
-            return measure.of(example) if term is None else int(evaluate(term, values))
-
-        size = [measured("size", i) for i in range(example.dim())]
-        stride = [measured("stride", i) for i in range(example.dim())]
-        offset = measured("offset")
-        # All of the storage is filled, so that any layout (expanded, transposed, a slice) is right.
-        extent = offset + 1 + sum((n - 1) * st for n, st in zip(size, stride, strict=True) if n)
-        counted = _counted(example, size)
-        if counted is not None:
-            return counted
-        storage = _values(example.detach(), extent, generator)
-        made = torch.as_strided(storage, size, stride, offset)
-        return made.requires_grad_(example.requires_grad)
-
-
-def _copy(value: Any) -> Any:
-    """A tensor with storage of its own and the same layout; anything else as it is."""
-    if not isinstance(value, torch.Tensor) or value.layout is not torch.strided:
-        return value
-    flat = value.detach()
-    extent = (
-        value.storage_offset()
-        + 1
-        + sum((n - 1) * st for n, st in zip(value.shape, value.stride(), strict=True) if n)
-    )
-    storage = torch.as_strided(flat, (extent,), (1,), 0).clone()
-    made = torch.as_strided(storage, value.size(), value.stride(), value.storage_offset())
-    return made.requires_grad_(value.requires_grad)
-
-
-def _counted(example: torch.Tensor, size: Sequence[int]) -> torch.Tensor | None:
-    """Positions 0, 1, 2... at another size, where the example counts along its last dimension."""
-    if example.is_floating_point() or example.is_complex() or example.dtype is torch.bool:
-        return None
-    if example.dim() == 0 or example.size(-1) < 3 or not example.is_contiguous():
-        return None
-    positions = torch.arange(example.size(-1), dtype=example.dtype, device=example.device)
-    if not torch.equal(example, positions.expand_as(example)):
-        return None
-    longer = torch.arange(size[-1], dtype=example.dtype, device=example.device)
-    return longer.expand(tuple(size)).contiguous()
-
-
-def _values(example: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
-    """That many values in the manner of the example's, flat."""
-    dtype, device = example.dtype, example.device
-    if dtype is torch.bool:
-        return torch.randint(0, 2, (count,), generator=generator).to(device, dtype)
-    flat = example.reshape(-1).cpu()
-    ordinary = example.is_floating_point() or example.is_complex()
-    if ordinary and (flat.numel() == 0 or bool(torch.isfinite(flat).all())):
-        wide = torch.complex128 if example.is_complex() else torch.float64
-        drawn = torch.randn(count, generator=generator, dtype=wide)
-        many = flat.to(wide)
-        # An example of one value tells no spread.
-        if flat.numel() > 1 and float(many.std()) > 0:
-            drawn = drawn * many.std() + many.mean()
-            low = None if example.is_complex() else float(many.min())
-            if low is not None and low >= 0:  # such as a probability, or what a log is taken of
-                drawn = drawn.abs().clamp(low, float(many.max()))
-        return drawn.to(device, dtype)
-    if flat.numel() == 0:
-        return torch.zeros(count, dtype=dtype, device=device)
-    picks = torch.randint(0, flat.numel(), (count,), generator=generator)
-    return flat[picks].to(device)
-
-
-def _sizes_as_tuples(tree: Any) -> Any:
-    """The tree with each torch.Size as the tuple that a graph gives for it."""
-    return pytree.tree_map(
-        lambda leaf: tuple(leaf) if isinstance(leaf, torch.Size) else leaf,
-        tree,
-        is_leaf=lambda node: isinstance(node, torch.Size),
-    )
-
-
-class _Comparison:
-    """The first disagreement between results, and the largest differences."""
-
-    def __init__(self, bounds: tuple[float, float] | tuple[None, None]) -> None:
-        self.bounds = bounds
-        self.difference: float | None = None
-        self.relative: float | None = None
-        self.failure: str | None = None
-
-    def _fail(self, sentence: str) -> None:
-        self.failure = self.failure or sentence
-
-    def compare(self, what: str, expected: Any, actual: Any) -> None:
-        """Compare what the model gave with what the graph gave."""
-        expected_leaves, expected_spec = pytree.tree_flatten_with_path(_sizes_as_tuples(expected))
-        actual_leaves, actual_spec = pytree.tree_flatten_with_path(_sizes_as_tuples(actual))
-        if expected_spec != actual_spec:
-            self._fail(f"{what}: the graph gives another structure")
-            return
-        for (path, one), (_, other) in zip(expected_leaves, actual_leaves, strict=True):
-            self._leaf(what + pytree.keystr(path), one, other)
-
-    def _leaf(self, what: str, expected: Any, actual: Any) -> None:
-        if not isinstance(expected, torch.Tensor):
-            if isinstance(actual, torch.Tensor) or not _equal(expected, actual):
-                self._fail(f"{what}: the model gives {expected!r}, the graph {describe(actual)}")
-            return
-        if not isinstance(actual, torch.Tensor):
-            self._fail(f"{what}: the model gives {describe(expected)}, the graph {actual!r}")
-            return
-        for part in ("dtype", "device", "layout", "shape"):
-            one, other = getattr(expected, part), getattr(actual, part)
-            if one != other:
-                self._fail(
-                    f"{what} has {part} {_words(one)} in the model, {_words(other)} in the graph"
-                )
-                return
-        self._measure(expected.detach(), actual.detach())
-        try:
-            torch.testing.assert_close(
-                actual, expected, rtol=self.bounds[0], atol=self.bounds[1], equal_nan=True
-            )
-        except AssertionError:
-            self._fail(f"{what} differs beyond the tolerance")
-
-    def _measure(self, expected: torch.Tensor, actual: torch.Tensor) -> None:
-        if expected.layout is not torch.strided or expected.numel() == 0:
-            return
-        wide = torch.complex128 if expected.is_complex() else torch.float64
-        one, other = expected.to(wide), actual.to(wide)
-        # Equal infinities differ by nothing, and so do two NaN.
-        equal = (one == other) | (one.isnan() & other.isnan())
-        gap = torch.where(equal, 0.0, (one - other).abs().nan_to_num(_INF, posinf=_INF))
-        scale = one.abs().clamp(min=torch.finfo(torch.float64).tiny)
-        ratio = torch.where(equal, 0.0, (gap / scale).nan_to_num(_INF, posinf=_INF))
-        self.difference = max(self.difference or 0.0, float(gap.max()))
-        self.relative = max(self.relative or 0.0, float(ratio.max()))
-
-
-def _equal(expected: Any, actual: Any) -> bool:
-    return type(expected) is type(actual) and (
-        expected == actual or (isinstance(expected, float) and repr(expected) == repr(actual))
-    )
-
-
-def _words(value: Any) -> str:
-    return str(tuple(value)) if isinstance(value, torch.Size) else str(value)

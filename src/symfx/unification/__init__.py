@@ -1,4 +1,4 @@
-"""Unification of terms that contain logic variables, on the library logical-unification.
+"""Unification of terms with logic variables, on the library logical-unification.
 
 Example:
     >>> from symfx.unification import Var, reify, unify

@@ -1,10 +1,10 @@
-"""`unify` and `reify`: the two verbs of unification, on the library logical-unification.
+"""`unify` and `reify`, the two functions of unification, on the library logical-unification.
 
-The library evaluates its rules on a stack of its own, so that a term may be nested ten thousand
-levels deep. Some of its rules are replaced here, as PyTorch's users know them otherwise: a list
-unifies with a tuple, what two variables stand for is compared part by part (``==`` on deep tuples
-overflows Python's stack), and `reify` replaces what `variables` declares to be a variable too. The
-library's other rules hold, those that a user registers with `unifiable` among them.
+The library evaluates its rules on a stack of its own, so a term may be nested ten thousand levels
+deep. This module replaces some of its rules, to agree with PyTorch's: a list unifies with a tuple,
+the values of two variables are compared part by part (``==`` on deep tuples overflows Python's
+stack), and `reify` also replaces objects that `variables` declares to be variables. All other rules
+of the library are kept, including those that a user registers with `unifiable`.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ def reify(e: Any, s: _Bindings) -> Any:
 
     Args:
         e: the term: a variable, or tuples, lists, sets, dicts, slices and iterators of terms.
-        s: the value of each variable. A value may hold variables again.
+        s: the value of each variable. A value may contain variables.
 
     Returns:
-        The term with every variable that `s` knows replaced, all the way down. `e` stays as it was.
+        A new term in which each variable of `s` is replaced, at all levels.
 
     Raises:
-        ExpressionError: what a variable stands for holds that variable again.
+        ExpressionError: the value of a variable contains the same variable.
     """
     return _library.stream_eval(_reify(e, s, set()))
 
 
 def _is_variable(term: Any) -> bool:
-    # `isvar` hashes the term, which for each level of a deep one takes as long as it is deep.
+    # `isvar` hashes the term: for a deep term that takes quadratic time over all levels.
     return Var in type(term).__mro__ or (bool(_global_logic_variables) and isvar(term))
 
 
@@ -80,8 +80,8 @@ def _reify_slice(e: slice, s: _Bindings, inside: set[Any]) -> _Steps:
 
 def _endless(variable: Any) -> ExpressionError:
     return ExpressionError(
-        f"{variable} stands for a term with {variable} in it, which has no end",
-        fix="look at the values given to the variables",
+        f"the value of {variable} contains {variable}, so the term would be infinite",
+        fix="correct the values of the variables",
     )
 
 
@@ -91,11 +91,11 @@ def unify(u: Any, v: Any, s: _Bindings | None = None) -> dict[Any, Any] | bool:
     Args:
         u: a term, such as `reify` takes.
         v: another term.
-        s: what is known of the variables already.
+        s: the known values of variables.
 
     Returns:
-        `s` and what had to be added to it, the most general such; ``False`` where no values make
-        the terms equal.
+        `s` with the most general values added that make the terms equal; ``False`` if no values
+        do.
     """
     known = {} if s is None else s
     result: dict[Any, Any] | bool = _library.stream_eval(_unify(u, v, known))
@@ -106,13 +106,13 @@ def _unify(u: Any, v: Any, s: _Bindings) -> Any:
     if u is v:
         return s
     u, v = _walk(u, s), _walk(v, s)
-    if _is_variable(u):  # also whatever `variables(...)` declares to be one
+    if _is_variable(u):  # also an object that `variables(...)` declares to be one
         return s if _is_variable(v) and u == v else _library.assoc(s, u, v)
     return _library.assoc(s, v, u) if _is_variable(v) else _rules(u, v, s)
 
 
 def _walk(term: Any, s: _Bindings) -> Any:
-    """What a term stands for in the end; `s` may bind what is a variable no longer."""
+    """The final value of a term; `s` may bind an object that is no longer a variable."""
     passed = set()
     while _binds(s, term):
         if term in passed:
@@ -123,7 +123,7 @@ def _walk(term: Any, s: _Bindings) -> Any:
 
 
 def _binds(s: _Bindings, term: Any) -> bool:
-    with suppress(TypeError):  # a term that has no hash is no variable
+    with suppress(TypeError):  # a term without a hash is not a variable
         return bool(s) and term in s
     return False
 

@@ -1,6 +1,6 @@
-"""Functions on dicts that leave their arguments as they are: those of toolz.
+"""Functions on dicts that do not change their arguments: those of toolz.
 
-Each takes ``factory=``, the class of the mapping to return.
+The argument ``factory=`` is the class of the mapping to return.
 
 Example:
     >>> assoc({"batch": 8}, "seq", 128)

@@ -198,7 +198,7 @@ def _print(term: Term, done: Mapping[Term, str]) -> str:
     if op == "round_int":
         return f"(py.round_int {args[0]} {10**-digits})"
     assert op == "round_digits", op
-    # Beyond these every double stays what it is, or becomes 0.
+    # With more digits every double stays the same, with fewer it becomes 0.
     digits = max(-400, min(digits, 1200))
     scale = f"{10**digits}.0" if digits >= 0 else f"(/ 1.0 {10**-digits}.0)"
     return f"(py.round_digits {args[0]} {scale})"

@@ -1,4 +1,4 @@
-"""What a single integer can be: intervals and congruences, and arithmetic on both.
+"""Intervals and congruences of integers, and arithmetic on both.
 
 An interval is ``(lo, hi)``, either end None where unbounded. A congruence is ``(m, r)``:
 the value is r modulo m; ``m == 1`` says nothing and ``m == 0`` says that it is r.
@@ -7,9 +7,28 @@ the value is r modulo m; ``m == 1`` says nothing and ``m == 0`` says that it is 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TypeAlias
 
-__all__ = ["ANY", "ANYTHING", "Congruence", "Interval"]
+__all__ = [
+    "ANY",
+    "ANYTHING",
+    "Congruence",
+    "Interval",
+    "all_of",
+    "any_of",
+    "at_least",
+    "better",
+    "congruence_add",
+    "congruence_multiply",
+    "hull",
+    "intersect",
+    "meet",
+    "modulo",
+    "multiply",
+    "power",
+    "scale",
+]
 
 Interval: TypeAlias = tuple[int | None, int | None]
 Congruence: TypeAlias = tuple[int, int]
@@ -19,7 +38,7 @@ ANYTHING: Congruence = (1, 0)
 
 
 def intersect(a: Interval, b: Interval) -> Interval:
-    """What both intervals admit. The result may be empty (lo > hi)."""
+    """The interval of the values in both intervals. It may be empty (lo > hi)."""
     lo = b[0] if a[0] is None else a[0] if b[0] is None else max(a[0], b[0])
     hi = b[1] if a[1] is None else a[1] if b[1] is None else min(a[1], b[1])
     return lo, hi
@@ -89,7 +108,7 @@ def _quotient(x: float, y: float) -> float:
     """Floor division where either side may be infinite: the limit."""
     if isinstance(y, float) and math.isinf(y):
         if isinstance(x, float) and math.isinf(x):
-            # x // y takes every value between 0 and x; both ends occur beside others.
+            # x // y has every value between 0 and x. Other ends give the finite limits.
             return math.copysign(math.inf, x) * math.copysign(1, y)
         # x // y for ever larger y ends at 0 or, where the signs differ, at -1.
         return -1 if x != 0 and (x < 0) != (y < 0) else 0
@@ -126,8 +145,7 @@ def power(a: Interval, n: int) -> Interval:
 
 
 def meet(a: Congruence, b: Congruence) -> Congruence | None:
-    """Both congruences at once (the Chinese remainder theorem); None where they exclude
-    each other."""
+    """The congruence of the values that have both (the Chinese remainder theorem), or None."""
     (m, r), (n, s) = a, b
     if m == 0 or n == 0:
         if m != 0:
@@ -156,3 +174,28 @@ def congruence_multiply(a: Congruence, b: Congruence) -> Congruence:
 def reduce_(m: int, r: int) -> Congruence:
     """(m, r) with r in 0..m-1."""
     return (m, r % m) if m else (0, r)
+
+
+# -- ends of intervals, which may be unknown -------------------------------------------------
+
+
+def better(a: int | None, b: int | None) -> int | None:
+    """The larger of two lower bounds; None if neither is known."""
+    return b if a is None else a if b is None else max(a, b)
+
+
+def at_least(bound: int | None, k: int) -> bool:
+    """Whether a lower bound is known and at least k."""
+    return bound is not None and bound >= k
+
+
+def any_of(pick: Callable[[list[int]], int], ends: list[int | None]) -> int | None:
+    """`pick` of the ends that are known; None if none is."""
+    known = [e for e in ends if e is not None]
+    return pick(known) if known else None
+
+
+def all_of(pick: Callable[[list[int]], int], ends: list[int | None]) -> int | None:
+    """`pick` of the ends; None unless all are known."""
+    known = [e for e in ends if e is not None]
+    return pick(known) if len(known) == len(ends) else None

@@ -1,8 +1,8 @@
-"""Why a condition holds, and where it does not: proofs from the fewest facts, and examples.
+"""Proofs from the fewest facts, and examples of values at which a condition holds.
 
-A proof is a set of assumed conditions from which a fresh prover, knowing nothing else, reaches
-the same conclusion, and none of which it can do without. It is found by asking again, so it
-costs nothing until somebody wants it (Junker, "QuickXplain", AAAI 2004).
+A proof is a set of assumptions from which a new prover, which knows nothing else, comes to the
+same conclusion, and none of which can be left out. It is found by asking again, so it costs
+nothing until it is asked for (Junker, "QuickXplain", AAAI 2004).
 """
 
 from __future__ import annotations
@@ -11,26 +11,23 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from symfx.algebra.reasoning.facts import UNDEFINED, Facts
+from symfx.algebra.reasoning.limits import SYMBOLS, TRIES
 from symfx.algebra.reasoning.prover import Prover
 from symfx.algebra.terms.interpret import evaluate
 from symfx.algebra.terms.table import Scalar, Term
 
 __all__ = ["Proof", "example", "prove"]
 
-# How many assignments `example` may look at, and how many symbols it takes on.
-_TRIES = 20_000
-_SYMBOLS = 12
-
 
 @dataclass(frozen=True)
 class Proof:
-    """What the facts say about a condition, and which of them are needed to say it.
+    """The answer about a condition, and the facts that it needs.
 
     Attributes:
-        condition: what was asked.
-        holds: True where it follows, False where its opposite does, None where neither does.
-        facts: the assumed conditions that decide it, none of them superfluous; empty where the
-            condition needs none, or is open.
+        condition: the condition.
+        holds: True if it follows, False if its opposite does, None if neither does.
+        facts: the assumptions that decide it, none of them superfluous; empty if the condition
+            needs none, or is open.
     """
 
     condition: Term
@@ -50,11 +47,11 @@ def prove(facts: Facts, condition: Term, prover: Prover | None = None) -> Proof:
     """Decide a condition, and find the fewest facts that decide it.
 
     Args:
-        facts: what is known.
-        condition: what is asked.
-        prover: a stronger prover from the same facts (`symfx.algebra.z3_tier.Z3Prover`),
-            asked where the ordinary one leaves the condition open. It names the facts that it
-            used, and some of them may be superfluous.
+        facts: the store of facts.
+        condition: the condition to decide.
+        prover: a stronger prover from the same facts (`symfx.algebra.z3_tier.Z3Prover`), which
+            is asked if the ordinary one leaves the condition open. It names the facts that it
+            used, of which some may be superfluous.
 
     Example:
         >>> from symfx.algebra import Table
@@ -79,13 +76,13 @@ def prove(facts: Facts, condition: Term, prover: Prover | None = None) -> Proof:
             return False
 
     near = facts.connected(condition)
-    # What was learned by replacement alone has no condition to show; then all that is near stays.
+    # A replacement has no condition that a proof could show; then all facts nearby are named.
     used = _fewest(near, enough) if enough(near) else near
     return Proof(condition, holds, tuple(sorted(used, key=near.index)))
 
 
 def _fewest(items: list[Term], enough: Callable[[Sequence[Term]], bool]) -> list[Term]:
-    """A subset that is enough and has no smaller one inside it."""
+    """A subset that is enough, and of which no smaller subset is."""
 
     def needed(background: list[Term], changed: bool, candidates: list[Term]) -> list[Term]:
         if changed and enough(background):
@@ -104,16 +101,16 @@ def _fewest(items: list[Term], enough: Callable[[Sequence[Term]], bool]) -> list
 def example(
     facts: Facts, condition: Term, prefer: Mapping[Term, Scalar] | None = None
 ) -> dict[Term, int] | None:
-    """Small values at which all that is known holds and a condition too.
+    """Small values at which a condition holds together with all facts.
 
     Args:
-        facts: what is known.
-        condition: what shall hold as well.
+        facts: the store of facts.
+        condition: the condition.
         prefer: values to try first (those at tracing).
 
     Returns:
         The value of each integer symbol of the condition and of the facts connected with it;
-        None where the search found none, which does not say that there is none.
+        None if the search found no such values, which may exist all the same.
 
     Example:
         >>> from symfx.algebra import Table
@@ -128,7 +125,7 @@ def example(
     if facts.solve(condition).value is False:
         return None
     symbols = sorted(frozenset().union(*(c.free_symbols for c in conditions)), key=lambda s: s.uid)
-    if len(symbols) > _SYMBOLS or any(s.sort != "int" for s in symbols):
+    if len(symbols) > SYMBOLS or any(s.sort != "int" for s in symbols):
         return None
     prover = Prover(facts)
     values = {s: list(_candidates(prover, s, prefer.get(s), conditions)) for s in symbols}
@@ -136,7 +133,7 @@ def example(
     due: dict[Term, list[Term]] = {s: [] for s in symbols}
     for c in conditions:
         due[max(c.free_symbols, key=symbols.index)].append(c)
-    left = _TRIES
+    left = TRIES
     chosen: dict[Term, int] = {}
 
     def search(depth: int) -> bool:
@@ -173,7 +170,7 @@ def _holds(condition: Term, values: Mapping[Term, int]) -> bool:
 def _candidates(
     prover: Prover, symbol: Term, preferred: Scalar | None, conditions: Sequence[Term]
 ) -> Iterator[int]:
-    """Values worth a try, the likeliest first."""
+    """The values of a symbol to try, the likeliest first."""
     low, high = prover.range(symbol)
     m, r = prover.congruence(symbol)
     step = max(1, m)

@@ -1,8 +1,8 @@
-"""Intervals of real terms: what a double can be, given intervals of the integers in it.
+"""Intervals of real terms, from the intervals of the integers in them.
 
-Rounding to the nearest double keeps order, so where the exact operation is monotone, rounding
-the ends bounds the rounded results. An interval says that the value is not NaN; where that is
-not certain there is none.
+Rounding to the nearest double keeps order, so if the exact operation is monotone, rounding the ends
+bounds the rounded results. A value with an interval is not NaN; a term that may be NaN has no
+interval.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TO_INTEGER: dict[str, Callable[[float], int]] = {
 
 
 def integer_interval(atom: Term, real: Callable[[Term], RealInterval | None]) -> Interval:
-    """The interval of an integer made from a real: floor, ceil, trunc or round."""
+    """The interval of the floor, ceil, trunc or round of a real term."""
     to_integer = _TO_INTEGER.get(atom.op)
     inside = real(atom.args[0]) if to_integer else None
     if inside is None or to_integer is None:
@@ -44,11 +44,11 @@ def real_interval(
     integer: Callable[[Term], Interval],
     known: Mapping[Term, RealInterval],
 ) -> RealInterval | None:
-    """The interval of a real term, None where it may be NaN or nothing is known.
+    """The interval of a real term; None if it may be NaN or nothing is known.
 
     Args:
         term: the term.
-        integer: gives the interval of an integer term.
+        integer: the function that gives the interval of an integer term.
         known: intervals that were assumed.
     """
 
@@ -94,7 +94,7 @@ def _double(value: int | None, unbounded: float) -> float:
 
 
 def _quotient(a: Interval, b: Interval) -> RealInterval | None:
-    """Of two integers whose second is not 0: the exact quotient, rounded once."""
+    """The interval of a quotient of integers, rounded once; None if the divisor may be 0."""
     if b[0] is not None and b[0] >= 1:
         sign = 1
     elif b[1] is not None and b[1] <= -1:

@@ -1,28 +1,30 @@
-"""What terms can be by themselves: intervals and congruences, from the facts about their parts."""
+"""Intervals and congruences of terms, by arithmetic on those of their parts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from symfx.algebra.reasoning import intervals
 from symfx.algebra.reasoning.facts import Facts
-from symfx.algebra.reasoning.intervals import ANYTHING, Congruence, Interval
+from symfx.algebra.reasoning.intervals import ANYTHING, Congruence, Interval, all_of, any_of
 from symfx.algebra.reasoning.real_intervals import RealInterval, integer_interval, real_interval
 from symfx.algebra.terms.table import Term
 
-__all__ = ["Intervals"]
+__all__ = ["TermIntervals"]
 
 
-class Intervals:
-    """Interval and congruence arithmetic over a store of facts."""
+class TermIntervals:
+    """Interval and congruence arithmetic over a store of facts.
+
+    Args:
+        facts: the store of facts about symbols and atoms.
+    """
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
         self.table = facts.table
         self._ranges: dict[Term, tuple[int, Interval]] = {}
 
-    def _without_exact_divisions(self, p: Term) -> Term:
-        """A multiple of p in which ``x // d`` and ``x % d`` are gone where x % d is known."""
+    def without_exact_divisions(self, p: Term) -> Term:
+        """p, or a multiple of p without one ``x // d`` or ``x % d`` whose remainder is known."""
         table = self.table
         for atom, coeff in p.coeffs.items():
             if atom.op not in ("floordiv", "mod") or atom.args[1].op != "const":
@@ -40,7 +42,7 @@ class Intervals:
         return p
 
     def congruence(self, p: Term) -> Congruence:
-        """What an integer term is modulo something: (m, r), and (1, 0) where nothing is known."""
+        """(m, r) for an integer term that is r modulo m; (1, 0) if nothing is known."""
         total: Congruence = (0, p.const)
         for monomial, coeff in p.coeffs.items():
             part: Congruence = (0, coeff)
@@ -48,7 +50,7 @@ class Intervals:
                 part = intervals.congruence_multiply(part, self._atom_congruence(factor))
             total = intervals.congruence_add(total, part)
             if total[0] == 1:
-                break  # more summands cannot bring it back
+                break  # nothing is known of the sum, whatever the other summands are
         return total
 
     def _atom_congruence(self, atom: Term) -> Congruence:
@@ -60,17 +62,17 @@ class Intervals:
                 return 0, r % d
         return known
 
-    def _interval(self, term: Term) -> Interval:
-        """An interval of an integer term by interval arithmetic alone."""
+    def of(self, term: Term) -> Interval:
+        """The interval of an integer term."""
         if term.op not in ("sum", "product", "const"):
-            return self._atom_interval(term)
+            return self.of_atom(term)
         low: int | None = term.const
         high: int | None = term.const
         for monomial, coeff in term.coeffs.items():
             if monomial.op == "product":
                 least, most = self._product_interval(monomial)
             else:
-                least, most = self._atom_interval(monomial)
+                least, most = self.of_atom(monomial)
             if coeff < 0:
                 least, most = most, least
             low = None if low is None or least is None else low + coeff * least
@@ -89,12 +91,13 @@ class Intervals:
             powers[factor] = powers.get(factor, 0) + 1
         result: Interval = (1, 1)
         for factor, n in powers.items():
-            result = intervals.multiply(result, intervals.power(self._interval(factor), n))
+            result = intervals.multiply(result, intervals.power(self.of(factor), n))
         result = intervals.intersect(result, self.facts.bounds(product))
         self._ranges[product] = (stamp, result)
         return result
 
-    def _atom_interval(self, atom: Term) -> Interval:
+    def of_atom(self, atom: Term) -> Interval:
+        """The interval of an atom."""
         facts = self.facts
         if atom.op == "symbol" and atom not in facts.congruences and atom not in facts.excluded:
             return facts.bounds(atom)
@@ -122,23 +125,23 @@ class Intervals:
         return result
 
     def _structural_interval(self, atom: Term) -> Interval:
-        """What the operation of an atom says about its value."""
+        """The interval of an atom from those of its operands."""
         op = atom.op
         if op == "floordiv":
-            return intervals.floordiv(*map(self._interval, atom.args))
+            return intervals.floordiv(*map(self.of, atom.args))
         if op == "mod":
             m, r = self._atom_congruence(atom)
             if m == 0:
                 return r, r
-            return intervals.modulo(*map(self._interval, atom.args))
+            return intervals.modulo(*map(self.of, atom.args))
         if op in ("min", "max"):
-            parts = [self._interval(a) for a in atom.args]
+            parts = [self.of(a) for a in atom.args]
             lows, highs = [p[0] for p in parts], [p[1] for p in parts]
             if op == "min":
                 return all_of(min, lows), any_of(min, highs)
             return any_of(max, lows), all_of(max, highs)
         if op == "abs":
-            low, high = self._interval(atom.args[0])
+            low, high = self.of(atom.args[0])
             largest = None if low is None or high is None else max(abs(low), abs(high))
             least = max(0, low or 0, -(high or 0))
             x = atom.args[0]
@@ -146,9 +149,9 @@ class Intervals:
                 least = 1  # x is not 0
             return least, largest
         if op == "where":
-            return intervals.hull(self._interval(atom.args[1]), self._interval(atom.args[2]))
+            return intervals.hull(self.of(atom.args[1]), self.of(atom.args[2]))
         if op == "pow":
-            base, exponent = map(self._interval, atom.args)
+            base, exponent = map(self.of, atom.args)
             if base[0] is not None and base[0] >= 1:
                 # Larger base and larger exponent give a larger power; an exponent is never
                 # negative here, because the result is an integer.
@@ -158,8 +161,8 @@ class Intervals:
                 return least, None
             return (0, None) if base[0] is not None and base[0] >= 0 else intervals.ANY
         if op == "bit_and":
-            lows = [self._interval(a)[0] for a in atom.args]
-            highs = [self._interval(a)[1] for a in atom.args]
+            lows = [self.of(a)[0] for a in atom.args]
+            highs = [self.of(a)[1] for a in atom.args]
             if any(low is not None and low >= 0 for low in lows):
                 # A mask that is not negative bounds the result; so does the other, if it is one.
                 ends = [
@@ -172,24 +175,12 @@ class Intervals:
         if op in ("floor", "ceil", "trunc", "round"):
             return integer_interval(atom, self.real_range)
         if op in ("bit_or", "bit_xor", "lshift", "rshift"):
-            lows = [self._interval(a)[0] for a in atom.args]
+            lows = [self.of(a)[0] for a in atom.args]
             operands = lows if op in ("bit_or", "bit_xor") else lows[:1]
             if all(low is not None and low >= 0 for low in operands):
                 return 0, None
         return intervals.ANY
 
     def real_range(self, term: Term) -> RealInterval | None:
-        """The interval that a real term lies in; None where it may be NaN."""
-        return real_interval(self.facts.resolve(term), self._interval, self.facts.real_bounds)
-
-
-def any_of(pick: Callable[[list[int]], int], ends: list[int | None]) -> int | None:
-    """The pick among the ends that are known."""
-    known = [e for e in ends if e is not None]
-    return pick(known) if known else None
-
-
-def all_of(pick: Callable[[list[int]], int], ends: list[int | None]) -> int | None:
-    """The pick among the ends, None unless all are known."""
-    known = [e for e in ends if e is not None]
-    return pick(known) if len(known) == len(ends) else None
+        """The interval of a real term; None if the term may be NaN."""
+        return real_interval(self.facts.resolve(term), self.of, self.facts.real_bounds)

@@ -1,9 +1,9 @@
-"""Where cheap reasoning ends: a prover that asks z3, within a budget of time.
+"""A prover that asks z3 about open conditions, within a budget of time.
 
-z3 is imported when the first such prover is made, and by nothing else in symfx's algebra. What
-it is told is true of every state of affairs in which the facts hold; operations that it is not
-good at (powers, bit operations, doubles) become numbers of which nothing is known. So "proved"
-and "refuted" are as sound as z3 is, and anything else is "unknown".
+z3 is imported when the first such prover is made, and nowhere else in symfx's algebra. The claims
+that z3 gets are true wherever the facts hold. Operations that z3 is weak at (powers, bit
+operations, doubles) become numbers with a few known bounds. So "proved" and "refuted" are as sound
+as z3 is, and any other answer is "unknown".
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from symfx.errors import SymfxError
 
 __all__ = ["Z3Prover", "Z3Terms", "needs_z3"]
 
-# Numbers whose product of digits would only slow z3 down.
+# Powers with larger exponents would only slow z3 down.
 _LARGEST_POWER = 16
 
 
@@ -42,16 +42,16 @@ def needs_z3() -> Any:
 
 
 class Z3Prover(Prover):
-    """A prover that asks z3 about what it cannot decide itself.
+    """A prover that asks z3 about the conditions that it leaves open itself.
 
     Args:
-        facts: what is known.
+        facts: the store of facts.
         witness: see `Prover`.
-        budget_ms: how many milliseconds z3 may take for one question.
+        budget_ms: the milliseconds that z3 may take for one question.
 
     Attributes:
-        asked: how many questions z3 was asked.
-        answered: how many of them it decided.
+        asked: the number of questions that z3 was asked.
+        answered: the number of them that z3 decided.
 
     Raises:
         SymfxError: z3-solver is not installed.
@@ -82,7 +82,7 @@ class Z3Prover(Prover):
         self._inside = 0
 
     def decide(self, condition: Term) -> bool | None:
-        """True where the facts imply the condition, False where they refute it, else None."""
+        """True if the facts imply the condition, False if they refute it, else None."""
         self._inside += 1
         try:
             answer = super().decide(condition)
@@ -102,26 +102,21 @@ class Z3Prover(Prover):
             self._decided[condition] = answer
         return answer
 
-    def forget(self) -> None:
-        """Forget all answers, after facts were taken back; see `Facts.scope`."""
-        super().forget()
-        self._beyond.clear()
-
     def core(self, condition: Term) -> tuple[bool | None, list[Term]]:
-        """What z3 says of a condition, and the facts that it used: z3's unsatisfiable core."""
+        """z3's answer about a condition, and the facts that it used: the unsatisfiable core."""
         return self._ask(self.facts.resolve(condition))
 
     def _ask(self, condition: Term) -> tuple[bool | None, list[Term]]:
         z3 = self._z3
         self.asked += 1
         deadline = time.monotonic() + self.budget_ms / 1000
-        seen = self._witness(condition)
+        seen = self.witness(condition)
         facts = self.facts.connected(condition)
         told = self._translated
         question = told.formula(condition)
         claims = [*told.meaning(condition, *facts), *told.has_value(condition)]
         named = {f"fact {i}": fact for i, fact in enumerate(facts)}
-        # What is so at tracing cannot be refuted, what is not cannot be proved.
+        # A condition cannot be refuted if the witness satisfies it, nor proved if it does not.
         for answer in (True, False):
             if seen is not None and bool(seen) is not answer:
                 continue
@@ -141,16 +136,16 @@ class Z3Prover(Prover):
 
 
 class Z3Terms:
-    """Terms as z3's, each made once."""
+    """Terms as z3's expressions, each made once."""
 
     def __init__(self, z3: Any) -> None:
         self.z3 = z3
         self._made: dict[Term, Any] = {}
-        # For a quotient or remainder, what defines it.
+        # For an operation that z3 has as an unknown number, the claims about it.
         self._defining: dict[Term, list[Any]] = {}
 
     def meaning(self, *terms: Term) -> list[Any]:
-        """What the operations in some conditions mean."""
+        """The claims about the operations in some conditions."""
         claims: list[Any] = []
         seen: set[Term] = set()
         for term in terms:
@@ -161,7 +156,7 @@ class Z3Terms:
         return claims
 
     def has_value(self, condition: Term) -> list[Any]:
-        """That a condition has a value: a divisor that is computed in any case is not 0."""
+        """The claims that a condition has a value: a divisor that is always computed is not 0."""
         self.formula(condition)
         return [self.formula(b) != 0 for b in _divisors(condition)]
 
@@ -229,7 +224,7 @@ class Z3Terms:
     def _division(self, op: str, result: Any, a: Any, b: Any) -> list[Any]:
         """a = b*q + r with r between 0 and b, for b that is not 0: Python's division."""
         z3 = self.z3
-        if z3.is_int_value(b):  # positive: the algebra turns negative constants round
+        if z3.is_int_value(b):  # positive: terms have no negative constant divisors
             return [result == (a / b if op == "floordiv" else a % b)]
         other = z3.Int(f"{result}'")
         q, r = (result, other) if op == "floordiv" else (other, result)
@@ -237,7 +232,7 @@ class Z3Terms:
         return [z3.Implies(b != 0, z3.And(a == b * q + r, inside))]
 
     def _bounds(self, op: str, result: Any, a: Any, b: Any) -> list[Any]:
-        """The little that is told of an operation that z3 is not good at."""
+        """A few claims about an operation that z3 is weak at."""
         z3 = self.z3
         if op == "bit_and":
             return [
@@ -254,7 +249,7 @@ class Z3Terms:
 
 
 def _divisors(term: Term) -> list[Term]:
-    """The divisors that are computed whenever a condition is: not those behind and, or, if."""
+    """The divisors that are always computed with a condition: none within and, or, if."""
     found: list[Term] = []
     seen: set[Term] = set()
     stack = [term]

@@ -8,7 +8,10 @@ from math import inf
 from symfx.algebra.terms.table import Term
 from symfx.algebra.terms.term import postorder
 
-__all__ = ["definedness"]
+__all__ = ["UNDEFINED", "definedness"]
+
+UNDEFINED = (ZeroDivisionError, OverflowError, ValueError)
+"""The errors of making or evaluating a term that has no value, as ``1 // x`` for x = 0."""
 
 
 def definedness(term: Term, memo: dict[Term, Term] | None = None) -> Term:

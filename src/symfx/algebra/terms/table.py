@@ -1,6 +1,6 @@
 """The table that makes terms: one class of all operations, each a function of a module beside it.
 
-`symfx.algebra.terms.term` says what a term is.
+`symfx.algebra.terms.term` explains terms.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class Table:
     """The home of interned terms, and the operations that make them.
 
     Every operation takes terms of this table and gives one of this table in normal form.
-    Operations on constants compute with Python's own semantics, and raise what Python raises
+    Operations on constants compute with Python's own semantics, and raise Python's errors
     (`ZeroDivisionError`). A rewrite may assume that the rewritten term is defined: ``x // x`` is
     1, although it raises for ``x == 0``.
 
     Attributes:
         symbols: the symbols by name.
         products: for a sum that came about as a product, by the sum without its constant: the
-            whole sum and its factors. The normal form multiplies out, and would lose what was
-            known of the factors (that none is 0, say).
+            whole sum and its factors. The normal form multiplies out, and would lose the
+            facts about the factors (that none is 0, say).
 
     Example:
         >>> t = Table()

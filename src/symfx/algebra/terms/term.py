@@ -1,9 +1,9 @@
-"""What a term is: interned, over integers, reals and booleans, in normal form.
+"""Terms over integers, reals and booleans: interned, in normal form.
 
 Words used here and everywhere above this floor:
 
 atom
-    an integer that the algebra looks no deeper into: a symbol, or an opaque operation such as
+    an integer that the algebra takes as a whole: a symbol, or an opaque operation such as
     ``x // 3`` or ``min(a, b)`` on terms that are themselves in normal form.
 monomial
     an atom, or a *product* of atoms (``a*b*b``).
@@ -46,7 +46,7 @@ class Term:
 
     Attributes:
         table: the table that owns the term.
-        op: what the term is: ``"const"``, ``"symbol"``, ``"sum"``, ``"product"`` or the name
+        op: the kind of term: ``"const"``, ``"symbol"``, ``"sum"``, ``"product"`` or the name
             of an operation (``"floordiv"``, ``"eq"``, …).
         sort: ``"int"``, ``"real"`` or ``"bool"``.
         args: the operands: terms, or for a constant its value, for a symbol its name.

@@ -1,1 +1,1 @@
-"""The inference rules: one operator each, from a node to its constraints."""
+"""The inference rules: each maps a node of one operator to constraints."""

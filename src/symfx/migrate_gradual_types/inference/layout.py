@@ -58,7 +58,7 @@ __all__ = [
 def transpose_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """Two dimensions change places."""
+    """Two dimensions are exchanged."""
     given = tensor_of(symbols, n.args[0])
     one, other = argument_of(n, 1, "dim0"), argument_of(n, 2, "dim1")
     if not isinstance(one, int) or not isinstance(other, int):
@@ -72,7 +72,7 @@ def transpose_inference_rule(
 def index_select_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """One dimension becomes as long as the vector of indices."""
+    """One dimension has the length of the vector of indices."""
     given = tensor_of(symbols, n.args[0])
     along, indices = argument_of(n, 1, "dim"), tensor_of(symbols, argument_of(n, 2, "index"))
     if not isinstance(along, int):
@@ -87,7 +87,7 @@ def index_select_inference_rule(
     cases = [
         Conj([type_is(indices, [length]), selected(length)]),
         Conj([type_is(indices, Dyn), selected(Dyn)]),
-        # An unknown tensor of which rows are selected stays unknown.
+        # The result for an unknown tensor is unknown.
         Conj([both_unknown(given, output), Disj([type_is(indices, t) for t in ([length], Dyn)])]),
     ]
     return [Disj(cases)], counter
@@ -97,7 +97,7 @@ def index_select_inference_rule(
 def flatten_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """A run of dimensions becomes their product."""
+    """A run of dimensions is replaced by their product."""
     given = tensor_of(symbols, argument_of(n, 0, "input"))
     start, end = argument_of(n, 1, "start_dim", 0), argument_of(n, 2, "end_dim", -1)
     if not isinstance(start, int) or not isinstance(end, int):
@@ -132,7 +132,7 @@ def _flattened(start: int, end: int, given: TVar, output: TVar, dims: list[DVar]
 def reshape_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """The output has the shape that is asked for; -1 in it is unknown."""
+    """The output has the given shape, with ``Dyn`` for -1."""
     target = argument_of(n, 1, "shape")
     if not isinstance(target, (tuple, list)):
         raise NotCovered
@@ -148,7 +148,7 @@ def reshape_inference_rule(
 def view_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """The output has the shape that is asked for; -1 in it is what remains."""
+    """The output has the given shape; -1 is the remaining size."""
     given = tensor_of(symbols, n.args[0])
     sizes = n.args[1:]
     if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
@@ -170,7 +170,7 @@ def view_inference_rule(
 def expand_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """The output is the input broadcast to the shape that is asked for, and has its rank."""
+    """The output is the input broadcast to the given shape."""
     given = tensor_of(symbols, n.args[0])
     sizes = n.args[1:]
     if (

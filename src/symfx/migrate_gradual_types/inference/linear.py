@@ -1,4 +1,4 @@
-"""Inference rules of linear maps and of rows looked up."""
+"""Inference rules of linear maps, of bmm and of embeddings."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def linear_inference_rule(
     constraints: list[Constraint],
     counter: int,
 ) -> Written:
-    """The last dimension goes from `in_features` to `out_features`."""
+    """The last dimension is mapped from `in_features` to `out_features`."""
     features = module_instance.in_features, module_instance.out_features
     return linear_constraints(n, *features, symbols, counter)
 
@@ -63,7 +63,7 @@ def linear_inference_rule(
 def torch_linear_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """As `linear_inference_rule`, of a weight: it has the features as its two dimensions."""
+    """As `linear_inference_rule`, with a weight whose dimensions are the features."""
     weight = tensor_of(symbols, argument_of(n, 1, "weight"))
     [out, in_], counter = gen_tensor_dims(2, counter)
     linear, counter = linear_constraints(n, in_, out, symbols, counter)
@@ -90,10 +90,10 @@ def linear_constraints(
 def add_linear_constraints(
     dims1: Sequence[Any], dims2: Sequence[Any], in_features: Any, out_features: Any
 ) -> list[Constraint]:
-    """All dimensions but the last are equal; that is consistent with the features.
+    """All dimensions but the last are equal; the last are consistent with the features.
 
     Raises:
-        GradualError: the two have different ranks.
+        GradualError: input and output have different ranks.
     """
     if len(dims1) != len(dims2):
         raise GradualError(
@@ -113,7 +113,7 @@ def add_linear_constraints(
 def bmm_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """Two tensors of rank 3: batches agree, as do the columns of one and the rows of the other."""
+    """Two tensors of rank 3 with one batch; one has as many columns as the other has rows."""
     one, other = (
         tensor_of(symbols, argument_of(n, i, name)) for i, name in ((0, "input"), (1, "mat2"))
     )
@@ -162,12 +162,12 @@ def embedding_inference_rule(
     constraints: list[Constraint],
     counter: int,
 ) -> Written:
-    """As `embedding_inference_rule_functional`, of a module."""
+    """As `embedding_inference_rule_functional`, with the width of a module."""
     return gen_embedding_rules(n, symbols, module_instance.embedding_dim, counter)
 
 
 def gen_embedding_rules(n: Node, symbols: Symbols, embedding_dim: Any, counter: int) -> Written:
-    """The constraints of looking rows of this width up."""
+    """The constraints of an embedding of this width."""
     given = tensor_of(symbols, argument_of(n, 0, "input"))
     output, counter = new_tensor(n, symbols, counter)
     name, cases = counter, []

@@ -1,4 +1,4 @@
-"""Inference rules of operators that keep the shape, normalise, or broadcast."""
+"""Inference rules of operators that keep the shape, normalize, or broadcast."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def type_inference_rule(
 def cumsum_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """The output has the input's type, which must have the dimension that is summed along."""
+    """The output has the input's type, which has the summed dimension."""
     given = tensor_of(symbols, argument_of(n, 0, "input"))
     along = argument_of(n, 1, "dim")
     if not isinstance(along, int):
@@ -142,7 +142,7 @@ def cumsum_inference_rule(
 
 
 def range_check(i: int, n: int) -> T | F:
-    """Whether `i` counts a dimension of a tensor of rank `n`, from the front or the back."""
+    """Whether `i` is the index of a dimension of a tensor of rank `n`."""
     return T() if -n <= i < n else F()
 
 
@@ -150,7 +150,7 @@ def range_check(i: int, n: int) -> T | F:
 def layer_norm_functional(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """The output has the input's type; its last dimensions are those that are normalised."""
+    """The output has the input's type; its last dimensions are the normalized shape."""
     shape = argument_of(n, 1, "normalized_shape")
     if not isinstance(shape, (tuple, list)) or not all(isinstance(s, int) for s in shape):
         raise NotCovered
@@ -172,7 +172,7 @@ def layer_norm_inference_rule(
 def gen_layer_norm_constraints(
     n: Node, normalized_shape: Sequence[int], symbols: Symbols, counter: int
 ) -> Written:
-    """The constraints of a layer normalisation over these last dimensions."""
+    """The constraints of a layer normalization over a normalized shape."""
     given = tensor_of(symbols, argument_of(n, 0, "input"))
     output, counter = new_tensor(n, symbols, counter)
     ranks, counter = dims_by_rank(counter)
@@ -189,7 +189,7 @@ def gen_layer_norm_constraints(
 def add_layer_norm_constraints(
     input_dim: Sequence[Any], normalized_dim: Sequence[int]
 ) -> list[Constraint]:
-    """The last dimensions of a tensor are consistent with those that are normalised."""
+    """The last dimensions of a tensor are consistent with the normalized shape."""
     if len(normalized_dim) > len(input_dim):
         return [F()]
     last = zip(reversed(input_dim), reversed(normalized_dim), strict=False)
@@ -199,7 +199,7 @@ def add_layer_norm_constraints(
 def gen_broadcasting_constraints(
     e1: TVar, e2: TVar, symbols: Symbols, counter: int, output_var: TVar
 ) -> Written:
-    """The output is what two tensors broadcast to: stretched, they are consistent."""
+    """The output is the type that two tensors broadcast to: expanded, they are consistent."""
     one, counter = gen_tvar(counter)
     other, counter = gen_tvar(counter)
     return [
@@ -217,7 +217,7 @@ def gen_broadcasting_constraints(
 def broadcasting_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """Two tensors broadcast; a tensor and a number have the tensor's type; sizes compute."""
+    """Two tensors broadcast; a tensor and a number have the tensor's type; sizes are computed."""
     if len(n.args) < 2:
         raise NotCovered
     sides = [symbols.get(arg) if isinstance(arg, Node) else arg for arg in n.args[:2]]
@@ -241,7 +241,7 @@ def broadcasting_inference_rule(
 
 
 def _computed(result: DVar, value: BinConstraintD, parts: Sequence[Any]) -> Conj:
-    """A size that is computed: known where its parts are, and no negative number."""
+    """A computed size is not negative; it is ``Dyn`` if one of its parts is."""
     variables = [part for part in parts if isinstance(part, DVar)]
     unknown = Disj([BinConstraintD(part, Dyn, op_eq) for part in variables])
     known = [BinConstraintD(dim, Dyn, op_neq) for dim in (*variables, result)]
@@ -262,7 +262,7 @@ def _computed(result: DVar, value: BinConstraintD, parts: Sequence[Any]) -> Conj
 def masked_fill_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """The output is what the tensor and the mask broadcast to."""
+    """The output is the type that the tensor and the mask broadcast to."""
     given, mask = tensor_of(symbols, n.args[0]), tensor_of(symbols, argument_of(n, 1, "mask"))
     output, counter = new_tensor(n, symbols, counter)
     return gen_broadcasting_constraints(given, mask, symbols, counter, output)

@@ -1,4 +1,4 @@
-"""Inference rules of sizes, of tensors made of sizes, and of conditions."""
+"""Inference rules of sizes, of tensors made from sizes, and of conditions."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def _one_dimension(n: Node, given: TVar, index: int, symbols: Symbols, counter: 
 def getitem_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """Of a shape one dimension; of a tensor, by a tuple, what the index leaves of it."""
+    """One dimension of a shape, or a part of a tensor by a tuple of indices."""
     source, index = n.args
     given = tensor_of(symbols, source)
     assert isinstance(source, Node)
@@ -112,7 +112,7 @@ def getitem_inference_rule(
         if not is_shape(source) and source.op != "placeholder":
             raise NotCovered
         if isinstance(source.type, TensorType) and not is_shape(source):
-            raise NotCovered  # a row of a tensor
+            raise NotCovered  # the index takes a row of a tensor
         return _one_dimension(n, given, index, symbols, counter)
     plain = (type(None), slice, int, type(Ellipsis))
     if not isinstance(index, tuple) or is_shape(source) or n.all_input_nodes != [source]:
@@ -145,9 +145,9 @@ def torch_dim_inference_rule(
 def tensor_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """A tensor of data that stands in the program: a number makes one of rank 0.
+    """A tensor of a number in the program, which has rank 0.
 
-    A number takes part in arithmetic as numbers do, so it gets no variable and no constraint.
+    It broadcasts as a number does, so it gets no variable and no constraint.
     """
     return [], counter
 
@@ -156,7 +156,7 @@ def tensor_inference_rule(
 def full_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """The output has the shape that is asked for."""
+    """The output has the given shape."""
     sizes = argument_of(n, 0, "size")
     if not isinstance(sizes, (tuple, list)):
         raise NotCovered
@@ -169,7 +169,7 @@ def full_inference_rule(
 def arange_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """A vector as long as the number of steps."""
+    """A vector with one value for each step."""
     if len(n.args) != 1 or {"start", "end", "step"} & set(n.kwargs):
         raise NotCovered
     end = dimension_of(symbols, n.args[0])
@@ -188,7 +188,7 @@ def arange_inference_rule(
 def gt_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """Of sizes a condition; of tensors the type that they broadcast to."""
+    """A condition on sizes, or the type that two tensors broadcast to."""
     return _comparison(n, symbols, counter, op_gt)
 
 
@@ -196,7 +196,7 @@ def gt_inference_rule(
 def lt_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """Of sizes a condition; of tensors the type that they broadcast to."""
+    """A condition on sizes, or the type that two tensors broadcast to."""
     return _comparison(n, symbols, counter, op_lt)
 
 
@@ -204,7 +204,7 @@ def lt_inference_rule(
 def eq_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """Of sizes a condition; of tensors the type that they broadcast to."""
+    """A condition on sizes, or the type that two tensors broadcast to."""
     return _comparison(n, symbols, counter, op_eq)
 
 
@@ -229,10 +229,10 @@ def _comparison(n: Node, symbols: Symbols, counter: int, op: str) -> Written:
         raise NotCovered
     ends_here = all(user.op == "output" for user in n.users)
     if isinstance(left, TVar) and isinstance(right, int) and op == op_gt and ends_here:
-        # What nothing else uses is a condition in a branch: the argument was a size after all.
+        # A comparison that only the output uses is the condition of a branch, so on a size.
         warnings.warn(
-            f"{argument} is compared with {right} in node {n}: it is taken for a size from here "
-            "on, not for a tensor",
+            f"{argument} is compared with {right} in node {n}: it counts as a size from here on, "
+            "not as a tensor",
             stacklevel=2,
         )
         left, counter = gen_dvar(counter)
@@ -249,10 +249,10 @@ def _comparison(n: Node, symbols: Symbols, counter: int, op: str) -> Written:
 def neq_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """Two sizes differ, or a shape is not the one that is written: a dimension differs.
+    """Two sizes differ, or a shape differs from a tuple of sizes.
 
-    Of a shape it is true where the tensor has the rank of the tuple and one of its known dimensions
-    differs from what is written.
+    A shape differs if the tensor has the rank of the tuple and one of its known dimensions is
+    another size.
     """
     given, written = n.args
     if not isinstance(written, tuple):
@@ -261,7 +261,7 @@ def neq_inference_rule(
     wanted = [dimension_of(symbols, size) for size in written]
     dims, counter = gen_tensor_dims(4 if len(wanted) == 3 else len(wanted), counter)
     dims = dims[: len(wanted)]
-    # One number is left out, as PyTorch leaves it out.
+    # As PyTorch, the numbering skips one number.
     symbols[n], counter = gen_bvar(counter + 1)
     differ = [
         Conj([BinConstraintD(a, b, op_neq) for a, b in ((one, Dyn), (dim, Dyn), (one, dim))])
@@ -277,10 +277,10 @@ def neq_inference_rule(
 def assert_inference_rule(
     n: Node, symbols: Symbols, constraints: list[Constraint], counter: int
 ) -> Written:
-    """What is asserted of sizes holds; a check of the tracer's own says nothing of shapes.
+    """The asserted condition on sizes holds; an assertion of the tracer adds nothing.
 
     Raises:
-        GradualError: something uses its result, which it has none of.
+        GradualError: a node uses the assertion, which has no result.
     """
     if n.users:
         raise GradualError(

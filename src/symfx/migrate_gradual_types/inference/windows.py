@@ -1,4 +1,4 @@
-"""Inference rules of layers for images: convolution, pooling, batch normalisation."""
+"""Inference rules of layers for images: convolution, pooling, batch normalization."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ __all__ = [
 def _images(
     n: Node, symbols: Symbols, counter: int
 ) -> tuple[TVar, TVar, list[DVar], list[Constraint], int]:
-    """A tensor that is unknown or has four dimensions, and the variable of the result."""
+    """The variables of an input that is ``Dyn`` or has rank 4, and of the result."""
     given = tensor_of(symbols, argument_of(n, 0, "input"))
     output, counter = new_tensor(n, symbols, counter)
     dims, counter = gen_tensor_dims(4, counter)
@@ -57,7 +57,7 @@ def conv2d_inference_rule(
     constraints: list[Constraint],
     counter: int,
 ) -> Written:
-    """The channels are the convolution's; a window moves over the last two dimensions."""
+    """The channels are the convolution's; the window moves over the last two dimensions."""
     m = module_instance
     if isinstance(m.padding, str):
         raise NotCovered
@@ -79,7 +79,7 @@ def maxpool_inference_rule(
     constraints: list[Constraint],
     counter: int,
 ) -> Written:
-    """A window moves over the last two dimensions."""
+    """The window moves over the last two dimensions."""
     m = module_instance
     if m.ceil_mode or m.return_indices:
         raise NotCovered
@@ -97,7 +97,7 @@ def adaptive_inference_rule(
     constraints: list[Constraint],
     counter: int,
 ) -> Written:
-    """The last two dimensions become what the module says; ``None`` leaves one as it is."""
+    """The last two dimensions are the module's output size; ``None`` keeps a dimension."""
     _, output, dims, matching, counter = _images(n, symbols, counter)
     size: Any = module_instance.output_size
     pair = size if isinstance(size, (tuple, list)) else (size, size)
@@ -113,7 +113,7 @@ def batchnorm_inference_rule(
     constraints: list[Constraint],
     counter: int,
 ) -> Written:
-    """The output has the input's type; its channels are those that the module has statistics of."""
+    """The output has the input's type; the channels are `num_features`."""
     given, output, dims, matching, counter = _images(n, symbols, counter)
     channels = BinConstraintD(dims[1], module_instance.num_features, op_consistency)
     return [

@@ -1,1 +1,1 @@
-"""The transformation rules: one class of composite constraints each."""
+"""The transformation rules: each rewrites one class of composite constraints."""

@@ -1,4 +1,4 @@
-"""Transformation rules of broadcasting, in the form that PyTorch gives them."""
+"""Transformation rules of broadcasting, in PyTorch's form."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from symfx.migrate_gradual_types.constraint import (
 )
 from symfx.migrate_gradual_types.constraint_builders import is_, type_is
 from symfx.migrate_gradual_types.operation import op_eq, op_neq
-from symfx.migrate_gradual_types.possible_ranks import DYN, possible
+from symfx.migrate_gradual_types.possible_ranks import DYN, ranks_of
 from symfx.migrate_gradual_types.transformation.registry import (
     Dims,
     Reduced,
@@ -43,19 +43,19 @@ __all__ = [
 
 @register_transformation_rule(ApplyBroadcasting)
 def generate_broadcasting(constraint: ApplyBroadcasting, counter: int) -> Reduced:
-    """Stretch two tensors to one shape: unknown ones stay, known ones go by their ranks."""
+    """Expand two tensors to one shape; if one is ``Dyn``, both are unchanged."""
     e1, e2, e11, e12 = constraint.input1, constraint.input2, constraint.res1, constraint.res2
-    kinds1, kinds2 = possible(e1), possible(e2)
+    ranks1, ranks2 = ranks_of(e1), ranks_of(e2)
     unchanged = [type_is(e1, e11), type_is(e2, e12)]
     cases: list[Constraint] = [
         Conj([type_is(tensor, Dyn), *unchanged])
-        for tensor, kinds in ((e1, kinds1), (e2, kinds2))
-        if DYN in kinds
+        for tensor, ranks in ((e1, ranks1), (e2, ranks2))
+        if DYN in ranks
     ]
     naturals: list[Constraint] = []
-    for rank in sorted((kinds1 | kinds2) - {DYN}):
+    for rank in sorted((ranks1 | ranks2) - {DYN}):
         if rank == 0:
-            if 0 in kinds1 & kinds2:
+            if 0 in ranks1 & ranks2:
                 cases.append(Conj([type_is(tensor, []) for tensor in (e1, e2, e11, e12)]))
             continue
         *by_padding, bounds, counter = gen_broadcasting_constraints(e1, e2, e11, e12, rank, counter)
@@ -74,7 +74,7 @@ def create_equality_constraints_for_broadcasting(
     d11: Dims,
     d12: Dims,
 ) -> list[BinConstraintT]:
-    """Name the dimensions of two tensors and of what they are stretched to.
+    """Name the dimensions of two tensors, and of the same tensors expanded.
 
     Returns:
         The types of `e1`, `e11`, `e2` and `e12`, in this order.
@@ -91,31 +91,31 @@ def gen_broadcasting_constraints(
     """The cases of broadcasting to rank `i`.
 
     Args:
-        e1: one tensor.
-        e2: the other.
-        e11: the first one stretched.
-        e12: the second one stretched.
+        e1: the first tensor.
+        e2: the second tensor.
+        e11: the first tensor, expanded.
+        e12: the second tensor, expanded.
         i: the rank of the result.
         counter: the number last given to a variable.
 
     Returns:
-        The case that both have this rank, that the first has fewer dimensions, that the second
-        has; then what holds of all dimensions in them, and the new number.
+        The case that both have this rank, the case that the first has fewer dimensions, the case
+        that the second has; then the bounds of all dimensions in them, and the new number.
     """
     lists, counter = gen_lists_of_dims(4, i, counter)
     d1, d2, d11, d12 = lists
     named = create_equality_constraints_for_broadcasting(e1, e2, e11, e12, d1, d2, d11, d12)
     is_e1, is_e11, is_e2, is_e12 = named
-    kinds1, kinds2 = possible(e1), possible(e2)
+    ranks1, ranks2 = ranks_of(e1), ranks_of(e2)
     both: Constraint = F()
     first: Constraint = F()
     second: Constraint = F()
-    if i in kinds1 & kinds2:
+    if i in ranks1 & ranks2:
         stretched = generate_all_broadcasting_possibilities_no_padding(d1, d2, d11, d12)
         both = Conj([*named, stretched])
-    if i in kinds2 and any(0 <= kind < i for kind in kinds1):
+    if i in ranks2 and any(0 <= fewer < i for fewer in ranks1):
         first, counter = apply_padding(e1, is_e11, is_e2, is_e12, d2, d11, d12, counter)
-    if i in kinds1 and any(0 <= kind < i for kind in kinds2):
+    if i in ranks1 and any(0 <= fewer < i for fewer in ranks2):
         second, counter = apply_padding(e2, is_e12, is_e1, is_e11, d1, d12, d11, counter)
     if both == first == second == F():
         return both, first, second, [], counter
@@ -132,24 +132,24 @@ def apply_padding(
     d12: Dims,
     counter: int,
 ) -> Reduced:
-    """A tensor has fewer dimensions than another: those it lacks are taken from the other.
+    """A tensor has fewer dimensions than another, from which it takes the missing ones.
 
     Args:
-        e1_var: the tensor that has fewer.
-        e11: the type of what it is stretched to.
+        e1_var: the tensor with fewer dimensions.
+        e11: the type of this tensor, expanded.
         e2: the type of the other tensor.
-        e12: the type of what that is stretched to.
-        d2: the other's dimensions.
-        d11: the dimensions that the first is stretched to.
-        d12: the dimensions that the other is stretched to.
+        e12: the type of the other tensor, expanded.
+        d2: the dimensions of the other tensor.
+        d11: the dimensions of the first tensor, expanded.
+        d12: the dimensions of the other tensor, expanded.
         counter: the number last given to a variable.
 
     Returns:
-        One alternative for each rank that the tensor can have, and the new number.
+        One alternative for each possible rank of the tensor, and the new number.
     """
     rank = len(d2)
     cases: list[Constraint] = []
-    for fewer in sorted(kind for kind in possible(e1_var) if 0 <= kind < rank):
+    for fewer in sorted(own for own in ranks_of(e1_var) if 0 <= own < rank):
         dims, counter = gen_tensor_dims(fewer, counter)
         lacking = rank - fewer
         padded = [None] * lacking + dims
@@ -170,14 +170,14 @@ def broadcast_dim(
     index: int,
     padding: bool = False,
 ) -> Constraint:
-    """One dimension of the first tensor is 1, or lacking, and stretched to the second's.
+    """One dimension of the first tensor is 1, or missing, and expanded to the second tensor's.
 
     Args:
-        tensor_input1: the first tensor's dimensions; ``None`` where it has none.
-        tensor_input2: the second's.
-        res1: what the first is stretched to.
-        res2: what the second is stretched to.
-        index: which dimension.
+        tensor_input1: the first tensor's dimensions, with ``None`` for missing ones.
+        tensor_input2: the second tensor's dimensions.
+        res1: the first tensor's dimensions, expanded.
+        res2: the second tensor's dimensions, expanded.
+        index: the index of the dimension.
         padding: the first tensor has no such dimension.
     """
     own = tensor_input1[index]
@@ -189,14 +189,14 @@ def broadcast_dim(
 def no_broadcast_dim_with_index(
     d1: Sequence[DVar], d2: Sequence[DVar], d3: Sequence[DVar], d4: Sequence[DVar], i: int
 ) -> Constraint:
-    """Dimension `i` of two tensors stays as it is: both are 1, or neither is.
+    """Dimension `i` of two tensors is unchanged: both are 1, or neither is.
 
     Args:
         d1: the first tensor's dimensions.
-        d2: the second's.
-        d3: what the first is stretched to.
-        d4: what the second is stretched to.
-        i: which dimension.
+        d2: the second tensor's dimensions.
+        d3: the first tensor's dimensions, expanded.
+        d4: the second tensor's dimensions, expanded.
+        i: the index of the dimension.
     """
     pair = (d1[i], d2[i])
     alike = [Conj([BinConstraintD(dim, 1, op) for dim in pair]) for op in (op_eq, op_neq)]
@@ -206,7 +206,7 @@ def no_broadcast_dim_with_index(
 def generate_all_broadcasting_possibilities_no_padding(
     d1: Dims, d2: Dims, d11: Dims, d12: Dims
 ) -> Constraint:
-    """Broadcasting of two tensors of one rank: each dimension is stretched here, there or not."""
+    """Broadcasting of two tensors of one rank: one of each two dimensions, or none, is expanded."""
     return Conj(
         [
             Disj(

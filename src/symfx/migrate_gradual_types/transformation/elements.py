@@ -1,4 +1,4 @@
-"""Transformation rules about numbers of elements: flattening and reshaping."""
+"""Transformation rules of flattening and reshaping, which compare numbers of elements."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from symfx.migrate_gradual_types.constraint import (
 )
 from symfx.migrate_gradual_types.constraint_builders import is_, known, type_is, unknown
 from symfx.migrate_gradual_types.operation import op_add, op_leq, op_mod, op_neq
-from symfx.migrate_gradual_types.possible_ranks import DYN, possible
+from symfx.migrate_gradual_types.possible_ranks import DYN, ranks_of
 from symfx.migrate_gradual_types.transformation.registry import (
     Reduced,
     register_transformation_rule,
@@ -44,13 +44,13 @@ __all__ = [
 def generate_all_int_dyn_dim_possibilities(
     my_list: Sequence[DVar],
 ) -> list[tuple[BinConstraintD, ...]]:
-    """Every way in which dimensions can be unknown or known, as one tuple of constraints each."""
+    """All combinations of unknown and known dimensions, each as a tuple of constraints."""
     return [*itertools.product(*([unknown(dim), known(dim)] for dim in my_list))]
 
 
 @register_transformation_rule(CalcProduct)
 def generate_calc_product(constraint: CalcProduct, counter: int) -> Reduced:
-    """The run becomes its product; an unknown dimension in it makes that unknown."""
+    """Replace a run of dimensions by their product, which is ``Dyn`` if one of them is."""
     start, end, dims = constraint.start, constraint.end, constraint.dims_to_flatten
     if not 0 <= start < end <= len(dims):
         return F(), counter
@@ -80,15 +80,15 @@ def is_dim_div_by_target(target: Sequence[Any], dim: Any) -> BinConstraintD:
 
 
 def gen_all_reshape_possibilities(list_of_dims: Sequence[DVar], target: Sequence[Any]) -> Disj:
-    """The ways in which a tensor of these dimensions can take a target shape.
+    """The cases in which a tensor can be reshaped to a target shape.
 
     Args:
-        list_of_dims: its dimensions, each of which may be unknown.
-        target: the shape, all of it known.
+        list_of_dims: the dimensions of the tensor, each of which may be unknown.
+        target: the shape, with all dimensions known.
 
     Returns:
-        One alternative for every choice of dimensions that are unknown: the product of the
-        known ones must divide the number of elements, and be that number if all are known.
+        One alternative for each choice of unknown dimensions: the product of the known ones must
+        divide the number of elements, and must equal it if all are known.
     """
     alternatives: list[Constraint] = []
     for choice in generate_all_int_dyn_dim_possibilities(list_of_dims):
@@ -104,17 +104,17 @@ def gen_all_reshape_possibilities(list_of_dims: Sequence[DVar], target: Sequence
 
 @register_transformation_rule(CanReshape)
 def generate_reshape(constraint: CanReshape, counter: int) -> Reduced:
-    """The numbers of elements agree as far as they are known."""
-    kinds = possible(constraint.src)
+    """Rewrite a reshape: the numbers of elements are equal as far as they are known."""
+    ranks = ranks_of(constraint.src)
     target = [*constraint.target.dims]
     rest = [dim for dim in target if dim != Dyn]
     numbers = [dim for dim in rest if isinstance(dim, int)]
     static = math.prod(numbers) if len(numbers) == len(rest) else None
-    # One list of dimensions serves all ranks: a tensor has one of them.
-    dims, counter = gen_tensor_dims(max(kinds), counter) if max(kinds) > 0 else ([], counter)
+    # One list of dimensions serves all ranks of the tensor.
+    dims, counter = gen_tensor_dims(max(ranks), counter) if max(ranks) > 0 else ([], counter)
     fitting = _Elements(dims, counter)
-    cases: list[Constraint] = [type_is(constraint.src, Dyn)] if DYN in kinds else []
-    for rank in sorted(kinds - {DYN}):
+    cases: list[Constraint] = [type_is(constraint.src, Dyn)] if DYN in ranks else []
+    for rank in sorted(ranks - {DYN}):
         own = dims[:rank]
         if len(rest) == len(target):
             fits = fitting.make(own, static, rest)
@@ -128,18 +128,18 @@ def generate_reshape(constraint: CanReshape, counter: int) -> Reduced:
 class _Elements:
     """Conditions on the number of elements of tensors whose dimensions may be unknown.
 
-    z3 does not decide products of variables. A product that is a constant is therefore said by
-    the exponents of its primes, which add up: each dimension is one of the constant's divisors.
+    z3 does not decide products of variables. A product that is a constant is therefore expressed
+    by sums of the exponents of its primes: each dimension is one of the constant's divisors.
 
     Args:
-        dims: the dimensions; a tensor has the first few of them.
+        dims: the dimensions; a tensor of a lower rank has the first few of them.
         counter: the number last given to a variable.
 
     Attributes:
-        shared: what holds of single dimensions, for all tensors made of them.
+        shared: constraints on single dimensions, which serve all ranks.
     """
 
-    #: A constant with more divisors than this is left to products.
+    #: A constant with more divisors than this is expressed by products.
     _MOST_DIVISORS = 200
 
     def __init__(self, dims: Sequence[DVar], counter: int) -> None:
@@ -150,7 +150,7 @@ class _Elements:
         self._factors: dict[DVar, DVar] = {}
 
     def make(self, own: Sequence[DVar], static: int | None, target: Sequence[Any]) -> Constraint:
-        """There are as many elements as in the target; fewer known ones divide them."""
+        """The number of elements equals the target's; if a dimension is unknown, it divides it."""
         fits: Constraint
         divides: Constraint
         if static is None:
@@ -175,7 +175,7 @@ class _Elements:
         return Disj([Conj([*map(known, own), fits]), some_unknown])
 
     def divide_by(self, own: Sequence[DVar], static: int | None, rest: Sequence[Any]) -> Constraint:
-        """The number of elements, if it is known, is a multiple of what the target knows."""
+        """The number of elements is a multiple of the known part of the target, or unknown."""
         if static is None or static == 0:
             fits: Constraint = is_dim_div_by_target(rest, Prod(own)) if rest else T()
         else:
@@ -192,7 +192,7 @@ class _Elements:
         return Disj([Disj([*map(unknown, own)]), Conj([*map(known, own), fits])])
 
     def _factor(self, dim: DVar) -> DVar:
-        """What a dimension contributes to the product: its size, or 1 if that is unknown."""
+        """The factor of a dimension in the product: its size, or 1 if the size is unknown."""
         if dim not in self._factors:
             factor, self.counter = gen_dvar(self.counter)
             self._factors[dim] = factor
@@ -204,7 +204,7 @@ class _Elements:
         return math.prod(e + 1 for e in primes.values()) > self._MOST_DIVISORS
 
     def _choose_divisors(self, whole: int, primes: dict[int, int], *, exact: bool) -> None:
-        """Each known dimension is, or is a multiple of, the divisor with the exponents it has."""
+        """Relate the exponents of each known dimension to its divisor of the constant."""
         if self._exponents:
             return
         for dim in self._dims:
@@ -222,7 +222,7 @@ class _Elements:
                     multiple = is_(BinConstraintD(dim, divisor, op_mod), 0)
                     cases.append(Conj([multiple, *chosen]))
             none = [is_(variable, 0) for variable in self._exponents[dim]]
-            # A dimension that the tensor does not have is free.
+            # A tensor of a lower rank leaves the other dimensions unknown.
             self.shared.append(Disj([Conj([unknown(dim), *none]), *cases]))
 
     def _sum(self, own: Sequence[DVar], i: int) -> Any:

@@ -1,9 +1,9 @@
-"""Broadcasts of two tensors as one constraint, where the program's own have three.
+"""A broadcast of two tensors as one constraint, in place of the three that the generator writes.
 
-`ConstraintGenerator` writes a broadcast as PyTorch does: two tensors are stretched, what they are
-stretched to agrees, and the result is the most precise type of the two. Each of the three has a
-case for every rank. `fuse_broadcasts` makes one `Broadcast` of them; that has a case for each pair
-of ranks, and in all of them dimension for dimension the same terms (`Stretched`).
+`ConstraintGenerator` writes a broadcast as PyTorch does: two tensors are expanded, the expanded
+types are consistent, and the result is the most precise type of the two. Each of these three
+constraints has one case for each rank. `fuse_broadcasts` joins them to one `Broadcast`, which has
+one case for each pair of ranks; in all cases a dimension has the same formula (`Stretched`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from symfx.migrate_gradual_types.constraint import (
 )
 from symfx.migrate_gradual_types.constraint_builders import type_is
 from symfx.migrate_gradual_types.operation import op_consistency
-from symfx.migrate_gradual_types.possible_ranks import DYN, possible, register_kinds
+from symfx.migrate_gradual_types.possible_ranks import DYN, ranks_of, register_rank_rule
 from symfx.migrate_gradual_types.transformation.registry import register_transformation_rule
 from symfx.migrate_gradual_types.util import gen_nat_constraints, gen_tensor_dims
 
@@ -36,14 +36,14 @@ __all__ = ["Broadcast", "Stretched", "fuse_broadcasts"]
 
 @dataclass(repr=False)
 class Broadcast(Constraint):
-    """Two tensors, what each is stretched to, and the result.
+    """Two tensors broadcast.
 
     Args:
         result: the result.
-        one: what the first is stretched to.
-        other: what the second is stretched to.
-        input1: the first.
-        input2: the second.
+        one: the first tensor, expanded.
+        other: the second tensor, expanded.
+        input1: the first tensor.
+        input2: the second tensor.
     """
 
     result: TVar
@@ -54,7 +54,7 @@ class Broadcast(Constraint):
 
     @property
     def tensors(self) -> tuple[Any, Any, Any, Any, Any]:
-        """All five, in the order of the fields."""
+        """The five tensors, in the order of the fields."""
         return self.result, self.one, self.other, self.input1, self.input2
 
     def __repr__(self) -> str:
@@ -63,14 +63,14 @@ class Broadcast(Constraint):
 
 @dataclass(repr=False)
 class Stretched(Constraint):
-    """The types that come of broadcasting tensors of these dimensions: a simple constraint.
+    """Two tensors of these dimensions broadcast: a simple constraint.
 
     Args:
         result: the result.
-        one: what the first is stretched to.
-        other: what the second is stretched to.
+        one: the first tensor, expanded.
+        other: the second tensor, expanded.
         dims1: the first tensor's dimensions.
-        dims2: the second's.
+        dims2: the second tensor's dimensions.
     """
 
     result: TVar
@@ -80,13 +80,13 @@ class Stretched(Constraint):
     dims2: list[Any]
 
     def rewritten(self, dim: Callable[[Any], Any]) -> Stretched:
-        """The same with each dimension in another writing."""
+        """The same constraint with each dimension replaced."""
         dims1, dims2 = ([*map(dim, dims)] for dims in (self.dims1, self.dims2))
         return Stretched(self.result, self.one, self.other, dims1, dims2)
 
     @property
     def pairs(self) -> list[tuple[Any, Any]]:
-        """The dimensions that meet, from the first; ``None`` where a tensor has none."""
+        """The aligned dimensions from the first on, with ``None`` for missing ones."""
         aligned = itertools.zip_longest(reversed(self.dims1), reversed(self.dims2))
         return [*aligned][::-1]
 
@@ -95,7 +95,7 @@ class Stretched(Constraint):
 
 
 def fuse_broadcasts(constraints: Sequence[Constraint]) -> list[Constraint]:
-    """The three constraints of each broadcast as one."""
+    """Join the three constraints of each broadcast."""
     fused: list[Constraint] = []
     i = 0
     while i < len(constraints):
@@ -119,30 +119,30 @@ def fuse_broadcasts(constraints: Sequence[Constraint]) -> list[Constraint]:
 
 
 def _cases(constraint: Broadcast, known: Any) -> list[tuple[int, ...]]:
-    """What the five tensors can be at once: ``Dyn`` or a rank each."""
-    allowed = [possible(tensor, known) for tensor in constraint.tensors]
+    """The possible combinations of ranks of the five tensors."""
+    allowed = [ranks_of(tensor, known) for tensor in constraint.tensors]
     cases: list[tuple[int, ...]] = []
     for a, b in itertools.product(*allowed[3:]):
         case = (DYN, a, b, a, b) if DYN in (a, b) else (*(max(a, b),) * 3, a, b)
-        if all(kind in kinds for kind, kinds in zip(case, allowed, strict=True)):
+        if all(rank in ranks for rank, ranks in zip(case, allowed, strict=True)):
             cases.append(case)
     return cases
 
 
-@register_kinds(Broadcast)
-def _kinds_of_broadcast(constraint: Broadcast, known: Any) -> None:
+@register_rank_rule(Broadcast)
+def _ranks_of_broadcast(constraint: Broadcast, known: Any) -> None:
     by_tensor = zip(*_cases(constraint, known), strict=True)
-    kinds = [frozenset(kind) for kind in by_tensor] or [frozenset[int]()] * 5
-    for tensor, found in zip(constraint.tensors, kinds, strict=True):
-        known.allow(tensor, found)
+    found = [frozenset(ranks) for ranks in by_tensor] or [frozenset[int]()] * 5
+    for tensor, ranks in zip(constraint.tensors, found, strict=True):
+        known.allow(tensor, ranks)
 
 
 @register_transformation_rule(Broadcast)
 def transform_broadcast(constraint: Broadcast, counter: int) -> tuple[Constraint, int]:
-    """One alternative for each pair of ranks; a tensor of unknown rank stays, and so the other."""
+    """Rewrite to one alternative for each pair of ranks; with ``Dyn``, both are unchanged."""
     result, one, other, input1, input2 = constraint.tensors
     cases = _cases(constraint, None)
-    # One list of dimensions serves all ranks of a tensor: it has the last few of them.
+    # One list of dimensions serves all ranks of a tensor, which takes its last few.
     lists = []
     for i in (3, 4):
         dims, counter = gen_tensor_dims(max([0, *(case[i] for case in cases)]), counter)

@@ -1,4 +1,4 @@
-"""Transformation rules of operators on a tensor of one rank."""
+"""Transformation rules of operators on a tensor of a fixed rank: transpose, index_select, items."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ __all__ = [
 
 
 def valid_index(index: int, dims: Sequence[Any]) -> Constraint:
-    """Whether there is a dimension of this number (negative ones count from the end)."""
+    """`T` if the tensor has a dimension of this index (a negative index counts from the end)."""
     return T() if -len(dims) <= index < len(dims) else F()
 
 
 def _of_rank(
     tensor: TVar, rank: int, counter: int, *then: Callable[[list[DVar]], Iterable[Constraint]]
 ) -> Reduced:
-    """The tensor has this rank, and `then` holds of its dimensions."""
+    """The tensor has this rank, and `then` gives the constraints on its dimensions."""
     dims, counter = gen_tensor_dims(rank, counter)
     parts: list[Constraint] = [type_is(tensor, dims), *gen_nat_constraints(dims)]
     for step in then:
@@ -54,7 +54,7 @@ def _of_rank(
 
 @register_transformation_rule(Transpose)
 def transform_transpose(constraint: Transpose, counter: int) -> Reduced:
-    """The output has the input's dimensions, two of them exchanged."""
+    """The output has the input's dimensions with two of them exchanged."""
     i, j = constraint.index1, constraint.index2
 
     def exchange(dims: list[DVar]) -> list[Constraint]:
@@ -70,7 +70,7 @@ def transform_transpose(constraint: Transpose, counter: int) -> Reduced:
 
 @register_transformation_rule(IndexSelect)
 def transform_index_select(constraint: IndexSelect, counter: int) -> Reduced:
-    """The output has the input's dimensions, one of them replaced."""
+    """The output has the input's dimensions with one of them replaced."""
 
     def replace(dims: list[DVar]) -> list[Constraint]:
         valid = valid_index(constraint.index, dims)
@@ -95,14 +95,14 @@ def transform_get_item(constraint: GetItem, counter: int) -> Reduced:
 
 
 def valid_index_tensor(index: Sequence[Any], dims: Sequence[Any]) -> Constraint:
-    """Whether an index has no more entries than there are dimensions (``None`` needs none)."""
+    """`T` if an index has at most one entry other than ``None`` for each dimension."""
     taken = sum(1 for entry in index if entry is not None and entry is not Ellipsis)
     return T() if taken <= len(dims) else F()
 
 
 @register_transformation_rule(GetItemTensor)
 def transform_get_item_tensor(constraint: GetItemTensor, counter: int) -> Reduced:
-    """The result has the dimensions that the index leaves of the input's."""
+    """The result has the shape of the indexed input."""
     from symfx.migrate_gradual_types.constraint_sizes import ConstraintSizes
     from symfx.shape_rules.rules.indexing import index_tensor
 

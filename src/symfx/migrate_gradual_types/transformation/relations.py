@@ -1,4 +1,4 @@
-"""Transformation rules of relations: of types, of dimensions, and of bounds."""
+"""Transformation rules of relations of types and dimensions, and of upper bounds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from symfx.migrate_gradual_types.operation import (
     op_matching,
     op_precision,
 )
-from symfx.migrate_gradual_types.possible_ranks import DYN, possible, ranks
+from symfx.migrate_gradual_types.possible_ranks import DYN, ranks_of, shared_ranks
 from symfx.migrate_gradual_types.transformation.registry import (
     Dims,
     Reduced,
@@ -51,14 +51,14 @@ __all__ = [
 
 @register_transformation_rule(BinConstraintT)
 def generate_binconstraint_t(constraint: BinConstraintT, counter: int) -> Reduced:
-    """Precision, matching, consistency and bounds of rank, by ranks and dimensions."""
+    """Rewrite precision, matching, consistency and bounds on ranks."""
     left, right, op = constraint.lhs, constraint.rhs, constraint.op
     if op == op_precision:
         return _precise(constraint, counter)
     if op == op_matching:
         expect(isinstance(right, TensorType), right, "a TensorType to match with")
         dims = [*right.dims]
-        if DYN not in possible(left):
+        if DYN not in ranks_of(left):
             return type_is(left, dims), counter
         nothing = Conj([type_is(left, Dyn), *map(unknown, dims)])
         return Disj([nothing, type_is(left, dims)]), counter
@@ -68,7 +68,7 @@ def generate_binconstraint_t(constraint: BinConstraintT, counter: int) -> Reduce
     if op == op_leq:
         expect(isinstance(right, int), right, "a rank")
         allowed: list[Constraint] = [type_is(left, Dyn)]
-        for rank in sorted(ranks([left])):
+        for rank in sorted(shared_ranks([left])):
             if rank <= right:
                 dims, counter = gen_tensor_dims(rank, counter)
                 allowed.append(type_is(left, dims))
@@ -88,14 +88,14 @@ def _precise(constraint: BinConstraintT, counter: int) -> Reduced:
     written = zip(annotated.dims, dims, strict=True)
     parts: list[Constraint] = [BinConstraintD(old, new, op_precision) for old, new in written]
     parts.append(type_is(tensor, dims))
-    # An annotation counts the dimensions of real data: none of them is empty.
+    # The dimensions of an annotated input are 1 or more, as in PyTorch.
     parts += [BinConstraintD(1, dim, op_leq) for dim in dims]
     return Conj(parts), counter
 
 
 @register_transformation_rule(BinConstraintD)
 def generate_binconstraint_d(constraint: BinConstraintD, counter: int) -> Reduced:
-    """Precision and consistency of dimensions."""
+    """Rewrite precision and consistency of dimensions."""
     left, right = constraint.lhs, constraint.rhs
     if constraint.op == op_precision:
         if left == Dyn:
@@ -109,14 +109,14 @@ def generate_binconstraint_d(constraint: BinConstraintD, counter: int) -> Reduce
 
 @register_transformation_rule(Conj)
 def generate_conj(constraint: Conj, counter: int) -> Reduced:
-    """Each part by itself."""
+    """Rewrite each part."""
     parts, counter = _each(constraint.conjucts, counter)
     return Conj(parts), counter
 
 
 @register_transformation_rule(Disj)
 def generate_disj(constraint: Disj, counter: int) -> Reduced:
-    """Each alternative by itself."""
+    """Rewrite each alternative."""
     parts, counter = _each(constraint.disjuncts, counter)
     return Disj(parts), counter
 
@@ -132,7 +132,7 @@ def _each(parts: Iterable[Constraint], counter: int) -> tuple[list[Constraint], 
 def gen_consistency_constraints(
     constraint: BinConstraintT, counter: int
 ) -> tuple[list[Constraint], int]:
-    """The cases of a tensor consistency by rank: equal ranks, consistent dimensions."""
+    """The cases of two consistent tensors, by rank: their dimensions are consistent."""
     last = counter
 
     def case(rank: int) -> Constraint:
@@ -142,12 +142,12 @@ def gen_consistency_constraints(
         types = [type_is(constraint.lhs, one), type_is(constraint.rhs, other)]
         return Conj([*types, *agree, *gen_nat_constraints(one + other)])
 
-    return cases_by_rank(case, ranks([constraint.lhs, constraint.rhs])), last
+    return cases_by_rank(case, shared_ranks([constraint.lhs, constraint.rhs])), last
 
 
 @register_transformation_rule(TGreatestUpperBound)
 def generate_gub(constraint: TGreatestUpperBound, counter: int) -> Reduced:
-    """Unknown where one type is; otherwise dimension by dimension."""
+    """The result is ``Dyn`` if one type is; otherwise it is combined by dimensions."""
     one, other = constraint.rhs1, constraint.rhs2
     either = Disj([type_is(tensor, Dyn) for tensor in (one, other)])
     cases, counter = gen_greatest_upper_bound(constraint, counter)
@@ -168,12 +168,12 @@ def gen_greatest_upper_bound(
         bounds = [DGreatestUpperBound(c, a, b) for a, b, c in zip(*lists, strict=True)]
         return Conj([*types, *gen_nat_constraints(itertools.chain(*lists)), *bounds])
 
-    return cases_by_rank(case, ranks(tensors)), last
+    return cases_by_rank(case, shared_ranks(tensors)), last
 
 
 @register_transformation_rule(DGreatestUpperBound)
 def generate_d_gub(constraint: DGreatestUpperBound, counter: int) -> Reduced:
-    """The one that is known, if one is; the one that they are, if both are."""
+    """The result is the known dimension, or the dimension that both are."""
     one, other, result = constraint.rhs1, constraint.rhs2, constraint.res
     cases = [(unknown(one), other), (unknown(other), one), (is_(other, one), one)]
     return Disj([Conj([when, is_(result, then)]) for when, then in cases]), counter

@@ -1,4 +1,4 @@
-"""Transformation rules of windows that move over an image."""
+"""Transformation rules of convolution and pooling."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from symfx.migrate_gradual_types.constraint import (
     DVar,
 )
 from symfx.migrate_gradual_types.constraint_builders import is_, known, type_is, unknown
+from symfx.migrate_gradual_types.constraint_sizes import ConstraintSizes
 from symfx.migrate_gradual_types.transformation.registry import (
     Reduced,
     register_transformation_rule,
 )
 from symfx.migrate_gradual_types.util import gen_nat_constraints, gen_tensor_dims
 from symfx.shape_rules.errors import InvalidConstraintError
+from symfx.shape_rules.rules.windows import per_dimension, window
 from symfx.shape_rules.sizes import Size
 
 __all__ = ["calc_last_two_dims", "generate_calc_conv", "generate_calc_maxpool"]
@@ -26,7 +28,7 @@ __all__ = ["calc_last_two_dims", "generate_calc_conv", "generate_calc_maxpool"]
 
 @register_transformation_rule(CalcConv)
 def generate_calc_conv(constraint: CalcConv, counter: int) -> Reduced:
-    """The batch stays, the channels are the convolution's, the window moves over the rest."""
+    """The batch is kept, the channels are the convolution's, the window moves over the rest."""
     d, counter = gen_tensor_dims(4, counter)
     return Conj(
         [
@@ -41,7 +43,7 @@ def generate_calc_conv(constraint: CalcConv, counter: int) -> Reduced:
 
 @register_transformation_rule(CalcMaxPool)
 def generate_calc_maxpool(constraint: CalcMaxPool, counter: int) -> Reduced:
-    """Batch and channels stay, the window moves over the rest."""
+    """Batch and channels are kept, the window moves over the rest."""
     d, counter = gen_tensor_dims(4, counter)
     same = [is_(constraint.matching_constraint[i], d[i]) for i in (1, 0)]
     return Conj(
@@ -57,18 +59,15 @@ def generate_calc_maxpool(constraint: CalcMaxPool, counter: int) -> Reduced:
 def calc_last_two_dims(
     constraint: CalcConv | CalcMaxPool, d: Sequence[DVar]
 ) -> tuple[Constraint, Constraint]:
-    """Height and width of what a window leaves.
+    """Height and width of the result of a window.
 
     Args:
         constraint: a convolution or a pooling.
         d: the four dimensions of its result.
 
     Returns:
-        For each of the two: it and the input's are unknown, or known and related by the window.
+        For each of the two: input and result are ``Dyn``, or known and related by the window.
     """
-    from symfx.migrate_gradual_types.constraint_sizes import ConstraintSizes
-    from symfx.shape_rules.rules.windows import per_dimension, window
-
     if not isinstance(constraint, (CalcConv, CalcMaxPool)):
         raise InvalidConstraintError(f"{constraint!r} is neither a CalcConv nor a CalcMaxPool")
     sizes = ConstraintSizes(0)

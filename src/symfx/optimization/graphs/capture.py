@@ -15,11 +15,10 @@ from torch import fx, nn
 from torch.fx.immutable_collections import immutable_dict
 from torch.overrides import TorchFunctionMode
 
-from symfx.errors import InputMismatchError, TracingError
+from symfx.errors import InputMismatchError, TracingError, describe
 from symfx.optimization.graphs.effect_tables import words
 from symfx.optimization.graphs.effects import Effect, is_plain, one_node
 from symfx.optimization.report import Report
-from symfx.tracing.arguments import describe
 
 __all__ = ["capture", "copy_of"]
 

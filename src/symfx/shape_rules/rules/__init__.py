@@ -1,9 +1,10 @@
-"""The entries of the table, by family. Importing this package fills the table."""
+"""The shape rules by families of operators; importing this package fills the table."""
 
 from __future__ import annotations
 
 from symfx.shape_rules.rules import (
     along,
+    convolutions,
     creation,
     elementwise,
     indexing,
@@ -12,15 +13,17 @@ from symfx.shape_rules.rules import (
     linalg,
     matrices,
     normalization,
+    pooling,
     reductions,
+    resizing,
     sequences,
     shape_queries,
     spectral,
-    windows,
 )
 
 __all__ = [
     "along",
+    "convolutions",
     "creation",
     "elementwise",
     "indexing",
@@ -29,9 +32,10 @@ __all__ = [
     "linalg",
     "matrices",
     "normalization",
+    "pooling",
     "reductions",
+    "resizing",
     "sequences",
     "shape_queries",
     "spectral",
-    "windows",
 ]

@@ -1,4 +1,4 @@
-"""Operators that keep the shape and work along some of its dimensions, which must be there."""
+"""Operators that keep the shape and work along some of its dimensions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.rules.elementwise import named
+from symfx.shape_rules.rules.elementwise import broadcast_shapes, named
 from symfx.shape_rules.sizes import Shape, Sizes
 from symfx.shape_rules.table import at_least, axes, axis, module_rule, rule
 
@@ -26,30 +26,30 @@ def _kept(input: Shape, dim: Any, what: str) -> Shape:
     *named("_softmax", "_log_softmax", "_safe_softmax"),
 )
 def along_one(d: Sizes, input: Shape, dim: Any = None, *rest: Any, **options: Any) -> Shape:
-    """Along one dimension."""
+    """Keep the shape; the dimension must exist."""
     return _kept(input, options.get("axis", dim), "the operator")
 
 
 @module_rule(nn.Softmax, nn.LogSoftmax, nn.Softmin)
 def along_one_module(d: Sizes, module: Any, input: Shape) -> Shape:
-    """Along the dimension of the module."""
+    """Keep the shape; the dimension of the module must exist."""
     return _kept(input, module.dim, type(module).__name__)
 
 
 @rule(*named("flip"))
 def flip(d: Sizes, input: Shape, *dims: Any) -> Shape:
-    """Backwards along some dimensions."""
+    """Keep the shape; some dimensions are reversed."""
     given = dims[0] if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
     return _kept(input, given, "flip")
 
 
 @rule(*named("roll"))
 def roll(d: Sizes, input: Shape, shifts: Any = None, dims: Any = ()) -> Shape:
-    """Moved around, along some dimensions (one more than once, if so) or as one row of elements."""
+    """Keep the shape; there is one dimension, possibly repeated, for each shift, or none."""
     several = [*dims] if isinstance(dims, (tuple, list)) else [dims]
     moves = len(shifts) if isinstance(shifts, (tuple, list)) else 1
     if moves != (len(several) or 1):
-        raise IllTypedError(f"roll by {shifts} does not fit the dimensions {dims}")
+        raise IllTypedError(f"roll takes one shift for each dimension, not {shifts} for {dims}")
     for dim in several:
         axis(dim, len(input), "roll", scalar=True)
     return input
@@ -57,45 +57,45 @@ def roll(d: Sizes, input: Shape, shifts: Any = None, dims: Any = ()) -> Shape:
 
 @rule(*named("normalize"))
 def normalize(d: Sizes, input: Shape, p: Any = 2.0, dim: Any = 1, *rest: Any, **o: Any) -> Shape:
-    """Vectors of length 1 along a dimension."""
+    """Keep the shape; vectors along a dimension are scaled to length 1."""
     return _kept(input, dim, "normalize")
 
 
 @rule(*named("gumbel_softmax"))
 def gumbel_softmax(d: Sizes, logits: Shape, *rest: Any, dim: int = -1, **options: Any) -> Shape:
-    """Drawn along a dimension."""
+    """Keep the shape; samples are drawn along a dimension."""
     return _kept(logits, rest[3] if len(rest) > 3 else dim, "gumbel_softmax")
 
 
 @rule(*named("renorm"))
 def renorm(d: Sizes, input: Shape, p: Any, dim: int, maxnorm: Any) -> Shape:
-    """Sub-tensors along a dimension, no longer than a bound."""
+    """Keep the shape; parts along a dimension are scaled down to a bound."""
     return _kept(at_least(input, 2, "renorm"), dim, "renorm")
 
 
 @rule(*named("tril", "triu"))
 def triangle(d: Sizes, input: Shape, diagonal: Any = 0) -> Shape:
-    """One side of the diagonal of matrices."""
+    """Keep the shape; matrices keep one side of their diagonal."""
     return at_least(input, 2, "tril and triu")
 
 
 @rule(*named("sort"))
 def sort(d: Sizes, input: Shape, *given: Any, **options: Any) -> Any:
-    """Values in order, and where they were."""
+    """The sorted values and their indices."""
     order = argsort(d, input, *given, **options)
     return (order, order)
 
 
 @rule(*named("argsort"))
 def argsort(d: Sizes, input: Shape, *given: Any, **options: Any) -> Shape:
-    """Where the values in order were."""
+    """The indices of the sorted values."""
     dims = [value for value in given if not isinstance(value, bool)]
     return _kept(input, options.get("dim", dims[0] if dims else -1), "sort")
 
 
 @rule(torch.bucketize, "bucketize", torch.ops.aten.bucketize)
 def bucketize(d: Sizes, input: Shape, boundaries: Any, **options: Any) -> Shape:
-    """A place among the boundaries for each value."""
+    """One index among the boundaries for each value."""
     return input
 
 
@@ -103,9 +103,7 @@ def bucketize(d: Sizes, input: Shape, boundaries: Any, **options: Any) -> Shape:
 def pairwise_distance(
     d: Sizes, x1: Shape, x2: Shape, p: Any = 2.0, eps: Any = 1e-6, keepdim: bool = False
 ) -> Shape:
-    """The distances of vectors, along the last dimension of two tensors that broadcast."""
-    from symfx.shape_rules.rules.elementwise import broadcast_shapes
-
+    """The distances of the vectors along the last dimension of two tensors that broadcast."""
     both = at_least(broadcast_shapes(d, x1, x2), 1, "pairwise_distance")
     return Shape((*both[:-1], 1)) if keepdim else Shape(both[:-1])
 
@@ -125,10 +123,10 @@ def diff(
     prepend: Any = None,
     append: Any = None,
 ) -> Shape:
-    """Differences of neighbours, `n` times: each time one value fewer."""
+    """The differences of neighbors, taken `n` times: each time one value fewer."""
     at_least(input, 1, "diff")
     if n < 0:
-        raise IllTypedError(f"diff is taken 0 times or more, not {n} times")
+        raise IllTypedError(f"diff takes an n of 0 or more, not {n}")
     if n == 0 and prepend is None and append is None:
         return input
     i = axis(dim, len(input), "diff")
@@ -136,11 +134,13 @@ def diff(
     for more in (prepend, append):
         if isinstance(more, Shape):
             if len(more) != len(input):
-                raise IllTypedError(f"{more}, put before or behind, has not the rank of {input}")
+                raise IllTypedError(
+                    f"diff takes a prepend and append of the rank of {input}, not {more}"
+                )
             for k, (a, b) in enumerate(zip(input, more, strict=True)):
                 if k != i:
-                    d.equal(a, b, "what is put before or behind fits")
+                    d.equal(a, b, "prepend and append of diff have the sizes of the input")
             size = size + more[i]
     if n == 0:
-        return input  # without what is put before or behind
+        return input  # torch ignores prepend and append here
     return Shape((*input[:i], d.compute("max", size - n, 0), *input[i + 1 :]))

@@ -1,4 +1,4 @@
-"""Tensors out of nothing."""
+"""Operators that make new tensors of a given shape."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.rules.layout import diagonal as matrix_diagonal
 from symfx.shape_rules.rules.layout import sizes_of
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size, Sizes
 from symfx.shape_rules.table import exactly, is_size, rule
@@ -32,26 +33,26 @@ def _shape(d: Sizes, sizes: tuple[Any, ...]) -> Shape:
     takes_unknown=True,
 )
 def filled(d: Sizes, *size: Any, **options: Any) -> Any:
-    """The shape that is asked for."""
+    """The given shape."""
     given = sizes_of(size) or tuple(options.get("size", ()))
     return UNKNOWN if given == (UNKNOWN,) else _shape(d, given)
 
 
 @rule(torch.full, torch.ops.aten.full, takes_unknown=True)
 def full(d: Sizes, size: Any, fill_value: Any, **options: Any) -> Any:
-    """The shape that is asked for."""
+    """The given shape."""
     return _shape(d, tuple(size)) if isinstance(size, (tuple, list)) else UNKNOWN
 
 
 @rule(torch.ops.aten.empty_strided, torch.empty_strided)
 def empty_strided(d: Sizes, size: Any, stride: Any, **options: Any) -> Any:
-    """The shape that is asked for."""
+    """The given shape."""
     return _shape(d, tuple(size))
 
 
 @rule(torch.randint, torch.ops.aten.randint, takes_unknown=True)
 def randint(d: Sizes, *given: Any, **options: Any) -> Any:
-    """The shape that is asked for, after the bounds."""
+    """The given shape, which comes after the bounds."""
     size = next((g for g in reversed(given) if isinstance(g, (tuple, list))), options.get("size"))
     return _shape(d, tuple(size)) if isinstance(size, (tuple, list)) else UNKNOWN
 
@@ -66,14 +67,14 @@ def randint(d: Sizes, *given: Any, **options: Any) -> Any:
     takes_unknown=True,
 )
 def new_filled(d: Sizes, input: Any, *size: Any, **options: Any) -> Any:
-    """The shape that is asked for."""
+    """The given shape."""
     given = sizes_of(size) or tuple(options.get("size", ()))
     return UNKNOWN if given == (UNKNOWN,) else _shape(d, given)
 
 
 @rule("new_full", torch.ops.aten.new_full, takes_unknown=True)
 def new_full(d: Sizes, input: Any, size: Any, fill_value: Any, **options: Any) -> Any:
-    """The shape that is asked for."""
+    """The given shape."""
     return _shape(d, tuple(size)) if isinstance(size, (tuple, list)) else UNKNOWN
 
 
@@ -86,7 +87,7 @@ def new_full(d: Sizes, input: Any, size: Any, fill_value: Any, **options: Any) -
     takes_unknown=True,
 )
 def tensor(d: Sizes, *given: Any, **options: Any) -> Any:
-    """Data that stand in the program."""
+    """The shape of nested lists in the program."""
     data = given[-1] if given else options.get("data")
     shape: list[Dim] = []
     while isinstance(data, (tuple, list)) and not isinstance(data, Shape):
@@ -101,7 +102,7 @@ def tensor(d: Sizes, *given: Any, **options: Any) -> Any:
 
 @rule(torch.arange, torch.ops.aten.arange, takes_unknown=True)
 def arange(d: Sizes, *bounds: Any, **options: Any) -> Any:
-    """A vector as long as the number of steps."""
+    """A vector with one value for each step."""
     given = [*bounds, *(options[n] for n in ("start", "end", "step") if n in options)]
     if not 1 <= len(given) <= 3:
         raise IllTypedError(f"arange takes one to three numbers, not {len(given)}")
@@ -115,16 +116,16 @@ def arange(d: Sizes, *bounds: Any, **options: Any) -> Any:
         )
     if all(isinstance(v, (int, float)) for v in (start, end, step)):
         if step == 0 or (end - start) / step < 0:
-            raise IllTypedError(f"arange from {start} to {end} takes no steps of {step}")
+            raise IllTypedError(f"arange cannot go from {start} to {end} in steps of {step}")
         count = (end - start) / step
         return Shape((max(0, -int(-count // 1)),))
     if not all(is_size(v) for v in (start, end, step)) or not isinstance(step, int):
         return Shape((d.fresh("the number of steps"),))
     length = end - start
     if step == 0:
-        raise IllTypedError("arange takes no steps of 0")
+        raise IllTypedError("arange cannot take steps of 0")
     if step > 0:
-        d.require("<=", start, end, "arange goes upwards")
+        d.require("<=", start, end, "arange with a positive step goes upwards")
     if step == 1:
         return Shape((length,))
     return Shape(
@@ -134,37 +135,35 @@ def arange(d: Sizes, *bounds: Any, **options: Any) -> Any:
 
 @rule(torch.linspace, torch.logspace, takes_unknown=True)
 def linspace(d: Sizes, start: Any, end: Any, steps: Any, *rest: Any, **options: Any) -> Shape:
-    """A vector of so many steps."""
+    """A vector with `steps` values."""
     return _shape(d, (steps,))
 
 
 @rule(torch.eye, torch.ops.aten.eye, takes_unknown=True)
 def eye(d: Sizes, n: Any, m: Any = None, **options: Any) -> Shape:
-    """A square, or so many columns."""
+    """A square matrix, or one with `m` columns."""
     return _shape(d, (n, n if m is None else m))
 
 
 @rule(torch.randperm, takes_unknown=True)
 def randperm(d: Sizes, n: Any, **options: Any) -> Shape:
-    """A vector."""
+    """A vector of `n` values."""
     return _shape(d, (n,))
 
 
 @rule(torch.tril_indices, torch.triu_indices, takes_unknown=True)
 def triangle_indices(d: Sizes, *given: Any, **options: Any) -> Shape:
-    """Rows and columns of the elements of a triangle."""
+    """Two rows: the row and the column of each element of a triangle."""
     for size in given[:2]:
         if is_size(size):
-            d.require(">=", size, 0, "a triangle has no negative size")
+            d.require(">=", size, 0, "the size of a triangle is not negative")
     return Shape((2, d.fresh("the number of elements")))
 
 
 @rule(torch.diag, "diag")
 def diag(d: Sizes, input: Shape, diagonal: int = 0) -> Shape:
-    """The diagonal of a matrix, or a matrix with this diagonal."""
+    """The diagonal of a matrix, or the matrix with a diagonal."""
     if len(input) == 1:
         size = input[0] + abs(diagonal)
         return Shape((size, size))
-    from symfx.shape_rules.rules.layout import diagonal as of_matrix
-
-    return of_matrix(d, exactly(input, 2, "diag"), diagonal)
+    return matrix_diagonal(d, exactly(input, 2, "diag"), diagonal)

@@ -1,4 +1,4 @@
-"""Operators that work on each element by itself, of one tensor or of several that broadcast."""
+"""Operators on single elements, of one tensor or of several tensors that broadcast."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size, Sizes
-from symfx.shape_rules.table import at_least, exactly, module_rule, rule
+from symfx.shape_rules.table import at_least, axis, exactly, module_rule, rule
 
 __all__ = ["broadcast_shapes", "into", "named"]
 
@@ -65,7 +65,7 @@ def named(*names: str) -> list[Any]:
     return found
 
 
-#: One tensor in, one of its shape out; whatever else there is, are settings.
+#: Operators that keep the shape of their first tensor; all other arguments are settings.
 _SAME = _words(
     "abs acos acosh alpha_dropout angle asin asinh atan atanh bernoulli bfloat16 bitwise_not "
     "bool byte ceil celu char clone conj contiguous cos cosh "
@@ -93,16 +93,16 @@ def _unary_targets() -> list[Any]:
     return [*unique]
 
 
-#: Layouts in memory that only tensors of one rank have.
+#: The memory formats that only tensors of one rank can have.
 _LAYOUTS = {torch.channels_last: 4, torch.channels_last_3d: 5}
 
 
 @rule(*_unary_targets())
 def elementwise(d: Sizes, input: Any, *settings: Any, **options: Any) -> Any:
-    """The shape stays."""
+    """Keep the shape."""
     for layout, rank in _LAYOUTS.items():
         if options.get("memory_format") is layout and isinstance(input, Shape):
-            exactly(input, rank, f"the layout {layout}")
+            exactly(input, rank, f"the memory format {layout}")
     return -input if isinstance(input, Size) else input
 
 
@@ -137,19 +137,19 @@ _SAME_MODULES = (
 
 @rule(torch.ops.aten.native_dropout)
 def native_dropout(d: Sizes, input: Shape, *settings: Any) -> Any:
-    """The result, and which elements are kept."""
+    """The result, and a mask of the elements that are kept."""
     return (input, input)
 
 
 @module_rule(*_SAME_MODULES)
 def elementwise_module(d: Sizes, module: nn.Module, input: Shape) -> Shape:
-    """The shape stays."""
+    """Keep the shape."""
     return input
 
 
 @module_rule(nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.FeatureAlphaDropout)
 def channel_dropout_module(d: Sizes, module: nn.Module, input: Shape) -> Shape:
-    """The shape stays; what is left out are whole channels."""
+    """Keep the shape; whole channels are left out."""
     if isinstance(module, nn.Dropout1d) and len(input) not in (2, 3):
         raise IllTypedError(f"Dropout1d takes a tensor of rank 2 or 3, not {input}")
     return at_least(input, 2, type(module).__name__) if module.training else input
@@ -157,7 +157,7 @@ def channel_dropout_module(d: Sizes, module: nn.Module, input: Shape) -> Shape:
 
 @module_rule(nn.Softmax2d)
 def softmax_2d_module(d: Sizes, module: nn.Module, input: Shape) -> Shape:
-    """The shape stays."""
+    """Keep the shape."""
     if len(input) not in (3, 4):
         raise IllTypedError(f"Softmax2d takes a tensor of rank 3 or 4, not {input}")
     return input
@@ -165,13 +165,13 @@ def softmax_2d_module(d: Sizes, module: nn.Module, input: Shape) -> Shape:
 
 @module_rule(nn.PReLU)
 def prelu_module(d: Sizes, module: nn.PReLU, input: Shape) -> Shape:
-    """The shape stays; with several slopes, there is one for each channel."""
+    """As `prelu`."""
     return prelu(d, input, Shape((module.num_parameters,)))
 
 
 @rule(*named("prelu"))
 def prelu(d: Sizes, input: Shape, weight: Shape) -> Shape:
-    """The shape stays; with several slopes, there is one for each channel."""
+    """Keep the shape; several slopes are one for each channel."""
     if len(weight) > 1:
         raise IllTypedError(f"prelu takes a vector of slopes, not {weight}")
     slopes = weight[0] if weight else 1
@@ -183,9 +183,7 @@ def prelu(d: Sizes, input: Shape, weight: Shape) -> Shape:
 
 @rule(F.glu, torch.ops.aten.glu)
 def glu(d: Sizes, input: Shape, dim: int = -1) -> Shape:
-    """One half gates the other."""
-    from symfx.shape_rules.table import axis
-
+    """Halve a dimension: one half gates the other."""
     i = axis(dim, len(input), "glu")
     half = d.fits(input[i], 2, what=f"glu halves dimension {dim}")
     return Shape((*input[:i], half, *input[i + 1 :]))
@@ -193,11 +191,11 @@ def glu(d: Sizes, input: Shape, dim: int = -1) -> Shape:
 
 @module_rule(nn.GLU)
 def glu_module(d: Sizes, module: nn.GLU, input: Shape) -> Shape:
-    """One half gates the other."""
+    """As `glu`."""
     return glu(d, input, module.dim)
 
 
-#: Several tensors that broadcast. Numbers broadcast to anything.
+#: Operators whose tensors broadcast; numbers broadcast to any shape.
 _BROADCAST = _words(
     "add addcdiv addcmul arctan2 atan2 bitwise_and bitwise_left_shift bitwise_or "
     "bitwise_right_shift bitwise_xor clamp clamp_max clamp_min clip complex copysign div "
@@ -240,8 +238,8 @@ def _ends_in_place(target: Any) -> bool:
 
 
 def into(d: Sizes, input: Shape, *others: Any) -> Shape:
-    """The shape of what is written into, to which the others broadcast."""
-    what = "what is written broadcasts to what it is written into"
+    """The shape of a tensor that is changed in place, to which the other tensors broadcast."""
+    what = "the operand broadcasts to the tensor that is changed in place"
     for other in others:
         if isinstance(other, Shape):
             if len(other) > len(input):
@@ -257,7 +255,7 @@ def into(d: Sizes, input: Shape, *others: Any) -> Shape:
 
 @rule(*_broadcast_targets(in_place=True), "expand_as_")
 def broadcasting_in_place(d: Sizes, input: Any, *operands: Any, **options: Any) -> Any:
-    """The others broadcast to the first, which is written into."""
+    """Keep the shape of the first tensor, to which the others broadcast."""
     if isinstance(input, Shape):
         return into(d, input, *operands, *options.values())
     return UNKNOWN
@@ -265,7 +263,7 @@ def broadcasting_in_place(d: Sizes, input: Any, *operands: Any, **options: Any) 
 
 @rule(*named("masked_fill"))
 def masked_fill(d: Sizes, input: Shape, mask: Shape, value: Any) -> Shape:
-    """The mask broadcasts; the value is one number."""
+    """The shape that tensor and mask broadcast to; the value is one number."""
     if isinstance(value, Shape):
         exactly(value, 0, "the value of masked_fill")
     return broadcast_shapes(d, input, mask, what="the mask broadcasts")
@@ -273,7 +271,7 @@ def masked_fill(d: Sizes, input: Shape, mask: Shape, value: Any) -> Shape:
 
 @rule(*_broadcast_targets(in_place=False))
 def broadcasting(d: Sizes, *operands: Any, **options: Any) -> Any:
-    """The tensors broadcast; numbers and sizes go with anything."""
+    """The shape that the tensors broadcast to; numbers and sizes fit any shape."""
     given = (*operands, *options.values())
     shapes = [x for x in given if isinstance(x, Shape)]
     if shapes:
@@ -292,7 +290,7 @@ def _arithmetic_rule(sign: str, *targets: Any) -> None:
             return (*left, *right)
         return UNKNOWN
 
-    arithmetic.__doc__ = "Tensors broadcast; sizes compute; shapes are joined by ``+``."
+    arithmetic.__doc__ = "Tensors broadcast, sizes are computed, and ``+`` joins tuples."
     rule(*targets)(arithmetic)
 
 
@@ -311,7 +309,7 @@ def _comparison_rule(sign: str, *targets: Any) -> None:
             return _compare_tuples(d, sign, left, right)
         return UNKNOWN
 
-    comparison.__doc__ = "Tensors broadcast; of sizes it is known or not."
+    comparison.__doc__ = "Tensors broadcast; the comparison of sizes is true, false or unknown."
     rule(*targets)(comparison)
 
 
@@ -335,5 +333,5 @@ for _sign, _name in {"==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", "
 
 @rule("copy_", torch.ops.aten.copy, torch.ops.aten.copy_)
 def copied_into(d: Sizes, input: Shape, src: Any, *settings: Any, **options: Any) -> Shape:
-    """What is copied broadcasts to what it is copied into."""
+    """Keep the shape, to which the source broadcasts."""
     return into(d, input, src)

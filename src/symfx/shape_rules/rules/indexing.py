@@ -1,4 +1,4 @@
-"""Parts of a tensor: by brackets, by indices, by masks."""
+"""Operators that read or write parts of a tensor: brackets, index tensors, masks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def getitem(d: Sizes, value: Any, index: Any) -> Any:
     if isinstance(value, (tuple, list)):
         if isinstance(index, int):
             if not -len(value) <= index < len(value):
-                raise IllTypedError(f"there is no item {index} in a tuple of {len(value)}")
+                raise IllTypedError(f"a tuple of {len(value)} items has no item {index}")
             return value[index]
         if isinstance(index, slice) and _plain(index):
             return tuple(value)[index]
@@ -39,12 +39,12 @@ def _plain(index: slice) -> bool:
 
 
 def index_tensor(d: Sizes, x: Shape, index: tuple[Any, ...]) -> Any:
-    """What ``x[index]`` leaves: for ints, slices, ``None``, ``...`` and tensors of indices."""
+    """The shape of ``x[index]``, for ints, slices, ``None``, ``...`` and tensors of indices."""
     taken = sum(1 for entry in index if _takes(entry))
     if taken > len(x):
         raise IllTypedError(f"{taken} indices are too many for {x}")
     if any(isinstance(entry, (Unknown, list)) for entry in index):
-        return UNKNOWN  # a mask, a row of indices, or a number: each leaves another rank
+        return UNKNOWN  # a mask, a list or a number: each leaves another rank
     if any(entry is True or entry is False for entry in index):
         return UNKNOWN
     entries: list[Any] = []
@@ -73,14 +73,14 @@ def index_tensor(d: Sizes, x: Shape, index: tuple[Any, ...]) -> Any:
                 and entries[position - 1] is not None
                 and not _gathers(entries[position - 1])
             ):
-                places[0] = 0  # indices apart from each other: their dimensions come first
+                places[0] = 0  # the dimensions of separated index tensors come first
         elif is_size(entry):
             _inside(d, size, entry)
         else:
-            raise IllTypedError(f"a tensor is not indexed by {entry!r}")
+            raise IllTypedError(f"a tensor cannot be indexed by {entry!r}")
     if gathered:
         at = places[0]
-        found = broadcast_shapes(d, *gathered, what="tensors of indices broadcast")
+        found = broadcast_shapes(d, *gathered, what="the index tensors broadcast")
         result[at:at] = found
     return Shape(result)
 
@@ -100,7 +100,7 @@ def _inside(d: Sizes, size: Dim, index: Any) -> None:
 
 
 def sliced(d: Sizes, size: Dim, index: slice) -> Dim:
-    """How many elements a slice leaves of a dimension."""
+    """The number of elements that a slice takes of a dimension."""
     start, stop, step = index.start, index.stop, 1 if index.step is None else index.step
     bounds = (start, stop)
     if any(b is not None and not is_size(b) for b in bounds) or not isinstance(step, int):
@@ -134,7 +134,7 @@ def _clamped(d: Sizes, size: Dim, bound: Any, default: Dim) -> Dim:
         return d.compute("max", size + bound, 0)
     if isinstance(bound, int) and bound == 0:
         return 0
-    # A size that is computed is taken to count from the front, as sizes do.
+    # A computed size is assumed to count from the front.
     return bound if bound is size else d.compute("min", size, bound)
 
 
@@ -149,7 +149,7 @@ def aten_slice(
 
 @rule(torch.select, "select", torch.ops.aten.select)
 def select(d: Sizes, input: Shape, dim: int, index: Any) -> Shape:
-    """One index of a dimension, which goes."""
+    """Take one index of a dimension, which disappears."""
     i = axis(dim, len(input), "select")
     _inside(d, input[i], index)
     return Shape((*input[:i], *input[i + 1 :]))
@@ -157,7 +157,7 @@ def select(d: Sizes, input: Shape, dim: int, index: Any) -> Shape:
 
 @rule(torch.narrow, "narrow", torch.ops.aten.narrow)
 def narrow(d: Sizes, input: Shape, dim: int, start: Any, length: Any) -> Shape:
-    """So many indices of a dimension."""
+    """Take `length` indices of a dimension."""
     i = axis(dim, len(input), "narrow")
     new = length if is_size(length) else d.fresh("a length")
     if isinstance(start, int):
@@ -170,7 +170,7 @@ def narrow(d: Sizes, input: Shape, dim: int, start: Any, length: Any) -> Shape:
 
 @rule(torch.index_select, "index_select", torch.ops.aten.index_select, takes_unknown=True)
 def index_select(d: Sizes, input: Any, dim: int, index: Any) -> Any:
-    """A dimension becomes as long as the vector of indices."""
+    """Take one part of a dimension for each index of a vector."""
     if not isinstance(input, Shape):
         return UNKNOWN
     i = axis(dim, len(input), "index_select", scalar=True)
@@ -187,14 +187,14 @@ def index_select(d: Sizes, input: Any, dim: int, index: Any) -> Any:
 
 @rule(torch.ops.aten.index)
 def aten_index(d: Sizes, input: Shape, indices: Any) -> Any:
-    """Brackets with tensors of indices."""
+    """As brackets with index tensors."""
     entries = tuple(slice(None) if entry is None else entry for entry in indices)
     return index_tensor(d, input, entries)
 
 
 @rule(torch.gather, "gather", torch.ops.aten.gather, takes_unknown=True)
 def gather(d: Sizes, input: Any, dim: int, index: Any, **options: Any) -> Any:
-    """The shape of the indices, whose rank is the input's."""
+    """The shape of the index tensor, which has the input's rank."""
     if isinstance(input, Shape):
         i = axis(dim, len(input), "gather", scalar=True)
         if isinstance(index, Shape) and not _is_empty(index):
@@ -207,18 +207,18 @@ def _is_empty(x: Shape) -> bool:
 
 
 def _no_larger(d: Sizes, index: Shape, other: Shape, but: int | None, what: str) -> None:
-    """The indices are of the other's rank, and no larger along any dimension but one."""
+    """Demand that an index tensor is no larger than another tensor, one dimension apart."""
     index, other = (x or Shape((1,)) for x in (index, other))
     if len(index) != len(other):
         raise IllTypedError(f"{what} takes tensors of one rank, not {index} and {other}")
     for k, (a, b) in enumerate(zip(index, other, strict=True)):
         if k != but:
-            d.require("<=", a, b, f"the indices of {what} are within dimension {k}")
+            d.require("<=", a, b, f"the index tensor of {what} is no larger in dimension {k}")
 
 
 @rule(torch.take_along_dim, "take_along_dim")
 def take_along_dim(d: Sizes, input: Shape, indices: Shape, dim: Any = None) -> Shape:
-    """The indices' shape, broadcast but for one dimension."""
+    """The shape of the index tensor, broadcast in all other dimensions."""
     if dim is None:
         return Shape((d.product(indices),))
     i = axis(dim, len(input), "take_along_dim")
@@ -231,13 +231,13 @@ def take_along_dim(d: Sizes, input: Shape, indices: Shape, dim: Any = None) -> S
 
 @rule(torch.take, "take")
 def take(d: Sizes, input: Shape, index: Shape) -> Shape:
-    """The shape of the indices."""
+    """The shape of the index tensor."""
     return index
 
 
 @rule(*named("scatter", "scatter_add", "scatter_reduce"), takes_unknown=True)
 def scatter(d: Sizes, input: Any, dim: Any, index: Any, src: Any = None, *r: Any, **o: Any) -> Any:
-    """What is written into keeps its shape; the indices are within it and what is written."""
+    """Keep the shape; the index tensor is no larger than the input and the source."""
     if isinstance(input, Shape):
         i = axis(dim, len(input), "scatter", scalar=True)
         if isinstance(index, Shape) and not _is_empty(index):
@@ -251,7 +251,7 @@ def scatter(d: Sizes, input: Any, dim: Any, index: Any, src: Any = None, *r: Any
 def index_write(
     d: Sizes, input: Any, dim: Any, index: Any, source: Any, *rest: Any, **options: Any
 ) -> Any:
-    """What is written into keeps its shape; there is one part to write for each index."""
+    """Keep the shape; the source has one part for each index."""
     if not isinstance(input, Shape):
         return input
     i = axis(dim, len(input), "index_copy and index_add", scalar=True)
@@ -261,17 +261,19 @@ def index_write(
         count = index[0] if index else 1
         whole, part = (x or Shape((1,)) for x in (input, source))
         if len(whole) != len(part):
-            raise IllTypedError(f"what is written, {source}, has not the rank of {input}")
-        d.equal(part[i], count, "there is one index for each part that is written")
+            raise IllTypedError(
+                f"index_copy and index_add take a source of the rank of {input}, not {source}"
+            )
+        d.equal(part[i], count, "the source has one part for each index")
         for k, (a, b) in enumerate(zip(whole, part, strict=True)):
             if k != i:
-                d.equal(a, b, "what is written fits what it is written into")
+                d.equal(a, b, "the source has the sizes of the tensor that it is written into")
     return input
 
 
 @rule(*named("index_fill"), takes_unknown=True)
 def index_fill(d: Sizes, input: Any, dim: Any, index: Any, value: Any) -> Any:
-    """What is written into keeps its shape."""
+    """Keep the shape."""
     if isinstance(input, Shape):
         axis(dim, len(input), "index_fill", scalar=True)
     if isinstance(index, Shape) and len(index) > 1:
@@ -283,19 +285,19 @@ def index_fill(d: Sizes, input: Any, dim: Any, index: Any, value: Any) -> Any:
 
 @rule(*(target for target in named("masked_scatter") if target != "masked_scatter_"))
 def masked_scatter(d: Sizes, input: Shape, mask: Shape, source: Any) -> Shape:
-    """Tensor and mask broadcast."""
+    """The shape that tensor and mask broadcast to."""
     return broadcast_shapes(d, input, mask, what="the mask broadcasts")
 
 
 @rule("masked_scatter_")
 def masked_scatter_in_place(d: Sizes, input: Shape, mask: Shape, source: Any) -> Shape:
-    """The mask broadcasts to what is written into."""
+    """Keep the shape, to which the mask broadcasts."""
     return into(d, input, mask)
 
 
 @rule(torch.select_scatter, "select_scatter", torch.ops.aten.select_scatter)
 def select_scatter(d: Sizes, input: Shape, src: Shape, dim: int, index: Any) -> Shape:
-    """What is written has the shape that `select` takes out."""
+    """Keep the shape; the source has the shape of `select`."""
     return _written(d, input, src, select(d, input, dim, index))
 
 
@@ -309,34 +311,34 @@ def slice_scatter(
     end: Any = None,
     step: Any = 1,
 ) -> Shape:
-    """What is written has the shape of the slice."""
+    """Keep the shape; the source has the shape of the slice."""
     return _written(d, input, src, aten_slice(d, input, dim, start, end, step))
 
 
 def _written(d: Sizes, input: Shape, src: Shape, place: Shape) -> Shape:
     if len(src) != len(place):
-        raise IllTypedError(f"what is written, {src}, has not the rank of its place, {place}")
+        raise IllTypedError(f"the source {src} must have the shape of its place, {place}")
     for a, b in zip(src, place, strict=True):
-        d.equal(a, b, "what is written has the shape of its place")
+        d.equal(a, b, "the source has the shape of its place")
     return input
 
 
 @rule(*named("index_put"), takes_unknown=True)
 def written_into(d: Sizes, input: Any, *rest: Any, **options: Any) -> Any:
-    """What is written into keeps its shape."""
+    """Keep the shape."""
     return input
 
 
 @rule(torch.masked_select, "masked_select")
 def masked_select(d: Sizes, input: Shape, mask: Shape) -> Shape:
-    """As many elements as the mask has true ones, which only running it tells."""
+    """A vector of the elements where the mask is true; their number is data."""
     broadcast_shapes(d, input, mask, what="the mask broadcasts")
     return Shape((d.fresh("the number of true elements"),))
 
 
 @rule(torch.nonzero, "nonzero", torch.argwhere, "argwhere", torch.ops.aten.nonzero)
 def nonzero(d: Sizes, input: Shape, **options: Any) -> Any:
-    """One row of indices for each element that is not 0."""
+    """One row of indices for each element that is not 0; their number is data."""
     count = d.fresh("the number of nonzero elements")
     if options.get("as_tuple"):
         return tuple(Shape((count,)) for _ in range(max(len(input), 1)))
@@ -345,7 +347,7 @@ def nonzero(d: Sizes, input: Shape, **options: Any) -> Any:
 
 @rule(F.embedding, torch.embedding, takes_unknown=True)
 def embedding(d: Sizes, input: Any, weight: Any, *rest: Any, **options: Any) -> Any:
-    """A row of the weight for each index."""
+    """One row of the weight for each index."""
     if not isinstance(input, Shape) or not isinstance(weight, Shape):
         return UNKNOWN
     return Shape((*input, exactly(weight, 2, "the weight of embedding")[1]))
@@ -353,13 +355,13 @@ def embedding(d: Sizes, input: Any, weight: Any, *rest: Any, **options: Any) -> 
 
 @rule(torch.ops.aten.embedding)
 def aten_embedding(d: Sizes, weight: Shape, indices: Shape, *rest: Any) -> Shape:
-    """A row of the weight for each index."""
+    """As `embedding`."""
     return Shape((*indices, exactly(weight, 2, "the weight of embedding")[1]))
 
 
 @module_rule(nn.Embedding)
 def embedding_module(d: Sizes, module: nn.Embedding, input: Shape) -> Shape:
-    """A row of the weight for each index."""
+    """As `embedding`."""
     return Shape((*input, module.embedding_dim))
 
 
@@ -367,7 +369,7 @@ def embedding_module(d: Sizes, module: nn.Embedding, input: Shape) -> Shape:
 def embedding_bag_module(
     d: Sizes, module: nn.EmbeddingBag, input: Shape, offsets: Any = None, *rest: Any
 ) -> Shape:
-    """Rows summed or averaged: one for each row of indices, or for each offset."""
+    """One combined row for each row of indices, or for each offset."""
     if len(input) == 2:
         return Shape((input[0], module.embedding_dim))
     exactly(input, 1, "EmbeddingBag")
@@ -379,6 +381,6 @@ def embedding_bag_module(
 
 @rule(F.one_hot)
 def one_hot(d: Sizes, tensor: Shape, num_classes: Any = -1) -> Shape:
-    """One column for each class."""
+    """A new last dimension with one entry for each class."""
     known = is_size(num_classes) and not _is(num_classes, -1)
     return Shape((*tensor, num_classes if known else d.fresh("the number of classes")))

@@ -1,4 +1,4 @@
-"""Tensors put together, and taken apart."""
+"""Operators that join tensors (cat, stack) and that split them (split, chunk)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.rules.elementwise import broadcast_shapes
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes
 from symfx.shape_rules.table import axis, is_size, rule
 
@@ -16,19 +17,19 @@ __all__: list[str] = []
 
 
 def _are_shapes(tensors: Any) -> bool:
-    """Whether this is a tuple of tensors, as many as it says."""
+    """Whether a value is a plain tuple or list of shapes."""
     plain = type(tensors) in (tuple, list)
     return plain and all(isinstance(x, Shape) for x in tensors)
 
 
 @rule(torch.cat, torch.concat, torch.concatenate, torch.ops.aten.cat)
 def cat(d: Sizes, tensors: Sequence[Shape], dim: int = 0) -> Any:
-    """One after the other along a dimension; the others agree."""
+    """Join tensors along a dimension; all other dimensions are equal."""
     if not _are_shapes(tensors):
         return UNKNOWN
     if not tensors:
-        raise IllTypedError("cat takes one tensor or more")
-    # torch lets an empty vector stand among tensors of any shape.
+        raise IllTypedError("cat takes at least one tensor")
+    # torch allows an empty vector among tensors of any shape.
     shapes = [x for x in tensors if tuple(x) != (0,)] or [tensors[0]]
     first = shapes[0]
     if not first:
@@ -50,11 +51,11 @@ def cat(d: Sizes, tensors: Sequence[Shape], dim: int = 0) -> Any:
 
 @rule(torch.stack, torch.ops.aten.stack)
 def stack(d: Sizes, tensors: Sequence[Shape], dim: int = 0) -> Any:
-    """One upon the other in a new dimension; all are alike."""
+    """Join tensors of one shape along a new dimension."""
     if not _are_shapes(tensors):
         return UNKNOWN
     if not tensors:
-        raise IllTypedError("stack takes one tensor or more")
+        raise IllTypedError("stack takes at least one tensor")
     sizes: Shape = tensors[0]
     for other in tensors[1:]:
         if len(other) != len(sizes):
@@ -79,7 +80,7 @@ def _with(shape: Shape, i: int, size: Dim) -> Shape:
     torch.ops.aten.split_with_sizes,
 )
 def split(d: Sizes, input: Shape, split_size_or_sections: Any, dim: int = 0) -> Any:
-    """Pieces of a size, the last one of what remains; or of given sizes."""
+    """Pieces of one size, of which the last may be smaller; or pieces of given sizes."""
     i = axis(dim, len(input), "split")
     given = split_size_or_sections
     if isinstance(given, (tuple, list)):
@@ -88,7 +89,7 @@ def split(d: Sizes, input: Shape, split_size_or_sections: Any, dim: int = 0) -> 
         total: Dim = 0
         for size in given:
             total = total + size
-        d.equal(input[i], total, f"the pieces make up dimension {dim}")
+        d.equal(input[i], total, f"the pieces add up to dimension {dim}")
         return tuple(_with(input, i, size) for size in given)
     if isinstance(given, int) and isinstance(input[i], int):
         return _pieces(input, i, given)
@@ -103,13 +104,13 @@ def _pieces(input: Shape, i: int, size: int) -> tuple[Shape, ...]:
     if size <= 0:
         if whole == 0:
             return (input,)
-        raise IllTypedError(f"pieces of size {size} do not make up a dimension of {whole}")
+        raise IllTypedError(f"pieces of size {size} do not add up to a dimension of {whole}")
     count = max(1, -(-whole // size))
     return tuple(_with(input, i, min(size, whole - k * size)) for k in range(count))
 
 
 class _Even(tuple[Shape, ...]):
-    """The pieces of a dimension of unknown size: as many as are asked for, full but the last."""
+    """The pieces of a dimension of unknown size, made when they are asked for."""
 
     def __new__(cls, d: Sizes, input: Shape, i: int, size: Dim) -> _Even:
         made = super().__new__(cls)
@@ -124,17 +125,17 @@ class _Even(tuple[Shape, ...]):
         if k < 0:
             return _with(shape, i, d.fresh("the last piece"))
         before = size * k
-        d.require(">", shape[i], before, f"there is a piece {k} of dimension {i}")
+        d.require(">", shape[i], before, f"dimension {i} has a piece {k}")
         return _with(shape, i, d.compute("min", size, shape[i] - before))
 
 
 @rule(torch.chunk, "chunk", torch.ops.aten.chunk)
 def chunk(d: Sizes, input: Shape, chunks: int, dim: int = 0) -> Any:
-    """So many pieces of one size, rounded up; the last one may be smaller, or missing."""
+    """At most `chunks` pieces of one size, of which the last may be smaller."""
     i = axis(dim, len(input), "chunk")
     whole = input[i]
     if chunks < 1:
-        raise IllTypedError(f"chunk makes one piece or more, not {chunks}")
+        raise IllTypedError(f"chunk makes at least one piece, not {chunks}")
     if isinstance(whole, int):
         return _pieces(input, i, -(-whole // chunks) if whole else 0)
     return _Even(d, input, i, (whole + (chunks - 1)) // chunks)
@@ -142,14 +143,14 @@ def chunk(d: Sizes, input: Shape, chunks: int, dim: int = 0) -> Any:
 
 @rule(torch.tensor_split, "tensor_split")
 def tensor_split(d: Sizes, input: Shape, indices_or_sections: Any, dim: int = 0) -> Any:
-    """Pieces of nearly one size, or cut at given places."""
+    """A number of pieces of nearly one size, or pieces cut at given indices."""
     i = axis(dim, len(input), "tensor_split")
     whole, given = input[i], indices_or_sections
     if isinstance(given, Shape):
-        return UNKNOWN  # places that only running the program tells
+        return UNKNOWN  # the indices are data
     if isinstance(given, int):
         if given < 1:
-            raise IllTypedError(f"tensor_split makes one piece or more, not {given}")
+            raise IllTypedError(f"tensor_split makes at least one piece, not {given}")
         return tuple(_with(input, i, (whole + (given - 1 - k)) // given) for k in range(given))
     if isinstance(given, (tuple, list)) and isinstance(whole, int):
         cuts = [0, *(min(max(g + whole if g < 0 else g, 0), whole) for g in given), whole]
@@ -167,7 +168,7 @@ def unbind(d: Sizes, input: Shape, dim: int = 0) -> Any:
 
 
 class _Same(tuple[Shape, ...]):
-    """As many tensors of one shape as are asked for."""
+    """Tensors of one shape, as many as are asked for."""
 
     def __new__(cls, shape: Shape) -> _Same:
         made = super().__new__(cls)
@@ -183,7 +184,7 @@ class _Same(tuple[Shape, ...]):
 
 @rule(torch.meshgrid)
 def meshgrid(d: Sizes, *tensors: Any, indexing: str = "ij") -> Any:
-    """For each vector, its entries over the grid of all."""
+    """One tensor over the grid of all vectors for each vector."""
     given = tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Shape) else tensors
     for x in given:
         if len(x) > 1:
@@ -196,21 +197,19 @@ def meshgrid(d: Sizes, *tensors: Any, indexing: str = "ij") -> Any:
 
 @rule(torch.broadcast_tensors)
 def broadcast_tensors(d: Sizes, *tensors: Any) -> Any:
-    """All in the shape that they broadcast to."""
-    from symfx.shape_rules.rules.elementwise import broadcast_shapes
-
+    """Each tensor expanded to the shape that all broadcast to."""
     given = tensors[0] if len(tensors) == 1 and not isinstance(tensors[0], Shape) else tensors
     shape = broadcast_shapes(d, *given)
     return tuple(shape for _ in given)
 
 
 def _raised(x: Shape, rank: int) -> Shape:
-    """A tensor of a lower rank as one of two dimensions at most, as `atleast_1d` and `_2d` do."""
+    """A shape with dimensions of size 1 in front up to a rank, as `atleast_1d` and `_2d` do."""
     return Shape((*(1,) * (rank - len(x)), *x))
 
 
 def _cube(x: Shape) -> Shape:
-    """A tensor of a lower rank as one of three dimensions, as `atleast_3d` does."""
+    """A shape with dimensions of size 1 up to rank 3, as `atleast_3d` does."""
     if len(x) == 0:
         return Shape((1, 1, 1))
     if len(x) == 1:
@@ -226,7 +225,7 @@ _RAISE: dict[Any, Callable[[Shape], Shape]] = {
 for _function, _raise in _RAISE.items():
 
     def _at_least(d: Sizes, *tensors: Any, to: Callable[[Shape], Shape] = _raise) -> Any:
-        """Tensors of a lower rank with dimensions of size 1 more."""
+        """Add dimensions of size 1 to tensors of a lower rank."""
         if len(tensors) == 1 and isinstance(tensors[0], Shape):
             return to(tensors[0])
         given = tensors[0] if len(tensors) == 1 else tensors
@@ -237,7 +236,7 @@ for _function, _raise in _RAISE.items():
 
 @rule(torch.hstack)
 def hstack(d: Sizes, tensors: Sequence[Shape]) -> Any:
-    """Vectors one after the other; matrices side by side."""
+    """Join vectors along their dimension, other tensors along dimension 1."""
     if not _are_shapes(tensors):
         return UNKNOWN
     raised = [_raised(x, 1) for x in tensors]
@@ -246,7 +245,7 @@ def hstack(d: Sizes, tensors: Sequence[Shape]) -> Any:
 
 @rule(torch.vstack, torch.row_stack)
 def vstack(d: Sizes, tensors: Sequence[Shape]) -> Any:
-    """Rows upon each other."""
+    """Join tensors of rank 2 or more along dimension 0; a vector is one row."""
     if not _are_shapes(tensors):
         return UNKNOWN
     return cat(d, [_raised(x, 2) for x in tensors], 0)
@@ -254,13 +253,13 @@ def vstack(d: Sizes, tensors: Sequence[Shape]) -> Any:
 
 @rule(torch.dstack)
 def dstack(d: Sizes, tensors: Sequence[Shape]) -> Any:
-    """Matrices behind each other."""
+    """Join tensors of rank 3 or more along dimension 2."""
     return cat(d, [*map(_cube, tensors)], 2) if _are_shapes(tensors) else UNKNOWN
 
 
 @rule(torch.column_stack)
 def column_stack(d: Sizes, tensors: Sequence[Shape]) -> Any:
-    """Vectors and matrices side by side."""
+    """Join tensors along dimension 1; a vector is one column."""
     if not _are_shapes(tensors):
         return UNKNOWN
     columns = [x if len(x) > 1 else Shape((x[0] if x else 1, 1)) for x in tensors]
@@ -269,7 +268,7 @@ def column_stack(d: Sizes, tensors: Sequence[Shape]) -> Any:
 
 @rule(torch.block_diag)
 def block_diag(d: Sizes, *tensors: Any) -> Any:
-    """Matrices along the diagonal of one matrix."""
+    """Put matrices along the diagonal of one matrix."""
     given = tensors[0] if len(tensors) == 1 and type(tensors[0]) in (tuple, list) else tensors
     if not _are_shapes([*given]):
         return UNKNOWN
@@ -285,7 +284,7 @@ def block_diag(d: Sizes, *tensors: Any) -> Any:
 
 @rule(torch.cartesian_prod)
 def cartesian_prod(d: Sizes, *tensors: Any) -> Any:
-    """A row for each choice of an entry of each vector."""
+    """One row for each combination of entries of the vectors."""
     given = tensors[0] if len(tensors) == 1 and type(tensors[0]) in (tuple, list) else tensors
     for x in given:
         if len(x) != 1:

@@ -1,4 +1,4 @@
-"""The same elements in another shape: views, permutations, copies of a dimension."""
+"""Operators that rearrange elements: views, permutations, repetition."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["flatten", "reshape", "sizes_of"]
 
 
 def sizes_of(given: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Sizes as they are given to methods: one after the other, or as one tuple."""
+    """The sizes given to a method, as single arguments or as one tuple."""
     if len(given) == 1 and isinstance(given[0], (tuple, list)):
         return tuple(given[0])
     return given
@@ -36,21 +36,21 @@ def _are_sizes(values: tuple[Any, ...]) -> bool:
     takes_unknown=True,
 )
 def reshape(d: Sizes, input: Any, *shape: Any) -> Any:
-    """The shape that is asked for; -1 is what remains."""
+    """The given shape; -1 stands for the remaining size."""
     if len(shape) == 1 and isinstance(shape[0], torch.dtype):
         return input
     wanted = sizes_of(shape)
     if not _are_sizes(wanted):
-        # Of a size that is unknown, its place is known still.
+        # An unknown size still has a place.
         wanted = tuple(size if is_size(size) else d.fresh("a size") for size in wanted)
     missing = [i for i, size in enumerate(wanted) if isinstance(size, int) and size == -1]
     if len(missing) > 1:
-        raise IllTypedError(f"only one size may be -1, in {_text(wanted)}")
+        raise IllTypedError(f"only one size may be -1, not {_text(wanted)}")
     if not isinstance(input, Shape):
         return Shape(d.fresh("what remains") if i in missing else s for i, s in enumerate(wanted))
     if missing:
         rest = [size for i, size in enumerate(wanted) if i not in missing]
-        remains = _remains(d, input, rest, f"{input} takes the shape {_text(wanted)}")
+        remains = _remains(d, input, rest, f"{input} can take the shape {_text(wanted)}")
         return Shape(remains if i in missing else size for i, size in enumerate(wanted))
     old, new = _without_common(list(input), list(wanted))
     d.equal(d.product(old), d.product(new), f"{input} has as many elements as {_text(wanted)}")
@@ -63,7 +63,7 @@ def _remains(d: Sizes, input: Shape, rest: list[Dim], what: str) -> Dim:
 
 
 def _without_common(one: list[Dim], other: list[Dim]) -> tuple[list[Dim], list[Dim]]:
-    """Two lists of factors without those that they share (and that are not 0)."""
+    """Two lists of factors without the factors that both have (and that are not 0)."""
     left: list[Dim] = []
     for size in one:
         found = next((i for i, s in enumerate(other) if s is size or _same(s, size)), None)
@@ -77,7 +77,7 @@ def _without_common(one: list[Dim], other: list[Dim]) -> tuple[list[Dim], list[D
 def _same(a: Dim, b: Dim) -> bool:
     if isinstance(a, int) or isinstance(b, int):
         return isinstance(a, int) and isinstance(b, int) and a == b
-    # Two terms that are one object; what is ``Dyn`` is not known to be the same.
+    # Equal terms are one object; two sizes that are ``Dyn`` may differ.
     return a.value is b.value and a.value is not None and type(a.value).__name__ != "_DynType"
 
 
@@ -87,37 +87,37 @@ def _text(sizes: tuple[Any, ...]) -> str:
 
 @rule("view_as", "reshape_as")
 def view_as(d: Sizes, input: Shape, other: Shape) -> Any:
-    """The other's shape."""
+    """The shape of the other tensor."""
     return reshape(d, input, tuple(other))
 
 
 @rule(torch.flatten, "flatten", torch.ops.aten.flatten)
 def flatten(d: Sizes, input: Shape, start_dim: int = 0, end_dim: int = -1) -> Shape:
-    """A run of dimensions becomes their product."""
+    """Replace a run of dimensions by their product."""
     start, end = (axis(i, len(input), "flatten", scalar=True) for i in (start_dim, end_dim))
     if not input:
         return Shape((1,))
     if start > end:
-        raise IllTypedError(f"flatten from dimension {start_dim} to {end_dim} of {input}")
+        raise IllTypedError(f"flatten cannot go from dimension {start_dim} to {end_dim} of {input}")
     return Shape((*input[:start], d.product(input[start : end + 1]), *input[end + 1 :]))
 
 
 @module_rule(nn.Flatten)
 def flatten_module(d: Sizes, module: nn.Flatten, input: Shape) -> Shape:
-    """A run of dimensions becomes their product."""
+    """As `flatten`."""
     return flatten(d, input, module.start_dim, module.end_dim)
 
 
 @rule(torch.unflatten, "unflatten")
 def unflatten(d: Sizes, input: Shape, dim: int, sizes: Any) -> Shape:
-    """One dimension becomes several."""
+    """Replace one dimension by several."""
     i = axis(dim, len(input), "unflatten")
     return Shape((*input[:i], *reshape(d, Shape((input[i],)), tuple(sizes)), *input[i + 1 :]))
 
 
 @module_rule(nn.Unflatten)
 def unflatten_module(d: Sizes, module: nn.Unflatten, input: Shape) -> Shape:
-    """One dimension becomes several."""
+    """Replace one dimension by several."""
     if not isinstance(module.dim, int):
         raise IllTypedError("named dimensions are not supported")
     return unflatten(d, input, module.dim, module.unflattened_size)
@@ -125,7 +125,7 @@ def unflatten_module(d: Sizes, module: nn.Unflatten, input: Shape) -> Shape:
 
 @rule(torch.ravel, "ravel")
 def ravel(d: Sizes, input: Shape) -> Shape:
-    """All in one dimension."""
+    """All elements in one dimension."""
     return Shape((d.product(input),))
 
 
@@ -140,7 +140,7 @@ def ravel(d: Sizes, input: Shape) -> Shape:
     torch.ops.aten.transpose,
 )
 def transpose(d: Sizes, input: Shape, dim0: int, dim1: int) -> Shape:
-    """Two dimensions change places."""
+    """Exchange two dimensions."""
     i, j = (axis(k, len(input), "transpose", scalar=True) for k in (dim0, dim1))
     sizes = [*input]
     if sizes:
@@ -150,7 +150,7 @@ def transpose(d: Sizes, input: Shape, dim0: int, dim1: int) -> Shape:
 
 @rule(torch.t, "t", torch.ops.aten.t)
 def t(d: Sizes, input: Shape) -> Shape:
-    """The transpose of a matrix; a vector stays."""
+    """Transpose a matrix; a vector is unchanged."""
     if len(input) > 2:
         raise IllTypedError(f"t takes a tensor of rank 2 or less, not {input}")
     return Shape(reversed(input))
@@ -158,26 +158,30 @@ def t(d: Sizes, input: Shape) -> Shape:
 
 @rule(torch.adjoint, "adjoint")
 def adjoint(d: Sizes, input: Shape) -> Shape:
-    """The last two dimensions change places."""
+    """Exchange the last two dimensions."""
     return transpose(d, at_least(input, 2, "adjoint"), -2, -1)
 
 
 @rule(torch.permute, "permute", torch.ops.aten.permute)
 def permute(d: Sizes, input: Shape, *dims: Any) -> Shape:
-    """The dimensions in another order."""
+    """Put the dimensions into another order."""
     order = [axis(i, len(input), "permute") for i in sizes_of(dims)]
     if sorted(order) != [*range(len(input))]:
-        raise IllTypedError(f"permute to {sizes_of(dims)} does not name each dimension of {input}")
+        raise IllTypedError(
+            f"permute must name each dimension of {input} once, not {sizes_of(dims)}"
+        )
     return Shape(input[i] for i in order)
 
 
 @rule(torch.movedim, "movedim", torch.moveaxis, "moveaxis")
 def movedim(d: Sizes, input: Shape, source: Any, destination: Any) -> Shape:
-    """Dimensions go elsewhere, the others keep their order."""
+    """Move some dimensions; the others keep their order."""
     lists = [v if isinstance(v, (tuple, list)) else (v,) for v in (source, destination)]
     sources, targets = (axes(each, len(input), "movedim") for each in lists)
     if len(sources) != len(targets):
-        raise IllTypedError(f"movedim from {tuple(lists[0])} to {tuple(lists[1])}: not as many")
+        raise IllTypedError(
+            f"movedim takes one destination for each source, not {lists[0]} to {lists[1]}"
+        )
     if not input:
         return input
     rest = iter([i for i in range(len(input)) if i not in sources])
@@ -187,7 +191,7 @@ def movedim(d: Sizes, input: Shape, source: Any, destination: Any) -> Shape:
 
 @rule(torch.squeeze, "squeeze", "squeeze_", torch.ops.aten.squeeze)
 def squeeze(d: Sizes, input: Shape, dim: Any = None) -> Any:
-    """Dimensions of size 1 go."""
+    """Remove dimensions of size 1."""
     if dim is None:
         if all(isinstance(size, int) for size in input):
             return Shape(size for size in input if size != 1)
@@ -198,23 +202,23 @@ def squeeze(d: Sizes, input: Shape, dim: Any = None) -> Any:
         if i not in at or (isinstance(size, int) and size != 1):
             kept.append(size)
         elif not isinstance(size, int):
-            return UNKNOWN  # it goes if it is 1
+            return UNKNOWN  # the rank depends on whether it is 1
     return Shape(kept)
 
 
 @rule(torch.unsqueeze, "unsqueeze", "unsqueeze_", torch.ops.aten.unsqueeze)
 def unsqueeze(d: Sizes, input: Shape, dim: int) -> Shape:
-    """A new dimension of size 1."""
+    """Insert a dimension of size 1."""
     i = axis(dim, len(input) + 1, "unsqueeze")
     return Shape((*input[:i], 1, *input[i:]))
 
 
 @rule("expand", torch.ops.aten.expand, torch.broadcast_to, "broadcast_to")
 def expand(d: Sizes, input: Shape, *sizes: Any, implicit: bool = False) -> Shape:
-    """Dimensions of size 1 are repeated; -1 leaves one as it is."""
+    """Repeat dimensions of size 1; -1 keeps a dimension."""
     wanted = sizes_of(sizes)
     if len(wanted) < len(input):
-        raise IllTypedError(f"{input} does not expand to {_text(wanted)}, of lower rank")
+        raise IllTypedError(f"{input} cannot expand to {_text(wanted)}, which has a lower rank")
     lacking = len(wanted) - len(input)
     result: list[Dim] = []
     for i, asked in enumerate(wanted):
@@ -241,13 +245,13 @@ def expand(d: Sizes, input: Shape, *sizes: Any, implicit: bool = False) -> Shape
 
 @rule("expand_as")
 def expand_as(d: Sizes, input: Shape, other: Shape) -> Shape:
-    """Expanded to the other's shape."""
+    """Expand to the shape of the other tensor."""
     return expand(d, input, *other)
 
 
 @rule("repeat", torch.ops.aten.repeat)
 def repeat(d: Sizes, input: Shape, *sizes: Any) -> Shape:
-    """The whole, so often along each dimension."""
+    """Repeat the whole tensor along each dimension."""
     times = sizes_of(sizes)
     if len(times) < len(input):
         raise IllTypedError(f"repeat {_text(times)} names fewer dimensions than {input} has")
@@ -261,7 +265,7 @@ def _times(d: Sizes, size: Dim, times: Any) -> Dim:
 
 @rule(torch.tile, "tile")
 def tile(d: Sizes, input: Shape, *dims: Any) -> Shape:
-    """As `repeat`, of the last dimensions."""
+    """As `repeat`, along the last dimensions."""
     times = sizes_of(dims)
     return repeat(d, input, *((1,) * (len(input) - len(times))), *times)
 
@@ -270,7 +274,7 @@ def tile(d: Sizes, input: Shape, *dims: Any) -> Shape:
 def repeat_interleave(
     d: Sizes, input: Shape, repeats: Any, dim: Any = None, *, output_size: Any = None
 ) -> Shape:
-    """Each element, so often."""
+    """Repeat each element."""
     flat = Shape((d.product(input),)) if dim is None else input
     i = 0 if dim is None else axis(dim, len(input), "repeat_interleave")
     if is_size(output_size):
@@ -290,14 +294,14 @@ def _repeats(d: Sizes, repeats: Shape, size: Dim) -> None:
     if len(repeats) > 1:
         raise IllTypedError(f"repeat_interleave takes a number or a vector, not {repeats}")
     if repeats and not (isinstance(repeats[0], int) and repeats[0] == 1):
-        d.broadcast(size, repeats[0], "there is one repeat for each element")
+        d.broadcast(size, repeats[0], "repeat_interleave takes one number for each element")
         if isinstance(repeats[0], int):
-            d.equal(size, repeats[0], "there is one repeat for each element")
+            d.equal(size, repeats[0], "repeat_interleave takes one number for each element")
 
 
 @rule("unfold")
 def unfold_method(d: Sizes, input: Shape, dimension: int, size: int, step: int) -> Shape:
-    """Windows along one dimension, in a new last one."""
+    """Put the windows along one dimension into a new last dimension."""
     i = axis(dimension, len(input), "unfold", scalar=True)
     if isinstance(step, int) and step < 1:
         raise IllTypedError(f"unfold takes a step of 1 or more, not {step}")
@@ -310,10 +314,10 @@ def unfold_method(d: Sizes, input: Shape, dimension: int, size: int, step: int) 
 
 @rule(torch.diagonal, "diagonal")
 def diagonal(d: Sizes, input: Shape, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Shape:
-    """The diagonal, as a new last dimension."""
+    """Put the diagonal of two dimensions into a new last dimension."""
     i, j = (axis(k, len(input), "diagonal") for k in (dim1, dim2))
     if i == j:
-        raise IllTypedError(f"diagonal of dimension {dim1} with itself")
+        raise IllTypedError(f"diagonal takes two different dimensions, not {dim1} twice")
     down, right = (input[i] + min(offset, 0), input[j] - max(offset, 0))
     kept = (s for k, s in enumerate(input) if k not in (i, j))
     length = d.compute("min", down, right)
@@ -322,26 +326,30 @@ def diagonal(d: Sizes, input: Shape, offset: int = 0, dim1: int = 0, dim2: int =
 
 @rule(torch.view_as_complex)
 def view_as_complex(d: Sizes, input: Shape) -> Shape:
-    """Pairs become complex numbers."""
-    d.equal(at_least(input, 1, "view_as_complex")[-1], 2, "the last dimension has pairs")
+    """Read the pairs of the last dimension as complex numbers."""
+    d.equal(
+        at_least(input, 1, "view_as_complex")[-1],
+        2,
+        "the last dimension of view_as_complex has size 2",
+    )
     return Shape(input[:-1])
 
 
 @rule(torch.view_as_real)
 def view_as_real(d: Sizes, input: Shape) -> Shape:
-    """Complex numbers become pairs."""
+    """Write complex numbers as pairs in a new last dimension."""
     return Shape((*input, 2))
 
 
 @rule(torch.fliplr, "fliplr", torch.flipud, "flipud")
 def flipped(d: Sizes, input: Shape) -> Shape:
-    """Backwards along a dimension."""
+    """Keep the shape; one dimension is reversed."""
     return at_least(input, 1, "flipud and fliplr")
 
 
 @rule(torch.rot90, "rot90")
 def rot90(d: Sizes, input: Shape, k: int = 1, dims: Any = (0, 1)) -> Shape:
-    """Turned in a plane: two dimensions change places, if it is turned an odd number of times."""
+    """Rotate in a plane: an odd number of turns exchanges its two dimensions."""
     at = axes(dims, len(at_least(input, 2, "rot90")), "rot90")
     if len(at) != 2:
         raise IllTypedError(f"rot90 turns in a plane of two dimensions, not {tuple(dims)}")

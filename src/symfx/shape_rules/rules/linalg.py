@@ -8,6 +8,7 @@ import torch
 
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.elementwise import broadcast_shapes, into, named
+from symfx.shape_rules.rules.layout import diagonal
 from symfx.shape_rules.rules.matrices import matmul
 from symfx.shape_rules.rules.reductions import reduced
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes
@@ -19,7 +20,7 @@ _L = torch.linalg
 
 
 def _matrix(x: Shape, what: str) -> tuple[Shape, Dim, Dim]:
-    """The batch, rows and columns of matrices."""
+    """The batch, the rows and the columns of matrices."""
     at_least(x, 2, what)
     return Shape(x[:-2]), x[-2], x[-1]
 
@@ -38,14 +39,14 @@ def _square(d: Sizes, x: Shape, what: str) -> tuple[Shape, Dim]:
     _L.matrix_power,
 )
 def of_square(d: Sizes, input: Shape, *settings: Any, **options: Any) -> Shape:
-    """Square matrices from square matrices."""
+    """Keep the shape of square matrices."""
     batch, n = _square(d, input, "the operator")
     return Shape((*batch, n, n))
 
 
 @rule(_L.inv_ex, _L.cholesky_ex)
 def of_square_checked(d: Sizes, input: Shape, **options: Any) -> Any:
-    """Square matrices from square matrices, and whether it worked for each."""
+    """As `of_square`, with one error code for each matrix."""
     batch, n = _square(d, input, "the operator")
     return (Shape((*batch, n, n)), batch)
 
@@ -67,7 +68,7 @@ def sign_and_determinant(d: Sizes, input: Shape) -> Any:
 def number_of_matrix(d: Sizes, input: Shape, *settings: Any, **options: Any) -> Any:
     """One number for each matrix."""
     if _has_tensors(settings, options):
-        return UNKNOWN  # a bound for each matrix of a larger batch
+        return UNKNOWN  # a tensor of bounds broadcasts with the batch
     if options.get("hermitian"):
         _square(d, input, "the operator")
     return _matrix(input, "the operator")[0]
@@ -81,7 +82,7 @@ def _has_tensors(settings: tuple[Any, ...], options: dict[str, Any]) -> bool:
 def matrix_norm(
     d: Sizes, A: Shape, ord: Any = "fro", dim: Any = (-2, -1), keepdim: bool = False, **o: Any
 ) -> Shape:
-    """One number for each matrix, whose dimensions are two."""
+    """One number for each matrix, which two dimensions make up."""
     at_least(A, 2, "matrix_norm")
     if len(dim) != 2:
         raise IllTypedError(f"matrix_norm takes two dimensions, not {tuple(dim)}")
@@ -90,7 +91,7 @@ def matrix_norm(
 
 @rule(*named("pinverse"), _L.pinv)
 def pseudo_inverse(d: Sizes, input: Shape, *settings: Any, **options: Any) -> Any:
-    """Rows and columns change places."""
+    """Exchange rows and columns."""
     if _has_tensors(settings, options):
         return UNKNOWN
     if options.get("hermitian"):
@@ -123,7 +124,7 @@ def svd(d: Sizes, A: Shape, full_matrices: bool = True, **options: Any) -> Any:
 def old_svd(
     d: Sizes, input: Shape, some: bool = True, compute_uv: bool = True, **options: Any
 ) -> Any:
-    """As `svd`; the second matrix is not transposed."""
+    """As `svd`, with the second matrix not transposed."""
     batch, m, n = _matrix(input, "svd")
     k = d.compute("min", m, n)
     rows, columns = (k, k) if some and compute_uv else (m, n)
@@ -153,16 +154,16 @@ def eigenvalues(d: Sizes, A: Shape, *settings: Any, **options: Any) -> Shape:
 
 @rule(_L.solve)
 def solve(d: Sizes, A: Shape, B: Shape, *, left: bool = True) -> Any:
-    """The solutions of as many equations as `B` has columns, or of one if `B` is a vector."""
+    """One solution for each column of `B`, or one solution if `B` is a vector."""
     batch, n = _square(d, A, "solve")
-    # A vector is one of the whole batch, or one for each matrix: the latter only if all agrees.
+    # A vector serves the whole batch; a batch of vectors must have exactly the batch of `A`.
     if len(B) == 1:
-        d.equal(B[0], n, "solve takes as many right sides as equations")
+        d.equal(B[0], n, "solve takes one right side for each equation")
         return Shape((*batch, n))
     if len(B) == len(A) - 1 and all(isinstance(s, int) for s in (*A, *B)) and A[:-1] == B:
         return B
     other, rows, columns = _matrix(B, "solve")
-    d.equal(rows if left else columns, n, "solve takes as many right sides as equations")
+    d.equal(rows if left else columns, n, "solve takes one right side for each equation")
     common = broadcast_shapes(d, batch, other, what="the batches broadcast")
     return Shape((*common, rows, columns))
 
@@ -171,17 +172,17 @@ def solve(d: Sizes, A: Shape, B: Shape, *, left: bool = True) -> Any:
 def solve_triangular(
     d: Sizes, A: Shape, B: Shape, *, upper: bool, left: bool = True, unitriangular: bool = False
 ) -> Shape:
-    """The solutions of as many equations as `B` has columns."""
+    """One solution for each column of `B`."""
     batch, n = _square(d, A, "solve_triangular")
     other, rows, columns = _matrix(B, "solve_triangular")
-    d.equal(rows if left else columns, n, "solve takes as many right sides as equations")
+    d.equal(rows if left else columns, n, "solve takes one right side for each equation")
     common = broadcast_shapes(d, batch, other, what="the batches broadcast")
     return Shape((*common, rows, columns))
 
 
 @rule(*named("cholesky_solve"))
 def cholesky_solve(d: Sizes, B: Shape, L: Shape, upper: bool = False) -> Shape:
-    """The solutions of as many equations as `B` has columns."""
+    """One solution for each column of `B`."""
     return solve_triangular(d, L, B, upper=upper)
 
 
@@ -194,7 +195,7 @@ def trace(d: Sizes, input: Shape) -> Shape:
 
 @rule(*named("kron"))
 def kron(d: Sizes, input: Shape, other: Shape) -> Shape:
-    """Each element of one tensor times the whole other one."""
+    """One copy of a tensor for each element of another."""
     rank = max(len(input), len(other))
     padded = ((1,) * (rank - len(x)) + tuple(x) for x in (input, other))
     return Shape(d.product(pair) for pair in zip(*padded, strict=True))
@@ -202,22 +203,22 @@ def kron(d: Sizes, input: Shape, other: Shape) -> Shape:
 
 @rule(*named("addmv"))
 def addmv(d: Sizes, input: Shape, mat: Shape, vec: Shape, **options: Any) -> Shape:
-    """A matrix times a vector, and what is added to it."""
+    """A matrix times a vector plus a tensor that broadcasts to the product."""
     return _added(d, input, matmul(d, exactly(mat, 2, "addmv"), exactly(vec, 1, "addmv")))
 
 
 @rule(*named("addr"))
 def addr(d: Sizes, input: Shape, vec1: Shape, vec2: Shape, **options: Any) -> Shape:
-    """All products of the entries of two vectors, and what is added to them."""
+    """The outer product of two vectors plus a tensor that broadcasts to it."""
     return _added(d, input, Shape((*exactly(vec1, 1, "addr"), *exactly(vec2, 1, "addr"))))
 
 
 @rule(*named("addbmm"))
 def addbmm(d: Sizes, input: Shape, batch1: Shape, batch2: Shape, **options: Any) -> Shape:
-    """Products of matrices, summed, and what is added to them."""
+    """The sum of products of matrices plus a tensor that broadcasts to it."""
     exactly(batch1, 3, "addbmm")
     exactly(batch2, 3, "addbmm")
-    d.equal(batch1[0], batch2[0], "there are as many matrices on both sides")
+    d.equal(batch1[0], batch2[0], "both operands of addbmm have one batch")
     return _added(d, input, matmul(d, Shape(batch1[1:]), Shape(batch2[1:])))
 
 
@@ -227,7 +228,7 @@ def _added(d: Sizes, input: Shape, to: Shape) -> Shape:
 
 @rule(*named("cross"))
 def cross(d: Sizes, input: Shape, other: Shape, dim: Any = None) -> Shape:
-    """The cross products of vectors of three entries, along a dimension."""
+    """The cross products of vectors of three entries along a dimension."""
     if len(input) != len(other):
         raise IllTypedError(f"cross takes tensors of one rank, not {input} and {other}")
     both = broadcast_shapes(d, input, other, what="the operands of cross broadcast")
@@ -245,7 +246,7 @@ def linalg_cross(d: Sizes, input: Shape, other: Shape, *, dim: int = -1) -> Shap
 
 @rule(_L.vecdot)
 def vecdot(d: Sizes, x: Shape, y: Shape, *, dim: int = -1, **options: Any) -> Shape:
-    """Products along one dimension, summed."""
+    """The scalar products along one dimension."""
     both = broadcast_shapes(d, x, y, what="the operands of vecdot broadcast")
     i = axis(dim, len(both), "vecdot") - len(both)
     if x and y and -i <= min(len(x), len(y)):
@@ -272,7 +273,7 @@ def multi_dot(d: Sizes, *matrices: Any, **options: Any) -> Any:
 
 @rule(*named("diag_embed"))
 def diag_embed(d: Sizes, input: Shape, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Shape:
-    """The last dimension becomes the diagonal of matrices."""
+    """Put the last dimension on the diagonal of matrices."""
     rank = len(at_least(input, 1, "diag_embed")) + 1
     i, j = (axis(k, rank, "diag_embed") for k in (dim1, dim2))
     if i == j:
@@ -287,21 +288,19 @@ def linalg_diagonal(
     d: Sizes, A: Shape, *, offset: int = 0, dim1: int = -2, dim2: int = -1
 ) -> Shape:
     """The diagonals of matrices."""
-    from symfx.shape_rules.rules.layout import diagonal
-
     return diagonal(d, A, offset, dim1, dim2)
 
 
 @rule(torch.vander)
 def vander(d: Sizes, x: Shape, N: Any = None, increasing: bool = False) -> Shape:
-    """The powers of each entry of a vector."""
+    """One row of powers for each entry of a vector."""
     exactly(x, 1, "vander")
     return Shape((*x, N if is_size(N) else x[-1]))
 
 
 @rule(_L.vander)
 def linalg_vander(d: Sizes, x: Shape, *, N: Any = None) -> Shape:
-    """The powers of each entry, two or more."""
+    """One row of at least two powers for each entry."""
     x = x or Shape((1,))
-    d.require(">", x[-1] if N is None else N, 1, "vander takes two powers or more")
+    d.require(">", x[-1] if N is None else N, 1, "vander takes at least two powers")
     return Shape((*x, N if is_size(N) else x[-1]))

@@ -1,4 +1,4 @@
-"""Products of matrices, and what is made of them: linear maps, attention, einsum."""
+"""Products of matrices, linear maps, attention and einsum."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from symfx.shape_rules.table import at_least, axes, exactly, module_rule, rule
 
 __all__ = ["linear"]
 
-_INNER = "the columns of one matrix are the rows of the other"
+_INNER = "one matrix has as many columns as the other has rows"
 
 
 @rule(torch.matmul, "matmul", operator.matmul, "__matmul__", torch.ops.aten.matmul)
 def matmul(d: Sizes, input: Shape, other: Shape) -> Shape:
-    """Matrices multiply, vectors on either side too; what comes before broadcasts."""
+    """Multiply matrices or vectors; the batch dimensions broadcast."""
     if not input or not other:
         raise IllTypedError("matmul takes no tensor of rank 0")
     if len(input) == 1 and len(other) == 1:
-        d.equal(input[0], other[0], "a product of vectors of one length")
+        d.equal(input[0], other[0], "both vectors have one length")
         return Shape()
     if len(input) == 1:
         d.equal(input[0], other[-2], _INNER)
@@ -39,7 +39,7 @@ def matmul(d: Sizes, input: Shape, other: Shape) -> Shape:
 
 @rule(torch.mm, "mm", torch.ops.aten.mm)
 def mm(d: Sizes, input: Shape, mat2: Shape) -> Shape:
-    """Two matrices."""
+    """Multiply two matrices."""
     exactly(input, 2, "mm")
     exactly(mat2, 2, "mm")
     d.equal(input[1], mat2[0], _INNER)
@@ -48,7 +48,7 @@ def mm(d: Sizes, input: Shape, mat2: Shape) -> Shape:
 
 @rule(torch.bmm, "bmm", torch.ops.aten.bmm)
 def bmm(d: Sizes, input: Shape, mat2: Shape) -> Shape:
-    """Two batches of matrices."""
+    """Multiply two batches of matrices."""
     exactly(input, 3, "bmm")
     exactly(mat2, 3, "bmm")
     batch = d.equal(input[0], mat2[0], "the batches of bmm are of one size")
@@ -58,7 +58,7 @@ def bmm(d: Sizes, input: Shape, mat2: Shape) -> Shape:
 
 @rule(torch.mv, "mv", torch.ops.aten.mv)
 def mv(d: Sizes, input: Shape, vec: Shape) -> Shape:
-    """A matrix and a vector."""
+    """Multiply a matrix and a vector."""
     exactly(input, 2, "mv")
     exactly(vec, 1, "mv")
     d.equal(input[1], vec[0], "a matrix has as many columns as the vector has entries")
@@ -67,35 +67,37 @@ def mv(d: Sizes, input: Shape, vec: Shape) -> Shape:
 
 @rule(torch.dot, "dot", torch.vdot, "vdot", torch.ops.aten.dot)
 def dot(d: Sizes, input: Shape, other: Shape) -> Shape:
-    """Products of the entries of two vectors, summed."""
+    """The scalar product of two vectors."""
     return inner(d, exactly(input, 1, "dot"), exactly(other, 1, "dot"))
 
 
 @rule(torch.inner, "inner")
 def inner(d: Sizes, input: Shape, other: Shape) -> Shape:
-    """Products along the last dimensions, summed."""
+    """The scalar products along the last dimensions."""
     if not input or not other:
         return broadcast_shapes(d, input, other)
-    d.equal(input[-1], other[-1], "a product of vectors of one length")
+    d.equal(input[-1], other[-1], "both vectors have one length")
     return Shape((*input[:-1], *other[:-1]))
 
 
 @rule(torch.outer, "outer", torch.ger)
 def outer(d: Sizes, input: Shape, vec2: Shape) -> Shape:
-    """All products of the entries of two vectors."""
+    """One product for each pair of entries of two vectors."""
     return Shape((*exactly(input, 1, "outer"), *exactly(vec2, 1, "outer")))
 
 
 @rule(torch.addmm, "addmm", torch.ops.aten.addmm)
 def addmm(d: Sizes, input: Shape, mat1: Shape, mat2: Shape, **options: Any) -> Shape:
-    """A product of matrices, and what is added to it."""
-    return _expand_to(d, input, mm(d, mat1, mat2), "what is added broadcasts to the product")
+    """A product of matrices plus a tensor that broadcasts to it."""
+    return _expand_to(d, input, mm(d, mat1, mat2), "the first tensor broadcasts to the product")
 
 
 @rule(torch.baddbmm, "baddbmm", torch.ops.aten.baddbmm)
 def baddbmm(d: Sizes, input: Shape, batch1: Shape, batch2: Shape, **options: Any) -> Shape:
-    """A product of batches of matrices, and what is added to it."""
-    return _expand_to(d, input, bmm(d, batch1, batch2), "what is added broadcasts to the product")
+    """A product of batches of matrices plus a tensor that broadcasts to it."""
+    return _expand_to(
+        d, input, bmm(d, batch1, batch2), "the first tensor broadcasts to the product"
+    )
 
 
 def _expand_to(d: Sizes, shape: Shape, to: Shape, what: str) -> Shape:
@@ -113,7 +115,7 @@ def _expand_to(d: Sizes, shape: Shape, to: Shape, what: str) -> Shape:
 
 @rule(F.linear, torch.ops.aten.linear)
 def linear(d: Sizes, input: Shape, weight: Any, bias: Any = None) -> Shape:
-    """The last dimension goes from the weight's columns to its rows."""
+    """Map the last dimension from the weight's columns to its rows."""
     at_least(input, 1, "linear")
     if not isinstance(weight, Shape):
         return UNKNOWN  # type: ignore[return-value]
@@ -128,13 +130,13 @@ def linear(d: Sizes, input: Shape, weight: Any, bias: Any = None) -> Shape:
 
 @module_rule(nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear)
 def linear_module(d: Sizes, module: nn.Linear, input: Shape) -> Shape:
-    """The last dimension goes from `in_features` to `out_features`."""
+    """Map the last dimension from `in_features` to `out_features`."""
     return linear(d, input, Shape((module.out_features, module.in_features)))
 
 
 @module_rule(nn.Bilinear)
 def bilinear_module(d: Sizes, module: nn.Bilinear, input1: Shape, input2: Shape) -> Shape:
-    """Two tensors alike but for their last dimensions."""
+    """As `bilinear`."""
     return _bilinear(
         d, input1, input2, module.in1_features, module.in2_features, module.out_features
     )
@@ -142,12 +144,14 @@ def bilinear_module(d: Sizes, module: nn.Bilinear, input1: Shape, input2: Shape)
 
 @rule(F.bilinear)
 def bilinear(d: Sizes, input1: Shape, input2: Shape, weight: Shape, bias: Any = None) -> Shape:
-    """Two tensors alike but for their last dimensions."""
+    """Map the last dimensions of two tensors to one; their other dimensions are equal."""
     out, one, other = exactly(weight, 3, "the weight of bilinear")
     result = _bilinear(d, input1, input2, one, other, out)
     if not isinstance(bias, Shape):
         return result
-    d.equal(at_least(bias, 1, "the bias of bilinear")[0], out, "there is one bias for each output")
+    d.equal(
+        at_least(bias, 1, "the bias of bilinear")[0], out, "the bias has one value for each output"
+    )
     return broadcast_shapes(d, result, bias, what="the bias of bilinear is added")
 
 
@@ -157,12 +161,20 @@ def _bilinear(d: Sizes, x: Shape, y: Shape, in1: Dim, in2: Dim, out: Dim) -> Sha
     d.equal(x[-1], in1, "the last dimension of the first input is in1_features")
     d.equal(y[-1], in2, "the last dimension of the second input is in2_features")
     pairs = zip(x[:-1], y[:-1], strict=True)
-    return Shape((*(d.equal(a, b, "the inputs of bilinear agree") for a, b in pairs), out))
+    return Shape(
+        (
+            *(
+                d.equal(a, b, "the inputs of bilinear have equal dimensions but the last")
+                for a, b in pairs
+            ),
+            out,
+        )
+    )
 
 
 @rule(torch.einsum, torch.ops.aten.einsum)
 def einsum(d: Sizes, equation: str, *operands: Any, **options: Any) -> Shape:
-    """Sums of products by the names of dimensions."""
+    """Sum products over the dimensions that the equation names."""
     if (
         len(operands) == 1
         and isinstance(operands[0], (list, tuple))
@@ -202,10 +214,10 @@ def einsum(d: Sizes, equation: str, *operands: Any, **options: Any) -> Shape:
 
 @rule(torch.tensordot)
 def tensordot(d: Sizes, a: Shape, b: Shape, dims: Any = 2) -> Shape:
-    """Products summed over pairs of dimensions."""
+    """Sum products over pairs of dimensions."""
     if isinstance(dims, int):
         if not 0 <= dims <= min(len(a), len(b)):
-            raise IllTypedError(f"tensordot of {a} and {b} does not sum over {dims} dimensions")
+            raise IllTypedError(f"tensordot of {a} and {b} cannot sum over {dims} dimensions")
         pairs = [[*range(len(a) - dims, len(a))], [*range(dims)]]
     else:
         pairs = [axes(side, len(x), "tensordot") for x, side in zip((a, b), dims, strict=True)]
@@ -231,7 +243,7 @@ def attention(
     *rest: Any,
     **options: Any,
 ) -> Shape:
-    """Keys are as wide as queries, values as many as keys."""
+    """The values of the keys for each query; keys have the width of the queries."""
     for name, x in (("query", query), ("key", key), ("value", value)):
         at_least(x, 2, f"the {name} of attention")
     d.equal(query[-1], key[-1], "queries and keys are of one width")
@@ -257,5 +269,5 @@ def attention(
 def fused_attention(
     d: Sizes, query: Shape, key: Shape, value: Shape, *rest: Any, **options: Any
 ) -> Any:
-    """The result of attention, and what only its derivative uses."""
+    """The result of attention, and a tensor for the derivative."""
     return (attention(d, query, key, value), Shape(query[:-1]))

@@ -1,4 +1,4 @@
-"""Normalisations: the shape stays, and must fit what they have statistics or weights of."""
+"""Normalizations: they keep the shape, which must fit their statistics and weights."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def _check_rank(module: nn.Module, x: Shape) -> None:
 
 @module_rule(nn.BatchNorm2d, rank=4)
 def batch_norm_2d_module(d: Sizes, module: nn.BatchNorm2d, input: Shape) -> Shape:
-    """Dimension 1 has the channels."""
+    """As `batch_norm_module`."""
     return batch_norm_module(d, module, input)
 
 
 @module_rule(nn.BatchNorm1d, nn.BatchNorm3d)
 def batch_norm_module(d: Sizes, module: Any, input: Shape) -> Shape:
-    """Dimension 1 has the channels; there are several values of each, to learn from."""
+    """Dimension 1 has the channels; training needs several values of each channel."""
     _check_rank(module, input)
     d.equal(input[1], module.num_features, "dimension 1 is num_features")
     if module.training or not module.track_running_stats:
@@ -60,7 +60,7 @@ def sync_batch_norm_module(d: Sizes, module: nn.SyncBatchNorm, input: Shape) -> 
 
 @module_rule(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 def instance_norm_module(d: Sizes, module: Any, input: Shape) -> Shape:
-    """The channels come before the positions, with a batch in front or without."""
+    """The channels come before the positions, with or without a batch in front."""
     _check_rank(module, input)
     uses_statistics = module.training or not module.track_running_stats
     positions = next(r for cls, r in _RANKS.items() if isinstance(module, cls))[0] - 1
@@ -72,7 +72,7 @@ def instance_norm_module(d: Sizes, module: Any, input: Shape) -> Shape:
 
 
 def _several(values: Shape, what: str) -> None:
-    """More than one value is needed, for a variance; where sizes are open, that is not asked."""
+    """Demand more than one value, as a variance needs; unknown sizes are not checked."""
     if all(isinstance(size, int) and size == 1 for size in values):
         raise IllTypedError(f"{what} takes more than one value for each channel")
 
@@ -81,8 +81,8 @@ def _channels(d: Sizes, input: Shape, *weights: Any, rank: int | None = None) ->
     for weight in weights:
         if isinstance(weight, Shape):
             if rank is not None:
-                exactly(weight, rank, "what there is one of for each channel")
-            d.equal(input[1], d.product(weight), "dimension 1 has the channels of the weights")
+                exactly(weight, rank, "the weight of each channel")
+            d.equal(input[1], d.product(weight), "dimension 1 has as many channels as the weights")
 
 
 @rule(F.batch_norm, torch.batch_norm, torch.ops.aten.batch_norm)
@@ -104,7 +104,7 @@ def batch_norm(d: Sizes, input: Shape, *weights: Any, **options: Any) -> Shape:
     torch.ops.aten._native_batch_norm_legit_functional,
 )
 def native_batch_norm(d: Sizes, input: Shape, *weights: Any, **options: Any) -> Any:
-    """The result, and statistics: of each channel, or none where nobody trains."""
+    """The result and two statistics, which are empty in evaluation."""
     at_least(input, 2, "batch_norm")
     _channels(d, input, *weights)
     statistics = Shape((d.fresh("statistics"),))
@@ -126,13 +126,18 @@ def instance_norm(d: Sizes, input: Shape, *weights: Any, **options: Any) -> Shap
 def layer_norm(
     d: Sizes, input: Shape, normalized_shape: Sequence[Dim], *weights: Any, **options: Any
 ) -> Shape:
-    """The last dimensions are those that are normalised over."""
+    """The last dimensions are the normalized shape."""
     wanted = Shape(normalized_shape)
     if not wanted:
-        raise IllTypedError("a normalisation over no dimensions")
+        raise IllTypedError("a normalization takes at least one dimension")
     for weight in (*weights, *options.values()):
         if isinstance(weight, Shape):
-            _last(d, exactly(weight, len(wanted), "a weight"), wanted, f"a weight is {wanted}")
+            _last(
+                d,
+                exactly(weight, len(wanted), "a weight"),
+                wanted,
+                f"the weight has the shape {wanted}",
+            )
     return _last(d, input, wanted, f"the last dimensions are {wanted}")
 
 
@@ -140,7 +145,7 @@ def layer_norm(
 def native_layer_norm(
     d: Sizes, input: Shape, normalized_shape: Sequence[Dim], *weights: Any
 ) -> Any:
-    """The result, and the statistics of what is before the normalised dimensions."""
+    """The result, and two statistics for each index of the other dimensions."""
     result = layer_norm(d, input, normalized_shape)
     ones = (1,) * len(normalized_shape)
     statistics = Shape((*input[: len(input) - len(normalized_shape)], *ones))
@@ -149,7 +154,7 @@ def native_layer_norm(
 
 def _last(d: Sizes, input: Shape, wanted: Sequence[Dim], what: str) -> Shape:
     if len(wanted) > len(input):
-        raise IllTypedError(f"{what}, which are {tuple(wanted)}, but the tensor is {input}")
+        raise IllTypedError(f"{what}, but the tensor is {input}")
     for a, b in zip(input[len(input) - len(wanted) :], wanted, strict=True):
         d.equal(a, b, what)
     return input
@@ -157,17 +162,17 @@ def _last(d: Sizes, input: Shape, wanted: Sequence[Dim], what: str) -> Shape:
 
 @module_rule(nn.LayerNorm, nn.RMSNorm)
 def layer_norm_module(d: Sizes, module: Any, input: Shape) -> Shape:
-    """The last dimensions are those that are normalised over."""
+    """As `layer_norm`."""
     return layer_norm(d, input, module.normalized_shape)
 
 
 @rule(F.group_norm, torch.group_norm, torch.ops.aten.group_norm)
 def group_norm(d: Sizes, input: Shape, num_groups: int, *weights: Any, **options: Any) -> Shape:
-    """Dimension 1 divides into the groups."""
+    """Dimension 1 is divided into the groups."""
     at_least(input, 2, "group_norm")
     if num_groups < 1:
         raise IllTypedError(f"group_norm takes 1 group or more, not {num_groups}")
-    d.fits(input[1], num_groups, what="dimension 1 divides into num_groups")
+    d.fits(input[1], num_groups, what="group_norm divides dimension 1 into num_groups")
     _channels(d, input, *weights, *options.values(), rank=1)
     _several(Shape((input[0], input[1] // num_groups, *input[2:])), "group_norm")
     return input
@@ -183,7 +188,7 @@ def group_norm_module(d: Sizes, module: nn.GroupNorm, input: Shape) -> Shape:
 
 @rule(F.local_response_norm)
 def local_response_norm(d: Sizes, input: Shape, size: int, *rest: Any, **options: Any) -> Shape:
-    """The shape stays."""
+    """Keep the shape."""
     if size < 1:
         raise IllTypedError(f"local_response_norm takes 1 channel or more, not {size}")
     return at_least(input, 3, "local_response_norm")
@@ -191,5 +196,5 @@ def local_response_norm(d: Sizes, input: Shape, size: int, *rest: Any, **options
 
 @module_rule(nn.LocalResponseNorm)
 def local_response_norm_module(d: Sizes, module: nn.Module, input: Shape) -> Shape:
-    """The shape stays."""
+    """Keep the shape."""
     return at_least(input, 3, "LocalResponseNorm")

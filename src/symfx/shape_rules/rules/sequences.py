@@ -16,7 +16,7 @@ __all__: list[str] = []
 def _sequence(
     d: Sizes, x: Shape, what: str, width: int, batch_first: bool
 ) -> tuple[Dim | None, Dim]:
-    """Batch (or none) and length of a sequence."""
+    """The batch (or ``None``) and the length of a sequence."""
     if len(x) not in (2, 3):
         raise IllTypedError(f"{what} takes a tensor of rank 3, or 2 without a batch, not {x}")
     d.equal(x[-1], width, f"the last dimension of the input of {what}")
@@ -36,7 +36,7 @@ def recurrent_module(d: Sizes, module: Any, input: Shape, hx: Any = None) -> Any
 
 @module_rule(nn.LSTM)
 def lstm_module(d: Sizes, module: nn.LSTM, input: Shape, hx: Any = None) -> Any:
-    """The outputs of all steps, and the last states of all layers, hidden and cells."""
+    """The outputs of all steps, and the last hidden and cell states of all layers."""
     outputs, state = _recurrent(d, module, input)
     cells = Shape((*state[:-1], module.hidden_size))
     if isinstance(hx, (tuple, list)) and len(hx) == 2:
@@ -64,13 +64,13 @@ def _agree(d: Sizes, given: Shape, wanted: Shape, what: str) -> None:
 
 @module_rule(nn.RNNCell, nn.GRUCell)
 def cell_module(d: Sizes, module: Any, input: Shape, hx: Any = None) -> Shape:
-    """One step: the next state."""
+    """The next state."""
     return _cell(d, module, input, hx)
 
 
 @module_rule(nn.LSTMCell)
 def lstm_cell_module(d: Sizes, module: nn.LSTMCell, input: Shape, hx: Any = None) -> Any:
-    """One step: the next state, hidden and cells."""
+    """The next hidden and cell states."""
     state = _cell(d, module, input, hx[0] if isinstance(hx, (tuple, list)) and hx else None)
     return (state, state)
 
@@ -100,14 +100,14 @@ def multihead_attention_module(
     average_attn_weights: bool = True,
     is_causal: bool = False,
 ) -> Any:
-    """The result has the queries' shape; the weights are queries by keys."""
+    """The result has the shape of the queries; the weights are one for each query and key."""
     m = module
     batch, targets = _sequence(d, query, "MultiheadAttention", m.embed_dim, m.batch_first)
     key_batch, sources = _sequence(d, key, "MultiheadAttention", m.kdim, m.batch_first)
     value_batch, values = _sequence(d, value, "MultiheadAttention", m.vdim, m.batch_first)
     d.equal(sources, values, "there are as many values as keys")
     if len({len(query), len(key), len(value)}) != 1:
-        raise IllTypedError(f"query {query}, key {key} and value {value} are of one rank")
+        raise IllTypedError(f"query {query}, key {key} and value {value} must have one rank")
     if batch is not None and key_batch is not None and value_batch is not None:
         d.equal(batch, key_batch, "queries and keys have one batch")
         d.equal(batch, value_batch, "queries and values have one batch")
@@ -132,7 +132,7 @@ def encoder_layer_module(
     src_key_padding_mask: Any = None,
     is_causal: Any = False,
 ) -> Shape:
-    """The shape stays."""
+    """Keep the shape."""
     return _encoded(
         d, module.self_attn, src, src_mask, src_key_padding_mask, "TransformerEncoderLayer"
     )
@@ -158,7 +158,7 @@ def encoder_module(
     src_key_padding_mask: Any = None,
     is_causal: Any = None,
 ) -> Shape:
-    """The shape stays."""
+    """Keep the shape."""
     first: Any = module.layers[0]
     return _encoded(d, first.self_attn, src, mask, src_key_padding_mask, "TransformerEncoder")
 
@@ -174,7 +174,7 @@ def decoder_layer_module(
     *rest: Any,
     **options: Any,
 ) -> Shape:
-    """The targets' shape stays."""
+    """The shape of the targets."""
     return _decoded(d, module.self_attn, tgt, memory, tgt_mask, memory_mask)
 
 
@@ -185,7 +185,7 @@ def _decoded(
     batch, targets = _sequence(d, tgt, "the decoder", width, first)
     other, sources = _sequence(d, memory, "the decoder's memory", width, first)
     if (batch is None) != (other is None):
-        raise IllTypedError(f"targets {tgt} and memory {memory} both have a batch, or neither")
+        raise IllTypedError(f"targets {tgt} and memory {memory} must both have a batch, or neither")
     if batch is not None and other is not None:
         d.equal(batch, other, "targets and memory have one batch")
     for given, wanted in ((mask, (targets, targets)), (memory_mask, (targets, sources))):
@@ -205,7 +205,7 @@ def decoder_module(
     *rest: Any,
     **options: Any,
 ) -> Shape:
-    """The targets' shape stays."""
+    """The shape of the targets."""
     first: Any = module.layers[0]
     return _decoded(d, first.self_attn, tgt, memory, tgt_mask, memory_mask)
 
@@ -222,7 +222,7 @@ def transformer_module(
     *rest: Any,
     **options: Any,
 ) -> Shape:
-    """The targets' shape stays."""
+    """The shape of the targets."""
     first: Any = module.encoder.layers[0]
     memory = _encoded(d, first.self_attn, src, src_mask, None, "Transformer")
     return _decoded(d, first.self_attn, tgt, memory, tgt_mask, memory_mask)

@@ -1,4 +1,4 @@
-"""What a program asks of shapes, and computes of the answers."""
+"""Questions of a program about shapes (``x.size()``, ``len(x)``), and arithmetic on the answers."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def size(d: Sizes, input: Shape, dim: Any = None) -> Any:
 
 @rule("dim", "ndimension", torch.ops.aten.dim)
 def rank(d: Sizes, input: Shape) -> int:
-    """How many dimensions."""
+    """The number of dimensions."""
     return len(input)
 
 
 @rule(torch.numel, "numel", "nelement", torch.ops.aten.sym_numel)
 def numel(d: Sizes, input: Shape) -> Dim:
-    """How many elements."""
+    """The number of elements."""
     return d.product(input)
 
 
 @rule(builtins.len, "__len__")
 def length(d: Sizes, value: Any) -> Any:
-    """The first dimension of a tensor; how many items a tuple has."""
+    """The first dimension of a tensor; the number of items of a tuple."""
     if isinstance(value, Shape):
         return value[0] if value else UNKNOWN
     return len(value) if isinstance(value, (tuple, list)) else UNKNOWN
@@ -47,7 +47,7 @@ def length(d: Sizes, value: Any) -> Any:
 
 @rule(getattr, takes_unknown=True)
 def attribute(d: Sizes, input: Any, name: str, *default: Any) -> Any:
-    """``x.shape`` and what else tensors have; the parts of several results by their names."""
+    """``x.shape`` and other attributes of tensors; one of several results by its name."""
     if name in SETTINGS or input is NO_TENSOR:
         return NO_TENSOR
     if type(input) is tuple:
@@ -70,7 +70,7 @@ def attribute(d: Sizes, input: Any, name: str, *default: Any) -> Any:
 
 @rule(builtins.int, torch.sym_int, operator.index, "item", "__int__", takes_unknown=True)
 def as_int(d: Sizes, value: Any) -> Any:
-    """A size is a size; what a tensor holds only running it tells."""
+    """A size unchanged; a value in a tensor is unknown."""
     if is_size(value):
         return value
     return int(value) if isinstance(value, float) else UNKNOWN
@@ -78,19 +78,19 @@ def as_int(d: Sizes, value: Any) -> Any:
 
 @rule(builtins.float, torch.sym_float, takes_unknown=True)
 def as_float(d: Sizes, value: Any) -> Any:
-    """A number that is no size any more."""
+    """A float, which is not a size."""
     return float(value) if isinstance(value, (int, float)) else UNKNOWN
 
 
 @rule(builtins.max, torch.sym_max, takes_unknown=True)
 def largest(d: Sizes, *values: Any) -> Any:
-    """The largest of some sizes."""
+    """The largest of several sizes."""
     return _extremum(d, "max", values)
 
 
 @rule(builtins.min, torch.sym_min, takes_unknown=True)
 def smallest(d: Sizes, *values: Any) -> Any:
-    """The smallest of some sizes."""
+    """The smallest of several sizes."""
     return _extremum(d, "min", values)
 
 
@@ -115,13 +115,13 @@ def product(d: Sizes, values: Any) -> Any:
 
 @rule(math.sqrt, math.log, math.exp, math.floor, math.ceil, torch.sym_sqrt, takes_unknown=True)
 def number(d: Sizes, *values: Any) -> Any:
-    """A number that no shape is made of."""
+    """A number that is not a size."""
     return UNKNOWN
 
 
 @rule(torch.Size, builtins.tuple, builtins.list, takes_unknown=True)
 def as_tuple(d: Sizes, values: Any = ()) -> Any:
-    """The same items."""
+    """A tuple of the same items."""
     if isinstance(values, Shape):
         return UNKNOWN
     return tuple(values) if isinstance(values, (tuple, list)) else UNKNOWN

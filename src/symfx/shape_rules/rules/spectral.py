@@ -15,22 +15,22 @@ __all__: list[str] = []
 
 
 def _asked(d: Sizes, size: Any, of: Dim) -> Dim:
-    """The length of the signal: what is asked for, or what there is."""
+    """The length of the signal: the size that is asked for, or the size of the dimension."""
     if size is None:
         new = of
     else:
         new = size if is_size(size) else d.fresh("the length of a signal")
-    d.require(">=", new, 1, "a signal has one value or more")
+    d.require(">=", new, 1, "the signal has at least one value")
     return new
 
 
 def _half(size: Dim) -> Dim:
-    """How many frequencies a real signal has."""
+    """The number of frequencies of a real signal."""
     return size // 2 + 1
 
 
 def _whole(size: Dim) -> Dim:
-    """How long the real signal of so many frequencies is."""
+    """The length of the real signal of so many frequencies."""
     return (size - 1) * 2
 
 
@@ -41,12 +41,12 @@ def _along_one(kind: str, d: Sizes, input: Shape, n: Any, dim: int) -> Shape:
 
 def _transformed(kind: str, d: Sizes, input: Shape, at: list[int], lengths: list[Any]) -> Shape:
     if not at and kind != "fft":
-        raise IllTypedError("a transform of real signals along no dimension")
+        raise IllTypedError("a transform of real signals takes at least one dimension")
     sizes = [*input]
     for i, n in zip(at, lengths, strict=True):
         if kind == "irfft" and i == at[-1]:
             sizes[i] = _whole(sizes[i]) if n is None else n
-            d.require(">=", sizes[i], 1, "a signal has one value or more")
+            d.require(">=", sizes[i], 1, "the signal has at least one value")
         else:
             sizes[i] = _asked(d, n, sizes[i])
     if kind == "rfft":
@@ -59,10 +59,12 @@ def _along_several(kind: str, default: Any, d: Sizes, input: Shape, s: Any, dim:
     if dim is None:
         dim = default if s is None else tuple(range(-len(s), 0))
     at = [*range(rank)] if dim is None else axes(dim, rank, "a transform")
-    # -1 leaves a signal as long as it is.
+    # A length of -1 keeps the size of the dimension.
     lengths = [None] * len(at) if s is None else [None if n == -1 else n for n in s]
     if len(lengths) != len(at):
-        raise IllTypedError(f"a transform to {tuple(lengths)} along {len(at)} dimensions")
+        raise IllTypedError(
+            f"a transform along {len(at)} dimensions takes as many lengths, not {tuple(lengths)}"
+        )
     return _transformed(kind, d, input, at, lengths)
 
 
@@ -82,7 +84,7 @@ def _entry(kind: str, default: Any) -> Any:
     return several
 
 
-#: What becomes of the transformed dimension (the last of them): it stays, is halved, is doubled.
+#: The last transformed dimension is kept (fft), halved (rfft) or doubled (irfft).
 _KINDS = {"fft": ("fft", "ifft"), "rfft": ("rfft", "ihfft"), "irfft": ("irfft", "hfft")}
 for _kind, _names in _KINDS.items():
     for _suffix, _default in (("", 1), ("2", (-2, -1)), ("n", None)):
@@ -94,9 +96,9 @@ for _kind, _names in _KINDS.items():
 
 @rule(fft.fftshift, fft.ifftshift)
 def shift(d: Sizes, input: Shape, dim: Any = None) -> Shape:
-    """The frequencies in another order, along some dimensions."""
+    """Keep the shape; the frequencies change their order along some dimensions."""
     if isinstance(dim, (tuple, list)) and not dim:
-        raise IllTypedError("fftshift takes a dimension or more, or none named at all")
+        raise IllTypedError("fftshift takes at least one dimension, or None for all")
     for each in dim if isinstance(dim, (tuple, list)) else () if dim is None else (dim,):
         axis(each, len(input), "fftshift")
     return input
@@ -104,13 +106,13 @@ def shift(d: Sizes, input: Shape, dim: Any = None) -> Shape:
 
 @rule(fft.fftfreq, takes_unknown=True)
 def frequencies(d: Sizes, n: Any, *rest: Any, **options: Any) -> Shape:
-    """One frequency for each value of a signal."""
+    """A vector with one frequency for each value of a signal."""
     return Shape((n if is_size(n) else d.fresh("the number of frequencies"),))
 
 
 @rule(fft.rfftfreq, takes_unknown=True)
 def half_frequencies(d: Sizes, n: Any, *rest: Any, **options: Any) -> Shape:
-    """The frequencies of a real signal."""
+    """A vector with the frequencies of a real signal."""
     return Shape((_half(n) if is_size(n) else d.fresh("the number of frequencies"),))
 
 
@@ -120,5 +122,5 @@ def half_frequencies(d: Sizes, n: Any, *rest: Any, **options: Any) -> Shape:
     takes_unknown=True,
 )
 def window(d: Sizes, length: Any, *settings: Any, **options: Any) -> Shape:
-    """A vector of so many weights."""
+    """A vector of weights of this length."""
     return Shape((length if is_size(length) else d.fresh("the length of a window"),))

@@ -42,12 +42,12 @@ class InputChecks:
     Args:
         env: the environment of the trace.
         placeholders: the symbolic inputs.
-        sources: where each comes from; a str is the name of a local variable.
+        sources: the source of each; a str is the name of a local variable.
         guards: the guards to check; None for all guards of the environment.
         input_contexts: how each input was made symbolic, with the promises about its sizes.
         equalities: the sizes that the caller stated to be equal, or computed from each other.
-        simplified: leave out what follows from how inputs are made symbolic: that sizes are
-            equal, and that they are not 0 or 1.
+        simplified: leave out the conditions that follow from how inputs are made symbolic:
+            that sizes are equal, and that they are not 0 or 1.
         ignore_static: leave out sizes of tensors that are constants.
 
     Attributes:
@@ -88,7 +88,7 @@ class InputChecks:
         self._simplified = simplified
         self.promises = Promises(env)
         self.conditions: list[Condition] = []
-        # What each number of the inputs is in the trace.
+        # The expression that each number of the inputs is in the trace.
         self._measured: list[tuple[Source, sympy.Basic]] = []
         named = [_as_source(source) for source in sources]
         if equalities is not None:
@@ -118,7 +118,7 @@ class InputChecks:
 
         Args:
             lang: ``"python"``, ``"verbose_python"`` (with the cause of each check) or ``"cpp"``.
-            source_ref: how a source is written.
+            source_ref: gives the text of a source.
 
         Raises:
             SymfxError: the language is unknown, or a guard is on a size that no input has.
@@ -176,13 +176,13 @@ class InputChecks:
             if isinstance(promise, StrictMinMaxConstraint):
                 self.promises.ranges.setdefault(expr, []).append(promise)
             elif isinstance(promise, RelaxedUnspecConstraint):
-                pass  # guards may narrow the size, and it is a symbol still
+                pass  # guards may narrow the size: it stays a symbol
         elif promise is not None:
             self.promises.check_expression(at, expr, promise)
         self._measured.append((at, expr))
 
     def _add_equalities(self, ignore_static: bool) -> None:
-        """Check that every input equals what it is in the trace."""
+        """Check that every number of the inputs equals its expression in the trace."""
         from torch._dynamo.source import TensorPropertySource
 
         for at, expr in self._measured:
@@ -217,7 +217,7 @@ class InputChecks:
             if term is None or term in issued:
                 continue
             issued.add(term)
-            # As the program wrote it, where nothing has been learned of its symbols since.
+            # A guard reads as the program wrote it, unless a symbol of it has been replaced since.
             expr = guard.expr if term is guard.term else to_sympy(term)
             trivial = False
             if any(_has_size(self.promises.sources.get(s, ())) for s in expr.free_symbols):
@@ -241,7 +241,7 @@ class InputChecks:
             if term is None or not sources:
                 continue
             if term.sort == "real":
-                # A trace assumes of a float that it equals itself.
+                # A trace assumes that every float equals itself.
                 nan = sympy.Function("isnan")(symbol)
                 self.conditions.append(Condition(nan, "floats are taken not to be NaN"))
                 continue

@@ -6,7 +6,7 @@ import functools
 import itertools
 import linecache
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,12 @@ from symfx.algebra.languages.c import C_SUPPORT, c_function
 from symfx.algebra.languages.smtlib import smtlib_script
 from symfx.algebra.terms.sharing import plan
 from symfx.errors import SymfxError
-from symfx.symbolic_shapes.checks.sources import InputRead, fresh_name, read_source
+from symfx.symbolic_shapes.checks.sources import (
+    InputRead,
+    fresh_name,
+    identifier_of,
+    read_source,
+)
 
 if TYPE_CHECKING:
     from symfx.symbolic_shapes.records import InputFact, ShapeGuard
@@ -33,7 +38,7 @@ class GuardCondition:
 
     Attributes:
         term: the condition.
-        reason: where it comes from: the user's line for a guard, else what it is about.
+        reason: the user's line that needed a guard; for another condition, its subject.
     """
 
     term: Term
@@ -49,9 +54,9 @@ class GuardInput:
 
     Attributes:
         name: its variable in the program, and its parameter in C.
-        source: where it comes from, as the ShapeEnv has it: ``L['x'].size()[0]``.
+        source: its source in the ShapeEnv: ``L['x'].size()[0]``.
         term: the symbol that stands for it in the conditions.
-        expression: how it is read from the arguments, in Python: ``x.size()[0]``.
+        expression: the Python that reads it from the arguments: ``x.size()[0]``.
     """
 
     name: str
@@ -61,19 +66,19 @@ class GuardInput:
 
 
 class GuardProgram:
-    """What the inputs of a trace must satisfy, to be checked by Python, C or a solver.
+    """The conditions on the inputs of a trace, to be checked by Python, C or a solver.
 
-    Made by `ShapeEnv.guard_program`. It holds what the environment knew at that time: what
-    each size, stride and number of the inputs equals, the ranges of symbols, and the guards.
+    `ShapeEnv.guard_program` makes it from the facts that the environment has at that time: the
+    value of each size, stride and number of the inputs, the ranges of symbols, and the guards.
     A condition that cannot be computed for some inputs (a division by 0) does not hold.
 
     Attributes:
         parameters: the names of the checker's arguments.
         inputs: the numbers it reads from them, in the order of the C function's parameters.
-        conditions: what it checks, each once.
+        conditions: the conditions that it checks, each once.
         source: the checker as Python source.
-        check: whether arguments fit, passed by position or by the names in `parameters`; the
-            compiled `source` itself.
+        check: the compiled `source`: tells whether arguments fit, which are passed by position
+            or by the names in `parameters`.
 
     Example:
         >>> import torch
@@ -127,12 +132,12 @@ class GuardProgram:
             env: the environment.
             guards: the guards to check; all of the environment's where not given.
             parameters: the names of the checker's arguments, in order; inputs of other names
-                are not checked. By default all inputs, as they came up.
-            facts: what sizes, strides and numbers must equal; `ShapeEnv.input_facts` where
-                not given.
+                are not checked. By default all inputs, in the order of their symbols.
+            facts: the values of sizes, strides and numbers; `ShapeEnv.input_facts` where not
+                given.
 
         Raises:
-            SymfxError: a guard is about a symbol that stands for nothing in the inputs.
+            SymfxError: a guard is about a symbol that no input has.
         """
         builder = _Builder(env, parameters)
         return builder.build(
@@ -149,7 +154,7 @@ class GuardProgram:
     # -- running ---------------------------------------------------------------------------------
 
     def read(self, *args: Any, **kwargs: Any) -> tuple[Scalar, ...]:
-        """The numbers that arguments bring along, in the order of `inputs`."""
+        """The numbers that the program reads from arguments, in the order of `inputs`."""
         result: tuple[Scalar, ...] = self._reader(*args, **kwargs)
         return result
 
@@ -183,7 +188,7 @@ class GuardProgram:
         return tuple(tests)
 
     def _compile(self, source: str, name: str) -> Any:
-        # Generated from terms and from sources that `read_source` took apart, nothing else.
+        # The source is generated from terms, and from sources that `read_source` took apart.
         filename = f"<symfx guards {next(_numbers)}>"
         scope: dict[str, Any] = {"math": math}
         exec(compile(source, filename, "exec"), scope)
@@ -193,12 +198,11 @@ class GuardProgram:
     # -- writing ---------------------------------------------------------------------------------
 
     def _bases(self) -> dict[str, str]:
-        """Variables for the shapes and strides that several inputs are items of."""
+        """A variable for each shape and each tuple of strides of which several inputs are items."""
         bases = [read.base for read in self._reads if read.base]
         held: dict[str, str] = {}
         for base in dict.fromkeys(b for b in bases if bases.count(b) > 1):
-            label = InputRead("", "", "", base).label
-            held[base] = fresh_name(label, {*self._taken, *held.values()})
+            held[base] = fresh_name(identifier_of(base), {*self._taken, *held.values()})
         return held
 
     def _reading(self, indent: str) -> list[str]:
@@ -207,7 +211,7 @@ class GuardProgram:
         known: set[str] = set()
         for given, read in zip(self.inputs, self._reads, strict=True):
             if given.name == given.expression:
-                continue  # an argument that is a number itself
+                continue  # the argument itself is the number
             text, held = given.expression, self._held.get(read.base)
             if held is not None:
                 if held not in known:
@@ -237,7 +241,7 @@ class GuardProgram:
             lines.insert(0, "import math\n\n")
         if body:
             lines += ["    try:", *body]
-            # No value, no such dimension: the inputs do not fit.
+            # Inputs without such a dimension or such a value do not fit.
             lines += [
                 "    except (ArithmeticError, ValueError, IndexError):",
                 "        return False",
@@ -245,9 +249,9 @@ class GuardProgram:
         return "\n".join([*lines, "    return True"]) + "\n"
 
     def to_c(self, name: str = "check_guards") -> str:
-        """A C file with a function of the `inputs`, each a parameter, that says whether they fit.
+        """A C file with a function that takes the `inputs` as parameters and tells if they fit.
 
-        It needs a compiler that has 128-bit integers (gcc, clang), ``-lm``, and
+        The file needs a compiler that has 128-bit integers (gcc, clang), ``-lm``, and
         ``-ffp-contract=off`` where guards are about doubles.
 
         Args:
@@ -269,7 +273,7 @@ class GuardProgram:
     def to_smtlib(self) -> str:
         """An SMT-LIB script that declares the `inputs` and asserts the conditions.
 
-        A solver's ``sat`` means that some inputs fit, and its model tells which.
+        A solver's ``sat`` means that some inputs fit; its model is an example.
         """
         where = "".join(f"; {i.name}: {i.source}\n" for i in self.inputs)
         script = smtlib_script(
@@ -282,7 +286,7 @@ class GuardProgram:
 
 
 class _Builder:
-    """Collects what a guard program of an environment reads and checks."""
+    """Collects the numbers that a guard program reads, and the conditions that it checks."""
 
     def __init__(self, env: ShapeEnv, parameters: Sequence[str] | None) -> None:
         self.env = env
@@ -299,7 +303,7 @@ class _Builder:
         unreadable: dict[str, SymfxError] = {}
         for source in dict.fromkeys(sources):
             if source.startswith("<ephemeral") or "._base." in source:
-                continue  # of a view's base, which only tracing looks at
+                continue  # a size of a view's base, which only tracing reads
             try:
                 read = read_source(source)
             except SymfxError as error:
@@ -308,13 +312,13 @@ class _Builder:
             if self.wanted is None or read.parameter in self.wanted:
                 readable[source] = read
         self.parameters = {read.parameter for read in readable.values()}.union(self.wanted or ())
-        # A symbol is read where the inputs have it plainly.
+        # A symbol is read from an input that equals it.
         for info in infos:
             plain = [s for s in info.sources if s in readable]
             if plain:
                 self._input(info.term, info.name, readable[plain[0]])
         conditions: list[GuardCondition] = []
-        sizes = {f.source: f.term for f in facts if ".size()[" in f.source}
+        sizes = self._sizes(facts, readable)
         for fact in facts:
             if fact.source not in readable:
                 if fact.source not in unreadable or self.wanted is not None:
@@ -325,13 +329,13 @@ class _Builder:
             if self.by_source.get(fact.source) is fact.term:
                 continue
             read = readable[fact.source]
-            # No symbol of the environment is called so: those have plain names.
+            # No symbol of the environment has such a name: theirs are identifiers.
             called = f"{fact.source} itself" if fact.source.isidentifier() else fact.source
             label = self.table.symbol(called, fact.term.sort)
             self._input(label, read.label, read)
             holds = self.table.eq(label, fact.term)
-            if read.base.endswith(".stride()"):
-                holds = self._unless_idle(holds, fact.source, sizes)
+            if read.measure.kind == "stride":
+                holds = self._or_stride_is_idle(holds, read, sizes)
             conditions.append(GuardCondition(holds, fact.source))
         for info in infos:
             if info.term in self.inputs:
@@ -341,7 +345,7 @@ class _Builder:
             if missing:
                 names = ", ".join(sorted(s.name for s in missing))
                 raise SymfxError(
-                    f"the guard {guard.term} is about {names}, which the inputs do not tell",
+                    f"the guard {guard.term} is about {names}, which no input has",
                     where=str(guard.provenance),
                     fix="leave it out: guard_program(guards=[...])",
                 )
@@ -355,15 +359,31 @@ class _Builder:
         self.inputs[term] = (GuardInput(own, read.source, term, read.expression), read)
         self.by_source[read.source] = term
 
-    def _unless_idle(self, holds: Term, source: str, sizes: dict[str, Term]) -> Term:
-        """A stride says nothing where its dimension has one element, or the tensor none."""
-        base = source.rpartition(".stride()")[0]
-        index = source.rpartition("[")[2].removesuffix("]")
-        own = sizes.get(f"{base}.size()[{index}]")
+    @staticmethod
+    def _sizes(
+        facts: Sequence[InputFact], readable: Mapping[str, InputRead]
+    ) -> dict[str, dict[int | None, Term]]:
+        """The sizes of each input, by dimension."""
+        sizes: dict[str, dict[int | None, Term]] = {}
+        for fact in facts:
+            read = readable.get(fact.source)
+            if read is not None and read.measure.kind == "size":
+                sizes.setdefault(read.owner, {})[read.measure.dim] = fact.term
+        return sizes
+
+    def _or_stride_is_idle(
+        self, holds: Term, read: InputRead, sizes: Mapping[str, Mapping[int | None, Term]]
+    ) -> Term:
+        """A condition on a stride, or a case in which strides do not matter.
+
+        They do not matter where their dimension has one element, or the tensor has none.
+        """
+        around = sizes.get(read.owner, {})
+        own = around.get(read.measure.dim)
         idle = [] if own is None else [self.table.le(own, self.table.one)]
-        for name, size in sizes.items():
-            if name.startswith(f"{base}.size()[") and size is not own:
-                idle.append(self.table.le(size, self.table.zero))
+        idle += [
+            self.table.le(size, self.table.zero) for size in around.values() if size is not own
+        ]
         open_cases = [c for c in idle if self.env.prover.decide(c) is not False]
         return self.table.or_(holds, *open_cases)
 

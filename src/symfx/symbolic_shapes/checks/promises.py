@@ -1,4 +1,4 @@
-"""The sizes that a caller promised to vary, or to be equal, compared with what tracing found.
+"""Promises about sizes, such as that they vary or are equal, compared with the guards of a trace.
 
 torch's classes call a promise a constraint: `StrictMinMaxConstraint` promises a range of sizes,
 `RelaxedUnspecConstraint` a size that varies, `EqualityConstraint` relations between sizes.
@@ -106,7 +106,7 @@ class Promises:
                 self.sources.setdefault(phantom, []).extend(known)
 
     def check_equality(self, at: Source, expr: sympy.Basic, stated: EqualityConstraint) -> None:
-        """Compare what an input equals with the equalities that the caller stated."""
+        """Compare an input's expression with the equalities that the caller stated."""
         (symbol,) = expr.free_symbols
         if symbol not in self.ranges:
             return
@@ -177,7 +177,7 @@ class Promises:
             symbol: the symbol.
             low: its lower bound, None where it has none.
             high: its upper bound, None where it has none.
-            origins: what caused the bounds.
+            origins: the causes of the bounds.
         """
         from torch.utils._sympy.numbers import int_oo
 

@@ -1,7 +1,7 @@
 """Sources of input numbers (``L['x'].size()[0]``) as Python that reads them from arguments.
 
-A source is text, perhaps out of a file: it is taken apart by a grammar of its own and put
-together again, never run as it stands.
+A source is text, perhaps from a file. It is parsed by a grammar of its own and written anew, so
+that no code in the text is ever run.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ import ast
 import keyword
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from symfx.errors import SymfxError
+from symfx.symbolic_shapes.checks.measures import Measure
 
-__all__ = ["InputRead", "fresh_name", "read_source"]
+__all__ = ["InputRead", "fresh_name", "identifier_of", "read_source"]
 
-# Methods without arguments that a source may call.
+#: The methods without arguments that a source may call.
 _METHODS = frozenset({"size", "stride", "storage_offset", "item", "dim", "numel"})
 
 
@@ -25,37 +27,47 @@ class InputRead:
 
     Attributes:
         source: the source.
-        parameter: the name of the argument, with an underscore behind it where the name is
-            one that generated code needs (``max``).
-        base: what the number is an item of, as Python: ``x.size()``; empty where it is none.
+        parameter: the name of the argument; an underscore follows a name that generated code
+            needs for itself (``max``).
+        base: the sequence whose item the number is, as Python: ``x.size()``; empty if the number
+            is not an item.
         expression: the number as Python: ``x.size()[0]``.
+        owner: the input that the number is of, without the underscore: ``x``.
+        measure: which number of that input it is.
     """
 
     source: str
     parameter: str
     base: str
     expression: str
+    owner: str
+    measure: Measure
 
     @property
     def label(self) -> str:
-        """An identifier that tells what is read: ``x_size_0``."""
-        text = "".join(c if c.isalnum() else "_" for c in self.expression.replace("()", ""))
-        return "_".join(filter(None, text.split("_"))) or "value"
+        """An identifier for the number: ``x_size_0``."""
+        return identifier_of(self.expression)
+
+
+def identifier_of(expression: str) -> str:
+    """An identifier that reads like an expression: ``x_size_0`` for ``x.size()[0]``."""
+    text = "".join(c if c.isalnum() else "_" for c in expression.replace("()", ""))
+    return "_".join(filter(None, text.split("_"))) or "value"
 
 
 def read_source(source: str) -> InputRead:
-    """Take a source apart.
+    """Parse a source.
 
-    A source starts at an argument, ``x`` or ``L['x']``, and goes on with attributes,
-    constant indices, and the methods that tell a tensor's measures.
+    A source starts at an argument, ``x`` or ``L['x']``, and goes on with attributes, constant
+    indices, and the methods that return a tensor's sizes, strides and the like.
 
     Raises:
-        SymfxError: the source is no such text.
+        SymfxError: the source is another text.
 
     Example:
-        >>> read_source("L['x'].size()[0]")  # doctest: +NORMALIZE_WHITESPACE
-        InputRead(source="L['x'].size()[0]", parameter='x',
-                  base='x.size()', expression='x.size()[0]')
+        >>> read = read_source("L['x'].size()[0]")
+        >>> read.base, read.expression, read.owner, read.measure
+        ('x.size()', 'x.size()[0]', 'x', Measure(kind='size', dim=0))
     """
     try:
         tree = ast.parse(source, mode="eval").body
@@ -85,21 +97,39 @@ def read_source(source: str) -> InputRead:
     if not name.isidentifier():
         raise _refused(source)
     steps.reverse()
-    name = fresh_name(name, ())
+    parameter = fresh_name(name, ())
     of_item = bool(steps) and steps[-1].startswith("[") and len(steps) > 1
-    base = name + "".join(steps[:-1]) if of_item else ""
-    return InputRead(source, name, base, name + "".join(steps))
+    base = parameter + "".join(steps[:-1]) if of_item else ""
+    owner, measure = _measured(steps)
+    return InputRead(source, parameter, base, parameter + "".join(steps), name + owner, measure)
+
+
+def _measured(steps: list[str]) -> tuple[str, Measure]:
+    """The steps that lead to an input, as text, and the number of it that the last steps read."""
+    match steps:
+        case [*before, (".size()" | ".stride()") as method, index] if index[1:-1].isdigit():
+            kind: Literal["size", "stride"] = "size" if method == ".size()" else "stride"
+            return "".join(before), Measure(kind, int(index[1:-1]))
+        case [*before, ".storage_offset()"]:
+            return "".join(before), Measure("storage_offset")
+        case _:
+            return "".join(steps), Measure("value")
 
 
 def _refused(source: str) -> SymfxError:
     return SymfxError(
-        f"{source!r} is not something that a guard program can read from its arguments",
+        f"{source!r} is not a number that a guard program can read from its arguments",
         fix="name inputs by a Python identifier, as in L['x'].size()[0] or x.size()[0]",
     )
 
 
 def fresh_name(wanted: str, taken: Iterable[str]) -> str:
-    """An identifier like the name: with underscores behind it where it is taken or reserved."""
+    """The name, with underscores after it if it is taken or reserved.
+
+    Args:
+        wanted: the name; characters that an identifier cannot have become underscores.
+        taken: names that are in use.
+    """
     avoid = set(taken)
     if not wanted.isidentifier():
         wanted = "_" + "".join(c if c.isalnum() else "_" for c in wanted)
@@ -108,7 +138,7 @@ def fresh_name(wanted: str, taken: Iterable[str]) -> str:
     return wanted
 
 
-# What the generated Python calls, and the words of C.
+# The functions that generated Python calls, and the reserved words and functions of C.
 _WORD_LIST = (
     "abs min max float round math bool bad "
     "auto break case char const continue default do double else enum extern for goto if "

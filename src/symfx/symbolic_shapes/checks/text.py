@@ -1,7 +1,7 @@
-"""Conditions on shapes as text: Python and C++, in terms of the inputs; and reading them back.
+"""Conditions on shapes as text: written as Python or C++ about the inputs, and evaluated again.
 
-What is read back is checked first: an expression of numbers, comparisons, the inputs' sizes,
-strides and offsets, and a few functions. Nothing else is ever run.
+Text is checked before it is evaluated: it may contain numbers, comparisons, the sizes, strides and
+offsets of the inputs, and a few functions. Text with any other construct is refused.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
 
 
 class SymExprPrinter(PythonPrinter):
-    """Sympy as Python, floats as Python writes them."""
+    """Sympy as Python, with floats in Python's notation."""
 
     def _print_Float(self, expr: sympy.Float) -> str:
         return repr(float(expr))
@@ -50,8 +50,8 @@ class _FromSources:
 
     Args:
         symbol_to_source: the inputs that each symbol stands for.
-        source_ref: how an input is written.
-        var_to_sources: where to look for a symbol that is not in the first.
+        source_ref: gives the text of an input.
+        var_to_sources: the inputs of the symbols that `symbol_to_source` lacks.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class _FromSources:
         self.var_to_sources = var_to_sources
 
     def print_source(self, source: Source) -> str:
-        """An input, as it is written."""
+        """The text of an input."""
         return self.source_ref(source)
 
     def _print_Float(self, expr: sympy.Float) -> str:
@@ -76,14 +76,14 @@ class _FromSources:
         sources = self.symbol_to_source.get(expr) or self.var_to_sources.get(expr)
         if not sources:
             raise SymfxError(
-                f"no input has the size {expr}, so no check of the inputs can speak of it",
+                f"no input has the size {expr}, so no check of the inputs can be about it",
                 fix="pass every tensor that was made symbolic as a placeholder",
             )
         return self.print_source(sources[0])
 
 
 class ShapeGuardPythonPrinter(_FromSources, PythonPrinter):
-    """Sympy as Python, in terms of the inputs."""
+    """Sympy as Python, in which inputs stand for symbols."""
 
     def doprint(self, expr: sympy.Basic) -> str:
         """An expression as Python."""
@@ -91,7 +91,7 @@ class ShapeGuardPythonPrinter(_FromSources, PythonPrinter):
 
 
 class LoggingShapeGuardPrinter(ShapeGuardPythonPrinter):
-    """`ShapeGuardPythonPrinter` with the sources' own names.
+    """`ShapeGuardPythonPrinter` with the names of the sources.
 
     Args:
         var_to_sources: the inputs that each symbol stands for.
@@ -102,10 +102,10 @@ class LoggingShapeGuardPrinter(ShapeGuardPythonPrinter):
 
 
 class CppGuardPrinter(_FromSources, CppPrinter):
-    """Sympy as C++, with a variable for each input that it speaks of.
+    """Sympy as C++, in which a variable stands for each input.
 
     Attributes:
-        source_to_symbol: the variables.
+        source_to_symbol: the variable of each input that was printed.
     """
 
     def __init__(self, *args: Any) -> None:
@@ -130,11 +130,11 @@ class CppGuardPrinter(_FromSources, CppPrinter):
 
 
 class DynamicDimConstraintPrinter(PythonPrinter):
-    """Sympy as Python, a symbol as the first input that it stands for.
+    """Sympy as Python, in which the first input stands for each symbol.
 
     Args:
         symbol_to_source: the inputs that each symbol stands for.
-        source_name_to_debug_name: what messages call an input.
+        source_name_to_debug_name: the names of inputs in messages.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class _CppShapeGuardsHelper(_ShapeGuardsHelper):
     """Conditions in C++.
 
     Attributes:
-        source_to_symbol: the variable of each input that they speak of.
+        source_to_symbol: the variable of each input that occurs in them.
     """
 
     source_to_symbol: dict[Any, sympy.Symbol]
@@ -232,7 +232,7 @@ def conditions_as_text(
     return _ShapeGuardsHelper(texts)
 
 
-# -- reading back -------------------------------------------------------------------------------
+# -- evaluating text -------------------------------------------------------------------------------
 
 _EXPRESSIONS = (
     ast.Expression, ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.UAdd,
@@ -252,20 +252,20 @@ _FUNCTIONS: dict[str, Any] = {
 
 @functools.lru_cache(maxsize=1024)
 def _checked(code: str, names: frozenset[str]) -> CodeType:
-    """The compiled expression, once it is known to be harmless."""
+    """The compiled expression, after a check that it contains only permitted constructs."""
     try:
         tree = ast.parse(code, mode="eval")
     except SyntaxError as error:
-        raise SymfxError(f"{code!r} is no expression: {error}") from None
+        raise SymfxError(f"{code!r} is not a Python expression: {error}") from None
 
     def refuse(node: ast.AST, why: str) -> None:
         raise SymfxError(f"`{ast.unparse(node)}` in a guard is refused: {why}")
 
     for node in ast.walk(tree):
         if not isinstance(node, _EXPRESSIONS):
-            refuse(node, f"guards have no {type(node).__name__}")
+            refuse(node, f"guards do not use {type(node).__name__}")
         if isinstance(node, ast.Name) and node.id not in names:
-            refuse(node, "it is neither an input nor a function of guards")
+            refuse(node, "the name is neither an input nor a function that guards use")
         if isinstance(node, ast.Attribute):
             base = node.value
             module = base.id if isinstance(base, ast.Name) else None
@@ -273,11 +273,11 @@ def _checked(code: str, names: frozenset[str]) -> CodeType:
                 module or "", _MEASURES
             )
             if node.attr not in allowed:
-                refuse(node, "guards ask for sizes, strides and storage offsets only")
+                refuse(node, "guards read sizes, strides and storage offsets only")
         if isinstance(node, ast.Call) and (
             node.keywords or not isinstance(node.func, (ast.Name, ast.Attribute))
         ):
-            refuse(node, "it is no plain call of a function")
+            refuse(node, "guards call functions by name, without keywords")
     return compile(tree, "<guards>", "eval")
 
 
@@ -288,11 +288,11 @@ def run_guard_code(
 
     Args:
         code: the expression.
-        values: what its names stand for.
+        values: the value of each name in it.
         functions: further functions, by name.
 
     Raises:
-        SymfxError: the expression does something else than to compare sizes.
+        SymfxError: the expression contains a construct that guards do not use.
     """
     known = {**_FUNCTIONS, **(functions or {}), **values}
     checked = _checked(code, frozenset(known))

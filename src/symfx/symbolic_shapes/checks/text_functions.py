@@ -1,4 +1,4 @@
-"""What functions in the text of guards mean."""
+"""The functions that the text of guards calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["SYMPY_INTERP", "eval_is_non_overlapping_and_dense"]
 
 
 def eval_is_non_overlapping_and_dense(sizes: Sequence[Any], strides: Sequence[Any]) -> int:
-    """Whether a tensor fills a block of memory, each element its own place: 1 or 0.
+    """Whether a tensor fills a block of memory, each element in its own place: 1 or 0.
 
     Args:
         sizes: the sizes, symbolic or not.
@@ -56,4 +56,4 @@ SYMPY_INTERP: dict[str, Any] = {
     "math": math,
     "torch": torch,
 }
-"""The names in the text of guards, for those who evaluate it."""
+"""The functions by their names in the text of guards."""

@@ -1,8 +1,8 @@
-"""Translation validation: do the checks that were produced imply all that tracing relied on?
+"""Translation validation: z3 checks that the produced checks imply all that tracing relied on.
 
-A second opinion by z3, apart from symfx's prover: whatever inputs pass the checks, each guard
-must hold, each question must have the answer that tracing took, and each replaced symbol must
-equal what stands for it. Idea and name: Pnueli, Siegel, Singerman, "Translation Validation"
+z3 gives a second opinion, apart from symfx's prover. For all inputs that pass the checks, each
+guard must hold, each question must have the answer that tracing took, and each replaced symbol
+must equal its replacement. Idea and name: Pnueli, Siegel, Singerman, "Translation Validation"
 (1998).
 """
 
@@ -28,11 +28,11 @@ log = logging.getLogger("symfx.symbolic_shapes")
 
 
 class ValidationError(SymfxError):
-    """Inputs pass the checks that were produced, but the trace is wrong for them.
+    """Inputs pass the produced checks although the trace is wrong for them.
 
     Attributes:
         model: such inputs: the value of each size or number, by its source or symbol.
-        failed: what does not hold for them.
+        failed: the claims of the trace that do not hold for them.
     """
 
     def __init__(self, model: Mapping[str, Scalar], failed: list[str]) -> None:
@@ -48,15 +48,15 @@ class ValidationError(SymfxError):
 
 
 class TranslationValidator:
-    """What a ShapeEnv relied on while it traced, to be held against the checks it produces.
+    """Collects the claims that a trace relies on, and checks that the produced checks imply them.
 
     Args:
-        table: the terms.
+        table: the table of the environment's terms.
         here: returns the current provenance: the user's line and the operator that run now.
 
     Attributes:
         claims: each condition that tracing relied on, with the line that did.
-        stated: what the program says of its numbers by itself, such as by `torch._check`.
+        stated: the conditions that the program itself states, such as by `torch._check`.
     """
 
     def __init__(self, table: Table, here: Callable[[], Provenance]) -> None:
@@ -67,7 +67,7 @@ class TranslationValidator:
         self.stated: dict[Term, None] = {}
 
     def rely(self, term: Term, value: Scalar) -> None:
-        """Note that tracing went on as if a term had a value."""
+        """Note that tracing relied on the value of a term."""
         if term.sort == "bool":
             condition = term if value else self.table.not_(term)
         else:
@@ -76,14 +76,14 @@ class TranslationValidator:
             self.claims[condition] = self._here()
 
     def state(self, condition: Term) -> None:
-        """Note that the program says that a condition holds."""
+        """Note that the program states a condition."""
         self.stated[condition] = None
 
     def validate(self, checks: Iterable[Term], relied: Iterable[Term] = ()) -> bool:
-        """Hold the claims against checks.
+        """Check that the claims follow from the checks.
 
         Args:
-            checks: what inputs must satisfy.
+            checks: the conditions that inputs must satisfy.
             relied: claims beside those that were noted.
 
         Returns:
@@ -115,7 +115,7 @@ class TranslationValidator:
                         {symbol.name: value for symbol, value in values.items()},
                         [self._text(c) for c in broken],
                     )
-        # z3 knows some operations (powers, floats) only roughly: what it found is no input.
+        # z3 models some operations (powers, floats) only roughly: its model is no real input.
         log.warning("translation validation came to no answer on %d claims", len(claims))
         return False
 

@@ -1,4 +1,4 @@
-"""Whether two environments know the same: what each would answer, and which guards it has."""
+"""The comparison of two environments: their facts, their symbols and their guards."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class NotEqualError(SymfxError):
     """Two environments that differ.
 
     Args:
-        msg: in what way.
-        mismatched: for each difference what differs, the left value and the right one.
+        msg: the kind of the difference.
+        mismatched: for each difference its subject, the left value and the right one.
 
     Example:
         >>> print(NotEqualError("field values don't match:", [("guards: not equal.", "[]", "[a]")]))
@@ -37,7 +37,8 @@ class NotEqualError(SymfxError):
     def __init__(self, msg: str, mismatched: Sequence[tuple[str, str, str]]) -> None:
         self.mismatched = list(mismatched)
         details = "\n".join(
-            f"==> {what}\n  >  Left: {left}\n  > Right: {right}" for what, left, right in mismatched
+            f"==> {subject}\n  >  Left: {left}\n  > Right: {right}"
+            for subject, left, right in mismatched
         )
         super().__init__(f"ShapeEnv not equal: {msg}\n\n{details}\n")
 
@@ -50,14 +51,14 @@ def shape_env_check_state_equal(
 ) -> None:
     """Compare two environments field by field.
 
-    The fields of a ShapeEnv are those of `environment_state`; of any other object, its
-    attributes.
+    The fields of a ShapeEnv are those of `environment_state`; the fields of any other object are
+    its attributes.
 
     Args:
-        env1: the left one.
-        env2: the right one.
+        env1: the left environment.
+        env2: the right environment.
         non_state_variable_names: fields to leave out.
-        map_value: given a field's name and value, what to compare in its place.
+        map_value: gives the value to compare, from a field's name and value.
 
     Raises:
         NotEqualError: a field differs, or one has a field that the other lacks.
@@ -66,7 +67,7 @@ def shape_env_check_state_equal(
         >>> from symfx.symbolic_shapes import ShapeEnv
         >>> shape_env_check_state_equal(ShapeEnv(), ShapeEnv(), (), lambda name, value: value)
     """
-    # One table for both, in which equal terms are one object whatever they were made from.
+    # Both environments' terms move to one table, in which equal terms are one object.
     table = Table()
     left, right = (
         {k: v for k, v in _fields(env, table).items() if k not in non_state_variable_names}
@@ -88,8 +89,8 @@ def shape_env_check_state_equal(
         raise NotEqualError("field values don't match:", differences)
 
 
-# Attributes of an environment that are compared as they are.
-_AS_THEY_ARE = (
+# Attributes of an environment that are compared without a change of form.
+_PLAIN_ATTRIBUTES = (
     "exclusion_constraints",
     "real_tensor_prop_unbacked_vals",
     "size_like",
@@ -109,9 +110,9 @@ def _fields(env: Any, table: Table) -> dict[str, Any]:
 
 
 def environment_state(env: Any, table: Table | None = None) -> dict[str, Any]:
-    """What an environment knows, by field, as plain data; terms are in a table of their own.
+    """The knowledge of an environment, by field, as plain data; terms are in a table of their own.
 
-    Where a guard came from does not count, nor what was merely asked.
+    The provenance of guards is left out, and so are questions that were only asked.
     """
     table = Table() if table is None else table
 
@@ -135,7 +136,7 @@ def environment_state(env: Any, table: Table | None = None) -> dict[str, Any]:
     facts = env.facts
     symbols = env.symbols.records
     own = symbols.keys()
-    # What the prover works out on its way is about symbols of its own.
+    # The prover also has facts about auxiliary symbols, which are left out.
     known = [c for c, holds in facts.known.items() if holds and c.free_symbols <= own]
     state: dict[str, Any] = {
         "settings": env.settings,
@@ -160,13 +161,13 @@ def environment_state(env: Any, table: Table | None = None) -> dict[str, Any]:
         "specializations": [(r.symbol_name, r.value) for r in env.knowledge.specializations],
         "frozen": env.frozen,
         "runtime_asserts_frozen": env.runtime_asserts_frozen,
-        **{name: getattr(env, name) for name in _AS_THEY_ARE},
+        **{name: getattr(env, name) for name in _PLAIN_ATTRIBUTES},
     }
     return {name: plain(value) for name, value in state.items()}
 
 
 def _text(value: Any) -> str:
-    """A value for people, in an order that does not depend on how it came about."""
+    """A value as text, in which the items of dicts and sets are sorted."""
     if isinstance(value, dict):
         items = sorted(value.items(), key=lambda item: str(item[0]))
         return "{" + ", ".join(f"{k}: {_text(v)}" for k, v in items) + "}"

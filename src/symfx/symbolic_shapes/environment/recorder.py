@@ -38,8 +38,8 @@ __all__ = [
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
-# The methods of a ShapeEnv that change what it knows, and whether the inputs are noted too.
-# Methods that only call others of these are left out, and so are methods that only ask.
+# The methods of a ShapeEnv that change its state, and whether their events keep the inputs too.
+# Methods that only call others of these are left out, and so are methods that change nothing.
 RECORDED: dict[str, bool] = {
     "name_dimension": False,
     "create_symbol": False,
@@ -192,7 +192,7 @@ class Recorder:
             with self._marked_busy():
                 return method(env, *args, **kwargs)
         except BaseException:
-            # The call did not do what the event would say it did.
+            # The call failed, so its event must not be replayed.
             self.events.remove(event)
             self.failed = event
             raise
@@ -201,7 +201,7 @@ class Recorder:
     def _scope_without_events(
         self, scope: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Iterator[None]:
-        """Enter a scope that leaves no trace in the environment, so its calls are not noted."""
+        """Enter a scope whose changes are undone at its end, so its calls are not noted."""
         with self._marked_busy(), scope(self._env, *args, **kwargs):
             yield
 

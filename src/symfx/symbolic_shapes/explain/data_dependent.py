@@ -103,7 +103,8 @@ def _names_in_user_code(env: _Environment) -> dict[Term, str]:
     frame = user_frame()
     for text, number in () if frame is None else symbolic_locals(frame):
         node = number.node
-        if type(node) is not SymNode or node.shape_env is not env or node.term.op != "symbol":
+        owner: object = node.shape_env if type(node) is SymNode else None
+        if owner is not env or node.term.op != "symbol":
             continue
         # A plain variable is a better name than a part of a container.
         if node.term not in names or not names[node.term].isidentifier():

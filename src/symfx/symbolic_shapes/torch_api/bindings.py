@@ -153,11 +153,12 @@ class _Search:
         if real is None:
             real = getattr(value, "real_tensor", None)
         numbers = None if real is None else dict(measures(real))
-        for kind, index in (key for key, _ in measures(value)):
+        for measure, _ in measures(value):
+            kind, index = measure
             number, steps = getattr(value, kind)(), (*path, CallMethodKey(kind))
             if index is not None:
                 number, steps = number[index], (*steps, pytree.SequenceKey(index))
-            self.visit(number, steps, None if numbers is None else numbers[kind, index])
+            self.visit(number, steps, None if numbers is None else numbers[measure])
         if value.layout is torch.sparse_coo and self.wanted:
             # The number of elements that it stores is a size of its values.
             self.visit(value._values(), (*path, CallMethodKey("_values")), None)

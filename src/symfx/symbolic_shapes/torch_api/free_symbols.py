@@ -16,6 +16,7 @@ from symfx.sym_node import SymTypes
 from symfx.symbolic_shapes.checks.measures import is_tensor_like
 from symfx.symbolic_shapes.torch_api.number_functions import is_nested_int, is_symbolic
 from symfx.torch_bridge.identity import TorchSymNode
+from symfx.torch_bridge.releases import is_custom_object
 
 __all__ = [
     "IterateExprs",
@@ -65,19 +66,18 @@ def _iterate_exprs(val: Any) -> Iterator[sympy.Basic]:
         if not is_sparse_any(val):
             yield from _iterate_exprs(tuple(val.stride()))
             yield from _iterate_exprs(val.storage_offset())
-    elif not _is_opaque(val):
+    elif not _is_custom_object(val):
         raise SymfxError(
             f"a {type(val).__name__} has no sizes, so it has no symbols either: {val!r}",
             fix="pass tensors, numbers, sympy expressions or containers of them",
         )
 
 
-def _is_opaque(value: Any) -> bool:
-    """Whether torch's tracing passes a value on without looking inside."""
+def _is_custom_object(value: Any) -> bool:
+    """Whether a value is an object, other than a tensor, that operators take and return."""
     from torch._library.fake_class_registry import FakeScriptObject
-    from torch._library.opaque_object import is_opaque_value
 
-    return isinstance(value, FakeScriptObject) or bool(is_opaque_value(value))
+    return isinstance(value, FakeScriptObject) or is_custom_object(value)
 
 
 def _iterate_nodes(val: Any) -> Iterator[Any]:

@@ -15,7 +15,7 @@ import torch
 from symfx.algebra import Scalar, Term
 from symfx.errors import SymfxError
 from symfx.sym_node import SymTypes
-from symfx.sym_node.node import RELATIONS
+from symfx.sym_node.comparisons import RELATIONS
 from symfx.symbolic_shapes.environment.inputs import is_nested_int
 from symfx.symbolic_shapes.environment.switches import (
     _ignore_fresh_unbacked_symbols_tls_context,

@@ -1,4 +1,4 @@
-"""What the z3 tier proves holds and what it refutes fails, judged as the prover itself is."""
+"""The answers of the prover that asks z3 are judged as those of the prover itself."""
 
 from __future__ import annotations
 

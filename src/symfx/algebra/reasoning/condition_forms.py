@@ -1,26 +1,42 @@
-"""What a condition is made of, which tells how it can be decided."""
+"""The form of a condition, which tells how it can be decided."""
 
 from __future__ import annotations
 
 import itertools
 import math
 
-from symfx.algebra.reasoning.bounds import CHOICES, DIVISIONS
-from symfx.algebra.reasoning.equalities import LONG
+from symfx.algebra.reasoning.limits import CHOSEN, LONG
 from symfx.algebra.terms.interpret import substitute
 from symfx.algebra.terms.term import Term, postorder
 
 __all__ = [
+    "CHOICES",
+    "DIVISIONS",
     "choices",
     "is_linear",
     "is_long",
+    "is_order",
     "moduli",
     "nonlinear_symbols",
     "options",
     "without_remainders",
 ]
 
-_FEW = 3
+CHOICES = frozenset(("min", "max", "abs", "where"))
+DIVISIONS = frozenset(("floordiv", "mod"))
+
+
+def is_order(p: Term) -> bool:
+    """Whether an integer term is a symbol or the difference of two, up to sign and a constant."""
+    coeffs = p.coeffs
+    if len(coeffs) > 2:
+        return False
+    total = 0
+    for monomial, coeff in coeffs.items():
+        if monomial.op != "symbol" or coeff not in (1, -1):
+            return False
+        total += coeff
+    return len(coeffs) == 1 or not total
 
 
 def nonlinear_symbols(condition: Term) -> frozenset[Term]:
@@ -49,18 +65,18 @@ def without_remainders(condition: Term) -> Term:
 
 
 def choices(condition: Term) -> list[Term]:
-    """The first few choices that an integer condition depends on, the innermost first."""
+    """The first few choices (`CHOICES`) inside an integer condition, the innermost first."""
     if condition.op == "not":
         condition = condition.args[0]
     if condition.op not in ("eq", "ge"):
         return []
     inside = postorder(condition, lambda t: t.op not in ("const", "symbol"))
-    found = (t for t in inside if t.op in CHOICES and len(t.args) <= _FEW)
-    return list(itertools.islice(found, _FEW))
+    found = (t for t in inside if t.op in CHOICES and len(t.args) <= CHOSEN)
+    return list(itertools.islice(found, CHOSEN))
 
 
 def options(choice: Term) -> list[tuple[Term, Term]]:
-    """How a choice can turn out: what then holds, and its value. One of them does."""
+    """(condition, value) for each branch of a choice. One of the conditions holds."""
     table, args = choice.table, choice.args
     if choice.op == "where":
         return [(args[0], args[1]), (table.not_(args[0]), args[2])]
@@ -72,7 +88,7 @@ def options(choice: Term) -> list[tuple[Term, Term]]:
 
 
 def moduli(condition: Term) -> dict[Term, int]:
-    """The symbols that are multiplied inside quotients and remainders, by what these divide by."""
+    """For each symbol in a product that is divided by a constant, the lcm of these constants."""
     if condition.op not in ("eq", "ge", "not"):
         return {}
     found: dict[Term, int] = {}
@@ -87,7 +103,7 @@ def moduli(condition: Term) -> dict[Term, int]:
 
 
 def is_linear(condition: Term) -> bool:
-    """Whether a condition compares a sum of multiples of symbols: no operation is in it."""
+    """Whether a condition compares a sum of multiples of symbols, without any operation."""
     inner = condition.args[0] if condition.op == "not" else condition
     if inner.op not in ("eq", "ge"):
         return False

@@ -1,4 +1,4 @@
-"""The z3 tier: what it adds, what it costs, and that nobody needs it who does not ask for it."""
+"""The prover that asks z3: the questions that it adds, its cost, and that it is optional."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SRC = Path(__file__).parents[2] / "src"
 
 
 def questions(t: Table) -> list[tuple[str, list[Term], Term, bool]]:
-    """(what about, what is known, what is asked, the answer)."""
+    """(topic, facts, question, answer)."""
     a, b, c = map(t.symbol, "abc")
     u, v = t.symbol("u"), t.symbol("v")
     p = t.symbol("p", "bool")
@@ -42,7 +42,7 @@ def questions(t: Table) -> list[tuple[str, list[Term], Term, bool]]:
 
 
 @pytest.mark.parametrize("number", range(12))
-def test_what_it_decides(number: int) -> None:
+def test_its_answers(number: int) -> None:
     table = Table()
     what, known, asked, answer = questions(table)[number]
     facts = Facts(table)
@@ -52,7 +52,7 @@ def test_what_it_decides(number: int) -> None:
     assert Prover(facts).decide(asked) in (answer, None), what
 
 
-def test_most_of_it_is_beyond_the_prover_alone() -> None:
+def test_the_ordinary_prover_leaves_some_open() -> None:
     beyond = 0
     for number in range(12):
         table = Table()
@@ -64,7 +64,7 @@ def test_most_of_it_is_beyond_the_prover_alone() -> None:
     assert beyond >= 4
 
 
-def test_what_depends_stays_open() -> None:
+def test_a_question_that_depends_stays_open() -> None:
     table = Table()
     a, b = table.symbol("a"), table.symbol("b")
     facts = Facts(table)
@@ -164,8 +164,8 @@ def test_a_scope_keeps_the_prover() -> None:
     ("settings", "message"),
     [
         ({"prover": "cvc5"}, "no prover 'cvc5'"),
-        ({"prover": "z3", "prover_budget_ms": 0}, "no time to think in"),
-        ({"prover": "z3", "prover_budget_ms": "soon"}, "no time to think in"),
+        ({"prover": "z3", "prover_budget_ms": 0}, "not a number of milliseconds"),
+        ({"prover": "z3", "prover_budget_ms": "soon"}, "not a number of milliseconds"),
     ],
 )
 def test_settings_that_make_no_sense(settings: Any, message: str) -> None:

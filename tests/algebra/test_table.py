@@ -1,4 +1,4 @@
-"""Terms: interned, in normal form, refusing what makes no sense."""
+"""Terms: interned, in normal form, refusing operands of a wrong sort."""
 
 from __future__ import annotations
 

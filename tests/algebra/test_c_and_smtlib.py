@@ -1,4 +1,4 @@
-"""Terms as C and SMT-LIB: division of every sign, names, constants, and what is refused."""
+"""Terms as C and SMT-LIB: division of every sign, names, constants and refusals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import z3
 
 from symfx.algebra import Table, Term, definedness, smtlib_script, to_c, to_smtlib
 from symfx.algebra.languages.c import C_SUPPORT
-from symfx.algebra.terms.portable import carry, pack, unpack
 from symfx.errors import ExpressionError
 
 COMPILER = shutil.which("gcc") or shutil.which("cc")
@@ -22,7 +21,7 @@ GRID = [-17, -8, -3, -2, -1, 0, 1, 2, 3, 7, 16]
 
 
 def operations(t: Table) -> dict[str, Term]:
-    """By the Python that judges them."""
+    """Terms by the Python expression that judges them."""
     a, b = t.symbol("a"), t.symbol("b")
     return {
         "a // b": a // b,
@@ -154,7 +153,7 @@ def test_names() -> None:
     assert to_smtlib(odd + s, {s: "mod"}) in ("(+ |x.size()[0]| mod_)", "(+ mod_ |x.size()[0]|)")
     assert to_smtlib(t.symbol("a|b\\c")) == "|a!b/c|"
     assert to_c(s + 1, {s: "n"}) == "py_add(n, 1, &bad)"
-    # Any term can have got a name, not symbols alone.
+    # Any term can have a name, not symbols alone.
     assert to_c(s // 2 + 1, {s // 2: "half"}) == "py_add(half, 1, &bad)"
     assert to_smtlib(s * s + 1, {s * s: "square"}) == "(+ square 1)"
 
@@ -176,23 +175,3 @@ def test_definedness_is_lazy() -> None:
     assert definedness(t.where(b.ne(0), a // b, a)) is t.true
     assert str(definedness(t.and_(p, (a // b).eq(1)))) == "b != 0 or not p"
     assert definedness(a // 3 + a % 5) is t.true
-
-
-def test_terms_survive_their_table() -> None:
-    t, other = Table(), Table()
-    other.symbol("b"), other.symbol("a")  # in another order
-    for term in operations(t).values():
-        there = carry(term, other)
-        assert there.table is other
-        assert carry(there, t) is term
-        assert unpack(pack(term), t) is term
-        assert carry(term, t) is term
-    for value in (math.nan, math.inf, -0.0, 2**200, True):
-        assert unpack(pack(t.const(value)), t) is t.const(value)
-
-
-def test_one_that_is_broken_is_refused() -> None:
-    with pytest.raises(ExpressionError, match=r"\['launch', 0\] is not a part"):
-        unpack([["const", 1], ["launch", 0]], Table())
-    with pytest.raises(ExpressionError, match="has no parts"):
-        unpack([], Table())

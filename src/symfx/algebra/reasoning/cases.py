@@ -1,0 +1,182 @@
+"""Decisions case by case: a condition is decided if all cases give the same answer."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from symfx.algebra.reasoning.condition_forms import (
+    choices,
+    is_linear,
+    is_long,
+    moduli,
+    nonlinear_symbols,
+    options,
+)
+from symfx.algebra.reasoning.intervals import ANYTHING
+from symfx.algebra.reasoning.limits import BRANCHES, CARRIED, DISJUNCTIONS, DIVIDED, VALUES
+from symfx.algebra.terms.definedness import UNDEFINED
+from symfx.algebra.terms.interpret import substitute
+from symfx.algebra.terms.table import Term
+
+if TYPE_CHECKING:
+    from symfx.algebra.reasoning.prover import Prover
+
+__all__ = ["by_cases"]
+
+
+def by_cases(prover: Prover, condition: Term) -> bool | None:
+    """Decide a condition by each distinction of cases that suits its form."""
+    if is_long(condition):
+        return None
+    ways: list[Callable[[Prover, Term], bool | None]] = []
+    if not is_linear(condition):
+        ways += by_values, by_remainders, by_choices_made
+    if prover.splits and prover.facts.alternatives:
+        ways.append(by_alternatives)
+    if prover.splits and condition.op in ("and", "or"):
+        ways.append(by_denial)
+    for way in ways:
+        # A case in which the condition has no value says nothing.
+        with contextlib.suppress(*UNDEFINED):
+            answer = way(prover, condition)
+            if answer is not None:
+                return answer
+    return None
+
+
+def by_values(prover: Prover, condition: Term) -> bool | None:
+    """Decide for each value of the symbols that have few."""
+    if condition.op not in ("eq", "ge", "not"):
+        return None
+    facts, table = prover.facts, prover.table
+    chosen: list[Term] = []
+    values: list[list[int]] = []
+    cases = 1
+    for symbol in sorted(nonlinear_symbols(condition), key=lambda s: s.uid):
+        low, high = prover.intervals.of_atom(symbol)
+        if low is None or high is None or not 0 <= high - low < VALUES // cases:
+            continue
+        m, r = facts.congruences.get(symbol, ANYTHING)
+        excluded = facts.excluded.get(symbol, ())
+        chosen.append(symbol)
+        values.append(
+            [v for v in range(low, high + 1) if v not in excluded and (m < 2 or v % m == r)]
+        )
+        cases *= high - low + 1
+    if not chosen:
+        return None
+    return _agreed(
+        prover.decide(substitute(condition, dict(zip(chosen, map(table.const, case), strict=True))))
+        for case in itertools.product(*values)
+    )
+
+
+def by_remainders(prover: Prover, condition: Term) -> bool | None:
+    """Decide for each remainder of the symbols in products that are divided by a constant.
+
+    So ``s * (s + 1) % 2`` is 0: s is 2*q or 2*q + 1.
+    """
+    by = moduli(condition)
+    # The quotients q are symbols that could be divided in turn, for ever.
+    if not by or math.prod(by.values()) > VALUES or prover.divided >= DIVIDED:
+        return None
+    table = prover.table
+    forms: list[list[Term]] = []
+    for symbol, m in by.items():
+        q = table.symbol(f"({symbol.name} by {m})")
+        known, rest = prover.facts.congruences.get(symbol, ANYTHING)
+        shared = math.gcd(known, m)
+        forms.append([m * q + r for r in range(m) if (r - rest) % shared == 0])
+    prover.divided += 1
+    try:
+        return _agreed(
+            prover.decide(substitute(condition, dict(zip(by, case, strict=True))))
+            for case in itertools.product(*forms)
+        )
+    finally:
+        prover.divided -= 1
+
+
+def by_choices_made(prover: Prover, condition: Term) -> bool | None:
+    """Decide for each branch of a min, max, abs or where in the condition."""
+    for atom in choices(condition):
+        ways = [(c, v) for c, v in options(atom) if prover.decide(c) is not False]
+        for assumed, value in ways:
+            if len(ways) == 1 or prover.decide(assumed):
+                return prover.decide(substitute(condition, {atom: value}))
+        if not prover.splits:
+            continue
+        answer = _agreed(
+            branch.decide(substitute(condition, {atom: value}))
+            for assumed, value in ways
+            if (branch := prover.under(assumed, condition)) is not None
+        )
+        if answer is not None:
+            return answer
+    return None
+
+
+def by_denial(prover: Prover, condition: Term) -> bool | None:
+    """Decide each part of a short "or" supposing that the others fail; of an "and", hold."""
+    if len(condition.args) > DISJUNCTIONS:
+        return None
+    settles = condition.op == "or"
+    seen = prover.witness(condition)
+    if seen is not None and bool(seen) is not settles:
+        return None
+    table = prover.table
+    for last in condition.args:
+        others = [part for part in condition.args if part is not last]
+        supposed = table.and_(*(map(table.not_, others) if settles else others))
+        branch = prover.under(supposed, condition)
+        # If the others cannot all fail, one of them holds.
+        if branch is None or branch.decide(last) is settles:
+            return settles
+    return None
+
+
+def by_alternatives(prover: Prover, condition: Term) -> bool | None:
+    """Decide under each alternative of a disjunction that is known to hold."""
+    facts = prover.facts
+    near = facts.connected(condition)
+    if len(near) > CARRIED:
+        return None
+    tried = 0
+    for fact in near:
+        for either in tuple(facts.alternatives.get(fact, ())):
+            if len(either.args) > BRANCHES:
+                continue
+            if any(facts.known.get(part) for part in either.args):
+                facts.settle(either, fact)
+                continue
+            live = [p for p in either.args if not facts.known.get(prover.table.not_(p))]
+            if len(live) == 1:
+                # The fact settles the disjunction, which otherwise would lead back to here.
+                facts.settle(either, fact)
+                facts.assume(live[0], because=fact)
+                return prover.decide(condition)
+            answer = _agreed(
+                branch.decide(condition)
+                for part in live
+                if (branch := prover.under(part, either, condition)) is not None
+            )
+            if answer is not None:
+                return answer
+            tried += 1
+            if tried == DISJUNCTIONS:
+                return None
+    return None
+
+
+def _agreed(answers: Iterable[bool | None]) -> bool | None:
+    """The answer that all cases give; None if one is open, two differ, or there are no cases."""
+    common: bool | None = None
+    for answer in answers:
+        if answer is None or (common is not None and answer is not common):
+            return None
+        common = answer
+    return common

@@ -1,0 +1,39 @@
+"""The limits of the prover's searches. A search that meets one is weaker, never wrong."""
+
+from __future__ import annotations
+
+# Sums of more monomials are bounded by intervals and by assumed bounds of themselves alone, and
+# equations of them are not solved: every fact would grow by their terms.
+LONG = 24
+
+# The deepest nesting of searches for a bound, and the number of terms that one may look at.
+DEPTH = 4
+FUEL = 120
+# Longer sums have no squares completed in them: that makes them longer still.
+SHORT = 8
+# The facts that may be added to a sum at one step of a search.
+ADDED = 32
+
+# The bounds that one new bound may move along the known orders. (Orders that contradict each
+# other would move them for ever.)
+PROPAGATED = 512
+# The symbols that a search for a cycle of orders may look at.
+CYCLE = 32
+# The facts that may follow from one another in a row.
+FOLLOWING = 40
+
+# The cases of a case distinction: values of symbols with small ranges, known disjunctions, the
+# parts of each, and the facts that each case may carry over.
+VALUES = 24
+DISJUNCTIONS = 3
+BRANCHES = 16
+CARRIED = 100
+# The choices of a condition that are tried, and the branches of each.
+CHOSEN = 3
+# The questions that may lead from one to the next, and the divisions by remainders among them.
+NESTED = 40
+DIVIDED = 2
+
+# The assignments that the search for an example may try, and the symbols that it takes on.
+TRIES = 20_000
+SYMBOLS = 12

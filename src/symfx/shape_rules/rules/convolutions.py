@@ -1,0 +1,171 @@
+"""Convolutions: conv1d, conv2d, conv3d, the transposed ones, and their layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.rules.windows import (
+    batch_channels_positions,
+    per_dimension,
+    register_for_one_to_three_dimensions,
+    require_fitting,
+    require_groups,
+    settings_by_dimension,
+    window,
+)
+from symfx.shape_rules.sizes import Dim, Shape, Sizes
+from symfx.shape_rules.table import exactly, rule
+
+__all__: list[str] = []
+
+
+def convolve(
+    d: Sizes,
+    x: Shape,
+    n: int,
+    c_in: Dim,
+    c_out: Dim,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    what: str,
+) -> Shape:
+    """The result of a convolution over the last `n` dimensions."""
+    batch, channels, positions = batch_channels_positions(x, n, what)
+    d.equal(channels, c_in, f"{what} takes {c_in} channels")
+    if padding == "same":
+        stride = per_dimension(stride, n, f"the stride of {what}", 1)
+        per_dimension(dilation, n, f"the dilation of {what}", 1)
+        if any(isinstance(step, int) and step != 1 for step in stride):
+            raise IllTypedError(f'{what} takes padding "same" only with stride 1, not {stride}')
+        return Shape((*batch, c_out, *positions))
+    settings = settings_by_dimension(
+        n, what, kernel, 0 if padding == "valid" else padding, dilation, stride
+    )
+    moved = []
+    for size, (k, p, dil, s) in zip(positions, settings, strict=True):
+        if isinstance(k, int):
+            require_fitting(d, size, k, p, dil, what)
+        moved.append(window(size, k, p, s, dil))
+    return Shape((*batch, c_out, *moved))
+
+
+def convolve_transposed(
+    d: Sizes,
+    x: Shape,
+    n: int,
+    c_in: Dim,
+    c_out: Dim,
+    kernel: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    dilation: Any,
+    what: str,
+) -> Shape:
+    """The result of a transposed convolution over the last `n` dimensions."""
+    batch, channels, positions = batch_channels_positions(x, n, what)
+    d.equal(channels, c_in, f"{what} takes {c_in} channels")
+    settings = settings_by_dimension(n, what, kernel, padding, dilation, stride)
+    extras = per_dimension(output_padding, n, f"the output_padding of {what}", 0)
+    moved: list[Dim] = []
+    for size, (k, p, dil, s), extra in zip(positions, settings, extras, strict=True):
+        step = d.compute("max", s, dil)
+        d.require(
+            "<", extra, step, f"{what} takes an output_padding smaller than its stride or dilation"
+        )
+        moved.append((size - 1) * s - 2 * p + dil * (k - 1) + extra + 1)
+        d.require(">=", moved[-1], 1, f"{what} leaves at least one position")
+    return Shape((*batch, c_out, *moved))
+
+
+def _convolution_module(n: int, d: Sizes, module: Any, input: Shape) -> Shape:
+    m, what = module, type(module).__name__
+    settings = (m.kernel_size, m.stride, m.padding, m.dilation)
+    return convolve(d, input, n, m.in_channels, m.out_channels, *settings, what)
+
+
+def _transposed_module(
+    n: int, d: Sizes, module: Any, input: Shape, output_size: Any = None
+) -> Shape:
+    m, what = module, type(module).__name__
+    if output_size is not None:
+        batch, channels, _ = batch_channels_positions(input, n, what)
+        d.equal(channels, m.in_channels, f"{what} takes {m.in_channels} channels")
+        return Shape((*batch, m.out_channels, *tuple(output_size)[-n:]))
+    settings = (m.kernel_size, m.stride, m.padding, m.output_padding, m.dilation)
+    return convolve_transposed(d, input, n, m.in_channels, m.out_channels, *settings, what)
+
+
+def _convolution(
+    n: int,
+    d: Sizes,
+    input: Shape,
+    weight: Shape,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Shape:
+    exactly(weight, n + 2, f"the weight of conv{n}d")
+    if isinstance(bias, Shape):
+        d.equal(exactly(bias, 1, "a bias")[0], weight[0], "the bias has one value for each channel")
+    require_groups(d, weight[0], groups, f"conv{n}d")
+    c_in = weight[1] * groups
+    return convolve(
+        d, input, n, c_in, weight[0], weight[2:], stride, padding, dilation, f"conv{n}d"
+    )
+
+
+def _transposed(
+    n: int,
+    d: Sizes,
+    input: Shape,
+    weight: Shape,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Shape:
+    exactly(weight, n + 2, f"the weight of conv_transpose{n}d")
+    require_groups(d, weight[0], groups, f"conv_transpose{n}d")
+    c_out, kernel = weight[1] * groups, weight[2:]
+    if isinstance(bias, Shape):
+        d.equal(exactly(bias, 1, "a bias")[0], c_out, "the bias has one value for each channel")
+    settings = (kernel, stride, padding, output_padding, dilation)
+    return convolve_transposed(d, input, n, weight[0], c_out, *settings, f"conv_transpose{n}d")
+
+
+@rule(torch.ops.aten.convolution)
+def convolution(
+    d: Sizes,
+    input: Shape,
+    weight: Shape,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+) -> Shape:
+    """The operator to which all convolutions are decomposed."""
+    n = len(weight) - 2
+    if transposed:
+        return _transposed(
+            n, d, input, weight, bias, stride, padding, output_padding, groups, dilation
+        )
+    return _convolution(n, d, input, weight, bias, stride, padding, dilation, groups)
+
+
+register_for_one_to_three_dimensions(
+    {"conv{}d": _convolution, "conv_transpose{}d": _transposed},
+    {"Conv{}d": _convolution_module, "ConvTranspose{}d": _transposed_module},
+)

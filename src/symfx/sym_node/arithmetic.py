@@ -1,0 +1,150 @@
+"""The methods of `SymNode` that make a term of one or two operands: arithmetic and comparisons."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from symfx.algebra import Table
+from symfx.sym_node.comparisons import RELATIONS
+
+__all__ = ["arithmetic_methods"]
+
+_Operation: TypeAlias = Callable[..., Any]
+
+_new = object.__new__
+
+
+def arithmetic_methods(node_class: type) -> dict[str, Callable[..., Any]]:
+    """The methods by name, to be set on the class of the nodes.
+
+    Args:
+        node_class: `SymNode`.
+    """
+    methods = {
+        name: _binary(node_class, name, make, compute) for name, (make, compute) in _BINARY.items()
+    }
+    return methods | {name: _unary(make) for name, make in _UNARY.items()}
+
+
+def _binary(
+    node_class: Any, name: str, make: _Operation, compute: _Operation
+) -> Callable[[Any, Any], Any]:
+    """A method of two operands.
+
+    Args:
+        node_class: `SymNode`.
+        name: the name of the method.
+        make: makes the term, given the table and the operands' terms.
+        compute: computes the hint from the operands' hints.
+    """
+    relation = name if name in RELATIONS else None
+    divides = name in _DIVISIONS
+
+    def method(self: Any, other: Any) -> Any:
+        env = self.shape_env
+        if type(other) is not node_class or other.shape_env is not env:
+            other = env.adopt(other)
+        # While no symbol is replaced, the terms are as they were: this saves a call of `term`.
+        epoch = env.facts.epoch
+        left = self._term if self._epoch == epoch else self.term
+        right = other._term if other._epoch == epoch else other.term
+        if divides and right.op != "const" and env.hint_of(right) == 0:
+            raise ZeroDivisionError(f"{left} is divided by {right}, which is 0 at tracing")
+        result = make(env.table, left, right)
+        if result.op == "const" and self.constant is not None and right.op == "const":
+            return self._computed(env, result)
+        node = env.nodes.get(result)
+        if node is None:
+            op = result.op
+            if op == "const":
+                return env.node_for(result)
+            if op in ("min", "max"):
+                return env.node_for(env.settle_extremum(result))
+            mine, theirs = self._hint, other._hint
+            hint = None if mine is None or theirs is None else compute(mine, theirs)
+            node = env.nodes[result] = _new(node_class)  # inlined `SymNode.of`, to save a call
+            node._begin(env, result, hint)
+            if relation is not None:
+                env.asked.setdefault(result, (relation, left, right))
+        return node
+
+    return method
+
+
+def _unary(make: _Operation) -> Callable[[Any], Any]:
+    """A method of one operand; `make` makes the term, given the table and the operand's term."""
+
+    def method(self: Any) -> Any:
+        term = make(self.shape_env.table, self.term)
+        if self.constant is not None and term.op == "const":
+            return self._computed(self.shape_env, term)
+        return self.shape_env.node_for(term)
+
+    return method
+
+
+def _swapped(make: _Operation) -> _Operation:
+    return lambda table, a, b: make(table, b, a)
+
+
+def _function(name: str) -> _Operation:
+    return lambda table, a: table.function(name, a)
+
+
+# A method of two operands: how a table makes the term, and how Python computes the hint.
+_BINARY: dict[str, tuple[_Operation, _Operation]] = {
+    "add": (Table.add, operator.add),
+    "sub": (Table.sub, operator.sub),
+    "mul": (Table.mul, operator.mul),
+    "mod": (Table.mod, operator.mod),
+    "floordiv": (Table.floordiv, operator.floordiv),
+    "int_floordiv": (Table.floordiv, operator.floordiv),
+    "truediv": (Table.truediv, operator.truediv),
+    "int_truediv": (Table.truediv, operator.truediv),
+    "float_truediv": (Table.truediv, operator.truediv),
+    "pow": (Table.pow, operator.pow),
+    "float_pow": (Table.pow, operator.pow),
+    "pow_by_natural": (Table.pow, operator.pow),
+    "eq": (Table.eq, operator.eq),
+    "ne": (Table.ne, operator.ne),
+    "lt": (Table.lt, operator.lt),
+    "le": (Table.le, operator.le),
+    "gt": (_swapped(Table.lt), operator.gt),
+    "ge": (_swapped(Table.le), operator.ge),
+    "sym_min": (Table.min, min),
+    "sym_max": (Table.max, max),
+    "and_": (Table.bit_and, operator.and_),
+    "or_": (Table.bit_or, operator.or_),
+    "sym_and": (Table.bit_and, operator.and_),
+    "sym_or": (Table.bit_or, operator.or_),
+    "bitwise_and": (Table.bit_and, operator.and_),
+    "bitwise_or": (Table.bit_or, operator.or_),
+    "bitwise_xor": (Table.bit_xor, operator.xor),
+    "lshift": (Table.lshift, operator.lshift),
+    "rshift": (Table.rshift, operator.rshift),
+}
+
+_DIVISIONS = frozenset(
+    ("mod", "floordiv", "int_floordiv", "truediv", "int_truediv", "float_truediv")
+)
+
+_UNARY: dict[str, _Operation] = {
+    "neg": Table.neg,
+    "pos": lambda table, a: table.to_int(a) if a.sort == "bool" else a,
+    "abs": Table.abs,
+    "floor": Table.floor,
+    "ceil": Table.ceil,
+    "trunc": Table.trunc,
+    "sym_int": Table.trunc,
+    "sym_float": Table.to_real,
+    "sym_not": Table.not_,
+    "is_integer": Table.is_integer,
+    **{
+        f"sym_{name}": _function(name)
+        for name in (
+            "sqrt", "cos", "cosh", "sin", "sinh", "tan", "tanh", "asin", "acos", "atan", "log2",
+        )
+    },
+}  # fmt: skip

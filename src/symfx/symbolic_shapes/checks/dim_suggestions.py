@@ -1,0 +1,112 @@
+"""Fixes of dynamic dimensions in the notation of ``torch.export``: ``dx = Dim('dx', max=20)``."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Any
+
+from symfx.errors import SymfxError
+from symfx.symbolic_shapes.checks.size_solutions import SizeSolution
+
+__all__ = ["LEAST_SIZE", "dim_text", "explain_forced", "given_dims", "is_as_given", "root_of",
+           "through_root"]  # fmt: skip
+
+LEAST_SIZE = 2
+"""The least size that a suggestion mentions; every program is specialized on sizes 0 and 1."""
+
+
+def given_dims(dynamic_shapes: Any) -> dict[str, Any]:
+    """The dimensions that the user gave to ``torch.export``, by name."""
+    if not dynamic_shapes:
+        return {}
+    from torch.export.dynamic_shapes import _get_dim_name_mapping
+
+    return dict(_get_dim_name_mapping(dynamic_shapes))
+
+
+def root_of(name: str) -> tuple[str, int, int] | None:
+    """The root, factor and summand of a derived dimension's name, such as ``2*dx + 1``.
+
+    Returns:
+        None for the name of a dimension that is not derived.
+    """
+    if name.isidentifier():
+        return None
+    tree = ast.parse(name, mode="eval").body
+    roots = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    summand = _linear_value(tree, 0)
+    return min(roots), _linear_value(tree, 1) - summand, summand
+
+
+def _linear_value(tree: ast.AST, root: int) -> int:
+    """The value of sums and products of integers and a name, given the name's value `root`."""
+    match tree:
+        case ast.Name():
+            return root
+        case ast.Constant(value=int(number)):
+            return number
+        case ast.UnaryOp(op=ast.USub(), operand=inner):
+            return -_linear_value(inner, root)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _linear_value(left, root) + _linear_value(right, root)
+        case ast.BinOp(left=left, op=ast.Sub(), right=right):
+            return _linear_value(left, root) - _linear_value(right, root)
+        case ast.BinOp(left=left, op=ast.Mult(), right=right):
+            return _linear_value(left, root) * _linear_value(right, root)
+    raise SymfxError(f"{ast.unparse(tree)!r} is no size derived from a dimension")
+
+
+def through_root(root: tuple[str, int, int], solution: SizeSolution) -> SizeSolution | None:
+    """The sizes that the root of a derived size may have; None where they are no range.
+
+    Args:
+        root: from `root_of`.
+        solution: the sizes that the derived dimension may have.
+    """
+    _, factor, summand = root
+    if solution.modulus > 1 or factor <= 0:
+        return None
+    low = None if solution.low is None else -((summand - solution.low) // factor)
+    high = None if solution.high is None else (solution.high - summand) // factor
+    return SizeSolution(low, high, 1, 0)
+
+
+def is_as_given(solution: SizeSolution, dim: Any) -> bool:
+    """Whether a range is the one that the user gave."""
+    low = None if dim is None else max(LEAST_SIZE, getattr(dim, "min", 0))
+    top = getattr(dim, "max", None)
+    high = int(top) if isinstance(top, int) else None
+    solved = max(LEAST_SIZE, solution.low or 0)
+    return dim is not None and (solved, solution.high) == (low, high)
+
+
+def dim_text(name: str, low: int | None, high: int | None) -> str:
+    """A line of Python that makes a dimension with a range."""
+    bounds = [] if low is None or (low <= LEAST_SIZE and name[0] != "_") else [f"min={low}"]
+    bounds += [] if high is None else [f"max={high}"]
+    return f"{name} = Dim({', '.join([repr(name), *bounds])})"
+
+
+def explain_forced(forced: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """The dimensions that the program specialized although they were promised to vary, in words.
+
+    Args:
+        forced: from `DimConstraints.forced_specializations`.
+        given: from `given_dims`.
+
+    Returns:
+        The explanation; empty where no dimension was specialized.
+    """
+    if not forced:
+        return ""
+    names = set()
+    for key in forced:
+        name = key.split(" = ")[0]
+        root = getattr(given.get(name), "root", None)
+        names.add(name if root is None else root.__name__)
+    text = f"Specializations unexpectedly required ({', '.join(sorted(names))})!\n"
+    for key, value in sorted(forced.items()):
+        text += f"  - solving the guards generated for {key} resulted in a specialized value of "
+        text += f"{value}.\n"
+    return text

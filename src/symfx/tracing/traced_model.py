@@ -1,0 +1,86 @@
+"""A traced model: its graph, and what the graph relies on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from symfx.symbolic_shapes import ShapeEnv, ShapeGuard, SymbolInfo
+from symfx.tracing.admission import Admission
+
+__all__ = ["TracedModel", "name_of"]
+
+
+class TracedModel:
+    """The data of a `symfx.Trace`, which its report and its verification work on.
+
+    Attributes:
+        graph_module: the graph.
+        model: the model that was traced.
+        admission: the conditions on the inputs under which the graph holds.
+        shape_env: the symbols and guards.
+        grad_enabled: whether autograd was on while tracing.
+        notes: effects of the model that the graph leaves out, a sentence each.
+    """
+
+    def __init__(
+        self,
+        *,
+        graph_module: torch.fx.GraphModule,
+        model: Callable[..., Any],
+        admission: Admission,
+        out_spec: pytree.TreeSpec,
+        flat_output: bool,
+        grad_enabled: bool,
+        notes: tuple[str, ...],
+    ) -> None:
+        self.graph_module = graph_module
+        self.model = model
+        self.admission = admission
+        self.shape_env: ShapeEnv = admission.env
+        self.grad_enabled = grad_enabled
+        self.notes = notes
+        self._out_spec = out_spec
+        self._flat_output = flat_output
+
+    @property
+    def name(self) -> str:
+        """The class of the module that was traced, or the name of the function."""
+        return name_of(self.model)
+
+    @property
+    def inputs(self) -> dict[str, Any]:
+        """The example inputs by the names of the graph's placeholders, in their order."""
+        return {leaf.name: leaf.example for leaf in self.admission.layout.leaves}
+
+    @property
+    def guards(self) -> tuple[ShapeGuard, ...]:
+        """The conditions on shapes that the graph relies on, each with the line that caused it."""
+        return tuple(self.shape_env.guards)
+
+    @property
+    def symbols(self) -> tuple[SymbolInfo, ...]:
+        """The symbols: their sources, their ranges, their values in the example."""
+        return tuple(self.shape_env.symbol_table())
+
+    def run(self, leaves: Sequence[Any]) -> Any:
+        """Run the graph on flat inputs, without a check.
+
+        Returns:
+            The result in the structure that the model returns.
+        """
+        result = self.graph_module(*leaves)
+        if self._flat_output:
+            return pytree.tree_unflatten(result, self._out_spec)
+        return result
+
+
+def name_of(model: Callable[..., Any]) -> str:
+    """The class of a module, the name of a function; ``function`` for one without a name."""
+    if isinstance(model, torch.nn.Module):
+        return type(model).__name__
+    name = getattr(model, "__name__", type(model).__name__)
+    return name if name.isidentifier() else "function"

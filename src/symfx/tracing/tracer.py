@@ -1,0 +1,360 @@
+"""Trace a model to a graph with symbolic shapes."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch.utils import _pytree as pytree
+
+from symfx.errors import SpecError, SymfxError, TracingError, describe
+from symfx.proxy_tensor import make_fx
+from symfx.tracing.admission import Admission
+from symfx.tracing.arguments import Layout
+from symfx.tracing.dynamic import Entry, read_dynamic
+from symfx.tracing.model_state import (
+    MethodModule,
+    attach,
+    detach_written_buffers,
+    module_of,
+    untouched,
+)
+from symfx.tracing.traced_model import name_of
+from symfx.tracing.traces import Trace
+from symfx.user_code import boundary, where
+
+if TYPE_CHECKING:
+    from types import MethodType
+
+    from symfx.symbolic_shapes import ShapeEnv
+
+__all__ = ["trace"]
+
+#: The types of constants that fx can write into the output of a graph.
+_PLAIN = (bool, int, float, complex, str, type(None), torch.dtype, torch.device, torch.layout)
+_SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
+
+
+def trace(
+    model: Callable[..., Any],
+    args: Sequence[Any] | torch.Tensor = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    dynamic: Any = None,
+) -> Trace:
+    """Trace a model on example inputs.
+
+    The nodes of the graph are ATen operators, as they run below autograd and autocast. The graph
+    holds for all inputs that `Trace.check` admits. `Trace.verify` compares it with the model.
+
+    Args:
+        model: a module, a method of a module, or any function of tensors. A module is traced in
+            its current mode (train or eval), with its current parameters.
+        args: the positional arguments of an example call; a single tensor means ``(tensor,)``.
+        kwargs: its keyword arguments.
+        dynamic: the dimensions that may change. None: no dimension. True: every dimension of
+            every tensor. Otherwise a dict by parameter name or position, or a sequence with an
+            entry for each input. The entry of a tensor is a tuple with a part for each dimension
+            or a dict ``{dimension: part}``. A part is a name, a `symfx.Dim` (a name with a
+            range), True (dynamic, unnamed) or None (static). Dimensions of one name are equal;
+            unnamed ones are equal if the example's are. An int argument may be dynamic too: its
+            entry is a part. A list, tuple or dict of tensors takes a list, tuple or dict of
+            entries.
+
+    Raises:
+        SpecError: ``dynamic`` does not fit the inputs.
+        InputMismatchError: the model does not take these arguments.
+        TracingError: the model failed, or has an effect that a graph cannot hold.
+        GuardOnDataDependentSymNode: the model branches on data.
+
+    Example:
+        >>> import symfx, torch
+        >>> linear, x = torch.nn.Linear(8, 4), torch.randn(3, 8)
+        >>> t = symfx.trace(linear, x, dynamic={"input": ("n", None)})
+        >>> t(torch.randn(17, 8)).shape
+        torch.Size([17, 4])
+        >>> bool(t.check(torch.randn(17, 9)))
+        False
+    """
+    if not callable(model):
+        raise SpecError(f"{describe(model)} cannot be called", fix="pass a module or a function")
+    _refuse_unready(model)
+    if isinstance(args, torch.Tensor):
+        args = (args,)
+    if not isinstance(args, (tuple, list)):
+        raise SpecError(f"args is {describe(args)}", fix="give the positional arguments as a tuple")
+    layout = Layout(model, args, kwargs or {})
+    entries = read_dynamic(layout, dynamic)
+    return _Tracing(model, layout, entries).run()
+
+
+class _Tracing:
+    """One run of the tracer, from the arguments to a `Trace`."""
+
+    def __init__(self, model: Callable[..., Any], layout: Layout, entries: list[Entry]) -> None:
+        self.model = model
+        self.layout = layout
+        self.entries = entries
+        #: The module whose parameters and buffers the graph uses; `caller` is called with
+        #: tracing stand-ins for them.
+        self.module = module_of(model)
+        self._prefix = ""
+        if self.module is not None:
+            self.caller = self.module
+            if self.module is not model:
+                self.caller = MethodModule(self.module, cast("MethodType", model).__func__)
+                self._prefix = "owner."
+        #: Every parameter and buffer once; tied ones go by the first of their names.
+        self.state: dict[str, torch.Tensor] = {}
+        if self.module is not None:
+            self.state.update(self.module.named_parameters())
+            self.state.update(self.module.named_buffers())
+        #: Whether the tracer sees a leaf; the other leaves are constants of the graph.
+        self.through = [
+            isinstance(leaf.example, torch.Tensor) or entry is not None
+            for leaf, entry in zip(layout.leaves, entries, strict=True)
+        ]
+        self.out_spec: pytree.TreeSpec | None = None
+
+    def run(self) -> Trace:
+        """Trace the model."""
+        seen = {id(tensor) for tensor in self.state.values()}
+        inputs, dynamic = [], []
+        for leaf, entry, through in zip(
+            self.layout.leaves, self.entries, self.through, strict=True
+        ):
+            example = leaf.example
+            if not through:
+                continue
+            # A tensor that is passed twice, or is a parameter too, becomes two inputs.
+            if id(example) in seen and isinstance(example, torch.Tensor):
+                example = example.detach().clone().requires_grad_(example.requires_grad)
+            seen.add(id(example))
+            inputs.append(example)
+            dynamic.append(entry)
+        function = self._flat_function()
+        tracer = make_fx(
+            function,
+            tracing_mode="symbolic",
+            _allow_non_fake_inputs=True,
+            dynamic_shapes=[None] * len(self.state) + dynamic,
+        )
+        try:
+            with (
+                untouched(self.model) as self.assigned,
+                _unlogged("torch._subclasses.fake_tensor"),
+            ):
+                graph_module = tracer(*self.state.values(), *inputs)
+        except SymfxError as error:
+            if type(error) is not TracingError or error.where:
+                raise
+            raise TracingError(error.what, where=where(error), fix=error.fix) from error
+        except Exception as error:
+            raise TracingError(
+                f"{name_of(self.model)} cannot be traced: {_first_lines(error)}",
+                where=where(error),
+                fix="call the model itself on these inputs: if that fails too, correct the inputs "
+                "or the model; if not, this line has an effect that a graph cannot hold",
+            ) from error
+        return self._finish(graph_module)
+
+    def _flat_function(self) -> Callable[..., tuple[Any, ...]]:
+        """The model as a function of its parameters, its buffers and the leaves of its call."""
+        names = list(self.state)
+        leaves = self.layout.leaves
+
+        @boundary
+        def flat(*values: Any) -> tuple[Any, ...]:
+            state = dict(zip(names, values, strict=False))
+            given = iter(values[len(names) :])
+            filled = [
+                next(given) if is_input else leaf.example
+                for leaf, is_input in zip(leaves, self.through, strict=True)
+            ]
+            args, kwargs = self.layout.unflatten(filled)
+            if self.module is None:
+                result = self.model(*args, **kwargs)
+            else:
+                result = self._call_module(state, args, kwargs)
+            outputs, self.out_spec = pytree.tree_flatten(result)
+            for output in outputs:
+                if not isinstance(output, (torch.Tensor, *_SYMBOLIC, *_PLAIN)):
+                    raise TracingError(
+                        f"{name_of(self.model)} returns a {type(output).__name__}, "
+                        "which a graph cannot hold",
+                        fix="return tensors, numbers, and lists, tuples and dicts of them, or "
+                        "register the class by torch.utils._pytree.register_pytree_node",
+                    )
+            return tuple(outputs)
+
+        # make_fx takes the names of symbols' sources from the signature.
+        stateful = [f"state_{i}" for i in range(len(names))]
+        plain = [leaf.name for leaf, is_input in zip(leaves, self.through, strict=True) if is_input]
+        kind = inspect.Parameter.POSITIONAL_ONLY
+        flat.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [inspect.Parameter(name, kind) for name in _distinct(stateful, plain) + plain]
+        )
+        flat.__name__ = name_of(self.model)
+        return flat
+
+    def _call_module(
+        self, state: dict[str, torch.Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Call the module with these parameters and buffers."""
+        given = {self._prefix + name: tensor for name, tensor in state.items()}
+        state = dict(given)
+        result = torch.func.functional_call(self.caller, given, args, kwargs)
+        # functional_call leaves in the dict the tensor that the module now holds under each
+        # name. A buffer that was assigned anew is written back, so that the graph updates it.
+        for key, before in state.items():
+            after = given[key]
+            if after is before:
+                continue
+            name = key.removeprefix(self._prefix)
+            if after.shape != before.shape or after.dtype != before.dtype:
+                raise TracingError(
+                    f"{name_of(self.model)} replaces its buffer {name}, {describe(before)}, "
+                    f"by {describe(after)}",
+                    fix="a graph can update a buffer but not change its shape or dtype: "
+                    "pass it as an input and return it",
+                )
+            with torch.no_grad():
+                before.copy_(after)
+        return result
+
+    def _finish(self, traced: torch.fx.GraphModule) -> Trace:
+        """Put the module's own tensors and all inputs into the graph, and make the `Trace`."""
+        graph = traced.graph
+        env = cast("ShapeEnv", traced.shape_env)  # torch types it as its own
+        placeholders = [node for node in graph.nodes if node.op == "placeholder"]
+        stateful, plain = placeholders[: len(self.state)], placeholders[len(self.state) :]
+        self._attach_state(traced, stateful)
+        self._name_inputs(graph, plain)
+        assert self.out_spec is not None  # `flat` has set it
+        output = graph.output_node()
+        results: list[Any] = list(cast("tuple[Any, ...]", output.args[0]))
+        structure = _fx_structure(self.out_spec, results)
+        if structure is not None:
+            output.args = structure
+        graph.lint()
+        module = torch.fx.GraphModule(traced, graph, class_name=name_of(self.model))
+        # Operators keep results for a backward pass, which the graph does not have.
+        module.graph.eliminate_dead_code()
+        detach_written_buffers(module)
+        module.recompile()
+        module.shape_env = cast("Any", env)
+        notes = tuple(
+            f"the model assigns a tensor to its attribute {name} when it runs; the graph does not"
+            for name in self.assigned
+        )
+        module.training = self.module.training if self.module is not None else False
+        return Trace(
+            graph_module=module,
+            model=self.model,
+            admission=Admission(self.layout, self.entries, env),
+            out_spec=self.out_spec,
+            flat_output=structure is None,
+            grad_enabled=torch.is_grad_enabled(),
+            notes=notes,
+        )
+
+    def _attach_state(self, traced: torch.fx.GraphModule, nodes: list[torch.fx.Node]) -> None:
+        """Replace the placeholders of parameters and buffers by attributes near their first use."""
+        graph = traced.graph
+        pending = dict(zip(nodes, self.state.items(), strict=True))
+        for user in list(graph.nodes):
+            for node in user.all_input_nodes:
+                if node not in pending:
+                    continue
+                name, tensor = pending.pop(node)
+                target = attach(traced, name, tensor)
+                with graph.inserting_before(user):
+                    attribute = graph.get_attr(target)
+                attribute.meta = dict(node.meta)
+                node.replace_all_uses_with(attribute)
+        for node in nodes:
+            graph.erase_node(node)
+
+    def _name_inputs(self, graph: torch.fx.Graph, nodes: list[torch.fx.Node]) -> None:
+        """Give each leaf a placeholder of its name, in order; that of a static leaf has no user."""
+        traced = iter(nodes)
+        anchor = next(node for node in graph.nodes if node.op != "placeholder")
+        for leaf, is_input in zip(self.layout.leaves, self.through, strict=True):
+            old = next(traced) if is_input else None
+            if old is not None and old.target == leaf.name:
+                anchor.prepend(old)
+                continue
+            with graph.inserting_before(anchor):
+                node = graph.placeholder(leaf.name)
+            node.meta = dict(old.meta) if old is not None else {"val": leaf.example}
+            if old is not None:
+                old.replace_all_uses_with(node)
+                graph.erase_node(old)
+
+
+@contextlib.contextmanager
+def _unlogged(name: str) -> Iterator[None]:
+    """Silence a logger: torch logs the traceback of an error that it also raises."""
+    logger = logging.getLogger(name)
+    drop = lambda record: False  # noqa: E731
+    logger.addFilter(drop)
+    try:
+        yield
+    finally:
+        logger.removeFilter(drop)
+
+
+def _refuse_unready(model: Callable[..., Any]) -> None:
+    """Refuse a model that is compiled, or whose parameters have no shape yet.
+
+    Raises:
+        TracingError: the model is such a model.
+    """
+    if isinstance(model, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
+        raise TracingError(
+            f"{name_of(model)} is compiled by TorchScript",
+            fix="pass the module or function that was compiled",
+        )
+    module = module_of(model)
+    for name, parameter in module.named_parameters() if module is not None else ():
+        if torch.nn.parameter.is_lazy(parameter):
+            raise TracingError(
+                f"the parameter {name} has no shape yet",
+                fix="call the model once on the example inputs: a lazy module makes its parameters "
+                "at its first call",
+            )
+
+
+def _distinct(names: list[str], others: list[str]) -> list[str]:
+    """The names, with underscores after those that are among the others."""
+    taken = set(others)
+    result = []
+    for name in names:
+        own = name
+        while own in taken:
+            own += "_"
+        result.append(own)
+    return result
+
+
+def _first_lines(error: Exception) -> str:
+    """The type of an exception and the first three lines of its message, on one line."""
+    text = str(error).strip() or type(error).__name__
+    lines = [line for line in text.splitlines() if line.strip()]
+    shown = " ".join(line.strip() for line in lines[:3])
+    return shown if type(error) is RuntimeError else f"{type(error).__name__}: {shown}"
+
+
+def _fx_structure(spec: pytree.TreeSpec, results: list[Any]) -> tuple[Any] | None:
+    """The results in the model's structure; None if it has a class that fx cannot write."""
+    pending = [spec]
+    while pending:
+        at = pending.pop()
+        if not at.is_leaf() and at.type not in (tuple, list, dict):
+            return None
+        pending.extend(at.children() if not at.is_leaf() else ())
+    return (pytree.tree_unflatten(results, spec),)
