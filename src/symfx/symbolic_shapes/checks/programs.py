@@ -267,8 +267,8 @@ class GuardProgram:
         parameters = [(_C_PARAMETERS[i.term.sort], i.name) for i in self.inputs]
         where = "\n".join(f"   {i.name}: {i.source}" for i in self.inputs)
         function = c_function(name, parameters, self._steps, self._names, reasons)
-        said = f"/* Whether inputs fit.\n{where} */" if where else "/* Whether inputs fit. */"
-        return f"{C_SUPPORT}\n{said}\n{function}"
+        comment = f"/* Whether inputs fit.\n{where} */" if where else "/* Whether inputs fit. */"
+        return f"{C_SUPPORT}\n{comment}\n{function}"
 
     def to_smtlib(self) -> str:
         """An SMT-LIB script that declares the `inputs` and asserts the conditions.

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
@@ -24,6 +24,8 @@ __all__ = [
     "name_counters",
     "replay_shape_env_events",
 ]
+
+_Size: TypeAlias = int | torch.SymInt
 
 # The attributes of an environment that number the names of unbacked symbols.
 _COUNTERS = ("unbacked_symint_counter", "unbacked_symfloat_counter")
@@ -48,20 +50,20 @@ class FakeTensorMeta:
         (3, 1)
     """
 
-    tensor_size: tuple[int | torch.SymInt, ...]
-    tensor_stride: tuple[int | torch.SymInt, ...]
-    tensor_storage_offset: int | torch.SymInt
+    tensor_size: tuple[_Size, ...]
+    tensor_stride: tuple[_Size, ...]
+    tensor_storage_offset: _Size
     is_nested: bool
 
-    def size(self) -> tuple[int | torch.SymInt, ...]:
+    def size(self) -> tuple[_Size, ...]:
         """The sizes."""
         return self.tensor_size
 
-    def stride(self) -> tuple[int | torch.SymInt, ...]:
+    def stride(self) -> tuple[_Size, ...]:
         """The strides."""
         return self.tensor_stride
 
-    def storage_offset(self) -> int | torch.SymInt:
+    def storage_offset(self) -> _Size:
         """The offset of the first element in the storage."""
         return self.tensor_storage_offset
 
