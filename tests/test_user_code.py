@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,24 @@ def test_where_an_exception_came_from() -> None:
     # A model of torch's layers alone: the innermost line of the layers stands in.
     layer = raised(torch.nn.Linear(9, 9))
     assert str(layer).startswith("torch/nn/modules/linear.py:")
+
+
+def test_a_subgraphs_boundary_keeps_the_line_around_it() -> None:
+    @user_code.boundary
+    def call(function: Callable[[], object]) -> object:
+        return function()
+
+    def program() -> object:
+        return call(lambda: json.loads("{"))  # fails in a library that counts as the user's
+
+    def layers() -> object:
+        return call(functools.partial(torch.view_copy, torch.ones(3), (5, 7)))
+
+    for model, expected in ((program, "decoder.py"), (layers, "test_user_code.py")):
+        with pytest.raises((ValueError, RuntimeError)) as caught:
+            call(model)
+        found = user_code.raised_at(caught.value)
+        assert found is not None and found.filename.endswith(expected)
 
 
 def test_a_syntax_error_has_the_line_that_cannot_be_read(tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ use_duck_shape: bool
 validate_shape_env_version_key: bool
 
 SWITCHES = tuple(__annotations__)
-"""The names of the switches; docs/config.md says what each does."""
+"""The names of the switches; docs/config.md has the effect of each."""
 
 
 class AggressiveGuardFreeMode(enum.IntEnum):

@@ -231,10 +231,14 @@ def raised_at(error: BaseException) -> UserFrame | None:
     """
     user: UserFrame | None = None
     layer: UserFrame | None = None
+    inside = False
     for frame, lineno in traceback.walk_tb(error.__traceback__):
         kind = _kind(frame.f_code)
         if kind == _BOUNDARY:
-            user = layer = None
+            # Further boundaries are those of subgraphs: lines around them are of the program.
+            if not inside:
+                user = layer = None
+            inside = True
         elif kind == _USER:
             user = UserFrame(frame.f_code, lineno)
         elif kind == _MODULE:

@@ -600,3 +600,11 @@ def test_the_front_door_lists_what_it_has():
         _ = symfx.nothing
     importlib.import_module("symfx.tracing")
     assert callable(symfx.trace), "a submodule must not take the verb's name"
+
+
+def test_a_static_value_without_a_hash_is_compared():
+    t = symfx.trace(lambda x, names: x * len(names), (randn(3), {"a", "b"}), dynamic={"x": ("n",)})
+    assert t.check(randn(5), {"a", "b"})
+    (sentence,) = t.check(randn(5), {"a"}).failures
+    assert sentence.startswith("names is {'a'}; it is static:")
+    assert t.verify()

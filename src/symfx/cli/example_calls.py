@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from symfx.cli.console import progress
 from symfx.cli.inputs import (
+    INTEGER_BITS,
     ConstantSpec,
     DimSpec,
     InputSpec,
     IntSpec,
     TensorSpec,
-    integer_bits,
     parse,
 )
 from symfx.cli.models import load
@@ -247,7 +247,7 @@ def _draw(spec: TensorSpec, shape: list[int], generator: torch.Generator) -> tor
     import torch
 
     dtype: torch.dtype = getattr(torch, spec.dtype)
-    if spec.dtype in integer_bits or dtype is torch.bool:
+    if spec.dtype in INTEGER_BITS or dtype is torch.bool:
         high = spec.below or 2
         return torch.randint(0, high, shape, generator=generator).to(dtype)
     return torch.randn(

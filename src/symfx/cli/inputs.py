@@ -29,12 +29,12 @@ from symfx.dtypes import LONG_NAMES
 from symfx.errors import SpecError
 
 __all__ = [
+    "INTEGER_BITS",
     "ConstantSpec",
     "DimSpec",
     "InputSpec",
     "IntSpec",
     "TensorSpec",
-    "integer_bits",
     "parse",
 ]
 
@@ -47,7 +47,7 @@ _OTHER_NAMES = {long: long for long in LONG_NAMES.values()} | {
     "long": "int64",
 }
 #: The bits of an integer's magnitude, by dtype.
-integer_bits = {"int8": 7, "int16": 15, "int32": 31, "int64": 63, "uint8": 8}
+INTEGER_BITS = {"int8": 7, "int16": 15, "int32": 31, "int64": 63, "uint8": 8}
 _WORDS: dict[str, Any] = {"true": True, "false": False, "none": None}
 _FORM = 'such as "x: f32[batch, seq, 64]", "n: int=5" or "flag: bool=true"'
 
@@ -230,12 +230,12 @@ class _Parser:
             self.expect("]", "after the last dimension")
         below = None
         if self.now.text == "<":
-            if dtype not in integer_bits:
+            if dtype not in INTEGER_BITS:
                 self.fail(f"only integers can be bounded, and these are {dtype}")
             self.advance()
             at = self.now.at
             below = self.integer("the bound of the values")
-            if not 1 <= below <= 2 ** integer_bits[dtype]:
+            if not 1 <= below <= 2 ** INTEGER_BITS[dtype]:
                 self.fail(f"{dtype} values below {below} cannot be drawn", at)
         return TensorSpec(name, dtype, tuple(dims), below)
 

@@ -216,7 +216,7 @@ def _build(factory: Any, name: str, arguments: dict[str, Any]) -> Any:
 
 
 def _failure(what: str, error: BaseException) -> TargetError:
-    """The error for an exception in the user's code: what failed, and the line that raised."""
+    """The error for an exception in the user's code, with the line that raised it."""
     if isinstance(error, TargetError):
         return error
     message = error.msg if isinstance(error, SyntaxError) else str(error)

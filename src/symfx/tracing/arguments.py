@@ -19,7 +19,8 @@ __all__ = ["Layout", "Leaf"]
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
-@dataclass(frozen=True)
+# Compared and hashed by identity: an example may be a tensor, or a value without a hash.
+@dataclass(frozen=True, eq=False)
 class Leaf:
     """One input of the graph: a tensor or another leaf of the arguments.
 

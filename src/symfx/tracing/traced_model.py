@@ -1,4 +1,4 @@
-"""A traced model: its graph, and what the graph relies on."""
+"""A traced model: its graph, and the conditions on inputs under which the graph holds."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ __all__ = ["Trace"]
 
 
 class Trace(TracedModel):
-    """A model as a graph with symbolic shapes, and what the graph relies on.
+    """A model as a graph with symbolic shapes, and the guards that the graph relies on.
 
     ``t(*args, **kwargs)`` takes the arguments that the model takes; it checks them and runs the
     graph. `graph_module` runs without a check. It takes one positional argument for each leaf of
