@@ -100,7 +100,7 @@ def fake_inputs(
     )
 
 
-def _without_values(mode: FakeTensorMode, args: Sequence[Any]) -> Any:
+def _without_values(mode: FakeTensorMode, args: Sequence[Any]) -> tuple[Any, ...]:
     """The arguments, with fake tensors of the mode that do not carry their value.
 
     ``torch.tensor(5)`` under a fake mode carries its value, so that ``item`` gives 5. As an input
@@ -115,7 +115,8 @@ def _without_values(mode: FakeTensorMode, args: Sequence[Any]) -> Any:
             found[id(fake)] = snapshot_fake(fake).requires_grad_(fake.requires_grad)
         return found[id(fake)]
 
-    return pytree.tree_map_only(FakeTensor, without_value, tuple(args))
+    replaced: tuple[Any, ...] = pytree.tree_map_only(FakeTensor, without_value, tuple(args))
+    return replaced
 
 
 def _map_leaves(arg: Any, name: str, leaf: Callable[[Any, str], Any]) -> Any:

@@ -1,10 +1,10 @@
-"""Strides and storage offsets that the traced program itself asks its tensors for.
+"""Questions of the traced program for strides and storage offsets.
 
-What a fake tensor says of its layout holds for the real tensor as long as each dimension has two
-elements or more. The stride of a dimension of size 1 means nothing: kernels, and callers that pass
-inputs, choose it as they like. The same goes for the strides and the offset of a tensor without
-elements. Where the size may be 1 at another shape, a guard rules that shape out; where the size is
-1, the graph asks the very tensor when it runs, and the answer is an unbacked symbol.
+The layout of a fake tensor is that of the real tensor if each dimension has two elements or more.
+The stride of a dimension of size 1 means nothing: kernels, and callers that pass inputs, choose any
+number. The same holds for the strides and the offset of a tensor without elements. Where the size
+may be 1 at another shape, a guard excludes that shape. Where the size is 1, the graph asks the
+tensor itself when it runs, and the answer is an unbacked symbol.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _STRIDE = frozenset(
     }
 )
 _OFFSET = frozenset({torch.Tensor.storage_offset, _aten.sym_storage_offset.default})
-# torch and symfx use these, too, and know themselves what a stride means.
+# torch and symfx call these, too, and do not depend on strides that mean nothing.
 _METHODS = frozenset({torch.Tensor.stride, torch.Tensor.storage_offset})
 LAYOUT_QUESTIONS = _STRIDE | _OFFSET
-"""The functions by which a program asks for strides and storage offsets."""
+"""The functions that return strides and storage offsets."""
 
 
 class LayoutQuestions:
-    """Answers what a program asks of its tensors' layouts while it is traced.
+    """The answers to a traced program's questions for the layouts of its tensors.
 
     Args:
         tracer: the tracer of the program.
@@ -52,14 +52,13 @@ class LayoutQuestions:
 
     def __init__(self, tracer: PythonKeyTracer) -> None:
         self._tracer = tracer
-        # A tensor that an operator writes to gets the operator's node, so that a node stands for
-        # one layout.
+        # A tensor that an operator writes to gets the operator's node, so each node has one layout.
         self._asked: dict[tuple[fx.Node, int | None], torch.SymInt] = {}
 
     def answer(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        """What a function of `LAYOUT_QUESTIONS` returns; NotImplemented where torch answers.
+        """The result of a function of `LAYOUT_QUESTIONS`; NotImplemented if torch answers it.
 
         Args:
             func: the function.
@@ -97,7 +96,7 @@ class LayoutQuestions:
         return self._ask(node, dim)
 
     def _ask(self, node: fx.Node, dim: int | None) -> torch.SymInt:
-        """The answer of the tensor itself: of its stride in a dimension, or of its offset."""
+        """Record a question for a tensor's stride or offset; return the symbol of the answer."""
         known = self._asked.get((node, dim))
         if known is not None:
             return known
@@ -107,7 +106,7 @@ class LayoutQuestions:
         args = (node,) if dim is None else (node, dim)
         asked = tracer.create_node("call_function", function, args, {})
         answer: torch.SymInt = env.create_unbacked_symint()
-        # Of every tensor: the graph need not assert it.
+        # This holds for every tensor, so the graph need not assert it.
         tracer.record_assertions()
         torch._check(answer >= 0)  # type: ignore[no-untyped-call]
         tracer.leave_assertions_to_operator()
@@ -117,12 +116,12 @@ class LayoutQuestions:
 
 
 def _has_elements(tensor: torch.Tensor) -> bool:
-    """Whether no dimension of a tensor is empty; guarded where it might be at other shapes."""
+    """Whether no dimension of a tensor is empty; a guard excludes shapes where one is."""
     return all(_surely(size, 1) for size in tensor.shape)
 
 
 def _surely(size: Any, least: int) -> bool:
-    """Whether a size is at least so large; guarded where it is at tracing and need not be."""
+    """Whether a size is at least `least`; a guard excludes shapes where it is less."""
     if isinstance(size, int):
         return size >= least
     if statically_known_true(size >= least):

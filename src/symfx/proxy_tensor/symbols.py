@@ -1,8 +1,8 @@
-"""Nodes for symbolic numbers: a term's node is found, or asked of a tensor once, or computed once.
+"""The nodes of symbolic numbers, by term: known, asked of a tensor once, or computed once.
 
 A torch.SymInt in symfx is a term of the environment's algebra, and arithmetic on it records
-nothing. Only when one reaches an operator's arguments or the program's output is a node wanted,
-and it is looked up by the term.
+nothing. A number gets a node only when it reaches an operator's arguments or the program's output.
+The tracer looks the node up by the term.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-# The node of a tensor, an operator, its further arguments, and what it gave while tracing.
+# The node of a tensor, an operator, its further arguments, and its result while tracing.
 _Question = tuple[fx.Node, Callable[..., Any], tuple[Any, ...], Any]
 
 
 class SymbolNodes:
-    """The nodes of a graph that stand for symbolic numbers, by term.
+    """The nodes of a graph whose values are symbolic numbers, by term.
 
     Args:
-        append: makes a node at the end of the graph: ``append(function, args, value)``.
-        append_after: makes a node after another: ``append_after(node, function, args, value)``.
+        append: appends a node to the graph: ``append(function, args, value)``.
+        append_after: inserts a node after another: ``append_after(node, function, args, value)``.
     """
 
     def __init__(
@@ -78,26 +78,25 @@ class SymbolNodes:
         self._append = append
         self._append_after = append_after
         self._known: dict[Term, Any] = {}
-        # How a term can be asked of a tensor: the tensor's node, the operator, its arguments;
-        # and the number that the answer was while tracing.
+        # The question to a tensor whose answer is a term.
         self._askable: dict[Term, _Question] = {}
-        # The same for strides and offsets, which are asked only for what sizes do not give: of the
-        # inputs, and where those do not tell.
+        # The same for strides and offsets, which are asked only for terms that sizes do not give:
+        # first of inputs, else of other tensors.
         self._input_layouts: dict[Term, _Question] = {}
         self._last_resort: dict[Term, _Question] = {}
         self._layouts = ChainMap(self._input_layouts, self._last_resort)
-        # What makes a term's node when it is first wanted.
+        # The function that makes a term's node when the node is first needed.
         self._promised: dict[Term, Callable[[], fx.Node]] = {}
 
-    # -- where terms come from ---------------------------------------------------------------
+    # -- sources of terms ----------------------------------------------------------------------
 
     def offer_tensor(self, node: fx.Node, tensor: torch.Tensor) -> None:
-        """Terms may be asked of this tensor: its sizes and, where those do not tell, its layout.
+        """Make a tensor a source of terms: of its sizes, and of its strides and offset.
 
-        The first tensor to offer a term is the one that is asked. A stride or a storage offset is
-        asked for only where the term cannot be computed from sizes: the stride of a dimension of
-        size 1 means nothing, so that it need not be what the term says, and the layout of a
-        computed tensor is the choice of the kernel that runs.
+        The graph asks the first tensor that offers a term. It asks for a stride or a storage offset
+        only if the term cannot be computed from sizes. The stride of a dimension of size 1 means
+        nothing, so the real stride may differ from the term; and the kernel that runs chooses the
+        layout of a computed tensor.
         """
         for i, size in enumerate(tensor.shape):
             self._offer(self._askable, size, node, _aten.sym_size.int, (i,))
@@ -116,7 +115,7 @@ class SymbolNodes:
         self._offer(layouts, offset, node, _aten.sym_storage_offset.default, ())
 
     def _offer_count(self, node: fx.Node, tensor: torch.Tensor) -> None:
-        """How many elements a sparse tensor keeps may be asked of its values."""
+        """Make the values of a sparse tensor the source of their number."""
         values = tensor._values()
         count = values.shape[0]
 
@@ -141,13 +140,13 @@ class SymbolNodes:
                 questions.setdefault(term, (node, how, args, number))
 
     def offer_number(self, number: Any, node: fx.Node) -> None:
-        """This node's value is a symbolic number."""
+        """Make a node the node of a symbolic number, unless the number has one."""
         term = getattr(number.node, "term", None)
         if term is not None and term.op != "const":
             self._known.setdefault(term, node)
 
     def promise_number(self, number: Any, make: Callable[[], fx.Node]) -> None:
-        """A node whose value is a symbolic number can be made when it is wanted."""
+        """Give the function that makes the node of a symbolic number when it is needed."""
         term = getattr(number.node, "term", None)
         if term is not None and term.op != "const":
             self._promised.setdefault(term, make)
@@ -155,12 +154,12 @@ class SymbolNodes:
     # -- the node of a number ------------------------------------------------------------------
 
     def known(self, number: Any) -> bool:
-        """Whether the number has a node, or one can be made from those at hand."""
+        """Whether the number has a node, or one can be made from the sources."""
         term = getattr(number.node, "term", None)
         return term is not None and self.can_make(term)
 
     def can_make(self, term: Term) -> bool:
-        """Whether a term has a node, or one can be made from those at hand."""
+        """Whether a term has a node, or one can be made from the sources."""
         waiting, seen = [term], {term}
         while waiting:
             top = waiting.pop()
@@ -179,7 +178,7 @@ class SymbolNodes:
         return term in self._known or term in self._askable or term in self._promised
 
     def _question(self, term: Term) -> _Question | None:
-        """How a term is asked of a tensor; None where it is computed from other terms."""
+        """The question whose answer is a term; None for a term that is computed from others."""
         asked = self._askable.get(term)
         if asked is not None:
             return asked
@@ -191,7 +190,7 @@ class SymbolNodes:
         return asked if op == "symbol" or not all(map(self.can_make, parts)) else None
 
     def node_of(self, number: Any) -> Any:
-        """The node that stands for a symbolic number; the number itself where it is a literal.
+        """The node of a symbolic number; the value of a number that is a constant.
 
         Raises:
             TracingError: the number is not of this trace.
@@ -201,8 +200,8 @@ class SymbolNodes:
             constant = node.maybe_as_int() if node.is_int() else getattr(node, "constant", None)
             if constant is None:
                 raise TracingError(
-                    f"a symbolic number {number} that torch made reached the graph",
-                    fix="trace with inputs that symfx made symbolic, not torch's own ShapeEnv",
+                    f"the symbolic number {number} belongs to a ShapeEnv of torch, not of symfx",
+                    fix="trace with inputs of symfx.symbolic_shapes.ShapeEnv",
                 )
             return constant
         term = node.term
@@ -211,7 +210,7 @@ class SymbolNodes:
         return self.node_of_term(term)
 
     def node_of_term(self, term: Term) -> Any:
-        """The node that stands for a term as it is, whatever has been learnt about it since.
+        """The node of this very term, even if the environment has since learned its value.
 
         Raises:
             TracingError: the term is not of this trace.
@@ -220,7 +219,7 @@ class SymbolNodes:
         return self._build(term) if found is None else found
 
     def _build(self, term: Term) -> Any:
-        """Compute a term by nodes, its parts first, each once."""
+        """Record the computation of a term, its parts first, each part once."""
         known = self._known
         stack = [term]
         while stack:
@@ -243,14 +242,14 @@ class SymbolNodes:
                 continue
             if op == "symbol":
                 raise TracingError(
-                    f"{top}, in {term}, cannot be had from the inputs of the program",
+                    f"{top}, in {term}, cannot be computed from the inputs of the program",
                     fix="pass the tensor whose size it is as an argument, "
                     "rather than through a closure",
                 )
             if op == "add":
                 op, args = self._as_product(top) or (op, args)
             if op == "add":
-                # A sum reads `a - b`, not `a + -1 * b`.
+                # A sum is recorded as `a - b`, not as `a + -1 * b`.
                 signed = [_sign(part) for part in args]
                 parts = [part for _, part in signed]
             else:
@@ -269,7 +268,7 @@ class SymbolNodes:
         return known[term]
 
     def _as_product(self, total: Term) -> tuple[str, tuple[Term, ...]] | None:
-        """A sum that came about as a product, as an operation; None for other sums.
+        """A sum as the product that it was made from; None for other sums.
 
         Multiplied out, `(a + 1) * (b + 1)` would be three sums and a product.
         """
