@@ -82,14 +82,8 @@ class SymNode:
         self.fx_node: Any = fx_node
 
     @classmethod
-    def of(cls, shape_env: Any, term: Term, hint: Scalar | None) -> SymNode:
-        """The node of a term.
-
-        Args:
-            shape_env: the environment; any layer of it may hand out nodes.
-            term: the term.
-            hint: its value at tracing, None where it is not known.
-        """
+    def of(cls, shape_env: Environment[SymNode], term: Term, hint: Scalar | None) -> SymNode:
+        """The node of a term, whose hint is None where it is not known."""
         node = cls.__new__(cls)
         node._begin(shape_env, term, hint)
         return node

@@ -229,8 +229,7 @@ class ShapeEnv:
             SymfxError: the node is not a constant, and its symbols are not of this environment.
         """
         if type(node) is SymNode:
-            owner: object = node.shape_env
-            if owner is self:
+            if node.shape_env is self:
                 known: SymNode = node
                 return known
             value: Any = node.constant

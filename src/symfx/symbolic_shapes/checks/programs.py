@@ -231,7 +231,7 @@ class GuardProgram:
                 names[step.term] = step.name
                 body.append(f"        {step.name} = {text}")
                 continue
-            reason = " ".join(reasons[step.term].split())  # one line, whatever it says
+            reason = " ".join(reasons[step.term].split())  # on one line
             body.append(
                 f"        if not {text if text.isidentifier() else f'({text})'}:  # {reason}"
             )

@@ -30,7 +30,7 @@ def eval_is_non_overlapping_and_dense(sizes: Sequence[Any], strides: Sequence[An
         0
     """
     if len(sizes) == 1:
-        # A dimension of at most one element has no gaps, whatever its stride.
+        # A dimension of at most one element has no gaps: its stride does not matter.
         return int(guard_bool(strides[0] == 1) or guard_bool(sizes[0] < 2))
     expected: Any = 1
     for size, stride in sorted(zip(sizes, strides, strict=True), key=lambda pair: pair[1]):
