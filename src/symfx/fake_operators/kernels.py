@@ -104,6 +104,13 @@ def _grouped_mm(
     return a.new_empty((*([groups] if cut_alike else []), a.shape[-2], b.shape[-1]))
 
 
+# torch's fake kernel returns a row-major tensor. The real kernel fills a copy, which keeps the
+# order of the dimensions.
+@_kernel(_aten.index_fill.int_Scalar, _aten.index_fill.int_Tensor, first=True)
+def _index_fill(a: torch.Tensor, dim: int, index: torch.Tensor, value: Any) -> Any:
+    return a.clone().index_fill_(dim, index, value)
+
+
 def _ctc(log_probs: torch.Tensor, width: Any) -> Any:
     steps = log_probs.shape[0]
     batch = log_probs.shape[1:-1]
