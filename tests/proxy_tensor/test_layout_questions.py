@@ -79,12 +79,51 @@ def test_the_stride_of_a_dimension_of_size_1_is_asked_of_the_very_tensor(name: s
 
 def test_strides_of_larger_dimensions_are_computed_from_sizes() -> None:
     def function(x: torch.Tensor) -> tuple[int, int, int]:
-        y = x.mT.relu()[1:]
+        y = x.mT[1:]
         return y.stride(0), y.stride(1), y.storage_offset()
 
     graph = symfx.trace(function, torch.randn(6, 5), dynamic=[("a", "b")])
     assert questions(graph.graph_module) == []
     agrees(function, graph, torch.randn(6, 5), torch.randn(3, 7))
+
+
+def test_strides_of_computed_tensors_may_be_branched_on() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        y = x.mT.relu()[1:]
+        return y + y.stride(1) if y.stride(0) == 1 and y.storage_offset() == 1 else y - 1
+
+    graph = symfx.trace(function, torch.randn(6, 5), dynamic=[("a", "b")])
+    agrees(function, graph, torch.randn(6, 5), torch.randn(3, 7))
+
+
+def test_filled_copies_keep_the_order_of_the_dimensions() -> None:
+    def function(x: torch.Tensor) -> tuple[int, ...]:
+        rows = torch.zeros(1, dtype=torch.int64)
+        return (
+            *x.mT.index_fill(1, rows, 1.0).stride(),
+            *x.mT.index_fill(0, rows, x[0, 0]).stride(),
+        )
+
+    graph = symfx.trace(function, torch.randn(6, 9)[:, :5], dynamic=[("a", "b")])
+    agrees(function, graph, torch.randn(6, 9)[:, :5], torch.randn(3, 9)[:, :7])
+
+
+@torch.library.custom_op("symfx_tests::mistaken", mutates_args=())
+def mistaken(x: torch.Tensor) -> torch.Tensor:
+    return x.mT.contiguous().mT
+
+
+@mistaken.register_fake
+def _(x: torch.Tensor) -> torch.Tensor:
+    return torch.empty(x.shape)
+
+
+def test_a_fake_kernel_that_is_mistaken_of_a_layout_is_found_out_when_the_graph_runs() -> None:
+    graph = symfx.trace(
+        lambda x: x * mistaken(x).stride(0), torch.randn(6, 5), dynamic=[("a", "b")]
+    )
+    with pytest.raises(RuntimeError, match=r"does not hold; asserted.*stride\(0\)"):
+        graph(torch.randn(6, 5))
 
 
 def test_an_input_is_asked_for_a_stride_that_sizes_do_not_give() -> None:

@@ -5,6 +5,10 @@ The stride of a dimension of size 1 means nothing: kernels, and callers that pas
 number. The same holds for the strides and the offset of a tensor without elements. Where the size
 may be 1 at another shape, a guard excludes that shape. Where the size is 1, the graph asks the
 tensor itself when it runs, and the answer is an unbacked symbol.
+
+A view lies in memory as its base says. The layout of any other tensor is the choice of a kernel.
+Some of torch's fake kernels name another layout than the real kernel chooses, so the graph asserts
+the answer that the program got.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx
+from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
 
 from symfx.proxy_tensor import slots
@@ -80,7 +85,9 @@ class LayoutQuestions:
             return NotImplemented
         node = found[0]
         if func in _OFFSET:
-            return tensor.storage_offset() if _has_elements(tensor) else self._ask(node, None)
+            if _has_elements(tensor):
+                return self._checked(node, None, tensor.storage_offset())
+            return self._ask(node, None)
         rank = tensor.dim()
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if dim is None:
@@ -92,8 +99,14 @@ class LayoutQuestions:
 
     def _stride(self, tensor: torch.Tensor, node: fx.Node, dim: int) -> Any:
         if _surely(tensor.shape[dim], 2) and _has_elements(tensor):
-            return tensor.stride(dim)
+            return self._checked(node, dim, tensor.stride(dim))
         return self._ask(node, dim)
+
+    def _checked(self, node: fx.Node, dim: int | None, answer: Any) -> Any:
+        """The answer of a fake tensor; the graph asserts it where a kernel chose the layout."""
+        if (node, dim) not in self._asked and not _is_view_of_input(node):
+            torch._check(self._ask(node, dim) == answer)  # type: ignore[no-untyped-call]
+        return answer
 
     def _ask(self, node: fx.Node, dim: int | None) -> torch.SymInt:
         """Record a question for a tensor's stride or offset; return the symbol of the answer."""
@@ -113,6 +126,13 @@ class LayoutQuestions:
         slots.track_tensor_tree(answer, fx.Proxy(asked, tracer), constant=None, tracer=tracer)
         self._asked[node, dim] = answer
         return answer
+
+
+def _is_view_of_input(node: fx.Node) -> bool:
+    """Whether a node is an input, a constant, or a view of one."""
+    while isinstance(node.target, OpOverload) and node.target.is_view:
+        node = node.args[0]  # type: ignore[assignment]
+    return node.op in ("placeholder", "get_attr")
 
 
 def _has_elements(tensor: torch.Tensor) -> bool:
