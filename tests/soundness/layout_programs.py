@@ -134,7 +134,7 @@ _COMPUTED = """
 T.flip(D);T.sort(D)[0];T.sort(D)[1];T.msort();T.gather(D, torch.zeros_like(T).long());
 torch.ones_like(T);torch.zeros_like(T);T.nan_to_num();T.clone();T.contiguous();T.relu();T + U;
 T * 2;T + T.mT;T.cumsum(D);torch.cat([T, T], D);torch.stack([T, T], D);T.sum(D);
-T.sum(D, keepdim=True);T.roll(1, D);T.index_select(D, torch.tensor([0]));T.tril();
+T.sum(D, keepdim=True);T.index_select(D, torch.tensor([0]));T.tril();
 torch.where(T > 0, T, U);T @ T.mT;T.softmax(D);T.repeat(*[1] * T.dim());T.repeat_interleave(2, D);
 T.masked_fill(T > 0, 0);T.argsort(D);T.topk(1, D)[0];T.amax(D);T.mean(D, keepdim=True);T.round();
 torch.full_like(T, 2);torch.nn.functional.pad(T, (1, 0));T.to(torch.float32);T.double();T > 0;

@@ -18,7 +18,7 @@ from symfx.symbolic_shapes import GuardOnDataDependentSymNode
 PROGRAMS = 2000 if LONG else 60
 SHAPES = 8
 
-# Of data, and of torch.nn's kernels; of no interest here.
+# Operators warn of degrees of freedom where a dimension has one element.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
