@@ -1,4 +1,4 @@
-"""A sample of the operator table: see tools/operators.py, which writes all of it."""
+"""Some rows of the operator table, which tools/operators writes as a whole."""
 
 from __future__ import annotations
 
@@ -6,17 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from tools.operators import (
-    PEERS,
-    Call,
-    Row,
-    StockAdmitted,
-    SymfxAdmitted,
-    page,
-    problem,
-    rows,
-    stock_make_fx,
-)
+from tools.operators.other_shapes import StockAdmitted, SymfxAdmitted
+from tools.operators.report import page
+from tools.operators.samples import Call
+from tools.operators.tally import PEERS, Row, problem, rows, stock_make_fx
 
 from symfx.proxy_tensor import make_fx
 

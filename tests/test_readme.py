@@ -1,0 +1,68 @@
+"""The README's commands are those that CI runs, and every link of the documents leads somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def readme_command(kind: str) -> str:
+    """The shell block of the README that follows the marker of a command."""
+    found = re.findall(rf"<!-- command: {kind} -->\n```sh\n(.*?)\n```", README, re.DOTALL)
+    assert len(found) == 1, f"README.md must have one `<!-- command: {kind} -->` before a sh block"
+    return found[0]
+
+
+def test_the_readme_has_one_command_for_each_job() -> None:
+    for kind in ("main", "test"):
+        command = readme_command(kind)
+        assert len(command.splitlines()) == 1
+        assert command.startswith("python3 -m venv .venv && .venv/bin/pip install ")
+    assert "symfx trace examples/" in readme_command("main")
+    assert ".[test]" in readme_command("test")
+    assert "pytest" in readme_command("test")
+
+
+def test_the_file_that_the_readme_traces_is_there() -> None:
+    (target,) = re.findall(r"symfx trace (\S+):", readme_command("main"))
+    assert (ROOT / target).is_file()
+
+
+def test_ci_runs_the_readmes_own_commands() -> None:
+    """CI uses an environment of its own, and otherwise the same words."""
+    done = subprocess.run(
+        ["bash", ROOT / ".ci" / "run", "--show"], capture_output=True, text=True, check=True
+    )
+    commands = [readme_command(kind).replace(".venv", ".ci-venv") for kind in ("main", "test")]
+    assert done.stdout.splitlines() == commands
+
+
+def test_the_readme_says_what_symfx_is_for_in_its_first_ten_lines() -> None:
+    first = "\n".join(README.splitlines()[:10])
+    assert "PyTorch" in first
+    assert "symbolic shapes" in first
+
+
+def test_each_document_that_is_linked_is_there() -> None:
+    for document in (*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")):
+        for link in re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", document.read_text()):
+            assert (document.parent / link).exists(), f"{document.name} links to {link}"
+
+
+def test_the_index_and_the_site_list_every_page() -> None:
+    index = (ROOT / "docs" / "index.md").read_text()
+    site = (ROOT / "mkdocs.yml").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"- {page.name}\n" in site, f"list {page.name} in mkdocs.yml"
+        assert page.name == "index.md" or f"({page.name})" in index, f"link {page.name} in index.md"
+
+
+def test_the_paths_that_contributing_names_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"\b(?:src|tests|benchmarks|tools|docs)/[\w/.]*\w", text)
+    assert paths
+    assert [path for path in paths if not (ROOT / path).exists()] == []
