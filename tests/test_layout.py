@@ -22,6 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = (
             "_version",
             "config",
             "dtypes",
+            "dynamic_spec",
             "errors",
             "torch_bridge",
             "untrusted",
@@ -100,6 +101,7 @@ def test_what_is_taken_from_torch_for_its_identity() -> None:
     prefix = "torch.fx.experimental."
     taken = {name.removeprefix(prefix) for _, name in imports(IDENTITY) if name.startswith(prefix)}
     assert taken == {
+        "dynamic_spec",
         "proxy_tensor",
         "proxy_tensor.PreDispatchTorchFunctionMode",
         "proxy_tensor.ProxyTorchDispatchMode",
