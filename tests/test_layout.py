@@ -236,6 +236,7 @@ def test_what_is_taken_from_torch_for_its_identity() -> None:
     names = [imported.name for imported in imports(IDENTITY)]
     taken = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
     assert taken == {
+        "dynamic_spec",
         "proxy_tensor",
         "proxy_tensor.PreDispatchTorchFunctionMode",
         "proxy_tensor.ProxyTorchDispatchMode",

@@ -10,13 +10,21 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _pytree as pytree
 
+from symfx.dynamic_spec import ParamsSpec, ShapesSpec
 from symfx.errors import SpecError
 from symfx.proxy_tensor.metadata import snapshot_fake
+from symfx.proxy_tensor.shape_specs import BoundSpec, InputSymbol, spec_inputs
 from symfx.symbolic_shapes import Dim, DimDynamic, ShapeEnv, StatelessSymbolicContext
 
-__all__ = ["DynamicShapes", "fake_inputs", "parameter_defaults", "parameter_names"]
+__all__ = [
+    "DynamicShapes",
+    "fake_inputs",
+    "inputs_of_spec",
+    "parameter_defaults",
+    "parameter_names",
+]
 
-DynamicShapes = Sequence[Any] | Mapping[str, Any] | None
+DynamicShapes = Sequence[Any] | Mapping[str, Any] | ShapesSpec | ParamsSpec | BoundSpec | None
 """The dimensions of the inputs that vary; see `symfx.proxy_tensor.make_fx`."""
 
 _LITERALS = (type(None), bool, int, float, str)
@@ -98,6 +106,31 @@ def fake_inputs(
     return tuple(
         _apply(mode, arg, spec, name) for arg, spec, name in zip(args, specs, names, strict=True)
     )
+
+
+def inputs_of_spec(
+    mode: FakeTensorMode, names: Sequence[str], args: Sequence[Any], spec: BoundSpec
+) -> tuple[tuple[Any, ...], list[list[InputSymbol]]]:
+    """The arguments with fake tensors for real ones, and unbacked sizes as a spec describes them.
+
+    Args:
+        mode: the mode that makes the fake tensors.
+        names: the names of the arguments.
+        args: the arguments.
+        spec: the spec.
+
+    Returns:
+        The arguments, and for each of their leaves the unbacked symbols that it binds.
+    """
+    leaves: list[tuple[str, Any]] = []
+    for name, arg in zip(names, _without_values(mode, args), strict=True):
+        paths, _ = pytree.tree_flatten_with_path(arg)
+        leaves += [(name + pytree.keystr(path), leaf) for path, leaf in paths]
+    made, symbols = spec_inputs(
+        mode, leaves, spec, lambda leaf, name: _apply(mode, leaf, None, name)
+    )
+    inputs: tuple[Any, ...] = pytree.tree_unflatten(made, pytree.tree_structure(tuple(args)))
+    return inputs, symbols
 
 
 def _without_values(mode: FakeTensorMode, args: Sequence[Any]) -> tuple[Any, ...]:

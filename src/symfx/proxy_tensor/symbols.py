@@ -139,6 +139,20 @@ class SymbolNodes:
             if term is not None and term.op != "const":
                 questions.setdefault(term, (node, how, args, number))
 
+    def offer_symbol(self, symbol: Term, node: fx.Node, dim: int | None, number: Any) -> None:
+        """Make an input the source of a symbol.
+
+        Args:
+            symbol: the symbol.
+            node: the node of the input.
+            dim: the dimension whose size the symbol is; None for the value of the input.
+            number: the size or the value while tracing.
+        """
+        if dim is None:
+            self._known.setdefault(symbol, node)
+        else:
+            self._askable.setdefault(symbol, (node, _aten.sym_size.int, (dim,), number))
+
     def offer_number(self, number: Any, node: fx.Node) -> None:
         """Make a node the node of a symbolic number, unless the number has one."""
         term = getattr(number.node, "term", None)

@@ -286,6 +286,14 @@ class PythonKeyTracer(slots.TracerWithSlots):
 
     # -- assertions ------------------------------------------------------------------------------
 
+    def assert_from(self, first: int) -> None:
+        """Record assertions of the environment that were made before the trace, too.
+
+        Args:
+            first: the position of the first one.
+        """
+        self._assertions_seen = first
+
     def leave_assertions_to_operator(self) -> None:
         """Leave out the assertions since `record_assertions`: the operator checks them itself."""
         end = len(self._assertions)

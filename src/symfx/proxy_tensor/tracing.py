@@ -19,6 +19,8 @@ from torch.fx import traceback as fx_traceback
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from symfx.algebra.languages.sympy import to_sympy
+from symfx.dynamic_spec import spec_of_call
 from symfx.errors import SpecError, TracingError
 from symfx.fake_operators.cache import OperationCache
 from symfx.proxy_tensor import slots
@@ -28,12 +30,14 @@ from symfx.proxy_tensor.higher_order import record_higher_order
 from symfx.proxy_tensor.inputs import (
     DynamicShapes,
     fake_inputs,
+    inputs_of_spec,
     is_symfx_env,
     parameter_defaults,
     parameter_names,
 )
 from symfx.proxy_tensor.mode import ProxyTorchDispatchMode, Table, register_higher_order
 from symfx.proxy_tensor.modules import ModuleStack, module_of
+from symfx.proxy_tensor.shape_specs import BoundSpec, InputSymbol, bind
 from symfx.proxy_tensor.tracer import PythonKeyTracer
 from symfx.symbolic_shapes import ShapeEnv
 from symfx.torch_bridge.fx_graphs import graph_module, take_pytree_inputs, takes_pytree_inputs
@@ -113,7 +117,11 @@ def make_fx(
             sequence or by parameter name. An entry is None (static), True (all dimensions
             vary), a dict from dimension to `Dim`, name, True or None, a list with one of those
             or an int for each dimension, or for a tree of tensors the same tree of entries.
-            For an int: None (constant), True, a name or a `Dim`.
+            For an int: None (constant), True, a name or a `Dim`. Or a spec of
+            `symfx.dynamic_spec`, in mode ``"fake"`` or ``"symbolic"``: then the dimensions that
+            the spec describes are unbacked symbols, all other dimensions are static, and the
+            graph asserts the spec. A function that `symfx.dynamic_spec.dynamic_spec` decorates
+            has its spec already.
 
     Returns:
         A function of positional arguments that returns a `torch.fx.GraphModule`. In mode
@@ -137,7 +145,16 @@ def make_fx(
             where="make_fx",
             fix='use "real", "fake" or "symbolic"',
         )
-    if dynamic_shapes is not None and tracing_mode != "symbolic":
+    spec = dynamic_shapes
+    if not isinstance(spec, BoundSpec):
+        spec = spec_of_call(f, dynamic_shapes)
+    if spec is not None and tracing_mode == "real":
+        raise SpecError(
+            "a spec of dynamic shapes needs fake tensors, and tracing_mode is 'real'",
+            where="make_fx",
+            fix='pass tracing_mode="fake"',
+        )
+    if spec is None and dynamic_shapes is not None and tracing_mode != "symbolic":
         raise SpecError(
             f"dynamic_shapes is given, but tracing_mode is {tracing_mode!r}",
             where="make_fx",
@@ -148,33 +165,51 @@ def make_fx(
     if decomposition_table is None and not pre_dispatch and DETACH_BECOMES_ALIAS:
         table[torch.ops.aten.detach.default] = _alias_of_dense
     table.setdefault(torch.ops.aten.sym_numel.default, torch._decomp.decompositions.sym_numel)
-    symbolic = tracing_mode == "symbolic"
+    # Under a spec the two fake modes are one: the spec alone says which sizes are symbols.
+    mode_name: TracingMode = tracing_mode if spec is None else "symbolic"
+    symbolic = mode_name == "symbolic"
 
     def trace(*args: Any) -> fx.GraphModule:
         names = _argument_names(f, args)
         fake_mode = None
         cache = None
+        symbols: list[list[InputSymbol]] = []
+        assertions = None
         if tracing_mode != "real":
             fake_mode = _fake_mode(args, symbolic, _allow_non_fake_inputs)
             sources = parameter_names(f, len(args))[0]
-            args = fake_inputs(fake_mode, sources, args, symbolic, dynamic_shapes)
+            env: Any = fake_mode.shape_env
+            if spec is None:
+                args = fake_inputs(fake_mode, sources, args, symbolic, dynamic_shapes)
+            else:
+                if not is_symfx_env(env) or fake_mode.static_shapes:
+                    raise SpecError(
+                        "the fake mode of the arguments cannot take a spec of dynamic shapes",
+                        where="make_fx",
+                        fix="make the mode with a symfx.symbolic_shapes.ShapeEnv and "
+                        "static_shapes=False",
+                    )
+                assertions = len(env.ledger.asserts)
+                bound = spec if isinstance(spec, BoundSpec) else bind(spec, sources, args)
+                args, symbols = inputs_of_spec(fake_mode, sources, args, bound)
             if not fake_mode.propagate_real_tensors:
-                env: Any = fake_mode.shape_env
                 cache = OperationCache(fake_mode, env if is_symfx_env(env) else None)
         root = module_of(f) if record_module_stack else None
         modules = None if root is None else ModuleStack(root)
         tracer = PythonKeyTracer(cache, record_stack_traces or modules is not None, modules)
         tracer.proxy_module_inputs = proxy_module_inputs
+        if assertions is not None:
+            tracer.assert_from(assertions)
         mode = ProxyTorchDispatchMode(
             tracer,
-            tracing_mode,
+            mode_name,
             pre_dispatch,
             _allow_fake_constant,
             _error_on_data_dependent_ops,
             table,
         )
         mode.watch_functions = not _disable_torch_fn_metadata_mode
-        return TraceRun(f, args, names, mode, fake_mode).run()
+        return TraceRun(f, args, names, mode, fake_mode, symbols=symbols).run()
 
     @functools.wraps(f)
     def wrapped(*args: Any) -> fx.GraphModule:
@@ -209,6 +244,8 @@ class TraceRun:
         mode: the dispatch mode that records.
         fake_mode: the mode that makes fake tensors of real ones; None in mode ``"real"``.
         inside: whether the trace is of a subgraph of another trace that is running.
+        symbols: for each leaf of the arguments the unbacked symbols that it binds; empty where
+            no leaf binds any.
 
     Attributes:
         tracer: the tracer of the mode.
@@ -223,6 +260,7 @@ class TraceRun:
         fake_mode: FakeTensorMode | None,
         *,
         inside: bool = False,
+        symbols: Sequence[Sequence[InputSymbol]] = (),
     ) -> None:
         self.f = f
         self.args = tuple(args)
@@ -231,6 +269,7 @@ class TraceRun:
         self.fake_tensor_mode = fake_mode
         self.tracer: Any = mode.tracer
         self.inside = inside
+        self.symbols = symbols
 
     def run(self) -> fx.GraphModule:
         """Trace the function."""
@@ -238,6 +277,7 @@ class TraceRun:
         nodes = self._placeholders(args)
         with self._modes():
             with without_proxy_mode():
+                self._bind_symbols(nodes)
                 for node, value in nodes:
                     self._track_input(node, value)
                 args = self._with_module_proxies(args, nodes)
@@ -309,6 +349,23 @@ class TraceRun:
                 self.tracer.offer_parts(node, value)
         elif type(value) in (int, float, bool) and NUMBER_INPUTS_HAVE_VALUES:
             node.meta["val"] = value
+
+    def _bind_symbols(self, nodes: list[tuple[fx.Node, Any]]) -> None:
+        """Make inputs the sources of their unbacked symbols, and assert the spec of the inputs.
+
+        This goes before the inputs offer their sizes: once ``u1 == 2*u0`` is a fact, the second
+        input would offer its size as ``2*u0``, and the assertion would compare it with itself.
+        """
+        for (node, value), symbols in zip(nodes, self.symbols, strict=False):
+            for symbol in symbols:
+                number = value if symbol.dim is None else value.shape[symbol.dim]
+                self.tracer.symbols.offer_symbol(symbol.term, node, symbol.dim, number)
+                if symbol.dim is None:
+                    node.meta["val"] = value
+            if symbols:
+                node.meta["unbacked_bindings"] = {to_sympy(s.term): s.binding for s in symbols}
+        if self.symbols:
+            self.tracer.record_assertions()
 
     def _with_module_proxies(
         self, args: tuple[Any, ...], nodes: list[tuple[fx.Node, Any]]

@@ -7,6 +7,7 @@ them. ``tests/test_layout.py`` holds this module to the names below.
 
 from __future__ import annotations
 
+from torch.fx.experimental import dynamic_spec as dynamic_spec_of_torch
 from torch.fx.experimental import proxy_tensor as proxy_tensor_of_torch
 from torch.fx.experimental.proxy_tensor import (
     PreDispatchTorchFunctionMode as TorchPreDispatchFunctionMode,
@@ -84,5 +85,6 @@ __all__ = [
     "TorchSymNode",
     "TorchSymbolicContext",
     "TorchTrackedFake",
+    "dynamic_spec_of_torch",
     "proxy_tensor_of_torch",
 ]

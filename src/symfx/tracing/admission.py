@@ -106,6 +106,9 @@ class Admission:
         for leaf in layout.leaves:
             self._fix_static(leaf)
         self._compiled: tuple[object, GuardProgram | None] = (None, None)
+        #: What the graph asserts of the inputs alone: the conditions of a spec of dynamic shapes.
+        given = {symbol for term in self.facts.values() for symbol in term.free_symbols}
+        self._asserted = [a for a in env.deferred_asserts() if a.term.free_symbols <= given]
 
     def _fix_static(self, leaf: Leaf) -> None:
         """Sizes and strides without a fact of the environment must equal the example's."""
@@ -163,7 +166,7 @@ class Admission:
                 failures.append(difference)
             else:
                 alike[leaf] = value
-        if not failures and self._fits(leaves):
+        if not failures and not self._asserted and self._fits(leaves):
             return CheckResult()
         values, disagreements = self._bind(alike)
         failures += disagreements
@@ -258,6 +261,11 @@ class Admission:
             if not holds:
                 in_broken_guards |= symbols
                 yield _broken_guard(guard.term, guard.provenance, values)
+        for asserted in self._asserted:
+            symbols = asserted.term.free_symbols
+            if all(symbol in values for symbol in symbols) and not evaluate(asserted.term, values):
+                in_broken_guards |= symbols
+                yield _broken_guard(asserted.term, asserted.provenance, values)
         for info in table:
             value = values.get(info.term)
             if value is None or info.term in in_broken_guards:

@@ -6,17 +6,20 @@ The one form is an entry for each leaf of the arguments. The entry of a tensor i
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch.utils import _pytree as pytree
 
+from symfx.dynamic_spec import TensorSpec
 from symfx.errors import SpecError, describe
+from symfx.proxy_tensor.shape_specs import BoundSpec, ParameterEntries, leaf_entries
 from symfx.symbolic_shapes import Dim
 from symfx.tracing.arguments import Layout
 
-__all__ = ["Entry", "Extent", "read_dynamic"]
+__all__ = ["Entry", "Extent", "entries_of_spec", "read_dynamic", "read_spec"]
 
 #: None is static, True is dynamic without a name.
 Extent: TypeAlias = Dim | bool | None
@@ -44,6 +47,42 @@ def read_dynamic(layout: Layout, dynamic: Any) -> list[Entry]:
         entries.extend(reader.read(parameter, value, wanted.get(parameter), explicit=explicit))
     reader.agree()
     return [reader.merged(entry) for entry in entries]
+
+
+def read_spec(layout: Layout, spec: Any) -> BoundSpec:
+    """Match a spec with the leaves of a call.
+
+    Args:
+        layout: the arguments of the call.
+        spec: a `symfx.dynamic_spec.ShapesSpec`.
+
+    Raises:
+        SpecError: the spec does not fit the arguments.
+    """
+    entries = ParameterEntries(spec)
+    leaves: list[Any] = []
+    for name, value in layout.given.items():
+        kind = layout.signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            for i, member in enumerate(value):
+                leaves += leaf_entries(f"{name}[{i}]", member, entries.star(i))
+        elif kind is inspect.Parameter.VAR_KEYWORD:
+            for key, member in value.items():
+                leaves += leaf_entries(key, member, entries.named(key))
+        else:
+            leaves += leaf_entries(name, value, entries.named(name))
+    entries.refuse_unused(layout.names())
+    return BoundSpec(tuple(leaves), entries.assumptions)
+
+
+def entries_of_spec(spec: BoundSpec) -> list[Entry]:
+    """The entry for each leaf of a call, from a spec: dynamic and without a name, or static."""
+    return [
+        tuple(True if isinstance(size, torch.SymInt) else None for size in entry)
+        if isinstance(entry, TensorSpec)
+        else (True if isinstance(entry, torch.SymInt) else None)
+        for entry in spec.leaves
+    ]
 
 
 def _by_parameter(layout: Layout, dynamic: Any) -> dict[str, Any]:

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch.utils import _pytree as pytree
 
+from symfx.dynamic_spec import spec_of_call
 from symfx.errors import SpecError, SymfxError, TracingError, describe
 from symfx.proxy_tensor import make_fx
+from symfx.proxy_tensor.inputs import DynamicShapes
+from symfx.proxy_tensor.shape_specs import BoundSpec
 from symfx.tracing.admission import Admission
 from symfx.tracing.arguments import Layout
-from symfx.tracing.dynamic import Entry, read_dynamic
+from symfx.tracing.dynamic import Entry, entries_of_spec, read_dynamic, read_spec
 from symfx.tracing.model_state import (
     MethodModule,
     attach,
@@ -63,7 +66,8 @@ def trace(
             range), True (dynamic, unnamed) or None (static). Dimensions of one name are equal;
             unnamed ones are equal if the example's are. An int argument may be dynamic too: its
             entry is a part. A list, tuple or dict of tensors takes a list, tuple or dict of
-            entries.
+            entries. Or a spec of `symfx.dynamic_spec`, whose sizes are unbacked: the graph
+            asserts the spec. A model whose function has a spec attached needs no `dynamic`.
 
     Raises:
         SpecError: ``dynamic`` does not fit the inputs.
@@ -88,17 +92,27 @@ def trace(
     if not isinstance(args, (tuple, list)):
         raise SpecError(f"args is {describe(args)}", fix="give the positional arguments as a tuple")
     layout = Layout(model, args, kwargs or {})
-    entries = read_dynamic(layout, dynamic)
-    return _Tracing(model, layout, entries).run()
+    spec = spec_of_call(model, dynamic)
+    if spec is None:
+        return _Tracing(model, layout, read_dynamic(layout, dynamic)).run()
+    bound = read_spec(layout, spec)
+    return _Tracing(model, layout, entries_of_spec(bound), bound).run()
 
 
 class _Tracing:
     """One run of the tracer, from the arguments to a `Trace`."""
 
-    def __init__(self, model: Callable[..., Any], layout: Layout, entries: list[Entry]) -> None:
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        layout: Layout,
+        entries: list[Entry],
+        spec: BoundSpec | None = None,
+    ) -> None:
         self.model = model
         self.layout = layout
         self.entries = entries
+        self.spec = spec
         #: The module whose parameters and buffers the graph uses; `caller` is called with
         #: tracing stand-ins for them.
         self.module = module_of(model)
@@ -137,11 +151,13 @@ class _Tracing:
             inputs.append(example)
             dynamic.append(entry)
         function = self._flat_function()
+        shapes: DynamicShapes = [None] * len(self.state) + dynamic
+        if self.spec is not None:
+            described = zip(self.spec.leaves, self.through, strict=True)
+            leaves = tuple(entry for entry, through in described if through)
+            shapes = BoundSpec((None,) * len(self.state) + leaves, self.spec.assumptions)
         tracer = make_fx(
-            function,
-            tracing_mode="symbolic",
-            _allow_non_fake_inputs=True,
-            dynamic_shapes=[None] * len(self.state) + dynamic,
+            function, tracing_mode="symbolic", _allow_non_fake_inputs=True, dynamic_shapes=shapes
         )
         try:
             with (

@@ -150,11 +150,12 @@ def verify(
     others = list(itertools.islice(_assignments(trace, symbols, rng), shapes))
     note = None
     if len(others) < shapes:
-        note = (
-            "nothing is dynamic: the example's shape is the only one"
-            if not symbols
-            else f"only {len(others)} of {shapes} other shapes were found that the guards admit"
-        )
+        if symbols:
+            note = f"only {len(others)} of {shapes} other shapes were found that the guards admit"
+        elif any(info.unbacked and info.sources for info in trace.symbols):
+            note = "sizes that a spec describes are not varied"
+        else:
+            note = "nothing is dynamic: the example's shape is the only one"
     runner = _Runner(trace, seed, tolerance)
     runs = [
         runner.run(index, values, is_example=index == 0)
