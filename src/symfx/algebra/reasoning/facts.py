@@ -104,7 +104,7 @@ class Facts:
         The store stays the same object. Its provers have to forget their conclusions at the end;
         see `Prover.forget`.
         """
-        before = self._copy()
+        before = self.copy()
         try:
             yield
         finally:
@@ -115,7 +115,7 @@ class Facts:
             self.connections.take_back(before.connections)
             self.epoch = epoch
 
-    def _copy(self) -> Facts:
+    def copy(self) -> Facts:
         """A new store of all facts, which learns independently of this one."""
         other = Facts(self.table)
         for name, value in vars(self).items():
