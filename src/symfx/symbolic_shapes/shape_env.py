@@ -83,7 +83,7 @@ class ShapeEnv:
         validator: holds the checks against the answers that tracing relied on, where
             translation validation is on.
         facts: the facts themselves.
-        prover: decides what follows from the facts.
+        prover: decides conditions from the facts.
         decide: `Knowledge.decide`, whether the facts imply a condition.
         hint_of: `Knowledge.hint_of`, the value of a term at tracing.
         settle_extremum: `Knowledge.settle_extremum`.
@@ -273,7 +273,7 @@ class ShapeEnv:
     def evaluate_term(
         self, term: Term, *, size_oblivious: bool = False, fallback: Scalar | None = None
     ) -> Scalar:
-        """The value of a term: what follows from the facts, else its hint, guarded.
+        """The value of a term: the one that the facts imply, else its hint, guarded.
 
         Args:
             term: an integer, real or boolean term.

@@ -45,7 +45,7 @@ class Inputs:
         new_ragged_size: called with the symbol of a nested tensor's ragged size, and its value.
 
     Attributes:
-        facts: what each size, stride, offset and number of the inputs equals, by its source.
+        facts: the term that each size, stride, offset and number of the inputs equals, by source.
         source_to_var: the symbol first given to each size or number, by the name of its source.
         val_to_var: the symbol of each value, for duck sizing.
         exclusion_constraints: pairs of a symbol and a value that an earlier trace serves.
@@ -292,7 +292,7 @@ class Inputs:
 
         Raises:
             SymfxError: the context describes a tensor of another rank.
-            ConstraintViolationError: a size breaks what the context promises.
+            ConstraintViolationError: a size breaks a promise of the context.
         """
         from torch._dynamo.source import TensorProperty, TensorPropertySource
 

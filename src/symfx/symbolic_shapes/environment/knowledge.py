@@ -48,7 +48,7 @@ class Knowledge:
         symbols: the symbols.
         table: the terms.
         facts: the conditions that hold.
-        prover: decides what follows from them.
+        prover: decides conditions from the facts.
         validator: the validator that was passed.
         size_like: the unbacked symbols that the program declared to be sizes.
         unbacked_renamings: the unbacked symbols of a later run, with the ones of the first run.
@@ -369,7 +369,7 @@ class Knowledge:
             self.learn(self.table.eq(now, by))
         self.unbacked_renamings[later] = first
 
-    # -- what-ifs -------------------------------------------------------------------------------
+    # -- scopes ---------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def supposing(self, condition: Term) -> Iterator[None]:

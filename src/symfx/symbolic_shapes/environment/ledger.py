@@ -87,7 +87,7 @@ class Ledger:
     def value_of(
         self, term: Term, *, size_oblivious: bool = False, fallback: Scalar | None = None
     ) -> Scalar:
-        """The value of a term: what follows from the facts, else its hint, guarded.
+        """The value of a term: the one that the facts imply, else its hint, guarded.
 
         Args:
             term: an integer, real or boolean term.

@@ -184,8 +184,8 @@ class Symbols:
     def free_name(self, prefix: str, source_name: str) -> str:
         """Return a name for the symbol of an input that no symbol has.
 
-        The number in it comes from the name of the input, so that an input's symbol is called
-        the same in every trace, whatever else is traced.
+        The number in it comes from the name of the input, so that the symbol of an input has
+        the same name in every trace.
         """
         number = int(hashlib.sha256(source_name.encode()).hexdigest(), 16) % 100
         while True:

@@ -73,8 +73,8 @@ def produce_guards_verbose(
         guards: the guards to check; None for all guards.
         input_contexts: how each input was made symbolic, with the promises about its sizes.
         equalities_inputs: the sizes that were stated to be equal, or computed from each other.
-        _simplified: leave out what follows from how inputs are made symbolic: that sizes
-            are equal, and that they are not 0 or 1.
+        _simplified: leave out the checks that hold by the way inputs are made symbolic: that
+            sizes are equal, and that they are not 0 or 1.
         ignore_static: leave out sizes of tensors that are constants.
         langs: the languages: ``"python"``, ``"verbose_python"`` (with the cause of each
             check) and ``"cpp"``.
@@ -203,7 +203,7 @@ def bind_symbols(env: ShapeEnv, placeholders: Sequence[Any], args: Sequence[Any]
 
 
 def guard_program(env: ShapeEnv, guards: Iterable[ShapeGuard] | None = None) -> GuardProgram:
-    """What the inputs must satisfy, as a program: compiled Python, C, SMT-LIB.
+    """The conditions that inputs must satisfy, as a program: compiled Python, C, SMT-LIB.
 
     Args:
         guards: the guards to check; all of them where not given.

@@ -149,7 +149,7 @@ def _create_symbolic_sizes_strides_storage_offset(
 
     Raises:
         SymfxError: the context describes a tensor of another rank.
-        ConstraintViolationError: a size breaks what the context promises.
+        ConstraintViolationError: a size breaks a promise of the context.
     """
     layout = env.inputs.layout_for(
         ex_size,
