@@ -67,7 +67,7 @@ class Workload:
         return function, tuple(inputs)
 
     def dynamic_shapes(self) -> tuple[Any, ...]:
-        """The ``dynamic_shapes`` of make_fx: parameters static, the inputs' named dimensions dynamic."""
+        """The ``dynamic_shapes`` of make_fx: static parameters, inputs with named dimensions."""
         return (None, None, *(dict(dims) for dims in self.dims))
 
 
