@@ -1,4 +1,4 @@
-"""The networks that optimisation is timed on: the shapes of well-known ones, with random weights.
+"""The networks that optimization is timed on: the shapes of well-known ones, with random weights.
 
 Built anew here, since torchvision is no dependency.
 """
@@ -174,7 +174,7 @@ class UNet(nn.Module):
 
 
 class Block(nn.Module):
-    """An encoder block with its normalisation before (ViT) or behind (BERT)."""
+    """An encoder block with its normalization before (ViT) or behind (BERT)."""
 
     def __init__(self, width: int, heads: int, *, before: bool) -> None:
         super().__init__()

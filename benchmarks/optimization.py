@@ -1,6 +1,6 @@
 """``python -m benchmarks.optimization``: inference before and after, beside torch's own ways.
 
-Each network runs as it is (eager), optimised by stock `torch.fx.experimental.optimization`, by
+Each network runs as it is (eager), optimized by stock `torch.fx.experimental.optimization`, by
 `symfx.optimize`, and, if it is convolutional, by `torch.compile` with freezing; in turn, in one
 process. What was measured is written down after each row, and `--resume` takes it up again.
 """
@@ -317,7 +317,7 @@ def main(
     ] = False,
     json_path: Annotated[Path, typer.Option("--json", help="Where the figures go.")] = LATEST,
 ) -> None:
-    """Time inference before and after optimisation. Trust the ratios, not the milliseconds.
+    """Time inference before and after optimization. Trust the ratios, not the milliseconds.
 
     With --no-compile all of it takes about twenty minutes on two idle cores; torch.compile adds
     half a minute to two minutes for each row that it runs in.

@@ -1,4 +1,4 @@
-"""Random programs of layers, views, writes and shared modules: optimised against eager."""
+"""Random programs of layers, views, writes and shared modules: optimized against eager."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from torch import nn
 import symfx
 from symfx.errors import OptimizationError
 from symfx.optimization import load
-from symfx.optimization.saved.values import encode
+from symfx.optimization.saved.nodes import encode
 
 
 @pytest.fixture(scope="module")
@@ -483,7 +483,7 @@ def test_a_namedtuple_is_not_saved_as_a_tuple(tmp_path: Path) -> None:
     assert type(model(torch.ones(1, 2))).__name__ == "Pair"
     with pytest.raises(OptimizationError, match="it calls 'Pair', which a file cannot name"):
         model.save(tmp_path / "pairs")
-    with pytest.raises(OptimizationError, match="x has a Pair in it, which is no data"):
+    with pytest.raises(OptimizationError, match="x has a Pair in it, which cannot be saved"):
         encode((Pair(torch.Size([1]), torch.Size([2])),), "x")
 
 
