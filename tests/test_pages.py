@@ -23,6 +23,7 @@ PAGE_OF = {
     "symfx.config": "config",
     "symfx.graph_gradual_typechecker": "gradual_types",
     "symfx.meta_tracer": "meta_tracer",
+    "symfx.optimization": "optimization",
     "symfx.proxy_tensor": "tracing",
     "symfx.recording": "recording",
     "symfx.sym_node": "sym_node",

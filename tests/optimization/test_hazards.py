@@ -1,4 +1,4 @@
-"""Whatever a model does that could go wrong when it is optimized: the result against eager."""
+"""Models that a careless optimizer gets wrong: the result against eager."""
 
 from __future__ import annotations
 
@@ -343,7 +343,7 @@ class Parametrised(Pair):
 
 @case(2, 3, 8, 9)
 class InPlaceBehindUse(Pair):
-    """Those who use a value after it is written to see what was written."""
+    """Nodes that use a value after a write read the written value."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -375,7 +375,7 @@ class InPlaceOnInput(Pair):
 
 @case(2, 3, 8, 9)
 class InPlaceBetween(Pair):
-    """What the convolution reads is overwritten before the normalization runs."""
+    """The input of the convolution is overwritten before the normalization runs."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + 1
@@ -459,7 +459,7 @@ class MaxPoolIndices(nn.Module):
 
 @case(2, 4, 8, 8)
 class MakesTensors(nn.Module):
-    """Made anew in each run: random numbers, and what is written to."""
+    """Tensors that each run makes: random numbers, and tensors that are written to."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -670,7 +670,7 @@ PASSES: dict[str, Callable[[nn.Module], nn.Module]] = {
 
 
 def run_twice(model: nn.Module, x: Tensor) -> list[object]:
-    """Two runs, since the first may leave something to the second; and what became of the input."""
+    """Two runs, since the first may change state that the second reads; and the input afterwards."""
     results: list[object] = []
     with torch.no_grad():
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""`symfx.optimize`: what it folds, fuses, reports, checks and refuses."""
+"""`symfx.optimize`: folding, fusing, the report, the check, and errors."""
 
 from __future__ import annotations
 
@@ -624,7 +624,7 @@ class Named(OrderedDict):  # type: ignore[type-arg]
 
 
 class Other(dict[str, Tensor]):
-    """A dictionary of which nobody says how it is made."""
+    """A dictionary whose constructor is not known."""
 
 
 @torch.no_grad()

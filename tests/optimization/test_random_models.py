@@ -106,7 +106,7 @@ def test_random_models(block: int) -> None:
         try:
             expected = model(mine)
         except RuntimeError:
-            continue  # such as a view of what has no such strides
+            continue  # a view that these strides do not allow, for example
         for label, make in {
             "optimize": lambda m: symfx.optimize(m, x.clone(), measure=False, check=False),
             "fuse": fuse,

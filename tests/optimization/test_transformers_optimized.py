@@ -1,4 +1,4 @@
-"""Models of transformers with random weights: optimized, they return what they returned."""
+"""Models of transformers with random weights: the optimized model returns the same."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ran() -> Iterator[list[Any]]:
-    """What the function ``CODE`` was called with."""
+    """The arguments of the calls of the function ``CODE``."""
     calls: list[Any] = []
     builtins.CODE = lambda *args: calls.append(args)  # type: ignore[attr-defined]
     yield calls
@@ -368,7 +368,7 @@ def test_injections(folder: Path, tmp_path: Path, ran: list[Any], name: str) -> 
     "text", ["')+CODE()+('", '")+CODE()+("', "x\n CODE()", "\\", "'''", "{CODE()}", "\0", "\ud800"]
 )
 def test_texts_stay_texts(folder: Path, tmp_path: Path, ran: list[Any], text: str) -> None:
-    """Keys and values that are data may be any text: what is generated quotes them."""
+    """Keys and values that are data may be any text: the generated source quotes them."""
     header, tensors = parts(folder / "everything.safetensors")
     output = header["nodes"][-1]["args"]["tuple"][0]["dict"]
     output[0][0] = text

@@ -97,7 +97,7 @@ def capture(
         raise TypeError(f"tracer must be a class derived from torch.fx.Tracer, not {tracer!r}")
     report = report if report is not None else Report()
     if not is_plain(model):
-        report.leave(type(model).__name__, "it has hooks, or a forward of its own")
+        report.leave(type(model).__name__, "it has hooks, or a forward set on the instance")
         return _whole(model)
     closed: dict[str, str] = {}
     while True:

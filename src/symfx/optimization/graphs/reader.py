@@ -1,4 +1,4 @@
-"""Reading what a node computes, whether it calls a module, a function or a method.
+"""Reading the computation of a node, be it the call of a module, a function or a method.
 
 A `Reader` returns a node as one of the parts that rewrites know: `LayerCall`, `Affine`,
 `Activation`, `MaxPool`. It returns None where that would not be exact: for a module with hooks, a

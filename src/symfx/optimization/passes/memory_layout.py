@@ -112,10 +112,10 @@ _CARRIES_MODULES: tuple[type[nn.Module], ...] = (
 )
 
 
-# Whose results are contiguous, whatever comes in.
+# Functions and modules whose results are contiguous for every input.
 _CONTIGUOUS: tuple[Any, ...] = (F.linear, torch.matmul, F.layer_norm)
 _CONTIGUOUS_MODULES: tuple[type[nn.Module], ...] = (nn.Linear, nn.LayerNorm)
-# What gives other strides to the same values.
+# Functions and methods that change only the strides.
 _PERMUTES: tuple[Any, ...] = (torch.permute, torch.transpose, "permute", "transpose")
 
 

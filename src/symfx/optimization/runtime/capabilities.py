@@ -1,4 +1,4 @@
-"""What the installed torch and this CPU have: oneDNN's fused operators, and fast bfloat16."""
+"""Capabilities of the installed torch and this CPU: oneDNN's fused operators, fast bfloat16."""
 
 from __future__ import annotations
 

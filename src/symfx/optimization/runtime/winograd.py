@@ -2,7 +2,7 @@
 
 A tile is four outputs, one below the other. Sums and differences of six inputs make the six places
 of the tile; each place is multiplied with a transformed weight; sums of the products are the four
-outputs. Along the width the kernel stays as it is. The products of one place in all tiles are a
+outputs. Along the width the kernel is not transformed. The products of one place in all tiles are a
 convolution again, which oneDNN computes; the sums are element-wise. Bigger tiles save more
 products and were never faster here, because the sums then take the time.
 

@@ -368,9 +368,9 @@ def _make_fused_linear(
     return made
 
 
-def _no_way(way: Item, what: str) -> SymfxError:
+def _no_way(way: Item, inputs: str) -> SymfxError:
     return way.refusal(
-        f"there is no way {shown(way.value)} to compute {what}", fix="use the symfx that wrote it"
+        f"there is no way {shown(way.value)} to compute {inputs}", fix="use the symfx that wrote it"
     )
 
 
