@@ -1,5 +1,5 @@
-"""symfx and stock torch on the same work, in turn, in one process run.
+"""Benchmarks: symfx and stock torch do the same work in turn, in one process.
 
-``python -m benchmarks --help`` says how to run them. Nothing here asserts a time: the figures that
-mean something are ratios of medians out of one run.
+``python -m benchmarks --help`` says how to run them. No benchmark asserts a time. The figures that
+carry from one machine to another are ratios of medians from one run.
 """

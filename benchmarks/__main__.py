@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: run them, print the tables, write the JSON."""
+"""``python -m benchmarks``: run the benchmarks, print the tables, write the JSON."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _chosen(only: list[str]) -> list[str]:
     unknown = [name for name in only if name not in NAMES]
     if unknown:
         raise typer.BadParameter(
-            f"no benchmark is called {unknown[0]!r}; there are: {', '.join(NAMES)}",
+            f"no benchmark has the name {unknown[0]!r}; the names are: {', '.join(NAMES)}",
             param_hint="--only",
         )
     return [name for name in NAMES if not only or name in only]
@@ -36,27 +36,25 @@ def _chosen(only: list[str]) -> list[str]:
 def main(
     only: Annotated[
         list[str] | None,
-        typer.Option(help=f"Run this one alone (repeats): {', '.join(NAMES)}."),
+        typer.Option(help=f"Run this benchmark alone (repeatable): {', '.join(NAMES)}."),
     ] = None,
     repeat: Annotated[
         int | None,
-        typer.Option(min=1, help="Timed rounds of each; 7 by default, 3 with --quick."),
+        typer.Option(min=1, help="Timed rounds of each benchmark; 7 by default, 3 with --quick."),
     ] = None,
     json_path: Annotated[
-        Path, typer.Option("--json", help="Where the measurements go as JSON.")
+        Path, typer.Option("--json", help="The JSON file for the measurements.")
     ] = LATEST,
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer rounds and smaller algebra sizes.")
     ] = False,
     parameters: Annotated[
         Parameters,
-        typer.Option(
-            help="The models' parameters: inputs, all dynamic; or constants, as in a module."
-        ),
+        typer.Option(help="The models' parameters: dynamic inputs, or constants as in a module."),
     ] = Parameters.CONSTANTS,
     metadata: Annotated[
         Metadata,
-        typer.Option(help="What nodes remember: what torch records by default, or all it can."),
+        typer.Option(help="The metadata of nodes: torch's default, or all that torch can record."),
     ] = Metadata.DEFAULT,
     budget: Annotated[
         float, typer.Option(help="Seconds that a peer may take for one piece of algebra.")
@@ -64,8 +62,8 @@ def main(
 ) -> None:
     """Time stock torch and symfx in turn on the same work, in this one process.
 
-    Trust the ratios, not the seconds: both peers meet the same machine, whatever else it does.
-    Exits with 1 if any peer failed at any work.
+    Trust the ratios, not the seconds: both peers run on the same machine under the same load.
+    The exit code is 1 if a peer failed at some work.
     """
     console = Console()
     progress = Console(stderr=True)
@@ -75,13 +73,13 @@ def main(
 
     def model_done(result: ModelResult) -> None:
         progress.print(f"[dim]{result.name}: done[/]")
-        failures.extend(f"{result.name}, {who}: {e}" for who, e in result.timings.errors.items())
+        failures.extend(f"{result.name}, {peer}: {e}" for peer, e in result.timings.errors.items())
 
     def algebra_done(result: AlgebraResult) -> None:
         progress.print(f"[dim]{result.work.name}: done[/]")
         for n, timings in result.timings.items():
             failures.extend(
-                f"{result.work.name} at {n}, {who}: {e}" for who, e in timings.errors.items()
+                f"{result.work.name} at {n}, {peer}: {e}" for peer, e in timings.errors.items()
             )
 
     models = trace_models(
@@ -104,8 +102,8 @@ def main(
         console.print(goals_table(algebra))
         for result in algebra:
             for n, timings in result.timings.items():
-                for who, why in timings.skipped.items():
-                    console.print(f"{result.work.name}, n = {n}, {who}: {why}", markup=False)
+                for peer, why in timings.skipped.items():
+                    console.print(f"{result.work.name}, n = {n}, {peer}: {why}", markup=False)
 
     options: dict[str, Any] = {
         "only": only,

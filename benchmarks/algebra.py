@@ -1,10 +1,10 @@
 """Small work on symbolic integers, all through ``torch.SymInt`` as a traced program would do it.
 
 A piece of work is prepared at a size ``n`` (untimed) and then run once, on a fresh environment each
-time. Sympy's caches are emptied too: symbols have the same names in every round, and a peer that
-stands on sympy would otherwise remember what it is timed for working out. A peer that takes more
-than the budget at one size is skipped at the larger ones. What is told is CPU time: all of it is
-one thread's work.
+time. sympy's caches are emptied too: symbols have the same names in every round, and a peer that
+stands on sympy would otherwise find the results of the round before. A peer that takes more than
+the budget at one size is skipped at the larger sizes. Times are CPU times, because all the work is
+one thread's.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from sympy.core.cache import clear_cache
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks.goals import Goal
+from benchmarks.goals import Finding, Goal
 from benchmarks.peers import PEERS
 from benchmarks.timing import Contestant, Timings, fitted_exponent, measure
 
@@ -43,7 +43,7 @@ Prepared = Callable[[], object]
 
 
 def unbacked(env: Any, n: int) -> list[Any]:
-    """``n`` symbols without a value, as data-dependent sizes are."""
+    """``n`` symbols without a value, as data-dependent sizes have."""
     return [env.create_unbacked_symint() for _ in range(n)]
 
 
@@ -53,7 +53,7 @@ def backed(env: Any, hints: Sequence[int]) -> list[Any]:
 
 
 def fakes(env: Any, hints: Sequence[int]) -> list[Any]:
-    """Fake vectors with a symbol for a size each; the inputs t0, t1, ... of a program."""
+    """Fake vectors, the inputs t0, t1, ... of a program, each with a symbol for its size."""
     from torch._dynamo.source import LocalSource
     from torch.fx.experimental.symbolic_shapes import DimDynamic, StatelessSymbolicContext
 
@@ -165,15 +165,15 @@ class Work:
     """A piece of algebra at several sizes.
 
     Attributes:
-        name: how the command line calls it.
-        title: what ``n`` means in it.
-        prepare: takes a fresh environment and ``n``, gives the work to time.
-        sizes: the ``n`` to time it at.
-        quick_sizes: those of ``--quick``.
-        per_item: whether the time of one of the ``n`` is what matters (a rate, not a growth).
-        jax: the same work on `jax.export.symbolic_shape`, where JAX can do it.
-        largest: the largest ``n`` for a peer whose preparation alone takes too long.
-        goal: what symfx has to reach.
+        name: its name on the command line.
+        title: the work in words, and the meaning of ``n``.
+        prepare: the function that takes a fresh environment and ``n``, and returns the timed call.
+        sizes: the values of ``n``.
+        quick_sizes: the values of ``n`` under ``--quick``.
+        per_item: whether the table shows the time of one of the ``n`` items, in place of growth.
+        jax: the same work on `jax.export.symbolic_shape`, or None if JAX cannot do it.
+        largest: the largest ``n`` for each peer whose preparation takes too long above it.
+        goal: the goal of symfx, if it has one.
     """
 
     name: str
@@ -271,11 +271,11 @@ WORKS: dict[str, Work] = {
 
 @dataclass
 class AlgebraResult:
-    """What one piece of work took.
+    """The timings of one piece of work.
 
     Attributes:
         work: the work.
-        timings: by size, the seconds of each peer.
+        timings: the seconds of each peer, by size.
     """
 
     work: Work
@@ -287,20 +287,35 @@ class AlgebraResult:
         return {n: median for n, median in found.items() if median is not None}
 
     def exponent(self, peer: str) -> float | None:
-        """How the peer's time grows with ``n``: the fitted exponent."""
+        """The fitted ``k`` of a time that grows as ``n**k``."""
         return fitted_exponent(self.medians(peer))
 
     def growth(self, peer: str) -> str:
-        """The exponent in words, with where it ends when the peer was skipped after that."""
+        """The exponent as text, with the largest size if the peer was skipped above it."""
         exponent = self.exponent(peer)
         if exponent is None:
             return "-"
         last = max(self.medians(peer))
         return f"n^{exponent:.2f}" + ("" if last == max(self.timings) else f" to {last}")
 
+    def findings(self) -> list[Finding]:
+        """The figures of the work's goal as they were measured."""
+        name, goal = self.work.name, self.work.goal or Goal()
+        found = []
+        for peer, most in (("stock", goal.stock), ("jax", goal.jax)):
+            if most is not None and goal.at is not None:
+                timings = self.timings.get(goal.at)
+                ratio = None if timings is None else timings.ratio("symfx", peer)
+                found.append(Finding(name, f"symfx / {peer} at n = {goal.at}", most, ratio))
+        if goal.growth is not None:
+            sizes = sorted(self.medians("symfx"))
+            span = f", n = {sizes[0]}..{sizes[-1]}" if sizes else ""
+            found.append(Finding(name, f"k of n^k{span}", goal.growth, self.exponent("symfx")))
+        return found
+
 
 def _contestant(peer: str, work: Work, n: int) -> Contestant | None:
-    """A peer at a piece of work; None where it cannot do it."""
+    """A peer at a piece of work, or None if the peer cannot do it."""
     if n > work.largest.get(peer, n):
         return None
     if peer in PEERS:
@@ -328,7 +343,7 @@ def run_algebra(
     budget: float,
     done: Callable[[AlgebraResult], object],
 ) -> list[AlgebraResult]:
-    """Time some works, a peer being skipped where it takes over ``budget`` seconds."""
+    """Time pieces of work; a peer that takes over ``budget`` seconds is skipped at larger sizes."""
     results = []
     for work in works:
         result = AlgebraResult(work)

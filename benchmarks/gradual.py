@@ -1,8 +1,8 @@
 """Gradual types: symfx beside stock. ``python -m benchmarks.gradual``.
 
-Residual convolution stacks whose input is Dyn: the size of the formulas as SMT-LIB, the time to
-make and solve them, and how both grow. Then the migration of a BERT encoder of 12 layers, batch
-and sequence unknown, with z3.
+The first benchmark takes residual stacks of convolutions whose input is Dyn. It prints the size of
+the formulas as SMT-LIB, the time to make and solve them, and the growth of both. The second one
+migrates a BERT encoder of 12 layers with unknown batch and sequence.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Block(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """One layer of BERT, of its size."""
+    """One layer of BERT at its own size."""
 
     def __init__(self, width: int = 768, heads: int = 12) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """BERT's encoder: 12 layers of 768."""
+    """BERT's encoder: 12 layers of width 768."""
 
     def __init__(self, layers: int = 12) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class Encoder(nn.Module):
 
 
 def formula_and_size(library: Any, module: nn.Module) -> tuple[Any, int]:
-    """The formula of a program, and the length of it as SMT-LIB."""
+    """The formula of a program, and its length as SMT-LIB."""
     formula = library.transform_all_constraints(module)
     solver = z3.Solver()
     solver.add(formula)
@@ -95,7 +95,7 @@ def _contestant(name: str, library: Any, module: nn.Module, solve: bool) -> Cont
 
 
 def residual_stacks(rounds: int) -> tuple[Table, list[str]]:
-    """Stock and symfx on residual stacks; and what the table says in a few words."""
+    """The table of stock and symfx on residual stacks, and lines that sum it up."""
     table = Table("blocks", "SMT-LIB stock", "symfx", "ratio", "seconds stock", "symfx", "ratio")
     seconds: dict[int, float] = {}
     sizes: dict[int, float] = {}
@@ -123,7 +123,7 @@ def residual_stacks(rounds: int) -> tuple[Table, list[str]]:
 
 
 def bert(rounds: int) -> list[str]:
-    """The migration of a BERT encoder, traced and solved each time."""
+    """A line about the migration of a BERT encoder, traced and solved in each round."""
     from symfx.static_migration import migrate, program_graph
     from symfx.static_migration.conditions import parse_input
 
@@ -143,7 +143,7 @@ def bert(rounds: int) -> list[str]:
 
 
 def main(
-    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds of each.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds of each benchmark.")] = 3,
 ) -> None:
     """Print both comparisons."""
     console = Console()

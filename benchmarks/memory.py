@@ -1,7 +1,7 @@
-"""The peak of memory while GPT-2 with 24 layers is traced, each peer in a process of its own.
+"""The peak of memory while a peer traces GPT-2 with 24 layers, in a process of its own.
 
-python -m benchmarks --only memory        both peers, and the ratio
-python -m benchmarks.memory symfx         one, as JSON
+python -m benchmarks --only memory             prints all peers and their ratios
+python -m benchmarks.memory symfx symbolic     prints one peer as JSON
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ _STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class Peak:
-    """How far a trace raised the memory that was in use before it.
+    """The growth of memory above the memory in use before a trace.
 
     Attributes:
         python: bytes that Python allocated, by tracemalloc.
-        process: bytes resident, of a trace that tracemalloc did not watch; None where the system
-            does not say.
+        process: resident bytes, in a trace without tracemalloc; None if the system does not
+            tell them.
     """
 
     python: int
@@ -51,9 +51,9 @@ def _resident(field: str) -> int | None:
 
 
 def _peak(peer: str, mode: TracingMode) -> Peak:
-    """Measure in this process, which is to do nothing else."""
+    """The peak of one trace; the process must do no other work."""
     trace = PEERS[peer].trace
-    # A smaller model first: imports and torch's registries are no part of a trace.
+    # A smaller model comes first, because imports and torch's registries are no part of a trace.
     function, args = build("gpt2", small=True).closed()
     trace(function, args, mode)
     function, args = build("gpt2", layers=LAYERS).closed()
@@ -73,7 +73,7 @@ def _peak(peer: str, mode: TracingMode) -> Peak:
 
 
 def measure_memory() -> dict[str, Peak]:
-    """The peak of each contestant, by its column."""
+    """The peaks of all contestants, by column."""
     found = {}
     for peer, mode in CONTESTANTS:
         done = subprocess.run(

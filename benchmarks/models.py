@@ -1,8 +1,8 @@
-"""The six pieces of tracing work: what the benchmarks time and the end-to-end tests verify.
+"""The six models that the benchmarks trace and that the end-to-end tests verify.
 
-A :class:`Workload` is a function of ``(params, buffers, *inputs)``. Parameters and buffers are
-arguments, not constants baked into the graph, so that the same call means the same work for every
-peer: in symbolic mode each dimension of each of them is dynamic.
+A `Workload` is a function of ``(params, buffers, *inputs)``. Parameters and buffers are arguments
+and no constants of the graph, so that the same call means the same work for every peer: in symbolic
+mode each dimension of each of them is dynamic.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ VOCABULARY = 1000
 
 @dataclass(frozen=True)
 class Workload:
-    """One program to trace, with all that is needed to run it at any admissible shape.
+    """One program to trace, with its arguments at each admissible shape.
 
     Attributes:
-        name: how the command line and the tests call it.
-        title: what it is, for a table.
+        name: its name on the command line and in tests.
+        title: the model in words, for a table.
         function: the program, ``function(params, buffers, *inputs)``.
         params: the parameters to trace with.
         buffers: the buffers to trace with.
-        make_inputs: builds the inputs for given sizes of the named dimensions.
-        example: the sizes to trace at.
-        others: other admissible sizes, for running the graph at.
+        make_inputs: the function from sizes of the named dimensions to inputs.
+        example: the sizes at which it is traced.
+        others: other admissible sizes, at which the graph runs.
         dims: for each input, the named dimension at each dynamic position.
     """
 
@@ -58,7 +58,7 @@ class Workload:
         return (self.params, buffers, *self.make_inputs(sizes or self.example))
 
     def closed(self) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
-        """The program with parameters and buffers built in, and its arguments: the inputs alone."""
+        """The program as a function of the inputs alone, and its arguments."""
         params, buffers, *inputs = self.arguments()
 
         def function(*inputs: Tensor) -> Any:
@@ -67,7 +67,7 @@ class Workload:
         return function, tuple(inputs)
 
     def dynamic_shapes(self) -> tuple[Any, ...]:
-        """For ``symfx.proxy_tensor.make_fx``: parameters static, the inputs' named dims dynamic."""
+        """The ``dynamic_shapes`` of make_fx: static parameters, inputs with named dimensions."""
         return (None, None, *(dict(dims) for dims in self.dims))
 
 
@@ -122,22 +122,22 @@ class ResNet(nn.Module):
 
 @contextlib.contextmanager
 def _seeded(seed: int = 0) -> Iterator[None]:
-    """The same weights and inputs in every run, and the caller's random state left alone."""
+    """A context with the same random numbers in every run; it keeps the caller's random state."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         yield
 
 
 def _state(model: nn.Module, *, trainable: bool) -> tuple[Tensors, Tensors]:
-    """Parameters and buffers as plain tensors, ready to be arguments."""
+    """The parameters and the buffers as plain tensors, for arguments."""
     params = {
         name: param.detach().requires_grad_(trainable) for name, param in model.named_parameters()
     }
     return params, dict(model.named_buffers())
 
 
-# Sizes of the named dimensions that no weight and no other dimension shares: equal sizes are given
-# one symbol, and the work should not depend on such an accident. Nor is any of them 0 or 1.
+# No weight and no other dimension shares the size of a named dimension: equal sizes get one symbol,
+# and the work should not depend on such an accident. No size is 0 or 1.
 _TEXT_EXAMPLE = {"batch": 5, "seq": 17}
 _TEXT_OTHERS = (
     {"batch": 2, "seq": 17},
@@ -303,7 +303,7 @@ def _gpt2(name: str, *, small: bool, layers: int | None) -> Workload:
 
 @dataclass(frozen=True)
 class _Options:
-    """What :func:`build` was asked for; each builder takes what concerns it."""
+    """The options of `build`; each builder reads some of them."""
 
     small: bool
     dropout: float
@@ -322,7 +322,7 @@ _BUILDERS: dict[str, Callable[[str, _Options], Workload]] = {
 }
 
 WORKLOADS: tuple[str, ...] = tuple(_BUILDERS)
-"""The names that :func:`build` takes, in the order of the table."""
+"""The names that `build` takes, in the order of the table."""
 
 
 def build(
@@ -331,13 +331,13 @@ def build(
     """Build one workload, with the same random weights each time.
 
     Args:
-        name: one of :data:`WORKLOADS`.
-        small: fewer layers and narrower, for tests.
-        dropout: of the encoder layers, which stand in train mode; the other models have none.
-        layers: of GPT-2, in place of the usual number.
+        name: one of `WORKLOADS`.
+        small: whether the model has fewer and narrower layers, for tests.
+        dropout: the dropout of encoder layers, which stand in train mode; other models have none.
+        layers: the number of GPT-2's layers, in place of the usual number.
 
     Raises:
-        KeyError: for a name that is not in :data:`WORKLOADS`.
+        KeyError: for a name that is not in `WORKLOADS`.
     """
     with _seeded():
         return _BUILDERS[name](name, _Options(small, dropout, layers))

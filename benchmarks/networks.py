@@ -1,6 +1,6 @@
-"""The networks that optimisation is timed on: the shapes of well-known ones, with random weights.
+"""The networks of the optimization benchmark: shapes of well-known ones, with random weights.
 
-Built anew here, since torchvision is no dependency.
+They are built here, since torchvision is no dependency.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class UNet(nn.Module):
 
 
 class Block(nn.Module):
-    """An encoder block with its normalisation before (ViT) or behind (BERT)."""
+    """An encoder block with its normalization before (ViT) or behind (BERT)."""
 
     def __init__(self, width: int, heads: int, *, before: bool) -> None:
         super().__init__()
@@ -240,7 +240,7 @@ class Bert(nn.Module):
 
 @dataclass(frozen=True)
 class Network:
-    """A network and what goes into it.
+    """A network and its inputs.
 
     Attributes:
         title: for the table.

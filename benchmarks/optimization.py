@@ -1,8 +1,9 @@
 """``python -m benchmarks.optimization``: inference before and after, beside torch's own ways.
 
-Each network runs as it is (eager), optimised by stock `torch.fx.experimental.optimization`, by
-`symfx.optimize`, and, if it is convolutional, by `torch.compile` with freezing; in turn, in one
-process. What was measured is written down after each row, and `--resume` takes it up again.
+Each network runs in turn, in one process, in four forms: eager, optimized by stock
+`torch.fx.experimental.optimization`, by `symfx.optimize`, and, if it is convolutional, by
+`torch.compile` with freezing. Each row of figures is written to a file at once; `--resume` adds
+the missing rows.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ def _compiled(model: nn.Module, x: Tensor) -> Built:
     torch._dynamo.reset()
     config.freezing = True
     compiled: Built = torch.compile(model)
-    with fresh_cache():  # what another row has left behind is no part of this one
+    with fresh_cache():  # a cache that another row has filled would shorten this build
         compiled(x)
     return compiled
 
@@ -70,7 +71,7 @@ _BUILDERS: dict[str, Callable[[nn.Module, Tensor], Built]] = {
 
 @dataclass
 class NetworkResult:
-    """What was measured of one network at one batch size.
+    """The figures of one network at one batch size.
 
     Attributes:
         name: of the network.
@@ -121,7 +122,7 @@ def time_network(
                 built(x)
             result.built[peer] = time.perf_counter() - start
             found = built(x)
-        # Whatever a peer raises is a result of the comparison: it is reported, not hidden.
+        # An error of a peer, of any class, is a result of the comparison, and is reported.
         except Exception as error:  # noqa: BLE001
             failed[peer] = f"{type(error).__name__}: {error}".splitlines()[0]
             continue
@@ -150,7 +151,7 @@ class Goal:
     """A figure to reach.
 
     Attributes:
-        text: what is asked for.
+        text: the quantity.
         wanted: the least that will do.
         found: the figure, with where it is from; None where nothing was measured for it.
     """
@@ -247,7 +248,7 @@ def table(results: Sequence[NetworkResult], peers: Sequence[str]) -> Table:
 
 
 def goal_table(results: Sequence[NetworkResult]) -> Table:
-    """Each goal, what is wanted, what was found, and whether that will do."""
+    """Each goal with the figure wanted, the figure found, and the verdict."""
     shown = Table(title="Goals", title_justify="left", box=SIMPLE_HEAD)
     for column in ("goal", "wanted", "found", "", "of"):
         shown.add_column(column)
@@ -258,7 +259,7 @@ def goal_table(results: Sequence[NetworkResult]) -> Table:
 
 
 def as_data(results: Sequence[NetworkResult]) -> dict[str, Any]:
-    """What was measured, for a file."""
+    """The figures as data, for a file."""
     rows = [
         {
             "network": result.name,
@@ -276,7 +277,7 @@ def as_data(results: Sequence[NetworkResult]) -> dict[str, Any]:
 
 
 def from_data(data: Mapping[str, Any]) -> list[NetworkResult]:
-    """What `as_data` wrote down."""
+    """The figures that `as_data` wrote."""
     return [
         NetworkResult(
             row["network"],
@@ -317,7 +318,7 @@ def main(
     ] = False,
     json_path: Annotated[Path, typer.Option("--json", help="Where the figures go.")] = LATEST,
 ) -> None:
-    """Time inference before and after optimisation. Trust the ratios, not the milliseconds.
+    """Time inference before and after optimization. Trust the ratios, not the milliseconds.
 
     With --no-compile all of it takes about twenty minutes on two idle cores; torch.compile adds
     half a minute to two minutes for each row that it runs in.

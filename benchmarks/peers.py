@@ -1,6 +1,6 @@
-"""The two peers: stock torch and symfx, which differ in nothing but the prefix of their modules.
+"""The two peers, stock torch and symfx: they differ only in the prefix of their modules.
 
-A peer's modules are imported when first used, so that one that is broken costs only its own column.
+A peer's modules are imported at their first use, so that a broken peer costs only its own column.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Peer:
 
     Attributes:
         name: its column.
-        prefix: the package under which its modules stand.
+        prefix: the package that holds its modules.
     """
 
     name: str
@@ -38,11 +38,11 @@ class Peer:
         *,
         all_metadata: bool = False,
     ) -> Any:
-        """Trace ``function`` at ``args``: the very same call for every peer.
+        """Trace ``function`` at ``args``, with the same call for every peer.
 
-        The function may have real tensors built in, as a module has its parameters. Nodes get the
-        metadata that torch records by default, or all that it can: stack traces, the operators
-        that decompositions come from, and numbers that tie backward to forward.
+        The function may hold real tensors, as a module holds its parameters. Nodes get the metadata
+        that torch records by default. With ``all_metadata`` they also get stack traces, the
+        operators behind decompositions, and the numbers that tie backward to forward.
         """
         make_fx = import_module(f"{self.prefix}.proxy_tensor").make_fx
         if not all_metadata:

@@ -1,4 +1,4 @@
-"""Work for the decision procedure: facts of many kinds, then questions about them."""
+"""Work for the prover: facts of many kinds, then questions about them."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _known(env: Any, n: int) -> Prepared:
     def run() -> None:
         for i in range(n):
             if not statically_known_true(a + i * b + c >= i):
-                raise AssertionError("each follows from sizes being positive")
+                raise AssertionError("each condition follows, because sizes are positive")
 
     return run
 
@@ -90,7 +90,7 @@ def _known_to_jax(n: int) -> Prepared:
     def run() -> None:
         for i in range(n):
             if not a + i * b + c >= i:
-                raise AssertionError("each follows from sizes being positive")
+                raise AssertionError("each condition follows, because sizes are positive")
 
     return run
 
@@ -114,7 +114,7 @@ def _queries(env: Any, n: int) -> Prepared:
         for i in range(_QUERIES):
             a, b = couples[i % pairs]
             k = i // pairs
-            # The first follows from the first guard; the second from none.
+            # The first condition follows from the first guard, the second from no guard.
             known += statically_known_true(2 * a < 3 * b + 1 + k)
             known += statically_known_true(3 * a < 2 * b + k)
         if known < _QUERIES:

@@ -1,4 +1,4 @@
-"""The results as tables for people and as JSON for machines."""
+"""The results of benchmarks as tables for people and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from benchmarks.tracing import (
 
 __all__ = ["algebra_table", "as_json", "goals_table", "memory_table", "models_table"]
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 def _seconds(value: float | None) -> str:
@@ -57,9 +57,9 @@ def _cell(timings: Timings, name: str) -> str:
 def models_table(
     results: Sequence[ModelResult], parameters: Parameters, metadata: Metadata
 ) -> Table:
-    """Medians and ratios of tracing, a row for each model and the geometric means below."""
-    what = f"parameters as {parameters}, {metadata} metadata"
-    title = f"Tracing again, {what}: medians, and symfx / stock"
+    """The medians and ratios of tracing, a row for each model, with geometric means below."""
+    setting = f"parameters as {parameters}, {metadata} metadata"
+    title = f"Tracing again, {setting}: medians, and symfx / stock"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
     table.add_column("model", no_wrap=True)
     for column in COLUMNS:
@@ -82,14 +82,14 @@ def models_table(
 
 
 def memory_table(peaks: Mapping[str, Peak]) -> Table:
-    """Peaks of memory, and those of symfx divided by each."""
+    """The peaks of memory, and symfx's peaks divided by each."""
     table = Table(
-        title="Memory: tracing GPT-2 with 24 layers, peak above what was in use",
+        title="Memory: tracing GPT-2 with 24 layers, peak above the memory in use before",
         title_justify="left",
         box=SIMPLE_HEAD,
     )
     table.add_column("peer")
-    for column in ("Python's", "symfx / it", "the process's", "symfx / it"):
+    for column in ("Python", "symfx / peer", "process", "symfx / peer"):
         table.add_column(column, justify="right")
     symfx = peaks[SYMFX]
     for name, peak in peaks.items():
@@ -109,7 +109,7 @@ def _megabytes(value: int | None) -> str:
 
 
 def algebra_table(results: Sequence[AlgebraResult]) -> Table:
-    """Medians of the algebra works, with how they grow or what one item costs."""
+    """The medians of the algebra works, with their growth or the time of one item."""
     table = Table(
         title="Algebra: medians of CPU time, through torch.SymInt",
         title_justify="left",
@@ -139,20 +139,20 @@ def algebra_table(results: Sequence[AlgebraResult]) -> Table:
 
 
 def _findings(results: Sequence[AlgebraResult]) -> list[Finding]:
-    return [f for r in results if r.work.goal is not None for f in r.work.goal.findings(r)]
+    return [finding for result in results for finding in result.findings()]
 
 
 def goals_table(results: Sequence[AlgebraResult]) -> Table:
-    """What symfx has to reach at each piece of work, what it takes, and whether that is enough."""
+    """The goals of each piece of work, the measured figures, and whether they meet the goals."""
     table = Table(title="Goals", title_justify="left", box=SIMPLE_HEAD)
-    for column in ("work", "what"):
+    for column in ("work", "figure"):
         table.add_column(column)
     for column in ("at most", "measured", "met"):
         table.add_column(column, justify="right")
     for found in _findings(results):
         table.add_row(
             found.work,
-            found.what,
+            found.figure,
             f"{found.most:.3g}",
             "-" if found.measured is None else f"{found.measured:.3f}",
             {None: "not measured", True: "yes", False: "NO"}[found.met],
@@ -196,7 +196,7 @@ def as_json(
     options: Mapping[str, Any],
     memory: Mapping[str, Peak] | None = None,
 ) -> dict[str, Any]:
-    """All that was measured, with where and on what."""
+    """All measurements as JSON, with the versions and the machine that they come from."""
     return {
         "schema": SCHEMA,
         "when": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

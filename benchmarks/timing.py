@@ -1,4 +1,4 @@
-"""Fair turns: contestants run one after the other, round by round, in one process."""
+"""Timing in fair turns: contestants run one after the other, round by round, in one process."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ __all__ = ["Contestant", "Timings", "fitted_exponent", "geometric_mean", "measur
 
 @dataclass(frozen=True)
 class Contestant:
-    """Something to time.
+    """Work to time, in one column.
 
     Attributes:
         name: its column.
-        run: the work.
-        prepare: done before each run, outside the timing; what it returns is given to ``run``'s
-            closure by the caller, so it takes and returns nothing.
+        run: the timed work.
+        prepare: work before each run that is not timed; ``run`` sees its effects by closure.
     """
 
     name: str
@@ -32,13 +31,13 @@ class Contestant:
 
 @dataclass
 class Timings:
-    """What :func:`measure` found.
+    """The results of `measure`, by contestant.
 
     Attributes:
-        seconds: of each contestant, the seconds of each round.
-        first: of each contestant, the seconds of the run before the rounds.
-        skipped: who was too slow for the budget, in words.
-        errors: who could not run, and what it raised.
+        seconds: the seconds of each round.
+        first: the seconds of the run before the rounds.
+        skipped: the reason in words why a contestant was skipped: it was too slow for the budget.
+        errors: the error that a contestant raised.
     """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -47,28 +46,28 @@ class Timings:
     errors: dict[str, str] = field(default_factory=dict)
 
     def median(self, name: str) -> float | None:
-        """The median seconds of a contestant, or None when it did not run."""
+        """The median seconds of a contestant, or None if it did not run."""
         rounds = self.seconds.get(name)
         return statistics.median(rounds) if rounds else None
 
     def ratio(self, name: str, to: str) -> float | None:
-        """How many times ``to``'s median ``name`` takes, or None when either did not run."""
+        """The median of ``name`` divided by that of ``to``, or None if one of them did not run."""
         mine, theirs = self.median(name), self.median(to)
         return None if mine is None or theirs is None else mine / theirs
 
     def first_ratio(self, name: str, to: str) -> float | None:
-        """The same of their first runs."""
+        """The same ratio of the first runs."""
         mine, theirs = self.first.get(name), self.first.get(to)
         return None if mine is None or theirs is None else mine / theirs
 
 
 class _OverBudget(BaseException):
-    """Not an Exception, so that no handler in the work that is being timed takes it for its own."""
+    """The end of the budget: no Exception, so that no handler in the timed work catches it."""
 
 
 @contextlib.contextmanager
 def _deadline(budget: float | None) -> Iterator[None]:
-    """Interrupt the body after ``budget`` seconds (never, where no such signals are)."""
+    """Interrupt the body after ``budget`` seconds, if the system has timer signals."""
     if budget is None or not hasattr(signal, "setitimer"):
         yield
         return
@@ -105,18 +104,18 @@ def measure(
     budget: float | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Timings:
-    """Time the contestants in turn, ``repeat`` rounds, the order turned round each time.
+    """Time the contestants in turn for ``repeat`` rounds, in reversed order every other round.
 
-    Each runs once before, so that imports and torch's registries are paid in no round. A
-    contestant that raises drops out, and its error stands in the result in place of its seconds.
+    Each contestant runs once before the rounds, so that no round pays for imports and torch's
+    registries. A contestant that raises drops out, and the result holds its error.
 
     Args:
-        contestants: who runs.
-        repeat: the timed rounds.
-        budget: the seconds that a contestant may take for one run; it drops out when it takes more,
-            and is not repeated any further once all its runs together took as much.
-        clock: tells the seconds. For work on one thread that waits for nothing,
-            `time.process_time` leaves out the slices of time that a busy machine gives to others.
+        contestants: the contestants, in the order of the first round.
+        repeat: the number of timed rounds.
+        budget: the seconds that a contestant may take for one run. A contestant that takes more
+            drops out, and one whose runs together take more runs no further round.
+        clock: the function that tells the seconds. For work on one thread that waits for nothing,
+            `time.process_time` leaves out the time that a busy machine gives to other processes.
     """
     timings = Timings()
     spent: dict[str, float] = {}
@@ -126,7 +125,7 @@ def measure(
             spent[name] = _timed(contestant, budget, clock)
         except _OverBudget:
             timings.skipped[name] = f"took more than {budget:g} s"
-        # Whatever a peer raises is a result of the comparison: it is reported, not hidden.
+        # An error of a peer is a result of the comparison, so it is reported.
         except Exception as error:  # noqa: BLE001
             timings.errors[name] = f"{type(error).__name__}: {error}"
         else:
@@ -142,19 +141,21 @@ def measure(
             try:
                 rounds.append(_timed(contestant, budget, clock))
             except _OverBudget:
-                rounds.append(float(budget or 0))  # at least that; it passed the first time
+                rounds.append(
+                    float(budget or 0)
+                )  # at least the budget; the first run was within it
             spent[name] += rounds[-1]
     return timings
 
 
 def geometric_mean(ratios: Iterable[float]) -> float | None:
-    """The geometric mean, or None of nothing."""
+    """The geometric mean, or None if there are no ratios."""
     logs = [math.log(ratio) for ratio in ratios]
     return math.exp(statistics.fmean(logs)) if logs else None
 
 
 def fitted_exponent(seconds: dict[int, float]) -> float | None:
-    """The ``k`` of ``time ~ n**k``, by least squares on the logarithms; None below two sizes.
+    """The ``k`` of ``time ~ n**k`` by least squares on logarithms, or None below two sizes.
 
     >>> round(fitted_exponent({10: 1.0, 20: 4.0, 40: 16.0}), 6)
     2.0

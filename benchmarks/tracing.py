@@ -1,15 +1,15 @@
-"""Tracing the six models: stock with static shapes, stock with symbolic ones, symfx with symbolic.
+"""Tracing the six models: stock with static and with symbolic shapes, symfx with symbolic shapes.
 
-What a peer may keep from one trace to the next counts too. Stock torch's fake mode keeps, for the
-life of the process, a cache of operators called with static shapes; so it is timed twice: as a
-second trace finds it ("stock fake", the harder mark for us) and emptied ("stock fake, emptied").
-Stock's symbolic traces keep nothing, and neither do symfx's: each has an environment of its own.
-So the medians are those of a warm second trace of the same model. The first traces, in a process
-that has traced another program before, are compared with one another ("first / first").
+Stock torch's fake mode keeps a cache of operators on static shapes for the life of the process. So
+stock's static tracing is timed twice: with the cache of the trace before ("stock fake", the harder
+mark for symfx) and with an empty cache ("stock fake, emptied"). Symbolic traces of stock and of
+symfx keep nothing, because each has an environment of its own. The medians are therefore those of a
+second trace of the same model. The column "first / first" compares the first traces of a model, in
+a process that has traced another program before.
 
-A model's parameters are either *inputs*, so that in a symbolic trace each of their dimensions is
-dynamic too (a convolution's kernel size among them), or *constants*, with the shapes they have, as
-when one traces a module.
+A model's parameters are either *inputs* or *constants*. As inputs, each of their dimensions is
+dynamic in a symbolic trace, such as the size of a convolution's kernel. As constants, they keep
+their shapes, as in the trace of a module.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ STOCK_FAKE, STOCK_FAKE_EMPTIED = "stock fake", "stock fake, emptied"
 STOCK_SYMBOLIC, SYMFX = "stock symbolic", "symfx symbolic"
 COLUMNS = (STOCK_FAKE, STOCK_FAKE_EMPTIED, STOCK_SYMBOLIC, SYMFX)
 RATIOS = COLUMNS[:-1]
-"""What symfx is divided by."""
+"""The columns by which symfx's times are divided."""
 FIRST = (SYMFX, STOCK_FAKE_EMPTIED)
-"""Whose first traces of a model are compared."""
+"""The columns whose first traces of a model are compared."""
 
 
 class Parameters(enum.StrEnum):
-    """What a model's parameters and buffers are to the traced function."""
+    """The role of a model's parameters and buffers in the traced function."""
 
     INPUTS = "inputs"
     CONSTANTS = "constants"
 
 
 class Metadata(enum.StrEnum):
-    """What nodes remember beside their operator."""
+    """The metadata that nodes get."""
 
     DEFAULT = "default"
     ALL = "all"
@@ -68,7 +68,7 @@ class ModelResult:
         name: the workload's name.
         title: the workload's title.
         timings: the seconds of each contestant.
-        sizes: nodes and guards of the graphs, by contestant.
+        sizes: the numbers of nodes and guards of the graphs, by contestant.
     """
 
     name: str
@@ -119,7 +119,7 @@ def _contestants(
 
 
 def _another_program(x: torch.Tensor) -> torch.Tensor:
-    """What every peer traces before the first model, so that imports are not counted as its."""
+    """A program that every peer traces first, so that no model pays for imports."""
     return (x @ x.t()).softmax(-1) + x.sum()
 
 
@@ -130,7 +130,7 @@ def trace_models(
     done: Callable[[ModelResult], object],
     metadata: Metadata = Metadata.DEFAULT,
 ) -> list[ModelResult]:
-    """Time the named workloads, calling ``done`` with each result as it comes."""
+    """Time the named workloads, and call ``done`` with each result at once."""
     results = []
     for peer in PEERS.values() if names else ():
         for mode in MODES:
@@ -145,9 +145,9 @@ def trace_models(
 
 
 def geometric_means(results: Sequence[ModelResult]) -> dict[str, float | None]:
-    """symfx over each of :data:`RATIOS`, and of first traces ("first"), over the models.
+    """The means over the models: symfx divided by each of `RATIOS`, and of first traces ("first").
 
-    None unless every model ran.
+    A mean is None if a model did not run.
     """
 
     def mean(ratios: Sequence[float | None]) -> float | None:

@@ -1,1 +1,1 @@
-"""Programs to trace with symfx, each runnable as it stands."""
+"""Example models to trace with symfx."""

@@ -1,4 +1,4 @@
-"""A Transformer encoder stack out of ``torch.nn``: the model that the README traces.
+"""A stack of Transformer encoder layers from ``torch.nn``: the model that the README traces.
 
 symfx trace examples/encoder.py:EncoderStack --input "x: f32[batch, seq, 64]"
 """
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class EncoderStack(nn.Module):
     """Several encoder layers, one after the other.
 
-    The stack is in train mode, as any new module is, but has no dropout unless asked: what it
-    computes depends on its input alone, so a traced graph can be compared with it number by number.
+    The stack is in train mode, like every new module, but has no dropout by default. Its result
+    then depends on its input alone, so a traced graph can be compared with it number by number.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The benchmarks' harness: fair turns, honest skips, readable results. No time is asserted."""
+"""The harness of the benchmarks: fair turns, reported skips, readable results; no times asserted."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_nothing_is_collected_while_the_clock_runs() -> None:
     assert gc.isenabled()
 
 
-def test_who_raises_drops_out_with_the_error() -> None:
+def test_a_contestant_that_raises_drops_out_with_its_error() -> None:
     def fail() -> None:
         raise ValueError("no such shape")
 
@@ -60,12 +60,12 @@ def test_who_raises_drops_out_with_the_error() -> None:
     assert len(timings.seconds["good"]) == 2
 
 
-def test_who_is_over_the_budget_is_interrupted() -> None:
+def test_a_contestant_over_the_budget_is_interrupted() -> None:
     def forever() -> None:
         while True:
             try:
                 time.sleep(60)
-            except Exception:  # noqa: BLE001 - as careless code does
+            except Exception:  # noqa: BLE001 - careless code catches errors
                 continue
 
     timings = measure([Contestant("slow", forever)], 2, budget=0.05)
@@ -91,7 +91,7 @@ def test_a_mean_over_the_models_needs_all_of_them() -> None:
     assert geometric_means([full, empty]) == dict.fromkeys((*RATIOS, "first"))
 
 
-def test_one_run_prints_tables_and_writes_what_was_measured(tmp_path: Path) -> None:
+def test_one_run_prints_tables_and_writes_the_measurements(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "out.json"
     done = benchmarks(
         "--only", "add-same", "--only", "sym-sum", "--quick", "--repeat", "1", "--json", path
@@ -105,7 +105,7 @@ def test_one_run_prints_tables_and_writes_what_was_measured(tmp_path: Path) -> N
     assert set(works) == {"add-same", "sym-sum"}
     for work in works.values():
         for size in work["sizes"].values():
-            assert set(size["medians"]) == {"stock", "symfx"}  # JAX has no such work
+            assert set(size["medians"]) == {"stock", "symfx"}  # JAX cannot do this work
             assert not size["errors"]
     assert set(works["sym-sum"]["exponents"]) == {"stock", "symfx", "jax"}
 

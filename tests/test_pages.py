@@ -19,16 +19,24 @@ FLAGS = doctest.ELLIPSIS
 
 #: The page that shows every public name of a package or module.
 PAGE_OF = {
+    "symfx": "root",
     "symfx.algebra": "algebra",
     "symfx.config": "config",
+    "symfx.errors": "root",
     "symfx.graph_gradual_typechecker": "gradual_types",
     "symfx.meta_tracer": "meta_tracer",
+    "symfx.optimization": "optimization",
     "symfx.proxy_tensor": "tracing",
     "symfx.recording": "recording",
+    "symfx.refinement_types": "shape_rules",
+    "symfx.rewriter": "shape_rules",
+    "symfx.shape_rules": "shape_rules",
+    "symfx.static_migration": "shape_rules",
     "symfx.sym_node": "sym_node",
     "symfx.symbolic_shapes": "symbolic_shapes",
     "symfx.unification": "unification",
     "symfx.unification.unification_tools": "unification",
+    "symfx.unify_refinements": "shape_rules",
 }
 
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
         TargetError,
         TracingError,
     )
-    from symfx.optimization.pipeline import OptimizedModel, optimize
+    from symfx.optimization.model import OptimizedModel
+    from symfx.optimization.pipeline import optimize
     from symfx.symbolic_shapes import Dim
     from symfx.tracing import CheckResult, Trace, trace
     from symfx.tracing.verification import Verification
@@ -58,7 +59,7 @@ _HOMES = {
     "Trace": "symfx.tracing",
     "TracingError": "symfx.errors",
     "OptimizationError": "symfx.errors",
-    "OptimizedModel": "symfx.optimization.pipeline",
+    "OptimizedModel": "symfx.optimization.model",
     "Verification": "symfx.tracing.verification",
     "optimize": "symfx.optimization.pipeline",
     "trace": "symfx.tracing",

@@ -50,7 +50,7 @@ builtins.CODE = lambda *args: RAN.append(args)  # type: ignore[attr-defined]
 
 
 def places(data: Any) -> Iterator[tuple[Any, Any]]:
-    """Each place in nested lists and objects: what holds it, and its key there."""
+    """Each place in nested lists and objects: the container, and the key in it."""
     stack = [data]
     while stack:
         holder = stack.pop()
@@ -85,7 +85,7 @@ def change(data: Any, picks: random.Random) -> None:
             holder.insert(picks.randrange(len(holder) + 1), copy.deepcopy(other[other_key]))
         case 6:
             holder[picks.choice(PAYLOADS)] = copy.deepcopy(picks.choice(VALUES))
-        case 8 | 9 | 10 | 11 | 12 | 13:  # what may stand here, out of another place
+        case 8 | 9 | 10 | 11 | 12 | 13:  # a value from another place
             kind = type(holder[key])
             alike = [h[k] for h, k in found if k == key and type(h[k]) is kind]
             holder[key] = copy.deepcopy(picks.choice(alike))
@@ -123,7 +123,7 @@ def by_bytes(content: bytes, picks: random.Random) -> bytes:
     size = int.from_bytes(content[:8], "little") + 8
     found = bytearray(content)
     for _ in range(picks.choice([1, 1, 2, 5])):
-        # Mostly in the header: what stands behind it is numbers.
+        # Mostly in the header: behind it there are only numbers.
         at = picks.randrange(min(size, len(found)) if picks.random() < 0.9 else len(found))
         length = picks.choice([1, 1, 2, 20, 500])
         match picks.randrange(5):
@@ -157,7 +157,7 @@ def main() -> None:
     originals = {}
     for name in MODELS:
         path = folder / f"{name}.safetensors"
-        load(path)  # what torch does at the first use takes time once
+        load(path)  # the first use of torch takes longer
         originals[name] = (path.read_bytes(), *parts(path))
     loaded, refused, slowest = 0, 0, 0.0
     kinds: dict[str, int] = {}

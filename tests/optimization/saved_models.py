@@ -17,7 +17,8 @@ import symfx
 from symfx.optimization.passes.fuse import lower
 from symfx.optimization.report import Report
 from symfx.optimization.runtime.fused_conv import FusedConv
-from symfx.optimization.runtime.fused_linear import CONVOLUTION, FusedLinear
+from symfx.optimization.runtime.fused_linear import FusedLinear
+from symfx.optimization.runtime.linear_kernels import CONVOLUTION
 from symfx.optimization.saving import FORMAT
 
 

@@ -14,9 +14,10 @@ from torch import nn
 
 import symfx
 from symfx.optimization import OptimizedModel, load
+from symfx.optimization.runtime.conv_kernels import BLOCKED, DIRECT, WINOGRAD, other_ways
 from symfx.optimization.runtime.fused_conv import FusedConv
-from symfx.optimization.runtime.fused_linear import CONVOLUTION, MKL, FusedLinear, has_mkl
-from symfx.optimization.runtime.kernels import BLOCKED, DIRECT, WINOGRAD, other_ways
+from symfx.optimization.runtime.fused_linear import FusedLinear
+from symfx.optimization.runtime.linear_kernels import CONVOLUTION, MKL, has_mkl
 from symfx.optimization.runtime.winograd import Winograd
 
 

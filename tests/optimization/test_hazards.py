@@ -1,4 +1,4 @@
-"""Whatever a model does that could go wrong when it is optimised: the result against eager."""
+"""Models that a careless optimizer gets wrong: the result against eager."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ResultUsedTwice(Pair):
 
 @case(2, 3, 8, 9)
 class SharedConvolution(Pair):
-    """Upstream 104593: one convolution on two paths, normalised on one of them."""
+    """Upstream 104593: one convolution on two paths, normalized on one of them."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.bn(self.conv(x)) + self.conv(x + 1)
@@ -74,7 +74,7 @@ class SharedConvolution(Pair):
 
 @case(2, 3, 8, 9)
 class SharedConvolutionTwoNorms(Pair):
-    """Upstream 197539: one convolution, two normalisations."""
+    """Upstream 197539: one convolution, two normalizations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -343,7 +343,7 @@ class Parametrised(Pair):
 
 @case(2, 3, 8, 9)
 class InPlaceBehindUse(Pair):
-    """Those who use a value after it is written to see what was written."""
+    """Nodes that use a value after a write read the written value."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -375,7 +375,7 @@ class InPlaceOnInput(Pair):
 
 @case(2, 3, 8, 9)
 class InPlaceBetween(Pair):
-    """What the convolution reads is overwritten before the normalisation runs."""
+    """The input of the convolution is overwritten before the normalization runs."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + 1
@@ -459,7 +459,7 @@ class MaxPoolIndices(nn.Module):
 
 @case(2, 4, 8, 8)
 class MakesTensors(nn.Module):
-    """Made anew in each run: random numbers, and what is written to."""
+    """Tensors that each run makes: random numbers, and tensors that are written to."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -541,7 +541,7 @@ class LinearNorm(nn.Module):
 
 @case(3, 5, 6)
 class LinearNormOfAnotherDimension(LinearNorm):
-    """Five rows and five channels: the normalisation is for the rows."""
+    """Five rows and five channels: the normalization is for the rows."""
 
 
 @case(3, 4, 9)
@@ -670,7 +670,7 @@ PASSES: dict[str, Callable[[nn.Module], nn.Module]] = {
 
 
 def run_twice(model: nn.Module, x: Tensor) -> list[object]:
-    """Two runs, since the first may leave something to the second; and what became of the input."""
+    """Two runs, since the first may change state that the second reads; and the input afterwards."""
     results: list[object] = []
     with torch.no_grad():
         for _ in range(2):

@@ -1,4 +1,4 @@
-"""`symfx.optimize`: what it folds, fuses, reports, checks and refuses."""
+"""`symfx.optimize`: folding, fusing, the report, the check, and errors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import functools
 import io
 import math
 import pickle
+import subprocess
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -22,11 +24,13 @@ from torch import Tensor, nn
 import symfx
 from symfx import optimization
 from symfx.errors import InputMismatchError, OptimizationError
-from symfx.optimization import checking, optimize_for_inference, pipeline
-from symfx.optimization.graphs import effects, reading
-from symfx.optimization.graphs.effects import Effect
+from symfx.optimization import optimize_for_inference, pipeline
+from symfx.optimization.graphs import effects
+from symfx.optimization.reference import first_use
+from symfx.optimization.runtime import layers
+from symfx.optimization.runtime.capabilities import has_bfloat16
 from symfx.optimization.runtime.fused_conv import FusedConv
-from symfx.optimization.runtime.probing import has_bfloat16
+from symfx.optimization.runtime.leaf_calls import Effect
 
 
 def trained(model: nn.Module) -> nn.Module:
@@ -265,12 +269,12 @@ WRONG_BY = 0.01
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     """A rewrite that is wrong by a little."""
-    build = reading.Layer.build
+    build = layers.Layer.build
 
     def off(self: Any, weight: Tensor, bias: Tensor | None) -> nn.Module:
         return build(self, weight * (1 + WRONG_BY), bias)
 
-    monkeypatch.setattr(reading.Layer, "build", off)
+    monkeypatch.setattr(layers.Layer, "build", off)
 
 
 @torch.no_grad()
@@ -297,8 +301,8 @@ def test_optimize_for_inference_is_checked_once_at_first_use(
 ) -> None:
     model, x = trained(Residual()), torch.randn(2, 3, 8, 8)
     calls: list[int] = []
-    real = checking.Trials
-    monkeypatch.setattr(checking, "Trials", lambda *a: (calls.append(1), real(*a))[1])
+    real = first_use.Trials
+    monkeypatch.setattr(first_use, "Trials", lambda *a: (calls.append(1), real(*a))[1])
     fast = optimize_for_inference(model)
     twin = copy.deepcopy(fast)
     for _ in range(2):
@@ -315,7 +319,7 @@ def test_mistakes() -> None:
         symfx.optimize(nn.Linear(2, 2), (torch.ones(1), torch.ones(1)))
     with pytest.raises(OptimizationError, match="cannot run on these inputs"):
         symfx.optimize(nn.Linear(2, 2), torch.ones(1, 3))
-    with pytest.raises(OptimizationError, match="float64 is not offered"):
+    with pytest.raises(OptimizationError, match="float64 is not supported"):
         symfx.optimize(nn.Linear(2, 2), torch.ones(1, 2), dtype=torch.float64)
     with pytest.raises(OptimizationError, match="example_inputs is a str"):
         symfx.optimize(nn.Linear(2, 2), "x")
@@ -540,13 +544,13 @@ def wholes(fast: symfx.OptimizedModel, x: Tensor) -> dict[str, Any]:
         "torch.load": torch.load(stored, weights_only=False),
         "load_state_dict": loaded,
         "export": torch.export.export(fast, (x,)).module(),
-        "optimised again": symfx.optimize(fast, x, measure=False),
+        "optimized again": symfx.optimize(fast, x, measure=False),
     }
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("measure", [False, True])
-def test_an_optimised_model_can_be_made_anew(measure: bool) -> None:
+def test_an_optimized_model_can_be_made_anew(measure: bool) -> None:
     heads = nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5), nn.BatchNorm1d(5))
     model = trained(nn.Sequential(nn.BatchNorm2d(3), nn.ReLU(), Residual(), heads))
     x = torch.randn(2, 3, 8, 8)
@@ -559,7 +563,7 @@ def test_an_optimised_model_can_be_made_anew(measure: bool) -> None:
 
 
 @torch.no_grad()
-def test_a_traced_optimised_model_takes_the_same_calls() -> None:
+def test_a_traced_optimized_model_takes_the_same_calls() -> None:
     model = Optional_().eval()
     x, mask = torch.randn(2, 4), torch.ones(2, 4, dtype=torch.bool)
     traced = torch.fx.symbolic_trace(symfx.optimize(model, (x,), {"mask": mask}, measure=False))
@@ -620,7 +624,7 @@ class Named(OrderedDict):  # type: ignore[type-arg]
 
 
 class Other(dict[str, Tensor]):
-    """A dictionary of which nobody says how it is made."""
+    """A dictionary whose constructor is not known."""
 
 
 @torch.no_grad()
@@ -719,3 +723,9 @@ def test_complex_numbers_are_left_alone() -> None:
             for mine, theirs in zip(fast(given), model(given), strict=True):
                 torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
         assert not any("folded" in rewrite.what for rewrite in fast.report.rewrites)
+
+
+def test_the_import_warns_of_nothing() -> None:
+    command = [sys.executable, "-W", "error", "-c", "import symfx.optimization"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""Random programs of layers, views, writes and shared modules: optimised against eager."""
+"""Random programs of layers, views, writes and shared modules: optimized against eager."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_random_models(block: int) -> None:
         try:
             expected = model(mine)
         except RuntimeError:
-            continue  # such as a view of what has no such strides
+            continue  # a view that these strides do not allow, for example
         for label, make in {
             "optimize": lambda m: symfx.optimize(m, x.clone(), measure=False, check=False),
             "fuse": fuse,

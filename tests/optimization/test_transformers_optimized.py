@@ -1,4 +1,4 @@
-"""Models of transformers with random weights: optimised, they return what they returned."""
+"""Models of transformers with random weights: the optimized model returns the same."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
 @torch.no_grad()
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("measure", [False, True])
-def test_optimised_models_return_the_same(name: str, measure: bool) -> None:
+def test_optimized_models_return_the_same(name: str, measure: bool) -> None:
     torch.manual_seed(0)
     model: Any = MODELS[name]().eval()
     key = model.main_input_name

@@ -25,7 +25,7 @@ from torch import nn
 import symfx
 from symfx.errors import OptimizationError
 from symfx.optimization import load
-from symfx.optimization.saved.values import encode
+from symfx.optimization.saved.nodes import encode
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def ran() -> Iterator[list[Any]]:
-    """What the function ``CODE`` was called with."""
+    """The arguments of the calls of the function ``CODE``."""
     calls: list[Any] = []
     builtins.CODE = lambda *args: calls.append(args)  # type: ignore[attr-defined]
     yield calls
@@ -368,7 +368,7 @@ def test_injections(folder: Path, tmp_path: Path, ran: list[Any], name: str) -> 
     "text", ["')+CODE()+('", '")+CODE()+("', "x\n CODE()", "\\", "'''", "{CODE()}", "\0", "\ud800"]
 )
 def test_texts_stay_texts(folder: Path, tmp_path: Path, ran: list[Any], text: str) -> None:
-    """Keys and values that are data may be any text: what is generated quotes them."""
+    """Keys and values that are data may be any text: the generated source quotes them."""
     header, tensors = parts(folder / "everything.safetensors")
     output = header["nodes"][-1]["args"]["tuple"][0]["dict"]
     output[0][0] = text
@@ -483,7 +483,7 @@ def test_a_namedtuple_is_not_saved_as_a_tuple(tmp_path: Path) -> None:
     assert type(model(torch.ones(1, 2))).__name__ == "Pair"
     with pytest.raises(OptimizationError, match="it calls 'Pair', which a file cannot name"):
         model.save(tmp_path / "pairs")
-    with pytest.raises(OptimizationError, match="x has a Pair in it, which is no data"):
+    with pytest.raises(OptimizationError, match="x has a Pair in it, which cannot be saved"):
         encode((Pair(torch.Size([1]), torch.Size([2])),), "x")
 
 

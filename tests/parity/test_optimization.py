@@ -113,7 +113,7 @@ def test_fuse_options(net: nn.Module, peer: Any, inplace: bool, no_trace: bool) 
 
 
 def test_fuse_in_place_leaves_even_the_traced_model_as_it_was(net: nn.Module) -> None:
-    """Stock folds weights into the very modules of a graph that still normalises."""
+    """Stock folds weights into the very modules of a graph that still normalizes."""
     traced = fx.symbolic_trace(net)
     before = traced(X)
     ours.fuse(traced, inplace=True, no_trace=True)

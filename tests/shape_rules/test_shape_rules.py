@@ -261,7 +261,7 @@ def test_attributes() -> None:
     assert found.shapes[output(traced)] == "([2, 3], [n, min(n, 3)], [n], Dyn)"
     assert [*found.unknown_operators.values()] == ["the attribute wieght"]
     reported = str(found).splitlines()[-1]
-    assert reported.startswith("no shape rule for the attribute wieght: typed Dyn, at node ")
+    assert reported.startswith("no shape rule for the attribute wieght: typed Dyn, at getattr")
     checker = GraphTypeChecker({}, traced)
     with pytest.warns(UserWarning, match="no shape rule for the attribute wieght"):
         checker.type_check()

@@ -394,6 +394,40 @@ def test_typecheck_explains_a_conflict() -> None:
     assert data["conflict"]["example"]["x"][1] == 3
 
 
+class Fixing(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.view(64, 1, 28, 28)
+
+
+class Excluding(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.view(x.size(0), 4, -1)
+
+
+def test_typecheck_refuses_a_name_that_the_program_fixes() -> None:
+    target = f"{__file__}:Fixing()"
+    spec = ["--input", "x: [n, 1, 28, 28]"]
+    refused = CliRunner().invoke(app, ["typecheck", target, *spec])
+    assert refused.exit_code == 1
+    assert "n is fixed to 64" in refused.output and "x.view(64, 1, 28, 28)" in refused.output
+    assert "num_users" not in refused.output
+    allowed = CliRunner().invoke(app, ["typecheck", target, *spec, "--allow-pinned"])
+    assert allowed.exit_code == 0
+    data = json.loads(CliRunner().invoke(app, ["typecheck", target, *spec, "--json"]).stdout)
+    assert data["fixed"][0]["name"] == "n" and data["fixed"][0]["value"] == 64
+
+
+def test_strict_refuses_conditions_that_exclude_declared_sizes() -> None:
+    target = f"{__file__}:Excluding()"
+    spec = ["--input", "x: [n, h]"]
+    assert CliRunner().invoke(app, ["typecheck", target, *spec]).exit_code == 0
+    strict = CliRunner().invoke(app, ["typecheck", target, *spec, "--strict"])
+    assert strict.exit_code == 1
+    assert "h % 4 == 0 must hold, and fails for h = 1" in strict.output
+    said = [*spec, "--where", "h % 4 == 0", "--strict"]
+    assert CliRunner().invoke(app, ["typecheck", target, *said]).exit_code == 0
+
+
 def test_typecheck_of_mistakes() -> None:
     assert run(app, ["typecheck", f"{HERE}:Classifier()", "-i", "x: ["]).exit_code == 2
     assert run(app, ["typecheck", f"{HERE}:Nothing()"]).exit_code == 2

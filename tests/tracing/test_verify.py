@@ -54,7 +54,17 @@ def test_a_note_where_there_are_too_few_shapes():
     t = symfx.trace(torch.sin, randn(6), dynamic=[(Dim("n", min=5, max=7),)])
     v = t.verify()
     assert sorted(sizes(v)) == [5, 6, 7]
-    assert v and v.note == "only 2 of 5 other shapes were found that the guards admit"
+    assert v and v.note == "only 2 of 5 other shapes exist: 5 <= n <= 7"
+
+
+def test_the_note_names_the_guards_that_leave_too_few_shapes():
+    def model(x):
+        return x.reshape(7, -1) if x.shape[0] % 7 == 0 and x.shape[0] < 30 else x
+
+    v = symfx.trace(model, randn(14), dynamic=[("n",)]).verify(shapes=9)
+    assert sorted(sizes(v)) == [7, 14, 21, 28]
+    assert v.note.startswith("only 3 of 9 other shapes ")
+    assert "n % 7 == 0" in v.note
 
 
 def test_a_static_trace_is_verified_at_its_only_shape():
@@ -74,10 +84,41 @@ def test_ints_are_varied_too():
     assert v and len(set(sizes(v))) == 6
 
 
-def test_negative_counts_are_refused():
-    t = symfx.trace(torch.sin, randn(6))
-    with pytest.raises(symfx.SymfxError, match="shapes is -1"):
-        t.verify(shapes=-1)
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"shapes": -1}, "shapes is -1"),
+        ({"shapes": 2.5}, "shapes is 2.5"),
+        ({"seed": 2**70}, f"seed is {2**70}"),
+        ({"seed": "x"}, "seed is 'x'"),
+        ({"tolerance": -1}, "tolerance is -1"),
+        ({"tolerance": (1e-3, -1e-9)}, "tolerance is (0.001, -1e-09)"),
+        ({"tolerance": (1e-3,)}, "tolerance is (0.001,)"),
+        ({"tolerance": float("nan")}, "tolerance is nan"),
+        ({"tolerance": "tight"}, "tolerance is 'tight'"),
+        ({"make_inputs": 3}, "make_inputs is 3"),
+    ],
+)
+def test_arguments_that_cannot_be_used(arguments, words):
+    t = symfx.trace(torch.sin, randn(6), dynamic=[("n",)])
+    with pytest.raises(symfx.SymfxError) as caught:
+        t.verify(**arguments)
+    assert caught.value.what == words
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize("seed", [-(2**63), 2**63 - 1, -1])
+def test_every_seed_of_64_bits_is_taken(seed):
+    assert symfx.trace(torch.sin, randn(6), dynamic=[("n",)]).verify(seed=seed)
+
+
+def test_tensors_without_data_cannot_be_compared():
+    t = symfx.trace(torch.sin, torch.empty(6, device="meta"), dynamic=[("n",)])
+    with pytest.raises(symfx.SymfxError, match="arg0 is a tensor without data"):
+        t.verify()
+    t = symfx.trace(nn.Linear(3, 3, device="meta"), torch.empty(2, 3, device="meta"))
+    with pytest.raises(symfx.SymfxError, match="without data"):
+        t.verify()
 
 
 # -- what is wrong is found -------------------------------------------------------------------------
@@ -135,6 +176,17 @@ def test_an_exception_tells_its_side():
     break_graph(t, "view", lambda node: node.update_arg(1, [7]))
     assert t.verify(shapes=0).runs[0].failure.startswith("the graph raised RuntimeError: shape")
 
+
+# -- the model itself fails -------------------------------------------------------------------------
+
+
+def test_a_model_that_fails_on_the_example_is_one_error():
+    t = symfx.trace(nn.Embedding(10, 3), torch.tensor([0, 12, 3]), dynamic=[("n",)])
+    with pytest.raises(symfx.InputMismatchError) as caught:
+        t.verify()
+    assert caught.value.what.startswith("the model itself fails on the example: IndexError: index")
+    assert "torch.embedding(" in caught.value.where
+
     broken = []
 
     def model(x):
@@ -144,10 +196,90 @@ def test_an_exception_tells_its_side():
 
     t = symfx.trace(model, randn(3))
     broken.append(1)
-    failure = t.verify().runs[0].failure
-    assert (
-        failure.startswith("the model raised ValueError: no more (") and "test_verify.py" in failure
+    with pytest.raises(symfx.InputMismatchError, match="ValueError: no more") as caught:
+        t.verify()
+    assert "test_verify.py" in caught.value.where
+
+
+def test_a_shape_at_which_the_model_fails_is_not_comparable():
+    t = symfx.trace(
+        lambda x, lengths: x.split(lengths.tolist()),
+        (randn(6, 4), torch.tensor([2, 1, 3])),
+        dynamic=[("n", None), None],
     )
+    v = t.verify(shapes=4)
+    assert v, str(v)
+    assert [run.compared for run in v.runs] == [True, False, False, False, False]
+    assert all(run.passed and run.failure is None for run in v.runs)
+    assert all("split_with_sizes expects" in run.model_error for run in v.runs[1:])
+    text = str(v)
+    assert text.count("split_with_sizes expects") == 1, "the error of the model is told once"
+    assert "and 3 other shapes the model itself raised RuntimeError" in text
+    assert "verified at 1 shape: equal to eager; 4 other shapes not comparable" in text
+
+
+def test_a_graph_that_fails_where_the_model_does_not_is_a_failure():
+    t = symfx.trace(
+        lambda x, i: x.index_select(0, i),
+        (randn(9, 4), torch.tensor([0, 8, 3])),
+        dynamic=[("n", None), ("k",)],
+    )
+    break_graph(t, "index_select", lambda node: node.update_arg(1, 5))
+    v = t.verify(shapes=2)
+    assert not v
+    assert all(run.compared and run.failure.startswith("the graph raised ") for run in v.runs)
+
+
+def ctc(log_probs, targets, input_lengths, target_lengths):
+    return nn.functional.ctc_loss(log_probs, targets, input_lengths, target_lengths)
+
+
+T = torch.tensor
+INTEGERS = {
+    "index_select": (
+        lambda x, i: x.index_select(0, i),
+        (randn(9, 4), T([0, 8, 3])),
+        [("n", None), ("k",)],
+    ),
+    "gather": (
+        lambda x, i: x.gather(1, i),
+        (randn(4, 9), T([[0, 8], [1, 2], [7, 7], [3, 0]])),
+        [("n", "m"), ("n", "k")],
+    ),
+    "embedding_bag": (
+        nn.EmbeddingBag(10, 3),
+        (torch.randint(0, 10, (7,)), T([0, 2, 5])),
+        [("n",), ("bags",)],
+    ),
+    "ctc": (
+        ctc,
+        (
+            randn(7, 3, 5).log_softmax(-1),
+            torch.randint(1, 5, (3, 4)),
+            T([7, 7, 6]),
+            T([4, 3, 2]),
+        ),
+        [("time", "n", None), ("n", "label"), ("n",), ("n",)],
+    ),
+    "edges": (
+        lambda x, edges: torch.zeros_like(x).index_add(0, edges[1], x[edges[0]]),
+        (randn(6, 4), T([[0, 1, 2, 5], [1, 2, 3, 4]])),
+        [("nodes", None), (None, "edges")],
+    ),
+    "segment_reduce": (
+        lambda x, offsets: torch.segment_reduce(x, "sum", offsets=offsets),
+        (randn(7), T([0, 2, 5, 7])),
+        [None, ("k",)],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", INTEGERS.values(), ids=INTEGERS.keys())
+def test_integers_that_index_stay_valid(case):
+    model, args, dynamic = case
+    v = symfx.trace(model, args, dynamic=dynamic).verify()
+    assert v and len(v.runs) == 6, str(v)
+    assert sum(run.compared for run in v.runs) >= (6 if case[2][0] else 2), str(v)
 
 
 def test_what_happens_to_inputs_is_compared():
@@ -283,6 +415,77 @@ def test_integers_are_the_examples_own():
     assert {int(v) for x in made for v in x} == {3, 7, 99}
 
 
+def test_rows_of_integers_stay_whole():
+    corners = torch.tensor([[[1, 2, 5, 6], [0, 0, 3, 3]], [[2, 2, 9, 9], [1, 1, 4, 4]]])
+    seen = []
+
+    def model(boxes):
+        seen.append(boxes)
+        return boxes[..., 2:] - boxes[..., :2]
+
+    t = symfx.trace(model, corners, dynamic=[("batch", "seq", None)])
+    seen.clear()
+    assert t.verify()
+    known = {tuple(row.tolist()) for row in corners.reshape(-1, 4)}
+    made = [tuple(row.tolist()) for boxes in seen[1:] for row in boxes.reshape(-1, 4)]
+    assert len(made) > 20 and set(made) == known
+
+
+@pytest.mark.parametrize(
+    "example",
+    [[0, 2, 5, 9], [9, 7, 7, 2], [0, 0, 1, 1]],
+    ids=["offsets", "falling", "segments"],
+)
+def test_the_order_of_integers_is_kept(example):
+    for x in record(torch.tensor(example)):
+        values = x.tolist()
+        assert values == sorted(values, reverse=example[0] > example[-1])
+        assert set(values) <= set(example)
+        if example[0] == 0:
+            assert values[0] == 0
+
+
+def test_inputs_of_the_users_own():
+    asked = []
+
+    def make(sizes):
+        asked.append(sizes)
+        lengths = torch.ones(3, dtype=torch.int64)
+        lengths[0] = sizes["n"] - 2
+        return randn(sizes["n"], 4), lengths
+
+    t = symfx.trace(
+        lambda x, lengths: x.split(lengths.tolist()),
+        (randn(6, 4), torch.tensor([2, 1, 3])),
+        dynamic=[(Dim("n", min=3), None), None],
+    )
+    v = t.verify(make_inputs=make)
+    assert v and all(run.compared for run in v.runs), str(v)
+    assert asked == [run.sizes for run in v.runs[1:]] and len(asked) == 5
+    by_name = t.verify(
+        shapes=2, make_inputs=lambda sizes: dict(zip(("x", "lengths"), make(sizes), strict=True))
+    )
+    assert by_name and all(run.compared for run in by_name.runs)
+    one = symfx.trace(torch.sin, randn(3), dynamic=[("n",)])
+    assert one.verify(make_inputs=lambda sizes: torch.ones(sizes["n"]))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda sizes: torch.ones(3), "asked for n=4, and its inputs do not fit: n is 3, not 4"),
+        (lambda sizes: torch.ones(sizes["n"], 2), "arg0 has 2 dimensions, not 1"),
+        (lambda sizes: sizes["m"], "make_inputs failed for n=4: KeyError: 'm'"),
+        (lambda sizes: None, "make_inputs gave None"),
+        (lambda sizes: (), "missing a required argument"),
+    ],
+)
+def test_inputs_of_the_users_own_that_do_not_fit(make, words):
+    t = symfx.trace(torch.sin, randn(3), dynamic=[("n",)])
+    with pytest.raises(symfx.InputMismatchError, match=words):
+        t.verify(make_inputs=make)
+
+
 def test_positions_count_on():
     for x in record(torch.arange(6)):
         assert x.tolist() == list(range(len(x)))
@@ -315,8 +518,23 @@ def test_bools_are_both():
         randn(5, 3).to(torch.complex64),
         randn(5, 3).to(torch.bfloat16),
         torch.randint(0, 250, (5, 3), dtype=torch.uint8),
+        torch.randint(0, 250, (5, 3)).t().contiguous().t(),
+        torch.randint(0, 250, (5, 1)).expand(5, 3),
+        torch.randint(0, 250, (8, 9), dtype=torch.int32)[2:7, 1:4],
+        torch.randint(0, 250, (5, 3)).to(torch.uint16),
     ],
-    ids=["transposed", "slice", "expanded", "complex", "bf16", "u8"],
+    ids=[
+        "transposed",
+        "slice",
+        "expanded",
+        "complex",
+        "bf16",
+        "u8",
+        "transposed ints",
+        "expanded ints",
+        "sliced ints",
+        "u16",
+    ],
 )
 def test_layouts_and_dtypes_are_kept(example):
     for x in record(example, shapes=3):

@@ -154,14 +154,13 @@ def _print_json(traced: Trace, verification: Verification | None) -> None:
 
 def _print_summary(traced: Trace, verification: Verification | None) -> None:
     from symfx.tracing.report import headline
-    from symfx.tracing.verification import verdict
+    from symfx.tracing.verification import sizes_in_words, verdict
 
     outcome = f"; {verdict(verification)}" if verification is not None else ""
     print_lines([Text(headline(traced) + outcome)])
     for run in verification.runs if verification is not None else ():
         if not run.passed:
-            sizes = ", ".join(f"{name}={size}" for name, size in run.sizes.items())
-            print_error(f"at {sizes or 'the example'}: {run.failure}")
+            print_error(f"at {sizes_in_words(run.sizes)}: {run.failure}")
 
 
 def _print_report(traced: Trace, verification: Verification | None, graph: bool) -> None:

@@ -11,6 +11,7 @@ from symfx.cli.console import (
     FAILED,
     UNDECIDED,
     clear_errors,
+    print_error,
     print_json,
     print_lines,
     progress,
@@ -52,23 +53,64 @@ def typecheck_command(
         int,
         typer.Option(min=1, max=64, help="The largest rank to try for a tensor of unknown rank."),
     ] = 8,
+    allow_pinned: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pinned",
+            help="Accept a program that fixes a named size. By default a name stands for all "
+            "sizes, and such a program is an error.",
+        ),
+    ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Refuse a program with a condition that excludes sizes which you declared.",
+        ),
+    ] = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Find the most precise shapes of a program without running it, or say why it has none.
 
-    Exit codes: 0 well-typed, 1 ill-typed, 2 the command or the model cannot be used, 3 undecided
-    within the time that z3 may take, 70 symfx itself failed.
+    Exit codes: 0 well-typed, 1 ill-typed, or a name is fixed, or sizes are excluded under --strict,
+    2 the command or the model cannot be used, 3 undecided within the time that z3 may take,
+    70 symfx itself failed.
     """
     with clear_errors(debug):
         with stdout_for_json(as_json), uncollected():
-            found = _migrate(target, inputs or [], where or [], init or [], timeout, max_rank)
+            found = _migrate(
+                target,
+                inputs or [],
+                where or [],
+                init or [],
+                timeout,
+                max_rank,
+                allow_pinned=allow_pinned,
+            )
         if as_json:
             print_json(_as_data(found))
         else:
             print_lines([Text(line) for line in str(found).splitlines()])
+        refused = _refuse(found, allow_pinned=allow_pinned, strict=strict)
     if found.verdict != "well-typed":
         raise typer.Exit(FAILED if found.verdict == "ill-typed" else UNDECIDED)
+    if refused:
+        raise typer.Exit(FAILED)
+
+
+def _refuse(found: Migration, *, allow_pinned: bool, strict: bool) -> bool:
+    """Print an error for each name that is fixed and for each condition that excludes sizes."""
+    fixed = [] if allow_pinned else found.fixed
+    for name in fixed:
+        print_error(
+            str(name),
+            fix=f"write {name.value} for {name.name} in --input, or pass --allow-pinned",
+        )
+    excluded = found.excluded if strict else []
+    for sizes in excluded:
+        print_error(str(sizes), fix=f"declare it: --where '{sizes.condition}'")
+    return bool(fixed or excluded)
 
 
 def _migrate(
@@ -78,12 +120,14 @@ def _migrate(
     init: list[str],
     timeout: float,
     rank_bound: int,
+    *,
+    allow_pinned: bool,
 ) -> Migration:
     with progress("loading torch"):
         import torch
 
         from symfx.shape_rules import max_rank
-        from symfx.static_migration import migrate, program_graph
+        from symfx.static_migration import typecheck
         from symfx.static_migration.conditions import parse_input
         from symfx.static_migration.light_models import without_weights
 
@@ -103,8 +147,7 @@ def _migrate(
         )
     with max_rank(rank_bound):
         model.eval()
-        traced = program_graph(model, types, where, timeout)
-        return migrate(traced, types, where, timeout=timeout)
+        return typecheck(model, types, where, timeout=timeout, allow_pinned=allow_pinned)
 
 
 def _as_data(found: Migration) -> dict[str, Any]:
@@ -113,6 +156,8 @@ def _as_data(found: Migration) -> dict[str, Any]:
         "inputs": found.inputs,
         "shapes": {node.name: shape for node, shape in found.shapes.items()},
         "where": found.conditions,
+        "fixed": [vars(name) for name in found.fixed],
+        "excluded": [vars(sizes) for sizes in found.excluded],
         "unknown_operators": sorted(set(found.unknown_operators.values())),
     }
     if found.verdict == "unknown":

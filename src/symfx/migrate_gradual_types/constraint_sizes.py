@@ -54,7 +54,7 @@ class ConstraintSizes(Sizes):
         self.constraints: list[Constraint] = []
         self._made = 0
 
-    # -- in and out -----------------------------------------------------------------------------
+    # -- in and out -------------------------------------------------------------------------------
 
     def size(self, dimension: Any) -> Dim:
         """A dimension of the constraint language as a size."""
@@ -103,7 +103,7 @@ class ConstraintSizes(Sizes):
         self._made += 1
         return DVar(f"{self.name}.{self._made}")
 
-    # -- the operations of rules ------------------------------------------------------------
+    # -- the operations of rules ------------------------------------------------------------------
 
     def fresh(self, hint: str) -> Dim:
         """The size ``Dyn``."""

@@ -42,7 +42,7 @@ from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.graphs import is_shape
 from symfx.shape_rules.opaque_sizes import OpaqueSizes
 from symfx.shape_rules.ranks import get_max_rank
-from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Shape, Size
+from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Pieces, Shape, Size
 from symfx.shape_rules.table import Rule
 
 __all__ = ["ShapeOf", "Typing", "generate_typing", "outputs_of"]
@@ -262,7 +262,9 @@ def _results(variables: Any, result: Any) -> Iterator[tuple[Any, Any]]:
         by_index = variables.items() if isinstance(variables, dict) else enumerate(variables)
         for index, variable in by_index:
             item = _NO_ITEM if result is _NO_ITEM else UNKNOWN
-            if known:  # the program may read more items than the tuple has in this case
+            if isinstance(result, Pieces):
+                item = result[index]
+            elif known:  # the program may read more items than the tuple has in this case
                 item = result[index] if -len(result) <= index < len(result) else _NO_ITEM
             yield from _results(variable, item)
     elif isinstance(variables, TVar) and not (isinstance(result, Shape) or result is _NO_ITEM):

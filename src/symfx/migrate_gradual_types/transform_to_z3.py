@@ -50,6 +50,7 @@ from symfx.migrate_gradual_types.possible_ranks import found_ranks, narrow_ranks
 from symfx.migrate_gradual_types.transformation.fused_broadcasts import Stretched, fuse_broadcasts
 from symfx.migrate_gradual_types.z3_types import HAS_Z3, D, dyn_type, tensor_sort
 from symfx.shape_rules.errors import GradualError, InvalidConstraintError, RankBoundError
+from symfx.shape_rules.graphs import where_of
 from symfx.shape_rules.ranks import get_max_rank
 
 __all__ = [
@@ -413,7 +414,7 @@ def _condition_of(
             return constraint
     raise GradualError(
         f"node {node.name} is not a condition on sizes",
-        where=f"{node.format_node()}",
+        where=where_of(node),
         fix="give a node that compares sizes, such as x.size(0) > 1",
     )
 

@@ -1,10 +1,11 @@
-"""Optimising models for inference on the CPU, with the names of torch.fx.experimental.optimization.
+"""Optimizing models for inference on the CPU: `symfx.optimize`, its report, and saved models.
 
-`symfx.optimize` is the modern face of it.
+The names of torch.fx.experimental.optimization stand here too, with their meanings.
 """
 
 from symfx.optimization.checking import TOLERANCES
-from symfx.optimization.pipeline import OptimizedModel, optimize
+from symfx.optimization.model import OptimizedModel, load
+from symfx.optimization.pipeline import optimize
 from symfx.optimization.reference.editing import (
     extract_subgraph,
     fuse,
@@ -25,7 +26,6 @@ from symfx.optimization.reference.mkldnn import (
     use_mkl_length,
 )
 from symfx.optimization.report import Check, LeftAlone, Report, Rewrite
-from symfx.optimization.saving import load
 
 __all__ = [
     "TOLERANCES",

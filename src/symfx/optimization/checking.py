@@ -1,4 +1,4 @@
-"""Is the optimised model the original? Both are run, at two batch sizes, and compared."""
+"""The check: the original and the optimized model run at two batch sizes, and are compared."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from enum import Enum
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from symfx.errors import OptimizationError
-from symfx.optimization.graphs.capture import copy_of
-from symfx.optimization.graphs.effects import keeps_no_state
 from symfx.optimization.report import Check, Report
 from symfx.user_code import where
 
-__all__ = ["TOLERANCES", "FirstUse", "SameDraws", "Trials", "copy_inputs", "leaves"]
+__all__ = ["TOLERANCES", "SameDraws", "Trials", "copy_inputs", "leaves"]
 
-#: How far a result may be off, relative to the largest value in it, by dtype. Rounding differs
-#: where weights are folded and sums are taken in another order; a wrong rewrite is far beyond.
+#: The largest difference that passes the check, relative to the largest value of a result, by
+#: dtype. Rounding differs where weights are folded and sums are taken in another order; the
+#: difference that a wrong rewrite makes is far larger.
 TOLERANCES: dict[torch.dtype, float] = {
     torch.float64: 1e-10,
     torch.float32: 1e-4,
@@ -39,19 +38,19 @@ def leaves(value: object) -> list[Any]:
 
 
 def copy_inputs(value: Any) -> Any:
-    """The same arguments in memory of their own, so that a run cannot change those of another."""
+    """The same arguments in new memory, so that a run cannot change those of another run."""
     return pytree.tree_map_only(Tensor, lambda t: t.detach().clone(), value)
 
 
 @dataclass
 class _Case:
-    """One batch that the original was run on.
+    """One batch and the run of the original on it.
 
     Attributes:
-        args, kwargs: what it was given.
-        seconds: how long it took.
-        expected: what it returned, opened; None where it does not take such a batch.
-        runs: does it?
+        args, kwargs: the arguments.
+        seconds: the time that the run took.
+        expected: the result, opened by `_opened`; None if the run failed.
+        runs: the original takes such a batch.
     """
 
     args: tuple[Any, ...]
@@ -62,21 +61,21 @@ class _Case:
 
 
 class Trials:
-    """What a model returns for a sample and for a batch of another size, to hold others against.
+    """A model's results for a sample and for a batch of another size, to compare others with.
 
     Args:
         original: the model; it is run, so pass a copy if it keeps a state.
         args: the positional arguments of the sample.
         kwargs: the keyword arguments.
-        patience: how many seconds a run may take. Where the sample would take longer, its first
-            rows alone are run, two at least, if the model takes such a batch.
+        patience: the seconds that a run may take. Where the sample would take longer, only its
+            first rows are run, at least two, if the model takes such a batch.
 
     Attributes:
         original: the model.
-        args, kwargs: what stands for the sample: all of it, or its first rows.
-        rows: the size of the first dimension of that; None where the sample has none.
-        size: the same of the sample.
-        seconds: how long the original took for it, at its first run.
+        args, kwargs: the tried arguments: those of the sample, or their first rows.
+        rows: the size of the first dimension of the tried arguments; None if they have none.
+        size: the size of the first dimension of the sample's arguments.
+        seconds: the time of the original's first run on the tried arguments.
 
     Raises:
         OptimizationError: the original cannot run on the sample.
@@ -97,7 +96,7 @@ class Trials:
         self._patience = patience
         sample: _Case | None = None
         other: _Case | None = None
-        # The smaller batch comes first: it tells how long the other will take.
+        # The smaller batch comes first: from its time follows that of the other.
         if size is not None and size > 1:
             other = self._run(*_first_rows(whole, size, 1))
             rows = (
@@ -117,18 +116,18 @@ class Trials:
     def check(
         self, optimized: Callable[..., Any], report: Report, tolerance: float | None = None
     ) -> float:
-        """Run a model on the same batches, in the same order, and note how much it differs.
+        """Run a model on the same batches, in the same order, and compare the results.
 
         Args:
             optimized: the model; it is run, so pass a copy if it keeps a state.
             report: gets the checks.
-            tolerance: instead of those in `TOLERANCES`.
+            tolerance: replaces those of `TOLERANCES`.
 
         Returns:
-            how many seconds it took for the sample.
+            the seconds that the model took for the sample.
 
         Raises:
-            OptimizationError: it differs beyond the tolerance.
+            OptimizationError: the results differ beyond the tolerance.
         """
         checks: dict[int, Check] = {}
         seconds = 0.0
@@ -139,12 +138,12 @@ class Trials:
                 try:
                     found = optimized(*mine[0], **mine[1])
                 except Exception as error:
-                    # The original took no such batch, and neither need this one; it was only
-                    # shown it, since what has been tried may leave a trace in a model.
+                    # The original took no such batch either. The batch is only run because the
+                    # failed run of the original may have changed its state.
                     if not case.runs:
                         continue
                     raise OptimizationError(
-                        f"the optimised model fails where the original runs: "
+                        f"the optimized model fails where the original runs: "
                         f"{type(error).__name__}: {error}",
                         fix=_REPORT_IT,
                     ) from error
@@ -160,15 +159,15 @@ class Trials:
             report.checks.append(checks[id(compared)])
             if not report.checks[-1].passed:
                 raise OptimizationError(
-                    f"the optimised model differs from the original, at {report.checks[-1]}",
+                    f"the optimized model differs from the original, at {report.checks[-1]}",
                     fix=_REPORT_IT,
                 )
         if self._other is None:
-            report.notes.append("the original takes no other batch size: checked at one")
+            report.notes.append("checked at one batch size, because the original takes no other")
         if self.rows != self.size:
             report.notes.append(
-                f"tried on the example's first {self.rows} rows of {self.size}, since all of them "
-                f"take more than {self._patience:g} s a run"
+                f"tried on the example's first {self.rows} rows of {self.size}, because a run of "
+                f"all rows takes more than {self._patience:g} s"
             )
         return seconds
 
@@ -186,27 +185,28 @@ class Trials:
                 case.runs = False
             else:
                 case.seconds = time.perf_counter() - start
-                # What is returned may be the model's own memory, which a later run changes.
+                # The result may be the model's own memory, which a later run changes.
                 case.expected = copy_inputs(_opened(result))
         return case
 
 
 def _cannot_run(error: Exception) -> OptimizationError:
-    """What to tell the user whose model raised this on its example inputs."""
+    """The error for a model that raised ``error`` on its example inputs."""
     return OptimizationError(
         f"the model cannot run on these inputs: {type(error).__name__}: {error}",
         where=where(error),
-        fix="give inputs that the model takes",
+        fix="give example inputs that the model takes",
     )
 
 
-_REPORT_IT = (
-    "do not use it; turn passes off one by one to find which it is, and report the model to symfx"
-)
+_REPORT_IT = "pass fuse=False, and please report the model to symfx"
 
 
 class SameDraws:
-    """Random numbers inside start from the state at hand each time, and leave no trace outside."""
+    """A context in which random numbers start from the same state each time it is entered.
+
+    Leaving it restores the state of the generator outside.
+    """
 
     def __init__(self) -> None:
         self._start = torch.random.get_rng_state()
@@ -227,7 +227,7 @@ def _batch(args: Sequence[Any], kwargs: Mapping[str, Any]) -> int | None:
 
 
 def _first_rows(whole: tuple[Any, Any], size: int, rows: int) -> tuple[Any, Any]:
-    """The first rows of what has ``size`` of them; the rest as it is."""
+    """The arguments with the first rows of each tensor that has ``size`` rows."""
 
     def cut(leaf: Tensor) -> Tensor:
         return leaf if leaf.ndim == 0 or leaf.shape[0] != size else leaf[:rows]
@@ -237,7 +237,7 @@ def _first_rows(whole: tuple[Any, Any], size: int, rows: int) -> tuple[Any, Any]
 
 
 def _doubled(whole: tuple[Any, Any], size: int) -> tuple[Any, Any]:
-    """Twice as many rows; the second half is not the first once more."""
+    """The arguments with twice as many rows; the second half has other numbers."""
 
     def double(leaf: Tensor) -> Tensor:
         if leaf.ndim == 0 or leaf.shape[0] != size:
@@ -250,11 +250,13 @@ def _doubled(whole: tuple[Any, Any], size: int) -> tuple[Any, Any]:
 
 
 def _compare(found: Any, expected: Any, batch: int | None, tolerance: float | None) -> Check:
-    """How much a result differs from what was expected, which has been opened."""
+    """The comparison of a result with the expected one, which `_opened` has opened."""
     mine, structure = pytree.tree_flatten(_opened(found))
     theirs, wanted = pytree.tree_flatten(expected)
     if structure != wanted:
-        raise OptimizationError("the optimised model returns another structure", fix=_REPORT_IT)
+        raise OptimizationError(
+            "the optimized model returns another structure than the original", fix=_REPORT_IT
+        )
     worst = Check(
         batch, 0.0, 0.0, tolerance if tolerance is not None else TOLERANCES[torch.float32]
     )
@@ -262,12 +264,13 @@ def _compare(found: Any, expected: Any, batch: int | None, tolerance: float | No
         if not isinstance(original, Tensor):
             if ours is not original and ours != original:
                 raise OptimizationError(
-                    f"the optimised model returns {ours!r} for {original!r}", fix=_REPORT_IT
+                    f"the optimized model returns {ours!r} where the original returns {original!r}",
+                    fix=_REPORT_IT,
                 )
             continue
         if ours.shape != original.shape or ours.dtype != original.dtype:
             raise OptimizationError(
-                f"the optimised model returns {tuple(ours.shape)} of {ours.dtype} where the "
+                f"the optimized model returns {tuple(ours.shape)} of {ours.dtype} where the "
                 f"original returns {tuple(original.shape)} of {original.dtype}",
                 fix=_REPORT_IT,
             )
@@ -279,7 +282,7 @@ def _compare(found: Any, expected: Any, batch: int | None, tolerance: float | No
 
 
 def _opened(value: Any) -> Any:
-    """The same with objects of other classes, such as dataclasses, as their attributes."""
+    """The value, with the attributes of each object of another class, such as a dataclass."""
 
     def open_leaf(leaf: Any) -> Any:
         attributes = getattr(leaf, "__dict__", None)
@@ -297,7 +300,7 @@ def _excess(check: Check) -> float:
 
 
 def _difference(found: Tensor, expected: Tensor) -> tuple[float, float]:
-    """The largest absolute difference, and that relative to the largest value."""
+    """The largest absolute difference, and its ratio to the largest expected value."""
     found, expected = found.detach(), expected.detach()
     if not expected.numel():
         return 0.0, 0.0
@@ -307,7 +310,7 @@ def _difference(found: Tensor, expected: Tensor) -> tuple[float, float]:
     wide = torch.complex128 if expected.is_complex() else torch.float64
     a, b = found.to(wide), expected.to(wide)
     known = torch.isfinite(b)
-    # Infinities and NaN have to stand in the same places.
+    # Infinities and NaN must be at the same places.
     odd = torch.where(known, torch.zeros_like(b), b)
     if not torch.equal(torch.isfinite(a), known) or not torch.allclose(
         torch.where(known, torch.zeros_like(a), a), odd, equal_nan=True
@@ -318,57 +321,3 @@ def _difference(found: Tensor, expected: Tensor) -> tuple[float, float]:
     difference = float((a - b)[known].abs().max())
     scale = float(b[known].abs().max())
     return difference, difference / scale if scale else (0.0 if difference == 0 else float("inf"))
-
-
-def _copy_if_needed(module: nn.Module) -> nn.Module:
-    graph = isinstance(module, fx.GraphModule) and keeps_no_state(module)
-    return module if graph else copy_of(module)
-
-
-class FirstUse:
-    """A forward pre-hook that checks a model at its first use, and then is gone.
-
-    Args:
-        original: what it has to be like; a copy of the user's, since it is run.
-        report: gets the checks.
-    """
-
-    def __init__(self, original: nn.Module, report: Report) -> None:
-        self.original, self.report = original, report
-
-    symfx_transparent = True  # it changes nothing: see `effects.is_plain`
-
-    def watch(self, module: nn.Module) -> None:
-        """Check this module, and each copy of it, when it is first used."""
-        module.register_forward_pre_hook(self, with_kwargs=True)
-        if isinstance(module, fx.GraphModule):  # whose copies have no hooks otherwise
-            module._deepcopy_hooks.append(self.watch)
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Check now, on these arguments.
-
-        Raises:
-            OptimizationError: the module differs from the original. It does so at each use.
-        """
-        tensors = [leaf for leaf in leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        if not tensors or any(type(t) not in (Tensor, nn.Parameter) for t in tensors):
-            return  # somebody traces: there is nothing to compare yet
-        if (
-            torch.compiler.is_compiling()
-            or torch._C._functorch.peek_interpreter_stack() is not None
-        ):
-            return
-        # By itself and not by the handle of `watch`: this module may be a copy of that one.
-        for key in [k for k, hook in module._forward_pre_hooks.items() if hook is self]:
-            del module._forward_pre_hooks[key]
-            module._forward_pre_hooks_with_kwargs.pop(key, None)
-        if isinstance(module, fx.GraphModule):
-            module._deepcopy_hooks[:] = [h for h in module._deepcopy_hooks if h != self.watch]
-        try:
-            self.report.checks.clear()
-            with torch.no_grad():
-                trials = Trials(self.original, args, kwargs)
-                trials.check(_copy_if_needed(module), self.report)
-        except OptimizationError:
-            self.watch(module)
-            raise

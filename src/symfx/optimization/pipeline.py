@@ -1,4 +1,4 @@
-"""`symfx.optimize`: a model in, a faster one that has been checked against it out."""
+"""`symfx.optimize`: make a faster model, and check it against the original."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,150 +16,33 @@ from torch import Tensor, fx, nn
 
 from symfx.errors import InputMismatchError, OptimizationError
 from symfx.optimization.checking import TOLERANCES, SameDraws, Trials, copy_inputs
-from symfx.optimization.graphs.capture import capture, copy_of
-from symfx.optimization.graphs.effects import Effect, keeps_no_state, one_node
+from symfx.optimization.graphs.capture import capture, check_module, copy_of
+from symfx.optimization.graphs.effects import keeps_no_state
 from symfx.optimization.graphs.surgery import clean
+from symfx.optimization.model import NO_BFLOAT16, Lowered, Made, OptimizedModel
 from symfx.optimization.passes.fold_layers import fold_affine
 from symfx.optimization.passes.fuse import lower
 from symfx.optimization.passes.inplace import settle_writes
-from symfx.optimization.passes.simplify import fold_constants, join_reshapes, merge_duplicates
-from symfx.optimization.reference.editing import check_module, drop_idle
+from symfx.optimization.passes.simplify import (
+    drop_identities,
+    fold_constants,
+    join_reshapes,
+    merge_duplicates,
+)
 from symfx.optimization.report import Report
-from symfx.optimization.runtime.probing import has_bfloat16
+from symfx.optimization.runtime.capabilities import has_bfloat16
 from symfx.optimization.tuning import tune
 
-__all__ = ["OptimizedModel", "optimize"]
+__all__ = ["optimize"]
 
-#: What is spent on timing the forms against each other, in seconds, and rounds at most.
+#: Timing the forms against each other takes this many seconds, and at most so many rounds.
 _BUDGET, _ROUNDS = 0.4, 8
-#: Fused operators that take less than this share of the original's time need no other rival.
+#: If the fused form takes less than this share of the original's time, no other form is timed.
 _CLEARLY = 0.9
-#: Of its time in the check, where neither had run before, they need no timing at all.
+#: If it takes less than this share in the check, the first run of both, it is not timed again.
 _OBVIOUSLY = 0.8
 
-NO_BFLOAT16 = "this CPU has no instructions for bfloat16: computed in float32"
-
 Example = Tensor | Sequence[Any] | Mapping[str, Any]
-_Made = tuple[fx.GraphModule, torch.dtype | None]
-
-
-class OptimizedModel(nn.Module):
-    """A model that computes what another does, faster. Made by `optimize`.
-
-    It is for inference: gradients with respect to its inputs are right, but the folded weights
-    are not the parameters of the original any more.
-
-    Attributes:
-        graph_module: the graph that runs; None before the first use, where no example inputs
-            were given.
-        report: what was done, what was left alone and why, and the checks.
-        dtype: what convolutions and matrix products are computed in, if it is not their own.
-    """
-
-    graph_module: fx.GraphModule | None
-    report: Report
-
-    def __init__(
-        self,
-        graph_module: fx.GraphModule | None,
-        report: Report,
-        make: Callable[[tuple[Any, ...], dict[str, Any]], _Made] | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        self.graph_module = graph_module
-        self.training = graph_module is not None and graph_module.training
-        self.report = report
-        self.dtype = dtype
-        self._make = make
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the original's ``forward`` takes and returns.
-
-        Raises:
-            InputMismatchError: an argument is given that the example did without.
-            OptimizationError: at the first use, where it only now becomes clear that the
-                optimised model differs from the original.
-        """
-        if self.graph_module is None:
-            if self._make is None:
-                raise OptimizationError("this optimised model is empty", fix="optimise it again")
-            self.graph_module, self.dtype = self._make(args, kwargs)
-            self._make = None
-        if isinstance(args, fx.Proxy):  # `torch.fx` traces this model itself
-            args, kwargs = self._arranged(args, kwargs), {}
-        if self.dtype is None:
-            return self.graph_module(*args, **kwargs)
-        return _Lowered(self.graph_module, self.dtype)(*args, **kwargs)
-
-    def _arranged(self, args: fx.Proxy, kwargs: Any) -> tuple[Any, ...]:
-        """The graph's arguments, taken from all those that a traced model will be given."""
-        assert self.graph_module is not None
-        parameters = [node for node in self.graph_module.graph.nodes if node.op == "placeholder"]
-        names = tuple(str(node.target) for node in parameters)
-        defaults = {str(node.target): node.args[0] for node in parameters if node.args}
-        values: Any = arranged(args, kwargs, names, defaults)  # type: ignore[arg-type]
-        return tuple(values[index] for index in range(len(names)))
-
-    def save(self, path: str | Path) -> None:
-        """Write the model to one file, which `symfx.optimization.load` reads again.
-
-        Args:
-            path: the file, a safetensors file with the graph as JSON in its header. There is no
-                code in it.
-
-        Raises:
-            OptimizationError: something in the model cannot be described as data, such as a
-                module with hooks, or of a class that is not torch's.
-        """
-        from symfx.optimization.saving import save
-
-        save(self, path)
-
-
-@one_node(Effect.VIEW)
-def arranged(
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    names: tuple[str, ...],
-    defaults: Mapping[str, Any],
-) -> tuple[Any, ...]:
-    """The values of parameters, in their order, in a call with these arguments.
-
-    Raises:
-        InputMismatchError: they do not fit the parameters.
-    """
-    found = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
-    twice = [name for name in names[: len(args)] if name in kwargs]
-    if len(args) > len(names) or twice or set(found) != set(names):
-        raise InputMismatchError(
-            f"{len(args)} arguments and {sorted(kwargs)} do not fit the parameters {list(names)}",
-            fix="give each of them once",
-        )
-    return tuple(found[name] for name in names)
-
-
-class _Lowered(nn.Module):
-    """Runs a module's convolutions and matrix products in a lower precision; results are float32.
-
-    Args:
-        module: what is run.
-        dtype: the precision.
-    """
-
-    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.module, self.dtype = module, dtype
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the module returns."""
-        from torch.utils import _pytree as pytree
-
-        with torch.autocast("cpu", dtype=self.dtype):
-            result = self.module(*args, **kwargs)
-        return pytree.tree_map_only(
-            Tensor, lambda t: t.float() if t.dtype is self.dtype else t, result
-        )
 
 
 def optimize(
@@ -176,37 +58,35 @@ def optimize(
     fuse: bool = True,
     tracer: type[fx.Tracer] = fx.Tracer,
 ) -> OptimizedModel:
-    """Make a model of the same meaning that runs faster on the CPU.
+    """Make a faster model with the same results, for inference on the CPU.
 
-    Batch normalisation and other scalings are folded into layers, what is constant is computed
-    ahead, what is repeated is computed once, and convolutions run as oneDNN's fused operators
-    with their weights packed. The result takes any batch and image size that the model takes.
+    Batch normalization and other scalings are folded into layers, constants are computed ahead,
+    repeated nodes are computed once, and convolutions run as oneDNN's fused operators with packed
+    weights. The result takes any batch and image size that the model takes.
 
     Args:
         model: the model, normally in eval mode. It is never changed.
-        example_inputs: what the model may be called with: a tensor, a sequence of positional
-            arguments, or a mapping of keyword arguments. Without them the model is optimised
-            when it is first used.
+        example_inputs: arguments for the model: a tensor, a sequence of positional arguments, or
+            a mapping of keyword arguments. Without them the model is optimized at its first use.
         example_kwargs: keyword arguments, beside positional ones.
-        dtype: `torch.bfloat16` to compute convolutions and matrix products in it, where the CPU
-            has instructions for that and, with ``measure``, is found to be faster by them; the
-            report says if not. Results are float32 all the same. By default nothing is computed
-            in another dtype.
+        dtype: `torch.bfloat16` to compute convolutions and matrix products in it, if the CPU has
+            instructions for it and, with ``measure``, a timed run is faster; the report says if
+            not. Results are float32 all the same. By default no dtype is changed.
         check: compare the result with the original, on the example and on another batch size.
-        tolerance: how far results may be off, relative to the largest value in them; by default
-            1e-4 for float32 (see `symfx.optimization.TOLERANCES`).
-        measure: time the forms that the model can take, and the algorithms that its layers can
-            be computed by at the example's shapes, and choose the fastest. Without it the form
-            with all fusions is taken, and the result is the same each time.
-        patience: how many seconds one run of the model may take while it is checked and timed.
-            Where the example takes longer, its first rows stand for all of it, two at least;
-            with `math.inf` all of it is run.
+        tolerance: the largest difference between results that agree, relative to the largest
+            value in them; by default 1e-4 for float32 (see `symfx.optimization.TOLERANCES`).
+        measure: time the forms of the model, and the algorithms of its layers at the example's
+            shapes, and choose the fastest. Without it the form with all fusions is taken, and the
+            result is the same each time.
+        patience: the seconds that one run of the model may take while it is checked and timed.
+            Where the example takes longer, its first rows stand for it, at least two; with
+            `math.inf` all of it is run.
         fuse: use oneDNN's fused operators.
         tracer: the class that traces the model.
 
     Raises:
         OptimizationError: the result differs from the original, the model cannot run on the
-            example, or an option cannot be followed.
+            example, or an option has a value that is not supported.
         TracingError: the model cannot be copied.
 
     Example:
@@ -219,7 +99,7 @@ def optimize(
     check_module(model)
     if dtype not in (None, torch.float32, torch.bfloat16):
         raise OptimizationError(
-            f"{dtype} is not offered", where="dtype", fix="leave it out, or pass torch.bfloat16"
+            f"{dtype} is not supported", where="dtype", fix="leave it out, or pass torch.bfloat16"
         )
     options = _Options(
         dtype if dtype is torch.bfloat16 else None,
@@ -245,7 +125,7 @@ def optimize(
 
 @dataclass(frozen=True)
 class _Options:
-    """How to optimise; see `optimize`."""
+    """The options of `optimize`."""
 
     dtype: torch.dtype | None
     check: bool
@@ -280,13 +160,13 @@ def _build(
     kwargs: dict[str, Any],
     options: _Options,
     report: Report,
-) -> _Made:
+) -> Made:
     bound, given = _bind(model, args, kwargs)
     with torch.no_grad(), SameDraws():
         with report.timed("capture"):
             folded = capture(copy_of(model), options.tracer, report, bound)
             _note_dtypes(folded, given)
-            # It is run, and may keep a state.
+            # The original is run: a model that keeps a state is copied first.
             original = model if keeps_no_state(folded) else copy_of(model)
         folded = _fold(folded, report)
         trials: Trials | None = None
@@ -307,7 +187,7 @@ def _fused(
     options: _Options,
     report: Report,
 ) -> fx.GraphModule:
-    """The folded graph, or the same with fused operators if it is faster."""
+    """The folded graph, or the folded graph with fused operators if that is faster."""
     before = len(report.rewrites)
     forms = {"folded": folded}
     if options.fuse:
@@ -337,13 +217,13 @@ def _in_lower_precision(
     trials: Trials | None,
     options: _Options,
     report: Report,
-) -> _Made:
-    """The folded graph, to be run in a lower precision, if that is faster."""
+) -> Made:
+    """The folded graph and the lower precision, if that is faster; else `_fused`."""
     _check(trials, folded, dtype, options, report)
     if trials is not None and options.measure:
         with report.timed("measure"):
             mine = _runnable(folded)
-            medians = _medians({"float32": mine, str(dtype): _Lowered(mine, dtype)}, trials)
+            medians = _medians({"float32": mine, str(dtype): Lowered(mine, dtype)}, trials)
         report.timings.update(medians)
         if medians[str(dtype)] > medians["float32"]:
             report.notes.append(f"{dtype} was slower here: computed in float32")
@@ -353,7 +233,7 @@ def _in_lower_precision(
 
 
 def _twin(module: fx.GraphModule) -> fx.GraphModule:
-    """A graph of its own that shares the modules and tensors, which no pass changes."""
+    """A copy of the graph that shares the modules and tensors, which no pass changes."""
     twin = fx.GraphModule(module, copy.deepcopy(module.graph), type(module).__name__)
     twin.training = module.training
     return twin
@@ -372,27 +252,30 @@ def _check(
     options: _Options,
     report: Report,
 ) -> float | None:
-    """Compare with the original, and tell how many seconds the sample took."""
+    """Compare with the original; return the seconds that the sample took."""
     if trials is None or not options.check:
         return None
     checked: nn.Module = _runnable(module)
     tolerance = options.tolerance
     if dtype is not None:
-        checked = _Lowered(checked, dtype)
+        checked = Lowered(checked, dtype)
         tolerance = TOLERANCES[dtype] if tolerance is None else tolerance
     with report.timed("check"):
         return trials.check(checked, report, tolerance)
 
 
 def _runnable(module: fx.GraphModule) -> fx.GraphModule:
-    """The module, or a copy if a run leaves traces in it."""
+    """The module, or a copy if a run changes it."""
     return module if keeps_no_state(module) else copy_of(module)
 
 
 def _bind(
     model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The parameters that the example leaves at their defaults, and those that it gives."""
+    """The arguments that stay fixed in the graph, and the arguments that the example gives.
+
+    Fixed are the parameters left at their defaults, and arguments that are None, bool or str.
+    """
     try:
         signature = inspect.signature(model.forward)
         given = signature.bind(*args, **kwargs)
@@ -423,10 +306,10 @@ def _note_dtypes(module: fx.GraphModule, given: Mapping[str, Any]) -> None:
 
 
 def _fold(module: fx.GraphModule, report: Report) -> fx.GraphModule:
-    """Everything that needs no other operators than torch's ordinary ones."""
+    """Run the passes whose result has only torch's ordinary operators."""
     passes: list[tuple[str, Callable[[fx.GraphModule, Report], None]]] = [
         ("writes", settle_writes),
-        ("identities", drop_idle),
+        ("identities", drop_identities),
         ("constants", fold_constants),
         ("duplicates", merge_duplicates),
         ("reshapes", join_reshapes),
@@ -445,13 +328,13 @@ def _fastest(
     seconds: float | None,
     report: Report,
 ) -> str:
-    """The name of the form that runs fastest; the folded one is only tried where that is open.
+    """The name of the fastest form. The folded one is timed only where the fused one gains little.
 
     Args:
         original: the model; it is run.
         forms: of the model, by name.
         trials: the runs of the original.
-        seconds: that the fused form took for the sample; None if it has not run.
+        seconds: the time of the fused form for the sample; None if it has not run.
         report: gets the times.
     """
     if seconds is not None and seconds < _OBVIOUSLY * trials.seconds:
@@ -467,7 +350,7 @@ def _fastest(
 
 
 def _medians(contestants: Mapping[str, nn.Module], trials: Trials) -> dict[str, float]:
-    """The median seconds of one run of each, in turn."""
+    """The median seconds of one run of each contestant; they run in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     started = time.perf_counter()
     for _ in range(_ROUNDS):
@@ -478,5 +361,5 @@ def _medians(contestants: Mapping[str, nn.Module], trials: Trials) -> dict[str, 
             seconds[name].append(time.perf_counter() - start)
         if time.perf_counter() - started > _BUDGET:
             break
-    # The first round warms up, unless there was time for no other.
+    # The first round warms up, and counts only if it is the only one.
     return {name: statistics.median(runs[1:] or runs) for name, runs in seconds.items()}

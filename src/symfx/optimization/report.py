@@ -1,4 +1,4 @@
-"""What an optimisation did, as data: rewrites, what was left alone, checks, times."""
+"""The report of an optimization as data: rewrites, parts left alone, checks, times."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Rewrite:
     """One change to the graph.
 
     Attributes:
-        what: what was done, as in ``"folded BatchNorm2d into Conv2d"``.
-        nodes: the names of the nodes it took.
-        into: the name of the node that does their work now; None when nothing has to.
+        what: the change in words, such as ``"folded BatchNorm2d into Conv2d"``.
+        nodes: the names of the nodes that were replaced.
+        into: the name of the node that replaces them; None if they were removed.
     """
 
     what: str
@@ -32,7 +32,7 @@ class Rewrite:
 
 @dataclass(frozen=True)
 class LeftAlone:
-    """Something that could have been rewritten and was not.
+    """A node or module that could have been rewritten and was not.
 
     Attributes:
         node: the name of the node or module.
@@ -48,13 +48,13 @@ class LeftAlone:
 
 @dataclass(frozen=True)
 class Check:
-    """One comparison of the optimised model with the original.
+    """One comparison of the optimized model with the original.
 
     Attributes:
         batch: the size of the inputs' first dimension; None where they have none.
-        difference: the largest absolute difference of any result.
-        relative: the same, relative to the largest value in that result.
-        tolerance: what ``relative`` may be.
+        difference: the largest absolute difference between two results.
+        relative: the largest difference relative to the largest value of the result.
+        tolerance: the largest ``relative`` that passes.
     """
 
     batch: int | None
@@ -64,7 +64,7 @@ class Check:
 
     @property
     def passed(self) -> bool:
-        """Is the difference within the tolerance?"""
+        """Whether the difference is within the tolerance."""
         return self.relative <= self.tolerance
 
     def __str__(self) -> str:
@@ -77,15 +77,15 @@ class Check:
 
 @dataclass
 class Report:
-    """All that an optimisation did. Its text is for people.
+    """The report of an optimization. Its `str` is for people.
 
     Attributes:
         rewrites: the changes, in the order they were made.
-        left_alone: what was not changed, and why.
+        left_alone: the nodes and modules that were not changed, with the reasons.
         checks: the comparisons with the original.
-        seconds: how long each pass took, by name.
-        timings: the median seconds of one run, of each form that was tried.
-        notes: what else there is to say.
+        seconds: the time that each pass took, by name.
+        timings: the median seconds of one run of each form that was timed.
+        notes: further remarks, such as an option that this machine cannot follow.
     """
 
     rewrites: list[Rewrite] = field(default_factory=list)
@@ -96,12 +96,12 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def rewrote(self, what: str, nodes: Sequence[fx.Node | str], into: fx.Node | None) -> None:
-        """Note a change."""
+        """Add a change."""
         names = tuple(node if isinstance(node, str) else node.name for node in nodes)
         self.rewrites.append(Rewrite(what, names, into.name if into is not None else None))
 
     def leave(self, node: fx.Node | str, why: str) -> None:
-        """Note what is not changed, once for each reason."""
+        """Add a node or module that is not changed, once for each reason."""
         entry = LeftAlone(node if isinstance(node, str) else node.name, why)
         if entry not in self.left_alone:
             self.left_alone.append(entry)

@@ -1,8 +1,8 @@
-"""Optimized models as one file of data: tensors in safetensors, the graph as JSON in its header.
+"""Optimized graphs as one file of data: tensors in safetensors, the graph as JSON in its header.
 
-Nothing is pickled, and nothing in a file is run: functions, methods and classes are looked up by
-name among those that symfx knows, what reaches the source that torch.fx writes is checked before,
-and what symfx does not know is refused by name.
+Nothing in a file is pickled or run. Functions, methods and classes are looked up by name among
+those that symfx knows; names that become part of the source that torch.fx writes are checked
+first; a name that symfx does not know is refused with its place in the file.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import operator
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +22,46 @@ from torch import Tensor, fx
 
 from symfx._version import __version__
 from symfx.errors import OptimizationError
-from symfx.optimization.pipeline import NO_BFLOAT16, OptimizedModel
-from symfx.optimization.report import Report
-from symfx.optimization.runtime.probing import has_bfloat16
 from symfx.optimization.saved.modules import build_modules, describe_module, put, tensors_of
-from symfx.optimization.saved.values import OPS, decode, encode, function_named, name_of, why_not
+from symfx.optimization.saved.nodes import OPS, decode, encode, function_named, name_of, why_not
 from symfx.untrusted import Item, Limits, Source, is_identifier, parse, shown
 
-__all__ = ["load", "save"]
+__all__ = ["FORMAT", "Saved", "read_graph", "write_graph"]
 
 FORMAT, VERSION = "symfx.optimized", 3
-#: What a file may ask for: torch takes seconds for ten thousand modules, and the memory that Python
-#: takes for source with a million arguments in it is a gigabyte.
+#: Bounds for a file: torch takes seconds to make ten thousand modules, and Python takes a gigabyte
+#: to parse source with a million arguments in it.
 _NODES, _MODULES = 20_000, 10_000
 _LIMITS = Limits(items=600_000)
-#: What torch.fx calls nodes.
+#: The names that torch.fx gives to nodes.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
 _GIVE = "give a file that OptimizedModel.save wrote"
+_AROUND = "keep such parts out of the saved model: optimize and save the modules around them"
 
 
-def save(model: OptimizedModel, path: str | Path) -> None:
-    """Write an optimized model to a file. See `OptimizedModel.save`."""
-    module = model.graph_module
-    if module is None:
-        raise OptimizationError(
-            "this model has not been optimized yet",
-            fix="use it once, or give example inputs to symfx.optimize",
-        )
+@dataclass(frozen=True)
+class Saved:
+    """The content of a file.
+
+    Attributes:
+        module: the graph.
+        dtype: the dtype of convolutions and matrix products, if it is not that of their inputs.
+        writer: the version of symfx that wrote the file.
+    """
+
+    module: fx.GraphModule
+    dtype: torch.dtype | None
+    writer: str
+
+
+def write_graph(module: fx.GraphModule, dtype: torch.dtype | None, path: str | Path) -> None:
+    """Write the graph of an optimized model to a file; see `OptimizedModel.save`.
+
+    Args:
+        module: the graph.
+        dtype: see `Saved`.
+        path: the file.
+    """
     tensors: dict[str, Tensor] = {}
     places: dict[str, str] = {}
     seen: dict[tuple[Any, ...], str] = {}
@@ -93,7 +107,7 @@ def save(model: OptimizedModel, path: str | Path) -> None:
         "symfx": __version__,
         "torch": torch.__version__,
         "name": name if is_identifier(name) else "GraphModule",
-        "dtype": None if model.dtype is None else str(model.dtype).removeprefix("torch."),
+        "dtype": None if dtype is None else str(dtype).removeprefix("torch."),
         "modules": called,
         "tensors": places,
         "nodes": nodes,
@@ -101,38 +115,12 @@ def save(model: OptimizedModel, path: str | Path) -> None:
     source = Source(str(path), OptimizationError, _AROUND)
     with source.guarding("this model cannot be saved"):
         text = json.dumps(header)
-        _build(parse(text, source, _LIMITS), tensors)  # what is written can be read again
+        _build(parse(text, source, _LIMITS), tensors)  # a file that is written can be read again
     save_file(tensors, str(path), {FORMAT: text})
 
 
-_AROUND = "keep such parts out of what is saved: optimize and save the modules around them"
-
-
-def load(path: str | Path) -> OptimizedModel:
-    """Read what `OptimizedModel.save` wrote.
-
-    Where this machine's torch lacks an operator that the file asks for, the model computes the
-    same from ordinary ones. The file need not be trusted: nothing in it is run, and no other error
-    than the one below leaves this function.
-
-    Args:
-        path: the file.
-
-    Raises:
-        OptimizationError: it is no such file, is of another version, names something that symfx
-            does not know, or asks for more than a file may; the message says where in the file.
-
-    Example:
-        >>> import tempfile, torch, symfx
-        >>> from symfx.optimization import load
-        >>> fast = symfx.optimize(torch.nn.Linear(4, 3), torch.randn(2, 4))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     fast.save(f"{folder}/fast.safetensors")
-        ...     again = load(f"{folder}/fast.safetensors")
-        >>> x = torch.randn(5, 4)
-        >>> torch.equal(again(x), fast(x))
-        True
-    """
+def read_graph(path: str | Path) -> Saved:
+    """Read a file that `write_graph` wrote, or refuse it; see `symfx.optimization.load`."""
     source = Source(str(path), OptimizationError, _GIVE)
     text, tensors = _read(path, source)
     if text is None:
@@ -155,15 +143,15 @@ def _read(path: str | Path, source: Source) -> tuple[str | None, dict[str, Tenso
     with source.guarding("the file cannot be read"):
         with Path(path).open("rb") as start:
             size = int.from_bytes(start.read(8), "little")
-        if size > 2 * _LIMITS.size:  # as a text within JSON it is somewhat longer
+        if size > 2 * _LIMITS.size:  # escaping makes a text within JSON somewhat longer
             raise source.refusal(f"the file cannot be read: its header would have {size} bytes")
         with safe_open(str(path), framework="pt") as file:
             text = (file.metadata() or {}).get(FORMAT)
             return text, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
-def _build(header: Item, tensors: Mapping[str, Tensor]) -> OptimizedModel:
-    """The model of a header; everything in it is checked before any source is made of it."""
+def _build(header: Item, tensors: Mapping[str, Tensor]) -> Saved:
+    """The graph of a header, all of which is checked before torch.fx writes source of it."""
     source = header.source
     fields = header.fields(
         "format", "version", "symfx", "torch", "name", "dtype", "modules", "tensors", "nodes"
@@ -189,7 +177,7 @@ def _build(header: Item, tensors: Mapping[str, Tensor]) -> OptimizedModel:
         if not _NAME.fullmatch(name.text()) or name.value in known:
             raise name.refusal(f"{shown(name.value)} cannot be the name of this node")
         if (op == "output") != (index == len(entries) - 1):
-            raise item.refusal("the last node, and no other, is the output")
+            raise item.refusal("the last node must be the output, and no other node may be")
         if op == "get_attr":
             found = target.choice(places, "tensor of the model that is called")
             put(root, target.text(), found, target)
@@ -211,10 +199,6 @@ def _build(header: Item, tensors: Mapping[str, Tensor]) -> OptimizedModel:
     dtype = fields["dtype"].value
     if dtype not in (None, "bfloat16"):
         raise fields["dtype"].refusal(f"models do not run in {shown(dtype)}")
-    writer = fields["symfx"].text(50)
-    report = Report(notes=[f"read from {source.name}, written by symfx {writer!r:.50}"])
-    if dtype is not None and not has_bfloat16():
-        report.notes.append(NO_BFLOAT16)
-        dtype = None
     module.training = False
-    return OptimizedModel(module, report, dtype=None if dtype is None else torch.bfloat16)
+    writer = f"{fields['symfx'].text(50)!r:.50}"
+    return Saved(module, None if dtype is None else torch.bfloat16, writer)

@@ -1,4 +1,4 @@
-"""Which way of computing each fused operator is the fastest here: they are tried and timed."""
+"""Tuning: each fused operator is timed in several ways, and the fastest is kept."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ import torch
 from torch import Tensor, fx
 
 from symfx.optimization.report import Report
+from symfx.optimization.runtime.conv_kernels import BLOCKED, DIRECT, WINOGRAD
 from symfx.optimization.runtime.fused_conv import FusedConv
-from symfx.optimization.runtime.fused_linear import CONVOLUTION, MKL, FusedLinear
-from symfx.optimization.runtime.kernels import BLOCKED, DIRECT, WINOGRAD
+from symfx.optimization.runtime.fused_linear import FusedLinear
+from symfx.optimization.runtime.linear_kernels import CONVOLUTION, MKL
 
 __all__ = ["tune"]
 
-#: What is spent in all: this many times as long as the model runs, or so many seconds if that is
-#: longer. Those with the most to win come first; what is not reached stays as it is.
+#: Tuning takes this many times as long as a run of the model, or so many seconds if that is longer.
+#: The operators with the most to win come first; those that are not reached stay unchanged.
 _SHARE, _LEAST = 3.0, 0.3
-#: The share of an operator's time that a way saves where it is the right one, by rule of thumb.
+#: The share of an operator's time that a way is expected to save; it decides the order of trials.
 _SAVES = {BLOCKED: 0.5, WINOGRAD: 0.2, CONVOLUTION: 0.1, MKL: 0.1}
-#: Operators that take less than this share of the model's time are not worth a trial.
+#: Operators that take less than this share of the model's time are not tried.
 _MATTERS = 0.005
-#: An operator is tried on as many rows as the choice is for, unless the ordinary way would take
-#: more seconds than this; what is faster on fewer rows is faster on more.
+#: An operator is tried on all rows for which the way is chosen, unless the ordinary way would take
+#: more seconds than this; then fewer rows stand for all.
 _LONG = 0.02
-#: Timed runs of two ways at most, while they take no more than this many seconds together.
+#: The largest number of timed runs of two ways, and the seconds after which no further run starts.
 _RUNS, _ENOUGH = 5, 0.06
 #: The share of the champion's time that a challenger must stay below.
 _CLEARLY = 0.97
-#: A challenger that takes this many times as long is not run again, nor is one that is still
-#: behind after its second run; one that takes less than the inverse has won.
+#: A challenger that takes this many times as long in its first run is not run again, nor is one
+#: that is still slower after its second run; one that takes less than the inverse has won.
 _FAR = 1.15
-#: How far another way's result may be off, relative to the largest value: a tenth of what the
-#: check of the whole model grants float32.
+#: The largest difference of another way's result, relative to the largest value: a tenth of the
+#: check's tolerance for float32.
 _CLOSE = 1e-5
 
 Fused = FusedConv | FusedLinear
@@ -49,11 +50,11 @@ class _Alike:
     """Operators of the same sizes that are given inputs of one shape.
 
     Attributes:
-        x: what the first of them was given.
-        paths: where they are.
-        adds: is something added in any of them?
-        seconds: what they took together.
-        least: what the fastest of them took.
+        x: the input of the first of them.
+        paths: their paths in the graph.
+        adds: one of them adds a second argument.
+        seconds: the time that they took together.
+        least: the time of the fastest of them.
     """
 
     x: Tensor
@@ -63,7 +64,7 @@ class _Alike:
     least: float = math.inf
 
     def rows(self, times: Fraction) -> Tensor:
-        """Up to so many times as many rows of the same numbers."""
+        """The input repeated to this many times as many rows, or to fewer; see `_LONG`."""
         if self.least * times > _LONG:
             times = Fraction(max(1, int(_LONG / self.least)))
         whole = self.x.shape[0] * times
@@ -78,17 +79,18 @@ def tune(
     report: Report,
     times: Fraction = Fraction(1),
 ) -> None:
-    """Choose the fastest way for each fused operator of a graph, for the shapes that come.
+    """Choose the fastest way for each fused operator of a graph, for the shapes of the example.
 
     Operators that are alike are timed once. Other shapes are computed in the ordinary way.
 
     Args:
         module: the graph.
-        twin: what is run once to see the shapes: the graph, or a copy if it keeps a state.
-        args: the positional arguments to run it on.
-        kwargs: the keyword arguments.
-        report: what is chosen is noted in it.
-        times: how many times as many rows the inputs have that the choice is for.
+        twin: the module that is run once to see the shapes: the graph, or a copy if it keeps a
+            state.
+        args: the positional arguments of that run.
+        kwargs: the keyword arguments of that run.
+        report: gets the choices.
+        times: the ratio of the rows of the example to those of the arguments.
     """
     started = time.perf_counter()
     groups = _groups(module, twin, args, kwargs)
@@ -102,7 +104,7 @@ def tune(
 
     for group in sorted(filter(hope, worthwhile), key=hope, reverse=True):
         if time.perf_counter() - started > max(_LEAST, _SHARE * whole):
-            report.notes.append("stopped choosing between algorithms: it took too long")
+            report.notes.append("stopped timing algorithms: the time for it was used up")
             return
         members: list[Fused] = [module.get_submodule(path) for path in group.paths]  # type: ignore[misc]
         tried = group.rows(times)
@@ -114,9 +116,9 @@ def tune(
         for member in members:
             for each in {shape, larger}:
                 member.choose(each, chosen)
-            member.get_ready(group.x)  # else its first run would look slow
-        what = f"{chosen} for {tuple(tried.shape)}, {gain:.2f} times as fast as {DIRECT}"
-        report.rewrote(what, group.paths, None)
+            member.get_ready(group.x)  # otherwise its first run would include the packing
+        change = f"{chosen} for {tuple(tried.shape)}, {gain:.2f} times as fast as {DIRECT}"
+        report.rewrote(change, group.paths, None)
 
 
 def _groups(
@@ -125,7 +127,7 @@ def _groups(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
 ) -> list[_Alike]:
-    """The fused operators that are used, those that are alike together."""
+    """The fused operators that run on these arguments, grouped by size and shape of input."""
     found: dict[Any, _Alike] = {}
     since: dict[str, float] = {}
 
@@ -160,7 +162,7 @@ def _groups(
             handles.append(part.register_forward_pre_hook(begin(path)))
             handles.append(part.register_forward_hook(end(path)))
     try:
-        # Whether it can run on these inputs is for the check to say, which knows the original.
+        # If the run fails, the check reports it, which also runs the original.
         with contextlib.suppress(Exception):
             twin(*args, **kwargs)
     finally:
@@ -170,7 +172,7 @@ def _groups(
 
 
 def _fastest(ways: Mapping[str, Callable[[], Tensor]]) -> tuple[str, float]:
-    """The name of the fastest way that computes what the ordinary one does; how much faster."""
+    """The name of the fastest way with the right result, and its speed relative to `DIRECT`."""
     champion, gain = DIRECT, 1.0
     for name in ways:
         if name == DIRECT:
@@ -182,8 +184,8 @@ def _fastest(ways: Mapping[str, Callable[[], Tensor]]) -> tuple[str, float]:
 
 
 def _duel(champion: Callable[[], Tensor], challenger: Callable[[], Tensor]) -> float:
-    """The share of the champion's time that the challenger takes; infinity if it is wrong."""
-    expected, found = champion(), challenger()  # what is done once is done now
+    """The ratio of the challenger's time to the champion's; infinity if its result is wrong."""
+    expected, found = champion(), challenger()  # also packs the weights, ahead of the timing
     if float((found - expected).abs().max()) > _CLOSE * float(expected.abs().max()):
         return math.inf
     del expected, found

@@ -9,6 +9,7 @@ __all__ = [
     "GradualError",
     "IllTypedError",
     "InvalidConstraintError",
+    "PinnedSizeError",
     "RankBoundError",
 ]
 
@@ -26,6 +27,10 @@ class InvalidConstraintError(SymfxError, TypeError, AssertionError, NotImplement
 
     PyTorch raises an `AssertionError` for the former and a `NotImplementedError` for the latter.
     """
+
+
+class PinnedSizeError(GradualError):
+    """A named size that the program fixes to one number."""
 
 
 class DuplicateRuleError(GradualError, RuntimeError):

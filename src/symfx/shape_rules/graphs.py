@@ -52,7 +52,10 @@ def graph_of(module: Any, graph: Graph | None = None) -> Graph:
 def where_of(node: Node) -> str:
     """The user's source line that a node comes from, if tracing recorded it; else the node."""
     line = user_line_of_trace(node.stack_trace or "")
-    return line or f"node {node.name} ({node.format_node()})"
+    if line:
+        return line
+    called = f", a call of {node._pretty_print_target(node.target)}" if "call" in node.op else ""
+    return f"node {node.name}{called}"
 
 
 def annotation_of(node: Node) -> Any:

@@ -15,7 +15,17 @@ from typing import Any, TypeAlias
 
 from symfx.shape_rules.errors import IllTypedError
 
-__all__ = ["NO_TENSOR", "UNKNOWN", "Dim", "Shape", "Size", "Sizes", "Unknown", "size_text"]
+__all__ = [
+    "NO_TENSOR",
+    "UNKNOWN",
+    "Dim",
+    "Pieces",
+    "Shape",
+    "Size",
+    "Sizes",
+    "Unknown",
+    "size_text",
+]
 
 
 class Size:
@@ -87,6 +97,30 @@ class Shape(tuple[Dim, ...]):
 
     def __repr__(self) -> str:
         return f"Shape({', '.join(map(size_text, self))})"
+
+
+class Pieces(tuple[Shape, ...]):
+    """Shapes of which neither the number nor the sizes are known; each is made when it is read.
+
+    Args:
+        number: the number of shapes.
+        piece: makes the shape of an index; a negative index counts from the end.
+    """
+
+    number: Dim
+    _piece: Callable[[int], Shape]
+
+    def __new__(cls, number: Dim, piece: Callable[[int], Shape]) -> Pieces:
+        """Make an empty tuple with a number and a function."""
+        made = super().__new__(cls)
+        made.number, made._piece = number, piece
+        return made
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._piece(index)
+
+    def __repr__(self) -> str:
+        return f"Pieces({size_text(self.number)})"
 
 
 class Unknown:
@@ -173,6 +207,10 @@ class Sizes(abc.ABC):
         """The value of the comparison ``a op b`` in the program; `UNKNOWN` if it is not known."""
         if isinstance(a, int) and isinstance(b, int):
             return _COMPARE[op](a, b)
+        return UNKNOWN
+
+    def negation(self, condition: Any) -> Any:
+        """The negation of a result of `compare`; `UNKNOWN` if it is not known."""
         return UNKNOWN
 
     def equal(self, a: Dim, b: Dim, what: str) -> Dim:

@@ -9,8 +9,18 @@ inputs (`eliminate_branches`).
 from __future__ import annotations
 
 from symfx.static_migration.branches import eliminate_branches
+from symfx.static_migration.checking import typecheck
 from symfx.static_migration.graph_capture import program_graph
 from symfx.static_migration.migration import migrate
-from symfx.static_migration.results import Conflict, Migration
+from symfx.static_migration.results import Conflict, ExcludedSizes, FixedName, Migration
 
-__all__ = ["Conflict", "Migration", "eliminate_branches", "migrate", "program_graph"]
+__all__ = [
+    "Conflict",
+    "ExcludedSizes",
+    "FixedName",
+    "Migration",
+    "eliminate_branches",
+    "migrate",
+    "program_graph",
+    "typecheck",
+]

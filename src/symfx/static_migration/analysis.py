@@ -19,8 +19,10 @@ from symfx.shape_rules.arguments import arguments_of
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.graphs import parameter_of
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size
-from symfx.shape_rules.table import lookup, operator_name
+from symfx.shape_rules.table import Rule, lookup, operator_name
 from symfx.static_migration.conditions import InputType, names_in, parse_condition, parse_size
+from symfx.static_migration.operator_trace import OperatorTrace
+from symfx.static_migration.printing import layer_of
 from symfx.static_migration.term_sizes import Demand, OpenCondition, TermSizes
 
 __all__ = ["GraphRun", "NamedSizes", "explain_failure", "run_graph"]
@@ -52,7 +54,7 @@ class NamedSizes:
     """
 
     def __init__(self, sizes: TermSizes, inputs: Mapping[str, InputType]) -> None:
-        self._domain = sizes
+        self._sizes = sizes
         self.terms: dict[str, Term] = {}
         for name, given in inputs.items():
             if given.kind == "int":
@@ -64,7 +66,7 @@ class NamedSizes:
 
     def _name(self, name: str, least: int | None) -> None:
         if name not in self.terms:
-            self.terms[name] = self._domain.symbol(name, least)
+            self.terms[name] = self._sizes.symbol(name, least)
 
     def shape(self, name: str, given: InputType) -> Shape:
         """The shape of an input; an unnamed dimension is named after the input."""
@@ -76,8 +78,8 @@ class NamedSizes:
             text = f"{name}_{i}" if dim is None else dim
             if dim is None:
                 self._name(text, 1)
-            term = parse_size(self._domain.table, text, self.terms)
-            sizes.append(self._domain.size(term))
+            term = parse_size(self._sizes.table, text, self.terms)
+            sizes.append(self._sizes.size(term))
         return Shape(sizes)
 
 
@@ -100,17 +102,30 @@ class Interpreter:
     ) -> None:
         self.root = root
         self.inputs = inputs
-        self.result = GraphRun(TermSizes(Table()) if sizes is None else sizes)
+        self._trace = OperatorTrace.of(root)
+        if sizes is None:
+            sizes = TermSizes(Table() if self._trace is None else self._trace.table)
+        self.result = GraphRun(sizes)
         self.names = NamedSizes(self.sizes, inputs)
         shapes = {n: self.names.shape(n, t) for n, t in inputs.items() if t.dims is not None}
         self._shapes = shapes
         for text in where:
             condition = parse_condition(self.sizes.table, text, self.names.terms)
             try:
-                self.sizes.demand(condition, f"you said {text}")
+                self.sizes.demand(condition, f"you said {text}", text=text)
             except IllTypedError as error:
                 self.result.failed = (None, error.what)
                 return
+        if self._trace is not None:
+            self._learn_guards(self._trace)
+
+    def _learn_guards(self, trace: OperatorTrace) -> None:
+        """Demand the conditions that a trace of operators relies on."""
+        for name, text in trace.dimensions.items():
+            size = parse_size(trace.table, text, self.names.terms)
+            self.sizes.demand(trace.table.symbol(name).eq(size), f"{name} is {text}")
+        for condition, origin in trace.guards():
+            self.sizes.demand(condition, f"the trace holds for {condition}", origin)
 
     @property
     def sizes(self) -> TermSizes:
@@ -132,17 +147,39 @@ class Interpreter:
         args, kwargs = self._arguments(node)
         if node.op == "output":
             return args[0]
-        if node.target is torch._assert and isinstance(args[0], OpenCondition):
+        if node.target is torch._assert and args[0] is not UNKNOWN:
             message = (
                 args[1] if len(args) > 1 and args[1] else f"the program asserts {node.args[0]}"
             )
-            self.sizes.demand(args[0].condition, str(message))
+            if isinstance(args[0], OpenCondition):
+                self.sizes.demand(args[0].condition, str(message))
+            elif args[0] is False:
+                raise IllTypedError(str(message))
             return None
         rule, module = lookup(node, self.root)
+        if self._trace is not None:
+            return self._traced_value(self._trace, rule, node, module)
         if rule is None:
             self.result.unknown_operators[node] = operator_name(node, module)
             return UNKNOWN
         return rule(self.sizes, args, kwargs, module)
+
+    def _traced_value(
+        self, trace: OperatorTrace, rule: Rule | None, node: Node, module: torch.nn.Module | None
+    ) -> Any:
+        """The value of a node in the trace; as its rule writes it, if the rule fits the example."""
+        traced = trace.value_of(node, self.sizes)
+        if rule is None or trace.depends_on_data(traced):
+            return traced
+        if not trace.fits_example(rule, node, module, self.sizes):
+            return traced
+        made = self.sizes.fresh_count
+        args, kwargs = self._arguments(node)
+        try:
+            result = rule(self.sizes, args, kwargs, module)
+        except IllTypedError:
+            return traced  # the trace has shown that the operator takes its arguments
+        return traced if result is UNKNOWN or self.sizes.fresh_count > made else result
 
     def placeholder(self, name: str) -> Any:
         """The value of an input."""
@@ -192,11 +229,17 @@ def run_graph(
         try:
             interpreter.step(node)
         except IllTypedError as error:
-            result.failed = (node, error.what)
+            result.failed = (node, _in_words(error, node, root))
             return result
     # A fact that was learned late holds of earlier values too.
     result.values = {node: interpreter._current(value) for node, value in result.values.items()}
     return result
+
+
+def _in_words(error: IllTypedError, node: Node, root: torch.nn.Module) -> str:
+    """The message of an operator that fails, with the layer if a layer is called."""
+    layer = layer_of(node, root)
+    return f"{layer}: {error.what}" if layer else error.what
 
 
 # -- the reason of a failure ---------------------------------------------------------------------
@@ -205,10 +248,10 @@ def run_graph(
 class _UnlearningSizes(TermSizes):
     """Terms that learn no facts: z3 then finds the demands that contradict each other."""
 
-    def demand(self, condition: Term, what: str) -> None:
+    def demand(self, condition: Term, what: str, origin: str = "", text: str = "") -> None:
         if condition.op == "const" and condition.value:
             return
-        self.demands.append(Demand(condition, what, self.node))
+        self.demands.append(Demand(condition, what, self.node, origin))
 
     def name_sizes(self, value: Any, name: str) -> Any:
         """A value with a new name for each size, and the demand that both are equal."""
@@ -233,7 +276,8 @@ def explain_failure(
     until: Node | None,
 ) -> list[Demand]:
     """The demands of all nodes up to the one that failed, each on the named sizes of its inputs."""
-    sizes = _UnlearningSizes(Table())
+    trace = OperatorTrace.of(root)
+    sizes = _UnlearningSizes(Table() if trace is None else trace.table)
     interpreter = Interpreter(root, inputs, where, sizes)
     for node in graph.nodes:
         try:

@@ -2,7 +2,8 @@
 
 torch.fx cannot trace a program that branches on sizes. `BranchTracer` decides the condition from
 the types of the inputs: if it holds for all such inputs, or for none, the trace goes on; otherwise
-the error names the missing fact.
+the error names the missing fact. The same types tell the numbers that Python needs: the bound of a
+``range``, the items of ``x.split(4)``.
 """
 
 from __future__ import annotations
@@ -11,33 +12,37 @@ import inspect
 import itertools
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch.fx import GraphModule, Node, Proxy
+from torch.fx import Graph, GraphModule, Node, Proxy
 
+from symfx.algebra import Term
 from symfx.rewriter import RewritingTracer
-from symfx.shape_rules.errors import GradualError, IllTypedError
+from symfx.shape_rules.errors import GradualError, IllTypedError, PinnedSizeError
 from symfx.shape_rules.graphs import annotation_of, where_of
-from symfx.shape_rules.sizes import UNKNOWN
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Pieces, Shape, Size, Unknown
 from symfx.shape_rules.table import known_rules
 from symfx.static_migration.analysis import Interpreter
 from symfx.static_migration.conditions import InputType, read_annotation
 from symfx.static_migration.solver import Solver
 from symfx.static_migration.term_sizes import OpenCondition
+from symfx.static_migration.traced_values import NumberSource, TracedValue, tracing_sizes
 from symfx.user_code import is_user_file
 
 __all__ = ["BranchTracer", "eliminate_branches"]
 
 
-class BranchTracer(RewritingTracer):
+class BranchTracer(RewritingTracer, NumberSource):
     """Traces a program, and decides its branches from the types of its inputs.
 
     Args:
         inputs: the types of the inputs, by name.
         where: conditions on the named sizes.
         timeout: seconds that z3 may take for each branch.
+        all_factories: record each tensor that the program makes, instead of keeping it as a
+            constant if no traced value takes part.
     """
 
     def __init__(
@@ -45,16 +50,41 @@ class BranchTracer(RewritingTracer):
         inputs: Mapping[str, InputType] | None = None,
         where: Sequence[str] = (),
         timeout: float = 10.0,
+        *,
+        all_factories: bool = False,
     ) -> None:
         super().__init__()
+        self.proxy_buffer_attributes = all_factories
+        self._all_factories = all_factories
         self._inputs = dict(inputs or {})
         self._where = where
         self._solver = Solver(timeout)
         self._interpreter: Interpreter | None = None
+        #: The node of the last condition that was decided.
+        self.last_condition: Node | None = None
 
     def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
         """Whether a module becomes one call: torch's own, and those that have a shape rule."""
         return super().is_leaf_module(m, module_qualified_name) or type(m) in known_rules()
+
+    def trace(
+        self,
+        root: torch.nn.Module | Callable[..., Any],
+        concrete_args: dict[str, Any] | None = None,
+    ) -> Graph:
+        """Trace a program.
+
+        Args:
+            root: a module or a function.
+            concrete_args: inputs that are constants, as `torch.fx.Tracer.trace` takes them.
+        """
+        namespaces = _namespaces_of(root)
+        with tracing_sizes(self, namespaces, all_factories=self._all_factories):
+            return super().trace(root, concrete_args)
+
+    def proxy(self, node: Node) -> TracedValue:
+        """The value of a node."""
+        return TracedValue(node, self)
 
     def create_node(self, *args: Any, **kwargs: Any) -> Node:
         """Make a node with the user's lines that it comes from, from the first ``forward`` on.
@@ -78,10 +108,13 @@ class BranchTracer(RewritingTracer):
                 not depend on sizes alone.
         """
         value = self._evaluate(obj.node)
-        if isinstance(value, bool):
-            return value
-        if isinstance(value, int):
+        self.last_condition = obj.node
+        if isinstance(value, (int, float)):
             return bool(value)
+        if isinstance(value, Size):  # `if x.size(0) % 2:`
+            value = self._known().sizes.compare("!=", value, 0)
+            if isinstance(value, bool):
+                return value
         place = where_of(obj.node)
         if not isinstance(value, OpenCondition):
             raise GradualError(
@@ -102,6 +135,57 @@ class BranchTracer(RewritingTracer):
             fix=f"say which: where {value.condition}, or where {table.not_(value.condition)}",
         )
 
+    def number_of(self, value: Proxy) -> int:
+        """The number that a size is, for all inputs.
+
+        Raises:
+            PinnedSizeError: the size differs between inputs.
+            GradualError: the value depends on data.
+        """
+        found = self._evaluate(value.node)
+        if isinstance(found, (int, float)):
+            return int(found)
+        place = where_of(value.node)
+        if isinstance(found, Size):
+            raise _pinned(self._known().sizes.term(found), place)
+        raise GradualError(
+            f"the program needs the number {value.node.name}, which depends on data",
+            where=place,
+            fix="compute it from the sizes of the inputs",
+        )
+
+    def length_of(self, value: Proxy) -> int:
+        """The number of items of a tuple, or of rows of a tensor, for all inputs.
+
+        Raises:
+            PinnedSizeError: the number differs between inputs.
+            GradualError: the number depends on data.
+        """
+        count = self._length(value)
+        if isinstance(count, int):
+            return count
+        place = where_of(value.node)
+        if isinstance(count, Size):
+            raise _pinned(self._known().sizes.term(count), place)
+        raise GradualError(
+            f"the program needs the length of {value.node.name}, which is not known",
+            where=place,
+            fix="give the input its shape",
+        )
+
+    def known_length_of(self, value: Proxy) -> int | None:
+        """As `length_of`; ``None`` if the length differs between inputs, or is unknown."""
+        count = self._length(value)
+        return count if isinstance(count, int) else None
+
+    def _length(self, value: Proxy) -> Dim | Unknown:
+        found = self._evaluate(value.node)
+        if isinstance(found, Pieces):
+            return found.number
+        if isinstance(found, Shape):
+            return found[0] if found else UNKNOWN
+        return len(found) if isinstance(found, (tuple, list)) else UNKNOWN
+
     def _known(self) -> Interpreter:
         if self._interpreter is None:
             for node in self.graph.nodes:
@@ -118,10 +202,30 @@ class BranchTracer(RewritingTracer):
                 try:
                     interpreter.step(node)
                 except IllTypedError as error:
-                    raise IllTypedError(error.what, where=where_of(node)) from None
+                    raise IllTypedError(error.what, where=where_of(node)) from error
             if node is wanted:
                 break
         return interpreter.result.values.get(wanted, UNKNOWN)
+
+
+def _pinned(size: Term, place: str) -> PinnedSizeError:
+    return PinnedSizeError(
+        f"{size} is fixed by this line, which needs its number (for a loop, a list or len)",
+        where=place,
+        fix="give the input this size as a number, or write the program without the loop",
+    )
+
+
+def _namespaces_of(root: Any) -> list[dict[str, Any]]:
+    """The globals of the functions that a trace runs: those of the user's modules."""
+    if not isinstance(root, torch.nn.Module):
+        return [root.__globals__] if inspect.isfunction(root) else []
+    forwards = (inspect.unwrap(type(module).forward) for module in root.modules())
+    return [
+        forward.__globals__
+        for forward in forwards
+        if inspect.isfunction(forward) and is_user_file(forward.__code__.co_filename)
+    ]
 
 
 def eliminate_branches(

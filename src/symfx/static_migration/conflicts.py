@@ -10,11 +10,10 @@ import torch
 from torch.fx import Graph, Node
 
 from symfx.algebra import Term, evaluate
-from symfx.shape_rules.graphs import where_of
 from symfx.shape_rules.sizes import Shape
 from symfx.static_migration.analysis import GraphRun, explain_failure, run_graph
 from symfx.static_migration.conditions import InputType, names_in, parse_condition
-from symfx.static_migration.printing import input_name, text_of
+from symfx.static_migration.printing import input_name, place_of, text_of
 from symfx.static_migration.results import Conflict
 from symfx.static_migration.solver import Solver, smallest_conflict
 from symfx.static_migration.term_sizes import TermSizes
@@ -57,19 +56,22 @@ def find_conflict(
     return Conflict(
         message,
         tuple(nodes),
-        tuple(_line(n, result, inputs) for n in nodes),
+        tuple(_line(n, module, result, inputs) for n in nodes),
         tuple(text for text in said if text.startswith("you said")),
         example,
         hopeless,
     )
 
 
-def _line(node: Node, result: GraphRun, inputs: Mapping[str, InputType]) -> str:
+def _line(
+    node: Node, module: torch.nn.Module, result: GraphRun, inputs: Mapping[str, InputType]
+) -> str:
+    """A node of a conflict with its shape and its place."""
     if node.op == "placeholder":
         name = input_name(node)
         return f"{name}: {inputs[name]}, as you wrote it"
     shape = text_of(result.sizes, result.values[node]) if node in result.values else "?"
-    return f"{node.name}: {shape}  at {where_of(node)}"
+    return f"{node.name}: {shape}  at {place_of(node, module)}"
 
 
 def _working_example(

@@ -1,26 +1,46 @@
-"""The graph of a program, got in the way that suits it.
+"""The graph of a program, captured in the way that suits it.
 
 A layer that the table of shape rules knows is one call. Any other program is traced by torch.fx,
-with its branches decided; one that torch.fx cannot trace (it computes on masks, or has keyword
-arguments that depend on each other) is traced by symfx's own tracer, operator by operator.
+with its branches decided. A program that torch.fx cannot trace (since it computes Python numbers
+from data, or has keyword arguments that depend on each other) is traced by symfx's own tracer,
+operator by operator.
 """
 
 from __future__ import annotations
 
+import dis
 import inspect
+import traceback
 from collections.abc import Mapping, Sequence
+from types import TracebackType
 from typing import Any
 
 import torch
-from torch.fx import Graph, GraphModule
+from torch.fx import Graph, GraphModule, Node
 from torch.fx.proxy import TraceError
 
 from symfx.errors import SymfxError, TracingError
-from symfx.shape_rules.table import known_rules
+from symfx.shape_rules.errors import IllTypedError, PinnedSizeError
+from symfx.shape_rules.table import known_rules, rule
 from symfx.static_migration.branches import BranchTracer
 from symfx.static_migration.conditions import InputType
+from symfx.static_migration.operator_tracing import trace_operators
+from symfx.user_code import is_user_file
 
 __all__ = ["program_graph"]
+
+#: The exceptions of a program that torch.fx cannot trace.
+_UNTRACEABLE = (
+    TraceError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    RuntimeError,
+    NameError,
+    IndexError,
+    KeyError,
+    AssertionError,
+)
 
 
 def program_graph(
@@ -28,49 +48,116 @@ def program_graph(
     inputs: Mapping[str, InputType],
     where: Sequence[str] = (),
     timeout: float = 10.0,
+    *,
+    allow_pinned: bool = False,
 ) -> GraphModule:
     """The graph of a program for these inputs.
+
+    The graph of an ill-typed program ends at the operator that fails.
 
     Args:
         module: the program.
         inputs: the types of its inputs, by name.
         where: conditions on the named sizes.
         timeout: seconds that z3 may take for each branch.
+        allow_pinned: trace a program that needs the number of a size at an example of the size.
 
     Raises:
-        SymfxError: it cannot be traced, and why.
+        PinnedSizeError: the program needs the number of a size that differs between inputs.
+        IllTypedError: the program fails, and has no graph that shows where.
+        SymfxError: the program cannot be traced; the message has the reason.
     """
     if isinstance(module, GraphModule):
         return module
     if type(module) in known_rules():
         return _one_call(module, inputs)
-    tracer = BranchTracer(inputs, where, timeout)
     left_out = {
         name: parameter.default
         for name, parameter in inspect.signature(module.forward).parameters.items()
         if name not in inputs and parameter.default is not inspect.Parameter.empty
     }
-    try:
-        graph = tracer.trace(module, left_out or None)
-        return GraphModule(tracer.root, graph, type(module).__name__)
-    except SymfxError:
-        raise
-    except (TraceError, TypeError, AttributeError, ValueError, RuntimeError, NameError) as error:
+    first: Exception | None = None
+    for all_factories in (False, True):
+        tracer = BranchTracer(inputs, where, timeout, all_factories=all_factories)
         try:
-            return _operator_by_operator(module, inputs)
-        except SymfxError:
-            raise
-        except (RuntimeError, TypeError, ValueError) as second:
-            raise TracingError(
-                f"{type(module).__name__} cannot be traced: {_first_line(error)}; operator by "
-                f"operator: {_first_line(second)}",
-                fix="give every input its shape and type, or trace the program yourself and pass "
-                "the GraphModule",
-            ) from second
+            graph = tracer.trace(module, left_out or None)
+        except IllTypedError as error:
+            graph = tracer.graph  # `migrate` explains the operator that fails
+            _end_with_failure(graph, tracer, error.what, error)
+        except PinnedSizeError as error:
+            if not allow_pinned:
+                raise
+            first = first or error
+            continue
+        except SymfxError as error:
+            if type(error) is not TracingError:
+                raise
+            first = first or error  # such as a source that cannot be read
+            continue
+        except _UNTRACEABLE as error:
+            reason = _reason_of(error)
+            if reason is None:
+                first = first or error
+                continue
+            graph = tracer.graph
+            _end_with_failure(graph, tracer, reason, error)
+        return GraphModule(tracer.root, graph, type(module).__name__)
+    assert first is not None
+    try:
+        return trace_operators(module, inputs, where, timeout)
+    except TracingError as second:
+        raise TracingError(
+            f"{type(module).__name__} cannot be traced: torch.fx stops with "
+            f"{_first_line(first)}; operator by operator: {second.what}",
+            where=second.where,
+            fix=second.fix,
+        ) from second
 
 
 def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
+
+
+# -- programs that raise ---------------------------------------------------------------------------
+
+
+def program_raises(message: str, *conditions: Any) -> None:
+    """Stand in a graph for a ``raise`` of the program."""
+    raise RuntimeError(message)
+
+
+@rule(program_raises, takes_unknown=True)
+def _raises(d: Any, message: str, *conditions: Any) -> None:
+    raise IllTypedError(message)
+
+
+def _reason_of(error: Exception) -> str | None:
+    """The message of an exception that the program itself raises; ``None`` for other exceptions."""
+    last: TracebackType | None = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None or not is_user_file(last.tb_frame.f_code.co_filename):
+        return None
+    if "values to unpack" in str(error):
+        return str(error)
+    for instruction in dis.get_instructions(last.tb_frame.f_code):
+        if instruction.offset == last.tb_lasti:
+            raises = instruction.opname == "RAISE_VARARGS"
+            return f"the program raises {_first_line(error)}" if raises else None
+    return None
+
+
+def _end_with_failure(
+    graph: Graph, tracer: BranchTracer, reason: str, error: BaseException
+) -> None:
+    """End a graph with the statement of the program that raises."""
+    condition: Node | None = tracer.last_condition
+    made = graph.call_function(program_raises, (reason, *((condition,) if condition else ())))
+    made.stack_trace = "".join(traceback.format_tb(error.__traceback__))
+    graph.output(None)
+
+
+# -- layers ----------------------------------------------------------------------------------------
 
 
 def _one_call(module: torch.nn.Module, inputs: Mapping[str, InputType]) -> GraphModule:
@@ -83,67 +170,3 @@ def _one_call(module: torch.nn.Module, inputs: Mapping[str, InputType]) -> Graph
             given[name] = graph.placeholder(name)
     graph.output(graph.call_module("layer", (), given))
     return GraphModule(root, graph, type(module).__name__)
-
-
-def _operator_by_operator(module: torch.nn.Module, inputs: Mapping[str, InputType]) -> GraphModule:
-    from symfx.proxy_tensor import make_fx
-
-    sizes = _example_sizes(inputs)
-    args: dict[str, Any] = {}
-    dynamic: dict[str, Any] = {}
-    for name, given in inputs.items():
-        if given.kind != "tensor" or given.dims is None:
-            raise TracingError(
-                f"the rank of {name} must be known to trace {type(module).__name__}",
-                where="--input",
-                fix=f'write "{name}: i64[batch, seq]"',
-            )
-        shape = [
-            dim if isinstance(dim, int) else sizes[_name(name, i, dim)]
-            for i, dim in enumerate(given.dims)
-        ]
-        dtype = getattr(torch, given.dtype)
-        floating = dtype.is_floating_point
-        args[name] = torch.rand(shape, dtype=dtype) if floating else torch.zeros(shape, dtype=dtype)
-        dynamic[name] = tuple(
-            None if isinstance(dim, int) else _name(name, i, dim)
-            for i, dim in enumerate(given.dims)
-        )
-    names = [*inputs]
-
-    def program(*values: Any) -> Any:
-        result = module(**dict(zip(names, values, strict=True)))
-        return tuple(result.to_tuple()) if hasattr(result, "to_tuple") else result
-
-    with torch.no_grad():
-        traced = make_fx(
-            program,
-            tracing_mode="symbolic",
-            _allow_non_fake_inputs=True,
-            dynamic_shapes=[dynamic[name] for name in names],
-        )(*args.values())
-    placeholders = [node for node in traced.graph.nodes if node.op == "placeholder"]
-    for node, name in zip(placeholders, names, strict=True):
-        node.target = name
-    return traced
-
-
-def _name(name: str, i: int, dim: Any) -> str:
-    return dim if isinstance(dim, str) else f"{name}_{i}"
-
-
-def _example_sizes(inputs: Mapping[str, InputType]) -> dict[str, int]:
-    """A size for each name: distinct primes, so that no two are taken for one."""
-    primes = iter((7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79))
-    sizes: dict[str, int] = {}
-    for name, given in inputs.items():
-        for i, dim in enumerate(given.dims or ()):
-            if not isinstance(dim, int):
-                text = _name(name, i, dim)
-                if not text.isidentifier():
-                    raise TracingError(
-                        f"a program that torch.fx cannot trace takes names, not {text!r}"
-                    )
-                if text not in sizes:
-                    sizes[text] = next(primes)
-    return sizes

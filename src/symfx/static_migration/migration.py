@@ -19,6 +19,12 @@ from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size
 from symfx.static_migration.analysis import GraphRun, run_graph
 from symfx.static_migration.conditions import InputType, read_annotation
 from symfx.static_migration.conflicts import find_conflict
+from symfx.static_migration.named_sizes import (
+    conditions_of,
+    declared_names,
+    excluded_sizes,
+    fixed_names,
+)
 from symfx.static_migration.printing import input_name, text_of
 from symfx.static_migration.results import Migration
 from symfx.static_migration.solver import Solver
@@ -27,8 +33,6 @@ __all__ = ["migrate"]
 
 #: With more combinations of ranks than this, inputs of unknown rank stay unknown.
 _MOST_COMBINATIONS = 700
-#: With more conditions than this, a condition that follows from the others is printed too.
-_MOST_CONDITIONS = 40
 
 
 def migrate(
@@ -73,7 +77,7 @@ def migrate(
     for choice in _rank_choices(module, looked, types):
         result = run_graph(looked, module, choice, where)
         if result.failed is None:
-            outcome = _conclude(looked, result, choice, solver)
+            outcome = _conclude(looked, module, result, choice, solver)
             if outcome.verdict == "well-typed":
                 found.append((result, outcome))
                 continue
@@ -156,7 +160,11 @@ def _possible_ranks(
 
 
 def _conclude(
-    graph: Graph, result: GraphRun, inputs: Mapping[str, InputType], solver: Solver
+    graph: Graph,
+    module: torch.nn.Module,
+    result: GraphRun,
+    inputs: Mapping[str, InputType],
+    solver: Solver,
 ) -> Migration:
     """Ask z3 whether the demands can hold, and write the types."""
     sizes = result.sizes
@@ -175,7 +183,12 @@ def _conclude(
         made.types[node] = _type_of(sizes, value)
         if node.op == "placeholder":
             made.inputs[input_name(node)] = made.shapes[node]
-    made.conditions = _conditions(result, solver)
+    declared = declared_names(inputs)
+    conditions = conditions_of(sizes, declared, solver)
+    made.conditions = [condition.text for condition in conditions]
+    made.origins = {found.text: found.origin for found in conditions if found.origin}
+    made.fixed = fixed_names(sizes, declared, solver, module)
+    made.excluded = excluded_sizes(sizes, declared, conditions, solver, module)
     return made
 
 
@@ -191,44 +204,6 @@ def _force(
             continue
         if solver.follows(demands, symbol.eq(value)):
             sizes.facts.replace(symbol, sizes.table.const(value))
-
-
-def _conditions(result: GraphRun, solver: Solver) -> list[str]:
-    """The demands as text, without those that follow from others or that say little."""
-    sizes = result.sizes
-    texts: dict[str, Term] = {}
-    for demand in sizes.demands:
-        condition = sizes.facts.resolve(demand.condition)
-        if condition.op == "const" or _is_trivial(condition):
-            continue
-        texts[str(condition)] = condition
-    return _without_implied(sizes, [*texts], [*texts.values()], solver)
-
-
-def _without_implied(
-    sizes: Any, texts: list[str], conditions: list[Term], solver: Solver
-) -> list[str]:
-    """The texts of the conditions that do not follow from the others."""
-    kept = [*range(len(conditions))]
-    if len(kept) > _MOST_CONDITIONS:
-        return texts
-    not_negative = [symbol >= 0 for c in conditions for symbol in c.free_symbols]
-    for i in [*kept]:
-        others = [conditions[j] for j in kept if j != i]
-        if solver.follows([*not_negative, *others], conditions[i]):
-            kept.remove(i)
-    return [texts[i] for i in kept]
-
-
-def _is_trivial(condition: Term) -> bool:
-    """Whether a condition only says that one named size is at least 1, or at least 0."""
-    if condition.op != "ge":
-        return False
-    return (
-        str(condition).endswith((">= 1", ">= 0"))
-        and len(condition.free_symbols) == 1
-        and (str(condition).split(" >= ")[0] == next(iter(condition.free_symbols)).name)
-    )
 
 
 def _type_of(sizes: Any, value: Any) -> Any:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import torch
 from torch.fx import Node
 
 from symfx.shape_rules.sizes import Dim, Shape, Size
+from symfx.user_code import user_line_of_trace
 
-__all__ = ["code_of", "input_name", "text_of"]
+__all__ = ["code_of", "input_name", "layer_of", "place_of", "text_of"]
 
 
 def input_name(node: Node) -> str:
@@ -31,6 +34,22 @@ def text_of(sizes: Any, value: Any) -> str:
 
 def _size_text(sizes: Any, size: Dim) -> str:
     return str(sizes.term(size)) if isinstance(size, Size) else str(size)
+
+
+def layer_of(node: Node, root: torch.nn.Module) -> str:
+    """The layer that a node calls, as ``net.3 = Linear(80, 10)``; empty for other nodes."""
+    if node.op != "call_module":
+        return ""
+    module = root.get_submodule(str(node.target))
+    settings = module.extra_repr() if not module._modules else "..."
+    plain = re.sub(r"\b(in|out)_(features|channels)=|, bias=True", "", settings)
+    return f"{node.target} = {type(module).__name__}({plain})"
+
+
+def place_of(node: Node, root: torch.nn.Module) -> str:
+    """The user's line that a node comes from; the layer or the code of the node without a line."""
+    line = user_line_of_trace(node.stack_trace or "")
+    return line or layer_of(node, root) or code_of(node)
 
 
 def code_of(node: Node) -> str:

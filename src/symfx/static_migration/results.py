@@ -9,10 +9,10 @@ from typing import Any
 from torch.fx import Graph, Node
 
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.graphs import where_of
 from symfx.static_migration.printing import code_of
+from symfx.user_code import user_line_of_trace
 
-__all__ = ["Conflict", "Migration"]
+__all__ = ["Conflict", "ExcludedSizes", "FixedName", "Migration"]
 
 #: Lines of the program longer than this do not widen the column of shapes.
 _WIDEST_CODE = 60
@@ -51,6 +51,43 @@ class Conflict:
         return "\n".join(parts)
 
 
+@dataclass(frozen=True)
+class FixedName:
+    """A named size that the program fixes.
+
+    Args:
+        name: the name.
+        value: the number that the name is fixed to.
+        origin: the line that fixes the name.
+    """
+
+    name: str
+    value: int
+    origin: str
+
+    def __str__(self) -> str:
+        return f"{self.name} is fixed to {self.value} by {self.origin}"
+
+
+@dataclass(frozen=True)
+class ExcludedSizes:
+    """A condition of the program that excludes sizes which the user declared.
+
+    Args:
+        condition: the condition.
+        sizes: a size for each name, for which the condition fails.
+        origin: the line that demands the condition.
+    """
+
+    condition: str
+    sizes: Mapping[str, int]
+    origin: str
+
+    def __str__(self) -> str:
+        failing = ", ".join(f"{name} = {size}" for name, size in self.sizes.items())
+        return f"{self.condition} must hold, and fails for {failing}: {self.origin}"
+
+
 @dataclass
 class Migration:
     """The result of `migrate`.
@@ -62,6 +99,9 @@ class Migration:
         types: the same shapes as `TensorType`, with numbers, sympy expressions and ``Dyn``.
         inputs: the types of the inputs, as precisely as the program and the user's types fix them.
         conditions: the conditions on the named sizes that must also hold, as text.
+        origins: for each condition that a trace of operators relies on, the line that caused it.
+        fixed: the names that the program fixes, although the user's conditions do not.
+        excluded: the conditions that exclude sizes which the user declared.
         conflict: the conflict of an ill-typed program.
         unknown_operators: nodes whose operator the table lacks, with its name; their type is Dyn.
         example: a size for each name, for which all conditions hold.
@@ -74,6 +114,9 @@ class Migration:
     types: dict[Node, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     conditions: list[str] = field(default_factory=list)
+    origins: dict[str, str] = field(default_factory=dict)
+    fixed: list[FixedName] = field(default_factory=list)
+    excluded: list[ExcludedSizes] = field(default_factory=list)
     conflict: Conflict | None = None
     unknown_operators: dict[Node, str] = field(default_factory=dict)
     example: Mapping[str, int] = field(default_factory=dict)
@@ -113,9 +156,12 @@ class Migration:
             lines += [f"{code:<{width}}  # {shape}" for code, shape in written]
         if self.conditions:
             lines.append(f"where {', '.join(self.conditions)}")
+        for condition, origin in self.origins.items():
+            lines.append(f"traced for {condition}: {origin}")
         first_place: dict[str, str] = {}
         for node, name in self.unknown_operators.items():
-            first_place.setdefault(name, where_of(node))
+            line = user_line_of_trace(node.stack_trace or "")
+            first_place.setdefault(name, line or code_of(node))
         for name in sorted(first_place):
             lines.append(f"no shape rule for {name}: typed Dyn, at {first_place[name]}")
         return "\n".join(lines)

@@ -74,7 +74,12 @@ class Solver:
         def leaf(symbol: Term) -> Any:
             return self._symbols.setdefault(symbol.name, z3.Int(symbol.name))
 
-        return interpret(term, leaf, _OPERATIONS, self._terms)
+        try:
+            return interpret(term, leaf, _OPERATIONS, self._terms)
+        except KeyError:
+            # An operation on floats, which z3 has not: the term may have any value.
+            kind = z3.BoolSort() if term.sort == "bool" else z3.IntSort()
+            return self._terms.setdefault(term, z3.FreshConst(kind, "unknown"))
 
     def _solver(self) -> Any:
         solver = z3.Solver()

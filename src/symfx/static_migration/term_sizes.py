@@ -14,7 +14,7 @@ from torch.fx import Node
 
 from symfx.algebra import Facts, Prover, Table, Term
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.sizes import Dim, Size, Sizes
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Size, Sizes
 from symfx.static_migration.solver import Solver
 
 __all__ = ["Demand", "OpenCondition", "TermSizes"]
@@ -28,11 +28,13 @@ class Demand:
         condition: the condition.
         what: the condition in words.
         node: the node whose operator demands it; ``None`` for a condition of the user.
+        origin: for a guard of a trace, the line that caused it.
     """
 
     condition: Term
     what: str
     node: Node | None
+    origin: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class TermSizes(Sizes):
     Attributes:
         node: the node whose rule is being run.
         demands: the conditions that must hold, in the order of the graph.
+        fresh_count: the number of sizes that depend on data.
     """
 
     def __init__(self, table: Table) -> None:
@@ -70,7 +73,7 @@ class TermSizes(Sizes):
         self.prover = Prover(self.facts)
         self.node: Node | None = None
         self.demands: list[Demand] = []
-        self._fresh = 0
+        self.fresh_count = 0
 
     # -- in and out -------------------------------------------------------------------------------
 
@@ -96,14 +99,20 @@ class TermSizes(Sizes):
 
     def fresh(self, hint: str) -> Dim:
         """A new size that depends on data: ``u0``, ``u1``."""
-        symbol = self.symbol(f"u{self._fresh}", 0)
-        self._fresh += 1
+        symbol = self.symbol(f"u{self.fresh_count}", 0)
+        self.fresh_count += 1
         return self.size(symbol)
 
-    # -- demands -------------------------------------------------------------------------------
+    # -- demands ----------------------------------------------------------------------------------
 
-    def demand(self, condition: Term, what: str) -> None:
+    def demand(self, condition: Term, what: str, origin: str = "", text: str = "") -> None:
         """Demand a condition.
+
+        Args:
+            condition: the condition.
+            what: the condition in words.
+            origin: the line that caused a guard of a trace.
+            text: the condition as the rule writes it, before terms are brought to normal form.
 
         Raises:
             IllTypedError: the known facts refute it.
@@ -112,9 +121,9 @@ class TermSizes(Sizes):
         truth = self.prover.decide(condition)
         if truth:
             return
-        self.demands.append(Demand(condition, what, self.node))
+        self.demands.append(Demand(condition, what, self.node, origin))
         if truth is False:
-            raise IllTypedError(f"{what}: {condition} does not hold")
+            raise IllTypedError(f"{what}: {text or condition} does not hold")
         self._learn(condition)
 
     def _learn(self, condition: Term) -> None:
@@ -137,6 +146,12 @@ class TermSizes(Sizes):
         truth = self.prover.decide(condition)
         return OpenCondition(condition) if truth is None else truth
 
+    def negation(self, condition: Any) -> Any:
+        """The negation of a comparison that the facts leave open."""
+        if not isinstance(condition, OpenCondition):
+            return UNKNOWN
+        return OpenCondition(self.table.not_(condition.condition))
+
     def _condition(self, op: str, a: Dim, b: Dim) -> Term:
         one, other = self.term(a), self.term(b)
         if op in ("==", "!="):
@@ -145,7 +160,7 @@ class TermSizes(Sizes):
             return one < other if op == "<" else one <= other
         return one > other if op == ">" else one >= other
 
-    # -- the operations of rules ------------------------------------------------------------
+    # -- the operations of rules ------------------------------------------------------------------
 
     def _compute(self, op: str, a: Dim, b: Dim) -> Dim:
         one, other = self.term(a), self.term(b)
@@ -160,7 +175,8 @@ class TermSizes(Sizes):
         return self.size(_OPERATIONS[op](self.table, one, other))
 
     def _require(self, op: str, a: Dim, b: Dim, what: str) -> None:
-        self.demand(self._condition(op, a, b), what)
+        text = f"{self.term(a)} {op} {self.term(b)}"
+        self.demand(self._condition(op, a, b), what, text=text)
 
     def _equal(self, a: Dim, b: Dim, what: str) -> Dim:
         one, other = self.term(a), self.term(b)
@@ -170,7 +186,7 @@ class TermSizes(Sizes):
                 (bound,) = [arg for arg in part.args if arg is not whole]
                 self.demand(whole <= bound, what)
                 return self.size(whole)
-        self.demand(one.eq(other), what)
+        self.demand(one.eq(other), what, text=f"{one} == {other}")
         return self.size(self.term(a))
 
     def _broadcast(self, a: Dim, b: Dim, what: str) -> Dim:
@@ -192,7 +208,7 @@ class TermSizes(Sizes):
         if not_a and not_b:
             return self._equal(a, b, what)
         choices = [same, *([] if not_a else [a_is_1]), *([] if not_b else [b_is_1])]
-        self.demand(self.table.or_(*choices), what)
+        self.demand(self.table.or_(*choices), what, text=f"{one} == {other}")
         if not_a or not_b:
             return self.size(one if not_a else other)
         return self.size(self.table.where(a_is_1, other, one))
@@ -206,7 +222,7 @@ class TermSizes(Sizes):
 
     def _fits(self, whole: Dim, part: Dim, what: str) -> Dim:
         one, other = self.term(whole), self.term(part)
-        self.demand((one % other).eq(0), what)
+        self.demand((one % other).eq(0), what, text=f"{one} % {other} == 0")
         return self.size(self.facts.resolve(one // other))
 
 

@@ -173,6 +173,10 @@ class Admission:
         failures += self._broken(values, complete=not failures)
         return CheckResult(tuple(failures))
 
+    def values_of(self, leaves: Sequence[Any]) -> dict[Term, int]:
+        """The values of the symbols in flat inputs of the right types."""
+        return self._bind(dict(zip(self.layout.leaves, leaves, strict=True)))[0]
+
     def _bind(self, leaves: Mapping[Leaf, Any]) -> tuple[dict[Term, int], list[str]]:
         """The values of the symbols, and a sentence for each number that differs."""
         failures: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from typing import Any
 
 import torch
@@ -13,11 +14,32 @@ from symfx.symbolic_shapes.checks.measures import Measure
 from symfx.tracing.admission import Admission, LeafMeasure
 from symfx.tracing.arguments import Leaf
 
-__all__ = ["copy_of", "inputs_at"]
+__all__ = ["Draw", "copy_of", "inputs_at"]
+
+
+class Draw(Enum):
+    """How integers are drawn, from the most varied to the most careful way.
+
+    A model refuses some integers, such as an index that is too large; then the next way is tried.
+
+    Attributes:
+        VARIED: static tensors from the example's elements, others in rows of the example.
+        IN_ROWS: static tensors as in the example, others in rows of the example.
+        SMALL: as IN_ROWS, but below the smallest symbol: indices into a dimension that is smaller
+            than in the example.
+    """
+
+    VARIED = 0
+    IN_ROWS = 1
+    SMALL = 2
 
 
 def inputs_at(
-    admission: Admission, values: Mapping[Term, int], generator: torch.Generator
+    admission: Admission,
+    values: Mapping[Term, int],
+    generator: torch.Generator,
+    *,
+    draw: Draw = Draw.VARIED,
 ) -> list[Any]:
     """Flat inputs at these values of the symbols.
 
@@ -25,6 +47,7 @@ def inputs_at(
         admission: the inputs of the trace, and the terms of their sizes.
         values: the values.
         generator: the source of random numbers.
+        draw: how integers are drawn.
 
     Raises:
         SymfxError: an input is a sparse tensor.
@@ -32,7 +55,7 @@ def inputs_at(
     leaves: list[Any] = []
     for leaf in admission.layout.leaves:
         if isinstance(leaf.example, torch.Tensor):
-            leaves.append(_tensor_at(leaf, admission.facts, values, generator))
+            leaves.append(_tensor_at(leaf, admission.facts, values, generator, draw))
         else:
             term = admission.facts.get(LeafMeasure(leaf, Measure("value")))
             leaves.append(leaf.example if term is None else evaluate(term, values))
@@ -44,6 +67,7 @@ def _tensor_at(
     facts: Mapping[LeafMeasure, Term],
     values: Mapping[Term, int],
     generator: torch.Generator,
+    draw: Draw,
 ) -> torch.Tensor:
     example = leaf.example
     if example.layout is not torch.strided:
@@ -59,9 +83,22 @@ def _tensor_at(
     size = [number(Measure("size", i)) for i in range(example.dim())]
     stride = [number(Measure("stride", i)) for i in range(example.dim())]
     offset = number(Measure("storage_offset"))
-    counting = _counting(example, size)
-    if counting is not None:
-        return counting
+    if _holds_integers(example):
+        counting = _counting(example, size)
+        if counting is not None:
+            return counting
+        resized = [
+            dim
+            for dim in range(example.dim())
+            if (term := facts.get(LeafMeasure(leaf, Measure("size", dim)))) is not None
+            and term.free_symbols
+        ]
+        if (resized or draw is not Draw.VARIED) and not _overlaps(size, stride):
+            rows = _rows(example, size, resized, generator)
+            if draw is Draw.SMALL and values:
+                bound = max(min(values.values()) - 1, 0)
+                rows = rows.to(torch.int64).clamp(max=bound).to(example.dtype)
+            return _laid_out(rows, stride, offset)
     # The whole storage is filled: that is right for any layout (expanded, transposed, a slice).
     storage = _values(example.detach(), _extent(size, stride, offset), generator)
     made = torch.as_strided(storage, size, stride, offset)
@@ -83,16 +120,73 @@ def copy_of(value: Any) -> Any:
     return made.requires_grad_(value.requires_grad)
 
 
+def _holds_integers(example: torch.Tensor) -> bool:
+    """Whether the elements are integers: indices, lengths, offsets."""
+    return not (example.is_floating_point() or example.is_complex() or example.dtype is torch.bool)
+
+
+def _rows(
+    example: torch.Tensor,
+    size: Sequence[int],
+    resized: Sequence[int],
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Rows of the example, repeated or left out along the dimensions whose size may change.
+
+    The rows stay whole, so that the two ends of an edge and the corners of a box stay together.
+    They keep the example's order, so that offsets stay sorted, and start with its first row if
+    that is zero, so that offsets start at 0.
+
+    Args:
+        example: the example.
+        size: the size that is wanted.
+        resized: the dimensions whose size may change.
+        generator: the source of random numbers.
+    """
+    made = example
+    for dim in resized:
+        count, n = example.size(dim), size[dim]
+        if count == 0 and n:
+            return torch.zeros(tuple(size), dtype=example.dtype, device=example.device)
+        picks = torch.randint(0, max(count, 1), (n,), generator=generator).sort().values
+        if n and not example.select(dim, 0).any():
+            picks[0] = 0
+        made = made.index_select(dim, picks.to(example.device))
+    return made
+
+
+def _overlaps(size: Sequence[int], stride: Sequence[int]) -> bool:
+    """Whether an element stands at two positions, apart from whole dimensions of stride 0."""
+    reach = 0
+    for step, n in sorted(zip(stride, size, strict=True)):
+        if n > 1 and step:
+            if step <= reach:
+                return True
+            reach += (n - 1) * step
+    return False
+
+
+def _laid_out(values: torch.Tensor, stride: Sequence[int], offset: int) -> torch.Tensor:
+    """A copy of these values with other strides, in a storage of its own."""
+    size = values.shape
+    storage = values.new_zeros(_extent(size, stride, offset))
+    target = torch.as_strided(storage, size, stride, offset)
+    part = target
+    for dim, step in enumerate(stride):
+        if step == 0 and size[dim] > 1:  # all rows of an expanded dimension are one row
+            part, values = part.narrow(dim, 0, 1), values.narrow(dim, 0, 1)
+    part.copy_(values)
+    return target
+
+
 def _counting(example: torch.Tensor, size: Sequence[int]) -> torch.Tensor | None:
     """0, 1, 2... at another size, if the example counts like this along its last dimension."""
-    if example.is_floating_point() or example.is_complex() or example.dtype is torch.bool:
-        return None
     if example.dim() == 0 or example.size(-1) < 3 or not example.is_contiguous():
         return None
-    positions = torch.arange(example.size(-1), dtype=example.dtype, device=example.device)
+    positions = torch.arange(example.size(-1), device=example.device).to(example.dtype)
     if not torch.equal(example, positions.expand_as(example)):
         return None
-    longer = torch.arange(size[-1], dtype=example.dtype, device=example.device)
+    longer = torch.arange(size[-1], device=example.device).to(example.dtype)
     return longer.expand(tuple(size)).contiguous()
 
 

@@ -257,6 +257,7 @@ def as_data(trace: TracedModel, verification: Verification | None = None) -> dic
             "passed": bool(verification),
             "largest_difference": _json_number(verification.difference),
             "note": verification.note,
+            "notes": list(verification.notes),
             "runs": [_run_data(run) for run in verification.runs],
         }
     return data
@@ -307,9 +308,11 @@ def _run_data(run: Run) -> dict[str, Any]:
         "sizes": dict(run.sizes),
         "example": run.example,
         "passed": run.passed,
+        "compared": run.compared,
         "largest_difference": _json_number(run.difference),
         "largest_relative_difference": _json_number(run.relative),
         "failure": run.failure,
+        "model_error": run.model_error,
     }
 
 

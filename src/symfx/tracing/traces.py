@@ -9,7 +9,7 @@ from symfx.symbolic_shapes import GuardProgram
 from symfx.tracing.admission import CheckResult
 from symfx.tracing.report import describe_trace, headline
 from symfx.tracing.traced_model import TracedModel
-from symfx.tracing.verification import Tolerance, Verification, verify
+from symfx.tracing.verification import MakeInputs, Tolerance, Verification, verify
 
 __all__ = ["Trace"]
 
@@ -66,7 +66,11 @@ class Trace(TracedModel):
         return self.admission.program()
 
     def verify(
-        self, shapes: int = 5, seed: int = 0, tolerance: Tolerance | None = None
+        self,
+        shapes: int = 5,
+        seed: int = 0,
+        tolerance: Tolerance | None = None,
+        make_inputs: MakeInputs | None = None,
     ) -> Verification:
         """Run the graph and the model, and compare their results.
 
@@ -78,8 +82,18 @@ class Trace(TracedModel):
             tolerance: the largest difference, both absolute and relative, between results that
                 agree, or a pair (relative, absolute); by default that of
                 `torch.testing.assert_close` for the dtype.
+            make_inputs: a function that draws the inputs of the other shapes. It takes a dict
+                with the size of each symbol, such as ``{"batch": 4}``, and returns the positional
+                arguments of the model as a tuple, or its arguments by name as a dict. By default
+                inputs are drawn in the manner of the example's. A shape at which the model itself
+                fails on them is not comparable, and says nothing about the graph.
+
+        Raises:
+            SymfxError: an argument cannot be used, or a tensor is on the meta device.
+            InputMismatchError: the model itself fails on the example, or ``make_inputs`` draws
+                inputs of other sizes than those asked for.
         """
-        return verify(self, shapes=shapes, seed=seed, tolerance=tolerance)
+        return verify(self, shapes=shapes, seed=seed, tolerance=tolerance, make_inputs=make_inputs)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Check the inputs, then run the graph.

@@ -1,1 +1,1 @@
-"""Reading and editing graphs: capture, effects, aliases, layers, surgery."""
+"""Capturing a model as a graph, and reading and editing graphs."""

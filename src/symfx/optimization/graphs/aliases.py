@@ -1,24 +1,25 @@
-"""Which values of a graph may share memory, and which of those something writes to."""
+"""The values of a graph that may share memory, and those whose memory is written to."""
 
 from __future__ import annotations
 
 from torch import fx, nn
 
 from symfx.optimization.graphs.effects import (
-    Effect,
     attribute_of,
     effect_of,
     read_argument,
     storage_of,
 )
+from symfx.optimization.runtime.leaf_calls import Effect
 
 __all__ = ["Aliases"]
 
 
 class Aliases:
-    """Which values of a graph may share memory, and which of those something writes to.
+    """The values of a graph that may share memory, and those whose memory is written to.
 
-    Made from the graph as it stands; rewriting the graph makes it out of date.
+    An instance is out of date once the graph is rewritten; `adopt` keeps it up to date with one
+    new node.
 
     Args:
         module: the graph with its modules.
@@ -38,7 +39,7 @@ class Aliases:
             self._members[index] = [node]
             effect = self._effects[node] = effect_of(node, self._modules)
             if node.op == "get_attr":
-                self._sharestorage_of(node, attribute_of(module, str(node.target)))
+                self._share_storage(node, attribute_of(module, str(node.target)))
             if effect is not Effect.FRESH and node.op != "output":
                 for other in _may_return(node, effect):
                     self._join(node, other)
@@ -51,7 +52,7 @@ class Aliases:
             if node.op == "get_attr"
             and storage_of(attribute_of(module, str(node.target))) in opaque_storages
         }
-        #: The memory of parameters and buffers that a run may write to.
+        #: The memory of the parameters and buffers that a run may write to; see `storage_of`.
         self.written_storages = opaque_storages | {
             storage_of(attribute_of(module, str(node.target)))
             for node in module.graph.nodes
@@ -59,25 +60,25 @@ class Aliases:
         }
 
     def effect(self, node: fx.Node) -> Effect:
-        """The node's effect, as `effect_of` tells it."""
+        """The node's effect, as `effect_of` returned it."""
         return self._effects[node]
 
     def is_quiet(self, node: fx.Node) -> bool:
-        """Does nothing, known or unknown, ever write to the memory of this value?"""
+        """Whether no node, known or unknown, can write to the memory of this value."""
         return self._group[node] not in self._touched
 
     def family(self, node: fx.Node) -> list[fx.Node]:
-        """The values that may share memory with this one, itself among them."""
+        """The values that may share memory with this one, and this one."""
         return self._members[self._group[node]]
 
     def adopt(self, new: fx.Node, old: fx.Node) -> None:
-        """A new node has come that returns what an old one did, and may alias the same."""
+        """Add a new node, which returns the value of an old one and may alias the same."""
         self._group[new] = self._group[old]
         self._members[self._group[old]].append(new)
         self._effects[new] = effect_of(new, self._modules)
 
     def escapes(self, node: fx.Node) -> bool:
-        """Can the caller get hold of this value's memory?"""
+        """Whether the caller may be given this value's memory."""
         return any(user.op == "output" for member in self.family(node) for user in member.users)
 
     def _join(self, one: fx.Node, other: fx.Node) -> None:
@@ -90,13 +91,13 @@ class Aliases:
             self._group[node] = into
             self._members[into].append(node)
 
-    def _sharestorage_of(self, node: fx.Node, value: object) -> None:
+    def _share_storage(self, node: fx.Node, value: object) -> None:
         key = storage_of(value)
         if key is not None:
             self._join(node, self._storages.setdefault(key, node))
 
     def _storages_of_opaque_modules(self, disturbed: list[fx.Node]) -> set[int | None]:
-        """The memory of modules that may do anything, such as batch norms in train mode."""
+        """The memory of modules of unknown effect, such as batch norms in train mode."""
         found: set[int | None] = set()
         for node in disturbed:
             module = self._modules.get(str(node.target)) if node.op == "call_module" else None
@@ -107,7 +108,7 @@ class Aliases:
 
 
 def _may_return(node: fx.Node, effect: Effect) -> list[fx.Node]:
-    """The arguments whose memory a node may return: a write returns what it writes to."""
+    """The arguments whose memory a node may return: a write returns its first argument."""
     if effect is Effect.WRITES:
         written = read_argument(node, 0, "input")
         return [written] if isinstance(written, fx.Node) else node.all_input_nodes

@@ -1,4 +1,4 @@
-"""From a model to a graph of its own, with whatever cannot be traced left whole inside."""
+"""Capturing a model as a graph; modules that torch.fx cannot trace stay one call in it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from torch import fx, nn
 from torch.fx.immutable_collections import immutable_dict
 from torch.overrides import TorchFunctionMode
 
-from symfx.errors import InputMismatchError, TracingError, describe
+from symfx.errors import OptimizationError, TracingError
 from symfx.optimization.graphs.effect_tables import words
-from symfx.optimization.graphs.effects import Effect, is_plain, one_node
+from symfx.optimization.graphs.effects import is_plain
 from symfx.optimization.report import Report
+from symfx.optimization.runtime.graph_functions import only_default
 
-__all__ = ["capture", "copy_of"]
-
+__all__ = ["capture", "check_module", "copy_of"]
 
 Model = TypeVar("Model", bound=nn.Module)
 _HOOKS = (
@@ -35,15 +35,24 @@ _HOOKS = (
 )
 
 
+def check_module(model: object) -> None:
+    """Raise an OptimizationError unless the model is a module."""
+    if not isinstance(model, nn.Module):
+        raise OptimizationError(
+            f"only a torch.nn.Module can be optimized, not a {type(model).__name__}",
+            fix="pass the model itself",
+        )
+
+
 def copy_of(model: Model) -> Model:
-    """A copy that shares nothing with the model.
+    """A copy that shares no tensor and no module with the model.
 
     Raises:
         TracingError: the model cannot be copied.
     """
     try:
-        # What hooks have computed from parameters, as weight normalisation does, has a history,
-        # and refuses to be copied with it.
+        # A tensor that hooks compute from parameters, as weight normalization does, has a history
+        # of gradients, and such a tensor cannot be copied.
         memo: dict[int, Any] = {
             id(value): value.detach().clone()
             for module in model.modules()
@@ -52,14 +61,14 @@ def copy_of(model: Model) -> Model:
         }
         result = copy.deepcopy(model, memo)
         for module, twin in zip(model.modules(), result.modules(), strict=True):
-            if isinstance(module, fx.GraphModule):  # which does not copy its hooks
+            if isinstance(module, fx.GraphModule):  # its copy has no hooks
                 for name in _HOOKS:
                     setattr(twin, name, copy.copy(getattr(module, name)))
         return result
     except Exception as error:
         raise TracingError(
             f"{type(model).__name__} cannot be copied: {type(error).__name__}: {error}",
-            fix="symfx works on a copy, so that your model stays as it is; give the part that "
+            fix="symfx works on a copy, so that your model does not change; give the part that "
             "cannot be copied a __deepcopy__, or take it out of the model",
         ) from error
 
@@ -70,15 +79,15 @@ def capture(
     report: Report | None = None,
     bound: Mapping[str, Any] | None = None,
 ) -> fx.GraphModule:
-    """Trace a model with `torch.fx`, keeping whole what must not or cannot be opened.
+    """Trace a model with `torch.fx`; some of its modules are kept whole, as one call each.
 
-    Kept as one call each: modules with hooks, modules whose ``forward`` was replaced, and modules
-    whose code torch.fx cannot follow, such as one that branches on a value.
+    Kept whole are modules with hooks, modules whose ``forward`` was replaced, and modules whose
+    code torch.fx cannot trace, such as code that branches on a value.
 
     Args:
         model: the model. The graph shares its modules and tensors: pass a copy.
-        tracer: the class that traces; it decides what else is kept whole.
-        report: what is kept whole is noted in it.
+        tracer: the class that traces; its ``is_leaf_module`` may keep other modules whole.
+        report: gets the modules that are kept whole, with the reasons.
         bound: arguments by name that always have these values; the graph refuses others.
 
     Raises:
@@ -88,7 +97,7 @@ def capture(
         raise TypeError(f"tracer must be a class derived from torch.fx.Tracer, not {tracer!r}")
     report = report if report is not None else Report()
     if not is_plain(model):
-        report.leave(type(model).__name__, "it has hooks, or a forward of its own")
+        report.leave(type(model).__name__, "it has hooks, or a forward set on the instance")
         return _whole(model)
     closed: dict[str, str] = {}
     while True:
@@ -98,7 +107,7 @@ def capture(
             with _Factories(careful):
                 graph = careful.trace(model)
             _pin(graph, bound or {})
-        except Exception as error:  # noqa: BLE001 - whatever the model's code raises at a proxy
+        except Exception as error:  # noqa: BLE001 - the model's code may raise anything at a proxy
             blamed = careful.blamed
             reason = f"torch.fx cannot trace it: {_first_line(error)}"
             if blamed is None or blamed in closed:
@@ -125,10 +134,10 @@ def capture(
 
 
 class _Attributes:
-    """The plain attributes of a model's modules, to see whether tracing changed any.
+    """The plain attributes of a model's modules, to find those that tracing changed.
 
-    torch.fx runs the model's code once, and records what is done to inputs, parameters and
-    buffers. What is done to other attributes happens there and then, and never again.
+    torch.fx runs the model's code once, and records operations on inputs, parameters and buffers.
+    A change of another attribute happens while tracing, and is missing from the graph.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -146,7 +155,7 @@ class _Attributes:
         return plain
 
     def restore(self) -> str | None:
-        """Undo what was changed, and tell the innermost module that was; None if none was."""
+        """Undo the changes; return the path of the innermost changed module, None if none is."""
         found: str | None = None
         for path, module in self._owners.items():
             changed = False
@@ -173,10 +182,10 @@ _GONE = object()
 
 
 class _Factories(TorchFunctionMode):
-    """Lets a tracer see tensors that are made from nothing: each run makes them anew.
+    """Records the calls that make a tensor from numbers alone, so that each run makes a new one.
 
-    torch.fx alone would keep the one that was made while tracing, so that random numbers would
-    never change, and what is written to it would stay from one run to the next.
+    torch.fx would keep the tensor that was made while tracing: random numbers would be the same in
+    each run, and writes to the tensor would last from one run to the next.
     """
 
     _MADE = frozenset(
@@ -206,10 +215,10 @@ class _Factories(TorchFunctionMode):
 
 
 class _Writable(fx.Proxy):
-    """A proxy that sees ``x += y`` and ``x[i] = y``.
+    """A proxy that records ``x += y`` and ``x[i] = y``.
 
-    torch.fx's own makes ``x = x + y`` of the first, which differs for everyone else who holds
-    ``x``, and refuses the second.
+    torch.fx's own proxy records ``x = x + y`` for the first, which leaves other references to
+    ``x`` unchanged, and refuses the second.
     """
 
     def __setitem__(self, index: Any, value: Any) -> None:
@@ -230,28 +239,19 @@ for _name in words("iadd isub imul itruediv ifloordiv imod ipow imatmul iand ior
 
 
 class _Careful(fx.Tracer):
-    """What `_careful` makes: a tracer that remembers where it failed."""
+    """The type of the tracers that `_careful` makes.
+
+    Attributes:
+        blamed: the path of the innermost module whose tracing failed, or None.
+        kept: the modules that are kept whole by path, with the reasons.
+    """
 
     blamed: str | None
     kept: dict[str, str]
 
 
-@one_node(Effect.FRESH, keeps=True)
-def only_default(value: Any, default: Any, name: str) -> None:
-    """Refuse an argument that a model was optimised without.
-
-    Raises:
-        InputMismatchError: the value is not the parameter's default.
-    """
-    if value is not default and not (type(value) is type(default) and value == default):
-        raise InputMismatchError(
-            f"this model was optimised for calls without {name}, which is {describe(value)}",
-            fix=f"optimise it with {name} among the example inputs",
-        )
-
-
 def _pin(graph: fx.Graph, bound: Mapping[str, Any]) -> None:
-    """Let the graph refuse other values than those it was traced with."""
+    """Let the graph refuse other values than those that it was traced with."""
     first = next((n for n in graph.nodes if n.op != "placeholder"), None)
     for node in [n for n in graph.nodes if n.op == "placeholder" and n.target in bound]:
         with graph.inserting_before(first):
@@ -259,12 +259,12 @@ def _pin(graph: fx.Graph, bound: Mapping[str, Any]) -> None:
 
 
 def _made_again(tracer: fx.Tracer, a: Any) -> fx.Node | None:
-    """A node that makes an object of a class derived from ``dict``; None for what is none.
+    """A node that makes an object of a class derived from ``dict``; None for other objects.
 
     torch.fx would make a plain dictionary.
 
     Raises:
-        NotImplementedError: nobody says how it is made.
+        NotImplementedError: the constructor of the class is not known.
     """
     kind: Any = type(a)
     if not isinstance(a, dict) or kind in (dict, immutable_dict):
@@ -274,17 +274,17 @@ def _made_again(tracer: fx.Tracer, a: Any) -> fx.Node | None:
         return tracer.create_node("call_function", kind, (entries,), {})
     if hasattr(kind, "__dataclass_fields__"):
         values = {each.name: getattr(a, each.name) for each in dataclasses.fields(kind)}
-        # A field that is not set does not show in a `transformers` output.
+        # An output of `transformers` does not show its fields that are None.
         given = {name: tracer.create_arg(v) for name, v in values.items() if v is not None}
         return tracer.create_node("call_function", kind, (), given)
     raise NotImplementedError(f"a {kind.__name__} cannot be made in a graph")
 
 
 class KeepsClasses(fx.Tracer):
-    """What `capture` traces with, and what traces its graphs again when they are unpickled."""
+    """The tracer of `capture`, which also traces its graphs again when they are unpickled."""
 
     def create_arg(self, a: Any) -> Any:
-        """See `torch.fx.Tracer`; dictionaries keep their class."""
+        """An argument of a node, as in `torch.fx.Tracer`; dictionaries keep their class."""
         own = _made_again(self, a)
         return super().create_arg(a) if own is None else own
 
@@ -294,7 +294,7 @@ def _careful(
 ) -> type[_Careful]:
     class Careful(KeepsClasses, base):  # type: ignore[valid-type,misc]
         trace_asserts = True
-        proxy_buffer_attributes = True  # else what is written to a buffer is written right now
+        proxy_buffer_attributes = True  # otherwise a write to a buffer happens while tracing
 
         def __init__(self) -> None:
             super().__init__()
@@ -332,7 +332,7 @@ def _careful(
             try:
                 return super().call_module(m, forward, args, kwargs)
             except Exception:
-                if self.blamed is None:  # the innermost comes first
+                if self.blamed is None:  # the innermost module fails first
                     self.blamed = self.path_of_module(m)
                 raise
 
@@ -340,7 +340,7 @@ def _careful(
 
 
 class _Caller(nn.Module):
-    """Calls a module with some arguments that come as a tuple and a dictionary."""
+    """Calls a module; some of the arguments stand in a tuple and in a dictionary."""
 
     def __init__(self, whole: nn.Module) -> None:
         super().__init__()
@@ -352,7 +352,7 @@ class _Caller(nn.Module):
 
 
 class _Holder(nn.Module):
-    """What the graph of `_whole` takes its one module from."""
+    """The root module of the graph of `_whole`."""
 
     def __init__(self, call: nn.Module) -> None:
         super().__init__()
@@ -360,15 +360,15 @@ class _Holder(nn.Module):
 
 
 def _whole(model: nn.Module) -> fx.GraphModule:
-    """A graph that does nothing but call the model."""
+    """A graph whose only operation is a call of the model."""
     graph = fx.Graph()
     single: list[fx.Node] = []
     args: fx.Node | tuple[()] = ()
     kwargs: fx.Node | None = None
     named: dict[str, Any] = {}
     parameters = inspect.signature(model.forward).parameters.values()
-    # What has a default is named, as most callers do: decorators look for it among the named.
-    # Hooks look for it among the others.
+    # Arguments with a default are passed by keyword, as most callers do: decorators look for them
+    # there. Hooks look for them among the positional arguments.
     by_place = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters) or any(
         getattr(model, hooks, None) for hooks in _HOOKS
     )

@@ -1,4 +1,4 @@
-"""What torch's functions, methods and modules do beside computing, where no schema tells."""
+"""Tables of the effects of torch's functions, methods and modules that have no schema."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Operators that are built of others and whose schemas therefore promise nothing; looked at by hand.
+# Operators that are composed of others, so that their schemas promise nothing; checked by hand.
 COMPOSITE_FRESH = words(
     """
     adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d addmm
@@ -44,7 +44,7 @@ COMPOSITE_FRESH = words(
     subtract divide greater less not_equal tensor
     """
 )
-# Schemas without an alias in them, that can return (a view of) their argument all the same.
+# Operators that may return (a view of) their argument although their schema names no alias.
 HIDDEN_VIEWS = words(
     """
     as_tensor einsum broadcast_tensors meshgrid atleast_1d atleast_2d atleast_3d type_as

@@ -1,17 +1,16 @@
-"""What running a node does beside computing: does it write, can it alias, does it draw numbers?
+"""The effect of each node: whether it writes, aliases its arguments, or draws random numbers.
 
-Rewriting is only right where nothing looks on. This room answers, for any node of an fx graph,
-with one of five `Effect`\\ s, and never guesses: what it does not know is `Effect.UNKNOWN`, and
-no rewrite touches that.
+A rewrite is right only where no other node can see the difference. `effect_of` gives the `Effect`
+of any node of an fx graph, and never guesses: a node that it does not know is `Effect.UNKNOWN`,
+and no rewrite touches it.
 """
 
 from __future__ import annotations
 
-import enum
 import functools
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -34,83 +33,16 @@ from symfx.optimization.graphs.effect_tables import (
     OPERATORS_FRESH,
     OPERATORS_WRITE,
 )
+from symfx.optimization.runtime.leaf_calls import Effect
 
 __all__ = [
-    "Effect",
     "attribute_of",
     "effect_of",
     "is_plain",
     "keeps_no_state",
-    "one_call",
-    "one_node",
     "read_argument",
     "storage_of",
 ]
-
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-class Effect(enum.Enum):
-    """What a node does.
-
-    Attributes:
-        FRESH: reads its arguments and returns new memory, or no tensor at all.
-        VIEW: writes nothing, but what it returns may share memory with its arguments.
-        WRITES: changes its first argument and returns it.
-        RANDOM: draws from the generator.
-        UNKNOWN: anything at all.
-    """
-
-    FRESH = enum.auto()
-    VIEW = enum.auto()
-    WRITES = enum.auto()
-    RANDOM = enum.auto()
-    UNKNOWN = enum.auto()
-
-
-def one_node(effect: Effect, *, keeps: bool = False) -> Callable[[Function], Function]:
-    """Make a function one node of each graph that it is traced into, as torch's own are.
-
-    Unpickling a `torch.fx.GraphModule` traces it again, as users may: looked into, a function
-    that asks its arguments something would be decided there and then, for proxies.
-
-    Args:
-        effect: what the function does.
-        keeps: must it be called though nobody uses its result?
-    """
-
-    def mark(function: Function) -> Function:
-        @functools.wraps(function)
-        def called(*args: Any, **kwargs: Any) -> Any:
-            for value in (*args, *kwargs.values()):
-                if isinstance(value, fx.Proxy):
-                    return value.tracer.create_proxy("call_function", called, args, kwargs)
-            return function(*args, **kwargs)
-
-        called.symfx_effect = effect  # type: ignore[attr-defined]
-        called.symfx_keeps = keeps  # type: ignore[attr-defined]
-        return cast("Function", called)
-
-    return mark
-
-
-def one_call(forward: Function) -> Function:
-    """Make a module whose ``forward`` this is one node of each graph that it is traced into.
-
-    What it does depends on what comes in, which a proxy cannot tell.
-    """
-
-    @functools.wraps(forward)
-    def called(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        for value in (*args, *kwargs.values()):
-            if isinstance(value, fx.Proxy):
-                tracer: Any = value.tracer
-                path = tracer.path_of_module(self)
-                return tracer.create_proxy("call_module", path, args, kwargs)
-        return forward(self, *args, **kwargs)
-
-    return cast("Function", called)
 
 
 _HOOKS = (
@@ -122,9 +54,9 @@ _HOOKS = (
 
 
 def is_plain(module: nn.Module) -> bool:
-    """Does the module compute what its class says, with nothing hung on it?
+    """Whether calling the module runs the ``forward`` of its class, and nothing else.
 
-    False for one with hooks, with a ``forward`` of its own in the instance, or compiled.
+    False for a module with hooks, with a ``forward`` in the instance, or compiled.
     """
     return not (
         any(
@@ -138,26 +70,26 @@ def is_plain(module: nn.Module) -> bool:
 
 
 def read_argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
-    """A node's argument, however it was passed.
+    """An argument of a call, passed by position or by keyword.
 
     Args:
         node: the call.
-        place: its position in ``node.args``.
+        place: the argument's position in ``node.args``.
         name: its keyword.
-        default: what it is when not passed.
+        default: its value if it is not passed.
     """
     return node.args[place] if place < len(node.args) else node.kwargs.get(name, default)
 
 
 def effect_of(node: fx.Node, modules: dict[str, nn.Module]) -> Effect:
-    """What running the node does.
+    """The effect of running the node.
 
     Args:
         node: of a graph.
         modules: the graph's modules by name, as ``dict(graph_module.named_modules())``.
     """
     if node.op in ("placeholder", "get_attr"):
-        return Effect.VIEW  # memory that others hold too
+        return Effect.VIEW  # the caller or the module holds the same memory
     if node.op == "output":
         return Effect.VIEW
     if "out" in node.kwargs:
@@ -191,7 +123,7 @@ def _effect_of_module(module: nn.Module) -> Effect:
     if all(
         type(part).__module__.startswith("torch.nn.modules.") and is_plain(part) for part in parts
     ) and not any(part.training or getattr(part, "inplace", False) for part in parts):
-        return Effect.VIEW  # such as attention and recurrent layers: they write nothing
+        return Effect.VIEW  # attention and recurrent layers, for example, write nothing
     return Effect.UNKNOWN
 
 
@@ -247,7 +179,7 @@ def _effect_of_function(target: Any, node: fx.Node) -> Effect:
 def _inplace(target: Callable[..., Any], node: fx.Node) -> bool:
     if "inplace" in node.kwargs:
         return node.kwargs["inplace"] is not False
-    # In each of these `inplace` comes last, behind as many numbers as the function has.
+    # In each of these functions `inplace` comes last, behind the function's numbers.
     return len(node.args) > 1 and any(argument is True for argument in node.args[1:])
 
 
@@ -260,19 +192,19 @@ def _effect_of_operator(name: str, node: fx.Node) -> Effect:
 
 @functools.cache
 def _schema_effect(name: str) -> Effect:
-    """What an operator's schemas, all of them, say."""
+    """The effect that the schemas of all overloads of an operator state."""
     if name in HIDDEN_VIEWS:
         return Effect.VIEW
     packet = _packet(name)
     if packet is None:
         return Effect.UNKNOWN
     overloads = list(_overloads(packet))
-    # TorchScript has names there that are no operators on tensors, such as `save` and `append`.
+    # The namespace also has TorchScript functions without tensors, such as `save` and `append`.
     found = Effect.FRESH if overloads else Effect.UNKNOWN
     for overload in overloads:
         schema = overload._schema
         if any(argument.is_out for argument in schema.arguments):
-            continue  # only ever chosen by out=
+            continue  # chosen only by out=
         if torch.Tag.nondeterministic_seeded in overload.tags:
             return Effect.RANDOM
         if any(a.alias_info is not None and a.alias_info.is_write for a in schema.arguments):
@@ -293,16 +225,16 @@ def _schema_effect(name: str) -> Effect:
 
 
 def _packet(name: str) -> Any:
-    """The operator of a name, with all its overloads; None when there is none."""
+    """The operator of a name, with all its overloads; None if the name has no operator."""
     found = None if name.startswith("__") else getattr(torch.ops.aten, name, None)
-    # The namespace has attributes of its own, such as `name`.
+    # The namespace also has plain attributes, such as `name`.
     return found if isinstance(found, torch._ops.OpOverloadPacket) else None
 
 
 def _overloads(packet: Any) -> Iterator[Any]:
     for name in packet.overloads():
         overload = getattr(packet, name)
-        # Some are known to TorchScript alone, such as the sum of a list of numbers.
+        # Some overloads exist only in TorchScript, such as the sum of a list of numbers.
         if torch._C._dispatch_has_kernel(overload.name()):
             yield overload
 
@@ -315,7 +247,7 @@ def _is_composite(overload: Any) -> bool:
 
 @functools.cache
 def _draws(name: str) -> bool | None:
-    """Does an in-place operator draw random numbers? None when there is no such operator."""
+    """Whether an in-place operator draws random numbers; None if there is no such operator."""
     packet = _packet(name)
     if packet is None:
         return None
@@ -323,23 +255,23 @@ def _draws(name: str) -> bool | None:
 
 
 def keeps_no_state(module: fx.GraphModule) -> bool:
-    """Does a run of this graph leave the graph's modules and tensors as they are?"""
+    """Whether a run of this graph changes none of the graph's modules and tensors."""
     modules = dict(module.named_modules())
     changing = (Effect.WRITES, Effect.UNKNOWN)
     return not any(effect_of(node, modules) in changing for node in module.graph.nodes)
 
 
 def attribute_of(module: nn.Module, path: str) -> Any:
-    """What stands at a dotted path below a module.
+    """The attribute at a dotted path below a module.
 
     Raises:
-        AttributeError: nothing does.
+        AttributeError: there is no such attribute.
     """
     return operator.attrgetter(path)(module)
 
 
 def storage_of(value: object) -> int | None:
-    """Which memory a tensor lies in; None for what is no tensor or has no memory of its own."""
+    """A number that two tensors share if they share memory; None if ``value`` is no tensor."""
     if not isinstance(value, torch.Tensor):
         return None
     try:

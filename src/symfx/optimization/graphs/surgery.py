@@ -1,4 +1,4 @@
-"""Small operations on a graph that keep everything else in it as it was."""
+"""Small edits of a graph: replace a node, install a module, remove unused nodes."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from typing import Any
 
 from torch import fx, nn
 
-from symfx.optimization.graphs.effects import Effect, effect_of
+from symfx.optimization.graphs.effects import effect_of
+from symfx.optimization.runtime.leaf_calls import Effect
 
 __all__ = ["clean", "fresh_name", "install", "replace", "succeed"]
 
 
 def replace(old: fx.Node, new: fx.Node) -> None:
-    """Let the users of one node use another, and take the first out if then nobody needs it."""
+    """Let the users of a node use another; erase the first if it has no users left."""
     old.replace_all_uses_with(new, delete_user_cb=lambda user: user is not new)
     if not old.users:
         old.graph.erase_node(old)
 
 
 def succeed(olds: Sequence[fx.Node], new: fx.Node, name: str) -> None:
-    """Put a new node in the place of old ones, which go, and give it the name of one of them.
+    """Replace old nodes by a new one, and give it the name of one of them.
 
     Args:
-        olds: in the order of the graph; the last one's users get the new node.
+        olds: in the order of the graph; the users of the last one use the new node.
         new: the new node.
-        name: of an old node. No other can have been given it: a graph gives no name twice.
+        name: of an old node. No other node has it, since a graph gives each name once.
     """
     for old in reversed(olds):
         replace(old, new)
@@ -35,13 +36,13 @@ def succeed(olds: Sequence[fx.Node], new: fx.Node, name: str) -> None:
 def install(
     module: fx.GraphModule, node: fx.Node, new: nn.Module, args: Sequence[Any], suffix: str
 ) -> fx.Node:
-    """Put a call of a new module behind a node, whose place it is to take.
+    """Insert a call of a new module behind a node that it is to replace.
 
-    The module keeps the name of the one that the node calls, provided that nothing else in the
-    graph sees it under that name; otherwise it gets a name of its own, at the top.
+    The new module gets the name of the module that the node calls, if no other node of the graph
+    uses that name; otherwise it gets a new name in the root module.
 
     Returns:
-        the new node; the old one is still there.
+        the new node; the old one is still in the graph.
     """
     path = str(node.target) if node.op == "call_module" else None
     if path is None or not _is_alone(module, node, path):
@@ -53,7 +54,7 @@ def install(
 
 
 def _is_alone(module: fx.GraphModule, node: fx.Node, path: str) -> bool:
-    """Does no other node reach the module at ``path``, or one that it is part of?"""
+    """Whether no other node uses the module at ``path``, or one that contains it."""
     for other in module.graph.nodes:
         if other is node or other.op not in ("call_module", "get_attr"):
             continue
@@ -62,14 +63,14 @@ def _is_alone(module: fx.GraphModule, node: fx.Node, path: str) -> bool:
             return False
     parent = module.get_submodule(path.rpartition(".")[0])
     if type(parent) is nn.Module or parent is module:
-        return True  # torch.fx makes these itself, a new one for each name
-    # The same container under two names.
+        return True  # torch.fx makes one of these for each name
+    # Its container may stand under two names.
     same = [name for name, part in module.named_modules(remove_duplicate=False) if part is parent]
     return len(same) == 1
 
 
 def fresh_name(module: nn.Module, name: str) -> str:
-    """The name, or with a number behind it, if the module has such an attribute already."""
+    """The name, with a number behind it if the module has an attribute of that name."""
     found, number = name, 1
     while hasattr(module, found):
         found, number = f"{name}_{number}", number + 1
@@ -77,7 +78,7 @@ def fresh_name(module: nn.Module, name: str) -> str:
 
 
 def clean(module: fx.GraphModule) -> fx.GraphModule:
-    """A module of the graph alone: without dead nodes, and modules and tensors nobody asks for."""
+    """The graph without dead nodes, in a module without unused modules and tensors."""
     modules = dict(module.named_modules())
     for node in reversed(list(module.graph.nodes)):
         if node.users or node.op in ("placeholder", "output"):

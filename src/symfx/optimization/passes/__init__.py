@@ -1,1 +1,1 @@
-"""The rewrites of an optimization, one a module."""
+"""The rewrites of graphs, one kind in each module."""

@@ -1,4 +1,4 @@
-"""Folding: layers and the scalings around them become one layer, exactly."""
+"""Folding: a layer and the scalings before and behind it become one layer, where exact."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ import torch
 from torch import Tensor, fx, nn
 
 from symfx.optimization.graphs.effects import read_argument
-from symfx.optimization.graphs.layers import Affine, Layer
-from symfx.optimization.graphs.reading import Reader
+from symfx.optimization.graphs.layers import Affine, LayerCall
+from symfx.optimization.graphs.reader import Reader
 from symfx.optimization.graphs.surgery import install, succeed
 from symfx.optimization.report import Report
-from symfx.optimization.runtime.modules import NormalizedLinear, ScaleShift
+from symfx.optimization.runtime.layers import Layer
+from symfx.optimization.runtime.normalization import NormalizedLinear, ScaleShift
 
 __all__ = ["fold_affine"]
 
 
 def fold_affine(module: fx.GraphModule, report: Report, *, norms_only: bool = False) -> None:
-    """Fold scalings into the layers before and behind them, until nothing is left to fold.
+    """Fold scalings into the layers before and behind them, until no fold is left.
 
-    Batch normalisation behind a convolution or a linear layer, and before a convolution where
-    that is exact (it is not where the convolution pads with zeros, since a zero that is padded is
-    never shifted); multiplications and additions of numbers likewise.
+    Scalings are batch normalization, and multiplications and additions of numbers. A scaling
+    before a convolution that pads with zeros is folded only if it shifts nothing, because the
+    padding is not shifted.
 
     Args:
-        module: the graph, which is changed. Its modules and tensors are not: new ones take
-            their place.
-        report: what is done, and what is not and why, is noted here.
-        norms_only: fold batch normalisation alone.
+        module: the graph, which is changed. Its modules and tensors are not changed: new ones
+            replace them.
+        report: gets the folds, and the scalings that stay with the reasons.
+        norms_only: fold batch normalization alone.
     """
     again = True
     while again:
@@ -50,7 +51,7 @@ def fold_affine(module: fx.GraphModule, report: Report, *, norms_only: bool = Fa
 
 
 def _fold_behind(reader: Reader, affine: Affine, report: Report) -> bool:
-    """`affine(layer(x))` as one layer."""
+    """Replace `affine(layer(x))` by one layer, if exact; return whether it was."""
     layer = reader.layer(affine.source)
     if layer is None or _hindrance(reader, layer, affine) is not None:
         return False
@@ -75,7 +76,7 @@ def _fold_behind(reader: Reader, affine: Affine, report: Report) -> bool:
 
 
 def _fold_before(reader: Reader, affine: Affine, report: Report) -> bool:
-    """`layer(affine(x))` as one layer."""
+    """Replace `layer(affine(x))` by one layer, if exact; return whether it was."""
     if len(affine.node.users) != 1:
         return False
     layer = reader.layer(next(iter(affine.node.users)))
@@ -99,9 +100,9 @@ def _fold_before(reader: Reader, affine: Affine, report: Report) -> bool:
 
 
 def _fold_chain(reader: Reader, affine: Affine, report: Report) -> bool:
-    """`second(first(x))` of two scalings as one, where the first is a normalisation."""
+    """Replace `second(first(x))`, a scaling of a batch normalization, by one scaling."""
     first = reader.affine(affine.source)
-    # Not BatchNorm1d, whose channels may or may not have a dimension behind them.
+    # BatchNorm1d is missing: its channels may or may not have a dimension behind them.
     heads = ("BatchNorm2d", "BatchNorm3d", "ScaleShift")
     if first is None or first.spatial is None or first.name not in heads:
         return False
@@ -134,30 +135,30 @@ def _floats(module: nn.Module) -> list[Tensor]:
     return [tensor for tensor in tensors if tensor.is_floating_point()]
 
 
-def _hindrance(reader: Reader, layer: Layer, affine: Affine) -> str | None:
-    """Why `affine(layer(x))` is not one layer; None when it is."""
+def _hindrance(reader: Reader, layer: LayerCall, affine: Affine) -> str | None:
+    """The reason why `affine(layer(x))` is not one layer; None if it is."""
     if len(layer.node.users) > 1:
-        return f"{layer.node.name} is used elsewhere too"
+        return f"another node uses {layer.node.name} too"
     if affine.dtype not in (None, layer.weight.dtype):
         return "its numbers have another dtype"
     if not affine.is_scalar:
         if affine.scale.numel() != layer.channels:
             return "it does not have a number for each channel"
-        # Behind a linear layer, BatchNorm1d is for its channels too; see `NormalizedLinear`.
+        # Behind a linear layer, BatchNorm1d scales its channels too; see `NormalizedLinear`.
         fits = layer.kind is nn.Linear and affine.name == "BatchNorm1d"
         if affine.spatial not in (None, layer.dimensions) and not fits:
             return "its numbers are not for the channels"
     if not reader.aliases.is_quiet(layer.source) or not reader.aliases.is_quiet(layer.node):
-        return "something writes to the memory of the values between"
+        return "a node writes to the memory of the values between"
     return None
 
 
-def _hindrance_before(reader: Reader, layer: Layer, affine: Affine) -> str | None:
-    """Why `layer(affine(x))` is not one layer; None when it is."""
+def _hindrance_before(reader: Reader, layer: LayerCall, affine: Affine) -> str | None:
+    """The reason why `layer(affine(x))` is not one layer; None if it is."""
     if affine.dtype not in (None, layer.weight.dtype):
         return "its numbers have another dtype"
     if not affine.is_norm and not _is_float(reader, affine.source):
-        return "what it takes may be integers"
+        return "its input may be integers"
     if not affine.is_scalar:
         if affine.scale.numel() != layer.channels_in:
             return "it does not have a number for each channel"
@@ -167,13 +168,13 @@ def _hindrance_before(reader: Reader, layer: Layer, affine: Affine) -> str | Non
         return "its numbers are not for the channels"
     if bool((affine.shift != 0).any()):
         if layer.transposed:
-            return "a transposed convolution adds what is shifted unevenly at the border"
+            return "a transposed convolution sums fewer shifted values at the border"
         padding = layer.options.get("padding", 0)
         pads = padding != "valid" and (isinstance(padding, str) or any(padding))
         if layer.dimensions and pads and layer.options.get("padding_mode", "zeros") == "zeros":
             return "the zeros that the convolution pads with are not shifted"
     if not reader.aliases.is_quiet(affine.source) or not reader.aliases.is_quiet(affine.node):
-        return "something writes to the memory of the values between"
+        return "a node writes to the memory of the values between"
     return None
 
 
@@ -188,7 +189,7 @@ def _is_float(reader: Reader, node: fx.Node) -> bool:
 
 
 def _is_flat(reader: Reader, node: fx.Node) -> bool:
-    """Does the value evidently have two dimensions, whatever the input?"""
+    """Whether the graph shows that the value has two dimensions for every input."""
     while True:
         module = reader.module_of(node)
         if type(module) is nn.Flatten:
@@ -220,23 +221,23 @@ def _explain_unfolded(reader: Reader, affine: Affine, report: Report) -> None:
         if behind is not None and behind.source is affine.node:
             why = _hindrance_before(reader, behind, affine)
             if why is None:
-                why = f"{affine.node.name} is used elsewhere too"
+                why = f"another node uses {affine.node.name} too"
             report.leave(affine.node, f"not folded into {user.name}: {why}")
 
 
 def _explain(reader: Reader, node: fx.Node, report: Report) -> None:
-    """A batch normalisation that cannot be read deserves a word."""
+    """Report why a batch normalization cannot be read as a scaling."""
     module = reader.modules.get(str(node.target)) if node.op == "call_module" else None
     if not isinstance(module, nn.modules.batchnorm._BatchNorm):
         return
     if module.training:
-        report.leave(node, "it is in train mode, and normalises by the batch at hand")
+        report.leave(node, "it is in train mode, and normalizes by the batch at hand")
     elif module.running_mean is None or module.running_var is None:
-        report.leave(node, "it has no running statistics, and normalises by the batch at hand")
+        report.leave(node, "it has no running statistics, and normalizes by the batch at hand")
     elif reader.module_of(node) is None:
-        report.leave(node, "it has hooks, or a forward of its own")
+        report.leave(node, "it has hooks, or a forward set on the instance")
     else:
-        report.leave(node, "its numbers are written to by the model, or its class is not torch's")
+        report.leave(node, "the model writes to its numbers, or its class is not torch's")
 
 
 def _wide(bias: Tensor | None, channels: int, device: torch.device) -> Tensor:
@@ -248,8 +249,8 @@ def _wide(bias: Tensor | None, channels: int, device: torch.device) -> Tensor:
 def _scaled(layer: Layer, factor: Tensor, *, output: bool) -> Tensor:
     """The weight with its output or input channels multiplied.
 
-    In double precision, but where float32 has room to spare: one rounding more is cheaper than
-    two copies of a large weight.
+    The product is taken in double precision where float32 could overflow or underflow. Elsewhere
+    one more rounding costs less than two copies of a large weight.
 
     A convolution's weight is (out, in/groups, ...), a transposed one's (in, out/groups, ...):
     the first dimension counts channels of all groups, the second those within one.
@@ -271,8 +272,8 @@ def _scaled(layer: Layer, factor: Tensor, *, output: bool) -> Tensor:
 
 
 def _response(layer: Layer, constant: Tensor) -> Tensor:
-    """What comes out, without the bias, where each input channel is constant everywhere."""
-    if layer.transposed:  # only ever asked with zeros; see `_hindrance_before`
+    """The output, without the bias, for an input whose channels are constant everywhere."""
+    if layer.transposed:  # the constant is zero; see `_hindrance_before`
         return torch.zeros(layer.channels, dtype=torch.double, device=constant.device)
     weight = layer.weight.detach().double().flatten(2).sum(2) if layer.dimensions else None
     if weight is None:

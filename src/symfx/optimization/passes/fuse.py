@@ -1,4 +1,4 @@
-"""From ordinary layers to oneDNN's fused operators, and one memory layout for all between them."""
+"""Fusing: a layer, a sum, an activation and a pooling become one of oneDNN's operators."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from symfx.optimization.graphs.effects import Effect
-from symfx.optimization.graphs.layers import Activation, Layer, MaxPool
-from symfx.optimization.graphs.reading import Reader
+from symfx.optimization.graphs.layers import Activation, LayerCall
+from symfx.optimization.graphs.reader import Reader
 from symfx.optimization.graphs.surgery import clean, install, succeed
-from symfx.optimization.passes.inplace import settle_writes, settled_add
-from symfx.optimization.passes.layout import fused_conv, keep_layout
+from symfx.optimization.passes.inplace import settle_writes
+from symfx.optimization.passes.memory_layout import fused_conv, keep_layout
 from symfx.optimization.report import Report
+from symfx.optimization.runtime.activations import PostOp
+from symfx.optimization.runtime.capabilities import can_fuse, may_pool
 from symfx.optimization.runtime.fused_conv import FusedConv
 from symfx.optimization.runtime.fused_linear import FusedLinear
-from symfx.optimization.runtime.modules import ScaleShift
-from symfx.optimization.runtime.probing import can_fuse, may_pool, post_op
-from symfx.optimization.runtime.tensors import all_finite
+from symfx.optimization.runtime.graph_functions import all_finite, settled_add
+from symfx.optimization.runtime.layers import MaxPool
+from symfx.optimization.runtime.leaf_calls import Effect
+from symfx.optimization.runtime.normalization import ScaleShift
 
 __all__ = ["lower"]
 
@@ -34,20 +36,20 @@ def lower(
     *,
     linears: bool = False,
 ) -> fx.GraphModule:
-    """Run a graph's convolutions, with what follows them, as oneDNN's fused operators.
+    """Run a graph's convolutions, with the operations behind them, as oneDNN's fused operators.
 
-    Between them everything stays channels last in memory; where something looks on that could
-    tell (the caller, a module that is not known), results are made contiguous first.
+    Values between fused operators stay channels last in memory. A value that the caller or an
+    unknown module can see gets the layout that the original gives it.
 
     Args:
         module: the graph, which is changed.
-        only: the nodes that may be touched; all by default.
-        report: what is done, and what is not and why, is noted in it.
-        linears: make linear layers ready for oneDNN's operators too. They use torch's own until
-            `symfx.optimization.tuning` finds a shape of input for which that is slower.
+        only: the nodes that may be rewritten; all by default.
+        report: gets the fused operators, and the layers that stay with the reasons.
+        linears: make a `FusedLinear` of each linear layer too. It runs torch's operators, except
+            for the shapes for which `symfx.optimization.tuning` measures a faster way.
 
     Returns:
-        the graph without what it does not need any more.
+        the graph without its unused nodes, modules and tensors.
     """
     report = report if report is not None else Report()
     settle_writes(module, report)
@@ -66,13 +68,23 @@ def lower(
 
 @dataclass(frozen=True)
 class _Plan:
-    """One fused operator to be: the last of ``nodes`` gives its result."""
+    """A fused operator and the nodes that it replaces; the last node returns its result."""
 
-    layer: Layer
+    layer: LayerCall
     post: Activation | None
     other: fx.Node | None
     pool: MaxPool | None
     nodes: tuple[fx.Node, ...]
+
+
+_NOTHING = PostOp("none")
+
+
+def _post_op(activation: Activation | None) -> PostOp:
+    """An activation of the graph as kernels take it; None is no activation."""
+    if activation is None:
+        return _NOTHING
+    return PostOp(activation.name, activation.scalars, activation.algorithm)
 
 
 def _plan(
@@ -88,9 +100,9 @@ def _plan(
         layer = reader.layer(node)
         if layer is None or not free(node) or (layer.dimensions == 0 and not linears):
             continue
-        why = can_fuse(layer, post_op(None), adds=False)
+        why = can_fuse(layer, _NOTHING, adds=False)
         if why is None and not reader.aliases.is_quiet(layer.source):
-            why = "something writes to the memory that it reads"
+            why = "a node writes to the memory that it reads"
         if why is not None:
             report.leave(node, f"not run by oneDNN's fused operators: {why}")
             continue
@@ -98,19 +110,19 @@ def _plan(
         user = _only_user(reader, node)
         if user is not None and free(user):
             other = _added(reader, user, node)
-            if other is not None and can_fuse(layer, post_op(None), adds=True) is None:
+            if other is not None and can_fuse(layer, _NOTHING, adds=True) is None:
                 plan = _Plan(layer, None, other, None, (node, user))
                 user = _only_user(reader, user)
         if user is not None and free(user):
             post = reader.activation(user)
             adds = plan.other is not None
-            fits = post is not None and can_fuse(layer, post_op(post), adds=adds) is None
+            fits = post is not None and can_fuse(layer, _post_op(post), adds=adds) is None
             if post is not None and fits and reader.aliases.effect(user) is Effect.FRESH:
                 plan = _Plan(layer, post, plan.other, None, (*plan.nodes, user))
                 user = _only_user(reader, user)
         if user is not None and free(user) and plan.other is None:
             pool = reader.max_pool(user)
-            if pool is not None and may_pool(layer, plan.post):
+            if pool is not None and may_pool(layer, _post_op(plan.post)):
                 plan = _Plan(layer, plan.post, None, pool, (*plan.nodes, user))
         plans.append(plan)
         taken.update(plan.nodes)
@@ -118,7 +130,7 @@ def _plan(
 
 
 def _only_user(reader: Reader, node: fx.Node) -> fx.Node | None:
-    """The one node that takes this one's value, if it can be computed there as well."""
+    """The only user of a node's value, if the value may be computed there; otherwise None."""
     if len(node.users) != 1 or not reader.aliases.is_quiet(node):
         return None
     user = next(iter(node.users))
@@ -126,7 +138,7 @@ def _only_user(reader: Reader, node: fx.Node) -> fx.Node | None:
 
 
 def _added(reader: Reader, node: fx.Node, term: fx.Node) -> fx.Node | None:
-    """The other term, where a node is a sum of ``term`` and another value."""
+    """The other term of a node that is a sum with the term ``term``; None for other nodes."""
     is_sum = (
         node.target in (operator.add, torch.add, settled_add)
         if node.op == "call_function"
@@ -143,7 +155,7 @@ def _added(reader: Reader, node: fx.Node, term: fx.Node) -> fx.Node | None:
 
 
 def _apply(module: fx.GraphModule, plan: _Plan, report: Report) -> None:
-    adds, post = plan.other is not None, post_op(plan.post)
+    adds, post = plan.other is not None, _post_op(plan.post)
     second = adds and plan.nodes[1].args[1] is plan.layer.node
     fused: FusedConv | FusedLinear
     if plan.layer.dimensions == 0:
@@ -151,7 +163,7 @@ def _apply(module: fx.GraphModule, plan: _Plan, report: Report) -> None:
     else:
         fused = FusedConv(plan.layer, post, adds=adds, second=second, pool=plan.pool)
     fused.training = module.training
-    # What they take may itself have been rewritten since the plan was made.
+    # The arguments may have been replaced since the plan was made.
     args = list(plan.layer.node.all_input_nodes[:1])
     if adds:
         args += [a for a in plan.nodes[1].all_input_nodes if a is not plan.layer.node]
@@ -171,7 +183,7 @@ def _apply(module: fx.GraphModule, plan: _Plan, report: Report) -> None:
 def _scale_and_rectify(
     module: fx.GraphModule, only: Collection[fx.Node] | None, report: Report
 ) -> None:
-    """A batch normalisation that could not be folded, and the ReLU behind it, in one module."""
+    """Compute a batch normalization that was not folded, and the ReLU behind it, in one module."""
     reader = Reader(module)
     for node in list(module.graph.nodes):
         affine = reader.affine(node)
@@ -199,7 +211,7 @@ def _scale_and_rectify(
 
 
 def _accumulate(module: fx.GraphModule) -> None:
-    """Let a sum be written to the memory of a term that nobody needs any more."""
+    """Let a fused operator write its sum to the memory of a term that no later node reads."""
     reader = Reader(module)
     order = {node: index for index, node in enumerate(module.graph.nodes)}
     for node in module.graph.nodes:
@@ -220,7 +232,7 @@ def _accumulate(module: fx.GraphModule) -> None:
         )
 
 
-# What gives ordinary numbers where it is given such, overflow aside.
+# Functions that return finite numbers for finite numbers, overflow aside.
 _KEEPS_FINITE: frozenset[Any] = frozenset(
     {
         operator.add,
@@ -263,10 +275,10 @@ _KEEPS_FINITE_MODULES = (
 
 
 def _guard(module: fx.GraphModule) -> None:
-    """Tell operators that take NaN for zero whether what the graph is given may hold any.
+    """Pass ``finite`` to each operator that would treat NaN as zero.
 
-    What NaN could come from, the graph's inputs mostly, is looked at once, and each operator that
-    depends on it is told.
+    The values that NaN could come from, mostly the graph's inputs, are checked once, and each
+    operator that depends on them gets the result.
     """
     reader = Reader(module)
     sources: dict[fx.Node, frozenset[fx.Node]] = {}

@@ -1,4 +1,4 @@
-"""Writes that nobody can tell from plain results become plain results."""
+"""In-place operations become their plain forms, where no other node can see the difference."""
 
 from __future__ import annotations
 
@@ -8,33 +8,22 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import fx
 
-from symfx.optimization.graphs.effects import Effect, effect_of, one_node, read_argument
-from symfx.optimization.graphs.reading import Reader
+from symfx.optimization.graphs.effects import effect_of, read_argument
+from symfx.optimization.graphs.reader import Reader
 from symfx.optimization.graphs.surgery import install, succeed
 from symfx.optimization.report import Report
+from symfx.optimization.runtime.graph_functions import (
+    settled_add,
+    settled_mul,
+    settled_sub,
+    settled_truediv,
+)
+from symfx.optimization.runtime.leaf_calls import Effect
 
-__all__ = ["keeping_dtype", "settle_writes"]
+__all__ = ["settle_writes"]
 
-
-def keeping_dtype(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """An arithmetic function as its in-place form computes: the first argument's dtype stays."""
-
-    def settled(first: Any, second: Any) -> Any:
-        result = function(first, second)
-        if isinstance(first, Tensor) and result.dtype != first.dtype:
-            return result.to(first.dtype)
-        return result
-
-    settled.__name__ = settled.__qualname__ = f"settled_{function.__name__}"
-    return one_node(Effect.FRESH)(settled)
-
-
-settled_add = keeping_dtype(operator.add)
-settled_sub = keeping_dtype(operator.sub)
-settled_mul = keeping_dtype(operator.mul)
-settled_truediv = keeping_dtype(operator.truediv)
 
 _ARITHMETIC: dict[Any, Callable[[Any, Any], Any]] = {
     operator.iadd: settled_add,
@@ -55,11 +44,11 @@ _PLAIN: dict[Any, Callable[[Any, Any], Any]] = {
 
 
 def settle_writes(module: fx.GraphModule, report: Report) -> None:
-    """Turn in-place activations and arithmetic into their plain forms, where none can tell.
+    """Turn in-place activations and arithmetic into their plain forms, where that is exact.
 
-    None can where what is written to is the new result of a node, and no view of it is around;
-    those that use it later are given the written value. Other writes stay, and nothing that
-    shares memory with them is rewritten by any other pass.
+    That is exact where the written value is the new result of a node and has no view; nodes that
+    use it later are given the plain form's result. Other writes stay, and no other pass rewrites
+    a value that shares memory with them.
     """
     again = True
     while again:
@@ -81,17 +70,17 @@ def settle_writes(module: fx.GraphModule, report: Report) -> None:
                 if user in order and order[user] > order[node]:
                     user.replace_input_with(written, plain)
             succeed((node,), plain, node.name)
-            settled.update(family)  # one write at a time of what shares memory
+            settled.update(family)  # one write to a memory in each round
             again = True
     for node in module.graph.nodes:
         if effect_of(node, reader.modules) is Effect.WRITES:
-            report.leave(node, "it writes to memory that others may see")
+            report.leave(node, "it writes to memory that other nodes or the caller may read")
 
 
 def _is_private(
     reader: Reader, order: dict[fx.Node, int], written: fx.Node, writer: fx.Node
 ) -> bool:
-    """Is this a new result, with no view of it but such as are made from what is written?"""
+    """Whether this is a new result all of whose views are made from the write's result."""
     if reader.aliases.effect(written) is not Effect.FRESH:
         return False
     after = {writer}
@@ -105,7 +94,7 @@ def _is_private(
 
 
 def _plain_form(reader: Reader, node: fx.Node) -> fx.Node | None:
-    """A new node behind this one that computes the same, and writes nothing."""
+    """A new node behind this one that computes the same and writes nothing; None if unknown."""
     graph = node.graph
     called = reader.module_of(node)
     if called is not None:

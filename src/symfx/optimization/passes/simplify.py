@@ -1,4 +1,4 @@
-"""Work that need not be done at all: constants, repetitions, reshapes that undo each other."""
+"""Removing work: identities, constants, repeated nodes, reshapes that undo each other."""
 
 from __future__ import annotations
 
@@ -7,23 +7,41 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from symfx.optimization.graphs.effects import Effect
-from symfx.optimization.graphs.reading import Reader
+from symfx.optimization.graphs.effect_tables import DROPOUT_MODULES
+from symfx.optimization.graphs.reader import Reader
 from symfx.optimization.graphs.surgery import fresh_name, replace
 from symfx.optimization.report import Report
+from symfx.optimization.runtime.leaf_calls import Effect
 
-__all__ = ["fold_constants", "join_reshapes", "merge_duplicates"]
+__all__ = ["drop_identities", "fold_constants", "join_reshapes", "merge_duplicates"]
 
-#: A folded constant may have this many times the elements of what it is computed from, and
-#: `_SMALL` more: folding is to save time, not to fill the memory.
+#: A folded constant may have this many times the elements of the tensors that it is computed
+#: from, and `_SMALL` more: folding saves time, and must not fill the memory.
 _GROWTH, _SMALL = 2, 1 << 16
 
 
-def fold_constants(module: fx.GraphModule, report: Report) -> None:
-    """Compute ahead what depends on nothing but parameters and buffers that never change.
+def drop_identities(module: fx.GraphModule, report: Report) -> None:
+    """Remove the nodes that return their argument: identities and inactive dropout."""
+    reader = Reader(module)
+    for node in list(module.graph.nodes):
+        called = reader.module_of(node)
+        source = reader.idle_source(node)
+        if source is None:
+            if called is not None and type(called) in DROPOUT_MODULES:
+                report.leave(node, "it is in train mode, and drops at random")
+            continue
+        name = (
+            type(called).__name__ if called is not None else node._pretty_print_target(node.target)
+        )
+        report.rewrote(f"removed {name}", (node,), None)
+        replace(node, source)
 
-    Left alone is what the caller gets hold of, what is written to, random numbers, and what would
-    take much more memory than the tensors it is computed from.
+
+def fold_constants(module: fx.GraphModule, report: Report) -> None:
+    """Compute ahead the values that depend only on parameters and buffers that never change.
+
+    Not computed ahead are values that the caller is given, values that are written to, random
+    numbers, and values that would take much more memory than the tensors they depend on.
     """
     reader = Reader(module)
     values: dict[fx.Node, Any] = {}
@@ -53,7 +71,7 @@ def fold_constants(module: fx.GraphModule, report: Report) -> None:
             )
         size = sum(values[s].numel() for s in sources if isinstance(values[s], Tensor))
         if isinstance(value, Tensor) and value.numel() > _GROWTH * size + _SMALL:
-            report.leave(node, "not computed ahead: it is much larger than what it is made from")
+            report.leave(node, "not computed ahead: it is much larger than its sources")
             continue
         values[node] = value
     _install_constants(module, reader, values, report)
@@ -62,7 +80,7 @@ def fold_constants(module: fx.GraphModule, report: Report) -> None:
 def _install_constants(
     module: fx.GraphModule, reader: Reader, values: dict[fx.Node, Any], report: Report
 ) -> None:
-    """Store what somebody who is no constant takes."""
+    """Store each folded value that a non-constant node uses."""
     for node in [n for n in module.graph.nodes if n in values and n.op != "get_attr"]:
         value = values[node]
         if type(value) is not Tensor or all(user in values for user in node.users):
@@ -79,9 +97,9 @@ def _install_constants(
 
 
 def merge_duplicates(module: fx.GraphModule, report: Report) -> None:
-    """Compute what is computed twice from the same values only once.
+    """Compute only once a value that two nodes compute from the same arguments.
 
-    Two results that the caller gets stay two, since one may be written to.
+    Two results that the caller is given stay two, since the caller may write to one.
     """
     reader = Reader(module)
     first: dict[Any, fx.Node] = {}
@@ -100,7 +118,7 @@ def merge_duplicates(module: fx.GraphModule, report: Report) -> None:
         try:
             twin = first.setdefault(key, node)
         except TypeError:
-            continue  # an argument that cannot be looked up
+            continue  # an argument is not hashable
         if twin is not node:
             if node.op != "get_attr":
                 report.rewrote("computed once", (node,), twin)
@@ -108,19 +126,19 @@ def merge_duplicates(module: fx.GraphModule, report: Report) -> None:
 
 
 def _key(value: Any) -> Any:
-    """Equal for arguments that are the same: ``1``, ``1.0`` and ``True`` are not."""
+    """A key that is equal for equal arguments of equal types: not for ``1``, ``1.0``, ``True``."""
     if isinstance(value, tuple | list):
         return type(value), tuple(map(_key, value))
     if isinstance(value, dict):
         return dict, tuple((name, _key(item)) for name, item in value.items())
     if isinstance(value, slice):
         return slice, _key((value.start, value.stop, value.step))
-    # repr tells 0.0 from -0.0, and makes NaN equal to itself.
+    # The repr differs for 0.0 and -0.0, and is the same for each NaN.
     return (type(value), repr(value)) if isinstance(value, float) else (type(value), value)
 
 
 def join_reshapes(module: fx.GraphModule, report: Report) -> None:
-    """Join reshapes of reshapes and transpositions of transpositions into one, or none."""
+    """Join a reshape of a reshape, or a transposition of a transposition, into one or none."""
     again = True
     while again:
         again = False
@@ -143,7 +161,7 @@ def join_reshapes(module: fx.GraphModule, report: Report) -> None:
 
 
 def _join(node: fx.Node, source: fx.Node) -> fx.Node | None:
-    """What a node and the one before it are together: a new node, an older one, or None."""
+    """One node for a node and the one before it: a new node, or an older one; None if unknown."""
     before = source.args[0] if source.args else None
     if not isinstance(before, fx.Node):
         return None
@@ -191,7 +209,7 @@ def _name(node: fx.Node) -> str | None:
 
 
 def _sizes(node: fx.Node, name: str) -> tuple[Any, ...] | None:
-    """The sizes that a reshape asks for; None where it asks for another dtype or is unclear."""
+    """The sizes of a reshape; None where an argument may be a dtype or a tuple of sizes."""
     if node.kwargs:
         return None
     rest = node.args[1:]

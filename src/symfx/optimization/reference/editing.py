@@ -1,4 +1,4 @@
-"""Editing fx graphs: match two modules in a row, swap a module, cut a subgraph out."""
+"""Editing fx graphs: match two modules in a row, replace a module, extract a subgraph."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from collections.abc import Iterable, MutableMapping, Sequence
 from torch import fx, nn
 
 from symfx.errors import OptimizationError
-from symfx.optimization.graphs.capture import capture, copy_of
+from symfx.optimization.graphs.capture import capture, check_module, copy_of
 from symfx.optimization.graphs.effect_tables import DROPOUT_MODULES
 from symfx.optimization.graphs.effects import read_argument
-from symfx.optimization.graphs.reading import Reader
+from symfx.optimization.graphs.reader import Reader
 from symfx.optimization.graphs.surgery import clean, replace
 from symfx.optimization.passes.fold_layers import fold_affine
 from symfx.optimization.passes.inplace import settle_writes
 from symfx.optimization.report import Report
 
 __all__ = [
-    "check_module",
-    "drop_idle",
     "extract_subgraph",
     "fuse",
     "matches_module_pattern",
@@ -32,7 +30,7 @@ __all__ = [
 def matches_module_pattern(
     pattern: Iterable[type], node: fx.Node, modules: dict[str, nn.Module]
 ) -> bool:
-    """Does a node call a module of one class on the result of a module of another?
+    """Whether a node calls a module of one class on the result of a module of another.
 
     Args:
         pattern: the two classes, in the order of the data. Subclasses do not match.
@@ -57,17 +55,17 @@ def matches_module_pattern(
 def replace_node_module(
     node: fx.Node, modules: MutableMapping[str, nn.Module], new_module: nn.Module
 ) -> None:
-    """Put another module where the one is that a node calls.
+    """Replace the module that a node calls.
 
     Every node that calls the old module by the same name calls the new one from now on.
 
     Args:
         node: a ``call_module`` node.
-        modules: the graph's modules by name, the root under ``""``; brought up to date.
-        new_module: what to put there.
+        modules: the graph's modules by name, the root under ``""``; the entry is replaced too.
+        new_module: the new module.
 
     Raises:
-        OptimizationError: the node calls no module, or the module it is part of is not in
+        OptimizationError: the node calls no module, or the parent of the module is not in
             ``modules``.
     """
     if not isinstance(node.target, str) or node.op != "call_module":
@@ -78,7 +76,7 @@ def replace_node_module(
     parent, _, name = node.target.rpartition(".")
     if parent not in modules:
         raise OptimizationError(
-            f"there is no module {parent!r}, of which {node.target!r} would be a part",
+            f"modules has no {parent!r}, which is the parent of {node.target!r}",
             where="modules",
             fix="pass dict(graph_module.named_modules())",
         )
@@ -95,14 +93,14 @@ def extract_subgraph(
     """A module that runs a part of a graph.
 
     Args:
-        orig_module: where the nodes find their modules and tensors, which the result shares.
-        nodes: the part, in the order of the graph.
-        inputs: the nodes whose values the part is given; the result's arguments, in this order.
-        outputs: the nodes whose values it returns, as a list, in this order.
+        orig_module: has the modules and tensors of the nodes; the result shares them.
+        nodes: the nodes of the part, in the order of the graph.
+        inputs: the nodes whose values are the result's arguments, in this order.
+        outputs: the nodes whose values the result returns, as a list, in this order.
 
     Raises:
-        OptimizationError: a node takes a value that is neither in ``nodes``, before it, nor in
-            ``inputs``; or there is no such output.
+        OptimizationError: a node, or the output, takes a value that is neither earlier in
+            ``nodes`` nor in ``inputs``.
     """
     graph = fx.Graph()
     twins: dict[fx.Node, fx.Node] = {node: graph.placeholder(node.name) for node in inputs}
@@ -123,16 +121,17 @@ def extract_subgraph(
 
 
 def fuse(model: nn.Module, inplace: bool = False, no_trace: bool = False) -> nn.Module:
-    """Fold batch normalisation into the convolutions and linear layers around it.
+    """Fold batch normalization into the convolutions and linear layers around it.
 
-    What cannot be folded exactly stays as it is: a layer whose output is used elsewhere too, a
-    normalisation in train mode or without running statistics, one behind a layer with hooks.
+    A batch normalization stays where folding is not exact: behind a layer whose output another
+    node uses too, in train mode, without running statistics, or behind a layer with hooks.
 
     Args:
         model: the model, normally in eval mode. It is never changed.
-        inplace: let the result share the modules and tensors that are not folded, where it
-            would otherwise have copies.
-        no_trace: take a `torch.fx.GraphModule` as it is; other models are traced all the same.
+        inplace: let the result share the modules and tensors that are not folded, and not copy
+            them.
+        no_trace: use the graph of a `torch.fx.GraphModule`, without tracing; other models are
+            traced all the same.
 
     Returns:
         a `torch.fx.GraphModule`.
@@ -154,10 +153,10 @@ def fuse(model: nn.Module, inplace: bool = False, no_trace: bool = False) -> nn.
 
 
 def remove_dropout(model: nn.Module) -> nn.Module:
-    """Take all dropout layers out of a model.
+    """Remove all dropout layers from a model.
 
-    Dropout modules go in train mode too; a call of `torch.nn.functional.dropout` goes if it is
-    inactive.
+    Dropout modules are removed in train mode too; a call of `torch.nn.functional.dropout` is
+    removed if it is inactive.
 
     Args:
         model: the model. It is not changed; the result shares its modules and tensors.
@@ -176,29 +175,3 @@ def remove_dropout(model: nn.Module) -> nn.Module:
         if isinstance(source, fx.Node):
             replace(node, source)
     return clean(traced)
-
-
-def drop_idle(module: fx.GraphModule, report: Report) -> None:
-    """Take out the nodes that return their argument as it is: identities, inactive dropout."""
-    reader = Reader(module)
-    for node in list(module.graph.nodes):
-        called = reader.module_of(node)
-        source = reader.idle_source(node)
-        if source is None:
-            if called is not None and type(called) in DROPOUT_MODULES:
-                report.leave(node, "it is in train mode, and drops at random")
-            continue
-        what = (
-            type(called).__name__ if called is not None else node._pretty_print_target(node.target)
-        )
-        report.rewrote(f"removed {what}", (node,), None)
-        replace(node, source)
-
-
-def check_module(model: object) -> None:
-    """Raise an OptimizationError for what is no module."""
-    if not isinstance(model, nn.Module):
-        raise OptimizationError(
-            f"only a torch.nn.Module can be optimised, not a {type(model).__name__}",
-            fix="pass the model itself",
-        )

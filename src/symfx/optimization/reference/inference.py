@@ -1,4 +1,4 @@
-"""`optimize_for_inference`: the reference's front door, with its configuration of passes."""
+"""`optimize_for_inference`, with the configuration of passes of torch.fx's function."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch import nn
 from torch.fx import Tracer
 
 from symfx.errors import OptimizationError
-from symfx.optimization.checking import FirstUse
-from symfx.optimization.graphs.capture import capture, copy_of
+from symfx.optimization.graphs.capture import capture, check_module, copy_of
 from symfx.optimization.graphs.surgery import clean
 from symfx.optimization.passes.fold_layers import fold_affine
 from symfx.optimization.passes.fuse import lower
 from symfx.optimization.passes.inplace import settle_writes
-from symfx.optimization.reference.editing import check_module, drop_idle
+from symfx.optimization.passes.simplify import drop_identities
+from symfx.optimization.reference.first_use import FirstUse
 from symfx.optimization.reference.mkldnn import MklSubgraph, layout_regions, use_mkl_length
 from symfx.optimization.report import Report
 
@@ -28,23 +28,23 @@ def optimize_for_inference(
     pass_config: Mapping[str, Any] | None = None,
     tracer: type[Tracer] = Tracer,
 ) -> nn.Module:
-    """Make a model of the same meaning that runs faster on the CPU.
+    """Make a faster model with the same results, for inference on the CPU.
 
     Args:
         model: the model, normally in eval mode. It is never changed.
-        pass_config: what to do; by default all of it. ``"conv_bn_fuse"``: fold batch
-            normalisation (True or False). ``"remove_dropout"``: take inactive dropout out (True
-            or False). ``"mkldnn_layout_optimize"``: False, or a dictionary whose ``"heuristic"``
-            is called with each `MklSubgraph` that oneDNN could run, and agrees or not.
+        pass_config: the passes to run; by default all. ``"conv_bn_fuse"``: fold batch
+            normalization (True or False). ``"remove_dropout"``: remove inactive dropout (True or
+            False). ``"mkldnn_layout_optimize"``: False, or a dictionary whose ``"heuristic"`` is
+            called with each `MklSubgraph` that oneDNN could run, and returns whether it should.
         tracer: the class that traces the model.
 
     Returns:
-        a `torch.fx.GraphModule`. It takes any batch and image size that the model takes. When it
-        is first used it runs beside a copy of the model, and refuses (OptimizationError) to go
-        on if they differ.
+        a `torch.fx.GraphModule`. It takes any batch and image size that the model takes. At its
+        first use, a copy of the model runs too, and OptimizationError is raised if the results
+        differ.
 
     Raises:
-        OptimizationError: the configuration cannot be read. (It is a `RuntimeError` too.)
+        OptimizationError: the configuration is not valid. (It is a `RuntimeError` too.)
         TracingError: the model cannot be copied.
     """
     check_module(model)
@@ -56,7 +56,7 @@ def optimize_for_inference(
     if folding:
         fold_affine(module, report, norms_only=True)
     if dropping:
-        drop_idle(module, report)
+        drop_identities(module, report)
     module = clean(module)
     if heuristic is None:
         first_use.watch(module)

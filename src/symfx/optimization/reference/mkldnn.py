@@ -1,24 +1,25 @@
-"""oneDNN's own layout (torch calls it mkldnn): which parts of a graph could run in it.
+"""The parts of a graph that could run in oneDNN's own layout, which torch calls mkldnn.
 
-`layout_regions` shows each such part to a heuristic as torch shows it: with the nodes that would
-convert to the layout before it, those that would convert back behind it, and the modules between
-them converted ahead. What the heuristics agree to is then built by `symfx.optimization.passes.fuse`
-from oneDNN's fused operators, which is faster than the layout itself.
+`layout_regions` gives each part the form in which torch shows it to a heuristic: with the nodes
+that convert to the layout before it, those that convert back behind it, and converted modules
+between them. `symfx.optimization.passes.fuse` then runs the parts that the heuristic accepts by
+oneDNN's fused operators, which are faster than the layout itself.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import operator
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-import torch.utils.mkldnn as torch_mkldnn
 from torch import Tensor, fx, nn
 from torch.nn import Module
 
@@ -40,7 +41,7 @@ __all__ = [
     "use_mkl_length",
 ]
 
-#: What runs on tensors in oneDNN's layout: classes of modules, and functions.
+#: The classes of modules, and the functions, that take tensors in oneDNN's layout.
 mkldnn_supported: list[Any] = [
     *(nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.ReLU),
     *(nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.MaxPool2d),
@@ -48,17 +49,27 @@ mkldnn_supported: list[Any] = [
     *(torch.relu, torch.sigmoid, torch.transpose),
 ]
 
-#: What runs on them if an argument is in that layout already, since it takes plain numbers too.
+#: The functions that take them, but are converted only if an argument is in that layout already.
 mkldnn_supported_unknown: list[Any] = [operator.add, operator.mul]
 
-#: How a module of a class is converted: called with the module and the dtype of its weights.
+
+@functools.cache
+def _converted() -> Any:
+    """torch.utils.mkldnn, which warns when it is imported that a part of torch is deprecated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import torch.utils.mkldnn
+    return torch.utils.mkldnn
+
+
+#: The conversion of each class, called with the module and the dtype of its weights.
 mkldnn_map: dict[type[nn.Module], Callable[[Any, torch.dtype], nn.Module]] = {
-    nn.BatchNorm2d: lambda module, dtype: torch_mkldnn.MkldnnBatchNorm(module),
-    nn.Linear: torch_mkldnn.MkldnnLinear,
-    nn.Conv2d: torch_mkldnn.MkldnnConv2d,
+    nn.BatchNorm2d: lambda module, dtype: _converted().MkldnnBatchNorm(module),
+    nn.Linear: lambda module, dtype: _converted().MkldnnLinear(module, dtype),
+    nn.Conv2d: lambda module, dtype: _converted().MkldnnConv2d(module, dtype),
 }
 
-#: What an `MklSubgraph` needs at least for `use_mkl_length` to agree: more nodes than this.
+#: `use_mkl_length` accepts an `MklSubgraph` with more nodes than this.
 _WORTHWHILE = 2
 
 
@@ -67,7 +78,7 @@ def _calls_module(node: fx.Node) -> bool:
 
 
 def _convertible(module: nn.Module) -> bool:
-    """Would the module compute the same when converted?"""
+    """Whether the module computes the same when it is converted."""
     tensors = [*module.parameters(), *module.buffers()]
     floats = [tensor for tensor in tensors if tensor.is_floating_point()]
     if not is_plain(module) or any(
@@ -84,18 +95,18 @@ def _convertible(module: nn.Module) -> bool:
 def modules_to_mkldnn(
     nodes: Iterable[fx.Node], modules: MutableMapping[str, Module]
 ) -> dict[Module, Module]:
-    """Convert the modules that nodes call into oneDNN's layout, where `mkldnn_map` knows how.
+    """Convert the modules that nodes call into oneDNN's layout, by `mkldnn_map`.
 
-    Left as they are: modules with hooks, subclasses, weights that are not float32 on the CPU,
-    padding that is not zeros, and batch normalisation in train mode or without statistics.
+    Not converted are modules with hooks, subclasses, modules whose weights are not float32 on the
+    CPU or whose padding is not zeros, and batch normalization in train mode or without statistics.
 
     Args:
         nodes: of a graph.
-        modules: its modules by name, the root under ``""``. Converted modules take the place of
-            the old ones here and in the modules that they are part of.
+        modules: the graph's modules by name, the root under ``""``. Converted modules replace the
+            old ones here and in their parents.
 
     Returns:
-        a copy of each old module, by the new one, as `reset_modules` takes them.
+        a copy of each old module, by its converted module, for `reset_modules`.
     """
     old_modules = {}
     for node in nodes:
@@ -116,12 +127,12 @@ def reset_modules(
     modules: MutableMapping[str, Module],
     old_modules: dict[Module, Module],
 ) -> None:
-    """Put the modules back that `modules_to_mkldnn` converted.
+    """Undo `modules_to_mkldnn`.
 
     Args:
-        nodes: the calls whose modules are put back.
-        modules: the graph's modules by name; brought up to date.
-        old_modules: what `modules_to_mkldnn` returned.
+        nodes: the calls whose modules are replaced by the old ones.
+        modules: the graph's modules by name; the entries are replaced too.
+        old_modules: the result of `modules_to_mkldnn`.
     """
     for node in nodes:
         if not _calls_module(node):
@@ -133,14 +144,14 @@ def reset_modules(
 
 @dataclass(eq=False)
 class MklSubgraph:
-    """A part of a graph that could run in oneDNN's layout, for a heuristic to judge.
+    """A part of a graph that could run in oneDNN's layout, as a heuristic is given it.
 
     Args:
-        fx_graph: the graph. Its attribute ``old_modules`` is what `modules_to_mkldnn` returned.
+        fx_graph: the graph. Its attribute ``old_modules`` is the result of `modules_to_mkldnn`.
 
     Attributes:
-        fx_graph: the same.
-        nodes: the part.
+        fx_graph: the graph.
+        nodes: the nodes of the part.
         start_nodes: the calls of ``to_mkldnn`` before it.
         end_nodes: the calls of ``to_dense`` behind it.
     """
@@ -152,20 +163,20 @@ class MklSubgraph:
 
 
 def use_mkl_length(graph: MklSubgraph) -> bool:
-    """The heuristic of length: agrees when the part has more than two nodes."""
+    """The heuristic of length: whether the part has more than two nodes."""
     return len(graph.nodes) > _WORTHWHILE
 
 
 def gen_mkl_autotuner(
     example_inputs: Tensor | Sequence[Tensor], iters: int = 10, warmup: int = 1
 ) -> Callable[[MklSubgraph], bool]:
-    """A heuristic that runs each part both ways and agrees when oneDNN's is the faster.
+    """Make a heuristic that times each part by torch and by oneDNN, and accepts the faster ones.
 
     Args:
         example_inputs: the model's inputs, for the shapes; a single tensor may stand alone.
-        iters: the timed runs of each way, in turn; the medians are compared. With 0 nothing is
-            run, and the heuristic is `use_mkl_length`.
-        warmup: the runs of each before.
+        iters: the number of timed runs of each, in turn; the medians are compared. With 0 no
+            part is run, and the heuristic is `use_mkl_length`.
+        warmup: the number of runs of each before the timed ones.
 
     Returns:
         a heuristic for `optimize_for_inference`.
@@ -188,7 +199,7 @@ def gen_mkl_autotuner(
         old_modules = getattr(graph.fx_graph, "old_modules", {})
         if owner is None:
             raise OptimizationError(
-                "the graph belongs to no module, and cannot be run",
+                "the graph cannot be run, because it belongs to no module",
                 fix="make a torch.fx.GraphModule of it first",
             )
         plain = _dense(owner, graph, old_modules)
@@ -216,7 +227,7 @@ def gen_mkl_autotuner(
 def _dense(
     owner: nn.Module, part: MklSubgraph, old_modules: dict[Module, Module]
 ) -> fx.GraphModule:
-    """The part as a module of its own, with torch's ordinary modules in it."""
+    """The part as a module, with torch's ordinary modules in it."""
     outputs = [node.args[0] for node in part.end_nodes]
     results = [node for node in outputs if isinstance(node, fx.Node)]
     module = extract_subgraph(owner, part.nodes, part.start_nodes, results)
@@ -227,7 +238,7 @@ def _dense(
 def _record(
     owner: fx.GraphModule, inputs: Sequence[Any], old_modules: dict[Module, Module]
 ) -> dict[fx.Node, Any]:
-    """What each conversion to oneDNN's layout is given, when the model runs on the inputs."""
+    """The argument of each conversion to or from oneDNN's layout, in a run on the inputs."""
     values: dict[fx.Node, Any] = {}
     modules = dict(owner.named_modules())
 
@@ -249,10 +260,10 @@ def _record(
 
 
 class UnionFind:
-    """Sets of integers that can be joined: which of ``range(n)`` belong together?
+    """Disjoint sets of the integers in ``range(n)``, which can be joined.
 
     Args:
-        n: how many integers there are. None of them is in a set before `make_set`.
+        n: the number of integers. An integer is in no set before `make_set`.
 
     Example:
         >>> sets = UnionFind(3)
@@ -268,11 +279,11 @@ class UnionFind:
         self.parent: list[int | None] = [None] * n
 
     def make_set(self, v: int) -> None:
-        """Make a set of ``v`` alone."""
+        """Make a set with the one element ``v``."""
         self.parent[v], self.size[v] = v, 1
 
     def find(self, v: int) -> int:
-        """The integer that stands for the set of ``v``.
+        """The integer that represents the set of ``v``.
 
         Raises:
             OptimizationError: ``v`` is in no set.
@@ -280,12 +291,12 @@ class UnionFind:
         while (above := self.parent[v]) != v:
             if above is None:
                 raise OptimizationError(f"{v} is in no set", fix=f"call make_set({v}) first")
-            self.parent[v] = self.parent[above]  # halve the path for the next who asks
+            self.parent[v] = self.parent[above]  # halves the path for the next call
             v = above
         return v
 
     def join(self, a: int, b: int) -> int:
-        """Join the sets of ``a`` and ``b``, and return the integer that stands for both."""
+        """Join the sets of ``a`` and ``b``; return the integer that represents the union."""
         big, small = self.find(a), self.find(b)
         if big == small:
             return big
@@ -305,8 +316,8 @@ def layout_regions(
         module: the graph; it is not changed, nor are its modules.
 
     Returns:
-        the parts, of a graph with conversions; and for each node of theirs the one in
-        ``module`` that it was made from.
+        the parts, of a copy of the graph with conversions; and for each node of the copy the
+        node of ``module`` that it was copied from.
     """
     graph = copy.deepcopy(module.graph)
     origin = dict(zip(graph.nodes, module.graph.nodes, strict=True))
@@ -332,7 +343,7 @@ def layout_regions(
 
 
 def _support(node: fx.Node, modules: dict[str, nn.Module]) -> bool | None:
-    """True for what runs in the layout, False for what does if an argument is in it, else None."""
+    """True for a node that runs in the layout, False if only for such an argument, or None."""
     if node.op == "call_module":
         module = modules[str(node.target)]
         fits = type(module) in mkldnn_supported and _convertible(module) and not node.kwargs

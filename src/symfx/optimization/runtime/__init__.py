@@ -1,1 +1,1 @@
-"""The modules and kernels that optimized graphs call."""
+"""The modules, functions and kernels that optimized graphs call."""

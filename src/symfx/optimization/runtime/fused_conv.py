@@ -1,8 +1,8 @@
-"""oneDNN's fused operators as modules: a convolution with what follows it, weights packed ahead.
+"""A convolution with the sum, activation and pooling behind it as one of oneDNN's operators.
 
-A fused operator runs where it is known to be right: plain dense CPU tensors of the dtype and rank
-it was made for, in inference. Everywhere else (gradients, autocast, fake tensors, export,
-functorch, empty batches) the module computes the same from ordinary operators.
+A fused operator runs where it is known to be right: on plain dense CPU tensors of the dtype and
+rank that it was made for, in inference. Everywhere else (gradients, autocast, fake tensors,
+export, functorch, empty batches) the module runs torch's ordinary operators.
 """
 
 from __future__ import annotations
@@ -15,15 +15,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from symfx.optimization.graphs.effects import one_call
-from symfx.optimization.graphs.layers import Layer, MaxPool
-from symfx.optimization.runtime.kernels import DIRECT, Form, Kernel, PostOp, make_kernel, other_ways
-from symfx.optimization.runtime.packed import Packed
-from symfx.optimization.runtime.tensors import is_channels_last, is_ordinary
+from symfx.optimization.runtime.activations import PostOp
+from symfx.optimization.runtime.conv_kernels import (
+    DIRECT,
+    ConvForm,
+    Kernel,
+    make_kernel,
+    other_ways,
+)
+from symfx.optimization.runtime.layers import Layer, MaxPool
+from symfx.optimization.runtime.leaf_calls import leaf_forward
+from symfx.optimization.runtime.packed_layer import PackedLayer
+from symfx.optimization.runtime.tensor_checks import is_channels_last, is_ordinary
 
 __all__ = ["FUNCTIONS", "FusedConv"]
 
-#: Torch's own functions, by the number of spatial dimensions and whether they are transposed.
+#: Torch's own functions, by the number of spatial dimensions and whether it is transposed.
 FUNCTIONS: dict[tuple[int, bool], Callable[..., Tensor]] = {
     (1, False): F.conv1d,
     (2, False): F.conv2d,
@@ -33,20 +40,20 @@ FUNCTIONS: dict[tuple[int, bool], Callable[..., Tensor]] = {
 _FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
-class FusedConv(Packed):
-    """A convolution, what is added to its result, an activation and a pooling, as one operator.
+class FusedConv(PackedLayer):
+    """A convolution, the addition of a second argument, an activation and a pooling in one.
 
     Args:
         layer: the convolution.
-        post: what follows.
-        adds: is a second argument added before ``post``?
-        second: see `Packed`.
-        pool: the max-pooling behind ``post``, if there is one.
+        post: the activation behind it.
+        adds: see `PackedLayer`.
+        second: see `PackedLayer`.
+        pool: the max-pooling behind ``post``, or None.
 
     Attributes:
-        accumulates: may the sum be written to the second argument's memory?
-        last: was the layer's weight channels last in memory, as its results are then?
-        ways: how inputs of a shape are computed, by name, where that is not ``"direct"``.
+        accumulates: the sum may be written to the second argument's memory.
+        last: the layer's weight was channels last in memory, and so were the original's results.
+        ways: the name of the way for a shape of input, where it is not ``"direct"``.
     """
 
     def __init__(
@@ -71,27 +78,27 @@ class FusedConv(Packed):
         self.output_padding = list(options.get("output_padding", [0] * self.rank))
         self.channels = layer.channels
         self.ways: dict[tuple[int, ...], str] = {}
-        self._dtype: torch.dtype | None = torch.float  # that of the operator
+        self._dtype: torch.dtype | None = torch.float  # the dtype of the operator
 
     accumulates: bool
 
     @property
     def loses_nan(self) -> bool:
-        """Does the operator give numbers for NaN?"""
+        """Whether the operator returns numbers for NaN."""
         return super().loses_nan or self.pool is not None
 
-    @one_call
+    @leaf_forward
     def forward(self, x: Tensor, other: Tensor | None = None, finite: bool = True) -> Tensor:
         """The result, channels last in memory.
 
         Args:
             x: of shape ``(batch, channels_in, ...)``.
-            other: what is added, of the result's shape.
-            finite: are there only ordinary numbers in what comes in? oneDNN's operators take
-                NaN for zero in places, and do not run where there may be any.
+            other: the tensor that is added, of the result's shape.
+            finite: no argument has NaN or infinities. Some of oneDNN's operators treat NaN as
+                zero, so they run only on finite numbers.
         """
         if not (finite and self._fits(x, other)):
-            return self._plainly(x, other)
+            return self.plainly(x, other)
         if self.rank == 1:  # a line is an image with one row
             x = x.unsqueeze(2)
             other = None if other is None else other.unsqueeze(2)
@@ -99,7 +106,7 @@ class FusedConv(Packed):
         return result.squeeze(2) if self.rank == 1 else result
 
     def _fits(self, x: Tensor, other: Tensor | None) -> bool:
-        """Can the operator take these?"""
+        """Whether a kernel may take these arguments."""
         return (
             self.usable
             and x.dim() == self.rank + 2
@@ -115,30 +122,19 @@ class FusedConv(Packed):
             )
         )
 
-    def _plainly(self, x: Tensor, other: Tensor | None) -> Tensor:
+    def plainly(self, x: Tensor, other: Tensor | None) -> Tensor:
+        """The result by torch's ordinary operators."""
         function = FUNCTIONS[self.rank, self.transposed]
         weight = self.weight
         if self.rank > 1 and torch._C._functorch.peek_interpreter_stack() is None:
-            # Torch's results are laid out as one of the two is.
+            # The layout of torch's result follows the input and the weight.
             weight = weight.contiguous(memory_format=_FORMATS[self.rank])
+        before = self.bias, self.stride, self.padding
         if self.transposed:
-            result = function(
-                x,
-                weight,
-                self.bias,
-                self.stride,
-                self.padding,
-                self.output_padding,
-                self.groups,
-                self.dilation,
-            )
+            result = function(x, weight, *before, self.output_padding, self.groups, self.dilation)
         else:
-            result = function(
-                x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups
-            )
-        if other is not None:
-            result = other + result if self.second else result + other
-        result = self.post.function(result) if self.post.function else result
+            result = function(x, weight, *before, self.dilation, self.groups)
+        result = self.finish(result, other)
         return self.pool.function(result) if self.pool else result
 
     def _shape_of_result(self, shape: torch.Size) -> tuple[int, ...]:
@@ -151,7 +147,7 @@ class FusedConv(Packed):
         ]
         return (shape[0], self.channels, *sizes)
 
-    def form(self) -> Form:
+    def form(self) -> ConvForm:
         """The convolution as kernels take it."""
         flat = self.rank == 1
         front = [[1], [0], [1], [0]] if flat else [[]] * 4
@@ -162,7 +158,7 @@ class FusedConv(Packed):
             )
         )
         weight = self.weight.unsqueeze(2) if flat else self.weight
-        return Form(
+        return ConvForm(
             weight,
             self.bias,
             stride,
@@ -176,7 +172,7 @@ class FusedConv(Packed):
         )
 
     def get_ready(self, x: Tensor) -> None:
-        """Do now what the first run on such an input would have to do first."""
+        """Pack the weight for such an input now, and not at the first run."""
         if self._fits(x, None):
             self.kernel(x.unsqueeze(2).shape if self.rank == 1 else x.shape)
 
@@ -187,12 +183,12 @@ class FusedConv(Packed):
 
     @property
     def kind_of_trial(self) -> tuple[Any, ...]:
-        """Operators of which this is the same are alike as to which way is the fastest."""
+        """A key: modules of the same sizes and the same key have the same fastest way."""
         places = self.stride, self.padding, self.dilation, self.groups, self.transposed, self.pool
         return (*map(repr, places), self.post.name == "none")
 
     def other_ways(self, x: Tensor) -> list[str]:
-        """The names of the ways to compute inputs like this one that may beat `DIRECT`."""
+        """The names of the ways that may compute inputs like this one faster than `DIRECT`."""
         if not (self.available and self.rank == 2 and self._dtype is not None):
             return []
         return other_ways(self.form(), x.shape)
@@ -231,7 +227,7 @@ class FusedConv(Packed):
         return self
 
     def describe(self) -> dict[str, Any]:
-        """All of it but its tensors, as plain data."""
+        """The module as plain data, without its tensors."""
         return {
             "kind": self.kind.__name__,
             "stride": self.stride,
@@ -248,14 +244,14 @@ class FusedConv(Packed):
         }
 
     def extra_repr(self) -> str:
-        """What `repr` shows of it."""
+        """The text in the module's `repr`."""
         kind = "transposed, " if self.transposed else ""
         pool = f", pool={self.pool.kernel}" if self.pool else ""
         return f"{kind}{tuple(self.weight.shape)}, adds={self.adds}, post={self.post!r}{pool}"
 
 
 def _padding(layer: Layer) -> list[int]:
-    """The padding as numbers; `can_fuse` has seen to it that these are the same on both sides."""
+    """The padding as numbers; `can_fuse` refuses padding that differs between two sides."""
     padding = layer.options["padding"]
     if not isinstance(padding, str):
         return list(padding)

@@ -1,4 +1,4 @@
-"""A linear layer with what follows it as one module, its weight packed where that is faster."""
+"""A linear layer with the sum and the activation behind it, in the way measured to be fastest."""
 
 from __future__ import annotations
 
@@ -10,55 +10,55 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from symfx.optimization.graphs.effects import one_call
-from symfx.optimization.graphs.layers import Layer
-from symfx.optimization.runtime.kernels import DIRECT, Form, Kernel, PostOp, make_kernel
-from symfx.optimization.runtime.packed import Packed
-from symfx.optimization.runtime.tensors import is_ordinary
+from symfx.optimization.runtime.activations import PostOp
+from symfx.optimization.runtime.conv_kernels import DIRECT, Kernel
+from symfx.optimization.runtime.layers import Layer
+from symfx.optimization.runtime.leaf_calls import leaf_forward
+from symfx.optimization.runtime.linear_kernels import linear_ways, make_linear_kernel
+from symfx.optimization.runtime.packed_layer import PackedLayer
+from symfx.optimization.runtime.tensor_checks import is_ordinary
 
-__all__ = ["CONVOLUTION", "MKL", "FusedLinear", "has_mkl"]
-
-#: The names of the ways of linear layers that are not torch's.
-CONVOLUTION, MKL = "as a 1x1 convolution", "with a weight packed by MKL"
+__all__ = ["FusedLinear"]
 
 
-class FusedLinear(Packed):
-    """A linear layer, what is added to its result, and an activation, as one operator.
+class FusedLinear(PackedLayer):
+    """A linear layer, the addition of a second argument, and an activation, as one module.
 
-    It runs as torch's own operators do, but for the numbers of rows for which oneDNN's 1x1
-    convolution, or MKL's product with a packed weight, was measured to be faster.
+    It runs torch's own operators, except for the numbers of rows for which a kernel with a packed
+    weight was measured to be faster; see `symfx.optimization.runtime.linear_kernels`.
 
     Args:
         layer: the linear layer.
-        post: what follows.
-        adds: is a second argument added before ``post``?
-        second: is what the layer computes the second term of that sum?
+        post: the activation behind it.
+        adds: see `PackedLayer`.
+        second: see `PackedLayer`.
 
     Attributes:
-        ways: how inputs with a number of rows are computed, by name, where not by torch.
+        ways: the name of the way for a number of rows, where it is not torch's.
     """
 
     def __init__(self, layer: Layer, post: PostOp, *, adds: bool, second: bool = False) -> None:
         super().__init__(layer.weight.contiguous(), layer.bias, post, adds=adds, second=second)
         self.ways: dict[int, str] = {}
 
-    @one_call
+    @leaf_forward
     def forward(self, x: Tensor, other: Tensor | None = None, finite: bool = True) -> Tensor:
         """The result, contiguous.
 
         Args:
             x: of shape ``(..., channels_in)``.
-            other: what is added, of the result's shape.
+            other: the tensor that is added, of the result's shape.
             finite: see `FusedConv.forward`.
         """
         if not self._fits(x, other):
-            return self._by_torch(x, other)
+            return self.finish(F.linear(x, self.weight, self.bias), other)
         way = self.ways.get(x.numel() // x.shape[-1]) if finite else None
         if way is not None:
             return self._packed(way, x, other)
         return self._in_place(x, other)
 
     def _fits(self, x: Tensor, other: Tensor | None) -> bool:
+        """Whether a kernel may take these arguments."""
         wide, deep = self.weight.shape
         return (
             self.usable
@@ -83,13 +83,13 @@ class FusedLinear(Packed):
         return self.adds, self.post.name
 
     def other_ways(self, x: Tensor) -> list[str]:
-        """As `FusedConv.other_ways`."""
+        """The names of the ways that may compute inputs like this one faster than torch."""
         if not self.available or self.weight.dtype is not torch.float or x.dim() < 2:
             return []
-        return [CONVOLUTION, MKL] if has_mkl() else [CONVOLUTION]
+        return linear_ways()
 
     def trials(self, x: Tensor, adds: bool) -> dict[str, Callable[[], Tensor]]:
-        """As `FusedConv.trials`."""
+        """Runs of each way to compute inputs like this one; torch's is called `DIRECT`."""
         names = self.other_ways(x)
         if not names:
             return {}
@@ -116,41 +116,20 @@ class FusedLinear(Packed):
                 self.kernel((self.ways[rows], rows))
 
     def _make(self, key: Any) -> Kernel:
-        """That of a way for a number of rows."""
+        """A kernel for a way and a number of rows."""
         way, rows = key
-        if way == MKL:
-            return _Mkl(self.weight, self.bias, self.post, rows)
-        return make_kernel(DIRECT, self._form(), (1, self.weight.shape[1], rows, 1), ())
-
-    def _by_torch(self, x: Tensor, other: Tensor | None) -> Tensor:
-        result = F.linear(x, self.weight, self.bias)
-        if other is not None:
-            result = other + result if self.second else result + other
-        return self.post.function(result) if self.post.function else result
+        return make_linear_kernel(way, self.weight, self.bias, self.post, rows)
 
     def _in_place(self, x: Tensor, other: Tensor | None) -> Tensor:
-        """As `_by_torch`, of what `_fits`: new memory for each step would take time."""
+        """The result by torch's operators, each of which writes to the memory of the product."""
         result = F.linear(x, self.weight, self.bias)
-        return self.post.on(result if other is None else result.add_(other))
+        return self.post.apply_to(result if other is None else result.add_(other))
 
     def _packed(self, way: str, x: Tensor, other: Tensor | None) -> Tensor:
-        wide, deep = self.weight.shape
-        rows = x.numel() // deep
-        kernel = self.kernel((way, rows))
-        if way == MKL:
-            return kernel(x, other, False)
-        image = _as_image(x, rows)
-        added = None if other is None else _as_image(other, rows)
-        result = kernel(image, added, False)
-        return result.permute(0, 2, 3, 1).view(*x.shape[:-1], wide)
-
-    def _form(self) -> Form:
-        kernel = self.weight.detach()[:, :, None, None]
-        ones, zeros = [1, 1], [0, 0]
-        return Form(kernel, self.bias, ones, zeros, ones, zeros, 1, False, self.post, None)
+        return self.kernel((way, x.numel() // x.shape[-1]))(x, other, False)
 
     def describe(self) -> dict[str, Any]:
-        """All of it but its tensors, as plain data."""
+        """The module as plain data, without its tensors."""
         return {
             "adds": self.adds,
             "second": self.second,
@@ -159,41 +138,5 @@ class FusedLinear(Packed):
         }
 
     def extra_repr(self) -> str:
-        """What `repr` shows of it."""
+        """The text in the module's `repr`."""
         return f"{tuple(self.weight.shape)}, adds={self.adds}, post={self.post!r}"
-
-
-def _as_image(x: Tensor, rows: int) -> Tensor:
-    """Rows as the pixels of an image, which is channels last in memory without a copy."""
-    return x.view(1, rows, 1, x.shape[-1]).permute(0, 3, 1, 2)
-
-
-class _Mkl:
-    """MKL's matrix product, with the weight packed for a number of rows."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, post: PostOp, rows: int) -> None:
-        self.weight, self.bias, self.post, self.rows = weight, bias, post, rows
-        self.packed: Tensor = torch.ops.mkl._mkl_reorder_linear_weight(weight, rows)
-
-    def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
-        """See `Kernel`, but for the layout: all is contiguous."""
-        result: Tensor = torch.ops.mkl._mkl_linear(
-            x, self.packed, self.weight, self.bias, self.rows
-        )
-        if other is not None:
-            result.add_(other)
-        return self.post.on(result)
-
-
-@functools.cache
-def has_mkl() -> bool:
-    """Has the installed torch MKL's product with a packed weight, and is it right?"""
-    if not (torch._C.has_mkl and hasattr(torch.ops.mkl, "_mkl_linear")):
-        return False
-    with torch.no_grad():
-        x, weight = torch.arange(12.0).view(3, 4) / 7, torch.arange(20.0).view(5, 4).sin()
-        try:
-            found = _Mkl(weight, None, PostOp("none"), 3)(x, None, False)
-        except (RuntimeError, NotImplementedError):
-            return False
-        return torch.allclose(found, x @ weight.t(), atol=1e-5)

@@ -1,12 +1,13 @@
 """Winograd's algorithm for 3x3 convolutions: fewer multiplications, on oneDNN's own kernels.
 
-Four outputs, one below the other, are computed from sums and differences of their inputs, each
-product with a transformed weight, and sums of the products; along the width the kernel stays as
-it is. The products of all such tiles are convolutions again, one for each place in the tile, which
-oneDNN computes; the sums are element-wise. Bigger tiles save more products, and were never the
-faster here: the sums then take the time. Sources: S. Winograd, *Arithmetic Complexity of
-Computations* (1980); A. Lavin and S. Gray, *Fast Algorithms for Convolutional Neural Networks*
-(arXiv:1509.09308).
+A tile is four outputs, one below the other. Sums and differences of six inputs make the six places
+of the tile; each place is multiplied with a transformed weight; sums of the products are the four
+outputs. Along the width the kernel is not transformed. The products of one place in all tiles are a
+convolution again, which oneDNN computes; the sums are element-wise. Bigger tiles save more
+products and were never faster here, because the sums then take the time.
+
+Sources: S. Winograd, *Arithmetic Complexity of Computations* (1980); A. Lavin and S. Gray, *Fast
+Algorithms for Convolutional Neural Networks* (arXiv:1509.09308).
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from symfx.optimization.runtime.tensors import packed_alike
+from symfx.optimization.runtime.tensor_checks import packed_alike
 
 __all__ = ["Winograd"]
 
-#: Outputs of a tile, and its places.
+#: The numbers of outputs and of places of a tile.
 _TILE, _PLACES = 4, 6
-# How a kernel of three becomes one number for each place: the rows are the powers 1, p, p^2 of
-# the points 0, 1, -1, 2, -2 and infinity, scaled so that the sums below have whole factors.
+# A kernel of three becomes one number for each place: the rows are the powers 1, p, p^2 of the
+# points 0, 1, -1, 2, -2 and infinity, scaled so that the sums below have whole factors.
 _KERNEL: list[list[float]] = [
     [1 / 4, 0, 0],
     [-1 / 6, -1 / 6, -1 / 6],
@@ -37,7 +38,7 @@ _KERNEL: list[list[float]] = [
 
 
 def _spread(d: Sequence[Tensor], out: Sequence[Tensor]) -> None:
-    """From six inputs to six places."""
+    """Compute the six places from the six inputs."""
     one, two = torch.sub(d[4], d[2], alpha=4), torch.sub(d[3], d[1], alpha=4)
     torch.add(one, two, out=out[1])
     torch.sub(one, two, out=out[2])
@@ -52,7 +53,10 @@ def _spread(d: Sequence[Tensor], out: Sequence[Tensor]) -> None:
 
 
 def _collect(m: Sequence[Tensor], out: Sequence[Tensor]) -> None:
-    """From six places to four outputs, of which all but the first may be for fewer tiles."""
+    """Compute the four outputs from the six places.
+
+    All outputs but the first may have fewer tiles, where the border cuts the last tile.
+    """
     near, far = torch.add(m[1], m[2]), torch.add(m[3], m[4])
     torch.add(m[0], near, out=out[0])
     out[0].add_(far)
@@ -65,19 +69,19 @@ def _collect(m: Sequence[Tensor], out: Sequence[Tensor]) -> None:
 
 
 def _upto(x: Tensor, out: Tensor) -> Tensor:
-    """The tiles of ``x`` that ``out`` has room for: the border can cut the last one."""
+    """The tiles of ``x`` for which ``out`` has room."""
     return x if x.shape[1] == out.shape[1] else x.narrow(1, 0, out.shape[1])
 
 
 class Winograd:
-    """A 3x3 convolution of stride 1, made ready for one shape of input.
+    """A 3x3 convolution of stride 1, with its weight packed for one shape of input.
 
     Args:
         weight: of shape ``(channels_out, channels_in, 3, 3)``.
         bias: of shape ``(channels_out,)``, or None.
         padding: rows and columns of zeros on each side.
         shape: of the input, ``(batch, channels_in, height, width)``.
-        known: the same convolution for other shapes: weights that are packed alike are shared.
+        known: the same convolution for other shapes, whose weights are shared if packed alike.
     """
 
     def __init__(
@@ -93,7 +97,7 @@ class Winograd:
         self.bias, self.channels = bias, weight.shape[0]
         self.sizes = height + 2 * self.above - 2, width + 2 * across - 2
         self.tiles = -(-self.sizes[0] // _TILE)
-        # The padding of rows is done here, that of columns by oneDNN.
+        # Rows are padded in `_places`, columns by oneDNN.
         self._padding = [0, across]
         pack: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
         inner = [batch, channels_in, self.tiles, width]
@@ -105,14 +109,14 @@ class Winograd:
             return found
 
         places = torch.tensor(_KERNEL).unbind()
-        first = packed(places[0])  # the others are packed as it is
+        first = packed(places[0])  # the others have the same layout
         same = [other._packed for other in known if packed_alike(other._packed[0], first)]
         self._packed: list[Tensor] = same[0] if same else [first, *map(packed, places[1:])]
 
     def __call__(self, x: Tensor) -> Tensor:
         """The convolution of ``x``; both are channels last in memory."""
         products = [
-            # The bias stands where each output of a tile gets it once.
+            # The second place counts once in each output of a tile, so the bias goes there.
             self._multiply(place, packed, self.bias if index == 1 else None)
             for index, (place, packed) in enumerate(zip(self._places(x), self._packed, strict=True))
         ]

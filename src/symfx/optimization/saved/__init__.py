@@ -1,1 +1,1 @@
-"""What a saved model may hold, for writing a file and for reading one alike: nodes and modules."""
+"""The nodes and modules of a saved model: their form in the file, and the checks of both."""

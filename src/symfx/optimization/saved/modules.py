@@ -1,4 +1,4 @@
-"""The modules of a saved model as data and back: a class by name, its options, its tensors."""
+"""The modules of a saved model as data: the name of the class, its options, its tensors."""
 
 from __future__ import annotations
 
@@ -7,27 +7,29 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from symfx.errors import OptimizationError, SymfxError
 from symfx.optimization.graphs.effects import is_plain
-from symfx.optimization.graphs.layers import CONVS, Layer, MaxPool
+from symfx.optimization.runtime.activations import ALGORITHMS, REFERENCES, SCALARS, PostOp
+from symfx.optimization.runtime.capabilities import can_fuse
+from symfx.optimization.runtime.conv_kernels import is_way
 from symfx.optimization.runtime.fused_conv import FusedConv
-from symfx.optimization.runtime.fused_linear import CONVOLUTION, MKL, FusedLinear, has_mkl
-from symfx.optimization.runtime.kernels import ALGORITHMS, REFERENCES, SCALARS, PostOp, is_way
-from symfx.optimization.runtime.modules import NormalizedLinear, ScaleShift
-from symfx.optimization.runtime.probing import can_fuse
-from symfx.optimization.saved.values import decode, encode, is_place
+from symfx.optimization.runtime.fused_linear import FusedLinear
+from symfx.optimization.runtime.layers import CONVS, Layer, MaxPool
+from symfx.optimization.runtime.linear_kernels import LINEAR_WAYS, linear_ways
+from symfx.optimization.runtime.normalization import NormalizedLinear, ScaleShift
+from symfx.optimization.saved.nodes import decode, encode, is_place
 from symfx.untrusted import Item, Source, shown
 
 __all__ = ["build_modules", "describe_module", "put", "tensors_of"]
 
-#: The largest size of anything that operators get as a 32-bit integer, and a bound on counts.
+#: The largest number that an operator takes as a 32-bit integer, and a bound for counts.
 _INT32, _LARGE = 2**31 - 1, 2**40
-#: How often a constructor calls torch for each of its tensors, at most, and beside them.
+#: The largest number of calls of torch in a constructor: for each tensor, and beside those.
 _CALLS, _CALLS_ALONE = 100, 200
-#: How many activations a file may have: each is tried out, to see whether oneDNN has it.
+#: The number of activations that a file may have: each is run once, to see if oneDNN has it.
 _ACTIVATIONS = 64
 
 
@@ -37,7 +39,7 @@ def tensors_of(module: nn.Module) -> dict[str, Tensor]:
 
 
 def describe_module(path: str, module: nn.Module) -> dict[str, Any]:
-    """What it takes to build a module again, its tensors aside.
+    """The data from which `build_modules` makes a module again, without its tensors.
 
     Raises:
         OptimizationError: the module cannot be described as data.
@@ -55,7 +57,7 @@ def describe_module(path: str, module: nn.Module) -> dict[str, Any]:
     source = Source(
         path,
         OptimizationError,
-        "only torch's own modules, without hooks, are data; save the parts around it",
+        "only torch's own modules without hooks can be saved; save the parts around it",
     )
     if getattr(nn, kind.__name__, None) is not kind or not is_plain(module):
         raise source.refusal(f"{path} is a {kind.__name__}, which a file cannot describe")
@@ -83,12 +85,12 @@ def describe_module(path: str, module: nn.Module) -> dict[str, Any]:
 def build_modules(
     modules: Mapping[str, Item], tensors: Mapping[str, Tensor], called: Iterable[str]
 ) -> nn.Module:
-    """A module with the described ones at their places below it.
+    """A root module with the described modules at their paths below it.
 
     Args:
-        modules: what `describe_module` said, by place.
-        tensors: the tensors of all modules, by their places.
-        called: the places that the graph calls. Others may not be described.
+        modules: the data of `describe_module`, by path.
+        tensors: the tensors of all modules, by path.
+        called: the paths that the graph calls. A module at another path is refused.
     """
     own: dict[str, dict[str, Tensor]] = {path: {} for path in modules}
     for name, tensor in tensors.items():
@@ -100,7 +102,7 @@ def build_modules(
     root = nn.Module()
     wanted = set(called)
     activations: set[tuple[Any, ...]] = set()
-    # What a module is a part of comes before it.
+    # A module comes before its parts.
     for path, item in sorted(modules.items(), key=lambda each: each[0].count(".")):
         if path not in wanted:
             raise item.refusal("no node calls this module")
@@ -109,18 +111,18 @@ def build_modules(
 
 
 def put(root: nn.Module, path: str, value: nn.Module | Tensor, item: Item) -> None:
-    """Let a module or a tensor stand at a place below a module.
+    """Set a module or a tensor at a path below a module.
 
-    What stands there already, as part of a module around it, stays.
+    A part that the constructor of a module around it made stays.
 
     Args:
         root: the module.
-        path: the place.
-        value: what is put there.
-        item: what asks for it.
+        path: the path.
+        value: the module or tensor.
+        item: the part of the file that is refused if the path cannot have the value.
     """
     if not is_place(path):
-        raise item.refusal(f"{shown(path)} cannot be the place of a part of a model")
+        raise item.refusal(f"{shown(path)} cannot be the path of a part of a model")
     *parents, name = path.split(".")
     owner = root
     for part in parents:
@@ -142,13 +144,13 @@ def put(root: nn.Module, path: str, value: nn.Module | Tensor, item: Item) -> No
 
 
 def _check_free(owner: nn.Module, name: str, item: Item) -> None:
-    # A module of a class has the parts that its constructor makes, and no others.
+    # A module of a known class has only the parts that its constructor makes.
     if type(owner) is not nn.Module or hasattr(owner, name):
-        raise item.refusal(f"two parts of the model would stand at {shown(name)}")
+        raise item.refusal(f"two parts of the model would have the path {shown(name)}")
 
 
 def _parameters(kind: type[nn.Module]) -> dict[str, inspect.Parameter]:
-    """The options of a class: what its constructor takes, but for where its tensors are made."""
+    """The parameters of a class's constructor, without ``device`` and ``dtype``."""
     return {
         name: parameter
         for name, parameter in list(inspect.signature(kind.__init__).parameters.items())[1:]
@@ -206,7 +208,7 @@ def _make_module(
 
 
 def _alike(one: torch.dtype, other: torch.dtype) -> bool:
-    """Are both of fractions? Otherwise they are to be the same."""
+    """Whether both dtypes are fractional, or both are the same."""
     return (_is_fractional(one) and _is_fractional(other)) or one is other
 
 
@@ -215,10 +217,10 @@ def _is_fractional(dtype: torch.dtype) -> bool:
 
 
 class _AtMost(TorchFunctionMode):
-    """Refuses to call torch more often than so many times.
+    """Refuses more than a number of calls of torch.
 
-    A few characters ask for a module of ten million layers. Each of them has tensors, and the
-    file tells how many tensors it has.
+    A few characters can describe a module of ten million layers. Each layer has tensors, and the
+    file lists its tensors, so their number bounds the calls.
     """
 
     def __init__(self, calls: int, item: Item) -> None:
@@ -244,14 +246,14 @@ def _check_names(tensors: Mapping[str, Tensor], wanted: set[str], item: Item) ->
 def _check_tensors(
     tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], item: Item
 ) -> None:
-    """The tensors of a module of symfx: of these names and shapes, and all of one dtype."""
+    """Refuse tensors of other names or shapes than these, or of more than one dtype."""
     _check_names(tensors, set(shapes), item)
     for name, shape in shapes.items():
         if tuple(tensors[name].shape) != shape:
             raise item.refusal(f"its {name} is of shape {tuple(tensors[name].shape)}, not {shape}")
     dtypes = {tensor.dtype for tensor in tensors.values()}
     if len(dtypes) != 1 or not all(map(_is_fractional, dtypes)):
-        raise item.refusal(f"its tensors are of {shown(dtypes)}, and not of one dtype of fractions")
+        raise item.refusal(f"its tensors are of {shown(dtypes)}, and not of one fractional dtype")
 
 
 def _make_scale_shift(options: Item, tensors: Mapping[str, Tensor]) -> ScaleShift:
@@ -279,7 +281,7 @@ def _make_normalized(options: Item, tensors: Mapping[str, Tensor]) -> Normalized
 def _weight(tensors: Mapping[str, Tensor], rank: int, item: Item) -> Tensor:
     weight = tensors.get("weight")
     if weight is None or weight.ndim != rank:
-        raise item.refusal(f"a weight with {rank} dimensions is needed here")
+        raise item.refusal(f"the weight must have {rank} dimensions")
     return weight
 
 
@@ -328,11 +330,11 @@ def _make_fused(
     layer = _layer(kind, rank + 2, tensors, sizes, options)
     if layer.weight.shape[0] % sizes["groups"]:
         raise fields["groups"].refusal(
-            f"the weight's {layer.weight.shape[0]} channels fall in no {sizes['groups']} groups"
+            f"{layer.weight.shape[0]} channels cannot be split into {sizes['groups']} groups"
         )
     pool = None if fields["pool"].value is None else _pool(fields["pool"])
     if pool is not None and kind is not nn.Conv2d:
-        raise fields["pool"].refusal("only behind images can there be a pooling of images")
+        raise fields["pool"].refusal("only a Conv2d can have a max-pooling behind it")
     post, adds = _post(fields["post"], activations), fields["adds"].truth()
     made = FusedConv(layer, post, adds=adds, second=fields["second"].truth(), pool=pool)
     made.accumulates = fields["accumulates"].truth()
@@ -358,17 +360,17 @@ def _make_fused_linear(
     made.available = can_fuse(layer, post, adds=adds) is None
     for pair in fields["ways"].items():
         rows, way = pair.items(exactly=2)
-        if way.text() not in (CONVOLUTION, MKL):
+        if way.text() not in LINEAR_WAYS:
             raise _no_way(way, f"{rows.whole(0, _LARGE)} rows")
-        if way.text() != MKL or has_mkl():
+        if way.text() in linear_ways():
             made.ways[rows.whole(0, _LARGE)] = way.text()
     made.eval()
     return made
 
 
-def _no_way(way: Item, what: str) -> SymfxError:
+def _no_way(way: Item, inputs: str) -> SymfxError:
     return way.refusal(
-        f"there is no way {shown(way.value)} to compute {what}", fix="use the symfx that wrote it"
+        f"there is no way {shown(way.value)} to compute {inputs}", fix="use the symfx that wrote it"
     )
 
 
@@ -380,15 +382,12 @@ def _layer(
     item: Item,
 ) -> Layer:
     weight = _weight(tensors, rank, item)
-    layer = Layer(_NOWHERE, _NOWHERE, kind, weight, tensors.get("bias"), options)
+    layer = Layer(kind, weight, tensors.get("bias"), options)
     shapes = {"weight": tuple(weight.shape)}
     if layer.bias is not None:
         shapes["bias"] = (layer.channels,)
     _check_tensors(tensors, shapes, item)
     return layer
-
-
-_NOWHERE = fx.Graph().placeholder("nowhere")
 
 
 def _post(item: Item, activations: set[tuple[Any, ...]]) -> PostOp:

@@ -11,7 +11,7 @@ from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.elementwise import broadcast_shapes, into, named
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes, Unknown
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Pieces, Shape, Sizes, Unknown
 from symfx.shape_rules.table import axis, exactly, is_size, module_rule, rule
 
 __all__ = ["index_tensor", "sliced"]
@@ -23,6 +23,8 @@ def getitem(d: Sizes, value: Any, index: Any) -> Any:
     if isinstance(value, Shape):
         entries = index if isinstance(index, tuple) and not isinstance(index, Shape) else (index,)
         return index_tensor(d, value, entries)
+    if isinstance(value, Pieces):
+        return value[index] if isinstance(index, int) else UNKNOWN
     if isinstance(value, (tuple, list)):
         if isinstance(index, int):
             if not -len(value) <= index < len(value):
@@ -321,6 +323,17 @@ def _written(d: Sizes, input: Shape, src: Shape, place: Shape) -> Shape:
     for a, b in zip(src, place, strict=True):
         d.equal(a, b, "the source has the shape of its place")
     return input
+
+
+@rule(operator.setitem)
+def setitem(d: Sizes, value: Any, index: Any, part: Any) -> None:
+    """Demand that the assigned part broadcasts to the place that the index names."""
+    place = getitem(d, value, index)
+    if isinstance(place, Shape) and isinstance(part, Shape):
+        lacking = max(len(part) - len(place), 0)
+        for size in part[:lacking]:
+            d.require("==", size, 1, "the assigned tensor has no more dimensions than its place")
+        into(d, place, Shape(part[lacking:]))
 
 
 @rule(*named("index_put"), takes_unknown=True)

@@ -10,7 +10,7 @@ import torch
 
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.elementwise import broadcast_shapes
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Pieces, Shape, Sizes
 from symfx.shape_rules.table import axis, is_size, rule
 
 __all__: list[str] = []
@@ -94,7 +94,7 @@ def split(d: Sizes, input: Shape, split_size_or_sections: Any, dim: int = 0) -> 
     if isinstance(given, int) and isinstance(input[i], int):
         return _pieces(input, i, given)
     if is_size(given) and given is not None:
-        return _Even(d, input, i, given)
+        return _even(d, input, i, given)
     return UNKNOWN
 
 
@@ -109,24 +109,23 @@ def _pieces(input: Shape, i: int, size: int) -> tuple[Shape, ...]:
     return tuple(_with(input, i, min(size, whole - k * size)) for k in range(count))
 
 
-class _Even(tuple[Shape, ...]):
-    """The pieces of a dimension of unknown size, made when they are asked for."""
+def _even(d: Sizes, input: Shape, i: int, size: Dim) -> Pieces:
+    """Pieces of one size, of which the last may be smaller, of a dimension of unknown size."""
+    whole = input[i]
+    # An empty dimension is one empty piece.
+    full = d.compute("max", whole - 1, 0) // size
 
-    def __new__(cls, d: Sizes, input: Shape, i: int, size: Dim) -> _Even:
-        made = super().__new__(cls)
-        made.__dict__.update(sizes=d, shape=input, at=i, size=size)
-        return made
-
-    def __len__(self) -> int:
-        return 1 << 30
-
-    def __getitem__(self, k: Any) -> Any:
-        d, shape, i, size = (self.__dict__[name] for name in ("sizes", "shape", "at", "size"))
+    def piece(k: int) -> Shape:
+        if k == -1:
+            return _with(input, i, whole - size * full)
         if k < 0:
-            return _with(shape, i, d.fresh("the last piece"))
-        before = size * k
-        d.require(">", shape[i], before, f"dimension {i} has a piece {k}")
-        return _with(shape, i, d.compute("min", size, shape[i] - before))
+            d.require(">=", full, -k - 1, f"dimension {i} has {-k} pieces")
+            return _with(input, i, size)
+        if k > 0:
+            d.require(">=", full, k, f"dimension {i} has a piece {k}")
+        return _with(input, i, d.compute("min", size, whole - size * k))
+
+    return Pieces(full + 1, piece)
 
 
 @rule(torch.chunk, "chunk", torch.ops.aten.chunk)
@@ -138,7 +137,7 @@ def chunk(d: Sizes, input: Shape, chunks: int, dim: int = 0) -> Any:
         raise IllTypedError(f"chunk makes at least one piece, not {chunks}")
     if isinstance(whole, int):
         return _pieces(input, i, -(-whole // chunks) if whole else 0)
-    return _Even(d, input, i, (whole + (chunks - 1)) // chunks)
+    return _even(d, input, i, (whole + (chunks - 1)) // chunks)
 
 
 @rule(torch.tensor_split, "tensor_split")
@@ -164,22 +163,14 @@ def unbind(d: Sizes, input: Shape, dim: int = 0) -> Any:
     i = axis(dim, len(input), "unbind")
     rest = Shape((*input[:i], *input[i + 1 :]))
     count = input[i]
-    return (rest,) * count if isinstance(count, int) else _Same(rest)
+    if isinstance(count, int):
+        return (rest,) * count
 
+    def piece(k: int) -> Shape:
+        d.require(">=", count, k + 1 if k >= 0 else -k, f"dimension {i} has an index {k}")
+        return rest
 
-class _Same(tuple[Shape, ...]):
-    """Tensors of one shape, as many as are asked for."""
-
-    def __new__(cls, shape: Shape) -> _Same:
-        made = super().__new__(cls)
-        made.__dict__["shape"] = shape
-        return made
-
-    def __len__(self) -> int:
-        return 1 << 30
-
-    def __getitem__(self, k: Any) -> Any:
-        return self.__dict__["shape"]
+    return Pieces(count, piece)
 
 
 @rule(torch.meshgrid)

@@ -11,7 +11,7 @@ import torch
 
 from symfx.shape_rules.attributes import SETTINGS, place_of
 from symfx.shape_rules.rules.layout import adjoint
-from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Shape, Sizes
+from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Pieces, Shape, Sizes
 from symfx.shape_rules.table import axis, is_size, rule
 
 __all__: list[str] = []
@@ -42,6 +42,8 @@ def length(d: Sizes, value: Any) -> Any:
     """The first dimension of a tensor; the number of items of a tuple."""
     if isinstance(value, Shape):
         return value[0] if value else UNKNOWN
+    if isinstance(value, Pieces):
+        return value.number
     return len(value) if isinstance(value, (tuple, list)) else UNKNOWN
 
 
@@ -105,6 +107,12 @@ def _extremum(d: Sizes, op: str, values: tuple[Any, ...]) -> Any:
     return result
 
 
+@rule(operator.not_)
+def negation(d: Sizes, value: Any) -> Any:
+    """The negation of a truth value."""
+    return not value if isinstance(value, bool) else d.negation(value)
+
+
 @rule(math.prod, takes_unknown=True)
 def product(d: Sizes, values: Any) -> Any:
     """The product of sizes."""
@@ -122,7 +130,7 @@ def number(d: Sizes, *values: Any) -> Any:
 @rule(torch.Size, builtins.tuple, builtins.list, takes_unknown=True)
 def as_tuple(d: Sizes, values: Any = ()) -> Any:
     """A tuple of the same items."""
-    if isinstance(values, Shape):
+    if isinstance(values, (Shape, Pieces)):
         return UNKNOWN
     return tuple(values) if isinstance(values, (tuple, list)) else UNKNOWN
 

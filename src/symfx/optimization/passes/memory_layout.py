@@ -1,4 +1,4 @@
-"""One memory layout for all that stands between fused operators, and the usual one outside."""
+"""Channels last in memory between fused operators; outside of them, the original's layout."""
 
 from __future__ import annotations
 
@@ -7,26 +7,27 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from symfx.optimization.graphs.effect_tables import words
-from symfx.optimization.graphs.effects import Effect, effect_of, one_node
-from symfx.optimization.graphs.reading import Reader
+from symfx.optimization.graphs.effects import effect_of
+from symfx.optimization.graphs.reader import Reader
 from symfx.optimization.runtime.fused_conv import FusedConv
-from symfx.optimization.runtime.modules import ScaleShift
-from symfx.optimization.runtime.tensors import all_finite, is_channels_last
+from symfx.optimization.runtime.graph_functions import all_finite, laid_out_as
+from symfx.optimization.runtime.leaf_calls import Effect
+from symfx.optimization.runtime.normalization import ScaleShift
 
-__all__ = ["fused_conv", "keep_layout", "laid_out_as"]
+__all__ = ["fused_conv", "keep_layout"]
 
 
 def fused_conv(reader: Reader, node: fx.Node) -> FusedConv | None:
-    """The fused convolution that a node calls, if it calls one."""
+    """The fused convolution that a node calls, or None."""
     found = reader.modules.get(str(node.target)) if node.op == "call_module" else None
     return found if isinstance(found, FusedConv) else None
 
 
-# What can be given a value whatever its strides, and passes them on: nothing it computes, and no
-# error that it raises, depends on them.
+# Functions that take a value of any strides and pass them on: neither their results nor their
+# errors depend on the strides.
 _CARRIES_FUNCTIONS: frozenset[Any] = frozenset(
     {
         operator.add,
@@ -111,14 +112,14 @@ _CARRIES_MODULES: tuple[type[nn.Module], ...] = (
 )
 
 
-# Whose results are contiguous, whatever comes in.
+# Functions and modules whose results are contiguous for every input.
 _CONTIGUOUS: tuple[Any, ...] = (F.linear, torch.matmul, F.layer_norm)
 _CONTIGUOUS_MODULES: tuple[type[nn.Module], ...] = (nn.Linear, nn.LayerNorm)
-# What gives other strides to the same values.
+# Functions and methods that change only the strides.
 _PERMUTES: tuple[Any, ...] = (torch.permute, torch.transpose, "permute", "transpose")
 
 
-# Where one of these is about, every result is made contiguous at once.
+# If a graph has one of these, each fused operator's result is made contiguous at once.
 _TELLS_STRIDES = words(
     """
     stride storage_offset is_contiguous as_strided data_ptr storage untyped_storage
@@ -127,7 +128,7 @@ _TELLS_STRIDES = words(
 
 
 def _carries(reader: Reader, node: fx.Node) -> bool:
-    """Can the node be given a value of any strides, and does it return one tensor, or sizes?"""
+    """Whether the node takes a value of any strides, and returns one tensor, or sizes."""
     if _returns_several(reader, node) and not all(
         user.target is operator.getitem for user in node.users
     ):
@@ -145,26 +146,8 @@ def _carries(reader: Reader, node: fx.Node) -> bool:
     return node.op == "call_function" and (own or node.target in _CARRIES_FUNCTIONS)
 
 
-@one_node(Effect.VIEW)
-def laid_out_as(x: Tensor, original: Tensor | bool) -> Tensor:
-    """A result as the original model lays it out.
-
-    Args:
-        x: the result.
-        original: what the original's layout follows: that of this tensor; or channels last
-            (True), as behind a convolution whose weight is.
-    """
-    last = original if isinstance(original, bool) else is_channels_last(original)
-    if last and x.numel() and x.dim() in _LAST:
-        return x.contiguous(memory_format=_LAST[x.dim()])
-    return x.contiguous()
-
-
-_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-
-
 def keep_layout(module: fx.GraphModule) -> None:
-    """Lay results out as the original does where they leave the region of fused operators."""
+    """Give results the original's layout where they leave the region of fused operators."""
     reader = Reader(module)
     graph = module.graph
     inside: set[fx.Node] = set()
@@ -183,7 +166,7 @@ def keep_layout(module: fx.GraphModule) -> None:
         if node.target in _PERMUTES and node in shown:
             continue
         if effect_of(node, reader.modules) is Effect.FRESH and not reader.aliases.is_quiet(node):
-            left.add(node)  # somebody writes to it: it is made contiguous for all, below
+            left.add(node)  # a node writes to it: below, it is laid out for all its users
             continue
         if not _has_no_tensor(node):
             inside.add(node)
@@ -201,7 +184,7 @@ def keep_layout(module: fx.GraphModule) -> None:
         if node not in inside and node not in left:
             continue
         if outside and effect_of(node, reader.modules) is Effect.VIEW:
-            # Views keep strides that nobody could tell from the values: lay out what they are of.
+            # A view keeps its own strides, so the tensor that it is a view of is laid out.
             inside.discard(node)
         elif outside:
             leaving[node] = outside
@@ -216,7 +199,7 @@ def keep_layout(module: fx.GraphModule) -> None:
 
 
 def _originals(reader: Reader, nodes: set[fx.Node]) -> dict[fx.Node, fx.Node | bool]:
-    """What the layout of each node follows in the original; see `laid_out_as`."""
+    """For each node, the ``original`` that `laid_out_as` needs for its result."""
     found: dict[fx.Node, fx.Node | bool] = {}
     for node in reader.module.graph.nodes:
         if node in nodes:
@@ -232,7 +215,7 @@ def _originals(reader: Reader, nodes: set[fx.Node]) -> dict[fx.Node, fx.Node | b
 
 
 def _shown(reader: Reader) -> set[fx.Node]:
-    """The nodes on whose strides those of something outside of the region may depend."""
+    """The nodes whose strides may decide those of a value outside of the region."""
     found: set[fx.Node] = set()
     for node in reversed(reader.module.graph.nodes):
         for user in node.users:
@@ -243,7 +226,7 @@ def _shown(reader: Reader) -> set[fx.Node]:
 
 
 def _is_contiguous(reader: Reader, node: fx.Node) -> bool:
-    """Is the node's result contiguous, whatever comes in?"""
+    """Whether the node's result is contiguous for every input."""
     if node.op == "call_module":
         return type(reader.modules.get(str(node.target))) in _CONTIGUOUS_MODULES
     return node.op == "call_function" and node.target in _CONTIGUOUS

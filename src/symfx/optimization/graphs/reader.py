@@ -1,8 +1,8 @@
-"""What a node computes, whether it is a module, a function or a method.
+"""Reading the computation of a node, be it the call of a module, a function or a method.
 
-A layer read here is linear in a way that rewrites know (`Layer`, `Affine`) or pointwise
-(`Activation`). Whatever is read is exact: where a module has hooks, a subclass, an option or a
-weight that changes as the model runs, the answer is None.
+A `Reader` returns a node as one of the parts that rewrites know: `LayerCall`, `Affine`,
+`Activation`, `MaxPool`. It returns None where that would not be exact: for a module with hooks, a
+subclass, an unknown option, or a weight that changes as the model runs.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from torch import Tensor, fx, nn
 from symfx.optimization.graphs.aliases import Aliases
 from symfx.optimization.graphs.effect_tables import DROPOUT_FUNCTIONS, DROPOUT_MODULES
 from symfx.optimization.graphs.effects import attribute_of, is_plain, read_argument, storage_of
-from symfx.optimization.graphs.layers import CONVS, Activation, Affine, Layer, MaxPool
-from symfx.optimization.runtime.modules import ScaleShift
+from symfx.optimization.graphs.layers import Activation, Affine, LayerCall
+from symfx.optimization.runtime.layers import CONVS, MaxPool
+from symfx.optimization.runtime.normalization import ScaleShift
 
 __all__ = ["Reader"]
 
@@ -42,7 +43,10 @@ _BATCH_NORMS: dict[type[nn.Module], int] = {
 
 
 class Reader:
-    """Reads the nodes of a graph. Made from the graph as it stands.
+    """Reads the nodes of a graph.
+
+    An instance is out of date once the graph is rewritten; `adopt` keeps it up to date with one
+    new call of a module.
 
     Args:
         module: the graph with its modules.
@@ -54,19 +58,19 @@ class Reader:
         self.aliases = Aliases(module, self.modules)
 
     def adopt(self, new: fx.Node, old: fx.Node) -> None:
-        """A rewrite has put a call of a new module into the place of an old node."""
+        """Add a call of a new module that replaces an old node."""
         self.modules[str(new.target)] = self.module.get_submodule(str(new.target))
         self.aliases.adopt(new, old)
 
     def module_of(self, node: fx.Node) -> nn.Module | None:
-        """The module that a node calls, if it calls one that is as its class says."""
+        """The module that a node calls; None for other nodes and for modules with hooks."""
         if node.op != "call_module":
             return None
         found = self.modules.get(str(node.target))
         return found if found is not None and is_plain(found) else None
 
     def constant(self, value: Any) -> Tensor | None:
-        """The tensor that a graph's argument always is."""
+        """The tensor that an argument is in every run, or None."""
         if not isinstance(value, fx.Node) or value.op != "get_attr":
             return None
         found = attribute_of(self.module, str(value.target))
@@ -75,7 +79,7 @@ class Reader:
         return found
 
     def _steady(self, *tensors: Tensor | None) -> bool:
-        """Are these plain tensors that nothing in the graph writes to?"""
+        """Whether these are plain tensors that no node writes to."""
         return all(
             tensor is None
             or (
@@ -86,8 +90,8 @@ class Reader:
             for tensor in tensors
         )
 
-    def layer(self, node: fx.Node) -> Layer | None:
-        """The convolution or matrix product that a node is."""
+    def layer(self, node: fx.Node) -> LayerCall | None:
+        """The convolution or linear layer that a node calls, or None."""
         module = self.module_of(node)
         if module is not None:
             found = self._layer_of_module(node, module)
@@ -99,7 +103,7 @@ class Reader:
             return None
         return found if found.weight.is_floating_point() else None
 
-    def _layer_of_module(self, node: fx.Node, module: nn.Module) -> Layer | None:
+    def _layer_of_module(self, node: fx.Node, module: nn.Module) -> LayerCall | None:
         source = read_argument(node, 0, "input")
         if not isinstance(source, fx.Node) or len(node.args) + len(node.kwargs) != 1:
             return None
@@ -120,9 +124,9 @@ class Reader:
         weight, bias = module.weight, module.bias
         if not isinstance(weight, Tensor) or not (bias is None or isinstance(bias, Tensor)):
             return None
-        return Layer(node, source, kind, weight, bias, options)
+        return LayerCall(kind, weight, bias, options, node, source)
 
-    def _layer_of_function(self, node: fx.Node) -> Layer | None:
+    def _layer_of_function(self, node: fx.Node) -> LayerCall | None:
         source = read_argument(node, 0, "input")
         weight = self.constant(read_argument(node, 1, "weight"))
         given = read_argument(node, 2, "bias")
@@ -130,7 +134,9 @@ class Reader:
         if not isinstance(source, fx.Node) or weight is None or (given is None) != (bias is None):
             return None
         if node.target is F.linear:
-            return Layer(node, source, nn.Linear, weight, bias, {}) if weight.ndim == 2 else None
+            return (
+                LayerCall(nn.Linear, weight, bias, {}, node, source) if weight.ndim == 2 else None
+            )
         if node.target not in _CONV_FUNCTIONS:
             return None
         size, transposed = form = _CONV_FUNCTIONS[node.target]
@@ -149,10 +155,10 @@ class Reader:
             if not fits:
                 return None  # computed by the graph
             options[name] = value
-        return Layer(node, source, _MODULE_OF[form], weight, bias, options)
+        return LayerCall(_MODULE_OF[form], weight, bias, options, node, source)
 
     def affine(self, node: fx.Node) -> Affine | None:
-        """The scaling and shifting that a node is: batch normalisation, or `x * a`, `x + a`."""
+        """The scaling that a node is: batch normalization, `x * a` or `x + a`; or None."""
         module = self.module_of(node)
         if isinstance(module, ScaleShift):
             if module.rectify or not isinstance(node.args[0], fx.Node):
@@ -183,7 +189,7 @@ class Reader:
         else:
             return None
         if mean is None or var is None:
-            return None  # normalises by the batch at hand
+            return None  # it normalizes by the batch at hand
         if not isinstance(source, fx.Node) or not isinstance(eps, float | int):
             return None
         if not self._steady(mean, var, weight, bias):
@@ -244,7 +250,10 @@ class Reader:
         return node.op == "get_attr"
 
     def _number(self, value: Any) -> tuple[Tensor, int | None, torch.dtype | None] | None:
-        """A scalar, or one number per channel, with the dimensions that follow the channels'."""
+        """A scalar or one number for each channel, and the number of dimensions behind that.
+
+        The third value is the dtype to which the number promotes, or None.
+        """
         if isinstance(value, bool):
             return None
         if isinstance(value, int | float):
@@ -257,14 +266,14 @@ class Reader:
         numbers = tensor.detach().double()
         if tensor.numel() == 1 and tensor.ndim <= 1:
             return numbers.reshape(()), None, tensor.dtype if tensor.ndim else None
-        # (C, 1, 1) and (1, C, 1, 1): the channels, then as many dimensions as there are ones.
+        # (C, 1, 1) and (1, C, 1, 1): the channels, then one dimension for each one behind them.
         channels, *rest = tensor.shape[1:] if tensor.shape[0] == 1 else tensor.shape
         if any(size != 1 for size in rest):
             return None
         return numbers.reshape(channels), len(rest), tensor.dtype
 
     def idle_source(self, node: fx.Node) -> fx.Node | None:
-        """What a node returns as it is: an identity, or a dropout that drops nothing; else None."""
+        """The argument of an identity or an inactive dropout, which returns it; otherwise None."""
         module = self.module_of(node)
         source = read_argument(node, 0, "input")
         if module is not None:
@@ -280,7 +289,7 @@ class Reader:
         return source if idle and isinstance(source, fx.Node) else None
 
     def max_pool(self, node: fx.Node) -> MaxPool | None:
-        """The pooling of an image that a node is, if it returns no indices."""
+        """The max-pooling of an image that a node is, if it returns no indices; or None."""
         module = self.module_of(node)
         if type(module) is nn.MaxPool2d and len(node.args) + len(node.kwargs) == 1:
             given: list[Any] = [module.kernel_size, module.stride, module.padding, module.dilation]
@@ -300,7 +309,7 @@ class Reader:
         return MaxPool(kernel, stride, padding, ceil)  # type: ignore[arg-type]
 
     def activation(self, node: fx.Node) -> Activation | None:
-        """The function of each element that a node is, in place or not."""
+        """The activation that a node is, in place or not; or None."""
         source = read_argument(node, 0, "input")
         if not isinstance(source, fx.Node):
             return None

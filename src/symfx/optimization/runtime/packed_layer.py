@@ -1,4 +1,4 @@
-"""Layers that keep their weights packed, as oneDNN wants them for the inputs that come."""
+"""Layers that keep their weight packed, one packing for each kind of input."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from symfx.optimization.graphs.effects import Effect
-from symfx.optimization.runtime.kernels import Kernel, PostOp
+from symfx.optimization.runtime.activations import PostOp
+from symfx.optimization.runtime.conv_kernels import Kernel
+from symfx.optimization.runtime.leaf_calls import Effect
 
-__all__ = ["Packed"]
+__all__ = ["PackedLayer"]
 
-#: For how many shapes of the input a layer remembers its packed weight.
+#: The number of kinds of input for which a layer remembers its packed weight.
 _REMEMBERED = 64
-#: The activations of oneDNN that give a number for NaN.
+#: The activations of oneDNN that return a number for NaN.
 _LOSES_NAN = frozenset({"relu", "hardtanh", "hardsigmoid"})
 
 
-class Packed(nn.Module):
-    """A layer with what follows it, and a kernel for each shape of input that has come.
+class PackedLayer(nn.Module):
+    """A layer with the sum and the activation behind it, and a kernel for each kind of input.
 
     Args:
         weight: of the layer.
         bias: of the layer, or None.
         post: the activation behind it.
-        adds: is a second argument added before ``post``?
-        second: is what the layer computes the second term of that sum? The strides of a sum
-            depend on it where those of its terms differ.
+        adds: the module takes a second argument, which is added before ``post``.
+        second: the layer's result is the second term of that sum, and not the first. The strides
+            of a sum depend on the order where those of its terms differ.
 
     Attributes:
-        available: does this machine's torch have the operator?
+        available: this machine's torch has the fused operator.
     """
 
     symfx_effect = Effect.FRESH
@@ -53,16 +54,22 @@ class Packed(nn.Module):
 
     @property
     def loses_nan(self) -> bool:
-        """Does the operator give numbers for NaN?"""
+        """Whether the operator returns numbers for NaN."""
         return self.post.name in _LOSES_NAN
 
     @property
     def usable(self) -> bool:
-        """Can the operator be called, and is nobody asking for gradients of the weights?"""
+        """Whether the operator is there, and no gradient of the weights is recorded."""
         return self.available and not (
             torch.is_grad_enabled()
             and any(given is not None and given.requires_grad for given in self._buffers.values())
         )
+
+    def finish(self, result: Tensor, other: Tensor | None) -> Tensor:
+        """The sum and the activation behind the layer, by torch's ordinary operators."""
+        if other is not None:
+            result = other + result if self.second else result + other
+        return self.post.function(result) if self.post.function else result
 
     def _make(self, key: Hashable) -> Kernel:
         """A new kernel for a kind of input; see `kernel`."""
@@ -72,10 +79,10 @@ class Packed(nn.Module):
         """The kernel for a kind of input, with the weight packed.
 
         Args:
-            key: what the subclass tells inputs apart by.
+            key: the kind, as the subclass tells inputs apart.
         """
         buffers = self._buffers
-        # `torch.func.functional_call` and others put different tensors here for a while.
+        # `torch.func.functional_call` and others put different tensors here for one call.
         if (
             self._packed_from[0] is not buffers["weight"]
             or self._packed_from[1] is not buffers["bias"]
@@ -90,7 +97,7 @@ class Packed(nn.Module):
         return found
 
     def _forget(self) -> None:
-        """The weight has changed, or what it is computed with."""
+        """Drop the packed weights, since the weight or its dtype changes."""
         self._packed_from = (None, None)
 
     def __getstate__(self) -> dict[str, Any]:

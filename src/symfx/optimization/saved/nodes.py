@@ -1,8 +1,8 @@
-"""What the nodes of a saved model may say: the functions and places they name, their arguments.
+"""The nodes of a saved model as data: the functions and paths that they name, their arguments.
 
 torch.fx writes a graph out as Python source: targets, keywords and arguments become parts of it,
-most of them as they are. `why_not` knows which of them are safe there, for writing a file and for
-reading one alike.
+most of them without escaping. `why_not` says which of them are safe there, both when a file is
+written and when it is read.
 """
 
 from __future__ import annotations
@@ -19,12 +19,10 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 from symfx.errors import OptimizationError
-from symfx.optimization.graphs.capture import only_default
 from symfx.optimization.graphs.effect_tables import OPERATORS_WRITE, words
-from symfx.optimization.graphs.effects import Effect, effect_of
-from symfx.optimization.passes import inplace
-from symfx.optimization.passes.layout import laid_out_as
-from symfx.optimization.runtime.tensors import all_finite
+from symfx.optimization.graphs.effects import effect_of
+from symfx.optimization.runtime.graph_functions import GRAPH_FUNCTIONS
+from symfx.optimization.runtime.leaf_calls import Effect
 from symfx.untrusted import Item, is_identifier, shown
 
 __all__ = ["OPS", "decode", "encode", "function_named", "is_place", "name_of", "why_not"]
@@ -37,25 +35,16 @@ _HOMES: dict[str, Any] = {
     "torch._C._nn": torch._C._nn,
     "operator": operator,
 }
-_OWN: dict[str, Callable[..., Any]] = {
-    "all_finite": all_finite,
-    "laid_out_as": laid_out_as,
-    "only_default": only_default,
-    "settled_add": inplace.settled_add,
-    "settled_sub": inplace.settled_sub,
-    "settled_mul": inplace.settled_mul,
-    "settled_truediv": inplace.settled_truediv,
-}
-#: What `getattr` may ask of a tensor.
+#: The attributes of a tensor that `getattr` may read.
 _ATTRIBUTES = frozenset({"shape", "dtype", "device", "ndim", "T", "mT", "requires_grad", "layout"})
-#: Operators that read files, and operators that trust their arguments to be what another operator
-#: made, such as indices inside a tensor or packed weights; many that torch keeps to itself do.
+#: Operators that read files, and operators that do not check their arguments, such as indices or
+#: packed weights that another operator made; many of torch's private operators are such.
 _REFUSED = re.compile(
     r"_(?!assert$).*|from_file|set_|(sparse|quantized|fbgemm|mkldnn|miopen|cudnn)_.*"
 )
-#: torch.fx takes a line of its source with this text in it for a mark of its own, and drops it.
+#: torch.fx drops each line of its source that contains this text, which is its own mark.
 _MARK = "# COUNTER:"
-#: How deep the arguments of a node are nested: Python's parser stops at a hundred parentheses.
+#: The depth to which arguments may be nested: Python's parser stops at a hundred parentheses.
 _DEPTH = 20
 _CONSTANTS: dict[str, dict[str, Any]] = {
     kind: {
@@ -76,9 +65,9 @@ _EMPTY_MODULE = nn.Module()
 
 
 def is_place(path: str) -> bool:
-    """Can a module or a tensor of a saved model stand at this dotted path?
+    """Whether a module or a tensor of a saved model may have this dotted path.
 
-    torch.fx writes each part of it as ``.part``, or, where it is no identifier, as
+    torch.fx writes each part of the path as ``.part``, or, where it is no identifier, as
     ``getattr(..., "part")`` without escaping it.
     """
     parts = path.split(".")
@@ -87,7 +76,7 @@ def is_place(path: str) -> bool:
 
 def _is_part(part: str) -> bool:
     if hasattr(_EMPTY_MODULE, part):
-        return False  # torch's own, such as `forward`
+        return False  # a member of every module, such as `forward`
     if part.isidentifier():
         return is_identifier(part)
     return 0 < len(part) <= 200 and part.isprintable() and not set(part) & set('"\\#')
@@ -99,10 +88,10 @@ def _is_parameter(target: str) -> bool:
 
 
 def why_not(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
-    """Why a file cannot have this node; None if it can.
+    """The reason why a file cannot contain this node; None if it can.
 
     Args:
-        node: of a graph of which no source needs to have been written yet.
+        node: the node. It may be checked before torch.fx writes source of its graph.
         modules: the graph's modules by name.
     """
     if not all(map(is_identifier, node.kwargs)):
@@ -129,7 +118,7 @@ def _unless(fits: bool) -> str | None:
 
 def _unless_place(node: fx.Node) -> str | None:
     path = str(node.target)
-    return None if is_place(path) else f"{shown(path)} cannot be the place of a part of a model"
+    return None if is_place(path) else f"{shown(path)} cannot be the path of a part of a model"
 
 
 def _why_no_call(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
@@ -156,19 +145,19 @@ def _why_no_call(node: fx.Node, modules: dict[str, nn.Module]) -> str | None:
 
 
 def name_of(node: fx.Node) -> str:
-    """What a file calls the target of a node."""
+    """The name of a node's target in a file."""
     if node.op != "call_function":
         return str(node.target)
     name = getattr(node.target, "__name__", "")
     for home, place in _HOMES.items():
         if vars(place).get(name) is node.target:
             return f"{home}.{name}"
-    for own, function in _OWN.items():
+    for own, function in GRAPH_FUNCTIONS.items():
         if function is node.target:
             return f"symfx.{own}"
     if node.target is builtins.getattr:
         return "getattr"
-    # Some of torch.nn.functional go by another name than the one they stand under.
+    # The name of some functions of torch.nn.functional differs from their attribute there.
     for alias, function in vars(F).items():
         if function is node.target:
             return f"torch.nn.functional.{alias}"
@@ -176,16 +165,16 @@ def name_of(node: fx.Node) -> str:
 
 
 def function_named(item: Item) -> Callable[..., Any]:
-    """The function that `name_of` gave the name of."""
+    """The function whose name `name_of` returned."""
     name = item.text()
     home, _, last = name.rpartition(".")
     found: Any = None
     if name == "getattr":
         found = getattr
     elif home == "symfx":
-        found = _OWN.get(last)
+        found = GRAPH_FUNCTIONS.get(last)
     elif home in _HOMES and not _REFUSED.fullmatch(last):
-        # Not by getattr: torch imports some of its parts when they are asked for.
+        # getattr would make torch import some of its parts.
         found = vars(_HOMES[home]).get(last)
     if not callable(found) or inspect.isclass(found):
         raise item.refusal(f"there is no function {shown(name)}", fix="use the torch that wrote it")
@@ -201,7 +190,7 @@ def encode(value: Any, where: str) -> Any:
 
     Args:
         value: the argument.
-        where: what it is an argument of.
+        where: the name of the node, for the message.
 
     Raises:
         OptimizationError: it is of a kind that cannot be saved.
@@ -230,16 +219,18 @@ def encode(value: Any, where: str) -> Any:
         name = str(value).removeprefix("torch.")
         if named.get(name) is value:
             return {kind: name}
-    raise OptimizationError(f"{where} has a {type(value).__name__} in it, which is no data")
+    raise OptimizationError(
+        f"{where} has a {type(value).__name__} in it, which cannot be saved as data"
+    )
 
 
 def decode(item: Item, known: Mapping[str, fx.Node], depth: int = 0) -> Any:
-    """The argument that `encode` made JSON of.
+    """The argument that `encode` wrote as JSON.
 
     Args:
         item: the JSON.
         known: the nodes before this one, by name.
-        depth: how many lists it stands in.
+        depth: the number of lists around it.
     """
     value = item.value
     if value is None or isinstance(value, bool | int | float):
@@ -281,7 +272,7 @@ def _float(item: Item) -> float:
 
 
 def _key(item: Item) -> Any:
-    key = decode(item, {}, _DEPTH - 1)  # no nodes: torch.fx does not look for them in keys
+    key = decode(item, {}, _DEPTH - 1)  # without nodes, which torch.fx does not find in keys
     try:
         hash(key)
     except TypeError:

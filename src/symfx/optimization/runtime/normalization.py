@@ -1,4 +1,4 @@
-"""The modules that folding puts into a graph where torch has none that would do."""
+"""Modules for folded batch normalization, where no module of torch computes the result."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from symfx.optimization.graphs.effects import Effect, one_call
+from symfx.optimization.runtime.leaf_calls import Effect, leaf_forward
 
 __all__ = ["NormalizedLinear", "ScaleShift"]
 
 
 class NormalizedLinear(nn.Linear):
-    """A linear layer with the batch normalisation that follows it folded in.
+    """A linear layer with the batch normalization behind it folded in.
 
-    `torch.nn.BatchNorm1d` normalises dimension 1. Behind a linear layer that is the layer's
-    output when its input has two dimensions, and folding is exact; with three it is another
-    dimension, and the two steps are done one after the other.
+    `torch.nn.BatchNorm1d` normalizes dimension 1. For an input of two dimensions, that is the
+    dimension of the layer's outputs, and folding is exact. For three it is another dimension, and
+    the layer and the normalization run one after the other.
 
     Args:
-        plain: the linear layer, as it was.
-        folded: the same with the normalisation folded in.
-        scale: what the normalisation multiplies each channel with.
-        shift: what it then adds.
+        plain: the linear layer without the normalization.
+        folded: the linear layer with the normalization folded in.
+        scale: the factor of the normalization for each channel.
+        shift: the summand of the normalization for each channel.
     """
 
     symfx_effect = Effect.FRESH
@@ -40,9 +40,9 @@ class NormalizedLinear(nn.Linear):
     scale: Tensor
     shift: Tensor
 
-    @one_call
+    @leaf_forward
     def forward(self, input: Tensor) -> Tensor:
-        """The normalised product, of the shape that the two steps would give."""
+        """The normalized product, of the shape that the two layers return."""
         if input.dim() == 2:
             return F.linear(input, self.weight, self.bias)
         between = F.linear(input, self.plain_weight, self.plain_bias)
@@ -56,8 +56,8 @@ class ScaleShift(nn.Module):
     Args:
         scale: of shape ``(channels,)``.
         shift: likewise.
-        spatial: how many dimensions follow the channels' in what comes in.
-        rectify: what is negative becomes zero then.
+        spatial: the number of dimensions of the input behind that of the channels.
+        rectify: a ReLU follows.
     """
 
     symfx_effect = Effect.FRESH
@@ -74,10 +74,10 @@ class ScaleShift(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    @one_call
+    @leaf_forward
     def forward(self, x: Tensor) -> Tensor:
         """``x * scale + shift``, of the shape and dtype of ``x``."""
-        # Batch normalisation returns one of these two layouts, whatever it is given.
+        # Batch normalization returns one of these two layouts, for every layout of its input.
         if not x.is_contiguous() and not (
             x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
         ):
@@ -88,5 +88,5 @@ class ScaleShift(nn.Module):
         return result if result.dtype == x.dtype else result.to(x.dtype)
 
     def extra_repr(self) -> str:
-        """What `repr` shows of it."""
+        """The text in the module's `repr`."""
         return f"{self.scale.numel()}, spatial={self.spatial}, rectify={self.rectify}"

@@ -1,0 +1,218 @@
+"""Ways to compute one convolution, with its weight packed ahead for one shape of input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from symfx.optimization.runtime.activations import PostOp
+from symfx.optimization.runtime.layers import MaxPool
+from symfx.optimization.runtime.tensor_checks import packed_alike
+from symfx.optimization.runtime.winograd import Winograd
+
+__all__ = [
+    "BLOCKED",
+    "DIRECT",
+    "FEW",
+    "WINOGRAD",
+    "ConvForm",
+    "Direct",
+    "Kernel",
+    "is_way",
+    "make_kernel",
+    "other_ways",
+]
+
+#: The names of the ways.
+DIRECT, BLOCKED, WINOGRAD = "direct", "blocked", "winograd"
+#: With fewer channels than this, Winograd's algorithm was never the faster.
+_MANY = 32
+#: With up to this many input channels, oneDNN's kernels for channels last leave lanes empty.
+FEW = 4
+
+
+@dataclass(frozen=True)
+class ConvForm:
+    """A convolution with the activation and the pooling behind it, as kernels take it.
+
+    Attributes:
+        weight: in torch's layout.
+        bias: of shape ``(channels_out,)``, or None.
+        stride, padding, dilation, output_padding: one number for each spatial dimension.
+        groups: the number of groups of channels.
+        transposed: it is a transposed convolution.
+        post: the operation on each element.
+        pool: the max-pooling behind it, or None.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    stride: list[int]
+    padding: list[int]
+    dilation: list[int]
+    output_padding: list[int]
+    groups: int
+    transposed: bool
+    post: PostOp
+    pool: MaxPool | None
+
+    @property
+    def format(self) -> torch.memory_format:
+        """Channels last, for this number of dimensions."""
+        return torch.channels_last if self.weight.ndim == 4 else torch.channels_last_3d
+
+    def pack(self, shape: Sequence[int]) -> Tensor:
+        """The weight in the layout that oneDNN's kernel for this input shape needs."""
+        places = self.padding, self.stride, self.dilation, self.groups, list(shape)
+        if self.transposed:
+            found: Tensor = torch.ops.mkldnn._reorder_convolution_transpose_weight(
+                self.weight.contiguous(), self.padding, self.output_padding, *places[1:]
+            )
+            return found
+        nn_: Any = torch._C._nn
+        two = self.weight.ndim == 4
+        pack = nn_.mkldnn_reorder_conv2d_weight if two else nn_.mkldnn_reorder_conv3d_weight
+        packed: Tensor = pack(self.weight.contiguous().to_mkldnn(), *places)
+        return packed
+
+
+class Kernel(Protocol):
+    """Computes a layer for one shape of input."""
+
+    def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
+        """The result, channels last in memory.
+
+        Args:
+            x: the input of the layer.
+            other: a tensor that is added to the layer's result, or None.
+            accumulate: the kernel may write to ``other``.
+        """
+        ...
+
+
+class Direct:
+    """oneDNN's fused operator.
+
+    Args:
+        form: the convolution.
+        shape: of the input.
+        known: kernels of the same convolution, for other shapes. Each shape has its own packed
+            weight, because oneDNN converts between packed layouts only slowly; weights that are
+            packed alike are one tensor.
+    """
+
+    def __init__(self, form: ConvForm, shape: Sequence[int], known: Sequence[Kernel]) -> None:
+        self.form = form
+        packed = form.pack(shape)
+        same = (k.packed for k in known if isinstance(k, Direct) and packed_alike(k.packed, packed))
+        self.packed: Tensor = next(same, packed)
+        self._format = form.format
+        ops, post = torch.ops.mkldnn, form.post
+        if form.transposed:
+            self._alone = ops._convolution_transpose_pointwise.default
+            padding = [form.padding, form.output_padding]
+        else:
+            self._alone = ops._convolution_pointwise.default
+            padding = [form.padding]
+        self._added = ops._convolution_pointwise.binary
+        self._accumulated = ops._convolution_pointwise_.binary
+        places = form.bias, *padding, form.stride, form.dilation, form.groups
+        activation = post.name, post.scalars, post.algorithm
+        self._rest = *places, *activation
+        after = (None, *activation[1:]) if post.name == "none" else activation
+        self._rest_of_sum = *places, "add", None, *after
+
+    def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
+        """See `Kernel`."""
+        x = x.contiguous(memory_format=self._format)
+        result: Tensor
+        if other is None:
+            result = self._alone(x, self.packed, *self._rest)
+        elif accumulate and other.is_contiguous(memory_format=self._format):
+            result = self._accumulated(other, x, self.packed, *self._rest_of_sum)
+        else:
+            other = other.contiguous(memory_format=self._format)
+            result = self._added(x, other, self.packed, *self._rest_of_sum)
+        return self.form.pool.function(result) if self.form.pool else result
+
+
+class _Tiles:
+    """Winograd's algorithm."""
+
+    def __init__(self, form: ConvForm, shape: Sequence[int], known: Sequence[Kernel]) -> None:
+        self.post = form.post
+        others = [kernel.run for kernel in known if isinstance(kernel, _Tiles)]
+        self.run: Winograd = Winograd(form.weight, form.bias, form.padding, shape, others)
+
+    def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
+        result = self.run(x.contiguous(memory_format=torch.channels_last))
+        if other is not None:
+            result.add_(other)
+        return self.post.apply_to(result)
+
+
+class _Blocked:
+    """oneDNN's own layout from the image to the pooled result, which is small enough to convert.
+
+    For few input channels, oneDNN's kernels that write this layout are much faster than those
+    that write channels last. The activation runs behind the pooling; `other_ways` offers this way
+    only for activations that allow it.
+    """
+
+    def __init__(self, form: ConvForm, shape: Sequence[int], known: Sequence[Kernel]) -> None:
+        self.form = form
+        self.packed = form.pack(shape)
+        bias = None if form.bias is None else form.bias.to_mkldnn()
+        self._rest = bias, form.padding, form.stride, form.dilation, form.groups
+
+    def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
+        pool = self.form.pool
+        assert pool is not None
+        y = torch.mkldnn_convolution(x.contiguous().to_mkldnn(), self.packed, *self._rest)
+        pooled: Tensor = pool.function(y).to_dense()
+        return self.form.post.apply_to(pooled).contiguous(memory_format=torch.channels_last)
+
+
+def other_ways(form: ConvForm, shape: Sequence[int]) -> list[str]:
+    """The names of the ways that may compute inputs of this shape faster than `DIRECT`."""
+    weight = form.weight
+    if form.transposed or weight.ndim != 4 or form.groups != 1 or form.dilation != [1, 1]:
+        return []
+    if form.pool is not None:
+        return [BLOCKED] if weight.shape[1] <= FEW and form.post.name in ("none", "relu") else []
+    if weight.shape[2:] != (3, 3) or form.stride != [1, 1] or min(weight.shape[:2]) < _MANY:
+        return []
+    sizes = [size + 2 * pad - 2 for size, pad in zip(shape[2:], form.padding, strict=True)]
+    return [WINOGRAD] if min(sizes) >= 4 else []
+
+
+def is_way(way: str, form: ConvForm, shape: Sequence[int]) -> bool:
+    """Whether this is the name of a way to compute inputs of this shape."""
+    return len(shape) == form.weight.ndim and way in (DIRECT, *other_ways(form, shape))
+
+
+_MAKERS: dict[str, Callable[[ConvForm, Sequence[int], Sequence[Kernel]], Kernel]] = {
+    DIRECT: Direct,
+    BLOCKED: _Blocked,
+    WINOGRAD: _Tiles,
+}
+
+
+def make_kernel(way: str, form: ConvForm, shape: Sequence[int], known: Sequence[Kernel]) -> Kernel:
+    """A kernel for inputs of this shape.
+
+    Args:
+        way: `DIRECT` or one of `other_ways`.
+        form: the convolution.
+        shape: of the input.
+        known: kernels of the same convolution for other shapes, whose packed weights are shared
+            where they are alike.
+
+    Raises:
+        KeyError: ``way`` is not the name of a way.
+    """
+    return _MAKERS[way](form, shape, known)

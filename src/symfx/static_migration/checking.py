@@ -1,0 +1,54 @@
+"""`typecheck`: the types of a module, from the capture of its graph to the conflict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.fx import Graph
+
+from symfx.shape_rules.errors import IllTypedError, PinnedSizeError
+from symfx.static_migration.conditions import read_annotation
+from symfx.static_migration.graph_capture import program_graph
+from symfx.static_migration.migration import migrate
+from symfx.static_migration.results import Conflict, Migration
+
+__all__ = ["typecheck"]
+
+
+def typecheck(
+    module: torch.nn.Module,
+    inputs: Mapping[str, Any],
+    where: Sequence[str] = (),
+    *,
+    timeout: float = 10.0,
+    allow_pinned: bool = False,
+) -> Migration:
+    """Capture the graph of a module, and find its most precise types.
+
+    Args:
+        module: the module.
+        inputs: the types of its inputs, by name, as `migrate` takes them.
+        where: conditions on the named sizes.
+        timeout: seconds that z3 may take for each question.
+        allow_pinned: trace a program that needs the number of a named size at an example of the
+            size; the answer then holds for that number alone.
+
+    Returns:
+        The migration. A program that fails while its graph is captured is ill-typed, with a
+        conflict that has a message and a line, and no nodes.
+
+    Raises:
+        SymfxError: an input or a condition cannot be read, or the program cannot be traced.
+    """
+    types = {name: read_annotation(given) for name, given in inputs.items()}
+    try:
+        graph = program_graph(module, types, where, timeout, allow_pinned=allow_pinned)
+    except (IllTypedError, PinnedSizeError) as error:
+        place = (f"at {error.where}",) if error.where else ()
+        advice = (f"to fix: {error.fix}",) if error.fix else ()
+        failed = Migration("ill-typed", Graph(), timeout=timeout)
+        failed.conflict = Conflict(error.what, (), (*place, *advice))
+        return failed
+    return migrate(graph, types, where, timeout=timeout)

@@ -1,0 +1,217 @@
+"""The effects of a program on the user's named sizes: conditions, and names that it fixes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from symfx.algebra import Term, evaluate
+from symfx.static_migration.conditions import InputType, names_in
+from symfx.static_migration.printing import place_of
+from symfx.static_migration.results import ExcludedSizes, FixedName
+from symfx.static_migration.solver import Solver, smallest_conflict
+from symfx.static_migration.term_sizes import Demand, TermSizes
+
+__all__ = ["NamedCondition", "conditions_of", "declared_names", "excluded_sizes", "fixed_names"]
+
+#: With more conditions than this, a condition that follows from the others is kept too.
+_MOST_CONDITIONS = 40
+#: Conditions on one size are tried at the sizes below this, for remainders by less than the second.
+_MOST_TRIED, _MOST_REMAINDERS = 400, 130
+
+
+def declared_names(inputs: Mapping[str, InputType]) -> list[str]:
+    """The names of sizes that the user wrote, in order, each once."""
+    names: dict[str, None] = {}
+    for name, given in inputs.items():
+        if given.kind == "int":
+            names[name] = None
+        for dim in given.dims or ():
+            if isinstance(dim, str):
+                names.update(dict.fromkeys(names_in(dim)))
+    return [*names]
+
+
+# -- conditions ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class NamedCondition:
+    """A condition on the named sizes.
+
+    Args:
+        text: the condition as text.
+        term: the condition.
+        origin: the line that caused it, for a guard of a trace.
+    """
+
+    text: str
+    term: Term
+    origin: str = ""
+
+
+def conditions_of(
+    sizes: TermSizes, declared: Sequence[str], solver: Solver
+) -> list[NamedCondition]:
+    """The demands, without those that follow from others or that say little."""
+    found: dict[str, NamedCondition] = {}
+    for name in declared:
+        symbol = sizes.table.symbol(name)
+        term = sizes.facts.resolve(symbol)
+        if term is not symbol and term.value is None:
+            text = f"{name} == {term}"
+            found[text] = NamedCondition(text, symbol.eq(term))
+    for demand in sizes.demands:
+        condition = sizes.facts.resolve(demand.condition)
+        if condition.op != "const" and not _is_trivial(condition):
+            text = str(condition)
+            found.setdefault(text, NamedCondition(text, condition, demand.origin))
+    return _simplified(_without_implied([*found.values()], solver), solver)
+
+
+def _without_implied(conditions: list[NamedCondition], solver: Solver) -> list[NamedCondition]:
+    """The conditions that do not follow from the others."""
+    kept = [*conditions]
+    if len(kept) > _MOST_CONDITIONS:
+        return kept
+    not_negative = [symbol >= 0 for c in conditions for symbol in c.term.free_symbols]
+    for condition in conditions:
+        others = [other.term for other in kept if other is not condition]
+        if solver.follows([*not_negative, *others], condition.term):
+            kept.remove(condition)
+    return kept
+
+
+def _simplified(conditions: list[NamedCondition], solver: Solver) -> list[NamedCondition]:
+    """The conditions with those on one size written as a range and a remainder if they are that.
+
+    ``h == 2*(h//2)`` and ``h//2 == 2*(h//4)`` together are ``h % 4 == 0``.
+    """
+    by_symbol: dict[Term, list[NamedCondition]] = {}
+    for condition in conditions:
+        if len(condition.term.free_symbols) == 1:
+            (symbol,) = condition.term.free_symbols
+            by_symbol.setdefault(symbol, []).append(condition)
+    written: dict[int, list[NamedCondition]] = {}
+    for symbol, group in by_symbol.items():
+        simple = _range_and_remainder(symbol, group, solver)
+        if simple is not None:
+            written |= {id(condition): [] for condition in group}
+            written[id(group[0])] = simple
+    return [new for old in conditions for new in written.get(id(old), [old])]
+
+
+def _range_and_remainder(
+    symbol: Term, group: list[NamedCondition], solver: Solver
+) -> list[NamedCondition] | None:
+    """Conditions on one size as bounds and a remainder; ``None`` if they are not of this form."""
+    try:
+        fitting = [
+            size
+            for size in range(1, _MOST_TRIED)
+            if all(evaluate(condition.term, {symbol: size}) for condition in group)
+        ]
+    except (KeyError, ZeroDivisionError, OverflowError):
+        return None
+    if not fitting:
+        return None
+    low, high = fitting[0], fitting[-1]
+    step = next(
+        (step for step in range(1, _MOST_REMAINDERS) if fitting == [*range(low, high + 1, step)]),
+        None,
+    )
+    if step is None:
+        return None
+    bounded = high < _MOST_TRIED - _MOST_REMAINDERS
+    terms: list[Term] = []
+    if step > 1:
+        terms.append((symbol % step).eq(low % step))
+    if low > (low % step or step):
+        terms.append(symbol >= low)
+    if bounded:
+        terms.append(symbol <= high)
+    old = [condition.term for condition in group]
+    positive = [symbol >= 1]
+    if not all(solver.follows([*positive, *old], term) for term in terms):
+        return None
+    if not all(solver.follows([*positive, *terms], term) for term in old):
+        return None
+    origin = next((c.origin for c in reversed(group) if c.origin), "")
+    return [NamedCondition(str(term), term, origin) for term in terms]
+
+
+def _is_trivial(condition: Term) -> bool:
+    """Whether a condition only says that one named size is at least 1, or at least 0."""
+    if condition.op != "ge" or len(condition.free_symbols) != 1:
+        return False
+    (symbol,) = condition.free_symbols
+    return str(condition) in (f"{symbol.name} >= 0", f"{symbol.name} >= 1")
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+
+def fixed_names(
+    sizes: TermSizes, declared: Sequence[str], solver: Solver, root: torch.nn.Module
+) -> list[FixedName]:
+    """The declared names that the program fixes to numbers, and the user's conditions do not."""
+    said = _said(sizes)
+    fixed: list[FixedName] = []
+    for name in declared:
+        symbol = sizes.table.symbol(name)
+        term = sizes.facts.resolve(symbol)
+        if term.value is None:
+            continue
+        equation = symbol.eq(term)
+        if solver.follows(said, equation):
+            continue
+        fixed.append(FixedName(name, int(term.value), _origin_of(sizes, equation, solver, root)))
+    return fixed
+
+
+def excluded_sizes(
+    sizes: TermSizes,
+    declared: Sequence[str],
+    conditions: Sequence[NamedCondition],
+    solver: Solver,
+    root: torch.nn.Module,
+) -> list[ExcludedSizes]:
+    """The conditions on declared names that do not follow from the user's own."""
+    said = _said(sizes)
+    excluded: list[ExcludedSizes] = []
+    for found in conditions:
+        condition = found.term
+        names = [name for name in declared if sizes.table.symbol(name) in condition.free_symbols]
+        if not names or solver.follows(said, condition):
+            continue
+        failing = solver.ask([*said, sizes.table.not_(condition)], small=True)
+        values = {name: failing.values[name] for name in names if name in failing.values}
+        excluded.append(
+            ExcludedSizes(found.text, values, _origin_of(sizes, condition, solver, root))
+        )
+    return excluded
+
+
+def _said(sizes: TermSizes) -> list[Term]:
+    """The user's conditions, and that sizes of inputs are 1 or more."""
+    return [d.condition for d in sizes.demands if d.node is None and not d.origin]
+
+
+def _origin_of(sizes: TermSizes, conclusion: Term, solver: Solver, root: torch.nn.Module) -> str:
+    """The line of the last operator that is needed for a conclusion."""
+    demands = sizes.demands
+    negation = sizes.table.not_(conclusion)
+    core = smallest_conflict(solver, [*(d.condition for d in demands), negation])
+    needed = [demands[i] for i in core if i < len(demands)] or [
+        d for d in demands if d.condition.free_symbols & conclusion.free_symbols
+    ]
+    origins = [place for demand in needed if (place := _origin_of_demand(demand, root))]
+    return origins[-1] if origins else "the program"
+
+
+def _origin_of_demand(demand: Demand, root: torch.nn.Module) -> str:
+    if demand.origin:
+        return demand.origin
+    return place_of(demand.node, root) if demand.node is not None else ""

@@ -1,0 +1,216 @@
+"""The graph of a program that torch.fx cannot trace, recorded operator by operator on examples.
+
+symfx's own tracer runs the program on example inputs, and its graph holds for all inputs that
+satisfy the trace's guards, which become conditions of the program's types. z3 chooses example sizes
+that satisfy the user's conditions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.fx import GraphModule
+
+from symfx.algebra import Table, evaluate
+from symfx.errors import SymfxError, TracingError
+from symfx.shape_rules.errors import IllTypedError
+from symfx.static_migration.analysis import Interpreter
+from symfx.static_migration.conditions import InputType, parse_size
+from symfx.static_migration.operator_trace import OperatorTrace
+from symfx.static_migration.solver import Solver
+from symfx.symbolic_shapes import Dim as NamedDim
+from symfx.tracing import trace
+from symfx.user_code import where as line_of
+
+__all__ = ["trace_operators"]
+
+#: After a failure, at most so many numbers of its message are tried as sizes.
+_MOST_NUMBERS = 6
+#: Examples with larger sizes are avoided: they are slow.
+_LARGEST = 256
+
+#: The preferred example sizes, one sequence for each attempt: the first name gets the first size.
+#: Distinct primes keep names apart; multiples of 48 divide well; images are large.
+_ATTEMPTS: tuple[tuple[int, ...], ...] = (
+    (7, 11, 13, 17, 19, 23, 29, 31),
+    (48, 96, 144, 192, 240),
+    (12,),
+    (2, 224, 224),
+)
+
+
+# -- tracing ---------------------------------------------------------------------------------------
+
+
+def trace_operators(
+    module: torch.nn.Module,
+    inputs: Mapping[str, InputType],
+    where: Sequence[str],
+    timeout: float,
+) -> GraphModule:
+    """Trace a program on example inputs, at sizes that satisfy the user's conditions.
+
+    Args:
+        module: the program.
+        inputs: the types of its inputs, by name.
+        where: conditions on the named sizes.
+        timeout: seconds that z3 may take for each question.
+
+    Raises:
+        IllTypedError: the program fails in eager at all sizes that were tried.
+        TracingError: the program runs, and cannot be traced.
+    """
+    for name, given in inputs.items():
+        if given.kind != "tensor" or given.dims is None:
+            raise TracingError(
+                f"the rank of {name} must be known to trace {type(module).__name__}",
+                where="--input",
+                fix=f'write "{name}: i64[batch, seq]"',
+            )
+    tried: list[dict[str, int]] = []
+    found: list[tuple[int, GraphModule]] = []
+    failure: SymfxError | None = None
+    attempts = [*_ATTEMPTS]
+    for preferred in attempts:
+        sizes = _example_sizes(module, inputs, where, preferred, Solver(timeout))
+        if sizes in tried:
+            continue
+        tried.append(sizes)
+        try:
+            traced = _traced_at(module, inputs, sizes)
+        except IllTypedError as error:
+            if failure is None:
+                # The numbers of the message and of the line may be sizes that the program needs.
+                attempts += _sizes_from(f"{error.what} {error.where}")
+                failure = error
+            continue
+        fixed = len(_trace_of(traced).env.specialization_records())
+        if not fixed:
+            return traced
+        # A coincidence of the example with a constant of the program fixes a name, too.
+        found.append((fixed, traced))
+    if found:
+        return min(found, key=lambda pair: pair[0])[1]
+    assert failure is not None
+    raise failure
+
+
+def _sizes_from(text: str) -> Iterator[tuple[int, ...]]:
+    """Sizes to try, made from the numbers in a text: a multiple of each number, then itself."""
+    numbers = {int(digits) for digits in re.findall(r"\d+", text) if len(digits) <= 3}
+    for number in sorted(numbers - {0, 1, *_ATTEMPTS[0]})[:_MOST_NUMBERS]:
+        if 3 * number <= _LARGEST:
+            yield (3 * number,)
+        yield (number,)
+
+
+def _trace_of(module: GraphModule) -> OperatorTrace:
+    found = OperatorTrace.of(module)
+    assert found is not None
+    return found
+
+
+def _example_sizes(
+    module: torch.nn.Module,
+    inputs: Mapping[str, InputType],
+    where: Sequence[str],
+    preferred: tuple[int, ...],
+    solver: Solver,
+) -> dict[str, int]:
+    """Sizes for all names that satisfy the conditions, as close as possible to the preferred."""
+    interpreter = Interpreter(module, inputs, where)
+    if interpreter.result.failed is not None:
+        raise IllTypedError(interpreter.result.failed[1], where="--where")
+    known = interpreter.sizes
+    symbols = {name: known.table.symbol(name) for name in interpreter.names.terms}
+    wishes = [
+        symbol.eq(preferred[min(i, len(preferred) - 1)])
+        for i, symbol in enumerate(symbols.values())
+    ]
+    # 0 and 1 are special sizes; a large example is slow.
+    wishes += [symbol >= 3 for symbol in symbols.values()]
+    wishes += [symbol <= _LARGEST for symbol in symbols.values()]
+    answer = solver.ask([demand.condition for demand in known.demands], wishes=wishes)
+    if answer.verdict == "unsat":
+        raise IllTypedError("no sizes satisfy all conditions", where="--where")
+    if answer.verdict != "sat":
+        raise TracingError(
+            f"z3 found no sizes that satisfy all conditions within {solver.timeout:g} s",
+            where="--where",
+        )
+    return {name: answer.values.get(name, 3) for name in symbols}
+
+
+def _traced_at(
+    module: torch.nn.Module, inputs: Mapping[str, InputType], sizes: Mapping[str, int]
+) -> GraphModule:
+    example: dict[str, torch.Tensor] = {}
+    dynamic: dict[str, Any] = {}
+    dimensions: dict[str, str] = {}
+    for name, given in inputs.items():
+        extents: list[NamedDim | None] = []
+        shape: list[int] = []
+        for i, dim in enumerate(given.dims or ()):
+            if isinstance(dim, int):
+                extents.append(None)
+                shape.append(dim)
+                continue
+            text = f"{name}_{i}" if dim is None else dim
+            symbol = text if text.isidentifier() else f"{name}_{i}_"
+            if symbol != text:
+                dimensions[symbol] = text
+            extents.append(NamedDim(symbol, min=1))
+            shape.append(_evaluated(text, sizes))
+        example[name] = _example_tensor(shape, given.dtype)
+        dynamic[name] = tuple(extents)
+    try:
+        with torch.no_grad():
+            traced = trace(module, (), example, dynamic=dynamic)
+    except SymfxError as error:
+        _refuse_if_eager_fails(module, example)
+        raise TracingError(
+            error.what,
+            where=error.where or line_of(error.__cause__ or error),
+            fix=error.fix or "trace the program yourself and pass the GraphModule",
+        ) from error
+    graph_module = traced.graph_module
+    table = traced.shape_env.table
+    values = {table.symbol(name): size for name, size in sizes.items()}
+    values |= {
+        info.term: int(info.hint)
+        for info in traced.shape_env.symbol_table()
+        if info.hint is not None and not info.unbacked
+    }
+    OperatorTrace(traced.shape_env, dimensions, values).attach(graph_module)
+    return graph_module
+
+
+def _evaluated(text: str, sizes: Mapping[str, int]) -> int:
+    table = Table()
+    names = {name: table.const(size) for name, size in sizes.items()}
+    return int(evaluate(parse_size(table, text, names), {}))
+
+
+def _example_tensor(shape: Sequence[int], dtype_name: str) -> torch.Tensor:
+    dtype: torch.dtype = getattr(torch, dtype_name)
+    if dtype.is_floating_point or dtype.is_complex:
+        return torch.rand(shape, dtype=dtype)
+    return torch.zeros(shape, dtype=dtype)
+
+
+def _refuse_if_eager_fails(module: torch.nn.Module, example: Mapping[str, torch.Tensor]) -> None:
+    """Raise an IllTypedError if the program fails in eager on the example."""
+    try:
+        with torch.no_grad():
+            module(**example)
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError) as error:
+        shapes = ", ".join(f"{name}: {list(x.shape)}" for name, x in example.items())
+        message = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise IllTypedError(
+            f"the program fails with {shapes}: {message}",
+            where=line_of(error),
+            fix="no sizes were found with which it runs: change the program or the types",
+        ) from error

@@ -1,0 +1,125 @@
+"""The shapes at which `Trace.verify` runs: values of the symbols that the trace admits."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterator
+
+from symfx.algebra import Term
+from symfx.symbolic_shapes import SymbolInfo
+from symfx.tracing.traced_model import TracedModel
+
+__all__ = ["ShapeSearch"]
+
+#: Sizes to try: odd and prime ones first, because round sizes hide mistakes.
+_SIZES = (3, 5, 7, 11, 13, 17, 2, 4, 9, 6, 8, 16, 12, 10)
+#: How many random assignments of sizes are tried before the search for admissible ones ends.
+_ATTEMPTS = 5000
+#: How many guards a note names.
+_GUARDS = 3
+
+
+class ShapeSearch:
+    """Looks for values of a trace's symbols that the trace admits.
+
+    Args:
+        trace: the trace.
+        rng: the source of random choices.
+
+    Attributes:
+        symbols: the symbols that are a size, a stride or the value of an input.
+        example: their values in the example.
+    """
+
+    def __init__(self, trace: TracedModel, rng: random.Random) -> None:
+        self.trace = trace
+        self.rng = rng
+        at_inputs = set(trace.admission.facts.values())
+        self.symbols = [
+            info
+            for info in trace.shape_env.symbol_table()
+            if not info.unbacked and info.term in at_inputs
+        ]
+        self.example = {info.term: int(info.hint) for info in self.symbols if info.hint is not None}
+        # Ranges that are small enough are searched without gaps.
+        spans = [_span(info) for info in self.symbols]
+        known = [span for span in spans if span is not None]
+        self.every = len(known) == len(spans) and math.prod(map(len, known)) <= _ATTEMPTS
+        if self.every:
+            ranges = zip(self.symbols, known, strict=True)
+            self.choices = {info.term: list(span) for info, span in ranges}
+        else:
+            self.choices = {info.term: _sizes(info) for info in self.symbols}
+
+    def assignments(self) -> Iterator[dict[Term, int]]:
+        """Values of the symbols that the trace admits, each once, without the example's."""
+        if not self.symbols:
+            return
+        seen = {tuple(info.hint for info in self.symbols)}
+        for values in itertools.chain(self._ladders(), self._others()):
+            key = tuple(values.values())
+            if key not in seen:
+                seen.add(key)
+                if self.trace.admission.admits(values):
+                    yield values
+
+    def _ladders(self) -> Iterator[dict[Term, int]]:
+        """All symbols at once at the sizes most worth trying."""
+        sizes = {info.term: _sizes(info) for info in self.symbols}
+        for step in range(4):
+            yield {term: values[step % len(values)] for term, values in sizes.items()}
+
+    def _others(self) -> Iterator[dict[Term, int]]:
+        """All assignments in a random order if they are few, otherwise random ones."""
+        if self.every:
+            every = list(itertools.product(*self.choices.values()))
+            self.rng.shuffle(every)
+            yield from (dict(zip(self.choices, values, strict=True)) for values in every)
+            return
+        for _ in range(_ATTEMPTS):
+            yield {term: self.rng.choice(sizes) for term, sizes in self.choices.items()}
+
+    def why_no_more(self, found: int, wanted: int) -> str:
+        """A sentence that says why fewer shapes were found than wanted."""
+        if not self.symbols:
+            if any(info.unbacked and info.sources for info in self.trace.symbols):
+                return "sizes that a spec describes are not varied"
+            return "nothing is dynamic: the example's shape is the only one"
+        limits = [
+            f"{info.lower} <= {info.name} <= {info.upper}"
+            if info.lower != info.upper
+            else f"{info.name} == {info.lower}"
+            for info in self.symbols
+            if info.upper is not None
+        ]
+        guards = [text for guard in self.trace.guards if (text := str(guard.term)) not in limits]
+        limits += guards[:_GUARDS]
+        if len(guards) > _GUARDS:
+            limits.append(f"{len(guards) - _GUARDS} more guards")
+        if self.every:
+            return f"only {found} of {wanted} other shapes exist: {', '.join(limits)}"
+        return (
+            f"only {found} of {wanted} other shapes were found in {_ATTEMPTS} tries: "
+            f"the trace admits only {', '.join(limits)}"
+        )
+
+
+def _span(info: SymbolInfo) -> range | None:
+    """The range of a symbol; None if a bound is open."""
+    if info.lower is None or info.upper is None:
+        return None
+    return range(info.lower, min(info.upper, info.lower + _ATTEMPTS) + 1)
+
+
+def _sizes(info: SymbolInfo) -> list[int]:
+    """Values to try for a symbol, those most likely to show a mistake first."""
+    hint = int(info.hint or 0)
+    # A number that is not a size may be negative.
+    low = info.lower if info.lower is not None else -hint - 3
+    high = info.upper if info.upper is not None else max(2 * hint + 3, 17)
+    # Multiples and halves of the example's size satisfy guards on divisibility.
+    first = [hint + 1, low, 2 * hint, hint - 1, 3 * hint, hint // 2, 4 * hint, high]
+    wide = [*first, *_SIZES, 2 * hint + 1, hint]
+    return [size for size in dict.fromkeys(wide) if low <= size <= high] or [hint]
