@@ -6,7 +6,7 @@ import math
 import pytest
 import sympy
 import torch
-from both import BOTH, SYMFX, TORCH, name_of, symfloat, symint
+from both import BOTH, SYMFX, TORCH, symfloat, symint
 from torch._dynamo.source import LocalSource, TensorProperty, TensorPropertySource
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx as torch_make_fx
@@ -15,11 +15,6 @@ from torch.utils._sympy.value_ranges import ValueRanges
 from symfx.proxy_tensor import make_fx as symfx_make_fx
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
-
-
-@pytest.fixture(params=BOTH, ids=name_of)
-def m(request):
-    return request.param
 
 
 def fakes(m, env, *reals, contexts=None):

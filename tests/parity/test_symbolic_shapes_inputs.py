@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from both import BOTH, SYMFX, fake, name_of, symint
+from both import BOTH, SYMFX, fake, symint
 from torch._dynamo.source import (
     AttrSource,
     ConstantSource,
@@ -23,11 +23,6 @@ from torch.utils._sympy.value_ranges import ValueRanges
 from symfx.errors import SymfxError
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
-
-
-@pytest.fixture(params=BOTH, ids=name_of)
-def m(request):
-    return request.param
 
 
 def made_symbolic(m, env, real, source, context=None):
