@@ -140,7 +140,7 @@ def test_a_second_run_keeps_the_names(m):
     )
     assert m.free_unbacked_symbols(out) == {first}
     assert len(env.unbacked_renamings) == 2
-    # What was known of the first run's symbols is known of the second's.
+    # Facts about the symbols of the first run hold for those of the second.
     assert m.statically_known_true(out.shape[0] <= 8) and m.statically_known_true(out.shape[0] >= 2)
 
 

@@ -100,7 +100,7 @@ def test_classes_answer_as_torchs_and_take_torchs():
         context, SYMFX.StatelessSymbolicContext
     )
     assert not isinstance(context, SYMFX.SubclassSymbolicContext)
-    # torch's contexts and constraints do for symfx's environment.
+    # symfx's environment takes torch's contexts and constraints.
     env = SYMFX.ShapeEnv()
     theirs = TORCH.StatelessSymbolicContext(
         dynamic_sizes=[d.DYNAMIC],

@@ -48,7 +48,7 @@ def test_sequences_of_conditions(m, env):
 def test_casts_of_conditions(m, env):
     s = symint(m, env, 6)
     if m is BOTH[0]:
-        return  # torch 2.13 refuses its own hint, True, for an integer
+        return  # torch 2.13 refuses its own hint True for an integer
     one = m.cast_symbool_to_symint_guardless(s == 6)
     assert isinstance(one, torch.SymInt) and not env.guards
     assert m.guarding_hint_or_throw(one) == 1 and m.guard_int(one) == 1
@@ -113,7 +113,7 @@ def test_check_consistent(m, env):
 
 
 def test_create_contiguous(m):
-    # Of sizes that differ, torch's takes the wrong ones: [6, 3, 1] for [2, 3, 4].
+    # torch multiplies the wrong sizes if they differ: [6, 3, 1] for [2, 3, 4].
     for shape in ([3, 3, 3], [5], [1, 1]) + (() if m is BOTH[0] else ([2, 3, 4],)):
         assert m.create_contiguous(shape) == list(torch.empty(shape).stride())
     s = symint(m, m.ShapeEnv(), 5)
@@ -149,7 +149,7 @@ def test_suppressed_guards(m, env):
     assert s > 4 and len(env.guards) == 1
 
 
-def test_fresh_symbols_that_nobody_needs(m, env):
+def test_fresh_symbols_that_no_output_needs(m, env):
     with env.ignore_fresh_unbacked_symbols():
         env.create_unbacked_symint()
     assert env.pending_fresh_unbacked_symbols == []
@@ -184,7 +184,7 @@ def test_patch_source_specialization(m, env):
         assert m.statically_known_true(x.shape[0] == 16)
         assert m.statically_known_true(x.shape[0] * 2 == 32)
     assert isinstance(x.shape[0].node.expr, sympy.Symbol) and not env.frozen
-    if m is not BOTH[0]:  # torch's remembers the answers that it gave inside
+    if m is not BOTH[0]:  # torch remembers the answers that it gave inside the context
         assert not m.statically_known_true(x.shape[0] == 16)
 
 

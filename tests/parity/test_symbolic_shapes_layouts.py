@@ -66,7 +66,7 @@ def test_layouts_in_any_order(m):
 def test_dense_layouts(m):
     for sizes, strides in some_layouts():
         if 0 in sizes:
-            continue  # torch's two implementations do not agree on those
+            continue  # torch's two implementations disagree on these layouts
         expected = TORCH.eval_is_non_overlapping_and_dense(sizes, strides)
         assert m.eval_is_non_overlapping_and_dense(sizes, strides) == expected, (sizes, strides)
         assert m.is_non_overlapping_and_dense_indicator(sizes, strides) == expected

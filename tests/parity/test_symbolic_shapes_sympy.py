@@ -66,8 +66,8 @@ CONDITIONS = [
 ]  # fmt: skip
 
 
-def test_what_is_static_there_is_static_here():
-    """symfx may know more, and never something else."""
+def test_static_answers_agree():
+    """symfx may know more than torch, and never contradicts it."""
     answers = []
     for m in BOTH:
         env, symbols = env_with_sizes(m)
@@ -153,10 +153,10 @@ def test_real_values_answer_where_data_decides(m, env):
     assert sum(map(len, env.deferred_runtime_asserts.values())) == 1
 
 
-def test_asserts_are_traced_where_asked_for(m):
+def test_asserts_are_traced_on_request(m):
     env = m.ShapeEnv(trace_asserts=True)
     u = env.create_unbacked_symint()
-    # pytest makes something else of an assert statement.
+    # pytest rewrites an assert statement.
     exec(compile("def f(u):\n    assert u > 5", "a_program.py", "exec"), program := {})
     program["f"](u)
     assert len(env.deferred_runtime_asserts[u.node.expr]) == 1

@@ -67,7 +67,7 @@ def test_a_guard_unpacks(m, env):
         lambda a, b: a % 3 == 0,
     ],
 )
-def test_guards_read_as_they_were_asked(question):
+def test_guards_keep_the_form_of_their_questions(question):
     texts = []
     for m in BOTH:
         env = m.ShapeEnv()
@@ -248,7 +248,7 @@ def test_guards_refine_ranges(m, env):
     assert (vr.lower, vr.upper) == (5, 19)
 
 
-def test_false_expectations_are_the_callers_to_raise(m, env):
+def test_the_caller_raises_false_expectations(m, env):
     u = env.create_unbacked_symint()
     torch._check(u >= 4)
     assert m.expect_true(u < 2) is False
