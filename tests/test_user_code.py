@@ -1,4 +1,4 @@
-"""Whose line it is: the user's, torch's layers', or library code's; and how the line reads."""
+"""The owner of a line, which is the user, torch's layers or a library, and the line in words."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SITE = Path(torch.__file__).parents[1]
     [
         (__file__, True),
         ("<stdin>", True),
-        (str(SITE / "torchvision" / "models.py"), True),  # begins like torch's folder
+        (str(SITE / "torchvision" / "models.py"), True),  # a path that starts like torch's folder
         (str(SITE / "torch" / "_ops.py"), False),
         (str(SITE / "torch" / "nn" / "modules" / "linear.py"), False),
         (user_code.__file__, False),
@@ -35,7 +35,7 @@ SITE = Path(torch.__file__).parents[1]
         (functools.__file__, False),
     ],
 )
-def test_whose_file_it_is(path: str, expected: bool) -> None:
+def test_files_of_the_user(path: str, expected: bool) -> None:
     assert user_code.is_user_file(path) is expected
 
 
@@ -58,7 +58,7 @@ class Failing(torch.nn.Module):
 
 
 def raised(*layers: torch.nn.Module) -> UserFrame:
-    """Where a model fails, beyond a boundary: this file's lines further out are not the model's."""
+    """The line at which a model fails. The boundary keeps the lines of this file out."""
 
     @user_code.boundary
     def run() -> None:
@@ -73,9 +73,9 @@ def raised(*layers: torch.nn.Module) -> UserFrame:
     return found
 
 
-def test_where_an_exception_came_from() -> None:
+def test_the_line_that_raised() -> None:
     assert raised(Failing()).line == "return x.view(5, 7)"
-    # A model of torch's layers alone: the innermost line of the layers stands in.
+    # A model of torch's layers alone gives the innermost line of the layers.
     layer = raised(torch.nn.Linear(9, 9))
     assert str(layer).startswith("torch/nn/modules/linear.py:")
 

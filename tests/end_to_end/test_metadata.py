@@ -1,4 +1,4 @@
-"""Nodes of the benchmarks' models remember what stock torch's do, so that times compare."""
+"""Nodes of the benchmarks' models have the metadata of stock torch's, so that times compare."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from benchmarks.models import build
 from benchmarks.peers import PEERS
 
-# Stock puts its sizes into the graph one by one, symfx by term: operators are compared alone.
+# Stock and symfx record sizes differently, so the test compares operators alone.
 SIZES = (torch.ops.aten.sym_size.int, torch.ops.aten.sym_stride.int)
 
 

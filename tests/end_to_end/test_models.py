@@ -1,4 +1,4 @@
-"""The benchmarks' six models: traced once, then run at other shapes, graph against eager."""
+"""The six models of the benchmarks, traced once and compared with eager at other shapes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Traced:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Workers of pytest-xdist share the machine; threads of theirs would wait for each other."""
+    """Use one thread: workers of pytest-xdist share the machine, and more threads would wait."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -45,14 +45,14 @@ def trace(name: str, how: str) -> Traced:
     ids="-".join,
 )
 def traced(request: pytest.FixtureRequest) -> Iterator[Traced]:
-    """Traced with the inputs' dimensions dynamic, by name; and as the benchmarks do, with all."""
+    """A trace with named dynamic dimensions of the inputs, and one with all dimensions dynamic."""
     yield trace(*request.param)
 
 
 def bindings(traced: Traced, args: tuple[Any, ...]) -> dict[Any, int]:
-    """The value of each symbol at ``args``, by what the trace says of where its symbols come from.
+    """The value of each symbol at ``args``, read from the sources that the trace names.
 
-    What an input must be beside that, a number or an expression, is checked on the way.
+    The other facts about inputs, which equal a number or an expression, are checked as well.
     """
     names = dict(zip(inspect.signature(traced.workload.function).parameters, args, strict=True))
     facts = [
@@ -68,7 +68,7 @@ def bindings(traced: Traced, args: tuple[Any, ...]) -> dict[Any, int]:
 
 
 def assert_same(traced: Traced, args: tuple[Any, ...], twin: tuple[Any, ...]) -> None:
-    """The graph at ``args`` against eager at ``twin``: what comes out, and what was written."""
+    """Compare the graph at ``args`` with eager at ``twin``: the results, and the inputs afterwards."""
     torch.manual_seed(0)
     expected = traced.workload.function(*twin)
     torch.manual_seed(0)
@@ -77,19 +77,19 @@ def assert_same(traced: Traced, args: tuple[Any, ...], twin: tuple[Any, ...]) ->
     torch.testing.assert_close(args, twin)
 
 
-def test_the_graph_does_as_eager_at_the_shape_it_was_traced_at(traced: Traced) -> None:
+def test_the_graph_equals_eager_at_the_traced_shape(traced: Traced) -> None:
     assert_same(traced, traced.workload.arguments(), traced.workload.arguments())
 
 
 @pytest.mark.parametrize("other", SHAPES)
-def test_the_graph_does_as_eager_at_other_shapes(traced: Traced, other: int) -> None:
+def test_the_graph_equals_eager_at_other_shapes(traced: Traced, other: int) -> None:
     sizes = traced.workload.others[other]
     assert sizes != traced.workload.example
     assert_same(traced, traced.workload.arguments(sizes), traced.workload.arguments(sizes))
 
 
 def test_the_guards_admit_the_other_shapes(traced: Traced) -> None:
-    """Otherwise the tests above would run graphs where they do not promise anything."""
+    """Otherwise the tests above would run graphs at shapes without a promise."""
     assert len(traced.workload.others) == len(SHAPES)
     for sizes in (traced.workload.example, *traced.workload.others):
         values = bindings(traced, traced.workload.arguments(sizes))
@@ -97,8 +97,8 @@ def test_the_guards_admit_the_other_shapes(traced: Traced) -> None:
             assert algebra.evaluate(guard.term, values) is True, f"{guard} refuses {dict(sizes)}"
 
 
-def test_no_computed_tensor_is_asked_how_it_lies_in_memory(traced: Traced) -> None:
-    """That is the choice of the kernel that runs: numbers come from sizes and from inputs."""
+def test_no_computed_tensor_is_asked_for_its_layout(traced: Traced) -> None:
+    """The layout is the kernel's choice, so numbers come from sizes and from inputs."""
     aten = torch.ops.aten
     questions = (aten.sym_stride.int, aten.sym_stride.default, aten.sym_storage_offset.default)
     asked = [n for n in traced.graph_module.graph.nodes if n.target in questions]
@@ -108,7 +108,7 @@ def test_no_computed_tensor_is_asked_how_it_lies_in_memory(traced: Traced) -> No
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_named_dimensions_are_the_symbols_of_the_trace(name: str) -> None:
     traced = trace(name, "named")
-    # Torch's fake mode also gives the value of each integer counter of BatchNorm a symbol.
+    # torch's fake mode also gives the value of each integer counter of BatchNorm a symbol.
     symbols = {
         info.name: info
         for info in traced.graph_module.shape_env.symbol_table()

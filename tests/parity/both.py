@@ -46,7 +46,7 @@ def symfloat(m, env, value):
 
 
 def fake(m, env, real, kinds=None, **context):
-    """A tensor made symbolic; all dimensions DYNAMIC where no kinds are given."""
+    """A tensor made symbolic; all dimensions are DYNAMIC if no kinds are given."""
     kinds = [m.DimDynamic.DYNAMIC] * real.dim() if kinds is None else kinds
     given = m.StatelessSymbolicContext(dynamic_sizes=kinds, **context)
     with FakeTensorMode(shape_env=env) as mode:

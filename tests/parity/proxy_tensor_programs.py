@@ -1,4 +1,4 @@
-"""Programs that both tracers trace: (name, function, inputs, inputs of another admissible shape)."""
+"""Programs for both tracers: (name, function, inputs, inputs of another admissible shape)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Program:
     f: Callable[..., Any]
     make: Callable[[int, int], tuple[Any, ...]]
     modes: tuple[str, ...] = ("real", "fake", "symbolic")
-    # Operators that symfx may record differently (the shape of a chain of size arithmetic).
+    # Operators that symfx may record differently, since it orders arithmetic on sizes differently.
     exact: bool = True
     kwargs: dict[str, Any] = field(default_factory=dict)
     random: bool = False

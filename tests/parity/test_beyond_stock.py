@@ -183,7 +183,7 @@ def test_layouts(name: str) -> None:
         assert node.meta["val"].dtype is real.dtype  # type: ignore[union-attr]
 
 
-def test_what_torch_checks_the_graph_asserts() -> None:
+def test_the_graph_asserts_the_checks_of_torchs_kernels() -> None:
     g = make_fx(F.one_hot, tracing_mode="symbolic")(torch.tensor([1, 2]))
     with pytest.raises(RuntimeError, match="non-negative"):
         g(torch.tensor([1, -2]))
@@ -197,7 +197,7 @@ def test_a_choice_by_data_is_not_made_while_tracing() -> None:
         make_fx(lambda x, y: x if torch.equal(x, y) else y, tracing_mode="symbolic")(*two(3, 4))
 
 
-def test_how_much_a_sparse_tensor_keeps_is_never_taken_for_known() -> None:
+def test_the_number_of_values_of_a_sparse_tensor_is_never_known() -> None:
     # torch's fake kernel says 0 where all sizes are known.
     g = make_fx(lambda x: x.to_sparse().values().sum(), tracing_mode="symbolic")(torch.ones(1, 1))
     assert g(torch.ones(1, 1)) == 1
@@ -217,7 +217,7 @@ def test_resizing_makes_the_storage_larger_and_keeps_views() -> None:
 
 
 def test_a_result_is_not_lost_on_its_way_into_out() -> None:
-    # Stock's graph returns `out` as it was.
+    # Stock's graph returns `out` unchanged.
     def f(x: torch.Tensor) -> torch.Tensor:
         return torch.linalg.matrix_rank(x, out=torch.zeros(0, dtype=torch.int64))
 

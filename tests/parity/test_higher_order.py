@@ -1,4 +1,4 @@
-"""Higher-order operators under make_fx against torch's: the same graphs inside the same graphs."""
+"""Higher-order operators under symfx's make_fx and torch's: the same graphs and subgraphs."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ SAME = (
 
 
 def described(g: fx.GraphModule) -> list[Any]:
-    """The operators of a graph and of those inside; its subgraphs by name."""
+    """The operators of a graph and of its subgraphs, and the subgraphs by name."""
     sizes = (torch.SymInt, torch.SymFloat, torch.SymBool)
     nodes: list[Any] = [
         (n.op, n.name) if n.op in ("placeholder", "output") else (n.op, str(n.target))
@@ -174,15 +174,15 @@ def test_same_graphs(f: Callable[..., Any], mode: str) -> None:
 
 @pytest.mark.parametrize("mode", ["real", "fake", "symbolic"])
 @pytest.mark.parametrize("f", [loop_counting, scanned_gradient, associative])
-def test_what_stock_does_not_trace_in_every_mode(f: Callable[..., Any], mode: str) -> None:
+def test_programs_that_stock_does_not_trace_in_every_mode(f: Callable[..., Any], mode: str) -> None:
     g = make_fx(f, tracing_mode=mode)(X)  # type: ignore[arg-type]
     assert any(isinstance(n.target, torch._ops.HigherOrderOperator) for n in g.graph.nodes) or (
-        f is associative  # combine_mode="generic" is made of ordinary operators
+        f is associative  # combine_mode="generic" consists of ordinary operators
     )
     assert_runs_like(g, f, X)
 
 
-# Those that the programs above do not have, and that run on a CPU.
+# The operators that the programs above lack and that run on a CPU.
 OF_THE_DATABASE = (
     "invoke_quant", "invoke_quant_packed", "while_loop_stack_output", "auto_functionalize",
     "local_map_hop", "register_hook", "flex_attention_backward",
@@ -212,7 +212,7 @@ def test_local_map(mode: str) -> None:
         maker(lambda a, b: local_map_hop(body, a, b), tracing_mode=mode)(x, x)  # type: ignore[arg-type]
         for maker in (make_fx, stock_make_fx)
     ]
-    # On plain tensors the operator runs its body, unless told to defer that.
+    # On plain tensors the operator runs its body, unless the program defers the body.
     assert described(graphs[0]) == described(graphs[1])
     torch.testing.assert_close(graphs[0](x, x)[0], x.sin() + x)
 
@@ -276,7 +276,7 @@ def test_regions_with_one_identifier_share_a_graph() -> None:
     assert_runs_like(g, lambda x: x.sin().sin().sin(), X)
 
 
-def test_what_a_loop_must_keep() -> None:
+def test_the_types_that_a_loop_must_keep() -> None:
     def shrinking(x: torch.Tensor) -> Any:
         return _hop.scan(lambda c, row: (c[:1], row.clone()), [torch.ones(4)], [x], ())
 

@@ -13,7 +13,7 @@ from tools.operators.tally import PEERS, Row, problem, rows, stock_make_fx
 
 from symfx.proxy_tensor import make_fx
 
-# A few of each kind; the whole database takes a quarter of an hour.
+# A few operators of each kind; the whole database takes a quarter of an hour.
 SAMPLE = (
     "add", "argsort", "as_strided", "bincount", "cat", "cov", "einsum", "empty_like", "fft.rfft",
     "histogram", "index_put", "linalg.svd", "masked_select", "nn.functional.avg_pool2d",
@@ -32,11 +32,11 @@ def test_each_sample_is_traced(table: list[Row]) -> None:
     missed = {(r.name, r.form): r.problems for r in table if r.symfx < r.samples}
     assert sorted(missed) == data_dependent, missed
     assert sum(r.samples for r in table) > len(SAMPLE)
-    # Most also ran at a shape that was not the traced one.
+    # Most samples also ran at a shape other than the traced one.
     assert sum(r.elsewhere for r in table) > len(SAMPLE) // 2
 
 
-def test_what_symfx_alone_traces(table: list[Row]) -> None:
+def test_operators_that_symfx_alone_traces(table: list[Row]) -> None:
     alone = {r.name for r in table if r.symfx_alone}
     assert {"cov", "scatter_add", "histogram"} <= alone
     assert not any(r.stock > r.symfx for r in table)

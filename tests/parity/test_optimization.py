@@ -22,7 +22,7 @@ BOTH = pytest.mark.parametrize("peer", [stock, ours], ids=["stock", "symfx"])
 
 
 class Net(nn.Module):
-    """Two branches that meet, a pooled head, dropout; all of it within what stock can do."""
+    """Two branches that meet, a pooled head and dropout: a model that stock can optimize."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ def test_fuse_options(net: nn.Module, peer: Any, inplace: bool, no_trace: bool) 
 
 
 def test_fuse_in_place_leaves_even_the_traced_model_as_it_was(net: nn.Module) -> None:
-    """Stock folds weights into the very modules of a graph that still normalizes."""
+    """Stock folds weights into the modules of a graph that still normalizes."""
     traced = fx.symbolic_trace(net)
     before = traced(X)
     ours.fuse(traced, inplace=True, no_trace=True)
@@ -121,7 +121,7 @@ def test_fuse_in_place_leaves_even_the_traced_model_as_it_was(net: nn.Module) ->
 
 
 def test_fuse_mixed_dtype_and_missing_statistics() -> None:
-    """The two that PyTorch's own tests try beside the ordinary."""
+    """The two unusual cases that PyTorch's own tests try."""
     low = nn.Sequential(
         nn.Conv2d(3, 16, 3, padding=1, bias=False, dtype=torch.bfloat16), nn.BatchNorm2d(16)
     )
@@ -227,7 +227,7 @@ def test_to_mkldnn_and_back(net: nn.Module, peer: Any) -> None:
     torch.testing.assert_close(net.state_dict(), weights, rtol=0, atol=0)
 
 
-def test_what_mkldnn_would_compute_wrongly_is_not_converted() -> None:
+def test_layers_that_mkldnn_computes_wrongly_are_not_converted() -> None:
     model = nn.Sequential(
         nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular"),
         nn.Conv2d(3, 3, 3, padding="same"),
@@ -365,7 +365,7 @@ def test_union_find_long_chains() -> None:
     for v in range(5000):
         sets.make_set(v)
     for v in range(4999):
-        sets.parent[v] = v + 1  # the worst that joining could ever make
+        sets.parent[v] = v + 1  # the deepest tree that joining can make
     assert sets.find(0) == 4999
 
 

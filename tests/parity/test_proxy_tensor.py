@@ -47,7 +47,7 @@ def operators(graph: fx.Graph) -> list[Any]:
 
 
 def described(value: Any) -> Any:
-    """A value's description with numbers in place of symbols."""
+    """The description of a value with numbers in place of symbols."""
 
     def number(n: Any) -> Any:
         return n.node.hint if isinstance(n, (torch.SymInt, torch.SymFloat, torch.SymBool)) else n

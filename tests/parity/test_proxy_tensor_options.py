@@ -1,4 +1,4 @@
-"""make_fx's options against torch's: what is recorded on nodes, and above autograd."""
+"""The options of symfx's make_fx and torch's: the metadata of nodes, and graphs above autograd."""
 
 from __future__ import annotations
 
@@ -102,7 +102,8 @@ def test_stack_of_a_module_under_several_names() -> None:
         [list(m["nn_module_stack"]) for n, m in meta(g, "nn_module_stack") if n.startswith("addmm")]
         for g in both(f, torch.rand(3, 4), **options)
     )
-    # torch takes the first call for one of c; symfx knows better, and counts the others so.
+    # torch takes the first call, which is one of a, for a call of c. symfx does not, so that it
+    # numbers the calls of c differently.
     assert ours[0] == ["", "a", "a.first"]
     renamed = {"c": "a", "c@1": "c", "c@2": "c@1"}
 

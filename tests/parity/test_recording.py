@@ -1,4 +1,4 @@
-"""Recording beside stock torch's: the same calls, made of both."""
+"""symfx.recording beside stock torch's: both get the same calls."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def fake(env: Any, *shape: int, name: str = "x") -> torch.Tensor:
 
 
 @both
-def test_what_is_recorded(peer: Peer) -> None:
+def test_recorded_events(peer: Peer) -> None:
     env = peer.env()
     x = fake(env, 5, 7)
     assert "_create_symbolic_sizes_strides_storage_offset" in [e.name for e in env.events]
@@ -311,7 +311,7 @@ def test_decorated_methods(peer: Peer) -> None:
 
 
 @both
-def test_what_is_not_a_method(peer: Peer) -> None:
+def test_functions_that_are_no_methods(peer: Peer) -> None:
     with pytest.raises(AssertionError):
 
         @peer.recording.record_shapeenv_event()
@@ -326,7 +326,7 @@ def test_what_is_not_a_method(peer: Peer) -> None:
 
 @both
 def test_symbols_in_the_arguments_move_over(peer: Peer) -> None:
-    """Also inside of collections."""
+    """Symbols inside of collections move over too."""
     record = peer.recording.record_shapeenv_event
 
     class Keeping(peer.shapes.ShapeEnv):  # type: ignore[name-defined, misc]

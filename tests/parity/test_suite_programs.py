@@ -1,7 +1,7 @@
-"""Small programs after the behaviours that PyTorch's own tests of make_fx try, side by side.
+"""Small programs for the behavior that PyTorch's own tests of make_fx try, side by side.
 
-Each is traced by symfx and by torch: the same inputs, the same operators in the same order; the
-graph of symfx gives what the program gives, at the traced shapes and at others.
+symfx and torch trace each program. Both graphs have the same inputs and the same operators in the
+same order. The graph of symfx computes the results of the program, at the traced shapes and others.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def two(a: int, b: int) -> tuple[Any, ...]:
 
 
 def same(*args: Any) -> Callable[[int, int], tuple[Any, ...]]:
-    """The same inputs whatever the shape."""
+    """The same inputs for every shape."""
     return lambda a, b: args
 
 
@@ -70,7 +70,7 @@ def simple(name: str, f: Any, make: Any = one, modes: Any = ("real", "symbolic")
     CASES[name] = Case(f, make, modes, o)
 
 
-# -- what comes in and goes out ------------------------------------------------------------------
+# -- inputs and outputs --------------------------------------------------------------------------
 
 simple("varargs", lambda *xs: sum(xs), two)
 simple("builtin", torch.sin)
@@ -276,7 +276,7 @@ simple("noise", lambda x: F.dropout(x, 0.5) + torch.randn_like(x) + torch.bernou
 
 
 class Wrapper(torch.Tensor):
-    """Holds another tensor, and runs operators on that."""
+    """A tensor that holds another tensor, and runs operators on the latter."""
 
     @staticmethod
     def __new__(cls, inner):
@@ -356,7 +356,7 @@ ABOVE: dict[str, Callable[..., Any]] = {
 @pytest.mark.parametrize("mode", ["real", "symbolic"])
 @pytest.mark.parametrize("name", ABOVE)
 def test_transforms_above_autograd(name: str, mode: str) -> None:
-    """torch bakes the tensors of a transform in as constants here; symfx's graph runs anywhere."""
+    """torch makes constants of a transform's tensors here; symfx's graph runs on all inputs."""
     g = make_fx(ABOVE[name], tracing_mode=mode, pre_dispatch=True)(t(*TRACED))  # type: ignore[arg-type]
     assert not any(n.op == "get_attr" for n in g.graph.nodes)
     for shape in (TRACED, OTHER) if mode == "symbolic" else (TRACED,):

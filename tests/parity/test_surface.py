@@ -1,4 +1,4 @@
-"""Every name that torch's other packages use of these modules is here, and is called alike."""
+"""symfx has every name that torch's other packages use of these modules, with the same call."""
 
 import importlib
 import inspect
@@ -11,24 +11,24 @@ from both import SYMFX, TORCH, symint
 
 USED = json.loads((Path(__file__).parent / "surface_names.json").read_text())
 NAMES = [(module, name) for module, names in USED["modules"].items() for name in names]
-# Names that neighbouring releases have, and torch 2.13 has not.
+# Names that neighboring releases have and torch 2.13 lacks.
 ELSEWHERE = {"hint_int", "size_hint", "has_hint"}
-# Torch's own flags of things that symfx has no use for.
+# Flags of torch that have no meaning in symfx.
 OF_TORCH_ALONE = {"codegen_config"}
-# Torch's names none of its parameters.
+# torch's own class names none of its parameters.
 NAMES_ITS_PARAMETERS = {"ShapeGuardPythonPrinter"}
 
 
 def parameters(function):
-    """The parameters by name; None where it has no signature."""
+    """The parameters by name; None for a function without a signature."""
     try:
         return dict(inspect.signature(function).parameters)
     except (TypeError, ValueError):
         return None
 
 
-def check_calls(theirs, ours, what):
-    """Whatever calls torch's function can call symfx's."""
+def check_calls(theirs, ours, name_of_both):
+    """Each call of torch's function is a call of symfx's too."""
     there, here = parameters(theirs), parameters(ours)
     if there is None or here is None:
         return
@@ -36,16 +36,18 @@ def check_calls(theirs, ours, what):
     open_here = {p.kind for p in here.values()}
     for name, parameter in there.items():
         if parameter.kind is kinds.VAR_POSITIONAL:
-            assert kinds.VAR_POSITIONAL in open_here, what
+            assert kinds.VAR_POSITIONAL in open_here, name_of_both
         elif parameter.kind is kinds.VAR_KEYWORD:
-            continue  # torch hands them on to somebody
+            continue  # torch passes them on to another function
         elif name not in here:
             by_name = parameter.kind is kinds.KEYWORD_ONLY
             needed = kinds.VAR_KEYWORD if by_name else kinds.VAR_POSITIONAL
-            assert needed in open_here, f"{what} lacks the parameter {name}"
+            assert needed in open_here, f"{name_of_both} lacks the parameter {name}"
     for name, parameter in here.items():
         if name not in there and parameter.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD):
-            assert parameter.default is not kinds.empty, f"{what} asks for {name} besides"
+            assert parameter.default is not kinds.empty, (
+                f"{name_of_both} needs the parameter {name} besides"
+            )
 
 
 @pytest.mark.parametrize("module, name", NAMES)

@@ -1,4 +1,4 @@
-"""The checks that torch and symfx make out of the same guards admit and refuse the same inputs."""
+"""The checks that torch and symfx make from the same guards admit the same inputs."""
 
 import itertools
 import math
@@ -6,7 +6,7 @@ import math
 import pytest
 import sympy
 import torch
-from both import BOTH, SYMFX, TORCH, name_of, symfloat, symint
+from both import BOTH, SYMFX, TORCH, symfloat, symint
 from torch._dynamo.source import LocalSource, TensorProperty, TensorPropertySource
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx as torch_make_fx
@@ -15,11 +15,6 @@ from torch.utils._sympy.value_ranges import ValueRanges
 from symfx.proxy_tensor import make_fx as symfx_make_fx
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
-
-
-@pytest.fixture(params=BOTH, ids=name_of)
-def m(request):
-    return request.param
 
 
 def fakes(m, env, *reals, contexts=None):
@@ -31,7 +26,7 @@ def fakes(m, env, *reals, contexts=None):
     ]
 
 
-# -- which inputs pass -----------------------------------------------------------------------------
+# -- admitted inputs -------------------------------------------------------------------------------
 
 PROGRAMS = {
     "nothing": lambda x, y: None,
@@ -128,7 +123,7 @@ def test_floats_in_guards(m):
     ]
 
 
-def test_what_produce_guards_says(m):
+def test_the_text_of_produce_guards(m):
     env = m.ShapeEnv()
     x, y = fakes(m, env, torch.zeros(5, 4), torch.zeros(4, 5))
     assert x.shape[0] > 4
@@ -177,7 +172,7 @@ def test_pruned_and_nontrivial_guards(m):
 
 
 def test_equalities_leave_no_guards(m):
-    """The sizes that are said to be equal are, from then on."""
+    """Sizes that the program declares equal are one symbol from then on."""
     env = m.ShapeEnv()
     (x,) = fakes(m, env, torch.zeros(7, 4, 3))
     assert x.shape[0] == x.shape[1] + x.shape[2]
@@ -224,7 +219,7 @@ def test_traced_graphs():
 
 
 def promised(m, real, constraints, work, equalities=None, names=("a",), names_of_dims=None):
-    """Make one tensor symbolic under promises, do something, produce guards."""
+    """Make one tensor symbolic under promises, run a program, and produce guards."""
     env = m.ShapeEnv()
     env.source_name_to_debug_name.update(names_of_dims or {})
     reals = real if isinstance(real, tuple) else (real,)
@@ -273,7 +268,7 @@ def test_a_relaxed_promise(m):
         promised(m, torch.zeros(6, 4), [[relaxed, None]], lambda x: int(x.shape[0]))
 
 
-def test_a_range_that_the_example_is_outside_of(m):
+def test_a_range_without_the_example(m):
     with pytest.raises(m.ConstraintViolationError):
         promised(m, torch.zeros(6, 4), [[strict(m, 8, 10), None]], lambda x: None)
     with pytest.raises(m.ConstraintViolationError):
@@ -347,7 +342,7 @@ def solved(m, values, *constraints, equal=(), names=None, marked=()):
 
 
 def admits(dims, values):
-    """Whether sizes pass the results, evaluated as Python."""
+    """Whether the results, evaluated as Python, admit sizes."""
 
     class Size:
         def __init__(self, n):

@@ -1,4 +1,4 @@
-"""Inputs of all kinds, and numbers that torch or another environment made, as torch treats them."""
+"""Inputs of all kinds, and numbers of torch or of another environment, as torch treats them."""
 
 import math
 import operator
@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 import torch
-from both import BOTH, SYMFX, fake, name_of, symint
+from both import BOTH, SYMFX, fake, symint
 from torch._dynamo.source import (
     AttrSource,
     ConstantSource,
@@ -23,11 +23,6 @@ from torch.utils._sympy.value_ranges import ValueRanges
 from symfx.errors import SymfxError
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
-
-
-@pytest.fixture(params=BOTH, ids=name_of)
-def m(request):
-    return request.param
 
 
 def made_symbolic(m, env, real, source, context=None):
@@ -116,7 +111,7 @@ def test_arithmetic_of_wrapped_literals_stays_symbolic(m):
 
 
 @pytest.mark.parametrize("divide", [operator.floordiv, operator.truediv, operator.mod])
-def test_dividing_by_what_is_zero_at_tracing(m, divide):
+def test_dividing_by_a_number_that_is_zero_at_tracing(m, divide):
     env = m.ShapeEnv()
     zero = env.create_unspecified_symint_and_symbol(0, X, m.DimDynamic.DYNAMIC)
     for number in (7, 1.5, symint(m, env, 5)):

@@ -1,4 +1,4 @@
-"""Properties that every program must have, as functions that raise AssertionError."""
+"""Properties of every program, as functions that raise AssertionError."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def choose_by(picks: random.Random) -> Callable[[int], int]:
 
 
 def in_bulk(check: Callable[[str, int], None], count: int, depth: int, sorts: str = "IBR") -> None:
-    """`check` of many random programs, other ones at each long run; the smallest part of a
-    failing one that fails too is what gets reported.
+    """Run `check` on many random programs, and on new ones at each long run.
 
-    Plain random choices, unlike hypothesis's, do not prefer small programs.
+    The error about a failing program names its smallest part that fails too. Plain random choices,
+    unlike hypothesis's, do not prefer small programs.
     """
     seed = random.SystemRandom().randrange(2**32) if os.environ.get("SYMFX_LONG") else 0
     picks = random.Random(seed)
@@ -57,7 +57,7 @@ def _smallest(source: str, check: Callable[[str, int], None], seed: int) -> str:
 
 
 def built(source: str, table: Table) -> Term | None:
-    """The program's term; None where making it raises, and so must every run of it."""
+    """The program's term; None if making it raises, and then every run must raise too."""
     try:
         return programs.build(source, table, programs.symbols(table))
     except (ZeroDivisionError, ValueError, OverflowError):
@@ -77,12 +77,12 @@ def values(source: str, seed: int) -> list[tuple[dict[str, Any], Any]]:
 
 
 def at(table: Table, point: dict[str, Any]) -> dict[Term, Any]:
-    """A point as `evaluate` takes it."""
+    """A point in the form that `evaluate` takes."""
     return {table.symbol(n, programs.SORTS[n]): v for n, v in point.items()}
 
 
 def value_and_text(source: str, seed: int) -> None:
-    """The term and its text compute what the program computes."""
+    """The term and its text compute the values of the program."""
     table = Table()
     term = built(source, table)
     if term is None:
@@ -94,7 +94,7 @@ def value_and_text(source: str, seed: int) -> None:
 
 
 def substitution(source: str, replacement: str, seed: int) -> None:
-    """Replacing x in the term is replacing its value."""
+    """Replacing x in the term gives the value of the program at the replaced x."""
     table = Table()
     term, by = built(source, table), built(replacement, table)
     if term is None or by is None:
@@ -114,7 +114,7 @@ def substitution(source: str, replacement: str, seed: int) -> None:
 
 
 def reader_of(table: Table, positive: bool) -> SympyReader:
-    """A reader of the random programs' symbols; with assumptions on two of them, if asked."""
+    """A reader of the random programs' symbols, on request with assumptions on two of them."""
     symbols = programs.symbols(table)
     if positive:
         symbols["x"].sympy = sympy.Symbol("x", integer=True, positive=True)
@@ -151,7 +151,7 @@ def sympy_and_back(source: str, seed: int) -> None:
     try:
         back = term if _infinite(term) else reader.read(view)
     except ZeroDivisionError:
-        # Where both branches of a divisor are zeros, of either sign, sympy sees but one.
+        # If both branches of a divisor are zeros of different signs, sympy sees one zero.
         assert not values(source, seed), source
         return
     assert back.sort == term.sort
@@ -163,7 +163,7 @@ def sympy_and_back(source: str, seed: int) -> None:
             continue
         where = at(table, point)
         if back is not term:
-            # sympy has but one zero: -0.0 comes back as 0.0.
+            # sympy has only one zero: -0.0 comes back as 0.0.
             assert evaluate(back, where) == expected, (point, str(back))
         if _finite_throughout(term, where):
             shown = {to_sympy(s): sympy.sympify(point[s.name]) for s in term.free_symbols}
@@ -178,8 +178,11 @@ def _infinite(term: Term) -> bool:
 
 
 def _finite_throughout(term: Term, where: dict[Term, Any]) -> bool:
-    """Whether sympy's numbers are those of the machine all the way: finite doubles, none
-    subnormal, and integers that torch's PowByNatural does not call infinite."""
+    """Whether sympy's numbers are those of the machine in every part of a term.
+
+    Such numbers are finite doubles that are not subnormal, and integers that torch's PowByNatural
+    does not call infinite.
+    """
     memo: dict[Term, Any] = {}
     evaluate(term, where, memo)
     return all(

@@ -1,3 +1,3 @@
-"""The profile of this run is chosen before any test is read."""
+"""Choose the profile of the run before pytest reads any test."""
 
 import profiles  # noqa: F401

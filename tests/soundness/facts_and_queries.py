@@ -1,5 +1,7 @@
-"""Random facts about three integers, random questions about them, and two judges of the
-answers: every point of a small box, and z3."""
+"""Random facts and questions about three integers, and two judges of the answers.
+
+The judges are all points of a small box, and z3.
+"""
 
 from __future__ import annotations
 
@@ -42,12 +44,12 @@ V // V <= -V;V*V + V*V >= 2*V*V;V*V + V*V >= K*V*V;V*V + K*V + V*V + K >= 0;V*V 
 
 
 def fact(choose: Callable[[int], int]) -> str:
-    """A random condition, of a kind that shapes have."""
+    """A random condition of a kind that occurs for shapes."""
     return _fill(_FACTS[choose(len(_FACTS))], choose)
 
 
 def query(choose: Callable[[int], int], known: list[str]) -> str:
-    """A random question, now and then a fact or the opposite of one."""
+    """A random question, sometimes a fact or the opposite of a fact."""
     way = choose(12)
     if way == 0 and known:
         return known[choose(len(known))]
@@ -89,7 +91,7 @@ def holding(condition: str, points: list[dict[str, int]]) -> list[dict[str, int]
 
 
 def satisfiable_fact(choose: Callable[[int], int], points: list[dict[str, int]]) -> tuple[str, Any]:
-    """A fact that leaves some of the points, and what it leaves."""
+    """A fact that holds at some of the points, and these points."""
     for _ in range(20):
         candidate = fact(choose)
         left = holding(candidate, points)
@@ -99,13 +101,13 @@ def satisfiable_fact(choose: Callable[[int], int], points: list[dict[str, int]])
 
 
 def z3_counterexample(known: list[str], asked: str, answer: bool) -> str | None:
-    """A point anywhere at which the facts hold and the answer is wrong, if z3 finds one."""
+    """A point at which the facts hold and the answer is wrong, if z3 finds one."""
     program = programs.Z3Program({n: z3.Int(n) for n in NAMES})
     try:
         claims = [program.read(k) for k in known]
         condition = program.read(asked)
     except programs.BeyondZ3Error:
-        return None  # for the box alone
+        return None  # only the box can judge it
     solver = z3.Solver()
     solver.set("timeout", 300)
     solver.add(*program.defined, *claims, condition != answer)
@@ -113,6 +115,6 @@ def z3_counterexample(known: list[str], asked: str, answer: bool) -> str | None:
 
 
 def choose_by(seed: int) -> Callable[[int], int]:
-    """Random choices."""
+    """A chooser for random programs: a function from n to a number below n."""
     picks = random.Random(seed)
     return lambda n: picks.randrange(n)

@@ -1,8 +1,8 @@
 """Random programs of views, slices, dimensions of size 1 and questions about layouts.
 
-A program is Python source, drawn step by step: a step is kept where eager takes it. Its inputs
-are described by their sizes, some of which vary, and by how they lie in memory, so that inputs of
-the same kind can be made at other sizes.
+A program is Python source, drawn step by step: a step is kept if eager takes it. A description of
+each input has its sizes, some of which vary, and its layout in memory, so that inputs of the same
+kind can be made at other sizes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Sizes = Mapping[str, int]
 NAMES = ("a", "b", "c")
 LAYOUTS = ("plain", "plain", "transposed", "gaps", "rows", "tail", "copies")
 _MOST_ELEMENTS = 3000
-# What a stride of a dimension of size 1 is made to be where inputs are "loose".
+# The strides of dimensions of size 1 in "loose" inputs start at this number.
 _LOOSE = 97
 
 
 @dataclass(frozen=True)
 class Input:
-    """A tensor input: a name or a number for each size, and how the tensor lies in memory."""
+    """A tensor input: a name or a number for each size, and the layout of the tensor in memory."""
 
     sizes: tuple[str | int, ...]
     layout: str
@@ -37,7 +37,7 @@ class Input:
         return tuple(values[s] if isinstance(s, str) else s for s in self.sizes)
 
     def make(self, values: Sizes, seed: int, *, loose: bool = False) -> torch.Tensor:
-        """The input at these sizes; with `loose`, strides that mean nothing are other ones."""
+        """The input at these sizes; with `loose`, dimensions of size 1 have unusual strides."""
         generator = torch.Generator().manual_seed(seed)
 
         def drawn(*size: int) -> torch.Tensor:
@@ -70,10 +70,10 @@ class Program:
     """A drawn program.
 
     Attributes:
-        inputs: by name.
-        lines: its statements, each of which makes one value.
-        dims: the sizes that vary.
-        example: their values for tracing.
+        inputs: the inputs by name.
+        lines: the statements, each of which makes one value.
+        dims: the names of the sizes that vary.
+        example: the values of these sizes for tracing.
     """
 
     inputs: dict[str, Input]
@@ -169,7 +169,7 @@ VIEWS, COMPUTED, ASKED = map(_forms, (_VIEWS, _COMPUTED, _ASKED))
 
 
 def draw_program(picks: random.Random, steps: int = 6) -> Program:
-    """A program of so many steps at most that eager takes at its example."""
+    """A program of at most so many steps that eager takes at its example."""
     dims, example = {}, {}
     for name in NAMES:
         low = picks.choice((0, 1, 1, 2, 2))
@@ -202,8 +202,8 @@ def draw_program(picks: random.Random, steps: int = 6) -> Program:
 
 
 def _try_step(picks: random.Random, program: Program, values: dict[str, Any], form: str) -> None:
-    """Add a step where eager takes it and where its value is small."""
-    # The latest tensor more often than not, so that programs are chains.
+    """Add a step if eager takes it and its value is small."""
+    # The latest tensor is the most frequent choice, so that programs are chains.
     chosen = picks.choice(program.tensors[-1:] + program.tensors[-3:])
     if "N" in form and not program.numbers:
         return
@@ -241,7 +241,7 @@ def _try_step(picks: random.Random, program: Program, values: dict[str, Any], fo
 
 
 def other_sizes(picks: random.Random, program: Program, count: int) -> Iterator[dict[str, int]]:
-    """Sizes that the ranges of the program's dimensions admit, small ones and 1 often."""
+    """Sizes within the ranges of the program's dimensions, often small and often 1."""
     for _ in range(count):
         yield {
             name: max(int(dim.min or 0), picks.choice((0, 1, 1, 2, 3, 4, 5, 6, 7)))

@@ -1,5 +1,8 @@
-"""Two profiles: a quick one that always tries the same programs, and, with SYMFX_LONG=1 in the
-environment, a long one that tries new ones at every run."""
+"""Two profiles of the search.
+
+The quick profile always tries the same programs. The long one, with SYMFX_LONG=1 in the
+environment, tries new programs at every run.
+"""
 
 import os
 
@@ -14,10 +17,10 @@ settings.load_profile("symfx-long" if LONG else "symfx-quick")
 
 
 def examples(quick: int) -> settings:
-    """So many random examples in the quick run, forty times as many in the long one."""
+    """Settings with this number of examples in the quick run, forty times as many in the long one."""
     return settings(max_examples=many(quick))
 
 
 def many(quick: int) -> int:
-    """So many in the quick run, forty times as many in the long one."""
+    """This number in the quick run, forty times as many in the long one."""
     return quick * (40 if LONG else 1)

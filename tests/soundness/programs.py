@@ -1,7 +1,7 @@
 """Little programs, as Python source: run by Python itself, built as terms, translated for z3.
 
-Python's own evaluation of the source is the judge of what a program means; nothing of the
-algebra takes part in it. Conditionals are written ``where(c, a, b)`` and conjunctions
+Python's own evaluation of the source gives the meaning of a program; the algebra takes no part
+in it. Conditionals are written ``where(c, a, b)`` and conjunctions
 ``c & d``, because both sides of them count: a program is undefined at a point where any
 part of it raises.
 """
@@ -58,7 +58,7 @@ FUNCTIONS: dict[str, Any] = {
 _MATH = ("sqrt", "exp", "log", "cos", "atan")
 _REAL_FUNCTIONS = ("float", "floor", "ceil", "trunc", *_MATH)
 _SCOPE = {"__builtins__": {}, **FUNCTIONS}
-# An integer beyond these bits is not worth computing with.
+# Programs with integers of more bits count as undefined.
 _BITS = 4096
 
 
@@ -68,13 +68,13 @@ def _compiled(source: str) -> CodeType:
 
 
 def run(source: str, point: Point) -> Any:
-    """What Python computes; UndefinedError where it raises or leaves the real numbers."""
+    """The value that Python computes; UndefinedError if it raises or leaves the real numbers."""
     try:
         value = eval(_compiled(source), _SCOPE, dict(point))
     except (ZeroDivisionError, ValueError, OverflowError) as error:
         raise UndefinedError from error
     except TypeError as error:
-        # A negative base under a fractional power: complex numbers have no order, no floor.
+        # A negative base under a fractional power gives a complex number, without order or floor.
         if "complex" in str(error):
             raise UndefinedError from error
         raise
@@ -100,7 +100,7 @@ def points(names: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield dict(zip(names, values, strict=True))
 
 
-# -- walked, to be built of something else --------------------------------------------------------
+# -- built from other operations -----------------------------------------------------------------
 
 _BINARY = {
     ast.Add: "add",
@@ -127,7 +127,7 @@ _COMPARE = {
 
 
 def walk(source: str, names: Mapping[str, Any], ops: Mapping[str, Callable[..., Any]]) -> Any:
-    """The program with `ops` for its operations; ``ops["const"]`` makes its constants."""
+    """The value of the program with `ops` for its operations; ``ops["const"]`` makes its constants."""
 
     def visit(node: ast.AST) -> Any:
         if isinstance(node, ast.Expression):
@@ -303,7 +303,7 @@ SORTS: dict[str, Any] = {
     **dict.fromkeys(REALS, "real"),
 }
 
-# One operation a line, the plain ones first, towards which hypothesis shrinks. I, B and R
+# One operation a line. hypothesis shrinks towards the plain ones, which come first. I, B and R
 # stand for a program of that sort, K for a small constant above zero.
 _INT = """
 I + I;I - I;I * I;K*I + K;I // K;I % K;I // -K;I % -K;I // I;I % I;min(I, I);max(I, I);abs(I);-I;

@@ -1,6 +1,6 @@
-"""Every rewrite that the algebra's constructors do, one named rule a line.
+"""Every rewrite of the algebra's constructors, one named rule a line.
 
-Left is what a program says, right what the algebra makes of it. `x`, `y`, `z` stand for any
+The left side is the text of a program, and the right side is its normal form. `x`, `y`, `z` stand for any
 integer, `p` and `q` for any condition, `r` and `s` for any double; a constant in braces takes
 each of the values listed for it. A rule holds wherever its left side is defined.
 """

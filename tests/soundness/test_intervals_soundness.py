@@ -1,4 +1,4 @@
-"""Arithmetic on intervals and congruences, against all members of small ones."""
+"""Arithmetic on intervals and congruences, judged by all members of small ones."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_binary(
 ) -> None:
     for a, b in itertools.product(INTERVALS, INTERVALS):
         if b == (0, 0) and of_numbers(7, 2) in (3, 1):
-            continue  # no divisor at all
+            continue  # the only divisor is 0
         result = of_intervals(a, b)
         for x, y in itertools.product(tried(a), tried(b)):
             try:
@@ -64,7 +64,7 @@ def test_binary(
 
 @pytest.mark.parametrize("name", ["add", "multiply", "floordiv"])
 def test_bounded_results_are_tight(name: str) -> None:
-    """Of bounded intervals without zero as a divisor, both ends of the result occur."""
+    """For bounded intervals and no zero divisor, both ends of the result occur."""
     compute = {"add": int.__add__, "multiply": int.__mul__, "floordiv": int.__floordiv__}[name]
     bounded = [i for i in INTERVALS if None not in i]
     for a, b in itertools.product(bounded, bounded):

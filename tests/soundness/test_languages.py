@@ -44,7 +44,7 @@ POINT = [RESULT[sort] for sort in programs.SORTS.values()]
 
 
 def compiled(text: str, directory: Path) -> Any:
-    """A library of the C text."""
+    """A loaded library, compiled from the C text."""
     (directory / "programs.c").write_text(text)
     flags = ["-O0", "-ffp-contract=off", "-shared", "-fPIC", "-Wall", "-Werror=parentheses"]
     done = subprocess.run(
@@ -58,7 +58,7 @@ def compiled(text: str, directory: Path) -> Any:
 
 
 def integers_in(term: Term) -> Iterator[int]:
-    """The whole numbers that a term is written with."""
+    """The integers that occur in a term."""
     for part in postorder(term, lambda t: True):
         if part.sort == "int":
             yield part.const
@@ -109,7 +109,7 @@ def test_c_computes_what_python_computes(tmp_path: Path) -> None:
                 compared += 1
                 assert programs.same(out.value, expected), (source, str(term), point, out.value)
             else:
-                # Strictly defined in Python, so only the size of the numbers excuses it.
+                # Python computes the value, so only the size of the numbers excuses a refusal.
                 refused += 1
                 assert _large(term, point), (source, str(term), to_c(term), point)
     assert compared > 10 * refused > 0
@@ -153,7 +153,7 @@ def verdicts(sources: list[str], seed: int) -> list[tuple[dict[str, Any], bool]]
     found = []
     for point in programs.sample_points(seed, checks.COUNT):
         try:
-            values = [programs.run(source, point) for source in sources]  # every one, defined
+            values = [programs.run(source, point) for source in sources]  # all programs are defined
             found.append((point, all(values)))
         except programs.UndefinedError:
             continue
@@ -213,13 +213,13 @@ UNINTERPRETED = frozenset({"fpow", "cos", "atan", "exp", "log"})
 
 
 def smtlib_agrees(source: str, seed: int) -> int:
-    """At how many points z3 found that the text has Python's value; it must not find otherwise."""
+    """The number of points at which z3 found that the text has Python's value; it must never refute it."""
     table = Table()
     term = checks.built(source, table)
     if term is None or any(t.op in UNINTERPRETED for t in checks.parts_of(term)):
         return 0
     result = table.symbol("result", term.sort)
-    # `id` keeps real results apart that compare as equal: 0.0 and -0.0, and NaN from itself.
+    # `id` compares real results as z3 values: 0.0 differs from -0.0, and NaN equals itself.
     wrapped = table.call("id", term.sort, term)
     claim = table.eq(wrapped, result) if term.sort != "bool" else table.or_(wrapped, result)
     script = smtlib_script([claim], defined=False)
@@ -247,7 +247,7 @@ def smtlib_agrees(source: str, seed: int) -> int:
 
 
 def _argument(line: str) -> str:
-    """What stands in the call of `id` in a line."""
+    """The argument of the call of `id` in a line."""
     start = line.index("(id ") + 4
     depth = 1
     for i in range(start, len(line)):
@@ -302,8 +302,8 @@ def test_a_term_is_defined_just_when_its_python_does_not_raise(data: st.DataObje
         except OverflowError:
             continue
         except (ValueError, ZeroDivisionError):
-            # The parts of a junction stand in an order of their own: one that has no value may
-            # come before the one that would have settled it. Nothing is promised then.
+            # The parts of an "and" have an order of their own: a part without a value may come
+            # before the part that decides. The condition promises nothing then.
             said = False
         if not works:
             assert not said, (source, text, str(need), point)

@@ -1,4 +1,4 @@
-"""Graphs of programs of views, slices and dimensions of size 1 do as eager at admitted shapes."""
+"""Graphs of programs with views, slices and dimensions of size 1 equal eager at admitted shapes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from symfx.symbolic_shapes import GuardOnDataDependentSymNode
 PROGRAMS = 2000 if LONG else 60
 SHAPES = 8
 
-# Operators warn of degrees of freedom where a dimension has one element.
+# Operators warn of degrees of freedom for a dimension of one element.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
 def difference(expected: Any, actual: Any) -> str | None:
-    """How two results differ, if they do: in value, or in how they lie in memory."""
+    """The difference of two results in value or in memory layout, or None."""
     for i, (one, other) in enumerate(zip(expected, actual, strict=True)):
         if not isinstance(one, torch.Tensor):
             if one != other:
@@ -38,14 +38,14 @@ def difference(expected: Any, actual: Any) -> str | None:
 
 
 def _strides(tensor: torch.Tensor) -> list[int]:
-    """The strides that mean something."""
+    """The strides of dimensions with two elements or more."""
     return [stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True) if n > 1]
 
 
 def admitted_runs(
     picks: random.Random, program: Program, trace: symfx.Trace
 ) -> Iterator[tuple[str, list[torch.Tensor], Any]]:
-    """Inputs that a trace admits and eager takes: what they are, and eager's results."""
+    """Inputs that a trace admits and eager takes, with a description and eager's results."""
     function = program.function()
     for values in (program.example, *layout_programs.other_sizes(picks, program, SHAPES)):
         for loose in (False, True):
@@ -59,7 +59,7 @@ def admitted_runs(
             yield f"{values}{' with loose strides' if loose else ''}", args, expected
 
 
-def test_graphs_do_as_eager_at_other_admitted_shapes() -> None:
+def test_graphs_equal_eager_at_other_admitted_shapes() -> None:
     seed = random.SystemRandom().randrange(2**32) if LONG else 0
     picks = random.Random(seed)
     traced = compared = 0
@@ -68,7 +68,7 @@ def test_graphs_do_as_eager_at_other_admitted_shapes() -> None:
         try:
             trace = program.trace()
         except GuardOnDataDependentSymNode:
-            continue  # the program branches on a stride that means nothing, or on data
+            continue  # the program branches on the stride of a dimension of size 1, or on data
         traced += 1
         for at, args, expected in admitted_runs(picks, program, trace):
             compared += 1

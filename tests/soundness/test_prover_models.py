@@ -1,4 +1,4 @@
-"""The prover against all small models: nested terms, sets, remainders, what-ifs, copied stores."""
+"""The prover judged by all small models: nested terms, sets, remainders, assumptions, copied stores."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def holds(condition: Term, point: dict[Term, int]) -> bool | None:
 
 
 def one_case(seed: int) -> int:
-    """Learns some facts and asks; returns how many questions were answered."""
+    """Learn some facts, ask questions, and return the number of answers."""
     picks = random.Random(seed)
     table = Table()
     symbols = [table.symbol(name) for name in "abc"[: picks.choice([1, 2, 2, 3])]]

@@ -1,5 +1,8 @@
-"""The prover against brute force and z3: a proved condition holds and a refuted one fails at
-every point at which the facts hold. These tests do not measure how much it proves."""
+"""The prover judged by brute force and z3: its answers hold wherever the facts hold.
+
+A proved condition holds, and a refuted one fails, at every such point. These tests do not measure
+the share of questions that the prover answers.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from symfx.algebra import Table
 from symfx.algebra.reasoning.facts import UNDEFINED, Facts
 from symfx.algebra.reasoning.prover import Prover
 
-# The quick run tries the same cases every time, the long one others.
+# The quick run tries the same cases every time, the long run new ones.
 FIRST = random.SystemRandom().randrange(2**40) if LONG else 0
 SEED = int(os.environ.get("SYMFX_SEED", FIRST))
 
@@ -28,7 +31,7 @@ def box() -> list[dict[str, int]]:
 
 
 def one_case(seed: int) -> int:
-    """Learns some facts, asking along the way; returns how many questions were answered."""
+    """Learn some facts, ask questions in between, and return the number of answers."""
     choose = fq.choose_by(seed)
     table = Table()
     names = programs.symbols(table)
@@ -48,14 +51,14 @@ def one_case(seed: int) -> int:
         assert facts.contradiction is None, (seed, known, facts.contradiction)
         for _ in range(3):
             asked.append(fq.query(choose, known))
-        # Earlier questions again: what was answered must stay, what was open may close.
+        # Earlier questions again: an answer must stay, and an open question may get one.
         for question in [*asked[-3:], asked[choose(len(asked))]]:
             answered += _ask(seed, known, question, points, prover, table, names)
     return answered
 
 
 def _replace(facts, table, names, equation) -> None:  # type: ignore[no-untyped-def]
-    """Let a symbol stand for a term, where the equation gives one."""
+    """Let a symbol stand for a term if the equation gives one."""
     p = facts.resolve(equation)
     if p.op != "eq":
         return
@@ -77,7 +80,7 @@ def _ask(seed, known, question, points, prover, table, names) -> bool:  # type: 
         answer = prover.decide(condition)
         reduced = prover.reduce(condition)
     except UNDEFINED:
-        # A divisor that the facts say is 0: then the question must make no sense anywhere.
+        # The facts make a divisor 0: then the question must be undefined at every point.
         assert not _defined(question, points), (seed, known, question)
         return False
     shown = None if reduced is condition else compile(str(reduced), "<reduced>", "eval")

@@ -1,4 +1,4 @@
-"""Random programs: Python computes the value of the term, of its text and of its sympy."""
+"""Random programs: the term, its text and its sympy have the value that Python computes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_sympy_and_back_of_large_programs() -> None:
     checks.in_bulk(checks.sympy_and_back, many(100), depth=5)
 
 
-# By hypothesis, which shrinks what it finds and prefers the small and the strange.
+# hypothesis shrinks failing programs, and prefers small and unusual ones.
 
 
 @examples(500)
@@ -77,12 +77,12 @@ def test_polynomials_have_one_form(left: str, right: str) -> None:
     table = Table()
     names = programs.symbols(table)
     a, b = programs.build(left, table, names), programs.build(right, table, names)
-    # A polynomial of degree n in each of two symbols is known by its values on an n+1 square.
+    # The values on an (n+1)x(n+1) square determine a polynomial of degree n in two symbols.
     size = 1 + max((len(m.factors) for t in (a, b) for m in t.coeffs), default=0)
     grid = programs.points({"x": range(size), "y": range(size)})
     equal = all(programs.run(left, point) == programs.run(right, point) for point in grid)
     assert (a is b) == equal
-    # The difference tells the same in another way, and so does a detour.
+    # The difference must give the same answer, and so must a detour.
     assert (table.sub(a, b) is table.zero) == equal
     detour = table.sub(table.mul(table.add(a, names["z"]), b), table.mul(names["z"], b))
     assert detour is table.mul(a, b)

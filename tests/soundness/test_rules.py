@@ -1,4 +1,4 @@
-"""Each rewrite rule, proved twice: over a grid by Python, and for all integers by z3."""
+"""Each rewrite rule is proved twice: by Python over a grid, and by z3 for all integers."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_holds_on_the_grid(rule: Rule) -> None:
 def test_holds_for_all_integers(rule: Rule) -> None:
     instances = list(rule.instances())
     if not LONG:
-        # Evenly spread, ends included: z3 takes its time.
+        # An even choice with both ends, because z3 is slow.
         instances = instances[:: max(1, len(instances) // (3 if rule in NONLINEAR else 12))]
     for left, right in instances:
         of = {n: z3.Bool(n) if n in "pq" else z3.Int(n) for n in names_in(left, right)}
@@ -60,7 +60,7 @@ def test_holds_for_all_integers(rule: Rule) -> None:
         if not (z3.is_bool(a) and z3.is_bool(b)):
             a, b = programs.as_int(a), programs.as_int(b)
         solver = z3.Solver()
-        # Where it must find a proof it has the time, however busy the machine is.
+        # z3 gets enough time on a busy machine if it has to find a proof.
         solver.set("timeout", 1_000 if rule in NONLINEAR and not LONG else 20_000)
         solver.add(*lhs.defined, z3.Or(a != b, *(z3.Not(d) for d in rhs.defined)))
         verdict = solver.check()
@@ -69,13 +69,13 @@ def test_holds_for_all_integers(rule: Rule) -> None:
             assert rule in NONLINEAR, f"z3 gave up on {left} = {right}"
 
 
-# z3's arithmetic is incomplete where symbols are multiplied or divided by symbols; the grid
-# alone judges these when it gives up.
+# z3's arithmetic is incomplete for products and quotients of symbols: if z3 gives up, the grid
+# alone judges these rules.
 NONLINEAR = [r for r in (*rules.DIVISIONS, *rules.REMAINDERS) if "y" in r.right or "y" in r.left]
 
 
 def _without_powers(source: str) -> str:
-    """The program with the symbolic exponents, which z3 cannot have, written out for 0..5."""
+    """The program with symbolic exponents, which z3 lacks, written out for 0..5."""
     for power in ("1 ** abs(x)", "0 << abs(x)", "0 >> abs(x)", "-1 >> abs(x)"):
         choice = power.replace("abs(x)", "5")
         for k in range(5):
@@ -85,7 +85,7 @@ def _without_powers(source: str) -> str:
 
 
 @pytest.mark.parametrize("rule", rules.ALL, ids=str)
-def test_is_what_the_algebra_does(rule: Rule) -> None:
+def test_the_algebra_rewrites_as_the_rule_says(rule: Rule) -> None:
     table = Table()
     names = {n: table.symbol(n, SORTS[n]) for n in "xyzpqrs"}  # type: ignore[arg-type]
     for left, right in rule.instances():

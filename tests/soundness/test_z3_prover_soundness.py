@@ -1,4 +1,4 @@
-"""The answers of the prover that asks z3 are judged as those of the prover itself."""
+"""The prover that asks z3, judged as the prover itself is."""
 
 from __future__ import annotations
 
