@@ -44,6 +44,9 @@ MODELS = """
     def items(x):
         return x * 2 if x.argmax().item() > 3 else x
 
+    def pinned(x):
+        return x + torch.ones(16, 4)
+
     calls = []
     def unsteady(x):
         calls.append(1)
@@ -173,6 +176,33 @@ def test_a_failed_verification_leaves_with_1(run):
     assert code == 1 and json.loads(out)["verification"]["passed"] is False
     code, _, _ = run("trace", "{}:unsteady", "-i", "x: f32[n]", "--tolerance", "1e9")
     assert code == 0
+
+
+def test_a_pinned_dimension_is_an_error_unless_allowed(run):
+    command = ("trace", "{}:pinned", "-i", "x: f32[batch, n=16, 4]")
+    line = line_of("x + torch.ones(16, 4)")
+    for options in ((), ("-q",), ("--json",)):
+        code, out, err = run(*command, *options)
+        assert code == 2 and out == "" and err.count("error: ") == 1
+        assert "pins what is to be dynamic: n, dimension 1 of x, to 16" in err
+        assert f"cli_models.py:{line}: " in err and "--allow-pinned" in err
+    for options in ((), ("-q",), ("--json",)):
+        code, out, err = run(*command, "--allow-pinned", *options)
+        assert code == 0, err
+        assert "warning: the graph holds for n = 16 alone" in err
+        assert f"cli_models.py:{line}: " in err
+    _, out, _ = run(*command, "--allow-pinned", "-q")
+    assert "fixed: n = 16; verified at 6 shapes" in out
+    _, out, _ = run(*command, "--allow-pinned", "--json")
+    (record,) = json.loads(out)["specializations"]
+    assert (record["symbol"], record["value"], record["line"]) == ("n", 16, line)
+
+
+def test_a_model_that_fails_on_the_example_leaves_with_2(run):
+    code, out, err = run("trace", "torch.nn:Embedding", "--init", "num_embeddings=10",
+                         "--init", "embedding_dim=3", "-i", "input: i64[n=50] < 100")  # fmt: skip
+    assert code == 2 and out == "" and err.count("error: ") == 1
+    assert "the model itself fails on the example: IndexError" in err
 
 
 @pytest.mark.parametrize(

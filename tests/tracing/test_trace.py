@@ -377,6 +377,7 @@ WRONG = [
     ([("n", None)], "1 entries, and the call has 2 inputs"),
     ("n", "dynamic is 'n'"),
     ({"n": 3}, "names 'n'"),
+    ({"xx": ("n", None)}, "names 'xx'.*\n.*\n.*did you mean 'x'"),
 ]
 
 
@@ -401,6 +402,44 @@ def test_only_ints_and_tensors_are_dynamic(value):
 def test_nested_entries_of_another_structure():
     with pytest.raises(SpecError, match=r"xs is a list; its entry .* has another structure"):
         symfx.trace(lambda xs: xs[0], ([randn(3), randn(3)],), dynamic={"xs": [("n",)]})
+
+
+def test_entries_of_nested_inputs_that_are_misspelt_or_missing():
+    def model(batch):
+        return batch["ids"] + batch["more"]["mask"]
+
+    batch = {"ids": randn(3), "more": {"mask": randn(3), "name": "a"}, "flag": True}
+    good = {"ids": ("n",), "more": {"mask": ("n",)}}
+    assert symfx.trace(model, (batch,), dynamic={"batch": good}).check(batch)
+    for wrong, words in [
+        ({**good, "idz": ("n",)}, r"batch has no member 'idz'.*\n.*\n.*did you mean 'ids'"),
+        ({"ids": ("n",), "more": {"masc": ("n",)}}, r"batch\['more'\] has no member 'masc'"),
+        ({"ids": ("n",)}, r"batch\['more'\] has no entry"),
+        ({"more": {"mask": ("n",)}}, r"batch\['ids'\] has no entry.*\n.*\n.*'ids': None"),
+        ({"ids": ("n",), "more": {}}, r"batch\['more'\]\['mask'\] has no entry"),
+    ]:
+        with pytest.raises(SpecError, match=words):
+            symfx.trace(model, (batch,), dynamic={"batch": wrong})
+    static = {"ids": None, "more": None}
+    assert symfx.trace(model, (batch,), dynamic={"batch": static}).symbols == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"dynamic_shapes": {"x": {0: "n"}}}, "no argument dynamic_shapes.*\n.*\n.*dynamic="),
+        ({"dynamics": True}, "no argument dynamics.*\n.*\n.*did you mean dynamic"),
+        ({"mask": None}, "no argument mask.*\n.*\n.*kwargs="),
+    ],
+)
+def test_arguments_that_trace_does_not_have(arguments, words):
+    with pytest.raises(SpecError, match=words):
+        symfx.trace(add, (randn(3), randn(3)), **arguments)
+
+
+def test_a_class_is_no_model():
+    with pytest.raises(SpecError, match=r"Linear is a class.*\n.*\n.*Linear"):
+        symfx.trace(nn.Linear, randn(3, 4))
 
 
 def test_arguments_the_model_does_not_take():
@@ -447,11 +486,99 @@ def test_a_dimension_that_the_model_pins_is_reported():
             return x + 1
         return x
 
-    t = symfx.trace(pinned, randn(5, 2), dynamic=[("n", None)])
+    t = symfx.trace(pinned, randn(5, 2), dynamic=[("n", None)], strict=False)
     assert t.check(randn(5, 2))
     assert not t.check(randn(6, 2))
     assert "fixed while tracing" in str(t) and "n = 5" in str(t)
     assert f"test_trace.py:{line_of(pinned, '== 5')}" in str(t)
+    assert "fixed: n = 5" in repr(t), "no report hides it"
+    (record,) = t.specializations
+    assert (record.symbol_name, record.value) == ("n", 5)
+    assert record.provenance.frame.lineno == line_of(pinned, "== 5")
+    assert t.symbols == ()
+
+
+class Positions(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Parameter(randn(16, 8))
+
+    def forward(self, x):
+        return x + self.table
+
+
+def first_rows(x, n):
+    return x[:n] if n == 3 else x
+
+
+def between(x):
+    if x.shape[0] >= 5 and x.shape[0] <= 5:
+        return x + 1
+    return x
+
+
+def both(x, y):
+    return x.relu() if x.shape[0] == y.shape[0] == 5 else y
+
+
+PINNED = [
+    (Positions(), (randn(3, 16, 8),), [("b", "seq", None)], "seq, dimension 1 of x, to 16"),
+    (Positions(), (randn(3, 16, 8),), {"x": {1: True}}, "dimension 1 of x, to 16"),
+    (
+        Positions(),
+        (randn(3, 16, 8),),
+        {0: {-2: Dim("seq", max=99)}},
+        "seq, dimension 1 of x, to 16",
+    ),
+    (first_rows, (randn(7, 2), 3), {"n": "n"}, "n, to 3"),
+    (between, (randn(5),), [("n",)], "n, dimension 0 of x, to 5"),
+    (both, (randn(5), randn(5)), [("n",), ("m",)], "n, dimension 0 of x, to 5"),
+    (lambda xs: xs["a"] + torch.ones(4), ({"a": randn(4)},), [{"a": ("n",)}], "of xs['a'], to 4"),
+]
+
+
+@pytest.mark.parametrize(("model", "args", "dynamic", "words"), PINNED)
+def test_a_pinned_dimension_that_was_to_be_dynamic_is_an_error(model, args, dynamic, words):
+    with pytest.raises(TracingError) as caught:
+        symfx.trace(model, args, dynamic=dynamic)
+    assert words in caught.value.what
+    assert "the guard is " in caught.value.what
+    assert "test_trace.py:" in caught.value.where
+    assert "strict=False" in caught.value.fix
+    with pytest.raises(TracingError):
+        symfx.trace(model, args, dynamic=dynamic, strict=True)
+    t = symfx.trace(model, args, dynamic=dynamic, strict=False)
+    assert t.specializations and t.check(*args)
+
+
+def test_what_was_not_promised_may_be_pinned():
+    x = randn(3, 16, 8)
+    for dynamic in (
+        True,
+        {"x": True},
+        [("b", None, None)],
+        [("b", Dim("s", min=16, max=16), None)],
+    ):
+        t = symfx.trace(Positions(), x, dynamic=dynamic)
+        assert t.check(randn(5, 16, 8)) and not t.check(randn(5, 17, 8))
+
+
+def test_the_symbols_are_those_of_the_inputs():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("k", torch.tensor(3))
+
+        def forward(self, x):
+            return x * self.k.item()
+
+    t = symfx.trace(Scaled(), randn(4, 5), dynamic=[("b", "c")])
+    assert names(t) == ["b", "c"]
+    view = randn(8, 6)[2:5]
+    t = symfx.trace(torch.sin, view, dynamic=[("b", "c")])
+    assert names(t) == ["b", "c"]
+    t = symfx.trace(lambda x: x.nonzero(), randn(4), dynamic=[("b",)])
+    assert names(t)[0] == "b" and t.symbols[1].unbacked
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ __all__ = [
     "print_error",
     "print_json",
     "print_lines",
+    "print_warning",
     "progress",
     "stdout_for_json",
 ]
@@ -78,6 +79,13 @@ def print_error(what: str, where: str | None = None, fix: str | None = None) -> 
         message.append("\n  at: ", "bold").append(where)
     if fix:
         message.append("\n  to fix: ", "bold").append(fix)
+    console.print(message, soft_wrap=True)
+
+
+def print_warning(what: str, where: str) -> None:
+    """Print a warning to stderr: what the user has to know, and the place that caused it."""
+    console = Console(stderr=True, highlight=False)
+    message = Text.assemble(("warning: ", "bold yellow"), what, ("\n  at: ", "bold"), where)
     console.print(message, soft_wrap=True)
 
 

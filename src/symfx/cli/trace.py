@@ -17,10 +17,11 @@ from symfx.cli.console import (
     print_error,
     print_json,
     print_lines,
+    print_warning,
     progress,
     stdout_for_json,
 )
-from symfx.cli.example_calls import example_call
+from symfx.cli.example_calls import ExampleCall, example_call
 from symfx.cli.options import AsJson, Debug, Init, Quiet, Target, inputs_option
 from symfx.errors import SpecError
 
@@ -69,6 +70,14 @@ def trace_command(
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="The seed of weights, inputs and shapes.")] = 0,
+    allow_pinned: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pinned",
+            help="Accept a graph that holds for one size of a named dimension alone, because the "
+            "model pins it. By default this is an error.",
+        ),
+    ] = False,
     graph: Annotated[bool, typer.Option("--graph/--no-graph", help="Print the graph.")] = True,
     record: Annotated[
         Path | None,
@@ -89,7 +98,9 @@ def trace_command(
     """
     with clear_errors(debug):
         with stdout_for_json(as_json):
-            traced = _trace(target, inputs or [], init or [], train, seed, record)
+            call = _call(target, inputs or [], init or [], train, seed)
+            with progress("tracing"), _recorded(record):
+                traced = _trace(call, strict=not allow_pinned)
             verification = None
             if verify:
                 with progress("verifying"):
@@ -104,18 +115,12 @@ def trace_command(
         raise typer.Exit(FAILED)
 
 
-def _trace(
-    target: str,
-    inputs: Sequence[str],
-    init: Sequence[str],
-    train: bool | None,
-    seed: int,
-    record: Path | None,
-) -> Trace:
+def _call(
+    target: str, inputs: Sequence[str], init: Sequence[str], train: bool | None, seed: int
+) -> ExampleCall:
+    """The model in the wanted mode, and its example call."""
     call = example_call(target, init, inputs, seed)
     import torch
-
-    from symfx.tracing import trace
 
     if train is not None:
         if not isinstance(call.model, torch.nn.Module):
@@ -125,8 +130,20 @@ def _trace(
                 fix="leave this option out",
             )
         call.model.train(train)
-    with progress("tracing"), _recorded(record):
-        return trace(call.model, call.args, call.kwargs, dynamic=call.dynamic)
+    return call
+
+
+def _trace(call: ExampleCall, *, strict: bool) -> Trace:
+    from symfx.tracing import trace
+
+    traced = trace(call.model, call.args, call.kwargs, dynamic=call.dynamic, strict=strict)
+    # Told on stderr however little of the report is printed.
+    for record in traced.specializations:
+        print_warning(
+            f"the graph holds for {record.symbol_name} = {record.value} alone",
+            str(record.provenance).removeprefix("at "),
+        )
+    return traced
 
 
 @contextlib.contextmanager

@@ -6,8 +6,10 @@ The one form is an entry for each leaf of the arguments. The entry of a tensor i
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -19,7 +21,7 @@ from symfx.proxy_tensor.shape_specs import BoundSpec, ParameterEntries, leaf_ent
 from symfx.symbolic_shapes import Dim
 from symfx.tracing.arguments import Layout
 
-__all__ = ["Entry", "Extent", "entries_of_spec", "read_dynamic", "read_spec"]
+__all__ = ["Dynamic", "Entry", "Extent", "entries_of_spec", "read_dynamic", "read_spec"]
 
 #: None is static, True is dynamic without a name.
 Extent: TypeAlias = Dim | bool | None
@@ -28,8 +30,23 @@ Entry: TypeAlias = tuple[Extent, ...] | Extent
 _WAYS = "a name, a symfx.Dim, True (dynamic, unnamed) or None (static)"
 
 
-def read_dynamic(layout: Layout, dynamic: Any) -> list[Entry]:
-    """The entry for each leaf of a call.
+@dataclass(frozen=True)
+class Dynamic:
+    """What the argument ``dynamic`` asks for.
+
+    Attributes:
+        entries: the entry for each leaf of the call.
+        promised: the dimensions and ints that have an entry of their own, each in words such as
+            ``dimension 1 of x``. A program must not pin them. That a whole tensor may be dynamic
+            (True) promises no dimension of it.
+    """
+
+    entries: list[Entry]
+    promised: frozenset[str]
+
+
+def read_dynamic(layout: Layout, dynamic: Any) -> Dynamic:
+    """The entry for each leaf of a call, and the dimensions that must stay dynamic.
 
     Args:
         layout: the arguments of the call.
@@ -46,7 +63,7 @@ def read_dynamic(layout: Layout, dynamic: Any) -> list[Entry]:
         explicit = dynamic is not True
         entries.extend(reader.read(parameter, value, wanted.get(parameter), explicit=explicit))
     reader.agree()
-    return [reader.merged(entry) for entry in entries]
+    return Dynamic([reader.merged(entry) for entry in entries], frozenset(reader.promised))
 
 
 def read_spec(layout: Layout, spec: Any) -> BoundSpec:
@@ -107,10 +124,12 @@ def _by_parameter(layout: Layout, dynamic: Any) -> dict[str, Any]:
             else:
                 name = key
             if name not in named:
+                near = difflib.get_close_matches(str(name), order, n=1)
+                hint = f"did you mean {near[0]!r}? " if near else ""
                 raise SpecError(
                     f"dynamic names {name!r}, which is not an input of this call",
                     where="dynamic",
-                    fix=f"the inputs are {', '.join(order) or 'none at all'}",
+                    fix=f"{hint}the inputs are {', '.join(order) or 'none at all'}",
                 )
             if name in wanted:
                 raise SpecError(
@@ -144,6 +163,8 @@ class _Reader:
         self.uses: dict[str, list[tuple[str, Dim, int]]] = {}
         #: name -> the dimension as all its uses together describe it; `agree` fills it
         self.dims: dict[str, Dim] = {}
+        #: The places that have an entry of their own, other than None.
+        self.promised: set[str] = set()
 
     def read(self, path: str, value: Any, entry: Any, *, explicit: bool) -> list[Entry]:
         """The entries of the leaves of a value.
@@ -182,8 +203,8 @@ class _Reader:
                 return list(entry)
             expected = f"a sequence of {len(value)} entries, one for each member"
         elif isinstance(value, dict):
-            if isinstance(entry, Mapping) and set(entry) <= set(value):
-                return [entry.get(key) for key in value]
+            if isinstance(entry, Mapping):
+                return self._members(path, value, entry)
             expected = f"a dict by {', '.join(map(repr, value))}"
         else:
             expected = "None or True (it is neither a sequence nor a dict)"
@@ -192,6 +213,35 @@ class _Reader:
             where=f"dynamic, for {path}",
             fix=f"give {expected}",
         )
+
+    @staticmethod
+    def _members(path: str, value: dict[Any, Any], entry: Mapping[Any, Any]) -> list[Any]:
+        """The entries of the members of a dict, in the order of its keys.
+
+        Raises:
+            SpecError: a key of the entry is none of the dict, or a member that holds tensors has
+                no entry.
+        """
+        where = f"dynamic, for {path}"
+        for key in entry:
+            if key not in value:
+                near = difflib.get_close_matches(str(key), [str(k) for k in value], n=1)
+                raise SpecError(
+                    f"{path} has no member {key!r}",
+                    where=where,
+                    fix=f"did you mean {near[0]!r}?"
+                    if near
+                    else f"its members are {', '.join(map(repr, value)) or 'none at all'}",
+                )
+        for key, member in value.items():
+            leaves = pytree.tree_leaves(member)
+            if key not in entry and any(isinstance(leaf, torch.Tensor) for leaf in leaves):
+                raise SpecError(
+                    f"{path}[{key!r}] has no entry",
+                    where=where,
+                    fix=f"give each member with tensors an entry; {key!r}: None makes it static",
+                )
+        return [entry.get(key) for key in value]
 
     def _tensor(self, path: str, value: torch.Tensor, entry: Any) -> tuple[Extent, ...]:
         where = f"dynamic, for {path}"
@@ -246,8 +296,11 @@ class _Reader:
         return self._extent(path, value, entry, where)
 
     def _extent(self, place: str, size: int, extent: Any, where: str) -> Extent:
-        if extent is None or extent is True:
-            return True if extent else None
+        if extent is None:
+            return None
+        if extent is True:
+            self.promised.add(place)
+            return True
         if isinstance(extent, int) and not isinstance(extent, bool):
             if extent != size:
                 raise SpecError(
@@ -269,6 +322,8 @@ class _Reader:
                 f"{place} cannot be described by {extent!r}", where=where, fix=f"give {_WAYS}"
             )
         self.uses.setdefault(extent.name, []).append((place, extent, size))
+        if extent.min is None or extent.min != extent.max:  # a range of one size pins it already
+            self.promised.add(place)
         return extent
 
     def agree(self) -> None:

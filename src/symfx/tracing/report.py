@@ -63,10 +63,12 @@ def headline(trace: TracedModel) -> str:
         >>> headline(trace(torch.relu, torch.randn(3, 4), dynamic=[("n", None)]))
         'relu: 3 nodes, 1 symbol (n), no guards'
     """
-    names = [info.name for info in _live_symbols(trace)]
+    names = [info.name for info in trace.symbols]
     symbols = f"{count(len(names), 'symbol')}" + (f" ({', '.join(names)})" if names else "")
     nodes = count(len(trace.graph_module.graph.nodes), "node")
-    return f"{trace.name}: {nodes}, {symbols}, {count(len(trace.guards), 'guard')}"
+    fixed = [f"{record.symbol_name} = {record.value}" for record in trace.specializations]
+    pinned = f", fixed: {', '.join(fixed)}" if fixed else ""
+    return f"{trace.name}: {nodes}, {symbols}, {count(len(trace.guards), 'guard')}{pinned}"
 
 
 def describe_graph(trace: TracedModel) -> list[Text]:
@@ -81,7 +83,7 @@ def describe_graph(trace: TracedModel) -> list[Text]:
 
 def _symbols(trace: TracedModel) -> list[Text]:
     rows = []
-    for info in _live_symbols(trace):
+    for info in trace.symbols:
         example = "known at run time" if info.unbacked else f"example {info.hint}"
         rows.append(
             (
@@ -94,22 +96,10 @@ def _symbols(trace: TracedModel) -> list[Text]:
     return section("symbols", rows)
 
 
-def _live_symbols(trace: TracedModel) -> list[SymbolInfo]:
-    """The symbols of inputs and those that are known at run time, without specialized ones."""
-    pinned = {record.symbol_name for record in trace.shape_env.specialization_records()}
-    number_at = trace.admission.number_at
-    return [
-        info
-        for info in trace.symbols
-        if info.name not in pinned
-        and (info.unbacked or any(number_at(source) for source in info.sources))
-    ]
-
-
 def _specializations(trace: TracedModel) -> list[Text]:
     rows = [
         ((f"{record.symbol_name} = {record.value}", "yellow"), *_cause(record.provenance))
-        for record in trace.shape_env.specialization_records()
+        for record in trace.specializations
     ]
     return section("fixed while tracing (the graph holds for these values alone)", rows)
 
@@ -248,7 +238,7 @@ def as_data(trace: TracedModel, verification: Verification | None = None) -> dic
         ],
         "specializations": [
             {"symbol": r.symbol_name, "value": r.value, **_cause_data(r.provenance)}
-            for r in env.specialization_records()
+            for r in trace.specializations
         ],
         "notes": list(trace.notes),
     }

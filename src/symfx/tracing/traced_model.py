@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
-from symfx.symbolic_shapes import ShapeEnv, ShapeGuard, SymbolInfo
+from symfx.symbolic_shapes import ShapeEnv, ShapeGuard, SpecializationRecord, SymbolInfo
 from symfx.tracing.admission import Admission
 
 __all__ = ["TracedModel", "name_of"]
@@ -63,8 +63,31 @@ class TracedModel:
 
     @property
     def symbols(self) -> tuple[SymbolInfo, ...]:
-        """The symbols: their sources, their ranges, their values in the example."""
-        return tuple(self.shape_env.symbol_table())
+        """The symbols of sizes and numbers of the inputs, and those that data gives at run time.
+
+        Each has its sources, its range and its value in the example. A symbol that the program
+        pinned to one value is among the `specializations` instead.
+        """
+        pinned = {record.symbol_name for record in self.specializations}
+        return tuple(
+            info
+            for info in self.shape_env.symbol_table()
+            if info.name not in pinned
+            and (info.unbacked or any(self._varies(source) for source in info.sources))
+        )
+
+    def _varies(self, source: str) -> bool:
+        """Whether a source names a size or the value of an input; strides follow from sizes."""
+        number = self.admission.number_at(source)
+        return number is not None and number.measure.kind in ("size", "value")
+
+    @property
+    def specializations(self) -> tuple[SpecializationRecord, ...]:
+        """The symbols that the program pinned to one value, each with the line that pinned it.
+
+        The graph holds for these values alone.
+        """
+        return tuple(self.shape_env.specialization_records())
 
     def run(self, leaves: Sequence[Any]) -> Any:
         """Run the graph on flat inputs, without a check.

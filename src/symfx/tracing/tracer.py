@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Never, cast
 
 import torch
 from torch.utils import _pytree as pytree
@@ -26,6 +26,7 @@ from symfx.tracing.model_state import (
     module_of,
     untouched,
 )
+from symfx.tracing.refusals import refuse_pins, refuse_unknown, refuse_unready
 from symfx.tracing.traced_model import name_of
 from symfx.tracing.traces import Trace
 from symfx.user_code import boundary, where
@@ -48,6 +49,8 @@ def trace(
     kwargs: Mapping[str, Any] | None = None,
     *,
     dynamic: Any = None,
+    strict: bool = True,
+    **unknown: Never,
 ) -> Trace:
     """Trace a model on example inputs.
 
@@ -66,13 +69,19 @@ def trace(
             range), True (dynamic, unnamed) or None (static). Dimensions of one name are equal;
             unnamed ones are equal if the example's are. An int argument may be dynamic too: its
             entry is a part. A list, tuple or dict of tensors takes a list, tuple or dict of
-            entries. Or a spec of `symfx.dynamic_spec`, whose sizes are unbacked: the graph
-            asserts the spec. A model whose function has a spec attached needs no `dynamic`.
+            entries, one for each member that holds tensors. Or a spec of `symfx.dynamic_spec`,
+            whose sizes are unbacked: the graph asserts the spec. A model whose function has a
+            spec attached needs no `dynamic`.
+        strict: whether it is an error if the program pins a dimension or an int that has an entry
+            of its own in ``dynamic``. Otherwise `Trace.specializations` has it, and the graph
+            holds for its one value. No entry of its own have the dimensions of a tensor, or of a
+            container, whose entry is True.
 
     Raises:
-        SpecError: ``dynamic`` does not fit the inputs.
+        SpecError: ``dynamic`` does not fit the inputs, or an argument is unknown.
         InputMismatchError: the model does not take these arguments.
-        TracingError: the model failed, or has an effect that a graph cannot hold.
+        TracingError: the model failed, has an effect that a graph cannot hold, or pins a
+            dimension that is to be dynamic.
         GuardOnDataDependentSymNode: the model branches on data.
 
     Example:
@@ -84,19 +93,22 @@ def trace(
         >>> bool(t.check(torch.randn(17, 9)))
         False
     """
-    if not callable(model):
-        raise SpecError(f"{describe(model)} cannot be called", fix="pass a module or a function")
-    _refuse_unready(model)
+    refuse_unknown(unknown)
+    refuse_unready(model)
     if isinstance(args, torch.Tensor):
         args = (args,)
     if not isinstance(args, (tuple, list)):
         raise SpecError(f"args is {describe(args)}", fix="give the positional arguments as a tuple")
     layout = Layout(model, args, kwargs or {})
     spec = spec_of_call(model, dynamic)
-    if spec is None:
-        return _Tracing(model, layout, read_dynamic(layout, dynamic)).run()
-    bound = read_spec(layout, spec)
-    return _Tracing(model, layout, entries_of_spec(bound), bound).run()
+    if spec is not None:
+        bound = read_spec(layout, spec)
+        return _Tracing(model, layout, entries_of_spec(bound), bound).run()
+    wanted = read_dynamic(layout, dynamic)
+    traced = _Tracing(model, layout, wanted.entries).run()
+    if strict:
+        refuse_pins(traced, wanted.promised)
+    return traced
 
 
 class _Tracing:
@@ -322,27 +334,6 @@ def _unlogged(name: str) -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(drop)
-
-
-def _refuse_unready(model: Callable[..., Any]) -> None:
-    """Refuse a model that is compiled, or whose parameters have no shape yet.
-
-    Raises:
-        TracingError: the model is such a model.
-    """
-    if isinstance(model, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
-        raise TracingError(
-            f"{name_of(model)} is compiled by TorchScript",
-            fix="pass the module or function that was compiled",
-        )
-    module = module_of(model)
-    for name, parameter in module.named_parameters() if module is not None else ():
-        if torch.nn.parameter.is_lazy(parameter):
-            raise TracingError(
-                f"the parameter {name} has no shape yet",
-                fix="call the model once on the example inputs: a lazy module makes its parameters "
-                "at its first call",
-            )
 
 
 def _distinct(names: list[str], others: list[str]) -> list[str]:

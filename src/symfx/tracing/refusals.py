@@ -1,0 +1,102 @@
+"""What `symfx.trace` refuses: unknown arguments, models that are not ready, pinned dimensions."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import torch
+
+from symfx.errors import SpecError, TracingError, describe
+from symfx.tracing.model_state import module_of
+from symfx.tracing.traced_model import TracedModel, name_of
+
+__all__ = ["refuse_pins", "refuse_unknown", "refuse_unready"]
+
+_ARGUMENTS = ("model", "args", "kwargs", "dynamic", "strict")
+
+
+def refuse_unknown(unknown: Mapping[str, object]) -> None:
+    """Refuse keyword arguments that `symfx.trace` does not have.
+
+    Raises:
+        SpecError: there is one.
+    """
+    for name in unknown:
+        near = difflib.get_close_matches(name, _ARGUMENTS, n=1)
+        fix = f"did you mean {near[0]}?" if near else f"its arguments are {', '.join(_ARGUMENTS)}"
+        if name == "dynamic_shapes":
+            fix = (
+                'name the sizes in dynamic=, such as dynamic={"x": ("batch", None)}: a name or a '
+                "symfx.Dim for each dimension that changes, None for each that does not"
+            )
+        raise SpecError(
+            f"symfx.trace has no argument {name}",
+            where=f"symfx.trace({name}=...)",
+            fix=f"{fix}; arguments of the model go into kwargs={{...}}",
+        )
+
+
+def refuse_unready(model: Callable[..., Any]) -> None:
+    """Refuse what is no model, a compiled model, and one whose parameters have no shape yet.
+
+    Raises:
+        SpecError: the object cannot be called, or is a class.
+        TracingError: the model is not ready.
+    """
+    if not callable(model):
+        raise SpecError(f"{describe(model)} cannot be called", fix="pass a module or a function")
+    if inspect.isclass(model) and issubclass(model, torch.nn.Module):
+        raise SpecError(
+            f"{model.__name__} is a class, and only an instance of it can be traced",
+            where="symfx.trace(model)",
+            fix=f"make one: {model.__name__}(...)",
+        )
+    if isinstance(model, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
+        raise TracingError(
+            f"{name_of(model)} is compiled by TorchScript",
+            fix="pass the module or function that was compiled",
+        )
+    module = module_of(model)
+    for name, parameter in module.named_parameters() if module is not None else ():
+        if torch.nn.parameter.is_lazy(parameter):
+            raise TracingError(
+                f"the parameter {name} has no shape yet",
+                fix="call the model once on the example inputs: a lazy module makes its parameters "
+                "at its first call",
+            )
+
+
+def refuse_pins(trace: TracedModel, promised: Collection[str]) -> None:
+    """Refuse a trace whose program pinned a dimension that is to be dynamic.
+
+    Args:
+        trace: the trace.
+        promised: the dimensions and ints that have to stay dynamic, in words.
+
+    Raises:
+        TracingError: the program pinned one of them.
+    """
+    sources = {info.name: info.sources for info in trace.shape_env.symbol_table()}
+    pins = []
+    for record in trace.specializations:
+        numbers = map(trace.admission.number_at, sources.get(record.symbol_name, ()))
+        places = [str(number) for number in numbers if number is not None]
+        broken = [place for place in places if place in promised]
+        if broken:
+            name = "" if record.symbol_name == broken[0] else f"{record.symbol_name}, "
+            guards = [str(g.term) for g in trace.guards if g.provenance == record.provenance]
+            needs = f" (the guard is {guards[-1]})" if guards else ""
+            pins.append((f"{name}{broken[0]}, to {record.value}{needs}", record.provenance))
+    if not pins:
+        return
+    lines = dict.fromkeys(str(provenance).removeprefix("at ") for _, provenance in pins)
+    raise TracingError(
+        f"{trace.name} pins what is to be dynamic: {'; '.join(words for words, _ in pins)}",
+        where="; ".join(lines),
+        fix="change this line so that it holds for other sizes, or make the dimension static "
+        "(None in dynamic); strict=False, or --allow-pinned on the command line, accepts a graph "
+        "for this size alone",
+    )
