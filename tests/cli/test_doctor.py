@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from symfx.cli import app
 from symfx.torch_bridge import self_check
-from symfx.torch_bridge.releases import RELEASE, TESTED_RELEASES
+from symfx.torch_bridge.releases import RELEASE, TESTED_RELEASES, warn_if_untested
 
 
 def run(*words: str) -> tuple[int, str]:
@@ -38,3 +39,12 @@ def test_a_missing_name_is_told_with_the_features_that_need_it(
     assert missing["name"] == "torch.overrides._push_mode"
     assert missing["used_in"] == ["torch_bridge/modes.py"]
     assert missing["features"] == ["symbolic shapes, symfx.trace and make_fx"]
+
+
+def test_a_newer_torch_gives_a_warning_and_a_tested_one_none() -> None:
+    with pytest.warns(UserWarning, match=r"not yet with 9\.1\.0; `symfx doctor`"):
+        warn_if_untested((9, 1), "9.1.0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for release in TESTED_RELEASES:
+            warn_if_untested(release, "")

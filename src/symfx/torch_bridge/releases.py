@@ -29,6 +29,7 @@ __all__ = [
     "fx_traces",
     "is_constant_type",
     "is_custom_object",
+    "warn_if_untested",
 ]
 
 TESTED_RELEASES = ((2, 13), (2, 14), (2, 15))
@@ -45,13 +46,18 @@ RELEASE = _release(torch.__version__)
 """The release of the running torch, such as ``(2, 13)``."""
 
 
-if TESTED_RELEASES[-1] < RELEASE:
-    _tested = ", ".join(f"{major}.{minor}" for major, minor in TESTED_RELEASES)
-    warnings.warn(
-        f"symfx is tested with torch {_tested}, and not yet with {torch.__version__}; "
-        "`symfx doctor` lists the names that it misses",
-        stacklevel=2,
-    )
+def warn_if_untested(release: tuple[int, int], version: str) -> None:
+    """Warn if a release of torch is newer than those that symfx is tested on."""
+    if release > TESTED_RELEASES[-1]:
+        tested = ", ".join(f"{major}.{minor}" for major, minor in TESTED_RELEASES)
+        warnings.warn(
+            f"symfx is tested with torch {tested}, and not yet with {version}; "
+            "`symfx doctor` lists the names that it misses",
+            stacklevel=2,
+        )
+
+
+warn_if_untested(RELEASE, torch.__version__)
 
 
 def _first(module: Any, *names: str) -> Any:
@@ -63,11 +69,10 @@ def _first(module: Any, *names: str) -> Any:
 
 
 # torch 2.14 turned a global of the process into one of the thread.
-_PER_THREAD = hasattr(fx_symbolic_trace, "_is_fx_tracing_context")
+_fx: Any = fx_symbolic_trace
+_PER_THREAD = hasattr(_fx, "_is_fx_tracing_context")
 if _PER_THREAD:
-    _context: Callable[[bool], contextlib.AbstractContextManager[None]] = (
-        fx_symbolic_trace._is_fx_tracing_context
-    )
+    _context: Callable[[bool], contextlib.AbstractContextManager[None]] = _fx._is_fx_tracing_context
 else:
     _context = ProcessWide(fx_symbolic_trace, "_is_fx_tracing_flag").set_to
 
