@@ -1,15 +1,17 @@
-"""The application: its four commands under one name, and the function that runs it."""
+"""The application: its commands under one name, and the function that runs it."""
 
 from __future__ import annotations
 
 import atexit
 import gc
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from symfx._version import __version__
+from symfx.cli.doctor import doctor_command
 from symfx.cli.optimize import optimize_command
 from symfx.cli.replay import replay_command
 from symfx.cli.trace import trace_command
@@ -36,8 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Importing torch and a model's library makes millions of objects that stay alive. Python's
     # default thresholds would search them for garbage so often that it takes a second or two.
     gc.set_threshold(100_000, 50, 100)
-    atexit.register(gc.freeze)  # the interpreter searches no object when it ends
+    atexit.register(_end_without_search)
     app(args=None if arguments is None else list(arguments), prog_name="symfx")
+
+
+def _end_without_search() -> None:
+    """Keep the interpreter from searching all objects for garbage when it ends.
+
+    Not with triton: it would report the objects that are still there as leaks.
+    """
+    if "triton" not in sys.modules:
+        gc.freeze()
 
 
 def _print_version(wanted: bool) -> None:
@@ -62,3 +73,4 @@ app.command("trace")(trace_command)
 app.command("replay")(replay_command)
 app.command("typecheck")(typecheck_command)
 app.command("optimize")(optimize_command)
+app.command("doctor")(doctor_command)

@@ -7,18 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils import _pytree as pytree
 
 from symfx.dynamic_spec import ParamsSpec, ShapesSpec
-from symfx.errors import SpecError
+from symfx.errors import SpecError, TracingError
 from symfx.proxy_tensor.metadata import snapshot_fake
 from symfx.proxy_tensor.shape_specs import BoundSpec, InputSymbol, spec_inputs
 from symfx.symbolic_shapes import Dim, DimDynamic, ShapeEnv, StatelessSymbolicContext
 
 __all__ = [
     "DynamicShapes",
+    "argument_names",
     "fake_inputs",
+    "fake_mode_of",
     "inputs_of_spec",
     "parameter_defaults",
     "parameter_names",
@@ -54,6 +57,18 @@ def parameter_names(f: Callable[..., Any], count: int) -> tuple[list[str], bool]
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             names.append(parameter.name)
     return (names[:count], True) if len(names) >= count else ([], False)
+
+
+def argument_names(f: Callable[..., Any], args: Sequence[Any]) -> list[str]:
+    """The names of the placeholders: those of the parameters, or ``arg0``, ``arg1`` and so on."""
+    names, own_parameters = parameter_names(f, len(args))
+    if len(names) != len(args):
+        raise TracingError(
+            f"the function takes {len(names) or 'fewer'} positional arguments, but got {len(args)}",
+            where=getattr(f, "__qualname__", repr(f)),
+        )
+    plain = own_parameters and hasattr(inspect.unwrap(f), "__code__")
+    return names if plain else [f"arg{i}" for i in range(len(args))]
 
 
 def parameter_defaults(f: Callable[..., Any]) -> dict[str, Any]:
@@ -324,3 +339,26 @@ def _dim(entry: Any, name: str) -> Dim:
 def is_symfx_env(env: Any) -> bool:
     """Whether an environment is symfx's own."""
     return type(env) is ShapeEnv
+
+
+def fake_mode_of(
+    args: Sequence[Any], symbolic: bool, allow_non_fake_inputs: bool
+) -> FakeTensorMode:
+    """The fake mode of the arguments, or else the active one, or else a new one."""
+    import torch._functorch.config as functorch_config
+
+    mode: FakeTensorMode | None = detect_fake_mode(args)
+    if mode is not None:
+        if symbolic and mode.shape_env is None:
+            raise TracingError(
+                "the fake mode of the arguments has no ShapeEnv, so no size can be symbolic in it",
+                fix="make it with FakeTensorMode(shape_env=symfx.symbolic_shapes.ShapeEnv())",
+            )
+        return mode
+    with functorch_config.patch(fake_tensor_allow_unsafe_data_ptr_access=False):
+        return FakeTensorMode(
+            allow_fallback_kernels=not symbolic,
+            allow_non_fake_inputs=allow_non_fake_inputs,
+            shape_env=ShapeEnv(),  # type: ignore[arg-type]
+            static_shapes=not symbolic,
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Callable, Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -75,8 +76,10 @@ class PythonKeyTracer(slots.TracerWithSlots):
         cache: OperationCache | None = None,
         stack_traces: bool = False,
         modules: ModuleStack | None = None,
+        *,
+        autowrap_modules: tuple[ModuleType, ...] = (),
     ) -> None:
-        super().__init__(autowrap_modules=())  # type: ignore[arg-type]
+        super().__init__(autowrap_modules=autowrap_modules)  # type: ignore[arg-type]
         self.root = torch.nn.Module()
         self.graph = fx.Graph()
         self.tensor_attrs: dict[Any, str] = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Literal
@@ -13,7 +12,6 @@ import torch
 from torch import fx
 from torch._compile import _disable_dynamo
 from torch._dispatch.python import enable_python_dispatcher
-from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import traceback as fx_traceback
 from torch.utils import _pytree as pytree
@@ -21,7 +19,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from symfx.algebra.languages.sympy import to_sympy
 from symfx.dynamic_spec import spec_of_call
-from symfx.errors import SpecError, TracingError
+from symfx.errors import SpecError
 from symfx.fake_operators.cache import OperationCache
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.cleanup import remove_dead_nodes
@@ -29,7 +27,9 @@ from symfx.proxy_tensor.function_mode import PreDispatchTorchFunctionMode, Traci
 from symfx.proxy_tensor.higher_order import record_higher_order
 from symfx.proxy_tensor.inputs import (
     DynamicShapes,
+    argument_names,
     fake_inputs,
+    fake_mode_of,
     inputs_of_spec,
     is_symfx_env,
     parameter_defaults,
@@ -39,7 +39,6 @@ from symfx.proxy_tensor.mode import ProxyTorchDispatchMode, Table, register_high
 from symfx.proxy_tensor.modules import ModuleStack, module_of
 from symfx.proxy_tensor.shape_specs import BoundSpec, InputSymbol, bind
 from symfx.proxy_tensor.tracer import PythonKeyTracer
-from symfx.symbolic_shapes import ShapeEnv
 from symfx.torch_bridge.fx_graphs import graph_module, take_pytree_inputs, takes_pytree_inputs
 from symfx.torch_bridge.modes import (
     active_fake_mode,
@@ -170,13 +169,13 @@ def make_fx(
     symbolic = mode_name == "symbolic"
 
     def trace(*args: Any) -> fx.GraphModule:
-        names = _argument_names(f, args)
+        names = argument_names(f, args)
         fake_mode = None
         cache = None
         symbols: list[list[InputSymbol]] = []
         assertions = None
         if tracing_mode != "real":
-            fake_mode = _fake_mode(args, symbolic, _allow_non_fake_inputs)
+            fake_mode = fake_mode_of(args, symbolic, _allow_non_fake_inputs)
             sources = parameter_names(f, len(args))[0]
             env: Any = fake_mode.shape_env
             if spec is None:
@@ -406,7 +405,7 @@ def trace_subgraph(
     """
     if isinstance(f, fx.GraphModule):
         f = _interpreted(f)
-    names = _argument_names(f, args)
+    names = argument_names(f, args)
     fake_mode = active_fake_mode()
     inner = mode.for_subgraph(decomposition_table)
     return TraceRun(f, args, names, inner, fake_mode, inside=True).run()
@@ -459,18 +458,6 @@ def _interpreted(module: fx.GraphModule) -> Callable[..., Any]:
     return run
 
 
-def _argument_names(f: Callable[..., Any], args: Sequence[Any]) -> list[str]:
-    """The names of the placeholders: those of the parameters, or ``arg0``, ``arg1`` and so on."""
-    names, own_parameters = parameter_names(f, len(args))
-    if len(names) != len(args):
-        raise TracingError(
-            f"the function takes {len(names) or 'fewer'} positional arguments, but got {len(args)}",
-            where=getattr(f, "__qualname__", repr(f)),
-        )
-    plain = own_parameters and hasattr(inspect.unwrap(f), "__code__")
-    return names if plain else [f"arg{i}" for i in range(len(args))]
-
-
 def dispatch_trace(
     root: torch.nn.Module | Callable[..., Any],
     tracer: fx.Tracer,
@@ -501,24 +488,3 @@ def call_program(f: Callable[..., Any], args: Sequence[Any]) -> Any:
 
 def _name(f: Callable[..., Any]) -> str:
     return type(f).__name__ if isinstance(f, torch.nn.Module) else getattr(f, "__name__", "f")
-
-
-def _fake_mode(args: Sequence[Any], symbolic: bool, allow_non_fake_inputs: bool) -> FakeTensorMode:
-    """The fake mode of the arguments, or else the active one, or else a new one."""
-    import torch._functorch.config as functorch_config
-
-    mode: FakeTensorMode | None = detect_fake_mode(args)
-    if mode is not None:
-        if symbolic and mode.shape_env is None:
-            raise TracingError(
-                "the fake mode of the arguments has no ShapeEnv, so no size can be symbolic in it",
-                fix="make it with FakeTensorMode(shape_env=symfx.symbolic_shapes.ShapeEnv())",
-            )
-        return mode
-    with functorch_config.patch(fake_tensor_allow_unsafe_data_ptr_access=False):
-        return FakeTensorMode(
-            allow_fallback_kernels=not symbolic,
-            allow_non_fake_inputs=allow_non_fake_inputs,
-            shape_env=ShapeEnv(),  # type: ignore[arg-type]
-            static_shapes=not symbolic,
-        )

@@ -119,6 +119,7 @@ _BINARY: dict[str, tuple[_Operation, _Operation]] = {
     "or_": (Table.bit_or, operator.or_),
     "sym_and": (Table.bit_and, operator.and_),
     "sym_or": (Table.bit_or, operator.or_),
+    "xor": (Table.ne, operator.xor),  # of booleans alone
     "bitwise_and": (Table.bit_and, operator.and_),
     "bitwise_or": (Table.bit_or, operator.or_),
     "bitwise_xor": (Table.bit_xor, operator.xor),

@@ -14,6 +14,7 @@ from torch.utils._sympy import functions as torch_fn
 from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.errors import SymfxError
 from symfx.sym_node import layout_functions
+from symfx.torch_bridge.releases import SYMBOOL_HAS_XOR
 
 __all__ = [
     "METHOD_TO_OPERATOR",
@@ -63,6 +64,7 @@ _REFLECTABLE: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "or": (operator.or_, sympy.Or),
     "bitwise_or": (operator.or_, torch_fn.BitwiseFn_bitwise_or),
     "bitwise_xor": (operator.xor, torch_fn.BitwiseFn_bitwise_xor),
+    **({"xor": (operator.xor, sympy.Xor)} if SYMBOOL_HAS_XOR else {}),
     "float_truediv": (operator.truediv, torch_fn.FloatTrueDiv),
     "int_truediv": (operator.truediv, torch_fn.IntTrueDiv),
     "int_floordiv": (operator.floordiv, torch_fn.FloorDiv),
@@ -136,10 +138,14 @@ unary_nonmagic_methods = {"is_integer"}
 unary_methods = unary_magic_methods | unary_nonmagic_methods
 """Methods of one operand."""
 
-only_bool_magic_methods = {"and", "or", "sym_not", "sym_ite"}
+# torch.SymBool has these from torch 2.14 on.
+_XOR = {"xor"} if SYMBOOL_HAS_XOR else set()
+_NE = {"ne"} if SYMBOOL_HAS_XOR else set()
+
+only_bool_magic_methods = {"and", "or", "sym_not", "sym_ite"} | _XOR
 """Methods of torch.SymBool alone."""
 
-also_bool_magic_methods = {"eq"}
+also_bool_magic_methods = {"eq"} | _NE
 """Methods of torch.SymBool and of other types."""
 
 bool_magic_methods = only_bool_magic_methods | also_bool_magic_methods
@@ -159,7 +165,7 @@ always_int_magic_methods = {"ceil", "floor", "trunc", "pow_by_natural"}
 
 always_bool_magic_methods = {
     "eq", "ne", "gt", "lt", "le", "ge", "and", "or", "sym_not", "is_non_overlapping_and_dense",
-    "is_integer",
+    "is_integer", *_XOR,
 }  # fmt: skip
 """Methods whose result is a bool."""
 

@@ -167,8 +167,23 @@ def bound_sympy(env: ShapeEnv, expr: sympy.Expr, size_oblivious: bool = False) -
 # -- forms --------------------------------------------------------------------------------------
 
 
-def simplify(env: ShapeEnv, expr: sympy.Basic, size_oblivious: bool = False) -> sympy.Basic:
-    """A sympy expression in symfx's normal form, with replacements applied."""
+def simplify(
+    env: ShapeEnv,
+    expr: sympy.Basic,
+    size_oblivious: bool = False,
+    *,
+    axioms: Iterable[sympy.Basic] | None = None,
+    var_to_range: Any = None,
+) -> sympy.Basic:
+    """A sympy expression in symfx's normal form, with replacements applied.
+
+    Args:
+        env: the environment.
+        expr: the expression.
+        size_oblivious: unused; torch has it.
+        axioms, var_to_range: unused; torch 2.14 has them, for facts that the normal form of a
+            term does not need.
+    """
     result: sympy.Basic = to_sympy(env.read_registering(expr))
     return result
 

@@ -1,0 +1,50 @@
+"""``symfx doctor`` finds the names of torch that symfx needs, and says which are missing."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from symfx.cli import app
+from symfx.torch_bridge import self_check
+from symfx.torch_bridge.releases import RELEASE, TESTED_RELEASES, warn_if_untested
+
+
+def run(*words: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["doctor", *words])
+    return result.exit_code, result.output
+
+
+def test_nothing_is_missing_from_the_running_torch() -> None:
+    assert RELEASE in TESTED_RELEASES
+    code, out = run()
+    assert code == 0
+    assert f"torch {torch.__version__}: tested" in out
+    assert "no name is missing" in out
+
+
+def test_a_missing_name_is_told_with_the_features_that_need_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(torch.overrides, "_push_mode")
+    self_check._look_up.cache_clear()
+    code, out = run("--json")
+    self_check._look_up.cache_clear()
+    assert code == 1
+    (missing,) = json.loads(out)["missing"]
+    assert missing["name"] == "torch.overrides._push_mode"
+    assert missing["used_in"] == ["torch_bridge/modes.py"]
+    assert missing["features"] == ["symbolic shapes, symfx.trace and make_fx"]
+
+
+def test_a_newer_torch_gives_a_warning_and_a_tested_one_none() -> None:
+    with pytest.warns(UserWarning, match=r"not yet with 9\.1\.0; `symfx doctor`"):
+        warn_if_untested((9, 1), "9.1.0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for release in TESTED_RELEASES:
+            warn_if_untested(release, "")

@@ -1,0 +1,26 @@
+"""Expectations that differ between the releases of torch, with the reason for each."""
+
+from __future__ import annotations
+
+import torch.fx.experimental.optimization as stock_optimization
+
+from symfx.torch_bridge.releases import RELEASE
+
+# The first release whose own make_fx traces a program that older ones refuse.
+STOCK_TRACES_FROM = {
+    # torch 2.14 has fake kernels for resizing to symbolic sizes.
+    "resize_": (2, 14),
+    "resize_as_": (2, 14),
+    # torch 2.15 has fake kernels for these.
+    "grouped_mm": (2, 15),
+    "histogramdd": (2, 15),
+}
+
+STOCK_HAS_MKLDNN_MAP = hasattr(stock_optimization, "mkldnn_map")
+"""False from torch 2.14 on, which keeps the table inside of a function."""
+
+
+def stock_traces(name: str) -> bool:
+    """Whether the make_fx of the installed torch traces a program of `test_beyond_stock`."""
+    first = STOCK_TRACES_FROM.get(name)
+    return first is not None and first <= RELEASE
