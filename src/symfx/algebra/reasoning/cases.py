@@ -166,13 +166,16 @@ def by_choices_in_facts(prover: Prover, condition: Term) -> bool | None:
     """Decide for each branch of a min, max, abs or where in the facts near the condition."""
     if not prover.splits or condition.op not in ("eq", "ge"):
         return None
-    near = prover.facts.connected(condition)
+    choosing = prover.facts.choosing
+    if not choosing:
+        return None
+    near = [fact for fact in prover.facts.connected(condition) if fact in choosing]
     if len(near) > CARRIED:
         return None
     table = prover.table
     tried: set[Term] = set()
     for fact in near:
-        for atom in choices(prover.facts.resolve(fact)):
+        for atom in choosing[fact]:
             if atom in tried or len(tried) == DISJUNCTIONS:
                 continue
             tried.add(atom)

@@ -46,9 +46,12 @@ def nonlinear_symbols(condition: Term) -> frozenset[Term]:
         p = p.args[0] if p.op == "eq" else None
     if p is None or p.sort != "int":
         return frozenset()
-    return frozenset().union(
-        *(m.free_symbols for m in p.coeffs if m.op != "symbol" or len(m.factors) > 1)
-    )
+    return nonlinear_symbols_of(p)
+
+
+def nonlinear_symbols_of(p: Term) -> frozenset[Term]:
+    """The symbols of an integer term that stand inside a product or an operation."""
+    return frozenset().union(*(m.free_symbols for m in p.coeffs if m.op != "symbol"))
 
 
 def without_remainders(condition: Term, *, everywhere: bool = True) -> Term:

@@ -118,9 +118,8 @@ class Prover:
             return known
         effort = self._effort
         again = effort.again or not effort.nested
-        stamp = facts.stamp(condition)
         asked = (self._open_still if again else self._open).get(condition)
-        if asked is not None and stamp <= asked:
+        if asked is not None and facts.stamp(condition) <= asked:
             return None
         resolved = facts.resolve(condition)
         if resolved is not condition:
@@ -130,7 +129,7 @@ class Prover:
         else:
             effort.nested += 1
             try:
-                answer = self._first_then_second_try(condition, stamp, again)
+                answer = self._first_then_second_try(condition, again)
             finally:
                 effort.nested -= 1
         if answer is not None:
@@ -138,16 +137,16 @@ class Prover:
             self._decided[condition] = answer
         return answer
 
-    def _first_then_second_try(self, condition: Term, stamp: int, again: bool) -> bool | None:
+    def _first_then_second_try(self, condition: Term, again: bool) -> bool | None:
         facts, effort = self.facts, self._effort
         asked = self._open.get(condition)
         answer = None
-        if asked is None or stamp > asked or effort.again:
+        if asked is None or effort.again or facts.stamp(condition) > asked:
             answer = self._searched(condition)
         if answer is not None:
             return answer
         self._open[condition] = facts.version
-        if not again:
+        if not again or (self._knows_orders_alone() and self._compares_two(condition)):
             return None
         first = not effort.again
         if first:
@@ -241,6 +240,12 @@ class Prover:
         """Whether all facts are bounds and orders, which decide a linear condition at once."""
         facts = self.facts
         return not (facts.solved or facts.congruences or facts.alternatives)
+
+    def _compares_two(self, condition: Term) -> bool:
+        """Whether a condition and all facts compare symbols: then the first try is complete."""
+        facts = self.facts
+        simple = condition.op in ("ge", "eq") and is_order(condition.args[0])
+        return simple and not (facts.entangled or facts.nonlinear)
 
     def by_form(self, condition: Term) -> bool | None:
         """Decide a comparison by bounds, any other condition by its parts."""

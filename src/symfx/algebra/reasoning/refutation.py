@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
+from symfx.algebra.reasoning.condition_forms import nonlinear_symbols_of
 from symfx.algebra.reasoning.elimination import Row, System
 from symfx.algebra.reasoning.intervals import ANYTHING, at_least
 from symfx.algebra.reasoning.limits import ATOMS, NEAR, PRODUCTS, SUMMANDS
@@ -35,54 +36,65 @@ class Refuter:
     def __init__(self, facts: Facts, intervals: TermIntervals) -> None:
         self.facts = facts
         self.intervals = intervals
-        # For a sum without constant, its lower bound by the facts, with their stamp.
-        self._least: dict[Term, tuple[int, int | None]] = {}
+        # For a sum without constant: the stamp of the facts, whether they could bound it at all,
+        # and its lower bound where all of them are linear.
+        self._bounds: dict[Term, tuple[int, bool, int | None]] = {}
 
-    def at_least_zero(self, p: Term) -> bool:
-        """Whether p >= 0 is proved."""
-        if self._is_linear(p):
-            least = self._least_of(p.base)
-            return least is not None and least + p.const >= 0
-        return self._excludes(p.table.sub(p.table.minus_one, p))
+    def at_least(self, base: Term, k: int) -> bool:
+        """Whether base >= k is proved, for a sum without constant."""
+        stamp = self.facts.stamp(base)
+        cached = self._bounds.get(base)
+        if cached is None or cached[0] != stamp:
+            least = None
+            linear = all(m.op == "symbol" for m in base.coeffs)
+            inside = () if linear else nonlinear_symbols_of(base)
+            supported = all(
+                m.op != "symbol" or m in inside or self._is_supported(m, c)
+                for m, c in base.coeffs.items()
+            )
+            if linear and supported:
+                mixed = self.facts.nonlinear
+                near = self.facts.connected(base) if mixed else ()
+                linear = not any(mixed & c.free_symbols for c in near)
+            if linear and supported:
+                least = self._least(base)
+            cached = self._bounds[base] = stamp, supported and not linear, least
+        _, worth_while, least = cached
+        return at_least(least, k) or (worth_while and self._excludes(base, k))
+
+    def _is_supported(self, symbol: Term, coeff: int) -> bool:
+        """Whether an end of an interval or a fact may bound coeff * symbol from below."""
+        facts = self.facts
+        if facts.bounds(symbol)[0 if coeff > 0 else 1] is not None or symbol in facts.nonlinear:
+            return True
+        touching = facts.touching.get(symbol, ())
+        return any((fact.coeffs[symbol] > 0) == (coeff > 0) for fact in touching)
+
+    def _least(self, base: Term) -> int | None:
+        """The lower bound of a sum of symbols about which all facts are linear."""
+        known = _Known(self.facts, self.intervals)
+        known.gather(base)
+        if not known.says_more_than_orders:
+            return None
+        goal = "goal"  # an unknown of its own, equal to the sum
+        unknowns: dict[Any, int] = {**base.coeffs, goal: -1}
+        equations = [(unknowns, 0), *known.equations]
+        return System(equations, known.inequalities, kept=frozenset((goal,))).least(goal)
+
+    def _excludes(self, base: Term, k: int) -> bool:
+        """Whether base <= k - 1 contradicts the facts."""
+        table = base.table
+        opposite = table.sub(table.const(k - 1), base)
+        known = _Known(self.facts, self.intervals)
+        known.gather(opposite)
+        known.suppose(opposite)
+        known.multiply()
+        return not System(known.equations, known.inequalities).has_solution()
 
     def facts_contradict(self, near: Term) -> bool:
         """Whether the facts about the symbols of a term are shown to have no solution."""
         known = _Known(self.facts, self.intervals)
         known.gather(near)
-        known.multiply()
-        return not System(known.equations, known.inequalities).has_solution()
-
-    def _least_of(self, base: Term) -> int | None:
-        """The lower bound of a sum of symbols about which all facts are linear."""
-        stamp = self.facts.stamp(base)
-        cached = self._least.get(base)
-        if cached is not None and cached[0] == stamp:
-            return cached[1]
-        known = _Known(self.facts, self.intervals)
-        known.gather(base)
-        found: int | None = None
-        if known.says_more_than_orders:
-            goal = "goal"  # an unknown of its own, equal to the sum
-            unknowns: dict[Any, int] = {**base.coeffs, goal: -1}
-            equations = [(unknowns, 0), *known.equations]
-            system = System(equations, known.inequalities, kept=frozenset((goal,)))
-            found = system.least(goal)
-        self._least[base] = stamp, found
-        return found
-
-    def _is_linear(self, p: Term) -> bool:
-        return all(m.op == "symbol" for m in p.coeffs) and all(
-            m.op == "symbol"
-            for c in self.facts.connected(p)
-            if c.op in ("ge", "eq")
-            for m in c.args[0].coeffs
-        )
-
-    def _excludes(self, opposite: Term) -> bool:
-        """Whether opposite >= 0 contradicts the facts."""
-        known = _Known(self.facts, self.intervals)
-        known.gather(opposite)
-        known.suppose(opposite)
         known.multiply()
         return not System(known.equations, known.inequalities).has_solution()
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from symfx.algebra.reasoning import cases, intervals
-from symfx.algebra.reasoning.condition_forms import is_long, without_remainders
+from symfx.algebra.reasoning.condition_forms import is_linear, is_long, without_remainders
 from symfx.algebra.reasoning.factors import factors_of
 from symfx.algebra.reasoning.intervals import Interval, at_least
 from symfx.algebra.terms.definedness import UNDEFINED
@@ -25,16 +25,7 @@ def second_try(prover: Prover, condition: Term) -> bool | None:
     """Decide a condition by each of the stronger ways."""
     if is_long(condition):
         return None
-    ways: tuple[Callable[[Prover, Term], bool | None], ...] = (
-        by_parts,
-        by_rewriting,
-        by_factors,
-        by_refutation,
-        by_ends,
-        cases.by_all_remainders,
-        cases.by_choices_in_facts,
-        cases.by_supposing_the_opposite,
-    )
+    ways = _OF_LINEAR if is_linear(condition) else _OF_ANY
     for way in ways:
         # A form or a case in which the condition has no value says nothing.
         with contextlib.suppress(*UNDEFINED):
@@ -97,19 +88,20 @@ def by_refutation(prover: Prover, condition: Term) -> bool | None:
     """Decide a comparison by showing that its opposite contradicts the facts."""
     if condition.op not in ("eq", "ge"):
         return None
-    table, proves = prover.table, prover.refuter.at_least_zero
     p = condition.args[0]
+    base, const = p.base, p.const
     seen = prover.witness(p)
-    may_be_above, may_be_below = seen is None or seen > 0, seen is None or seen < 0
+    proves, negated = prover.refuter.at_least, prover.table.neg(base)
+    # A comparison that holds for the witness cannot be refuted, one that fails not be proved.
     if condition.op == "ge":
-        if not (seen is not None and seen < 0) and proves(p):
+        if (seen is None or seen >= 0) and proves(base, -const):
             return True
-        return False if may_be_below and proves(table.sub(table.minus_one, p)) else None
-    if may_be_above and proves(table.add(p, table.minus_one)):
+        return False if (seen is None or seen < 0) and proves(negated, const + 1) else None
+    if (seen is None or seen > 0) and proves(base, 1 - const):
         return False
-    if may_be_below and proves(table.sub(table.minus_one, p)):
+    if (seen is None or seen < 0) and proves(negated, const + 1):
         return False
-    if (seen is None or seen == 0) and proves(p) and proves(table.neg(p)):
+    if (seen is None or seen == 0) and proves(base, -const) and proves(negated, const):
         return True
     return None
 
@@ -141,3 +133,17 @@ def _is_linear_in(p: Term, symbol: Term) -> bool:
     if max(counts) != 1 or all(m is symbol for m, n in zip(p.coeffs, counts, strict=True) if n):
         return False
     return all(f is symbol or symbol not in f.free_symbols for m in p.coeffs for f in m.factors)
+
+
+_Way: TypeAlias = "Callable[[Prover, Term], bool | None]"
+_OF_LINEAR: tuple[_Way, ...] = (by_refutation, cases.by_choices_in_facts)
+_OF_ANY: tuple[_Way, ...] = (
+    by_parts,
+    by_rewriting,
+    by_factors,
+    by_refutation,
+    by_ends,
+    cases.by_all_remainders,
+    cases.by_choices_in_facts,
+    cases.by_supposing_the_opposite,
+)
