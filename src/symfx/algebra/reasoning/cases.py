@@ -17,7 +17,7 @@ from symfx.algebra.reasoning.condition_forms import (
     options,
 )
 from symfx.algebra.reasoning.intervals import ANYTHING
-from symfx.algebra.reasoning.limits import BRANCHES, CARRIED, DISJUNCTIONS, DIVIDED, VALUES
+from symfx.algebra.reasoning.limits import BRANCHES, CARRIED, DISJUNCTIONS, DIVIDED, PARTS, VALUES
 from symfx.algebra.terms.definedness import UNDEFINED
 from symfx.algebra.terms.interpret import substitute
 from symfx.algebra.terms.table import Term
@@ -25,7 +25,13 @@ from symfx.algebra.terms.table import Term
 if TYPE_CHECKING:
     from symfx.algebra.reasoning.prover import Prover
 
-__all__ = ["by_cases"]
+__all__ = [
+    "agreed",
+    "by_all_remainders",
+    "by_cases",
+    "by_choices_in_facts",
+    "by_supposing_the_opposite",
+]
 
 
 def by_cases(prover: Prover, condition: Term) -> bool | None:
@@ -69,7 +75,7 @@ def by_values(prover: Prover, condition: Term) -> bool | None:
         cases *= high - low + 1
     if not chosen:
         return None
-    return _agreed(
+    return agreed(
         prover.decide(substitute(condition, dict(zip(chosen, map(table.const, case), strict=True))))
         for case in itertools.product(*values)
     )
@@ -80,7 +86,15 @@ def by_remainders(prover: Prover, condition: Term) -> bool | None:
 
     So ``s * (s + 1) % 2`` is 0: s is 2*q or 2*q + 1.
     """
-    by = moduli(condition)
+    return _by_remainders_of(prover, condition, moduli(condition))
+
+
+def by_all_remainders(prover: Prover, condition: Term) -> bool | None:
+    """Decide for each remainder of all symbols that are divided by a constant."""
+    return _by_remainders_of(prover, condition, moduli(condition, in_products=False))
+
+
+def _by_remainders_of(prover: Prover, condition: Term, by: dict[Term, int]) -> bool | None:
     # The quotients q are symbols that could be divided in turn, for ever.
     if not by or math.prod(by.values()) > VALUES or prover.divided >= DIVIDED:
         return None
@@ -93,7 +107,7 @@ def by_remainders(prover: Prover, condition: Term) -> bool | None:
         forms.append([m * q + r for r in range(m) if (r - rest) % shared == 0])
     prover.divided += 1
     try:
-        return _agreed(
+        return agreed(
             prover.decide(substitute(condition, dict(zip(by, case, strict=True))))
             for case in itertools.product(*forms)
         )
@@ -110,7 +124,7 @@ def by_choices_made(prover: Prover, condition: Term) -> bool | None:
                 return prover.decide(substitute(condition, {atom: value}))
         if not prover.splits:
             continue
-        answer = _agreed(
+        answer = agreed(
             branch.decide(substitute(condition, {atom: value}))
             for assumed, value in ways
             if (branch := prover.under(assumed, condition)) is not None
@@ -122,8 +136,10 @@ def by_choices_made(prover: Prover, condition: Term) -> bool | None:
 
 def by_denial(prover: Prover, condition: Term) -> bool | None:
     """Decide each part of a short "or" supposing that the others fail; of an "and", hold."""
-    if len(condition.args) > DISJUNCTIONS:
-        return None
+    return _by_denial(prover, condition) if len(condition.args) <= DISJUNCTIONS else None
+
+
+def _by_denial(prover: Prover, condition: Term) -> bool | None:
     settles = condition.op == "or"
     seen = prover.witness(condition)
     if seen is not None and bool(seen) is not settles:
@@ -136,6 +152,45 @@ def by_denial(prover: Prover, condition: Term) -> bool | None:
         # If the others cannot all fail, one of them holds.
         if branch is None or branch.decide(last) is settles:
             return settles
+    return None
+
+
+def by_supposing_the_opposite(prover: Prover, condition: Term) -> bool | None:
+    """`by_denial` of a longer "and" or "or"."""
+    if condition.op in ("and", "or") and DISJUNCTIONS < len(condition.args) <= PARTS:
+        return _by_denial(prover, condition)
+    return None
+
+
+def by_choices_in_facts(prover: Prover, condition: Term) -> bool | None:
+    """Decide for each branch of a min, max, abs or where in the facts near the condition."""
+    if not prover.splits or condition.op not in ("eq", "ge"):
+        return None
+    choosing = prover.facts.choosing
+    if not choosing:
+        return None
+    near = [fact for fact in prover.facts.connected(condition) if fact in choosing]
+    if len(near) > CARRIED:
+        return None
+    table = prover.table
+    tried: set[Term] = set()
+    for fact in near:
+        for atom in choosing[fact]:
+            if atom in tried or len(tried) == DISJUNCTIONS:
+                continue
+            tried.add(atom)
+            answers = []
+            for holds, value in options(atom):
+                branch = prover.under(table.and_(holds, table.eq(atom, value)), condition)
+                if branch is None:
+                    continue
+                answer = branch.decide(condition)
+                if answer not in answers and branch.refuter.facts_contradict(condition):
+                    continue
+                answers.append(answer)
+            common = agreed(answers)
+            if common is not None:
+                return common
     return None
 
 
@@ -159,7 +214,7 @@ def by_alternatives(prover: Prover, condition: Term) -> bool | None:
                 facts.settle(either, fact)
                 facts.assume(live[0], because=fact)
                 return prover.decide(condition)
-            answer = _agreed(
+            answer = agreed(
                 branch.decide(condition)
                 for part in live
                 if (branch := prover.under(part, either, condition)) is not None
@@ -172,7 +227,7 @@ def by_alternatives(prover: Prover, condition: Term) -> bool | None:
     return None
 
 
-def _agreed(answers: Iterable[bool | None]) -> bool | None:
+def agreed(answers: Iterable[bool | None]) -> bool | None:
     """The answer that all cases give; None if one is open, two differ, or there are no cases."""
     common: bool | None = None
     for answer in answers:

@@ -46,21 +46,24 @@ def nonlinear_symbols(condition: Term) -> frozenset[Term]:
         p = p.args[0] if p.op == "eq" else None
     if p is None or p.sort != "int":
         return frozenset()
-    return frozenset().union(
-        *(m.free_symbols for m in p.coeffs if m.op != "symbol" or len(m.factors) > 1)
-    )
+    return nonlinear_symbols_of(p)
 
 
-def without_remainders(condition: Term) -> Term:
-    """The condition with ``x % d`` as ``x - d * (x // d)``, where ``x // d`` is in it too."""
+def nonlinear_symbols_of(p: Term) -> frozenset[Term]:
+    """The symbols of an integer term that stand inside a product or an operation."""
+    return frozenset().union(*(m.free_symbols for m in p.coeffs if m.op != "symbol"))
+
+
+def without_remainders(condition: Term, *, everywhere: bool = True) -> Term:
+    """The condition with ``x % d`` as ``x - d * (x // d)``, everywhere or beside ``x // d``."""
     table = condition.table
+    inside = list(postorder(condition, lambda t: t.op not in ("const", "symbol")))
+    quotients = {atom.args for atom in inside if atom.op == "floordiv"}
     forms = {}
-    for atom in postorder(condition, lambda t: t.op not in ("const", "symbol")):
-        if atom.op == "mod":
+    for atom in inside:
+        if atom.op == "mod" and (everywhere or atom.args in quotients):
             x, d = atom.args
-            quotient = table._interned.get(("floordiv", "int", x, d))
-            if quotient is not None:
-                forms[atom] = x - d * quotient
+            forms[atom] = table.sub(x, table.mul(d, table.floordiv(x, d)))
     return substitute(condition, forms) if forms else condition
 
 
@@ -87,8 +90,8 @@ def options(choice: Term) -> list[tuple[Term, Term]]:
     return [(table.and_(*(table.ge_zero(sign * (a - b)) for b in args)), a) for a in args]
 
 
-def moduli(condition: Term) -> dict[Term, int]:
-    """For each symbol in a product that is divided by a constant, the lcm of these constants."""
+def moduli(condition: Term, *, in_products: bool = True) -> dict[Term, int]:
+    """For each symbol (in a product) that is divided by constants, the lcm of these."""
     if condition.op not in ("eq", "ge", "not"):
         return {}
     found: dict[Term, int] = {}
@@ -96,7 +99,9 @@ def moduli(condition: Term) -> dict[Term, int]:
         if atom.op not in DIVISIONS or atom.args[1].op != "const":
             continue
         for monomial in atom.args[0].coeffs:
-            for symbol in monomial.args if monomial.op == "product" else ():
+            if in_products and monomial.op != "product":
+                continue
+            for symbol in monomial.factors:
                 if symbol.op == "symbol":
                     found[symbol] = math.lcm(found.get(symbol, 1), atom.args[1].const)
     return found

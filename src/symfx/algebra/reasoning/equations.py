@@ -139,7 +139,16 @@ def learn_solution(facts: Facts, p: Term, because: Term) -> None:
 
 
 def learn_remainder(facts: Facts, p: Term) -> None:
-    """Learn from p == 0, where p is ``x % m - r``, the remainder of an atom."""
+    """Learn from p == 0, where p is ``x % m - r`` or ``x - m*(x//m) - r``, the remainder of x."""
+    for atom, coeff in p.coeffs.items():
+        if atom.op == "floordiv" and atom.args[1].op == "const" and len(p.coeffs) == 2:
+            x, m = atom.args[0], atom.args[1].const
+            if p.coeffs.get(x.base) == -coeff // m and not coeff % m and not x.const:
+                times = -coeff // m
+                remainder = facts.table.mod(x, atom.args[1])
+                if not p.const % times and remainder.op != "const":
+                    learn_remainder(facts, remainder + p.const // times)
+            return
     if len(p.coeffs) != 1:
         return
     ((atom, coeff),) = p.coeffs.items()

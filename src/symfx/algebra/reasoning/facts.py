@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from symfx.algebra.reasoning import equations, inequalities
+from symfx.algebra.reasoning.condition_forms import choices, is_linear
 from symfx.algebra.reasoning.connections import Connections
 from symfx.algebra.reasoning.intervals import ANY, ANYTHING, Congruence, Interval
 from symfx.algebra.reasoning.limits import FOLLOWING
@@ -46,6 +47,8 @@ class Facts:
         congruences: for an atom, its known remainder modulo something.
         real_bounds: for a real term that is known not to be NaN, its interval.
         alternatives: for an assumption, the disjunctions that hold because of it.
+        nonlinear: the symbols of assumed comparisons that have a product or an operation.
+        choosing: for an assumption, the first few choices (min, max, abs, where) in it.
         stamp: see `Connections.stamp`.
     """
 
@@ -73,6 +76,8 @@ class Facts:
         self.congruences: dict[Term, Congruence] = {}
         self.real_bounds: dict[Term, tuple[float, float]] = {}
         self.alternatives: dict[Term, list[Term]] = {}
+        self.nonlinear: set[Term] = set()
+        self.choosing: dict[Term, list[Term]] = {}
         self._nested = 0
 
     def _connect(self, connections: Connections) -> None:
@@ -173,6 +178,10 @@ class Facts:
         self.connections.touch(condition)
         if because is condition and condition.free_symbols:
             self.connections.add(condition)
+            if condition.op in ("eq", "ge") and not is_linear(condition):
+                self.nonlinear |= condition.free_symbols
+                if found := choices(condition):
+                    self.choosing[condition] = found
         if condition.op == "and":
             for part in condition.args:
                 self.assume(part, because)

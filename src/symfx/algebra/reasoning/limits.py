@@ -23,9 +23,11 @@ CYCLE = 32
 FOLLOWING = 40
 
 # The cases of a case distinction: values of symbols with small ranges, known disjunctions, the
-# parts of each, and the facts that each case may carry over.
+# parts of a condition that is decided by its opposite, the parts of a disjunction, and the facts
+# that each case may carry over.
 VALUES = 24
 DISJUNCTIONS = 3
+PARTS = 8
 BRANCHES = 16
 CARRIED = 100
 # The choices of a condition that are tried, and the branches of each.
@@ -37,3 +39,12 @@ DIVIDED = 2
 # The assignments that the search for an example may try, and the symbols that it takes on.
 TRIES = 20_000
 SYMBOLS = 12
+
+# Of a refutation: the facts and the operations that it takes, the products of inequalities, and the
+# summands of an inequality that is multiplied.
+NEAR = 24
+ATOMS = 16
+PRODUCTS = 120
+SUMMANDS = 6
+# The second tries that one question may have, its sub-questions included.
+TRIES_AGAIN = 24

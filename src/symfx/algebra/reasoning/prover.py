@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from functools import reduce
+from dataclasses import dataclass
+from functools import partial, reduce
 
 from symfx.algebra.reasoning.cases import by_cases
 from symfx.algebra.reasoning.condition_forms import (
@@ -19,18 +20,35 @@ from symfx.algebra.reasoning.condition_forms import (
     is_order,
     without_remainders,
 )
+from symfx.algebra.reasoning.factors import known_factors_of
 from symfx.algebra.reasoning.facts import Facts
 from symfx.algebra.reasoning.intervals import Interval, at_least
-from symfx.algebra.reasoning.limits import LONG, NESTED
+from symfx.algebra.reasoning.limits import LONG, NESTED, TRIES_AGAIN
 from symfx.algebra.reasoning.lower_bounds import LowerBounds
 from symfx.algebra.reasoning.lower_bounds.known_sums import by_orders
+from symfx.algebra.reasoning.refutation import Refuter
+from symfx.algebra.reasoning.second_try import second_try
 from symfx.algebra.reasoning.term_intervals import TermIntervals
 from symfx.algebra.terms.definedness import UNDEFINED
 from symfx.algebra.terms.interpret import substitute
-from symfx.algebra.terms.monomials import common_factors, divide_out
 from symfx.algebra.terms.table import Scalar, Term
 
 __all__ = ["Prover"]
+
+
+@dataclass
+class Effort:
+    """The work that a question has taken so far, shared by the provers of its suppositions.
+
+    Attributes:
+        nested: the number of questions that have led from one to the next.
+        again: whether the question has its second try.
+        left: the number of second tries that it and its sub-questions may still have.
+    """
+
+    nested: int = 0
+    again: bool = False
+    left: int = 0
 
 
 class Prover:
@@ -45,8 +63,9 @@ class Prover:
     Attributes:
         intervals: the intervals of terms.
         bounds: the search for lower bounds of integer terms.
-        splits: how many suppositions may still be made within each other.
-        divided: how many divisions by remainders the running question is inside of.
+        refuter: the search for contradictions.
+        splits: the number of suppositions that may still be made within each other.
+        divided: the number of divisions by remainders around the running question.
 
     Example:
         >>> from symfx.algebra import Table
@@ -63,11 +82,13 @@ class Prover:
         witness: Callable[[Term], Scalar | None] | None = None,
         *,
         _splits: int = 2,
+        _effort: Effort | None = None,
     ) -> None:
         self.facts = facts
         self.table = facts.table
         self.intervals = TermIntervals(facts)
         self.bounds = LowerBounds(facts, self.intervals)
+        self.refuter = Refuter(facts, self.intervals)
         # Bound here, because every question asks these.
         self._interval = self.intervals.of
         self._least = self.bounds.search
@@ -76,10 +97,12 @@ class Prover:
         self.witness = witness or (lambda term: None)
         self.splits = _splits
         self.divided = 0
-        self._nested = 0
+        self._effort = _effort or Effort()
         self._branches: dict[tuple[Term, ...], tuple[int, Prover]] = {}
         self._decided: dict[Term, bool] = {}
+        # Open questions, with the version of the facts: after the first try, and after the second.
         self._open: dict[Term, int] = {}
+        self._open_still: dict[Term, int] = {}
 
     # -- asking ------------------------------------------------------------------------------
 
@@ -93,23 +116,23 @@ class Prover:
             known = self._decided.get(condition)
         if known is not None:
             return known
-        asked = self._open.get(condition)
+        effort = self._effort
+        again = effort.again or not effort.nested
+        asked = (self._open_still if again else self._open).get(condition)
         if asked is not None and facts.stamp(condition) <= asked:
             return None
         resolved = facts.resolve(condition)
         if resolved is not condition:
             answer = self.decide(resolved)
-        elif self._nested > NESTED:
+        elif effort.nested > NESTED:
             return None
         else:
-            self._nested += 1
+            effort.nested += 1
             try:
-                answer = self._searched(condition)
+                answer = self._first_then_second_try(condition, again)
             finally:
-                self._nested -= 1
-        if answer is None:
-            self._open[condition] = facts.version
-        else:
+                effort.nested -= 1
+        if answer is not None:
             # Facts only grow: a conclusion stays true.
             self._decided[condition] = answer
         return answer
@@ -120,6 +143,34 @@ class Prover:
         Memos of bounds have stamps, by which they know that they are out of date.
         """
         self._decided.clear()
+        self._open.clear()
+        self._open_still.clear()
+
+    def _first_then_second_try(self, condition: Term, again: bool) -> bool | None:
+        facts, effort = self.facts, self._effort
+        asked = self._open.get(condition)
+        answer = None
+        if asked is None or effort.again or facts.stamp(condition) > asked:
+            answer = self._searched(condition)
+        if answer is not None:
+            return answer
+        self._open[condition] = facts.version
+        if not again or (self._knows_orders_alone() and self._compares_two(condition)):
+            return None
+        first = not effort.again
+        if first:
+            effort.again, effort.left = True, TRIES_AGAIN
+        try:
+            if effort.left > 0:
+                effort.left -= 1
+                answer = second_try(self, condition)
+            if answer is None and effort.left > 0:
+                self._open_still[condition] = facts.version
+        finally:
+            effort.again = not first
+        if answer is None and first:
+            self._open_still[condition] = facts.version
+        return answer
 
     def range(self, term: Term) -> Interval:
         """The tightest interval that the search finds for an integer term."""
@@ -149,7 +200,7 @@ class Prover:
         if inner.op not in ("eq", "ge"):
             return condition
         p = inner.args[0]
-        factors = self._factors(p)
+        factors = known_factors_of(p)
         if len(factors) == 1:
             return condition
         kept = [f for f in factors if not self._is_idle(f, inner.op)]
@@ -180,14 +231,14 @@ class Prover:
         if cached is None or cached[0] != stamp:
             layer = facts.layer(supposed, *near)
             layer.assume(facts.resolve(supposed))
-            cached = stamp, Prover(layer, _splits=self.splits - 1)
+            cached = stamp, Prover(layer, _splits=self.splits - 1, _effort=self._effort)
             self._branches[key] = cached
         return None if cached[1].facts.contradiction is not None else cached[1]
 
     # -- searching ---------------------------------------------------------------------------
 
     def _searched(self, condition: Term) -> bool | None:
-        answer = self._decide(condition)
+        answer = self.by_form(condition)
         if answer is None and not (self._knows_orders_alone() and is_linear(condition)):
             answer = self._rewritten(condition)
             if answer is None:
@@ -199,8 +250,14 @@ class Prover:
         facts = self.facts
         return not (facts.solved or facts.congruences or facts.alternatives)
 
-    def _decide(self, condition: Term) -> bool | None:
-        """Decide a condition as it stands."""
+    def _compares_two(self, condition: Term) -> bool:
+        """Whether a condition and all facts compare symbols: then the first try is complete."""
+        facts = self.facts
+        simple = condition.op in ("ge", "eq") and is_order(condition.args[0])
+        return simple and not (facts.entangled or facts.nonlinear)
+
+    def by_form(self, condition: Term) -> bool | None:
+        """Decide a comparison by bounds, any other condition by its parts."""
         op = condition.op
         if op == "ge":
             return self._at_least_zero(condition.args[0])
@@ -228,7 +285,7 @@ class Prover:
         if not is_long(condition):
             rewrites.append(self._divided)
             if not is_linear(condition):
-                rewrites.append(without_remainders)
+                rewrites.append(partial(without_remainders, everywhere=False))
         for rewrite in rewrites:
             # A form without a value says nothing: where facts hold, the condition has none.
             with contextlib.suppress(*UNDEFINED):
@@ -246,6 +303,16 @@ class Prover:
             form = self.facts.as_multiple(symbol)
             if form is not None:
                 forms[symbol] = form
+        return substitute(condition, forms) if forms else condition
+
+    def by_known_multiples(self, condition: Term) -> Term:
+        """The condition with each product of known remainder modulo m as m*(product//m) + r."""
+        table = self.table
+        forms = {}
+        for product, (m, r) in self.facts.congruences.items():
+            if product.op != "symbol" and m > 1 and product.free_symbols <= condition.free_symbols:
+                quotient = table.floordiv(product, table.const(m))
+                forms[product] = table.add(table.mul(table.const(m), quotient), table.const(r))
         return substitute(condition, forms) if forms else condition
 
     def _compare_reals(self, op: str, a: Term, b: Term) -> bool | None:
@@ -310,7 +377,7 @@ class Prover:
         exact = self.intervals.without_exact_divisions(p)
         if exact is not p:
             return self.decide(self.table.eq(exact, self.table.zero))
-        factors = self._factors(p)
+        factors = known_factors_of(p)
         if len(factors) > 1:
             # A product is zero just if one of its factors is.
             answers = [self.decide(self.table.eq(f, self.table.zero)) for f in factors]
@@ -329,16 +396,3 @@ class Prover:
             if at_least(high, 1):
                 return False
         return True if low == 0 and high == 0 else None
-
-    def _factors(self, p: Term) -> tuple[Term, ...]:
-        """Terms whose product is p or -p, if some are known; else p alone."""
-        for form in (p, self.table.neg(p)):
-            known = self.table.products.get(form.base)
-            if known is not None and known[0] is form:
-                return known[1]
-        if p.is_monomial:
-            return p.factors
-        common = common_factors(p)
-        if not common:
-            return (p,)
-        return (*common, *self._factors(divide_out(self.table, p, common, 1)))

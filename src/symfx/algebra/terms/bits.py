@@ -19,6 +19,12 @@ def bit_and(table: Table, a: Term, b: Term) -> Term:
     """a & b: bitwise of integers, logical of booleans."""
     if a.sort == "bool" and b.sort == "bool":
         return table.and_(a, b)
+    for x, mask in ((a, b), (b, a)):
+        # x & (2**k - 1) = x % 2**k
+        if x.sort == mask.sort == "int" and mask.op == "const":
+            modulus = mask.const + 1
+            if modulus > 1 and not modulus & mask.const:
+                return table.mod(x, table.const(modulus))
     return _bits(table, "bit_and", a, b, operator.and_, unit=-1, absorbing=0)
 
 

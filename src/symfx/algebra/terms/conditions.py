@@ -189,6 +189,10 @@ def _junction(
                 parts[part] = None
     if any(table.not_(part) in parts for part in parts if part.op not in ("and", "or")):
         return absorbing
+    # p or q or not (p or q) holds, p and q and not (p and q) fails.
+    dual = "and" if op == "or" else "or"
+    if any(p.op == dual and all(table.not_(x) in parts for x in p.args) for p in parts):
+        return absorbing
     if not parts:
         return unit
     if len(parts) == 1:

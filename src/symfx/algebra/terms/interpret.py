@@ -280,7 +280,7 @@ def make(table: Table, op: str, operands: Sequence[Term]) -> Term:
         "ffloordiv": table.floordiv,
         "mod": table.mod,
         "fmod": table.mod,
-        "pow": table.pow,
+        "pow": _integer_power,
         "fpow": table.pow,
         "abs": table.abs,
         "fabs": table.abs,
@@ -309,6 +309,13 @@ def make(table: Table, op: str, operands: Sequence[Term]) -> Term:
         "ge": table.ge_zero,
     }
     return made[op](*operands)
+
+
+def _integer_power(a: Term, b: Term) -> Term:
+    """a ** b of integers, which has no value where b is negative."""
+    if b.op == "const" and b.const < 0:
+        raise ValueError(f"({a}) ** {b} is not an integer")
+    return a.table.pow(a, b)
 
 
 def substitute(

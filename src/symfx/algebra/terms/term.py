@@ -253,6 +253,9 @@ class Term:
     def __rtruediv__(self, other: Scalar) -> Term:
         return self.table.truediv(self._lift(other), self)
 
+    def __rpow__(self, other: Scalar) -> Term:
+        return self.table.pow(self._lift(other), self)
+
     def __pow__(self, other: Term | Scalar) -> Term:
         return self.table.pow(self, self._lift(other))
 
@@ -289,17 +292,32 @@ class Term:
     def __and__(self, other: Term | Scalar) -> Term:
         return self.table.bit_and(self, self._lift(other))
 
+    def __rand__(self, other: Scalar) -> Term:
+        return self.table.bit_and(self._lift(other), self)
+
     def __or__(self, other: Term | Scalar) -> Term:
         return self.table.bit_or(self, self._lift(other))
+
+    def __ror__(self, other: Scalar) -> Term:
+        return self.table.bit_or(self._lift(other), self)
 
     def __xor__(self, other: Term | Scalar) -> Term:
         return self.table.bit_xor(self, self._lift(other))
 
+    def __rxor__(self, other: Scalar) -> Term:
+        return self.table.bit_xor(self._lift(other), self)
+
     def __lshift__(self, other: Term | Scalar) -> Term:
         return self.table.lshift(self, self._lift(other))
 
+    def __rlshift__(self, other: Scalar) -> Term:
+        return self.table.lshift(self._lift(other), self)
+
     def __rshift__(self, other: Term | Scalar) -> Term:
         return self.table.rshift(self, self._lift(other))
+
+    def __rrshift__(self, other: Scalar) -> Term:
+        return self.table.rshift(self._lift(other), self)
 
     def __invert__(self) -> Term:
         return self.table.not_(self)

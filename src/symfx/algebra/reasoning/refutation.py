@@ -1,0 +1,272 @@
+"""Refutation: a comparison is proved if its opposite has no solution beside the facts.
+
+The opposite, the facts near it and the meaning of the operations in both are inequalities and
+equations of polynomials. Each monomial is taken as an unknown, and `elimination` looks for a
+contradiction. Products of two inequalities relate the monomials of different degree. Nothing that
+is learned here becomes a fact: no range gets narrower by it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from symfx.algebra.reasoning.condition_forms import nonlinear_symbols_of
+from symfx.algebra.reasoning.elimination import Row, System
+from symfx.algebra.reasoning.intervals import ANYTHING, at_least
+from symfx.algebra.reasoning.limits import ATOMS, NEAR, PRODUCTS, SUMMANDS
+from symfx.algebra.terms.definedness import UNDEFINED
+from symfx.algebra.terms.term import Term, by_uid
+
+if TYPE_CHECKING:
+    from symfx.algebra.reasoning.facts import Facts
+    from symfx.algebra.reasoning.term_intervals import TermIntervals
+
+__all__ = ["Refuter"]
+
+
+class Refuter:
+    """Refutes conditions by linear arithmetic over monomials.
+
+    Args:
+        facts: the store of facts.
+        intervals: the intervals of terms, from the same store.
+    """
+
+    def __init__(self, facts: Facts, intervals: TermIntervals) -> None:
+        self.facts = facts
+        self.intervals = intervals
+        # For a sum without constant: the stamp of the facts, whether they could bound it at all,
+        # and its lower bound where all of them are linear.
+        self._bounds: dict[Term, tuple[int, bool, int | None]] = {}
+
+    def at_least(self, base: Term, k: int) -> bool:
+        """Whether base >= k is proved, for a sum without constant."""
+        stamp = self.facts.stamp(base)
+        cached = self._bounds.get(base)
+        if cached is None or cached[0] != stamp:
+            least = None
+            linear = all(m.op == "symbol" for m in base.coeffs)
+            inside = () if linear else nonlinear_symbols_of(base)
+            supported = all(
+                m.op != "symbol" or m in inside or self._is_supported(m, c)
+                for m, c in base.coeffs.items()
+            )
+            if linear and supported:
+                mixed = self.facts.nonlinear
+                near = self.facts.connected(base) if mixed else ()
+                linear = not any(mixed & c.free_symbols for c in near)
+            if linear and supported:
+                least = self._least(base)
+            cached = self._bounds[base] = stamp, supported and not linear, least
+        _, worth_while, least = cached
+        return at_least(least, k) or (worth_while and self._excludes(base, k))
+
+    def _is_supported(self, symbol: Term, coeff: int) -> bool:
+        """Whether an end of an interval or a fact may bound coeff * symbol from below."""
+        facts = self.facts
+        if facts.bounds(symbol)[0 if coeff > 0 else 1] is not None or symbol in facts.nonlinear:
+            return True
+        touching = facts.touching.get(symbol, ())
+        return any((fact.coeffs[symbol] > 0) == (coeff > 0) for fact in touching)
+
+    def _least(self, base: Term) -> int | None:
+        """The lower bound of a sum of symbols about which all facts are linear."""
+        known = _Known(self.facts, self.intervals)
+        known.gather(base)
+        if not known.says_more_than_orders:
+            return None
+        goal = "goal"  # an unknown of its own, equal to the sum
+        unknowns: dict[Any, int] = {**base.coeffs, goal: -1}
+        equations = [(unknowns, 0), *known.equations]
+        return System(equations, known.inequalities, kept=frozenset((goal,))).least(goal)
+
+    def _excludes(self, base: Term, k: int) -> bool:
+        """Whether base <= k - 1 contradicts the facts."""
+        table = base.table
+        opposite = table.sub(table.const(k - 1), base)
+        known = _Known(self.facts, self.intervals)
+        known.gather(opposite)
+        known.suppose(opposite)
+        known.multiply()
+        return not System(known.equations, known.inequalities).has_solution()
+
+    def facts_contradict(self, near: Term) -> bool:
+        """Whether the facts about the symbols of a term are shown to have no solution."""
+        known = _Known(self.facts, self.intervals)
+        known.gather(near)
+        known.multiply()
+        return not System(known.equations, known.inequalities).has_solution()
+
+
+class _Known:
+    """The inequalities and equations about the monomials of a question."""
+
+    def __init__(self, facts: Facts, intervals: TermIntervals) -> None:
+        self.facts, self.intervals = facts, intervals
+        self.table = facts.table
+        self._zeros: dict[Term, None] = {}
+        self._positives: dict[Term, None] = {}
+        self._congruent: list[Row] = []
+        self._atoms: dict[Term, None] = {}
+        self._bounded: set[Term] = set()
+        self.says_more_than_orders = False
+
+    @property
+    def equations(self) -> list[Row]:
+        """The equations, by monomials."""
+        return [(p.coeffs, p.const) for p in self._zeros] + self._congruent
+
+    @property
+    def inequalities(self) -> list[Row]:
+        """The inequalities, by monomials."""
+        return [(p.coeffs, p.const) for p in self._positives]
+
+    # -- collecting ----------------------------------------------------------------------------
+
+    def gather(self, p: Term) -> None:
+        """Take the facts about the symbols of a sum, and the meaning of all operations."""
+        facts = self.facts
+        near = facts.connected(p)
+        if len(near) > NEAR:
+            symbols = p.free_symbols
+            near = [c for c in near if symbols & c.free_symbols][-NEAR:]
+        for condition in near:
+            self._take(facts.resolve(condition))
+        if p.sort == "int":
+            self._explain(p)
+
+    def suppose(self, p: Term) -> None:
+        """Take p >= 0."""
+        self._positives = {p: None, **self._positives}
+        self._explain(p)
+
+    def _take(self, condition: Term) -> None:
+        if condition.op == "and":
+            for part in condition.args:
+                self._take(part)
+        elif condition.op in ("eq", "ge"):
+            p: Term = condition.args[0]
+            (self._zeros if condition.op == "eq" else self._positives)[p] = None
+            self.says_more_than_orders |= len(p.coeffs) > 1
+            self._explain(p)
+
+    def _explain(self, p: Term) -> None:
+        """Take the meaning of the operations in a sum, and the intervals of its monomials."""
+        waiting = [p]
+        while waiting:
+            for monomial in waiting.pop().coeffs:
+                if monomial in self._bounded:
+                    continue
+                self._bounded.add(monomial)
+                self._bound(monomial)
+                for atom in set(monomial.factors):
+                    if atom not in self._atoms and len(self._atoms) < ATOMS:
+                        self._atoms[atom] = None
+                        self._bound(atom)
+                        waiting += self._meaning(atom)
+
+    def _bound(self, monomial: Term) -> None:
+        """Take the interval of a monomial, and its remainder."""
+        table = self.table
+        low, high = self.intervals.of(monomial)
+        if low is not None:
+            self._positives[table.add(monomial, table.const(-low))] = None
+        if high is not None:
+            self._positives[table.sub(table.const(high), monomial)] = None
+        m, r = self.facts.congruences.get(monomial, ANYTHING)
+        if m > 1:
+            self._congruent.append(({monomial: 1, ("quotient", monomial): -m}, -r))
+
+    def _meaning(self, atom: Term) -> list[Term]:
+        """Take the inequalities and equations that define an operation; the new terms in them."""
+        if atom.op in ("floordiv", "mod"):
+            return self._division(*atom.args)
+        table = self.table
+        if atom.op in ("min", "max"):
+            sign = 1 if atom.op == "max" else -1
+            sides = [sign * (atom - x) for x in atom.args]
+        elif atom.op == "abs":
+            (x,) = atom.args
+            sides = [atom - x, atom + x]
+        elif atom.op in ("bit_and", "bit_or", "bit_xor"):
+            a, b = atom.args
+            both = table.bit_and(a, b)
+            if atom.op != "bit_and":
+                # a | b = a + b - (a & b), and a ^ b = a + b - 2*(a & b).
+                times = 1 if atom.op == "bit_or" else 2
+                self._zeros[a + b - times * both - atom] = None
+            # a & b <= a for b of any sign, if a is not negative; a negative b only clears bits.
+            sides = [
+                x - both
+                for x, other in ((a, b), (b, a))
+                if _at_least_zero(self.intervals.of(x)) or _below_zero(self.intervals.of(other))
+            ]
+            if _at_least_zero(self.intervals.of(a)) or _at_least_zero(self.intervals.of(b)):
+                sides.append(both)
+        else:
+            return []
+        self._positives.update(dict.fromkeys(sides))
+        return sides
+
+    def _division(self, x: Term, d: Term) -> list[Term]:
+        """Take x = d*q + m for the quotient q and the remainder m, and the bounds of m."""
+        table = self.table
+        try:
+            quotient, remainder = table.floordiv(x, d), table.mod(x, d)
+        except UNDEFINED:
+            return []
+        self._zeros[x - d * quotient - remainder] = None
+        interval = self.intervals.of(d)
+        sides: list[Term] = []
+        # The divisor is not 0 where the question or the fact has a value.
+        if _at_least_zero(interval):
+            sides = [remainder, d - 1 - remainder, d - 1]
+        elif interval[1] is not None and interval[1] <= 0:
+            sides = [-remainder, remainder - d - 1, -1 - d]
+        low, high = self.intervals.of(x - remainder)
+        if at_least(low, 1) and sides:  # then neither is the quotient 0
+            sides.append(quotient - 1 if _at_least_zero(interval) else -1 - quotient)
+        if high is not None and high < 0 and sides:
+            sides.append(-1 - quotient if _at_least_zero(interval) else quotient - 1)
+        self._positives.update(dict.fromkeys(sides))
+        return [x, d, d * quotient, remainder, *sides]
+
+    # -- products ------------------------------------------------------------------------------
+
+    def multiply(self) -> None:
+        """Take the products of two inequalities, and of an equation with an atom, that may help."""
+        wanted = {m.args for p in self._all() for m in p.coeffs if m.op == "product"}
+        if not wanted:
+            return
+        table = self.table
+        atoms = sorted({atom for factors in wanted for atom in factors}, key=by_uid)
+        for p in [p for p in self._zeros if len(p.coeffs) <= SUMMANDS]:
+            for atom in atoms:
+                if any(_factors(m, atom) in wanted for m in p.coeffs):
+                    self._zeros[table.mul(p, atom)] = None
+        wanted |= {m.args for p in self._zeros for m in p.coeffs if m.op == "product"}
+        short = [p for p in self._positives if p.op != "const" and len(p.coeffs) <= SUMMANDS]
+        helpful = (
+            (p, q)
+            for p, q in itertools.combinations_with_replacement(short, 2)
+            if any(_factors(m, n) in wanted for m in p.coeffs for n in q.coeffs)
+        )
+        products = [table.mul(p, q) for p, q in itertools.islice(helpful, PRODUCTS)]
+        self._positives.update(dict.fromkeys(products))
+
+    def _all(self) -> list[Term]:
+        return [*self._zeros, *self._positives]
+
+
+def _factors(m: Term, n: Term) -> tuple[Term, ...]:
+    """The factors of the product of two monomials, in their normal order."""
+    return tuple(sorted((*m.factors, *n.factors), key=by_uid))
+
+
+def _at_least_zero(interval: tuple[int | None, int | None]) -> bool:
+    return interval[0] is not None and interval[0] >= 0
+
+
+def _below_zero(interval: tuple[int | None, int | None]) -> bool:
+    return interval[1] is not None and interval[1] < 0

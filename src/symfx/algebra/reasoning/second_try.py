@@ -1,0 +1,149 @@
+"""The second try at a condition that the prover left open: stronger ways, each at a higher cost."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+from symfx.algebra.reasoning import cases, intervals
+from symfx.algebra.reasoning.condition_forms import is_linear, is_long, without_remainders
+from symfx.algebra.reasoning.factors import factors_of
+from symfx.algebra.reasoning.intervals import Interval, at_least
+from symfx.algebra.terms.definedness import UNDEFINED
+from symfx.algebra.terms.interpret import substitute
+from symfx.algebra.terms.term import Term, by_uid
+
+if TYPE_CHECKING:
+    from symfx.algebra.reasoning.prover import Prover
+
+__all__ = ["second_try"]
+
+
+def second_try(prover: Prover, condition: Term) -> bool | None:
+    """Decide a condition by each of the stronger ways."""
+    if is_long(condition):
+        return None
+    ways = _OF_LINEAR if is_linear(condition) else _OF_ANY
+    for way in ways:
+        # A form or a case in which the condition has no value says nothing.
+        with contextlib.suppress(*UNDEFINED):
+            answer = way(prover, condition)
+            if answer is not None:
+                return answer
+    return None
+
+
+def by_rewriting(prover: Prover, condition: Term) -> bool | None:
+    """Decide the condition with all remainders written by quotients, and known multiples."""
+    for rewrite in (prover.facts.solve, without_remainders, prover.by_known_multiples):
+        form = rewrite(condition)
+        if form is not condition:
+            answer = prover.decide(form)
+            if answer is not None:
+                return answer
+    return None
+
+
+def by_parts(prover: Prover, condition: Term) -> bool | None:
+    """Decide the parts of a negation, a conjunction or a disjunction, each with a second try."""
+    return prover.by_form(condition) if condition.op in ("not", "and", "or") else None
+
+
+def by_factors(prover: Prover, condition: Term) -> bool | None:
+    """Decide the sign of a sum by the signs of its factors, differences of squares among them."""
+    if condition.op not in ("eq", "ge"):
+        return None
+    p = condition.args[0]
+    if p.op != "sum":
+        return None
+    # p + 1 > 0 and p - 1 < 0 are the comparisons that p itself decides.
+    for shift in (0, 1) if condition.op == "ge" else (0,):
+        shifted = p.table.add(p, p.table.const(shift))
+        factors = factors_of(shifted)
+        if len(factors) < 2:
+            continue
+        low, high = _product_of(prover, factors)
+        if condition.op == "ge":
+            if at_least(low, shift):
+                return True
+            if high is not None and high < shift:
+                return False
+        elif at_least(low, 1) or (high is not None and high < 0):
+            return False
+        elif any(prover.decide(f.eq(0)) for f in factors):
+            return True
+    return None
+
+
+def _product_of(prover: Prover, factors: tuple[Term, ...]) -> Interval:
+    total: Interval = (1, 1)
+    for factor, times in Counter(factors).items():
+        total = intervals.multiply(total, intervals.power(prover.range(factor), times))
+    return total
+
+
+def by_refutation(prover: Prover, condition: Term) -> bool | None:
+    """Decide a comparison by showing that its opposite contradicts the facts."""
+    if condition.op not in ("eq", "ge"):
+        return None
+    p = condition.args[0]
+    base, const = p.base, p.const
+    seen = prover.witness(p)
+    proves, negated = prover.refuter.at_least, prover.table.neg(base)
+    # A comparison that holds for the witness cannot be refuted, one that fails not be proved.
+    if condition.op == "ge":
+        if (seen is None or seen >= 0) and proves(base, -const):
+            return True
+        return False if (seen is None or seen < 0) and proves(negated, const + 1) else None
+    if (seen is None or seen > 0) and proves(base, 1 - const):
+        return False
+    if (seen is None or seen < 0) and proves(negated, const + 1):
+        return False
+    if (seen is None or seen == 0) and proves(base, -const) and proves(negated, const):
+        return True
+    return None
+
+
+def by_ends(prover: Prover, condition: Term) -> bool | None:
+    """Decide p >= 0, where p is linear in a symbol, at both ends of the symbol's interval.
+
+    p is least, and greatest, at one of them.
+    """
+    if condition.op != "ge":
+        return None
+    p = condition.args[0]
+    if all(m.op != "product" for m in p.coeffs):
+        return None
+    for symbol in sorted(p.free_symbols, key=by_uid):
+        low, high = prover.intervals.of_atom(symbol)
+        if low is None or high is None or not _is_linear_in(p, symbol):
+            continue
+        const = prover.table.const
+        return cases.agreed(
+            prover.decide(substitute(condition, {symbol: const(end)})) for end in (low, high)
+        )
+    return None
+
+
+def _is_linear_in(p: Term, symbol: Term) -> bool:
+    """Whether a symbol occurs in a product, and nowhere but as a factor of degree 1."""
+    counts = [m.factors.count(symbol) for m in p.coeffs]
+    if max(counts) != 1 or all(m is symbol for m, n in zip(p.coeffs, counts, strict=True) if n):
+        return False
+    return all(f is symbol or symbol not in f.free_symbols for m in p.coeffs for f in m.factors)
+
+
+_Way: TypeAlias = "Callable[[Prover, Term], bool | None]"
+_OF_LINEAR: tuple[_Way, ...] = (by_refutation, cases.by_choices_in_facts)
+_OF_ANY: tuple[_Way, ...] = (
+    by_parts,
+    by_rewriting,
+    by_factors,
+    by_refutation,
+    by_ends,
+    cases.by_all_remainders,
+    cases.by_choices_in_facts,
+    cases.by_supposing_the_opposite,
+)

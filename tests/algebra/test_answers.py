@@ -1,0 +1,84 @@
+"""The questions of `questions.py`: answered, rightly, and whatever the table has made before."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+
+import pytest
+import questions
+
+from symfx.algebra import Facts, Prover, Table
+
+ALL = questions.questions()
+BOXES = {0: range(1), 1: range(-60, 90), 2: range(-40, 70), 3: range(-5, 16), 4: range(-3, 7)}
+
+
+def names_in(question: str) -> list[str]:
+    found = set(re.findall(r"\b[a-z]\w*\b", question))
+    return sorted(found - {"and", "or", "not", "min", "max", "abs", "where", "float"})
+
+
+def models(known: list[str], names: list[str]) -> list[dict[str, int]]:
+    """The points of a box at which all facts hold."""
+    box = BOXES.get(len(names), range(-2, 4))
+    found = []
+    for values in itertools.product(box, repeat=len(names)):
+        point = dict(zip(names, values, strict=True))
+        if all(holds(fact, point) for fact in known):
+            found.append(point)
+    return found
+
+
+def holds(condition: str, point: dict[str, int]) -> bool | None:
+    try:
+        return bool(questions.value(condition, point))
+    except (ZeroDivisionError, ValueError):
+        return None
+
+
+def ask(table: Table, question: str) -> list[bool | None]:
+    known, asked, _ = questions.split(question)
+    facts = Facts(table)
+    for fact in known:
+        facts.assume(questions.read(fact, table))
+    prover = Prover(facts)
+    return [prover.decide(questions.read(condition, table)) for condition in asked]
+
+
+@pytest.mark.parametrize(("kind", "question"), ALL)
+def test_the_answer_in_a_fresh_table(kind: str, question: str) -> None:
+    known, asked, follows = questions.split(question)
+    for condition in asked:
+        alone = ask(Table(), f"{';'.join(known)} {'|-' if follows else '|?'} {condition}")
+        assert alone == [True if follows else None], (kind, condition)
+
+
+@pytest.mark.parametrize(("kind", "question"), ALL)
+def test_no_small_model_refutes_it(kind: str, question: str) -> None:
+    known, asked, follows = questions.split(question)
+    points = models(known, names_in(question))
+    assert points, "the facts hold nowhere in the box: the test would show nothing"
+    for condition in asked:
+        truths = {holds(condition, point) for point in points} - {None}
+        assert truths == ({True} if follows else {True, False}), (kind, condition)
+
+
+def unrelated(table: Table, picks: random.Random) -> None:
+    """Make terms of the symbols of the questions, in some order."""
+    symbols = [table.symbol(name) for name in picks.sample("abcdehmswxy", 11)]
+    for _ in range(60):
+        a, b = picks.sample(symbols, 2)
+        k = picks.choice([2, 3, 4, 5, 7, 8, 10])
+        picks.choice([a // k, a % k, a // b, a * b - a, (a - b) * (a + b), table.max(a, b) + k])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_answer_does_not_depend_on_the_history(seed: int) -> None:
+    picks = random.Random(seed)
+    table = Table()
+    unrelated(table, picks)
+    for kind, question in picks.sample(ALL, len(ALL)):
+        _, asked, follows = questions.split(question)
+        assert ask(table, question) == [True if follows else None] * len(asked), (kind, question)
