@@ -8,7 +8,7 @@ import operator
 import threading
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from torch import Tensor, fx, nn
 from torch.fx.node import map_aggregate
@@ -40,6 +40,9 @@ from symfx.torch_bridge.fx_graphs import forget_wrapped_functions_that_are_gone,
 from symfx.user_code import UserFrame, boundary, here, where
 
 __all__ = ["MetaTracer", "symbolic_trace"]
+
+_Args: TypeAlias = tuple[Any, ...]
+_Kwargs: TypeAlias = dict[str, Any]
 
 # torch.fx patches nn.Module while it traces, so only one trace may run at a time.
 _LOCK = threading.RLock()
@@ -84,8 +87,8 @@ class MetaTracer(fx.Tracer):
         self,
         kind: str,
         target: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        args: _Args,
+        kwargs: _Kwargs,
         name: str | None = None,
         type_expr: Any = None,
     ) -> fx.Node:
@@ -99,8 +102,8 @@ class MetaTracer(fx.Tracer):
         self,
         kind: str,
         target: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        args: _Args,
+        kwargs: _Kwargs,
         name: str | None = None,
         type_expr: Any = None,
         proxy_factory_fn: Callable[[fx.Node], fx.Proxy] | None = None,
@@ -149,8 +152,8 @@ class MetaTracer(fx.Tracer):
         proxy: MetaProxy,
         kind: str,
         target: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        args: _Args,
+        kwargs: _Kwargs,
     ) -> None:
         for p in proxies_in((args, kwargs)):
             device = isinstance(p, MetaDeviceAttribute)
@@ -168,7 +171,7 @@ class MetaTracer(fx.Tracer):
         proxy.install_tensor_meta(meta)
         proxy.node.meta["val"] = meta
 
-    def _run(self, kind: str, target: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def _run(self, kind: str, target: Any, args: _Args, kwargs: Mapping[str, Any]) -> Any:
         """The result of a call on meta values."""
 
         def to_meta(v: Any) -> Any:
@@ -256,8 +259,8 @@ class MetaTracer(fx.Tracer):
         self,
         m: nn.Module,
         forward: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        args: _Args,
+        kwargs: _Kwargs,
     ) -> Any:
         """Record a call of a leaf module, or trace into a module that is no leaf."""
         if self._running:
@@ -350,7 +353,7 @@ class MetaTracer(fx.Tracer):
                 zip(names, pytree.tree_unflatten(list(given[len(first) :]), spec), strict=True)
             )
             args: list[Any] = []
-            kwargs: dict[str, Any] = {}
+            kwargs: _Kwargs = {}
             optional = not any(p.kind is p.VAR_POSITIONAL and p.name in bound for p in parameters)
             for p in parameters:
                 if p.name not in bound:
