@@ -46,8 +46,7 @@ TYPES_OF_A_WHOLE = {
     "symfx.symbolic_shapes.shape_env": "ShapeEnv is made of parts, which are handed the ShapeEnv",
 }
 
-#: Faults of the layout that are about to go.
-LEAVING = {("symfx.optimization.pipeline", "symfx.optimization.saving")}
+#: A fault of the layout that is about to go.
 LONG_FOR_NOW = {"src/symfx/proxy_tensor/tracing.py"}
 
 
@@ -102,8 +101,6 @@ def imports_that_count(module: str, exceptions: Collection[str]) -> Iterator[tup
     for imported in imports(module):
         target = imported.module
         if target is None or target == module or (imported.types_only and target in exceptions):
-            continue
-        if (module, target) in LEAVING:
             continue
         yield imported, target
 
