@@ -217,6 +217,13 @@ def test_the_picture_draws_what_is_there() -> None:
     assert (folders | files) - drawn == set(), "draw it in docs/architecture.md"
 
 
+def test_the_modules_that_architecture_names_are_there() -> None:
+    named = re.findall(r"`([\w/]+\.py)`", ARCHITECTURE)
+    assert len(named) > 10
+    homes = (SRC / "symfx", ROOT)
+    assert [path for path in named if not any((home / path).is_file() for home in homes)] == []
+
+
 # torch and sympy.
 
 
