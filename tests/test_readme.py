@@ -6,6 +6,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
@@ -45,6 +47,16 @@ def test_the_readme_says_what_symfx_is_for_in_its_first_ten_lines() -> None:
     first = "\n".join(README.splitlines()[:10])
     assert "PyTorch" in first
     assert "symbolic shapes" in first
+
+
+def test_the_python_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 3
+    names: dict[str, object] = {}
+    for block in blocks:  # a block may use the imports of the blocks above
+        exec(compile(block, "README.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "dimension 2 of src is 32; it is static: 64 when traced" in printed
 
 
 def test_each_document_that_is_linked_is_there() -> None:

@@ -36,7 +36,7 @@ def parts(model: nn.Module) -> list[FusedConv | FusedLinear]:
 def made_to(
     way: str, model: nn.Module, x: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> OptimizedModel:
-    """Optimised, with a way for every layer that has it, be it the fastest or not."""
+    """Optimized, with a way for every layer that has it, be it the fastest or not."""
     used = []
 
     def choose(ways: dict[str, Callable[[], torch.Tensor]]) -> tuple[str, float]:

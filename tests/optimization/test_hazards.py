@@ -332,7 +332,7 @@ class ReplacedForward(Pair):
 
 
 @case(2, 3, 8, 9)
-class Parametrised(Pair):
+class Parametrized(Pair):
     def __init__(self) -> None:
         super().__init__()
         parametrizations.weight_norm(self.conv)

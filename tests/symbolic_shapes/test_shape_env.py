@@ -1,4 +1,4 @@
-"""ShapeEnv: symbols, hints, duck sizing, specialisation, guards, unbacked symbols, errors."""
+"""ShapeEnv: symbols, hints, duck sizing, specialization, guards, unbacked symbols, errors."""
 
 import copy
 import pickle

@@ -47,7 +47,7 @@ def _section(form: str, found: Sequence[Row]) -> str:
     ours = sum(r.symfx == r.samples for r in found)
     stock = sum(r.stock == r.samples for r in found)
     samples = sum(r.samples for r in found)
-    by = [sum(getattr(r, who) for r in found) for who in ("symfx", "stock")]
+    by = [sum(getattr(r, peer) for r in found) for peer in ("symfx", "stock")]
     elsewhere = sum(r.elsewhere for r in found)
     more = [r for r in found if r.symfx_alone]
     less = [r for r in found if r.stock > r.symfx - r.symfx_alone]

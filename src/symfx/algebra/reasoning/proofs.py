@@ -178,7 +178,7 @@ def _candidates(
     start = low if low is not None else 0 if high is None or high >= 0 else high
     near = [preferred] if isinstance(preferred, int) else []
     near += [start + k for k in range(4 * step)]
-    for condition in conditions:  # constants that conditions compare with, and their neighbours
+    for condition in conditions:  # constants that conditions compare with, and their neighbors
         if symbol in condition.free_symbols and condition.args and condition.op in ("eq", "ge"):
             const = abs(condition.args[0].const)
             near += [const - 1, const, const + 1]

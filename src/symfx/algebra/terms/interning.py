@@ -140,7 +140,7 @@ def combine(table: Table, a: Term, by_a: int, b: Term, by_b: int) -> Term:
         return _linear(table, merged, const, fingerprint)
     rope = (a, by_a, b, by_b)
     if not fingerprint or (not const and fingerprint in table._monomial_prints):
-        # A sum that has cancelled down to a constant or a monomial must become that term.
+        # A sum that has canceled down to a constant or a monomial must become that term.
         return table.linear(merged_rope(rope), const)
     return _summed(table, const, fingerprint, None, rope)
 

@@ -15,7 +15,7 @@ condition
     divided out; negation is pushed down to them, so equal guards are one object.
 
 A `Table` owns its terms: within one table, two terms of equal form are one object, ``is`` is
-equality, and every operation is memoised by identity. Terms of two tables never mix.
+equality, and every operation is memoized by identity. Terms of two tables never mix.
 
 Long sums are built as *ropes* (`symfx.algebra.terms.ropes`), whose coefficients are merged when
 they are first read.
