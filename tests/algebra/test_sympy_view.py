@@ -243,7 +243,7 @@ READINGS = [
     (R + A + 1, "r + float(a + 1)"),
     (-R, "-r"),
     (R * S, "r*s"),
-    (R < A, "r < float(a)"),
+    (R < A, "r < a"),
     (sympy.Eq(F.ToFloat(sympy.floor(R)), R), "r.is_integer()"),
     (F.FloorDiv(R, S), "r//s"),
     (raw(sympy.Lt, R, sympy.oo), "r < float('inf')"),

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import reduce
 
-from symfx.algebra.terms.interpret import relation
+from symfx.algebra.terms.interpret import MIXED, mixed_comparison, relation
 from symfx.algebra.terms.sharing import Step, print_bottom_up
 from symfx.algebra.terms.table import MATH_FUNCTIONS, Scalar, Term
 from symfx.errors import ExpressionError
@@ -138,6 +138,19 @@ static inline int128 py_to_integer(double a, bool *bad) {
     if (!(fabs(a) < 0x1p126)) { *bad = true; return 0; }
     return (int128)a;
 }
+/* The sign of a - b, exactly, for b that is not NaN. */
+static inline int py_order(int128 a, double b) {
+    if (b >= 0x1p127) return -1;
+    if (b < -0x1p127) return 1;
+    double whole = floor(b);
+    if (a != (int128)whole) return a < (int128)whole ? -1 : 1;
+    return whole < b ? -1 : 0;
+}
+static inline bool py_int_eq(int128 a, double b) { return !isnan(b) && py_order(a, b) == 0; }
+static inline bool py_int_le(int128 a, double b) { return !isnan(b) && py_order(a, b) <= 0; }
+static inline bool py_int_lt(int128 a, double b) { return !isnan(b) && py_order(a, b) < 0; }
+static inline bool py_int_ge(int128 a, double b) { return !isnan(b) && py_order(a, b) >= 0; }
+static inline bool py_int_gt(int128 a, double b) { return !isnan(b) && py_order(a, b) > 0; }
 static inline bool py_is_integer(double a) { return isfinite(a) && floor(a) == a; }
 static inline double py_round_digits(double a, int128 digits, bool *bad) {
     char text[400];
@@ -245,6 +258,9 @@ def _print(term: Term, done: Mapping[Term, str]) -> str:
         args = [done[t] for t in sides]
     else:
         args = [done[t] for t in term.args]
+    if op in MIXED and term.args[0].sort != term.args[1].sort:
+        name, (x, r) = mixed_comparison(term)
+        return f"py_int_{name}({done[x]}, {done[r]})"
     if op in _INFIX:
         return f"{_operand(args[0])} {_INFIX[op]} {_operand(args[1])}"
     if op in _EXTREMA:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 
 from symfx.algebra.terms.definedness import definedness
-from symfx.algebra.terms.interpret import relation
+from symfx.algebra.terms.interpret import MIXED, mixed_comparison, relation
 from symfx.algebra.terms.sharing import plan, print_bottom_up
 from symfx.algebra.terms.table import MATH_FUNCTIONS, Scalar, Term
 from symfx.algebra.terms.term import postorder
@@ -80,6 +80,18 @@ SMTLIB_SUPPORT: dict[str, str] = {
                        (fp.isNegative a))))))))""",
     "py.is_integer": """(define-fun py.is_integer ((a Float64)) Bool
   (and (not (fp.isNaN a)) (not (fp.isInfinite a)) (fp.eq a (fp.roundToIntegral RTZ a))))""",
+    **{
+        f"py.int_{name}": f"""(define-fun py.int_{name} ((a Int) (b Float64)) Bool
+  (ite (fp.isInfinite b) ({infinite})
+    (and (not (fp.isNaN b)) ({sign} (to_real a) (fp.to_real b)))))"""
+        for name, sign, infinite in (
+            ("eq", "=", "= 0 1"),
+            ("le", "<=", "fp.isPositive b"),
+            ("lt", "<", "fp.isPositive b"),
+            ("ge", ">=", "fp.isNegative b"),
+            ("gt", ">", "fp.isNegative b"),
+        )
+    },
     "py.fpow": "(declare-fun py.fpow (Float64 Float64) Float64)",
     **{
         f"math.{name}": f"(declare-fun math.{name} (Float64) Float64)"
@@ -177,6 +189,9 @@ def _print(term: Term, done: Mapping[Term, str]) -> str:
         if name == "ne":
             return f"(not (= {done[left]} {done[right]}))"
         return f"({_CALLS[name]} {done[left]} {done[right]})"
+    if op in MIXED and term.args[0].sort != term.args[1].sort:
+        name, (x, r) = mixed_comparison(term)
+        return f"(py.int_{name} {done[x]} {done[r]})"
     args = [done[t] for t in term.args]
     if op in _CALLS:
         return f"({_CALLS[op]} {' '.join(args)})"

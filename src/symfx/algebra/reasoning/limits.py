@@ -6,6 +6,10 @@ from __future__ import annotations
 # equations of them are not solved: every fact would grow by their terms.
 LONG = 24
 
+# The nesting of terms up to which intervals are found by recursion, and the bits of their ends.
+DEEP = 40
+BITS = 4096
+
 # The deepest nesting of searches for a bound, and the number of terms that one may look at.
 DEPTH = 4
 FUEL = 120
@@ -32,8 +36,12 @@ BRANCHES = 16
 CARRIED = 100
 # The choices of a condition that are tried, and the branches of each.
 CHOSEN = 3
-# The questions that may lead from one to the next, and the divisions by remainders among them.
+# The questions that may lead from one to the next, the questions that one may lead to in all, and
+# the divisions by remainders from one to the next.
 NESTED = 40
+STEPS = 600
+# The depth up to which the parts of a condition are reduced.
+REDUCED = 8
 DIVIDED = 2
 
 # The assignments that the search for an example may try, and the symbols that it takes on.

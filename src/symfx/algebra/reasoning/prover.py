@@ -9,6 +9,7 @@ is weaker, never wrong.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -23,9 +24,10 @@ from symfx.algebra.reasoning.condition_forms import (
 from symfx.algebra.reasoning.factors import known_factors_of
 from symfx.algebra.reasoning.facts import Facts
 from symfx.algebra.reasoning.intervals import Interval, at_least
-from symfx.algebra.reasoning.limits import LONG, NESTED, TRIES_AGAIN
+from symfx.algebra.reasoning.limits import LONG, NESTED, REDUCED, STEPS, TRIES_AGAIN
 from symfx.algebra.reasoning.lower_bounds import LowerBounds
 from symfx.algebra.reasoning.lower_bounds.known_sums import by_orders
+from symfx.algebra.reasoning.real_intervals import RealInterval
 from symfx.algebra.reasoning.refutation import Refuter
 from symfx.algebra.reasoning.second_try import second_try
 from symfx.algebra.reasoning.term_intervals import TermIntervals
@@ -42,11 +44,13 @@ class Effort:
 
     Attributes:
         nested: the number of questions that have led from one to the next.
+        steps: the number of questions that the first of them has led to.
         again: whether the question has its second try.
         left: the number of second tries that it and its sub-questions may still have.
     """
 
     nested: int = 0
+    steps: int = 0
     again: bool = False
     left: int = 0
 
@@ -124,9 +128,10 @@ class Prover:
         resolved = facts.resolve(condition)
         if resolved is not condition:
             answer = self.decide(resolved)
-        elif effort.nested > NESTED:
+        elif effort.nested > NESTED or (effort.nested and effort.steps > STEPS):
             return None
         else:
+            effort.steps = effort.steps + 1 if effort.nested else 0
             effort.nested += 1
             try:
                 answer = self._first_then_second_try(condition, again)
@@ -154,7 +159,8 @@ class Prover:
             answer = self._searched(condition)
         if answer is not None:
             return answer
-        self._open[condition] = facts.version
+        if effort.steps <= STEPS or effort.nested == 1:
+            self._open[condition] = facts.version
         if not again or (self._knows_orders_alone() and self._compares_two(condition)):
             return None
         first = not effort.again
@@ -164,7 +170,7 @@ class Prover:
             if effort.left > 0:
                 effort.left -= 1
                 answer = second_try(self, condition)
-            if answer is None and effort.left > 0:
+            if answer is None and effort.left > 0 and effort.steps <= STEPS:
                 self._open_still[condition] = facts.version
         finally:
             effort.again = not first
@@ -189,11 +195,16 @@ class Prover:
         Factors that are known not to be zero leave an equation, positive ones an inequality;
         parts that are known to hold leave a conjunction, parts known to fail a disjunction.
         """
-        condition = self.facts.resolve(condition)
+        return self._reduced(self.facts.resolve(condition), 0)
+
+    def _reduced(self, condition: Term, depth: int) -> Term:
         table = self.table
         if condition.op in ("and", "or"):
+            if depth > REDUCED:
+                return condition
             drop = condition.op == "and"
-            parts = [self.reduce(p) for p in condition.args if self.decide(p) is not drop]
+            left = [p for p in condition.args if self.decide(p) is not drop]
+            parts = [self._reduced(self.facts.resolve(p), depth + 1) for p in left]
             return table.and_(*parts) if drop else table.or_(*parts)
         negated = condition.op == "not"
         inner = condition.args[0] if negated else condition
@@ -284,7 +295,7 @@ class Prover:
         rewrites: list[Callable[[Term], Term]] = [self.facts.solve]
         if not is_long(condition):
             rewrites.append(self._divided)
-            if not is_linear(condition):
+            if condition.op not in ("and", "or") and not is_linear(condition):
                 rewrites.append(partial(without_remainders, everywhere=False))
         for rewrite in rewrites:
             # A form without a value says nothing: where facts hold, the condition has none.
@@ -316,7 +327,7 @@ class Prover:
         return substitute(condition, forms) if forms else condition
 
     def _compare_reals(self, op: str, a: Term, b: Term) -> bool | None:
-        left, right = self.real_range(a), self.real_range(b)
+        left, right = self._range_of_number(a), self._range_of_number(b)
         if left is None or right is None:
             return None
         if op == "feq":
@@ -326,6 +337,12 @@ class Prover:
         if op == "flt":
             return True if left[1] < right[0] else False if right[1] <= left[0] else None
         return True if left[1] <= right[0] else False if right[1] < left[0] else None
+
+    def _range_of_number(self, a: Term) -> RealInterval | None:
+        if a.sort == "real":
+            return self.real_range(a)
+        low, high = self._interval(a)  # integers compare exactly with doubles
+        return -math.inf if low is None else low, math.inf if high is None else high
 
     # -- comparisons of integers -------------------------------------------------------------
 

@@ -90,7 +90,7 @@ def _double(value: int | None, unbounded: float) -> float:
     try:
         return float(value)
     except OverflowError:  # larger than every double; the conversion itself would raise
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def _quotient(a: Interval, b: Interval) -> RealInterval | None:
@@ -114,7 +114,7 @@ def _end(x: int | None, y: int | None, sign: int) -> float:
     try:
         return x / y
     except OverflowError:
-        return math.copysign(math.inf, x) * sign
+        return math.inf if (x > 0) == (sign > 0) else -math.inf
 
 
 def _add(a: RealInterval, b: RealInterval) -> RealInterval | None:

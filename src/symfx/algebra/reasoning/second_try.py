@@ -36,8 +36,10 @@ def second_try(prover: Prover, condition: Term) -> bool | None:
 
 
 def by_rewriting(prover: Prover, condition: Term) -> bool | None:
-    """Decide the condition with all remainders written by quotients, and known multiples."""
-    for rewrite in (prover.facts.solve, without_remainders, prover.by_known_multiples):
+    """Decide a comparison with all remainders written by quotients, or with known multiples."""
+    if condition.op in ("and", "or"):
+        return None  # its parts are rewritten one by one
+    for rewrite in (without_remainders, prover.by_known_multiples):
         form = rewrite(condition)
         if form is not condition:
             answer = prover.decide(form)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from symfx.algebra.reasoning import intervals
 from symfx.algebra.reasoning.facts import Facts
 from symfx.algebra.reasoning.intervals import ANYTHING, Congruence, Interval, all_of, any_of
+from symfx.algebra.reasoning.limits import BITS, DEEP
 from symfx.algebra.reasoning.real_intervals import RealInterval, integer_interval, real_interval
 from symfx.algebra.terms.table import Term
+from symfx.algebra.terms.term import postorder
 
 __all__ = ["TermIntervals"]
 
@@ -22,6 +24,8 @@ class TermIntervals:
         self.facts = facts
         self.table = facts.table
         self._ranges: dict[Term, tuple[int, Interval]] = {}
+        # How deep the running computation is inside of a term.
+        self._level = 0
 
     def without_exact_divisions(self, p: Term) -> Term:
         """p, or a multiple of p without one ``x // d`` or ``x % d`` whose remainder is known."""
@@ -55,9 +59,11 @@ class TermIntervals:
 
     def _atom_congruence(self, atom: Term) -> Congruence:
         known = self.facts.congruences.get(atom, ANYTHING)
-        if atom.op == "mod" and atom.args[1].op == "const":
+        if atom.op == "mod" and atom.args[1].op == "const" and self._level <= DEEP:
             d = atom.args[1].const
+            self._level += 1
             m, r = self.congruence(atom.args[0])
+            self._level -= 1
             if m % d == 0:
                 return 0, r % d
         return known
@@ -91,7 +97,7 @@ class TermIntervals:
             powers[factor] = powers.get(factor, 0) + 1
         result: Interval = (1, 1)
         for factor, n in powers.items():
-            result = intervals.multiply(result, intervals.power(self.of(factor), n))
+            result = _clipped(intervals.multiply(result, intervals.power(self.of(factor), n)))
         result = intervals.intersect(result, self.facts.bounds(product))
         self._ranges[product] = (stamp, result)
         return result
@@ -105,7 +111,14 @@ class TermIntervals:
         cached = self._ranges.get(atom)
         if cached is not None and cached[0] == stamp:
             return cached[1]
-        result = intervals.intersect(self._structural_interval(atom), self.facts.bounds(atom))
+        if self._level > DEEP:
+            self._prepare(atom)
+        self._level += 1
+        try:
+            inside = self._structural_interval(atom)
+        finally:
+            self._level -= 1
+        result = intervals.intersect(inside, self.facts.bounds(atom))
         m, r = self.facts.congruences.get(atom, ANYTHING)
         if m > 1:  # the ends move inwards to the next value that has the remainder
             low, high = result
@@ -123,6 +136,18 @@ class TermIntervals:
             result = low, high
         self._ranges[atom] = (stamp, result)
         return result
+
+    def _prepare(self, atom: Term) -> None:
+        """Find the intervals of all atoms in an atom, the innermost first, without recursion."""
+        ranges, stamp = self._ranges, self.facts.stamp
+        self._level = 0
+        inside = postorder(
+            atom, lambda t: t.sort == "int" and ranges.get(t, (None,))[0] != stamp(t)
+        )
+        for part in inside:
+            if part is not atom and part.op not in ("const", "sum"):
+                self.of(part)
+        self._level = DEEP
 
     def _structural_interval(self, atom: Term) -> Interval:
         """The interval of an atom from those of its operands."""
@@ -153,9 +178,10 @@ class TermIntervals:
         if op == "pow":
             base, exponent = map(self.of, atom.args)
             if base[0] is not None and base[0] >= 1:
-                # Larger base and larger exponent give a larger power; an exponent is never
-                # negative here, because the result is an integer.
-                least = base[0] ** min(max(exponent[0] or 0, 0), 64)
+                if exponent[0] is None or exponent[0] < 0:
+                    return 0, None
+                # Larger base and larger exponent give a larger power.
+                least = base[0] ** min(exponent[0], 64)
                 if base[1] is not None and exponent[1] is not None and 0 <= exponent[1] <= 64:
                     return least, base[1] ** exponent[1]
                 return least, None
@@ -184,3 +210,13 @@ class TermIntervals:
     def real_range(self, term: Term) -> RealInterval | None:
         """The interval of a real term; None if the term may be NaN."""
         return real_interval(self.facts.resolve(term), self.of, self.facts.real_bounds)
+
+
+def _clipped(interval: Interval) -> Interval:
+    """An interval around another whose ends have not too many bits."""
+    low, high = interval
+    if low is not None and low.bit_length() > BITS:
+        low = None if low < 0 else 1 << BITS
+    if high is not None and high.bit_length() > BITS:
+        high = None if high > 0 else -(1 << BITS)
+    return low, high

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from symfx.algebra.terms.interning import intern
+from symfx.algebra.terms.interning import check_size, intern
 from symfx.algebra.terms.term import Term, by_uid
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def lshift(table: Table, a: Term, b: Term) -> Term:
     if b.op == "const":
         if b.const < 0:
             raise ValueError("negative shift count")
+        check_size(b.const)
         return table.mul(table.const(1 << b.const), a)
     if a is table.zero:
         return a
@@ -88,6 +89,7 @@ def rshift(table: Table, a: Term, b: Term) -> Term:
     if b.op == "const":
         if b.const < 0:
             raise ValueError("negative shift count")
+        check_size(b.const)
         return table.floordiv(a, table.const(1 << b.const))
     if a is table.zero or a is table.minus_one:
         return a

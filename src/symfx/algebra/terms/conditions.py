@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from symfx.algebra.terms.interning import combine, intern
+from symfx.algebra.terms.mixed import mixed_eq, mixed_order
 from symfx.algebra.terms.reals import as_ints
 from symfx.algebra.terms.term import Term, by_uid, postorder
 
@@ -49,7 +50,9 @@ def eq(table: Table, a: Term, b: Term) -> Term:
     ints = as_ints(table, a, b)
     if ints:
         return table.eq(*ints)
-    a, b = sorted((table.to_real(a), table.to_real(b)), key=by_uid)
+    if a.sort != b.sort:
+        return mixed_eq(table, _number(table, a), _number(table, b))
+    a, b = sorted((a, b), key=by_uid)
     return _real_compare(table, "feq", a, b, operator.eq)
 
 
@@ -109,16 +112,14 @@ def _by_cases(table: Table, p: Term, test: Callable[[Table, Term], Term]) -> Ter
 def le(table: Table, a: Term, b: Term) -> Term:
     """a <= b"""
     if a.sort == "real" or b.sort == "real":
-        a, b = table.to_real(a), table.to_real(b)
-        return _real_compare(table, "fle", a, b, operator.le)
+        return _real_order(table, "fle", a, b, operator.le)
     return table.ge_zero(table.sub(table.to_int(b), table.to_int(a)))
 
 
 def lt(table: Table, a: Term, b: Term) -> Term:
     """a < b"""
     if a.sort == "real" or b.sort == "real":
-        a, b = table.to_real(a), table.to_real(b)
-        return _real_compare(table, "flt", a, b, operator.lt)
+        return _real_order(table, "flt", a, b, operator.lt)
     gap = table.sub(table.to_int(b), table.to_int(a))
     return table.ge_zero(table.add(gap, table.minus_one))
 
@@ -129,6 +130,18 @@ def _real_compare(
     if a.op == "const" and b.op == "const":
         return table.const(compute(a.args[0], b.args[0]))
     return intern(table, op, "bool", (a, b))
+
+
+def _number(table: Table, a: Term) -> Term:
+    return a if a.sort == "real" else table.to_int(a)
+
+
+def _real_order(
+    table: Table, op: str, a: Term, b: Term, compute: Callable[[float, float], bool]
+) -> Term:
+    if a.sort != b.sort:
+        return mixed_order(table, op, _number(table, a), _number(table, b))
+    return _real_compare(table, op, a, b, compute)
 
 
 def not_(table: Table, a: Term) -> Term:

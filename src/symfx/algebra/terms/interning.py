@@ -11,11 +11,13 @@ from symfx.algebra.terms.term import Scalar, Sort, Term
 if TYPE_CHECKING:
     from symfx.algebra.terms.table import Table
 
-__all__ = ["call", "combine", "const", "intern", "linear", "scaled", "symbol"]
+__all__ = ["call", "check_size", "combine", "const", "intern", "linear", "scaled", "symbol"]
 
 # A sum with more monomials than this is built as a rope.
 _EAGER = 12
 _MASK = (1 << 62) - 1
+# No constant is computed that has more bits than this: it would take seconds, or all memory.
+_BITS = 1 << 20
 
 
 def const(table: Table, value: Scalar) -> Term:
@@ -41,6 +43,16 @@ def const(table: Table, value: Scalar) -> Term:
     if term is None:
         term = table._consts[key] = Term(table, "const", sort, (value,))
     return term
+
+
+def check_size(bits: int) -> None:
+    """Refuse to compute a constant of too many bits.
+
+    Raises:
+        OverflowError: the constant would have more bits than terms may have.
+    """
+    if bits > _BITS:
+        raise OverflowError(f"a constant of {bits} bits is too large, the limit is {_BITS}")
 
 
 def symbol(table: Table, name: str, sort: Sort = "int") -> Term:

@@ -11,7 +11,16 @@ from typing import Any
 from symfx.algebra.terms.table import MATH_FUNCTIONS, Scalar, Table, Term
 from symfx.algebra.terms.term import postorder
 
-__all__ = ["PYTHON_OPS", "as_operation", "evaluate", "interpret", "relation", "substitute"]
+__all__ = [
+    "MIXED",
+    "PYTHON_OPS",
+    "as_operation",
+    "evaluate",
+    "interpret",
+    "mixed_comparison",
+    "relation",
+    "substitute",
+]
 
 
 def relation(condition: Term) -> tuple[str, Term, Term]:
@@ -58,6 +67,19 @@ def relation(condition: Term) -> tuple[str, Term, Term]:
     if const > 0:
         return "ge", table.linear(plus, const), table.linear(minus)
     return "ge", table.linear(plus), table.linear(minus, -const)
+
+
+MIXED = ("feq", "fle", "flt")
+"""The comparisons of doubles, one of whose operands may be an integer."""
+
+
+def mixed_comparison(condition: Term) -> tuple[str, tuple[Term, Term]]:
+    """A comparison of an integer with a double: (operator, (the integer, the double))."""
+    a, b = condition.args
+    name = condition.op[1:]
+    if a.sort == "int":
+        return name, (a, b)
+    return {"eq": "eq", "le": "ge", "lt": "gt"}[name], (b, a)
 
 
 def as_operation(term: Term) -> tuple[str, tuple[Any, ...]]:

@@ -6,10 +6,10 @@ import operator
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from symfx.algebra.terms.interning import combine, intern, scaled
+from symfx.algebra.terms.interning import check_size, combine, intern, scaled
 from symfx.algebra.terms.monomials import product
 from symfx.algebra.terms.reals import as_ints, real_add, real_mul, real_operation
-from symfx.algebra.terms.term import Term
+from symfx.algebra.terms.term import Term, by_uid
 
 if TYPE_CHECKING:
     from symfx.algebra.terms.table import Table
@@ -20,6 +20,8 @@ __all__ = ["add", "mul", "neg", "power", "sub", "sum_of"]
 _EXPAND_LIMIT = 256
 # Powers with a constant exponent are multiplied out up to this exponent.
 _EXPAND_POWER = 8
+# A product of more factors keeps both its operands whole, as if they were atoms.
+_DEGREE = 256
 
 
 def add(table: Table, a: Term, b: Term) -> Term:
@@ -109,9 +111,12 @@ def _int_mul(table: Table, a: Term, b: Term) -> Term:
         if scale == 1:
             return b
         if b.op == "const":
+            check_size(scale.bit_length() + b.const.bit_length())
             return table.const(scale * b.const)
         return scaled(table, b, scale)
     if a.is_monomial and b.is_monomial:
+        if len(a.factors) + len(b.factors) > _DEGREE:
+            return intern(table, "product", "int", tuple(sorted((a, b), key=by_uid)))
         return product(table, a.factors + b.factors)
     left, right = a.coeffs, b.coeffs
     size = (len(left) + bool(a.const)) * (len(right) + bool(b.const))
@@ -156,6 +161,7 @@ def power(table: Table, a: Term, b: Term) -> Term:
         if b.const < 0:
             return real_operation(table, "fpow", a, b, operator.pow)
         if a.op == "const":
+            check_size((abs(a.const) > 1) * a.const.bit_length() * b.const)
             return table.const(a.const**b.const)
         if b.const == 0:
             return table.one
