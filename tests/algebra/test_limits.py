@@ -8,6 +8,7 @@ import pytest
 
 from symfx.algebra import Facts, Prover, Table, Term, evaluate
 from symfx.algebra.reasoning.limits import STEPS
+from symfx.errors import ExpressionError
 
 
 @pytest.fixture
@@ -135,3 +136,12 @@ def test_numbers_on_the_left(t: Table) -> None:
     a = t.symbol("a")
     made = [1 << a, 40 >> a, 6 & a, 6 | a, 6 ^ a, 2**a, 7 // a, 7 % a, 7 / a, 7 - a, 7 * a]
     assert [evaluate(term, {a: 3}) for term in made] == [8, 5, 2, 7, 5, 8, 2, 1, 7 / 3, 4, 21]
+
+
+def test_a_fact_that_is_not_a_condition(t: Table) -> None:
+    b = t.symbol("b")
+    for wrong in (b % 8 == 0, True, b, 3):
+        with pytest.raises(ExpressionError, match=r"must be a condition, not .*\n.*a\.eq\(b\)"):
+            Facts(t).assume(wrong)
+        with pytest.raises(ExpressionError, match="must be a condition"):
+            Prover(Facts(t)).decide(wrong)

@@ -8,10 +8,12 @@ import math
 from symfx.algebra.reasoning.limits import CHOSEN, LONG
 from symfx.algebra.terms.interpret import substitute
 from symfx.algebra.terms.term import Term, postorder
+from symfx.errors import ExpressionError, describe
 
 __all__ = [
     "CHOICES",
     "DIVISIONS",
+    "check_condition",
     "choices",
     "is_linear",
     "is_long",
@@ -24,6 +26,22 @@ __all__ = [
 
 CHOICES = frozenset(("min", "max", "abs", "where"))
 DIVISIONS = frozenset(("floordiv", "mod"))
+
+
+def check_condition(value: object) -> None:
+    """Refuse a fact or a question that is not a condition.
+
+    Raises:
+        ExpressionError: the value is not a term, or not a condition.
+    """
+    if isinstance(value, Term) and value.sort == "bool":
+        return
+    shown = f"the {value.sort} {value}" if isinstance(value, Term) else describe(value)
+    raise ExpressionError(
+        f"a fact or a question must be a condition, not {shown}",
+        fix="write a.eq(b) or table.eq(a, b) for an equation: Python's == tells whether two terms "
+        "are one object, and a chain such as 0 <= a < b must be two conditions",
+    )
 
 
 def is_order(p: Term) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from symfx.algebra.reasoning import equations, inequalities
-from symfx.algebra.reasoning.condition_forms import choices, is_linear
+from symfx.algebra.reasoning.condition_forms import check_condition, choices, is_linear
 from symfx.algebra.reasoning.connections import Connections
 from symfx.algebra.reasoning.intervals import ANY, ANYTHING, Congruence, Interval
 from symfx.algebra.reasoning.limits import FOLLOWING
@@ -146,7 +146,11 @@ class Facts:
             condition: the condition.
             because: the assumption that the condition follows from; None if the condition is
                 an assumption itself.
+
+        Raises:
+            ExpressionError: the condition is not a term, or not a condition.
         """
+        check_condition(condition)
         condition = self.resolve(condition)
         if because is None:
             because = condition

@@ -16,6 +16,7 @@ from functools import partial, reduce
 
 from symfx.algebra.reasoning.cases import by_cases
 from symfx.algebra.reasoning.condition_forms import (
+    check_condition,
     is_linear,
     is_long,
     is_order,
@@ -111,7 +112,13 @@ class Prover:
     # -- asking ------------------------------------------------------------------------------
 
     def decide(self, condition: Term) -> bool | None:
-        """True if the facts imply the condition, False if they refute it, else None."""
+        """True if the facts imply the condition, False if they refute it, else None.
+
+        Raises:
+            ExpressionError: the condition is not a term, or not a condition.
+        """
+        if condition.__class__ is not Term or condition.sort != "bool":
+            check_condition(condition)
         if condition.op == "const":
             return bool(condition.args[0])
         facts = self.facts

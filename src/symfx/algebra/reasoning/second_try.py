@@ -108,6 +108,13 @@ def by_refutation(prover: Prover, condition: Term) -> bool | None:
     return None
 
 
+def by_supposing(prover: Prover, condition: Term) -> bool | None:
+    """Refute an equation that the facts exclude once it is supposed, as ``x*x == 2``."""
+    if condition.op != "eq" or not prover.splits or prover.witness(condition):
+        return None
+    return False if prover.under(condition) is None else None
+
+
 def by_ends(prover: Prover, condition: Term) -> bool | None:
     """Decide p >= 0, where p is linear in a symbol, at both ends of the symbol's interval.
 
@@ -145,6 +152,7 @@ _OF_ANY: tuple[_Way, ...] = (
     by_factors,
     by_refutation,
     by_ends,
+    by_supposing,
     cases.by_all_remainders,
     cases.by_choices_in_facts,
     cases.by_supposing_the_opposite,
