@@ -96,7 +96,8 @@ def program_graph(
             continue
         except _UNTRACEABLE as error:
             reason = _reason_of(error)
-            if reason is None:
+            # A raise that no size decided may be torch.fx's fault: eager will tell.
+            if reason is None or tracer.last_condition is None:
                 first = first or error
                 continue
             graph = tracer.graph

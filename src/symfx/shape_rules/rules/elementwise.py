@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size, Sizes
+from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Shape, Size, Sizes
 from symfx.shape_rules.table import at_least, axis, exactly, module_rule, rule
 
 __all__ = ["broadcast_shapes", "into", "named"]
@@ -276,7 +276,12 @@ def broadcasting(d: Sizes, *operands: Any, **options: Any) -> Any:
     shapes = [x for x in given if isinstance(x, Shape)]
     if shapes:
         return broadcast_shapes(d, *shapes, what="the operands broadcast")
-    return UNKNOWN
+    return NO_TENSOR if _are_numbers(*given) else UNKNOWN
+
+
+def _are_numbers(*values: Any) -> bool:
+    """Whether values are sizes and other numbers, and no tensors."""
+    return all(isinstance(v, (int, float, Size)) or v is NO_TENSOR for v in values)
 
 
 def _arithmetic_rule(sign: str, *targets: Any) -> None:
@@ -286,6 +291,8 @@ def _arithmetic_rule(sign: str, *targets: Any) -> None:
             return broadcast_shapes(d, *shapes, what="the operands broadcast")
         if isinstance(left, Dim) and isinstance(right, Dim):
             return d.compute(sign, left, right)
+        if _are_numbers(left, right):
+            return NO_TENSOR
         if sign == "+" and isinstance(left, (tuple, list)) and isinstance(right, (tuple, list)):
             return (*left, *right)
         return UNKNOWN
