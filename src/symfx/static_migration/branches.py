@@ -23,7 +23,7 @@ from symfx.rewriter import RewritingTracer
 from symfx.shape_rules.errors import GradualError, IllTypedError, PinnedSizeError
 from symfx.shape_rules.graphs import annotation_of, where_of
 from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Pieces, Shape, Size, Unknown
-from symfx.shape_rules.table import known_rules
+from symfx.shape_rules.table import rule_of_module
 from symfx.static_migration.analysis import Interpreter
 from symfx.static_migration.conditions import InputType, read_annotation
 from symfx.static_migration.solver import Solver
@@ -65,7 +65,7 @@ class BranchTracer(RewritingTracer, NumberSource):
 
     def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
         """Whether a module becomes one call: torch's own, and those that have a shape rule."""
-        return super().is_leaf_module(m, module_qualified_name) or type(m) in known_rules()
+        return super().is_leaf_module(m, module_qualified_name) or rule_of_module(m) is not None
 
     def trace(
         self,

@@ -12,6 +12,7 @@ from torch import nn
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Shape, Size, Sizes
 from symfx.shape_rules.table import at_least, axis, exactly, module_rule, rule
+from symfx.shape_rules.weights import weight_shape
 
 __all__ = ["broadcast_shapes", "into", "named"]
 
@@ -166,7 +167,7 @@ def softmax_2d_module(d: Sizes, module: nn.Module, input: Shape) -> Shape:
 @module_rule(nn.PReLU)
 def prelu_module(d: Sizes, module: nn.PReLU, input: Shape) -> Shape:
     """As `prelu`."""
-    return prelu(d, input, Shape((module.num_parameters,)))
+    return prelu(d, input, weight_shape(module, "weight") or Shape((module.num_parameters,)))
 
 
 @rule(*named("prelu"))

@@ -11,6 +11,7 @@ from torch.nn.utils import rnn
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes
 from symfx.shape_rules.table import at_least, exactly, is_size, module_rule, rule
+from symfx.shape_rules.weights import weight_shape
 
 __all__: list[str] = []
 
@@ -139,8 +140,10 @@ def _cell(d: Sizes, m: Any, x: Shape, hx: Any) -> Shape:
         raise IllTypedError(
             f"{type(m).__name__} takes a tensor of rank 2, or 1 without a batch, not {x}"
         )
-    d.equal(x[-1], m.input_size, f"the last dimension of the input of {type(m).__name__}")
-    state = Shape((*x[:-1], m.hidden_size))
+    width = (weight_shape(m, "weight_ih") or Shape((0, m.input_size)))[1]
+    hidden = (weight_shape(m, "weight_hh") or Shape((0, m.hidden_size)))[1]
+    d.equal(x[-1], width, f"the last dimension of the input of {type(m).__name__}")
+    state = Shape((*x[:-1], hidden))
     if isinstance(hx, Shape):
         _agree(d, hx, state, "the state")
     return state
