@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
 from eager_runs import disagreements
 from torch import nn
+from torch.nn.utils import rnn
 
 from symfx.shape_rules import GradualError
 from symfx.static_migration import Migration, typecheck
@@ -132,6 +134,80 @@ def eye(x):
     return torch.eye(x.size(0), x.size(1)) + x
 
 
+class Cells(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.LSTMCell(8, 6)
+
+    def forward(self, x):
+        h = c = torch.zeros(x.size(0), 6)
+        steps = []
+        for t in range(x.size(1)):
+            h, c = self.cell(x[:, t], (h, c))
+            steps.append(h)
+        return torch.stack(steps, 1)
+
+
+class Attending(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.qkv, self.out = nn.Linear(8, 24), nn.Linear(8, 8)
+
+    def forward(self, x):
+        batch, length, width = x.shape
+        q, k, v = self.qkv(x).view(batch, length, 3, 2, width // 2).permute(2, 0, 3, 1, 4)
+        scores = (q @ k.transpose(-2, -1)) / math.sqrt(width // 2)
+        mask = torch.tril(torch.ones(length, length)).bool()
+        weights = scores.masked_fill(~mask, float("-inf")).softmax(-1)
+        return self.out((weights @ v).transpose(1, 2).reshape(batch, length, width))
+
+
+class Positions(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.places = nn.Embedding(9, 4), nn.Embedding(64, 4)
+        self.register_buffer("ids", torch.arange(64))
+
+    def forward(self, ids):
+        return self.words(ids) + self.places(self.ids[: ids.size(1)])
+
+
+class Tokens(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.register_buffer("other", torch.zeros(1, 1, 4))
+
+    def forward(self, x):
+        first = self.token.expand(x.size(0), -1, -1)
+        second = self.other.expand(x.shape[0], 1, 4)
+        third = torch.zeros(1, 1, 4).repeat(x.shape[0], 1, 1)
+        return torch.cat([first, second, third, x], 1)
+
+
+def flattened(x):
+    first, *rest = x.shape
+    return x.reshape(first, math.prod(rest))
+
+
+def spread(x):
+    return x.view(*x.shape[:-1], 2, -1)
+
+
+def rows(x):
+    return torch.stack([row * i for i, row in enumerate(x.unbind(1))])
+
+
+def extrema(x):
+    if not isinstance(x, torch.Tensor):
+        raise TypeError("a tensor")
+    return x.new_zeros(len(x), max(x.size(0), 4), min(x.size(1), 4))
+
+
+def pieces(x):
+    return torch.cat([piece * 2 for piece in x.split(4, 1)], 1)
+
+
 PROGRAMS: list[tuple[nn.Module, list[str], list[str], str]] = [
     (Padded(), ["x: f32[n, t, 8]"], [], "[n, t + 1, 6]"),
     (Padded(), ["x: f32[n, t, 8]"], ["t == 20"], "[n, 21, 6]"),
@@ -151,6 +227,15 @@ PROGRAMS: list[tuple[nn.Module, list[str], list[str], str]] = [
     (Made(second_piece), ["x: [n, t]"], [], "[n, min(4, t - 4)]"),
     (Made(unbound), ["x: [n, t]"], [], "[n]"),
     (Made(eye), ["x: [n, t]"], [], "[n, t]"),
+    (Cells(), ["x: [n, 3, 8]"], [], "[n, 3, 6]"),
+    (Attending(), ["x: [n, t, 8]"], [], "[n, t, 8]"),
+    (Positions(), ["ids: i64[n, t]"], [], "[n, t, 4]"),
+    (Tokens(), ["x: [n, t, 4]"], [], "[n, t + 3, 4]"),
+    (Made(flattened), ["x: [a, b, c]"], [], "[a, b*c]"),
+    (Made(spread), ["x: [n, t, 2*h]"], [], "[n, t, 2, h]"),
+    (Made(rows), ["x: [n, 3]"], [], "[3, n]"),
+    (Made(extrema), ["x: [n, t]"], [], "[n, max(n, 4), min(t, 4)]"),
+    (Made(pieces), ["x: [n, 10]"], [], "[n, 10]"),
 ]
 
 
@@ -162,6 +247,28 @@ def test_the_types_are_right_at_all_sizes(case: int) -> None:
     assert not found.fixed
     values = (1, 2, 3, 4, 5, 8, 9, 20, 65, 100, 101)
     assert disagreements(module, inputs, where, values, found) == []
+
+
+def test_packed_sequences_are_followed() -> None:
+    class Packed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = nn.LSTM(8, 6, batch_first=True)
+
+        def forward(self, x, lengths):
+            packed = rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            outputs, _ = self.rnn(packed)
+            return rnn.pad_packed_sequence(outputs, batch_first=True)[0]
+
+    found = check(Packed(), ["x: [n, t, 8]", "lengths: i64[n]"])
+    assert output_of(found) == "[n, u0, 6]" and not found.excluded
+    assert check(Packed(), ["x: [n, t, 7]", "lengths: i64[n]"]).verdict == "ill-typed"
+
+
+@pytest.mark.parametrize("module", [Cells(), Made(rows)])
+def test_steps_over_a_size_are_refused(module: nn.Module) -> None:
+    found = check(module, ["x: [n, t, 8]"])
+    assert found.verdict == "ill-typed" and "t is fixed by this line" in str(found)
 
 
 def test_a_loop_over_a_size_is_refused_with_its_line() -> None:

@@ -39,6 +39,7 @@ __all__ = [
     "lookup",
     "module_rule",
     "rule",
+    "rule_of_module",
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -156,8 +157,7 @@ def known_rules() -> Mapping[Any, Rule]:
 def lookup(node: Node, root: torch.nn.Module | None) -> tuple[Rule | None, torch.nn.Module | None]:
     """The rule for the operator that a node calls, and the module that the node calls, if any.
 
-    A module is looked up by its class, then by its base classes with the same ``forward``: a
-    subclass with another ``forward`` is another operator.
+    A module is looked up by `rule_of_module`.
     """
     if node.op == "call_module":
         if root is None:
@@ -166,10 +166,7 @@ def lookup(node: Node, root: torch.nn.Module | None) -> tuple[Rule | None, torch
                 where=f"node {node.name}",
             )
         module = root.get_submodule(str(node.target))
-        for cls in type(module).__mro__:
-            if cls in _RULES and getattr(cls, "forward", None) is type(module).forward:
-                return _RULES[cls], module
-        return None, module
+        return rule_of_module(module), module
     target = node.target
     if target is getattr and not is_known(str(node.args[1])):
         return None, None
@@ -177,6 +174,18 @@ def lookup(node: Node, root: torch.nn.Module | None) -> tuple[Rule | None, torch
     if found is None and isinstance(target, torch._ops.OpOverload):
         found = _RULES.get(target.overloadpacket)
     return found, None
+
+
+def rule_of_module(module: torch.nn.Module) -> Rule | None:
+    """The rule for a layer: that of its class, or of a base class with the same ``forward``.
+
+    A subclass with another ``forward`` is another operator. A lazy layer has the rule of the class
+    that it becomes.
+    """
+    for cls in (*type(module).__mro__, getattr(module, "cls_to_become", None)):
+        if cls in _RULES and getattr(cls, "forward", None) is type(module).forward:
+            return _RULES[cls]
+    return None
 
 
 def operator_name(node: Node, module: torch.nn.Module | None) -> str:

@@ -12,7 +12,7 @@ import inspect
 import itertools
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,14 +22,14 @@ from symfx.algebra import Term
 from symfx.rewriter import RewritingTracer
 from symfx.shape_rules.errors import GradualError, IllTypedError, PinnedSizeError
 from symfx.shape_rules.graphs import annotation_of, where_of
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Pieces, Shape, Size, Unknown
-from symfx.shape_rules.table import known_rules
+from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Pieces, Shape, Size, Unknown
+from symfx.shape_rules.table import rule_of_module
 from symfx.static_migration.analysis import Interpreter
 from symfx.static_migration.conditions import InputType, read_annotation
 from symfx.static_migration.solver import Solver
 from symfx.static_migration.term_sizes import OpenCondition
 from symfx.static_migration.traced_values import NumberSource, TracedValue, tracing_sizes
-from symfx.user_code import is_user_file
+from symfx.user_code import here, is_user_file
 
 __all__ = ["BranchTracer", "eliminate_branches"]
 
@@ -65,12 +65,12 @@ class BranchTracer(RewritingTracer, NumberSource):
 
     def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
         """Whether a module becomes one call: torch's own, and those that have a shape rule."""
-        return super().is_leaf_module(m, module_qualified_name) or type(m) in known_rules()
+        return super().is_leaf_module(m, module_qualified_name) or rule_of_module(m) is not None
 
     def trace(
         self,
-        root: torch.nn.Module | Callable[..., Any],
-        concrete_args: dict[str, Any] | None = None,
+        root: Any,
+        concrete_args: Any = None,
     ) -> Graph:
         """Trace a program.
 
@@ -145,7 +145,7 @@ class BranchTracer(RewritingTracer, NumberSource):
         found = self._evaluate(value.node)
         if isinstance(found, (int, float)):
             return int(found)
-        place = where_of(value.node)
+        place = here() or where_of(value.node)
         if isinstance(found, Size):
             raise _pinned(self._known().sizes.term(found), place)
         raise GradualError(
@@ -164,7 +164,7 @@ class BranchTracer(RewritingTracer, NumberSource):
         count = self._length(value)
         if isinstance(count, int):
             return count
-        place = where_of(value.node)
+        place = here() or where_of(value.node)
         if isinstance(count, Size):
             raise _pinned(self._known().sizes.term(count), place)
         raise GradualError(
@@ -177,6 +177,20 @@ class BranchTracer(RewritingTracer, NumberSource):
         """As `length_of`; ``None`` if the length differs between inputs, or is unknown."""
         count = self._length(value)
         return count if isinstance(count, int) else None
+
+    def sample_of(self, value: Proxy) -> Any:
+        """A value of the type that the traced value has when the program runs.
+
+        An input of unknown shape counts as a tensor.
+        """
+        found = self._evaluate(value.node)
+        if isinstance(found, Size):
+            return 1
+        if isinstance(found, OpenCondition):
+            return True
+        if found is NO_TENSOR or (found is not UNKNOWN and not isinstance(found, Shape)):
+            return found
+        return torch.empty(0)
 
     def _length(self, value: Proxy) -> Dim | Unknown:
         found = self._evaluate(value.node)
@@ -209,8 +223,9 @@ class BranchTracer(RewritingTracer, NumberSource):
 
 
 def _pinned(size: Term, place: str) -> PinnedSizeError:
+    names = ", ".join(sorted(symbol.name for symbol in size.free_symbols))
     return PinnedSizeError(
-        f"{size} is fixed by this line, which needs its number (for a loop, a list or len)",
+        f"{names} is fixed by this line, which needs the number {size} (for a loop or an index)",
         where=place,
         fix="give the input this size as a number, or write the program without the loop",
     )

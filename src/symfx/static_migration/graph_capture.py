@@ -21,9 +21,9 @@ from torch.fx.proxy import TraceError
 
 from symfx.errors import SymfxError, TracingError
 from symfx.shape_rules.errors import IllTypedError, PinnedSizeError
-from symfx.shape_rules.table import known_rules, rule
+from symfx.shape_rules.table import rule, rule_of_module
 from symfx.static_migration.branches import BranchTracer
-from symfx.static_migration.conditions import InputType
+from symfx.static_migration.conditions import read_annotation
 from symfx.static_migration.operator_tracing import trace_operators
 from symfx.user_code import is_user_file
 
@@ -45,7 +45,7 @@ _UNTRACEABLE = (
 
 def program_graph(
     module: torch.nn.Module,
-    inputs: Mapping[str, InputType],
+    inputs: Mapping[str, Any],
     where: Sequence[str] = (),
     timeout: float = 10.0,
     *,
@@ -57,7 +57,7 @@ def program_graph(
 
     Args:
         module: the program.
-        inputs: the types of its inputs, by name.
+        inputs: the types of its inputs, by name, as `migrate` takes them.
         where: conditions on the named sizes.
         timeout: seconds that z3 may take for each branch.
         allow_pinned: trace a program that needs the number of a size at an example of the size.
@@ -69,8 +69,9 @@ def program_graph(
     """
     if isinstance(module, GraphModule):
         return module
-    if type(module) in known_rules():
+    if rule_of_module(module) is not None:
         return _one_call(module, inputs)
+    types = {name: read_annotation(given) for name, given in inputs.items()}
     left_out = {
         name: parameter.default
         for name, parameter in inspect.signature(module.forward).parameters.items()
@@ -78,7 +79,7 @@ def program_graph(
     }
     first: Exception | None = None
     for all_factories in (False, True):
-        tracer = BranchTracer(inputs, where, timeout, all_factories=all_factories)
+        tracer = BranchTracer(types, where, timeout, all_factories=all_factories)
         try:
             graph = tracer.trace(module, left_out or None)
         except IllTypedError as error:
@@ -96,7 +97,8 @@ def program_graph(
             continue
         except _UNTRACEABLE as error:
             reason = _reason_of(error)
-            if reason is None:
+            # A raise that no size decided may be torch.fx's fault: eager will tell.
+            if reason is None or tracer.last_condition is None:
                 first = first or error
                 continue
             graph = tracer.graph
@@ -104,7 +106,7 @@ def program_graph(
         return GraphModule(tracer.root, graph, type(module).__name__)
     assert first is not None
     try:
-        return trace_operators(module, inputs, where, timeout)
+        return trace_operators(module, types, where, timeout)
     except TracingError as second:
         raise TracingError(
             f"{type(module).__name__} cannot be traced: torch.fx stops with "
@@ -160,7 +162,7 @@ def _end_with_failure(
 # -- layers ----------------------------------------------------------------------------------------
 
 
-def _one_call(module: torch.nn.Module, inputs: Mapping[str, InputType]) -> GraphModule:
+def _one_call(module: torch.nn.Module, inputs: Mapping[str, Any]) -> GraphModule:
     root = torch.nn.Module()
     root.add_module("layer", module)
     graph = Graph()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -184,7 +185,7 @@ def excluded_sizes(
     for found in conditions:
         condition = found.term
         names = [name for name in declared if sizes.table.symbol(name) in condition.free_symbols]
-        if not names or solver.follows(said, condition):
+        if not names or _on_data(condition) or solver.follows(said, condition):
             continue
         failing = solver.ask([*said, sizes.table.not_(condition)], small=True)
         values = {name: failing.values[name] for name in names if name in failing.values}
@@ -192,6 +193,11 @@ def excluded_sizes(
             ExcludedSizes(found.text, values, _origin_of(sizes, condition, solver, root))
         )
     return excluded
+
+
+def _on_data(condition: Term) -> bool:
+    """Whether a condition has a size that depends on data."""
+    return any(re.fullmatch(r"u\d+", symbol.name) for symbol in condition.free_symbols)
 
 
 def _said(sizes: TermSizes) -> list[Term]:

@@ -168,7 +168,7 @@ def _traced_at(
         dynamic[name] = tuple(extents)
     try:
         with torch.no_grad():
-            traced = trace(module, (), example, dynamic=dynamic)
+            traced = trace(module, (), example, dynamic=dynamic, strict=False)
     except SymfxError as error:
         _refuse_if_eager_fails(module, example)
         raise TracingError(

@@ -3,7 +3,7 @@
 torch.fx cannot trace ``torch.zeros(x.size(0), 3)``, ``int(x.size(0))``, ``len(x)``, a loop over the
 pieces of ``x.split(4)``, or an assignment into a tensor. `TracedValue` is a proxy that records
 assignments, and that asks its tracer for a number where Python needs one. `tracing_sizes` makes
-torch's factories and ``int`` accept proxies.
+torch's factories and builtins such as ``int`` and ``isinstance`` accept proxies.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable, Iterable, Iterator
-from types import FrameType
+from types import FrameType, FunctionType
 from typing import Any
 
 import torch
 from torch.fx import Proxy
 from torch.fx.proxy import Attribute
+from torch.nn.utils import rnn
 from torch.overrides import TorchFunctionMode, is_tensor_method_or_property
 
 from symfx.shape_rules.errors import IllTypedError
@@ -43,6 +44,10 @@ class NumberSource(abc.ABC):
     @abc.abstractmethod
     def known_length_of(self, value: Proxy) -> int | None:
         """As `length_of`; ``None`` if the length differs between inputs, or is unknown."""
+
+    @abc.abstractmethod
+    def sample_of(self, value: Proxy) -> Any:
+        """A value of the type that the traced value has when the program runs."""
 
 
 class TracedValue(Proxy):
@@ -113,7 +118,7 @@ def _names_to_unpack(frame: FrameType | None) -> int | None:
     return None
 
 
-# -- factories, and int ----------------------------------------------------------------------------
+# -- factories ----------------------------------------------------------------------------
 
 #: torch cannot hand a call of these to a mode if the first argument is a proxy.
 _SIZES_FIRST = ("zeros", "ones", "empty", "rand", "randn")
@@ -141,19 +146,25 @@ FACTORIES = frozenset(
 def tracing_sizes(
     tracer: Any, namespaces: Iterable[dict[str, Any]], *, all_factories: bool
 ) -> Iterator[None]:
-    """Within the context, factories and ``int`` record calls on traced values.
+    """Within the context, factories and builtins record calls on traced values.
 
     Args:
         tracer: the tracer.
-        namespaces: the globals of the user's modules, in which ``int`` is replaced.
+        namespaces: the globals of the user's modules, in which builtins are replaced.
         all_factories: record the calls of factories without traced values too.
     """
     with contextlib.ExitStack() as stack:
         for name in _SIZES_FIRST:
             stack.enter_context(_replaced(vars(torch), name, _recording(tracer, name)))
+        stack.enter_context(_replaced(vars(torch), "is_tensor", _is_tensor))
         for namespace in {id(each): each for each in namespaces}.values():
-            if "int" not in namespace:
-                stack.enter_context(_replaced(namespace, "int", _Int))
+            for name, replacement in _BUILTINS.items():
+                if name not in namespace:
+                    stack.enter_context(_replaced(namespace, name, replacement))
+        for home in (vars(rnn), *namespaces):
+            for name, value in [*home.items()]:
+                if isinstance(value, FunctionType) and id(value) in _PACKING:
+                    stack.enter_context(_replaced(home, name, _leaf(tracer, value)))
         stack.enter_context(_Recording(tracer, all_factories))
         yield
 
@@ -184,21 +195,85 @@ def _recording(tracer: Any, name: str) -> Callable[..., Any]:
     return call
 
 
-class _IntMeta(type):
+def _leaf(tracer: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if _has_proxy(args) or _has_proxy(kwargs):
+            return tracer.create_proxy("call_function", function, args, kwargs)
+        return function(*args, **kwargs)
+
+    return call
+
+
+# -- builtins --------------------------------------------------------------------------------------
+
+
+class _NumberMeta(type):
+    """Makes a class stand for ``int`` or ``float``: calls on traced values are recorded."""
+
+    of: type
+
     def __call__(cls, *args: Any) -> Any:
         if len(args) == 1 and isinstance(args[0], Proxy):
-            return args[0].tracer.create_proxy("call_function", builtins.int, args, {})
-        return builtins.int(*args)
+            return args[0].tracer.create_proxy("call_function", cls.of, args, {})
+        return cls.of(*args)
 
     def __instancecheck__(cls, instance: Any) -> bool:
-        return isinstance(instance, builtins.int)
+        return isinstance(instance, cls.of)
 
     def __subclasscheck__(cls, subclass: type) -> bool:
-        return issubclass(subclass, builtins.int)
+        return issubclass(subclass, cls.of)
 
 
-class _Int(metaclass=_IntMeta):
-    """Stands for ``int`` in the user's modules during a trace: ``int(x.size(0))`` is recorded."""
+class _Int(metaclass=_NumberMeta):
+    of = int
+
+
+class _Float(metaclass=_NumberMeta):
+    of = float
+
+
+def _len(value: Any) -> Any:
+    if not isinstance(value, Proxy):
+        return len(value)
+    known = _numbers(value).known_length_of(value)
+    if known is not None:
+        return known
+    return value.tracer.create_proxy("call_function", len, (value,), {})
+
+
+def _extremum(of: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(of)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        values = args[0] if len(args) == 1 and isinstance(args[0], (tuple, list)) else args
+        proxies = [value for value in values if isinstance(value, Proxy)]
+        if not proxies or kwargs or len(values) < 2:
+            return of(*args, **kwargs)
+        return proxies[0].tracer.create_proxy("call_function", of, tuple(values), {})
+
+    return call
+
+
+def _isinstance(value: Any, kinds: Any) -> bool:
+    sample = _numbers(value).sample_of(value) if isinstance(value, Proxy) else value
+    return isinstance(sample, kinds)
+
+
+def _is_tensor(value: Any) -> bool:
+    return _isinstance(value, torch.Tensor)
+
+
+#: The functions that stand for builtins in the user's modules during a trace.
+_BUILTINS: dict[str, Any] = {
+    "float": _Float,
+    "int": _Int,
+    "isinstance": _isinstance,
+    "len": _len,
+    "max": _extremum(max),
+    "min": _extremum(min),
+}
+#: The ids of functions on sequences that branch on data inside, and have shape rules.
+_PACKING = frozenset(map(id, (rnn.pack_padded_sequence, rnn.pad_packed_sequence)))
 
 
 class _Recording(TorchFunctionMode):

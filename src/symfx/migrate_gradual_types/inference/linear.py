@@ -33,6 +33,7 @@ from symfx.migrate_gradual_types.operation import op_consistency, op_eq
 from symfx.migrate_gradual_types.util import gen_dvar, gen_tensor_dims
 from symfx.shape_rules.errors import GradualError
 from symfx.shape_rules.ranks import get_max_rank
+from symfx.shape_rules.weights import weight_shape
 
 __all__ = [
     "add_linear_constraints",
@@ -55,8 +56,9 @@ def linear_inference_rule(
     counter: int,
 ) -> Written:
     """The last dimension is mapped from `in_features` to `out_features`."""
-    features = module_instance.in_features, module_instance.out_features
-    return linear_constraints(n, *features, symbols, counter)
+    m = module_instance
+    out, in_ = weight_shape(m, "weight") or (m.out_features, m.in_features)
+    return linear_constraints(n, in_, out, symbols, counter)
 
 
 @register_inference_rule(torch._C._nn.linear)
@@ -163,7 +165,9 @@ def embedding_inference_rule(
     counter: int,
 ) -> Written:
     """As `embedding_inference_rule_functional`, with the width of a module."""
-    return gen_embedding_rules(n, symbols, module_instance.embedding_dim, counter)
+    m = module_instance
+    _, width = weight_shape(m, "weight") or (m.num_embeddings, m.embedding_dim)
+    return gen_embedding_rules(n, symbols, width, counter)
 
 
 def gen_embedding_rules(n: Node, symbols: Symbols, embedding_dim: Any, counter: int) -> Written:

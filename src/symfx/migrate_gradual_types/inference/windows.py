@@ -30,6 +30,7 @@ from symfx.migrate_gradual_types.inference.registry import (
 )
 from symfx.migrate_gradual_types.operation import op_consistency, op_matching
 from symfx.migrate_gradual_types.util import gen_nat_constraints, gen_tensor_dims
+from symfx.shape_rules.weights import weight_shape
 
 __all__ = [
     "adaptive_inference_rule",
@@ -61,12 +62,14 @@ def conv2d_inference_rule(
     m = module_instance
     if isinstance(m.padding, str):
         raise NotCovered
+    declared = (m.out_channels, m.in_channels // m.groups, *m.kernel_size)
+    weight: Any = weight_shape(m, "weight") or declared
     given, output, dims, matching, counter = _images(n, symbols, counter)
-    window = (m.kernel_size, m.padding, m.stride, m.dilation)
+    window = (tuple(weight[2:]), m.padding, m.stride, m.dilation)
     return [
         *matching,
-        BinConstraintD(m.in_channels, dims[1], op_consistency),
-        CalcConv(output, given, m.out_channels, *window, dims),
+        BinConstraintD(weight[1] * m.groups, dims[1], op_consistency),
+        CalcConv(output, given, weight[0], *window, dims),
         *gen_nat_constraints(dims),
     ], counter
 
@@ -115,7 +118,8 @@ def batchnorm_inference_rule(
 ) -> Written:
     """The output has the input's type; the channels are `num_features`."""
     given, output, dims, matching, counter = _images(n, symbols, counter)
-    channels = BinConstraintD(dims[1], module_instance.num_features, op_consistency)
+    (features,) = weight_shape(module_instance, "weight") or (module_instance.num_features,)
+    channels = BinConstraintD(dims[1], features, op_consistency)
     return [
         *matching,
         Conj([type_is(given, output), channels]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.windows import (
@@ -18,6 +19,7 @@ from symfx.shape_rules.rules.windows import (
 )
 from symfx.shape_rules.sizes import Dim, Shape, Sizes
 from symfx.shape_rules.table import exactly, rule
+from symfx.shape_rules.weights import weight_shape
 
 __all__: list[str] = []
 
@@ -83,22 +85,47 @@ def convolve_transposed(
     return Shape((*batch, c_out, *moved))
 
 
+def _weight_of(module: Any, first: int, second: int) -> Shape | None:
+    declared = (first, second // module.groups, *module.kernel_size)
+    return weight_shape(module, "weight", declared)
+
+
+def _check_bias(d: Sizes, module: nn.Module, channels: Dim) -> None:
+    bias = weight_shape(module, "bias")
+    if bias is not None:
+        d.equal(exactly(bias, 1, "a bias")[0], channels, "the bias has one value for each channel")
+
+
 def _convolution_module(n: int, d: Sizes, module: Any, input: Shape) -> Shape:
     m, what = module, type(module).__name__
-    settings = (m.kernel_size, m.stride, m.padding, m.dilation)
-    return convolve(d, input, n, m.in_channels, m.out_channels, *settings, what)
+    settings = (m.stride, m.padding, m.dilation)
+    weight = _weight_of(m, m.out_channels, m.in_channels)
+    if weight is None:  # a lazy layer takes the channels of its first input
+        channels = batch_channels_positions(input, n, what)[1]
+        return convolve(d, input, n, channels, m.out_channels, m.kernel_size, *settings, what)
+    exactly(weight, n + 2, f"the weight of {what}")
+    _check_bias(d, m, weight[0])
+    require_groups(d, weight[0], m.groups, what)
+    return convolve(d, input, n, weight[1] * m.groups, weight[0], weight[2:], *settings, what)
 
 
 def _transposed_module(
     n: int, d: Sizes, module: Any, input: Shape, output_size: Any = None
 ) -> Shape:
     m, what = module, type(module).__name__
+    batch, channels, _ = batch_channels_positions(input, n, what)
+    weight = _weight_of(m, m.in_channels, m.out_channels)
+    if weight is None:  # a lazy layer takes the channels of its first input
+        c_in, c_out, kernel = channels, m.out_channels, m.kernel_size
+    else:
+        exactly(weight, n + 2, f"the weight of {what}")
+        c_in, c_out, kernel = weight[0], weight[1] * m.groups, weight[2:]
+    _check_bias(d, m, c_out)
     if output_size is not None:
-        batch, channels, _ = batch_channels_positions(input, n, what)
-        d.equal(channels, m.in_channels, f"{what} takes {m.in_channels} channels")
-        return Shape((*batch, m.out_channels, *tuple(output_size)[-n:]))
-    settings = (m.kernel_size, m.stride, m.padding, m.output_padding, m.dilation)
-    return convolve_transposed(d, input, n, m.in_channels, m.out_channels, *settings, what)
+        d.equal(channels, c_in, f"{what} takes {c_in} channels")
+        return Shape((*batch, c_out, *tuple(output_size)[-n:]))
+    settings = (kernel, m.stride, m.padding, m.output_padding, m.dilation)
+    return convolve_transposed(d, input, n, c_in, c_out, *settings, what)
 
 
 def _convolution(

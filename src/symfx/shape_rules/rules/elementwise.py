@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size, Sizes
+from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Shape, Size, Sizes
 from symfx.shape_rules.table import at_least, axis, exactly, module_rule, rule
+from symfx.shape_rules.weights import weight_shape
 
 __all__ = ["broadcast_shapes", "into", "named"]
 
@@ -166,7 +167,7 @@ def softmax_2d_module(d: Sizes, module: nn.Module, input: Shape) -> Shape:
 @module_rule(nn.PReLU)
 def prelu_module(d: Sizes, module: nn.PReLU, input: Shape) -> Shape:
     """As `prelu`."""
-    return prelu(d, input, Shape((module.num_parameters,)))
+    return prelu(d, input, weight_shape(module, "weight") or Shape((module.num_parameters,)))
 
 
 @rule(*named("prelu"))
@@ -276,7 +277,12 @@ def broadcasting(d: Sizes, *operands: Any, **options: Any) -> Any:
     shapes = [x for x in given if isinstance(x, Shape)]
     if shapes:
         return broadcast_shapes(d, *shapes, what="the operands broadcast")
-    return UNKNOWN
+    return NO_TENSOR if _are_numbers(*given) else UNKNOWN
+
+
+def _are_numbers(*values: Any) -> bool:
+    """Whether values are sizes and other numbers, and no tensors."""
+    return all(isinstance(v, (int, float, Size)) or v is NO_TENSOR for v in values)
 
 
 def _arithmetic_rule(sign: str, *targets: Any) -> None:
@@ -286,6 +292,8 @@ def _arithmetic_rule(sign: str, *targets: Any) -> None:
             return broadcast_shapes(d, *shapes, what="the operands broadcast")
         if isinstance(left, Dim) and isinstance(right, Dim):
             return d.compute(sign, left, right)
+        if _are_numbers(left, right):
+            return NO_TENSOR
         if sign == "+" and isinstance(left, (tuple, list)) and isinstance(right, (tuple, list)):
             return (*left, *right)
         return UNKNOWN

@@ -13,6 +13,7 @@ from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.elementwise import broadcast_shapes, into, named
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Pieces, Shape, Sizes, Unknown
 from symfx.shape_rules.table import axis, exactly, is_size, module_rule, rule
+from symfx.shape_rules.weights import weight_shape
 
 __all__ = ["index_tensor", "sliced"]
 
@@ -374,8 +375,8 @@ def aten_embedding(d: Sizes, weight: Shape, indices: Shape, *rest: Any) -> Shape
 
 @module_rule(nn.Embedding)
 def embedding_module(d: Sizes, module: nn.Embedding, input: Shape) -> Shape:
-    """As `embedding`."""
-    return Shape((*input, module.embedding_dim))
+    """As `embedding`, with the layer's weight."""
+    return embedding(d, input, _rows_of(module))  # type: ignore[no-any-return]
 
 
 @module_rule(nn.EmbeddingBag)
@@ -383,13 +384,19 @@ def embedding_bag_module(
     d: Sizes, module: nn.EmbeddingBag, input: Shape, offsets: Any = None, *rest: Any
 ) -> Shape:
     """One combined row for each row of indices, or for each offset."""
+    width = exactly(_rows_of(module), 2, "the weight of EmbeddingBag")[1]
     if len(input) == 2:
-        return Shape((input[0], module.embedding_dim))
+        return Shape((input[0], width))
     exactly(input, 1, "EmbeddingBag")
     if not isinstance(offsets, Shape):
         raise IllTypedError("EmbeddingBag takes offsets with a vector of indices")
     count = offsets[0] - 1 if module.include_last_offset else offsets[0]
-    return Shape((count, module.embedding_dim))
+    return Shape((count, width))
+
+
+def _rows_of(module: nn.Embedding | nn.EmbeddingBag) -> Shape:
+    declared = (module.num_embeddings, module.embedding_dim)
+    return weight_shape(module, "weight", declared) or Shape(declared)
 
 
 @rule(F.one_hot)

@@ -13,6 +13,7 @@ from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.elementwise import broadcast_shapes
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes, size_text
 from symfx.shape_rules.table import at_least, axes, exactly, module_rule, rule
+from symfx.shape_rules.weights import weight_shape
 
 __all__ = ["linear"]
 
@@ -130,16 +131,19 @@ def linear(d: Sizes, input: Shape, weight: Any, bias: Any = None) -> Shape:
 
 @module_rule(nn.Linear, nn.modules.linear.NonDynamicallyQuantizableLinear)
 def linear_module(d: Sizes, module: nn.Linear, input: Shape) -> Shape:
-    """Map the last dimension from `in_features` to `out_features`."""
-    return linear(d, input, Shape((module.out_features, module.in_features)))
+    """As `linear`, with the layer's weight and bias."""
+    weight = weight_shape(module, "weight", (module.out_features, module.in_features))
+    if weight is None:  # a lazy layer takes the features of its first input
+        return Shape((*at_least(input, 1, "Linear")[:-1], module.out_features))
+    return linear(d, input, weight, weight_shape(module, "bias"))
 
 
 @module_rule(nn.Bilinear)
 def bilinear_module(d: Sizes, module: nn.Bilinear, input1: Shape, input2: Shape) -> Shape:
     """As `bilinear`."""
-    return _bilinear(
-        d, input1, input2, module.in1_features, module.in2_features, module.out_features
-    )
+    declared = (module.out_features, module.in1_features, module.in2_features)
+    weight = weight_shape(module, "weight", declared) or Shape(declared)
+    return bilinear(d, input1, input2, weight, weight_shape(module, "bias"))
 
 
 @rule(F.bilinear)

@@ -12,6 +12,7 @@ from torch import nn
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.sizes import Dim, Shape, Sizes
 from symfx.shape_rules.table import at_least, exactly, module_rule, rule
+from symfx.shape_rules.weights import weight_shape
 
 __all__: list[str] = []
 
@@ -25,8 +26,13 @@ _RANKS: dict[type[nn.Module], tuple[int, ...]] = {
 }
 
 
+def _ranks_of(module: Any) -> tuple[int, ...]:
+    kind = getattr(module, "cls_to_become", None) or type(module)  # a lazy layer becomes another
+    return next(ranks for cls, ranks in _RANKS.items() if issubclass(kind, cls))
+
+
 def _check_rank(module: nn.Module, x: Shape) -> None:
-    ranks = next(r for cls, r in _RANKS.items() if isinstance(module, cls))
+    ranks = _ranks_of(module)
     if len(x) not in ranks:
         wanted = " or ".join(map(str, ranks))
         raise IllTypedError(
@@ -44,7 +50,7 @@ def batch_norm_2d_module(d: Sizes, module: nn.BatchNorm2d, input: Shape) -> Shap
 def batch_norm_module(d: Sizes, module: Any, input: Shape) -> Shape:
     """Dimension 1 has the channels; training needs several values of each channel."""
     _check_rank(module, input)
-    d.equal(input[1], module.num_features, "dimension 1 is num_features")
+    _one_for_each_channel(d, module, input[1])
     if module.training or not module.track_running_stats:
         _several(Shape((input[0], *input[2:])), f"{type(module).__name__} while training")
     return input
@@ -54,7 +60,7 @@ def batch_norm_module(d: Sizes, module: Any, input: Shape) -> Shape:
 def sync_batch_norm_module(d: Sizes, module: nn.SyncBatchNorm, input: Shape) -> Shape:
     """Dimension 1 has the channels."""
     at_least(input, 2, "SyncBatchNorm")
-    d.equal(input[1], module.num_features, "dimension 1 is num_features")
+    _one_for_each_channel(d, module, input[1])
     return input
 
 
@@ -63,12 +69,20 @@ def instance_norm_module(d: Sizes, module: Any, input: Shape) -> Shape:
     """The channels come before the positions, with or without a batch in front."""
     _check_rank(module, input)
     uses_statistics = module.training or not module.track_running_stats
-    positions = next(r for cls, r in _RANKS.items() if isinstance(module, cls))[0] - 1
-    if module.affine or module.track_running_stats:
-        d.equal(input[-positions - 1], module.num_features, "the channels are num_features")
+    positions = _ranks_of(module)[0] - 1
+    _one_for_each_channel(d, module, input[-positions - 1])
     if uses_statistics:
         _several(Shape(input[-positions:]), type(module).__name__)
     return input
+
+
+def _one_for_each_channel(d: Sizes, module: nn.Module, channels: Dim) -> None:
+    """Demand that the weights and statistics of a layer have one value for each channel."""
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        shape = weight_shape(module, name)
+        if shape is not None:
+            what = f"the {name} of {type(module).__name__} has one value for each channel"
+            d.equal(channels, exactly(shape, 1, f"the {name}")[0], what)
 
 
 def _several(values: Shape, what: str) -> None:
@@ -163,7 +177,8 @@ def _last(d: Sizes, input: Shape, wanted: Sequence[Dim], what: str) -> Shape:
 @module_rule(nn.LayerNorm, nn.RMSNorm)
 def layer_norm_module(d: Sizes, module: Any, input: Shape) -> Shape:
     """As `layer_norm`."""
-    return layer_norm(d, input, module.normalized_shape)
+    weights = [weight_shape(module, name) for name in ("weight", "bias")]
+    return layer_norm(d, input, module.normalized_shape, *weights)
 
 
 @rule(F.group_norm, torch.group_norm, torch.ops.aten.group_norm)
@@ -182,8 +197,8 @@ def group_norm(d: Sizes, input: Shape, num_groups: int, *weights: Any, **options
 def group_norm_module(d: Sizes, module: nn.GroupNorm, input: Shape) -> Shape:
     """Dimension 1 has the channels."""
     at_least(input, 2, "GroupNorm")
-    d.equal(input[1], module.num_channels, "dimension 1 is num_channels")
-    return group_norm(d, Shape((input[0], module.num_channels, *input[2:])), module.num_groups)
+    _one_for_each_channel(d, module, input[1])
+    return group_norm(d, input, module.num_groups)
 
 
 @rule(F.local_response_norm)

@@ -2,15 +2,70 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.nn.utils import rnn
 
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.sizes import Dim, Shape, Sizes
-from symfx.shape_rules.table import module_rule
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes
+from symfx.shape_rules.table import at_least, exactly, is_size, module_rule, rule
+from symfx.shape_rules.weights import weight_shape
 
 __all__: list[str] = []
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Sequences of different lengths, packed; as torch's `PackedSequence`.
+
+    Args:
+        shape: the shape of the padded sequences.
+        batch_first: whether the batch is the first dimension of `shape`.
+    """
+
+    shape: Shape
+    batch_first: bool
+
+
+@rule(rnn.pack_padded_sequence)
+def pack(
+    d: Sizes,
+    input: Shape,
+    lengths: Any,
+    batch_first: bool = False,
+    enforce_sorted: bool = True,
+) -> Packed:
+    """Pack padded sequences, one length for each."""
+    at_least(input, 2, "pack_padded_sequence")
+    if isinstance(lengths, Shape):
+        batch = input[0] if batch_first else input[1]
+        d.equal(
+            exactly(lengths, 1, "the lengths")[0], batch, "there is one length for each sequence"
+        )
+    return Packed(input, batch_first)
+
+
+@rule(rnn.pad_packed_sequence)
+def unpack(
+    d: Sizes,
+    sequence: Any,
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    total_length: Any = None,
+) -> Any:
+    """Pad packed sequences to the longest one, whose length depends on data, or to a length."""
+    if not isinstance(sequence, Packed):
+        return UNKNOWN
+    batch, time = sequence.shape[:2] if sequence.batch_first else sequence.shape[1::-1]
+    if is_size(total_length):
+        longest: Dim = total_length
+    else:
+        longest = d.fresh("the longest sequence")
+        d.require("<=", longest, time, "no sequence is longer than the padding")
+    front = (batch, longest) if batch_first else (longest, batch)
+    return (Shape((*front, *sequence.shape[2:])), Shape((batch,)))
 
 
 def _sequence(
@@ -46,13 +101,18 @@ def lstm_module(d: Sizes, module: nn.LSTM, input: Shape, hx: Any = None) -> Any:
     return (outputs, (state, cells))
 
 
-def _recurrent(d: Sizes, m: Any, x: Shape) -> tuple[Shape, Shape]:
-    batch, _ = _sequence(d, x, type(m).__name__, m.input_size, m.batch_first)
+def _recurrent(d: Sizes, m: Any, given: Any) -> tuple[Any, Shape]:
+    if isinstance(given, Packed):
+        batch_first, x = given.batch_first, exactly(given.shape, 3, f"a packed {type(m).__name__}")
+    else:
+        batch_first, x = m.batch_first, given
+    batch, _ = _sequence(d, x, type(m).__name__, m.input_size, batch_first)
     directions = 2 if m.bidirectional else 1
     width = getattr(m, "proj_size", 0) or m.hidden_size
     layers = m.num_layers * directions
     state = Shape((layers, width)) if batch is None else Shape((layers, batch, width))
-    return Shape((*x[:-1], directions * width)), state
+    outputs = Shape((*x[:-1], directions * width))
+    return (Packed(outputs, batch_first) if isinstance(given, Packed) else outputs), state
 
 
 def _agree(d: Sizes, given: Shape, wanted: Shape, what: str) -> None:
@@ -80,8 +140,10 @@ def _cell(d: Sizes, m: Any, x: Shape, hx: Any) -> Shape:
         raise IllTypedError(
             f"{type(m).__name__} takes a tensor of rank 2, or 1 without a batch, not {x}"
         )
-    d.equal(x[-1], m.input_size, f"the last dimension of the input of {type(m).__name__}")
-    state = Shape((*x[:-1], m.hidden_size))
+    width = (weight_shape(m, "weight_ih") or Shape((0, m.input_size)))[1]
+    hidden = (weight_shape(m, "weight_hh") or Shape((0, m.hidden_size)))[1]
+    d.equal(x[-1], width, f"the last dimension of the input of {type(m).__name__}")
+    state = Shape((*x[:-1], hidden))
     if isinstance(hx, Shape):
         _agree(d, hx, state, "the state")
     return state

@@ -72,16 +72,16 @@ def attribute(d: Sizes, input: Any, name: str, *default: Any) -> Any:
 
 @rule(builtins.int, torch.sym_int, operator.index, "item", "__int__", takes_unknown=True)
 def as_int(d: Sizes, value: Any) -> Any:
-    """A size unchanged; a value in a tensor is unknown."""
+    """A size unchanged; any other number is not a size that is known."""
     if is_size(value):
         return value
-    return int(value) if isinstance(value, float) else UNKNOWN
+    return int(value) if isinstance(value, float) else NO_TENSOR
 
 
 @rule(builtins.float, torch.sym_float, takes_unknown=True)
 def as_float(d: Sizes, value: Any) -> Any:
     """A float, which is not a size."""
-    return float(value) if isinstance(value, (int, float)) else UNKNOWN
+    return float(value) if isinstance(value, (int, float)) else NO_TENSOR
 
 
 @rule(builtins.max, torch.sym_max, takes_unknown=True)
@@ -121,10 +121,14 @@ def product(d: Sizes, values: Any) -> Any:
     return d.product(values)
 
 
-@rule(math.sqrt, math.log, math.exp, math.floor, math.ceil, torch.sym_sqrt, takes_unknown=True)
+@rule(
+    *(getattr(math, name) for name in ("sqrt", "log", "log2", "log10", "exp", "pow", "trunc")),
+    *(math.floor, math.ceil, builtins.round, torch.sym_sqrt),
+    takes_unknown=True,
+)
 def number(d: Sizes, *values: Any) -> Any:
     """A number that is not a size."""
-    return UNKNOWN
+    return NO_TENSOR
 
 
 @rule(torch.Size, builtins.tuple, builtins.list, takes_unknown=True)
