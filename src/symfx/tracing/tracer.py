@@ -37,6 +37,7 @@ from symfx.tracing.refusals import (
 )
 from symfx.tracing.traced_model import name_of
 from symfx.tracing.traces import Trace
+from symfx.tracing.transformer_encoder import dense_encoders
 from symfx.user_code import boundary, where
 
 if TYPE_CHECKING:
@@ -188,6 +189,7 @@ class _Tracing:
         try:
             with (
                 untouched(self.model) as self.effects,
+                dense_encoders(self.model),
                 _unlogged("torch._subclasses.fake_tensor"),
             ):
                 graph_module = tracer(*self.state.values(), *inputs)
