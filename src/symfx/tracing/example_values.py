@@ -99,6 +99,8 @@ def _tensor_at(
                 bound = max(min(values.values()) - 1, 0)
                 rows = rows.to(torch.int64).clamp(max=bound).to(example.dtype)
             return _laid_out(rows, stride, offset)
+    if example.dtype is torch.bool and example.dim() and not _overlaps(size, stride):
+        return _laid_out(_flags(example, size, generator), stride, offset)
     # The whole storage is filled: that is right for any layout (expanded, transposed, a slice).
     storage = _values(example.detach(), _extent(size, stride, offset), generator)
     made = torch.as_strided(storage, size, stride, offset)
@@ -153,6 +155,28 @@ def _rows(
             picks[0] = 0
         made = made.index_select(dim, picks.to(example.device))
     return made
+
+
+def _flags(example: torch.Tensor, size: Sequence[int], generator: torch.Generator) -> torch.Tensor:
+    """Random flags: in order where all rows of the example are, and of two kinds where those are.
+
+    A padding mask stays one: its flags come last, and no row is padding alone.
+    """
+    made = torch.randint(0, 2, tuple(size), generator=generator).to(torch.bool)
+    rows = example.cpu()
+    if rows.size(-1) > 1 and rows.numel() and made.numel():
+        rising = bool((rows[..., 1:] >= rows[..., :-1]).all())
+        falling = bool((rows[..., 1:] <= rows[..., :-1]).all())
+        if rising is not falling:
+            made = made.sort(dim=-1, descending=falling).values
+        # The first flag of a rising row is its False, the last one its True.
+        if not bool(rows.all(-1).any()):
+            alike = made.all(-1)
+            made[..., -1 if falling and not rising else 0] &= ~alike
+        if bool(rows.any(-1).all()):
+            alike = ~made.any(-1)
+            made[..., 0 if falling and not rising else -1] |= alike
+    return made.to(example.device)
 
 
 def _overlaps(size: Sequence[int], stride: Sequence[int]) -> bool:

@@ -6,15 +6,18 @@ The graph has them as attributes. Tracing and verifying leave them unchanged.
 from __future__ import annotations
 
 import contextlib
-import functools
 import inspect
 import operator
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from symfx.tracing.held_state import HeldState
+
 __all__ = [
+    "Effects",
     "MethodModule",
     "attach",
     "detach_written_buffers",
@@ -159,67 +162,47 @@ def preserved(tensors: Sequence[torch.Tensor]) -> Iterator[None]:
                     tensor.copy_(value)
 
 
+@dataclass
+class Effects:
+    """What a run of a model changes beside its result.
+
+    Attributes:
+        changes: what it does to Python state, such as ``changes the list log``.
+        gradients: the names of the tensors whose gradients it changes.
+    """
+
+    changes: list[str] = field(default_factory=list)
+    gradients: list[str] = field(default_factory=list)
+
+
 @contextlib.contextmanager
-def untouched(model: Callable[..., Any], also: Sequence[torch.Tensor] = ()) -> Iterator[list[str]]:
+def untouched(
+    model: Callable[..., Any], also: Sequence[torch.Tensor] = (), *, modules_alone: bool = False
+) -> Iterator[Effects]:
     """Restore a model at the end, after it ran inside.
 
-    Restored are the attributes of its modules, and the values of its buffers, of plain tensors
-    that it holds or closes over, and of ``also``. The contents of lists and dicts that the model
-    holds are not restored.
+    Restored are the values of its buffers, of plain tensors that it holds or closes over, and of
+    ``also``; all gradients; and its Python state (see `HeldState`), or with ``modules_alone`` the
+    attributes of its modules: what a run of the model itself does to lists is the user's.
 
     Yields:
-        A list. At the end it has the names of the attributes to which the model assigned a
-        tensor, buffers left out.
+        The effects that were undone; filled in at the end. Buffers are left out, because a graph
+        updates them.
     """
-    modules, tensors = _reachable(model)
-    attributes = [(name, module, dict(vars(module))) for name, module in modules.items()]
-    buffers = [(module, dict(module._buffers)) for module in modules.values()]
-    for module in modules.values():
-        tensors += [value for value in vars(module).values() if isinstance(value, torch.Tensor)]
-        tensors += [buffer for buffer in module._buffers.values() if buffer is not None]
-    plain = [t for t in [*tensors, *also] if t.layout is torch.strided]
-    assigned: list[str] = []
+    held = HeldState(model)
+    named = {**held.parameters, **{f"tensor {i}": t for i, t in enumerate(held.tensors)}}
+    gradients = [(name, tensor, tensor.grad) for name, tensor in named.items() if tensor.is_leaf]
+    kept = [grad for _, _, grad in gradients if grad is not None]
+    plain = [t for t in [*held.tensors, *kept, *also] if t.layout is torch.strided]
+    effects = Effects()
+    versions = [grad._version for grad in kept]
     try:
         with preserved(plain):
-            yield assigned
+            yield effects
     finally:
-        for name, module, before in attributes:
-            now = vars(module)
-            changed = [key for key in now if now[key] is not before.get(key, now)]
-            if not changed and len(now) == len(before):
-                continue
-            assigned += [
-                f"{name}.{key}" if name else key
-                for key in changed
-                if isinstance(now[key], torch.Tensor)
-            ]
-            now.clear()
-            now.update(before)
-        for module, values in buffers:
-            module._buffers.clear()
-            module._buffers.update(values)
-
-
-def _reachable(model: Callable[..., Any]) -> tuple[dict[str, torch.nn.Module], list[torch.Tensor]]:
-    """The modules and plain tensors that a model holds or closes over; modules by name."""
-    modules: dict[str, torch.nn.Module] = {}
-    tensors: list[torch.Tensor] = []
-    reach: list[tuple[str, Any]] = [("", model)]
-    owner = getattr(model, "__self__", None)
-    if owner is not None:
-        reach.append(("", owner))
-    if isinstance(model, functools.partial):
-        reach += [("", model.func), *(("", part) for part in model.args), *model.keywords.items()]
-    function = getattr(model, "__func__", model)
-    if inspect.isfunction(function):
-        with contextlib.suppress(ValueError):  # a cell is still empty
-            closed = inspect.getclosurevars(function)
-            reach += [*closed.nonlocals.items(), *closed.globals.items()]
-    for name, found in reach:
-        if isinstance(found, torch.Tensor):
-            tensors.append(found)
-        elif isinstance(found, torch.nn.Module):
-            for below, module in found.named_modules(prefix=name):
-                if not any(module is known for known in modules.values()):
-                    modules[below] = module
-    return modules, tensors
+        changed = {id(g) for g, v in zip(kept, versions, strict=True) if g._version != v}
+        for name, tensor, grad in gradients:
+            if tensor.grad is not grad or id(grad) in changed:
+                effects.gradients.append(name)
+                tensor.grad = grad
+        effects.changes += held.restore(modules_alone=modules_alone)

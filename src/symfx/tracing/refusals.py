@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import operator
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 from symfx.errors import SpecError, TracingError, describe
 from symfx.tracing.model_state import module_of
 from symfx.tracing.traced_model import TracedModel, name_of
+from symfx.user_code import user_line_of_trace
 
-__all__ = ["refuse_pins", "refuse_unknown", "refuse_unready"]
+__all__ = ["refuse_fake_constants", "refuse_pins", "refuse_unknown", "refuse_unready"]
 
 _ARGUMENTS = ("model", "args", "kwargs", "dynamic", "strict")
 
@@ -66,6 +69,30 @@ def refuse_unready(model: Callable[..., Any]) -> None:
                 f"the parameter {name} has no shape yet",
                 fix="call the model once on the example inputs: a lazy module makes its parameters "
                 "at its first call",
+            )
+
+
+def refuse_fake_constants(name: str, graph_module: torch.fx.GraphModule) -> None:
+    """Refuse a graph that holds a tensor without data.
+
+    Such a tensor is a gradient that a parameter had before the trace: the parameter's stand-in has
+    a stand-in of it, which is no input of the graph.
+
+    Args:
+        name: the name of the model.
+        graph_module: the traced graph.
+
+    Raises:
+        TracingError: it holds one.
+    """
+    for node in graph_module.graph.find_nodes(op="get_attr"):
+        held = operator.attrgetter(str(node.target))(graph_module)
+        if isinstance(held, FakeTensor):
+            raise TracingError(
+                f"{name} uses a gradient that a parameter or an input had before the trace, "
+                f"{describe(held)}, and a graph cannot hold it",
+                where=user_line_of_trace(node.stack_trace) if node.stack_trace else None,
+                fix="set the gradients to None before tracing (model.zero_grad())",
             )
 
 

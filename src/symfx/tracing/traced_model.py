@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from symfx.symbolic_shapes import ShapeEnv, ShapeGuard, SpecializationRecord, SymbolInfo
 from symfx.tracing.admission import Admission
+from symfx.tracing.autocast import Autocast
 
 __all__ = ["TracedModel", "name_of"]
 
@@ -23,7 +24,10 @@ class TracedModel:
         admission: the conditions on the inputs under which the graph holds.
         shape_env: the symbols and guards.
         grad_enabled: whether autograd was on while tracing.
+        autocast: the autocast settings while tracing.
         notes: effects of the model that the graph leaves out, a sentence each.
+        steps: whether the model calls ``backward()``, so that an optimizer in it may change its
+            parameters.
     """
 
     def __init__(
@@ -35,6 +39,8 @@ class TracedModel:
         out_spec: pytree.TreeSpec,
         flat_output: bool,
         grad_enabled: bool,
+        autocast: Autocast,
+        steps: bool,
         notes: tuple[str, ...],
     ) -> None:
         self.graph_module = graph_module
@@ -42,6 +48,8 @@ class TracedModel:
         self.admission = admission
         self.shape_env: ShapeEnv = admission.env
         self.grad_enabled = grad_enabled
+        self.autocast = autocast
+        self.steps = steps
         self.notes = notes
         self._out_spec = out_spec
         self._flat_output = flat_output

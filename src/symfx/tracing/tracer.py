@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Never, cast
 
@@ -18,17 +19,25 @@ from symfx.proxy_tensor.inputs import DynamicShapes
 from symfx.proxy_tensor.shape_specs import BoundSpec
 from symfx.tracing.admission import Admission
 from symfx.tracing.arguments import Layout
+from symfx.tracing.autocast import Autocast
 from symfx.tracing.dynamic import Entry, entries_of_spec, read_dynamic, read_spec
 from symfx.tracing.model_state import (
+    Effects,
     MethodModule,
     attach,
     detach_written_buffers,
     module_of,
     untouched,
 )
-from symfx.tracing.refusals import refuse_pins, refuse_unknown, refuse_unready
+from symfx.tracing.refusals import (
+    refuse_fake_constants,
+    refuse_pins,
+    refuse_unknown,
+    refuse_unready,
+)
 from symfx.tracing.traced_model import name_of
 from symfx.tracing.traces import Trace
+from symfx.tracing.transformer_encoder import dense_encoders
 from symfx.user_code import boundary, where
 
 if TYPE_CHECKING:
@@ -40,6 +49,8 @@ __all__ = ["trace"]
 
 #: The types of constants that fx can write into the output of a graph.
 _PLAIN = (bool, int, float, complex, str, type(None), torch.dtype, torch.device, torch.layout)
+#: How many names a note lists.
+_SHOWN = 4
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
 
@@ -145,6 +156,10 @@ class _Tracing:
             for leaf, entry in zip(layout.leaves, entries, strict=True)
         ]
         self.out_spec: pytree.TreeSpec | None = None
+        #: The effects of the model beside its result; `run` fills them in.
+        self.effects = Effects()
+        self.gradients: list[str] = []
+        self.argument_changes: list[str] = []
 
     def run(self) -> Trace:
         """Trace the model."""
@@ -173,7 +188,8 @@ class _Tracing:
         )
         try:
             with (
-                untouched(self.model) as self.assigned,
+                untouched(self.model) as self.effects,
+                dense_encoders(self.model),
                 _unlogged("torch._subclasses.fake_tensor"),
             ):
                 graph_module = tracer(*self.state.values(), *inputs)
@@ -204,10 +220,23 @@ class _Tracing:
                 for leaf, is_input in zip(leaves, self.through, strict=True)
             ]
             args, kwargs = self.layout.unflatten(filled)
+            tensors = {
+                **dict(zip(names, values, strict=False)),
+                **{leaf.path: v for leaf, v in zip(leaves, filled, strict=True)},
+            }
+            gradients = _gradients(tensors)
             if self.module is None:
                 result = self.model(*args, **kwargs)
             else:
                 result = self._call_module(state, args, kwargs)
+            after = _gradients(tensors)
+            self.gradients = [name for name, grad in after.items() if grad != gradients.get(name)]
+            members = pytree.tree_leaves((args, kwargs))
+            expected = pytree.tree_leaves(self.layout.unflatten(filled))
+            if len(members) != len(expected) or any(map(operator.is_not, members, expected)):
+                self.argument_changes = [
+                    "changes the members of a list or dict among its arguments"
+                ]
             outputs, self.out_spec = pytree.tree_flatten(result)
             for output in outputs:
                 if not isinstance(output, (torch.Tensor, *_SYMBOLIC, *_PLAIN)):
@@ -257,6 +286,7 @@ class _Tracing:
     def _finish(self, traced: torch.fx.GraphModule) -> Trace:
         """Put the module's own tensors and all inputs into the graph, and make the `Trace`."""
         graph = traced.graph
+        refuse_fake_constants(name_of(self.model), traced)
         env = cast("ShapeEnv", traced.shape_env)  # torch types it as its own
         placeholders = [node for node in graph.nodes if node.op == "placeholder"]
         stateful, plain = placeholders[: len(self.state)], placeholders[len(self.state) :]
@@ -275,9 +305,8 @@ class _Tracing:
         detach_written_buffers(module)
         module.recompile()
         module.shape_env = cast("Any", env)
-        notes = tuple(
-            f"the model assigns a tensor to its attribute {name} when it runs; the graph does not"
-            for name in self.assigned
+        autocast = Autocast.now(
+            [*self.state.values(), *(leaf.example for leaf in self.layout.leaves)]
         )
         module.training = self.module.training if self.module is not None else False
         return Trace(
@@ -287,8 +316,27 @@ class _Tracing:
             out_spec=self.out_spec,
             flat_output=structure is None,
             grad_enabled=torch.is_grad_enabled(),
-            notes=notes,
+            autocast=autocast,
+            notes=self._notes(autocast),
+            steps=bool(self.gradients or self.effects.gradients),
         )
+
+    def _notes(self, autocast: Autocast) -> tuple[str, ...]:
+        """The effects of the model that the graph leaves out, a sentence each."""
+        notes = [
+            f"the model {change} when it runs; the graph does not"
+            for change in dict.fromkeys([*self.effects.changes, *self.argument_changes])
+        ]
+        gradients = list(dict.fromkeys([*self.gradients, *self.effects.gradients]))
+        if gradients:
+            shown = ", ".join(gradients[:_SHOWN]) + (", ..." if len(gradients) > _SHOWN else "")
+            notes.append(
+                f"the model calls backward() when it runs, which changes the gradients of {shown}; "
+                "the graph changes no gradients, and an optimizer's step is not in it"
+            )
+        if autocast.is_on:
+            notes.append(f"the model was traced under {autocast}: the graph holds its casts")
+        return tuple(notes)
 
     def _attach_state(self, traced: torch.fx.GraphModule, nodes: list[torch.fx.Node]) -> None:
         """Replace the placeholders of parameters and buffers by attributes near their first use."""
@@ -322,6 +370,15 @@ class _Tracing:
             if old is not None:
                 old.replace_all_uses_with(node)
                 graph.erase_node(old)
+
+
+def _gradients(tensors: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """The gradients that tensors have: for each its identity and how often it was written."""
+    return {
+        name: (id(tensor.grad), tensor.grad._version)
+        for name, tensor in tensors.items()
+        if isinstance(tensor, torch.Tensor) and tensor.is_leaf and tensor.grad is not None
+    }
 
 
 @contextlib.contextmanager

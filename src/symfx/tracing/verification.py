@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import re
@@ -15,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from symfx.algebra import Term
 from symfx.errors import InputMismatchError, SymfxError, describe
+from symfx.tracing.autocast import Autocast
 from symfx.tracing.columns import count, number, section
 from symfx.tracing.comparison import Comparison
 from symfx.tracing.example_values import Draw, copy_of, inputs_at
@@ -86,11 +88,13 @@ class Verification:
         runs: one for each shape, the example's first.
         wanted: how many shapes beside the example's were requested.
         note: why there are fewer shapes; None if there are not.
+        remarks: settings that differ from those of the caller, a sentence each.
     """
 
     runs: tuple[Run, ...]
     wanted: int
     note: str | None = None
+    remarks: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return all(run.passed for run in self.runs)
@@ -102,7 +106,7 @@ class Verification:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """`note`, and each exception of the model itself once, with the shapes that have it."""
+        """`note`, `remarks`, and each exception of the model itself once, with its shapes."""
         # Messages that differ in numbers alone are one exception at several shapes.
         alike: dict[str, list[Run]] = {}
         for run in self.runs:
@@ -115,7 +119,7 @@ class Verification:
                 f"at {sizes_in_words(first.sizes)}{more} {first.model_error}; the graph cannot be "
                 "compared there: draw inputs that the model takes, by make_inputs="
             )
-        return (*([self.note] if self.note else []), *errors)
+        return (*([self.note] if self.note else []), *self.remarks, *errors)
 
     def __str__(self) -> str:
         return "\n".join(line.plain for line in describe_verification(self))
@@ -180,7 +184,8 @@ def verify(
     dimensions that change, in the example's order; a tensor that counts 0, 1, 2... counts on.
     Bools are drawn evenly. Where the model itself fails on integers, smaller ones are tried; if
     it still fails, the shape is not comparable. Model and graph start from the same random state
-    and the same buffers. The user's model is restored.
+    and the same buffers. The user's model is restored, except for the contents of lists and dicts
+    that it holds.
 
     Args:
         trace: the trace.
@@ -211,7 +216,16 @@ def verify(
     others = list(itertools.islice(search.assignments(), shapes))
     runs += [runner.run(index, values) for index, values in enumerate(others, 1)]
     note = search.why_no_more(len(others), shapes) if len(others) < shapes else None
-    return Verification(tuple(runs), shapes, note)
+    inputs = [leaf.example for leaf in trace.admission.layout.leaves]
+    remarks = []
+    if trace.autocast != (present := Autocast.now(inputs)) and (
+        trace.autocast.is_on or present.is_on
+    ):
+        remarks.append(
+            f"the model ran under {trace.autocast}, as when it was traced; the call of verify is "
+            f"under {present}"
+        )
+    return Verification(tuple(runs), shapes, note, tuple(remarks))
 
 
 def _refuse_arguments(
@@ -408,18 +422,28 @@ class _Runner:
         trace = self.trace
         args, kwargs = trace.admission.layout.unflatten(leaves)
         with (
-            untouched(trace.model, written_tensors(trace.graph_module)),
+            self._restoring(),
             torch.set_grad_enabled(trace.grad_enabled),
+            trace.autocast.restored(),
         ):
             result = trace.model(*args, **kwargs)
             return {"the result": result, "the inputs": leaves, **self._state()}
 
     def _graph(self, leaves: list[Any]) -> dict[str, Any]:
-        trace = self.trace
         # A model writes to views of parameters under no_grad, which a graph does not contain.
-        with untouched(trace.model, written_tensors(trace.graph_module)), torch.no_grad():
-            result = trace.run(leaves)
+        # The graph has the casts of autocast already.
+        with self._restoring(), torch.no_grad(), self.trace.autocast.off():
+            result = self.trace.run(leaves)
             return {"the result": result, "the inputs": leaves, **self._state()}
+
+    def _restoring(self) -> contextlib.AbstractContextManager[object]:
+        """Restores the model at the end of a run."""
+        trace = self.trace
+        tensors = written_tensors(trace.graph_module)
+        module = module_of(trace.model)
+        if trace.steps and module is not None:
+            tensors += module.parameters()
+        return untouched(trace.model, tensors, modules_alone=True)
 
     def _state(self) -> dict[str, Any]:
         """Copies of the buffers and of other tensors that the graph writes to, by name."""
