@@ -261,3 +261,12 @@ def test_the_operators_of_torch_ask_like_the_methods() -> None:
     graph = make_fx(function, tracing_mode="symbolic")(torch.randn(1, 5))
     for x in (torch.randn(1, 5), with_strides((1, 5), (91, 1))):
         assert graph(x) == function(x)
+
+
+def test_an_empty_tensor_is_not_taken_for_one_in_channels_last() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return x + 1 if x.is_contiguous(memory_format=torch.channels_last) else x - 1
+
+    t = symfx.trace(function, torch.randn(4, 1, 4, 4), dynamic=[("c", None, "b", Dim("a", min=0))])
+    agrees(function, t, torch.randn(4, 1, 4, 4), torch.randn(2, 1, 3, 5))
+    assert not t.check(torch.randn(2, 1, 6, 0))

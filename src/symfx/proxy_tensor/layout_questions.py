@@ -43,9 +43,11 @@ _STRIDE = frozenset(
 )
 _OFFSET = frozenset({torch.Tensor.storage_offset, _aten.sym_storage_offset.default})
 # torch and symfx call these, too, and do not depend on strides that mean nothing.
-_METHODS = frozenset({torch.Tensor.stride, torch.Tensor.storage_offset})
-LAYOUT_QUESTIONS = _STRIDE | _OFFSET
-"""The functions that return strides and storage offsets."""
+_IS_CONTIGUOUS = torch.Tensor.is_contiguous
+_METHODS = frozenset({torch.Tensor.stride, torch.Tensor.storage_offset, _IS_CONTIGUOUS})
+_CHANNELS_LAST = (torch.channels_last, torch.channels_last_3d)
+LAYOUT_QUESTIONS = _STRIDE | _OFFSET | {_IS_CONTIGUOUS}
+"""The functions that return strides and storage offsets, or test a memory format."""
 
 
 class LayoutQuestions:
@@ -84,6 +86,11 @@ class LayoutQuestions:
         if found is None:
             return NotImplemented
         node = found[0]
+        if func is _IS_CONTIGUOUS:
+            if (args[1] if len(args) > 1 else kwargs.get("memory_format")) in _CHANNELS_LAST:
+                # torch looks at the strides even where the tensor has no elements.
+                _has_elements(tensor)
+            return NotImplemented
         if func in _OFFSET:
             if _has_elements(tensor):
                 return self._checked(node, None, tensor.storage_offset())
