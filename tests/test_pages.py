@@ -22,6 +22,7 @@ PAGE_OF = {
     "symfx": "root",
     "symfx.algebra": "algebra",
     "symfx.config": "config",
+    "symfx.dynamic_spec": "tracing",
     "symfx.errors": "root",
     "symfx.graph_gradual_typechecker": "gradual_types",
     "symfx.meta_tracer": "meta_tracer",
