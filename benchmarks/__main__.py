@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 import typer
 from rich.console import Console
 
@@ -93,6 +94,7 @@ def main(
         budget=budget,
         done=algebra_done,
     )
+    console.print(f"torch {torch.__version__}", markup=False, highlight=False)
     if models:
         console.print(models_table(models, parameters, metadata))
     if memory:
