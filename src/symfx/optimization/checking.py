@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from symfx.errors import OptimizationError
 from symfx.optimization.report import Check, Report
 from symfx.user_code import where
 
-__all__ = ["TOLERANCES", "SameDraws", "Trials", "copy_inputs", "leaves"]
+__all__ = ["TOLERANCES", "SameDraws", "Trials", "agree", "copy_inputs", "leaves", "opened"]
 
 #: The largest difference that passes the check, relative to the largest value of a result, by
 #: dtype. Rounding differs where weights are folded and sums are taken in another order; the
@@ -49,7 +50,7 @@ class _Case:
     Attributes:
         args, kwargs: the arguments.
         seconds: the time that the run took.
-        expected: the result, opened by `_opened`; None if the run failed.
+        expected: the result, opened by `opened`; None if the run failed.
         runs: the original takes such a batch.
     """
 
@@ -76,6 +77,8 @@ class Trials:
         rows: the size of the first dimension of the tried arguments; None if they have none.
         size: the size of the first dimension of the sample's arguments.
         seconds: the time of the original's first run on the tried arguments.
+        gradients: the runs record gradients, because the original computes gradients itself and
+            fails without.
 
     Raises:
         OptimizationError: the original cannot run on the sample.
@@ -89,11 +92,25 @@ class Trials:
         patience: float = math.inf,
     ) -> None:
         self.original = original
+        self._coarsest = _coarsest([*original.parameters(), *original.buffers(), args, kwargs])
         self._same_draws = SameDraws()
-        self._cases: list[_Case] = []
-        self.size = self.rows = size = _batch(args, kwargs)
-        whole = tuple(args), dict(kwargs)
         self._patience = patience
+        self.size = self.rows = _batch(args, kwargs)
+        self.gradients = False
+        self._cases: list[_Case] = []
+        try:
+            self._run_original((tuple(args), dict(kwargs)))
+        except OptimizationError:
+            self.gradients = True
+            self._cases.clear()
+            with contextlib.suppress(OptimizationError):
+                self._run_original((tuple(args), dict(kwargs)))
+                return
+            raise
+
+    def _run_original(self, whole: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
+        """Run the original on the sample and on another batch size."""
+        size, patience = self.size, self._patience
         sample: _Case | None = None
         other: _Case | None = None
         # The smaller batch comes first: from its time follows that of the other.
@@ -133,7 +150,7 @@ class Trials:
         seconds = 0.0
         for case in self._cases:
             mine = copy_inputs((case.args, case.kwargs))
-            with self._same_draws:
+            with self._same_draws, torch.set_grad_enabled(self.gradients):
                 start = time.perf_counter()
                 try:
                     found = optimized(*mine[0], **mine[1])
@@ -152,7 +169,7 @@ class Trials:
             if case is not self._sample and case is not self._other:
                 continue
             batch = _batch(case.args, case.kwargs)
-            checks[id(case)] = _compare(found, case.expected, batch, tolerance)
+            checks[id(case)] = _compare(found, case.expected, batch, tolerance, self._coarsest)
         for compared in (self._sample, self._other):
             if compared is None:
                 continue
@@ -171,11 +188,28 @@ class Trials:
             )
         return seconds
 
+    def are_reproduced_by(self, captured: Callable[..., Any]) -> bool:
+        """Whether a graph that is not rewritten returns the model's results.
+
+        The runs are those of the original, in the same order, up to the first that it returned
+        from. Equal operators on equal numbers leave no room for rounding, but for sums that
+        threads split differently.
+
+        Args:
+            captured: the graph; it is run, so pass a copy if it keeps a state.
+        """
+        for case in self._cases:
+            with self._same_draws, torch.set_grad_enabled(self.gradients):
+                same = agree(captured, case.args, case.kwargs, case.expected)
+            if case.runs:
+                return same
+        return True
+
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any], needed: bool = False) -> _Case:
         case = _Case(args, kwargs)
         self._cases.append(case)
         mine = copy_inputs((args, kwargs))
-        with self._same_draws:
+        with self._same_draws, torch.set_grad_enabled(self.gradients):
             start = time.perf_counter()
             try:
                 result = self.original(*mine[0], **mine[1])
@@ -186,7 +220,7 @@ class Trials:
             else:
                 case.seconds = time.perf_counter() - start
                 # The result may be the model's own memory, which a later run changes.
-                case.expected = copy_inputs(_opened(result))
+                case.expected = copy_inputs(opened(result))
         return case
 
 
@@ -200,6 +234,29 @@ def _cannot_run(error: Exception) -> OptimizationError:
 
 
 _REPORT_IT = "pass fuse=False, and please report the model to symfx"
+
+
+def agree(
+    module: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], expected: Any
+) -> bool:
+    """Whether a module returns the expected results, with a hundredth of the check's tolerance.
+
+    Args:
+        module: the module.
+        args: its positional arguments, which are copied.
+        kwargs: its keyword arguments, which are copied.
+        expected: the results, opened by `opened`.
+    """
+    args, kwargs = copy_inputs((args, kwargs))
+    try:
+        check = _compare(module(*args, **kwargs), expected, None, None)
+    except Exception:  # noqa: BLE001 - the module's code may raise anything
+        return False
+    return check.relative <= _EXACT * check.tolerance
+
+
+#: The share of the check's tolerance that is left for results of the same operators.
+_EXACT = 0.01
 
 
 class SameDraws:
@@ -249,9 +306,32 @@ def _doubled(whole: tuple[Any, Any], size: int) -> tuple[Any, Any]:
     return found
 
 
-def _compare(found: Any, expected: Any, batch: int | None, tolerance: float | None) -> Check:
-    """The comparison of a result with the expected one, which `_opened` has opened."""
-    mine, structure = pytree.tree_flatten(_opened(found))
+def _coarsest(values: Any) -> float:
+    """The largest of the tolerances of the tensors in a value.
+
+    A float64 result that is computed from float32 numbers is only as exact as these.
+    """
+    found = [leaf for leaf in leaves(values) if isinstance(leaf, Tensor)]
+    return max((TOLERANCES.get(tensor.dtype, 0.0) for tensor in found), default=0.0)
+
+
+def _compare(
+    found: Any,
+    expected: Any,
+    batch: int | None,
+    tolerance: float | None,
+    coarsest: float = 0.0,
+) -> Check:
+    """The comparison of a result with the expected one, which `opened` has opened.
+
+    Args:
+        found: the result.
+        expected: the expected result.
+        batch: see `Check`.
+        tolerance: replaces those of `TOLERANCES`.
+        coarsest: the least tolerance of fractional results.
+    """
+    mine, structure = pytree.tree_flatten(opened(found))
     theirs, wanted = pytree.tree_flatten(expected)
     if structure != wanted:
         raise OptimizationError(
@@ -274,21 +354,23 @@ def _compare(found: Any, expected: Any, batch: int | None, tolerance: float | No
                 f"original returns {tuple(original.shape)} of {original.dtype}",
                 fix=_REPORT_IT,
             )
-        allowed = tolerance if tolerance is not None else TOLERANCES.get(original.dtype, 0.0)
+        allowed = TOLERANCES.get(original.dtype, 0.0)
+        allowed = max(allowed, coarsest) if allowed else allowed
+        allowed = tolerance if tolerance is not None else allowed
         now = Check(batch, *_difference(ours, original), allowed)
         if _excess(now) >= _excess(worst):
             worst = now
     return worst
 
 
-def _opened(value: Any) -> Any:
+def opened(value: Any) -> Any:
     """The value, with the attributes of each object of another class, such as a dataclass."""
 
     def open_leaf(leaf: Any) -> Any:
         attributes = getattr(leaf, "__dict__", None)
         if attributes is None or callable(leaf) or isinstance(leaf, Tensor | type | Enum):
             return leaf
-        return type(leaf).__qualname__, _opened(dict(attributes))
+        return type(leaf).__qualname__, opened(dict(attributes))
 
     return pytree.tree_map(open_leaf, value)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from symfx.errors import InputMismatchError, OptimizationError
+from symfx.errors import OptimizationError
 from symfx.optimization.checking import TOLERANCES, SameDraws, Trials, copy_inputs
+from symfx.optimization.fidelity import capture_exactly
+from symfx.optimization.graphs.arguments import bind_arguments
 from symfx.optimization.graphs.capture import capture, check_module, copy_of
 from symfx.optimization.graphs.effects import keeps_no_state
 from symfx.optimization.graphs.surgery import clean
@@ -161,23 +162,39 @@ def _build(
     options: _Options,
     report: Report,
 ) -> Made:
-    bound, given = _bind(model, args, kwargs)
+    arguments = bind_arguments(model, args, kwargs)
     with torch.no_grad(), SameDraws():
-        with report.timed("capture"):
-            folded = capture(copy_of(model), options.tracer, report, bound)
-            _note_dtypes(folded, given)
-            # The original is run: a model that keeps a state is copied first.
-            original = model if keeps_no_state(folded) else copy_of(model)
-        folded = _fold(folded, report)
-        trials: Trials | None = None
-        if options.check or options.measure:
-            with report.timed("check"):
-                trials = Trials(original, args, kwargs, options.patience)
+        captured, trials = _capture(model, args, kwargs, arguments.fixed, options, report)
+        original = model if trials is None else trials.original
+        _note_dtypes(captured, arguments.given)
+        folded = _fold(captured, report)
         if options.dtype is not None and not has_bfloat16():
             report.notes.append(NO_BFLOAT16)
         elif options.dtype is not None:
             return _in_lower_precision(folded, options.dtype, trials, options, report)
         return _fused(original, folded, trials, options, report), None
+
+
+def _capture(
+    model: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    fixed: Mapping[str, Any],
+    options: _Options,
+    report: Report,
+) -> tuple[fx.GraphModule, Trials | None]:
+    """The model as a graph with the same results, and the runs of the model, if it is run."""
+    with report.timed("capture"):
+        captured = capture(copy_of(model), options.tracer, report, fixed)
+    if not (options.check or options.measure):
+        return captured, None
+    with report.timed("check"):
+        # A model that keeps a state is copied before it is run.
+        original = model if keeps_no_state(captured) else copy_of(model)
+        trials = Trials(original, args, kwargs, options.patience)
+        if options.check:
+            captured = capture_exactly(model, captured, trials, options.tracer, fixed, report)
+    return captured, trials
 
 
 def _fused(
@@ -269,35 +286,6 @@ def _runnable(module: fx.GraphModule) -> fx.GraphModule:
     return module if keeps_no_state(module) else copy_of(module)
 
 
-def _bind(
-    model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The arguments that stay fixed in the graph, and the arguments that the example gives.
-
-    Fixed are the parameters left at their defaults, and arguments that are None, bool or str.
-    """
-    try:
-        signature = inspect.signature(model.forward)
-        given = signature.bind(*args, **kwargs)
-    except TypeError as error:
-        raise InputMismatchError(
-            f"the forward of {type(model).__name__} does not take these example inputs: {error}",
-            where=f"forward{signature}",
-            fix="give the arguments that you would call the model with",
-        ) from error
-    left = {
-        name: parameter.default
-        for name, parameter in signature.parameters.items()
-        if name not in given.arguments and parameter.default is not parameter.empty
-    }
-    fixed = {
-        name: value
-        for name, value in given.arguments.items()
-        if value is None or isinstance(value, bool | str)
-    }
-    return {**left, **fixed}, dict(given.arguments)
-
-
 def _note_dtypes(module: fx.GraphModule, given: Mapping[str, Any]) -> None:
     for node in module.graph.nodes:
         value = given.get(str(node.target)) if node.op == "placeholder" else None
@@ -357,7 +345,8 @@ def _medians(contestants: Mapping[str, nn.Module], trials: Trials) -> dict[str, 
         for name, contestant in contestants.items():
             args, kwargs = copy_inputs((trials.args, trials.kwargs))
             start = time.perf_counter()
-            contestant(*args, **kwargs)
+            with torch.set_grad_enabled(trials.gradients):
+                contestant(*args, **kwargs)
             seconds[name].append(time.perf_counter() - start)
         if time.perf_counter() - started > _BUDGET:
             break

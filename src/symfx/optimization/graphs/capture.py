@@ -18,10 +18,11 @@ from torch.overrides import TorchFunctionMode
 from symfx.errors import OptimizationError, TracingError
 from symfx.optimization.graphs.effect_tables import words
 from symfx.optimization.graphs.effects import is_plain
+from symfx.optimization.graphs.surroundings import LeavesTheGraph, Watch
 from symfx.optimization.report import Report
 from symfx.optimization.runtime.graph_functions import only_default
 
-__all__ = ["capture", "check_module", "copy_of"]
+__all__ = ["capture", "check_module", "copy_of", "is_whole"]
 
 Model = TypeVar("Model", bound=nn.Module)
 _HOOKS = (
@@ -78,6 +79,7 @@ def capture(
     tracer: type[fx.Tracer] = fx.Tracer,
     report: Report | None = None,
     bound: Mapping[str, Any] | None = None,
+    closed: Mapping[str, str] | None = None,
 ) -> fx.GraphModule:
     """Trace a model with `torch.fx`; some of its modules are kept whole, as one call each.
 
@@ -89,6 +91,10 @@ def capture(
         tracer: the class that traces; its ``is_leaf_module`` may keep other modules whole.
         report: gets the modules that are kept whole, with the reasons.
         bound: arguments by name that always have these values; the graph refuses others.
+        closed: modules that are kept whole by path, with the reasons.
+
+    Returns:
+        the graph. If the model itself is kept whole, the graph is one call of it; see `is_whole`.
 
     Raises:
         TypeError: ``tracer`` is no class derived from `torch.fx.Tracer`.
@@ -99,17 +105,28 @@ def capture(
     if not is_plain(model):
         report.leave(type(model).__name__, "it has hooks, or a forward set on the instance")
         return _whole(model)
-    closed: dict[str, str] = {}
+    closed = dict(closed or {})
+    if "" in closed:
+        report.leave(type(model).__name__, closed[""])
+        return _whole(model)
     while True:
         careful = _careful(tracer, closed, bound or {})()
         before = _Attributes(model)
+        watch = Watch(careful.paths)
         try:
-            with _Factories(careful):
+            with _Factories(careful), watch:
                 graph = careful.trace(model)
+            if watch.reason is not None:
+                raise LeavesTheGraph(watch.reason)  # the model's code has caught it
             _pin(graph, bound or {})
         except Exception as error:  # noqa: BLE001 - the model's code may raise anything at a proxy
-            blamed = careful.blamed
-            reason = f"torch.fx cannot trace it: {_first_line(error)}"
+            blamed = watch.blamed if watch.reason else careful.blamed
+            reason = (
+                str(error)
+                if isinstance(error, LeavesTheGraph)
+                else watch.reason or f"torch.fx cannot trace it: {_first_line(error)}"
+            )
+            before.restore()
             if blamed is None or blamed in closed:
                 report.leave(type(model).__name__, reason)
                 return _whole(model)
@@ -244,10 +261,12 @@ class _Careful(fx.Tracer):
     Attributes:
         blamed: the path of the innermost module whose tracing failed, or None.
         kept: the modules that are kept whole by path, with the reasons.
+        paths: the modules whose forward is running, from the outermost; not the root.
     """
 
     blamed: str | None
     kept: dict[str, str]
+    paths: list[str]
 
 
 def _pin(graph: fx.Graph, bound: Mapping[str, Any]) -> None:
@@ -284,7 +303,13 @@ class KeepsClasses(fx.Tracer):
     """The tracer of `capture`, which also traces its graphs again when they are unpickled."""
 
     def create_arg(self, a: Any) -> Any:
-        """An argument of a node, as in `torch.fx.Tracer`; dictionaries keep their class."""
+        """An argument of a node, as in `torch.fx.Tracer`; dictionaries keep their class.
+
+        Raises:
+            LeavesTheGraph: it is a random number generator, whose state is not that of the graph.
+        """
+        if isinstance(a, torch.Generator):
+            raise LeavesTheGraph("it draws from a random number generator that it is given")
         own = _made_again(self, a)
         return super().create_arg(a) if own is None else own
 
@@ -300,6 +325,7 @@ def _careful(
             super().__init__()
             self.blamed: str | None = None
             self.kept: dict[str, str] = {}
+            self.paths: list[str] = []
 
         def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
             if module_qualified_name in closed:
@@ -329,12 +355,15 @@ def _careful(
             args: tuple[Any, ...],
             kwargs: dict[str, Any],
         ) -> Any:
+            self.paths.append(self.path_of_module(m))
             try:
                 return super().call_module(m, forward, args, kwargs)
             except Exception:
                 if self.blamed is None:  # the innermost module fails first
-                    self.blamed = self.path_of_module(m)
+                    self.blamed = self.paths[-1]
                 raise
+            finally:
+                self.paths.pop()
 
     return cast("type[_Careful]", Careful)
 
@@ -393,6 +422,14 @@ def _whole(model: nn.Module) -> fx.GraphModule:
         call, given = _Caller(model), (*single, args, {} if kwargs is None else kwargs)
     graph.output(graph.call_module("call", given, named))
     return fx.GraphModule(_Holder(call), graph, type(model).__name__)
+
+
+def is_whole(module: fx.GraphModule) -> bool:
+    """Whether a graph of `capture` is only a call of the model, which is kept whole."""
+    calls = [node for node in module.graph.nodes if node.op.startswith("call")]
+    return [node.target for node in calls] == [
+        "call"
+    ] and module.graph._tracer_cls is not KeepsClasses
 
 
 def _first_line(error: Exception) -> str:

@@ -20,6 +20,7 @@ __all__ = [
     "arrange_arguments",
     "laid_out_as",
     "only_default",
+    "same_constant",
     "settled_add",
     "settled_mul",
     "settled_sub",
@@ -56,6 +57,19 @@ def laid_out_as(x: Tensor, original: Tensor | bool) -> Tensor:
     return x.contiguous()
 
 
+def same_constant(value: Any, fixed: Any) -> bool:
+    """Whether a value is the one that a graph was captured for."""
+    if value is fixed:
+        return True
+    if isinstance(fixed, Mapping):
+        return (
+            isinstance(value, Mapping)
+            and value.keys() == fixed.keys()
+            and all(same_constant(value[key], fixed[key]) for key in fixed)
+        )
+    return type(value) is type(fixed) and bool(value == fixed)
+
+
 @leaf_function(Effect.FRESH, keeps=True)
 def only_default(value: Any, default: Any, name: str) -> None:
     """Refuse an argument that a model was optimized without.
@@ -63,7 +77,7 @@ def only_default(value: Any, default: Any, name: str) -> None:
     Raises:
         InputMismatchError: the value is not the parameter's default.
     """
-    if value is not default and not (type(value) is type(default) and value == default):
+    if not same_constant(value, default):
         raise InputMismatchError(
             f"this model was optimized for calls without {name}, which is {describe(value)}",
             fix=f"optimize it with {name} among the example inputs",

@@ -1,0 +1,92 @@
+"""Comparing a captured graph with the model before any rewrite.
+
+A graph that differs lacks an effect of the model's code that tracing does not record. The module
+whose code has that effect is found, and kept whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import fx, nn
+
+from symfx.errors import SymfxError
+from symfx.optimization.checking import Trials, agree
+from symfx.optimization.graphs.arguments import bind_arguments
+from symfx.optimization.graphs.capture import capture, copy_of, is_whole
+from symfx.optimization.graphs.effects import is_plain, keeps_no_state
+from symfx.optimization.recorded_calls import RecordedCall, record_calls
+from symfx.optimization.report import Report
+
+__all__ = ["capture_exactly"]
+
+_DIFFERS = "a graph of its operators does not return its results"
+
+
+def capture_exactly(
+    model: nn.Module,
+    captured: fx.GraphModule,
+    trials: Trials,
+    tracer: type[fx.Tracer],
+    fixed: Mapping[str, Any],
+    report: Report,
+) -> fx.GraphModule:
+    """A graph of a model that returns the model's results, before any rewrite.
+
+    Args:
+        model: the model.
+        captured: the graph that `capture` made of a copy.
+        trials: runs of the model.
+        tracer: see `capture`.
+        fixed: see `capture`.
+        report: the report of ``captured``; it is replaced by that of the returned graph.
+
+    Returns:
+        ``captured``, or a graph in which more modules are kept whole.
+    """
+    closed: dict[str, str] = {}
+    while not is_whole(captured):
+        runnable = captured if keeps_no_state(captured) else copy_of(captured)
+        if trials.are_reproduced_by(runnable):
+            break
+        path = _culprit(model, trials, tracer, closed) or ""
+        closed[path] = _DIFFERS
+        report.left_alone.clear()
+        captured = capture(copy_of(model), tracer, report, fixed, closed)
+    return captured
+
+
+def _culprit(
+    model: nn.Module, trials: Trials, tracer: type[fx.Tracer], closed: Mapping[str, str]
+) -> str | None:
+    """The innermost module whose own graph does not return its results; None if it is the model."""
+    calls = record_calls(copy_of(model), trials.args, trials.kwargs)
+    for path in sorted(calls, key=lambda path: -path.count(".")):
+        module = model.get_submodule(path)
+        inner = {
+            name.removeprefix(path + "."): why
+            for name, why in closed.items()
+            if name.startswith(path + ".")
+        }
+        is_closed = any(path == name or path.startswith(name + ".") for name in closed)
+        own = not type(module).__module__.startswith("torch.nn.modules.")
+        candidate = own and not is_closed and is_plain(module)
+        if candidate and _differs(module, calls[path], tracer, inner):
+            return path
+    return None
+
+
+def _differs(
+    module: nn.Module, call: RecordedCall, tracer: type[fx.Tracer], closed: Mapping[str, str]
+) -> bool:
+    """Whether a graph of the module, run on the recorded arguments, returns other results."""
+    try:
+        fixed = bind_arguments(module, call.args, call.kwargs).fixed
+        graph = capture(copy_of(module), tracer, bound=fixed, closed=closed)
+    except SymfxError:
+        return False
+    if is_whole(graph):
+        return False
+    with call.same_draws():
+        return not agree(graph, call.args, call.kwargs, call.result)
