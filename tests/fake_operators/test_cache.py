@@ -1,4 +1,4 @@
-"""The operation cache answers only what running the operator would have answered."""
+"""The operation cache answers as running the operator would."""
 
 from __future__ import annotations
 
@@ -327,7 +327,7 @@ def test_nothing_is_left_on_values_and_modes() -> None:
         assert (x + 1).shape == (2, 3)
 
 
-def test_rules_guard_what_the_operator_needs_and_no_more() -> None:
+def test_rules_make_the_guards_that_the_operator_needs_and_no_others() -> None:
     def windows(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.conv2d(x, w, stride=2, padding=1) + 1
 

@@ -168,7 +168,7 @@ def variants(func: Any, args: Any, kwargs: Any) -> Iterator[tuple[bool, Any, Any
 class Checking(TorchDispatchMode):
     """Runs each operator, and compares its rule, over ints and over terms, with it.
 
-    What the rule says must hold of torch's meta kernel, which a trace would ask otherwise, and
+    The rule's answer must be that of torch's meta kernel, which a trace would ask otherwise, and
     of the kernel that runs.
     """
 
@@ -232,7 +232,7 @@ class Checking(TorchDispatchMode):
         try:
             out = func(*without, **named)
         except Exception as error:
-            raise AssertionError(f"the rule answers what torch refuses: {func}") from error
+            raise AssertionError(f"the rule answers a call that torch refuses: {func}") from error
         for result, number in ((static, int), (general, value)):
             if result is not None:
                 cls.compare(func, without, result, out, number)
@@ -396,7 +396,7 @@ def test_views_of_every_layout_as_every_size() -> None:
                     )
 
 
-def test_what_torch_refuses_is_left_to_torch() -> None:
+def test_calls_that_torch_refuses_are_left_to_torch() -> None:
     x, ints = torch.rand(2, 3), torch.ones(2, 3).long()
     x4, w = torch.rand(1, 2, 6, 6), torch.rand(4, 2, 3, 3)
     wrong: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [

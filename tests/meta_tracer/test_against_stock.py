@@ -18,7 +18,7 @@ X = torch.rand(4, 6)
 
 
 class Network(nn.Module):
-    """What torch's own test of its tracer traces, and a parameter."""
+    """The module of torch's own test of its tracer, with a parameter."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ def test_every_name_of_stock_is_there() -> None:
     assert set(stock.__all__) <= set(meta_tracer.__all__)
 
 
-def test_a_meta_value_is_what_was_installed() -> None:
+def test_the_meta_value_is_the_installed_one() -> None:
     tracer = meta_tracer.MetaTracer()
     graph = tracer.trace(lambda x: x, {"x": meta(2)})
     proxy = meta_tracer.MetaProxy(next(iter(graph.nodes)), tracer)
@@ -158,7 +158,7 @@ def test_a_meta_value_is_what_was_installed() -> None:
         meta_tracer.proxys_to_metas(fx.Proxy(next(iter(graph.nodes))))
 
 
-def test_proxies_of_unknown_meta_record_what_stocks_do() -> None:
+def test_proxies_without_meta_values_record_as_stock_does() -> None:
     def f(x: Any) -> Any:
         return x.size(), x.size(1), x.dim(), x.shape, x.dtype, x.device, x.foo, x.bar(1)
 

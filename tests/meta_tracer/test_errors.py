@@ -1,4 +1,4 @@
-"""What cannot be traced ends in one message: what, at which line, and what to do."""
+"""A program that cannot be traced ends in one message: the reason, the line, and a fix."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def by_item(x: Any) -> Any:
         (by_item, "if value else", "item cannot be computed without data"),
     ],
 )
-def test_control_flow_on_what_is_unknown(program: Any, line: str, reason: str) -> None:
+def test_control_flow_on_an_unknown_value(program: Any, line: str, reason: str) -> None:
     with pytest.raises(ControlFlowError) as caught:
         symbolic_trace(program, {"x": META})
     assert isinstance(caught.value, (TraceError, TracingError))
@@ -61,7 +61,7 @@ def test_control_flow_on_what_is_unknown(program: Any, line: str, reason: str) -
     assert "to fix:" in message
 
 
-def test_what_cannot_be_computed_is_warned_of_with_its_line() -> None:
+def test_a_call_without_a_meta_value_is_warned_of_with_its_line() -> None:
     def f(x: Any) -> Any:
         return x.nonzero() + 1
 
@@ -70,7 +70,7 @@ def test_what_cannot_be_computed_is_warned_of_with_its_line() -> None:
         match="(?s)Could not compute metadata for call_method target nonzero.*x.nonzero",
     ) as found:
         gm = symbolic_trace(f, {"x": META})
-    # What follows from it is not warned of again, and the graph runs.
+    # Calls that depend on it give no further warning, and the graph runs.
     assert len(found) == 1
     assert torch.equal(gm(torch.eye(3)), torch.eye(3).nonzero() + 1)
 
@@ -140,7 +140,7 @@ def test_assigned_buffers_are_put_back() -> None:
     assert isinstance(module.seen, Tensor) and torch.equal(module.seen, torch.zeros(6))
 
 
-def test_errors_of_the_program_say_what_was_known() -> None:
+def test_errors_of_the_program_name_the_inputs_without_meta_values() -> None:
     def f(x: Any, y: Any = None) -> Any:
         if x is not None and y is not None:
             raise ValueError("give one of both")
@@ -168,6 +168,6 @@ def test_nothing_of_the_trace_stays_behind() -> None:
 
 
 @pytest.mark.parametrize("root", [torch.add, 3])
-def test_what_has_no_parameters_to_trace(root: Any) -> None:
+def test_callables_without_known_parameters(root: Any) -> None:
     with pytest.raises(TracingError, match="the names of its parameters are not known"):
         symbolic_trace(root, {"x": META})

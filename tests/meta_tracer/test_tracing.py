@@ -1,4 +1,4 @@
-"""What Python asks while a program is traced follows the meta values, and graphs equal eager."""
+"""Answers to Python while a program is traced follow the meta values; graphs equal eager."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_devices_follow_tensors_that_claim_one() -> None:
     assert (
         gm.graph.find_nodes(op="call_function", target=F.linear)[0].meta["val"].device == X.device
     )
-    # The table's overrides answer with meta tensors; they become what the others are.
+    # The table's overrides return meta tensors, which become fake like the others.
     gm = symbolic_trace(
         nn.Sequential(nn.Embedding(9, 6), nn.Linear(6, 2)), {"input": (X * 9).long()}
     )

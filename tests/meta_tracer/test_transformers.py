@@ -133,7 +133,7 @@ def test_more_models(name: str) -> None:
     torch.testing.assert_close(tensors(gm(**inputs, **fixed)), tensors(model(**inputs, **options)))
 
 
-def test_what_cannot_run_without_data_is_named_with_its_line() -> None:
+def test_a_call_that_needs_data_is_named_with_its_line() -> None:
     config = tf.LongformerConfig(vocab_size=100, attention_window=4, **SIZES, **TOKENS)
     model = tf.LongformerModel(config).eval()
     with pytest.warns(UserWarning), pytest.raises(TracingError) as caught:

@@ -1,4 +1,4 @@
-"""What a program is told whose course depends on data; what it is told to paste is pasted."""
+"""Errors of programs that branch on data; the lines that an error suggests are pasted and work."""
 
 import linecache
 import re
@@ -9,7 +9,7 @@ import torch
 from symfx.proxy_tensor import make_fx
 from symfx.symbolic_shapes import GuardOnDataDependentSymNode
 
-# What makes the number, what asks about it; the operator, the question, both outcomes.
+# The line that makes the number, the line that asks; the operator, the question, both outcomes.
 PROGRAMS = {
     "nonzero": ("idx = x.nonzero()", "return idx[:3] if idx.shape[0] > 3 else idx",
                 "aten.nonzero.default", "idx.shape[0] >= 4", ("= 4", "= 0")),
@@ -57,7 +57,7 @@ def trace(name, fix="pass"):
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_the_error_says_what_is_missing(name):
+def test_the_error_names_the_missing_fact(name):
     _, asks, operator, question, outcomes = PROGRAMS[name]
     with pytest.raises(GuardOnDataDependentSymNode) as caught:
         trace(name)
@@ -68,7 +68,7 @@ def test_the_error_says_what_is_missing(name):
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_what_is_to_be_pasted_settles_it(name):
+def test_the_suggested_lines_settle_the_question(name):
     with pytest.raises(GuardOnDataDependentSymNode) as caught:
         trace(name)
     fixes = re.findall(r"torch\._check\(.*?\)(?=,|;|$)", str(caught.value), re.M)

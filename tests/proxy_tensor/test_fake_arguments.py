@@ -25,7 +25,7 @@ def test_the_value_of_an_argument_does_not_become_a_constant(mode: str) -> None:
     x = fake_five()
     g = make_fx(lambda x: torch.zeros(3) + x.item(), tracing_mode=mode)(x)
     assert torch.equal(g(torch.tensor(7)), torch.full((3,), 7.0))
-    assert x.constant is not None  # the argument itself stays what it was
+    assert x.constant is not None  # the argument itself is unchanged
 
 
 @pytest.mark.parametrize("mode", MODES)

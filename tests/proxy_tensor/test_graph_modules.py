@@ -81,7 +81,7 @@ def test_threads_do_not_see_each_other() -> None:
 
 
 @pytest.mark.parametrize("mode", ["fake", "symbolic"])
-def test_what_depends_on_data_names_the_line(mode: str) -> None:
+def test_an_error_on_data_names_the_line(mode: str) -> None:
     def f(x: torch.Tensor) -> torch.Tensor:
         return x if torch.allclose(x, x) else -x
 
@@ -96,7 +96,7 @@ LIBRARY.define("only_on_data(Tensor x) -> Tensor")
 LIBRARY.impl("only_on_data", lambda x: x.nonzero(), "CPU")
 
 
-def test_what_has_no_fake_kernel_names_the_line() -> None:
+def test_an_operator_without_a_fake_kernel_names_the_line() -> None:
     with pytest.raises(FakeKernelError, match="register_fake") as error:
         make_fx(lambda x: torch.ops.symfx_tests.only_on_data(x), tracing_mode="symbolic")(
             torch.rand(3)
@@ -112,7 +112,7 @@ def test_sizes_that_depend_on_data_need_an_environment() -> None:
         make_fx(lambda v: v.nonzero(), tracing_mode="fake")(x)
 
 
-def test_what_the_program_checks_the_graph_asserts() -> None:
+def test_the_graph_asserts_the_checks_of_the_program() -> None:
     def f(n: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         k = (n + 0).item()
         torch._check(k >= 2)
@@ -131,7 +131,7 @@ def test_what_the_program_checks_the_graph_asserts() -> None:
         g(torch.tensor(1), torch.rand(1))
 
 
-def test_an_assertion_stands_before_what_relies_on_it() -> None:
+def test_an_assertion_stands_before_the_operators_that_rely_on_it() -> None:
     def f(n: torch.Tensor) -> torch.Tensor:
         k = n.sum().item()
         torch._check(k >= 2)
@@ -166,7 +166,7 @@ def test_torchs_own_pass_finds_every_assertion_made() -> None:
     torch.testing.assert_close(g(*inputs), f(*inputs))
 
 
-def test_what_a_branch_checks_its_graph_asserts() -> None:
+def test_the_graph_of_a_branch_asserts_the_checks_of_the_branch() -> None:
     def branch(n: torch.Tensor) -> tuple[torch.Tensor]:
         k = (n + 0).item()
         torch._check(k <= 4)
@@ -184,7 +184,7 @@ def test_what_a_branch_checks_its_graph_asserts() -> None:
         g(torch.tensor(5))
 
 
-def test_what_operators_check_themselves_is_left_to_them() -> None:
+def test_checks_of_operators_are_left_to_them() -> None:
     g = make_fx(lambda n, x: torch.split(x, n.tolist()), tracing_mode="symbolic")(
         torch.tensor([2, 3]), torch.rand(5)
     )

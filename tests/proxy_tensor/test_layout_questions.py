@@ -1,4 +1,4 @@
-"""Strides and storage offsets in graphs: what is asked of which tensor, and what is computed."""
+"""Strides and storage offsets in graphs: the tensors that are asked, and the computed terms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAYOUT_OPERATORS = (
 
 
 def questions(graph_module: torch.fx.GraphModule) -> list[tuple[str, Any]]:
-    """The tensors that a graph asks for strides and offsets: what makes each, and the dimension."""
+    """The tensors that a graph asks for strides and offsets: the maker of each, and the dimension."""
     return [
         (node.args[0].op if node.args[0].op == "placeholder" else str(node.args[0].target), *node.args[1:])
         for node in graph_module.graph.nodes
@@ -142,7 +142,7 @@ def with_strides(size: tuple[int, ...], stride: tuple[int, ...]) -> torch.Tensor
 
 
 @pytest.mark.parametrize("low", [None, 1])
-def test_the_stride_of_an_input_of_size_1_is_what_the_caller_passes(low: int | None) -> None:
+def test_the_stride_of_an_input_of_size_1_is_the_one_of_the_call(low: int | None) -> None:
     """Any stride is admitted there, so the graph must not compute one."""
 
     def function(x: torch.Tensor) -> tuple[torch.Tensor, Any, int]:

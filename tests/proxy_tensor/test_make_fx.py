@@ -1,4 +1,4 @@
-"""make_fx and the names around it: what they promise, and what they say when it cannot be."""
+"""make_fx and the names around it: their results, and their errors."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_sizes_are_asked_once_and_computed_once() -> None:
     assert [getattr(v, "shape", v) for v in g(x, y)] == [getattr(v, "shape", v) for v in f(x, y)]
 
 
-def test_sizes_nobody_needs_are_not_asked() -> None:
+def test_unused_sizes_are_not_asked() -> None:
     g = make_fx(
         lambda x: x.view(-1) * x.shape[0] // 1 if x.numel() else x, tracing_mode="symbolic"
     )(torch.rand(3, 4))
@@ -182,7 +182,7 @@ def test_options_that_make_no_sense() -> None:
         )(torch.rand(3))
 
 
-def test_reading_values_says_what_to_do() -> None:
+def test_reading_values_suggests_a_fix() -> None:
     def f(x: torch.Tensor) -> torch.Tensor:
         return x + 1 if x.sum() > 0 else x
 

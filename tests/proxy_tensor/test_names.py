@@ -48,7 +48,7 @@ def blank(lib: Any) -> Any:
     return tracer
 
 
-def test_what_torch_imports_is_there() -> None:
+def test_the_names_that_torch_imports_are_there() -> None:
     for name in json.loads(REFERENCE.read_text()):
         assert hasattr(ours, name), name
     for name in stock.__all__:
@@ -205,7 +205,7 @@ def test_one_operator_by_hand(lib: Any) -> None:
     assert lib.maybe_handle_decomp(mode, aten.silu.default, (x,), {}) is NotImplemented
     mode.decomposition_table = torch._decomp.get_decompositions([aten.silu])
     torch.testing.assert_close(lib.maybe_handle_decomp(mode, aten.silu.default, (x,), {}), y)
-    # Above autograd, what autograd would take apart stays whole.
+    # Above autograd, an operator that autograd decomposes stays whole.
     weight = torch.rand(2, 3)
     lib.proxy_call(mode, aten.linear.default, True, (x, weight), {})
     assert calls(tracer.graph) == [
@@ -328,12 +328,12 @@ def test_selective_decompose(lib: Any) -> None:
             trace_joint_graph=False,
         )
         assert calls(h).count(aten.silu.default) == kept
-        # torch keeps what is inside a subgraph whole; symfx chooses there, too.
+        # torch keeps the nodes of a subgraph whole; symfx chooses among them, too.
         assert lib is stock or (aten.silu.default in calls(h.true_graph_0)) is inside
         torch.testing.assert_close(h(x), f(x))
 
 
-def test_what_needs_a_trace_says_so() -> None:
+def test_functions_that_need_a_trace_say_so() -> None:
     with pytest.raises(TracingError, match="no trace is running"):
         handle_sym_dispatch(operator.add, (1, 2), {})
     with pytest.raises(TracingError, match="no trace is running"), decompose({}):

@@ -85,13 +85,13 @@ def test_wrapped_tensors(mode: str) -> None:
     out = g(x)
     assert type(out) is TwoTensor
     torch.testing.assert_close((out.a, out.b), (x.a.sin() + 1, x.b.sin() + 1))
-    # What is inside would be in the graph as it is now, whatever it is later.
+    # The inner tensor would be a constant of the graph, which a later call does not change.
     with pytest.raises(TracingError, match="uses a of its input x_1, a TwoTensor"):
         make_fx(lambda x: x.a.sin(), tracing_mode=mode)(two())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_what_stands_for_a_tensor_can_be_looked_up(mode: str) -> None:
+def test_the_proxy_of_a_tensor_can_be_looked_up(mode: str) -> None:
     def f(x: torch.Tensor) -> torch.Tensor:
         active = get_proxy_mode()
         assert active is not None
@@ -121,7 +121,7 @@ def test_objects_of_torchscript() -> None:
     assert g(torch.ones(4, 3), other).shape == (4, 1)
 
 
-def test_what_has_no_place_in_a_graph() -> None:
+def test_values_that_a_graph_cannot_hold() -> None:
     with pytest.raises(TracingError, match="a function cannot stand in a graph"):
         make_fx(lambda x: (x, jagged))(torch.ones(2))
 
