@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import inspect
 import operator
 from collections import OrderedDict
@@ -16,6 +17,7 @@ from torch.fx.immutable_collections import immutable_dict
 from torch.overrides import TorchFunctionMode
 
 from symfx.errors import OptimizationError, TracingError
+from symfx.optimization.graphs.arguments import Arguments
 from symfx.optimization.graphs.effect_tables import words
 from symfx.optimization.graphs.effects import is_plain
 from symfx.optimization.graphs.surroundings import LeavesTheGraph, Watch
@@ -78,7 +80,7 @@ def capture(
     model: nn.Module,
     tracer: type[fx.Tracer] = fx.Tracer,
     report: Report | None = None,
-    bound: Mapping[str, Any] | None = None,
+    arguments: Arguments | None = None,
     closed: Mapping[str, str] | None = None,
 ) -> fx.GraphModule:
     """Trace a model with `torch.fx`; some of its modules are kept whole, as one call each.
@@ -90,7 +92,7 @@ def capture(
         model: the model. The graph shares its modules and tensors: pass a copy.
         tracer: the class that traces; its ``is_leaf_module`` may keep other modules whole.
         report: gets the modules that are kept whole, with the reasons.
-        bound: arguments by name that always have these values; the graph refuses others.
+        arguments: those of an example call; the graph refuses other constants than they have.
         closed: modules that are kept whole by path, with the reasons.
 
     Returns:
@@ -110,7 +112,7 @@ def capture(
         report.leave(type(model).__name__, closed[""])
         return _whole(model)
     while True:
-        careful = _careful(tracer, closed, bound or {})()
+        careful = _careful(tracer, closed, arguments)()
         before = _Attributes(model)
         watch = Watch(careful.paths)
         try:
@@ -118,7 +120,7 @@ def capture(
                 graph = careful.trace(model)
             if watch.reason is not None:
                 raise LeavesTheGraph(watch.reason)  # the model's code has caught it
-            _pin(graph, bound or {})
+            _pin(graph, arguments.fixed if arguments else {})
         except Exception as error:  # noqa: BLE001 - the model's code may raise anything at a proxy
             blamed = watch.blamed if watch.reason else careful.blamed
             reason = (
@@ -315,7 +317,7 @@ class KeepsClasses(fx.Tracer):
 
 
 def _careful(
-    base: type[fx.Tracer], closed: Mapping[str, str], bound: Mapping[str, Any]
+    base: type[fx.Tracer], closed: Mapping[str, str], arguments: Arguments | None
 ) -> type[_Careful]:
     class Careful(KeepsClasses, base):  # type: ignore[valid-type,misc]
         trace_asserts = True
@@ -340,9 +342,29 @@ def _careful(
         def create_args_for_root(
             self, root_fn: Any, is_module: bool, concrete_args: Any = None
         ) -> tuple[Any, list[Any]]:
-            function, args = super().create_args_for_root(root_fn, is_module, concrete_args)
-            names = [str(a.node.target) if isinstance(a, fx.Proxy) else "" for a in args]
-            return function, [bound.get(name, a) for name, a in zip(names, args, strict=True)]
+            parameters = list(inspect.signature(root_fn).parameters.values())
+            if arguments is None or not _are_known(parameters, arguments):
+                plain: Any = super().create_args_for_root(root_fn, is_module, concrete_args)
+                return cast("tuple[Any, list[Any]]", plain)
+            # torch.fx would pass all arguments by position, to the code of the innermost function;
+            # a decorated forward, which takes *args and **kwargs, then finds none by its name.
+            args, kwargs = [self.root], {}
+            for parameter in parameters[1:]:
+                default = () if parameter.default is parameter.empty else (parameter.default,)
+                name = _STARS.get(parameter.kind, "") + parameter.name
+                proxy = self.create_proxy("placeholder", name, default, {})
+                value = arguments.fixed.get(name, proxy)
+                if parameter.kind is parameter.VAR_KEYWORD:
+                    kwargs.update(value)
+                elif parameter.name in arguments.left or parameter.kind is parameter.VAR_POSITIONAL:
+                    continue  # the forward's own default
+                elif parameter.kind is parameter.KEYWORD_ONLY or (
+                    default and parameter.kind is not parameter.POSITIONAL_ONLY
+                ):
+                    kwargs[parameter.name] = value
+                else:
+                    args.append(value)
+            return functools.partial(root_fn, **kwargs), args
 
         def proxy(self, node: fx.Node) -> fx.Proxy:
             plain = super().proxy(node)
@@ -366,6 +388,21 @@ def _careful(
                 self.paths.pop()
 
     return cast("type[_Careful]", Careful)
+
+
+_STARS: dict[Any, str] = {
+    inspect.Parameter.VAR_POSITIONAL: "*",
+    inspect.Parameter.VAR_KEYWORD: "**",
+}
+
+
+def _are_known(parameters: list[inspect.Parameter], arguments: Arguments) -> bool:
+    """Whether the entries of ``*args`` and ``**kwargs``, if any, are constants."""
+    return all(
+        _STARS[parameter.kind] + parameter.name in arguments.fixed
+        for parameter in parameters
+        if parameter.kind in _STARS
+    )
 
 
 class _Caller(nn.Module):
@@ -402,9 +439,8 @@ def _whole(model: nn.Module) -> fx.GraphModule:
         getattr(model, hooks, None) for hooks in _HOOKS
     )
     for parameter in parameters:
-        starred: dict[Any, str] = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
         default = () if parameter.default is parameter.empty else (parameter.default,)
-        prefix = starred.get(parameter.kind, "")
+        prefix = _STARS.get(parameter.kind, "")
         node = graph.create_node("placeholder", prefix + parameter.name, default)
         if prefix == "*":
             args = node
