@@ -247,3 +247,44 @@ def test_a_slower_result_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> Non
     fast = symfx.optimize(model, x)
     assert "the model is returned unchanged" in str(fast.report) and not fast.report.rewrites
     assert torch.equal(fast(x), model(x))
+
+
+class SizesToAWholePart(nn.Module):
+    """A part that is kept whole is given the sizes of a value between fused operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+        self.part = TakesSizes()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.first(x))
+        return self.part(self.second(y), y.shape)
+
+
+class TakesSizes(nn.Module):
+    def forward(self, x: Tensor, sizes: torch.Size) -> Tensor:
+        return x.reshape(sizes[0], -1) if bool(x.sum() < 1e9) else x
+
+
+class LayersOfConstants(nn.Module):
+    """Linear layers of a buffer, as of a table of positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.randn(5, 4))
+        self.mlp, self.layer = nn.Sequential(nn.Linear(4, 8), nn.ReLU()), nn.Linear(4, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) @ self.mlp(self.table).t()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("kind", "shape"), [(SizesToAWholePart, (2, 4, 6, 6)), (LayersOfConstants, (3, 4))]
+)
+def test_what_the_zoo_found(kind: type[nn.Module], shape: tuple[int, ...]) -> None:
+    model, x = made(kind), torch.randn(shape)
+    fast = symfx.optimize(model, x)
+    close(fast(x), model(x))
+    assert fast(x).stride() == model(x).stride()

@@ -41,7 +41,7 @@ class Part(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The result of the part."""
-        runner: _Runner | None = vars(self)[_RUNNER]
+        runner: _Runner | None = vars(self).get(_RUNNER)
         if runner is None or self.training or not runner.takes(args, kwargs):
             own: Any = super().forward
             return own(*args, **kwargs)
@@ -53,12 +53,12 @@ class Part(nn.Module):
         """The modules of the part, and those of its graph."""
         memo = set() if memo is None else memo
         yield from super().named_modules(memo, prefix, remove_duplicate)
-        if (runner := vars(self)[_RUNNER]) is not None:
+        if (runner := vars(self).get(_RUNNER)) is not None:
             yield from runner.named_modules(memo, f"{prefix}.{_RUNNER}", remove_duplicate)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> nn.Module:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if (runner := vars(self)[_RUNNER]) is not None:
+        if (runner := vars(self).get(_RUNNER)) is not None:
             runner._apply(fn, recurse)
         return self
 
@@ -250,7 +250,7 @@ def _only_call(graph: fx.GraphModule) -> nn.Module | None:
 
 def restore_idle_parts(module: nn.Module) -> None:
     """Let the parts run their own forward that are a layer for which no faster way was found."""
-    for part in module.modules():
+    for part in list(module.modules()):
         if isinstance(part, Part):
             runner = vars(part)[_RUNNER]
             layer = getattr(runner, "module", None)

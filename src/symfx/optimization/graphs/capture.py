@@ -20,9 +20,9 @@ from symfx.errors import OptimizationError, TracingError
 from symfx.optimization.graphs.arguments import Arguments
 from symfx.optimization.graphs.effect_tables import words
 from symfx.optimization.graphs.effects import is_plain
-from symfx.optimization.graphs.surroundings import LeavesTheGraph, Watch
 from symfx.optimization.report import Report
 from symfx.optimization.runtime.graph_functions import only_default
+from symfx.torch_bridge.settings_watch import Effect, Watch
 
 __all__ = ["capture", "check_module", "copy_of", "is_whole"]
 
@@ -114,22 +114,19 @@ def capture(
     while True:
         careful = _careful(tracer, closed, arguments)()
         before = _Attributes(model)
-        watch = Watch(careful.paths)
         try:
-            with _Factories(careful), watch:
+            with _Factories(careful), Watch(careful.stop):
                 graph = careful.trace(model)
-            if watch.reason is not None:
-                raise LeavesTheGraph(watch.reason)  # the model's code has caught it
+            if careful.stopped is not None:
+                raise careful.stopped  # the model's code has caught it
             _pin(graph, arguments.fixed if arguments else {})
         except Exception as error:  # noqa: BLE001 - the model's code may raise anything at a proxy
-            blamed = watch.blamed if watch.reason else careful.blamed
-            reason = (
-                str(error)
-                if isinstance(error, LeavesTheGraph)
-                else watch.reason or f"torch.fx cannot trace it: {_first_line(error)}"
-            )
+            blamed = careful.blamed
+            reason = f"torch.fx cannot trace it: {_first_line(error)}"
+            if careful.stopped is not None:
+                blamed, reason = careful.stopped.path, str(careful.stopped)
             before.restore()
-            if blamed is None or blamed in closed:
+            if not blamed or blamed in closed:
                 report.leave(type(model).__name__, reason)
                 return _whole(model)
             closed[blamed] = reason
@@ -257,18 +254,35 @@ for _name in words("iadd isub imul itruediv ifloordiv imod ipow imatmul iand ior
     setattr(_Writable, f"__{_name}__", _augmented(_name))
 
 
+class _LeavesTheGraph(Exception):
+    """A module's code makes a call whose effect a graph cannot hold.
+
+    Args:
+        reason: the effect in words.
+        path: the path of the module; empty for the root.
+    """
+
+    def __init__(self, reason: str, path: str) -> None:
+        super().__init__(reason)
+        self.path = path
+
+
 class _Careful(fx.Tracer):
     """The type of the tracers that `_careful` makes.
 
     Attributes:
         blamed: the path of the innermost module whose tracing failed, or None.
         kept: the modules that are kept whole by path, with the reasons.
-        paths: the modules whose forward is running, from the outermost; not the root.
+        stopped: the exception that stopped the trace, even if the model's code caught it.
     """
 
     blamed: str | None
     kept: dict[str, str]
-    paths: list[str]
+    stopped: _LeavesTheGraph | None
+
+    def stop(self, effect: Effect) -> None:
+        """Stop the trace at a call whose effect a graph cannot hold."""
+        raise NotImplementedError
 
 
 def _pin(graph: fx.Graph, bound: Mapping[str, Any]) -> None:
@@ -305,13 +319,7 @@ class KeepsClasses(fx.Tracer):
     """The tracer of `capture`, which also traces its graphs again when they are unpickled."""
 
     def create_arg(self, a: Any) -> Any:
-        """An argument of a node, as in `torch.fx.Tracer`; dictionaries keep their class.
-
-        Raises:
-            LeavesTheGraph: it is a random number generator, whose state is not that of the graph.
-        """
-        if isinstance(a, torch.Generator):
-            raise LeavesTheGraph("it draws from a random number generator that it is given")
+        """An argument of a node, as in `torch.fx.Tracer`; dictionaries keep their class."""
         own = _made_again(self, a)
         return super().create_arg(a) if own is None else own
 
@@ -327,7 +335,17 @@ def _careful(
             super().__init__()
             self.blamed: str | None = None
             self.kept: dict[str, str] = {}
-            self.paths: list[str] = []
+            self.paths = [""]  # of the modules whose forward is running, from the root
+            self.stopped: _LeavesTheGraph | None = None
+
+        def stop(self, effect: Effect | str) -> None:
+            self.stopped = _LeavesTheGraph(f"it {effect}", self.paths[-1])
+            raise self.stopped
+
+        def create_arg(self, a: Any) -> Any:
+            if isinstance(a, torch.Generator):  # its state is not that of the graph
+                self.stop("draws from a random number generator that it is given")
+            return super().create_arg(a)
 
         def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
             if module_qualified_name in closed:
