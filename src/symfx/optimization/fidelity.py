@@ -7,13 +7,12 @@ whose code has that effect is found, and kept whole.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import fx, nn
 
 from symfx.errors import SymfxError
 from symfx.optimization.checking import Trials, agree
-from symfx.optimization.graphs.arguments import bind_arguments
+from symfx.optimization.graphs.arguments import Arguments, bind_arguments
 from symfx.optimization.graphs.capture import capture, copy_of, is_whole
 from symfx.optimization.graphs.effects import is_plain, keeps_no_state
 from symfx.optimization.recorded_calls import RecordedCall, record_calls
@@ -29,7 +28,7 @@ def capture_exactly(
     captured: fx.GraphModule,
     trials: Trials,
     tracer: type[fx.Tracer],
-    fixed: Mapping[str, Any],
+    arguments: Arguments,
     report: Report,
 ) -> fx.GraphModule:
     """A graph of a model that returns the model's results, before any rewrite.
@@ -39,7 +38,7 @@ def capture_exactly(
         captured: the graph that `capture` made of a copy.
         trials: runs of the model.
         tracer: see `capture`.
-        fixed: see `capture`.
+        arguments: see `capture`.
         report: the report of ``captured``; it is replaced by that of the returned graph.
 
     Returns:
@@ -53,7 +52,7 @@ def capture_exactly(
         path = _culprit(model, trials, tracer, closed) or ""
         closed[path] = _DIFFERS
         report.left_alone.clear()
-        captured = capture(copy_of(model), tracer, report, fixed, closed)
+        captured = capture(copy_of(model), tracer, report, arguments, closed)
     return captured
 
 
@@ -82,8 +81,8 @@ def _differs(
 ) -> bool:
     """Whether a graph of the module, run on the recorded arguments, returns other results."""
     try:
-        fixed = bind_arguments(module, call.args, call.kwargs).fixed
-        graph = capture(copy_of(module), tracer, bound=fixed, closed=closed)
+        arguments = bind_arguments(module, call.args, call.kwargs)
+        graph = capture(copy_of(module), tracer, arguments=arguments, closed=closed)
     except SymfxError:
         return False
     if is_whole(graph):

@@ -16,11 +16,12 @@ from torch import Tensor, fx, nn
 from symfx.errors import OptimizationError
 from symfx.optimization.checking import TOLERANCES, SameDraws, Trials, copy_inputs
 from symfx.optimization.fidelity import capture_exactly
-from symfx.optimization.graphs.arguments import bind_arguments
+from symfx.optimization.graphs.arguments import Arguments, bind_arguments
 from symfx.optimization.graphs.capture import capture, check_module, copy_of
 from symfx.optimization.graphs.effects import keeps_no_state
 from symfx.optimization.graphs.surgery import clean
 from symfx.optimization.model import NO_BFLOAT16, Lowered, Made, OptimizedModel
+from symfx.optimization.parts import has_parts, optimize_parts, restore_idle_parts
 from symfx.optimization.passes.fold_layers import fold_affine
 from symfx.optimization.passes.fuse import lower
 from symfx.optimization.passes.inplace import settle_writes
@@ -40,8 +41,11 @@ __all__ = ["optimize"]
 _BUDGET, _ROUNDS = 0.4, 8
 #: If the fused form takes less than this share of the original's time, no other form is timed.
 _CLEARLY = 0.9
-#: If it takes less than this share in the check, the first run of both, it is not timed again.
-_OBVIOUSLY = 0.8
+#: If it takes less than this share in the check, where both run for the first time, it is not timed
+#: again. Runs of fewer seconds are timed all the same: the first run of a short model is untypical.
+_OBVIOUSLY, _LONG = 0.8, 0.2
+#: The original is returned if it takes less than this share of the fastest form's time.
+_NOISE = 0.95
 
 Example = Tensor | Sequence[Any] | Mapping[str, Any]
 
@@ -164,28 +168,27 @@ def _build(
 ) -> Made:
     arguments = bind_arguments(model, args, kwargs)
     with torch.no_grad(), SameDraws():
-        captured, trials = _capture(model, args, kwargs, arguments.fixed, options, report)
-        original = model if trials is None else trials.original
+        captured, trials = _capture(model, args, kwargs, arguments, options, report)
         _note_dtypes(captured, arguments.given)
         folded = _fold(captured, report)
         if options.dtype is not None and not has_bfloat16():
             report.notes.append(NO_BFLOAT16)
         elif options.dtype is not None:
-            return _in_lower_precision(folded, options.dtype, trials, options, report)
-        return _fused(original, folded, trials, options, report), None
+            return _in_lower_precision(model, folded, options.dtype, trials, options, report)
+        return _fused(model, folded, trials, options, report), None
 
 
 def _capture(
     model: nn.Module,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    fixed: Mapping[str, Any],
+    arguments: Arguments,
     options: _Options,
     report: Report,
 ) -> tuple[fx.GraphModule, Trials | None]:
     """The model as a graph with the same results, and the runs of the model, if it is run."""
     with report.timed("capture"):
-        captured = capture(copy_of(model), options.tracer, report, fixed)
+        captured = capture(copy_of(model), options.tracer, report, arguments)
     if not (options.check or options.measure):
         return captured, None
     with report.timed("check"):
@@ -193,42 +196,77 @@ def _capture(
         original = model if keeps_no_state(captured) else copy_of(model)
         trials = Trials(original, args, kwargs, options.patience)
         if options.check:
-            captured = capture_exactly(model, captured, trials, options.tracer, fixed, report)
+            captured = capture_exactly(model, captured, trials, options.tracer, arguments, report)
     return captured, trials
 
 
 def _fused(
-    original: nn.Module,
+    model: nn.Module,
     folded: fx.GraphModule,
     trials: Trials | None,
     options: _Options,
     report: Report,
 ) -> fx.GraphModule:
-    """The folded graph, or the folded graph with fused operators if that is faster."""
+    """The folded graph with fused operators, the folded graph, or the model, if that is faster."""
     before = len(report.rewrites)
     forms = {"folded": folded}
     if options.fuse:
         with report.timed("fuse"):
             fused = lower(_twin(folded), report=report, linears=options.measure)
+        fused = _with_parts(fused, trials, options, report)
         if trials is not None and options.measure:
             with report.timed("choose algorithms"):
                 _tune(fused, trials, report)
+            restore_idle_parts(fused)
         if len(report.rewrites) > before:
             forms["fused"] = fused
+    else:
+        forms["folded"] = _with_parts(folded, trials, options, report)
     chosen = "fused" if "fused" in forms else "folded"
     seconds = _check(trials, forms[chosen], None, options, report)
     if trials is not None and options.measure and chosen == "fused":
         with report.timed("measure"):
-            chosen = _fastest(original, forms, trials, seconds, report)
-        if chosen == "folded":
-            report.rewrites = report.rewrites[:before]
-            report.notes.append("the fused operators were slower here, and are not used")
+            chosen = _fastest(forms, trials, seconds, report)
+        if chosen != "fused":
+            report.rewrites = report.rewrites[:before] if chosen == "folded" else []
+            report.notes.append(_SLOWER[chosen])
             report.checks.clear()
-            _check(trials, folded, None, options, report)
+        if chosen == "original":
+            whole = {"": "its own operators are faster here"}
+            forms["original"] = capture(copy_of(model), report=report, closed=whole)
+        if chosen != "fused":
+            _check(trials, forms[chosen], None, options, report)
     return forms[chosen]
 
 
+_SLOWER = {
+    "folded": "the fused operators were slower here, and are not used",
+    "original": "every other form was slower here: the model is returned unchanged",
+}
+
+
+def _with_parts(
+    module: fx.GraphModule, trials: Trials | None, options: _Options, report: Report
+) -> fx.GraphModule:
+    """The graph, with the parts of modules that it keeps whole optimized."""
+    if trials is None or not has_parts(module):
+        return module
+
+    def rewrite(part: fx.GraphModule, arguments: Arguments, found: Report) -> fx.GraphModule:
+        _note_dtypes(part, arguments.given)
+        folded = _fold(part, found)
+        if not options.fuse:
+            return folded
+        return lower(folded, report=found, linears=options.measure)
+
+    module = copy_of(module)
+    with report.timed("parts"), torch.set_grad_enabled(trials.gradients):
+        optimize_parts(module, trials.args, trials.kwargs, options.tracer, rewrite, report)
+    return module
+
+
 def _in_lower_precision(
+    model: nn.Module,
     folded: fx.GraphModule,
     dtype: torch.dtype,
     trials: Trials | None,
@@ -245,7 +283,7 @@ def _in_lower_precision(
         if medians[str(dtype)] > medians["float32"]:
             report.notes.append(f"{dtype} was slower here: computed in float32")
             report.checks.clear()
-            return _fused(trials.original, folded, trials, options, report), None
+            return _fused(model, folded, trials, options, report), None
     return folded, dtype
 
 
@@ -310,7 +348,6 @@ def _fold(module: fx.GraphModule, report: Report) -> fx.GraphModule:
 
 
 def _fastest(
-    original: nn.Module,
     forms: Mapping[str, fx.GraphModule],
     trials: Trials,
     seconds: float | None,
@@ -318,23 +355,27 @@ def _fastest(
 ) -> str:
     """The name of the fastest form. The folded one is timed only where the fused one gains little.
 
+    It is ``"original"`` where the model is clearly faster than each form.
+
     Args:
-        original: the model; it is run.
         forms: of the model, by name.
         trials: the runs of the original.
         seconds: the time of the fused form for the sample; None if it has not run.
         report: gets the times.
     """
-    if seconds is not None and seconds < _OBVIOUSLY * trials.seconds:
+    long = trials.seconds > _LONG
+    if long and seconds is not None and seconds < _OBVIOUSLY * trials.seconds:
         report.timings.update({"original": trials.seconds, "fused": seconds})
         return "fused"
+    original = trials.original
     original = original if keeps_no_state(forms["folded"]) else copy_of(original)
     contestants = {"original": original, "fused": _runnable(forms["fused"])}
     medians = _medians(contestants, trials)
     if medians["fused"] > _CLEARLY * medians["original"]:
         medians |= _medians({**contestants, "folded": _runnable(forms["folded"])}, trials)
     report.timings.update(medians)
-    return min((name for name in forms if name in medians), key=medians.__getitem__)
+    fastest = min((name for name in forms if name in medians), key=medians.__getitem__)
+    return "original" if medians["original"] < _NOISE * medians[fastest] else fastest
 
 
 def _medians(contestants: Mapping[str, nn.Module], trials: Trials) -> dict[str, float]:

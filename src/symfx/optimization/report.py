@@ -106,6 +106,17 @@ class Report:
         if entry not in self.left_alone:
             self.left_alone.append(entry)
 
+    def add_part(self, path: str, part: Report) -> None:
+        """Add the report of a part of the model; its names get the part's path before them."""
+
+        def below(name: str) -> str:
+            return f"{path}.{name}"
+
+        for each in part.rewrites:
+            into = None if each.into is None else below(each.into)
+            self.rewrites.append(Rewrite(each.what, tuple(map(below, each.nodes)), into))
+        self.left_alone += [LeftAlone(below(each.node), each.why) for each in part.left_alone]
+
     @contextlib.contextmanager
     def timed(self, name: str) -> Iterator[None]:
         """Add the body's seconds to those of the pass ``name``."""

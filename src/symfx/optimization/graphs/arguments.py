@@ -21,10 +21,12 @@ class Arguments:
         fixed: parameters left at their defaults, and arguments that are None, bool or str. A
             graph is captured for these values, and refuses others.
         given: the arguments that the call gives.
+        left: the parameters left at their defaults.
     """
 
     fixed: dict[str, Any]
     given: dict[str, Any]
+    left: frozenset[str]
 
 
 def bind_arguments(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments:
@@ -56,7 +58,8 @@ def bind_arguments(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
                 fixed[name] = given.arguments[name]
         elif parameter.default is not parameter.empty:
             fixed[name] = parameter.default
-    return Arguments(fixed, dict(given.arguments))
+    left = frozenset(signature.parameters) - frozenset(given.arguments)
+    return Arguments(fixed, dict(given.arguments), left)
 
 
 def _is_constant(value: Any) -> bool:

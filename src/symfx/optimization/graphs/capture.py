@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import inspect
 import operator
 from collections import OrderedDict
@@ -16,11 +17,12 @@ from torch.fx.immutable_collections import immutable_dict
 from torch.overrides import TorchFunctionMode
 
 from symfx.errors import OptimizationError, TracingError
+from symfx.optimization.graphs.arguments import Arguments
 from symfx.optimization.graphs.effect_tables import words
 from symfx.optimization.graphs.effects import is_plain
-from symfx.optimization.graphs.surroundings import LeavesTheGraph, Watch
 from symfx.optimization.report import Report
 from symfx.optimization.runtime.graph_functions import only_default
+from symfx.torch_bridge.settings_watch import Effect, Watch
 
 __all__ = ["capture", "check_module", "copy_of", "is_whole"]
 
@@ -78,7 +80,7 @@ def capture(
     model: nn.Module,
     tracer: type[fx.Tracer] = fx.Tracer,
     report: Report | None = None,
-    bound: Mapping[str, Any] | None = None,
+    arguments: Arguments | None = None,
     closed: Mapping[str, str] | None = None,
 ) -> fx.GraphModule:
     """Trace a model with `torch.fx`; some of its modules are kept whole, as one call each.
@@ -90,7 +92,7 @@ def capture(
         model: the model. The graph shares its modules and tensors: pass a copy.
         tracer: the class that traces; its ``is_leaf_module`` may keep other modules whole.
         report: gets the modules that are kept whole, with the reasons.
-        bound: arguments by name that always have these values; the graph refuses others.
+        arguments: those of an example call; the graph refuses other constants than they have.
         closed: modules that are kept whole by path, with the reasons.
 
     Returns:
@@ -110,24 +112,21 @@ def capture(
         report.leave(type(model).__name__, closed[""])
         return _whole(model)
     while True:
-        careful = _careful(tracer, closed, bound or {})()
+        careful = _careful(tracer, closed, arguments)()
         before = _Attributes(model)
-        watch = Watch(careful.paths)
         try:
-            with _Factories(careful), watch:
+            with _Factories(careful), Watch(careful.stop):
                 graph = careful.trace(model)
-            if watch.reason is not None:
-                raise LeavesTheGraph(watch.reason)  # the model's code has caught it
-            _pin(graph, bound or {})
+            if careful.stopped is not None:
+                raise careful.stopped  # the model's code has caught it
+            _pin(graph, arguments.fixed if arguments else {})
         except Exception as error:  # noqa: BLE001 - the model's code may raise anything at a proxy
-            blamed = watch.blamed if watch.reason else careful.blamed
-            reason = (
-                str(error)
-                if isinstance(error, LeavesTheGraph)
-                else watch.reason or f"torch.fx cannot trace it: {_first_line(error)}"
-            )
+            blamed = careful.blamed
+            reason = f"torch.fx cannot trace it: {_first_line(error)}"
+            if careful.stopped is not None:
+                blamed, reason = careful.stopped.path, str(careful.stopped)
             before.restore()
-            if blamed is None or blamed in closed:
+            if not blamed or blamed in closed:
                 report.leave(type(model).__name__, reason)
                 return _whole(model)
             closed[blamed] = reason
@@ -255,18 +254,35 @@ for _name in words("iadd isub imul itruediv ifloordiv imod ipow imatmul iand ior
     setattr(_Writable, f"__{_name}__", _augmented(_name))
 
 
+class _LeavesTheGraph(Exception):
+    """A module's code makes a call whose effect a graph cannot hold.
+
+    Args:
+        reason: the effect in words.
+        path: the path of the module; empty for the root.
+    """
+
+    def __init__(self, reason: str, path: str) -> None:
+        super().__init__(reason)
+        self.path = path
+
+
 class _Careful(fx.Tracer):
     """The type of the tracers that `_careful` makes.
 
     Attributes:
         blamed: the path of the innermost module whose tracing failed, or None.
         kept: the modules that are kept whole by path, with the reasons.
-        paths: the modules whose forward is running, from the outermost; not the root.
+        stopped: the exception that stopped the trace, even if the model's code caught it.
     """
 
     blamed: str | None
     kept: dict[str, str]
-    paths: list[str]
+    stopped: _LeavesTheGraph | None
+
+    def stop(self, effect: Effect) -> None:
+        """Stop the trace at a call whose effect a graph cannot hold."""
+        raise NotImplementedError
 
 
 def _pin(graph: fx.Graph, bound: Mapping[str, Any]) -> None:
@@ -303,19 +319,13 @@ class KeepsClasses(fx.Tracer):
     """The tracer of `capture`, which also traces its graphs again when they are unpickled."""
 
     def create_arg(self, a: Any) -> Any:
-        """An argument of a node, as in `torch.fx.Tracer`; dictionaries keep their class.
-
-        Raises:
-            LeavesTheGraph: it is a random number generator, whose state is not that of the graph.
-        """
-        if isinstance(a, torch.Generator):
-            raise LeavesTheGraph("it draws from a random number generator that it is given")
+        """An argument of a node, as in `torch.fx.Tracer`; dictionaries keep their class."""
         own = _made_again(self, a)
         return super().create_arg(a) if own is None else own
 
 
 def _careful(
-    base: type[fx.Tracer], closed: Mapping[str, str], bound: Mapping[str, Any]
+    base: type[fx.Tracer], closed: Mapping[str, str], arguments: Arguments | None
 ) -> type[_Careful]:
     class Careful(KeepsClasses, base):  # type: ignore[valid-type,misc]
         trace_asserts = True
@@ -325,7 +335,17 @@ def _careful(
             super().__init__()
             self.blamed: str | None = None
             self.kept: dict[str, str] = {}
-            self.paths: list[str] = []
+            self.paths = [""]  # of the modules whose forward is running, from the root
+            self.stopped: _LeavesTheGraph | None = None
+
+        def stop(self, effect: Effect | str) -> None:
+            self.stopped = _LeavesTheGraph(f"it {effect}", self.paths[-1])
+            raise self.stopped
+
+        def create_arg(self, a: Any) -> Any:
+            if isinstance(a, torch.Generator):  # its state is not that of the graph
+                self.stop("draws from a random number generator that it is given")
+            return super().create_arg(a)
 
         def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
             if module_qualified_name in closed:
@@ -340,9 +360,29 @@ def _careful(
         def create_args_for_root(
             self, root_fn: Any, is_module: bool, concrete_args: Any = None
         ) -> tuple[Any, list[Any]]:
-            function, args = super().create_args_for_root(root_fn, is_module, concrete_args)
-            names = [str(a.node.target) if isinstance(a, fx.Proxy) else "" for a in args]
-            return function, [bound.get(name, a) for name, a in zip(names, args, strict=True)]
+            parameters = list(inspect.signature(root_fn).parameters.values())
+            if arguments is None or not _are_known(parameters, arguments):
+                plain: Any = super().create_args_for_root(root_fn, is_module, concrete_args)
+                return cast("tuple[Any, list[Any]]", plain)
+            # torch.fx would pass all arguments by position, to the code of the innermost function;
+            # a decorated forward, which takes *args and **kwargs, then finds none by its name.
+            args, kwargs = [self.root], {}
+            for parameter in parameters[1:]:
+                default = () if parameter.default is parameter.empty else (parameter.default,)
+                name = _STARS.get(parameter.kind, "") + parameter.name
+                proxy = self.create_proxy("placeholder", name, default, {})
+                value = arguments.fixed.get(name, proxy)
+                if parameter.kind is parameter.VAR_KEYWORD:
+                    kwargs.update(value)
+                elif parameter.name in arguments.left or parameter.kind is parameter.VAR_POSITIONAL:
+                    continue  # the forward's own default
+                elif parameter.kind is parameter.KEYWORD_ONLY or (
+                    default and parameter.kind is not parameter.POSITIONAL_ONLY
+                ):
+                    kwargs[parameter.name] = value
+                else:
+                    args.append(value)
+            return functools.partial(root_fn, **kwargs), args
 
         def proxy(self, node: fx.Node) -> fx.Proxy:
             plain = super().proxy(node)
@@ -366,6 +406,21 @@ def _careful(
                 self.paths.pop()
 
     return cast("type[_Careful]", Careful)
+
+
+_STARS: dict[Any, str] = {
+    inspect.Parameter.VAR_POSITIONAL: "*",
+    inspect.Parameter.VAR_KEYWORD: "**",
+}
+
+
+def _are_known(parameters: list[inspect.Parameter], arguments: Arguments) -> bool:
+    """Whether the entries of ``*args`` and ``**kwargs``, if any, are constants."""
+    return all(
+        _STARS[parameter.kind] + parameter.name in arguments.fixed
+        for parameter in parameters
+        if parameter.kind in _STARS
+    )
 
 
 class _Caller(nn.Module):
@@ -402,9 +457,8 @@ def _whole(model: nn.Module) -> fx.GraphModule:
         getattr(model, hooks, None) for hooks in _HOOKS
     )
     for parameter in parameters:
-        starred: dict[Any, str] = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}
         default = () if parameter.default is parameter.empty else (parameter.default,)
-        prefix = starred.get(parameter.kind, "")
+        prefix = _STARS.get(parameter.kind, "")
         node = graph.create_node("placeholder", prefix + parameter.name, default)
         if prefix == "*":
             args = node

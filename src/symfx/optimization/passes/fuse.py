@@ -295,6 +295,8 @@ def _guard(module: fx.GraphModule) -> None:
         if not isinstance(called, FusedConv | FusedLinear) or not called.loses_nan:
             continue
         found = sources[node]
+        if not found:
+            continue  # only constants of the graph reach it
         if found not in checks:
             roots = sorted(found, key=order.__getitem__)
             with module.graph.inserting_after(roots[-1]):

@@ -163,13 +163,12 @@ def keep_layout(module: fx.GraphModule) -> None:
         seed = fused_conv(reader, node) is not None
         if not seed and (not sources or not _carries(reader, node)):
             continue
-        if node.target in _PERMUTES and node in shown:
+        if _has_no_tensor(node) or (node.target in _PERMUTES and node in shown):
             continue
         if effect_of(node, reader.modules) is Effect.FRESH and not reader.aliases.is_quiet(node):
             left.add(node)  # a node writes to it: below, it is laid out for all its users
             continue
-        if not _has_no_tensor(node):
-            inside.add(node)
+        inside.add(node)
     left |= {node for node in graph.nodes if fused_conv(reader, node) is not None}
     leaving: dict[fx.Node, list[fx.Node]] = {}
     for node in reversed(graph.nodes):
