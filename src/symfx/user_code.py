@@ -6,7 +6,9 @@ torch, so that an error can be told before torch is loaded.
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import itertools
 import linecache
 import os
 import re
@@ -14,7 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from types import CodeType, FrameType
 from typing import Any, TypeVar
 
@@ -27,6 +29,7 @@ __all__ = [
     "is_user_file",
     "line_in_words",
     "raised_at",
+    "running_expression",
     "user_frame",
     "user_line",
     "user_line_of_trace",
@@ -214,6 +217,43 @@ def user_frame() -> FrameType | None:
             return at
         at = at.f_back
     return None
+
+
+def running_expression(frame: FrameType) -> str | None:
+    """The text of the expression that a frame evaluates now; None where no source is at hand.
+
+    Example:
+        >>> running_expression(sys._getframe()) is None  # the examples of a docstring have no file
+        True
+    """
+    code = frame.f_code
+    at = next(itertools.islice(code.co_positions(), frame.f_lasti // 2, None), None)
+    tree = _parsed("".join(linecache.getlines(code.co_filename)))
+    if tree is None:
+        return None
+    found: ast.AST | None = None
+    for node in ast.walk(tree):
+        place = (
+            getattr(node, "lineno", None),
+            getattr(node, "end_lineno", None),
+            getattr(node, "col_offset", None),
+            getattr(node, "end_col_offset", None),
+        )
+        if place == at:
+            found = node  # the innermost one is the last
+    # Python attributes the test of a branch to the whole branch.
+    if isinstance(found, (ast.If, ast.While, ast.Assert, ast.IfExp)):
+        found = found.test
+    return ast.unparse(found) if isinstance(found, ast.expr) else None
+
+
+@lru_cache(maxsize=8)
+def _parsed(source: str) -> ast.Module | None:
+    """The syntax tree of a file; None where it is not Python."""
+    try:
+        return ast.parse(source)
+    except (SyntaxError, ValueError):
+        return None
 
 
 def raised_at(error: BaseException) -> UserFrame | None:

@@ -6,7 +6,7 @@ was tried: with the fix known, the question is decided.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 from types import FrameType
 from typing import Any, Protocol
@@ -24,7 +24,8 @@ from symfx.sym_node import SymNode, SymTypes
 from symfx.symbolic_shapes.environment.symbols import Symbols
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode
 from symfx.symbolic_shapes.explain.provenance import current_provenance
-from symfx.user_code import user_frame
+from symfx.symbolic_shapes.explain.suggestions import fix_for_condition, fix_for_number
+from symfx.user_code import running_expression, user_frame
 
 __all__ = ["data_dependent_error", "symbolic_locals"]
 
@@ -59,56 +60,91 @@ def data_dependent_error(env: _Environment, term: Term) -> GuardOnDataDependentS
         term: an integer, real or boolean term with unbacked symbols.
     """
     provenance = current_provenance(env.current_operator)
-    called = _names_in_user_code(env)
+    frame = user_frame()
+    called = _names_in_user_code(env, frame)
     names = {**called, **_symbol_names(env, term, called)}
+    expression = None if frame is None else running_expression(frame)
+    unnamed = _unnamed(env, term, called)
 
     def text(t: Term) -> str:
         return to_python(t, names)
 
+    # A symbol without a name says nothing to the user, who wrote an expression.
+    shown = text(term) if expression is None or not unnamed else expression
     if term.sort == "bool":
-        missing = f"the missing fact is {text(term)} or its opposite"
+        missing = f"the missing fact is {shown} or its opposite"
     else:
-        missing = f"no known fact pins the value of {text(term)}"
+        missing = f"no known fact pins the value of {shown}"
     # The message begins as torch's does: programs look for these words.
-    lines = [f"Could not guard on data-dependent expression {text(term)}; {missing}."]
+    lines = [f"Could not guard on data-dependent expression {shown}; {missing}."]
     lines += _origins(env, term, names)
-    known = env.facts.connected(term)
+    known = env.facts.connected(term) if shown == text(term) else ()
     if known:
         known = [c for c in known if c.op != "ge" or c.args[0].const < _WORD]
         nearest = sorted(known, key=lambda c: len(c.free_symbols - term.free_symbols))[:_NEAREST]
         more = f" and {len(known) - _NEAREST} more" if len(known) > _NEAREST else ""
         lines.append("  known: " + ", ".join(map(text, nearest)) + more)
-    lines += _outcomes(env, term, text)
-    fixes = [f"torch._check({_pasteable(f, names)})" for f in _verified_fixes(env.facts, term)]
-    if fixes and term.sort == "int":
-        fix = f"if it is always the same number, say so before this line: {fixes[0]}"
-    elif fixes:
-        fix = "if one of these always holds, write it before this line: " + ", or ".join(fixes)
+    if shown == text(term):
+        lines += _outcomes(env, term, text)
+    found = [f for f in _verified_fixes(env.facts, term) if not _unnamed(env, f, called) or unnamed]
+    if unnamed and frame is not None:
         if term.sort == "bool":
-            either = _pasteable(term, names)
-            fix += (
-                "; if both outcomes are correct, ask symfx.symbolic_shapes."
-                f"guard_or_false({either}) or guard_or_true({either})"
-            )
+            fix = fix_for_condition(expression, frame)
+        else:
+            fix = fix_for_number(expression, _SOME if found else None, frame)
     else:
-        fix = "keep the value symbolic, or make it an input of the program"
+        fix = _fix_in_names(term, found, names)
     return GuardOnDataDependentSymNode(
         to_sympy(term), "\n".join(lines), where=str(provenance).removeprefix("at "), fix=fix
     )
 
 
-def _names_in_user_code(env: _Environment) -> dict[Term, str]:
-    """The names that the user's local variables give to symbols."""
+def _fix_in_names(term: Term, found: Sequence[Term], names: Mapping[Term, str]) -> str:
+    """What to do, in the names of the program's variables.
+
+    Args:
+        term: the term whose value is open.
+        found: conditions that decide it.
+        names: the names of symbols.
+    """
+    fixes = [f"torch._check({_pasteable(condition, names)})" for condition in found]
+    if not fixes:
+        return "keep the value symbolic, or make it an input of the program"
+    if term.sort == "int":
+        return f"if it is always the same number, say so before this line: {fixes[0]}"
+    fix = "if one of these always holds, write it before this line: " + ", or ".join(fixes)
+    if term.sort == "bool":
+        either = _pasteable(term, names)
+        fix += (
+            "; if both outcomes are correct, ask symfx.symbolic_shapes."
+            f"guard_or_false({either}) or guard_or_true({either})"
+        )
+    return fix
+
+
+def _unnamed(env: _Environment, term: Term, called: Mapping[Term, str]) -> bool:
+    """Whether a term has a symbol that no variable of the user's names."""
+    if term in called:
+        return False
+    if term.op == "symbol":
+        return term not in env.symbols.hints
+    return any(_unnamed(env, part, called) for part in term.operands)
+
+
+def _names_in_user_code(env: _Environment, frame: FrameType | None) -> dict[Term, str]:
+    """The names that the user's local variables give to symbols and to conditions."""
     names: dict[Term, str] = {}
-    frame = user_frame()
     for text, number in () if frame is None else symbolic_locals(frame):
         node = number.node
         owner: object = node.shape_env if type(node) is SymNode else None
-        if owner is not env or node.term.op != "symbol":
+        if owner is not env or (node.term.op != "symbol" and node.term.sort != "bool"):
             continue
         # A plain variable is a better name than a part of a container.
         if node.term not in names or not names[node.term].isidentifier():
             names[node.term] = text
+    for term, text in list(names.items()):
+        if term.sort == "bool":
+            names.setdefault(env.table.not_(term), f"torch.sym_not({text})")
     return names
 
 

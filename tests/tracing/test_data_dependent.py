@@ -1,0 +1,225 @@
+"""What the error about a question that data decides says, and that its fixes work when pasted."""
+
+import inspect
+import re
+import textwrap
+
+import pytest
+import torch
+from torch import nn
+
+import symfx
+from symfx.symbolic_shapes import GuardOnDataDependentSymNode
+
+randn, T = torch.randn, torch.tensor
+
+
+def total(x, pos):
+    if x.sum() > 0:
+        return x
+    return -x
+
+
+def maximum(x, pos):
+    if pos.max() + 1 > 4:
+        return x * 2
+    return x
+
+
+def any_positive(x, pos):
+    if (x > 0).any():
+        return x
+    return -x
+
+
+def negated(x, pos):
+    if not (pos > 7).any():
+        return x
+    return -x
+
+
+def loop(x, pos):
+    while pos.max() > 7:
+        pos = pos - 1
+    return x + pos.sum()
+
+
+def spread(x, pos):
+    if pos.float().mean() > 9.5:
+        return x
+    return -x
+
+
+def ternary(x, pos):
+    return x if pos[0] > 9 else -x
+
+
+def number(x, pos):
+    if pos.max().item() + 1 > 4:
+        return x * 2
+    return x
+
+
+def real(x, pos):
+    if x.mean().item() > 0.5:
+        return x
+    return -x
+
+
+def truth(x, pos):
+    if pos.sum().item():
+        return x
+    return -x
+
+
+def count(x, pos):
+    if x.nonzero().shape[0] > 2:
+        return x * 2
+    return x
+
+
+def length(x, pos):
+    if len(x[x > 0]) == 2:
+        return x * 2
+    return x
+
+
+def named(x, pos):
+    value = pos.max().item()
+    if value > 3:
+        return x * 2
+    return x
+
+
+def flag(x, pos):
+    ok = (pos.max() > 3).item()
+    return x * 2 if ok else x
+
+
+def taken(x, pos):
+    n = x.shape[0]
+    if pos.max().item() > n:
+        return x * 2
+    return x
+
+
+def integer(x, pos):
+    return x * int(pos.max())
+
+
+def floating(x, pos):
+    return x * float(x.max())
+
+
+def truncated(x, pos):
+    return torch.zeros(int(x.mean().item() * 4))
+
+
+def repeated(x, pos):
+    for _ in range(pos.max().item()):
+        x = x + 1
+    return x
+
+
+#: The program, the condition or number as the error names it, and parts of the fix.
+PROGRAMS = [
+    (total, "x.sum() > 0", "torch.where(x.sum() > 0, ", "torch.cond(x.sum() > 0, "),
+    (maximum, "pos.max() + 1 > 4", "torch.where(pos.max() + 1 > 4, ", "torch._check(ok)"),
+    (any_positive, "(x > 0).any()", "ok = (x > 0).any().item()", "torch._check(ok)"),
+    (negated, "not (pos > 7).any()", "ok = (pos > 7).any().item()", "torch._check(ok)"),
+    (loop, "pos.max() > 7", "torch.cond(pos.max() > 7, ", "torch._check(ok)"),
+    (spread, "pos.float().mean() > 9.5", "ok = (pos.float().mean() > 9.5).item()", "torch.cond"),
+    (ternary, "pos[0] > 9", "torch.where(pos[0] > 9, ", "ok = (pos[0] > 9).item()"),
+    (number, "pos.max().item() + 1 > 4", "n = pos.max().item()", "torch._check(n + 1 > 4)"),
+    (real, "x.mean().item() > 0.5", "n = x.mean().item()", "torch._check(n <= 0.5)"),
+    (truth, "pos.sum().item()", "n = pos.sum().item()", "torch._check(n != 0)"),
+    (count, "x.nonzero().shape[0] > 2", "n = x.nonzero().shape[0]", "torch._check(n > 2)"),
+    (length, "len(x[x > 0])", "write x[x > 0].shape[0] instead of len(x[x > 0])", "symbolic"),
+    (named, "value >= 4", "torch._check(value >= 4)", "guard_or_false(value >= 4)"),
+    (flag, "ok", "torch._check(ok)", "guard_or_false(ok)"),
+    (taken, "pos.max().item() > n", "n_ = pos.max().item()", "torch._check(n_ > n)"),
+    (integer, "int(pos.max())", "pos.max().item() instead of int(", "torch._check(n == 2)"),
+    (floating, "float(x.max())", "write x.max().item() instead of float(x.max())", "symbolic"),
+    (truncated, "int(x.mean().item() * 4)", "torch.sym_int(x.mean().item() * 4)", "symbolic"),
+    (repeated, "range(pos.max().item())", "n = pos.max().item()", "torch._check(n == 2)"),
+]
+
+
+def error_of(model, *args):
+    with pytest.raises(GuardOnDataDependentSymNode) as caught:
+        symfx.trace(model, args, dynamic=[("n",), None])
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "fix", "more"), PROGRAMS, ids=lambda v: getattr(v, "__name__", None)
+)
+def test_the_condition_is_the_users_and_so_are_the_fixes(model, asked, fix, more):
+    error = error_of(model, randn(5), T([1, 2]))
+    assert error.what.startswith(f"Could not guard on data-dependent expression {asked};")
+    assert fix in error.fix and more in error.fix
+    assert not re.search(r"\bz?uf?\d", error.fix), "a symbol is no name of the program"
+    assert "math.trunc" not in error.fix
+    assert "test_data_dependent.py:" in error.where
+
+
+def pasted(function, expression, *before):
+    """The function with lines written before the one that the error names, and its expression."""
+    lines = textwrap.dedent(inspect.getsource(function)).splitlines()
+    at = next(i for i, line in enumerate(lines) if expression[0] in line)
+    indent = lines[at][: len(lines[at]) - len(lines[at].lstrip())]
+    lines[at] = lines[at].replace(*expression)
+    lines[at:at] = [indent + line for line in before]
+    space = {"torch": torch}
+    exec("\n".join(lines), space)
+    return space[function.__name__]
+
+
+PASTED = [
+    (total, ("x.sum() > 0", "ok"), "ok = (x.sum() > 0).item()", "torch._check(ok)"),
+    (any_positive, ("(x > 0).any()", "ok"), "ok = (x > 0).any().item()", "torch._check(ok)"),
+    (number, ("pos.max().item()", "n"), "n = pos.max().item()", "torch._check(n + 1 > 4)"),
+    (number, ("pos.max().item()", "n"), "n = pos.max().item()", "torch._check(n + 1 <= 4)"),
+    (real, ("x.mean().item()", "n"), "n = x.mean().item()", "torch._check(n > 0.5)"),
+    (truth, ("pos.sum().item()", "n"), "n = pos.sum().item()", "torch._check(n == 0)"),
+    (count, ("x.nonzero().shape[0]", "n"), "n = x.nonzero().shape[0]", "torch._check(n > 2)"),
+    (length, ("len(x[x > 0])", "n"), "n = x[x > 0].shape[0]", "torch._check(n == 2)"),
+    (named, ("value > 3", "value > 3"), "torch._check(value >= 4)"),
+    (flag, ("return x * 2 if ok", "return x * 2 if ok"), "torch._check(ok)"),
+    (taken, ("pos.max().item()", "n_"), "n_ = pos.max().item()", "torch._check(n_ > n)"),
+    (integer, ("int(pos.max())", "pos.max().item()")),
+    (integer, ("int(pos.max())", "int(n)"), "n = pos.max().item()", "torch._check(n == 2)"),
+    (floating, ("float(x.max())", "x.max().item()")),
+    (repeated, ("pos.max().item()", "n"), "n = pos.max().item()", "torch._check(n == 2)"),
+]
+
+
+@pytest.mark.parametrize(("model", "expression", "before"), [(m, e, b) for m, e, *b in PASTED])
+def test_pasted_fixes_work(model, expression, before):
+    fix = error_of(model, randn(5), T([1, 2])).fix
+    for line in before:
+        assert line.partition(" = ")[2] in fix or "write it before this line" in fix, line
+    fixed = pasted(model, expression, *before)
+    assert symfx.trace(fixed, (randn(5), T([1, 2])), dynamic=[("n",), None])
+
+
+def test_a_helper_and_a_module_are_the_users_code_too():
+    class Gate(nn.Module):
+        def forward(self, x):
+            return x if self.open(x) else -x
+
+        def open(self, x):
+            return bool(x.norm() < 2)
+
+    with pytest.raises(GuardOnDataDependentSymNode) as caught:
+        symfx.trace(Gate(), randn(5), dynamic=[("n",)])
+    assert "data-dependent expression bool(x.norm() < 2);" in caught.value.what
+
+
+def test_source_that_is_not_at_hand():
+    space = {}
+    exec("def model(x):\n    return x if x.sum() > 0 else -x", space)
+    with pytest.raises(GuardOnDataDependentSymNode) as caught:
+        symfx.trace(space["model"], randn(5), dynamic=[("n",)])
+    assert caught.value.fix.startswith("compute with tensors (torch.where, or torch.cond")
+    assert "u0" not in caught.value.fix
