@@ -42,6 +42,7 @@ class Facts:
         after: for an atom y, the atoms x with ``x >= y + k``, with the largest such k.
         before: the same by x: the atoms y with ``x >= y + k``.
         touching: for a monomial, the sums with a known bound in which it occurs.
+        sides: (monomial, whether its coefficient is positive) for the sums in `touching`.
         entangled: the monomials of sums with a known bound, other than differences of two symbols.
         excluded: for a sum without constant, the values that it is known not to have.
         congruences: for an atom, its known remainder modulo something.
@@ -71,6 +72,7 @@ class Facts:
         self.before: dict[Term, dict[Term, int]] = {}
         self.after: dict[Term, dict[Term, int]] = {}
         self.touching: dict[Term, dict[Term, None]] = {}
+        self.sides: set[tuple[Term, bool]] = set()
         self.entangled: set[Term] = set()
         self.excluded: dict[Term, set[int]] = {}
         self.congruences: dict[Term, Congruence] = {}

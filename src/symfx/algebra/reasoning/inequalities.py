@@ -42,8 +42,9 @@ def learn(facts: Facts, p: Term, because: Term) -> None:
     if len(coeffs) > LONG:
         _meet(facts, least, facts.lower.get(facts.table.neg(base)), base, because)
         return
-    for monomial in coeffs:
+    for monomial, coeff in coeffs.items():
         facts.touching.setdefault(monomial, {})[base] = None
+        facts.sides.add((monomial, coeff > 0))
     if not is_order(base):
         facts.entangled.update(coeffs)
     if len(coeffs) == 2 and sorted(coeffs.values()) == [-1, 1]:

@@ -40,7 +40,25 @@ class Refuter:
         # and its lower bound where all of them are linear.
         self._bounds: dict[Term, tuple[int, bool, int | None]] = {}
 
-    def at_least(self, base: Term, k: int) -> bool:
+    def proves(self, p: Term, sign: int, k: int) -> bool:
+        """Whether sign * p >= k is proved, for a sign of 1 or -1."""
+        if not self.may_bound(p, sign):
+            return False
+        base = p.base if sign > 0 else p.table.neg(p.base)
+        return self._at_least(base, k - sign * p.const)
+
+    def may_bound(self, p: Term, sign: int) -> bool:
+        """Whether the facts may bound sign * p from below; False for most open questions."""
+        supported = True
+        for monomial, coeff in p.coeffs.items():
+            if monomial.op != "symbol":
+                break
+            supported = supported and self._is_supported(monomial, sign * coeff)
+        else:
+            return supported
+        return True
+
+    def _at_least(self, base: Term, k: int) -> bool:
         """Whether base >= k is proved, for a sum without constant."""
         stamp = self.facts.stamp(base)
         cached = self._bounds.get(base)
@@ -65,10 +83,11 @@ class Refuter:
     def _is_supported(self, symbol: Term, coeff: int) -> bool:
         """Whether an end of an interval or a fact may bound coeff * symbol from below."""
         facts = self.facts
-        if facts.bounds(symbol)[0 if coeff > 0 else 1] is not None or symbol in facts.nonlinear:
-            return True
-        touching = facts.touching.get(symbol, ())
-        return any((fact.coeffs[symbol] > 0) == (coeff > 0) for fact in touching)
+        return (
+            (symbol, coeff > 0) in facts.sides
+            or symbol in facts.nonlinear
+            or facts.bounds(symbol)[0 if coeff > 0 else 1] is not None
+        )
 
     def _least(self, base: Term) -> int | None:
         """The lower bound of a sum of symbols about which all facts are linear."""

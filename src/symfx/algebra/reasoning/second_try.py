@@ -23,10 +23,15 @@ __all__ = ["second_try"]
 
 def second_try(prover: Prover, condition: Term) -> bool | None:
     """Decide a condition by each of the stronger ways."""
-    if is_long(condition):
+    if is_linear(condition):
+        if condition.op == "not":
+            return by_parts(prover, condition)
+        answer = None if is_long(condition) else by_refutation(prover, condition)
+        if answer is not None or not prover.facts.choosing:
+            return answer
+    elif is_long(condition):
         return None
-    ways = _OF_LINEAR if is_linear(condition) else _OF_ANY
-    for way in ways:
+    for way in (cases.by_choices_in_facts,) if is_linear(condition) else _WAYS:
         # A form or a case in which the condition has no value says nothing.
         with contextlib.suppress(*UNDEFINED):
             answer = way(prover, condition)
@@ -91,19 +96,20 @@ def by_refutation(prover: Prover, condition: Term) -> bool | None:
     if condition.op not in ("eq", "ge"):
         return None
     p = condition.args[0]
-    base, const = p.base, p.const
+    proves, may_bound = prover.refuter.proves, prover.refuter.may_bound
+    if not (may_bound(p, 1) or may_bound(p, -1)):
+        return None
     seen = prover.witness(p)
-    proves, negated = prover.refuter.at_least, prover.table.neg(base)
     # A comparison that holds for the witness cannot be refuted, one that fails not be proved.
     if condition.op == "ge":
-        if (seen is None or seen >= 0) and proves(base, -const):
+        if (seen is None or seen >= 0) and proves(p, 1, 0):
             return True
-        return False if (seen is None or seen < 0) and proves(negated, const + 1) else None
-    if (seen is None or seen > 0) and proves(base, 1 - const):
+        return False if (seen is None or seen < 0) and proves(p, -1, 1) else None
+    if (seen is None or seen > 0) and proves(p, 1, 1):
         return False
-    if (seen is None or seen < 0) and proves(negated, const + 1):
+    if (seen is None or seen < 0) and proves(p, -1, 1):
         return False
-    if (seen is None or seen == 0) and proves(base, -const) and proves(negated, const):
+    if (seen is None or seen == 0) and proves(p, 1, 0) and proves(p, -1, 0):
         return True
     return None
 
@@ -145,8 +151,7 @@ def _is_linear_in(p: Term, symbol: Term) -> bool:
 
 
 _Way: TypeAlias = "Callable[[Prover, Term], bool | None]"
-_OF_LINEAR: tuple[_Way, ...] = (by_refutation, cases.by_choices_in_facts)
-_OF_ANY: tuple[_Way, ...] = (
+_WAYS: tuple[_Way, ...] = (
     by_parts,
     by_rewriting,
     by_factors,
