@@ -82,3 +82,24 @@ def test_the_answer_does_not_depend_on_the_history(seed: int) -> None:
     for kind, question in picks.sample(ALL, len(ALL)):
         _, asked, follows = questions.split(question)
         assert ask(table, question) == [True if follows else None] * len(asked), (kind, question)
+
+
+@pytest.mark.parametrize(("kind", "question"), ALL)
+def test_a_question_narrows_no_range(kind: str, question: str) -> None:
+    known, asked, _ = questions.split(question)
+    table = Table()
+    facts = Facts(table)
+    for fact in known:
+        facts.assume(questions.read(fact, table))
+    conditions = [questions.read(condition, table) for condition in asked]
+    symbols = [table.symbol(name) for name in names_in(question)]
+
+    def state() -> object:
+        learned = {c for c in facts.known if c.free_symbols <= set(symbols)}
+        return [facts.bounds(s) for s in symbols], learned, dict(facts.congruences)
+
+    before = state()
+    prover = Prover(facts)
+    for condition in conditions:
+        prover.decide(condition)
+    assert state() == before, kind
