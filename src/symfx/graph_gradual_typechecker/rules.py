@@ -24,8 +24,9 @@ from symfx.graph_gradual_typechecker.types import (
 from symfx.shape_rules.arguments import arguments_of
 from symfx.shape_rules.errors import GradualError, IllTypedError
 from symfx.shape_rules.graphs import where_of
+from symfx.shape_rules.masks import BooleanNodes, indexes
 from symfx.shape_rules.opaque_sizes import OpaqueSizes
-from symfx.shape_rules.sizes import UNKNOWN, Shape
+from symfx.shape_rules.sizes import UNKNOWN, Mask, Shape
 from symfx.shape_rules.table import Rule, known_rules, lookup
 
 __all__ = [
@@ -96,7 +97,14 @@ def typed_from_table(n: Node, module: Any = None, *, root: Any = None, values: A
     values = {} if values is None else values
     sizes = CheckerSizes()
     _expand_first(n, found, called)
-    args, kwargs = arguments_of(n, lambda node: _value(sizes, node, values))
+    booleans = BooleanNodes(root) if indexes(n) else ()
+
+    def value(node: Node) -> Any:
+        known = _value(sizes, node, values)
+        mask = isinstance(known, Shape) and node is not n.args[0] and node in booleans
+        return Mask(known) if mask else known
+
+    args, kwargs = arguments_of(n, value)
     try:
         result = found(sizes, args, kwargs, called)
     except IllTypedError as error:

@@ -88,6 +88,7 @@ from symfx.migrate_gradual_types.table_rules import generate_typing, outputs_of
 from symfx.migrate_gradual_types.util import gen_dvar
 from symfx.shape_rules.errors import GradualError
 from symfx.shape_rules.graphs import annotation_of, graph_of, parameter_of
+from symfx.shape_rules.masks import BooleanNodes, indexes
 from symfx.shape_rules.ranks import get_max_rank
 from symfx.shape_rules.table import lookup, operator_name
 
@@ -160,6 +161,7 @@ class ConstraintGenerator:
         self.symbol_dict: Symbols = {}
         self.constraints: list[Constraint] = []
         self.unknown_operators: dict[Node, str] = {}
+        self._booleans = BooleanNodes(traced)
 
     def generate_constraints(self, counter: int = 0) -> tuple[Conj, int]:
         """Generate the constraints of all nodes.
@@ -235,6 +237,10 @@ class ConstraintGenerator:
         entry, module = lookup(n, self.traced)
         if entry is None:
             self.unknown_operators[n] = operator_name(n, module)
+            self.symbol_dict[n], counter = outputs_of(n, counter)
+            return [], counter
+        if indexes(n) and any(used in self._booleans for used in n.all_input_nodes[1:]):
+            # The shape that a mask selects depends on data.
             self.symbol_dict[n], counter = outputs_of(n, counter)
             return [], counter
         return generate_typing(n, entry, module, self.symbol_dict, counter)

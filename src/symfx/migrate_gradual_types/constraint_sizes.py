@@ -195,6 +195,11 @@ class ConstraintSizes(Sizes):
         ]
         return Size(self, result)
 
+    def _stretch(self, a: Dim, b: Dim, what: str) -> None:
+        one, other = self.dimension(a), self.dimension(b)
+        pairs = ((one, 1), (one, other), (one, Dyn), (other, Dyn))
+        self.constraints.append(Disj([BinConstraintD(dim, value, op_eq) for dim, value in pairs]))
+
     @staticmethod
     def _is_dyn(value: Any) -> bool:
         return bool(value == Dyn)

@@ -34,7 +34,9 @@ def arguments_of(
 def _released(value: Any) -> Any:
     if isinstance(value, _Held):
         return value.value
-    if isinstance(value, (tuple, list)):
+    if isinstance(value, list):
+        return [_released(part) for part in value]  # x[[0, 2]] is not x[0, 2]
+    if isinstance(value, tuple):
         return tuple(map(_released, value))
     if isinstance(value, dict):
         return {name: _released(part) for name, part in value.items()}

@@ -19,6 +19,7 @@ __all__ = [
     "NO_TENSOR",
     "UNKNOWN",
     "Dim",
+    "Mask",
     "Pieces",
     "Shape",
     "Size",
@@ -97,6 +98,12 @@ class Shape(tuple[Dim, ...]):
 
     def __repr__(self) -> str:
         return f"Shape({', '.join(map(size_text, self))})"
+
+
+class Mask(Shape):
+    """The shape of a boolean tensor among indices: it selects by data."""
+
+    __slots__ = ()
 
 
 class Pieces(tuple[Shape, ...]):
@@ -232,6 +239,16 @@ class Sizes(abc.ABC):
             return self.equal(a, b, what)
         return self._broadcast(a, b, what)
 
+    def stretch(self, a: Dim, b: Dim, what: str) -> Dim:
+        """Demand that a size is 1 or another size, to which it is expanded; return the other."""
+        if isinstance(a, int) and a == 1:
+            return b
+        if isinstance(a, int) or (isinstance(b, int) and b == 1):
+            return self.equal(a, b, what)
+        if a is not b:
+            self._stretch(a, b, what)
+        return b
+
     def product(self, sizes: Iterable[Dim]) -> Dim:
         """The product of sizes; 1 if there are none."""
         numbers: list[int] = []
@@ -275,6 +292,9 @@ class Sizes(abc.ABC):
 
     @abc.abstractmethod
     def _broadcast(self, a: Dim, b: Dim, what: str) -> Dim: ...
+
+    def _stretch(self, a: Dim, b: Dim, what: str) -> None:  # noqa: B027 - not all kinds compare
+        """Demand that a size is 1 or another size; by default, accept it."""
 
     def _fits(self, whole: Dim, part: Dim, what: str) -> Dim:
         self._require("==", self.compute("%", whole, part), 0, what)

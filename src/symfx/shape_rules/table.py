@@ -82,17 +82,38 @@ class Rule:
         Raises:
             IllTypedError: the operator does not take these shapes.
         """
-        first = (d, module) if self.of_module else (d,)
-        options = {name: value for name, value in kwargs.items() if (name, value) != ("out", None)}
-        try:
-            bound = self.signature.bind(*first, *args, **options)
-        except TypeError:
+        bound = self._bound(d, args, kwargs, module)
+        if bound is None:
             return UNKNOWN
         if not self.takes_unknown and _any_unknown((args, tuple(kwargs.values()))):
             return UNKNOWN
         result = self.function(*bound.args, **bound.kwargs)
         _refuse_negative(result, self.name)
         return result
+
+    def takes(
+        self,
+        d: Sizes,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        module: torch.nn.Module | None = None,
+    ) -> bool:
+        """Whether the rule foresees arguments of this number and these names."""
+        return self._bound(d, args, kwargs, module) is not None
+
+    def _bound(
+        self,
+        d: Sizes,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        module: torch.nn.Module | None,
+    ) -> inspect.BoundArguments | None:
+        first = (d, module) if self.of_module else (d,)
+        options = {name: value for name, value in kwargs.items() if (name, value) != ("out", None)}
+        try:
+            return self.signature.bind(*first, *args, **options)
+        except TypeError:
+            return None
 
 
 def _refuse_negative(result: Any, name: str) -> None:

@@ -213,6 +213,14 @@ class TermSizes(Sizes):
             return self.size(one if not_a else other)
         return self.size(self.table.where(a_is_1, other, one))
 
+    def _stretch(self, a: Dim, b: Dim, what: str) -> None:
+        one, other = self.term(a), self.term(b)
+        if self.prover.decide(one.eq(1)) is False:
+            self._equal(a, b, what)
+        else:
+            choices = self.table.or_(one.eq(1), one.eq(other))
+            self.demand(choices, what, text=f"{one} == {other}")
+
     def _implies(self, premise: Term, conclusion: Term) -> bool:
         """Whether a premise and the demands so far imply a conclusion with the same symbols."""
         if not premise.free_symbols & conclusion.free_symbols:

@@ -246,11 +246,7 @@ def into(d: Sizes, input: Shape, *others: Any) -> Shape:
             if len(other) > len(input):
                 raise IllTypedError(f"{what}: {other} has more dimensions than {input}")
             for a, b in zip(reversed(input), reversed(other), strict=False):
-                if not (isinstance(b, int) and b == 1):
-                    if isinstance(b, int) or (isinstance(a, int) and a == 1):
-                        d.equal(a, b, what)
-                    else:
-                        d.broadcast(a, b, what)
+                d.stretch(b, a, what)
     return input
 
 
@@ -262,7 +258,15 @@ def broadcasting_in_place(d: Sizes, input: Any, *operands: Any, **options: Any) 
     return UNKNOWN
 
 
-@rule(*named("masked_fill"))
+@rule("masked_fill_", torch.ops.aten.masked_fill_)
+def masked_fill_in_place(d: Sizes, input: Shape, mask: Shape, value: Any) -> Shape:
+    """Keep the shape, to which the mask broadcasts; the value is one number."""
+    if isinstance(value, Shape):
+        exactly(value, 0, "the value of masked_fill_")
+    return into(d, input, mask)
+
+
+@rule(*(target for target in named("masked_fill") if not _ends_in_place(target)))
 def masked_fill(d: Sizes, input: Shape, mask: Shape, value: Any) -> Shape:
     """The shape that tensor and mask broadcast to; the value is one number."""
     if isinstance(value, Shape):

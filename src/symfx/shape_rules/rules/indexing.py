@@ -11,7 +11,7 @@ from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.elementwise import broadcast_shapes, into, named
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Pieces, Shape, Sizes, Unknown
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Mask, Pieces, Shape, Sizes, Unknown
 from symfx.shape_rules.table import axis, exactly, is_size, module_rule, rule
 from symfx.shape_rules.weights import weight_shape
 
@@ -43,10 +43,11 @@ def _plain(index: slice) -> bool:
 
 def index_tensor(d: Sizes, x: Shape, index: tuple[Any, ...]) -> Any:
     """The shape of ``x[index]``, for ints, slices, ``None``, ``...`` and tensors of indices."""
-    taken = sum(1 for entry in index if _takes(entry))
+    index = tuple(_as_tensor(d, entry) if isinstance(entry, list) else entry for entry in index)
+    taken = sum(map(_dimensions_taken, index))
     if taken > len(x):
         raise IllTypedError(f"{taken} indices are too many for {x}")
-    if any(isinstance(entry, (Unknown, list)) for entry in index):
+    if any(isinstance(entry, Unknown) for entry in index):
         return UNKNOWN  # a mask, a list or a number: each leaves another rank
     if any(entry is True or entry is False for entry in index):
         return UNKNOWN
@@ -56,7 +57,7 @@ def index_tensor(d: Sizes, x: Shape, index: tuple[Any, ...]) -> Any:
             entries += [slice(None)] * (len(x) - taken)
         else:
             entries.append(entry)
-    entries += [slice(None)] * (len(x) - sum(1 for entry in entries if _takes(entry)))
+    entries += [slice(None)] * (len(x) - sum(map(_dimensions_taken, entries)))
     result: list[Dim] = []
     gathered: list[Shape] = []
     places: list[int] = []
@@ -65,7 +66,12 @@ def index_tensor(d: Sizes, x: Shape, index: tuple[Any, ...]) -> Any:
         if entry is None:
             result.append(1)
             continue
-        size = next(sizes)
+        if isinstance(entry, Mask):
+            for masked in entry:
+                d.equal(next(sizes), masked, "a mask has the sizes of its dimensions")
+            entry = Shape((_true_elements(d, entry),))
+        else:
+            size = next(sizes)
         if isinstance(entry, slice):
             result.append(sliced(d, size, entry))
         elif isinstance(entry, Shape):
@@ -88,8 +94,38 @@ def index_tensor(d: Sizes, x: Shape, index: tuple[Any, ...]) -> Any:
     return Shape(result)
 
 
-def _takes(entry: Any) -> bool:
-    return entry is not None and entry is not Ellipsis
+def _dimensions_taken(entry: Any) -> int:
+    """The number of dimensions that one entry of an index stands for."""
+    if entry is None or entry is Ellipsis:
+        return 0
+    return len(entry) if isinstance(entry, Mask) else 1
+
+
+class _KnownMask(Mask):
+    """A list of booleans among indices, of which the number of true ones is known."""
+
+    true_count: int
+
+    def __new__(cls, values: list[bool]) -> _KnownMask:
+        """Make the shape of the list."""
+        made = super().__new__(cls, (len(values),))
+        made.true_count = sum(values)
+        return made
+
+
+def _true_elements(d: Sizes, mask: Mask) -> Dim:
+    if isinstance(mask, _KnownMask):
+        return mask.true_count
+    return d.fresh("the number of true elements")
+
+
+def _as_tensor(d: Sizes, entry: list[Any]) -> Any:
+    """A list among indices as the tensor that torch makes of it."""
+    if entry and all(isinstance(item, bool) for item in entry):
+        return _KnownMask(entry)
+    if all(is_size(item) for item in entry):
+        return Shape((len(entry),))
+    return UNKNOWN
 
 
 def _gathers(entry: Any) -> bool:
@@ -329,7 +365,11 @@ def _written(d: Sizes, input: Shape, src: Shape, place: Shape) -> Shape:
 @rule(operator.setitem)
 def setitem(d: Sizes, value: Any, index: Any, part: Any) -> None:
     """Demand that the assigned part broadcasts to the place that the index names."""
-    place = getitem(d, value, index)
+    _assign(d, getitem(d, value, index), part)
+
+
+def _assign(d: Sizes, place: Any, part: Any) -> None:
+    """Demand that a tensor broadcasts to the place that it is assigned to."""
     if isinstance(place, Shape) and isinstance(part, Shape):
         lacking = max(len(part) - len(place), 0)
         for size in part[:lacking]:
@@ -338,8 +378,10 @@ def setitem(d: Sizes, value: Any, index: Any, part: Any) -> None:
 
 
 @rule(*named("index_put"), takes_unknown=True)
-def written_into(d: Sizes, input: Any, *rest: Any, **options: Any) -> Any:
-    """Keep the shape."""
+def index_put(d: Sizes, input: Any, indices: Any, values: Any, *r: Any, **options: Any) -> Any:
+    """Keep the shape; the values broadcast to the place that the indices name."""
+    if isinstance(input, Shape) and isinstance(indices, (tuple, list)):
+        _assign(d, aten_index(d, input, indices), values)
     return input
 
 

@@ -193,16 +193,18 @@ def movedim(d: Sizes, input: Shape, source: Any, destination: Any) -> Shape:
 def squeeze(d: Sizes, input: Shape, dim: Any = None) -> Any:
     """Remove dimensions of size 1."""
     if dim is None:
-        if all(isinstance(size, int) for size in input):
-            return Shape(size for size in input if size != 1)
-        return UNKNOWN  # any of them may be 1
+        ones = [d.compare("==", size, 1) for size in input]
+        if any(truth not in (True, False) for truth in ones):
+            return UNKNOWN  # a size may be 1 or not
+        return Shape(size for size, is_one in zip(input, ones, strict=True) if not is_one)
     at = axes(dim, len(input), "squeeze")
     kept: list[Dim] = []
     for i, size in enumerate(input):
-        if i not in at or (isinstance(size, int) and size != 1):
+        is_one = d.compare("==", size, 1) if i in at else False
+        if is_one not in (True, False):
+            return UNKNOWN  # the rank depends on whether the size is 1
+        if not is_one:
             kept.append(size)
-        elif not isinstance(size, int):
-            return UNKNOWN  # the rank depends on whether it is 1
     return Shape(kept)
 
 
@@ -234,12 +236,7 @@ def expand(d: Sizes, input: Shape, *sizes: Any, implicit: bool = False) -> Shape
         elif isinstance(old, int) and old == 1:
             result.append(new)
         else:
-            what = f"{input} expands to {_text(wanted)}"
-            if isinstance(old, int) or (isinstance(new, int) and new == 1):
-                result.append(d.equal(old, new, what))
-            else:
-                d.broadcast(old, new, what)
-                result.append(new)
+            result.append(d.stretch(old, new, f"{input} expands to {_text(wanted)}"))
     return Shape(result)
 
 

@@ -105,12 +105,7 @@ def _expand_to(d: Sizes, shape: Shape, to: Shape, what: str) -> Shape:
     if len(shape) > len(to):
         raise IllTypedError(f"{what}: {shape} has more dimensions than {to}")
     for a, b in zip(reversed(shape), reversed(to), strict=False):
-        if isinstance(a, int) and a == 1:
-            continue
-        if isinstance(a, int) and isinstance(b, int):
-            d.require("==", a, b, what)
-        else:
-            d.broadcast(a, b, what)
+        d.stretch(a, b, what)
     return to
 
 
@@ -252,8 +247,8 @@ def attention(
         at_least(x, 2, f"the {name} of attention")
     d.equal(query[-1], key[-1], "queries and keys are of one width")
     d.equal(key[-2], value[-2], "there are as many values as keys")
-    if options.get("enable_gqa"):
-        batch = Shape(query[:-2])
+    if options.get("enable_gqa", rest[3] if len(rest) > 3 else False) is True:
+        batch = _grouped(d, query, key, value)
     else:
         what = "the batches of attention broadcast"
         batch = broadcast_shapes(
@@ -263,6 +258,17 @@ def attention(
         scores = Shape((*batch, query[-2], key[-2]))
         _expand_to(d, attn_mask, scores, "the mask broadcasts to queries by keys")
     return Shape((*batch, query[-2], value[-1]))
+
+
+def _grouped(d: Sizes, query: Shape, key: Shape, value: Shape) -> Shape:
+    """The batch of attention whose queries have a multiple of the heads of keys and values."""
+    for name, x in (("query", query), ("key", key), ("value", value)):
+        at_least(x, 3, f"the {name} of grouped attention")
+    for name, x in (("keys", key), ("values", value)):
+        d.fits(query[-3], x[-3], what=f"the heads of the queries are a multiple of the {name}'")
+    what = "the batches of attention broadcast"
+    batch = broadcast_shapes(d, Shape(query[:-3]), Shape(key[:-3]), Shape(value[:-3]), what=what)
+    return Shape((*batch, query[-3]))
 
 
 @rule(

@@ -75,6 +75,7 @@ def _max_pool_with_indices(
     padding: Any = 0,
     dilation: Any = 1,
     ceil_mode: bool = False,
+    return_indices: bool = True,
 ) -> Any:
     return _max_pool(n, d, input, kernel_size, stride, padding, dilation, ceil_mode, True)
 

@@ -176,13 +176,24 @@ def multihead_attention_module(
     if isinstance(key_padding_mask, Shape):
         wanted = (sources,) if batch is None else (batch, sources)
         _agree(d, key_padding_mask, Shape(wanted), "the mask of keys")
-    if isinstance(attn_mask, Shape) and len(attn_mask) == 2:
-        _agree(d, attn_mask, Shape((targets, sources)), "the mask")
+    if isinstance(attn_mask, Shape):
+        _check_attention_mask(d, attn_mask, batch, m.num_heads, targets, sources)
     if not need_weights:
         return (query, None)
     front = () if batch is None else (batch,)
     heads = () if average_attn_weights else (m.num_heads,)
     return (query, Shape((*front, *heads, targets, sources)))
+
+
+def _check_attention_mask(
+    d: Sizes, mask: Shape, batch: Dim | None, heads: int, targets: Dim, sources: Dim
+) -> None:
+    """Demand that a mask is queries by keys, with one matrix for all or one for each head."""
+    if len(mask) not in (2, 3):
+        raise IllTypedError(f"the mask of attention has rank 2 or 3, not {mask}")
+    one = (targets, sources)
+    each = heads if batch is None else batch * heads
+    _agree(d, mask, Shape(one if len(mask) == 2 else (each, *one)), "the mask of attention")
 
 
 @module_rule(nn.TransformerEncoderLayer)
@@ -202,8 +213,8 @@ def encoder_layer_module(
 
 def _encoded(d: Sizes, attention: Any, src: Shape, mask: Any, padding: Any, what: str) -> Shape:
     batch, length = _sequence(d, src, what, attention.embed_dim, attention.batch_first)
-    if isinstance(mask, Shape) and len(mask) == 2:
-        _agree(d, mask, Shape((length, length)), "the mask")
+    if isinstance(mask, Shape):
+        _check_attention_mask(d, mask, batch, attention.num_heads, length, length)
     if isinstance(padding, Shape):
         _agree(
             d, padding, Shape((length,) if batch is None else (batch, length)), "the mask of keys"
@@ -251,8 +262,8 @@ def _decoded(
     if batch is not None and other is not None:
         d.equal(batch, other, "targets and memory have one batch")
     for given, wanted in ((mask, (targets, targets)), (memory_mask, (targets, sources))):
-        if isinstance(given, Shape) and len(given) == 2:
-            _agree(d, given, Shape(wanted), "the mask")
+        if isinstance(given, Shape):
+            _check_attention_mask(d, given, batch, attention.num_heads, *wanted)
     return tgt
 
 
