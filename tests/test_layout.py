@@ -42,7 +42,6 @@ TYPES_OF_A_WHOLE = {
     "symfx.algebra.reasoning.prover": "a case is tried by the prover that splits into cases",
     "symfx.algebra.terms.table": "each operation on terms gets the table that binds it",
     "symfx.algebra.terms.term": "a rope holds terms, and a term that is a long sum is a rope",
-    "symfx.symbolic_shapes": "the operation cache works for one ShapeEnv, which installs it",
     "symfx.symbolic_shapes.shape_env": "ShapeEnv is made of parts, which are handed the ShapeEnv",
 }
 

@@ -29,13 +29,13 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from symfx.fake_operators.descriptions import Description, Descriptions, forget
+from symfx.fake_operators.environment import Environment
 from symfx.fake_operators.operators import OperatorFacts, facts_of, running
 from symfx.fake_operators.results import Entry, Results, tensors_in
 from symfx.fake_operators.rules import Numbers
 
 if TYPE_CHECKING:
     from symfx.algebra import Term
-    from symfx.symbolic_shapes import ShapeEnv
 
 __all__ = ["OperationCache", "adopt"]
 
@@ -57,7 +57,7 @@ class OperationCache:
             operator's rule, were run by torch and remembered, were run and not remembered.
     """
 
-    def __init__(self, mode: FakeTensorMode, env: ShapeEnv | None) -> None:
+    def __init__(self, mode: FakeTensorMode, env: Environment | None) -> None:
         self.mode = mode
         self.env = env
         self.entries: dict[tuple[Any, ...], Entry] = {}

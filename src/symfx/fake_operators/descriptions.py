@@ -7,16 +7,14 @@ when the program replaces the tensor's ``data``. It holds within one epoch of th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from symfx.fake_operators.environment import Environment
 from symfx.fake_operators.rules import Number
 from symfx.sym_node import SymNode
-
-if TYPE_CHECKING:
-    from symfx.symbolic_shapes import ShapeEnv
 
 __all__ = ["Description", "Descriptions", "TensorState", "forget", "state_of"]
 
@@ -120,7 +118,7 @@ class Descriptions:
             description of each tensor that an operator writes to.
     """
 
-    def __init__(self, mode: FakeTensorMode, env: ShapeEnv | None) -> None:
+    def __init__(self, mode: FakeTensorMode, env: Environment | None) -> None:
         self.live = False
         self._mode = mode
         self._env = env

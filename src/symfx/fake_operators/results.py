@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from symfx.fake_operators.descriptions import Description, Descriptions, TensorState, state_of
+from symfx.fake_operators.environment import Environment
 from symfx.fake_operators.operators import OperatorFacts
 from symfx.fake_operators.rules import New, Number, View
 from symfx.torch_bridge.fake_tensors import (
@@ -21,9 +22,6 @@ from symfx.torch_bridge.fake_tensors import (
     view_metadata,
 )
 from symfx.torch_bridge.modes import BelowTorch
-
-if TYPE_CHECKING:
-    from symfx.symbolic_shapes import ShapeEnv
 
 __all__ = ["Entry", "Output", "Results", "tensors_in"]
 
@@ -88,7 +86,7 @@ class Results:
     """
 
     def __init__(
-        self, mode: FakeTensorMode, env: ShapeEnv | None, descriptions: Descriptions
+        self, mode: FakeTensorMode, env: Environment | None, descriptions: Descriptions
     ) -> None:
         self._mode = mode
         self._env = env
