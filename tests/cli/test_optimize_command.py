@@ -50,6 +50,7 @@ def test_report_and_file(models: str, tmp_path: Path, capsys: pytest.CaptureFixt
     printed = capsys.readouterr().out
     assert code == 0
     assert "folded BatchNorm2d into Conv2d" in printed and "checked against the original" in printed
+    assert "one run, median" not in printed  # the last line has the one pair of times
     assert "ms before" in printed and f"saved to {out}" in printed
     assert load(out)(torch.randn(5, 3, 7, 6)).shape == (5, 4, 5, 4)
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from symfx.errors import TracingError
 from symfx.meta_tracer import (
     MetaProxy,
     MetaTracer,
@@ -388,3 +389,61 @@ def test_proxies_are_meta_proxies() -> None:
         return x
 
     symbolic_trace(f, {"x": X.to("meta")})
+
+
+def test_hooks_of_the_traced_module_are_refused() -> None:
+    module = nn.Linear(3, 3)
+    module.register_forward_hook(lambda owner, args, result: result * 3)
+    x = torch.empty(2, 3, device="meta")
+    with pytest.raises(TracingError, match=r"the traced Linear has forward hooks"):
+        symbolic_trace(module, {"input": x})
+    inside = nn.Sequential(nn.Sequential(module))
+    real = torch.randn(2, 3)
+    torch.testing.assert_close(symbolic_trace(inside, {"input": x})(real), inside(real))
+
+
+def test_changes_of_settings_are_told_with_their_line() -> None:
+    def f(x: Any) -> Any:
+        with torch.no_grad():
+            y = x * 2
+        return y + 1
+
+    with pytest.warns(
+        UserWarning, match=r"sets the grad mode(?s:.*)with torch.no_grad\(\):"
+    ) as told:
+        symbolic_trace(f, {"x": torch.empty(2, device="meta")})
+    assert len(told) == 1
+    with pytest.warns(UserWarning, match="sets autocast"):
+        symbolic_trace(autocast, {"x": torch.empty(2, 2, device="meta")})
+
+
+def autocast(x: Any) -> Any:
+    with torch.autocast("cpu", torch.bfloat16):
+        return x @ x
+
+
+def test_a_proxy_where_only_a_tensor_is_taken_names_the_line() -> None:
+    def f(x: Any) -> Any:
+        return torch.Tensor.flatten(x)
+
+    with pytest.raises(
+        TracingError, match=r"takes only tensors(?s:.*)return torch.Tensor.flatten"
+    ) as e:
+        symbolic_trace(f, {"x": torch.empty(2, 3, device="meta")})
+    assert "x.flatten()" in str(e.value)
+
+
+@pytest.mark.parametrize("name", [str, lambda device: f"{device}", lambda device: str(str(device))])
+def test_the_text_of_a_device_is_that_of_the_run(name: Any) -> None:
+    def f(x: Any) -> Any:
+        return (
+            torch.zeros(2, device=name(x.device))
+            + x.to(name(x.device))
+            + torch.ones(2).to(device=name(x.device))
+        )
+
+    graph = symbolic_trace(f, {"x": torch.empty(2, device="meta")})
+    torch.testing.assert_close(graph(torch.ones(2)), torch.full((2,), 2.0))
+    assert symbolic_trace(
+        lambda x: x.relu() if str(x.device) == "cpu" else x, {"x": torch.ones(2)}
+    ).code.count("relu")

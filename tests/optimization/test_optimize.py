@@ -98,7 +98,7 @@ def test_the_report() -> None:
     assert all(check.passed and 0 <= check.relative < 1e-4 for check in report.checks)
     assert {"capture", "folding", "check"} <= set(report.seconds)
     text = str(report)
-    for piece in ("left alone", "checked against the original", "batch 3", "folding:", "ms"):
+    for piece in ("left alone", "checked against the original", "batch 3", "check:", "ms"):
         assert piece in text
     assert {"original", "fused"} <= set(report.timings) <= {"original", "folded", "fused"}
 
@@ -729,3 +729,37 @@ def test_the_import_warns_of_nothing() -> None:
     command = [sys.executable, "-W", "error", "-c", "import symfx.optimization"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+class Reasons(nn.Module):
+    def __init__(self, layer: nn.Module, before: Callable[..., Any] = torch.relu) -> None:
+        super().__init__()
+        self.layer, self.before = layer, before
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(self.before(x))
+
+
+@torch.no_grad()
+def test_reasons_are_true(tmp_path: Path) -> None:
+    x = torch.randn(2, 3, 8, 8)
+
+    def optimized(layer: nn.Module, before: Callable[..., Any] = torch.relu) -> Any:
+        model = trained(Reasons(layer, before))
+        fast = symfx.optimize(model, x, measure=False)
+        torch.testing.assert_close(fast(x), model(x), rtol=1e-4, atol=1e-5)
+        return fast
+
+    for before in (torch.max, torch.maximum, torch.min):
+        fast = optimized(nn.Conv2d(3, 4, 3), lambda v, f=before: f(v, 2 * v))
+        assert [r.what for r in fast.report.rewrites] == ["fused Conv2d by oneDNN"]
+        assert not fast.report.left_alone
+    norm = optimized(nn.Sequential(nn.Conv2d(3, 4, 3), nn.SyncBatchNorm(4)))
+    assert norm.report.rewrites[0].what == "folded SyncBatchNorm into Conv2d"
+    weighted = torch.nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 4, 3))
+    left = optimized(weighted).report.left_alone
+    assert any("weight is computed by a parametrization" in entry.why for entry in left)
+    huge = optimized(nn.Conv2d(3, 4, 1, dilation=2**33))
+    assert "its dilation is larger than 2147483647" in huge.report.left_alone[0].why
+    huge.save(tmp_path / "huge")
+    assert torch.equal(optimization.load(tmp_path / "huge")(x), huge(x))

@@ -9,7 +9,7 @@ import torch
 from torch import fx
 from torch.overrides import TorchFunctionMode
 
-from symfx.meta_tracer.proxies import MetaProxy, proxies_in
+from symfx.meta_tracer.proxies import MetaProxy, named_devices, proxies_in
 
 __all__ = ["RecordsArguments"]
 
@@ -42,7 +42,7 @@ class RecordsArguments(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        kwargs = dict(kwargs or {})
+        args, kwargs = named_devices(args), dict(named_devices(dict(kwargs or {})))
         if self._on_meta_values() or any(issubclass(t, fx.Proxy) for t in types):
             return func(*args, **kwargs)
         if proxies_in((args, kwargs)):

@@ -16,6 +16,7 @@ __all__ = [
     "VARIADIC",
     "Buffers",
     "as_function",
+    "check_hooks",
     "check_names",
     "checked_meta_args",
     "parameters_left_out",
@@ -80,6 +81,23 @@ def check_names(root: Any, meta_args: Mapping[str, Any]) -> None:
                 f"meta_args has `{name}`, which is no parameter of the traced program",
                 fix=f"use names of its parameters: {', '.join(parameters) or 'it has none'}",
             )
+
+
+def check_hooks(root: Any) -> None:
+    """Check that a traced module has no hooks, because torch.fx traces its forward alone.
+
+    Raises:
+        TracingError: it has hooks.
+    """
+    kinds = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    found = [kind for kind in kinds if isinstance(root, nn.Module) and getattr(root, kind)]
+    if found:
+        kind = found[0].strip("_").replace("_", " ")
+        raise TracingError(
+            f"the traced {type(root).__name__} has {kind}, which a trace of its forward leaves out",
+            fix="put it into another module, whose trace includes them: "
+            "symbolic_trace(torch.nn.Sequential(module), ...); or remove them",
+        )
 
 
 def parameters_left_out(root: Any, given: Container[str]) -> list[str]:

@@ -19,11 +19,13 @@ from symfx.user_code import here
 
 __all__ = [
     "QUERIES",
+    "DeviceName",
     "MetaAttribute",
     "MetaDeviceAttribute",
     "MetaProxy",
     "gen_constructor_wrapper",
     "has_meta",
+    "named_devices",
     "proxys_to_metas",
 ]
 
@@ -344,7 +346,35 @@ class MetaDeviceAttribute(MetaAttribute):
         return hash(self.known)
 
     def __str__(self) -> str:
-        return repr(self) if self.known is None else str(self.known)
+        return repr(self) if self.known is None else DeviceName(self)
+
+
+class DeviceName(str):
+    """The text of a proxy's device. As an argument it is recorded as the device itself.
+
+    Args:
+        device: the device of the proxy; it is known.
+    """
+
+    device: MetaDeviceAttribute
+
+    def __new__(cls, device: MetaDeviceAttribute) -> DeviceName:
+        """The text."""
+        name = super().__new__(cls, device.known)
+        name.device = device
+        return name
+
+    def __str__(self) -> str:
+        return self
+
+
+def named_devices(arguments: Any) -> Any:
+    """The arguments with the device of a proxy in place of each `DeviceName`."""
+
+    def device_of(v: Any) -> Any:
+        return v.device if isinstance(v, DeviceName) else v
+
+    return map_aggregate(arguments, device_of)
 
 
 def _holds_tensors(value: Any) -> bool:

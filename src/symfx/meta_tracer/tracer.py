@@ -23,12 +23,14 @@ from symfx.meta_tracer.program import (
     VARIADIC,
     Buffers,
     as_function,
+    check_hooks,
     check_names,
     checked_meta_args,
     parameters_left_out,
 )
 from symfx.meta_tracer.proxies import (
     QUERIES,
+    DeviceName,
     MetaDeviceAttribute,
     MetaProxy,
     has_meta,
@@ -37,6 +39,7 @@ from symfx.meta_tracer.proxies import (
 )
 from symfx.meta_tracer.values import MethodCall, Values, tensors_in, without_data
 from symfx.torch_bridge.fx_graphs import forget_wrapped_functions_that_are_gone, take_pytree_inputs
+from symfx.torch_bridge.settings_watch import Effect, Watch
 from symfx.user_code import UserFrame, boundary, here, where
 
 __all__ = ["MetaTracer", "symbolic_trace"]
@@ -76,6 +79,7 @@ class MetaTracer(fx.Tracer):
         self._running = False
         self._program: Any = None
         self._concrete_leaves: dict[str, Iterator[Any]] = {}
+        self._told: set[tuple[str, str]] = set()
 
     # -- recording ----------------------------------------------------------------------------
 
@@ -212,6 +216,8 @@ class MetaTracer(fx.Tracer):
         # Tested first, because a proxy may pass for a tuple.
         if isinstance(a, fx.Proxy):
             return a.node
+        if isinstance(a, DeviceName):
+            return a.device.node
         if isinstance(a, dict) and dataclasses.is_dataclass(a):
             # Outputs of transformers' models: torch.fx would make plain dictionaries of them.
             given = {f.name: getattr(a, f.name) for f in dataclasses.fields(a)}
@@ -372,6 +378,21 @@ class MetaTracer(fx.Tracer):
 
         return call, [*first, *flat]
 
+    def _tell(self, effect: Effect) -> None:
+        """Warn of a change of a setting that the graph does not record."""
+        if self._running or effect.verb in ("reads", "computes"):
+            return
+        place = here()
+        if place is None or (str(effect), place) in self._told:
+            return
+        self._told.add((str(effect), place))
+        warnings.warn(
+            f"the program {effect}, which a graph does not record: its operators run as the caller "
+            f"of the graph has it\n  at: {place}\n  to fix: do it around the call of the graph, or "
+            "make the code a leaf",
+            stacklevel=3,
+        )
+
     def _match_leaves(self, concrete_args: Mapping[str, Any]) -> None:
         """Keep the meta value of each leaf of a partly concrete argument, for its placeholder."""
         for name, concrete in concrete_args.items():
@@ -405,13 +426,21 @@ class MetaTracer(fx.Tracer):
         Raises:
             MetaArgumentsError: `meta_args` is no dictionary of tensors.
             ControlFlowError: control flow depends on data, or on an input without meta value.
-            TracingError: the program changes a buffer in a way that cannot be recorded.
+            TracingError: the program changes a buffer in a way that cannot be recorded, or has
+                hooks.
+
+        Warns:
+            UserWarning: the program changes a setting of torch around its operators, such as the
+                grad mode or autocast; the graph runs without the change.
         """
+        check_hooks(root)
         self.meta_args = checked_meta_args(meta_args)
         self._values = Values(self.meta_args)
         self._concrete_leaves = {}
         self._program = type(root).forward if isinstance(root, nn.Module) else root
-        with _LOCK, RecordsArguments(self.create_proxy, lambda: self._running):
+        self._told.clear()
+        mode = RecordsArguments(self.create_proxy, lambda: self._running)
+        with _LOCK, mode, Watch(self._tell):
             forget_wrapped_functions_that_are_gone()
             state = Buffers(root)
             try:
@@ -419,6 +448,14 @@ class MetaTracer(fx.Tracer):
             except SymfxError:
                 raise
             except Exception as error:
+                if isinstance(error, TypeError) and "MetaProxy" in str(error):
+                    raise TracingError(
+                        "the program passes a proxy to a function that takes only tensors: "
+                        f"{error}",
+                        where=where(error),
+                        fix="call it as a method of the tensor, `x.flatten()` and not "
+                        "`torch.Tensor.flatten(x)`; or make the code a leaf with torch.fx.wrap",
+                    ) from error
                 left = parameters_left_out(root, {*self.meta_args, *(concrete_args or ())})
                 if not left:
                     raise

@@ -11,6 +11,9 @@ from torch import fx
 
 __all__ = ["Check", "LeftAlone", "Report", "Rewrite"]
 
+#: A pass that takes fewer seconds is left out of the text of a report.
+_SHORT = 1e-3
+
 
 @dataclass(frozen=True)
 class Rewrite:
@@ -136,7 +139,8 @@ class Report:
         if self.timings:
             lines.append("one run, median")
             lines += [f"  {name}: {1e3 * time:.3g} ms" for name, time in self.timings.items()]
-        if self.seconds:
+        long = {name: time for name, time in self.seconds.items() if time >= _SHORT}
+        if long:
             lines.append("time taken")
-            lines += [f"  {name}: {1e3 * time:.3g} ms" for name, time in self.seconds.items()]
+            lines += [f"  {name}: {1e3 * time:.3g} ms" for name, time in long.items()]
         return "\n".join([*lines, *self.notes])

@@ -41,7 +41,11 @@ COMPOSITE_FRESH = words(
     cosine_similarity cross_entropy_loss group_norm hstack vstack dstack layer_norm linear
     log_softmax matmul max_pool1d max_pool2d max_pool3d mean one_hot pad prelu relu6
     rms_norm selu softmax stack square std sum tile true_divide var where logsumexp multiply
-    subtract divide greater less not_equal tensor
+    subtract divide greater less not_equal tensor max min absolute negative clip concat
+    concatenate arccos arccosh arcsin arcsinh arctan arctan2 arctanh argsort msort cdist
+    column_stack row_stack cross diff fix fliplr flipud float_power ger outer greater_equal
+    less_equal inner isclose isfinite isreal kron nanmean std_mean var_mean take_along_dim
+    tensordot repeat_interleave pairwise_distance quantile
     """
 )
 # Operators that may return (a view of) their argument although their schema names no alias.
@@ -220,5 +224,5 @@ DROPOUT_MODULES: frozenset[type[nn.Module]] = frozenset(
     }
 )
 BATCH_NORMS: frozenset[type[nn.Module]] = frozenset(
-    {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d}
+    {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm}
 )

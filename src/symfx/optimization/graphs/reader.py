@@ -35,10 +35,12 @@ _CONV_FUNCTIONS: dict[Any, tuple[int, bool]] = {
 }
 _MAX_POOLS: frozenset[Any] = frozenset({F.max_pool2d, torch.max_pool2d})
 _MODULE_OF = {form: module for module, form in CONVS.items()}
-_BATCH_NORMS: dict[type[nn.Module], int] = {
+#: The number of dimensions behind that of the channels; None where any number is allowed.
+_BATCH_NORMS: dict[type[nn.Module], int | None] = {
     nn.BatchNorm1d: 1,
     nn.BatchNorm2d: 2,
     nn.BatchNorm3d: 3,
+    nn.SyncBatchNorm: None,
 }
 
 

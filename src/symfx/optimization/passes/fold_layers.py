@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils import parametrize
 
 from symfx.optimization.graphs.effects import read_argument
 from symfx.optimization.graphs.layers import Affine, LayerCall
@@ -226,8 +227,15 @@ def _explain_unfolded(reader: Reader, affine: Affine, report: Report) -> None:
 
 
 def _explain(reader: Reader, node: fx.Node, report: Report) -> None:
-    """Report why a batch normalization cannot be read as a scaling."""
+    """Report why a batch normalization or a layer cannot be read."""
     module = reader.modules.get(str(node.target)) if node.op == "call_module" else None
+    if module is not None and parametrize.is_parametrized(module):
+        names = ", ".join(module.parametrizations)
+        report.leave(
+            node,
+            f"its {names} is computed by a parametrization in each run; "
+            "torch.nn.utils.parametrize.remove_parametrizations fixes it",
+        )
     if not isinstance(module, nn.modules.batchnorm._BatchNorm):
         return
     if module.training:

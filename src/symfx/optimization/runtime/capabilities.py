@@ -16,6 +16,10 @@ from symfx.optimization.runtime.layers import CONVS, Layer
 __all__ = ["can_fuse", "has_bfloat16", "may_pool"]
 
 
+#: oneDNN takes sizes of 32 bits.
+_INT32 = 2**31 - 1
+
+
 def has_bfloat16() -> bool:
     """Whether oneDNN computes in bfloat16 on this CPU, and not by way of float32."""
     found: bool = torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -42,6 +46,13 @@ def can_fuse(layer: Layer, post: PostOp, *, adds: bool) -> str | None:
         return f"oneDNN's fused operators take no {layer.kind.__name__}"
     if layer.weight.dtype is not torch.float or layer.weight.device.type != "cpu":
         return "only float32 on the CPU is fused"
+    for name in ("stride", "padding", "dilation"):
+        sizes = layer.options.get(name, 0)
+        if (
+            not isinstance(sizes, str)
+            and max([sizes] if isinstance(sizes, int) else sizes) > _INT32
+        ):
+            return f"its {name} is larger than {_INT32}"
     if layer.options.get("padding_mode", "zeros") != "zeros":
         return "it pads with other values than zeros"
     if layer.options.get("padding") == "same" and any(
