@@ -47,6 +47,17 @@ MODELS = """
     def pinned(x):
         return x + torch.ones(16, 4)
 
+    def by_seven(x):
+        return x.view(-1, 7)
+
+    def equal(x, y):
+        return torch.stack([x, y])
+
+    def make():
+        return Net()
+
+    compiled = torch.compile(nn.Linear(4, 4))
+
     calls = []
     def unsteady(x):
         calls.append(1)
@@ -403,3 +414,127 @@ def test_a_trace_that_fails_leaves_one_too(models, tmp_path, capsys):
     capsys.readouterr()
     code, _, err = replayed(capsys, path)
     assert code == 2 and "while replaying evaluate_term(u0 >= 4" in err
+
+
+# -- mistakes that are the user's, and not faults of symfx --------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-i", "x: f32[999999999999, 4]"], "x needs "),
+        (["-i", "x: f32[n=99999999999, 4]"], "x needs "),
+        (["-i", "x: f32[99999999, 99999999, 99999999]"], "x needs "),
+        (["-i", f"x: f32[{', '.join(['1'] * 65)}]"], "x has 65 dimensions"),
+        (["-i", f"x: f32[{'9' * 5000}]"], "the number has 5000 digits"),
+        (["-i", "x: f32[99999999999999999999]"], "the number has 20 digits"),
+        (["-i", "x: f32[n]", "-i", "n: 007"], "007 begins with 0"),
+        (["-i", "x: f32[n]", "-i", "n: int=007"], "007 begins with 0"),
+        (["-i", "x: f32[07]"], "07 begins with 0"),
+        (["-i", "x: f32[n]", "-i", f"n: {'9' * 5000}"], "the number has 5000 digits"),
+        (["-i", "x: f32[n]", "-i", f"n: int={'9' * 5000}"], "the number has 5000 digits"),
+        (["-i", "x: f32[n]", "-i", f"n: -{'9' * 5000}"], "the number has 5000 digits"),
+        (["-i", "x: f32[n]", "-i", "mode: str='\\'"], "'\\' cannot be read as Python's"),
+        (["-i", "x: f32[n]", "-i", "mode: '\\x'"], "'\\x' cannot be read as Python's"),
+        (["-i", "x: f32[n]", "--record", "/nonexistent/log.json"], "no directory /nonexistent"),
+    ],
+)
+def test_no_mistake_counts_as_a_fault(run, arguments, words):
+    code, out, err = run("trace", "{}:pinned", *arguments)
+    assert code == 2 and out == ""
+    assert err.startswith("error: ") and err.count("error: ") == 1, err
+    assert words in err and "  to fix: " in err
+    assert max(map(len, err.splitlines())) < 250, "no long text is repeated"
+
+
+@pytest.mark.parametrize("command", ["trace", "optimize"])
+@pytest.mark.parametrize("seed", [2**70, -(2**70), 2**63])
+def test_a_seed_of_more_than_64_bits(run, command, seed):
+    code, _, err = run(command, "torch.nn:ReLU", "-i", "input: f32[n]", "--seed", str(seed))
+    assert code == 2 and "--seed" in err
+
+
+def test_the_largest_seed(run):
+    code, _, err = run("trace", "torch:relu", "-i", "input: f32[n]", "--seed", str(2**63 - 1), "-q")
+    assert code == 0, err
+
+
+def test_a_log_that_cannot_be_written(run, tmp_path):
+    code, _, err = run("trace", "torch:relu", "-i", "input: f32[n]", "--record", str(tmp_path))
+    assert code == 2 and "directory" in err
+    code, _, err = run(
+        "optimize", "torch.nn:ReLU", "-i", "input: f32[2]", "--save", str(tmp_path), "-q"
+    )
+    assert code == 2 and f"{tmp_path} is a directory" in err
+
+
+def test_memory_and_files_that_fail_later(run, monkeypatch):
+    import symfx.tracing.report
+
+    for error, words in [
+        (MemoryError(), "there is not enough memory"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"),
+            "not enough memory",
+        ),
+        (OSError(28, "No space left on device", "log.json"), "No space left on device: log.json"),
+    ]:
+
+        def fail(trace, error=error):
+            raise error
+
+        monkeypatch.setattr(symfx.tracing.report, "headline", fail)
+        code, _, err = run("trace", "torch:relu", "-i", "input: f32[n]", "-q")
+        assert code == 2 and words in err and "symfx itself" not in err
+
+
+def test_the_chosen_sizes_are_told(run):
+    code, _, err = run("trace", "{}:by_seven", "-i", "x: f32[batch, seq]")
+    assert code == 2 and "by_seven cannot be traced" in err
+    assert "note: tried with batch=3, seq=5, which symfx chose; the model runs with batch=7" in err
+    assert "to fix: give an example size in --input: batch=7" in err
+    code, _, err = run("trace", "{}:by_seven", "-i", "x: f32[batch=7, seq]", "-q")
+    assert code == 0, err
+    # A size that the user gave is not told, and an error that has nothing to do with sizes
+    # offers no others.
+    code, _, err = run("trace", "{}:by_seven", "-i", "x: f32[batch=3, seq=5]")
+    assert code == 2 and "tried with" not in err
+    code, _, err = run("trace", "{}:branch", "-i", "x: f32[n]")
+    assert "note: tried with n=3, which symfx chose\n" in err
+    code, _, err = run("trace", "{}:equal", "-i", "x: f32[a]", "-i", "y: f32[b]")
+    assert code == 2 and re.search(
+        "tried with a=3, b=5, which symfx chose; the model runs with", err
+    )
+
+
+def test_the_function_that_makes_the_model(run):
+    code, _, err = run("trace", "{}:make", "-i", "x: f32[n, 3, 8]")
+    assert code == 2 and "if make makes the model, write make() as target" in err
+    code, out, err = run("trace", "{}:make()", "-i", "x: f32[n, 3, 8]", "-q")
+    assert code == 0 and "Net: " in out, err
+
+
+def test_an_argument_in_other_letters(run):
+    code, _, err = run("trace", "{}:Net", "--init", "Width=8", "-i", "x: f32[n, 3, 8]")
+    assert code == 2 and "did you mean --init width=8?" in err
+    code, _, err = run("trace", "{}:Net", "-i", "X: f32[n, 3, 8]")
+    assert code == 2 and "its inputs are x, mask, flag" in err
+
+
+def test_a_compiled_model_is_unwrapped(run):
+    code, out, err = run("trace", "{}:compiled", "-i", "input: f32[n, 4]", "-q")
+    assert code == 0 and "Linear: " in out, err
+
+
+def test_a_closed_pipe_is_no_fault(models):
+    """The reader of the output leaves at once, as ``head -0`` does."""
+    for options in ([], ["--json"]):
+        reading, writing = os.pipe()
+        os.close(reading)
+        process = subprocess.run(
+            [sys.executable, "-c", "from symfx.cli import main; main()", "trace", f"{models}:Net",
+             "-i", "x: f32[n, 3, 8]", "--no-verify", *options],
+            stdout=writing, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+        os.close(writing)
+        assert process.returncode == 141 and process.stderr.replace("a model may print\n", "") == ""

@@ -735,3 +735,37 @@ def test_a_static_value_without_a_hash_is_compared():
     (sentence,) = t.check(randn(5), {"a"}).failures
     assert sentence.startswith("names is {'a'}; it is static:")
     assert t.verify()
+
+
+# -- models that are wrapped, and outputs that are no tensors -----------------------------------------
+
+
+def test_a_compiled_model_is_traced_as_what_it_wraps():
+    linear = nn.Linear(4, 4)
+    t = symfx.trace(torch.compile(linear), randn(3, 4), dynamic=[("n", None)])
+    assert t.model is linear and t.verify()
+    t = symfx.trace(torch.compile(add), (randn(3), randn(3)), dynamic=[("n",), ("n",)])
+    assert t.name == "add" and t.verify()
+    inside = nn.Sequential(torch.compile(nn.Linear(4, 4)), nn.ReLU())
+    t = symfx.trace(inside, randn(3, 4), dynamic=[("n", None)])
+    assert "addmm" in str(t.graph_module.graph)
+
+
+class DynamicCache:
+    pass
+
+
+def test_outputs_that_tell_of_a_mistake():
+    with pytest.raises(TracingError) as caught:
+        symfx.trace(lambda x: (x, DynamicCache()), randn(3))
+    assert "returns a DynamicCache" in caught.value.what and "use_cache=False" in caught.value.fix
+
+    def make():
+        return nn.Linear(4, 4)
+
+    with pytest.raises(TracingError) as caught:
+        symfx.trace(make)
+    assert "trace what it returns, make()" in caught.value.fix
+    with pytest.raises(InputMismatchError) as caught:
+        symfx.trace(make, randn(3, 4))
+    assert "if this function makes the model, trace make()" in caught.value.fix

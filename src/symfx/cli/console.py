@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -31,8 +33,11 @@ __all__ = [
 
 #: Exit codes; 0 is success. FAILED: the command ran, and the graph or the program is wrong.
 #: MISTAKE: the command, the inputs or the model cannot be used. UNDECIDED: time ran out.
-#: FAULT: symfx itself failed (EX_SOFTWARE of sysexits.h).
-FAILED, MISTAKE, UNDECIDED, FAULT = 1, 2, 3, 70
+#: FAULT: symfx itself failed (EX_SOFTWARE of sysexits.h). CLOSED_PIPE: the reader of the output
+#: has left, as a shell reports it (128 and the number of SIGPIPE).
+FAILED, MISTAKE, UNDECIDED, FAULT, CLOSED_PIPE = 1, 2, 3, 70, 141
+#: torch's words for an allocation that failed.
+_OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.I)
 #: How many columns the continuation of a wrapped line is indented.
 _INDENT = 8
 
@@ -46,37 +51,74 @@ def clear_errors(debug: bool) -> Iterator[None]:
     """
     try:
         yield
+        sys.stdout.flush()  # a pipe that is closed shows itself here at the latest
     except (typer.Exit, typer.Abort):
         raise
+    except BrokenPipeError:
+        _close_output()
+        raise typer.Exit(CLOSED_PIPE) from None
     except SymfxError as error:
+        if isinstance(error.__cause__, BrokenPipeError):  # the model prints
+            _close_output()
+            raise typer.Exit(CLOSED_PIPE) from None
         if debug:
             traceback.print_exc()
-        notes = [error.where or "", *getattr(error, "__notes__", ())]
-        print_error(error.what, ", ".join(filter(None, notes)), error.fix)
+        print_error(error.what, error.where, error.fix, getattr(error, "__notes__", ()))
+        raise typer.Exit(MISTAKE) from None
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        print_error(
+            f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""),
+            fix="check the path and its permissions, and the space on the device",
+        )
+        raise typer.Exit(MISTAKE) from None
+    except (MemoryError, RuntimeError) as error:
+        if debug:
+            traceback.print_exc()
+        first = (str(error).strip() or "the memory is used up").splitlines()[0]
+        if isinstance(error, RuntimeError) and not _OUT_OF_MEMORY.search(first):
+            _print_fault(error)
+            raise typer.Exit(FAULT) from None
+        print_error(f"there is not enough memory: {first}", fix="use smaller sizes")
         raise typer.Exit(MISTAKE) from None
     except Exception as error:  # noqa: BLE001 - the outermost handler: no exception goes past it
         if debug:
             traceback.print_exc()
-        first = (str(error).strip() or "no message").splitlines()[0]
-        print_error(
-            f"symfx itself failed: {type(error).__name__}: {first}",
-            fix="run again with --debug and report the traceback",
-        )
+        _print_fault(error)
         raise typer.Exit(FAULT) from None
 
 
-def print_error(what: str, where: str | None = None, fix: str | None = None) -> None:
+def _close_output() -> None:
+    """Drop all further output: its reader, such as ``head``, has left."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _print_fault(error: Exception) -> None:
+    first = (str(error).strip() or "no message").splitlines()[0]
+    print_error(
+        f"symfx itself failed: {type(error).__name__}: {first}",
+        fix="run again with --debug and report the traceback",
+    )
+
+
+def print_error(
+    what: str, where: str | None = None, fix: str | None = None, notes: Sequence[str] = ()
+) -> None:
     """Print an error to stderr.
 
     Args:
         what: what went wrong.
         where: the place, if known.
         fix: what to do about it, if known.
+        notes: more about the circumstances, a sentence each.
     """
     console = Console(stderr=True, highlight=False)
     message = Text.assemble(("error: ", "bold red"), what)
     if where:
         message.append("\n  at: ", "bold").append(where)
+    for note in notes:
+        message.append("\n  note: ", "bold").append(note)
     if fix:
         message.append("\n  to fix: ", "bold").append(fix)
     console.print(message, soft_wrap=True)
@@ -107,9 +149,17 @@ def print_json(data: Any) -> None:
     typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
+class _Console(Console):
+    """A console that leaves it to `clear_errors` what a closed pipe means."""
+
+    def on_broken_pipe(self) -> None:
+        """Called by rich where the reader of the output has left."""
+        raise BrokenPipeError
+
+
 def print_lines(lines: Sequence[Text]) -> None:
     """Print lines: whole into a pipe or a file, wrapped and indented on a terminal."""
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     for line in lines:
         if not console.is_terminal or line.cell_len <= console.width:
             console.print(line, soft_wrap=True)

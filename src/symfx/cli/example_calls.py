@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import itertools
+import math
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["ExampleCall", "arrange", "example_call", "make_inputs"]
 
 
+#: The bytes of one element while it is drawn: a double, and the result.
+_BYTES = 16
+
+
 @dataclass(frozen=True)
 class ExampleCall:
     """A model and an example call of it.
@@ -37,12 +44,16 @@ class ExampleCall:
         args: the positional arguments of the call.
         kwargs: its keyword arguments.
         dynamic: the dynamic dimensions of the arguments, as `symfx.trace` takes them.
+        specs: the inputs as they were described.
+        chosen: the example sizes that the descriptions left open, by name.
     """
 
     model: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     dynamic: dict[Any, Any]
+    specs: tuple[InputSpec, ...]
+    chosen: dict[str, int]
 
 
 def example_call(target: str, init: Sequence[str], inputs: Sequence[str], seed: int) -> ExampleCall:
@@ -65,7 +76,14 @@ def example_call(target: str, init: Sequence[str], inputs: Sequence[str], seed: 
     model = load(target, init)
     values, dynamic = make_inputs(specs, seed)
     args, kwargs = arrange(model, values)
-    return ExampleCall(model, args, kwargs, _by_parameter(model, dynamic, values))
+    known = _known_dims(specs)
+    chosen = {
+        name: size
+        for name, size in _example_sizes(specs, known).items()
+        if known[name].size is None
+    }
+    by_parameter = _by_parameter(model, dynamic, values)
+    return ExampleCall(model, args, kwargs, by_parameter, tuple(specs), chosen)
 
 
 def _by_parameter(
@@ -115,6 +133,7 @@ def make_inputs(specs: Sequence[InputSpec], seed: int = 0) -> tuple[dict[str, An
     known = _known_dims(specs)
     sizes = _example_sizes(specs, known)
     dims = {name: Dim(name, min=dim.low, max=dim.high) for name, dim in known.items()}
+    _refuse_huge(specs, sizes)
     generator = torch.Generator().manual_seed(seed)
     values: dict[str, Any] = {}
     dynamic: dict[str, Any] = {}
@@ -131,6 +150,36 @@ def make_inputs(specs: Sequence[InputSpec], seed: int = 0) -> tuple[dict[str, An
             if any(extents):
                 dynamic[spec.name] = extents
     return values, dynamic
+
+
+def _refuse_huge(specs: Sequence[InputSpec], sizes: Mapping[str, int]) -> None:
+    """Refuse inputs that the memory of this machine cannot hold.
+
+    Raises:
+        SpecError: the inputs are such.
+    """
+    needed = 0
+    for spec in specs:
+        if isinstance(spec, TensorSpec):
+            elements = math.prod(
+                sizes[dim.name] if dim.name else dim.size or 0 for dim in spec.dims
+            )
+            needed += elements * _BYTES
+            if needed > _memory():
+                raise SpecError(
+                    f"{spec.name} needs {needed / 2**30:.3g} GiB while it is drawn, and this "
+                    f"machine has {_memory() / 2**30:.3g} GiB",
+                    where="--input",
+                    fix="give smaller example sizes, such as x: f32[n=8, 4]",
+                )
+
+
+def _memory() -> int:
+    """The bytes of memory of this machine; a terabyte where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return 1 << 40
 
 
 def arrange(
@@ -160,13 +209,16 @@ def arrange(
         for name, p in parameters.items()
         if p.kind not in (kinds.VAR_KEYWORD, kinds.VAR_POSITIONAL)
     }
-    takes = ", ".join(plain) or "not named"
+    takes = ", ".join(plain)
     for name in values:
         if name not in plain and not takes_any:
+            near = difflib.get_close_matches(name, plain, n=1)
+            fix = f"did you mean {near[0]}? " if near else ""
+            fix += f"its inputs are {takes}" if takes else "it takes no named inputs"
+            if inspect.isfunction(model) and model.__name__.isidentifier():
+                fix += f"; if {model.__name__} makes the model, write {model.__name__}() as target"
             raise SpecError(
-                f"the model has no input {name!r}",
-                where=f"--input, for {signature}",
-                fix=f"its inputs are {takes}",
+                f"the model has no input {name!r}", where=f"--input, for {signature}", fix=fix
             )
     for name, parameter in plain.items():
         if name not in values and parameter.default is kinds.empty:

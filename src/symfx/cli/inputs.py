@@ -48,6 +48,13 @@ _OTHER_NAMES = {long: long for long in LONG_NAMES.values()} | {
 }
 #: The bits of an integer's magnitude, by dtype.
 INTEGER_BITS = {"int8": 7, "int16": 15, "int32": 31, "int64": 63, "uint8": 8}
+#: The largest size and int, and how many digits it has.
+_LARGEST = 2**63 - 1
+_DIGITS = len(str(_LARGEST))
+#: The most dimensions that a tensor may have.
+_RANK = 64
+#: The most columns of a text that a message shows.
+_WIDTH = 100
 _WORDS: dict[str, Any] = {"true": True, "false": False, "none": None}
 _FORM = 'such as "x: f32[batch, seq, 64]", "n: int=5" or "flag: bool=true"'
 
@@ -103,6 +110,10 @@ class ConstantSpec:
 
 
 InputSpec = TensorSpec | IntSpec | ConstantSpec
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:30]}..."
 
 
 # -- reading -----------------------------------------------------------------------------------
@@ -167,9 +178,15 @@ class _Parser:
         column = self.now.at if at is None else at
         raise SpecError(
             what,
-            where=f"--input\n      {self.text}\n      {' ' * column}^",
+            where=self._pointer(column),
             fix=fix or f"write an input {_FORM}",
         )
+
+    def _pointer(self, column: int) -> str:
+        """The text with a mark below a column; of a long text, the part around the column."""
+        start = max(column - _WIDTH // 2, 0) if len(self.text) > _WIDTH else 0
+        shown = self.text[start : start + _WIDTH]
+        return f"--input\n      {shown}\n      {' ' * (column - start)}^"
 
     @property
     def now(self) -> _Token:
@@ -190,7 +207,7 @@ class _Parser:
             self.fail(f"expected {sign!r} {after}, found {self.found()}")
 
     def found(self) -> str:
-        return repr(self.now.text) if self.now.kind != "end" else "the end"
+        return repr(_shortened(self.now.text)) if self.now.kind != "end" else "the end"
 
     def name(self, what: str) -> str:
         if self.now.kind != "name":
@@ -202,6 +219,15 @@ class _Parser:
         if token.kind != "number" or not re.fullmatch(r"[-+]?\d+", token.text):
             self.fail(f"expected {what}, found {self.found()}")
         self.advance()
+        digits = token.text.lstrip("+-")
+        if len(digits) > 1 and digits.startswith("0"):
+            self.fail(f"{token.text} begins with 0", token.at, fix="leave the zeros out")
+        if len(digits) > _DIGITS or abs(int(digits)) > _LARGEST:
+            self.fail(
+                f"the number has {len(digits)} digits and more than 64 bits",
+                token.at,
+                fix=f"sizes and ints are at most {_LARGEST}",
+            )
         return int(token.text)
 
     def input(self) -> InputSpec:
@@ -228,6 +254,12 @@ class _Parser:
             while self.accept(","):
                 dims.append(self.dim())
             self.expect("]", "after the last dimension")
+        if len(dims) > _RANK:
+            self.fail(
+                f"{name} has {len(dims)} dimensions",
+                token.at,
+                fix=f"torch's tensors have at most {_RANK}",
+            )
         below = None
         if self.now.text == "<":
             if dtype not in INTEGER_BITS:
@@ -302,9 +334,20 @@ class _Parser:
 
     def value(self) -> Any:
         token = self.now
+        if token.kind == "number" and re.fullmatch(r"[-+]?\d+", token.text):
+            return self.integer("an int")
         if token.kind in ("number", "text"):
             self.advance()
-            return ast.literal_eval(token.text)
+            try:
+                return ast.literal_eval(token.text)
+            except (SyntaxError, ValueError):
+                self.fail(
+                    f"{_shortened(token.text)} cannot be read as Python's literals are",
+                    token.at,
+                    fix="write a backslash in a text twice"
+                    if token.kind == "text"
+                    else "write a number such as 0.5",
+                )
         if token.kind == "name" and token.text.lower() in _WORDS:
             self.advance()
             return _WORDS[token.text.lower()]

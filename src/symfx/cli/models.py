@@ -60,7 +60,8 @@ def load(target: str, init: Sequence[str] = ()) -> Callable[..., Any]:
             where=target,
             fix="name a torch.nn.Module, a function, or a class or function that makes one",
         )
-    return found  # type: ignore[no-any-return]
+    # What torch.compile returns wraps the model, and is no model of its own.
+    return getattr(found, "_orig_mod", found)  # type: ignore[no-any-return]
 
 
 @contextlib.contextmanager
@@ -207,12 +208,23 @@ def _build(factory: Any, name: str, arguments: dict[str, Any]) -> Any:
             raise TargetError(
                 f"{name} cannot be built: {error}",
                 where=f"{name}{signature}",
-                fix="give its arguments as --init name=value",
+                fix=_near_argument(arguments, signature)
+                or "give its arguments as --init name=value",
             ) from None
     try:
         return factory(**arguments)
     except (Exception, SystemExit) as error:
         raise _failure(f"{name} cannot be built", error) from error
+
+
+def _near_argument(arguments: dict[str, Any], signature: inspect.Signature) -> str | None:
+    """What to write for the first argument that the signature does not have, if one is near."""
+    names = {name.lower(): name for name in signature.parameters}
+    for name, value in arguments.items():
+        if name not in signature.parameters:
+            near = difflib.get_close_matches(name.lower(), names, n=1)
+            return f"did you mean --init {names[near[0]]}={value}?" if near else None
+    return None
 
 
 def _failure(what: str, error: BaseException) -> TargetError:

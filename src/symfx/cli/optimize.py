@@ -9,7 +9,16 @@ import typer
 
 from symfx.cli.console import clear_errors, print_json, progress, stdout_for_json
 from symfx.cli.example_calls import ExampleCall, example_call
-from symfx.cli.options import AsJson, Debug, Init, Quiet, Target, inputs_option
+from symfx.cli.options import (
+    AsJson,
+    Debug,
+    Init,
+    Quiet,
+    Seed,
+    Target,
+    inputs_option,
+    refuse_unwritable,
+)
 from symfx.errors import SpecError, TargetError
 
 if TYPE_CHECKING:
@@ -56,7 +65,7 @@ def optimize_command(
         int,
         typer.Option(min=0, help="The number of timed runs of each model; the two take turns."),
     ] = 9,
-    seed: Annotated[int, typer.Option(help="The seed of weights and inputs.")] = 0,
+    seed: Seed = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -102,12 +111,7 @@ def _refuse_options(dtype: str, save: Path | None) -> None:
         raise SpecError(
             f"{dtype!r} is not offered", where="--dtype", fix=f"choose from {', '.join(_DTYPES)}"
         )
-    if save is not None and not save.absolute().parent.is_dir():
-        raise SpecError(
-            f"there is no directory {save.absolute().parent}",
-            where="--save",
-            fix="make the directory",
-        )
+    refuse_unwritable(save, "--save")
 
 
 def _load(target: str, inputs: list[str], init: list[str], seed: int) -> ExampleCall:

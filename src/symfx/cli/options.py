@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-__all__ = ["AsJson", "Debug", "Init", "Quiet", "Target", "inputs_option"]
+from symfx.errors import SpecError
+
+__all__ = [
+    "AsJson",
+    "Debug",
+    "Init",
+    "Quiet",
+    "Seed",
+    "Target",
+    "inputs_option",
+    "refuse_unwritable",
+]
+
+#: Seeds of torch have 64 bits.
+_SEEDS = 1 << 63
 
 Target = Annotated[
     str,
@@ -30,6 +46,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document an
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print one line; failures go to stderr.")
 ]
+Seed = Annotated[
+    int,
+    typer.Option(
+        min=-_SEEDS, max=_SEEDS - 1, metavar="INTEGER", help="The seed of all random numbers."
+    ),
+]
 Debug = Annotated[
     bool, typer.Option(envvar="SYMFX_DEBUG", help="Print the traceback of an error too.")
 ]
@@ -45,3 +67,20 @@ def inputs_option(described: str) -> typer.models.OptionInfo:
         "--input", "-i", help=f"An input: {described} Repeatable.", show_default=False
     )
     return option
+
+
+def refuse_unwritable(path: Path | None, option: str) -> None:
+    """Refuse a file that cannot be written, before the work whose result it is to hold.
+
+    Raises:
+        SpecError: there is no directory for the file, or it must not be written.
+    """
+    if path is None:
+        return
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise SpecError(f"there is no directory {folder}", where=option, fix="make the directory")
+    if path.is_dir():
+        raise SpecError(f"{path} is a directory", where=option, fix="name a file in it")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise SpecError(f"{path} cannot be written", where=option, fix="check the permissions")

@@ -22,7 +22,17 @@ from symfx.cli.console import (
     stdout_for_json,
 )
 from symfx.cli.example_calls import ExampleCall, example_call
-from symfx.cli.options import AsJson, Debug, Init, Quiet, Target, inputs_option
+from symfx.cli.fitting_sizes import telling_sizes
+from symfx.cli.options import (
+    AsJson,
+    Debug,
+    Init,
+    Quiet,
+    Seed,
+    Target,
+    inputs_option,
+    refuse_unwritable,
+)
 from symfx.errors import SpecError
 
 if TYPE_CHECKING:
@@ -69,7 +79,7 @@ def trace_command(
             show_default=False,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="The seed of weights, inputs and shapes.")] = 0,
+    seed: Seed = 0,
     allow_pinned: Annotated[
         bool,
         typer.Option(
@@ -97,13 +107,14 @@ def trace_command(
     model cannot be used, 70 symfx itself failed.
     """
     with clear_errors(debug):
+        refuse_unwritable(record, "--record")
         with stdout_for_json(as_json):
             call = _call(target, inputs or [], init or [], train, seed)
-            with progress("tracing"), _recorded(record):
+            with telling_sizes(call, seed), progress("tracing"), _recorded(record):
                 traced = _trace(call, strict=not allow_pinned)
             verification = None
             if verify:
-                with progress("verifying"):
+                with telling_sizes(call, seed), progress("verifying"):
                     verification = traced.verify(shapes=shapes, seed=seed, tolerance=tolerance)
         if as_json:
             _print_json(traced, verification)

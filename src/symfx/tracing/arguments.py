@@ -50,6 +50,8 @@ class Layout:
     def __init__(
         self, model: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> None:
+        #: What to pass instead of a function that makes the model.
+        self._made = f"{model.__name__}()" if inspect.isfunction(model) else None
         called = model.forward if isinstance(model, torch.nn.Module) else model
         try:
             self.signature = inspect.signature(called)
@@ -123,10 +125,13 @@ class Layout:
         try:
             return self.signature.bind(*args, **kwargs)
         except TypeError as error:
+            fix = "pass the arguments that the model takes"
+            if self._made is not None and not self.signature.parameters:
+                fix += f"; if this function makes the model, trace {self._made}"
             raise InputMismatchError(
                 f"the arguments do not fit: {error}",
                 where=f"the signature {self.signature}",
-                fix="pass the arguments that the model takes",
+                fix=fix,
             ) from None
 
     def _kind(self, name: str) -> Any:

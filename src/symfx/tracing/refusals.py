@@ -16,7 +16,13 @@ from symfx.tracing.model_state import module_of
 from symfx.tracing.traced_model import TracedModel, name_of
 from symfx.user_code import user_line_of_trace
 
-__all__ = ["refuse_fake_constants", "refuse_pins", "refuse_unknown", "refuse_unready"]
+__all__ = [
+    "refuse_fake_constants",
+    "refuse_pins",
+    "refuse_unknown",
+    "refuse_unready",
+    "unfit_output",
+]
 
 _ARGUMENTS = ("model", "args", "kwargs", "dynamic", "strict")
 
@@ -70,6 +76,20 @@ def refuse_unready(model: Callable[..., Any]) -> None:
                 fix="call the model once on the example inputs: a lazy module makes its parameters "
                 "at its first call",
             )
+
+
+def unfit_output(model: Callable[..., Any], output: object) -> TracingError:
+    """The error about an output that a graph cannot hold."""
+    name, kind = name_of(model), type(output).__name__
+    fix = (
+        "return tensors, numbers, and lists, tuples and dicts of them, or register the class by "
+        "torch.utils._pytree.register_pytree_node"
+    )
+    if isinstance(output, torch.nn.Module):
+        fix = f"{name} makes a model: trace what it returns, {name}()"
+    elif kind.endswith("Cache"):
+        fix = "call the model with use_cache=False: the keys and values of a cache are no output"
+    return TracingError(f"{name} returns a {kind}, which a graph cannot hold", fix=fix)
 
 
 def refuse_fake_constants(name: str, graph_module: torch.fx.GraphModule) -> None:

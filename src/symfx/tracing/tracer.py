@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import logging
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Never, cast
 
 import torch
@@ -20,6 +18,7 @@ from symfx.proxy_tensor.shape_specs import BoundSpec
 from symfx.tracing.admission import Admission
 from symfx.tracing.arguments import Layout
 from symfx.tracing.autocast import Autocast
+from symfx.tracing.compiled import running_eagerly, uncompiled
 from symfx.tracing.dynamic import Entry, entries_of_spec, read_dynamic, read_spec
 from symfx.tracing.model_state import (
     Effects,
@@ -34,7 +33,9 @@ from symfx.tracing.refusals import (
     refuse_pins,
     refuse_unknown,
     refuse_unready,
+    unfit_output,
 )
+from symfx.tracing.torch_logs import without_torch_logs
 from symfx.tracing.traced_model import name_of
 from symfx.tracing.traces import Trace
 from symfx.tracing.transformer_encoder import dense_encoders
@@ -105,6 +106,7 @@ def trace(
         False
     """
     refuse_unknown(unknown)
+    model = uncompiled(model)
     refuse_unready(model)
     if isinstance(args, torch.Tensor):
         args = (args,)
@@ -190,7 +192,8 @@ class _Tracing:
             with (
                 untouched(self.model) as self.effects,
                 dense_encoders(self.model),
-                _unlogged("torch._subclasses.fake_tensor"),
+                running_eagerly(),
+                without_torch_logs(),
             ):
                 graph_module = tracer(*self.state.values(), *inputs)
         except SymfxError as error:
@@ -240,12 +243,7 @@ class _Tracing:
             outputs, self.out_spec = pytree.tree_flatten(result)
             for output in outputs:
                 if not isinstance(output, (torch.Tensor, *_SYMBOLIC, *_PLAIN)):
-                    raise TracingError(
-                        f"{name_of(self.model)} returns a {type(output).__name__}, "
-                        "which a graph cannot hold",
-                        fix="return tensors, numbers, and lists, tuples and dicts of them, or "
-                        "register the class by torch.utils._pytree.register_pytree_node",
-                    )
+                    raise unfit_output(self.model, output)
             return tuple(outputs)
 
         # make_fx takes the names of symbols' sources from the signature.
@@ -379,18 +377,6 @@ def _gradients(tensors: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
         for name, tensor in tensors.items()
         if isinstance(tensor, torch.Tensor) and tensor.is_leaf and tensor.grad is not None
     }
-
-
-@contextlib.contextmanager
-def _unlogged(name: str) -> Iterator[None]:
-    """Silence a logger: torch logs the traceback of an error that it also raises."""
-    logger = logging.getLogger(name)
-    drop = lambda record: False  # noqa: E731
-    logger.addFilter(drop)
-    try:
-        yield
-    finally:
-        logger.removeFilter(drop)
 
 
 def _distinct(names: list[str], others: list[str]) -> list[str]:
