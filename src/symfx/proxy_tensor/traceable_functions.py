@@ -13,6 +13,9 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from symfx.proxy_tensor.indexing import get_item, set_item
+from symfx.proxy_tensor.number_tensors import has_symbol, tensor_of_numbers
+
 __all__ = ["TRACEABLE"]
 
 TRACEABLE: dict[Any, Callable[..., Any]] = {}
@@ -27,6 +30,60 @@ def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., An
         return form
 
     return register
+
+
+_form_of(torch.Tensor.__getitem__)(get_item)
+_form_of(torch.Tensor.__setitem__)(set_item)
+
+
+@_form_of(torch.tensor)
+def _tensor(
+    data: Any,
+    *,
+    dtype: torch.dtype | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    pin_memory: bool = False,
+) -> Any:
+    if not has_symbol(data) or pin_memory:
+        return NotImplemented
+    return tensor_of_numbers(data, dtype=dtype, device=device).requires_grad_(requires_grad)
+
+
+@_form_of(torch.as_tensor)
+def _as_tensor(data: Any, dtype: torch.dtype | None = None, device: Any = None) -> Any:
+    return tensor_of_numbers(data, dtype=dtype, device=device) if has_symbol(data) else NotImplemented
+
+
+@_form_of(torch.asarray)
+def _asarray(
+    obj: Any,
+    *,
+    dtype: torch.dtype | None = None,
+    device: Any = None,
+    copy: bool | None = None,
+    requires_grad: bool = False,
+) -> Any:
+    if not has_symbol(obj) or copy is False:
+        return NotImplemented
+    return tensor_of_numbers(obj, dtype=dtype, device=device).requires_grad_(requires_grad)
+
+
+@_form_of(torch.Tensor.new_tensor)
+def _new_tensor(
+    x: torch.Tensor,
+    data: Any,
+    *,
+    dtype: torch.dtype | None = None,
+    device: Any = None,
+    requires_grad: bool = False,
+    layout: Any = None,
+    pin_memory: bool = False,
+) -> Any:
+    if not has_symbol(data) or pin_memory:
+        return NotImplemented
+    made = tensor_of_numbers(data, dtype=dtype or x.dtype, device=device or x.device)
+    return made.requires_grad_(requires_grad)
 
 
 def _assert_all(condition: torch.Tensor, message: str) -> None:

@@ -14,6 +14,7 @@ from symfx.dynamic_spec import spec_of_call
 from symfx.errors import SpecError, SymfxError, TracingError, describe
 from symfx.proxy_tensor import make_fx
 from symfx.proxy_tensor.inputs import DynamicShapes
+from symfx.proxy_tensor.rewritten_functions import symbolic_numbers
 from symfx.proxy_tensor.shape_specs import BoundSpec
 from symfx.tracing.admission import Admission
 from symfx.tracing.arguments import Layout
@@ -191,6 +192,7 @@ class _Tracing:
         try:
             with (
                 untouched(self.model) as self.effects,
+                symbolic_numbers(self.model),
                 dense_encoders(self.model),
                 running_eagerly(),
                 without_torch_logs(),

@@ -46,6 +46,10 @@ class Numbers:
         """a // b"""
         return _plain(a // b)
 
+    def mod(self, a: Number, b: Number) -> Number:
+        """a % b"""
+        return _plain(a % b)
+
     def product(self, numbers: Iterable[Number]) -> Number:
         """The product of all."""
         result: Number = 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from symfx.algebra import Term
 from symfx.fake_operators.rules.base import Shape, View, dimension, is_row_major, rule
 from symfx.fake_operators.rules.numbers import Number, Numbers
 
@@ -162,10 +163,21 @@ def _strides_of_view(n: Numbers, a: Shape, sizes: Sequence[Number]) -> tuple[Num
 @rule(_aten.select.int)
 def _select(n: Numbers, a: Shape, dim: Any, index: Any) -> View | None:
     d = dimension(len(a.sizes), dim)
-    if d is None or type(index) is not int:
+    if d is None:
         return None
     at: Number = index
-    if index < 0:
+    if isinstance(index, Term):
+        # The kernel refuses an index that is out of range. So a symbolic one needs no guard, and
+        # its remainder counts a negative index from the end.
+        if n.at_most(a.sizes[d], index):
+            return None
+        if not n.at_most(0, index):
+            if not n.positive(a.sizes[d]):
+                return None
+            at = n.mod(index, a.sizes[d])
+    elif type(index) is not int:
+        return None
+    elif index < 0:
         if not n.at_most(-index, a.sizes[d]):
             return None
         at = n.add(a.sizes[d], index)
