@@ -21,7 +21,18 @@ from typing import Any, TypeVar
 
 from symfx.errors import SymfxError
 
-__all__ = ["LIMITS", "Item", "Limits", "Source", "is_identifier", "parse", "read_text", "shown"]
+__all__ = [
+    "LIMITS",
+    "Item",
+    "Limits",
+    "Source",
+    "is_identifier",
+    "one_line",
+    "parse",
+    "printable",
+    "read_text",
+    "shown",
+]
 
 T = TypeVar("T")
 
@@ -54,6 +65,31 @@ _shown.maxstring = _shown.maxlong = _shown.maxother = 60
 def shown(value: Any) -> str:
     """A value for a message: its `repr`, cut where it is long."""
     return _shown.repr(value)
+
+
+def printable(text: str) -> str:
+    """A text in which each character that does not print is escaped as in Python.
+
+    A terminal obeys some characters that it does not print, and a file may be written to misuse
+    them.
+
+    Example:
+        >>> printable("a\\nb \\x1b[2J")
+        'a\\\\nb \\\\x1b[2J'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def one_line(text: str) -> str:
+    """A text on one line, such as a comment in a generated program, which a new line would end.
+
+    Example:
+        >>> one_line("a\\nb \\x1b[2J")
+        'a b \\\\x1b[2J'
+    """
+    return printable(" ".join(text.split()))
 
 
 def is_identifier(text: str) -> bool:
@@ -108,7 +144,10 @@ class Source:
         except Exception as error:
             lines = str(error).splitlines() or [""]
             why = f"{type(error).__name__}: {lines[0]:.200}"
-            raise self.refusal(f"{what}: {why}", path) from error
+            refusal = self.refusal(f"{what}: {why}", path)
+            for note in getattr(error, "__notes__", ()):
+                refusal.add_note(note)
+            raise refusal from error
 
 
 @dataclass(frozen=True)
@@ -256,10 +295,20 @@ def parse(text: str, source: Source, limits: Limits = LIMITS) -> Item:
     too_deep = f"its JSON is nested more than {limits.depth} deep"
     try:
         data = json.loads(text, parse_int=digits(int), parse_float=digits(float))
+    except SymfxError:
+        raise  # from `digits`; its class may derive from ValueError
     except ValueError as error:
         raise source.refusal(f"it is not JSON: {error}") from None
     except RecursionError:
         raise source.refusal(too_deep) from None
+    if "\\ud" in text or "\\uD" in text:
+        # JSON can spell half of a pair of surrogates, which no file and no terminal can show.
+        try:
+            json.dumps(data, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise source.refusal("a text in it has half of a surrogate pair") from None
+        except (RecursionError, ValueError):
+            raise source.refusal(too_deep) from None
     level = [data]
     for _ in range(limits.depth + 1):
         level = [

@@ -448,7 +448,7 @@ def edited(change: Any) -> str:
                     "args": [{"record": "LocalSource", "fields": {"name": "x"}}],
                 }
             ),
-            "LocalSource has no field name",
+            "LocalSource has no field 'name'",
         ),
         (
             lambda d: d["events"].append({"call": "expect", "args": [{"pickle": "gASV"}]}),

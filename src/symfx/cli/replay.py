@@ -11,6 +11,7 @@ from rich.text import Text
 
 from symfx.cli.console import clear_errors, print_lines, progress
 from symfx.cli.options import Debug
+from symfx.untrusted import Source
 
 __all__ = ["GuardLanguage", "replay_command"]
 
@@ -52,13 +53,22 @@ def replay_command(
     """
     with clear_errors(debug):
         with progress("loading torch"):
-            from symfx.recording import EventLog
+            from symfx.recording import EventLog, EventLogError
             from symfx.recording.report import describe_replay
         loaded = EventLog.load(log)
         env = loaded.replay()
+        source = Source(str(log), EventLogError, "replay a log that EventLog.save wrote")
         if guards is None:
-            print_lines([Text(line) for line in describe_replay(loaded, env, events=events)])
+            with source.guarding("the replayed environment cannot be described"):
+                lines = [*describe_replay(loaded, env, events=events)]
+            print_lines([Text(line) for line in lines])
             return
-        program = env.guard_program()
-        write = {"python": lambda: program.source, "c": program.to_c, "smtlib": program.to_smtlib}
-        typer.echo(write[guards.value](), nl=False)
+        with source.guarding("the guards of the replayed environment cannot be written"):
+            program = env.guard_program()
+            write = {
+                "python": lambda: program.source,
+                "c": program.to_c,
+                "smtlib": program.to_smtlib,
+            }
+            text = write[guards.value]()
+        typer.echo(text, nl=False)

@@ -15,12 +15,15 @@ from typing import Any
 
 import sympy
 import torch
+from torch._guards import Source
 
 from symfx.algebra import Table, Term
 from symfx.algebra.terms.portable import pack, unpack
 from symfx.errors import SymfxError
+from symfx.recording.term_limits import TermLimits
 from symfx.sym_node import SymNode, SymTypes
 from symfx.symbolic_shapes.environment.event_arguments import HeldTerm
+from symfx.untrusted import shown
 
 __all__ = ["EventLogError", "decode", "encode", "encode_new_symbol"]
 
@@ -69,6 +72,8 @@ _RECORDS: dict[str, tuple[str, ...]] = {
     "torch.utils._sympy.value_ranges": ("ValueRanges",),
 }
 _MODULE_OF = {name: module for module, names in _RECORDS.items() for name in names}
+# The most characters in the name of a source.
+_LONGEST_NAME = 5_000
 # Fields of a context in which an environment caches values.
 _CACHES = frozenset({"shape_env_to_source_to_symbol_cache", "_hash"})
 _ENUMS: dict[str, str] = {
@@ -209,35 +214,47 @@ def decode(data: Any, table: Table) -> Any:
         case {"tuple": list(items), **rest} if not rest:
             return tuple(decode(v, table) for v in items)
         case {"set": list(items), **rest} if not rest:
-            return {decode(v, table) for v in items}
+            return set(_collected("set", [(decode(v, table), None) for v in items]))
         case {"dict": list(items), **rest} if not rest:
-            try:
-                return {decode(k, table): decode(v, table) for k, v in items}
-            except (TypeError, ValueError):
-                raise EventLogError(f"{items!r:.100} are not the items of a dict") from None
+            pairs = [item for item in items if isinstance(item, list) and len(item) == 2]
+            if len(pairs) != len(items):
+                raise EventLogError(f"{shown(items)} are not the items of a dict")
+            return _collected("dict", [(decode(k, table), decode(v, table)) for k, v in pairs])
         case {"infinity": str(name), **rest} if not rest:
             return _infinity(name)
         case {"enum": str(kind), "member": str(member), **rest} if not rest:
             if kind not in _ENUMS:
-                raise EventLogError(f"no enumeration of a log is called {kind!r}")
+                raise EventLogError(f"no enumeration of a log is called {shown(kind)}")
             found = getattr(_named(_ENUMS[kind], kind), "__members__", {}).get(member)
             if found is None:
-                raise EventLogError(f"{kind} has no member {member!r}")
+                raise EventLogError(f"{kind} has no member {shown(member)}")
             return found
         case {"new symbol": str(name), "claims": list(claims), **rest} if not rest:
-            if not set(claims) <= set(_CLAIMS):
-                raise EventLogError(f"a symbol cannot have the assumptions {claims!r:.100}")
+            if not all(claim in _CLAIMS for claim in claims):
+                raise EventLogError(f"a symbol cannot have the assumptions {shown(claims)}")
             return sympy.Symbol(name, **dict.fromkeys(claims, True))
         case {"record": str(kind), "fields": dict(inner), **rest} if not rest:
             return _decode_record(kind, inner, table)
         case {**only} if len(only) == 1:
             ((view, parts),) = only.items()
             if view in ("term", "sympy", "number", "node") and isinstance(parts, list):
-                return HeldTerm(unpack(parts, table), view)
+                return HeldTerm(unpack(parts, table, check=TermLimits()), view)
             for name, _, plain, back in _SYMPY_NUMBERS:
                 if view == name and type(parts) is plain:
                     return back(parts)
-    raise EventLogError(f"{data!r:.100} is no argument that a log can have")
+    raise EventLogError(f"{shown(data)} is no argument that a log can have")
+
+
+def _collected(kind: str, items: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """The dict of some keys and values.
+
+    Raises:
+        EventLogError: a key cannot be one; the message calls the collection by `kind`.
+    """
+    try:
+        return dict(items)
+    except TypeError as error:
+        raise EventLogError(f"{shown(items)} cannot be in a {kind}: {error}") from None
 
 
 def _infinity(name: str) -> Any:
@@ -245,25 +262,42 @@ def _infinity(name: str) -> Any:
 
     known = {"int_oo": int_oo, "-int_oo": -int_oo, "oo": sympy.oo, "-oo": -sympy.oo}
     if name not in known:
-        raise EventLogError(f"no infinity is called {name!r}")
+        raise EventLogError(f"no infinity is called {shown(name)}")
     return known[name]
 
 
 def _decode_record(kind: str, inner: dict[str, Any], table: Table) -> Any:
     if kind not in _MODULE_OF:
         raise EventLogError(
-            f"no record of a log is called {kind!r}",
+            f"no record of a log is called {shown(kind)}",
             fix=f"logs have these: {', '.join(sorted(_MODULE_OF))}",
         )
     cls = _named(_MODULE_OF[kind], kind)
     known = {f.name: f for f in fields(cls)}
     strange = inner.keys() - known.keys()
     if strange:
-        raise EventLogError(f"{kind} has no field {', '.join(sorted(strange))}")
+        raise EventLogError(f"{kind} has no field {shown(min(strange))}")
     values = {name: decode(v, table) for name, v in inner.items()}
     accepted = inspect.signature(cls).parameters
     made = {name: v for name, v in values.items() if name in accepted}
     try:
-        return cls(**made)
-    except (TypeError, ValueError, AssertionError) as error:
-        raise EventLogError(f"{kind} cannot be made of {made!r:.200}: {error}") from None
+        record = cls(**made)
+    except (TypeError, ValueError, AssertionError, AttributeError) as error:
+        raise EventLogError(f"{kind} cannot be made of {shown(made)}: {error}") from None
+    if isinstance(record, Source):
+        _check_source(record, kind)
+    return record
+
+
+def _check_source(source: Source, kind: str) -> None:
+    """Refuse a source that has no name because a field of it is of a wrong type.
+
+    Raises:
+        EventLogError: the source has no name, or a very long one.
+    """
+    try:
+        name = source.name
+    except Exception as error:
+        raise EventLogError(f"a {kind} of a log has no name: {error}") from error
+    if not isinstance(name, str) or len(name) > _LONGEST_NAME:
+        raise EventLogError(f"a {kind} of a log has the name {shown(name)}, which is no short text")

@@ -13,6 +13,7 @@ import torch
 from symfx._version import __version__
 from symfx.algebra import Table
 from symfx.errors import SymfxError
+from symfx.recording.call_arguments import check_arguments
 from symfx.recording.codec import EventLogError, decode, encode, encode_new_symbol
 from symfx.recording.minimizing import fewest_events
 from symfx.symbolic_shapes.environment.event_arguments import THE_ENVIRONMENT
@@ -20,11 +21,15 @@ from symfx.symbolic_shapes.environment.events import ShapeEnvEvent, replay_shape
 from symfx.symbolic_shapes.environment.recorder import ALSO_CALLED, RECORDED
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
 from symfx.symbolic_shapes.shape_env import ShapeEnv
-from symfx.untrusted import Source, parse, read_text
+from symfx.untrusted import Source, parse, read_text, shown
 
 __all__ = ["SCHEMA", "EventLog", "EventLogError", "minimize"]
 
 FORMAT, VERSION = "symfx event log", 1
+# More than a trace of the largest models has.
+_EVENTS = 100_000
+# The longest time that a file may let z3 think about one question.
+_BUDGET_MS = 5_000
 _FIX = "load what EventLog.save wrote"
 
 SCHEMA: dict[str, Any] = {
@@ -112,8 +117,14 @@ class EventLog:
         return "\n".join(map(str, self.events))
 
     def replay(self) -> ShapeEnv:
-        """A new environment on which the events were run; see `replay_shape_env_events`."""
-        return replay_shape_env_events(self.events)
+        """A new environment on which the events were run; see `replay_shape_env_events`.
+
+        Raises:
+            SymfxError: an event fails. An error of another class, which an argument causes that
+                no method of ShapeEnv expects, is the cause of an EventLogError.
+        """
+        with _REPLAYED.guarding("an event of the log cannot be replayed"):
+            return replay_shape_env_events(self.events)
 
     def minimize(self, shows: Callable[[Any], bool], *, of: str = "env") -> EventLog:
         """The fewest events that still show a failure; see `symfx.recording.minimize`."""
@@ -160,18 +171,23 @@ class EventLog:
             raise EventLogError("this JSON is no event log of symfx", fix=_FIX)
         if data.get("version") != VERSION:
             raise EventLogError(
-                f"the log has version {data.get('version')!r}, and this symfx reads {VERSION}",
+                f"the log has version {shown(data.get('version'))}, and this symfx reads {VERSION}",
                 fix="use the release of symfx that wrote it"
-                + (f": {data['symfx']}" if "symfx" in data else ""),
+                + (f": {shown(data['symfx'])}" if "symfx" in data else ""),
             )
         _refuse_others(data, SCHEMA["properties"], "a log")
         events = data.get("events")
         if not isinstance(events, list):
             raise EventLogError("the log's events are no list")
+        if len(events) > _EVENTS:
+            raise EventLogError(f"the log has {len(events)} events; the limit is {_EVENTS}")
         table = Table()
-        with source.guarding("the log cannot be read"):
-            settings = _decode_settings(data.get("settings", {}), table)
-            return cls((settings, *(_decode_event(event, table) for event in events)))
+        with source.guarding("the settings cannot be read", "settings"):
+            made = [_decode_settings(data.get("settings", {}), table)]
+        for number, event in enumerate(events):
+            with source.guarding("the event cannot be read", f"events[{number}]"):
+                made.append(_decode_event(event, table))
+        return cls(tuple(made))
 
     def save(self, path: str | Path) -> None:
         """Write the log to a file, as JSON."""
@@ -190,6 +206,9 @@ class EventLog:
 
 
 _WRITTEN = Source("the log", EventLogError, "save a shorter log; EventLog.minimize makes one")
+_REPLAYED = Source(
+    "the log", EventLogError, "leave the event out, or replay a log that EventLog.save wrote"
+)
 
 
 def minimize(log: EventLog, shows: Callable[[Any], bool], *, of: str = "env") -> EventLog:
@@ -285,7 +304,7 @@ def _encode_event(event: ShapeEnvEvent) -> dict[str, Any]:
 def _refuse_others(data: dict[str, Any], known: Iterable[str], where: str) -> None:
     strange = sorted(data.keys() - set(known))
     if strange:
-        raise EventLogError(f"{where} has no {', '.join(map(repr, strange))}")
+        raise EventLogError(f"{where} has no {', '.join(map(shown, strange[:5]))}")
 
 
 def _decode_settings(data: Any, table: Table) -> ShapeEnvEvent:
@@ -294,6 +313,12 @@ def _decode_settings(data: Any, table: Table) -> ShapeEnvEvent:
     known = {*ShapeEnvSettings.__dataclass_fields__, "should_record_events"}
     _refuse_others(data, known, "a ShapeEnv")
     settings = {name: decode(value, table) for name, value in data.items()}
+    usual = vars(ShapeEnvSettings())
+    for name, value in settings.items():
+        if isinstance(usual.get(name), bool) and not isinstance(value, bool):
+            raise EventLogError(f"the setting {name} is true or false, not {shown(value)}")
+    if settings.get("prover_budget_ms", 0) > _BUDGET_MS:
+        raise EventLogError(f"a log may give z3 at most {_BUDGET_MS} milliseconds for a question")
     return ShapeEnvEvent(ShapeEnv, kwargs={**settings, "should_record_events": False})
 
 
@@ -306,7 +331,7 @@ def _decode_event(data: Any, table: Table) -> ShapeEnvEvent:
     method = getattr(ShapeEnv, call, None) if call in RECORDED else None
     if method is None:
         raise EventLogError(
-            f"no event of a ShapeEnv is called {call!r}",
+            f"no event of a ShapeEnv is called {shown(call)}",
             fix=f"use one of {', '.join(sorted(n for n in RECORDED if hasattr(ShapeEnv, n)))}",
         )
     args, kwargs = data.get("args", []), data.get("kwargs", {})
@@ -320,10 +345,13 @@ def _decode_event(data: Any, table: Table) -> ShapeEnvEvent:
         and isinstance(data.get("suppressed", False), bool)
     ):
         raise EventLogError(f"the event {call!r} has a field of a wrong type")
+    positional = [decode(a, table) for a in args]
+    by_name = {name: decode(value, table) for name, value in kwargs.items()}
+    check_arguments(method, positional, by_name)
     return ShapeEnvEvent(
         method,
-        [THE_ENVIRONMENT, *(decode(a, table) for a in args)],
-        {name: decode(value, table) for name, value in kwargs.items()},
+        [THE_ENVIRONMENT, *positional],
+        by_name,
         None if fakes is None else [decode(f, table) for f in fakes],
         ALSO_CALLED.get(call, call),
         data.get("suppressed", False),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from symfx.recording.log import EventLog
+from symfx.untrusted import printable
 
 if TYPE_CHECKING:
     from symfx.symbolic_shapes import ShapeEnv
@@ -16,11 +17,17 @@ __all__ = ["describe_replay"]
 def describe_replay(log: EventLog, env: ShapeEnv, *, events: bool = True) -> Iterator[str]:
     """Describe a log and the environment to which it was replayed, line by line.
 
+    A character that a terminal does not print is escaped, for the log may come from anywhere.
+
     Args:
         log: the log.
         env: the environment from `EventLog.replay`.
         events: list the events too.
     """
+    return map(printable, _lines(log, env, events))
+
+
+def _lines(log: EventLog, env: ShapeEnv, events: bool) -> Iterator[str]:
     if events:
         yield f"{len(log)} events"
         yield from (f"  {number:>3}  {event}" for number, event in enumerate(log))

@@ -14,8 +14,9 @@ from symfx.algebra.terms.interpret import MIXED, mixed_comparison, relation
 from symfx.algebra.terms.sharing import Step, print_bottom_up
 from symfx.algebra.terms.table import MATH_FUNCTIONS, Scalar, Term
 from symfx.errors import ExpressionError
+from symfx.untrusted import one_line
 
-__all__ = ["C_SUPPORT", "c_function", "to_c"]
+__all__ = ["C_SUPPORT", "c_comment", "c_function", "to_c"]
 
 C_TYPES = {"int": "int128", "real": "double", "bool": "bool"}
 
@@ -316,6 +317,16 @@ def _constant(value: Scalar) -> str:
     return f"({sign}(((int128)INT64_C({high}) << 63) + INT64_C({low})))"
 
 
+def c_comment(text: str) -> str:
+    """A text on one line that a C comment can hold: it neither ends nor starts a comment.
+
+    Example:
+        >>> c_comment("x['*/ int f(void); /*']")
+        "x['* / int f(void); / *']"
+    """
+    return one_line(text).replace("*/", "* /").replace("/*", "/ *")
+
+
 def c_function(
     name: str,
     parameters: Sequence[tuple[str, str]],
@@ -345,7 +356,7 @@ def c_function(
             known[step.term] = step.name
             continue
         said = (comments or {}).get(step.term)
-        remark = f"  /* {' '.join(said.replace('*/', '* /').split())} */" if said else ""
+        remark = f"  /* {c_comment(said)} */" if said else ""
         lines.append(f"    if (!({text}) || bad) return false;{remark}")
     lines += ["    return !bad;", "}"]
     return "\n".join(lines) + "\n"

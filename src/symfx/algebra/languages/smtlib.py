@@ -18,6 +18,7 @@ from symfx.algebra.terms.interpret import MIXED, mixed_comparison, relation
 from symfx.algebra.terms.sharing import plan, print_bottom_up
 from symfx.algebra.terms.table import MATH_FUNCTIONS, Scalar, Term
 from symfx.algebra.terms.term import postorder
+from symfx.untrusted import one_line
 
 __all__ = ["SMTLIB_SUPPORT", "smtlib_script", "to_smtlib"]
 
@@ -318,7 +319,7 @@ def smtlib_script(
             called[step.term] = step.name
             continue
         if (comments or {}).get(step.term):
-            body.append(f"; {(comments or {})[step.term]}".replace("\n", " "))
+            body.append(f"; {one_line((comments or {})[step.term])}")
         body.append(f"(assert {to_smtlib(step.term, called)})")
     head = ["(set-logic ALL)", *_support(body)]
     head += [_declaration(t) for t in everything if t.op == "call"]

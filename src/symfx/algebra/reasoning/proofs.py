@@ -15,8 +15,12 @@ from symfx.algebra.reasoning.limits import SYMBOLS, TRIES
 from symfx.algebra.reasoning.prover import Prover
 from symfx.algebra.terms.interpret import evaluate
 from symfx.algebra.terms.table import Scalar, Term
+from symfx.algebra.terms.term import postorder
 
 __all__ = ["Proof", "example", "prove"]
+
+# A try of a condition with more parts than this counts as several.
+_PARTS_OF_A_TRY = 25
 
 
 @dataclass(frozen=True)
@@ -133,6 +137,11 @@ def example(
     due: dict[Term, list[Term]] = {s: [] for s in symbols}
     for c in conditions:
         due[max(c.free_symbols, key=symbols.index)].append(c)
+    # To try a value counts more where its conditions have more parts.
+    costs = {
+        s: 1 + sum(1 for c in due[s] for _ in postorder(c, lambda t: True)) // _PARTS_OF_A_TRY
+        for s in symbols
+    }
     left = TRIES
     chosen: dict[Term, int] = {}
 
@@ -142,7 +151,7 @@ def example(
             return True
         symbol = symbols[depth]
         for value in values[symbol]:
-            left -= 1
+            left -= costs[symbol]
             if left < 0:
                 return False
             chosen[symbol] = value

@@ -213,6 +213,30 @@ def interpret(
     return values[term]
 
 
+# The bits of the largest integer that `evaluate` computes.
+_MOST_BITS = 100_000
+
+
+def _check_bits(bits: int) -> None:
+    if bits > _MOST_BITS:
+        raise OverflowError(f"an integer of {bits} bits")
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    if isinstance(base, int) and isinstance(exponent, int) and abs(base) > 1 and exponent > 0:
+        _check_bits(base.bit_length() * exponent)
+    return base**exponent
+
+
+def _shifted_left(value: int, count: int) -> int:
+    if value and count > 0:
+        _check_bits(value.bit_length() + count)
+    return value << count
+
+
+_BOUNDED_OPS = {**PYTHON_OPS, "pow": _power, "fpow": _power, "lshift": _shifted_left}
+
+
 def evaluate(
     term: Term, values: Mapping[Term, Scalar], memo: dict[Term, Any] | None = None
 ) -> Scalar:
@@ -225,7 +249,8 @@ def evaluate(
 
     Raises:
         KeyError: a symbol has no value, or the term calls an uninterpreted function.
-        ZeroDivisionError, ValueError, OverflowError: as Python raises them.
+        ZeroDivisionError, ValueError, OverflowError: as Python raises them. An integer of more
+            than 100,000 bits is an OverflowError too: it could take all memory.
 
     Example:
         >>> from symfx.algebra import Table
@@ -248,7 +273,10 @@ def evaluate(
                 total += coeff * done[monomial]
             done[part] = total
         elif op == "product":
-            done[part] = _prod(*[done[factor] for factor in part.args])
+            product = _prod(*[done[factor] for factor in part.args])
+            if isinstance(product, int):  # of integers to negative powers it is a double
+                _check_bits(product.bit_length())
+            done[part] = product
         elif op == "eq":
             done[part] = done[part.args[0]] == 0
         elif op == "ge":
@@ -256,7 +284,7 @@ def evaluate(
         elif op == "call":
             raise KeyError(f"{part.name} is an uninterpreted function, so {part} has no value")
         else:
-            done[part] = PYTHON_OPS[op](*[done[a] for a in part.args])
+            done[part] = _BOUNDED_OPS[op](*[done[a] for a in part.args])
     result: Scalar = done[term]
     return result
 

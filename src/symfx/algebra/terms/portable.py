@@ -51,7 +51,10 @@ def pack(term: Term) -> list[list[Any]]:
 
 
 def unpack(
-    parts: Sequence[Sequence[Any]], table: Table, symbol: Callable[[str, Sort], Term] | None = None
+    parts: Sequence[Sequence[Any]],
+    table: Table,
+    symbol: Callable[[str, Sort], Term] | None = None,
+    check: Callable[[Sequence[Any], Sequence[Term]], None] | None = None,
 ) -> Term:
     """The term of a table that a list made by `pack` describes.
 
@@ -59,6 +62,8 @@ def unpack(
         parts: the list, which may come from a source that is not trusted.
         table: the table to make the term in.
         symbol: the function that gives a symbol by name and sort, `table.symbol` by default.
+        check: called with each part, and the terms of the parts before it, before the term of
+            the part is made. It raises an error where that would take too much time or memory.
 
     Raises:
         ExpressionError: `pack` makes no such list; the message names the wrong part.
@@ -73,6 +78,8 @@ def unpack(
 
     for packed in parts:
         try:
+            if check is not None:
+                check(packed, made)
             match list(packed):
                 case ["const", "inf" | "-inf" | "nan" as value]:
                     term = table.const(float(value))
@@ -89,8 +96,10 @@ def unpack(
                     term = make(table, op, [part(n) for n in numbers])
                 case _:
                     raise ValueError
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-            raise ExpressionError(f"{packed!r} is not a part of a packed expression") from None
+        except ExpressionError:
+            raise
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError):
+            raise ExpressionError(f"{packed!r:.200} is not a part of a packed expression") from None
         made.append(term)
     if not made:
         raise ExpressionError("a packed expression has no parts")

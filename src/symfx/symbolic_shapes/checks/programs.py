@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from symfx.algebra import Scalar, Term, to_python
-from symfx.algebra.languages.c import C_SUPPORT, c_function
+from symfx.algebra.languages.c import C_SUPPORT, c_comment, c_function
 from symfx.algebra.languages.smtlib import smtlib_script
 from symfx.algebra.terms.sharing import plan
 from symfx.errors import SymfxError
@@ -21,6 +21,7 @@ from symfx.symbolic_shapes.checks.sources import (
     identifier_of,
     read_source,
 )
+from symfx.untrusted import one_line
 
 if TYPE_CHECKING:
     from symfx.symbolic_shapes.records import InputFact, ShapeGuard
@@ -231,7 +232,7 @@ class GuardProgram:
                 names[step.term] = step.name
                 body.append(f"        {step.name} = {text}")
                 continue
-            reason = " ".join(reasons[step.term].split())  # on one line
+            reason = one_line(reasons[step.term])
             body.append(
                 f"        if not {text if text.isidentifier() else f'({text})'}:  # {reason}"
             )
@@ -265,7 +266,7 @@ class GuardProgram:
             raise SymfxError(f"{name!r} cannot name a function in C", fix="use another name")
         reasons = {c.term: c.reason for c in self.conditions}
         parameters = [(_C_PARAMETERS[i.term.sort], i.name) for i in self.inputs]
-        where = "\n".join(f"   {i.name}: {i.source}" for i in self.inputs)
+        where = "\n".join(f"   {i.name}: {c_comment(i.source)}" for i in self.inputs)
         function = c_function(name, parameters, self._steps, self._names, reasons)
         comment = f"/* Whether inputs fit.\n{where} */" if where else "/* Whether inputs fit. */"
         return f"{C_SUPPORT}\n{comment}\n{function}"
@@ -275,7 +276,7 @@ class GuardProgram:
 
         A solver's ``sat`` means that some inputs fit; its model is an example.
         """
-        where = "".join(f"; {i.name}: {i.source}\n" for i in self.inputs)
+        where = "".join(f"; {i.name}: {one_line(i.source)}\n" for i in self.inputs)
         script = smtlib_script(
             [c.term for c in self.conditions],
             self._names,

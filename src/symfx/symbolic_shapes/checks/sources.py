@@ -14,11 +14,14 @@ from typing import Literal
 
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes.checks.measures import Measure
+from symfx.untrusted import shown
 
 __all__ = ["InputRead", "fresh_name", "identifier_of", "read_source"]
 
 #: The methods without arguments that a source may call.
 _METHODS = frozenset({"size", "stride", "storage_offset", "item", "dim", "numel"})
+#: The most characters of a source. Python's parser takes them apart by recursion.
+_LONGEST = 5_000
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,11 @@ def read_source(source: str) -> InputRead:
         >>> read.base, read.expression, read.owner, read.measure
         ('x.size()', 'x.size()[0]', 'x', Measure(kind='size', dim=0))
     """
+    if len(source) > _LONGEST:
+        raise _refused(source)
     try:
         tree = ast.parse(source, mode="eval").body
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise _refused(source) from None
     steps: list[str] = []
     node: ast.expr = tree
@@ -118,7 +123,7 @@ def _measured(steps: list[str]) -> tuple[str, Measure]:
 
 def _refused(source: str) -> SymfxError:
     return SymfxError(
-        f"{source!r} is not a number that a guard program can read from its arguments",
+        f"{shown(source)} is not a number that a guard program can read from its arguments",
         fix="name inputs by a Python identifier, as in L['x'].size()[0] or x.size()[0]",
     )
 
