@@ -51,14 +51,14 @@ def set_item(x: torch.Tensor, index: Any, value: Any) -> Any:
         return NotImplemented
     view, masks_and_indices = _view(x, items)
     if masks_and_indices is not None:
-        view[masks_and_indices] = value
+        view[masks_and_indices] = value  # type: ignore[assignment]
     elif isinstance(value, torch.Tensor):
         # An assignment ignores leading dimensions of size 1, which copy_ would refuse.
         while value.dim() > view.dim() and value.shape[0] == 1:
             value = value.squeeze(0)
         view.copy_(value)
     else:
-        view.fill_(value)
+        view.fill_(value)  # type: ignore[arg-type]
     return None
 
 
@@ -167,9 +167,7 @@ def _refuse_out_of_range(at: Any, size: Any, dim: int) -> None:
     """Raise torch's error where an index is out of range in the example."""
     example, length = _hint(at), _hint(size)
     if example is not None and length is not None and not -length <= example < length:
-        raise IndexError(
-            f"index {example} is out of bounds for dimension {dim} with size {length}"
-        )
+        raise IndexError(f"index {example} is out of bounds for dimension {dim} with size {length}")
 
 
 def _hint(number: Any) -> int | None:

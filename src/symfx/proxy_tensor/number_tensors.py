@@ -61,7 +61,8 @@ def _dtype_of(data: Any) -> torch.dtype:
         elif isinstance(number, (int, torch.SymInt)):
             own = torch.int64
         elif isinstance(number, complex):
-            own = torch.complex128 if torch.get_default_dtype() is torch.float64 else torch.complex64
+            wide = torch.get_default_dtype() is torch.float64
+            own = torch.complex128 if wide else torch.complex64
         else:
             own = torch.get_default_dtype()
         result = own if result is None else torch.promote_types(result, own)
@@ -77,7 +78,5 @@ def _built(data: Any, dtype: torch.dtype, device: Any) -> torch.Tensor:
         return torch.tensor(data, dtype=dtype, device=device)
     lengths = {len(part) if isinstance(part, (list, tuple)) else None for part in data}
     if len(lengths) > 1:
-        raise ValueError(
-            f"the parts of {data!r} have different lengths, so they make no tensor"
-        )
+        raise ValueError(f"the parts of {data!r} have different lengths, so they make no tensor")
     return torch.stack([_built(part, dtype, device) for part in data])

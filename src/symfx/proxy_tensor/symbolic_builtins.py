@@ -20,6 +20,7 @@ __all__ = ["CALLED_ONLY", "FORMS", "MATH", "MATH_MODULE"]
 
 _INTS = (int, torch.SymInt)
 _FLOATS = (float, torch.SymFloat)
+_sym_float: Any = torch.sym_float  # torch gives it no types
 _SYMBOLS = (torch.SymInt, torch.SymFloat)
 
 
@@ -82,7 +83,7 @@ def _int(*args: Any, **options: Any) -> Any:
 def _float(*args: Any) -> Any:
     if len(args) == 1:
         x = _value(args[0])
-        return torch.sym_float(x) if isinstance(x, _SYMBOLS) else float(x)
+        return _sym_float(x) if isinstance(x, _SYMBOLS) else float(x)
     return float(*args)
 
 
@@ -97,7 +98,7 @@ def _unary(own: Callable[..., Any], symbolic: Any) -> Callable[..., Any]:
     @wraps(own)
     def form(x: Any, /) -> Any:
         x = _value(x)
-        return symbolic(torch.sym_float(x)) if isinstance(x, _SYMBOLS) else own(x)
+        return symbolic(_sym_float(x)) if isinstance(x, _SYMBOLS) else own(x)
 
     return form
 
@@ -105,7 +106,7 @@ def _unary(own: Callable[..., Any], symbolic: Any) -> Callable[..., Any]:
 @wraps(math.pow)
 def _math_pow(x: Any, y: Any, /) -> Any:
     if isinstance(x, _SYMBOLS) or isinstance(y, _SYMBOLS):
-        return torch.sym_float(x) ** torch.sym_float(y)
+        return _sym_float(x) ** _sym_float(y)
     return math.pow(x, y)
 
 

@@ -52,7 +52,9 @@ def _tensor(
 
 @_form_of(torch.as_tensor)
 def _as_tensor(data: Any, dtype: torch.dtype | None = None, device: Any = None) -> Any:
-    return tensor_of_numbers(data, dtype=dtype, device=device) if has_symbol(data) else NotImplemented
+    if not has_symbol(data):
+        return NotImplemented
+    return tensor_of_numbers(data, dtype=dtype, device=device)
 
 
 @_form_of(torch.asarray)

@@ -62,7 +62,8 @@ def index_tensor(d: Sizes, x: Shape, index: tuple[Any, ...]) -> Any:
     gathered: list[Shape] = []
     places: list[int] = []
     sizes = iter(x)
-    for position, entry in enumerate(entries):
+    for position, given in enumerate(entries):
+        entry = given
         if entry is None:
             result.append(1)
             continue
