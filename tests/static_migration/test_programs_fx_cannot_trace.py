@@ -324,6 +324,20 @@ def test_a_program_that_branches_keeps_its_conflict() -> None:
     assert "self.linear(x.flatten(1))" in str(found)
 
 
+class Guarding(nn.Module):
+    def forward(self, x):
+        if x.size(0) != 8:
+            raise ValueError("eight rows")
+        return x.view(7, -1)
+
+
+def test_inputs_are_offered_only_if_eager_runs_on_them() -> None:
+    found = check(Guarding(), ["x: [8, 5]"])
+    assert found.verdict == "ill-typed" and found.conflict is not None
+    example = found.conflict.example
+    assert example is None or Guarding()(torch.zeros(example["x"])) is not None
+
+
 # -- operator by operator ------------------------------------------------------------------------
 
 

@@ -24,6 +24,7 @@ from symfx.shape_rules.table import Rule, lookup, operator_name
 from symfx.static_migration.conditions import InputType, names_in, parse_condition, parse_size
 from symfx.static_migration.operator_trace import OperatorTrace
 from symfx.static_migration.printing import layer_of
+from symfx.static_migration.strides import Strides, demand_viewable, strides_of
 from symfx.static_migration.term_sizes import Demand, OpenCondition, TermSizes
 
 __all__ = ["GraphRun", "NamedSizes", "explain_failure", "run_graph"]
@@ -104,6 +105,7 @@ class Interpreter:
         self.root = root
         self.inputs = inputs
         self._trace = OperatorTrace.of(root)
+        self._strides: dict[Node, Strides] = {}
         if sizes is None:
             sizes = TermSizes(Table() if self._trace is None else self._trace.table)
         self.result = GraphRun(sizes)
@@ -139,7 +141,21 @@ class Interpreter:
         """Compute the value of one node."""
         self.sizes.node = node
         value = self.result.values[node] = self._value(node)
+        if self._trace is None:
+            self._follow_strides(node, value)
         return value
+
+    def _follow_strides(self, node: Node, value: Any) -> None:
+        """Learn the strides of a node's value, and check them if the node is a view."""
+        values = self.result.values
+        module = self.root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        self._strides[node] = strides_of(self.sizes, node, value, self._strides, values, module)
+        if node.op == "call_method" and node.target == "view" and isinstance(value, Shape):
+            viewed = node.args[0]
+            strides = self._strides.get(viewed) if isinstance(viewed, Node) else None
+            shape = values.get(viewed) if isinstance(viewed, Node) else None
+            if strides is not None and isinstance(shape, Shape):
+                demand_viewable(self.sizes, self._current(shape), strides, value)
 
     def _value(self, node: Node) -> Any:
         if node.op == "placeholder":

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch.fx import Graph
+from torch.nn.parameter import is_lazy
 
 from symfx.shape_rules.errors import IllTypedError, PinnedSizeError
-from symfx.static_migration.conditions import read_annotation
+from symfx.static_migration.conditions import InputType, read_annotation
 from symfx.static_migration.graph_capture import program_graph
 from symfx.static_migration.migration import migrate
+from symfx.static_migration.operator_tracing import example_tensor
 from symfx.static_migration.results import Conflict, Migration
 
 __all__ = ["typecheck"]
@@ -51,4 +55,30 @@ def typecheck(
         failed = Migration("ill-typed", Graph(), timeout=timeout)
         failed.conflict = Conflict(error.what, (), (*place, *advice))
         return failed
-    return migrate(graph, types, where, timeout=timeout)
+    found = migrate(graph, types, where, timeout=timeout)
+    conflict = found.conflict
+    if conflict is not None and conflict.example and not _runs(module, types, conflict.example):
+        # The program branches on sizes, or computes on data, and its graph is another there.
+        found.conflict = replace(conflict, example=None)
+    return found
+
+
+def _runs(
+    module: torch.nn.Module,
+    types: Mapping[str, InputType],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> bool:
+    """Whether a module runs in eager on inputs of these shapes."""
+    if shapes.keys() != types.keys():
+        return True  # some inputs are numbers, or have defaults
+    if any(is_lazy(parameter) for parameter in module.parameters()):
+        return True  # the run would give the lazy layers their sizes
+    try:
+        with torch.no_grad():
+            # A copy, since running statistics change.
+            copy.deepcopy(module)(
+                **{n: example_tensor(shape, types[n].dtype) for n, shape in shapes.items()}
+            )
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError):
+        return False
+    return True

@@ -25,7 +25,7 @@ from symfx.symbolic_shapes import Dim as NamedDim
 from symfx.tracing import trace
 from symfx.user_code import where as line_of
 
-__all__ = ["trace_operators"]
+__all__ = ["example_tensor", "trace_operators"]
 
 #: After a failure, at most so many numbers of its message are tried as sizes.
 _MOST_NUMBERS = 6
@@ -164,7 +164,7 @@ def _traced_at(
                 dimensions[symbol] = text
             extents.append(NamedDim(symbol, min=1))
             shape.append(_evaluated(text, sizes))
-        example[name] = _example_tensor(shape, given.dtype)
+        example[name] = example_tensor(shape, given.dtype)
         dynamic[name] = tuple(extents)
     try:
         with torch.no_grad():
@@ -194,7 +194,8 @@ def _evaluated(text: str, sizes: Mapping[str, int]) -> int:
     return int(evaluate(parse_size(table, text, names), {}))
 
 
-def _example_tensor(shape: Sequence[int], dtype_name: str) -> torch.Tensor:
+def example_tensor(shape: Sequence[int], dtype_name: str) -> torch.Tensor:
+    """An input to run a program on; integers are 0, which is an index of any dimension."""
     dtype: torch.dtype = getattr(torch, dtype_name)
     if dtype.is_floating_point or dtype.is_complex:
         return torch.rand(shape, dtype=dtype)
