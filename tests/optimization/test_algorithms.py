@@ -14,10 +14,11 @@ from torch import nn
 
 import symfx
 from symfx.optimization import OptimizedModel, load
+from symfx.optimization.runtime.activations import REFERENCES, SCALARS, PostOp
 from symfx.optimization.runtime.conv_kernels import BLOCKED, DIRECT, WINOGRAD, other_ways
 from symfx.optimization.runtime.fused_conv import FusedConv
 from symfx.optimization.runtime.fused_linear import FusedLinear
-from symfx.optimization.runtime.linear_kernels import CONVOLUTION, MKL, has_mkl
+from symfx.optimization.runtime.linear_kernels import CONVOLUTION, linear_ways, make_linear_kernel
 from symfx.optimization.runtime.winograd import Winograd
 
 
@@ -79,7 +80,7 @@ class Block(nn.Module):
         return self.head(y.mean((2, 3)))
 
 
-WAYS = [WINOGRAD, BLOCKED, CONVOLUTION, *([MKL] if has_mkl() else [])]
+WAYS = [WINOGRAD, BLOCKED, *linear_ways()]
 
 
 @torch.no_grad()
@@ -107,7 +108,7 @@ def test_each_way_against_eager(
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("way", [way for way in WAYS if way in (CONVOLUTION, MKL)])
+@pytest.mark.parametrize("way", linear_ways())
 def test_residual_rows(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Feed(nn.Module):
         def __init__(self) -> None:
@@ -178,3 +179,25 @@ def test_convolutions_of_lines_are_fused() -> None:
     for given in (x, x[:1], torch.randn(3, 4, 33), torch.randn(0, 4, 40)):
         torch.testing.assert_close(fast(given), model(given), rtol=1e-4, atol=1e-5)
         assert fast(given).stride() == model(given).stride()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize("way", linear_ways())
+def test_each_activation_behind_rows(way: str, name: str) -> None:
+    torch.manual_seed(0)
+    scalars = {"hardtanh": (-0.5, 1.5), "leaky_relu": (0.1,)}.get(name, ())
+    assert len(scalars) == SCALARS.get(name, 0)
+    x, weight = torch.randn(6, 33), torch.randn(17, 33) / 4
+    for algorithm in ("none", "tanh") if name == "gelu" else ("",):
+        post = PostOp(name, scalars, algorithm)
+        for bias, other in [(torch.randn(17), None), (None, torch.randn(6, 17))]:
+            if way == CONVOLUTION and other is not None and name not in ("none", "relu"):
+                continue  # `can_fuse` refuses it
+            kernel = make_linear_kernel(way, weight, bias, post, 6)
+            expected = F.linear(x, weight, bias)
+            expected = expected if other is None else expected + other
+            expected = expected if post.function is None else post.function(expected)
+            found = kernel(x, other, False)
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+            assert found.is_contiguous()

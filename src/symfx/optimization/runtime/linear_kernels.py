@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -10,16 +11,27 @@ from torch import Tensor
 from symfx.optimization.runtime.activations import PostOp
 from symfx.optimization.runtime.conv_kernels import DIRECT, ConvForm, Kernel, make_kernel
 
-__all__ = ["CONVOLUTION", "LINEAR_WAYS", "MKL", "has_mkl", "linear_ways", "make_linear_kernel"]
+__all__ = [
+    "CONVOLUTION",
+    "LINEAR_WAYS",
+    "MKL",
+    "ONEDNN",
+    "has_mkl",
+    "has_onednn",
+    "linear_ways",
+    "make_linear_kernel",
+]
 
 #: The names of the ways, beside torch's own operator.
-CONVOLUTION, MKL = "as a 1x1 convolution", "with a weight packed by MKL"
-LINEAR_WAYS = (CONVOLUTION, MKL)
+ONEDNN, MKL = "with a weight packed by oneDNN", "with a weight packed by MKL"
+CONVOLUTION = "as a 1x1 convolution"
+LINEAR_WAYS = (ONEDNN, CONVOLUTION, MKL)
 
 
 def linear_ways() -> list[str]:
     """The names of the ways that the installed torch has."""
-    return [CONVOLUTION, *([MKL] if has_mkl() else [])]
+    has = {ONEDNN: has_onednn(), CONVOLUTION: True, MKL: has_mkl()}
+    return [way for way in LINEAR_WAYS if has[way]]
 
 
 def make_linear_kernel(
@@ -34,7 +46,7 @@ def make_linear_kernel(
         post: the activation behind it.
         rows: the number of rows of the input: all dimensions but the last, multiplied.
     """
-    return (_Mkl if way == MKL else _Convolution)(weight, bias, post, rows)
+    return _MAKERS[way](weight, bias, post, rows)
 
 
 class _Convolution:
@@ -57,6 +69,45 @@ class _Convolution:
         return x.view(1, self.rows, 1, x.shape[-1]).permute(0, 3, 1, 2)
 
 
+class _OneDnn:
+    """oneDNN's matrix product, with the weight packed for a number of rows."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, post: PostOp, rows: int) -> None:
+        ops = torch.ops.mkldnn
+        self.bias, self.post = bias, post
+        self.packed: Tensor = ops._reorder_linear_weight(weight.detach(), rows)
+        self._alone, self._added = ops._linear_pointwise.default, ops._linear_pointwise.binary
+        self._fused = _fuses(post.name, tuple(post.scalars), post.algorithm)
+        self._rest = (post.name, post.scalars, post.algorithm) if self._fused else ("none", [], "")
+
+    def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
+        """See `make_linear_kernel`."""
+        result: Tensor
+        if other is None:
+            result = self._alone(x, self.packed, self.bias, *self._rest)
+            return result if self._fused else self.post.apply_to(result)
+        result = self._added(x, other, self.packed, self.bias, "add")
+        return self.post.apply_to(result)
+
+
+@functools.cache
+def _fuses(name: str, scalars: tuple[float, ...], algorithm: str) -> bool:
+    """Whether oneDNN's matrix product applies an activation itself, and rightly."""
+    if name == "none":
+        return True
+    post = PostOp(name, scalars, algorithm)
+    x, weight = torch.linspace(-4, 4, 12).view(3, 4), torch.arange(20.0).view(5, 4).sin()
+    ops = torch.ops.mkldnn
+    with torch.no_grad():
+        try:
+            packed = ops._reorder_linear_weight(weight, 3)
+            found = ops._linear_pointwise(x, packed, None, name, list(scalars), algorithm)
+        except (RuntimeError, NotImplementedError):
+            return False
+        expected = post.apply_to(x @ weight.t())
+        return torch.allclose(found, expected, rtol=1e-3, atol=1e-3)
+
+
 class _Mkl:
     """MKL's matrix product, with the weight packed for a number of rows."""
 
@@ -74,15 +125,33 @@ class _Mkl:
         return self.post.apply_to(result)
 
 
+_MAKERS: dict[str, Callable[[Tensor, Tensor | None, PostOp, int], Kernel]] = {
+    ONEDNN: _OneDnn,
+    CONVOLUTION: _Convolution,
+    MKL: _Mkl,
+}
+
+
 @functools.cache
 def has_mkl() -> bool:
     """Whether the installed torch has MKL's product with a packed weight, and it is right."""
-    if not (torch._C.has_mkl and hasattr(torch.ops.mkl, "_mkl_linear")):
-        return False
+    return torch._C.has_mkl and hasattr(torch.ops.mkl, "_mkl_linear") and _is_right(MKL)
+
+
+@functools.cache
+def has_onednn() -> bool:
+    """Whether the installed torch has oneDNN's product with a packed weight, and it is right."""
+    enabled = torch._C._has_mkldnn and bool(torch.backends.mkldnn.enabled)
+    return enabled and hasattr(torch.ops.mkldnn, "_linear_pointwise") and _is_right(ONEDNN)
+
+
+def _is_right(way: str) -> bool:
+    """Whether a way computes a small product and sum as torch does."""
     with torch.no_grad():
         x, weight = torch.arange(12.0).view(3, 4) / 7, torch.arange(20.0).view(5, 4).sin()
+        bias, other = torch.arange(5.0), torch.arange(15.0).view(3, 5).cos()
         try:
-            found = _Mkl(weight, None, PostOp("none"), 3)(x, None, False)
+            found = make_linear_kernel(way, weight, bias, PostOp("none"), 3)(x, other, False)
         except (RuntimeError, NotImplementedError):
             return False
-        return torch.allclose(found, x @ weight.t(), atol=1e-5)
+        return torch.allclose(found, x @ weight.t() + bias + other, atol=1e-5)
