@@ -39,9 +39,7 @@ def fix_for_condition(expression: str | None, frame: FrameType | None) -> str:
 
     Example:
         >>> print(fix_for_condition("x.argmax().item() > 3", None))
-        write n = x.argmax().item() before this line and use n in it; then torch._check(n > 3) says
-        that the condition always holds, torch._check(n <= 3) that it never does; if both outcomes
-        are correct, ask symfx.symbolic_shapes.guard_or_false(n > 3)
+        write n = x.argmax().item() before this line and use n in it; then torch._check(n > 3)...
     """
     tree = _parsed(expression)
     if tree is None:
@@ -86,9 +84,8 @@ def fix_for_number(expression: str | None, value: int | None, frame: FrameType |
         frame: the frame that evaluates the expression.
 
     Example:
-        >>> print(fix_for_number("int(x.max())", 2, None))
-        write x.max().item() instead of int(x.max()): it stays symbolic; if it is always the same
-        number, say so before this line: n = x.max().item(), torch._check(n == 2), and use n
+        >>> print(fix_for_number("int(x.max())", None, None))
+        write x.max().item() instead of int(x.max()): it stays symbolic
     """
     tree = _parsed(expression)
     if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name) or not tree.args:
