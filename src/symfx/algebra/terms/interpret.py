@@ -11,7 +11,16 @@ from typing import Any
 from symfx.algebra.terms.table import MATH_FUNCTIONS, Scalar, Table, Term
 from symfx.algebra.terms.term import postorder
 
-__all__ = ["PYTHON_OPS", "as_operation", "evaluate", "interpret", "relation", "substitute"]
+__all__ = [
+    "PYTHON_OPS",
+    "as_operation",
+    "evaluate",
+    "interpret",
+    "make",
+    "rebuild",
+    "relation",
+    "substitute",
+]
 
 
 def relation(condition: Term) -> tuple[str, Term, Term]:
