@@ -53,7 +53,7 @@ def _binary(
         if divides and right.op != "const" and env.hint_of(right) == 0:
             raise ZeroDivisionError(f"{left} is divided by {right}, which is 0 at tracing")
         result = make(env.table, left, right)
-        if result.op == "const" and self.constant is not None and right.op == "const":
+        if result.op == "const" and self.is_wrapped_literal and right.op == "const":
             return self._computed(env, result)
         node = env.nodes.get(result)
         if node is None:
@@ -78,7 +78,7 @@ def _unary(make: _Operation) -> Callable[[Any], Any]:
 
     def method(self: Any) -> Any:
         term = make(self.shape_env.table, self.term)
-        if self.constant is not None and term.op == "const":
+        if self.is_wrapped_literal and term.op == "const":
             return self._computed(self.shape_env, term)
         return self.shape_env.node_for(term)
 
@@ -140,7 +140,7 @@ _UNARY: dict[str, _Operation] = {
     "trunc": Table.trunc,
     "sym_int": Table.trunc,
     "sym_float": Table.to_real,
-    "sym_not": Table.not_,
+    "sym_not": lambda table, a: table.not_(table.to_bool(a)),
     "is_integer": Table.is_integer,
     **{
         f"sym_{name}": _function(name)

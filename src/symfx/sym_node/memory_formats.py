@@ -6,6 +6,7 @@ sympy expressions, and `NUMBERS` computes with ints.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import operator
 from collections.abc import Callable, Sequence
@@ -217,8 +218,9 @@ def non_overlapping_and_dense(
 
     The order is that of the strides. Where the sizes and strides have hints, a guard keeps the
     order at tracing where the facts do not imply it, and the result is a condition in that
-    order. Without hints only row-major order is considered: the condition may then deny a
-    dense tensor in another order, which torch treats as any strided tensor.
+    order. Without hints two orders are considered, row-major order and the order that the facts
+    imply: the condition may then deny a dense tensor in another order, which torch treats as any
+    strided tensor.
     """
     table = env.table
     row_major = contiguous(table, sizes, strides)
@@ -226,10 +228,23 @@ def non_overlapping_and_dense(
         return table.true
     hints = [(env.hint_of(st), env.hint_of(si)) for st, si in zip(strides, sizes, strict=True)]
     if any(a is None or b is None for a, b in hints):
-        return row_major
+        known = packed_or_empty(table, sizes, strides, _known_order(env, strides))
+        return table.true if env.prover.decide(known) is True else table.or_(row_major, known)
     # Ascending strides; among equal strides, sizes of 1 first: they do not change the expected
     # stride.
     order = sorted(range(len(sizes)), key=lambda d: (hints[d][0], hints[d][1] != 1, -d))
     for inner, outer in itertools.pairwise(order):
         env.evaluate_term(table.le(strides[inner], strides[outer]))
     return packed_or_empty(table, sizes, strides, order)
+
+
+def _known_order(env: Environment[Any], strides: Sequence[Term]) -> list[int]:
+    """The dimensions, fastest first, as far as the facts order their strides; else row-major."""
+
+    def compare(d: int, e: int) -> int:
+        less = env.prover.decide(env.table.lt(strides[d], strides[e]))
+        if less is True:
+            return -1
+        return 1 if env.prover.decide(env.table.lt(strides[e], strides[d])) is True else 0
+
+    return sorted(range(len(strides) - 1, -1, -1), key=functools.cmp_to_key(compare))

@@ -112,6 +112,11 @@ class SymNode:
     # -- the term and its kind ------------------------------------------------------------------
 
     @property
+    def is_wrapped_literal(self) -> bool:
+        """Whether the node was made of a Python number, or computed from such nodes alone."""
+        return self._origin.op == "const"
+
+    @property
     def term(self) -> Term:
         """The term, in which every symbol with a known replacement is replaced."""
         facts = self.shape_env.facts

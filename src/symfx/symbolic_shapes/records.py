@@ -125,7 +125,8 @@ class InputFact:
 class ShapeGuard:
     """A condition on the inputs' shapes that tracing relied on.
 
-    It unpacks as ``expr, sloc, size_oblivious``, as torch's guards do.
+    It unpacks and is indexed as ``expr, sloc, size_oblivious``, as torch's guards are, which are
+    tuples.
 
     Attributes:
         term: the condition; sympy where other code than a ShapeEnv made the guard.
@@ -141,6 +142,12 @@ class ShapeGuard:
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.expr, self.provenance, self.size_oblivious))
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: Any) -> Any:
+        return tuple(self)[index]
 
     @property
     def expr(self) -> sympy.Basic:

@@ -17,7 +17,9 @@ __all__ = [
     "as_operation",
     "evaluate",
     "interpret",
+    "make",
     "mixed_comparison",
+    "rebuild",
     "relation",
     "substitute",
 ]

@@ -128,6 +128,9 @@ def term_from_outside(env: ShapeEnv, expr: Any, pytype: type, hint: Any) -> tupl
     term = env.read_registering(expr, hint)
     if pytype is float and term.sort == "int":
         term = env.table.to_real(term)
+    elif pytype is bool and term.sort == "int":
+        # `create_symbol` knows no conditions: of True it makes the expression 1.
+        term = env.table.to_bool(term)
     if term.sort != _SORTS.get(pytype):
         raise SymfxError(f"{term} is no {pytype.__name__}")
     return term, hint

@@ -10,11 +10,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import sympy
+from torch.utils._sympy.functions import CleanDiv, FloorDiv
 from torch.utils._sympy.numbers import int_oo
 from torch.utils._sympy.value_ranges import ValueRanges
 
 from symfx.algebra import Scalar, Term, evaluate
 from symfx.algebra.languages.sympy import to_sympy
+from symfx.algebra.terms.interpret import rebuild
+from symfx.algebra.terms.term import postorder
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode
 from symfx.symbolic_shapes.explain.data_dependent import data_dependent_error
@@ -121,6 +124,8 @@ def _maybe_evaluate_static(
         ranges = env.var_to_range if var_to_range is None else dict(var_to_range)
         known = env.get_axioms() if axioms is None else tuple(axioms)
         return decide_under(expr, ranges, known)
+    if any(not _divides(env, *division.args) for division in expr.atoms(CleanDiv)):
+        return None
     term = env.read_registering(expr)
     if term.op == "const":
         return sympy.sympify(term.args[0])
@@ -177,6 +182,9 @@ def simplify(
 ) -> sympy.Basic:
     """A sympy expression in symfx's normal form, with replacements applied.
 
+    Operands of minima and maxima that the facts show to be superfluous are dropped. A FloorDiv
+    whose divisor divides becomes a CleanDiv.
+
     Args:
         env: the environment.
         expr: the expression.
@@ -184,8 +192,24 @@ def simplify(
         axioms, var_to_range: unused; torch 2.14 has them, for facts that the normal form of a
             term does not need.
     """
-    result: sympy.Basic = to_sympy(env.read_registering(expr))
-    return result
+    term = env.read_registering(expr)
+    settled: dict[Term, Term] = {}
+    for part in postorder(term, lambda t: t not in settled):
+        changed = any(settled[below] is not below for below in part.operands)
+        new = rebuild(part, settled) if changed else part
+        settled[part] = env.settle_extremum(new) if new.op in ("min", "max") else new
+    result: sympy.Basic = to_sympy(settled[term])
+    exact = {d: CleanDiv(*d.args) for d in result.atoms(FloorDiv) if _divides(env, *d.args)}
+    return result.xreplace(exact)
+
+
+def _divides(env: ShapeEnv, base: sympy.Expr, divisor: sympy.Expr) -> bool:
+    """Whether the facts imply that a division leaves no remainder."""
+    table = env.table
+    number, by = env.read_registering(base), env.read_registering(divisor)
+    if number.sort != "int" or by.sort != "int" or by.value == 0:
+        return False
+    return env.prover.decide(table.eq(table.mod(number, by), table.zero)) is True
 
 
 def replace(env: ShapeEnv, expr: sympy.Basic) -> sympy.Basic:
