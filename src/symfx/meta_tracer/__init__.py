@@ -10,6 +10,7 @@ from symfx.meta_tracer.errors import (
     NotRecordableError,
     UnknownMetaError,
 )
+from symfx.meta_tracer.graph_modules import symbolic_trace
 from symfx.meta_tracer.overrides import (
     embedding_override,
     functional_relu_override,
@@ -27,7 +28,7 @@ from symfx.meta_tracer.proxies import (
     gen_constructor_wrapper,
     proxys_to_metas,
 )
-from symfx.meta_tracer.tracer import MetaTracer, symbolic_trace
+from symfx.meta_tracer.tracer import MetaTracer
 
 __all__ = [
     "ControlFlowError",

@@ -24,9 +24,8 @@ from symfx.meta_tracer.program import (
     Buffers,
     as_function,
     check_hooks,
-    check_names,
     checked_meta_args,
-    parameters_left_out,
+    explain_failure,
 )
 from symfx.meta_tracer.proxies import (
     QUERIES,
@@ -40,9 +39,9 @@ from symfx.meta_tracer.proxies import (
 from symfx.meta_tracer.values import MethodCall, Values, tensors_in, without_data
 from symfx.torch_bridge.fx_graphs import forget_wrapped_functions_that_are_gone, take_pytree_inputs
 from symfx.torch_bridge.settings_watch import Effect, Watch
-from symfx.user_code import UserFrame, boundary, here, where
+from symfx.user_code import UserFrame, boundary, here
 
-__all__ = ["MetaTracer", "symbolic_trace"]
+__all__ = ["MetaTracer"]
 
 _Args: TypeAlias = tuple[Any, ...]
 _Kwargs: TypeAlias = dict[str, Any]
@@ -448,24 +447,11 @@ class MetaTracer(fx.Tracer):
             except SymfxError:
                 raise
             except Exception as error:
-                if isinstance(error, TypeError) and "MetaProxy" in str(error):
-                    raise TracingError(
-                        "the program passes a proxy to a function that takes only tensors: "
-                        f"{error}",
-                        where=where(error),
-                        fix="call it as a method of the tensor, `x.flatten()` and not "
-                        "`torch.Tensor.flatten(x)`; or make the code a leaf with torch.fx.wrap",
-                    ) from error
-                left = parameters_left_out(root, {*self.meta_args, *(concrete_args or ())})
-                if not left:
+                given = {*self.meta_args, *(concrete_args or ())}
+                explained = explain_failure(error, root, given)
+                if explained is None:
                     raise
-                raise TracingError(
-                    f"the program raised {type(error).__name__} while it was traced: {error}",
-                    where=where(error),
-                    fix=f"the inputs {', '.join(left)} have no meta value, so the program gets "
-                    "proxies for them where a call without them passes None; fix them: "
-                    f"concrete_args={dict.fromkeys(left)}",
-                ) from error
+                raise explained from error
             finally:
                 changed = state.restore()
         if changed:
@@ -478,48 +464,6 @@ class MetaTracer(fx.Tracer):
         on_meta = pytree.tree_map_only(Tensor, without_data, self.meta_args)
         graph._tracer_extras = {"meta_args": on_meta}
         return graph
-
-
-def symbolic_trace(
-    root: nn.Module | Callable[..., Any],
-    meta_args: dict[str, Any] | None = None,
-    concrete_args: dict[str, Any] | None = None,
-) -> fx.GraphModule:
-    """Trace a program with torch.fx; its control flow may depend on shapes, dtypes and devices.
-
-    Args:
-        root: a module or function.
-        meta_args: for each parameter with a known shape a tensor of that shape on the meta
-            device, or a structure (list, tuple, dictionary) of them; see `MetaTracer.trace`.
-        concrete_args: for each fixed parameter its value.
-
-    Returns:
-        A module that computes the results of `root` for inputs of these shapes.
-
-    Raises:
-        MetaArgumentsError: a meta argument is no tensor, or names no parameter of `root`.
-        ControlFlowError: control flow depends on data, or on an input without meta value.
-        NotRecordableError: the program returns a value that a graph cannot hold.
-        TracingError: the program cannot be recorded for another reason.
-
-    Example:
-        >>> def f(x):
-        ...     a, b = x.chunk(2)
-        ...     return a * b if len(x) > 2 else x
-        >>> gm = symbolic_trace(f, {"x": torch.empty(4, device="meta")})
-        >>> gm(torch.arange(4.0))
-        tensor([0., 3.])
-    """
-    check_names(root, checked_meta_args(meta_args))
-    tracer = MetaTracer()
-    try:
-        graph = tracer.trace(root, meta_args, concrete_args)
-        name = None if isinstance(root, nn.Module) else getattr(root, "__name__", None)
-        return fx.GraphModule(tracer.root, graph, name or type(root).__name__)
-    finally:
-        # The graph module has these modules now; the user's module must not keep them.
-        for path in tracer.inserted_modules:
-            delattr(tracer.root, path)
 
 
 def _is_query(kind: str, target: Any) -> bool:
