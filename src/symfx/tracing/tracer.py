@@ -31,6 +31,7 @@ from symfx.tracing.model_state import (
 )
 from symfx.tracing.refusals import (
     refuse_fake_constants,
+    refuse_nested,
     refuse_pins,
     refuse_unknown,
     refuse_unready,
@@ -114,6 +115,7 @@ def trace(
     if not isinstance(args, (tuple, list)):
         raise SpecError(f"args is {describe(args)}", fix="give the positional arguments as a tuple")
     layout = Layout(model, args, kwargs or {})
+    refuse_nested(layout)
     spec = spec_of_call(model, dynamic)
     if spec is not None:
         bound = read_spec(layout, spec)

@@ -142,10 +142,13 @@ def _names_in_user_code(env: _Environment, frame: FrameType | None) -> dict[Term
         # A plain variable is a better name than a part of a container.
         if node.term not in names or not names[node.term].isidentifier():
             names[node.term] = text
-    for term, text in list(names.items()):
-        if term.sort == "bool":
-            names.setdefault(env.table.not_(term), f"torch.sym_not({text})")
-    return names
+    symbols = {term: text for term, text in names.items() if term.op == "symbol"}
+    for term, text in names.items():
+        # A condition on named numbers says more than its own name.
+        if term.sort == "bool" and not term.free_symbols <= set(symbols):
+            symbols[term] = text
+            symbols.setdefault(env.table.not_(term), f"torch.sym_not({text})")
+    return symbols
 
 
 def symbolic_locals(frame: FrameType) -> Iterator[tuple[str, Any]]:
