@@ -29,6 +29,7 @@ from symfx.tracing.model_state import (
     module_of,
     untouched,
 )
+from symfx.tracing.packed_sequences import static_packing
 from symfx.tracing.refusals import (
     refuse_fake_constants,
     refuse_nested,
@@ -197,6 +198,7 @@ class _Tracing:
                 symbolic_numbers(self.model),
                 dense_encoders(self.model),
                 running_eagerly(),
+                static_packing(),
                 without_torch_logs(),
             ):
                 graph_module = tracer(*self.state.values(), *inputs)

@@ -25,7 +25,7 @@ from symfx.symbolic_shapes.environment.symbols import Symbols
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode
 from symfx.symbolic_shapes.explain.provenance import current_provenance
 from symfx.symbolic_shapes.explain.suggestions import fix_for_condition, fix_for_number
-from symfx.user_code import running_expression, user_frame
+from symfx.user_code import asking_expression, user_frame
 
 __all__ = ["data_dependent_error", "symbolic_locals"]
 
@@ -63,7 +63,7 @@ def data_dependent_error(env: _Environment, term: Term) -> GuardOnDataDependentS
     frame = user_frame()
     called = _names_in_user_code(env, frame)
     names = {**called, **_symbol_names(env, term, called)}
-    expression = None if frame is None else running_expression(frame)
+    expression = None if frame is None else asking_expression(frame)
     unnamed = _unnamed(env, term, called)
 
     def text(t: Term) -> str:
