@@ -7,6 +7,7 @@ torch, so that an error can be told before torch is loaded.
 from __future__ import annotations
 
 import ast
+import dis
 import importlib.util
 import itertools
 import linecache
@@ -24,12 +25,12 @@ __all__ = [
     "SYMFX_FOLDER",
     "UserFrame",
     "asked_by_program",
+    "asking_expression",
     "boundary",
     "here",
     "is_user_file",
     "line_in_words",
     "raised_at",
-    "running_expression",
     "user_frame",
     "user_line",
     "user_line_of_trace",
@@ -45,6 +46,8 @@ _kinds: dict[CodeType, int] = {}
 SYMFX_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 #: Files of the standard library whose functions only call on.
 _WRAPPERS = ("contextlib.py", "functools.py")
+#: The functions of Python that ask for the truth or the number of their argument.
+_ASKING = ("bool", "int", "float", "range", "len", "any", "all")
 #: One frame of a formatted traceback.
 _FORMATTED = re.compile(r'File "(?P<path>[^"]+)", line (?P<line>\d+).*\n\s*(?P<text>.*)')
 
@@ -219,14 +222,26 @@ def user_frame() -> FrameType | None:
     return None
 
 
-def running_expression(frame: FrameType) -> str | None:
-    """The text of the expression that a frame evaluates now; None where no source is at hand.
+def asking_expression(frame: FrameType) -> str | None:
+    """The expression whose truth or number a frame asks for at this moment.
+
+    None where the frame runs anything else, such as a call of a function that asks, and where no
+    source is at hand.
 
     Example:
-        >>> running_expression(sys._getframe()) is None  # the examples of a docstring have no file
-        True
+        >>> class Asked:
+        ...     def __int__(self):
+        ...         print(asking_expression(sys._getframe(1)))
+        ...         return 1
+        >>> int(Asked())
+        int(Asked())
+        1
     """
     code = frame.f_code
+    operation = dis.opname[code.co_code[frame.f_lasti]]
+    branches = "JUMP" in operation or operation in ("TO_BOOL", "UNARY_NOT")
+    if not branches and not operation.startswith(("CALL", "PRECALL")):
+        return None
     at = next(itertools.islice(code.co_positions(), frame.f_lasti // 2, None), None)
     tree = _parsed("".join(linecache.getlines(code.co_filename)))
     if tree is None:
@@ -244,6 +259,12 @@ def running_expression(frame: FrameType) -> str | None:
     # Python attributes the test of a branch to the whole branch.
     if isinstance(found, (ast.If, ast.While, ast.Assert, ast.IfExp)):
         found = found.test
+    if not branches and not (
+        isinstance(found, ast.Call)
+        and isinstance(found.func, ast.Name)
+        and found.func.id in _ASKING
+    ):
+        return None
     return ast.unparse(found) if isinstance(found, ast.expr) else None
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 import symfx
 from symfx.symbolic_shapes import GuardOnDataDependentSymNode
+from symfx.symbolic_shapes.explain.suggestions import fix_for_number
 
 randn, T = torch.randn, torch.tensor
 
@@ -111,10 +112,6 @@ def floating(x, pos):
     return x * float(x.max())
 
 
-def truncated(x, pos):
-    return torch.zeros(int(x.mean().item() * 4))
-
-
 def repeated(x, pos):
     for _ in range(pos.max().item()):
         x = x + 1
@@ -134,13 +131,10 @@ PROGRAMS = [
     (real, "x.mean().item() > 0.5", "n = x.mean().item()", "torch._check(n <= 0.5)"),
     (truth, "pos.sum().item()", "n = pos.sum().item()", "torch._check(n != 0)"),
     (count, "x.nonzero().shape[0] > 2", "n = x.nonzero().shape[0]", "torch._check(n > 2)"),
-    (length, "len(x[x > 0])", "write x[x > 0].shape[0] instead of len(x[x > 0])", "symbolic"),
+    (length, "len(x[x > 0]) == 2", "n = len(x[x > 0])", "torch._check(n != 2)"),
     (named, "value >= 4", "torch._check(value >= 4)", "guard_or_false(value >= 4)"),
     (flag, "ok", "torch._check(ok)", "guard_or_false(ok)"),
     (taken, "pos.max().item() > n", "n_ = pos.max().item()", "torch._check(n_ > n)"),
-    (integer, "int(pos.max())", "pos.max().item() instead of int(", "torch._check(n == 2)"),
-    (floating, "float(x.max())", "write x.max().item() instead of float(x.max())", "symbolic"),
-    (truncated, "int(x.mean().item() * 4)", "torch.sym_int(x.mean().item() * 4)", "symbolic"),
     (repeated, "range(pos.max().item())", "n = pos.max().item()", "torch._check(n == 2)"),
 ]
 
@@ -183,13 +177,9 @@ PASTED = [
     (real, ("x.mean().item()", "n"), "n = x.mean().item()", "torch._check(n > 0.5)"),
     (truth, ("pos.sum().item()", "n"), "n = pos.sum().item()", "torch._check(n == 0)"),
     (count, ("x.nonzero().shape[0]", "n"), "n = x.nonzero().shape[0]", "torch._check(n > 2)"),
-    (length, ("len(x[x > 0])", "n"), "n = x[x > 0].shape[0]", "torch._check(n == 2)"),
     (named, ("value > 3", "value > 3"), "torch._check(value >= 4)"),
     (flag, ("return x * 2 if ok", "return x * 2 if ok"), "torch._check(ok)"),
     (taken, ("pos.max().item()", "n_"), "n_ = pos.max().item()", "torch._check(n_ > n)"),
-    (integer, ("int(pos.max())", "pos.max().item()")),
-    (integer, ("int(pos.max())", "int(n)"), "n = pos.max().item()", "torch._check(n == 2)"),
-    (floating, ("float(x.max())", "x.max().item()")),
     (repeated, ("pos.max().item()", "n"), "n = pos.max().item()", "torch._check(n == 2)"),
 ]
 
@@ -201,6 +191,28 @@ def test_pasted_fixes_work(model, expression, before):
         assert line.partition(" = ")[2] in fix or "write it before this line" in fix, line
     fixed = pasted(model, expression, *before)
     assert symfx.trace(fixed, (randn(5), T([1, 2])), dynamic=[("n",), None])
+
+
+@pytest.mark.parametrize("model", [integer, floating])
+def test_numbers_stay_symbolic(model):
+    assert symfx.trace(model, (randn(5), T([1, 2])), dynamic=[("n",), None]).verify()
+
+
+@pytest.mark.parametrize(
+    ("expression", "fix"),
+    [
+        ("int(p.max())", "write p.max().item() instead of int(p.max())"),
+        ("float(p.max().item())", "write p.max().item() instead of float(p.max().item())"),
+        ("int(x.mean().item() * 4)", "write torch.sym_int(x.mean().item() * 4) instead of"),
+        ("len(x[x > 0])", "write x[x > 0].shape[0] instead of len(x[x > 0])"),
+        ("range(1, n)", "compute with tensors"),
+        ("model(x)", "compute with tensors"),
+        ("not python", "compute with tensors"),
+        (None, "compute with tensors"),
+    ],
+)
+def test_fixes_for_numbers(expression, fix):
+    assert fix_for_number(expression, 2, None).startswith(fix)
 
 
 def test_a_helper_and_a_module_are_the_users_code_too():
@@ -223,3 +235,19 @@ def test_source_that_is_not_at_hand():
         symfx.trace(space["model"], randn(5), dynamic=[("n",)])
     assert caught.value.fix.startswith("compute with tensors (torch.where, or torch.cond")
     assert "u0" not in caught.value.fix
+
+
+def test_a_call_that_asks_inside_of_torch_is_no_condition():
+    class Tagger(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(4, 6, batch_first=True)
+
+        def forward(self, x, lengths):
+            packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+            return self.rnn(packed)[0].data
+
+    with pytest.raises(symfx.SymfxError) as caught:
+        symfx.trace(Tagger(), (randn(3, 5, 4), T([5, 3, 2])))
+    assert "torch.where(self.rnn" not in str(caught.value)
+    assert "torch.where(nn.utils" not in str(caught.value)

@@ -12,12 +12,14 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
 from symfx.errors import SpecError, TracingError, describe
+from symfx.tracing.arguments import Layout
 from symfx.tracing.model_state import module_of
 from symfx.tracing.traced_model import TracedModel, name_of
 from symfx.user_code import user_line_of_trace
 
 __all__ = [
     "refuse_fake_constants",
+    "refuse_nested",
     "refuse_pins",
     "refuse_unknown",
     "refuse_unready",
@@ -75,6 +77,22 @@ def refuse_unready(model: Callable[..., Any]) -> None:
                 f"the parameter {name} has no shape yet",
                 fix="call the model once on the example inputs: a lazy module makes its parameters "
                 "at its first call",
+            )
+
+
+def refuse_nested(layout: Layout) -> None:
+    """Refuse nested tensors among the inputs.
+
+    Raises:
+        TracingError: there is one. `Trace.check` could not compare its ragged sizes.
+    """
+    for leaf in layout.leaves:
+        if isinstance(leaf.example, torch.Tensor) and leaf.example.is_nested:
+            raise TracingError(
+                f"{leaf.path} is a nested tensor, and symfx.trace takes dense ones",
+                where="symfx.trace(args)",
+                fix="pass its values and offsets as two tensors, or trace with "
+                'symfx.proxy_tensor.make_fx(..., tracing_mode="symbolic")',
             )
 
 

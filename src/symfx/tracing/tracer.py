@@ -29,8 +29,10 @@ from symfx.tracing.model_state import (
     module_of,
     untouched,
 )
+from symfx.tracing.packed_sequences import static_packing
 from symfx.tracing.refusals import (
     refuse_fake_constants,
+    refuse_nested,
     refuse_pins,
     refuse_unknown,
     refuse_unready,
@@ -114,6 +116,7 @@ def trace(
     if not isinstance(args, (tuple, list)):
         raise SpecError(f"args is {describe(args)}", fix="give the positional arguments as a tuple")
     layout = Layout(model, args, kwargs or {})
+    refuse_nested(layout)
     spec = spec_of_call(model, dynamic)
     if spec is not None:
         bound = read_spec(layout, spec)
@@ -195,6 +198,7 @@ class _Tracing:
                 symbolic_numbers(self.model),
                 dense_encoders(self.model),
                 running_eagerly(),
+                static_packing(),
                 without_torch_logs(),
             ):
                 graph_module = tracer(*self.state.values(), *inputs)

@@ -25,7 +25,7 @@ from symfx.symbolic_shapes.environment.symbols import Symbols
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode
 from symfx.symbolic_shapes.explain.provenance import current_provenance
 from symfx.symbolic_shapes.explain.suggestions import fix_for_condition, fix_for_number
-from symfx.user_code import running_expression, user_frame
+from symfx.user_code import asking_expression, user_frame
 
 __all__ = ["data_dependent_error", "symbolic_locals"]
 
@@ -63,7 +63,7 @@ def data_dependent_error(env: _Environment, term: Term) -> GuardOnDataDependentS
     frame = user_frame()
     called = _names_in_user_code(env, frame)
     names = {**called, **_symbol_names(env, term, called)}
-    expression = None if frame is None else running_expression(frame)
+    expression = None if frame is None else asking_expression(frame)
     unnamed = _unnamed(env, term, called)
 
     def text(t: Term) -> str:
@@ -142,10 +142,13 @@ def _names_in_user_code(env: _Environment, frame: FrameType | None) -> dict[Term
         # A plain variable is a better name than a part of a container.
         if node.term not in names or not names[node.term].isidentifier():
             names[node.term] = text
-    for term, text in list(names.items()):
-        if term.sort == "bool":
-            names.setdefault(env.table.not_(term), f"torch.sym_not({text})")
-    return names
+    symbols = {term: text for term, text in names.items() if term.op == "symbol"}
+    for term, text in names.items():
+        # A condition on named numbers says more than its own name.
+        if term.sort == "bool" and not term.free_symbols <= set(symbols):
+            symbols[term] = text
+            symbols.setdefault(env.table.not_(term), f"torch.sym_not({text})")
+    return symbols
 
 
 def symbolic_locals(frame: FrameType) -> Iterator[tuple[str, Any]]:

@@ -127,6 +127,9 @@ def _reads(tree: ast.AST) -> Iterator[ast.expr]:
         case ast.Call(func=ast.Attribute(attr=method)) if method in _READS:
             yield tree
             return
+        case ast.Call(func=ast.Name(id="len")):
+            yield tree
+            return
         case ast.Subscript(value=ast.Attribute(attr="shape", value=base)):
             # The size of a variable has a name already: that of the variable.
             if any(isinstance(part, ast.Call) for part in ast.walk(base)):
