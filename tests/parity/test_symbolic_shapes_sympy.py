@@ -5,10 +5,11 @@ import itertools
 import pytest
 import sympy
 import torch
-from both import BOTH, SYMFX, fake
+from both import BOTH, SYMFX, TORCH, fake
 from torch.fx.experimental.proxy_tensor import make_fx as torch_make_fx
 from torch.utils._sympy.functions import FloorDiv, Max, Mod
 from torch.utils._sympy.value_ranges import ValueRanges
+from torch_releases import STOCK_HAS_EVALUATE_SYMEXPR
 
 from symfx.proxy_tensor import make_fx as symfx_make_fx
 
@@ -142,7 +143,8 @@ def test_symbols_by_hand(m, env):
     assert m.guarding_hint_or_throw(n) == 9
     assert env.create_symintnode(sympy.Integer(4), hint=4) == 4
     assert isinstance(env.create_symboolnode(s > 4), torch.SymBool)
-    assert env.evaluate_symexpr("s7 * 2 + 1") == 19
+    if m is not TORCH or STOCK_HAS_EVALUATE_SYMEXPR:
+        assert env.evaluate_symexpr("s7 * 2 + 1") == 19
     assert str(env.deserialize_symexpr("s7 * 2")) == "2*s7"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch.fx.experimental.optimization as stock_optimization
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from symfx.torch_bridge.releases import RELEASE
 
@@ -13,11 +14,19 @@ STOCK_TRACES_FROM = {
     "resize_as_": (2, 14),
     # torch 2.15 has fake kernels for these.
     "grouped_mm": (2, 15),
+    "grouped_mm_of_gradients": (2, 15),
     "histogramdd": (2, 15),
 }
 
 STOCK_HAS_MKLDNN_MAP = hasattr(stock_optimization, "mkldnn_map")
 """False from torch 2.14 on, which keeps the table inside of a function."""
+
+
+STOCK_HAS_EVALUATE_SYMEXPR = hasattr(ShapeEnv, "evaluate_symexpr")
+"""False from torch 2.15 on; symfx keeps the method."""
+
+# torch 2.15 reads an attribute of the first argument where older releases assert its class.
+ERROR_OF_EVENTS_WITHOUT_SHAPE_ENV = AssertionError if RELEASE < (2, 15) else AttributeError
 
 
 def stock_traces(name: str) -> bool:

@@ -118,7 +118,7 @@ def test_settings_are_replayed(settings: dict[str, bool]) -> None:
 
 def test_a_trace_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Through make_fx, as users get their environments."""
-    from symfx.proxy_tensor import tracing as make_fx_tracing
+    from symfx.proxy_tensor import inputs as make_fx_inputs
 
     recorded: list[ShapeEnv] = []
 
@@ -127,7 +127,7 @@ def test_a_trace_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
             super().__init__(should_record_events=True, **settings)
             recorded.append(self)
 
-    monkeypatch.setattr(make_fx_tracing, "ShapeEnv", Recorded)
+    monkeypatch.setattr(make_fx_inputs, "ShapeEnv", Recorded)
 
     def model(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         chosen = x[x.sum(1) > 0]
