@@ -19,7 +19,7 @@ Unknown: TypeAlias = "Hashable"
 Row: TypeAlias = "tuple[Mapping[Any, int], int]"
 """Coefficients by unknown, and a constant: their sum is at least 0, or is 0."""
 
-_Key: TypeAlias = "frozenset[tuple[Unknown, int]]"
+_Key: TypeAlias = "tuple[tuple[Unknown, int], ...]"
 
 # Inequalities that a system may have, and combinations that one elimination may make.
 _ROWS = 48
@@ -50,6 +50,8 @@ class System:
         self._kept = kept
         # Coefficients, divided by their common divisor, with the least constant.
         self._rows: dict[_Key, int] = {}
+        # The order of the unknowns, which makes each search take the same steps every time.
+        self._places: dict[Unknown, int] = {}
         unsolved = [(dict(coeffs), const) for coeffs, const in equations]
         rows = [(dict(coeffs), const) for coeffs, const in inequalities]
         if unsolved:
@@ -93,12 +95,13 @@ class System:
         g = math.gcd(*coeffs.values())
         if g > 1:
             coeffs, const = {u: c // g for u, c in coeffs.items()}, const // g
-        key = frozenset(coeffs.items())
+        place = self._places
+        key = tuple(sorted(coeffs.items(), key=lambda item: place.setdefault(item[0], len(place))))
         known = self._rows.get(key)
         if known is not None and known <= const:
             return
         self._rows[key] = const
-        opposite = self._rows.get(frozenset((u, -c) for u, c in key))
+        opposite = self._rows.get(tuple((u, -c) for u, c in key))
         if opposite is not None and opposite + const < 0:
             self.contradiction = True
 
@@ -166,7 +169,8 @@ class System:
         unknowns = above.keys() - self._kept
         if not unknowns:
             return False
-        chosen = min(unknowns, key=lambda u: len(above[u]) * len(below[u]))
+        place = self._places
+        chosen = min(unknowns, key=lambda u: (len(above[u]) * len(below[u]), place[u]))
         if len(above[chosen]) * len(below[chosen]) > _COMBINED:
             self._rows.clear()
             return False

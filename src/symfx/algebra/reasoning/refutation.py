@@ -179,7 +179,7 @@ class _Known:
                     continue
                 self._bounded.add(monomial)
                 self._bound(monomial)
-                for atom in set(monomial.factors):
+                for atom in dict.fromkeys(monomial.factors):
                     if atom not in self._atoms and len(self._atoms) < ATOMS:
                         self._atoms[atom] = None
                         self._bound(atom)
