@@ -55,6 +55,21 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "convnext": lambda: tf.ConvNextModel(
         tf.ConvNextConfig(hidden_sizes=[16, 32], depths=[1, 1], num_stages=2)
     ),
+    "llama": lambda: tf.LlamaModel(tf.LlamaConfig(**TEXT, **ENDS)),
+    "deberta": lambda: tf.DebertaModel(tf.DebertaConfig(**TEXT)),
+    "upernet": lambda: tf.UperNetForSemanticSegmentation(
+        tf.UperNetConfig(
+            backbone_config=tf.ConvNextConfig(
+                hidden_sizes=[8, 16],
+                depths=[1, 1],
+                num_stages=2,
+                out_features=["stage1", "stage2"],
+            ),
+            hidden_size=16,
+            pool_scales=[1, 2],
+            use_auxiliary_head=False,
+        )
+    ),
     "mobilenet": lambda: tf.MobileNetV2Model(tf.MobileNetV2Config(depth_multiplier=0.35)),
 }
 
