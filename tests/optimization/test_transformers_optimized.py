@@ -95,4 +95,5 @@ def test_optimized_models_return_the_same(name: str, measure: bool) -> None:
         for mine, theirs in zip(found.to_tuple(), expected.to_tuple(), strict=True):
             if isinstance(theirs, Tensor):
                 torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
-                assert mine.stride() == theirs.stride()
+                if name != "upernet":  # it resizes images of one pixel that are channels last
+                    assert mine.stride() == theirs.stride()
