@@ -641,7 +641,8 @@ def test_dictionaries_keep_their_class(kind: Callable[..., Any]) -> None:
 
     model, x = trained(Pair()), torch.randn(2, 3, 5, 5)
     fast = symfx.optimize(model, x, measure=False)
-    assert (len(fast.report.rewrites) > 0) is (kind is not Other)
+    folded = any(rewrite.what.startswith("folded") for rewrite in fast.report.rewrites)
+    assert folded is (kind is not Other)  # of which the parts alone are optimized
     first, (second,) = model(x)
     forms = [fast, copy.deepcopy(fast)]
     if kind is not Other:  # whose model is kept whole, and is of no class that pickle finds

@@ -85,7 +85,7 @@ def made(kind: type[nn.Module] = Branches) -> nn.Module:
 
 
 def close(found: Any, expected: Any) -> None:
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
 @torch.no_grad()
@@ -267,6 +267,53 @@ class TakesSizes(nn.Module):
         return x.reshape(sizes[0], -1) if bool(x.sum() < 1e9) else x
 
 
+class PixelToAWholePart(nn.Module):
+    """A part that is kept whole resizes an image of one pixel: it reads strides of size one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(4, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+        self.part = Resizes()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.part(self.second(torch.relu(self.first(x)).mean((2, 3), keepdim=True)))
+
+
+class Resizes(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(x, (5, 6)) if bool(x.sum() < 1e9) else x
+
+
+class MixedConcatenation(nn.Module):
+    """A concatenation of values in two layouts is contiguous, and so is the result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(4, 4, 1), nn.Conv2d(8, 4, 1)
+        self.second.weight.data.mul_(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        last = (x + 1).contiguous(memory_format=torch.channels_last)
+        return self.second(torch.cat([self.first(last), self.first(x)], 1))
+
+
+class SeveralFromAWholePart(nn.Module):
+    """A part that is kept whole returns a tuple, and NaN in it reaches the fused operators."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part, self.conv = ReturnsSeveral(), nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        one, two = self.part(x)
+        return torch.relu(self.conv(one)) + torch.relu(self.conv(two["x"]))
+
+
+class ReturnsSeveral(nn.Module):
+    def forward(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return (torch.log(x - 0.5) if bool(x.sum() < 1e9) else x), {"x": x}
+
+
 class LayersOfConstants(nn.Module):
     """Linear layers of a buffer, as of a table of positions."""
 
@@ -281,7 +328,14 @@ class LayersOfConstants(nn.Module):
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("kind", "shape"), [(SizesToAWholePart, (2, 4, 6, 6)), (LayersOfConstants, (3, 4))]
+    ("kind", "shape"),
+    [
+        (SizesToAWholePart, (2, 4, 6, 6)),
+        (PixelToAWholePart, (2, 4, 6, 6)),
+        (MixedConcatenation, (2, 4, 6, 6)),
+        (SeveralFromAWholePart, (2, 4, 6, 6)),
+        (LayersOfConstants, (3, 4)),
+    ],
 )
 def test_what_the_zoo_found(kind: type[nn.Module], shape: tuple[int, ...]) -> None:
     model, x = made(kind), torch.randn(shape)

@@ -197,9 +197,9 @@ def keep_layout(module: fx.GraphModule) -> None:
     module.recompile()
 
 
-def _originals(reader: Reader, nodes: set[fx.Node]) -> dict[fx.Node, fx.Node | bool]:
+def _originals(reader: Reader, nodes: set[fx.Node]) -> dict[fx.Node, Any]:
     """For each node, the ``original`` that `laid_out_as` needs for its result."""
-    found: dict[fx.Node, fx.Node | bool] = {}
+    found: dict[fx.Node, Any] = {}
     for node in reader.module.graph.nodes:
         if node in nodes:
             fused = fused_conv(reader, node)
@@ -208,6 +208,13 @@ def _originals(reader: Reader, nodes: set[fx.Node]) -> dict[fx.Node, fx.Node | b
                 found[node] = False
             elif (fused is not None and fused.last) or not sources:
                 found[node] = fused is not None
+            elif node.target in (torch.cat, torch.concat):
+                terms: list[Any] = []
+                for source in sources:
+                    original = found.get(source, source)
+                    terms += original if isinstance(original, tuple) else (original,)
+                distinct = tuple(dict.fromkeys(terms))
+                found[node] = distinct[0] if len(distinct) == 1 else distinct
             else:
                 found[node] = found.get(sources[0], sources[0])
     return found

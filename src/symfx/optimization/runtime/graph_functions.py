@@ -32,6 +32,10 @@ __all__ = [
 def all_finite(*values: Any) -> bool:
     """Whether no tensor has NaN or infinities. Tensors that fused operators refuse are skipped."""
     for value in values:
+        if isinstance(value, (list, tuple, dict)):
+            if not all_finite(*(value.values() if isinstance(value, dict) else value)):
+                return False
+            continue
         looked_at = isinstance(value, Tensor) and is_ordinary(value) and value.is_floating_point()
         # A sum is not finite if one of its terms is not, and it reads the tensor only once.
         if looked_at and not math.isfinite(float(value.detach().sum())):
@@ -43,18 +47,28 @@ _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 @leaf_function(Effect.VIEW)
-def laid_out_as(x: Tensor, original: Tensor | bool) -> Tensor:
+def laid_out_as(x: Tensor, original: Tensor | bool | tuple[Tensor | bool, ...]) -> Tensor:
     """A result in the memory layout that the original model gives it.
 
     Args:
         x: the result.
         original: the tensor whose layout the original's result has; or True for channels last,
-            which is the layout behind a convolution whose weight is channels last.
+            which is the layout behind a convolution whose weight is channels last; or several of
+            these, as behind a concatenation, which is channels last if all its terms are.
     """
-    last = original if isinstance(original, bool) else is_channels_last(original)
-    if last and x.numel() and x.dim() in _LAST:
-        return x.contiguous(memory_format=_LAST[x.dim()])
-    return x.contiguous()
+    several = original if isinstance(original, tuple | list) else (original,)
+    last = all(one if isinstance(one, bool) else is_channels_last(one) for one in several)
+    last = last and x.numel() > 0 and x.dim() in _LAST
+    result = x.contiguous(memory_format=_LAST[x.dim()] if last else torch.contiguous_format)
+    if 1 not in result.shape or not is_ordinary(result):
+        return result
+    # `contiguous` ignores the strides of dimensions of size one, and operators read them.
+    strides, step = [0] * x.dim(), 1
+    order = range(x.dim() - 1, -1, -1)
+    for dimension in (1, *(d for d in order if d != 1)) if last else order:
+        strides[dimension] = step
+        step *= x.shape[dimension]
+    return result if result.stride() == tuple(strides) else result.as_strided(x.shape, strides)
 
 
 def same_constant(value: Any, fixed: Any) -> bool:
