@@ -239,7 +239,7 @@ def test_the_experimental_package_is_named_in_one_place(module: str) -> None:
 
 
 def test_what_is_taken_from_torch_for_its_identity() -> None:
-    """Classes to answer as, to derive from and to take members of; a new one is listed here."""
+    """Classes to answer as, and functions that Dynamo knows; a new name is listed here."""
     prefix = "torch.fx.experimental."
     names = [imported.name for imported in imports(IDENTITY)]
     taken = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
@@ -273,6 +273,19 @@ def test_what_is_taken_from_torch_for_its_identity() -> None:
         "symbolic_shapes.SymbolicContext",
         "symbolic_shapes.TrackedFake",
         "symbolic_shapes._ShapeEnvGuardError",
+        "symbolic_shapes.free_symbols",
+        "symbolic_shapes.guard_or_false",
+        "symbolic_shapes.guard_or_true",
+        "symbolic_shapes.guarding_hint_or_throw",
+        "symbolic_shapes.has_free_unbacked_symbols",
+        "symbolic_shapes.has_static_value",
+        "symbolic_shapes.is_concrete_bool",
+        "symbolic_shapes.is_concrete_float",
+        "symbolic_shapes.is_concrete_int",
+        "symbolic_shapes.is_symbolic",
+        "symbolic_shapes.optimization_hint",
+        "symbolic_shapes.statically_known_false",
+        "symbolic_shapes.statically_known_true",
     }
 
 

@@ -29,6 +29,7 @@ from symfx.recording import (
     NotEqualError,
     ShapeEnvEvent,
     record_shapeenv_event,
+    recording_shape_envs,
     replay_shape_env_events,
     shape_env_check_state_equal,
 )
@@ -116,18 +117,8 @@ def test_settings_are_replayed(settings: dict[str, bool]) -> None:
     both_ways(env)
 
 
-def test_a_trace_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through make_fx, as users get their environments."""
-    from symfx.proxy_tensor import inputs as make_fx_inputs
-
-    recorded: list[ShapeEnv] = []
-
-    class Recorded(ShapeEnv):
-        def __init__(self, **settings: Any) -> None:
-            super().__init__(should_record_events=True, **settings)
-            recorded.append(self)
-
-    monkeypatch.setattr(make_fx_inputs, "ShapeEnv", Recorded)
+def test_a_trace_is_replayed() -> None:
+    """Through symfx.trace, as users get their environments."""
 
     def model(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         chosen = x[x.sum(1) > 0]
@@ -135,7 +126,8 @@ def test_a_trace_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
             return chosen @ y
         return torch.cat([chosen, x]) @ y
 
-    symfx.trace(model, (torch.randn(4, 6), torch.randn(6, 3)), dynamic=[True, True])
+    with recording_shape_envs() as recorded:
+        symfx.trace(model, (torch.randn(4, 6), torch.randn(6, 3)), dynamic=[True, True])
     (env,) = recorded
     assert len(env.guards) >= 1
     assert len(env.events) > 4

@@ -8,6 +8,7 @@ from typing import Any
 import sympy
 import torch
 from torch._subclasses.meta_utils import is_sparse_any
+from torch.compiler import is_dynamo_compiling
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.symbol import SymT, symbol_is_type
 
@@ -15,7 +16,11 @@ from symfx.errors import SymfxError
 from symfx.sym_node import SymTypes
 from symfx.symbolic_shapes.checks.measures import is_tensor_like
 from symfx.symbolic_shapes.torch_api.number_functions import is_nested_int, is_symbolic
-from symfx.torch_bridge.identity import TorchSymNode
+from symfx.torch_bridge.identity import (
+    TorchSymNode,
+    torch_free_symbols,
+    torch_has_free_unbacked_symbols,
+)
 from symfx.torch_bridge.releases import is_custom_object
 
 __all__ = [
@@ -103,6 +108,8 @@ def free_symbols(val: Any) -> OrderedSet[sympy.Symbol]:
     Raises:
         SymfxError: the value has no sizes and is no number.
     """
+    if is_dynamo_compiling():
+        return torch_free_symbols(val)
     found: OrderedSet[sympy.Symbol] = OrderedSet()
     for expr in _iterate_exprs(val):
         found.update(sorted(expr.free_symbols, key=str))
@@ -121,6 +128,8 @@ def free_unbacked_symbols(x: Any) -> OrderedSet[sympy.Symbol]:
 
 def has_free_unbacked_symbols(x: Any) -> bool:
     """Whether a value has an unbacked symbol."""
+    if is_dynamo_compiling():
+        return torch_has_free_unbacked_symbols(x)
     return any(
         symbol_is_type(symbol, _UNBACKED)
         for expr in _iterate_exprs(x)

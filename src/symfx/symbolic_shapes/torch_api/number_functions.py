@@ -1,4 +1,9 @@
-"""torch's functions of symbolic numbers: their values, hints and kinds, and facts about them."""
+"""torch's functions of symbolic numbers: their values, hints and kinds, and facts about them.
+
+Inside `torch.compile` the numbers are torch's, and Dynamo answers questions about them where it
+knows the function that asks. So where Dynamo traces a function of this module, the function hands
+its question to torch's.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +15,24 @@ from typing import Any, NoReturn
 
 import sympy
 import torch
+from torch.compiler import is_dynamo_compiling
 from torch.utils._sympy.numbers import int_oo
 
 from symfx.sym_node import SymTypes
 from symfx.symbolic_shapes.errors import ConstraintViolationError
+from symfx.torch_bridge.identity import (
+    torch_guard_or_false,
+    torch_guard_or_true,
+    torch_guarding_hint_or_throw,
+    torch_has_static_value,
+    torch_is_concrete_bool,
+    torch_is_concrete_float,
+    torch_is_concrete_int,
+    torch_is_symbolic,
+    torch_optimization_hint,
+    torch_statically_known_false,
+    torch_statically_known_true,
+)
 
 __all__ = [
     "_advise_is_bounded",
@@ -94,12 +113,16 @@ def guard_float(a: float | torch.SymFloat) -> float:
 
 def guard_or_false(a: bool | torch.SymBool) -> bool:
     """The value of a condition, guarded; False where it depends on data."""
+    if is_dynamo_compiling():
+        return torch_guard_or_false(a)
     node = _bool_node(a)
     return bool(a) if node is None else bool(node.guard_or_false("", 0))
 
 
 def guard_or_true(a: bool | torch.SymBool) -> bool:
     """The value of a condition, guarded; True where it depends on data."""
+    if is_dynamo_compiling():
+        return torch_guard_or_true(a)
     node = _bool_node(a)
     return bool(a) if node is None else bool(node.guard_or_true("", 0))
 
@@ -112,12 +135,16 @@ def guard_size_oblivious(expr: bool | torch.SymBool) -> bool:
 
 def statically_known_true(x: bool | torch.SymBool) -> bool:
     """Whether a condition is known to hold for every admissible input; no guard."""
+    if is_dynamo_compiling():
+        return torch_statically_known_true(x)
     node = _bool_node(x)
     return bool(x) if node is None else bool(node.statically_known_true("", 0))
 
 
 def statically_known_false(x: bool | torch.SymBool) -> bool:
     """Whether a condition is known to fail for every admissible input; no guard."""
+    if is_dynamo_compiling():
+        return torch_statically_known_false(x)
     node = _bool_node(x)
     if node is None:
         return not x
@@ -207,6 +234,8 @@ def guarding_hint_or_throw(a: Any) -> int | bool:
     Raises:
         GuardOnDataDependentSymNode: it depends on data.
     """
+    if is_dynamo_compiling():
+        return torch_guarding_hint_or_throw(a)
     node = a.node if isinstance(a, SymTypes) else a
     if isinstance(node, (int, bool)):
         return node
@@ -226,6 +255,8 @@ def optimization_hint(a: int | torch.SymInt, fallback: int | None = None) -> int
         a: the int.
         fallback: the value to assume of an unbacked symbol; see `ShapeEnv.optimization_hint`.
     """
+    if is_dynamo_compiling():
+        return torch_optimization_hint(a, fallback)
     if isinstance(a, torch.SymInt):
         hint = a.node.hint
         if hint is not None:
@@ -241,6 +272,8 @@ def optimization_hint(a: int | torch.SymInt, fallback: int | None = None) -> int
 
 def is_symbolic(val: Any) -> bool:
     """Whether a number is symbolic; a ragged size that is a constant is not."""
+    if is_dynamo_compiling():
+        return torch_is_symbolic(val)
     return isinstance(val, SymTypes) and bool(val.node.is_symbolic())
 
 
@@ -256,16 +289,22 @@ def has_symbolic_sizes_strides(elem: torch.Tensor) -> bool:
 
 def is_concrete_int(a: int | torch.SymInt) -> bool:
     """Whether a value is one integer for every admissible input."""
+    if is_dynamo_compiling():
+        return torch_is_concrete_int(a)
     return _is_concrete(a, int, torch.SymInt, "an int")
 
 
 def is_concrete_float(a: float | torch.SymFloat) -> bool:
     """Whether a value is one float for every admissible input."""
+    if is_dynamo_compiling():
+        return torch_is_concrete_float(a)
     return _is_concrete(a, float, torch.SymFloat, "a float")
 
 
 def is_concrete_bool(a: bool | torch.SymBool) -> bool:
     """Whether a value is one bool for every admissible input."""
+    if is_dynamo_compiling():
+        return torch_is_concrete_bool(a)
     return _is_concrete(a, bool, torch.SymBool, "a bool")
 
 
@@ -279,6 +318,8 @@ def _is_concrete(a: Any, plain: type, symbolic: Any, kind: str) -> bool:
 
 def has_static_value(a: _Scalar) -> bool:
     """Whether a number is a constant, or symbolic with one possible value."""
+    if is_dynamo_compiling():
+        return torch_has_static_value(a)
     if isinstance(a, (bool, int, float)):
         return True
     if not isinstance(a, SymTypes):
