@@ -162,8 +162,11 @@ def _matrix_rank(*args: Any, out: torch.Tensor | None = None, **kwargs: Any) -> 
 
 @_form_of(F.one_hot)
 def _one_hot(x: torch.Tensor, num_classes: Any = -1) -> Any:
-    if not isinstance(num_classes, int) or num_classes != -1 or not isinstance(x, torch.Tensor):
+    if not isinstance(x, torch.Tensor):
         return NotImplemented
+    if not isinstance(num_classes, int) or num_classes != -1:
+        # torch's own form keeps the order of the dimensions, and the operator does not.
+        return NotImplemented if x.is_contiguous() else F.one_hot(x.contiguous(), num_classes)
     _assert_all(x >= 0, "Class values must be non-negative.")
     count = (x.max() + 1).item()
     torch._check(count >= 1)  # type: ignore[no-untyped-call]
@@ -182,8 +185,9 @@ def _max_pool1d(
     return_indices: bool = False,
 ) -> Any:
     # torch's own form needs the length as an int if no gradient is asked for.
-    if return_indices or not x.is_floating_point() or all(type(n) is int for n in x.shape):
+    if return_indices or not x.is_floating_point():
         return NotImplemented
+    x = x.contiguous()
 
     def along_both(option: Any, other: int) -> tuple[int, int]:
         return (other, option if isinstance(option, int) else option[0])
@@ -224,6 +228,14 @@ def _gaussian_nll_loss(
     if full:
         loss = loss + 0.5 * math.log(2 * math.pi)
     return loss if reduction == "none" else loss.mean() if reduction == "mean" else loss.sum()
+
+
+@_form_of(F.interpolate)
+def _interpolate(input: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    # torch's decomposition for three dimensions keeps their order, and the operator does not.
+    if not isinstance(input, torch.Tensor) or input.dim() != 3 or input.is_contiguous():
+        return NotImplemented
+    return F.interpolate(input.contiguous(), *args, **kwargs)
 
 
 # torch's decomposition compares each class with the wrong targets.

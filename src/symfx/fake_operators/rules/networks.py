@@ -144,6 +144,16 @@ def _is_channels_last(n: Numbers, a: Shape) -> bool | None:
     return True if n.at_most(n.add(a.strides[1], 1), least) else None
 
 
+def _in_suggested_format(n: Numbers, a: Shape) -> New | None:
+    """A new channels-last tensor where `a` is channels-last, else a row-major one."""
+    rank = len(a.sizes)
+    channels_last = rank in (4, 5) and _is_channels_last(n, a)
+    if channels_last is None:
+        return None
+    order = (0, *range(2, rank), 1) if channels_last else range(rank)
+    return New(a.dtype, a.sizes, packed_in(n, a.sizes, order))
+
+
 def _spread(
     n: Numbers,
     sizes: Sequence[Number],
@@ -250,11 +260,21 @@ def _pixel_shuffle(n: Numbers, a: Shape, factor: Any) -> New | None:
     return _row_major(n, a.dtype, (*outer, fewer, n.mul(height, factor), n.mul(width, factor)))
 
 
+@rule(_aten.channel_shuffle.default)
+def _channel_shuffle(n: Numbers, a: Shape, groups: Any) -> New | None:
+    if len(a.sizes) < 3 or type(groups) is not int or groups < 1 or not n.all_positive(a.sizes):
+        return None
+    channels = a.sizes[1]
+    if not (isinstance(channels, int) and channels % groups == 0):
+        return None
+    return _in_suggested_format(n, a)
+
+
 # -- batch normalization ----------------------------------------------------------------------
 
 
 def _has_usual_form(n: Numbers, a: Shape, per_channel: Sequence[Any]) -> bool:
-    """Whether a tensor is row-major and its values per channel match it in size and dtype."""
+    """Whether a tensor has elements, and its values per channel match it in size and dtype."""
     return (
         len(a.sizes) >= 2
         and a.dtype in _WIDE
@@ -262,7 +282,7 @@ def _has_usual_form(n: Numbers, a: Shape, per_channel: Sequence[Any]) -> bool:
             x is None or (x.dtype is a.dtype and n.all_same(x.sizes, a.sizes[1:2]))
             for x in per_channel
         )
-        and is_row_major(n, a)
+        and n.all_positive(a.sizes)
     )
 
 
@@ -273,8 +293,20 @@ def _batch_norm(
 ) -> tuple[New, New, New] | None:  # fmt: skip
     if not _has_usual_form(n, a, (weight, bias, running_mean, running_var)):
         return None
+    normalized = _in_suggested_format(n, a)
     statistics = New(a.dtype, a.sizes[1:2], (1,)) if training else New(a.dtype, (0,), (1,))
-    return New(a.dtype, a.sizes, a.strides), statistics, statistics
+    return None if normalized is None else (normalized, statistics, statistics)
+
+
+@rule(_aten._native_batch_norm_legit.no_stats)
+def _batch_norm_without_statistics(
+    n: Numbers, a: Shape, weight: Any, bias: Any, training: Any, momentum: Any, eps: Any
+) -> tuple[New, New, New] | None:  # fmt: skip
+    if not training or not _has_usual_form(n, a, (weight, bias)):
+        return None
+    normalized = _in_suggested_format(n, a)
+    statistics = New(a.dtype, a.sizes[1:2], (1,))
+    return None if normalized is None else (normalized, statistics, statistics)
 
 
 @rule(_aten._native_batch_norm_legit_no_training.default)
