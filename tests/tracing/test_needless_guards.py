@@ -67,6 +67,16 @@ CASES = {
     "x + x, an inner size from 0": Case(
         lambda x: x + x, [(3, 4)], [(None, Dim("n", min=0))], [], [[(3, 0)], [(3, 1)], [(3, 9)]]
     ),
+    "view, sizes from 0": Case(
+        lambda x: x.view(-1) * 2, [(4, 3)], [(Dim("n", min=0), None)], [], [[(0, 3)], [(1, 3)]]
+    ),
+    "conv2d, a batch from 0": Case(
+        CONV2,
+        [(4, 2, 8, 8)],
+        [(Dim("n", min=0), None, None, None)],
+        [],
+        [[(0, 2, 8, 8)], [(1, 2, 8, 8)], [(17, 2, 8, 8)]],
+    ),
     "x[:, 1:] * 2": Case(
         lambda x: x[:, 1:] * 2, [(4, 6)], [("b", "n")], [], [[(2, 2)], [(5, 3)], [(7, 40)]]
     ),
@@ -191,6 +201,12 @@ def test_guards_are_those_of_the_program(name: str) -> None:
         wanted, got = case.program(*inputs), t(*inputs)
         assert got.shape == wanted.shape
         torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("sizes", [(-2, -6), (-3, -1), (5, -1), (5, 2)])
+def test_a_view_that_torch_refuses_is_refused(sizes: tuple[int, ...]) -> None:
+    with pytest.raises(symfx.TracingError):
+        symfx.trace(lambda x: x.view(*sizes), r(4, 3))
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def _convolution(
         channels = n.mul(channels, groups)
     if bias is not None and (bias.dtype is not a.dtype or not n.all_same(bias.sizes, (channels,))):
         return None
-    if not (n.all_positive(a.sizes) and n.all_positive(weight.sizes)):
+    if not (n.all_positive(a.sizes[1:]) and n.all_positive(weight.sizes)):
         return None
     order = _order_of_convolution(n, a, weight)
     if order is None:
@@ -109,7 +109,7 @@ def _convolution(
     if places is None:
         return None
     sizes = (a.sizes[0], channels, *places)
-    return New(a.dtype, sizes, packed_in(n, sizes, order)) if n.all_positive(sizes) else None
+    return New(a.dtype, sizes, packed_in(n, sizes, order)) if n.all_positive(sizes[1:]) else None
 
 
 def _order_of_convolution(n: Numbers, a: Shape, weight: Shape) -> Sequence[int] | None:

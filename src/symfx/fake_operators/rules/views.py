@@ -9,6 +9,7 @@ import torch
 
 from symfx.algebra import Term
 from symfx.fake_operators.rules.base import Shape, View, dimension, is_row_major, rule
+from symfx.fake_operators.rules.elementwise_layout import is_row_major_or_empty
 from symfx.fake_operators.rules.numbers import Number, Numbers
 
 __all__: list[str] = []
@@ -111,8 +112,6 @@ def _expand(n: Numbers, a: Shape, size: Sequence[Any], *, implicit: bool = False
 
 @rule(_aten.view.default, _aten._unsafe_view.default)
 def _view(n: Numbers, a: Shape, size: Sequence[Any]) -> View | None:
-    if not n.all_positive(a.sizes):
-        return None
     elements = n.product(a.sizes)
     sizes = list(size)
     if sizes.count(-1) == 1:
@@ -121,6 +120,15 @@ def _view(n: Numbers, a: Shape, size: Sequence[Any]) -> View | None:
         if not n.positive(others):
             return None
         sizes[unknown] = n.floordiv(elements, others)
+    if not n.all_positive(a.sizes):
+        # The tensor may have no elements; the strides of the view mean nothing then.
+        if not (
+            is_row_major_or_empty(n, a)
+            and all(n.at_most(0, s) for s in sizes)
+            and n.same(n.product(sizes), elements)
+        ):
+            return None
+        return View(tuple(sizes), n.contiguous(sizes), a.offset)
     if is_row_major(n, a):
         if not _require_same_elements(n, a.sizes, sizes):
             return None
@@ -140,9 +148,9 @@ def _require_same_elements(n: Numbers, old: Sequence[Number], new: Sequence[Numb
         old: positive sizes.
         new: the other sizes.
     """
+    if not all(n.at_most(0, size) for size in new):
+        return False
     if not n.same(n.product(new), n.product(old)):
-        if not all(n.at_most(0, size) for size in new):
-            return False
         # If each old size is at least the product of some new sizes, as ``h`` is at least
         # ``h//4 * 4``, then all products are equal only if each of these is.
         runs: list[tuple[Number, list[Number]]] = []
