@@ -111,6 +111,36 @@ def _index_fill(a: torch.Tensor, dim: int, index: torch.Tensor, value: Any) -> A
     return a.clone().index_fill_(dim, index, value)
 
 
+# torch's fake kernels of these two keep the order of the dimensions, and the real kernels do not.
+@_kernel(_aten.log_sigmoid_forward.default, first=True)
+def _log_sigmoid(a: torch.Tensor) -> Any:
+    if a.device.type != "cpu":
+        return NotImplemented
+    return _aten.log_sigmoid_forward.default(a.new_empty(a.shape))
+
+
+@_kernel(_aten.rrelu_with_noise.default, first=True)
+def _rrelu(a: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    if a.device.type != "cpu":
+        return NotImplemented
+    return _aten.rrelu_with_noise.default(a, *args, **kwargs).new_empty(a.shape)
+
+
+# torch's fake kernel returns a row-major tensor. The real kernel joins two slices, once a
+# dimension.
+@_kernel(_aten.roll.default, first=True)
+def _roll(a: torch.Tensor, shifts: Sequence[Any], dims: Sequence[int] = ()) -> Any:
+    if a.dim() not in (4, 5) or not len(dims) == len(shifts) > 0 or _is_symbolic(a):
+        return NotImplemented
+    if any(type(shift) is not int for shift in shifts) or a.numel() == 0:
+        return NotImplemented
+    for shift, dim in zip(shifts, dims, strict=True):
+        size = a.size(dim)
+        start = -shift % size
+        a = torch.cat([a.narrow(dim, start, size - start), a.narrow(dim, 0, start)], dim)
+    return a
+
+
 def _ctc(log_probs: torch.Tensor, width: Any) -> Any:
     steps = log_probs.shape[0]
     batch = log_probs.shape[1:-1]

@@ -1,6 +1,7 @@
-"""Traceable forms of torch functions whose own form reads data.
+"""Traceable forms of torch functions whose own form cannot be traced, or is traced wrongly.
 
 Tracing on fake tensors ends where a function reads a number to check it or to branch on it.
+A few of torch's decompositions compute other results than the function that they stand for.
 The forms here compute the same results. They turn torch's checks into assertions of the graph.
 """
 
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
+from torch.nn._reduction import legacy_get_string
 
 from symfx.proxy_tensor.indexing import get_item, set_item
 from symfx.proxy_tensor.number_tensors import has_symbol, tensor_of_numbers
@@ -21,7 +23,7 @@ __all__ = ["TRACEABLE"]
 TRACEABLE: dict[Any, Callable[..., Any]] = {}
 """For a torch function, its traceable form.
 
-The form returns NotImplemented where the function's own form reads no data."""
+The form returns NotImplemented where the function's own form can be traced."""
 
 
 def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -160,13 +162,45 @@ def _matrix_rank(*args: Any, out: torch.Tensor | None = None, **kwargs: Any) -> 
 
 @_form_of(F.one_hot)
 def _one_hot(x: torch.Tensor, num_classes: Any = -1) -> Any:
-    if not isinstance(num_classes, int) or num_classes != -1 or not isinstance(x, torch.Tensor):
+    if not isinstance(x, torch.Tensor):
         return NotImplemented
+    if not isinstance(num_classes, int) or num_classes != -1:
+        # torch's own form keeps the order of the dimensions, and the operator does not.
+        return NotImplemented if x.is_contiguous() else F.one_hot(x.contiguous(), num_classes)
     _assert_all(x >= 0, "Class values must be non-negative.")
     count = (x.max() + 1).item()
     torch._check(count >= 1)  # type: ignore[no-untyped-call]
     classes = torch.arange(count, device=x.device)
     return (x.unsqueeze(-1) == classes).to(torch.int64)
+
+
+@_form_of(torch.max_pool1d, F.max_pool1d)
+def _max_pool1d(
+    x: torch.Tensor,
+    kernel_size: Any,
+    stride: Any = (),
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+) -> Any:
+    # torch's own form needs the length as an int if no gradient is asked for.
+    if return_indices or not x.is_floating_point():
+        return NotImplemented
+    x = x.contiguous()
+
+    def along_both(option: Any, other: int) -> tuple[int, int]:
+        return (other, option if isinstance(option, int) else option[0])
+
+    pooled = F.max_pool2d(
+        x.unsqueeze(-2),
+        along_both(kernel_size, 1),
+        along_both(kernel_size if stride in (None, (), []) else stride, 1),
+        along_both(padding, 0),
+        along_both(dilation, 1),
+        ceil_mode,
+    )
+    return pooled.squeeze(-2)
 
 
 @_form_of(F.gaussian_nll_loss)
@@ -194,3 +228,86 @@ def _gaussian_nll_loss(
     if full:
         loss = loss + 0.5 * math.log(2 * math.pi)
     return loss if reduction == "none" else loss.mean() if reduction == "mean" else loss.sum()
+
+
+@_form_of(F.interpolate)
+def _interpolate(input: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    # torch's decomposition for three dimensions keeps their order, and the operator does not.
+    if not isinstance(input, torch.Tensor) or input.dim() != 3 or input.is_contiguous():
+        return NotImplemented
+    return F.interpolate(input.contiguous(), *args, **kwargs)
+
+
+# torch's decomposition compares each class with the wrong targets.
+@_form_of(F.multilabel_margin_loss)
+def _multilabel_margin_loss(
+    input: torch.Tensor,
+    target: torch.Tensor,
+    size_average: bool | None = None,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+) -> Any:
+    if input.shape != target.shape or input.dim() not in (1, 2):
+        return NotImplemented
+    if size_average is not None or reduce is not None:
+        reduction = legacy_get_string(size_average, reduce)
+    classes = input.shape[-1]
+    within = (target >= -1) & (target < classes)
+    _assert_all(within, "multilabel_margin_loss: target is out of range")
+    # The targets of a row end before its first -1.
+    given = (target >= 0).to(torch.int64).cumprod(-1) > 0
+    place = torch.where(given, target, 0)
+    is_place = place.unsqueeze(-1) == torch.arange(classes, device=target.device)
+    is_target = (is_place & given.unsqueeze(-1)).any(-2)
+    margin = 1 - input.gather(-1, place).unsqueeze(-1) + input.unsqueeze(-2)
+    counts = given.unsqueeze(-1) & ~is_target.unsqueeze(-2)
+    loss = torch.where(counts, margin.clamp(min=0), 0).sum((-2, -1)) / classes
+    return loss if reduction == "none" else loss.mean() if reduction == "mean" else loss.sum()
+
+
+def _layer_by_layer(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The form of a recurrent network: its layers one by one, with dropout between them.
+
+    torch's decomposition of a network of several layers never applies the dropout.
+    """
+
+    def form(input: torch.Tensor, *args: Any) -> Any:
+        if len(args) != 8:
+            return NotImplemented
+        # Of a packed sequence torch takes the batch sizes, and no switch for `batch_first`.
+        sizes = () if isinstance(args[2], bool) else args[:1]
+        states, weights, biased, layers, dropout, train, both_ways = args[len(sizes) :][:7]
+        batch_first = not sizes and args[-1]
+        if not train or not dropout or layers < 2:
+            return NotImplemented
+        several = isinstance(states, (list, tuple))
+        ways = 2 if both_ways else 1
+        count = len(weights) // layers
+        finals: list[tuple[torch.Tensor, ...]] = []
+        output = input.transpose(0, 1) if batch_first else input
+        for i in range(layers):
+            if i > 0:
+                output = torch.dropout(output, dropout, True)
+            own = [s[i * ways : (i + 1) * ways] for s in (states if several else (states,))]
+            output, *last = function(
+                output,
+                *sizes,
+                tuple(own) if several else own[0],
+                weights[i * count : (i + 1) * count],
+                biased,
+                1,
+                0.0,
+                train,
+                both_ways,
+                *(() if sizes else (False,)),
+            )
+            finals.append(tuple(last))
+        if batch_first:
+            output = output.transpose(0, 1)
+        return (output, *(torch.cat(parts) for parts in zip(*finals, strict=True)))
+
+    return form
+
+
+for _function in (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu):
+    TRACEABLE[_function] = _layer_by_layer(_function)

@@ -21,6 +21,7 @@ from symfx.sym_node import memory_formats
 from symfx.sym_node.arithmetic import arithmetic_methods
 from symfx.sym_node.comparisons import as_asked
 from symfx.sym_node.environment import Environment
+from symfx.torch_bridge.bookkeeping import BOOKKEEPING_FILES
 from symfx.torch_bridge.identity import TorchSymNode
 
 __all__ = ["SymNode", "SymTypes", "to_node", "wrap_node"]
@@ -381,7 +382,13 @@ class SymNode:
         return bool(self.evaluate(size_oblivious=True))
 
     def guard_or_false(self, file: _str, line: int) -> bool:
-        """`guard_bool`, but False where the answer depends on data."""
+        """`guard_bool`, but False where the answer depends on data.
+
+        torch's C++ names the file that asks. Questions whose answer changes nothing that a graph
+        can see are answered without a guard.
+        """
+        if file.endswith(BOOKKEEPING_FILES):
+            return self.shape_env.decide(self.term) is True
         return bool(self.shape_env.evaluate_term(self.term, fallback=False))
 
     def guard_or_true(self, file: _str, line: int) -> bool:

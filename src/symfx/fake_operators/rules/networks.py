@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from symfx.fake_operators.rules.base import New, Shape, is_row_major, rule
+from symfx.fake_operators.rules.elementwise_layout import packed_in
 from symfx.fake_operators.rules.numbers import Number, Numbers
 from symfx.fake_operators.rules.pointwise import laid_out_like
 
@@ -80,23 +81,109 @@ def _convolution(
     transposed: Any, output_padding: Any, groups: Any,
 ) -> New | None:  # fmt: skip
     rank = len(a.sizes)
-    if rank not in (3, 4, 5) or len(weight.sizes) != rank or transposed or type(groups) is not int:
+    if rank not in (3, 4, 5) or len(weight.sizes) != rank or type(groups) is not int:
         return None
-    out_channels = weight.sizes[0]
     if not a.dtype.is_floating_point or weight.dtype is not a.dtype or groups < 1:
         return None
-    if groups > 1 and not (isinstance(out_channels, int) and out_channels % groups == 0):
+    channels = weight.sizes[1 if transposed else 0]
+    if groups > 1 and not (isinstance(weight.sizes[0], int) and weight.sizes[0] % groups == 0):
         return None
-    if not n.same(n.mul(weight.sizes[1], groups), a.sizes[1]):
+    used = weight.sizes[0] if transposed else n.mul(weight.sizes[1], groups)
+    if not n.same(used, a.sizes[1]):
         return None
-    if bias is not None and (
-        bias.dtype is not a.dtype or not n.all_same(bias.sizes, (out_channels,))
+    if transposed:
+        channels = n.mul(channels, groups)
+    if bias is not None and (bias.dtype is not a.dtype or not n.all_same(bias.sizes, (channels,))):
+        return None
+    if not (n.all_positive(a.sizes[1:]) and n.all_positive(weight.sizes)):
+        return None
+    order = _order_of_convolution(n, a, weight)
+    if order is None:
+        return None
+    if transposed:
+        places = _spread(
+            n, a.sizes[2:], weight.sizes[2:], stride, padding, dilation, output_padding
+        )
+    else:
+        places = _slid(n, a.sizes[2:], weight.sizes[2:], stride, padding, dilation)
+    if places is None:
+        return None
+    sizes = (a.sizes[0], channels, *places)
+    return New(a.dtype, sizes, packed_in(n, sizes, order)) if n.all_positive(sizes[1:]) else None
+
+
+def _order_of_convolution(n: Numbers, a: Shape, weight: Shape) -> Sequence[int] | None:
+    """The dimensions of a convolution's result from the outermost; None where uncertain.
+
+    The result of a convolution over two dimensions is channels-last if an argument is, and any
+    other result is row-major, whichever backend computes it. Over three dimensions the backend
+    decides if an argument is channels-last.
+    """
+    rank = len(a.sizes)
+    if rank == 3:
+        return range(rank)
+    formats = [_is_channels_last(n, x) for x in (a, weight)]
+    if rank == 4 and True in formats:
+        return (0, 2, 3, 1)
+    return range(rank) if formats == [False, False] else None
+
+
+def _is_channels_last(n: Numbers, a: Shape) -> bool | None:
+    """Whether torch takes a tensor with elements for channels-last; None where uncertain."""
+    rank = len(a.sizes)
+    least: Number = n.mul(a.strides[1], a.sizes[1])
+    if not n.positive(a.strides[1]):
+        return None
+    for d in (*range(rank - 1, 1, -1), 0):
+        if n.at_most(n.add(a.strides[d], 1), least):
+            return False
+        if not n.at_most(least, a.strides[d]):
+            return None
+        if d:
+            least = n.mul(a.strides[d], a.sizes[d])
+    return True if n.at_most(n.add(a.strides[1], 1), least) else None
+
+
+def _in_suggested_format(n: Numbers, a: Shape) -> New | None:
+    """A new channels-last tensor where `a` is channels-last, else a row-major one."""
+    rank = len(a.sizes)
+    channels_last = rank in (4, 5) and _is_channels_last(n, a)
+    if channels_last is None:
+        return None
+    order = (0, *range(2, rank), 1) if channels_last else range(rank)
+    return New(a.dtype, a.sizes, packed_in(n, a.sizes, order))
+
+
+def _spread(
+    n: Numbers,
+    sizes: Sequence[Number],
+    kernel: Sequence[Number],
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    output_padding: Any,
+) -> list[Number] | None:
+    """The sizes of the result of a transposed convolution; None where uncertain."""
+    count = len(sizes)
+    options = [_per_dimension(o, count) for o in (stride, padding, dilation, output_padding)]
+    strides, paddings, dilations, extras = options
+    if strides is None or paddings is None or dilations is None or extras is None:
+        return None
+    result: list[Number] = []
+    for size, k, step, pad, dilate, extra in zip(
+        sizes, kernel, strides, paddings, dilations, extras, strict=True
     ):
-        return None
-    if not (is_row_major(n, a) and is_row_major(n, weight)):
-        return None
-    places = _slid(n, a.sizes[2:], weight.sizes[2:], stride, padding, dilation)
-    return None if places is None else _row_major(n, a.dtype, (a.sizes[0], out_channels, *places))
+        if any(type(x) is not int for x in (step, pad, dilate, extra)):
+            return None
+        if min(step, dilate) < 1 or pad < 0 or not 0 <= extra < max(step, dilate):
+            return None
+        places = n.add(n.mul(n.sub(size, 1), step), n.mul(dilate, n.sub(k, 1)))
+        places = n.add(places, extra + 1 - 2 * pad)
+        if not n.require_at_most(1, places):
+            return None
+        n.learn_positive(places)
+        result.append(places)
+    return result
 
 
 @rule(_aten.max_pool2d_with_indices.default)
@@ -145,11 +232,49 @@ def _adaptive_avg_pool(n: Numbers, a: Shape, output_size: Sequence[Any]) -> New 
     return _row_major(n, a.dtype, (*a.sizes[:outer], *output_size))
 
 
+# -- pixels and channels --------------------------------------------------------------------------
+
+
+@rule(_aten.pixel_unshuffle.default)
+def _pixel_unshuffle(n: Numbers, a: Shape, factor: Any) -> New | None:
+    if len(a.sizes) < 3 or type(factor) is not int or factor < 1 or not is_row_major(n, a):
+        return None
+    *outer, channels, height, width = a.sizes
+    if not (n.require_multiple(height, factor) and n.require_multiple(width, factor)):
+        return None
+    places = (n.floordiv(height, factor), n.floordiv(width, factor))
+    for size in places:
+        n.learn_positive(size)
+    return _row_major(n, a.dtype, (*outer, n.mul(channels, factor * factor), *places))
+
+
+@rule(_aten.pixel_shuffle.default)
+def _pixel_shuffle(n: Numbers, a: Shape, factor: Any) -> New | None:
+    if len(a.sizes) < 3 or type(factor) is not int or factor < 1 or not is_row_major(n, a):
+        return None
+    *outer, channels, height, width = a.sizes
+    if not n.require_multiple(channels, factor * factor):
+        return None
+    fewer = n.floordiv(channels, factor * factor)
+    n.learn_positive(fewer)
+    return _row_major(n, a.dtype, (*outer, fewer, n.mul(height, factor), n.mul(width, factor)))
+
+
+@rule(_aten.channel_shuffle.default)
+def _channel_shuffle(n: Numbers, a: Shape, groups: Any) -> New | None:
+    if len(a.sizes) < 3 or type(groups) is not int or groups < 1 or not n.all_positive(a.sizes):
+        return None
+    channels = a.sizes[1]
+    if not (isinstance(channels, int) and channels % groups == 0):
+        return None
+    return _in_suggested_format(n, a)
+
+
 # -- batch normalization ----------------------------------------------------------------------
 
 
 def _has_usual_form(n: Numbers, a: Shape, per_channel: Sequence[Any]) -> bool:
-    """Whether a tensor is row-major and its values per channel match it in size and dtype."""
+    """Whether a tensor has elements, and its values per channel match it in size and dtype."""
     return (
         len(a.sizes) >= 2
         and a.dtype in _WIDE
@@ -157,7 +282,7 @@ def _has_usual_form(n: Numbers, a: Shape, per_channel: Sequence[Any]) -> bool:
             x is None or (x.dtype is a.dtype and n.all_same(x.sizes, a.sizes[1:2]))
             for x in per_channel
         )
-        and is_row_major(n, a)
+        and n.all_positive(a.sizes)
     )
 
 
@@ -168,8 +293,20 @@ def _batch_norm(
 ) -> tuple[New, New, New] | None:  # fmt: skip
     if not _has_usual_form(n, a, (weight, bias, running_mean, running_var)):
         return None
+    normalized = _in_suggested_format(n, a)
     statistics = New(a.dtype, a.sizes[1:2], (1,)) if training else New(a.dtype, (0,), (1,))
-    return New(a.dtype, a.sizes, a.strides), statistics, statistics
+    return None if normalized is None else (normalized, statistics, statistics)
+
+
+@rule(_aten._native_batch_norm_legit.no_stats)
+def _batch_norm_without_statistics(
+    n: Numbers, a: Shape, weight: Any, bias: Any, training: Any, momentum: Any, eps: Any
+) -> tuple[New, New, New] | None:  # fmt: skip
+    if not training or not _has_usual_form(n, a, (weight, bias)):
+        return None
+    normalized = _in_suggested_format(n, a)
+    statistics = New(a.dtype, a.sizes[1:2], (1,))
+    return None if normalized is None else (normalized, statistics, statistics)
 
 
 @rule(_aten._native_batch_norm_legit_no_training.default)

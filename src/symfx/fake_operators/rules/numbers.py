@@ -119,18 +119,25 @@ class Numbers:
             return self._guard(a.eq(b))
         return isinstance(b, Term) and self._guard(b.eq(a))
 
+    def require_multiple(self, a: Number, b: Number) -> bool:
+        """Whether a is a multiple of a positive b; a guard makes it so, as in `require_at_most`."""
+        return self.require_same(self.mod(a, b), 0)
+
     def learn_positive(self, a: Number) -> None:
         """Remember that a number is at least 1; the caller knows that it is."""
         if isinstance(a, Term):
             self._positive.add(a)
 
     def contiguous(self, sizes: Sequence[Number]) -> tuple[Number, ...]:
-        """The strides of a row-major tensor whose sizes are positive."""
+        """The strides of a row-major tensor whose symbolic sizes are positive.
+
+        Where one may be 0 these are strides too: those of a tensor without elements mean nothing.
+        """
         strides: list[Number] = []
         step: Number = 1
         for size in reversed(sizes):
             strides.append(step)
-            step = self.mul(step, size)
+            step = self.mul(step, 1 if size == 0 else size)
         return tuple(reversed(strides))
 
 

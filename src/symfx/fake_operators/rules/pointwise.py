@@ -19,6 +19,7 @@ from symfx.fake_operators.rules.base import (
     is_shape,
     rule,
 )
+from symfx.fake_operators.rules.elementwise_layout import fills_its_box, layout_of_result
 from symfx.fake_operators.rules.numbers import Number, Numbers
 from symfx.torch_bridge.modes import BelowTorch
 
@@ -74,35 +75,14 @@ def broadcast(n: Numbers, shapes: Sequence[Sequence[Number]]) -> tuple[Number, .
     return tuple(result)
 
 
-def _fills_its_box(n: Numbers, a: Shape) -> bool:
-    """Whether a tensor is surely dense in some order of its dimensions, none of size 1."""
-    left = dict(enumerate(a.sizes))
-    step: Number = 1
-    while left:
-        nexts = [d for d in left if n.same(a.strides[d], step)]
-        if len(nexts) != 1 or not n.several(left[nexts[0]]):
-            return False
-        step = n.mul(step, left.pop(nexts[0]))
-    return True
-
-
 def _elementwise(n: Numbers, operands: Sequence[Any], dtype: torch.dtype | None) -> New | None:
     """The result of an elementwise operator on shapes and numbers."""
     shapes = [a for a in operands if is_shape(a)]
     if dtype is None:
         return None
     sizes = broadcast(n, [a.sizes for a in shapes])
-    if sizes is None or not n.all_positive(sizes):
-        return None
-    full = [a for a in shapes if a.sizes]
-    if all(is_row_major(n, a) for a in full):
-        return New(dtype, sizes, n.contiguous(sizes))
-    first = full[0]
-    if all(
-        n.all_same(a.sizes, sizes) and n.all_same(a.strides, first.strides) for a in full
-    ) and _fills_its_box(n, first):
-        return New(dtype, sizes, first.strides)
-    return None
+    strides = None if sizes is None else layout_of_result(n, sizes, shapes)
+    return None if strides is None or sizes is None else New(dtype, sizes, strides)
 
 
 def _floating(dtype: torch.dtype | None) -> torch.dtype | None:
@@ -304,7 +284,7 @@ def laid_out_like(n: Numbers, a: Shape, dtype: torch.dtype, memory_format: Any) 
         return New(dtype, a.sizes, n.contiguous(a.sizes))
     if memory_format not in (None, torch.preserve_format):
         return None
-    if is_row_major(n, a) or _fills_its_box(n, a):
+    if is_row_major(n, a) or fills_its_box(n, a):
         return New(dtype, a.sizes, a.strides)
     return None
 

@@ -9,6 +9,7 @@ import torch
 
 from symfx.algebra import Term
 from symfx.fake_operators.rules.base import Shape, View, dimension, is_row_major, rule
+from symfx.fake_operators.rules.elementwise_layout import is_row_major_or_empty
 from symfx.fake_operators.rules.numbers import Number, Numbers
 
 __all__: list[str] = []
@@ -111,8 +112,6 @@ def _expand(n: Numbers, a: Shape, size: Sequence[Any], *, implicit: bool = False
 
 @rule(_aten.view.default, _aten._unsafe_view.default)
 def _view(n: Numbers, a: Shape, size: Sequence[Any]) -> View | None:
-    if not n.all_positive(a.sizes):
-        return None
     elements = n.product(a.sizes)
     sizes = list(size)
     if sizes.count(-1) == 1:
@@ -121,13 +120,65 @@ def _view(n: Numbers, a: Shape, size: Sequence[Any]) -> View | None:
         if not n.positive(others):
             return None
         sizes[unknown] = n.floordiv(elements, others)
-    if not n.all_positive(sizes) or not n.same(n.product(sizes), elements):
-        return None
+    if not n.all_positive(a.sizes):
+        # The tensor may have no elements; the strides of the view mean nothing then.
+        if not (
+            is_row_major_or_empty(n, a)
+            and all(n.at_most(0, s) for s in sizes)
+            and n.same(n.product(sizes), elements)
+        ):
+            return None
+        return View(tuple(sizes), n.contiguous(sizes), a.offset)
     if is_row_major(n, a):
+        if not _require_same_elements(n, a.sizes, sizes):
+            return None
         strides: tuple[Number, ...] | None = n.contiguous(sizes)
+    elif not n.all_positive(sizes) or not n.same(n.product(sizes), elements):
+        return None
     else:
         strides = _strides_of_view(n, a, sizes)
     return None if strides is None else View(tuple(sizes), strides, a.offset)
+
+
+def _require_same_elements(n: Numbers, old: Sequence[Number], new: Sequence[Number]) -> bool:
+    """Whether two shapes have as many elements; guards make it so where that is open.
+
+    Args:
+        n: answers the questions, and makes the guards.
+        old: positive sizes.
+        new: the other sizes.
+    """
+    if not all(n.at_most(0, size) for size in new):
+        return False
+    if not n.same(n.product(new), n.product(old)):
+        # If each old size is at least the product of some new sizes, as ``h`` is at least
+        # ``h//4 * 4``, then all products are equal only if each of these is.
+        runs: list[tuple[Number, list[Number]]] = []
+        rest = list(new)
+        for size in old:
+            counts = range(len(rest), 0, -1)
+            count = next((c for c in counts if n.at_most(n.product(rest[:c]), size)), 0)
+            runs.append((size, rest[:count]))
+            rest = rest[count:]
+        if rest or any(size != 1 and not run for size, run in runs):
+            runs = [(n.product(old), list(new))]
+        if not all(_require_product(n, size, run) for size, run in runs):
+            return False
+    for size in new:
+        n.learn_positive(size)
+    return True
+
+
+def _require_product(n: Numbers, size: Number, factors: Sequence[Number]) -> bool:
+    """Whether a size is the product of others; a guard makes it so where that is open."""
+    product = n.product(factors)
+    if n.same(product, size):
+        return True
+    for i in range(len(factors)):
+        others = n.product([*factors[:i], *factors[i + 1 :]])
+        if n.positive(others) and n.same(factors[i], n.floordiv(size, others)):
+            return n.require_multiple(size, others)
+    return n.require_same(product, size)
 
 
 def _strides_of_view(n: Numbers, a: Shape, sizes: Sequence[Number]) -> tuple[Number, ...] | None:

@@ -1,0 +1,133 @@
+"""The strides that elementwise operators give a new tensor, found without a guard.
+
+torch sorts the dimensions by the strides of the operands and lays the result out in that order
+without gaps. The stride of a dimension of size 1, and each stride of a tensor without elements,
+means nothing, so an answer here is right if the strides of the other dimensions are.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from symfx.fake_operators.rules.base import Shape
+from symfx.fake_operators.rules.numbers import Number, Numbers
+
+__all__ = ["fills_its_box", "is_row_major_or_empty", "layout_of_result", "packed_in"]
+
+
+def is_row_major_or_empty(n: Numbers, a: Shape) -> bool:
+    """Whether a tensor is row-major without gaps, if it has elements."""
+    return n.all_same(a.strides, n.contiguous(a.sizes))
+
+
+def fills_its_box(n: Numbers, a: Shape) -> bool:
+    """Whether a tensor is surely dense in some order of its dimensions, none of size 1."""
+    left = dict(enumerate(a.sizes))
+    step: Number = 1
+    while left:
+        nexts = [d for d in left if n.same(a.strides[d], step)]
+        if len(nexts) != 1 or not n.several(left[nexts[0]]):
+            return False
+        step = n.mul(step, left.pop(nexts[0]))
+    return True
+
+
+def packed_in(
+    n: Numbers, sizes: Sequence[Number], outermost_first: Sequence[int]
+) -> tuple[Number, ...]:
+    """The strides of a tensor without gaps whose dimensions lie in a given order."""
+    packed = n.contiguous([sizes[d] for d in outermost_first])
+    strides = dict(zip(outermost_first, packed, strict=True))
+    return tuple(strides[d] for d in range(len(sizes)))
+
+
+def layout_of_result(
+    n: Numbers, sizes: tuple[Number, ...], operands: Sequence[Shape]
+) -> tuple[Number, ...] | None:
+    """The strides of an elementwise operator's new result; None where they are not certain.
+
+    Args:
+        n: answers the questions about sizes and strides.
+        sizes: the sizes of the result, to which the operands broadcast.
+        operands: the operands, in the operator's order.
+    """
+    full = [a for a in operands if a.sizes]
+    if all(is_row_major_or_empty(n, a) for a in full):
+        return n.contiguous(sizes)
+    first = full[0]
+    if all(
+        n.all_same(a.sizes, sizes) and n.all_same(a.strides, first.strides) for a in full
+    ) and fills_its_box(n, first):
+        return first.strides
+    # Where a dimension may have the size 1, its stride, which means nothing, takes part in
+    # torch's sorting. It cannot disturb the order of the others if the first operand tells each
+    # two apart, and if these need no sorting or there is no other operand.
+    steady = all(n.several(size) for size in sizes)
+    if not steady and not n.all_same(first.sizes, sizes):
+        return None
+    wide = [d for d, size in enumerate(sizes) if size != 1]
+    outer_first: dict[tuple[int, int], bool] = {}
+    for i, j in itertools.combinations(wide, 2):
+        decided = _is_outer(n, sizes, full, i, j)
+        if decided is None or (decided == _ALIKE and not steady):
+            return None
+        outer_first[i, j] = decided != _INNER
+    if all(outer_first.values()):
+        return n.contiguous(sizes)
+    if len(full) > 1 and not steady:
+        return None
+    around = dict.fromkeys(wide, 0)
+    for (i, j), i_is_outer in outer_first.items():
+        around[j if i_is_outer else i] += 1
+    order = sorted(wide, key=around.__getitem__)
+    if sorted(around.values()) != list(range(len(wide))):
+        return None  # the comparisons are not those of one order
+    for d, size in enumerate(sizes):
+        if size == 1:
+            order.insert(d, d)
+    return packed_in(n, sizes, order)
+
+
+_OUTER, _INNER, _ALIKE = "outer", "inner", "alike"
+
+
+def _is_outer(
+    n: Numbers, sizes: Sequence[Number], operands: Sequence[Shape], i: int, j: int
+) -> str | None:
+    """How dimension i of the result lies to dimension j, where i < j.
+
+    For torch the first operand decides whose strides of both are not 0. Operands that disagree
+    are left to torch: some operators take them in another order.
+
+    Returns:
+        `_OUTER`, `_INNER`, or `_ALIKE` where no operand decides and torch keeps the dimensions
+        in order; None where it is not certain.
+    """
+    answer = _ALIKE
+    for a in operands:
+        lead = len(sizes) - len(a.sizes)
+        if i < lead or j < lead:
+            continue
+        first, second = (0 if a.sizes[d - lead] == 1 else a.strides[d - lead] for d in (i, j))
+        if first == 0 or second == 0:
+            continue
+        if not (n.positive(first) and n.positive(second)):
+            return None
+        # Dimensions of equal strides stay in order unless the size of the later one is greater,
+        # which is 1 wherever the strides are equal.
+        if _steps_over(n, first, second, sizes[j]):
+            own = _OUTER
+        elif _steps_over(n, second, first, sizes[i]):
+            own = _INNER
+        else:
+            return None
+        if answer not in (_ALIKE, own):
+            return None
+        answer = own
+    return answer
+
+
+def _steps_over(n: Numbers, stride: Number, other: Number, size: Number) -> bool:
+    """Whether a stride exceeds another one, or equals it only where the other's size is 1."""
+    return n.at_most(n.add(other, 1), stride) or n.at_most(n.mul(other, size), stride)
