@@ -141,6 +141,8 @@ MOST, MOST_OVER_TERMS = 4, 1
 # Ends of slices that mean "to the end" are the largest int there is.
 HUGE = 2**31
 varied_calls: Counter[Any] = Counter()
+# torch's meta kernels of these name another layout than the real kernel, which is asked instead.
+WRONG_META_KERNELS = {aten.channel_shuffle.default}
 
 
 def variants(func: Any, args: Any, kwargs: Any) -> Iterator[tuple[bool, Any, Any]]:
@@ -205,6 +207,9 @@ class Checking(TorchDispatchMode):
         cls, func: Any, args: Any, kwargs: Any, static: Any, general: Any, value: Any
     ) -> None:
         if static is None and general is None:
+            return
+        if func in WRONG_META_KERNELS:
+            cls.check_with(lambda t: t, func, args, kwargs, static, general, value)
             return
         try:
             cls.check_with(blank, func, args, kwargs, static, general, value)
