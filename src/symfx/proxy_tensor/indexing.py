@@ -49,16 +49,17 @@ def set_item(x: torch.Tensor, index: Any, value: Any) -> Any:
         value, (torch.Tensor, int, float, complex, torch.SymInt, torch.SymFloat)
     ):
         return NotImplemented
+    view: Any
     view, masks_and_indices = _view(x, items)
     if masks_and_indices is not None:
-        view[masks_and_indices] = value  # type: ignore[assignment]
+        view[masks_and_indices] = value
     elif isinstance(value, torch.Tensor):
         # An assignment ignores leading dimensions of size 1, which copy_ would refuse.
         while value.dim() > view.dim() and value.shape[0] == 1:
             value = value.squeeze(0)
         view.copy_(value)
     else:
-        view.fill_(value)  # type: ignore[arg-type]
+        view.fill_(value)
     return None
 
 

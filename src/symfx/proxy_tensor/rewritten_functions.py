@@ -28,6 +28,9 @@ from symfx.proxy_tensor.symbolic_builtins import CALLED_ONLY, FORMS, MATH, MATH_
 __all__ = ["symbolic_numbers"]
 
 _LOAD_GLOBAL = dis.opmap["LOAD_GLOBAL"]
+# The names that an instruction of one byte can number.
+_ONE_BYTE = 128
+_NAMED = frozenset(dis.hasname)
 _EXTENDED_ARG = dis.opmap["EXTENDED_ARG"]
 _FOREIGN = frozenset(sys.stdlib_module_names - {"__main__"}) | {"torch", "symfx", "numpy", "sympy"}
 _CACHED: Any = functools._lru_cache_wrapper
@@ -150,6 +153,8 @@ def _uncached(cached: Any) -> Callable[..., Any]:
 class _Reachable:
     """The functions that a program may call, as far as names, closures and modules tell.
 
+    A method counts where some function looks up its name, whatever the object.
+
     Attributes:
         functions: the functions of the user's code.
         cached: cached functions, each with the namespace and the name that it stands under.
@@ -159,40 +164,50 @@ class _Reachable:
         self.functions: list[FunctionType] = []
         self.cached: list[tuple[Any, str, Any]] = []
         self._seen: set[int] = set()
+        # The names that functions look up, and for each other name the classes that have it.
+        self._names: set[str] = {"forward", "backward", "setup_context"}
+        self._waiting: dict[str, list[type]] = {}
+        self._pending: list[Any] = []
 
     def visit(self, program: Any) -> None:
         """Add the functions that can be reached from an object."""
-        pending = [program]
-        while pending:
-            thing = pending.pop()
+        self._pending.append(program)
+        while self._pending:
+            thing = self._pending.pop()
             if id(thing) in self._seen:
                 continue
             self._seen.add(id(thing))
             if isinstance(thing, torch.nn.Module):
                 for module in thing.modules():
-                    pending.append(type(module))
-                    pending.extend(v for v in vars(module).values() if callable(v))
+                    self._pending.append(type(module))
+                    own = vars(module)
+                    self._pending.extend(self._named(own, n) for n in list(own) if callable(own[n]))
             elif isinstance(thing, FunctionType):
-                pending.extend(self._of_function(thing))
+                self._pending.extend(self._of_function(thing))
             elif isinstance(thing, MethodType):
-                pending += [thing.__func__, thing.__self__]
+                self._pending += [thing.__func__, thing.__self__]
             elif isinstance(thing, functools.partial):
-                pending += [thing.func, *thing.args, *thing.keywords.values()]
+                self._pending += [thing.func, *thing.args, *thing.keywords.values()]
             elif isinstance(thing, _CACHED):
-                pending.append(thing.__wrapped__)
+                self._pending.append(thing.__wrapped__)
             elif isinstance(thing, type):
-                pending.extend(self._of_class(thing))
+                self._add_class(thing)
             elif _is_users(type(thing)) and callable(thing):
-                pending.append(type(thing))
+                self._pending.append(type(thing))
 
     def _of_function(self, function: FunctionType) -> Iterator[Any]:
         for cell in function.__closure__ or ():
             with contextlib.suppress(ValueError):  # a cell may be empty
                 yield cell.cell_contents
-        if not _is_users(function):
+        # A function made by exec() may have no module of its own.
+        if function.__module__ not in (None, "builtins") and not _is_users(function):
             return
         self.functions.append(function)
         names = _names(function.__code__)
+        for name in names - self._names:
+            self._names.add(name)
+            for kind in self._waiting.pop(name, ()):
+                self._add_method(kind, name)
         for name in names:
             value = function.__globals__.get(name)
             if isinstance(value, ModuleType):
@@ -202,18 +217,28 @@ class _Reachable:
             elif callable(value):
                 yield self._named(function.__globals__, name)
 
-    def _of_class(self, kind: type) -> Iterator[Any]:
+    def _add_class(self, kind: type) -> None:
         for base in kind.__mro__:
-            if not _is_users(base):
+            if not _is_users(base) or (base is not kind and id(base) in self._seen):
                 continue
+            self._seen.add(id(base))
+            # Python calls special methods without their name; a module has been made already.
+            made = issubclass(base, torch.nn.Module)
             for name in list(vars(base)):
-                value = self._named(base, name)
-                if isinstance(value, (staticmethod, classmethod)):
-                    yield value.__func__
-                elif isinstance(value, property):
-                    yield value.fget
-                elif isinstance(value, (FunctionType, _CACHED)):
-                    yield value
+                special = name.startswith("__") and not (made and name == "__init__")
+                if special or name in self._names:
+                    self._add_method(base, name)
+                else:
+                    self._waiting.setdefault(name, []).append(base)
+
+    def _add_method(self, kind: type, name: str) -> None:
+        value = self._named(kind, name)
+        if isinstance(value, (staticmethod, classmethod)):
+            self._pending.append(value.__func__)
+        elif isinstance(value, property):
+            self._pending.append(value.fget)
+        elif isinstance(value, (FunctionType, _CACHED)):
+            self._pending.append(value)
 
     def _named(self, owner: Any, name: str) -> Any:
         value = owner[name] if isinstance(owner, dict) else vars(owner)[name]
@@ -250,37 +275,41 @@ def _rewritten(code: CodeType, scope: dict[str, Any]) -> CodeType | None:
         (_rewritten(c, scope) or c) if isinstance(c, CodeType) else c for c in code.co_consts
     ]
     changed = any(new is not old for new, old in zip(constants, code.co_consts, strict=True))
+    names, text = list(code.co_names), code.co_code
     wanted: dict[int, tuple[str, bool]] = {}
     for i, name in enumerate(code.co_names):
         value = scope.get(name, getattr(builtins, name, None))
         if id(value) in _NAMES:
             wanted[i] = _NAMES[id(value)]
-    names, text = list(code.co_names), code.co_code
     if wanted:
-        names, text = _renamed(names, text, wanted)
-        changed = changed or text != code.co_code
+        names, text = _renamed(code, tuple(wanted.items()))
+        changed = True
     if not changed:
         return None
     return code.replace(co_consts=tuple(constants), co_names=tuple(names), co_code=text)
 
 
+@functools.lru_cache(maxsize=4096)
 def _renamed(
-    names: list[str], text: bytes, wanted: dict[int, tuple[str, bool]]
+    code: CodeType, replaced: tuple[tuple[int, tuple[str, bool]], ...]
 ) -> tuple[list[str], bytes]:
-    """Point the instructions that load a global name to other names.
+    """The names and the instructions of code that loads other global names.
 
     Args:
-        names: the names of the code.
-        text: its instructions.
-        wanted: for the number of a name: the name to load, and whether only calls load it.
+        code: the code.
+        replaced: for the number of a name: the name to load, and whether only calls load it.
     """
-    changed = bytearray(text)
-    names = list(names)
+    names, changed = list(code.co_names), bytearray(code.co_code)
+    wanted = dict(replaced)
+    if len(names) + len(wanted) > _ONE_BYTE:
+        for number, name in _only_loaded(code, wanted):
+            names[number] = name
+            del wanted[number]
     numbers: dict[str, int] = {}
     argument, prefixes = 0, 0
-    for at in range(0, len(text), 2):
-        operation = text[at]
-        argument = argument << 8 | text[at + 1]
+    for at in range(0, len(changed), 2):
+        operation = changed[at]
+        argument = argument << 8 | changed[at + 1]
         if operation == _EXTENDED_ARG:
             prefixes += 1
             continue
@@ -289,12 +318,29 @@ def _renamed(
         if operation == _LOAD_GLOBAL and number in wanted:
             name, called_only = wanted[number]
             if called or not called_only:
-                if name not in numbers:
-                    numbers[name] = len(names)
+                new = numbers.setdefault(name, len(names)) << 1 | called
+                if numbers[name] == len(names):
                     names.append(name)
-                argument = numbers[name] << 1 | called
-                if argument < 1 << 8 * (prefixes + 1):
+                # An instruction without room for the number stays as it is: its function guards.
+                if new < 1 << 8 * (prefixes + 1):
                     for byte in range(prefixes + 1):
-                        changed[at - 2 * byte + 1] = argument >> 8 * byte & 255
+                        changed[at - 2 * byte + 1] = new >> 8 * byte & 255
         argument, prefixes = 0, 0
     return names, bytes(changed)
+
+
+def _only_loaded(code: CodeType, wanted: dict[int, tuple[str, bool]]) -> list[tuple[int, str]]:
+    """The names that no instruction uses in another way: these need no number of their own."""
+    kept = set()
+    for instruction in dis.get_instructions(code):
+        if instruction.opcode == _LOAD_GLOBAL:
+            argument: Any = instruction.arg
+            if not argument & 1:
+                kept.add((instruction.argval, True))
+        elif instruction.opcode in _NAMED:
+            kept |= {(instruction.argval, True), (instruction.argval, False)}
+    return [
+        (number, name)
+        for number, (name, called_only) in wanted.items()
+        if (code.co_names[number], called_only) not in kept
+    ]

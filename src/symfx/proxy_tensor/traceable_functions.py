@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional as F
 from torch.nn._reduction import legacy_get_string
 
+from symfx.proxy_tensor.functions_of_sizes import FORMS_BY_SIZE
 from symfx.proxy_tensor.indexing import get_item, set_item
 from symfx.proxy_tensor.number_tensors import has_symbol, tensor_of_numbers
 
@@ -34,6 +35,7 @@ def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., An
     return register
 
 
+TRACEABLE.update(FORMS_BY_SIZE)
 _form_of(torch.Tensor.__getitem__)(get_item)
 _form_of(torch.Tensor.__setitem__)(set_item)
 

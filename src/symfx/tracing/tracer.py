@@ -16,6 +16,7 @@ from symfx.proxy_tensor import make_fx
 from symfx.proxy_tensor.inputs import DynamicShapes
 from symfx.proxy_tensor.rewritten_functions import symbolic_numbers
 from symfx.proxy_tensor.shape_specs import BoundSpec
+from symfx.torch_bridge.process_wide import ProcessWide
 from symfx.tracing.admission import Admission
 from symfx.tracing.arguments import Layout
 from symfx.tracing.autocast import Autocast
@@ -128,6 +129,10 @@ def trace(
     return traced
 
 
+# Programs ask torch.compiler.is_compiling() whether to skip Python's caches and checks of data.
+_COMPILING = ProcessWide(torch.compiler, "_is_compiling_flag")
+
+
 class _Tracing:
     """One run of the tracer, from the arguments to a `Trace`."""
 
@@ -196,6 +201,7 @@ class _Tracing:
             with (
                 untouched(self.model) as self.effects,
                 symbolic_numbers(self.model),
+                _COMPILING.set_to(True),
                 dense_encoders(self.model),
                 running_eagerly(),
                 static_packing(),
