@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from symfx.errors import TracingError
 from symfx.meta_tracer.errors import MetaArgumentsError
+from symfx.user_code import where
 
 __all__ = [
     "VARIADIC",
@@ -19,7 +20,7 @@ __all__ = [
     "check_hooks",
     "check_names",
     "checked_meta_args",
-    "parameters_left_out",
+    "explained_error",
 ]
 
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -100,7 +101,34 @@ def check_hooks(root: Any) -> None:
         )
 
 
-def parameters_left_out(root: Any, given: Container[str]) -> list[str]:
+def explained_error(error: Exception, root: Any, given: Container[str]) -> TracingError | None:
+    """An error with the user's line and advice for one that the program raised, or None.
+
+    Args:
+        error: the error that the program raised while it was traced.
+        root: the program.
+        given: the parameters with a meta or a concrete argument.
+    """
+    if isinstance(error, TypeError) and "MetaProxy" in str(error):
+        return TracingError(
+            f"the program passes a proxy to a function that takes only tensors: {error}",
+            where=where(error),
+            fix="call it as a method of the tensor, `x.flatten()` and not "
+            "`torch.Tensor.flatten(x)`; or make the code a leaf with torch.fx.wrap",
+        )
+    left = _parameters_left_out(root, given)
+    if not left:
+        return None
+    return TracingError(
+        f"the program raised {type(error).__name__} while it was traced: {error}",
+        where=where(error),
+        fix=f"the inputs {', '.join(left)} have no meta value, so the program gets "
+        "proxies for them where a call without them passes None; fix them: "
+        f"concrete_args={dict.fromkeys(left)}",
+    )
+
+
+def _parameters_left_out(root: Any, given: Container[str]) -> list[str]:
     """The parameters with default None that have neither a meta nor a concrete argument."""
     signature = inspect.signature(root.forward if isinstance(root, nn.Module) else root)
     parameters = signature.parameters

@@ -1,4 +1,7 @@
-"""The tracer: it records the calls of a program, and runs each call on meta values."""
+"""The tracer: it records the calls of a program, and runs each call on meta values.
+
+This module is long because torch.fx asks all its questions to one class.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from symfx.meta_tracer.program import (
     check_hooks,
     check_names,
     checked_meta_args,
-    parameters_left_out,
+    explained_error,
 )
 from symfx.meta_tracer.proxies import (
     QUERIES,
@@ -40,7 +43,7 @@ from symfx.meta_tracer.proxies import (
 from symfx.meta_tracer.values import MethodCall, Values, tensors_in, without_data
 from symfx.torch_bridge.fx_graphs import forget_wrapped_functions_that_are_gone, take_pytree_inputs
 from symfx.torch_bridge.settings_watch import Effect, Watch
-from symfx.user_code import UserFrame, boundary, here, where
+from symfx.user_code import UserFrame, boundary, here
 
 __all__ = ["MetaTracer", "symbolic_trace"]
 
@@ -383,15 +386,13 @@ class MetaTracer(fx.Tracer):
         if self._running or effect.verb in ("reads", "computes"):
             return
         place = here()
-        if place is None or (str(effect), place) in self._told:
-            return
-        self._told.add((str(effect), place))
-        warnings.warn(
-            f"the program {effect}, which a graph does not record: its operators run as the caller "
-            f"of the graph has it\n  at: {place}\n  to fix: do it around the call of the graph, or "
-            "make the code a leaf",
-            stacklevel=3,
-        )
+        if place is not None and (str(effect), place) not in self._told:
+            self._told.add((str(effect), place))
+            warnings.warn(
+                f"the program {effect}, which a graph does not record\n  at: {place}\n  "
+                "to fix: do it around the call of the graph, or make the code a leaf",
+                stacklevel=3,
+            )
 
     def _match_leaves(self, concrete_args: Mapping[str, Any]) -> None:
         """Keep the meta value of each leaf of a partly concrete argument, for its placeholder."""
@@ -448,24 +449,10 @@ class MetaTracer(fx.Tracer):
             except SymfxError:
                 raise
             except Exception as error:
-                if isinstance(error, TypeError) and "MetaProxy" in str(error):
-                    raise TracingError(
-                        "the program passes a proxy to a function that takes only tensors: "
-                        f"{error}",
-                        where=where(error),
-                        fix="call it as a method of the tensor, `x.flatten()` and not "
-                        "`torch.Tensor.flatten(x)`; or make the code a leaf with torch.fx.wrap",
-                    ) from error
-                left = parameters_left_out(root, {*self.meta_args, *(concrete_args or ())})
-                if not left:
+                explained = explained_error(error, root, {*self.meta_args, *(concrete_args or ())})
+                if explained is None:
                     raise
-                raise TracingError(
-                    f"the program raised {type(error).__name__} while it was traced: {error}",
-                    where=where(error),
-                    fix=f"the inputs {', '.join(left)} have no meta value, so the program gets "
-                    "proxies for them where a call without them passes None; fix them: "
-                    f"concrete_args={dict.fromkeys(left)}",
-                ) from error
+                raise explained from error
             finally:
                 changed = state.restore()
         if changed:
