@@ -365,7 +365,7 @@ def test_injections(folder: Path, tmp_path: Path, ran: list[Any], name: str) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["')+CODE()+('", '")+CODE()+("', "x\n CODE()", "\\", "'''", "{CODE()}", "\0", "\ud800"]
+    "text", ["')+CODE()+('", '")+CODE()+("', "x\n CODE()", "\\", "'''", "{CODE()}", "\0"]
 )
 def test_texts_stay_texts(folder: Path, tmp_path: Path, ran: list[Any], text: str) -> None:
     """Keys and values that are data may be any text: the generated source quotes them."""

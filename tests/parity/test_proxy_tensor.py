@@ -53,9 +53,12 @@ def described(value: Any) -> Any:
         return n.node.hint if isinstance(n, (torch.SymInt, torch.SymFloat, torch.SymBool)) else n
 
     if isinstance(value, torch.Tensor):
+        sizes = tuple(map(number, value.shape))
+        strides = tuple(map(number, value.stride()))
         return (
-            tuple(map(number, value.shape)),
-            tuple(map(number, value.stride())),
+            sizes,
+            # The stride of a dimension of size 1 means nothing.
+            tuple(st for size, st in zip(sizes, strides, strict=True) if size != 1),
             number(value.storage_offset()),
             value.dtype,
             value.device,
