@@ -257,6 +257,19 @@ def test_a_trace_is_a_compilation_to_the_program() -> None:
     assert not torch.compiler.is_compiling()
 
 
+def test_another_thread_sees_no_compilation() -> None:
+    seen: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    def f(x: torch.Tensor) -> torch.Tensor:
+        other = threading.Thread(target=lambda: seen.put(torch.compiler.is_compiling()))
+        other.start()
+        other.join()
+        return x * 2
+
+    symfx.trace(f, torch.ones(2))
+    assert seen.get_nowait() is False
+
+
 def test_functions_have_their_own_code_again() -> None:
     code = smaller.__code__
     seen: queue.SimpleQueue[Any] = queue.SimpleQueue()

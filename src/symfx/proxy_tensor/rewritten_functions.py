@@ -25,7 +25,7 @@ import torch
 
 from symfx.proxy_tensor.symbolic_builtins import CALLED_ONLY, FORMS, MATH, MATH_MODULE
 
-__all__ = ["symbolic_numbers"]
+__all__ = ["in_trace", "symbolic_numbers"]
 
 _LOAD_GLOBAL = dis.opmap["LOAD_GLOBAL"]
 # The names that an instruction of one byte can number.
@@ -101,6 +101,11 @@ def symbolic_numbers(*programs: Any) -> Iterator[None]:
         _local.traces -= 1
 
 
+def in_trace() -> bool:
+    """Whether this thread runs a program inside of `symbolic_numbers`."""
+    return getattr(_local, "traces", 0) > 0
+
+
 def _get(owner: Any, name: str) -> Any:
     if isinstance(owner, dict):
         return owner.get(name)
@@ -142,7 +147,7 @@ def _uncached(cached: Any) -> Callable[..., Any]:
 
     @functools.wraps(cached)
     def form(*args: Any, **kwargs: Any) -> Any:
-        function = plain if getattr(_local, "traces", 0) else cached
+        function = plain if in_trace() else cached
         return function(*args, **kwargs)
 
     for name in ("cache_info", "cache_clear", "cache_parameters"):

@@ -21,6 +21,7 @@ from symfx.proxy_tensor import (
     fetch_object_proxy,
     get_proxy_mode,
 )
+from symfx.torch_bridge.process_wide import ProcessWide
 
 __all__ = ["static_packing"]
 
@@ -28,14 +29,10 @@ __all__ = ["static_packing"]
 @contextlib.contextmanager
 def static_packing() -> Iterator[None]:
     """A context in which sequences of constant lengths are packed and padded by indexing."""
-    originals = {name: getattr(_VF, name) for name in _BY_INDEXING}
-    for name, by_indexing in _BY_INDEXING.items():
-        setattr(_VF, name, by_indexing(originals[name]))
-    try:
+    with contextlib.ExitStack() as stack:
+        for name, by_indexing in _BY_INDEXING.items():
+            stack.enter_context(_FUNCTIONS[name].set_to(by_indexing))
         yield
-    finally:
-        for name in _BY_INDEXING:
-            delattr(_VF, name)  # the module looks its functions up where it has no attribute
 
 
 def _constant(tensor: torch.Tensor) -> list[int] | None:
@@ -114,4 +111,9 @@ def _padding(original: Any) -> Any:
     return pad
 
 
-_BY_INDEXING = {"_pack_padded_sequence": _packing, "_pad_packed_sequence": _padding}
+_BY_INDEXING = {
+    "_pack_padded_sequence": _packing(_VF._pack_padded_sequence),
+    "_pad_packed_sequence": _padding(_VF._pad_packed_sequence),
+}
+# Traces of several threads may run at once.
+_FUNCTIONS = {name: ProcessWide(_VF, name) for name in _BY_INDEXING}

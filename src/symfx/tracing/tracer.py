@@ -16,11 +16,11 @@ from symfx.proxy_tensor import make_fx
 from symfx.proxy_tensor.inputs import DynamicShapes
 from symfx.proxy_tensor.rewritten_functions import symbolic_numbers
 from symfx.proxy_tensor.shape_specs import BoundSpec
-from symfx.torch_bridge.process_wide import ProcessWide
 from symfx.tracing.admission import Admission
 from symfx.tracing.arguments import Layout
 from symfx.tracing.autocast import Autocast
 from symfx.tracing.compiled import running_eagerly, uncompiled
+from symfx.tracing.compiling import compiling
 from symfx.tracing.dynamic import Entry, entries_of_spec, read_dynamic, read_spec
 from symfx.tracing.model_state import (
     Effects,
@@ -129,10 +129,6 @@ def trace(
     return traced
 
 
-# Programs ask torch.compiler.is_compiling() whether to skip Python's caches and checks of data.
-_COMPILING = ProcessWide(torch.compiler, "_is_compiling_flag")
-
-
 class _Tracing:
     """One run of the tracer, from the arguments to a `Trace`."""
 
@@ -201,7 +197,7 @@ class _Tracing:
             with (
                 untouched(self.model) as self.effects,
                 symbolic_numbers(self.model),
-                _COMPILING.set_to(True),
+                compiling(),
                 dense_encoders(self.model),
                 running_eagerly(),
                 static_packing(),
