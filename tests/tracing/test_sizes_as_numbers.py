@@ -359,3 +359,14 @@ def test_ordinary_arguments_reach_pythons_own_function(values: tuple[Any, Any]) 
     symfx.trace(f, torch.randn(3), dynamic=(("n",),))
     assert seen.get_nowait() == expected
     assert seen.get_nowait() == repr((4, values[0], 7))
+
+
+def test_arguments_that_a_form_does_not_know_are_left_to_torch() -> None:
+    def pooled(x: torch.Tensor) -> torch.Tensor:
+        return torch._C._nn.avg_pool2d(x, 2, out=torch.empty(0)) + F.avg_pool2d(
+            input=x, kernel_size=2
+        )
+
+    x = torch.randn(2, 3, 4, 6)
+    traced = symfx.trace(pooled, (x,))
+    assert torch.equal(traced.graph_module(x), pooled(x))

@@ -6,6 +6,8 @@ results by operators that take symbolic sizes.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,15 +17,30 @@ from torch.nn import functional as F
 
 from symfx.symbolic_shapes import statically_known_true
 
-__all__ = ["FORMS_BY_SIZE"]
+__all__ = ["FORMS_BY_SIZE", "where_it_binds"]
 
 FORMS_BY_SIZE: dict[Any, Callable[..., Any]] = {}
 """For a torch function, its form, which returns NotImplemented where no size is symbolic."""
 
 
+def where_it_binds(form: Callable[..., Any]) -> Callable[..., Any]:
+    """A form that leaves calls with arguments that it does not know, such as ``out``, to torch."""
+    signature = inspect.signature(form)
+
+    @functools.wraps(form)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError:
+            return NotImplemented
+        return form(*args, **kwargs)
+
+    return call
+
+
 def _form_of(function: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def register(form: Callable[..., Any]) -> Callable[..., Any]:
-        FORMS_BY_SIZE[function] = form
+        FORMS_BY_SIZE[function] = where_it_binds(form)
         return form
 
     return register

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 from torch.nn._reduction import legacy_get_string
 
-from symfx.proxy_tensor.functions_of_sizes import FORMS_BY_SIZE
+from symfx.proxy_tensor.functions_of_sizes import FORMS_BY_SIZE, where_it_binds
 from symfx.proxy_tensor.indexing import get_item, set_item
 from symfx.proxy_tensor.number_tensors import has_symbol, tensor_of_numbers
 
@@ -29,15 +29,15 @@ The form returns NotImplemented where the function's own form can be traced."""
 
 def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def register(form: Callable[..., Any]) -> Callable[..., Any]:
-        TRACEABLE.update(dict.fromkeys(functions, form))
+        TRACEABLE.update(dict.fromkeys(functions, where_it_binds(form)))
         return form
 
     return register
 
 
 TRACEABLE.update(FORMS_BY_SIZE)
-_form_of(torch.Tensor.__getitem__)(get_item)
-_form_of(torch.Tensor.__setitem__)(set_item)
+TRACEABLE[torch.Tensor.__getitem__] = get_item
+TRACEABLE[torch.Tensor.__setitem__] = set_item
 
 
 @_form_of(torch.tensor)
