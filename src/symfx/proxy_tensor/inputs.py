@@ -191,7 +191,7 @@ def _fake(mode: FakeTensorMode, leaf: Any, name: str, context: Any) -> Any:
 
 
 def _symbolic(mode: FakeTensorMode, leaf: Any, name: str) -> Any:
-    """A leaf of which every size, or the int itself, varies."""
+    """A leaf whose sizes all vary; for an int, the int varies."""
     if type(leaf) is int:
         return _symbolic_int(mode.shape_env, leaf, name, None)
     return _fake(mode, leaf, name, None)

@@ -1,4 +1,4 @@
-"""Tensors made of Python numbers, some of which are symbolic: ``torch.tensor([h, w])``.
+"""Tensors made of Python and symbolic numbers: ``torch.tensor([h, w])``.
 
 torch's own functions read each symbolic number, and a trace would bake the number in. The
 functions here compute the same tensor by operators that take symbolic numbers.

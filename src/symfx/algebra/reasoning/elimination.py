@@ -153,7 +153,7 @@ class System:
         return max(bounds, default=None)
 
     def _eliminate(self) -> bool:
-        """Eliminate one unknown that is not kept; False if there is none left."""
+        """Eliminate one unknown that is not kept; False if no such unknown is left."""
         above: dict[Unknown, list[_Key]] = {}
         below: dict[Unknown, list[_Key]] = {}
         for key in self._rows:

@@ -103,7 +103,7 @@ def _dimensions_taken(entry: Any) -> int:
 
 
 class _KnownMask(Mask):
-    """A list of booleans among indices, of which the number of true ones is known."""
+    """A list of booleans among indices; the number of its true elements is known."""
 
     true_count: int
 
