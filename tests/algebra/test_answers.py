@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import re
 
@@ -12,7 +11,15 @@ import questions
 from symfx.algebra import Facts, Prover, Table
 
 ALL = questions.questions()
-BOXES = {0: range(1), 1: range(-60, 90), 2: range(-40, 70), 3: range(-5, 16), 4: range(-3, 7)}
+BOXES = {
+    0: range(1),
+    1: range(-200, 400),
+    2: range(-40, 70),
+    3: range(-9, 20),
+    4: range(-5, 9),
+    5: range(-3, 6),
+}
+MOST = 3000
 
 
 def names_in(question: str) -> list[str]:
@@ -21,14 +28,17 @@ def names_in(question: str) -> list[str]:
 
 
 def models(known: list[str], names: list[str]) -> list[dict[str, int]]:
-    """The points of a box at which all facts hold."""
-    box = BOXES.get(len(names), range(-2, 4))
-    found = []
-    for values in itertools.product(box, repeat=len(names)):
-        point = dict(zip(names, values, strict=True))
-        if all(holds(fact, point) for fact in known):
-            found.append(point)
-    return found
+    """Points of a box at which all facts hold: all of them, or many of them."""
+    points: list[dict[str, int]] = [{}]
+    for i, name in enumerate(names):
+        given = set(names[: i + 1])
+        ready = [f for f in known if name in names_in(f) and given.issuperset(names_in(f))]
+        box = BOXES.get(len(names), range(-1, 4))
+        grown = ({**point, name: value} for point in points for value in box)
+        points = [point for point in grown if all(holds(fact, point) for fact in ready)]
+        if len(points) > 20 * MOST:
+            points = random.Random(0).sample(points, 20 * MOST)
+    return points if len(points) <= MOST else random.Random(0).sample(points, MOST)
 
 
 def holds(condition: str, point: dict[str, int]) -> bool | None:
@@ -91,6 +101,8 @@ def test_a_question_narrows_no_range(kind: str, question: str) -> None:
     facts = Facts(table)
     for fact in known:
         facts.assume(questions.read(fact, table))
+    if facts.alternatives:
+        pytest.skip("a question settles a known alternative, which the facts then hold")
     conditions = [questions.read(condition, table) for condition in asked]
     symbols = [table.symbol(name) for name in names_in(question)]
 
