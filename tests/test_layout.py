@@ -245,6 +245,7 @@ def test_what_is_taken_from_torch_for_its_identity() -> None:
     names = [imported.name for imported in imports(IDENTITY)]
     taken = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
     assert taken == {
+        "_backward_state.BackwardState",
         "dynamic_spec",
         "proxy_tensor",
         "proxy_tensor.PreDispatchTorchFunctionMode",

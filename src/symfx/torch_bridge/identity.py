@@ -16,6 +16,7 @@ from __future__ import annotations
 from torch.fx.experimental import dynamic_spec as dynamic_spec_of_torch
 from torch.fx.experimental import proxy_tensor as proxy_tensor_of_torch
 from torch.fx.experimental import symbolic_shapes as symbolic_shapes_of_torch
+from torch.fx.experimental._backward_state import BackwardState
 from torch.fx.experimental.proxy_tensor import (
     PreDispatchTorchFunctionMode as TorchPreDispatchFunctionMode,
 )
@@ -65,6 +66,7 @@ from torch.fx.experimental.symbolic_shapes import TrackedFake as TorchTrackedFak
 from torch.fx.experimental.symbolic_shapes import _ShapeEnvGuardError as TorchShapeEnvGuardError
 
 __all__ = [
+    "BackwardState",
     "DimDynamic",
     "TorchCallMethodKey",
     "TorchConstraint",
