@@ -43,8 +43,6 @@ class Refuter:
 
     def proves(self, p: Term, sign: int, k: int) -> bool:
         """Whether sign * p >= k is proved, for a sign of 1 or -1."""
-        if not self.may_bound(p, sign):
-            return False
         base = p.base if sign > 0 else p.table.neg(p.base)
         return self._at_least(base, k - sign * p.const)
 
@@ -53,11 +51,10 @@ class Refuter:
         supported = True
         for monomial, coeff in p.coeffs.items():
             if monomial.op != "symbol":
-                break
-            supported = supported and self._is_supported(monomial, sign * coeff)
-        else:
-            return supported
-        return True
+                return True
+            if supported and not self._is_supported(monomial, sign * coeff):
+                supported = False
+        return supported
 
     def _at_least(self, base: Term, k: int) -> bool:
         """Whether base >= k is proved, for a sum without constant."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from symfx.algebra.reasoning import cases, consequences, intervals
-from symfx.algebra.reasoning.condition_forms import is_linear, is_long, without_remainders
+from symfx.algebra.reasoning.condition_forms import is_linear, is_long, is_order, without_remainders
 from symfx.algebra.reasoning.factors import factors_of
 from symfx.algebra.reasoning.intervals import Interval, at_least
 from symfx.algebra.terms.definedness import UNDEFINED
@@ -18,7 +18,22 @@ from symfx.algebra.terms.term import Term, by_uid
 if TYPE_CHECKING:
     from symfx.algebra.reasoning.prover import Prover
 
-__all__ = ["second_try"]
+__all__ = ["is_hopeless", "second_try"]
+
+
+def is_hopeless(prover: Prover, condition: Term) -> bool:
+    """Whether no fact bounds the symbols of a linear condition from the sides that matter."""
+    if condition.op not in ("ge", "eq"):
+        return False
+    p, facts = condition.args[0], prover.facts
+    if not (facts.nonlinear or facts.entangled or facts.solved or facts.congruences):
+        # Where the condition and all facts compare two symbols, the first try is complete.
+        if not facts.alternatives and is_order(p):
+            return True
+    elif facts.multiplied or facts.choosing:
+        return False
+    may_bound = prover.refuter.may_bound
+    return not (may_bound(p, 1) or may_bound(p, -1))
 
 
 def second_try(prover: Prover, condition: Term) -> bool | None:
@@ -117,9 +132,7 @@ def by_refutation(prover: Prover, condition: Term) -> bool | None:
     if condition.op not in ("eq", "ge"):
         return None
     p = condition.args[0]
-    proves, may_bound = prover.refuter.proves, prover.refuter.may_bound
-    if not (may_bound(p, 1) or may_bound(p, -1)):
-        return None
+    proves = prover.refuter.proves
     seen = prover.witness(p)
     # A comparison that holds for the witness cannot be refuted, one that fails not be proved.
     if condition.op == "ge":
