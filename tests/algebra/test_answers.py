@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from pathlib import Path
 
 import pytest
 import questions
@@ -73,6 +74,31 @@ def test_no_small_model_refutes_it(kind: str, question: str) -> None:
     for condition in asked:
         truths = {holds(condition, point) for point in points} - {None}
         assert truths == ({True} if follows else {True, False}), (kind, condition)
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "algebra.md"
+
+
+def rows_of_the_page() -> list[tuple[str, str]]:
+    """(facts, conclusion) for each row of the table on the page, the facts apart by semicolons."""
+    table = PAGE.read_text(encoding="utf-8").partition("| kind | from | follows |\n")[2]
+    rows = []
+    for line in table.partition("\n\n")[0].splitlines()[1:]:
+        _, known, follows = line.strip("|").split("|")
+        rows.append(("; ".join(re.findall("`(.*?)`", known)), follows.strip("` ")))
+    return rows
+
+
+@pytest.mark.parametrize(("known", "follows"), rows_of_the_page())
+def test_a_row_of_the_page(known: str, follows: str) -> None:
+    assert ask(Table(), f"{known} |- {follows}") == [True]
+    facts = [fact for fact in known.split(";") if fact]
+    points = models(facts, names_in(f"{known} {follows}"))
+    assert all(holds(follows, point) in (True, None) for point in points)
+
+
+def test_the_page_has_all_kinds() -> None:
+    assert len(rows_of_the_page()) > 25
 
 
 def unrelated(table: Table, picks: random.Random) -> None:
