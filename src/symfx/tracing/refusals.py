@@ -195,7 +195,7 @@ def refuse_pins(trace: TracedModel, promised: Collection[str]) -> None:
     raise TracingError(
         f"{trace.name} pins what is to be dynamic: {'; '.join(words for words, _ in pins)}",
         where="; ".join(lines),
-        fix=f"{_instead(pins[0][1])}; or make the dimension static (None in dynamic); "
+        fix=f"{_instead(pins[0][1])}, or make the dimension static (None in dynamic); "
         "strict=False, or --allow-pinned on the command line, accepts a graph for this size alone",
     )
 
