@@ -40,6 +40,7 @@ from symfx.proxy_tensor.modules import ModuleStack, module_of
 from symfx.proxy_tensor.shape_specs import BoundSpec, InputSymbol, bind
 from symfx.proxy_tensor.sizes_as_numbers import sizes_as_numbers
 from symfx.proxy_tensor.tracer import PythonKeyTracer
+from symfx.proxy_tensor.transforms import outside_of_transforms
 from symfx.torch_bridge.fx_graphs import graph_module, take_pytree_inputs, takes_pytree_inputs
 from symfx.torch_bridge.modes import (
     active_fake_mode,
@@ -226,7 +227,7 @@ def _alias_of_dense(tensor: torch.Tensor) -> Any:
 @_disable_dynamo
 def _outside_dynamo(trace: Callable[..., fx.GraphModule], args: Any) -> fx.GraphModule:
     """Run a trace outside of the graph that Dynamo makes of the program around it."""
-    return trace(*args)
+    return outside_of_transforms(trace, args)
 
 
 def current_trace() -> TraceRun | None:
