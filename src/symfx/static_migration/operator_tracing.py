@@ -20,6 +20,7 @@ from symfx.shape_rules.errors import IllTypedError
 from symfx.static_migration.analysis import Interpreter
 from symfx.static_migration.conditions import InputType, parse_size
 from symfx.static_migration.operator_trace import OperatorTrace
+from symfx.static_migration.programs import program_name
 from symfx.static_migration.solver import Solver
 from symfx.symbolic_shapes import Dim as NamedDim
 from symfx.tracing import trace
@@ -66,7 +67,7 @@ def trace_operators(
     for name, given in inputs.items():
         if given.kind != "tensor" or given.dims is None:
             raise TracingError(
-                f"the rank of {name} must be known to trace {type(module).__name__}",
+                f"the rank of {name} must be known to trace {program_name(module)}",
                 where="--input",
                 fix=f'write "{name}: i64[batch, seq]"',
             )

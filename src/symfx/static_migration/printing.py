@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import operator
 import re
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -62,8 +65,17 @@ def code_of(node: Node) -> str:
         )
     if node.op == "get_attr":
         return f"{node.name} = self.{node.target}"
+    if node.target is operator.getitem and len(node.args) == 2:
+        return f"{node.name} = {node.args[0]}[{_index(node.args[1])}]"
+    if node.target is getattr and len(node.args) == 2:
+        return f"{node.name} = {node.args[0]}.{node.args[1]}"
     args = [_argument(a) for a in node.args]
-    args += [f"{name}={_argument(value)}" for name, value in node.kwargs.items()]
+    defaults = _defaults_of(node)
+    args += [
+        f"{name}={_argument(value)}"
+        for name, value in node.kwargs.items()
+        if name not in defaults or value is not defaults[name]
+    ]
     if node.op == "output":
         return f"return {', '.join(args)}"
     if node.op == "call_method":
@@ -73,6 +85,26 @@ def code_of(node: Node) -> str:
         f"self.{target}" if node.op == "call_module" else getattr(target, "__name__", str(target))
     )
     return f"{node.name} = {called}({', '.join(args)})"
+
+
+def _defaults_of(node: Node) -> dict[str, Any]:
+    """The defaults of the parameters of a function; empty for other nodes, and for builtins."""
+    if not isinstance(node.target, FunctionType):
+        return {}
+    parameters = inspect.signature(node.target).parameters
+    return {name: parameter.default for name, parameter in parameters.items()}
+
+
+def _index(value: Any) -> str:
+    """An index as Python writes it: ``:, None, 1:``."""
+    if isinstance(value, tuple) and value:
+        return ", ".join(map(_index, value))
+    if not isinstance(value, slice):
+        return "..." if value is Ellipsis else _argument(value)
+    start, stop, step = (
+        "" if part is None else str(part) for part in (value.start, value.stop, value.step)
+    )
+    return f"{start}:{stop}" + (f":{step}" if step else "")
 
 
 def _argument(value: Any) -> str:
