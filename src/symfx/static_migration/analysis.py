@@ -22,7 +22,14 @@ from symfx.shape_rules.graphs import parameter_of
 from symfx.shape_rules.masks import BooleanNodes, indexes
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Mask, Shape, Size
 from symfx.shape_rules.table import Rule, lookup, operator_name
-from symfx.static_migration.conditions import InputType, names_in, parse_condition, parse_size
+from symfx.static_migration.conditions import (
+    InputType,
+    declared_names,
+    dimension_names,
+    names_in,
+    parse_condition,
+    parse_size,
+)
 from symfx.static_migration.decisions import branch_taken
 from symfx.static_migration.operator_trace import OperatorTrace
 from symfx.static_migration.printing import layer_of
@@ -59,6 +66,7 @@ class NamedSizes:
 
     def __init__(self, sizes: TermSizes, inputs: Mapping[str, InputType]) -> None:
         self._sizes = sizes
+        self._declared = frozenset(declared_names(inputs))
         self.terms: dict[str, Term] = {}
         for name, given in inputs.items():
             if given.kind == "int":
@@ -75,11 +83,11 @@ class NamedSizes:
     def shape(self, name: str, given: InputType) -> Shape:
         """The shape of an input; an unnamed dimension is named after the input."""
         sizes: list[Dim] = []
-        for i, dim in enumerate(given.dims or ()):
+        texts = dimension_names(name, given, self._declared)
+        for dim, text in zip(given.dims or (), texts, strict=True):
             if isinstance(dim, int):
                 sizes.append(dim)
                 continue
-            text = f"{name}_{i}" if dim is None else dim
             if dim is None:
                 self._name(text, 1)
             term = parse_size(self._sizes.table, text, self.terms)

@@ -18,10 +18,10 @@ from symfx.shape_rules.errors import IllTypedError, PinnedSizeError
 from symfx.static_migration.analysis import Interpreter
 from symfx.static_migration.conditions import InputType, names_in, read_annotation
 from symfx.static_migration.decisions import Decision, Decisions, branch_taken, explored
+from symfx.static_migration.example_inputs import example_tensor
 from symfx.static_migration.graph_capture import program_graph, program_raises
 from symfx.static_migration.mends import Mend
 from symfx.static_migration.migration import migrate_traced
-from symfx.static_migration.operator_tracing import example_tensor
 from symfx.static_migration.printing import input_name
 from symfx.static_migration.programs import FunctionProgram, ModelWithLoss
 from symfx.static_migration.results import Conflict, ExcludedSizes, Migration
@@ -225,13 +225,15 @@ def _one_path(
 def _of_paths(found: list[Migration]) -> Migration:
     """The migration of a program with several paths: what they have in common."""
     first = found[0]
-    common = replace(first, shapes={}, types={}, inputs={}, paths=tuple(found), branches=())
+    common = replace(first, shapes={}, inputs={}, paths=tuple(found), branches=())
     for node, shape in first.shapes.items():
         same = all(_shape_on(path, node) == shape for path in found)
         common.shapes[node] = shape if same else "Dyn"
-        common.types[node] = first.types[node] if same else Dyn
         if node.op == "placeholder":
             common.inputs[input_name(node)] = common.shapes[node]
+    common.make_types = lambda: {
+        node: Dyn if shape == "Dyn" else first.types[node] for node, shape in common.shapes.items()
+    }
     common.conditions = [c for c in first.conditions if all(c in p.conditions for p in found)]
     common.fixed = [*{str(name): name for path in found for name in path.fixed}.values()]
     common.excluded = [*{str(e): e for path in found for e in path.excluded}.values()]

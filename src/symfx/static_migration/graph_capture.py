@@ -26,7 +26,6 @@ from symfx.static_migration.branches import BranchTracer
 from symfx.static_migration.conditions import read_annotation
 from symfx.static_migration.decisions import Decisions
 from symfx.static_migration.mends import Mend
-from symfx.static_migration.operator_tracing import trace_operators
 from symfx.static_migration.programs import input_parameters, program_name
 from symfx.user_code import is_user_file
 
@@ -132,6 +131,9 @@ def program_graph(
     assert first is not None
     if decisions is not None:
         decisions.restart()
+    # Few programs need symfx's own tracer, and its import takes half a second.
+    from symfx.static_migration.operator_tracing import trace_operators
+
     try:
         return trace_operators(module, types, where, timeout)
     except TracingError as second:

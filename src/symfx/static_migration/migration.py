@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,12 +18,11 @@ from symfx.shape_rules.graphs import annotation_of, graph_of
 from symfx.shape_rules.ranks import get_max_rank
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size
 from symfx.static_migration.analysis import GraphRun, run_graph
-from symfx.static_migration.conditions import InputType, read_annotation
+from symfx.static_migration.conditions import InputType, declared_names, read_annotation
 from symfx.static_migration.conflicts import find_conflict
 from symfx.static_migration.mends import Mend, Mender
 from symfx.static_migration.named_sizes import (
     conditions_of,
-    declared_names,
     excluded_sizes,
     fixed_names,
 )
@@ -32,6 +32,9 @@ from symfx.static_migration.solver import Solver
 from symfx.static_migration.suspicious import broadcast_warnings
 
 __all__ = ["migrate", "migrate_traced"]
+
+#: The words in the text of a shape or of a condition that name no size.
+_WORDS = frozenset(("Dyn", "min", "max", "or", "and", "not", "where", "floor", "Mod", "Min", "Max"))
 
 #: With more combinations of ranks than this, inputs of unknown rank stay unknown.
 _MOST_COMBINATIONS = 700
@@ -244,9 +247,11 @@ def _conclude(
     for node in graph.nodes:
         value = result.values.get(node, UNKNOWN)
         made.shapes[node] = text_of(sizes, value)
-        made.types[node] = _type_of(sizes, value)
         if node.op == "placeholder":
             made.inputs[input_name(node)] = made.shapes[node]
+    made.make_types = lambda: {
+        node: _type_of(sizes, result.values.get(node, UNKNOWN)) for node in graph.nodes
+    }
     declared = declared_names(inputs)
     conditions = conditions_of(sizes, declared, solver)
     made.conditions = [condition.text for condition in conditions]
@@ -300,14 +305,50 @@ def _dimension(sizes: Any, size: Dim) -> Any:
 
 
 def _common(graph: Graph, outcomes: list[Migration]) -> Migration:
-    """One migration of several, one for each rank of the inputs: ``Dyn`` where they differ."""
+    """One migration of several, one for each rank of the inputs: ``Dyn`` where they differ.
+
+    A name of a size that no input shows says nothing, and is ``Dyn`` too.
+    """
     first = outcomes[0]
-    made = replace(first, shapes={}, types={}, inputs={})
-    for node in graph.nodes:
-        shapes = {outcome.shapes[node] for outcome in outcomes}
-        made.shapes[node] = first.shapes[node] if len(shapes) == 1 else "Dyn"
-        made.types[node] = first.types[node] if len(shapes) == 1 else Dyn
+    made = replace(first, shapes={}, inputs={})
+    shown: set[str] = set()
+    for node in graph.nodes:  # the inputs come first
+        shape = first.shapes[node]
+        if any(outcome.shapes[node] != shape for outcome in outcomes):
+            shape = "Dyn"
+        elif node.op == "placeholder":
+            shown |= _names_of(shape)
+        elif not _names_of(shape) <= shown:
+            shape = _without(shape, shown)
+        made.shapes[node] = shape
         if node.op == "placeholder":
-            made.inputs[input_name(node)] = made.shapes[node]
-    made.conditions = [c for c in first.conditions if all(c in o.conditions for o in outcomes)]
+            made.inputs[input_name(node)] = shape
+    made.make_types = lambda: {
+        node: Dyn if shape == "Dyn" else _types_without(first.types[node], shown)
+        for node, shape in made.shapes.items()
+    }
+    made.conditions = [
+        condition
+        for condition in first.conditions
+        if _names_of(condition) <= shown and all(condition in o.conditions for o in outcomes)
+    ]
     return made
+
+
+def _names_of(text: str) -> set[str]:
+    return {*re.findall(r"[A-Za-z_]\w*", text)} - _WORDS
+
+
+def _without(shape: str, shown: set[str]) -> str:
+    """A shape as text with ``Dyn`` for the sizes that use other names."""
+    if not shape.startswith("["):
+        return "Dyn"
+    parts = re.split(r", (?![^(]*\))", shape[1:-1])  # no commas within parentheses
+    return f"[{', '.join(part if _names_of(part) <= shown else 'Dyn' for part in parts)}]"
+
+
+def _types_without(type_: Any, shown: set[str]) -> Any:
+    """The type of such a shape."""
+    if not isinstance(type_, TensorType):
+        return Dyn
+    return TensorType(tuple(dim if _names_of(str(dim)) <= shown else Dyn for dim in type_.dims))

@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch.fx import Node
 
 from symfx.algebra import Term, evaluate
-from symfx.static_migration.conditions import InputType, names_in
 from symfx.static_migration.decisions import branch_taken
 from symfx.static_migration.printing import place_of
 from symfx.static_migration.results import ExcludedSizes, FixedName
 from symfx.static_migration.solver import Solver, smallest_conflict
 from symfx.static_migration.term_sizes import Demand, TermSizes
 
-__all__ = ["NamedCondition", "conditions_of", "declared_names", "excluded_sizes", "fixed_names"]
+__all__ = ["NamedCondition", "conditions_of", "excluded_sizes", "fixed_names"]
 
 #: With more conditions than this, a condition that follows from the others is kept too.
 _MOST_CONDITIONS = 40
 #: Conditions on one size are tried at the sizes below this, for remainders by less than the second.
 _MOST_TRIED, _MOST_REMAINDERS = 400, 130
-
-
-def declared_names(inputs: Mapping[str, InputType]) -> list[str]:
-    """The names of sizes that the user wrote, in order, each once."""
-    names: dict[str, None] = {}
-    for name, given in inputs.items():
-        if given.kind == "int":
-            names[name] = None
-        for dim in given.dims or ():
-            if isinstance(dim, str):
-                names.update(dict.fromkeys(names_in(dim)))
-    return [*names]
 
 
 # -- conditions ------------------------------------------------------------------------------------

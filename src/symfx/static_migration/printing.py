@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from symfx.shape_rules.sizes import Dim, Shape, Size
+from symfx.shape_rules.sizes import NO_TENSOR, Dim, Pieces, Shape, Size
+from symfx.static_migration.term_sizes import OpenCondition
 from symfx.user_code import user_line_of_trace
 
 __all__ = ["code_of", "input_name", "layer_of", "place_of", "text_of"]
@@ -32,7 +33,11 @@ def text_of(sizes: Any, value: Any) -> str:
         return f"({', '.join(text_of(sizes, part) for part in value)})"
     if value is None or isinstance(value, (int, float, str, bool)):
         return str(value)
-    return "Dyn"
+    if isinstance(value, Pieces):
+        return f"{_size_text(sizes, value.number)} tensors"
+    if isinstance(value, OpenCondition):
+        return str(value.condition)
+    return "no tensor" if value is NO_TENSOR else "Dyn"
 
 
 def _size_text(sizes: Any, size: Dim) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from torch.fx import Graph, Node
@@ -105,7 +106,6 @@ class Migration:
         verdict: ``"well-typed"``, ``"ill-typed"``, or ``"unknown"`` if z3 ran out of time.
         graph: the graph.
         shapes: the shape of each node's value, as text: ``"[batch, 64, h // 2]"``, ``"Dyn"``.
-        types: the same shapes as `TensorType`, with numbers, sympy expressions and ``Dyn``.
         inputs: the types of the inputs, as precisely as the program and the user's types fix them.
         conditions: the conditions on the named sizes that must also hold, as text.
         origins: for each condition that a trace of operators relies on, the line that caused it.
@@ -119,12 +119,12 @@ class Migration:
         branches: the branches that the types leave open, with the outcomes of this migration.
         paths: one migration for each path, if the types leave a branch open. The migration itself
             then has the graph of the first path, with the shapes and conditions that all share.
+        make_types: computes `types`.
     """
 
     verdict: str
     graph: Graph
     shapes: dict[Node, str] = field(default_factory=dict)
-    types: dict[Node, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     conditions: list[str] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)
@@ -137,6 +137,15 @@ class Migration:
     warnings: list[str] = field(default_factory=list)
     branches: tuple[str, ...] = ()
     paths: tuple[Migration, ...] = ()
+    make_types: Callable[[], dict[Node, Any]] = dict
+
+    @cached_property
+    def types(self) -> dict[Node, Any]:
+        """The shapes as `TensorType`, with numbers, sympy expressions and ``Dyn``.
+
+        They are made when they are first read: the import of sympy takes longer than all the rest.
+        """
+        return self.make_types()
 
     def __bool__(self) -> bool:
         return self.verdict == "well-typed"
