@@ -35,9 +35,12 @@ PAGE_OF = {
     "symfx.static_migration": "shape_rules",
     "symfx.sym_node": "sym_node",
     "symfx.symbolic_shapes": "symbolic_shapes",
+    "symfx._backward_state": "migrating",
+    "symfx._constant_symnode": "migrating",
     "symfx.unification": "unification",
     "symfx.unification.unification_tools": "unification",
     "symfx.unify_refinements": "shape_rules",
+    "symfx.validator": "migrating",
 }
 
 
