@@ -48,9 +48,10 @@ def sample_of(values: Any) -> Any:
 
 
 @functools.cache
-def _sizes_of_batches() -> torch.library.Library:
+def _sizes_of_batches() -> Any:
     """Let vmap run the operators of a symbolic graph that ask for sizes; torch has no rules."""
-    library = torch.library.Library("aten", "IMPL", "FuncTorchBatched")
+    libraries: Any = torch.library  # torch gives it no types
+    library = libraries.Library("aten", "IMPL", "FuncTorchBatched")
     library.impl("sym_size.int", lambda tensor, dim: tensor.shape[dim])
     library.impl("sym_numel", lambda tensor: tensor.numel())
     return library
