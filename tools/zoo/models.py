@@ -271,9 +271,9 @@ _MODELS = [
     _text("modernbert", reference_compile=False, pad_token_id=0, bos_token_id=1, eos_token_id=2,
           cls_token_id=1, sep_token_id=2, local_attention=4),
     _text("mpnet"),
-    # It takes sequences of one length, that of its landmarks.
-    ZooModel("nystromformer", "text", {"batch": 3, "seq": 16}, {"input_ids": ("batch", None)},
-             _words, TINY | {"num_landmarks": 4, "segment_means_seq_len": 16}),
+    # With fewer landmarks than positions, the mask that transformers makes for a traced model (and
+    # leaves out in eager mode) has a shape that the model's own line refuses.
+    _text("nystromformer", num_landmarks=16, segment_means_seq_len=16),
     _text("rembert", input_embedding_size=16, output_embedding_size=16),
     _text("roberta"),
     _text("roformer"),

@@ -64,10 +64,16 @@ def outcome(model: ZooModel, shapes: int = SHAPES) -> Outcome:
             return row
         row.seconds = time.perf_counter() - began
         row.nodes = len(t.graph_module.graph.nodes)
-        row.guards = [f"{guard.term} ({_line(guard.provenance)})" for guard in t.guards]
+        # A pin is told once, and not as a guard too.
+        pinned = {f"{r.symbol_name} == {r.value}": r for r in t.specializations}
         row.pins = [
             f"{record.symbol_name} = {record.value} ({_line(record.provenance)})"
-            for record in t.specializations
+            for record in pinned.values()
+        ]
+        row.guards = [
+            f"{guard.term} ({_line(guard.provenance)})"
+            for guard in t.guards
+            if str(guard.term) not in pinned
         ]
         try:
             found = t.verify(shapes=shapes, make_inputs=model.at)
