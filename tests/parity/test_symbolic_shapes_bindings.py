@@ -9,6 +9,7 @@ from torch.fx.experimental.proxy_tensor import make_fx as torch_make_fx
 from torch.utils import _pytree as pytree
 
 from symfx.proxy_tensor import make_fx as symfx_make_fx
+from symfx.torch_bridge.releases import BINDINGS_ARE_RECORDED
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
 MAKE_FX = {"torch": torch_make_fx, "symfx": symfx_make_fx}
@@ -184,6 +185,22 @@ def test_symbols_in_graphs(m):
         symbol = m.is_symbol_binding_fx_node(node)
         assert symbol is None or symbol in bound
     assert m.fx_placeholder_targets(g) == ["x_1", "n_1"]
+
+
+def test_a_size_with_an_unbacked_symbol_binds_it_as_in_the_running_torch():
+    found = []
+    for m in (TORCH, SYMFX):
+        g = traced(m, lambda x: torch.zeros(x.nonzero().size(0)), torch.tensor([1.0, 0.0, 2.0]))
+        nodes = [node for node in g.graph.nodes if m.is_symbol_binding_fx_node(node)]
+        found.append([node.name for node in nodes])
+    assert found[0] == found[1]
+    assert len(found[1]) == (0 if BINDINGS_ARE_RECORDED else 1)
+
+
+def test_an_item_binds_its_symbol(m):
+    g = traced(m, lambda x: x.sum().item() + 1, torch.tensor([1, 2]))
+    (node,) = m.find_symbol_binding_fx_nodes(g.graph).values()
+    assert node.target is torch.ops.aten._local_scalar_dense.default
 
 
 def test_accessors(m):

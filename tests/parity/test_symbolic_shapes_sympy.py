@@ -9,7 +9,7 @@ from both import BOTH, SYMFX, TORCH, fake
 from torch.fx.experimental.proxy_tensor import make_fx as torch_make_fx
 from torch.utils._sympy.functions import FloorDiv, Max, Mod
 from torch.utils._sympy.value_ranges import ValueRanges
-from torch_releases import STOCK_HAS_EVALUATE_SYMEXPR
+from torch_releases import STOCK_ANSWERS_EQUATIONS_OF_CONDITIONS, STOCK_HAS_EVALUATE_SYMEXPR
 
 from symfx.proxy_tensor import make_fx as symfx_make_fx
 
@@ -32,6 +32,18 @@ def test_canonical_conditions(condition):
     for values in itertools.product(range(1, 5), repeat=3):
         at = dict(zip((A, B, C), values))
         assert bool(ours.subs(at)) == bool(condition.subs(at))
+
+
+def test_an_equation_of_conditions_keeps_its_sides():
+    x = sympy.Symbol("x", integer=True)
+    condition = sympy.Eq(x > 1, True, evaluate=False)
+    ours = SYMFX.canonicalize_bool_expr(condition)
+    assert ours == sympy.Eq(x > 1, True, evaluate=False)
+    if STOCK_ANSWERS_EQUATIONS_OF_CONDITIONS:
+        assert ours == TORCH.canonicalize_bool_expr(condition)
+    else:
+        with pytest.raises(TypeError, match="BooleanAtom"):
+            TORCH.canonicalize_bool_expr(condition)
 
 
 def test_only_conditions_have_a_canonical_form(m):

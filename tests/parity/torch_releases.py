@@ -25,6 +25,9 @@ STOCK_HAS_MKLDNN_MAP = hasattr(stock_optimization, "mkldnn_map")
 STOCK_HAS_EVALUATE_SYMEXPR = hasattr(ShapeEnv, "evaluate_symexpr")
 """False from torch 2.15 on; symfx keeps the method."""
 
+# torch 2.15 takes an equation of conditions apart; older releases subtract its sides.
+STOCK_ANSWERS_EQUATIONS_OF_CONDITIONS = RELEASE >= (2, 15)
+
 # torch 2.15 reads an attribute of the first argument where older releases assert its class.
 ERROR_OF_EVENTS_WITHOUT_SHAPE_ENV = AssertionError if RELEASE < (2, 15) else AttributeError
 

@@ -20,6 +20,7 @@ from symfx.torch_bridge.identity import TorchSymNode
 from symfx.torch_bridge.process_wide import ProcessWide
 
 __all__ = [
+    "BINDINGS_ARE_RECORDED",
     "CHOICES",
     "DETACH_BECOMES_ALIAS",
     "NUMBER_INPUTS_HAVE_VALUES",
@@ -100,6 +101,9 @@ DETACH_BECOMES_ALIAS = RELEASE >= (2, 14)
 """Whether make_fx below autograd and without a table of decompositions records ``detach`` as
 ``alias``."""
 
+BINDINGS_ARE_RECORDED = RELEASE >= (2, 14)
+"""Whether a node binds only the unbacked symbols of its ``meta["unbacked_bindings"]``."""
+
 NUMBER_INPUTS_HAVE_VALUES = RELEASE >= (2, 14)
 """Whether the placeholder of an int, float or bool has ``meta["val"]``."""
 
@@ -108,6 +112,11 @@ CHOICES = {
     "objects of registered classes": is_custom_object.__name__,
     "^ of torch.SymBool": "yes" if SYMBOOL_HAS_XOR else "no",
     "detach in make_fx": "alias" if DETACH_BECOMES_ALIAS else "detach",
+    "nodes that bind unbacked symbols": (
+        "those with meta['unbacked_bindings']"
+        if BINDINGS_ARE_RECORDED
+        else "all whose value is one"
+    ),
     "meta['val'] of number inputs": "yes" if NUMBER_INPUTS_HAVE_VALUES else "no",
 }
 """The names and behavior that were chosen for the running torch, for people to read."""

@@ -37,6 +37,10 @@ def canonicalize_bool_expr(expr: _T) -> _T:
     if not isinstance(expr, (sympy.Lt, sympy.Le, sympy.Gt, sympy.Ge, sympy.Eq, sympy.Ne)):
         return expr
     left, right = expr.args
+    if not (isinstance(left, sympy.Expr) and isinstance(right, sympy.Expr)):
+        # An equation of conditions, as Eq(a > 1, True), has no difference of its sides.
+        sides = canonicalize_bool_expr(left), canonicalize_bool_expr(right)
+        return type(expr)(*sides, evaluate=False)  # type: ignore[no-any-return]
     flipped = _FLIPPED.get(type(expr))
     difference = left - right if flipped else right - left
     plus, minus = _sides(difference)

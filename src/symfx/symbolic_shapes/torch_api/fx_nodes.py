@@ -8,7 +8,9 @@ import sympy
 import torch
 
 from symfx.errors import SymfxError
+from symfx.symbolic_shapes.torch_api.bindings import resolve_unbacked_bindings
 from symfx.symbolic_shapes.torch_api.free_symbols import free_unbacked_symbols
+from symfx.torch_bridge.releases import BINDINGS_ARE_RECORDED
 
 __all__ = [
     "_get_placeholder_expr",
@@ -47,15 +49,20 @@ def is_accessor_node(node: torch.fx.Node) -> bool:
 def is_symbol_binding_fx_node(node: torch.fx.Node) -> sympy.Symbol | None:
     """The symbol that a node defines; None where it defines none.
 
-    A placeholder whose value is a symbol defines it; another node defines an unbacked symbol only.
+    A placeholder whose value is a symbol defines it; another node defines an unbacked symbol only,
+    and from torch 2.14 on only one that its ``meta["unbacked_bindings"]`` has.
     """
     value = node.meta.get("val")
     if not isinstance(value, torch.SymInt) or not isinstance(value.node.expr, sympy.Symbol):
         return None
     symbol = value.node.expr
-    if node.op == "placeholder" or free_unbacked_symbols(symbol):
+    if node.op == "placeholder":
         return symbol
-    return None
+    if BINDINGS_ARE_RECORDED:
+        env = value.node.shape_env
+        bound = resolve_unbacked_bindings(env, node.meta.get("unbacked_bindings"))
+        return symbol if bound and symbol in bound else None
+    return symbol if free_unbacked_symbols(symbol) else None
 
 
 def find_symbol_binding_fx_nodes(graph: torch.fx.Graph) -> dict[sympy.Symbol, torch.fx.Node]:
