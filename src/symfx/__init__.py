@@ -12,6 +12,7 @@ Example:
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,15 @@ if TYPE_CHECKING:
         TargetError,
         TracingError,
     )
+    from symfx.installation import (
+        InstallError,
+        explain_recompiles,
+        install,
+        installed,
+        installed_report,
+        is_installed,
+        uninstall,
+    )
     from symfx.optimization.model import OptimizedModel
     from symfx.optimization.pipeline import optimize
     from symfx.symbolic_shapes import Dim
@@ -36,6 +46,7 @@ __all__ = [
     "CheckResult",
     "Dim",
     "InputMismatchError",
+    "InstallError",
     "OptimizationError",
     "OptimizedModel",
     "SpecError",
@@ -45,14 +56,21 @@ __all__ = [
     "TracingError",
     "Verification",
     "__version__",
+    "explain_recompiles",
+    "install",
+    "installed",
+    "installed_report",
+    "is_installed",
     "optimize",
     "trace",
+    "uninstall",
 ]
 
 _HOMES = {
     "CheckResult": "symfx.tracing",
     "Dim": "symfx.symbolic_shapes",
     "InputMismatchError": "symfx.errors",
+    "InstallError": "symfx.installation",
     "SpecError": "symfx.errors",
     "SymfxError": "symfx.errors",
     "TargetError": "symfx.errors",
@@ -61,8 +79,14 @@ _HOMES = {
     "OptimizationError": "symfx.errors",
     "OptimizedModel": "symfx.optimization.model",
     "Verification": "symfx.tracing.verification",
+    "explain_recompiles": "symfx.installation",
+    "install": "symfx.installation",
+    "installed": "symfx.installation",
+    "installed_report": "symfx.installation",
+    "is_installed": "symfx.installation",
     "optimize": "symfx.optimization.pipeline",
     "trace": "symfx.tracing",
+    "uninstall": "symfx.installation",
 }
 
 
@@ -76,3 +100,8 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+if os.environ.get("SYMFX_INSTALL", "0") not in ("", "0"):
+    # The user, or `symfx run` for the processes of a program, asked for it by this variable.
+    __getattr__("install")()

@@ -15,14 +15,15 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from types import CodeType, FrameType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 __all__ = [
     "SYMFX_FOLDER",
+    "NamedCode",
     "UserFrame",
     "asked_by_program",
     "asking_expression",
@@ -33,6 +34,7 @@ __all__ = [
     "raised_at",
     "user_frame",
     "user_line",
+    "user_line_of_calls",
     "user_line_of_trace",
     "where",
 ]
@@ -147,16 +149,23 @@ def _short(path: str) -> str:
     return path if near.startswith(os.pardir) else near
 
 
+class NamedCode(NamedTuple):
+    """The names of a code object, for a line whose code object is not at hand."""
+
+    co_filename: str
+    co_qualname: str
+
+
 @dataclass(frozen=True)
 class UserFrame:
     """A place in the user's program.
 
     Attributes:
-        code: the code object.
+        code: the code object, or its names.
         lineno: the line, from 1.
     """
 
-    code: CodeType
+    code: CodeType | NamedCode
     lineno: int
 
     @property
@@ -209,6 +218,22 @@ def user_line(start: FrameType | None = None) -> UserFrame | None:
         if kind == _MODULE and layer is None:
             layer = UserFrame(code, at.f_lineno)
         at = at.f_back  # type: ignore[assignment]
+    return layer
+
+
+def user_line_of_calls(calls: Sequence[tuple[str, int, str]]) -> UserFrame | None:
+    """The innermost line of the user's program among calls, as `user_line` chooses it.
+
+    Args:
+        calls: file, line and function of each call, the innermost last.
+    """
+    layer: UserFrame | None = None
+    for path, lineno, function in reversed(calls):
+        kind = _kind_of_path(path)
+        if kind == _USER:
+            return UserFrame(NamedCode(path, function), lineno)
+        if kind == _MODULE and layer is None:
+            layer = UserFrame(NamedCode(path, function), lineno)
     return layer
 
 

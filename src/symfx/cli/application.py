@@ -14,6 +14,7 @@ from symfx._version import __version__
 from symfx.cli.doctor import doctor_command
 from symfx.cli.optimize import optimize_command
 from symfx.cli.replay import replay_command
+from symfx.cli.run import run_command
 from symfx.cli.trace import trace_command
 from symfx.cli.typecheck import typecheck_command
 
@@ -35,11 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the words after ``symfx``; those of the process by default.
     """
-    # Importing torch and a model's library makes millions of objects that stay alive. Python's
-    # default thresholds would search them for garbage so often that it takes a second or two.
-    gc.set_threshold(100_000, 50, 100)
-    atexit.register(_end_without_search)
-    app(args=None if arguments is None else list(arguments), prog_name="symfx")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] != ["run"]:  # a user's program has Python's settings
+        # Importing torch and a model's library makes millions of objects that stay alive. Python's
+        # default thresholds would search them for garbage so often that it takes a second or two.
+        gc.set_threshold(100_000, 50, 100)
+        atexit.register(_end_without_search)
+    app(args=words, prog_name="symfx")
 
 
 def _end_without_search() -> None:
@@ -73,4 +76,12 @@ app.command("trace")(trace_command)
 app.command("replay")(replay_command)
 app.command("typecheck")(typecheck_command)
 app.command("optimize")(optimize_command)
+app.command(
+    "run",
+    context_settings={
+        "allow_extra_args": True,
+        "allow_interspersed_args": False,
+        "ignore_unknown_options": True,
+    },
+)(run_command)
 app.command("doctor")(doctor_command)
