@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         SpecError,
         SymfxError,
         TargetError,
+        TraceFileError,
         TracingError,
     )
     from symfx.installation import (
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from symfx.optimization.model import OptimizedModel
     from symfx.optimization.pipeline import optimize
     from symfx.symbolic_shapes import Dim
-    from symfx.tracing import CheckResult, Trace, trace
+    from symfx.tracing import CheckResult, Trace, load, trace
     from symfx.tracing.verification import Verification
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "SymfxError",
     "TargetError",
     "Trace",
+    "TraceFileError",
     "TracingError",
     "Verification",
     "__version__",
@@ -61,6 +63,7 @@ __all__ = [
     "installed",
     "installed_report",
     "is_installed",
+    "load",
     "optimize",
     "trace",
     "uninstall",
@@ -74,6 +77,7 @@ _HOMES = {
     "SpecError": "symfx.errors",
     "SymfxError": "symfx.errors",
     "TargetError": "symfx.errors",
+    "TraceFileError": "symfx.errors",
     "Trace": "symfx.tracing",
     "TracingError": "symfx.errors",
     "OptimizationError": "symfx.errors",
@@ -84,6 +88,7 @@ _HOMES = {
     "installed": "symfx.installation",
     "installed_report": "symfx.installation",
     "is_installed": "symfx.installation",
+    "load": "symfx.tracing",
     "optimize": "symfx.optimization.pipeline",
     "trace": "symfx.tracing",
     "uninstall": "symfx.installation",

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 
 import pytest
-
 from tools.installed.comparison import CASES, compare
 
 #: Ways that take long, for SYMFX_LONG=1 alone.

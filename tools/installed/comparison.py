@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import time
 from dataclasses import dataclass
 
 import symfx
-from tools.installed import (
-    data as _data,
-    language_models as _language_models,
-    modules as _modules,
-    sizes as _sizes,
-)
 from tools.installed.program import PROGRAMS
 from tools.installed.ways import Outcome, take
 
 __all__ = ["CASES", "Comparison", "compare"]
 
-assert (_data, _language_models, _modules, _sizes)  # imported for the programs in them
+
+for _module in ("sizes", "data", "modules", "language_models"):
+    importlib.import_module(f"tools.installed.{_module}")  # registers its programs
 
 CASES = [(program.name, way) for program in PROGRAMS.values() for way in program.ways]
 """Each program with each way in which it is taken."""

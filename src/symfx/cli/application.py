@@ -11,12 +11,14 @@ from typing import Annotated
 import typer
 
 from symfx._version import __version__
+from symfx.cli.console import print_errors_as_json
 from symfx.cli.doctor import doctor_command
 from symfx.cli.optimize import optimize_command
 from symfx.cli.replay import replay_command
-from symfx.cli.run import run_command
+from symfx.cli.saved_traces import check_command, run_command, show_command
 from symfx.cli.trace import trace_command
 from symfx.cli.typecheck import typecheck_command
+from symfx.cli.user_programs import is_user_program, run_program_command
 
 __all__ = ["app", "main"]
 
@@ -37,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: the words after ``symfx``; those of the process by default.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] != ["run"]:  # a user's program has Python's settings
+    if is_user_program(words):
+        words[0] = "run-program"
+    else:  # a user's program has Python's settings
         # Importing torch and a model's library makes millions of objects that stay alive. Python's
         # default thresholds would search them for garbage so often that it takes a second or two.
         gc.set_threshold(100_000, 50, 100)
@@ -68,20 +72,31 @@ def _root(
             "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
+    json_errors: Annotated[
+        bool,
+        typer.Option(
+            "--json-errors", help="Print errors and warnings to stderr as JSON, one a line."
+        ),
+    ] = False,
 ) -> None:
     """Symbolic shapes and tracing for PyTorch."""
+    print_errors_as_json(json_errors)
 
 
 app.command("trace")(trace_command)
+app.command("show")(show_command)
+app.command("check")(check_command)
+app.command("run")(run_command)
 app.command("replay")(replay_command)
 app.command("typecheck")(typecheck_command)
 app.command("optimize")(optimize_command)
 app.command(
-    "run",
+    "run-program",
+    hidden=True,  # `symfx run` of a Python file
     context_settings={
         "allow_extra_args": True,
         "allow_interspersed_args": False,
         "ignore_unknown_options": True,
     },
-)(run_command)
+)(run_program_command)
 app.command("doctor")(doctor_command)

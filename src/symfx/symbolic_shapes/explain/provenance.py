@@ -8,7 +8,7 @@ import traceback
 from dataclasses import dataclass
 
 from symfx.torch_bridge.interpreted_lines import interpreted_lines
-from symfx.user_code import UserFrame, user_frame, user_line, user_line_of_calls
+from symfx.user_code import SavedFrame, UserFrame, user_frame, user_line, user_line_of_calls
 
 __all__ = ["Provenance", "current_provenance", "in_assert_statement"]
 
@@ -22,7 +22,7 @@ class Provenance:
         operator: the torch operator that asked, if one did.
     """
 
-    frame: UserFrame | None = None
+    frame: UserFrame | SavedFrame | None = None
     operator: str | None = None
 
     def __str__(self) -> str:

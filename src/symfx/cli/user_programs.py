@@ -1,4 +1,4 @@
-"""``symfx run``: a user's program with symfx installed in torch."""
+"""``symfx run script.py``: a user's program with symfx installed in torch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,21 @@ import typer
 
 from symfx.errors import TargetError
 
-__all__ = ["run_command"]
+__all__ = ["is_user_program", "run_program_command"]
 
 
-def run_command(
+def is_user_program(words: list[str]) -> bool:
+    """Whether the words of a command line are `symfx run` of a program, not of a saved trace.
+
+    Example:
+        >>> is_user_program(["run", "train.py"]), is_user_program(["run", "encoder.symfx"])
+        (True, False)
+    """
+    first = next((word for word in words[1:] if word != "--report"), "")
+    return words[:1] == ["run"] and (first == "-m" or first.endswith(".py"))
+
+
+def run_program_command(
     context: typer.Context,
     program: Annotated[
         str,
