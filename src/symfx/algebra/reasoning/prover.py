@@ -332,6 +332,8 @@ class Prover:
         if left is None or right is None:
             return None
         if op == "feq":
+            if a is b:
+                return True  # it has an interval, so it is not NaN
             if left == right and left[0] == left[1]:
                 return True
             return False if left[1] < right[0] or right[1] < left[0] else None
