@@ -12,6 +12,7 @@ import torch
 from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import traceback as fx_traceback
+from torch.nested._internal.nested_tensor import NestedTensor, nested_view_from_values_offsets
 from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary, _WeakHashRef
 
 from symfx.errors import TracingError
@@ -215,6 +216,8 @@ class PythonKeyTracer(slots.TracerWithSlots):
                 "a tensor inside vmap, grad or jvp reached the graph as a constant",
                 fix="trace the transformed function as a whole, without pre_dispatch",
             )
+        if type(value) is NestedTensor and slots.has_proxy_slot(value._values, self):
+            return self._nested(value)
         if isinstance(value, torch.nn.Parameter):
             target = self.get_fresh_qualname("_param_constant")
         else:
@@ -226,6 +229,22 @@ class PythonKeyTracer(slots.TracerWithSlots):
             if self.cache is not None and not isinstance(value, FakeTensor):
                 fake = self.cache.fake_of_real(value)
             node.meta["val"] = extract_val(value if fake is None else fake)
+        self._attributes[id(value)] = (value, node)
+        return node
+
+    def _nested(self, value: Any) -> fx.Node:
+        """The node that makes a nested tensor of its dense parts, which the trace computed."""
+        parts = (value._values, value._offsets)
+        if value._lengths is not None or not slots.has_proxy_slot(value._offsets, self):
+            raise TracingError(
+                "a nested tensor with gaps, or with offsets from outside, reached the graph",
+                fix="return its values() and offsets()",
+            )
+        known = (value._min_seqlen_tensor, value._max_seqlen_tensor)
+        extremes = [None if tensor is None else tensor.shape[0] for tensor in known]
+        args = self.node_args((*parts, value._ragged_idx, *extremes))
+        node = self.call(nested_view_from_values_offsets, args, {}, "nested")
+        node.meta["val"] = value
         self._attributes[id(value)] = (value, node)
         return node
 

@@ -17,6 +17,7 @@ from symfx.proxy_tensor.inputs import DynamicShapes
 from symfx.proxy_tensor.rewritten_functions import symbolic_numbers
 from symfx.proxy_tensor.shape_specs import BoundSpec
 from symfx.torch_bridge.fx_graphs import graph_module
+from symfx.torch_bridge.nested_tensors import with_parts
 from symfx.tracing.admission import Admission
 from symfx.tracing.arguments import Layout
 from symfx.tracing.autocast import Autocast
@@ -239,8 +240,8 @@ class _Tracing:
                 result = self._call_module(state, args, kwargs)
             after = _gradients(tensors)
             self.gradients = [name for name, grad in after.items() if grad != gradients.get(name)]
-            members = pytree.tree_leaves((args, kwargs))
-            expected = pytree.tree_leaves(self.layout.unflatten(filled))
+            members = pytree.tree_leaves(with_parts((args, kwargs)))
+            expected = pytree.tree_leaves(with_parts(self.layout.unflatten(filled)))
             if len(members) != len(expected) or any(map(operator.is_not, members, expected)):
                 self.argument_changes = [
                     "changes the members of a list or dict among its arguments"
