@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import symfx
+import symfx.errors
 
 SHAPES = ((5, 7), (4, 6), (9, 17), (18, 20), (7, 8), (3, 2), (36, 16))
 

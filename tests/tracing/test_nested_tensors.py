@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import symfx
+import symfx.errors
 from symfx.proxy_tensor import make_fx
 
 
