@@ -28,10 +28,19 @@ import torch
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from symfx.fake_operators.both_answers import (
+    AbandonedError,
+    Answers,
+    OpenQuestionError,
+    Outcome,
+    answering,
+    results_on_all_paths,
+    watching,
+)
 from symfx.fake_operators.descriptions import Description, Descriptions, forget
 from symfx.fake_operators.environment import Environment
 from symfx.fake_operators.operators import OperatorFacts, facts_of, running
-from symfx.fake_operators.results import Entry, Results, tensors_in
+from symfx.fake_operators.results import Entry, Results, as_rule_results, tensors_in
 from symfx.fake_operators.rules import Numbers
 
 if TYPE_CHECKING:
@@ -192,7 +201,7 @@ class OperationCache:
     def _guard(self, condition: Term) -> bool:
         """Guard on a condition that holds at tracing, where guards may be made."""
         env = self.env
-        if env is None or env.ledger.suppression.depth or env.hint_of(condition) is not True:
+        if env is None or self._forgets() or env.hint_of(condition) is not True:
             return False
         return env.evaluate_term(condition) is True
 
@@ -245,8 +254,20 @@ class OperationCache:
         symbols = self._symbol_count()
         for tensor in written:
             forget(tensor)
-        with running(self.env, func):
-            out = mode._dispatch_impl(func, types, args, kwargs)
+        out: Any = None
+        if self._may_try():
+            try:
+                with watching(self.env.ledger), running(self.env, func):  # type: ignore[union-attr]
+                    out = mode._dispatch_impl(func, types, args, kwargs)
+            except OpenQuestionError:
+                entry = self._on_all_paths(facts, types, args, kwargs)
+                if entry is not None:
+                    results = [result for result, _ in self.build(entry, args)]
+                    return results[0] if entry.sequence is None else entry.sequence(results)
+                out = None
+        if out is None:
+            with running(self.env, func):
+                out = mode._dispatch_impl(func, types, args, kwargs)
         entry = None
         if (
             all(
@@ -254,7 +275,7 @@ class OperationCache:
                 for was, t in zip(before, written, strict=True)
             )
             and self._symbol_count() == symbols
-            and not (self.env is not None and self.env.ledger.suppression.depth)
+            and not self._forgets()
         ):
             entry = self._results.of_run(facts, args, kwargs, out)
         if entry is None:
@@ -263,6 +284,73 @@ class OperationCache:
             self.misses += 1
             self.entries[key] = entry
         return out
+
+    def _may_try(self) -> bool:
+        """Whether a kernel may run on trial: guards are made, and nothing records the questions."""
+        env = self.env
+        return (
+            env is not None
+            and env.ledger.answers is None
+            and not env.ledger.suppression.depth
+            and not env.ledger.frozen
+            and not env.should_record_events
+            and env.validator is None
+        )
+
+    def _forgets(self) -> bool:
+        """Whether results now depend on answers that leave no guards."""
+        ledger = None if self.env is None else self.env.ledger
+        return ledger is not None and (ledger.suppression.depth or ledger.answers is not None)
+
+    def _on_all_paths(
+        self,
+        facts: OperatorFacts,
+        types: Sequence[type],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Entry | None:
+        """The entry of a call whose kernel has open questions; see `both_answers`.
+
+        None where the kernel has to run in the usual way, in which each question is guarded.
+        """
+        env: Any = self.env
+        writes = bool(facts.mutated or facts.mutated_names)
+        shape: list[Any] = []
+
+        def run(answers: Answers) -> Outcome | None:
+            symbols = self._symbol_count()
+            given = self._results.copies(args, own_storage=writes)
+            named = dict(zip(kwargs, self._results.copies(kwargs.values(), writes), strict=True))
+            try:
+                with answering(env.ledger, answers), running(env, facts.func):
+                    out = self.mode._dispatch_impl(facts.func, types, given, named)
+            except Exception:  # the operator refuses its arguments on this path
+                return None
+            if self._symbol_count() != symbols:
+                raise AbandonedError
+            entry = self._results.of_run(facts, given, named, out)
+            outcome = None if entry is None else as_rule_results(entry)
+            if entry is None or outcome is None:
+                raise AbandonedError
+            shape[:] = [entry.sequence]
+            return outcome
+
+        def guard(question: Term) -> None:
+            with running(env, facts.func):
+                env.evaluate_term(question)
+
+        outcome = results_on_all_paths(env.facts, run, guard)
+        if outcome is None:
+            return None
+        # A guard may have taught an equality, so the key is made again.
+        key = self.key(facts, args, kwargs)
+        if key is None:
+            return None
+        self.misses += 1
+        sequence = shape[0]
+        answer: Any = outcome[0] if sequence is None else sequence(outcome)
+        entry = self.entries[key] = self._results.of_rule(answer, self._shapes(args), None)
+        return entry
 
     def _fakes(self, values: Iterable[Any]) -> tuple[Any, ...]:
         """Arguments with fake tensors in place of the real ones."""
