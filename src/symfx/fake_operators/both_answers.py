@@ -25,6 +25,7 @@ from symfx.fake_operators.rules import Arg, New, Number, Result, View
 __all__ = [
     "AbandonedError",
     "Answers",
+    "General",
     "OpenQuestionError",
     "Outcome",
     "answering",
@@ -62,8 +63,31 @@ def watching(ledger: Ledger) -> Iterator[None]:
         yield
 
 
+class General:
+    """Takes the answers of the general case without a guard, where the values at tracing agree.
+
+    torch names such an answer for questions to which either answer gives the same values.
+
+    Attributes:
+        log: the questions that were answered so.
+    """
+
+    def __init__(self) -> None:
+        self.log: list[Term] = []
+
+    def __call__(self, term: Term, hint: Scalar, fallback: Scalar | None) -> bool | None:
+        """The answer; None for a question that is to be guarded."""
+        if fallback is None or bool(hint) is not bool(fallback):
+            return None
+        self.log.append(term)
+        return bool(fallback)
+
+    def refuse(self) -> None:
+        """Let an assertion be recorded."""
+
+
 @contextlib.contextmanager
-def answering(ledger: Ledger, answers: Answers | _Watch) -> Iterator[None]:
+def answering(ledger: Ledger, answers: Answers | General | _Watch) -> Iterator[None]:
     """Inside, open questions go to these answers, and leave no guards."""
     before, ledger.answers = ledger.answers, answers
     try:
@@ -75,7 +99,7 @@ def answering(ledger: Ledger, answers: Answers | _Watch) -> Iterator[None]:
 class _Watch:
     """Raises at the first open question about a condition."""
 
-    def __call__(self, term: Term, hint: Scalar) -> bool | None:
+    def __call__(self, term: Term, hint: Scalar, fallback: Scalar | None) -> bool | None:
         if term.sort == "bool":
             raise OpenQuestionError
         return None
@@ -103,11 +127,11 @@ class Answers:
         self._stated = 0
         self._about: set[Term] = set()
 
-    def __call__(self, term: Term, hint: Scalar) -> bool | None:
+    def __call__(self, term: Term, hint: Scalar, fallback: Scalar | None) -> bool | None:
         """The answer to a question that the facts of the environment leave open."""
         if term.sort != "bool":
             raise AbandonedError
-        known = self.decide(term)
+        known = None if not self.log else self._prover(term).decide_at_first(term)
         if known is not None:
             return known
         at = len(self.log)
@@ -124,10 +148,8 @@ class Answers:
         """Abandon the run, because an assertion would outlive it."""
         raise AbandonedError
 
-    def decide(self, condition: Term) -> bool | None:
-        """Whether a condition follows from the facts and the answers so far."""
-        if not self.log:
-            return None
+    def _prover(self, condition: Term) -> Prover:
+        """A prover that knows the answers so far, and the facts about the symbols of a condition."""
         near = self._near
         if near is None or self._stated < len(self.log) or not (
             condition.free_symbols <= self._about
@@ -140,15 +162,14 @@ class Answers:
             near = self._near = Prover(store)
             self._stated = len(self.log)
             self._about = {s for c in (*conditions, condition) for s in c.free_symbols}
-        return near.decide(condition)
+        return near
 
     @property
     def impossible(self) -> bool:
         """Whether the answers contradict the facts."""
         if not self.log:
             return False
-        self.decide(self.log[0][0])
-        return self._near is not None and self._near.facts.contradiction is not None
+        return self._prover(self.log[0][0]).facts.contradiction is not None
 
     def agrees(self, a: Outcome, b: Outcome) -> bool:
         """Whether two descriptions of the results mean the same on this path."""
@@ -183,7 +204,7 @@ class Answers:
     def _holds(self, condition: Term) -> bool:
         if condition.op == "const":
             return bool(condition.args[0])
-        return self.decide(condition) is True
+        return bool(self.log) and self._prover(condition).decide(condition) is True
 
 
 def results_on_all_paths(

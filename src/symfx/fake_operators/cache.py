@@ -42,11 +42,12 @@ from symfx.fake_operators.environment import Environment
 from symfx.fake_operators.operators import OperatorFacts, facts_of, running
 from symfx.fake_operators.results import Entry, Results, as_rule_results, tensors_in
 from symfx.fake_operators.rules import Numbers
+from symfx.fake_operators.rules.elementwise_layout import is_row_major_or_empty
 
 if TYPE_CHECKING:
     from symfx.algebra import Term
 
-__all__ = ["OperationCache", "adopt"]
+__all__ = ["OperationCache", "adopt", "written_by"]
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _NUMBERS = frozenset({int, float, bool, complex})
@@ -80,6 +81,7 @@ class OperationCache:
         self.describe = self._descriptions.describe
         self.fake_of_real = self._descriptions.fake_of_real
         self.build = self._results.build
+        self.copies = self._results.copies
         self._term = self._descriptions.term
         self._numbers = Numbers(None if env is None else env.prover, self._guard)
 
@@ -119,15 +121,15 @@ class OperationCache:
             torch._C._get_default_device(),
             torch.is_inference_mode_enabled(),
         ]
-        if not self._scan(args, parts, facts.mask_indexer):
+        if not self.scan(args, parts, facts.mask_indexer):
             return None
         for name, value in kwargs.items():
             parts.append(name)
-            if not self._scan((value,), parts, facts.mask_indexer):
+            if not self.scan((value,), parts, facts.mask_indexer):
                 return None
         return tuple(parts)
 
-    def _scan(self, values: Iterable[Any], parts: list[Any], no_masks: bool) -> bool:
+    def scan(self, values: Iterable[Any], parts: list[Any], no_masks: bool = False) -> bool:
         """Append the key's parts for some arguments; False where one must not be cached."""
         for value in values:
             kind = type(value)
@@ -147,7 +149,7 @@ class OperationCache:
             elif isinstance(value, _SEQUENCES):
                 parts.append(_SEQUENCES)
                 parts.append(len(value))
-                if not self._scan(value, parts, no_masks):
+                if not self.scan(value, parts, no_masks):
                     return False
             elif kind in _SYMBOLIC:
                 term = self._term(value)
@@ -157,7 +159,7 @@ class OperationCache:
                 parts.append(term)
             elif isinstance(value, torch.Tensor):
                 fake = self.fake_of_real(value)
-                if fake is None or not self._scan((fake,), parts, no_masks):
+                if fake is None or not self.scan((fake,), parts, no_masks):
                     return False
             else:
                 return False
@@ -239,7 +241,7 @@ class OperationCache:
             self.bypasses += 1
             with running(self.env, func):
                 out = mode._dispatch_impl(func, types, args, kwargs)
-            for tensor in _written(facts, args, kwargs):
+            for tensor in written_by(facts, args, kwargs):
                 forget(tensor)
             return out
         entry = self.lookup(key, facts, args, kwargs)
@@ -249,13 +251,13 @@ class OperationCache:
         # Given real tensors alone, the mode would compute with them, and write to them.
         args = self._fakes(args)
         kwargs = {name: self._fakes((value,))[0] for name, value in kwargs.items()}
-        written = _written(facts, args, kwargs)
+        written = written_by(facts, args, kwargs)
         before = [self.describe(t) for t in written]
         symbols = self._symbol_count()
         for tensor in written:
             forget(tensor)
         out: Any = None
-        if self._may_try():
+        if self.may_try():
             try:
                 with watching(self.env.ledger), running(self.env, func):  # type: ignore[union-attr]
                     out = mode._dispatch_impl(func, types, args, kwargs)
@@ -285,7 +287,7 @@ class OperationCache:
             self.entries[key] = entry
         return out
 
-    def _may_try(self) -> bool:
+    def may_try(self) -> bool:
         """Whether a kernel may run on trial: guards are made, and nothing records the questions."""
         env = self.env
         return (
@@ -295,6 +297,15 @@ class OperationCache:
             and not env.ledger.frozen
             and not env.should_record_events
             and env.validator is None
+        )
+
+    def has_plain_layout(self, tensor: FakeTensor) -> bool:
+        """Whether a tensor is surely row-major without gaps, with no dimension of size 1 or 0."""
+        found = self.describe(tensor)
+        return (
+            found is not None
+            and is_row_major_or_empty(self._numbers, found)
+            and all(size == 1 or self._numbers.several(size) for size in found.sizes)
         )
 
     def _forgets(self) -> bool:
@@ -376,7 +387,7 @@ def _flat(values: Iterable[Any]) -> Iterable[Any]:
             yield value
 
 
-def _written(
+def written_by(
     facts: OperatorFacts, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> list[torch.Tensor]:
     """The tensors that an operator writes to."""

@@ -171,7 +171,8 @@ class Results:
             if own_storage:
                 elem = copy_metadata(elem)
                 self._mark(elem)
-            return fake_from_meta(elem, value.fake_device, attributes)
+            copy = fake_from_meta(elem, value.fake_device, attributes)
+            return copy.requires_grad_(value.requires_grad)
 
     # -- entries -----------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from symfx.dynamic_spec import spec_of_call
 from symfx.errors import SpecError, SymfxError, TracingError, describe
 from symfx.proxy_tensor import make_fx
 from symfx.proxy_tensor.inputs import DynamicShapes
+from symfx.proxy_tensor.parts import parts_made_singly, with_whole_tuples
 from symfx.proxy_tensor.rewritten_functions import symbolic_numbers
 from symfx.proxy_tensor.shape_specs import BoundSpec
 from symfx.tracing.admission import Admission
@@ -198,6 +199,7 @@ class _Tracing:
                 untouched(self.model) as self.effects,
                 symbolic_numbers(self.model),
                 compiling(),
+                parts_made_singly(),
                 dense_encoders(self.model),
                 running_eagerly(),
                 static_packing(),
@@ -248,7 +250,7 @@ class _Tracing:
                 self.argument_changes = [
                     "changes the members of a list or dict among its arguments"
                 ]
-            outputs, self.out_spec = pytree.tree_flatten(result)
+            outputs, self.out_spec = pytree.tree_flatten(with_whole_tuples(result))
             for output in outputs:
                 if not isinstance(output, (torch.Tensor, *_SYMBOLIC, *_PLAIN)):
                     raise unfit_output(self.model, output)

@@ -35,7 +35,7 @@ _OPPOSITE = {"eq": "ne", "ne": "eq", "lt": "ge", "ge": "lt", "le": "gt", "gt": "
 class Answers(Protocol):
     """The answers that a kernel gets while it runs on trial."""
 
-    def __call__(self, term: Term, hint: Scalar) -> bool | None:
+    def __call__(self, term: Term, hint: Scalar, fallback: Scalar | None) -> bool | None:
         """The answer to an open question; None for a question that is to be guarded."""
 
     def refuse(self) -> None:
@@ -134,7 +134,7 @@ class Ledger:
                 return general
         if self.suppression.depth == 0:
             if self.answers is not None:
-                answer = self.answers(term, hint)
+                answer = self.answers(term, hint, fallback)
                 if answer is not None:
                     return bool(answer)
             self.record_guard(term, hint, size_oblivious)
