@@ -20,9 +20,11 @@ from typing import Any, Protocol, TypeAlias
 from symfx.algebra import Scalar, Term
 from symfx.algebra.reasoning.facts import Facts
 from symfx.algebra.reasoning.prover import Prover
+from symfx.errors import SymfxError
 from symfx.fake_operators.rules import Arg, New, Number, Result, View
 
 __all__ = [
+    "ERRORS",
     "AbandonedError",
     "Answers",
     "General",
@@ -35,6 +37,11 @@ __all__ = [
 
 # The runs that one call of an operator may cost. A kernel with more open questions guards them.
 _RUNS = 24
+
+ERRORS = (
+    RuntimeError, ValueError, TypeError, IndexError, ArithmeticError, AssertionError, SymfxError,
+)  # fmt: skip
+"""The errors by which a kernel refuses its arguments."""
 
 Outcome: TypeAlias = "tuple[Result | None, ...]"
 """The results of a run; None for a result that was None."""
@@ -68,19 +75,28 @@ class General:
 
     torch names such an answer for questions to which either answer gives the same values.
 
+    Args:
+        all_as_traced: whether every question gets the answer at tracing, because the operators
+            that follow from these answers are right at all shapes.
+
     Attributes:
         log: the questions that were answered so.
     """
 
-    def __init__(self) -> None:
+    on_trial = False
+
+    def __init__(self, all_as_traced: bool) -> None:
+        self._all_as_traced = all_as_traced
         self.log: list[Term] = []
 
     def __call__(self, term: Term, hint: Scalar, fallback: Scalar | None) -> bool | None:
         """The answer; None for a question that is to be guarded."""
-        if fallback is None or bool(hint) is not bool(fallback):
+        if term.sort != "bool":
+            return None
+        if not self._all_as_traced and (fallback is None or bool(hint) is not bool(fallback)):
             return None
         self.log.append(term)
-        return bool(fallback)
+        return bool(hint)
 
     def refuse(self) -> None:
         """Let an assertion be recorded."""
@@ -98,6 +114,8 @@ def answering(ledger: Ledger, answers: Answers | General | _Watch) -> Iterator[N
 
 class _Watch:
     """Raises at the first open question about a condition."""
+
+    on_trial = True
 
     def __call__(self, term: Term, hint: Scalar, fallback: Scalar | None) -> bool | None:
         if term.sort == "bool":
@@ -118,6 +136,8 @@ class Answers:
     Attributes:
         log: the questions of the run that the facts leave open, with their answers.
     """
+
+    on_trial = True
 
     def __init__(self, facts: Facts, script: _Path = ()) -> None:
         self._facts = facts
@@ -149,10 +169,12 @@ class Answers:
         raise AbandonedError
 
     def _prover(self, condition: Term) -> Prover:
-        """A prover that knows the answers so far, and the facts about the symbols of a condition."""
+        """A prover of the answers so far, and of the facts about the symbols of a condition."""
         near = self._near
-        if near is None or self._stated < len(self.log) or not (
-            condition.free_symbols <= self._about
+        if (
+            near is None
+            or self._stated < len(self.log)
+            or not (condition.free_symbols <= self._about)
         ):
             conditions = [asked if holds else ~asked for asked, holds in self.log]
             # A new store, because a prover remembers the questions that it left open.
@@ -166,10 +188,14 @@ class Answers:
 
     @property
     def impossible(self) -> bool:
-        """Whether the answers contradict the facts."""
-        if not self.log:
-            return False
-        return self._prover(self.log[0][0]).facts.contradiction is not None
+        """Whether the answers contradict the facts, or each other."""
+        for i, (asked, answer) in enumerate(self.log):
+            before = Answers(self._facts)
+            before.log = self.log[:i]
+            prover = before._prover(asked)
+            if prover.facts.contradiction is not None or prover.decide(asked) is (not answer):
+                return True
+        return False
 
     def agrees(self, a: Outcome, b: Outcome) -> bool:
         """Whether two descriptions of the results mean the same on this path."""
@@ -249,6 +275,8 @@ class _Paths:
             needed = None
             for i in reversed(range(len(answers.log))):
                 more = self._below(_turned(answers.log, i))
+                if more is not None and _common(leaves + more) is None:
+                    more = [leaf for leaf in more if not leaf[0].impossible]
                 if more is None or _common(leaves + more) is None:
                     needed = answers.log[i][0]
                     break
@@ -267,10 +295,8 @@ class _Paths:
     def _below(self, script: _Path) -> list[_Leaf] | None:
         """The results on all paths that begin with these answers; None where one is an error."""
         answers, outcome = self._run_along(script)
-        if answers.impossible:
-            return []
         if outcome is None:
-            return None
+            return [] if answers.impossible else None
         leaves = [(answers, outcome)]
         for i in reversed(range(len(script), len(answers.log))):
             more = self._below(_turned(answers.log, i))

@@ -29,6 +29,7 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from symfx.fake_operators.both_answers import (
+    ERRORS,
     AbandonedError,
     Answers,
     OpenQuestionError,
@@ -256,17 +257,18 @@ class OperationCache:
         symbols = self._symbol_count()
         for tensor in written:
             forget(tensor)
-        out: Any = None
+        found: Any = None
         if self.may_try():
             try:
                 with watching(self.env.ledger), running(self.env, func):  # type: ignore[union-attr]
-                    out = mode._dispatch_impl(func, types, args, kwargs)
+                    found = mode._dispatch_impl(func, types, args, kwargs)
             except OpenQuestionError:
                 entry = self._on_all_paths(facts, types, args, kwargs)
                 if entry is not None:
                     results = [result for result, _ in self.build(entry, args)]
                     return results[0] if entry.sequence is None else entry.sequence(results)
-                out = None
+                found = None
+        out = found
         if out is None:
             with running(self.env, func):
                 out = mode._dispatch_impl(func, types, args, kwargs)
@@ -292,7 +294,7 @@ class OperationCache:
         env = self.env
         return (
             env is not None
-            and env.ledger.answers is None
+            and not self._on_trial()
             and not env.ledger.suppression.depth
             and not env.ledger.frozen
             and not env.should_record_events
@@ -310,8 +312,12 @@ class OperationCache:
 
     def _forgets(self) -> bool:
         """Whether results now depend on answers that leave no guards."""
-        ledger = None if self.env is None else self.env.ledger
-        return ledger is not None and (ledger.suppression.depth or ledger.answers is not None)
+        return self.env is not None and (self.env.ledger.suppression.depth or self._on_trial())
+
+    def _on_trial(self) -> bool:
+        """Whether a kernel runs on trial around this operator."""
+        answers = None if self.env is None else self.env.ledger.answers
+        return answers is not None and answers.on_trial
 
     def _on_all_paths(
         self,
@@ -335,7 +341,7 @@ class OperationCache:
             try:
                 with answering(env.ledger, answers), running(env, facts.func):
                     out = self.mode._dispatch_impl(facts.func, types, given, named)
-            except Exception:  # the operator refuses its arguments on this path
+            except ERRORS:
                 return None
             if self._symbol_count() != symbols:
                 raise AbandonedError

@@ -33,8 +33,8 @@ class Environment(NodeEnvironment[SymNode], Protocol):
         """The guards and the runtime assertions; ``suppression`` says whether guards are off."""
 
     @property
-    def facts(self) -> Any:
-        """The facts about the symbols."""
+    def inputs(self) -> Any:
+        """The inputs; ``offsets_asked`` says whether the program asked for an offset."""
 
     @property
     def should_record_events(self) -> bool:

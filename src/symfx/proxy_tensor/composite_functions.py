@@ -12,6 +12,7 @@ to one of the tensors.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from symfx.algebra import Term
 from symfx.fake_operators.both_answers import (
+    ERRORS,
     AbandonedError,
     Answers,
     General,
@@ -34,15 +36,21 @@ from symfx.torch_bridge.fake_tensors import storage_id
 from symfx.torch_bridge.modes import without_proxy_mode
 
 if TYPE_CHECKING:
-    from symfx.proxy_tensor.tracer import PythonKeyTracer
+    from symfx.proxy_tensor.slots import TracerWithSlots
 
 __all__ = ["COMPOSITES", "CompositeFunctions"]
 
 _Tensor = torch.Tensor
-COMPOSITES = frozenset(
+# Functions that return a view of their argument or a copy.
+_COPIES = frozenset(
     {
         _Tensor.reshape, torch.reshape, _Tensor.reshape_as, _Tensor.flatten, torch.flatten,
-        _Tensor.ravel, torch.ravel, _Tensor.contiguous, _Tensor.matmul, torch.matmul,
+        _Tensor.ravel, torch.ravel, _Tensor.contiguous,
+    }
+)  # fmt: skip
+COMPOSITES = _COPIES | frozenset(
+    {
+        _Tensor.matmul, torch.matmul,
         _Tensor.__matmul__, torch.einsum, torch.group_norm, torch.nn.functional.group_norm,
         torch.nn.functional.interpolate, _Tensor.repeat_interleave, torch.repeat_interleave,
         torch.outer, _Tensor.outer, torch.tensordot, torch.nn.functional.linear,
@@ -63,10 +71,10 @@ class CompositeFunctions:
         tracer: the tracer.
     """
 
-    def __init__(self, tracer: PythonKeyTracer) -> None:
+    def __init__(self, tracer: TracerWithSlots) -> None:
         self._tracer = tracer
-        # Whether the answers are without effect, for each function and description of arguments.
-        self._known: dict[Any, bool] = {}
+        # The way to answer a call's questions, for each function and description of arguments.
+        self._known: dict[Any, Callable[[], General] | None] = {}
         # Tensors that may share memory at other shapes, and the questions that exclude these.
         self._may_alias: list[tuple[tuple[torch.UntypedStorage, ...], list[Term]]] = []
 
@@ -79,9 +87,10 @@ class CompositeFunctions:
         if all(map(cache.has_plain_layout, tensors)):
             return NotImplemented
         env: Any = cache.env
-        if not self._has_one_description(cache, func, args, kwargs):
+        way = self._way(cache, func, args, kwargs)
+        if way is None:
             return NotImplemented
-        general = General()
+        general = way()
         with answering(env.ledger, general):
             result = func(*args, **kwargs)
         if general.log and isinstance(result, torch.Tensor):
@@ -101,29 +110,29 @@ class CompositeFunctions:
                     env.evaluate_term(question)
                 questions.clear()
 
-    def _has_one_description(
+    def _way(
         self,
         cache: OperationCache,
         func: Callable[..., Any],
         args: Any,
         kwargs: Mapping[str, Any],
-    ) -> bool:
-        """Whether open questions about layouts leave the results' sizes and strides as they are."""
+    ) -> Callable[[], General] | None:
+        """The way to answer a call's questions about layouts; None where they must be guarded."""
         parts: list[Any] = [func, torch.is_grad_enabled()]
         if not cache.scan((*args, *kwargs), parts) or not cache.scan(kwargs.values(), parts):
-            return False
+            return None
         key = tuple(parts)
-        known = self._known.get(key)
-        if known is None:
-            known = self._known[key] = self._try(cache, func, args, kwargs)
-        return known
+        if key not in self._known:
+            self._known[key] = self._try(cache, func, args, kwargs)
+        return self._known[key]
 
     @staticmethod
     def _try(
         cache: OperationCache, func: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]
-    ) -> bool:
+    ) -> Callable[[], General] | None:
         env: Any = cache.env
         symbols = len(env.symbols.records)
+        copied: list[bool] = []
 
         def run(answers: Answers | None) -> Outcome | None:
             given = cache.copies(args)
@@ -135,18 +144,22 @@ class CompositeFunctions:
             try:
                 with answering(env.ledger, answers):
                     out = func(*given, **named)
-            except Exception:  # the function refuses its arguments on this path
+            except ERRORS:
                 return None
             found = None if type(out) is not FakeTensor else cache.describe(out)
             if found is None or len(env.symbols.records) != symbols:
                 raise AbandonedError
+            # The first run has the answers at tracing.
+            copied.append(func in _COPIES and storage_id(out) != storage_id(given[0]))
             return (New(found.dtype, found.sizes, found.strides, found.device),)
 
         with without_proxy_mode():
             try:
                 run(None)
             except OpenQuestionError:
-                return results_on_all_paths(env.facts, run, env.evaluate_term) is not None
-            except Exception:  # the call itself will raise it
-                return False
-        return False
+                if results_on_all_paths(env.facts, run, env.evaluate_term) is None:
+                    return None
+                return partial(General, all_as_traced=copied[0])
+            except ERRORS:  # the call itself will raise it
+                return None
+        return None

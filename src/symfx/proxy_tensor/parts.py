@@ -53,6 +53,7 @@ class Parts(tuple):  # type: ignore[type-arg]
     _whole: tuple[torch.Tensor, ...] | None
 
     def __new__(cls, take: Callable[[int], Any], whole: Callable[[], Any]) -> Parts:
+        """An empty tuple that knows how to make its parts."""
         made = super().__new__(cls)
         made._take = take
         made._make = whole

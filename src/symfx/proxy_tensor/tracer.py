@@ -15,8 +15,8 @@ from torch.fx import traceback as fx_traceback
 from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary, _WeakHashRef
 
 from symfx.errors import TracingError
-from symfx.proxy_tensor.composite_functions import CompositeFunctions
 from symfx.proxy_tensor import slots
+from symfx.proxy_tensor.composite_functions import CompositeFunctions
 from symfx.proxy_tensor.metadata import extract_val
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES, SymbolNodes
 from symfx.torch_bridge.fx_graphs import append_call

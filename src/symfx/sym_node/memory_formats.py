@@ -7,7 +7,6 @@ sympy expressions, and `NUMBERS` computes with ints.
 from __future__ import annotations
 
 import functools
-import itertools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar

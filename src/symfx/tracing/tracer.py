@@ -320,7 +320,7 @@ class _Tracing:
         return Trace(
             graph_module=module,
             model=self.model,
-            admission=Admission(self.layout, self.entries, env),
+            admission=Admission(self.layout, self.entries, env, _offsets_matter(env, module)),
             out_spec=self.out_spec,
             flat_output=structure is None,
             grad_enabled=torch.is_grad_enabled(),
@@ -407,6 +407,29 @@ def _first_lines(error: Exception) -> str:
     lines = [line for line in text.splitlines() if line.strip()]
     shown = " ".join(line.strip() for line in lines[:3])
     return shown if type(error) is RuntimeError else f"{type(error).__name__}: {shown}"
+
+
+#: Operators that count from the start of a storage.
+_FROM_START = frozenset(
+    {
+        torch.ops.aten.as_strided.default,
+        torch.ops.aten.as_strided_.default,
+        torch.ops.aten.as_strided_copy.default,
+        torch.ops.aten.as_strided_scatter.default,
+        torch.ops.aten.set_.source_Storage_storage_offset,
+        torch.ops.aten.set_.source_Tensor_storage_offset,
+    }
+)
+
+
+def _offsets_matter(env: ShapeEnv, traced: torch.fx.GraphModule) -> bool:
+    """Whether a graph depends on the storage offsets of its inputs."""
+    return env.inputs.offsets_asked or any(
+        node.target in _FROM_START
+        for module in traced.modules()
+        if isinstance(module, torch.fx.GraphModule)
+        for node in module.graph.nodes
+    )
 
 
 def _fx_structure(spec: pytree.TreeSpec, results: list[Any]) -> tuple[Any] | None:

@@ -410,7 +410,9 @@ class Prover:
             return False if outside or self._sign_assumed(p) is False else None
         exact = self.intervals.without_exact_divisions(p)
         if exact is not p:
-            return self.decide(self.table.eq(exact, self.table.zero))
+            answer = self.decide(self.table.eq(exact, self.table.zero))
+            if answer is not None:
+                return answer
         factors = known_factors_of(p)
         if len(factors) > 1:
             # A product is zero just if one of its factors is.

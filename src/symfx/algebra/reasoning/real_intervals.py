@@ -146,6 +146,11 @@ def _sqrt(a: RealInterval) -> RealInterval | None:
     return (math.sqrt(a[0]), math.sqrt(a[1])) if a[0] >= 0 else None
 
 
+def _power(a: RealInterval, b: RealInterval) -> RealInterval | None:
+    """Powers of numbers from 1 with an exponent above 0, which no rounding brings below 1."""
+    return (1.0, math.inf) if a[0] >= 1 and b[0] > 0 else None
+
+
 def _absolute(a: RealInterval) -> RealInterval:
     ends = abs(a[0]), abs(a[1])
     return (0.0 if a[0] <= 0 <= a[1] else min(ends)), max(ends)
@@ -160,5 +165,6 @@ _OPERATIONS: dict[str, Callable[..., RealInterval | None]] = {
     "fmin": lambda a, b: (min(a[0], b[0]), min(a[1], b[1])),
     "fmax": lambda a, b: (max(a[0], b[0]), max(a[1], b[1])),
     "sqrt": _sqrt,
+    "fpow": _power,
     "where": lambda a, b: (min(a[0], b[0]), max(a[1], b[1])),
 }

@@ -264,18 +264,21 @@ def _slice(
 
 
 def _bound(n: Numbers, at: Any, size: Number) -> Number | None:
-    """A bound of a slice, between 0 and the size; None where its sign is open."""
+    """A bound of a slice, between 0 and the size; None for a bound that is left to torch."""
     if isinstance(at, int):
         if at == _TO_THE_END:
             return size
         return n.min(at, size) if at >= 0 else n.max(n.sub(size, -at), 0)
-    if n.at_most(0, at):
+    traced = n.value_at_tracing(at)
+    if traced is None:
         # A bound from data is left to torch, which makes a symbol for the size.
-        return n.min(at, size) if n.at_most(at, size) or n.is_backed(at) else None
-    if n.at_most(at, -1):
+        if n.at_most(0, at):
+            return at if n.at_most(at, size) else None
         end = n.add(size, at)
-        return n.max(end, 0) if n.at_most(0, end) or n.is_backed(at) else None
-    return None
+        return end if n.at_most(at, -1) and n.at_most(0, end) else None
+    if traced >= 0:
+        return n.min(at, size) if n.require_at_most(0, at) else None
+    return n.max(n.add(size, at), 0) if n.require_at_most(at, -1) else None
 
 
 @rule(_aten.split_with_sizes.default)

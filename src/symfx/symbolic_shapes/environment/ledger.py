@@ -33,7 +33,13 @@ _OPPOSITE = {"eq": "ne", "ne": "eq", "lt": "ge", "ge": "lt", "le": "gt", "gt": "
 
 
 class Answers(Protocol):
-    """The answers that a kernel gets while it runs on trial."""
+    """The answers that a kernel gets instead of guards.
+
+    Attributes:
+        on_trial: whether the kernel runs on trial, so that its results are not those of the trace.
+    """
+
+    on_trial: bool
 
     def __call__(self, term: Term, hint: Scalar, fallback: Scalar | None) -> bool | None:
         """The answer to an open question; None for a question that is to be guarded."""
