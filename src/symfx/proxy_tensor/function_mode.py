@@ -68,25 +68,19 @@ class TracingFunctionMode(TorchFunctionMode):
             args = tuple(a.whole() if type(a) is Parts else a for a in args)
             if kwargs:
                 kwargs = {k: a.whole() if type(a) is Parts else a for k, a in kwargs.items()}
-        if type(func) is _Setter:
-            if func.__self__ is _DATA:
-                # Setting `data` changes a tensor's sizes and storage without any operator.
-                func(*args)
-                forget(args[0])
-                known = slots.node_of_tensor(args[1], self._tracer)
-                if known is not None:
-                    slots.set_node_of_tensor(args[0], self._tracer, *known)
-                return None
-        elif func in TRACEABLE:
-            if self._tracer.cache is not None:
-                out = TRACEABLE[func](*args, **(kwargs or {}))
-                if out is not NotImplemented:
-                    return out
-            if func in COMPOSITES:
-                out = self._tracer.composites.call(func, args, kwargs or {})
-                if out is not NotImplemented:
-                    return out
-        elif func in COMPOSITES:
+        if type(func) is _Setter and func.__self__ is _DATA:
+            # Setting `data` changes a tensor's sizes and storage without any operator.
+            func(*args)
+            forget(args[0])
+            known = slots.node_of_tensor(args[1], self._tracer)
+            if known is not None:
+                slots.set_node_of_tensor(args[0], self._tracer, *known)
+            return None
+        if func in TRACEABLE and self._tracer.cache is not None:
+            out = TRACEABLE[func](*args, **(kwargs or {}))
+            if out is not NotImplemented:
+                return out
+        if func in COMPOSITES:
             out = self._tracer.composites.call(func, args, kwargs or {})
             if out is not NotImplemented:
                 return out
