@@ -17,6 +17,7 @@ from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary, _Weak
 
 from symfx.errors import TracingError
 from symfx.proxy_tensor import slots
+from symfx.proxy_tensor.composite_functions import CompositeFunctions
 from symfx.proxy_tensor.metadata import extract_val
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES, SymbolNodes
 from symfx.torch_bridge.fx_graphs import append_call
@@ -88,6 +89,7 @@ class PythonKeyTracer(slots.TracerWithSlots):
         self.script_object_tracker = WeakIdKeyDictionary(ref_type=_WeakHashRef)
         self.opaque_tracker = WeakIdKeyDictionary()
         self.cache = cache
+        self.composites = CompositeFunctions(self)
         self.symbols = SymbolNodes(self._append_number, self._append_number_after)
         self.record_stack_traces = stack_traces
         self._annotating = stack_traces or modules is not None
@@ -123,6 +125,7 @@ class PythonKeyTracer(slots.TracerWithSlots):
         """A tracer with the settings of this one and a new graph."""
         tracer = PythonKeyTracer(self.cache, self.record_stack_traces, self.modules)
         tracer._asserted = self._asserted
+        tracer.composites = self.composites
         return tracer
 
     # -- fx's own protocol ---------------------------------------------------------------------

@@ -14,6 +14,7 @@ from symfx.dynamic_spec import spec_of_call
 from symfx.errors import SpecError, SymfxError, TracingError, describe
 from symfx.proxy_tensor import make_fx
 from symfx.proxy_tensor.inputs import DynamicShapes
+from symfx.proxy_tensor.parts import parts_made_singly, with_whole_tuples
 from symfx.proxy_tensor.rewritten_functions import symbolic_numbers
 from symfx.proxy_tensor.shape_specs import BoundSpec
 from symfx.torch_bridge.fx_graphs import graph_module
@@ -201,6 +202,7 @@ class _Tracing:
                 untouched(self.model) as self.effects,
                 symbolic_numbers(self.model),
                 compiling(),
+                parts_made_singly(),
                 dense_encoders(self.model),
                 running_eagerly(),
                 traceable_packing(),
@@ -246,7 +248,7 @@ class _Tracing:
                 self.argument_changes = [
                     "changes the members of a list or dict among its arguments"
                 ]
-            outputs, self.out_spec = pytree.tree_flatten(result)
+            outputs, self.out_spec = pytree.tree_flatten(with_whole_tuples(result))
             for output in outputs:
                 if not isinstance(output, (torch.Tensor, *_SYMBOLIC, *_PLAIN)):
                     raise unfit_output(self.model, output)
@@ -316,7 +318,7 @@ class _Tracing:
         return Trace(
             graph_module=module,
             model=self.model,
-            admission=Admission(self.layout, self.entries, env),
+            admission=Admission(self.layout, self.entries, env, _offsets_matter(env, module)),
             out_spec=self.out_spec,
             flat_output=structure is None,
             grad_enabled=torch.is_grad_enabled(),
@@ -405,6 +407,29 @@ def _distinct(names: list[str], others: list[str]) -> list[str]:
             own += "_"
         result.append(own)
     return result
+
+
+#: Operators that count from the start of a storage.
+_FROM_START = frozenset(
+    {
+        torch.ops.aten.as_strided.default,
+        torch.ops.aten.as_strided_.default,
+        torch.ops.aten.as_strided_copy.default,
+        torch.ops.aten.as_strided_scatter.default,
+        torch.ops.aten.set_.source_Storage_storage_offset,
+        torch.ops.aten.set_.source_Tensor_storage_offset,
+    }
+)
+
+
+def _offsets_matter(env: ShapeEnv, traced: torch.fx.GraphModule) -> bool:
+    """Whether a graph depends on the storage offsets of its inputs."""
+    return env.inputs.offsets_asked or any(
+        node.target in _FROM_START
+        for module in traced.modules()
+        if isinstance(module, torch.fx.GraphModule)
+        for node in module.graph.nodes
+    )
 
 
 def _fx_structure(spec: pytree.TreeSpec, results: list[Any]) -> tuple[Any] | None:
