@@ -20,6 +20,8 @@ from symfx.algebra import Term, as_operation
 from symfx.algebra.terms.interpret import PYTHON_OPS
 from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.errors import TracingError
+from symfx.proxy_tensor.symbolic_builtins import FORMS
+from symfx.proxy_tensor.symbolic_math import choose
 from symfx.sym_node import SymNode
 from symfx.symbolic_shapes import statically_known_true
 
@@ -44,9 +46,9 @@ _CHAINED: dict[str, Callable[..., Any]] = {
     "or": operator.or_,
 }
 # The function of each other operation: torch's where it has one of symbolic numbers, else
-# Python's. Of the mathematical functions, Python's take no symbolic number.
+# Python's.
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    **{op: function for op, function in PYTHON_OPS.items() if op not in MATH_FUNCTIONS},
+    **PYTHON_OPS,
     **{
         name: getattr(torch, f"_sym_{name}")
         for name in MATH_FUNCTIONS
@@ -57,6 +59,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "where": torch.sym_ite,
 }
 
+# The functions that take no symbolic numbers, or not beside a Python number: their forms.
+_OF_SYMBOLS: dict[Callable[..., Any], Callable[..., Any]] = {**FORMS, torch.sym_ite: choose}
 
 # The node of a tensor, an operator, its further arguments, and its result while tracing.
 _Question = tuple[fx.Node, Callable[..., Any], tuple[Any, ...], Any]
@@ -87,6 +91,9 @@ class SymbolNodes:
         self._layouts = ChainMap(self._input_layouts, self._last_resort)
         # The function that makes a term's node when the node is first needed.
         self._promised: dict[Term, Callable[[], fx.Node]] = {}
+        # The facts about the terms, once a term is known, and the epoch of the tables above.
+        self._facts: Any = None
+        self._epoch = 0
 
     # -- sources of terms ----------------------------------------------------------------------
 
@@ -126,8 +133,16 @@ class SymbolNodes:
         if isinstance(count, torch.SymInt):
             self.promise_number(count, make)
 
-    @staticmethod
+    def _term(self, number: Any) -> Term | None:
+        """The term of a symbolic number; None for a constant and for a number of torch."""
+        node = number.node
+        if type(node) is not SymNode or node.term.op == "const":
+            return None
+        self._facts = node.shape_env.facts
+        return node.term
+
     def _offer(
+        self,
         questions: dict[Term, _Question],
         number: Any,
         node: fx.Node,
@@ -135,8 +150,8 @@ class SymbolNodes:
         args: tuple[Any, ...],
     ) -> None:
         if isinstance(number, SYMBOLIC_TYPES):
-            term = getattr(number.node, "term", None)
-            if term is not None and term.op != "const":
+            term = self._term(number)
+            if term is not None:
                 questions.setdefault(term, (node, how, args, number))
 
     def offer_symbol(self, symbol: Term, node: fx.Node, dim: int | None, number: Any) -> None:
@@ -155,15 +170,33 @@ class SymbolNodes:
 
     def offer_number(self, number: Any, node: fx.Node) -> None:
         """Make a node the node of a symbolic number, unless the number has one."""
-        term = getattr(number.node, "term", None)
-        if term is not None and term.op != "const":
+        term = self._term(number)
+        if term is not None:
             self._known.setdefault(term, node)
 
     def promise_number(self, number: Any, make: Callable[[], fx.Node]) -> None:
         """Give the function that makes the node of a symbolic number when it is needed."""
-        term = getattr(number.node, "term", None)
-        if term is not None and term.op != "const":
+        term = self._term(number)
+        if term is not None:
             self._promised.setdefault(term, make)
+
+    def _follow_renamings(self) -> None:
+        """Make the source of each symbol the source of the symbol that has replaced it since.
+
+        Where a graph is run again under a trace, its operators make new unbacked symbols, and
+        torch tells the environment afterwards that they are the symbols of the first run. Those
+        have no source of their own. A symbol that has one keeps it, because an assertion that
+        two symbols are equal has to compute both.
+        """
+        if self._facts is None or self._facts.epoch == self._epoch:
+            return
+        self._epoch = self._facts.epoch
+        tables: tuple[dict[Term, Any], ...] = (self._known, self._askable, self._promised)
+        for table in tables:
+            for term, source in list(table.items()):
+                now = self._facts.resolve(term)
+                if now is not term and now.op == "symbol" and not self._has_source(now):
+                    table[now] = source
 
     # -- the node of a number ------------------------------------------------------------------
 
@@ -174,6 +207,7 @@ class SymbolNodes:
 
     def can_make(self, term: Term) -> bool:
         """Whether a term has a node, or one can be made from the sources."""
+        self._follow_renamings()
         waiting, seen = [term], {term}
         while waiting:
             top = waiting.pop()
@@ -230,7 +264,10 @@ class SymbolNodes:
             TracingError: the term is not of this trace.
         """
         found = self._known.get(term)
-        return self._build(term) if found is None else found
+        if found is not None:
+            return found
+        self._follow_renamings()
+        return self._build(term)
 
     def _build(self, term: Term) -> Any:
         """Record the computation of a term, its parts first, each part once."""
@@ -322,7 +359,7 @@ class SymbolNodes:
 
     def _emit(self, function: Callable[..., Any], *args: Any) -> fx.Node:
         values = [a.meta["val"] if isinstance(a, fx.Node) else a for a in args]
-        return self._append(function, args, function(*values))
+        return self._append(function, args, _OF_SYMBOLS.get(function, function)(*values))
 
 
 def _sign(part: Term) -> tuple[int, Term]:
