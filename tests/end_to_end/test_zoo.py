@@ -12,7 +12,12 @@ from tools.zoo.report import page
 
 #: Models whose own Python code needs a number: what pins which dimension, or ends the trace.
 OWN_CODE = {
+    "encodec": "max_pad = max(padding_left, padding_right)",
     "canine": "for chunk_start in range(",
+    "jamba": "for index in range(seq_len)",
+    "mamba": "for index in range(seq_len)",
+    "recurrent_gemma": "for t in range(hidden_states.shape[1])",
+    "superpoint": "list_keypoints_scores = [",
     "funnel": "list(range(seq_len))",
     "longformer": "is_global_attn",
     "xlm": "lengths.max().item() <= slen",

@@ -64,8 +64,12 @@ def outcome(model: ZooModel, shapes: int = SHAPES) -> Outcome:
             return row
         row.seconds = time.perf_counter() - began
         row.nodes = len(t.graph_module.graph.nodes)
-        # A pin is told once, and not as a guard too.
-        pinned = {f"{r.symbol_name} == {r.value}": r for r in t.specializations}
+        # A pin is told once, and not as a guard too. Numbers of the data are no dimensions.
+        pinned = {
+            f"{r.symbol_name} == {r.value}": r
+            for r in t.specializations
+            if r.symbol_name in row.dims
+        }
         row.pins = [
             f"{record.symbol_name} = {record.value} ({_line(record.provenance)})"
             for record in pinned.values()

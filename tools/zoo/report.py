@@ -58,7 +58,7 @@ def _row(r: Outcome) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.translate(str.maketrans("|<>\n", "/() "))
+    return text.translate(str.maketrans("|\n", "/ "))
 
 
 def _code(text: str) -> str:
