@@ -61,7 +61,7 @@ def test_the_page() -> None:
     bad = Outcome("bad", "text", ["batch"], problem="not traced: Error: a | b")
     text = page([good, pinned, bad])
     assert "| good | batch | 9 | 1 | 0 | 4 | 1.0e-07 |" in text
-    assert "- pinned: `seq = 3` (at b.py:2: y)" in text
-    assert "- bad: not traced: Error: a / b" in text
+    assert "- pinned: `seq = 3`: `at b.py:2: y`" in text
+    assert "- bad: `not traced: Error: a / b`" in text
     assert "Models: 3. Traced and equal to the model at every shape: 2." in text
     assert "Without a pinned dimension: 1 of these" in text
