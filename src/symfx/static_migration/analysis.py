@@ -16,10 +16,11 @@ from torch.fx import Graph, Node
 
 from symfx.algebra import Table, Term
 from symfx.shape_rules.arguments import arguments_of
+from symfx.shape_rules.dtype_demands import demand_dtypes
+from symfx.shape_rules.element_types import ElementTypes, typed
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.graphs import parameter_of
-from symfx.shape_rules.masks import BooleanNodes, indexes
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Mask, Shape, Size
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size
 from symfx.shape_rules.table import Rule, lookup, operator_name
 from symfx.static_migration.conditions import InputType, names_in, parse_condition, parse_size
 from symfx.static_migration.operator_trace import OperatorTrace
@@ -109,8 +110,8 @@ class Interpreter:
         if sizes is None:
             sizes = TermSizes(Table() if self._trace is None else self._trace.table)
         self.result = GraphRun(sizes)
-        boolean = frozenset(name for name, given in inputs.items() if given.dtype == "bool")
-        self._booleans = BooleanNodes(root, boolean)
+        dtypes = {n: getattr(torch, given.dtype) for n, given in inputs.items() if given.has_dtype}
+        self._dtypes = ElementTypes(root, dtypes, self._rank_of)
         self.names = NamedSizes(self.sizes, inputs)
         shapes = {n: self.names.shape(n, t) for n, t in inputs.items() if t.dims is not None}
         self._shapes = shapes
@@ -184,6 +185,8 @@ class Interpreter:
         if not rule.takes(self.sizes, args, kwargs, module):
             name = operator_name(node, module)
             self.result.unknown_operators[node] = f"{name} with these arguments"
+        self._dtypes.of(node)
+        demand_dtypes(self._dtypes.call(node), module)
         return rule(self.sizes, args, kwargs, module)
 
     def _traced_value(
@@ -213,14 +216,15 @@ class Interpreter:
         return self.names.shape(name, given)
 
     def _arguments(self, node: Node) -> tuple[Any, Any]:
-        by_index = indexes(node)
-
         def value(used: Node) -> Any:
             found = self._current(self.result.values.get(used, UNKNOWN))
-            mask = by_index and isinstance(found, Shape) and used is not node.args[0]
-            return Mask(found) if mask and used in self._booleans else found
+            return typed(found, self._dtypes.of(used))
 
         return arguments_of(node, value)
+
+    def _rank_of(self, node: Node) -> int | None:
+        value = self.result.values.get(node)
+        return len(value) if isinstance(value, Shape) else None
 
     def _current(self, value: Any) -> Any:
         """A value with the equalities that were learned since."""

@@ -14,7 +14,7 @@ from typing import Any
 from torch.fx.tensor_type import Dyn, TensorType
 
 from symfx.algebra import Table, Term
-from symfx.dtypes import long_name
+from symfx.dtypes import long_name, short_name
 from symfx.errors import SpecError
 
 __all__ = ["InputType", "parse_condition", "parse_input", "read_annotation"]
@@ -31,11 +31,18 @@ class InputType:
         kind: ``"tensor"``, or ``"int"`` for a number from which sizes may be computed.
         dims: the dimensions of a tensor; ``None`` if not even the rank is known.
         dtype: torch's name of the tensor's dtype.
+        has_dtype: the user wrote the dtype, which is checked then.
     """
 
     kind: str
     dims: tuple[DimText, ...] | None = None
     dtype: str = "float32"
+    has_dtype: bool = False
+
+    @property
+    def written(self) -> str:
+        """The type as the user wrote it, with its dtype."""
+        return f"{short_name(self.dtype)}{self}" if self.has_dtype else str(self)
 
     def __str__(self) -> str:
         if self.kind != "tensor":
@@ -56,7 +63,7 @@ def parse_input(text: str) -> tuple[str, InputType]:
     Args:
         text: ``"x: [batch, 3, h, w]"``, ``"x: Dyn"`` (or just ``"x"``), ``"n: int"``. A dimension
             is a number, a name, an expression of names, or ``?``. A dtype may stand before the
-            bracket, ``i64[batch, seq]``; float32 if it does not.
+            bracket, ``i64[batch, seq]``; dtypes are checked where they are written.
 
     Raises:
         SpecError: the text has none of these forms.
@@ -81,13 +88,14 @@ def parse_input(text: str) -> tuple[str, InputType]:
             f"{written!r} is not a type, in the input {text!r}", where="--input", fix=form
         )
     dims = [part.strip() for part in bracket["dims"].split(",")] if bracket["dims"].strip() else []
-    short = bracket["dtype"] or "f32"
-    dtype = long_name(short)
+    short = bracket["dtype"]
+    dtype = long_name(short or "f32")
     if dtype is None:
         raise SpecError(
             f"{short!r} is not a dtype, in the input {text!r}", where="--input", fix=form
         )
-    return found["name"], InputType("tensor", tuple(_dim(part, text) for part in dims), dtype)
+    sizes = tuple(_dim(part, text) for part in dims)
+    return found["name"], InputType("tensor", sizes, dtype, has_dtype=short is not None)
 
 
 def _dim(part: str, text: str) -> DimText:

@@ -69,7 +69,7 @@ def _line(
     """A node of a conflict with its shape and its place."""
     if node.op == "placeholder":
         name = input_name(node)
-        return f"{name}: {inputs[name]}, as you wrote it"
+        return f"{name}: {inputs[name].written}, as you wrote it"
     shape = text_of(result.sizes, result.values[node]) if node in result.values else "?"
     return f"{node.name}: {shape}  at {place_of(node, module)}"
 
@@ -104,7 +104,7 @@ def _working_example(
             terms = [sizes.term(size) for size in shape]
             known = values | {s: 1 for term in terms for s in term.free_symbols - values.keys()}
             example[input_name(node)] = tuple(int(evaluate(term, known)) for term in terms)
-    tried = {**inputs, **{n: InputType("tensor", shape) for n, shape in example.items()}}
+    tried = {**inputs, **{n: replace(inputs[n], dims=shape) for n, shape in example.items()}}
     works = bool(example) and run_graph(graph, module, tried).failed is None
     return (example if works else None), False
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.elementwise import broadcast_shapes, into, named
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Mask, Pieces, Shape, Sizes, Unknown
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Pieces, Shape, Sizes, Unknown
 from symfx.shape_rules.table import axis, exactly, is_size, module_rule, rule
 from symfx.shape_rules.weights import weight_shape
 
@@ -67,7 +67,7 @@ def index_tensor(d: Sizes, x: Shape, index: tuple[Any, ...]) -> Any:
         if entry is None:
             result.append(1)
             continue
-        if isinstance(entry, Mask):
+        if _is_mask(entry):
             for masked in entry:
                 d.equal(next(sizes), masked, "a mask has the sizes of its dimensions")
             entry = Shape((_true_elements(d, entry),))
@@ -99,12 +99,18 @@ def _dimensions_taken(entry: Any) -> int:
     """The number of dimensions that one entry of an index stands for."""
     if entry is None or entry is Ellipsis:
         return 0
-    return len(entry) if isinstance(entry, Mask) else 1
+    return len(entry) if _is_mask(entry) else 1
 
 
-class _KnownMask(Mask):
+def _is_mask(entry: Any) -> bool:
+    """Whether an index is a boolean tensor, which selects by data; uint8 counts as boolean."""
+    return isinstance(entry, Shape) and entry.dtype in (torch.bool, torch.uint8)
+
+
+class _KnownMask(Shape):
     """A list of booleans among indices; the number of its true elements is known."""
 
+    dtype = torch.bool
     true_count: int
 
     def __new__(cls, values: list[bool]) -> _KnownMask:
@@ -114,7 +120,7 @@ class _KnownMask(Mask):
         return made
 
 
-def _true_elements(d: Sizes, mask: Mask) -> Dim:
+def _true_elements(d: Sizes, mask: Shape) -> Dim:
     if isinstance(mask, _KnownMask):
         return mask.true_count
     return d.fresh("the number of true elements")
@@ -402,7 +408,7 @@ def nonzero(d: Sizes, input: Shape, **options: Any) -> Any:
     return Shape((count, len(input)))
 
 
-@rule(F.embedding, torch.embedding, takes_unknown=True)
+@rule(F.embedding, takes_unknown=True)
 def embedding(d: Sizes, input: Any, weight: Any, *rest: Any, **options: Any) -> Any:
     """One row of the weight for each index."""
     if not isinstance(input, Shape) or not isinstance(weight, Shape):
@@ -410,8 +416,8 @@ def embedding(d: Sizes, input: Any, weight: Any, *rest: Any, **options: Any) -> 
     return Shape((*input, exactly(weight, 2, "the weight of embedding")[1]))
 
 
-@rule(torch.ops.aten.embedding)
-def aten_embedding(d: Sizes, weight: Shape, indices: Shape, *rest: Any) -> Shape:
+@rule(torch.ops.aten.embedding, torch.embedding)
+def aten_embedding(d: Sizes, weight: Shape, indices: Shape, *rest: Any, **options: Any) -> Shape:
     """As `embedding`."""
     return Shape((*indices, exactly(weight, 2, "the weight of embedding")[1]))
 

@@ -38,7 +38,7 @@ def _are_sizes(values: tuple[Any, ...]) -> bool:
 def reshape(d: Sizes, input: Any, *shape: Any) -> Any:
     """The given shape; -1 stands for the remaining size."""
     if len(shape) == 1 and isinstance(shape[0], torch.dtype):
-        return input
+        return _of_bytes(d, input, shape[0]) if isinstance(input, Shape) else input
     wanted = sizes_of(shape)
     if not _are_sizes(wanted):
         # An unknown size still has a place.
@@ -55,6 +55,22 @@ def reshape(d: Sizes, input: Any, *shape: Any) -> Any:
     old, new = _without_common(list(input), list(wanted))
     d.equal(d.product(old), d.product(new), f"{input} has as many elements as {_text(wanted)}")
     return Shape(wanted)
+
+
+def _of_bytes(d: Sizes, input: Shape, dtype: torch.dtype) -> Shape:
+    """The shape of the same bytes as elements of another dtype."""
+    old, new = (input.dtype or torch.float32).itemsize, dtype.itemsize
+    if old == new:
+        return input
+    if not input:
+        raise IllTypedError(
+            f"a tensor of rank 0 cannot be viewed as {dtype}, which has another number of bytes"
+        )
+    *front, last = input
+    if old > new:
+        return Shape((*front, last * (old // new)))
+    what = f"the elements of the last dimension are bytes of whole elements of {dtype}"
+    return Shape((*front, d.fits(last, new // old, what=what)))
 
 
 def _remains(d: Sizes, input: Shape, rest: list[Dim], what: str) -> Dim:

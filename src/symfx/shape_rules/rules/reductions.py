@@ -303,15 +303,22 @@ def class_loss_module(d: Sizes, module: Any, input: Shape, target: Shape) -> Sha
     return loss(d, input, target, weight=weight, reduction=module.reduction)
 
 
+def _are_floats(target: Shape) -> bool:
+    """Whether targets may be probabilities."""
+    return target.dtype is None or target.dtype.is_floating_point
+
+
 def _positions(d: Sizes, input: Shape, target: Shape) -> Shape:
     if not input:
         raise IllTypedError("a loss over classes takes no tensor of rank 0")
     positions = Shape((*input[:1], *input[2:])) if len(input) > 1 else Shape()
-    if len(target) == len(input):  # probabilities of classes
+    if len(target) == len(input) and _are_floats(target):  # probabilities of classes
         _agree(d, input, target)
         return positions
     if len(target) != len(positions):
-        raise IllTypedError(f"the targets {target} do not fit the inputs {input}")
+        raise IllTypedError(
+            f"the class indices of inputs {input} have the shape {positions}, not {target}"
+        )
     for a, b in zip(positions, target, strict=True):
         d.equal(a, b, "the targets have one value for each position")
     return positions
