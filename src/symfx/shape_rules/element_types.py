@@ -174,6 +174,8 @@ def typed(value: Any, dtype: Known) -> Any:
     """A value of a graph with dtypes on its shapes."""
     if isinstance(value, Shape):
         return value.of(dtype) if isinstance(dtype, torch.dtype) else value
+    if isinstance(value, dict) and isinstance(dtype, dict):
+        return {key: typed(part, dtype.get(key)) for key, part in value.items()}
     if type(value) in (tuple, list):
         parts = dtype if isinstance(dtype, tuple) else (dtype,) * len(value)
         if len(parts) == len(value):

@@ -31,6 +31,7 @@ from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes, Unknown
 
 __all__ = [
     "Rule",
+    "also",
     "at_least",
     "axes",
     "axis",
@@ -168,6 +169,12 @@ def _register(targets: tuple[Any, ...], **how: Any) -> Callable[[_F], _F]:
         return function
 
     return register
+
+
+def also(known: Any, *targets: Any) -> None:
+    """Enter the rule of an operator for other operators, which take the same arguments."""
+    for target in targets:
+        _RULES.add(target, _RULES[known], _RULES[known].name)
 
 
 def known_rules() -> Mapping[Any, Rule]:

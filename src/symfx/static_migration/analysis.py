@@ -7,6 +7,7 @@ that z3 can find the operators that contradict each other.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -176,6 +177,9 @@ class Interpreter:
             elif args[0] is False:
                 raise IllTypedError(str(message))
             return None
+        if isinstance(node.target, type) and dataclasses.is_dataclass(node.target):
+            fields = dataclasses.fields(node.target)
+            return dict(zip((field.name for field in fields), args, strict=False)) | kwargs
         rule, module = lookup(node, self.root)
         if self._trace is not None:
             return self._traced_value(self._trace, rule, node, module)
@@ -234,6 +238,8 @@ class Interpreter:
             return Shape(map(self._current, value))
         if type(value) in (tuple, list):
             return tuple(map(self._current, value))
+        if isinstance(value, dict):
+            return {key: self._current(part) for key, part in value.items()}
         return value
 
 
@@ -289,6 +295,8 @@ class _UnlearningSizes(TermSizes):
             return Shape(self._named(size, f"{name}.{i}") for i, size in enumerate(value))
         if type(value) is tuple:
             return tuple(self.name_sizes(part, f"{name}.{i}") for i, part in enumerate(value))
+        if isinstance(value, dict):
+            return {key: self.name_sizes(part, f"{name}.{key}") for key, part in value.items()}
         return value
 
     def _named(self, size: Dim, name: str) -> Dim:

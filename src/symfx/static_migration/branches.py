@@ -26,6 +26,7 @@ from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Pieces, Shape, Size
 from symfx.shape_rules.table import rule_of_module
 from symfx.static_migration.analysis import Interpreter
 from symfx.static_migration.conditions import InputType, read_annotation
+from symfx.static_migration.nested_inputs import built, flat_types
 from symfx.static_migration.solver import Solver
 from symfx.static_migration.term_sizes import OpenCondition
 from symfx.static_migration.traced_values import NumberSource, TracedValue, tracing_sizes
@@ -56,7 +57,8 @@ class BranchTracer(RewritingTracer, NumberSource):
         super().__init__()
         self.proxy_buffer_attributes = all_factories
         self._all_factories = all_factories
-        self._inputs = dict(inputs or {})
+        self._given = dict(inputs or {})
+        self._inputs = flat_types(self._given)
         self._where = where
         self._solver = Solver(timeout)
         self._interpreter: Interpreter | None = None
@@ -81,6 +83,27 @@ class BranchTracer(RewritingTracer, NumberSource):
         namespaces = _namespaces_of(root)
         with tracing_sizes(self, namespaces, all_factories=self._all_factories):
             return super().trace(root, concrete_args)
+
+    def create_args_for_root(
+        self, root_fn: Any, is_module: bool, concrete_args: Any = None
+    ) -> tuple[Any, list[Any]]:
+        """Make the inputs; an input of several tensors has a node for each of them."""
+        function, args = super().create_args_for_root(root_fn, is_module, concrete_args)
+        return function, [self._in_parts(arg) for arg in args]
+
+    def _in_parts(self, value: Any) -> Any:
+        name = str(value.node.target) if isinstance(value, Proxy) else ""
+        given = self._given.get(name)
+        if given is None or not given.is_nested:
+            return value
+
+        def part(name: str, type_: InputType) -> Any:
+            with self.graph.inserting_before(value.node):
+                return self.create_proxy("placeholder", name, (), {})
+
+        parts = built(name, given, part)
+        self.graph.erase_node(value.node)
+        return parts
 
     def proxy(self, node: Node) -> TracedValue:
         """The value of a node."""

@@ -15,6 +15,7 @@ from symfx.shape_rules.errors import IllTypedError, PinnedSizeError
 from symfx.static_migration.conditions import InputType, read_annotation
 from symfx.static_migration.graph_capture import program_graph
 from symfx.static_migration.migration import migrate
+from symfx.static_migration.nested_inputs import built, flat_types
 from symfx.static_migration.operator_tracing import example_tensor
 from symfx.static_migration.results import Conflict, Migration
 
@@ -55,7 +56,8 @@ def typecheck(
         failed = Migration("ill-typed", Graph(), timeout=timeout)
         failed.conflict = Conflict(error.what, (), (*place, *advice))
         return failed
-    found = migrate(graph, types, where, timeout=timeout)
+    flat = flat_types(types)
+    found = migrate(graph, flat, where, timeout=timeout)
     conflict = found.conflict
     if conflict is not None and conflict.example and not _runs(module, types, conflict.example):
         # The program branches on sizes, or computes on data, and its graph is another there.
@@ -69,16 +71,18 @@ def _runs(
     shapes: Mapping[str, tuple[int, ...]],
 ) -> bool:
     """Whether a module runs in eager on inputs of these shapes."""
-    if shapes.keys() != types.keys():
+    if shapes.keys() != flat_types(types).keys():
         return True  # some inputs are numbers, or have defaults
     if any(is_lazy(parameter) for parameter in module.parameters()):
         return True  # the run would give the lazy layers their sizes
+
+    def value_of(name: str, given: InputType) -> torch.Tensor:
+        return example_tensor(shapes[name], given.dtype)
+
     try:
         with torch.no_grad():
             # A copy, since running statistics change.
-            copy.deepcopy(module)(
-                **{n: example_tensor(shape, types[n].dtype) for n, shape in shapes.items()}
-            )
+            copy.deepcopy(module)(**{name: built(name, t, value_of) for name, t in types.items()})
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError):
         return False
     return True

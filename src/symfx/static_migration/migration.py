@@ -211,6 +211,8 @@ def _type_of(sizes: Any, value: Any) -> Any:
         return TensorType(tuple(_dimension(sizes, size) for size in value))
     if type(value) in (tuple, list):
         return tuple(_type_of(sizes, part) for part in value)
+    if isinstance(value, dict):
+        return {key: _type_of(sizes, part) for key, part in value.items()}
     return Dyn
 
 

@@ -19,6 +19,7 @@ from symfx.errors import SymfxError, TracingError
 from symfx.shape_rules.errors import IllTypedError
 from symfx.static_migration.analysis import Interpreter
 from symfx.static_migration.conditions import InputType, parse_size
+from symfx.static_migration.nested_inputs import built, flat_types
 from symfx.static_migration.operator_trace import OperatorTrace
 from symfx.static_migration.solver import Solver
 from symfx.symbolic_shapes import Dim as NamedDim
@@ -63,7 +64,8 @@ def trace_operators(
         IllTypedError: the program fails in eager at all sizes that were tried.
         TracingError: the program runs, and cannot be traced.
     """
-    for name, given in inputs.items():
+    flat = flat_types(inputs)
+    for name, given in flat.items():
         if given.kind != "tensor" or given.dims is None:
             raise TracingError(
                 f"the rank of {name} must be known to trace {type(module).__name__}",
@@ -75,7 +77,7 @@ def trace_operators(
     failure: SymfxError | None = None
     attempts = [*_ATTEMPTS]
     for preferred in attempts:
-        sizes = _example_sizes(module, inputs, where, preferred, Solver(timeout))
+        sizes = _example_sizes(module, flat, where, preferred, Solver(timeout))
         if sizes in tried:
             continue
         tried.append(sizes)
@@ -147,10 +149,10 @@ def _example_sizes(
 def _traced_at(
     module: torch.nn.Module, inputs: Mapping[str, InputType], sizes: Mapping[str, int]
 ) -> GraphModule:
-    example: dict[str, torch.Tensor] = {}
-    dynamic: dict[str, Any] = {}
+    extents_of: dict[str, tuple[NamedDim | None, ...]] = {}
     dimensions: dict[str, str] = {}
-    for name, given in inputs.items():
+    example_of: dict[str, torch.Tensor] = {}
+    for name, given in flat_types(inputs).items():
         extents: list[NamedDim | None] = []
         shape: list[int] = []
         for i, dim in enumerate(given.dims or ()):
@@ -164,13 +166,15 @@ def _traced_at(
                 dimensions[symbol] = text
             extents.append(NamedDim(symbol, min=1))
             shape.append(_evaluated(text, sizes))
-        example[name] = example_tensor(shape, given.dtype)
-        dynamic[name] = tuple(extents)
+        example_of[name] = example_tensor(shape, given.dtype)
+        extents_of[name] = tuple(extents)
+    example = {n: built(n, given, lambda name, _: example_of[name]) for n, given in inputs.items()}
+    dynamic = {n: built(n, given, lambda name, _: extents_of[name]) for n, given in inputs.items()}
     try:
         with torch.no_grad():
             traced = trace(module, (), example, dynamic=dynamic, strict=False)
     except SymfxError as error:
-        _refuse_if_eager_fails(module, example)
+        _refuse_if_eager_fails(module, example, example_of)
         raise TracingError(
             error.what,
             where=error.where or line_of(error.__cause__ or error),
@@ -202,13 +206,15 @@ def example_tensor(shape: Sequence[int], dtype_name: str) -> torch.Tensor:
     return torch.zeros(shape, dtype=dtype)
 
 
-def _refuse_if_eager_fails(module: torch.nn.Module, example: Mapping[str, torch.Tensor]) -> None:
+def _refuse_if_eager_fails(
+    module: torch.nn.Module, example: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> None:
     """Raise an IllTypedError if the program fails in eager on the example."""
     try:
         with torch.no_grad():
             module(**example)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError) as error:
-        shapes = ", ".join(f"{name}: {list(x.shape)}" for name, x in example.items())
+        shapes = ", ".join(f"{name}: {list(x.shape)}" for name, x in tensors.items())
         message = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise IllTypedError(
             f"the program fails with {shapes}: {message}",

@@ -33,6 +33,10 @@ def getitem(d: Sizes, value: Any, index: Any) -> Any:
             return value[index]
         if isinstance(index, slice) and _plain(index):
             return tuple(value)[index]
+    if isinstance(value, dict):
+        if index not in value:
+            raise IllTypedError(f"a dictionary with the keys {[*value]} has no key {index!r}")
+        return value[index]
     return UNKNOWN
 
 
@@ -231,7 +235,7 @@ def index_select(d: Sizes, input: Any, dim: int, index: Any) -> Any:
     return Shape((*input[:i], new, *input[i + 1 :]))
 
 
-@rule(torch.ops.aten.index)
+@rule(torch.ops.aten.index, torch.ops.aten._unsafe_index)
 def aten_index(d: Sizes, input: Shape, indices: Any) -> Any:
     """As brackets with index tensors."""
     entries = tuple(slice(None) if entry is None else entry for entry in indices)
@@ -275,7 +279,7 @@ def take_along_dim(d: Sizes, input: Shape, indices: Shape, dim: Any = None) -> S
     return Shape(b if k == i else d.broadcast(a, b, what) for k, (a, b) in enumerate(pairs))
 
 
-@rule(torch.take, "take")
+@rule(torch.take, "take", torch.ops.aten.take)
 def take(d: Sizes, input: Shape, index: Shape) -> Shape:
     """The shape of the index tensor."""
     return index
@@ -384,7 +388,7 @@ def _assign(d: Sizes, place: Any, part: Any) -> None:
         into(d, place, Shape(part[lacking:]))
 
 
-@rule(*named("index_put"), takes_unknown=True)
+@rule(*named("index_put"), torch.ops.aten._unsafe_index_put, takes_unknown=True)
 def index_put(d: Sizes, input: Any, indices: Any, values: Any, *r: Any, **options: Any) -> Any:
     """Keep the shape; the values broadcast to the place that the indices name."""
     if isinstance(input, Shape) and isinstance(indices, (tuple, list)):
@@ -392,7 +396,7 @@ def index_put(d: Sizes, input: Any, indices: Any, values: Any, *r: Any, **option
     return input
 
 
-@rule(torch.masked_select, "masked_select")
+@rule(torch.masked_select, "masked_select", torch.ops.aten.masked_select)
 def masked_select(d: Sizes, input: Shape, mask: Shape) -> Shape:
     """A vector of the elements where the mask is true; their number is data."""
     broadcast_shapes(d, input, mask, what="the mask broadcasts")
@@ -441,6 +445,50 @@ def embedding_bag_module(
         raise IllTypedError("EmbeddingBag takes offsets with a vector of indices")
     count = offsets[0] - 1 if module.include_last_offset else offsets[0]
     return Shape((count, width))
+
+
+@rule(F.embedding_bag)
+def embedding_bag(
+    d: Sizes, input: Shape, weight: Shape, offsets: Any = None, *rest: Any, **options: Any
+) -> Shape:
+    """One combined row for each row of indices, or for each offset."""
+    width = exactly(weight, 2, "the weight of embedding_bag")[1]
+    if len(input) == 2:
+        return Shape((input[0], width))
+    exactly(input, 1, "embedding_bag")
+    if not isinstance(offsets, Shape):
+        raise IllTypedError("embedding_bag takes offsets with a vector of indices")
+    return Shape((_bags(offsets, options.get("include_last_offset")), width))
+
+
+def _bags(offsets: Shape, include_last_offset: Any) -> Dim:
+    count = exactly(offsets, 1, "the offsets")[0]
+    return count - 1 if include_last_offset else count
+
+
+@rule(
+    torch.embedding_bag,
+    torch.ops.aten.embedding_bag,
+    torch.ops.aten._embedding_bag,
+    torch.ops.aten._embedding_bag_forward_only,
+)
+def aten_embedding_bag(
+    d: Sizes,
+    weight: Shape,
+    indices: Shape,
+    offsets: Shape,
+    scale_grad_by_freq: bool = False,
+    mode: int = 0,
+    sparse: bool = False,
+    per_sample_weights: Any = None,
+    include_last_offset: bool = False,
+    padding_idx: Any = -1,
+) -> Any:
+    """One row for each bag, and three vectors that a backward pass reads."""
+    width = exactly(weight, 2, "the weight of embedding_bag")[1]
+    exactly(indices, 1, "embedding_bag")
+    result = Shape((_bags(offsets, include_last_offset), width))
+    return (result, *(Shape((d.fresh("a record of bags"),)) for _ in range(3)))
 
 
 def _rows_of(module: nn.Embedding | nn.EmbeddingBag) -> Shape:
