@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from symfx.dtypes import short_name
-from symfx.shape_rules.element_types import Call, Element, category, promoted
+from symfx.shape_rules.element_types import FLOATING, Call, Element, category, promoted
 from symfx.shape_rules.errors import IllTypedError
 
 __all__ = ["demand_dtypes"]
@@ -72,9 +72,7 @@ _INDEXED: dict[str, tuple[int, str, tuple[torch.dtype, ...]]] = {
     "where": (0, "condition", _MASKS),
 }
 #: Operators that compute in the promoted dtype, and write the result into their first tensor.
-_WRITING = _words(
-    "add sub mul div true_divide iadd isub imul itruediv ifloordiv floor_divide pow ipow remainder"
-)
+_WRITING = _words("add sub mul iadd isub imul ifloordiv floor_divide pow ipow remainder fmod ldexp")
 
 
 def demand_dtypes(call: Call, module: nn.Module | None) -> None:
@@ -107,7 +105,7 @@ def demand_dtypes(call: Call, module: nn.Module | None) -> None:
         _bracket(call.argument(1, "index"))
     elif name in _LOSSES:
         _LOSSES[name](name, call)
-    if call.in_place and name in _WRITING:
+    if call.in_place and (name in _WRITING or name in FLOATING):
         _result_fits(call)
 
 
@@ -150,7 +148,7 @@ def _bracket(index: Any) -> None:
 def _result_fits(call: Call) -> None:
     """Demand that the promoted dtype of the operands can be written into the first tensor."""
     into, computed = call.first, promoted(call.elements)
-    if call.name in ("div", "true_divide", "itruediv") and not call.kwargs.get("rounding_mode"):
+    if call.name in FLOATING and not call.kwargs.get("rounding_mode"):
         computed = computed if computed is None or _is_float(computed) else torch.float32
     if isinstance(into, torch.dtype) and computed and not torch.can_cast(computed, into):
         raise IllTypedError(

@@ -24,6 +24,7 @@ from symfx.shape_rules.graphs import parameter_of
 from symfx.shape_rules.sizes import Shape
 
 __all__ = [
+    "FLOATING",
     "SHAPED_BY_DTYPE",
     "Call",
     "Element",
@@ -102,11 +103,12 @@ _PROMOTING = _words(
     """
 )
 #: As `_PROMOTING`; integers become floats of the default dtype.
-_FLOATING = _words(
+FLOATING = _words(
     """
     truediv div divide true_divide itruediv exp exp2 expm1 log log10 log1p log2 sqrt rsqrt sin cos
     tan asin acos atan sinh cosh tanh asinh acosh atanh sigmoid reciprocal erf erfc erfinv lgamma
-    digamma atan2 arctan2 logit sinc deg2rad rad2deg logsumexp softmax log_softmax softmin
+    digamma atan2 arctan2 logit sinc deg2rad rad2deg logsumexp softmax log_softmax softmin i0
+    polygamma mvlgamma special_i0 xlogy
     """
 )
 #: Operators that add or multiply along dimensions: integers become int64.
@@ -151,8 +153,8 @@ _IN_PLACE = _words(
 )
 #: Operators of which a boolean argument is an operand, and no setting.
 _KEEPS_BOOL = _words("and_ or_ xor where fill add mul sub")
-#: Of `_FLOATING`, the operators of several operands.
-_OF_SEVERAL = _words("truediv div divide true_divide itruediv atan2 arctan2")
+#: Of `FLOATING`, the operators of several operands.
+_OF_SEVERAL = _words("truediv div divide true_divide itruediv atan2 arctan2 xlogy")
 #: Operators whose results have other shapes for other dtypes of their arguments.
 SHAPED_BY_DTYPE = _words(
     "getitem setitem index index_put view cross_entropy CrossEntropyLoss nll_loss NLLLoss"
@@ -395,7 +397,7 @@ _FAMILIES: tuple[tuple[frozenset[str], Callable[[Call], Known]], ...] = (
     (_words("fft ifft fft2 ifft2 fftn ifftn rfft rfft2 rfftn view_as_complex"), _complex),
     (_words("mean std var norm nanmean"), _mean),
     (_PROMOTING, _promotion),
-    (_FLOATING, _floats),
+    (FLOATING, _floats),
     (_KEEPING, _first),
 )
 

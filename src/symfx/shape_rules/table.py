@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -56,6 +56,7 @@ class Rule:
         of_module: the function takes the module before the arguments.
         takes_unknown: the function has an answer for tensors of unknown rank.
         rank: the only rank that the first tensor can have, if it is fixed.
+        in_place: the operator changes its first tensor, which keeps its shape.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Rule:
     of_module: bool = False
     takes_unknown: bool = False
     rank: int | None = None
+    in_place: bool = False
     signature: inspect.Signature = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -90,6 +92,8 @@ class Rule:
             return UNKNOWN
         result = self.function(*bound.args, **bound.kwargs)
         _refuse_negative(result, self.name)
+        if self.in_place and args and isinstance(args[0], Shape) and isinstance(result, Shape):
+            _demand_kept(d, args[0], result)
         return result
 
     def takes(
@@ -115,6 +119,14 @@ class Rule:
             return self.signature.bind(*first, *args, **options)
         except TypeError:
             return None
+
+
+def _demand_kept(d: Sizes, tensor: Shape, result: Shape) -> None:
+    """Demand that an operator in place has a result of its tensor's shape."""
+    if len(result) != len(tensor):
+        raise IllTypedError(f"the result {result} cannot be written into {tensor} in place")
+    for a, b in zip(tensor, result, strict=True):
+        d.equal(a, b, "a result in place has the shape of its tensor")
 
 
 def _refuse_negative(result: Any, name: str) -> None:
@@ -164,11 +176,25 @@ def module_rule(
 def _register(targets: tuple[Any, ...], **how: Any) -> Callable[[_F], _F]:
     def register(function: _F) -> _F:
         entry = Rule(function.__name__, function, **how)
+        in_place = replace(entry, in_place=True)
         for target in dict.fromkeys(targets):
-            _RULES.add(target, entry, function.__name__)
+            chosen = in_place if _keeps_its_tensor(target) else entry
+            _RULES.add(target, chosen, function.__name__)
         return function
 
     return register
+
+
+#: Operators in place that change the shape of their tensor.
+_RESHAPING = frozenset(
+    f"{name}_"
+    for name in ("transpose", "swapaxes", "swapdims", "t", "squeeze", "unsqueeze", "resize")
+) | {"resize_as_", "as_strided_"}
+
+
+def _keeps_its_tensor(target: Any) -> bool:
+    name = target if isinstance(target, str) else str(getattr(target, "__name__", ""))
+    return name.endswith("_") and not name.endswith("__") and name not in _RESHAPING
 
 
 def also(known: Any, *targets: Any) -> None:

@@ -7,12 +7,14 @@ that satisfy the user's conditions.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.fx import GraphModule
+from torch.nn.parameter import is_lazy
 
 from symfx.algebra import Table, evaluate
 from symfx.errors import SymfxError, TracingError
@@ -180,6 +182,8 @@ def _traced_at(
             where=error.where or line_of(error.__cause__ or error),
             fix=error.fix or "trace the program yourself and pass the GraphModule",
         ) from error
+    # Kernels check more than the fake ones that the trace has run.
+    _refuse_if_eager_fails(module, example, example_of)
     graph_module = traced.graph_module
     table = traced.shape_env.table
     values = {table.symbol(name): size for name, size in sizes.items()}
@@ -210,9 +214,14 @@ def _refuse_if_eager_fails(
     module: torch.nn.Module, example: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 ) -> None:
     """Raise an IllTypedError if the program fails in eager on the example."""
+    runs = module
+    if not any(is_lazy(parameter) for parameter in module.parameters()):
+        runs = copy.deepcopy(module)  # running statistics change
     try:
         with torch.no_grad():
-            module(**example)
+            runs(**copy.deepcopy(dict(example)))
+    except NotImplementedError:
+        return  # the CPU lacks the kernel, for this dtype
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError) as error:
         shapes = ", ".join(f"{name}: {list(x.shape)}" for name, x in tensors.items())
         message = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -26,7 +26,8 @@ def text_of(sizes: Any, value: Any) -> str:
     if isinstance(value, Size):
         return _size_text(sizes, value)
     if type(value) in (tuple, list):
-        return f"({', '.join(text_of(sizes, part) for part in value)})"
+        inner = ", ".join(text_of(sizes, part) for part in value)
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key}: {text_of(sizes, v)}' for key, v in value.items())}}}"
     if value is None or isinstance(value, (int, float, str, bool)):

@@ -458,6 +458,10 @@ def embedding_bag(
     exactly(input, 1, "embedding_bag")
     if not isinstance(offsets, Shape):
         raise IllTypedError("embedding_bag takes offsets with a vector of indices")
+    weights = options.get("per_sample_weights")
+    if isinstance(weights, Shape):
+        count = exactly(weights, 1, "per_sample_weights")[0]
+        d.equal(count, input[0], "embedding_bag takes one weight for each index")
     return Shape((_bags(offsets, options.get("include_last_offset")), width))
 
 

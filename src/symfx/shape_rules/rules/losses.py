@@ -273,10 +273,9 @@ def soft_multilabel_loss(
     each = broadcast_shapes(d, input, target)
     if isinstance(weight, Shape):
         each = broadcast_shapes(d, each, weight)
-    return _loss(
-        reduced(d, each, len(input) - 1, False, "multilabel_soft_margin_loss"),
-        options.get("reduction", "mean"),
-    )
+    at_least(input, 1, "multilabel_soft_margin_loss")
+    rows = reduced(d, each, len(input) - 1, False, "multilabel_soft_margin_loss")
+    return _loss(rows, options.get("reduction", "mean"))
 
 
 @rule(F.gaussian_nll_loss)

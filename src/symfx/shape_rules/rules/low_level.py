@@ -91,7 +91,7 @@ _KEEPING = _words(
     special_bessel_y1 special_entr special_erfcx special_i0e special_i1 special_i1e special_log_ndtr
     special_ndtri special_ndtr special_modified_bessel_i0 special_modified_bessel_i1
     special_modified_bessel_k0 special_modified_bessel_k1 special_scaled_modified_bessel_k0
-    special_scaled_modified_bessel_k1 special_spherical_bessel_j0 _neg_view resize_as_
+    special_scaled_modified_bessel_k1 special_spherical_bessel_j0 _neg_view
     """
 )
 
@@ -252,9 +252,18 @@ def _unique(d: Sizes, input: Shape, inverse: bool, counts: bool, dim: Any) -> An
 def as_strided(d: Sizes, input: Any, size: Any, *layout: Any, **options: Any) -> Any:
     """The given shape, with one stride for each dimension."""
     strides = layout[0] if layout else options.get("stride")
+    offset = options.get("storage_offset", layout[1] if len(layout) > 1 else 0)
+    if isinstance(offset, int) and offset < 0:
+        raise IllTypedError(f"as_strided takes an offset of 0 or more, not {offset}")
     if isinstance(strides, (tuple, list)) and len(strides) != len(size):
         raise IllTypedError(f"as_strided takes one stride for each size, not {strides} for {size}")
     return Shape(s if is_size(s) else d.fresh("a size") for s in size)
+
+
+@rule("resize_as_", _aten.resize_as_)
+def resize_as(d: Sizes, input: Shape, other: Shape, **options: Any) -> Shape:
+    """The shape of the other tensor."""
+    return other
 
 
 @rule(*named("diagflat"))

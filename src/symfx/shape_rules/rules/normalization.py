@@ -179,12 +179,15 @@ def native_group_norm(
     eps: float,
 ) -> Any:
     """The result, and two statistics for each group of each image."""
-    _channels(d, at_least(input, 2, "group_norm"), weight, bias, rank=1)
-    d.fits(input[1], group, what="group_norm divides dimension 1 into groups")
+    for given in (weight, bias):
+        if isinstance(given, Shape) and is_size(C):
+            d.equal(d.product(given), C, "the weights have one value for each channel")
+    if is_size(C):
+        d.fits(C, group, what="group_norm divides the channels into groups")
     if all(map(is_size, (N, C, HxW))):
         what = "native_group_norm takes the sizes of its input as N, C and HxW"
         d.equal(d.product(input), d.product((N, C, HxW)), what)
-    statistics = Shape((input[0], group))
+    statistics = Shape((N, group))
     return (input, statistics, statistics)
 
 

@@ -280,6 +280,10 @@ def covariance(d: Sizes, input: Shape, **options: Any) -> Any:
     """One number for each two rows; one number for a vector, and for a matrix of one row."""
     if len(input) > 2:
         raise IllTypedError(f"cov and corrcoef take a matrix, not {input}")
+    for name in ("fweights", "aweights"):
+        if isinstance(options.get(name), Shape):
+            count = input[-1] if input else 1
+            d.equal(d.product(options[name]), count, f"{name} has one weight for each observation")
     one = d.compare("==", input[0], 1) if len(input) == 2 else True
     if one is True:
         return Shape()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from symfx.shape_rules.attributes import SETTINGS, place_of
+from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.layout import adjoint
 from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Pieces, Shape, Sizes
 from symfx.shape_rules.table import axis, is_size, rule
@@ -62,6 +63,8 @@ def attribute(d: Sizes, input: Any, name: str, *default: Any) -> Any:
     if name == "ndim":
         return len(input)
     if name in ("T", "H"):
+        if name == "H" and len(input) not in (0, 2):
+            raise IllTypedError(f"H takes a matrix, not {input}")
         return Shape(reversed(input))
     if name in ("mT", "mH"):
         return adjoint(d, input)
