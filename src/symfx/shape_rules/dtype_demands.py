@@ -96,6 +96,7 @@ def demand_dtypes(call: Call, module: nn.Module | None) -> None:
         _floats(name, call.first)
     elif name in _INDEXED:
         place, word, accepted = _INDEXED[name]
+        place = 1 if call.target == "where" else place  # x.where(condition, y)
         _indices(f"the {word} of {name}", call.argument(place, word), accepted)
     elif name == "embedding":
         of_functional = call.target is F.embedding  # the others take the weight first
@@ -105,7 +106,9 @@ def demand_dtypes(call: Call, module: nn.Module | None) -> None:
         _bracket(call.argument(1, "index"))
     elif name in _LOSSES:
         _LOSSES[name](name, call)
-    if call.in_place and (name in _WRITING or name in FLOATING):
+    if call.in_place and name == "float_power" and isinstance(call.first, torch.dtype):
+        _one_dtype(name, [Element(call.first), Element(torch.float64)])
+    elif call.in_place and (name in _WRITING or name in FLOATING):
         _result_fits(call)
 
 

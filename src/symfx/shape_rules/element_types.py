@@ -85,7 +85,7 @@ _KEEPING = _words(
     rms_norm group_norm batch_norm instance_norm local_response_norm normalize fold im2col col2im
     grid_sample grid_sampler_2d grid_sampler_3d affine_grid cummax cummin msort amax amin
     new_zeros new_ones new_empty new_full zeros_like ones_like empty_like rand_like randn_like
-    full_like randint_like unique scatter scatter_add scatter_reduce index_copy index_add index_fill
+    full_like randint_like scatter scatter_add scatter_reduce index_copy index_add index_fill
     index_put index_reduce select_scatter slice_scatter diagonal_scatter square clip
     """
 )
@@ -311,9 +311,13 @@ def _default(call: Call) -> Known:
 
 
 def _promotion(call: Call) -> Known:
-    operands = call.elements
+    scales = ("alpha", "beta")
+    options = [value for name, value in call.kwargs.items() if name not in scales]
+    operands = [*_elements((*call.args, *options))]
     if call.name == "where":
-        operands = [*_elements((*call.args[1:], *call.kwargs.values()))]
+        condition = 1 if call.target == "where" else 0
+        values = [value for i, value in enumerate(call.args) if i != condition]
+        operands = [*_elements((*values, *call.kwargs.values()))]
     return promoted([e for e in operands if e.dtype is not bool or call.name in _KEEPS_BOOL])
 
 
@@ -341,8 +345,12 @@ def _sums(call: Call) -> Known:
 
 def _with_indices(call: Call) -> Known:
     other = call.argument(1, "other")
-    if call.name in ("max", "min") and len(call.elements) == 1:
-        return call.first  # the extremum of all elements
+    if call.name in ("max", "min", "median", "nanmedian") and len(call.elements) == 1:
+        return call.first  # of all elements
+    if "pool" in call.name and not call.name.endswith("with_indices"):
+        place = 2 if call.name.startswith("adaptive") else 6
+        if call.argument(place, "return_indices") is not True:
+            return call.first
     if isinstance(other, Element) and isinstance(other.dtype, torch.dtype):
         return promoted([call.elements[0], other])
     return (call.first, torch.int64)

@@ -156,7 +156,8 @@ class Interpreter:
             viewed = node.args[0]
             strides = self._strides.get(viewed) if isinstance(viewed, Node) else None
             shape = values.get(viewed) if isinstance(viewed, Node) else None
-            if strides is not None and isinstance(shape, Shape):
+            of_bytes = isinstance(node.args[1], torch.dtype)
+            if strides is not None and isinstance(shape, Shape) and not of_bytes:
                 demand_viewable(self.sizes, self._current(shape), strides, value)
 
     def _value(self, node: Node) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.fx import Graph
+from torch.fx import Graph, GraphModule, Node
 from torch.nn.parameter import is_lazy
 
 from symfx.shape_rules.errors import IllTypedError, PinnedSizeError
@@ -16,8 +16,11 @@ from symfx.static_migration.conditions import InputType, read_annotation
 from symfx.static_migration.graph_capture import program_graph
 from symfx.static_migration.migration import migrate
 from symfx.static_migration.nested_inputs import built, flat_types
+from symfx.static_migration.operator_trace import OperatorTrace
 from symfx.static_migration.operator_tracing import example_tensor
+from symfx.static_migration.printing import place_of
 from symfx.static_migration.results import Conflict, Migration
+from symfx.static_migration.sample_run import view_that_fails
 
 __all__ = ["typecheck"]
 
@@ -58,11 +61,36 @@ def typecheck(
         return failed
     flat = flat_types(types)
     found = migrate(graph, flat, where, timeout=timeout)
+    if found and OperatorTrace.of(graph) is None:
+        shapes = found.example_shapes
+
+        def run_eager() -> None:
+            _run(module, types, shapes)
+
+        node = view_that_fails(graph, flat, shapes, run_eager)
+        if node is not None:
+            return _conflict_of_view(found, node, graph)
     conflict = found.conflict
     if conflict is not None and conflict.example and not _runs(module, types, conflict.example):
         # The program branches on sizes, or computes on data, and its graph is another there.
         found.conflict = replace(conflict, example=None)
     return found
+
+
+def _conflict_of_view(found: Migration, node: Node, graph: GraphModule) -> Migration:
+    """An ill-typed migration: a view of a tensor whose layout does not allow it."""
+    at = ", ".join(f"{name}: {list(shape)}" for name, shape in found.example_shapes.items())
+    used = [n for n in node.all_input_nodes if n in found.shapes]
+    lines = [f"{n.name}: {found.shapes[n]}  at {place_of(n, graph)}" for n in (*used, node)]
+    failed = Migration("ill-typed", found.graph, timeout=found.timeout)
+    failed.unknown_operators = found.unknown_operators
+    failed.conflict = Conflict(
+        f"view cannot merge dimensions that are not adjacent in memory; reshape can: {node.name} "
+        f"fails with {at}",
+        (*used, node),
+        tuple(lines),
+    )
+    return failed
 
 
 def _runs(
@@ -75,14 +103,22 @@ def _runs(
         return True  # some inputs are numbers, or have defaults
     if any(is_lazy(parameter) for parameter in module.parameters()):
         return True  # the run would give the lazy layers their sizes
+    try:
+        _run(module, types, shapes)
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError):
+        return False
+    return True
+
+
+def _run(
+    module: torch.nn.Module,
+    types: Mapping[str, InputType],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> None:
+    """Run a copy of a module in eager on inputs of these shapes; running statistics change."""
 
     def value_of(name: str, given: InputType) -> torch.Tensor:
         return example_tensor(shapes[name], given.dtype)
 
-    try:
-        with torch.no_grad():
-            # A copy, since running statistics change.
-            copy.deepcopy(module)(**{name: built(name, t, value_of) for name, t in types.items()})
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError):
-        return False
-    return True
+    with torch.no_grad():
+        copy.deepcopy(module)(**{name: built(name, t, value_of) for name, t in types.items()})

@@ -34,6 +34,8 @@ __all__ = ["example_tensor", "trace_operators"]
 _MOST_NUMBERS = 6
 #: Examples with larger sizes are avoided: they are slow.
 _LARGEST = 256
+#: Examples with more elements are not tried after the first one.
+_MOST_ELEMENTS = 4_000_000
 
 #: The preferred example sizes, one sequence for each attempt: the first name gets the first size.
 #: Distinct primes keep names apart; multiples of 48 divide well; images are large.
@@ -80,7 +82,7 @@ def trace_operators(
     attempts = [*_ATTEMPTS]
     for preferred in attempts:
         sizes = _example_sizes(module, flat, where, preferred, Solver(timeout))
-        if sizes in tried:
+        if sizes in tried or (tried and _elements(flat, sizes) > _MOST_ELEMENTS):
             continue
         tried.append(sizes)
         try:
@@ -194,6 +196,17 @@ def _traced_at(
     }
     OperatorTrace(traced.shape_env, dimensions, values).attach(graph_module)
     return graph_module
+
+
+def _elements(inputs: Mapping[str, InputType], sizes: Mapping[str, int]) -> int:
+    """The number of elements of all inputs."""
+    total = 0
+    for given in inputs.values():
+        count = 1
+        for dim in given.dims or ():
+            count *= _evaluated(dim, sizes) if isinstance(dim, str) else dim or 3
+        total += count
+    return total
 
 
 def _evaluated(text: str, sizes: Mapping[str, int]) -> int:

@@ -105,6 +105,7 @@ class Migration:
         conflict: the conflict of an ill-typed program.
         unknown_operators: nodes whose operator the table lacks, with its name; their type is Dyn.
         example: a size for each name, for which all conditions hold.
+        example_shapes: the shapes of the inputs for these sizes.
         timeout: the time budget of each question to z3, in seconds.
     """
 
@@ -120,6 +121,7 @@ class Migration:
     conflict: Conflict | None = None
     unknown_operators: dict[Node, str] = field(default_factory=dict)
     example: Mapping[str, int] = field(default_factory=dict)
+    example_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     timeout: float = 0.0
 
     def __bool__(self) -> bool:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from symfx.dtypes import short_name
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.elementwise import broadcast_shapes, into
 from symfx.shape_rules.rules.reductions import reduced
@@ -128,6 +129,11 @@ def _positions(d: Sizes, input: Shape, target: Shape) -> Shape:
     if len(target) == len(input) and _are_floats(target):  # probabilities of classes
         _agree(d, input, target)
         return positions
+    if target.dtype is not None and target.dtype.is_floating_point:
+        raise IllTypedError(
+            f"class indices must be i64, not {short_name(target.dtype)}, and probabilities have "
+            f"the shape of the inputs, {input}, not {target}"
+        )
     if len(target) != len(positions):
         raise IllTypedError(
             f"the class indices of inputs {input} have the shape {positions}, not {target}"

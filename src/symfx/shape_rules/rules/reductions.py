@@ -179,10 +179,15 @@ def topk(d: Sizes, input: Shape, k: Any, dim: int = -1, *rest: Any, **options: A
 
 
 @rule(torch.multinomial, "multinomial")
-def multinomial(d: Sizes, input: Shape, num_samples: Any, *rest: Any, **options: Any) -> Shape:
+def multinomial(
+    d: Sizes, input: Shape, num_samples: Any, replacement: bool = False, **options: Any
+) -> Shape:
     """As many indices as samples, for each row."""
     if len(input) not in (1, 2):
         raise IllTypedError(f"multinomial takes a tensor of rank 1 or 2, not {input}")
+    if is_size(num_samples) and replacement is False:
+        what = "multinomial without replacement draws at most all elements"
+        d.require("<=", num_samples, input[-1], what)
     return Shape((*input[:-1], num_samples if is_size(num_samples) else d.fresh("samples")))
 
 

@@ -81,11 +81,13 @@ def window(size: Dim, kernel: int, padding: int, stride: int, dilation: int = 1)
 
 
 def require_fitting(
-    d: Sizes, size: Dim, kernel: int, padding: int, dilation: int, what: str
+    d: Sizes, size: Dim, kernel: Dim, padding: int, dilation: int, what: str
 ) -> None:
     """Demand that the dilated window is no larger than the padded input."""
-    least = dilation * (kernel - 1) + 1 - 2 * padding
-    d.require(">=", size, max(least, 0), f"the window of {what} fits into its input")
+    least = (kernel - 1) * dilation + (1 - 2 * padding)
+    if isinstance(least, int):
+        least = max(least, 0)
+    d.require(">=", size, least, f"the window of {what} fits into its input")
 
 
 def batch_channels_positions(
