@@ -238,6 +238,79 @@ class Bert(nn.Module):
         return result
 
 
+class LastHidden(nn.Module):
+    """A model of transformers that returns its last hidden state alone."""
+
+    def __init__(self, model: nn.Module, keyword: str, **options: Any) -> None:
+        super().__init__()
+        self.model, self.keyword, self.options = model, keyword, options
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.model(**{self.keyword: x}, **self.options)[0]
+        return result
+
+
+def transformer_encoder() -> nn.Module:
+    """`torch.nn.TransformerEncoder`: 4 layers of 256."""
+    layer = nn.TransformerEncoderLayer(256, 4, 1024, activation="gelu", batch_first=True)
+    return nn.TransformerEncoder(layer, 4, enable_nested_tensor=False)
+
+
+def hugging_bert() -> nn.Module:
+    """BertModel of transformers: 4 layers of 256."""
+    from transformers import BertConfig, BertModel
+
+    sizes: Any = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
+    config: Any = BertConfig(**sizes, intermediate_size=1024, vocab_size=1000)
+    return LastHidden(BertModel(config, add_pooling_layer=False), "input_ids")
+
+
+def hugging_vit() -> nn.Module:
+    """ViTModel of transformers: 4 layers of 192, 197 tokens."""
+    from transformers import ViTConfig, ViTModel
+
+    sizes: Any = {"hidden_size": 192, "num_hidden_layers": 4, "num_attention_heads": 3}
+    config: Any = ViTConfig(**sizes, intermediate_size=768)
+    return LastHidden(ViTModel(config, add_pooling_layer=False), "pixel_values")
+
+
+def gpt2() -> nn.Module:
+    """GPT2Model of transformers, 4 layers of 256, all tokens at once."""
+    from transformers import GPT2Config, GPT2Model
+
+    config: Any = GPT2Config(n_embd=256, n_layer=4, n_head=4, vocab_size=1000)
+    return LastHidden(GPT2Model(config), "input_ids", use_cache=False)
+
+
+def llama() -> nn.Module:
+    """LlamaModel of transformers, 4 layers of 256, all tokens at once."""
+    from transformers import LlamaConfig, LlamaModel
+
+    sizes: Any = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
+    config: Any = LlamaConfig(**sizes, intermediate_size=768, vocab_size=1000)
+    return LastHidden(LlamaModel(config), "input_ids", use_cache=False)
+
+
+def whisper_encoder() -> nn.Module:
+    """The encoder of WhisperModel of transformers: 4 layers of 256, 250 positions."""
+    from transformers import WhisperConfig, WhisperModel
+
+    config: Any = WhisperConfig(
+        d_model=256,
+        encoder_layers=4,
+        encoder_attention_heads=4,
+        encoder_ffn_dim=1024,
+        decoder_layers=1,
+        decoder_attention_heads=4,
+        decoder_ffn_dim=64,
+        max_source_positions=250,
+        vocab_size=1000,
+        pad_token_id=0,
+        decoder_start_token_id=0,
+    )
+    return LastHidden(WhisperModel(config).encoder, "input_features")
+
+
 @dataclass(frozen=True)
 class Network:
     """A network and its inputs.
@@ -266,8 +339,16 @@ class Network:
             return model.eval()
 
 
+def _ids(length: int) -> Callable[[int], Tensor]:
+    return lambda batch: torch.randint(1000, (batch, length), generator=torch.manual_seed(0))
+
+
+def _numbers(*shape: int) -> Callable[[int], Tensor]:
+    return lambda batch: torch.randn(batch, *shape, generator=torch.manual_seed(0))
+
+
 def _images(size: int) -> Callable[[int], Tensor]:
-    return lambda batch: torch.randn(batch, 3, size, size, generator=torch.manual_seed(0))
+    return _numbers(3, size, size)
 
 
 NETWORKS: dict[str, Network] = {
@@ -280,7 +361,13 @@ NETWORKS: dict[str, Network] = {
     "bert": Network(
         "4 BERT layers",
         Bert,
-        lambda batch: torch.randint(1000, (batch, 128), generator=torch.manual_seed(0)),
+        _ids(128),
         False,
     ),
+    "encoder": Network("nn.TransformerEncoder", transformer_encoder, _numbers(64, 256), False),
+    "hf-bert": Network("transformers' BERT", hugging_bert, _ids(64), False),
+    "hf-vit": Network("transformers' ViT", hugging_vit, _images(224), False),
+    "gpt2": Network("GPT-2, prefill", gpt2, _ids(64), False),
+    "llama": Network("LLaMA, prefill", llama, _ids(64), False),
+    "whisper": Network("Whisper's encoder", whisper_encoder, _numbers(80, 500), False),
 }

@@ -1,16 +1,19 @@
 """``python -m benchmarks.optimization``: inference before and after, beside torch's own ways.
 
-Each network runs in turn, in one process, in four forms: eager, optimized by stock
-`torch.fx.experimental.optimization`, by `symfx.optimize`, and, if it is convolutional, by
-`torch.compile` with freezing. Each row of figures is written to a file at once; `--resume` adds
-the missing rows.
+Each network runs in turn, in one process, in these forms: eager, optimized by stock
+`torch.fx.experimental.optimization`, by `symfx.optimize`, by `torch.compile` with freezing, by
+ONNX Runtime and by OpenVINO. Each row of figures is written to a file at once; `--resume` adds the
+missing rows.
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,7 +34,8 @@ __all__ = ["PEERS", "NetworkResult", "as_data", "from_data", "time_network"]
 
 LATEST = Path(__file__).parent / "results" / "optimization.json"
 EAGER, STOCK, SYMFX, COMPILED = "eager", "stock", "symfx", "compile+freezing"
-PEERS = (EAGER, STOCK, SYMFX, COMPILED)
+ONNX_RUNTIME, OPENVINO = "onnxruntime", "openvino"
+PEERS = (EAGER, STOCK, SYMFX, COMPILED, ONNX_RUNTIME, OPENVINO)
 
 Built = Callable[[Tensor], Any]
 
@@ -61,11 +65,50 @@ def _compiled(model: nn.Module, x: Tensor) -> Built:
     return compiled
 
 
+def _exported(model: nn.Module, x: Tensor, path: Path) -> None:
+    """Write the model as ONNX, without the exporter's progress lines."""
+    import warnings
+
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model, (x,), path, dynamo=True, external_data=False, verbose=False)
+
+
+def _onnx_runtime(model: nn.Module, x: Tensor) -> Built:
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        _exported(model, x, path)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
+        providers = ["CPUExecutionProvider"]
+        session = onnxruntime.InferenceSession(path, options, providers=providers)
+    name = session.get_inputs()[0].name
+    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
+
+
+def _openvino(model: nn.Module, x: Tensor) -> Built:
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        _exported(model, x, path)
+        # Precision and threads as those of the others; OpenVINO would take bfloat16 by itself.
+        settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        settings["INFERENCE_NUM_THREADS"] = str(torch.get_num_threads())
+        core: Any = openvino.Core()
+        compiled = core.compile_model(core.read_model(path), "CPU", settings)
+    return lambda x: torch.from_numpy(compiled(x.numpy())[0])
+
+
 _BUILDERS: dict[str, Callable[[nn.Module, Tensor], Built]] = {
     EAGER: lambda model, x: model,
     STOCK: _stock,
     SYMFX: _symfx,
     COMPILED: _compiled,
+    ONNX_RUNTIME: _onnx_runtime,
+    OPENVINO: _openvino,
 }
 
 
@@ -204,6 +247,8 @@ def goals(results: Sequence[NetworkResult]) -> list[Goal]:
         Goal("stock / symfx", 1.2, mean(stock)),
         Goal("stock / symfx, the least", 1.0, least(stock)),
         Goal("compile+freezing / symfx, nets", 0.95, mean(ratios(COMPILED, convolutional=True))),
+        Goal("onnxruntime / symfx, the least", 1.0, least(ratios(ONNX_RUNTIME))),
+        Goal("openvino / symfx, the least", 1.0, least(ratios(OPENVINO))),
         Goal("its time to build / symfx's", 10.0, mean(built)),
     ]
 
@@ -302,13 +347,10 @@ def main(
     threads: Annotated[
         list[int] | None, typer.Option(help="This many threads (repeats); one, and all, else.")
     ] = None,
-    compiled: Annotated[
-        bool,
-        typer.Option(
-            "--compile/--no-compile",
-            help="torch.compile with freezing too, on convolutional networks: most of the time.",
-        ),
-    ] = True,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Leave this peer out (repeats): {', '.join((STOCK, *PEERS[3:]))}."),
+    ] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Timed rounds of each.")] = 7,
     budget: Annotated[
         float, typer.Option(min=0, help="Seconds for eager alone; at least five rounds.")
@@ -320,8 +362,8 @@ def main(
 ) -> None:
     """Time inference before and after optimization. Trust the ratios, not the milliseconds.
 
-    With --no-compile all of it takes about twenty minutes on two idle cores; torch.compile adds
-    half a minute to two minutes for each row that it runs in.
+    ONNX Runtime and OpenVINO come with the extra "bench". Without compile+freezing all of it takes
+    about forty minutes on two idle cores; torch.compile adds half a minute to two minutes a row.
     """
     progress = Console(stderr=True)
     console = Console() if sys.stdout.isatty() else Console(width=120)
@@ -329,6 +371,10 @@ def main(
     for name in names:
         if name not in NETWORKS:
             raise typer.BadParameter(f"there is no network {name!r}", param_hint="--only")
+    for peer in without or ():
+        if peer not in PEERS or peer in (EAGER, SYMFX):
+            raise typer.BadParameter(f"no peer {peer!r} can be left out", param_hint="--without")
+    peers = [peer for peer in PEERS if peer not in (without or ())]
     results: list[NetworkResult] = []
     if resume and json_path.exists():
         results = from_data(json.loads(json_path.read_text()))
@@ -344,7 +390,6 @@ def main(
     started = time.perf_counter()
     for index, (name, size, count) in enumerate(rows):
         torch.set_num_threads(count)
-        peers = PEERS if compiled and NETWORKS[name].convolutional else PEERS[:-1]
         with torch.no_grad():
             results.append(time_network(name, size, peers, repeat, budget))
         json_path.write_text(json.dumps(as_data(results), indent=1) + "\n")

@@ -32,6 +32,7 @@ PROGRAMS = {
 FILES = MODULES | PROGRAMS
 SYMPY_VIEW = ("symfx.algebra.sympy_view", "symfx.algebra.languages.sympy")
 IDENTITY = "symfx.torch_bridge.identity"
+DYNAMO = "symfx.torch_bridge.dynamo"
 
 #: A whole hands itself to its parts: the whole imports the parts, and the parts name the type of
 #: the whole. Type-only imports of these modules close circles, and reach up a floor. The list may
@@ -244,6 +245,7 @@ def test_what_is_taken_from_torch_for_its_identity() -> None:
     names = [imported.name for imported in imports(IDENTITY)]
     taken = {name.removeprefix(prefix) for name in names if name.startswith(prefix)}
     assert taken == {
+        "_backward_state.BackwardState",
         "dynamic_spec",
         "proxy_tensor",
         "proxy_tensor.PreDispatchTorchFunctionMode",
@@ -252,6 +254,7 @@ def test_what_is_taken_from_torch_for_its_identity() -> None:
         "sym_node.DynamicInt",
         "sym_node.SymNode",
         "sym_node._DynamicScalar",
+        "symbolic_shapes",
         "symbolic_shapes.CallMethodKey",
         "symbolic_shapes.Constraint",
         "symbolic_shapes.ConstraintViolationError",
@@ -273,20 +276,14 @@ def test_what_is_taken_from_torch_for_its_identity() -> None:
         "symbolic_shapes.SymbolicContext",
         "symbolic_shapes.TrackedFake",
         "symbolic_shapes._ShapeEnvGuardError",
-        "symbolic_shapes.free_symbols",
-        "symbolic_shapes.guard_or_false",
-        "symbolic_shapes.guard_or_true",
-        "symbolic_shapes.guarding_hint_or_throw",
-        "symbolic_shapes.has_free_unbacked_symbols",
-        "symbolic_shapes.has_static_value",
-        "symbolic_shapes.is_concrete_bool",
-        "symbolic_shapes.is_concrete_float",
-        "symbolic_shapes.is_concrete_int",
-        "symbolic_shapes.is_symbolic",
-        "symbolic_shapes.optimization_hint",
-        "symbolic_shapes.statically_known_false",
-        "symbolic_shapes.statically_known_true",
     }
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_questions_go_to_torch_in_one_place(module: str) -> None:
+    """The module of torch's questions stands in the table whole, and for one reader."""
+    taken = {imported.name for imported in imports(module)}
+    assert (f"{IDENTITY}.symbolic_shapes_of_torch" in taken) == (module == DYNAMO)
 
 
 @pytest.mark.parametrize("module", ["symfx", "symfx.algebra", "symfx.errors", "symfx.untrusted"])

@@ -10,8 +10,10 @@ import torch
 import torch.fx.experimental.symbolic_shapes as stock
 from torch._dynamo.exc import Unsupported
 from torch._dynamo.testing import CompileCounter
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 import symfx.symbolic_shapes as ours
+from symfx.torch_bridge.dynamo import torch_answers_in_dynamo
 
 SIZES = [torch.ones(9, 3), torch.ones(5, 3)]
 NUMBERS = [torch.tensor(1), torch.tensor(2)]
@@ -53,38 +55,104 @@ def test_a_dynamic_size_has_no_static_value() -> None:
     assert compiled(f, SIZES) == ([27.0, 15.0], 1)
 
 
-ASKED: dict[str, Callable[[Any, torch.Tensor], Any]] = {
-    "statically_known_true": lambda s, x: s.statically_known_true(x.size(0) == 9),
-    "statically_known_false": lambda s, x: s.statically_known_false(x.size(0) == 9),
-    "known for every size": lambda s, x: s.statically_known_true(x.size(0) >= 0),
-    "guard_or_false": lambda s, x: s.guard_or_false(x.size(0) == 9),
-    "guard_or_true": lambda s, x: s.guard_or_true(x.size(0) == 9),
-    "guarding_hint_or_throw": lambda s, x: s.guarding_hint_or_throw(x.size(0)),
-    "optimization_hint": lambda s, x: s.optimization_hint(x.size(0)),
-    "has_static_value": lambda s, x: s.has_static_value(x.size(0)),
-    "a static value": lambda s, x: s.has_static_value(3),
+Ask = Callable[[Callable[..., Any], torch.Tensor], Any]
+
+WAYS: dict[str, Ask] = {
+    "a size": lambda ask, x: x + 2 * bool(ask(x.size(0))),
+    "a size, added": lambda ask, x: x + ask(x.size(0)),
+    "a float": lambda ask, x: x + 2 * bool(ask(x.size(0) * 0.5)),
+    "a condition": lambda ask, x: x + 2 * bool(ask(x.size(0) == 9)),
+    "a condition that holds": lambda ask, x: x + 2 * bool(ask(x.size(0) >= 0)),
+    "a bool": lambda ask, x: x + 2 * bool(ask(True)),
+    "an int": lambda ask, x: x + 2 * bool(ask(3)),
+    "a tensor": lambda ask, x: x + 2 * bool(ask(x)),
+    "conditions": lambda ask, x: x + 2 * bool(ask(x.size(0) == 9, x.size(1) == 3)),
+    "a size and an int": lambda ask, x: x + 2 * bool(ask(x.size(0), 9)),
+    "two shapes": lambda ask, x: x + 2 * bool(ask(x.shape, (9, 3))),
+    "sizes and strides": lambda ask, x: x + ask((x.size(0), 3), (3, 1)),
+    "sizes": lambda ask, x: x + ask(x.shape)[0],
+    "a fallback": lambda ask, x: x + ask(x.size(0), fallback=7),
+    "an int of the data": lambda ask, x: x + 2 * bool(ask(x.item())),
+    "an int of the data, added": lambda ask, x: x + ask(x.item()),
+    "a condition of the data": lambda ask, x: x + 2 * bool(ask(x.item() == 1)),
+    "a fallback for the data": lambda ask, x: x + ask(x.item(), fallback=7),
+    "a range": lambda ask, x: x + 2 * bool(ask(x.item(), min=0, max=9)),
+}
+INT = ("a size", "a size, added", "an int", "an int of the data", "an int of the data, added")
+BOOL = ("a condition", "a condition that holds", "a bool", "a condition of the data")
+ANY = ("a size", "a float", "a condition", "an int", "an int of the data")
+
+#: Each question that programs ask, and the ways to ask it.
+QUESTIONS: dict[str, tuple[str, ...]] = {
+    "_advise_is_bounded": ("a size and an int",),
+    "_advise_is_size": ("a size", "an int of the data"),
+    "_constrain_range_for_size": ("a range",),
+    "cast_symbool_to_symint_guardless": BOOL,
+    "check_consistent": ("a size and an int",),
+    "constrain_range": ("a range",),
+    "constrain_unify": ("a size and an int",),
+    "create_contiguous": ("sizes",),
+    "eval_is_non_overlapping_and_dense": ("sizes and strides",),
+    "expect_true": BOOL,
+    "free_symbols": (*ANY, "a tensor"),
+    "free_unbacked_symbols": (*ANY, "a tensor"),
+    "guard_bool": BOOL,
+    "guard_float": ("a float",),
+    "guard_int": INT,
+    "guard_or_false": BOOL,
+    "guard_or_true": BOOL,
+    "guard_scalar": (*INT, *BOOL, "a float"),
+    "guard_size_oblivious": BOOL,
+    "guarding_hint_or_throw": (*INT, *BOOL),
+    "has_free_symbols": (*ANY, "a tensor"),
+    "has_free_unbacked_symbols": (*ANY, "a tensor"),
+    "has_guarding_hint": ANY,
+    "has_static_value": ANY,
+    "has_symbolic_sizes_strides": ("a tensor",),
+    "is_concrete_bool": BOOL,
+    "is_concrete_float": ("a float",),
+    "is_concrete_int": INT,
+    "is_nested_int": INT,
+    "is_symbolic": ANY,
+    "optimization_hint": (*INT, "a fallback", "a fallback for the data"),
+    "statically_known_false": BOOL,
+    "statically_known_true": BOOL,
+    "sym_and": ("conditions", *BOOL),
+    "sym_eq": ("a size and an int", "two shapes"),
+    "sym_or": ("conditions", *BOOL),
 }
 
 
-@pytest.mark.parametrize("name", ASKED)
+def outcome(function: Any, way: str) -> Any:
+    """The answers and the number of graphs; None where Dynamo refuses the question."""
+    ask = WAYS[way]
+    inputs = NUMBERS if "data" in way or way == "a range" else SIZES
+    try:
+        return compiled(lambda x: ask(function, x), inputs)
+    except Unsupported:
+        return None
+    except GuardOnDataDependentSymNode:
+        return "data-dependent"
+
+
+@pytest.mark.parametrize("name", QUESTIONS)
 def test_the_answer_is_torchs(name: str) -> None:
-    ask = ASKED[name]
-    expected = compiled(lambda x: x + 2 * ask(stock, x), SIZES)
-    assert compiled(lambda x: x + 2 * ask(ours, x), SIZES) == expected
+    for way in QUESTIONS[name]:
+        expected = outcome(getattr(stock, name), way)
+        assert outcome(getattr(ours, name), way) == expected, way
 
 
-@pytest.mark.parametrize("name", ["guard_or_false", "guard_or_true"])
-def test_a_number_of_the_data(name: str) -> None:
-    def asking(module: Any) -> Any:
-        return compiled(lambda x: x + 2 * getattr(module, name)(x.item() == 1), NUMBERS)
+def test_each_question_that_goes_to_torch_is_tried() -> None:
+    asking = torch_answers_in_dynamo(lambda: None).__code__
+    functions = {name: getattr(ours, name) for name in ours.__all__}
+    asked = {n for n, f in functions.items() if getattr(f, "__code__", None) is asking}
+    assert asked - {"has_hint"} == set(QUESTIONS) - {"is_nested_int"}
 
-    assert asking(ours) == asking(stock)
 
-
-@pytest.mark.parametrize(
-    "name", ["is_symbolic", "free_symbols", "is_concrete_int", "has_free_unbacked_symbols"]
-)
-def test_a_question_that_torch_refuses_is_refused(name: str) -> None:
-    for module in (stock, ours):
-        with pytest.raises(Unsupported):
-            compiled(lambda x, m=module: x + 1 if getattr(m, name)(x.size(0)) else x, SIZES)
+def test_hints_by_the_names_that_torch_dropped() -> None:
+    added = "a size, added"
+    assert outcome(ours.hint_int, added) == outcome(stock.guarding_hint_or_throw, added)
+    assert outcome(ours.size_hint, added) == outcome(stock.guarding_hint_or_throw, added)
+    way = "a fallback for the data"
+    assert outcome(ours.size_hint, way) == outcome(stock.optimization_hint, way) is not None
+    assert outcome(ours.has_hint, "a size") == outcome(stock.has_guarding_hint, "a size")

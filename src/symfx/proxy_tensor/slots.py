@@ -22,6 +22,7 @@ from symfx.fake_operators.descriptions import state_of
 from symfx.proxy_tensor.metadata import extract_val, tensor_metadata
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES, SymbolNodes
 from symfx.symbolic_shapes import compute_unbacked_bindings
+from symfx.torch_bridge.identity import BackwardState
 from symfx.torch_bridge.modes import active_fake_mode, active_proxy_mode
 from symfx.torch_bridge.releases import is_constant_type, is_custom_object
 
@@ -306,8 +307,9 @@ def proxies_of(tensor: torch.Tensor) -> list[fx.Proxy]:
 
 
 def is_tracked(value: Any) -> bool:
-    """Whether a value is of a type that has slots."""
-    return isinstance(value, (torch.Tensor, *SYMBOLIC_TYPES)) or is_object(value)
+    """Whether a value is of a type that has slots, or keeps its proxy itself."""
+    kinds = (torch.Tensor, *SYMBOLIC_TYPES, BackwardState)
+    return isinstance(value, kinds) or is_object(value)
 
 
 def fetch_sym_proxy(tracer: TracerWithSlots) -> Callable[[Any], Any]:
@@ -426,4 +428,7 @@ def _track(value: Any, proxy: Any, constant: Any, tracer: TracerWithSlots) -> No
         node.meta["val"] = value
         if not (is_constant_type(type(value)) and not should_hoist(type(value))):
             objects_of(tracer, value)[value] = proxy
+    elif isinstance(value, BackwardState):
+        proxy.node.meta["val"] = value
+        value.proxy = proxy  # where compiled autograd looks for it
     # Values of other types are constants of the program.

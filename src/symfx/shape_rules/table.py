@@ -66,9 +66,13 @@ class Rule:
     rank: int | None = None
     in_place: bool = False
     signature: inspect.Signature = field(init=False, compare=False)
+    tensors: tuple[str, ...] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "signature", inspect.signature(self.function))
+        signature = inspect.signature(self.function)
+        object.__setattr__(self, "signature", signature)
+        tensors = (p.name for p in signature.parameters.values() if p.annotation == "Shape")
+        object.__setattr__(self, "tensors", tuple(tensors))
 
     def __call__(
         self,
@@ -90,6 +94,8 @@ class Rule:
             return UNKNOWN
         if not self.takes_unknown and _any_unknown((args, tuple(kwargs.values()))):
             return UNKNOWN
+        for name in self.tensors:
+            _refuse_tuple(bound.arguments.get(name), name)
         result = self.function(*bound.args, **bound.kwargs)
         _refuse_negative(result, self.name)
         if self.in_place and args and isinstance(args[0], Shape) and isinstance(result, Shape):
@@ -127,6 +133,14 @@ def _demand_kept(d: Sizes, tensor: Shape, result: Shape) -> None:
         raise IllTypedError(f"the result {result} cannot be written into {tensor} in place")
     for a, b in zip(tensor, result, strict=True):
         d.equal(a, b, "a result in place has the shape of its tensor")
+
+
+def _refuse_tuple(value: Any, name: str) -> None:
+    """Refuse a tuple of tensors where one tensor is taken, such as the result of an LSTM."""
+    if type(value) in (tuple, list) and any(isinstance(part, Shape) for part in value):
+        raise IllTypedError(
+            f"{name} is a tuple of {len(value)} values, and one tensor is taken: pick one of them"
+        )
 
 
 def _refuse_negative(result: Any, name: str) -> None:

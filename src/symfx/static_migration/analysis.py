@@ -16,6 +16,7 @@ import torch
 from torch.fx import Graph, Node
 
 from symfx.algebra import Table, Term
+from symfx.errors import SpecError
 from symfx.shape_rules.arguments import arguments_of
 from symfx.shape_rules.dtype_demands import demand_dtypes
 from symfx.shape_rules.element_types import ElementTypes, typed
@@ -23,7 +24,15 @@ from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.graphs import parameter_of
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size
 from symfx.shape_rules.table import Rule, lookup, operator_name
-from symfx.static_migration.conditions import InputType, names_in, parse_condition, parse_size
+from symfx.static_migration.conditions import (
+    InputType,
+    declared_names,
+    dimension_names,
+    names_in,
+    parse_condition,
+    parse_size,
+)
+from symfx.static_migration.decisions import branch_taken
 from symfx.static_migration.operator_trace import OperatorTrace
 from symfx.static_migration.printing import layer_of
 from symfx.static_migration.strides import Strides, demand_viewable, strides_of
@@ -59,6 +68,7 @@ class NamedSizes:
 
     def __init__(self, sizes: TermSizes, inputs: Mapping[str, InputType]) -> None:
         self._sizes = sizes
+        self._declared = frozenset(declared_names(inputs))
         self.terms: dict[str, Term] = {}
         for name, given in inputs.items():
             if given.kind == "int":
@@ -75,11 +85,11 @@ class NamedSizes:
     def shape(self, name: str, given: InputType) -> Shape:
         """The shape of an input; an unnamed dimension is named after the input."""
         sizes: list[Dim] = []
-        for i, dim in enumerate(given.dims or ()):
+        texts = dimension_names(name, given, self._declared)
+        for dim, text in zip(given.dims or (), texts, strict=True):
             if isinstance(dim, int):
                 sizes.append(dim)
                 continue
-            text = f"{name}_{i}" if dim is None else dim
             if dim is None:
                 self._name(text, 1)
             term = parse_size(self._sizes.table, text, self.terms)
@@ -181,6 +191,9 @@ class Interpreter:
         if isinstance(node.target, type) and dataclasses.is_dataclass(node.target):
             fields = dataclasses.fields(node.target)
             return dict(zip((field.name for field in fields), args, strict=False)) | kwargs
+        if node.target is branch_taken:
+            self._take(*args)
+            return None
         rule, module = lookup(node, self.root)
         if self._trace is not None:
             return self._traced_value(self._trace, rule, node, module)
@@ -193,6 +206,22 @@ class Interpreter:
         self._dtypes.of(node)
         demand_dtypes(self._dtypes.call(node), module)
         return rule(self.sizes, args, kwargs, module)
+
+    def _take(self, condition: Any, truth: bool, text: str) -> None:
+        """Demand the condition of a branch that the program takes, if it is one on sizes."""
+        sizes = self.sizes
+        if isinstance(condition, str):
+            try:
+                term = parse_condition(sizes.table, condition, self.names.terms)
+            except SpecError:
+                return  # a condition on sizes that depend on data, or on a minimum of sizes
+        elif isinstance(condition, OpenCondition):
+            term = condition.condition
+        elif isinstance(condition, Size):
+            term = sizes.term(condition).ne(0)
+        else:
+            return
+        sizes.demand(term if truth else sizes.table.not_(term), text)
 
     def _traced_value(
         self, trace: OperatorTrace, rule: Rule | None, node: Node, module: torch.nn.Module | None

@@ -4,8 +4,9 @@ The classes are those that symfx passes for, derives from, or takes members of: 
 with them by ``isinstance``, ``is`` or ``except``. One module in the table has the slot in which
 torch's operators look for the running tracer. symfx takes no behavior from the classes.
 
-The functions are questions about numbers. Inside `torch.compile` the numbers are torch's own, and
-Dynamo answers a question only where it knows the function by identity.
+Another is the module of questions about numbers, for `torch_bridge/dynamo.py` alone. Inside
+`torch.compile` the numbers are torch's own, and Dynamo answers a question only where it knows the
+function by identity.
 
 ``tests/test_layout.py`` holds this module to the names below.
 """
@@ -14,6 +15,8 @@ from __future__ import annotations
 
 from torch.fx.experimental import dynamic_spec as dynamic_spec_of_torch
 from torch.fx.experimental import proxy_tensor as proxy_tensor_of_torch
+from torch.fx.experimental import symbolic_shapes as symbolic_shapes_of_torch
+from torch.fx.experimental._backward_state import BackwardState
 from torch.fx.experimental.proxy_tensor import (
     PreDispatchTorchFunctionMode as TorchPreDispatchFunctionMode,
 )
@@ -61,29 +64,9 @@ from torch.fx.experimental.symbolic_shapes import (
 )
 from torch.fx.experimental.symbolic_shapes import TrackedFake as TorchTrackedFake
 from torch.fx.experimental.symbolic_shapes import _ShapeEnvGuardError as TorchShapeEnvGuardError
-from torch.fx.experimental.symbolic_shapes import free_symbols as torch_free_symbols
-from torch.fx.experimental.symbolic_shapes import guard_or_false as torch_guard_or_false
-from torch.fx.experimental.symbolic_shapes import guard_or_true as torch_guard_or_true
-from torch.fx.experimental.symbolic_shapes import (
-    guarding_hint_or_throw as torch_guarding_hint_or_throw,
-)
-from torch.fx.experimental.symbolic_shapes import (
-    has_free_unbacked_symbols as torch_has_free_unbacked_symbols,
-)
-from torch.fx.experimental.symbolic_shapes import has_static_value as torch_has_static_value
-from torch.fx.experimental.symbolic_shapes import is_concrete_bool as torch_is_concrete_bool
-from torch.fx.experimental.symbolic_shapes import is_concrete_float as torch_is_concrete_float
-from torch.fx.experimental.symbolic_shapes import is_concrete_int as torch_is_concrete_int
-from torch.fx.experimental.symbolic_shapes import is_symbolic as torch_is_symbolic
-from torch.fx.experimental.symbolic_shapes import optimization_hint as torch_optimization_hint
-from torch.fx.experimental.symbolic_shapes import (
-    statically_known_false as torch_statically_known_false,
-)
-from torch.fx.experimental.symbolic_shapes import (
-    statically_known_true as torch_statically_known_true,
-)
 
 __all__ = [
+    "BackwardState",
     "DimDynamic",
     "TorchCallMethodKey",
     "TorchConstraint",
@@ -113,17 +96,5 @@ __all__ = [
     "TorchTrackedFake",
     "dynamic_spec_of_torch",
     "proxy_tensor_of_torch",
-    "torch_free_symbols",
-    "torch_guard_or_false",
-    "torch_guard_or_true",
-    "torch_guarding_hint_or_throw",
-    "torch_has_free_unbacked_symbols",
-    "torch_has_static_value",
-    "torch_is_concrete_bool",
-    "torch_is_concrete_float",
-    "torch_is_concrete_int",
-    "torch_is_symbolic",
-    "torch_optimization_hint",
-    "torch_statically_known_false",
-    "torch_statically_known_true",
+    "symbolic_shapes_of_torch",
 ]

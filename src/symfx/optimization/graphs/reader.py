@@ -80,7 +80,7 @@ class Reader:
             return None
         return found
 
-    def _steady(self, *tensors: Tensor | None) -> bool:
+    def steady(self, *tensors: Tensor | None) -> bool:
         """Whether these are plain tensors that no node writes to."""
         return all(
             tensor is None
@@ -101,7 +101,7 @@ class Reader:
             found = self._layer_of_function(node)
         else:
             found = None
-        if found is None or not self._steady(found.weight, found.bias):
+        if found is None or not self.steady(found.weight, found.bias):
             return None
         return found if found.weight.is_floating_point() else None
 
@@ -194,7 +194,7 @@ class Reader:
             return None  # it normalizes by the batch at hand
         if not isinstance(source, fx.Node) or not isinstance(eps, float | int):
             return None
-        if not self._steady(mean, var, weight, bias):
+        if not self.steady(mean, var, weight, bias):
             return None
         with torch.no_grad():
             scale = torch.rsqrt(var.double() + eps)
@@ -263,7 +263,7 @@ class Reader:
                 return None
             return torch.tensor(value, dtype=torch.double), None, None
         tensor = self.constant(value)
-        if tensor is None or not tensor.is_floating_point() or not self._steady(tensor):
+        if tensor is None or not tensor.is_floating_point() or not self.steady(tensor):
             return None
         numbers = tensor.detach().double()
         if tensor.numel() == 1 and tensor.ndim <= 1:

@@ -14,6 +14,7 @@ from torch import fx, nn
 from symfx.optimization.graphs.layers import Activation, LayerCall
 from symfx.optimization.graphs.reader import Reader
 from symfx.optimization.graphs.surgery import clean, install, succeed
+from symfx.optimization.passes.expand_attention import expand_attention
 from symfx.optimization.passes.inplace import settle_writes
 from symfx.optimization.passes.memory_layout import fused_conv, keep_layout
 from symfx.optimization.report import Report
@@ -45,13 +46,16 @@ def lower(
         module: the graph, which is changed.
         only: the nodes that may be rewritten; all by default.
         report: gets the fused operators, and the layers that stay with the reasons.
-        linears: make a `FusedLinear` of each linear layer too. It runs torch's operators, except
-            for the shapes for which `symfx.optimization.tuning` measures a faster way.
+        linears: make a `FusedLinear` of each linear layer too, also inside attention and
+            transformer layers. It runs torch's operators, except for the shapes for which
+            `symfx.optimization.tuning` measures a faster way.
 
     Returns:
         the graph without its unused nodes, modules and tensors.
     """
     report = report if report is not None else Report()
+    if linears:
+        module = expand_attention(module, report)
     settle_writes(module, report)
     reader = Reader(module)
     plans = _plan(reader, only, report, linears)
@@ -266,6 +270,7 @@ _KEEPS_FINITE_MODULES = (
     nn.Conv2d,
     nn.ConvTranspose2d,
     nn.Flatten,
+    nn.LayerNorm,
     nn.Linear,
     nn.MaxPool2d,
     nn.ReLU,

@@ -11,6 +11,12 @@ import torch
 from torch import Tensor
 
 from symfx.errors import InputMismatchError, describe
+from symfx.optimization.runtime.attention import (
+    additive_mask,
+    attend,
+    fast_path_mask,
+    self_attend,
+)
 from symfx.optimization.runtime.leaf_calls import Effect, leaf_function
 from symfx.optimization.runtime.tensor_checks import is_channels_last, is_ordinary
 
@@ -139,9 +145,13 @@ settled_mul = _settled(operator.mul)
 settled_truediv = _settled(operator.truediv)
 
 GRAPH_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "additive_mask": additive_mask,
     "all_finite": all_finite,
+    "attend": attend,
+    "fast_path_mask": fast_path_mask,
     "laid_out_as": laid_out_as,
     "only_default": only_default,
+    "self_attend": self_attend,
     "settled_add": settled_add,
     "settled_sub": settled_sub,
     "settled_mul": settled_mul,

@@ -12,10 +12,12 @@ from symfx.symbolic_shapes.torch_api.number_functions import (
     cast_symbool_to_symint_guardless,
     guard_bool,
 )
+from symfx.torch_bridge.dynamo import torch_answers_in_dynamo
 
 __all__ = ["SYMPY_INTERP", "eval_is_non_overlapping_and_dense"]
 
 
+@torch_answers_in_dynamo
 def eval_is_non_overlapping_and_dense(sizes: Sequence[Any], strides: Sequence[Any]) -> int:
     """Whether a tensor fills a block of memory, each element in its own place: 1 or 0.
 

@@ -27,6 +27,12 @@ __all__ = ["TranslationValidator", "ValidationError"]
 log = logging.getLogger("symfx.symbolic_shapes")
 
 
+_REPORT = (
+    "this is an error in symfx; please report it with the event log of the ShapeEnv "
+    "(ShapeEnv(should_record_events=True), symfx.recording.EventLog)"
+)
+
+
 class ValidationError(SymfxError):
     """Inputs pass the produced checks although the trace is wrong for them.
 
@@ -35,15 +41,16 @@ class ValidationError(SymfxError):
         failed: the claims of the trace that do not hold for them.
     """
 
-    def __init__(self, model: Mapping[str, Scalar], failed: list[str]) -> None:
+    def __init__(
+        self, model: Mapping[str, Scalar | str], failed: list[str], fix: str = _REPORT
+    ) -> None:
         self.model = dict(model)
         self.failed = failed
         values = ", ".join(f"{name} = {value}" for name, value in sorted(self.model.items()))
         super().__init__(
             "translation validation failed: inputs pass the checks for which the trace is wrong"
             f"\n  such inputs: {values}" + "".join(f"\n  relied on: {text}" for text in failed),
-            fix="this is an error in symfx; please report it with the event log of the ShapeEnv "
-            "(ShapeEnv(should_record_events=True), symfx.recording.EventLog)",
+            fix=fix,
         )
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import sympy
 import torch
 from torch._subclasses.meta_utils import is_sparse_any
-from torch.compiler import is_dynamo_compiling
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.symbol import SymT, symbol_is_type
 
@@ -16,11 +15,8 @@ from symfx.errors import SymfxError
 from symfx.sym_node import SymTypes
 from symfx.symbolic_shapes.checks.measures import is_tensor_like
 from symfx.symbolic_shapes.torch_api.number_functions import is_nested_int, is_symbolic
-from symfx.torch_bridge.identity import (
-    TorchSymNode,
-    torch_free_symbols,
-    torch_has_free_unbacked_symbols,
-)
+from symfx.torch_bridge.dynamo import torch_answers_in_dynamo
+from symfx.torch_bridge.identity import TorchSymNode
 from symfx.torch_bridge.releases import is_custom_object
 
 __all__ = [
@@ -102,34 +98,34 @@ def _iterate_nodes(val: Any) -> Iterator[Any]:
             yield from _iterate_nodes(val.storage_offset())
 
 
+@torch_answers_in_dynamo
 def free_symbols(val: Any) -> OrderedSet[sympy.Symbol]:
     """The symbols in a number, a tensor, a sympy expression, or a container of them.
 
     Raises:
         SymfxError: the value has no sizes and is no number.
     """
-    if is_dynamo_compiling():
-        return torch_free_symbols(val)
     found: OrderedSet[sympy.Symbol] = OrderedSet()
     for expr in _iterate_exprs(val):
         found.update(sorted(expr.free_symbols, key=str))
     return found
 
 
+@torch_answers_in_dynamo
 def has_free_symbols(val: Any) -> bool:
     """Whether a value has a symbol; see `free_symbols`."""
     return any(expr.free_symbols for expr in _iterate_exprs(val))
 
 
+@torch_answers_in_dynamo
 def free_unbacked_symbols(x: Any) -> OrderedSet[sympy.Symbol]:
     """The unbacked symbols in a value; see `free_symbols`."""
     return OrderedSet(s for s in free_symbols(x) if symbol_is_type(s, _UNBACKED))
 
 
+@torch_answers_in_dynamo
 def has_free_unbacked_symbols(x: Any) -> bool:
     """Whether a value has an unbacked symbol."""
-    if is_dynamo_compiling():
-        return torch_has_free_unbacked_symbols(x)
     return any(
         symbol_is_type(symbol, _UNBACKED)
         for expr in _iterate_exprs(x)

@@ -1,8 +1,6 @@
 """torch's functions of symbolic numbers: their values, hints and kinds, and facts about them.
 
-Inside `torch.compile` the numbers are torch's, and Dynamo answers questions about them where it
-knows the function that asks. So where Dynamo traces a function of this module, the function hands
-its question to torch's.
+Inside `torch.compile` torch's functions answer; see `torch_bridge/dynamo.py`.
 """
 
 from __future__ import annotations
@@ -20,19 +18,7 @@ from torch.utils._sympy.numbers import int_oo
 
 from symfx.sym_node import SymTypes
 from symfx.symbolic_shapes.errors import ConstraintViolationError
-from symfx.torch_bridge.identity import (
-    torch_guard_or_false,
-    torch_guard_or_true,
-    torch_guarding_hint_or_throw,
-    torch_has_static_value,
-    torch_is_concrete_bool,
-    torch_is_concrete_float,
-    torch_is_concrete_int,
-    torch_is_symbolic,
-    torch_optimization_hint,
-    torch_statically_known_false,
-    torch_statically_known_true,
-)
+from symfx.torch_bridge.dynamo import torch_answers_in_dynamo
 
 __all__ = [
     "_advise_is_bounded",
@@ -87,12 +73,14 @@ def _bool_node(a: Any) -> Any:
     raise _not_a("a bool", a)
 
 
+@torch_answers_in_dynamo
 def guard_bool(a: bool | torch.SymBool) -> bool:
     """The value of a bool; where it is symbolic, a guard keeps later inputs to it."""
     node = _bool_node(a)
     return bool(a) if node is None else bool(node.guard_bool("", 0))
 
 
+@torch_answers_in_dynamo
 def guard_int(a: int | torch.SymInt) -> int:
     """The value of an int; where it is symbolic, a guard keeps later inputs to it."""
     if isinstance(a, torch.SymInt):
@@ -102,6 +90,7 @@ def guard_int(a: int | torch.SymInt) -> int:
     raise _not_a("an int", a)
 
 
+@torch_answers_in_dynamo
 def guard_float(a: float | torch.SymFloat) -> float:
     """The value of a float; where it is symbolic, a guard keeps later inputs to it."""
     if isinstance(a, torch.SymFloat):
@@ -111,46 +100,44 @@ def guard_float(a: float | torch.SymFloat) -> float:
     raise _not_a("a float", a)
 
 
+@torch_answers_in_dynamo
 def guard_or_false(a: bool | torch.SymBool) -> bool:
     """The value of a condition, guarded; False where it depends on data."""
-    if is_dynamo_compiling():
-        return torch_guard_or_false(a)
     node = _bool_node(a)
     return bool(a) if node is None else bool(node.guard_or_false("", 0))
 
 
+@torch_answers_in_dynamo
 def guard_or_true(a: bool | torch.SymBool) -> bool:
     """The value of a condition, guarded; True where it depends on data."""
-    if is_dynamo_compiling():
-        return torch_guard_or_true(a)
     node = _bool_node(a)
     return bool(a) if node is None else bool(node.guard_or_true("", 0))
 
 
+@torch_answers_in_dynamo
 def guard_size_oblivious(expr: bool | torch.SymBool) -> bool:
     """The value of a condition, guarded, taking unbacked sizes to be neither 0 nor 1."""
     node = _bool_node(expr)
     return bool(expr) if node is None else bool(node.guard_size_oblivious("", 0))
 
 
+@torch_answers_in_dynamo
 def statically_known_true(x: bool | torch.SymBool) -> bool:
     """Whether a condition is known to hold for every admissible input; no guard."""
-    if is_dynamo_compiling():
-        return torch_statically_known_true(x)
     node = _bool_node(x)
     return bool(x) if node is None else bool(node.statically_known_true("", 0))
 
 
+@torch_answers_in_dynamo
 def statically_known_false(x: bool | torch.SymBool) -> bool:
     """Whether a condition is known to fail for every admissible input; no guard."""
-    if is_dynamo_compiling():
-        return torch_statically_known_false(x)
     node = _bool_node(x)
     if node is None:
         return not x
     return bool(node.sym_not().statically_known_true("", 0))
 
 
+@torch_answers_in_dynamo
 def expect_true(a: bool | torch.SymBool, skip: int = 0) -> bool:
     """Rely on a condition: a guard where it has a value, else an assertion at run time.
 
@@ -164,6 +151,7 @@ def expect_true(a: bool | torch.SymBool, skip: int = 0) -> bool:
     return bool(node.expect_true("", 0))
 
 
+@torch_answers_in_dynamo
 def guard_scalar(a: Any) -> bool | int | float:
     """The value of a bool, an int or a float; where it is symbolic, guarded."""
     if isinstance(a, (bool, torch.SymBool)):
@@ -178,13 +166,14 @@ def guard_scalar(a: Any) -> bool | int | float:
 # -- values at tracing --------------------------------------------------------------------------
 
 
-def has_hint(a: Any) -> bool:
+@torch_answers_in_dynamo
+def has_guarding_hint(a: Any) -> bool:
     """Whether a value is known at tracing."""
     known = getattr(a.node, "has_hint", None) if isinstance(a, SymTypes) else None
     return True if known is None else bool(known())  # torch's constant nodes have no such method
 
 
-has_guarding_hint = has_hint
+has_hint = has_guarding_hint
 
 
 def hint_int(a: int | torch.SymInt, fallback: int | None = None) -> int:
@@ -197,6 +186,10 @@ def hint_int(a: int | torch.SymInt, fallback: int | None = None) -> int:
     Raises:
         GuardOnDataDependentSymNode: it depends on data and there is no fallback.
     """
+    if is_dynamo_compiling():  # torch has no function of this name any more
+        return (
+            int(guarding_hint_or_throw(a)) if fallback is None else optimization_hint(a, fallback)
+        )
     if not isinstance(a, torch.SymInt):
         return a
     hint = a.node.hint
@@ -225,6 +218,7 @@ def size_hint(
     return hint_int(a, fallback)
 
 
+@torch_answers_in_dynamo
 def guarding_hint_or_throw(a: Any) -> int | bool:
     """The value of an int or a bool at tracing, to guard on.
 
@@ -234,8 +228,6 @@ def guarding_hint_or_throw(a: Any) -> int | bool:
     Raises:
         GuardOnDataDependentSymNode: it depends on data.
     """
-    if is_dynamo_compiling():
-        return torch_guarding_hint_or_throw(a)
     node = a.node if isinstance(a, SymTypes) else a
     if isinstance(node, (int, bool)):
         return node
@@ -248,6 +240,7 @@ def guarding_hint_or_throw(a: Any) -> int | bool:
     return result
 
 
+@torch_answers_in_dynamo
 def optimization_hint(a: int | torch.SymInt, fallback: int | None = None) -> int:
     """A value of an int that is good enough for decisions about speed; no guard.
 
@@ -255,8 +248,6 @@ def optimization_hint(a: int | torch.SymInt, fallback: int | None = None) -> int
         a: the int.
         fallback: the value to assume of an unbacked symbol; see `ShapeEnv.optimization_hint`.
     """
-    if is_dynamo_compiling():
-        return torch_optimization_hint(a, fallback)
     if isinstance(a, torch.SymInt):
         hint = a.node.hint
         if hint is not None:
@@ -270,10 +261,9 @@ def optimization_hint(a: int | torch.SymInt, fallback: int | None = None) -> int
 # -- kinds of values ----------------------------------------------------------------------------
 
 
+@torch_answers_in_dynamo
 def is_symbolic(val: Any) -> bool:
     """Whether a number is symbolic; a ragged size that is a constant is not."""
-    if is_dynamo_compiling():
-        return torch_is_symbolic(val)
     return isinstance(val, SymTypes) and bool(val.node.is_symbolic())
 
 
@@ -282,29 +272,27 @@ def is_nested_int(s: Any) -> bool:
     return isinstance(s, torch.SymInt) and bool(s.node.is_nested_int())
 
 
+@torch_answers_in_dynamo
 def has_symbolic_sizes_strides(elem: torch.Tensor) -> bool:
     """Whether a tensor has a symbolic size, stride or storage offset."""
     return bool(elem._has_symbolic_sizes_strides)
 
 
+@torch_answers_in_dynamo
 def is_concrete_int(a: int | torch.SymInt) -> bool:
     """Whether a value is one integer for every admissible input."""
-    if is_dynamo_compiling():
-        return torch_is_concrete_int(a)
     return _is_concrete(a, int, torch.SymInt, "an int")
 
 
+@torch_answers_in_dynamo
 def is_concrete_float(a: float | torch.SymFloat) -> bool:
     """Whether a value is one float for every admissible input."""
-    if is_dynamo_compiling():
-        return torch_is_concrete_float(a)
     return _is_concrete(a, float, torch.SymFloat, "a float")
 
 
+@torch_answers_in_dynamo
 def is_concrete_bool(a: bool | torch.SymBool) -> bool:
     """Whether a value is one bool for every admissible input."""
-    if is_dynamo_compiling():
-        return torch_is_concrete_bool(a)
     return _is_concrete(a, bool, torch.SymBool, "a bool")
 
 
@@ -316,10 +304,9 @@ def _is_concrete(a: Any, plain: type, symbolic: Any, kind: str) -> bool:
     return bool(a.node.expr.is_number or a.node.expr in (sympy.true, sympy.false))
 
 
+@torch_answers_in_dynamo
 def has_static_value(a: _Scalar) -> bool:
     """Whether a number is a constant, or symbolic with one possible value."""
-    if is_dynamo_compiling():
-        return torch_has_static_value(a)
     if isinstance(a, (bool, int, float)):
         return True
     if not isinstance(a, SymTypes):
@@ -330,16 +317,19 @@ def has_static_value(a: _Scalar) -> bool:
 # -- conditions put together --------------------------------------------------------------------
 
 
+@torch_answers_in_dynamo
 def sym_and(x: Any, *others: Any) -> Any:
     """Whether all conditions hold: a bool or torch.SymBool; no guard."""
     return functools.reduce(operator.and_, others, x)
 
 
+@torch_answers_in_dynamo
 def sym_or(x: Any, *others: Any) -> Any:
     """Whether any of the conditions holds: a bool or torch.SymBool; no guard."""
     return functools.reduce(operator.or_, others, x)
 
 
+@torch_answers_in_dynamo
 def sym_eq(x: Any, y: Any) -> Any:
     """Whether two integers, or two sequences of sequences of them, are equal; no guard.
 
@@ -354,6 +344,7 @@ def sym_eq(x: Any, y: Any) -> Any:
     raise _not_a("two integers or two sequences", (x, y))
 
 
+@torch_answers_in_dynamo
 def cast_symbool_to_symint_guardless(symbool: bool | torch.SymBool) -> int | torch.SymInt:
     """1 for true and 0 for false; symbolic where the condition is, and no guard.
 
@@ -369,6 +360,7 @@ def cast_symbool_to_symint_guardless(symbool: bool | torch.SymBool) -> int | tor
     return result
 
 
+@torch_answers_in_dynamo
 def create_contiguous(shape: Sequence[Any]) -> list[Any]:
     """The strides of a row-major tensor without gaps.
 
@@ -383,6 +375,7 @@ def create_contiguous(shape: Sequence[Any]) -> list[Any]:
 # -- promises -----------------------------------------------------------------------------------
 
 
+@torch_answers_in_dynamo
 def check_consistent(new: Any, old: Any) -> None:
     """Rely on two values of the same place in a program being the same.
 
@@ -413,6 +406,7 @@ def check_consistent(new: Any, old: Any) -> None:
         )
 
 
+@torch_answers_in_dynamo
 def constrain_range(a: Any, *, min: int | None, max: int | None = None) -> None:
     """An int is between two bounds, from now on and without a guard.
 
@@ -435,6 +429,7 @@ def constrain_range(a: Any, *, min: int | None, max: int | None = None) -> None:
         raise ConstraintViolationError(f"{a} is not between {min} and {max}")
 
 
+@torch_answers_in_dynamo
 def constrain_unify(a: Any, b: Any) -> None:
     """Two ints are equal, from now on and without a guard.
 
@@ -449,6 +444,7 @@ def constrain_unify(a: Any, b: Any) -> None:
         raise ConstraintViolationError(f"{a} and {b} are not equal")
 
 
+@torch_answers_in_dynamo
 def _constrain_range_for_size(a: Any, min: int | None = None, max: int | None = None) -> None:
     """An unbacked int is a size: at least 0 and between two bounds; no guard.
 
@@ -470,12 +466,14 @@ def _unbacked_symbol(a: Any) -> Any:
     return a.node.expr if a.node.shape_env.is_unbacked_symint(a.node.expr) else None
 
 
+@torch_answers_in_dynamo
 def _advise_is_size(a: Any) -> None:
     """An int is a size; the environment learns it of an unbacked symbol."""
     if _unbacked_symbol(a) is not None:
         _constrain_range_for_size(a)
 
 
+@torch_answers_in_dynamo
 def _advise_is_bounded(a: Any, upper_bound: Any) -> None:
     """An int has an upper bound; the environment learns it of an unbacked symbol."""
     symbol = _unbacked_symbol(a)
