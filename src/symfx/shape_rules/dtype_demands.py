@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from symfx.dtypes import short_name
-from symfx.shape_rules.element_types import FLOATING, Call, Element, category, promoted
 from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.promotion import Call, Element, category, promoted
+from symfx.shape_rules.result_dtypes import FLOATING
 
 __all__ = ["demand_dtypes"]
 
