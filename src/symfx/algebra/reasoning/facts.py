@@ -50,6 +50,7 @@ class Facts:
         equal_reals: for a real term, those that were assumed to equal it.
         alternatives: for an assumption, the disjunctions that hold because of it.
         nonlinear: the symbols of assumed comparisons that have a product or an operation.
+        multiplied: those of them with a product, or a remainder by a divisor that is no constant.
         choosing: for an assumption, the first few choices (min, max, abs, where) in it.
         stamp: see `Connections.stamp`.
     """
@@ -81,6 +82,7 @@ class Facts:
         self.equal_reals: dict[Term, set[Term]] = {}
         self.alternatives: dict[Term, list[Term]] = {}
         self.nonlinear: set[Term] = set()
+        self.multiplied: set[Term] = set()
         self.choosing: dict[Term, list[Term]] = {}
         self._nested = 0
 
@@ -188,6 +190,8 @@ class Facts:
             self.connections.add(condition)
             if condition.op in ("eq", "ge") and not is_linear(condition):
                 self.nonlinear |= condition.free_symbols
+                if any(map(_multiplies, condition.args[0].coeffs)):
+                    self.multiplied |= condition.free_symbols
                 if found := choices(condition):
                     self.choosing[condition] = found
         if condition.op == "and":
@@ -254,3 +258,9 @@ class Facts:
         low, high = self.bounds(atom)
         outside = (low is not None and low > 0) or (high is not None and high < 0)
         return outside or 0 in self.excluded.get(atom, ())
+
+
+def _multiplies(monomial: Term) -> bool:
+    """Whether a monomial is a product or the remainder by a divisor that is no constant."""
+    op = monomial.op
+    return op == "product" or (op == "mod" and monomial.args[1].op != "const")
