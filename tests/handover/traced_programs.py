@@ -89,6 +89,16 @@ class ByData(nn.Module):
         return x[:k].sum(0) + torch.tensor([1.0, 2.0, 3.0]), x.nonzero()
 
 
+class ByInput(nn.Module):
+    """Reads an integer from an input tensor, whose value tracing knows."""
+
+    def forward(self, x: Tensor, n: Tensor) -> Tensor:
+        k = n.item()
+        torch._check(k >= 1)
+        torch._check(k <= x.shape[0])
+        return x[:k].sum(0) * k
+
+
 class Nested(nn.Module):
     """Containers in arguments and results."""
 
@@ -153,6 +163,9 @@ PROGRAMS: dict[str, Program] = {
         ByData,
         lambda b: ((randn(b + 3, 3), torch.tensor([1, b])), {}),
         {"x": ("b", None)},
+    ),
+    "by-input": Program(
+        ByInput, lambda b: ((randn(b + 3, 3), torch.tensor(b)), {}), {"x": ("b", None)}
     ),
     "nested": Program(
         Nested,

@@ -39,6 +39,8 @@ from symfx.untrusted import Item, Source
 __all__ = ["CopiedTrace", "copied"]
 
 _ITEM = ".item()"
+#: The operators behind ``.item()``, below autograd and above it.
+_READS = ("aten._local_scalar_dense.default", "aten.item.default")
 #: What torch's passes read of a node beside its value.
 _KEPT = ("stack_trace", "nn_module_stack", "torch_fn", "original_aten", "seq_nr")
 _FIX = "keep such parts out of the model, or hand on the graph module: t.graph_module"
@@ -92,9 +94,12 @@ def copied(trace: TracedModel) -> CopiedTrace:
         )
         values = ValueReader(env, reader)
         libraries = {str(n["target"]).partition(".")[0] for n in _all_nodes(graph)}
-        module = read_graph(
-            data["graph"], values, lambda path, item: tensors[item.whole(0, len(tensors))], libraries
-        )
+
+
+        def tensor(path: str, item: Item) -> torch.Tensor:
+            return tensors[item.whole(0, len(tensors) - 1)]
+
+        module = read_graph(data["graph"], values, tensor, libraries)
         _carry_metadata(trace.graph_module, module)
         _assert_items(module, [reader.condition(item) for item in data["moved"].items()])
     return CopiedTrace(module, env, values.mode)
@@ -197,7 +202,7 @@ def _rename(
             described[field] = names.get(described[field], described[field])
     for node in _all_nodes(graph):
         number = (node["value"] or {}).get("number") if isinstance(node["value"], dict) else None
-        if not node["target"].endswith("_local_scalar_dense.default") or not number:
+        if node["target"] not in _READS or not isinstance(number, dict):
             continue
         part = terms[number["term"]] if "term" in number else [None, None]
         if part[0] == "symbol" and part[1] in names.values():
@@ -234,7 +239,7 @@ def _assert_items(module: fx.GraphModule, conditions: list[Term]) -> None:
         value = node.meta.get("val")
         if node.op == "placeholder" and isinstance(value, torch.Tensor):
             nodes.offer_tensor(node, value)
-        elif node.target is torch.ops.aten._local_scalar_dense.default:
+        elif isinstance(value, torch.SymInt) and str(node.target) in _READS:
             nodes.offer_number(value, node)
             reads.append(node)
     for condition in conditions:

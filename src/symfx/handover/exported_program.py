@@ -198,8 +198,8 @@ class _Lifted:
         used: set[Any] = set()
         for node in self.graph.nodes:
             for leaf in pytree.tree_leaves(node.meta.get("val")):
-                numbers = [*leaf.shape, *leaf.stride()] if isinstance(leaf, torch.Tensor) else [leaf]
-                for number in numbers:
+                is_tensor = isinstance(leaf, torch.Tensor)
+                for number in [*leaf.shape, *leaf.stride()] if is_tensor else [leaf]:
                     if isinstance(number, tuple(_ARGUMENTS)):
                         used |= number.node.expr.free_symbols
         return used

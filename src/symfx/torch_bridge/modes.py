@@ -25,6 +25,7 @@ __all__ = [
     "disable_autocast_cache",
     "function_mode_count",
     "fx_tracing",
+    "note_another_name",
     "pop_function_mode",
     "push_function_mode",
     "push_mode",
@@ -52,6 +53,22 @@ def active_proxy_mode() -> Any:
     """The proxy mode in torch's slot, symfx's or torch's; None while nothing traces."""
     before = torch._ops._get_dispatch_mode_pre_dispatch(PROXY_KEY)  # type: ignore[no-untyped-call]
     return before or torch._C._get_dispatch_mode(PROXY_KEY)
+
+
+def note_another_name(old: Any, new: Any) -> None:
+    """Tell torch's tracer, if it is tracing, that a symbol that it knows has another name.
+
+    torch's tracer looks the proxies of numbers up by their sympy expressions. It retraces a program
+    with new unbacked symbols, which then take the names of the first run.
+
+    Args:
+        old: the sympy symbol for which the tracer has a proxy.
+        new: the sympy symbol that expressions have from now on.
+    """
+    tracer = getattr(active_proxy_mode(), "tracer", None)
+    known = getattr(tracer, "sympy_expr_tracker", None)
+    if isinstance(known, dict) and old in known:
+        known.setdefault(new, known[old])
 
 
 def active_fake_mode() -> FakeTensorMode | None:
