@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from symfx.optimization.model import OptimizedModel
     from symfx.optimization.pipeline import optimize
     from symfx.symbolic_shapes import Dim
-    from symfx.tracing import CheckResult, Trace, load, trace
+    from symfx.tracing import CheckResult, Trace, export, load, trace
     from symfx.tracing.verification import Verification
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "TracingError",
     "Verification",
     "__version__",
+    "export",
     "load",
     "optimize",
     "trace",
@@ -65,6 +66,7 @@ _HOMES = {
     "OptimizationError": "symfx.errors",
     "OptimizedModel": "symfx.optimization.model",
     "Verification": "symfx.tracing.verification",
+    "export": "symfx.tracing",
     "load": "symfx.tracing",
     "optimize": "symfx.optimization.pipeline",
     "trace": "symfx.tracing",

@@ -183,7 +183,7 @@ PROGRAMS: dict[str, Program] = {
     "guarded": Program(
         lambda: guarded, lambda b: ((randn(b), 3), {}), {"x": ("b",), "n": None}, (8, 6, 12, 20)
     ),
-    "of-sizes": Program(lambda: of_sizes, lambda b: ((randn(b, 1),), {}), [("n", None)], (9, 3, 7)),
+    "of-sizes": Program(lambda: of_sizes, lambda b: ((randn(b, 1),), {}), [("n", None)], (9, 6, 7)),
     "encoder": Program(
         lambda: EncoderStack().eval(),
         lambda b: ((randn(b, b + 3, 64),), {}),

@@ -90,11 +90,13 @@ def copied(trace: TracedModel) -> CopiedTrace:
     sources = _sources(trace.admission.layout)
     with source.guarding("the trace cannot be copied"):
         env, reader = read_environment(
-            data["environment"], data["terms"], lambda item: _source(item.text(5_000), sources)
+            data["environment"],
+            data["terms"],
+            lambda item: _source(item.text(5_000), sources),
+            marks_sizes=True,
         )
         values = ValueReader(env, reader)
         libraries = {str(n["target"]).partition(".")[0] for n in _all_nodes(graph)}
-
 
         def tensor(path: str, item: Item) -> torch.Tensor:
             return tensors[item.whole(0, len(tensors) - 1)]

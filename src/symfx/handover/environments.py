@@ -145,7 +145,11 @@ def _describe_asked(
 
 
 def read_environment(
-    item: Item, terms: Item, read_source: Callable[[Item], TorchSource] | None = None
+    item: Item,
+    terms: Item,
+    read_source: Callable[[Item], TorchSource] | None = None,
+    *,
+    marks_sizes: bool = False,
 ) -> tuple[ShapeEnv, NumberReader]:
     """The environment that data describe, and the reader of the numbers of its file.
 
@@ -153,6 +157,7 @@ def read_environment(
         item: the data of `describe_environment`.
         terms: the list of terms of the file.
         read_source: reads the source of a symbol; by default, as it was written.
+        marks_sizes: see `symfx.symbolic_shapes.environment.symbols.Symbols`.
 
     Raises:
         TraceFileError: the data describe no environment.
@@ -168,6 +173,7 @@ def read_environment(
         "inputs",
     )
     env = ShapeEnv()
+    env.symbols.marks_sizes = marks_sizes
     symbols: dict[str, Term] = {}
     for described in fields["symbols"].items(_SYMBOLS):
         symbol = _read_symbol(described, env, symbols, read_source)

@@ -6,8 +6,11 @@ import operator
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import torch
+
 from symfx.algebra import Table
 from symfx.sym_node.comparisons import RELATIONS
+from symfx.torch_bridge.modes import note_call
 
 __all__ = ["arithmetic_methods"]
 
@@ -25,7 +28,28 @@ def arithmetic_methods(node_class: type) -> dict[str, Callable[..., Any]]:
     methods = {
         name: _binary(node_class, name, make, compute) for name, (make, compute) in _BINARY.items()
     }
+    for name, function in (("sym_min", torch.sym_min), ("sym_max", torch.sym_max)):
+        methods[name] = _noted(function, methods[name])
     return methods | {name: _unary(make) for name, make in _UNARY.items()}
+
+
+def _noted(function: _Operation, method: _Operation) -> Callable[[Any, Any], Any]:
+    """A method of two operands that torch's tracer records as a call of a function of torch."""
+
+    def noted(self: Any, other: Any) -> Any:
+        node = method(self, other)
+        if node.constant is None:
+            note_call(function, (_number(self), _number(other)))
+        return node
+
+    return noted
+
+
+def _number(node: Any) -> Any:
+    """The number of a node: a constant itself, else a symbolic one."""
+    if node.constant is not None:
+        return node.constant
+    return torch.SymInt(node) if node.pytype is int else torch.SymFloat(node)
 
 
 def _binary(

@@ -26,6 +26,7 @@ __all__ = [
     "function_mode_count",
     "fx_tracing",
     "note_another_name",
+    "note_call",
     "pop_function_mode",
     "push_function_mode",
     "push_mode",
@@ -69,6 +70,21 @@ def note_another_name(old: Any, new: Any) -> None:
     known = getattr(tracer, "sympy_expr_tracker", None)
     if isinstance(known, dict) and old in known:
         known.setdefault(new, known[old])
+
+
+def note_call(function: Any, args: tuple[Any, ...]) -> None:
+    """Let torch's tracer, if it is tracing, record a call on symbolic numbers.
+
+    torch's tracer makes the nodes of numbers of symfx from their sympy expressions, but has no
+    operator of its own for a minimum or a maximum in one.
+
+    Args:
+        function: the function; it is called once more.
+        args: its arguments.
+    """
+    if hasattr(getattr(active_proxy_mode(), "tracer", None), "sympy_expr_tracker"):
+        with without_proxy_mode() as mode:
+            mode.__sym_dispatch__(function, [], args, {})
 
 
 def active_fake_mode() -> FakeTensorMode | None:

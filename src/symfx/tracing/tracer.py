@@ -94,6 +94,8 @@ def trace(
             of its own in ``dynamic``. Otherwise `Trace.specializations` has it, and the graph
             holds for its one value. No entry of its own have the dimensions of a tensor, or of a
             container, whose entry is True.
+        pre_dispatch: whether the nodes are the operators above autograd and autocast, which
+            passes of torch decompose further; see `symfx.export`.
 
     Raises:
         SpecError: ``dynamic`` does not fit the inputs, or an argument is unknown.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["SymbolRecord", "Symbols"]
 
 # torch tells the kind of a sympy symbol by how its name starts; a user's name must not mislead.
+_SIZE_PREFIX = "s"
 _TORCH_PREFIXES = ("u", "z", "i", "r", "p", "x", "y", "t", "a")
 
 
@@ -70,6 +71,8 @@ class Symbols:
         ignorable_fresh_unbacked_symbols: pending symbols that no output has to show.
         unique_ids: the numbers in the names of symbols.
         unbacked_symint_counter: how many unbacked integers and booleans were made.
+        marks_sizes: whether all sympy symbols of integer inputs start with ``s``. Inductor, which
+            writes C++, takes a symbol of another name for none of an input.
         unbacked_symfloat_counter: how many unbacked floats were made.
         counter: how many symbols of each kind were made.
     """
@@ -90,6 +93,8 @@ class Symbols:
         self.pending_fresh_unbacked_symbols: list[sympy.Symbol] = []
         self.unique_ids: set[int] = set()
         self.ignorable_fresh_unbacked_symbols: list[sympy.Symbol] = []
+        self.marks_sizes = False
+        self._sympy_names: set[str] = set()
         self.unbacked_symint_counter = 0
         self.unbacked_symfloat_counter = 0
         self.counter: Counter[str] = Counter()
@@ -116,8 +121,14 @@ class Symbols:
         """
         term = self.table.symbol(name, sort)
         sympy_name = name
-        if hint is not None and name.startswith(_TORCH_PREFIXES) and sort == "int":
+        misread = name.startswith(_TORCH_PREFIXES) or (
+            self.marks_sizes and not name.startswith(_SIZE_PREFIX)
+        )
+        if hint is not None and misread and sort == "int":
             sympy_name = f"s_{name}"
+        while sympy_name in self._sympy_names:  # another symbol is called s_x in truth
+            sympy_name += "_"
+        self._sympy_names.add(sympy_name)
         kinds: dict[str, bool] = {"real": True} if sort == "real" else {"integer": True}
         if low is not None and low >= 0:
             # A symbol that may be 0 is not `positive` for sympy.
