@@ -29,9 +29,11 @@ __all__ = [
     "asking_expression",
     "boundary",
     "here",
+    "inside_try",
     "is_user_file",
     "line_in_words",
     "raised_at",
+    "statement_of_trace",
     "user_frame",
     "user_line",
     "user_line_of_trace",
@@ -294,6 +296,30 @@ def asking_expression(frame: FrameType) -> str | None:
     return ast.unparse(found) if isinstance(found, ast.expr) else None
 
 
+def inside_try(frame: FrameType) -> bool:
+    """Whether a frame runs a statement of a ``try`` that has an ``except``.
+
+    Example:
+        >>> inside_try(sys._getframe())  # no source is at hand here
+        False
+    """
+    return any(first <= frame.f_lineno <= last for first, last in _tries(frame.f_code.co_filename))
+
+
+@lru_cache(maxsize=64)
+def _tries(path: str) -> tuple[tuple[int, int], ...]:
+    """The first and last lines of the bodies of ``try`` in a file."""
+    text = "".join(linecache.getlines(path))
+    tree = _parsed(text) if "except" in text else None
+    if tree is None:
+        return ()
+    return tuple(
+        (each.body[0].lineno, each.body[-1].end_lineno or each.body[-1].lineno)
+        for each in ast.walk(tree)
+        if isinstance(each, ast.Try) and each.handlers
+    )
+
+
 @lru_cache(maxsize=8)
 def _parsed(source: str) -> ast.Module | None:
     """The syntax tree of a file; None where it is not Python."""
@@ -345,6 +371,28 @@ def here() -> str | None:
     """The line of `user_line` in words; None where no line can be named."""
     found = user_line(sys._getframe(1))
     return None if found is None else found.with_text
+
+
+def statement_of_trace(formatted: str) -> ast.stmt | None:
+    """The innermost statement of the user's program in a formatted traceback.
+
+    Args:
+        formatted: text such as torch.fx keeps in ``Node.stack_trace``.
+
+    Returns:
+        The smallest statement around the line; ``None`` where no source is at hand.
+    """
+    frames = [f for f in _FORMATTED.finditer(formatted) if is_user_file(f["path"])]
+    tree = _parsed("".join(linecache.getlines(frames[-1]["path"]))) if frames else None
+    if tree is None:
+        return None
+    line = int(frames[-1]["line"])
+    around = [
+        each
+        for each in ast.walk(tree)
+        if isinstance(each, ast.stmt) and each.lineno <= line <= (each.end_lineno or each.lineno)
+    ]
+    return max(around, key=lambda each: each.lineno, default=None)
 
 
 def user_line_of_trace(formatted: str) -> str | None:

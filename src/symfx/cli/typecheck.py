@@ -22,6 +22,8 @@ from symfx.cli.options import AsJson, Debug, Init, Target, inputs_option
 from symfx.errors import SpecError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from symfx.static_migration import Migration
 
 __all__ = ["typecheck_command"]
@@ -65,17 +67,41 @@ def typecheck_command(
         bool,
         typer.Option(
             "--strict",
-            help="Refuse a program with a condition that excludes sizes which you declared.",
+            help="Refuse a program with a warning, or with a condition that excludes sizes which "
+            "you declared.",
         ),
+    ] = False,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            "--loss",
+            metavar="TARGET",
+            help="A loss to check with the model: torch.nn:CrossEntropyLoss, or a function. It "
+            "takes the result, and the inputs that the model does not take.",
+            show_default=False,
+        ),
+    ] = None,
+    last_batch: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--last-batch",
+            help="Check the last, smaller batch too: its size, or an input of it: "
+            "'x: \\[17, 3, 32, 32]'. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    train: Annotated[
+        bool,
+        typer.Option("--train", help="Check the model in training mode. The default is eval mode."),
     ] = False,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Find the most precise shapes of a program without running it, or say why it has none.
 
-    Exit codes: 0 well-typed, 1 ill-typed, or a name is fixed, or sizes are excluded under --strict,
-    2 the command or the model cannot be used, 3 undecided within the time that z3 may take,
-    70 symfx itself failed.
+    Exit codes: 0 well-typed, 1 ill-typed, or a name is fixed, or, under --strict, sizes are
+    excluded or there is a warning, 2 the command or the model cannot be used, 3 undecided within
+    the time that z3 may take, 70 symfx itself failed.
     """
     with clear_errors(debug):
         with stdout_for_json(as_json), uncollected():
@@ -86,6 +112,9 @@ def typecheck_command(
                 init or [],
                 timeout,
                 max_rank,
+                loss=loss,
+                last_batch=last_batch or [],
+                train=train,
                 allow_pinned=allow_pinned,
             )
         if as_json:
@@ -100,17 +129,34 @@ def typecheck_command(
 
 
 def _refuse(found: Migration, *, allow_pinned: bool, strict: bool) -> bool:
-    """Print an error for each name that is fixed and for each condition that excludes sizes."""
+    """Print an error for each name that is fixed and for each condition that excludes sizes.
+
+    Under --strict there is an error for the warnings too, which are printed with the types.
+    """
     fixed = [] if allow_pinned else found.fixed
     for name in fixed:
         print_error(
             str(name),
-            fix=f"write {name.value} for {name.name} in --input, or pass --allow-pinned",
+            fix=_with_hint(
+                name.hint, f"write {name.value} for {name.name} in --input, or pass --allow-pinned"
+            ),
         )
     excluded = found.excluded if strict else []
     for sizes in excluded:
-        print_error(str(sizes), fix=f"declare it: --where '{sizes.condition}'")
-    return bool(fixed or excluded)
+        print_error(
+            str(sizes), fix=_with_hint(sizes.hint, f"declare it: --where '{sizes.condition}'")
+        )
+    warned = found.warnings if strict else []
+    if warned:
+        print_error(
+            f"--strict refuses {len(warned)} warning{'s' if len(warned) > 1 else ''}",
+            fix="mend the line that the warning names",
+        )
+    return bool(fixed or excluded or warned)
+
+
+def _with_hint(hint: str, otherwise: str) -> str:
+    return f"{hint} Or {otherwise}" if hint else otherwise
 
 
 def _migrate(
@@ -121,6 +167,9 @@ def _migrate(
     timeout: float,
     rank_bound: int,
     *,
+    loss: str | None,
+    last_batch: list[str],
+    train: bool,
     allow_pinned: bool,
 ) -> Migration:
     with progress("loading torch"):
@@ -131,23 +180,40 @@ def _migrate(
         from symfx.static_migration.conditions import parse_input
         from symfx.static_migration.light_models import without_weights
 
-    types = {}
-    for text in inputs:
-        name, given = parse_input(text)
-        if name in types:
-            raise SpecError(f"the input {name} is given twice", where="--input", fix="give it once")
-        types[name] = given
+    types = _inputs(inputs, "--input", parse_input)
+    smaller: Any = None
+    if len(last_batch) == 1 and last_batch[0].strip().isdigit():
+        smaller = int(last_batch[0])
+    elif last_batch:
+        smaller = _inputs(last_batch, "--last-batch", parse_input)
     with without_weights():
         model: Any = load(target, init)
-    if not isinstance(model, torch.nn.Module):
-        raise SpecError(
-            f"{target} is not a module",
-            where="TARGET",
-            fix="name a torch.nn.Module, or a function that builds one, with --init or ()",
-        )
+        of_loss: Any = None if loss is None else load(loss)
+    for part in (model, of_loss):
+        if isinstance(part, torch.nn.Module):
+            part.train(train)
     with max_rank(rank_bound):
-        model.eval()
-        return typecheck(model, types, where, timeout=timeout, allow_pinned=allow_pinned)
+        return typecheck(
+            model,
+            types,
+            where,
+            loss=of_loss,
+            last_batch=smaller,
+            timeout=timeout,
+            allow_pinned=allow_pinned,
+        )
+
+
+def _inputs(
+    texts: list[str], option: str, parse: Callable[[str], tuple[str, Any]]
+) -> dict[str, Any]:
+    types: dict[str, Any] = {}
+    for text in texts:
+        name, given = parse(text)
+        if name in types:
+            raise SpecError(f"the input {name} is given twice", where=option, fix="give it once")
+        types[name] = given
+    return types
 
 
 def _as_data(found: Migration) -> dict[str, Any]:
@@ -158,8 +224,11 @@ def _as_data(found: Migration) -> dict[str, Any]:
         "where": found.conditions,
         "fixed": [vars(name) for name in found.fixed],
         "excluded": [vars(sizes) for sizes in found.excluded],
+        "warnings": found.warnings,
         "unknown_operators": sorted(set(found.unknown_operators.values())),
     }
+    if found.paths:
+        data["paths"] = [{"branches": path.branches, **_as_data(path)} for path in found.paths]
     if found.verdict == "unknown":
         data["timeout"] = found.timeout
     if found.conflict is not None:
@@ -170,6 +239,7 @@ def _as_data(found: Migration) -> dict[str, Any]:
             "lines": list(conflict.lines),
             "conditions": list(conflict.conditions),
             "no_sizes_work": conflict.hopeless,
+            "hint": conflict.hint,
             "example": conflict.example and {k: list(v) for k, v in conflict.example.items()},
         }
     return data

@@ -9,6 +9,8 @@ __all__ = [
     "GradualError",
     "IllTypedError",
     "InvalidConstraintError",
+    "OpenBranchError",
+    "OperatorFailsError",
     "PinnedSizeError",
     "RankBoundError",
 ]
@@ -31,6 +33,14 @@ class InvalidConstraintError(SymfxError, TypeError, AssertionError, NotImplement
 
 class PinnedSizeError(GradualError):
     """A named size that the program fixes to one number."""
+
+
+class OpenBranchError(GradualError):
+    """A branch that some of the described inputs take and others do not."""
+
+
+class OperatorFailsError(IllTypedError, RuntimeError):
+    """An operator inside ``try`` that fails. A `RuntimeError` too, for the program to catch."""
 
 
 class DuplicateRuleError(GradualError, RuntimeError):

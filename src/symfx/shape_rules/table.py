@@ -63,9 +63,13 @@ class Rule:
     takes_unknown: bool = False
     rank: int | None = None
     signature: inspect.Signature = field(init=False, compare=False)
+    tensors: tuple[str, ...] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "signature", inspect.signature(self.function))
+        signature = inspect.signature(self.function)
+        object.__setattr__(self, "signature", signature)
+        tensors = (p.name for p in signature.parameters.values() if p.annotation == "Shape")
+        object.__setattr__(self, "tensors", tuple(tensors))
 
     def __call__(
         self,
@@ -87,6 +91,8 @@ class Rule:
             return UNKNOWN
         if not self.takes_unknown and _any_unknown((args, tuple(kwargs.values()))):
             return UNKNOWN
+        for name in self.tensors:
+            _refuse_tuple(bound.arguments.get(name), name)
         result = self.function(*bound.args, **bound.kwargs)
         _refuse_negative(result, self.name)
         return result
@@ -114,6 +120,14 @@ class Rule:
             return self.signature.bind(*first, *args, **options)
         except TypeError:
             return None
+
+
+def _refuse_tuple(value: Any, name: str) -> None:
+    """Refuse a tuple of tensors where one tensor is taken, such as the result of an LSTM."""
+    if type(value) in (tuple, list) and any(isinstance(part, Shape) for part in value):
+        raise IllTypedError(
+            f"{name} is a tuple of {len(value)} values, and one tensor is taken: pick one of them"
+        )
 
 
 def _refuse_negative(result: Any, name: str) -> None:

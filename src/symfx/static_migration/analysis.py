@@ -15,13 +15,22 @@ import torch
 from torch.fx import Graph, Node
 
 from symfx.algebra import Table, Term
+from symfx.errors import SpecError
 from symfx.shape_rules.arguments import arguments_of
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.graphs import parameter_of
 from symfx.shape_rules.masks import BooleanNodes, indexes
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Mask, Shape, Size
 from symfx.shape_rules.table import Rule, lookup, operator_name
-from symfx.static_migration.conditions import InputType, names_in, parse_condition, parse_size
+from symfx.static_migration.conditions import (
+    InputType,
+    declared_names,
+    dimension_names,
+    names_in,
+    parse_condition,
+    parse_size,
+)
+from symfx.static_migration.decisions import branch_taken
 from symfx.static_migration.operator_trace import OperatorTrace
 from symfx.static_migration.printing import layer_of
 from symfx.static_migration.strides import Strides, demand_viewable, strides_of
@@ -57,6 +66,7 @@ class NamedSizes:
 
     def __init__(self, sizes: TermSizes, inputs: Mapping[str, InputType]) -> None:
         self._sizes = sizes
+        self._declared = frozenset(declared_names(inputs))
         self.terms: dict[str, Term] = {}
         for name, given in inputs.items():
             if given.kind == "int":
@@ -73,11 +83,11 @@ class NamedSizes:
     def shape(self, name: str, given: InputType) -> Shape:
         """The shape of an input; an unnamed dimension is named after the input."""
         sizes: list[Dim] = []
-        for i, dim in enumerate(given.dims or ()):
+        texts = dimension_names(name, given, self._declared)
+        for dim, text in zip(given.dims or (), texts, strict=True):
             if isinstance(dim, int):
                 sizes.append(dim)
                 continue
-            text = f"{name}_{i}" if dim is None else dim
             if dim is None:
                 self._name(text, 1)
             term = parse_size(self._sizes.table, text, self.terms)
@@ -175,6 +185,9 @@ class Interpreter:
             elif args[0] is False:
                 raise IllTypedError(str(message))
             return None
+        if node.target is branch_taken:
+            self._take(*args)
+            return None
         rule, module = lookup(node, self.root)
         if self._trace is not None:
             return self._traced_value(self._trace, rule, node, module)
@@ -185,6 +198,22 @@ class Interpreter:
             name = operator_name(node, module)
             self.result.unknown_operators[node] = f"{name} with these arguments"
         return rule(self.sizes, args, kwargs, module)
+
+    def _take(self, condition: Any, truth: bool, text: str) -> None:
+        """Demand the condition of a branch that the program takes, if it is one on sizes."""
+        sizes = self.sizes
+        if isinstance(condition, str):
+            try:
+                term = parse_condition(sizes.table, condition, self.names.terms)
+            except SpecError:
+                return  # a condition on sizes that depend on data, or on a minimum of sizes
+        elif isinstance(condition, OpenCondition):
+            term = condition.condition
+        elif isinstance(condition, Size):
+            term = sizes.term(condition).ne(0)
+        else:
+            return
+        sizes.demand(term if truth else sizes.table.not_(term), text)
 
     def _traced_value(
         self, trace: OperatorTrace, rule: Rule | None, node: Node, module: torch.nn.Module | None

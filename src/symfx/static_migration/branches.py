@@ -1,9 +1,11 @@
 """Branches decided during tracing: ``if x.size(0) > 1`` for a whole class of inputs.
 
 torch.fx cannot trace a program that branches on sizes. `BranchTracer` decides the condition from
-the types of the inputs: if it holds for all such inputs, or for none, the trace goes on; otherwise
-the error names the missing fact. The same types tell the numbers that Python needs: the bound of a
-``range``, the items of ``x.split(4)``.
+the types of the inputs: if it holds for all such inputs, or for none, the trace goes on. A branch
+that the types leave open is decided by the plan of a path (`Decisions`); without a plan the error
+names the missing fact. An operator inside ``try`` that fails raises, so that the handler is traced.
+The same types tell the numbers that Python needs: the bound of a ``range``, the items of
+``x.split(4)``.
 """
 
 from __future__ import annotations
@@ -20,18 +22,28 @@ from torch.fx import Graph, GraphModule, Node, Proxy
 
 from symfx.algebra import Term
 from symfx.rewriter import RewritingTracer
-from symfx.shape_rules.errors import GradualError, IllTypedError, PinnedSizeError
+from symfx.shape_rules.errors import (
+    GradualError,
+    IllTypedError,
+    OperatorFailsError,
+    PinnedSizeError,
+)
 from symfx.shape_rules.graphs import annotation_of, where_of
 from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Pieces, Shape, Size, Unknown
 from symfx.shape_rules.table import rule_of_module
 from symfx.static_migration.analysis import Interpreter
 from symfx.static_migration.conditions import InputType, read_annotation
+from symfx.static_migration.decisions import Decision, Decisions, OpenBranch, branch_taken
+from symfx.static_migration.mends import Mend
+from symfx.static_migration.programs import Program, input_parameters, used_namespaces
 from symfx.static_migration.solver import Solver
 from symfx.static_migration.term_sizes import OpenCondition
 from symfx.static_migration.traced_values import NumberSource, TracedValue, tracing_sizes
-from symfx.user_code import here, is_user_file
+from symfx.user_code import here, inside_try, is_user_file
 
 __all__ = ["BranchTracer", "eliminate_branches"]
+
+_SQUEEZES = frozenset({"squeeze", "squeeze_", torch.squeeze})
 
 
 class BranchTracer(RewritingTracer, NumberSource):
@@ -43,6 +55,10 @@ class BranchTracer(RewritingTracer, NumberSource):
         timeout: seconds that z3 may take for each branch.
         all_factories: record each tensor that the program makes, instead of keeping it as a
             constant if no traced value takes part.
+        decisions: the outcomes of the branches that the types leave open; such a branch is an
+            error without them.
+        follow_tries: an operator inside ``try`` that fails raises, for the program to catch.
+        mend: a change of the program.
     """
 
     def __init__(
@@ -52,8 +68,14 @@ class BranchTracer(RewritingTracer, NumberSource):
         timeout: float = 10.0,
         *,
         all_factories: bool = False,
+        decisions: Decisions | None = None,
+        follow_tries: bool = True,
+        mend: Mend | None = None,
     ) -> None:
         super().__init__()
+        self._mend = mend
+        self._decisions = decisions
+        self._follow_tries = follow_tries
         self.proxy_buffer_attributes = all_factories
         self._all_factories = all_factories
         self._inputs = dict(inputs or {})
@@ -78,9 +100,43 @@ class BranchTracer(RewritingTracer, NumberSource):
             root: a module or a function.
             concrete_args: inputs that are constants, as `torch.fx.Tracer.trace` takes them.
         """
-        namespaces = _namespaces_of(root)
+        if isinstance(root, torch.nn.Module):
+            namespaces = [*used_namespaces(root)]
+        else:
+            namespaces = [root.__globals__] if inspect.isfunction(root) else []
         with tracing_sizes(self, namespaces, all_factories=self._all_factories):
             return super().trace(root, concrete_args)
+
+    def _rewritten(self, root: Any) -> Any:
+        rewrite = super()._rewritten
+        return root.rewritten(rewrite) if isinstance(root, Program) else rewrite(root)
+
+    def create_args_for_root(
+        self, root_fn: Any, is_module: bool, concrete_args: Any = None
+    ) -> tuple[Any, list[Any]]:
+        """Make the inputs: those of a `Program` are the names that it lists."""
+        root = self.root
+        if not isinstance(root, Program):
+            return super().create_args_for_root(root_fn, is_module, concrete_args)
+        left_out = concrete_args or {}
+        inputs = {
+            name: self.create_proxy("placeholder", name, (), {})
+            for name in root.inputs
+            if name not in left_out
+        }
+        return lambda: root.forward(**inputs), []
+
+    def path_of_module(self, mod: torch.nn.Module) -> str:
+        """The name of a module; a module that is not part of the root becomes part of the copy."""
+        try:
+            return super().path_of_module(mod)
+        except NameError:
+            name = f"{type(mod).__name__.lower()}_{len(self.root._modules)}"
+            self.root.add_module(name, mod)
+            if self.submodule_paths is not None:
+                for inner, part in mod.named_modules(prefix=name):
+                    self.submodule_paths.setdefault(part, inner)
+            return name
 
     def proxy(self, node: Node) -> TracedValue:
         """The value of a node."""
@@ -91,21 +147,95 @@ class BranchTracer(RewritingTracer, NumberSource):
 
         torch can record these lines itself, but then imports its compiler, which takes two seconds.
         """
+        self._settle_rank(*args[:4])
         node = super().create_node(*args, **kwargs)
+        if self._mend is not None and self._mend.position == len(self.graph.nodes) - 1:
+            self._mend.insert(self.graph, node)
+            self._mend = None
         frames = [frame for frame, _ in traceback.walk_stack(sys._getframe(1))]
         forward = itertools.dropwhile(lambda f: f.f_code.co_name != "forward", reversed(frames))
         users = [frame for frame in forward if is_user_file(frame.f_code.co_filename)]
         if users:
             lines = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in users)
             node.stack_trace = "".join(lines.format()).strip()
+        calls = node.op.startswith("call_") and node.target is not branch_taken
+        if self._follow_tries and calls and any(map(inside_try, users)):
+            self._try(node)
         return node
+
+    def _try(self, node: Node) -> None:
+        """Raise if the operator of a node fails, or if the plan of the path says so.
+
+        The node is removed then. The operator is tried on terms of its own: the demands of an
+        operator that fails are no facts of the path.
+        """
+        trial = Interpreter(self.root, self._known().inputs, self._where)
+        for each in self.graph.nodes:
+            try:
+                trial.step(each)
+            except IllTypedError as error:
+                if each is not node:
+                    return  # an earlier operator is the one to explain
+                self.graph.erase_node(node)
+                raise OperatorFailsError(error.what, where=where_of(node)) from error
+        if self._decisions is None:
+            return
+        before = [d.condition for d in trial.sizes.demands if d.node is not node]
+        own = [d.condition for d in trial.sizes.demands if d.node is node]
+        if not own or all(self._solver.follows(before, condition) for condition in own):
+            return
+        condition = trial.sizes.table.and_(*own)
+        refuted = trial.sizes.table.not_(condition)
+        branch = OpenBranch(str(condition), str(refuted), where_of(node), implicit=True)
+        decision = self._decisions.next(branch)
+        if decision.truth:
+            with self.graph.inserting_before(node):
+                self._take(branch.holds, decision)
+        else:
+            self.graph.erase_node(node)
+            self._take(branch.holds, decision)
+            raise OperatorFailsError(f"{condition} does not hold", where=branch.place)
+
+    def _take(self, condition: Any, decision: Decision) -> None:
+        """Record a branch that the types leave open."""
+        taken = (condition, decision.truth, str(decision))
+        self.create_node("call_function", branch_taken, taken, {})
+
+    def _settle_rank(self, kind: str, target: Any, args: Any, kwargs: Any) -> None:
+        """Decide whether ``squeeze`` removes a dimension whose size may be 1 or not."""
+        named = kind in ("call_function", "call_method")
+        if self._decisions is None or not named or target not in _SQUEEZES or not args:
+            return
+        squeezed = args[0]
+        shape = self._evaluate(squeezed) if isinstance(squeezed, Node) else UNKNOWN
+        if not isinstance(shape, Shape):
+            return
+        given = args[1:] or tuple(kwargs.values())
+        chosen = [d % len(shape) for d in given if isinstance(d, int) and -len(shape) <= d]
+        known = self._known()
+        for i, size in enumerate(shape):
+            if not isinstance(size, Size) or (given and i not in chosen):
+                continue
+            larger = known.sizes.term(size) >= 2
+            names = {symbol.name for symbol in larger.free_symbols}
+            demands = [d.condition for d in known.sizes.demands]
+            settled = any(
+                self._solver.follows(demands, each) for each in (larger, larger.table.not_(larger))
+            )
+            if settled or not names <= known.names.terms.keys() or self._decisions.full:
+                continue
+            is_one = str(known.sizes.term(size).eq(1))
+            place = here() or str(target)
+            decision = self._decisions.next(OpenBranch(str(larger), is_one, place, implicit=True))
+            self._take(str(larger), decision)
+            self._evaluate(self.graph._root.prev)  # the sizes now know the condition
 
     def to_bool(self, obj: Proxy) -> bool:
         """Decide the condition of a branch.
 
         Raises:
-            GradualError: the condition holds for some of the inputs and not for others, or does
-                not depend on sizes alone.
+            OpenBranchError: the condition holds for some of the inputs and not for others, or
+                does not depend on sizes alone, and no plan decides it.
         """
         value = self._evaluate(obj.node)
         self.last_condition = obj.node
@@ -117,23 +247,23 @@ class BranchTracer(RewritingTracer, NumberSource):
                 return value
         place = where_of(obj.node)
         if not isinstance(value, OpenCondition):
-            raise GradualError(
-                f"the program branches on {obj.node.name}, which is not a condition on the sizes "
-                "of its inputs",
-                where=place,
-                fix="say more about the inputs, or branch on sizes",
-            )
+            return self._decide(obj.node, OpenBranch("", "", place, value=obj.node.name))
         demands = [d.condition for d in self._known().sizes.demands]
         table = value.condition.table
         for truth in (True, False):
             conclusion = value.condition if truth else table.not_(value.condition)
             if self._solver.follows(demands, conclusion):
                 return truth
-        raise GradualError(
-            f"{value.condition} holds for some of the inputs and not for others",
-            where=place,
-            fix=f"say which: where {value.condition}, or where {table.not_(value.condition)}",
-        )
+        branch = OpenBranch(str(value.condition), str(table.not_(value.condition)), place)
+        return self._decide(obj.node, branch)
+
+    def _decide(self, node: Node, branch: OpenBranch) -> bool:
+        """The outcome of an open branch, by the plan of the path."""
+        if self._decisions is None:
+            raise branch.error()
+        decision = self._decisions.next(branch)
+        self._take(node, decision)
+        return decision.truth
 
     def number_of(self, value: Proxy) -> int:
         """The number that a size is, for all inputs.
@@ -231,18 +361,6 @@ def _pinned(size: Term, place: str) -> PinnedSizeError:
     )
 
 
-def _namespaces_of(root: Any) -> list[dict[str, Any]]:
-    """The globals of the functions that a trace runs: those of the user's modules."""
-    if not isinstance(root, torch.nn.Module):
-        return [root.__globals__] if inspect.isfunction(root) else []
-    forwards = (inspect.unwrap(type(module).forward) for module in root.modules())
-    return [
-        forward.__globals__
-        for forward in forwards
-        if inspect.isfunction(forward) and is_user_file(forward.__code__.co_filename)
-    ]
-
-
 def eliminate_branches(
     module: torch.nn.Module,
     inputs: Mapping[str, Any] | None = None,
@@ -270,7 +388,7 @@ def eliminate_branches(
         eliminate_branches(model, {"x": "[batch, seq, 64]"}, ["seq > 1"])
     """
     types = {name: read_annotation(given) for name, given in (inputs or {}).items()}
-    parameters = inspect.signature(module.forward).parameters
+    parameters = input_parameters(module)
     for name in types:
         if name not in parameters:
             raise GradualError(

@@ -1,61 +1,220 @@
-"""`typecheck`: the types of a module, from the capture of its graph to the conflict."""
+"""`typecheck`: the types of a program, from the capture of its graph to the conflict."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.fx import Graph
+from torch.fx import Graph, GraphModule, Node
+from torch.fx.tensor_type import Dyn
 from torch.nn.parameter import is_lazy
 
+from symfx.errors import SpecError, SymfxError
 from symfx.shape_rules.errors import IllTypedError, PinnedSizeError
-from symfx.static_migration.conditions import InputType, read_annotation
-from symfx.static_migration.graph_capture import program_graph
-from symfx.static_migration.migration import migrate
-from symfx.static_migration.operator_tracing import example_tensor
-from symfx.static_migration.results import Conflict, Migration
+from symfx.static_migration.analysis import Interpreter
+from symfx.static_migration.conditions import InputType, names_in, read_annotation
+from symfx.static_migration.decisions import Decision, Decisions, branch_taken, explored
+from symfx.static_migration.example_inputs import example_tensor
+from symfx.static_migration.graph_capture import program_graph, program_raises
+from symfx.static_migration.mends import Mend
+from symfx.static_migration.migration import migrate_traced
+from symfx.static_migration.printing import input_name
+from symfx.static_migration.programs import FunctionProgram, ModelWithLoss
+from symfx.static_migration.results import Conflict, ExcludedSizes, Migration
+from symfx.static_migration.solver import Solver
 
 __all__ = ["typecheck"]
 
 
 def typecheck(
-    module: torch.nn.Module,
+    program: Callable[..., Any],
     inputs: Mapping[str, Any],
     where: Sequence[str] = (),
     *,
+    loss: Callable[..., Any] | None = None,
+    last_batch: int | Mapping[str, Any] | None = None,
     timeout: float = 10.0,
     allow_pinned: bool = False,
 ) -> Migration:
-    """Capture the graph of a module, and find its most precise types.
+    """Capture the graph of a program, and find its most precise types.
 
     Args:
-        module: the module.
+        program: a module, or a function.
         inputs: the types of its inputs, by name, as `migrate` takes them.
         where: conditions on the named sizes.
+        loss: a module or a function that takes the result of the program, and the inputs that the
+            program does not take: under their names, or else in their order.
+        last_batch: the size of the last, smaller batch, or types of the inputs that differ in it.
+            The program is checked for it, too.
         timeout: seconds that z3 may take for each question.
         allow_pinned: trace a program that needs the number of a named size at an example of the
             size; the answer then holds for that number alone.
 
     Returns:
         The migration. A program that fails while its graph is captured is ill-typed, with a
-        conflict that has a message and a line, and no nodes.
+        conflict that has a message and a line, and no nodes. A program with a branch that the types
+        leave open has one migration for each path in `Migration.paths`; it is ill-typed if one of
+        them is.
 
     Raises:
         SymfxError: an input or a condition cannot be read, or the program cannot be traced.
     """
     types = {name: read_annotation(given) for name, given in inputs.items()}
+    module = program if isinstance(program, torch.nn.Module) else FunctionProgram(program, types)
+    if loss is not None:
+        module = ModelWithLoss(module, loss, types)
+    found = _along_paths(module, types, where, timeout, allow_pinned=allow_pinned)
+    if found.verdict != "well-typed" or last_batch is None:
+        return found
+    smaller = _last_batch(types, last_batch)
+    last = _along_paths(module, smaller, where, timeout, allow_pinned=allow_pinned)
+    if last.verdict == "well-typed" and not last.fixed:
+        return found
+    if last.conflict is not None:
+        shapes = ", ".join(f"{name}: {smaller[name]}" for name in smaller)
+        said = (*last.conflict.conditions, f"for the last batch, {shapes}")
+        last.conflict = replace(last.conflict, conditions=said)
+    return last
+
+
+def _last_batch(
+    types: Mapping[str, InputType], given: int | Mapping[str, Any]
+) -> dict[str, InputType]:
+    """The types of the inputs in the last batch."""
+    if not isinstance(given, int):
+        changed = {name: read_annotation(type_) for name, type_ in given.items()}
+        unknown = [name for name in changed if name not in types]
+        if unknown:
+            raise SpecError(
+                f"the last batch has an input {unknown[0]}, and the program none of this name",
+                where="--last-batch",
+                fix=f"the inputs are {', '.join(types)}",
+            )
+        return {**types, **changed}
+    leading = [t.dims[0] for t in types.values() if t.dims]
+    if given < 1 or not leading:
+        raise SpecError(
+            f"{given} is not the size of a batch of these inputs",
+            where="--last-batch",
+            fix="give a positive number, or the inputs of the last batch",
+        )
+    return {
+        name: replace(type_, dims=(given, *type_.dims[1:]))
+        if type_.dims and type_.dims[0] == leading[0]
+        else type_
+        for name, type_ in types.items()
+    }
+
+
+# -- paths -----------------------------------------------------------------------------------------
+
+
+def _along_paths(
+    module: torch.nn.Module,
+    types: Mapping[str, InputType],
+    where: Sequence[str],
+    timeout: float,
+    *,
+    allow_pinned: bool,
+) -> Migration:
+    """The migration of a program; one for each path if the types leave a branch open."""
+
+    def follow(decisions: Decisions) -> Migration:
+        return _one_path(module, types, where, timeout, decisions, allow_pinned=allow_pinned)
+
+    found: list[Migration] = []
+    failed: list[Migration] = []
+    excluded: list[ExcludedSizes] = []
+    for decisions, path in explored(follow):
+        if decisions and _fails_at(path, branch_taken):
+            continue  # no inputs take this path
+        path.branches = tuple(map(str, decisions))
+        if path.conflict is not None:
+            said = (*path.conflict.conditions, *path.branches)
+            path.conflict = replace(path.conflict, conditions=said)
+        if path.verdict == "well-typed":
+            found.append(path)
+            continue
+        refusing = _refusing(path, decisions)
+        if path.verdict != "ill-typed" or refusing is None:
+            return path
+        failed.append(path)
+        if refusing.condition:
+            excluded.append(_excluded(types, where, decisions, refusing, timeout))
+    if not found:
+        return failed[0]
+    common = found[0] if len(found) == 1 else _of_paths(found)
+    common.excluded += excluded
+    return common
+
+
+def _fails_at(path: Migration, target: Any) -> bool:
+    """Whether the operator that fails on a path is a call of a function."""
+    nodes = path.conflict.nodes if path.conflict is not None else ()
+    return bool(nodes) and nodes[-1].target is target
+
+
+def _refusing(path: Migration, decisions: Sequence[Decision]) -> Decision | None:
+    """The decision by which the program refuses the inputs of a path that fails.
+
+    An operator may depend on a size without a branch of the program, and the program may raise
+    behind its branch. ``None`` for any other path.
+    """
+    if decisions and _fails_at(path, program_raises):
+        return decisions[-1]
+    return next((d for d in reversed(decisions) if d.branch.implicit and not d.truth), None)
+
+
+def _excluded(
+    types: Mapping[str, InputType],
+    where: Sequence[str],
+    decisions: Sequence[Decision],
+    last: Decision,
+    timeout: float,
+) -> ExcludedSizes:
+    """The sizes for which a program fails, by the last decision of a path."""
+    conditions = [d.condition for d in decisions if d.condition]
+    described = Interpreter(torch.nn.Module(), types, [*where, *conditions])
+    demands = [demand.condition for demand in described.sizes.demands]
+    sizes = Solver(timeout).ask(demands, small=True).values
+    names = names_in(last.condition)
+    failing = {name: size for name, size in sizes.items() if name in names}
+    return ExcludedSizes(last.opposite, failing, last.branch.place)
+
+
+def _one_path(
+    module: torch.nn.Module,
+    types: Mapping[str, InputType],
+    where: Sequence[str],
+    timeout: float,
+    decisions: Decisions,
+    *,
+    allow_pinned: bool,
+) -> Migration:
     try:
-        graph = program_graph(module, types, where, timeout, allow_pinned=allow_pinned)
+        graph = program_graph(
+            module, types, where, timeout, allow_pinned=allow_pinned, decisions=decisions
+        )
     except (IllTypedError, PinnedSizeError) as error:
         place = (f"at {error.where}",) if error.where else ()
         advice = (f"to fix: {error.fix}",) if error.fix else ()
         failed = Migration("ill-typed", Graph(), timeout=timeout)
         failed.conflict = Conflict(error.what, (), (*place, *advice))
         return failed
-    found = migrate(graph, types, where, timeout=timeout)
+
+    def retrace(mend: Mend) -> GraphModule | None:
+        again = Decisions([decision.truth for decision in decisions.taken])
+        try:
+            return program_graph(module, types, where, timeout, decisions=again, mend=mend)
+        except SymfxError:
+            return None
+
+    cut = any(node.target is program_raises for node in graph.graph.nodes)
+    found = migrate_traced(graph, types, where, timeout=timeout, retrace=retrace if cut else None)
     conflict = found.conflict
     if conflict is not None and conflict.example and not _runs(module, types, conflict.example):
         # The program branches on sizes, or computes on data, and its graph is another there.
@@ -63,22 +222,53 @@ def typecheck(
     return found
 
 
+def _of_paths(found: list[Migration]) -> Migration:
+    """The migration of a program with several paths: what they have in common."""
+    first = found[0]
+    common = replace(first, shapes={}, inputs={}, paths=tuple(found), branches=())
+    for node, shape in first.shapes.items():
+        same = all(_shape_on(path, node) == shape for path in found)
+        common.shapes[node] = shape if same else "Dyn"
+        if node.op == "placeholder":
+            common.inputs[input_name(node)] = common.shapes[node]
+    common.make_types = lambda: {
+        node: Dyn if shape == "Dyn" else first.types[node] for node, shape in common.shapes.items()
+    }
+    common.conditions = [c for c in first.conditions if all(c in p.conditions for p in found)]
+    common.fixed = [*{str(name): name for path in found for name in path.fixed}.values()]
+    common.excluded = [*{str(e): e for path in found for e in path.excluded}.values()]
+    common.warnings = [*dict.fromkeys(text for path in found for text in path.warnings)]
+    common.unknown_operators = {n: o for p in found for n, o in p.unknown_operators.items()}
+    return common
+
+
+def _shape_on(path: Migration, node: Node) -> str | None:
+    """The shape that the node of this name has on another path."""
+    for other, shape in path.shapes.items():
+        if (other.name, other.op, other.target) == (node.name, node.op, node.target):
+            return shape
+    return None
+
+
+# -- eager -----------------------------------------------------------------------------------------
+
+
 def _runs(
     module: torch.nn.Module,
     types: Mapping[str, InputType],
-    shapes: Mapping[str, tuple[int, ...]],
+    example: Mapping[str, tuple[int, ...] | int],
 ) -> bool:
-    """Whether a module runs in eager on inputs of these shapes."""
-    if shapes.keys() != types.keys():
-        return True  # some inputs are numbers, or have defaults
-    if any(is_lazy(parameter) for parameter in module.parameters()):
-        return True  # the run would give the lazy layers their sizes
+    """Whether a module runs in eager on inputs of these shapes, and on these numbers."""
+    if not example.keys() <= types.keys() or any(map(is_lazy, module.parameters())):
+        return True  # inputs that nobody described; the run would give lazy layers their sizes
+    inputs = {
+        name: size if isinstance(size, int) else example_tensor(size, types[name].dtype)
+        for name, size in example.items()
+    }
     try:
-        with torch.no_grad():
-            # A copy, since running statistics change.
-            copy.deepcopy(module)(
-                **{n: example_tensor(shape, types[n].dtype) for n, shape in shapes.items()}
-            )
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as torch's own on the broadcast of a loss
+            copy.deepcopy(module)(**inputs)  # a copy, since running statistics change
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError):
         return False
     return True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,14 @@ from symfx.algebra import Table, Term
 from symfx.dtypes import long_name
 from symfx.errors import SpecError
 
-__all__ = ["InputType", "parse_condition", "parse_input", "read_annotation"]
+__all__ = [
+    "InputType",
+    "declared_names",
+    "dimension_names",
+    "parse_condition",
+    "parse_input",
+    "read_annotation",
+]
 
 #: A dimension as the user wrote it: a number, an expression of names, or ``None`` for unknown.
 DimText = int | str | None
@@ -43,6 +50,23 @@ class InputType:
         if self.dims is None:
             return "Dyn"
         return f"[{', '.join('Dyn' if dim is None else str(dim) for dim in self.dims)}]"
+
+
+def dimension_names(name: str, given: InputType, taken: Iterable[str] = ()) -> tuple[str, ...]:
+    """The text of each dimension of an input: an unknown one gets a name after the input.
+
+    Args:
+        name: the name of the input.
+        given: its type.
+        taken: names that the user gave to other sizes.
+    """
+    texts: list[str] = []
+    for i, dim in enumerate(given.dims or ()):
+        text = f"{name}_{i}" if dim is None else str(dim)
+        while dim is None and text in taken:
+            text += "_"
+        texts.append(text)
+    return tuple(texts)
 
 
 _INPUT = re.compile(r"^\s*(?P<name>[A-Za-z_]\w*)\s*(?::\s*(?P<type>.*\S)?)?\s*$", re.DOTALL)
@@ -176,6 +200,18 @@ def parse_size(table: Table, text: str, names: Mapping[str, Term]) -> Term:
 def names_in(text: str) -> list[str]:
     """The names in an expression, in order."""
     return [n.id for n in ast.walk(_parsed(text, "--input")) if isinstance(n, ast.Name)]
+
+
+def declared_names(inputs: Mapping[str, InputType]) -> list[str]:
+    """The names of sizes that the user wrote, in order, each once."""
+    names: dict[str, None] = {}
+    for name, given in inputs.items():
+        if given.kind == "int":
+            names[name] = None
+        for dim in given.dims or ():
+            if isinstance(dim, str):
+                names.update(dict.fromkeys(names_in(dim)))
+    return [*names]
 
 
 def _parsed(text: str, where: str) -> ast.expr:

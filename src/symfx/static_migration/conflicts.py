@@ -12,7 +12,14 @@ from torch.fx import Graph, Node
 from symfx.algebra import Term, evaluate
 from symfx.shape_rules.sizes import Shape
 from symfx.static_migration.analysis import GraphRun, explain_failure, run_graph
-from symfx.static_migration.conditions import InputType, names_in, parse_condition
+from symfx.static_migration.conditions import (
+    InputType,
+    declared_names,
+    dimension_names,
+    names_in,
+    parse_condition,
+)
+from symfx.static_migration.decisions import branch_taken
 from symfx.static_migration.printing import input_name, place_of, text_of
 from symfx.static_migration.results import Conflict
 from symfx.static_migration.solver import Solver, smallest_conflict
@@ -69,7 +76,13 @@ def _line(
     """A node of a conflict with its shape and its place."""
     if node.op == "placeholder":
         name = input_name(node)
-        return f"{name}: {inputs[name]}, as you wrote it"
+        given = inputs[name]
+        if given.dims is None or None not in given.dims:
+            return f"{name}: {given}, as you wrote it"
+        names = dimension_names(name, given, declared_names(inputs))
+        return f"{name}: [{', '.join(names)}], where you wrote {given}"
+    if node.target is branch_taken:
+        return str(node.args[2])
     shape = text_of(result.sizes, result.values[node]) if node in result.values else "?"
     return f"{node.name}: {shape}  at {place_of(node, module)}"
 

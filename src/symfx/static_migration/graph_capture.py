@@ -20,11 +20,13 @@ from torch.fx import Graph, GraphModule, Node
 from torch.fx.proxy import TraceError
 
 from symfx.errors import SymfxError, TracingError
-from symfx.shape_rules.errors import IllTypedError, PinnedSizeError
+from symfx.shape_rules.errors import IllTypedError, OperatorFailsError, PinnedSizeError
 from symfx.shape_rules.table import rule, rule_of_module
 from symfx.static_migration.branches import BranchTracer
 from symfx.static_migration.conditions import read_annotation
-from symfx.static_migration.operator_tracing import trace_operators
+from symfx.static_migration.decisions import Decisions
+from symfx.static_migration.mends import Mend
+from symfx.static_migration.programs import input_parameters, program_name
 from symfx.user_code import is_user_file
 
 __all__ = ["program_graph"]
@@ -50,6 +52,8 @@ def program_graph(
     timeout: float = 10.0,
     *,
     allow_pinned: bool = False,
+    decisions: Decisions | None = None,
+    mend: Mend | None = None,
 ) -> GraphModule:
     """The graph of a program for these inputs.
 
@@ -61,8 +65,11 @@ def program_graph(
         where: conditions on the named sizes.
         timeout: seconds that z3 may take for each branch.
         allow_pinned: trace a program that needs the number of a size at an example of the size.
+        decisions: the outcomes of the branches that the types of the inputs leave open.
+        mend: a change of the program to trace it with.
 
     Raises:
+        OpenBranchError: the types leave a branch open, and there are no decisions.
         PinnedSizeError: the program needs the number of a size that differs between inputs.
         IllTypedError: the program fails, and has no graph that shows where.
         SymfxError: the program cannot be traced; the message has the reason.
@@ -74,14 +81,31 @@ def program_graph(
     types = {name: read_annotation(given) for name, given in inputs.items()}
     left_out = {
         name: parameter.default
-        for name, parameter in inspect.signature(module.forward).parameters.items()
+        for name, parameter in input_parameters(module).items()
         if name not in inputs and parameter.default is not inspect.Parameter.empty
     }
     first: Exception | None = None
-    for all_factories in (False, True):
-        tracer = BranchTracer(types, where, timeout, all_factories=all_factories)
+    follow_tries = True
+    ways = [False, True]
+    while ways:
+        all_factories = ways.pop(0)
+        if decisions is not None:
+            decisions.restart()
+        tracer = BranchTracer(
+            types,
+            where,
+            timeout,
+            all_factories=all_factories,
+            decisions=decisions,
+            follow_tries=follow_tries,
+            mend=mend,
+        )
         try:
             graph = tracer.trace(module, left_out or None)
+        except OperatorFailsError:
+            follow_tries = False  # the program does not catch the error: the operator is to blame
+            ways.insert(0, all_factories)
+            continue
         except IllTypedError as error:
             graph = tracer.graph  # `migrate` explains the operator that fails
             _end_with_failure(graph, tracer, error.what, error)
@@ -105,11 +129,16 @@ def program_graph(
             _end_with_failure(graph, tracer, reason, error)
         return GraphModule(tracer.root, graph, type(module).__name__)
     assert first is not None
+    if decisions is not None:
+        decisions.restart()
+    # Few programs need symfx's own tracer, and its import takes half a second.
+    from symfx.static_migration.operator_tracing import trace_operators
+
     try:
         return trace_operators(module, types, where, timeout)
     except TracingError as second:
         raise TracingError(
-            f"{type(module).__name__} cannot be traced: torch.fx stops with "
+            f"{program_name(module)} cannot be traced: torch.fx stops with "
             f"{_first_line(first)}; operator by operator: {second.what}",
             where=second.where,
             fix=second.fix,
@@ -167,7 +196,7 @@ def _one_call(module: torch.nn.Module, inputs: Mapping[str, Any]) -> GraphModule
     root.add_module("layer", module)
     graph = Graph()
     given: dict[str, Any] = {}
-    for name, parameter in inspect.signature(module.forward).parameters.items():
+    for name, parameter in input_parameters(module).items():
         if name in inputs or parameter.default is inspect.Parameter.empty:
             given[name] = graph.placeholder(name)
     graph.output(graph.call_module("layer", (), given))

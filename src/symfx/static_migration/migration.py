@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.fx import Graph
+from torch.fx import Graph, GraphModule
 from torch.fx.tensor_type import Dyn, TensorType
 
 from symfx.algebra import Term
@@ -17,19 +18,23 @@ from symfx.shape_rules.graphs import annotation_of, graph_of
 from symfx.shape_rules.ranks import get_max_rank
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size
 from symfx.static_migration.analysis import GraphRun, run_graph
-from symfx.static_migration.conditions import InputType, read_annotation
+from symfx.static_migration.conditions import InputType, declared_names, read_annotation
 from symfx.static_migration.conflicts import find_conflict
+from symfx.static_migration.mends import Mend, Mender
 from symfx.static_migration.named_sizes import (
     conditions_of,
-    declared_names,
     excluded_sizes,
     fixed_names,
 )
 from symfx.static_migration.printing import input_name, text_of
 from symfx.static_migration.results import Migration
 from symfx.static_migration.solver import Solver
+from symfx.static_migration.suspicious import broadcast_warnings
 
-__all__ = ["migrate"]
+__all__ = ["migrate", "migrate_traced"]
+
+#: The words in the text of a shape or of a condition that name no size.
+_WORDS = frozenset(("Dyn", "min", "max", "or", "and", "not", "where", "floor", "Mod", "Min", "Max"))
 
 #: With more combinations of ranks than this, inputs of unknown rank stay unknown.
 _MOST_COMBINATIONS = 700
@@ -68,6 +73,28 @@ def migrate(
         >>> found.verdict, found.inputs["y"], found.shapes[list(traced.graph.nodes)[-1]]
         ('well-typed', '[4, m]', '[n, m]')
     """
+    return migrate_traced(module, inputs, where, graph=graph, timeout=timeout)
+
+
+def migrate_traced(
+    module: torch.nn.Module,
+    inputs: Mapping[str, Any] | None = None,
+    where: Sequence[str] = (),
+    *,
+    graph: Graph | None = None,
+    timeout: float = 10.0,
+    retrace: Callable[[Mend], GraphModule | None] | None = None,
+) -> Migration:
+    """As `migrate`, for a graph that may end at the operator that fails.
+
+    Args:
+        module: a GraphModule.
+        inputs: the types of the inputs, by name.
+        where: conditions on the named sizes.
+        graph: the graph, where `module` has none.
+        timeout: seconds that z3 may take for each question.
+        retrace: the graph of the whole program, traced with a mend.
+    """
     looked = graph_of(module, graph)
     types = _input_types(looked, inputs or {})
     solver = Solver(timeout)
@@ -77,7 +104,7 @@ def migrate(
     for choice in _rank_choices(module, looked, types):
         result = run_graph(looked, module, choice, where)
         if result.failed is None:
-            outcome = _conclude(looked, module, result, choice, solver)
+            outcome = _conclude(looked, module, result, choice, where, solver)
             if outcome.verdict == "well-typed":
                 found.append((result, outcome))
                 continue
@@ -95,8 +122,47 @@ def migrate(
     _, choice, result = best
     failed = Migration("ill-typed", looked, timeout=timeout)
     failed.unknown_operators = result.unknown_operators
-    failed.conflict = find_conflict(looked, module, choice, where, result, solver)
+    conflict = find_conflict(looked, module, choice, where, result, solver)
+    if result.failed is not None and result.failed[0] is not None:
+        mender = _mender(looked, module, choice, where, solver, retrace)
+        conflict = replace(conflict, hint=mender.hint(result.failed[0], result))
+    failed.conflict = conflict
     return failed
+
+
+def _mender(
+    graph: Graph,
+    module: torch.nn.Module,
+    inputs: Mapping[str, InputType],
+    where: Sequence[str],
+    solver: Solver,
+    retrace: Callable[[Mend], GraphModule | None] | None = None,
+) -> Mender:
+    """A mender whose programs fix and equate no names, and broadcast nothing suspicious."""
+
+    def run(mended: Graph, root: GraphModule | None) -> GraphRun:
+        return run_graph(mended, root or module, inputs, where)
+
+    def fits(mended: Graph, root: GraphModule | None, result: GraphRun) -> bool:
+        sizes = result.sizes
+        return (
+            not broadcast_warnings(mended, root or module, result)
+            and solver.ask([demand.condition for demand in sizes.demands]).verdict == "sat"
+            and not fixed_names(sizes, declared, solver, root or module)
+            and not _narrows(result, declared, solver, root or module)
+        )
+
+    declared = declared_names(inputs)
+    return Mender(graph, run, fits, retrace)
+
+
+def _narrows(
+    result: GraphRun, declared: Sequence[str], solver: Solver, root: torch.nn.Module
+) -> bool:
+    """Whether a run equates sizes that the user declared apart, or bounds them from above."""
+    conditions = conditions_of(result.sizes, declared, solver)
+    excluded = excluded_sizes(result.sizes, declared, conditions, solver, root)
+    return any("==" in found.condition or "<" in found.condition for found, _ in excluded)
 
 
 def _input_types(graph: Graph, given: Mapping[str, Any]) -> dict[str, InputType]:
@@ -164,6 +230,7 @@ def _conclude(
     module: torch.nn.Module,
     result: GraphRun,
     inputs: Mapping[str, InputType],
+    where: Sequence[str],
     solver: Solver,
 ) -> Migration:
     """Ask z3 whether the demands can hold, and write the types."""
@@ -180,15 +247,24 @@ def _conclude(
     for node in graph.nodes:
         value = result.values.get(node, UNKNOWN)
         made.shapes[node] = text_of(sizes, value)
-        made.types[node] = _type_of(sizes, value)
         if node.op == "placeholder":
             made.inputs[input_name(node)] = made.shapes[node]
+    made.make_types = lambda: {
+        node: _type_of(sizes, result.values.get(node, UNKNOWN)) for node in graph.nodes
+    }
     declared = declared_names(inputs)
     conditions = conditions_of(sizes, declared, solver)
     made.conditions = [condition.text for condition in conditions]
     made.origins = {found.text: found.origin for found in conditions if found.origin}
-    made.fixed = fixed_names(sizes, declared, solver, module)
-    made.excluded = excluded_sizes(sizes, declared, conditions, solver, module)
+    mender = _mender(graph, module, inputs, where, solver)
+    for fixed, nodes in fixed_names(sizes, declared, solver, module):
+        hint = mender.hint(nodes[-1], result) if nodes else ""
+        made.fixed.append(replace(fixed, hint=hint))
+    found = excluded_sizes(sizes, declared, conditions, solver, module)
+    for excluded, nodes in found:
+        hint = mender.hint(nodes[-1], result) if nodes and "==" in excluded.condition else ""
+        made.excluded.append(replace(excluded, hint=hint))
+    made.warnings = broadcast_warnings(graph, module, result)
     return made
 
 
@@ -229,14 +305,50 @@ def _dimension(sizes: Any, size: Dim) -> Any:
 
 
 def _common(graph: Graph, outcomes: list[Migration]) -> Migration:
-    """One migration of several, one for each rank of the inputs: ``Dyn`` where they differ."""
+    """One migration of several, one for each rank of the inputs: ``Dyn`` where they differ.
+
+    A name of a size that no input shows says nothing, and is ``Dyn`` too.
+    """
     first = outcomes[0]
-    made = replace(first, shapes={}, types={}, inputs={})
-    for node in graph.nodes:
-        shapes = {outcome.shapes[node] for outcome in outcomes}
-        made.shapes[node] = first.shapes[node] if len(shapes) == 1 else "Dyn"
-        made.types[node] = first.types[node] if len(shapes) == 1 else Dyn
+    made = replace(first, shapes={}, inputs={})
+    shown: set[str] = set()
+    for node in graph.nodes:  # the inputs come first
+        shape = first.shapes[node]
+        if any(outcome.shapes[node] != shape for outcome in outcomes):
+            shape = "Dyn"
+        elif node.op == "placeholder":
+            shown |= _names_of(shape)
+        elif not _names_of(shape) <= shown:
+            shape = _without(shape, shown)
+        made.shapes[node] = shape
         if node.op == "placeholder":
-            made.inputs[input_name(node)] = made.shapes[node]
-    made.conditions = [c for c in first.conditions if all(c in o.conditions for o in outcomes)]
+            made.inputs[input_name(node)] = shape
+    made.make_types = lambda: {
+        node: Dyn if shape == "Dyn" else _types_without(first.types[node], shown)
+        for node, shape in made.shapes.items()
+    }
+    made.conditions = [
+        condition
+        for condition in first.conditions
+        if _names_of(condition) <= shown and all(condition in o.conditions for o in outcomes)
+    ]
     return made
+
+
+def _names_of(text: str) -> set[str]:
+    return {*re.findall(r"[A-Za-z_]\w*", text)} - _WORDS
+
+
+def _without(shape: str, shown: set[str]) -> str:
+    """A shape as text with ``Dyn`` for the sizes that use other names."""
+    if not shape.startswith("["):
+        return "Dyn"
+    parts = re.split(r", (?![^(]*\))", shape[1:-1])  # no commas within parentheses
+    return f"[{', '.join(part if _names_of(part) <= shown else 'Dyn' for part in parts)}]"
+
+
+def _types_without(type_: Any, shown: set[str]) -> Any:
+    """The type of such a shape."""
+    if not isinstance(type_, TensorType):
+        return Dyn
+    return TensorType(tuple(dim if _names_of(str(dim)) <= shown else Dyn for dim in type_.dims))

@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.fx import Node
 
 from symfx.algebra import Term, evaluate
-from symfx.static_migration.conditions import InputType, names_in
+from symfx.static_migration.decisions import branch_taken
 from symfx.static_migration.printing import place_of
 from symfx.static_migration.results import ExcludedSizes, FixedName
 from symfx.static_migration.solver import Solver, smallest_conflict
 from symfx.static_migration.term_sizes import Demand, TermSizes
 
-__all__ = ["NamedCondition", "conditions_of", "declared_names", "excluded_sizes", "fixed_names"]
+__all__ = ["NamedCondition", "conditions_of", "excluded_sizes", "fixed_names"]
 
 #: With more conditions than this, a condition that follows from the others is kept too.
 _MOST_CONDITIONS = 40
 #: Conditions on one size are tried at the sizes below this, for remainders by less than the second.
 _MOST_TRIED, _MOST_REMAINDERS = 400, 130
-
-
-def declared_names(inputs: Mapping[str, InputType]) -> list[str]:
-    """The names of sizes that the user wrote, in order, each once."""
-    names: dict[str, None] = {}
-    for name, given in inputs.items():
-        if given.kind == "int":
-            names[name] = None
-        for dim in given.dims or ():
-            if isinstance(dim, str):
-                names.update(dict.fromkeys(names_in(dim)))
-    return [*names]
 
 
 # -- conditions ------------------------------------------------------------------------------------
@@ -126,6 +115,8 @@ def _range_and_remainder(
     if step is None:
         return None
     bounded = high < _MOST_TRIED - _MOST_REMAINDERS
+    if bounded and step > 1:
+        return None  # "n == 1 or n == 4" says more than a remainder within bounds
     terms: list[Term] = []
     if step > 1:
         terms.append((symbol % step).eq(low % step))
@@ -156,10 +147,13 @@ def _is_trivial(condition: Term) -> bool:
 
 def fixed_names(
     sizes: TermSizes, declared: Sequence[str], solver: Solver, root: torch.nn.Module
-) -> list[FixedName]:
-    """The declared names that the program fixes to numbers, and the user's conditions do not."""
+) -> list[tuple[FixedName, list[Node]]]:
+    """The declared names that the program fixes to numbers, and the user's conditions do not.
+
+    Each comes with the nodes that fix it.
+    """
     said = _said(sizes)
-    fixed: list[FixedName] = []
+    fixed: list[tuple[FixedName, list[Node]]] = []
     for name in declared:
         symbol = sizes.table.symbol(name)
         term = sizes.facts.resolve(symbol)
@@ -168,7 +162,8 @@ def fixed_names(
         equation = symbol.eq(term)
         if solver.follows(said, equation):
             continue
-        fixed.append(FixedName(name, int(term.value), _origin_of(sizes, equation, solver, root)))
+        origin, nodes = _origin_of(sizes, equation, solver, root)
+        fixed.append((FixedName(name, int(term.value), origin), nodes))
     return fixed
 
 
@@ -178,10 +173,13 @@ def excluded_sizes(
     conditions: Sequence[NamedCondition],
     solver: Solver,
     root: torch.nn.Module,
-) -> list[ExcludedSizes]:
-    """The conditions on declared names that do not follow from the user's own."""
+) -> list[tuple[ExcludedSizes, list[Node]]]:
+    """The conditions on declared names that do not follow from the user's own.
+
+    Each comes with the nodes that demand it.
+    """
     said = _said(sizes)
-    excluded: list[ExcludedSizes] = []
+    excluded: list[tuple[ExcludedSizes, list[Node]]] = []
     for found in conditions:
         condition = found.term
         names = [name for name in declared if sizes.table.symbol(name) in condition.free_symbols]
@@ -189,9 +187,8 @@ def excluded_sizes(
             continue
         failing = solver.ask([*said, sizes.table.not_(condition)], small=True)
         values = {name: failing.values[name] for name in names if name in failing.values}
-        excluded.append(
-            ExcludedSizes(found.text, values, _origin_of(sizes, condition, solver, root))
-        )
+        origin, nodes = _origin_of(sizes, condition, solver, root)
+        excluded.append((ExcludedSizes(found.text, values, origin), nodes))
     return excluded
 
 
@@ -201,12 +198,18 @@ def _on_data(condition: Term) -> bool:
 
 
 def _said(sizes: TermSizes) -> list[Term]:
-    """The user's conditions, and that sizes of inputs are 1 or more."""
-    return [d.condition for d in sizes.demands if d.node is None and not d.origin]
+    """The user's conditions, those of the path, and that sizes of inputs are 1 or more."""
+    return [
+        d.condition
+        for d in sizes.demands
+        if (d.node.target is branch_taken if d.node is not None else not d.origin)
+    ]
 
 
-def _origin_of(sizes: TermSizes, conclusion: Term, solver: Solver, root: torch.nn.Module) -> str:
-    """The line of the last operator that is needed for a conclusion."""
+def _origin_of(
+    sizes: TermSizes, conclusion: Term, solver: Solver, root: torch.nn.Module
+) -> tuple[str, list[Node]]:
+    """The lines of the operators that are needed for a conclusion, and their nodes."""
     demands = sizes.demands
     negation = sizes.table.not_(conclusion)
     core = smallest_conflict(solver, [*(d.condition for d in demands), negation])
@@ -214,7 +217,9 @@ def _origin_of(sizes: TermSizes, conclusion: Term, solver: Solver, root: torch.n
         d for d in demands if d.condition.free_symbols & conclusion.free_symbols
     ]
     origins = [place for demand in needed if (place := _origin_of_demand(demand, root))]
-    return origins[-1] if origins else "the program"
+    nodes = [demand.node for demand in needed if demand.node is not None]
+    first, *further = [*dict.fromkeys(origins)] or ["the program"]
+    return f"{first} (with {further[-1]})" if further else first, nodes
 
 
 def _origin_of_demand(demand: Demand, root: torch.nn.Module) -> str:

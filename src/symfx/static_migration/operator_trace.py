@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.fx import GraphModule, Node
@@ -16,7 +16,9 @@ from symfx.shape_rules.opaque_sizes import OpaqueSizes
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size
 from symfx.shape_rules.table import Rule
 from symfx.static_migration.term_sizes import TermSizes
-from symfx.symbolic_shapes import ShapeEnv
+
+if TYPE_CHECKING:  # the import takes a second, and most programs are traced without it
+    from symfx.symbolic_shapes import ShapeEnv
 
 __all__ = ["OperatorTrace"]
 

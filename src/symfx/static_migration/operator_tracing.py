@@ -18,14 +18,21 @@ from symfx.algebra import Table, evaluate
 from symfx.errors import SymfxError, TracingError
 from symfx.shape_rules.errors import IllTypedError
 from symfx.static_migration.analysis import Interpreter
-from symfx.static_migration.conditions import InputType, parse_size
+from symfx.static_migration.conditions import (
+    InputType,
+    declared_names,
+    dimension_names,
+    parse_size,
+)
+from symfx.static_migration.example_inputs import example_tensor
 from symfx.static_migration.operator_trace import OperatorTrace
+from symfx.static_migration.programs import program_name
 from symfx.static_migration.solver import Solver
 from symfx.symbolic_shapes import Dim as NamedDim
 from symfx.tracing import trace
 from symfx.user_code import where as line_of
 
-__all__ = ["example_tensor", "trace_operators"]
+__all__ = ["trace_operators"]
 
 #: After a failure, at most so many numbers of its message are tried as sizes.
 _MOST_NUMBERS = 6
@@ -66,7 +73,7 @@ def trace_operators(
     for name, given in inputs.items():
         if given.kind != "tensor" or given.dims is None:
             raise TracingError(
-                f"the rank of {name} must be known to trace {type(module).__name__}",
+                f"the rank of {name} must be known to trace {program_name(module)}",
                 where="--input",
                 fix=f'write "{name}: i64[batch, seq]"',
             )
@@ -150,15 +157,16 @@ def _traced_at(
     example: dict[str, torch.Tensor] = {}
     dynamic: dict[str, Any] = {}
     dimensions: dict[str, str] = {}
+    declared = frozenset(declared_names(inputs))
     for name, given in inputs.items():
         extents: list[NamedDim | None] = []
         shape: list[int] = []
-        for i, dim in enumerate(given.dims or ()):
+        texts = dimension_names(name, given, declared)
+        for i, (dim, text) in enumerate(zip(given.dims or (), texts, strict=True)):
             if isinstance(dim, int):
                 extents.append(None)
                 shape.append(dim)
                 continue
-            text = f"{name}_{i}" if dim is None else dim
             symbol = text if text.isidentifier() else f"{name}_{i}_"
             if symbol != text:
                 dimensions[symbol] = text
@@ -192,14 +200,6 @@ def _evaluated(text: str, sizes: Mapping[str, int]) -> int:
     table = Table()
     names = {name: table.const(size) for name, size in sizes.items()}
     return int(evaluate(parse_size(table, text, names), {}))
-
-
-def example_tensor(shape: Sequence[int], dtype_name: str) -> torch.Tensor:
-    """An input to run a program on; integers are 0, which is an index of any dimension."""
-    dtype: torch.dtype = getattr(torch, dtype_name)
-    if dtype.is_floating_point or dtype.is_complex:
-        return torch.rand(shape, dtype=dtype)
-    return torch.zeros(shape, dtype=dtype)
 
 
 def _refuse_if_eager_fails(module: torch.nn.Module, example: Mapping[str, torch.Tensor]) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+import operator
 import re
+from types import FunctionType
 from typing import Any
 
 import torch
 from torch.fx import Node
 
-from symfx.shape_rules.sizes import Dim, Shape, Size
+from symfx.shape_rules.sizes import NO_TENSOR, Dim, Pieces, Shape, Size
+from symfx.static_migration.term_sizes import OpenCondition
 from symfx.user_code import user_line_of_trace
 
 __all__ = ["code_of", "input_name", "layer_of", "place_of", "text_of"]
@@ -29,7 +33,11 @@ def text_of(sizes: Any, value: Any) -> str:
         return f"({', '.join(text_of(sizes, part) for part in value)})"
     if value is None or isinstance(value, (int, float, str, bool)):
         return str(value)
-    return "Dyn"
+    if isinstance(value, Pieces):
+        return f"{_size_text(sizes, value.number)} tensors"
+    if isinstance(value, OpenCondition):
+        return str(value.condition)
+    return "no tensor" if value is NO_TENSOR else "Dyn"
 
 
 def _size_text(sizes: Any, size: Dim) -> str:
@@ -62,8 +70,17 @@ def code_of(node: Node) -> str:
         )
     if node.op == "get_attr":
         return f"{node.name} = self.{node.target}"
+    if node.target is operator.getitem and len(node.args) == 2:
+        return f"{node.name} = {node.args[0]}[{_index(node.args[1])}]"
+    if node.target is getattr and len(node.args) == 2:
+        return f"{node.name} = {node.args[0]}.{node.args[1]}"
     args = [_argument(a) for a in node.args]
-    args += [f"{name}={_argument(value)}" for name, value in node.kwargs.items()]
+    defaults = _defaults_of(node)
+    args += [
+        f"{name}={_argument(value)}"
+        for name, value in node.kwargs.items()
+        if name not in defaults or value is not defaults[name]
+    ]
     if node.op == "output":
         return f"return {', '.join(args)}"
     if node.op == "call_method":
@@ -73,6 +90,26 @@ def code_of(node: Node) -> str:
         f"self.{target}" if node.op == "call_module" else getattr(target, "__name__", str(target))
     )
     return f"{node.name} = {called}({', '.join(args)})"
+
+
+def _defaults_of(node: Node) -> dict[str, Any]:
+    """The defaults of the parameters of a function; empty for other nodes, and for builtins."""
+    if not isinstance(node.target, FunctionType):
+        return {}
+    parameters = inspect.signature(node.target).parameters
+    return {name: parameter.default for name, parameter in parameters.items()}
+
+
+def _index(value: Any) -> str:
+    """An index as Python writes it: ``:, None, 1:``."""
+    if isinstance(value, tuple) and value:
+        return ", ".join(map(_index, value))
+    if not isinstance(value, slice):
+        return "..." if value is Ellipsis else _argument(value)
+    start, stop, step = (
+        "" if part is None else str(part) for part in (value.start, value.stop, value.step)
+    )
+    return f"{start}:{stop}" + (f":{step}" if step else "")
 
 
 def _argument(value: Any) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from torch.fx import Graph, Node
 
 from symfx.shape_rules.errors import IllTypedError
+from symfx.static_migration.decisions import branch_taken
 from symfx.static_migration.printing import code_of
 from symfx.user_code import user_line_of_trace
 
@@ -30,6 +32,7 @@ class Conflict:
         example: shapes of the inputs that would work, as close as possible to the user's types;
             ``None`` if z3 finds none.
         hopeless: no sizes of inputs of these ranks would work: the program has to change.
+        hint: a change of one line with which the program is well-typed; it may be empty.
     """
 
     message: str
@@ -38,6 +41,7 @@ class Conflict:
     conditions: tuple[str, ...] = ()
     example: Mapping[str, tuple[int, ...]] | None = None
     hopeless: bool = False
+    hint: str = ""
 
     def __str__(self) -> str:
         parts = [self.message]
@@ -48,6 +52,8 @@ class Conflict:
             parts.append(f"  this would work: {shapes}")
         elif self.hopeless:
             parts.append("  no sizes of the inputs would work: the program has to change")
+        if self.hint:
+            parts.append(f"  hint: {self.hint}")
         return "\n".join(parts)
 
 
@@ -58,12 +64,14 @@ class FixedName:
     Args:
         name: the name.
         value: the number that the name is fixed to.
-        origin: the line that fixes the name.
+        origin: the lines that fix the name.
+        hint: a change of one line with which the name stays free; it may be empty.
     """
 
     name: str
     value: int
     origin: str
+    hint: str = ""
 
     def __str__(self) -> str:
         return f"{self.name} is fixed to {self.value} by {self.origin}"
@@ -76,12 +84,14 @@ class ExcludedSizes:
     Args:
         condition: the condition.
         sizes: a size for each name, for which the condition fails.
-        origin: the line that demands the condition.
+        origin: the lines that demand the condition.
+        hint: a change of one line with which the condition is not needed; it may be empty.
     """
 
     condition: str
     sizes: Mapping[str, int]
     origin: str
+    hint: str = ""
 
     def __str__(self) -> str:
         failing = ", ".join(f"{name} = {size}" for name, size in self.sizes.items())
@@ -96,7 +106,6 @@ class Migration:
         verdict: ``"well-typed"``, ``"ill-typed"``, or ``"unknown"`` if z3 ran out of time.
         graph: the graph.
         shapes: the shape of each node's value, as text: ``"[batch, 64, h // 2]"``, ``"Dyn"``.
-        types: the same shapes as `TensorType`, with numbers, sympy expressions and ``Dyn``.
         inputs: the types of the inputs, as precisely as the program and the user's types fix them.
         conditions: the conditions on the named sizes that must also hold, as text.
         origins: for each condition that a trace of operators relies on, the line that caused it.
@@ -106,12 +115,16 @@ class Migration:
         unknown_operators: nodes whose operator the table lacks, with its name; their type is Dyn.
         example: a size for each name, for which all conditions hold.
         timeout: the time budget of each question to z3, in seconds.
+        warnings: operators that broadcast in a way that is rarely meant, each with its line.
+        branches: the branches that the types leave open, with the outcomes of this migration.
+        paths: one migration for each path, if the types leave a branch open. The migration itself
+            then has the graph of the first path, with the shapes and conditions that all share.
+        make_types: computes `types`.
     """
 
     verdict: str
     graph: Graph
     shapes: dict[Node, str] = field(default_factory=dict)
-    types: dict[Node, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=dict)
     conditions: list[str] = field(default_factory=list)
     origins: dict[str, str] = field(default_factory=dict)
@@ -121,6 +134,18 @@ class Migration:
     unknown_operators: dict[Node, str] = field(default_factory=dict)
     example: Mapping[str, int] = field(default_factory=dict)
     timeout: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    branches: tuple[str, ...] = ()
+    paths: tuple[Migration, ...] = ()
+    make_types: Callable[[], dict[Node, Any]] = dict
+
+    @cached_property
+    def types(self) -> dict[Node, Any]:
+        """The shapes as `TensorType`, with numbers, sympy expressions and ``Dyn``.
+
+        They are made when they are first read: the import of sympy takes longer than all the rest.
+        """
+        return self.make_types()
 
     def __bool__(self) -> bool:
         return self.verdict == "well-typed"
@@ -142,6 +167,8 @@ class Migration:
 
     def __str__(self) -> str:
         """The annotated program, or the conflict."""
+        if self.paths:
+            return "\n".join(f"{'; '.join(path.branches)}:\n{path}" for path in self.paths)
         lines: list[str] = []
         if self.verdict == "unknown":
             lines.append(
@@ -151,7 +178,11 @@ class Migration:
         if self.conflict is not None:
             lines.append(f"ill-typed: {self.conflict}")
         if self.shapes:
-            written = [(code_of(node), self.shapes[node]) for node in self.graph.nodes]
+            written = [
+                (code_of(node), self.shapes[node])
+                for node in self.graph.nodes
+                if node.target is not branch_taken
+            ]
             width = min(max(len(code) for code, _ in written), _WIDEST_CODE)
             lines += [f"{code:<{width}}  # {shape}" for code, shape in written]
         if self.conditions:
@@ -164,4 +195,5 @@ class Migration:
             first_place.setdefault(name, line or code_of(node))
         for name in sorted(first_place):
             lines.append(f"no shape rule for {name}: typed Dyn, at {first_place[name]}")
+        lines += [f"warning: {text}" for text in self.warnings]
         return "\n".join(lines)

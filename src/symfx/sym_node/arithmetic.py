@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import torch
 
 from symfx.algebra import Table
+from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.sym_node.comparisons import RELATIONS
 from symfx.torch_bridge.modes import note_call
 
@@ -30,7 +31,9 @@ def arithmetic_methods(node_class: type) -> dict[str, Callable[..., Any]]:
     }
     for name, function in (("sym_min", torch.sym_min), ("sym_max", torch.sym_max)):
         methods[name] = _noted(function, methods[name])
-    return methods | {name: _unary(make) for name, make in _UNARY.items()}
+    return methods | {
+        name: _unary(make, stays_symbolic=name == "sym_float") for name, make in _UNARY.items()
+    }
 
 
 def _noted(function: _Operation, method: _Operation) -> Callable[[Any, Any], Any]:
@@ -97,12 +100,18 @@ def _binary(
     return method
 
 
-def _unary(make: _Operation) -> Callable[[Any], Any]:
-    """A method of one operand; `make` makes the term, given the table and the operand's term."""
+def _unary(make: _Operation, stays_symbolic: bool) -> Callable[[Any], Any]:
+    """A method of one operand.
+
+    Args:
+        make: makes the term, given the table and the operand's term.
+        stays_symbolic: whether the result is a symbolic number even where it is known. torch calls
+            methods of symbolic floats on the result of ``sym_float``.
+    """
 
     def method(self: Any) -> Any:
         term = make(self.shape_env.table, self.term)
-        if self.is_wrapped_literal and term.op == "const":
+        if term.op == "const" and (stays_symbolic or self.is_wrapped_literal):
             return self._computed(self.shape_env, term)
         return self.shape_env.node_for(term)
 
@@ -166,10 +175,5 @@ _UNARY: dict[str, _Operation] = {
     "sym_float": Table.to_real,
     "sym_not": lambda table, a: table.not_(table.to_bool(a)),
     "is_integer": Table.is_integer,
-    **{
-        f"sym_{name}": _function(name)
-        for name in (
-            "sqrt", "cos", "cosh", "sin", "sinh", "tan", "tanh", "asin", "acos", "atan", "log2",
-        )
-    },
+    **{f"sym_{name}": _function(name) for name in MATH_FUNCTIONS},
 }  # fmt: skip

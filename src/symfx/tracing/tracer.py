@@ -39,6 +39,7 @@ from symfx.tracing.refusals import (
     refuse_unknown,
     refuse_unready,
     unfit_output,
+    untraceable,
 )
 from symfx.tracing.torch_logs import without_torch_logs
 from symfx.tracing.traced_model import name_of
@@ -221,12 +222,7 @@ class _Tracing:
                 raise
             raise TracingError(error.what, where=where(error), fix=error.fix) from error
         except Exception as error:
-            raise TracingError(
-                f"{name_of(self.model)} cannot be traced: {_first_lines(error)}",
-                where=where(error),
-                fix="call the model itself on these inputs: if that fails too, correct the inputs "
-                "or the model; if not, this line has an effect that a graph cannot hold",
-            ) from error
+            raise untraceable(name_of(self.model), error) from error
         return self._finish(graph_module)
 
     def _flat_function(self) -> Callable[..., tuple[Any, ...]]:
@@ -419,14 +415,6 @@ def _distinct(names: list[str], others: list[str]) -> list[str]:
             own += "_"
         result.append(own)
     return result
-
-
-def _first_lines(error: Exception) -> str:
-    """The type of an exception and the first three lines of its message, on one line."""
-    text = str(error).strip() or type(error).__name__
-    lines = [line for line in text.splitlines() if line.strip()]
-    shown = " ".join(line.strip() for line in lines[:3])
-    return shown if type(error) is RuntimeError else f"{type(error).__name__}: {shown}"
 
 
 def _fx_structure(spec: pytree.TreeSpec, results: list[Any]) -> tuple[Any] | None:
