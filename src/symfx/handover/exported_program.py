@@ -198,9 +198,11 @@ class _Lifted:
         used: set[Any] = set()
         for node in self.graph.nodes:
             for leaf in pytree.tree_leaves(node.meta.get("val")):
-                is_tensor = isinstance(leaf, torch.Tensor)
-                for number in [*leaf.shape, *leaf.stride()] if is_tensor else [leaf]:
-                    if isinstance(number, tuple(_ARGUMENTS)):
+                numbers: list[Any] = [leaf]
+                if isinstance(leaf, torch.Tensor):
+                    numbers = [*leaf.shape, *leaf.stride()]
+                for number in numbers:
+                    if isinstance(number, torch.SymInt | torch.SymFloat | torch.SymBool):
                         used |= number.node.expr.free_symbols
         return used
 

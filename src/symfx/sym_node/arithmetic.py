@@ -52,7 +52,8 @@ def _number(node: Any) -> Any:
     """The number of a node: a constant itself, else a symbolic one."""
     if node.constant is not None:
         return node.constant
-    return torch.SymInt(node) if node.pytype is int else torch.SymFloat(node)
+    kind: Any = torch.SymInt if node.pytype is int else torch.SymFloat
+    return kind(node)
 
 
 def _binary(

@@ -149,6 +149,8 @@ class ShapeEnv:
         self.fake_tensor_cache: dict[Any, Any] = {}
         self._spec_symbol_to_compile_symbol: dict[Any, Any] = {}
         self._shape_spec_pending_assumptions: list[Any] = []
+        self._unbacked_replacements: dict[Any, Any] | None = None
+        self._equality_graph: Any = None
         # Last, because it replaces methods of the finished environment.
         self.recorder = Recorder(self, should_record_events, settings)
 
@@ -162,6 +164,13 @@ class ShapeEnv:
 
     def cleanup(self) -> None:
         """Do nothing: terms die with the environment. torch calls this after a trace."""
+
+    def _create_fx_call_function(self, op: object, args: object) -> tuple[None, bool]:
+        """Give torch's own nodes, which Inductor makes on this environment, no node of a graph.
+
+        torch validates translations by such graphs; symfx does so in its own way.
+        """
+        return None, False
 
     def _here(self) -> Provenance:
         """The current provenance: the user's line and the operator that run now."""
