@@ -158,7 +158,7 @@ def test_the_trace_is_not_changed_by_what_follows() -> None:
     assert str(t) == before and t.verify(shapes=1)
 
 
-def test_symbols_whose_marked_names_meet() -> None:
+def test_symbols_whose_names_meet_in_sympy() -> None:
     def model(x: torch.Tensor) -> torch.Tensor:
         return x.new_zeros(x.shape[0] + 2 * x.shape[1]) + x.shape[1]
 

@@ -93,7 +93,6 @@ def copied(trace: TracedModel) -> CopiedTrace:
             data["environment"],
             data["terms"],
             lambda item: _source(item.text(5_000), sources),
-            marks_sizes=True,
         )
         values = ValueReader(env, reader)
         libraries = {str(n["target"]).partition(".")[0] for n in _all_nodes(graph)}

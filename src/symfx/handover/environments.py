@@ -148,8 +148,6 @@ def read_environment(
     item: Item,
     terms: Item,
     read_source: Callable[[Item], TorchSource] | None = None,
-    *,
-    marks_sizes: bool = False,
 ) -> tuple[ShapeEnv, NumberReader]:
     """The environment that data describe, and the reader of the numbers of its file.
 
@@ -157,7 +155,6 @@ def read_environment(
         item: the data of `describe_environment`.
         terms: the list of terms of the file.
         read_source: reads the source of a symbol; by default, as it was written.
-        marks_sizes: see `symfx.symbolic_shapes.environment.symbols.Symbols`.
 
     Raises:
         TraceFileError: the data describe no environment.
@@ -173,7 +170,6 @@ def read_environment(
         "inputs",
     )
     env = ShapeEnv()
-    env.symbols.marks_sizes = marks_sizes
     symbols: dict[str, Term] = {}
     for described in fields["symbols"].items(_SYMBOLS):
         symbol = _read_symbol(described, env, symbols, read_source)

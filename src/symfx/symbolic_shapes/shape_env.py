@@ -150,7 +150,6 @@ class ShapeEnv:
         self._spec_symbol_to_compile_symbol: dict[Any, Any] = {}
         self._shape_spec_pending_assumptions: list[Any] = []
         self._unbacked_replacements: dict[Any, Any] | None = None
-        self._equality_graph: Any = None
         # Last, because it replaces methods of the finished environment.
         self.recorder = Recorder(self, should_record_events, settings)
 

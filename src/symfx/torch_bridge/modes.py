@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_infra_mode, _push_mode, _unset_infra_mode
 
-from symfx.torch_bridge.identity import proxy_tensor_of_torch
+from symfx.torch_bridge.identity import TorchProxyMode, proxy_tensor_of_torch
 from symfx.torch_bridge.process_wide import ProcessWide
 from symfx.torch_bridge.releases import fx_traces
 
@@ -23,9 +23,9 @@ __all__ = [
     "active_fake_mode",
     "active_proxy_mode",
     "disable_autocast_cache",
+    "follow_renaming",
     "function_mode_count",
     "fx_tracing",
-    "note_another_name",
     "note_call",
     "pop_function_mode",
     "push_function_mode",
@@ -56,22 +56,6 @@ def active_proxy_mode() -> Any:
     return before or torch._C._get_dispatch_mode(PROXY_KEY)
 
 
-def note_another_name(old: Any, new: Any) -> None:
-    """Tell torch's tracer, if it is tracing, that a symbol that it knows has another name.
-
-    torch's tracer looks the proxies of numbers up by their sympy expressions. It retraces a program
-    with new unbacked symbols, which then take the names of the first run.
-
-    Args:
-        old: the sympy symbol for which the tracer has a proxy.
-        new: the sympy symbol that expressions have from now on.
-    """
-    tracer = getattr(active_proxy_mode(), "tracer", None)
-    known = getattr(tracer, "sympy_expr_tracker", None)
-    if isinstance(known, dict) and old in known:
-        known.setdefault(new, known[old])
-
-
 def note_call(function: Any, args: tuple[Any, ...]) -> None:
     """Let torch's tracer, if it is tracing, record a call on symbolic numbers.
 
@@ -82,7 +66,7 @@ def note_call(function: Any, args: tuple[Any, ...]) -> None:
         function: the function; it is called once more.
         args: its arguments.
     """
-    if hasattr(getattr(active_proxy_mode(), "tracer", None), "sympy_expr_tracker"):
+    if type(active_proxy_mode()) is TorchProxyMode:
         with without_proxy_mode() as mode:
             mode.__sym_dispatch__(function, [], args, {})
 
@@ -91,6 +75,23 @@ def active_fake_mode() -> FakeTensorMode | None:
     """The fake mode that an operator would reach now, or None."""
     mode: FakeTensorMode | None = torch._C._get_dispatch_mode(FAKE_KEY)
     return mode
+
+
+def follow_renaming(old: Any, new: Any) -> None:
+    """Have torch's own tracer, if it runs now, find the node of a renamed symbol under both names.
+
+    torch's tracer meets symbols of symfx where a program of symfx is decomposed after
+    `symfx.uninstall`. It looks for the node of an expression by the symbols in it.
+
+    Args:
+        old: the symbol that has a node, as sympy.
+        new: the symbol that stands for it from now on.
+    """
+    mode = active_proxy_mode()
+    if type(mode) is TorchProxyMode:
+        nodes = mode.tracer.sympy_expr_tracker
+        if old in nodes:
+            nodes.setdefault(new, nodes[old])
 
 
 def unset_proxy_mode() -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SymbolRecord", "Symbols"]
 
-# torch tells the kind of a sympy symbol by how its name starts; a user's name must not mislead.
-_SIZE_PREFIX = "s"
-_TORCH_PREFIXES = ("u", "z", "i", "r", "p", "x", "y", "t", "a")
+# torch tells the kind of a sympy symbol by its name: a size is "s" and a number, or begins with
+# "s_". A user's name gets this prefix in sympy, because Inductor refuses symbols of other names.
+_OWN_NAME = re.compile(r"s\d+")
 
 
 @dataclass
@@ -71,8 +72,6 @@ class Symbols:
         ignorable_fresh_unbacked_symbols: pending symbols that no output has to show.
         unique_ids: the numbers in the names of symbols.
         unbacked_symint_counter: how many unbacked integers and booleans were made.
-        marks_sizes: whether all sympy symbols of integer inputs start with ``s``. Inductor, which
-            writes C++, takes a symbol of another name for none of an input.
         unbacked_symfloat_counter: how many unbacked floats were made.
         counter: how many symbols of each kind were made.
     """
@@ -93,7 +92,6 @@ class Symbols:
         self.pending_fresh_unbacked_symbols: list[sympy.Symbol] = []
         self.unique_ids: set[int] = set()
         self.ignorable_fresh_unbacked_symbols: list[sympy.Symbol] = []
-        self.marks_sizes = False
         self._sympy_names: set[str] = set()
         self.unbacked_symint_counter = 0
         self.unbacked_symfloat_counter = 0
@@ -121,10 +119,7 @@ class Symbols:
         """
         term = self.table.symbol(name, sort)
         sympy_name = name
-        misread = name.startswith(_TORCH_PREFIXES) or (
-            self.marks_sizes and not name.startswith(_SIZE_PREFIX)
-        )
-        if hint is not None and misread and sort == "int":
+        if hint is not None and sort == "int" and not _OWN_NAME.fullmatch(name):
             sympy_name = f"s_{name}"
         while sympy_name in self._sympy_names:  # another symbol is called s_x in truth
             sympy_name += "_"
