@@ -135,9 +135,9 @@ class Trace(TracedModel):
         The program is of torch.export's training dialect: operators may write in place, as the
         graph does. It has the model's parameters and buffers, the symbols with their ranges, the
         guards, and the structure of arguments and results. In sympy the name of a dimension has
-        the prefix ``s_``, as torch's passes want it. What the trace relies on about the value of an input tensor
-        (``.item()``) the program asserts when it runs. For programs that other passes decompose
-        further, trace with ``pre_dispatch=True``, as `symfx.export` does.
+        the prefix ``s_``, as torch's passes want it. What the trace relies on about the value of
+        an input tensor (``.item()``) the program asserts when it runs. For programs that other
+        passes decompose further, trace with ``pre_dispatch=True``, as `symfx.export` does.
 
         Raises:
             TracingError: torch.export has no form for a part of the trace.
