@@ -128,17 +128,17 @@ def _carry_metadata(old: fx.GraphModule, new: fx.GraphModule) -> None:
 
 def _sources(layout: Layout) -> dict[str, TorchSource]:
     """The source of each input as Dynamo names it, by the name of the input in the graph."""
-    with_path, _ = pytree.tree_flatten_with_path(layout.given)
+    with_path: list[tuple[Any, Any]] = pytree.tree_flatten_with_path(layout.given)[0]
     found = {}
     for leaf, (keys, _) in zip(layout.leaves, with_path, strict=True):
-        variadic = layout.signature.parameters[str(keys[0].key)].kind.name == "VAR_KEYWORD"  # type: ignore[attr-defined]
+        variadic = layout.signature.parameters[str(keys[0].key)].kind.name == "VAR_KEYWORD"
         first, *rest = keys[1:] if variadic else keys
-        source: TorchSource = LocalSource(str(first.key))  # type: ignore[attr-defined]
+        source: TorchSource = LocalSource(str(first.key))
         for key in rest:
             if isinstance(key, pytree.GetAttrKey):
                 source = AttrSource(source, key.name)
             else:
-                index = key.idx if isinstance(key, pytree.SequenceKey) else key.key  # type: ignore[attr-defined]
+                index = key.idx if isinstance(key, pytree.SequenceKey) else key.key
                 source = GetItemSource(source, index)
         found[leaf.name] = source
     return found
