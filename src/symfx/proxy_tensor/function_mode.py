@@ -103,6 +103,7 @@ class TracingFunctionMode(TorchFunctionMode):
 _ENTER_AUTOCAST = torch.amp.autocast_mode._enter_autocast
 _EXIT_AUTOCAST = torch.amp.autocast_mode._exit_autocast
 _SET_GRAD = torch._C._set_grad_enabled
+_CONTIGUOUS: Any = torch.Tensor.contiguous
 
 
 class PreDispatchTorchFunctionMode(TorchFunctionMode):
@@ -127,6 +128,10 @@ class PreDispatchTorchFunctionMode(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        if func is _CONTIGUOUS:
+            # Of a tensor that is contiguous, Python returns the tensor itself without an operator.
+            # A later decomposition may give the tensor another layout, so the graph has the call.
+            return _aten.contiguous.default(*args, **(kwargs or {}))
         if func is _SET_GRAD:
             node = self._record(func, args)
             func(*args)

@@ -166,6 +166,13 @@ class ShapeEnv:
     def cleanup(self) -> None:
         """Do nothing: terms die with the environment. torch calls this after a trace."""
 
+    def _create_fx_call_function(self, op: object, args: object) -> tuple[None, bool]:
+        """Give torch's own nodes, which Inductor makes on this environment, no node of a graph.
+
+        torch validates translations by such graphs; symfx does so in its own way.
+        """
+        return None, False
+
     def _here(self) -> Provenance:
         """The current provenance: the user's line and the operator that run now."""
         return current_provenance(self.current_operator)

@@ -131,6 +131,14 @@ class Admission:
             self._drop_offsets()
         for leaf in layout.leaves:
             self._fix_static(leaf)
+        #: The symbols of values that the program reads from input tensors by ``.item()``.
+        self._items = {
+            symbol: leaf
+            for symbol, record in env.symbols.records.items()
+            for leaf in layout.leaves
+            if isinstance(leaf.example, torch.Tensor)
+            and any(source.name == f"{leaf.name}.item()" for source in record.sources)
+        }
         self._compiled: tuple[object, GuardProgram | None] = (None, None)
         self._needed: tuple[object, tuple[ShapeGuard, ...]] = (None, ())
         #: What the graph asserts of the inputs alone: the conditions of a spec of dynamic shapes.
@@ -227,6 +235,7 @@ class Admission:
         failures: list[str] = []
         values: dict[Term, int] = {}
         first: dict[Term, LeafMeasure] = {}
+        values.update(self.items_of(leaves))
         present = {
             n: t for n, t in self.facts.items() if n.leaf in leaves and n.matters(leaves[n.leaf])
         }
@@ -281,6 +290,14 @@ class Admission:
             else "pass it in the traced layout, or trace again"
         )
         return f"the strides of {leaf.path} are {value.stride()}, not {expected}: {advice}"
+
+    def items_of(self, leaves: Mapping[Leaf, Any]) -> dict[Term, int]:
+        """The values that the program reads from input tensors by ``.item()``."""
+        return {
+            symbol: leaves[leaf].item()
+            for symbol, leaf in self._items.items()
+            if leaf in leaves and leaves[leaf].numel() == 1 and not leaves[leaf].is_meta
+        }
 
     def admits(self, values: Mapping[Term, int]) -> bool:
         """Whether the guards and ranges admit these values of the symbols."""

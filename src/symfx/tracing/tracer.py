@@ -70,6 +70,7 @@ def trace(
     *,
     dynamic: Any = None,
     strict: bool = True,
+    pre_dispatch: bool = False,
     **unknown: Never,
 ) -> Trace:
     """Trace a model on example inputs.
@@ -96,6 +97,8 @@ def trace(
             of its own in ``dynamic``. Otherwise `Trace.specializations` has it, and the graph
             holds for its one value. No entry of its own have the dimensions of a tensor, or of a
             container, whose entry is True.
+        pre_dispatch: whether the nodes are the operators above autograd and autocast, which
+            passes of torch decompose further; see `symfx.export`.
 
     Raises:
         SpecError: ``dynamic`` does not fit the inputs, or an argument is unknown.
@@ -125,9 +128,10 @@ def trace(
     spec = spec_of_call(model, dynamic)
     if spec is not None:
         bound = read_spec(layout, spec)
-        return _Tracing(model, layout, entries_of_spec(bound), bound).run()
+        entries = entries_of_spec(bound)
+        return _Tracing(model, layout, entries, bound, pre_dispatch=pre_dispatch).run()
     wanted = read_dynamic(layout, dynamic)
-    traced = _Tracing(model, layout, wanted.entries).run()
+    traced = _Tracing(model, layout, wanted.entries, pre_dispatch=pre_dispatch).run()
     if strict:
         refuse_pins(traced, wanted.promised)
     return traced
@@ -142,7 +146,10 @@ class _Tracing:
         layout: Layout,
         entries: list[Entry],
         spec: BoundSpec | None = None,
+        *,
+        pre_dispatch: bool = False,
     ) -> None:
+        self.pre_dispatch = pre_dispatch
         self.model = model
         self.layout = layout
         self.entries = entries
@@ -195,7 +202,11 @@ class _Tracing:
             leaves = tuple(entry for entry, through in described if through)
             shapes = BoundSpec((None,) * len(self.state) + leaves, self.spec.assumptions)
         tracer = make_fx(
-            function, tracing_mode="symbolic", _allow_non_fake_inputs=True, dynamic_shapes=shapes
+            function,
+            tracing_mode="symbolic",
+            pre_dispatch=self.pre_dispatch,
+            _allow_non_fake_inputs=True,
+            dynamic_shapes=shapes,
         )
         try:
             with (
