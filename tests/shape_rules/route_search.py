@@ -81,6 +81,8 @@ class _Names(dict[str, Any]):
 
 def value_of(text: str, sizes: Mapping[str, int]) -> Any:
     """A shape or a condition as text, with numbers for names."""
+    if "tensor" in text:
+        return Anything()  # as "no tensor", and "n tensors"
     functions: dict[str, Any] = {
         "min": min,
         "max": max,

@@ -64,6 +64,12 @@ def test_views_of_bytes(function: Any, shape: str, expected: str) -> None:
     assert output_of(check(function, shape)) == expected
 
 
+def test_operators_of_python_are_not_in_place() -> None:
+    either = check(lambda x, y: (x > 0) | (y > 0), "f32[1, 4]", "f32[n, 1]")
+    assert output_of(either) == "[n, 4]"
+    assert output_of(check(lambda x, y: x & y, "bool[4]", "i64[n, 4]")) == "[n, 4]"
+
+
 def test_views_of_bytes_need_whole_elements() -> None:
     assert check(lambda x: x.view(torch.float64), "f32[n, 3]").verdict == "ill-typed"
     assert check(lambda x: x.view(torch.float64), "f32[]").verdict == "ill-typed"

@@ -50,7 +50,9 @@ def operator_of(node: Node) -> str:
     if isinstance(target, torch._ops.OpOverload):
         target = target.overloadpacket
     name = target if isinstance(target, str) else str(getattr(target, "__name__", target))
-    return name[:-1] if name.endswith("_") and not name.endswith("__") else name
+    of_python = getattr(target, "__module__", "") == "_operator"  # `or_` is not in place
+    in_place = name.endswith("_") and not name.endswith("__") and not of_python
+    return name[:-1] if in_place else name
 
 
 def typed(value: Any, dtype: Known) -> Any:

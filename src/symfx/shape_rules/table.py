@@ -208,6 +208,8 @@ _RESHAPING = frozenset(
 
 def _keeps_its_tensor(target: Any) -> bool:
     name = target if isinstance(target, str) else str(getattr(target, "__name__", ""))
+    if getattr(target, "__module__", "") == "_operator":
+        return False  # Python's `or_` ends with an underscore since `or` is a keyword
     return name.endswith("_") and not name.endswith("__") and name not in _RESHAPING
 
 

@@ -195,7 +195,7 @@ def searchsorted(d: Sizes, sorted_sequence: Shape, values: Any, **options: Any) 
     return values
 
 
-@rule(*named("unique_consecutive"), torch.functional.unique_consecutive)
+@rule(torch.unique_consecutive, "unique_consecutive", torch.functional.unique_consecutive)
 def unique_consecutive(
     d: Sizes,
     input: Shape,
