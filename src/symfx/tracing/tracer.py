@@ -14,9 +14,11 @@ from symfx.dynamic_spec import spec_of_call
 from symfx.errors import SpecError, SymfxError, TracingError, describe
 from symfx.proxy_tensor import make_fx
 from symfx.proxy_tensor.inputs import DynamicShapes
+from symfx.proxy_tensor.parts import parts_made_singly, with_whole_tuples
 from symfx.proxy_tensor.rewritten_functions import symbolic_numbers
 from symfx.proxy_tensor.shape_specs import BoundSpec
 from symfx.torch_bridge.fx_graphs import graph_module
+from symfx.torch_bridge.nested_tensors import with_parts
 from symfx.tracing.admission import Admission
 from symfx.tracing.arguments import Layout
 from symfx.tracing.autocast import Autocast
@@ -211,6 +213,7 @@ class _Tracing:
                 untouched(self.model) as self.effects,
                 symbolic_numbers(self.model),
                 compiling(),
+                parts_made_singly(),
                 dense_encoders(self.model),
                 running_eagerly(),
                 traceable_packing(),
@@ -250,13 +253,13 @@ class _Tracing:
                 result = self._call_module(state, args, kwargs)
             after = _gradients(tensors)
             self.gradients = [name for name, grad in after.items() if grad != gradients.get(name)]
-            members = pytree.tree_leaves((args, kwargs))
-            expected = pytree.tree_leaves(self.layout.unflatten(filled))
+            members = pytree.tree_leaves(with_parts((args, kwargs)))
+            expected = pytree.tree_leaves(with_parts(self.layout.unflatten(filled)))
             if len(members) != len(expected) or any(map(operator.is_not, members, expected)):
                 self.argument_changes = [
                     "changes the members of a list or dict among its arguments"
                 ]
-            outputs, self.out_spec = pytree.tree_flatten(result)
+            outputs, self.out_spec = pytree.tree_flatten(with_whole_tuples(result))
             for output in outputs:
                 if not isinstance(output, (torch.Tensor, *_SYMBOLIC, *_PLAIN)):
                     raise unfit_output(self.model, output)
@@ -326,7 +329,7 @@ class _Tracing:
         return Trace(
             graph_module=module,
             model=self.model,
-            admission=Admission(self.layout, self.entries, env),
+            admission=Admission(self.layout, self.entries, env, _offsets_matter(env, module)),
             out_spec=self.out_spec,
             flat_output=structure is None,
             grad_enabled=torch.is_grad_enabled(),
@@ -415,6 +418,29 @@ def _distinct(names: list[str], others: list[str]) -> list[str]:
             own += "_"
         result.append(own)
     return result
+
+
+#: Operators that count from the start of a storage.
+_FROM_START = frozenset(
+    {
+        torch.ops.aten.as_strided.default,
+        torch.ops.aten.as_strided_.default,
+        torch.ops.aten.as_strided_copy.default,
+        torch.ops.aten.as_strided_scatter.default,
+        torch.ops.aten.set_.source_Storage_storage_offset,
+        torch.ops.aten.set_.source_Tensor_storage_offset,
+    }
+)
+
+
+def _offsets_matter(env: ShapeEnv, traced: torch.fx.GraphModule) -> bool:
+    """Whether a graph depends on the storage offsets of its inputs."""
+    return env.inputs.offsets_asked or any(
+        node.target in _FROM_START
+        for module in traced.modules()
+        if isinstance(module, torch.fx.GraphModule)
+        for node in module.graph.nodes
+    )
 
 
 def _fx_structure(spec: pytree.TreeSpec, results: list[Any]) -> tuple[Any] | None:
