@@ -96,8 +96,34 @@ _HOMES = {
     "uninstall": "symfx.installation",
 }
 
+#: The modules that ``import symfx`` is enough for: each is loaded when it is first used.
+_MODULES = frozenset(
+    {
+        "algebra",
+        "config",
+        "dynamic_spec",
+        "errors",
+        "graph_gradual_typechecker",
+        "meta_tracer",
+        "migrate_gradual_types",
+        "optimization",
+        "proxy_tensor",
+        "recording",
+        "refinement_types",
+        "rewriter",
+        "sym_node",
+        "symbolic_shapes",
+        "tracing",
+        "unification",
+        "unify_refinements",
+        "validator",
+    }
+)
+
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"symfx.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'symfx' has no attribute {name!r}")

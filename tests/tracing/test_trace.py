@@ -725,7 +725,8 @@ def test_the_front_door_lists_what_it_has():
         assert getattr(symfx, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = symfx.nothing
-    importlib.import_module("symfx.tracing")
+    for name in symfx._MODULES:
+        assert getattr(symfx, name) is importlib.import_module(f"symfx.{name}")
     assert callable(symfx.trace), "a submodule must not take the verb's name"
 
 
