@@ -84,7 +84,8 @@ def main(
         for named in (False, True) if checker.takes_names else (False,):
             score = Score()
             for case in cases:
-                progress.print(f"[dim]{checker.name}: {case.name}[/]", end="\r")
+                if progress.is_terminal:
+                    progress.print(f"[dim]{checker.name}: {case.name}[/]", end="\r")
                 torch._dynamo.reset()
                 score.add(case, checker, named)
             kind = "names" if named else "sizes"

@@ -97,8 +97,8 @@ def _symfx(case: Case, program: type[nn.Module], named: bool) -> Verdict:
         said.append(str(found.conflict))
     text = "\n".join(said)
     unknown = bool(found.unknown_operators) or "Dyn" in "".join(found.shapes.values())
-    hints = [part.hint for part in (*found.fixed, *found.excluded) if part.hint]
-    offer = "this would work" in text or "hint: " in text or bool(hints)
+    hints = [name.hint for name in found.fixed] + [sizes.hint for sizes in found.excluded]
+    offer = "this would work" in text or "hint: " in text or any(hints)
     return Verdict(bool(said) or found.verdict != "well-typed", text, unknown, offer)
 
 

@@ -14,16 +14,16 @@ from torch.fx.tensor_type import Dyn
 from torch.nn.parameter import is_lazy
 
 from symfx.errors import SpecError, SymfxError
-from symfx.shape_rules.errors import IllTypedError, PinnedSizeError
-from symfx.static_migration.analysis import Interpreter
+from symfx.shape_rules.errors import GradualError, IllTypedError, PinnedSizeError
+from symfx.static_migration.analysis import Interpreter, run_graph
 from symfx.static_migration.conditions import InputType, names_in, read_annotation
 from symfx.static_migration.decisions import Decision, Decisions, branch_taken, explored
 from symfx.static_migration.example_inputs import example_tensor
 from symfx.static_migration.graph_capture import program_graph, program_raises
 from symfx.static_migration.mends import Mend
 from symfx.static_migration.migration import migrate_traced
-from symfx.static_migration.printing import input_name
-from symfx.static_migration.programs import FunctionProgram, ModelWithLoss
+from symfx.static_migration.printing import input_name, text_of
+from symfx.static_migration.programs import FunctionProgram, ModelWithLoss, input_parameters
 from symfx.static_migration.results import Conflict, ExcludedSizes, Migration
 from symfx.static_migration.solver import Solver
 
@@ -67,6 +67,7 @@ def typecheck(
     module = program if isinstance(program, torch.nn.Module) else FunctionProgram(program, types)
     if loss is not None:
         module = ModelWithLoss(module, loss, types)
+    _refuse_unknown_inputs(module, types)
     found = _along_paths(module, types, where, timeout, allow_pinned=allow_pinned)
     if found.verdict != "well-typed" or last_batch is None:
         return found
@@ -79,6 +80,19 @@ def typecheck(
         said = (*last.conflict.conditions, f"for the last batch, {shapes}")
         last.conflict = replace(last.conflict, conditions=said)
     return last
+
+
+def _refuse_unknown_inputs(module: torch.nn.Module, types: Mapping[str, InputType]) -> None:
+    """Refuse an input that the program does not take."""
+    parameters = input_parameters(module)
+    if isinstance(module, GraphModule) or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for name in types:
+        if name not in parameters:
+            raise GradualError(
+                f"the program has no input {name}",
+                fix=f"its inputs are {', '.join(parameters) or 'none'}",
+            )
 
 
 def _last_batch(
@@ -127,6 +141,7 @@ def _along_paths(
         return _one_path(module, types, where, timeout, decisions, allow_pinned=allow_pinned)
 
     found: list[Migration] = []
+    conditions: list[list[str]] = []
     failed: list[Migration] = []
     excluded: list[ExcludedSizes] = []
     for decisions, path in explored(follow):
@@ -138,6 +153,7 @@ def _along_paths(
             path.conflict = replace(path.conflict, conditions=said)
         if path.verdict == "well-typed":
             found.append(path)
+            conditions.append([d.condition for d in decisions if d.condition])
             continue
         refusing = _refusing(path, decisions)
         if path.verdict != "ill-typed" or refusing is None:
@@ -147,7 +163,11 @@ def _along_paths(
             excluded.append(_excluded(types, where, decisions, refusing, timeout))
     if not found:
         return failed[0]
-    common = found[0] if len(found) == 1 else _of_paths(found)
+    if len(found) == 1:
+        common = found[0]
+    else:
+        one = _one_program(found, conditions, types, where, timeout)
+        common = _of_paths(found) if one is None else one
     common.excluded += excluded
     return common
 
@@ -240,6 +260,48 @@ def _of_paths(found: list[Migration]) -> Migration:
     common.warnings = [*dict.fromkeys(text for path in found for text in path.warnings)]
     common.unknown_operators = {n: o for p in found for n, o in p.unknown_operators.items()}
     return common
+
+
+def _one_program(
+    found: list[Migration],
+    conditions: list[list[str]],
+    types: Mapping[str, InputType],
+    where: Sequence[str],
+    timeout: float,
+) -> Migration | None:
+    """The migration of the first path, for all sizes, if it has the shapes of all paths.
+
+    A model may branch on ``t > 1`` only to choose a kernel. The values that are computed on several
+    paths must agree, and no path may have conditions of its own.
+
+    Args:
+        found: the migrations of the paths.
+        conditions: the conditions on sizes of each path.
+        types: the types of the inputs.
+        where: the user's conditions.
+        timeout: seconds that z3 may take for each question.
+    """
+    root = found[0].graph.owning_module
+    if root is None:
+        return None
+    graph = copy.deepcopy(found[0].graph)
+    for node in [*graph.nodes]:
+        if node.target is branch_taken:
+            graph.erase_node(node)
+    for path, said in zip(found, conditions, strict=True):
+        run = run_graph(graph, root, types, [*where, *said])
+        if run.failed is not None:
+            return None
+        shapes = {node.name: text_of(run.sizes, value) for node, value in run.values.items()}
+        own = {node.name: shape for node, shape in path.shapes.items() if shape[0] in "[("}
+        if any(shapes.get(name, shape) != shape for name, shape in own.items()):
+            return None
+    whole = migrate_traced(GraphModule(root, graph), types, where, timeout=timeout)
+    for path, said in zip(found, conditions, strict=True):
+        if not {*path.conditions} <= {*whole.conditions, *said}:
+            return None
+    unknown = "".join(whole.shapes.values()).count("Dyn")
+    return whole if unknown == "".join(found[0].shapes.values()).count("Dyn") else None
 
 
 def _shape_on(path: Migration, node: Node) -> str | None:

@@ -18,6 +18,8 @@ __all__ = ["Conflict", "ExcludedSizes", "FixedName", "Migration"]
 
 #: Lines of the program longer than this do not widen the column of shapes.
 _WIDEST_CODE = 60
+#: If the paths of a program have more lines than this together, only the first is printed in full.
+_MOST_LINES = 80
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,18 @@ class Migration:
     def __str__(self) -> str:
         """The annotated program, or the conflict."""
         if self.paths:
-            return "\n".join(f"{'; '.join(path.branches)}:\n{path}" for path in self.paths)
+            brief = sum(len(path.shapes) for path in self.paths) > _MOST_LINES
+            texts = [str(self.paths[0]), *(path.text(brief=brief) for path in self.paths[1:])]
+            heads = ["; ".join(path.branches) for path in self.paths]
+            return "\n".join(f"{h}:\n{text}" for h, text in zip(heads, texts, strict=True))
+        return self.text(brief=False)
+
+    def text(self, *, brief: bool) -> str:
+        """The annotated program, or the conflict.
+
+        Args:
+            brief: of the program, only the line with the result.
+        """
         lines: list[str] = []
         if self.verdict == "unknown":
             lines.append(
@@ -181,7 +194,7 @@ class Migration:
             written = [
                 (code_of(node), self.shapes[node])
                 for node in self.graph.nodes
-                if node.target is not branch_taken
+                if node.target is not branch_taken and (not brief or node.op == "output")
             ]
             width = min(max(len(code) for code, _ in written), _WIDEST_CODE)
             lines += [f"{code:<{width}}  # {shape}" for code, shape in written]
