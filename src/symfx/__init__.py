@@ -24,12 +24,13 @@ if TYPE_CHECKING:
         SpecError,
         SymfxError,
         TargetError,
+        TraceFileError,
         TracingError,
     )
     from symfx.optimization.model import OptimizedModel
     from symfx.optimization.pipeline import optimize
     from symfx.symbolic_shapes import Dim
-    from symfx.tracing import CheckResult, Trace, trace
+    from symfx.tracing import CheckResult, Trace, load, trace
     from symfx.tracing.verification import Verification
 
 __all__ = [
@@ -42,9 +43,11 @@ __all__ = [
     "SymfxError",
     "TargetError",
     "Trace",
+    "TraceFileError",
     "TracingError",
     "Verification",
     "__version__",
+    "load",
     "optimize",
     "trace",
 ]
@@ -56,11 +59,13 @@ _HOMES = {
     "SpecError": "symfx.errors",
     "SymfxError": "symfx.errors",
     "TargetError": "symfx.errors",
+    "TraceFileError": "symfx.errors",
     "Trace": "symfx.tracing",
     "TracingError": "symfx.errors",
     "OptimizationError": "symfx.errors",
     "OptimizedModel": "symfx.optimization.model",
     "Verification": "symfx.tracing.verification",
+    "load": "symfx.tracing",
     "optimize": "symfx.optimization.pipeline",
     "trace": "symfx.tracing",
 }

@@ -15,6 +15,7 @@ __all__ = [
     "SpecError",
     "SymfxError",
     "TargetError",
+    "TraceFileError",
     "TracingError",
     "describe",
 ]
@@ -68,6 +69,10 @@ class InputMismatchError(SymfxError, ValueError):
 
 class OptimizationError(SymfxError, RuntimeError):
     """A model that cannot be optimized, or whose optimized form gives other results."""
+
+
+class TraceFileError(SymfxError, ValueError):
+    """A trace that cannot be saved, or a file that is no saved trace."""
 
 
 def describe(value: object) -> str:

@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 __all__ = [
     "SYMFX_FOLDER",
+    "SavedFrame",
     "UserFrame",
     "asked_by_program",
     "asking_expression",
@@ -179,6 +180,31 @@ class UserFrame:
     @property
     def with_text(self) -> str:
         """The place and its text: ``model.py:12: y = x.view(-1)``."""
+        return line_in_words(self.filename, self.lineno, self.line)
+
+    def __str__(self) -> str:
+        return line_in_words(self.filename, self.lineno, "")
+
+
+@dataclass(frozen=True)
+class SavedFrame:
+    """A place in a user's program that a file tells of: its source need not be at hand.
+
+    Attributes:
+        filename: the file's path, where the program ran.
+        lineno: the line, from 1.
+        function: the function's qualified name.
+        line: the text of the line; empty where it was not at hand.
+    """
+
+    filename: str
+    lineno: int
+    function: str
+    line: str
+
+    @property
+    def with_text(self) -> str:
+        """The place and its text; see `UserFrame.with_text`."""
         return line_in_words(self.filename, self.lineno, self.line)
 
     def __str__(self) -> str:

@@ -68,7 +68,8 @@ def every_operation(t: Table) -> dict[str, Term]:
         "not": t.not_(p),
         "and": p & q,
         "or": p | q,
-        **{name: t.function(name, r) for name in MATH_FUNCTIONS},
+        # acosh is defined from 1 on.
+        **{name: t.function(name, r + (name == "acosh")) for name in MATH_FUNCTIONS},
     }
 
 

@@ -24,8 +24,8 @@ from torch import nn
 
 import symfx
 from symfx.errors import OptimizationError
+from symfx.graph_data.arguments import encode
 from symfx.optimization import load
-from symfx.optimization.saved.nodes import encode
 
 
 @pytest.fixture(scope="module")
@@ -484,7 +484,7 @@ def test_a_namedtuple_is_not_saved_as_a_tuple(tmp_path: Path) -> None:
     with pytest.raises(OptimizationError, match="it calls 'Pair', which a file cannot name"):
         model.save(tmp_path / "pairs")
     with pytest.raises(OptimizationError, match="x has a Pair in it, which cannot be saved"):
-        encode((Pair(torch.Size([1]), torch.Size([2])),), "x")
+        encode((Pair(torch.Size([1]), torch.Size([2])),), "x", OptimizationError)
 
 
 class Pairs(nn.Module):

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-from tools.operators.other_shapes import StockAdmitted, SymfxAdmitted
+from tools.operators.other_shapes import StockAdmitted, SymfxAdmitted, resized
 from tools.operators.report import page
-from tools.operators.samples import Call
+from tools.operators.samples import Call, calls
 from tools.operators.tally import PEERS, Row, problem, rows, stock_make_fx
+from torch.testing._internal.common_methods_invocations import op_db
 
 from symfx.proxy_tensor import make_fx
 
@@ -72,3 +73,28 @@ def test_a_graph_that_is_wrong_elsewhere_does_not_count() -> None:
 def baked_stock(x: torch.Tensor) -> Any:
     n = len(x)
     return stock_make_fx(lambda x: x * n, tracing_mode="symbolic")(x)
+
+
+def test_offsets_stay_ascending_at_another_shape() -> None:
+    """With one thread, embedding_bag takes descending offsets and returns unwritten memory."""
+    offsets = torch.tensor([0, 3])
+    assert [resized(offsets, [n], [1]).tolist() for n in (1, 3, 4)] == [
+        [0],
+        [0, 0, 3],
+        [0, 0, 3, 3],
+    ]
+    assert resized(torch.tensor([[3, 1]]), [2, 2], [2, 1]).tolist() == [[3, 1], [3, 1]]
+
+    (op,) = (op for op in op_db if op.name == "nn.functional.embedding_bag")
+    (call,) = calls(op, torch.float32, "function", 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for seed in range(8):
+            torch.manual_seed(seed)
+            # Memory with other contents each time, which the next small tensors get.
+            stale = [torch.randint(9, (n,)) for n in torch.randint(1, 40, (40,)).tolist()]
+            del stale
+            assert problem("symfx", call, True) == (None, True)
+    finally:
+        torch.set_num_threads(threads)

@@ -37,6 +37,7 @@ def _where(condition: bool, a: Any, b: Any) -> Any:
     return float(value) if isinstance(a, float) or isinstance(b, float) else value
 
 
+MATH = ("sqrt", "exp", "log", "cos", "atan", "log10", "log1p", "expm1", "asinh", "acosh", "atanh")
 FUNCTIONS: dict[str, Any] = {
     "where": _where,
     "floor": math.floor,
@@ -49,14 +50,9 @@ FUNCTIONS: dict[str, Any] = {
     "float": float,
     "int": int,
     "round": round,
-    "sqrt": math.sqrt,
-    "exp": math.exp,
-    "log": math.log,
-    "cos": math.cos,
-    "atan": math.atan,
+    **{name: getattr(math, name) for name in MATH},
 }
-_MATH = ("sqrt", "exp", "log", "cos", "atan")
-_REAL_FUNCTIONS = ("float", "floor", "ceil", "trunc", *_MATH)
+_REAL_FUNCTIONS = ("float", "floor", "ceil", "trunc", *MATH)
 _SCOPE = {"__builtins__": {}, **FUNCTIONS}
 # Programs with integers of more bits count as undefined.
 _BITS = 4096
@@ -180,7 +176,7 @@ def build(source: str, table: Table, names: Mapping[str, Term]) -> Term:
         "int": lambda a: table.trunc(a) if a.sort == "real" else table.to_int(a),
         "round": digits,
     }
-    ops |= {f: (lambda a, f=f: table.function(f, a)) for f in _MATH}
+    ops |= {f: (lambda a, f=f: table.function(f, a)) for f in MATH}
     term: Term = walk(source, names, ops)
     return term
 

@@ -257,6 +257,15 @@ def test_a_trace_is_a_compilation_to_the_program() -> None:
     assert not torch.compiler.is_compiling()
 
 
+def test_a_trace_is_an_export_to_the_program() -> None:
+    def f(x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if torch.compiler.is_exporting() else x * 3
+
+    t = symfx.trace(f, torch.ones(2))
+    assert t.graph_module(torch.ones(2)).tolist() == [2, 2]
+    assert not torch.compiler.is_exporting()
+
+
 def test_another_thread_sees_no_compilation() -> None:
     seen: queue.SimpleQueue[bool] = queue.SimpleQueue()
 

@@ -117,10 +117,17 @@ def _other_sizes(symbols: Sequence[tuple[Any, int]]) -> Iterator[dict[Any, int]]
 
 
 def resized(example: torch.Tensor, size: Sequence[int], stride: Sequence[int]) -> torch.Tensor:
-    """A tensor of another size with values drawn from an example's own."""
+    """A tensor of another size with values drawn from an example's own.
+
+    Ascending integers stay ascending. They may be offsets, and with one CPU thread `embedding_bag`
+    takes descending offsets and returns memory that it never wrote.
+    """
     made = torch.empty_strided(size, stride, dtype=example.dtype)
     flat = example.reshape(-1)
     if flat.numel() == 0:
         return made.zero_()
-    picks = torch.arange(made.numel()) % flat.numel()
-    return made.copy_(flat[picks].reshape(made.shape))
+    drawn = flat[torch.arange(made.numel()) % flat.numel()]
+    if not example.dtype.is_floating_point and not example.dtype.is_complex:
+        ascending = torch.equal(flat, flat.sort()[0])
+        drawn = drawn.sort()[0] if ascending else drawn
+    return made.copy_(drawn.reshape(made.shape))

@@ -11,9 +11,11 @@ from typing import Annotated
 import typer
 
 from symfx._version import __version__
+from symfx.cli.console import print_errors_as_json
 from symfx.cli.doctor import doctor_command
 from symfx.cli.optimize import optimize_command
 from symfx.cli.replay import replay_command
+from symfx.cli.saved_traces import check_command, run_command, show_command
 from symfx.cli.trace import trace_command
 from symfx.cli.typecheck import typecheck_command
 
@@ -65,11 +67,21 @@ def _root(
             "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
+    json_errors: Annotated[
+        bool,
+        typer.Option(
+            "--json-errors", help="Print errors and warnings to stderr as JSON, one a line."
+        ),
+    ] = False,
 ) -> None:
     """Symbolic shapes and tracing for PyTorch."""
+    print_errors_as_json(json_errors)
 
 
 app.command("trace")(trace_command)
+app.command("show")(show_command)
+app.command("check")(check_command)
+app.command("run")(run_command)
 app.command("replay")(replay_command)
 app.command("typecheck")(typecheck_command)
 app.command("optimize")(optimize_command)

@@ -24,6 +24,7 @@ __all__ = [
     "UNDECIDED",
     "clear_errors",
     "print_error",
+    "print_errors_as_json",
     "print_json",
     "print_lines",
     "print_warning",
@@ -36,6 +37,9 @@ __all__ = [
 #: FAULT: symfx itself failed (EX_SOFTWARE of sysexits.h). CLOSED_PIPE: the reader of the output
 #: has left, as a shell reports it (128 and the number of SIGPIPE).
 FAILED, MISTAKE, UNDECIDED, FAULT, CLOSED_PIPE = 1, 2, 3, 70, 141
+#: The version of the JSON documents that commands print. It grows when a field goes or changes.
+_VERSION = 1
+_errors_as_json = False
 #: torch's words for an allocation that failed.
 _OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.I)
 #: How many columns the continuation of a wrapped line is indented.
@@ -113,6 +117,9 @@ def print_error(
         fix: what to do about it, if known.
         notes: more about the circumstances, a sentence each.
     """
+    if _errors_as_json:
+        _print_as_json("error", what=what, where=where, fix=fix, notes=list(notes))
+        return
     console = Console(stderr=True, highlight=False)
     message = Text.assemble(("error: ", "bold red"), what)
     if where:
@@ -126,6 +133,9 @@ def print_error(
 
 def print_warning(what: str, where: str) -> None:
     """Print a warning to stderr: what the user has to know, and the place that caused it."""
+    if _errors_as_json:
+        _print_as_json("warning", what=what, where=where, fix=None, notes=[])
+        return
     console = Console(stderr=True, highlight=False)
     message = Text.assemble(("warning: ", "bold yellow"), what, ("\n  at: ", "bold"), where)
     console.print(message, soft_wrap=True)
@@ -144,9 +154,28 @@ def stdout_for_json(as_json: bool) -> contextlib.AbstractContextManager[object]:
     return contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
 
 
-def print_json(data: Any) -> None:
-    """Print a JSON document."""
-    typer.echo(json.dumps(data, indent=2, ensure_ascii=False))
+def print_json(schema: str, data: dict[str, Any]) -> None:
+    """Print a JSON document.
+
+    Args:
+        schema: the kind of the document, such as ``symfx trace``; its first field.
+        data: the other fields.
+    """
+    typer.echo(json.dumps(_document(schema, data), indent=2, ensure_ascii=False))
+
+
+def _document(schema: str, data: dict[str, Any]) -> dict[str, Any]:
+    return {"schema": schema, "version": _VERSION, **data}
+
+
+def print_errors_as_json(wanted: bool) -> None:
+    """Choose how errors and warnings are printed to stderr: as text, or as JSON, one a line."""
+    global _errors_as_json  # noqa: PLW0603 - set once, when the words of the command line are read
+    _errors_as_json = wanted
+
+
+def _print_as_json(kind: str, **fields: Any) -> None:
+    typer.echo(json.dumps(_document(f"symfx {kind}", fields), ensure_ascii=False), err=True)
 
 
 class _Console(Console):

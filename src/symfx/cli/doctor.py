@@ -22,7 +22,7 @@ def doctor_command(as_json: AsJson = False, debug: Debug = False) -> None:
         with progress("looking up names of torch"):
             found = _examine()
         if as_json:
-            print_json(found)
+            print_json("symfx doctor", found)
         else:
             print_lines(_lines(found))
     if found["missing"]:

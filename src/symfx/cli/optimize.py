@@ -96,7 +96,7 @@ def optimize_command(
             with progress("timing"):
                 before, after = _time(call, fast, rounds)
         if as_json:
-            print_json(_as_data(fast, before, after, save))
+            print_json("symfx optimize", _as_data(fast, before, after, save))
             return
         if not quiet:
             import dataclasses

@@ -97,6 +97,14 @@ def trace_command(
             show_default=False,
         ),
     ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False,
+            help="Write the trace to this file, for symfx run, check and show, and symfx.load.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -108,6 +116,7 @@ def trace_command(
     """
     with clear_errors(debug):
         refuse_unwritable(record, "--record")
+        refuse_unwritable(save, "--save")
         with stdout_for_json(as_json):
             call = _call(target, inputs or [], init or [], train, seed)
             with telling_sizes(call, seed), progress("tracing"), _recorded(record):
@@ -116,6 +125,8 @@ def trace_command(
             if verify:
                 with telling_sizes(call, seed), progress("verifying"):
                     verification = traced.verify(shapes=shapes, seed=seed, tolerance=tolerance)
+            if save is not None:
+                traced.save(save)
         if as_json:
             _print_json(traced, verification)
         elif quiet:
@@ -177,7 +188,7 @@ def _recorded(path: Path | None) -> Iterator[None]:
 def _print_json(traced: Trace, verification: Verification | None) -> None:
     from symfx.tracing.report import as_data
 
-    print_json(as_data(traced, verification))
+    print_json("symfx trace", as_data(traced, verification))
 
 
 def _print_summary(traced: Trace, verification: Verification | None) -> None:

@@ -118,7 +118,7 @@ def typecheck_command(
                 allow_pinned=allow_pinned,
             )
         if as_json:
-            print_json(_as_data(found))
+            print_json("symfx typecheck", _as_data(found))
         else:
             print_lines([Text(line) for line in str(found).splitlines()])
         refused = _refuse(found, allow_pinned=allow_pinned, strict=strict)

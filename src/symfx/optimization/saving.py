@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import operator
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,10 @@ from torch import Tensor, fx
 
 from symfx._version import __version__
 from symfx.errors import OptimizationError
+from symfx.graph_data.arguments import decode, encode
+from symfx.graph_data.names import NODE_NAME
 from symfx.optimization.saved.modules import build_modules, describe_module, put, tensors_of
-from symfx.optimization.saved.nodes import OPS, decode, encode, function_named, name_of, why_not
+from symfx.optimization.saved.nodes import OPS, function_named, name_of, why_not
 from symfx.untrusted import Item, Limits, Source, is_identifier, parse, shown
 
 __all__ = ["FORMAT", "Saved", "read_graph", "write_graph"]
@@ -33,8 +34,6 @@ FORMAT, VERSION = "symfx.optimized", 3
 #: to parse source with a million arguments in it.
 _NODES, _MODULES = 20_000, 10_000
 _LIMITS = Limits(items=600_000)
-#: The names that torch.fx gives to nodes.
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
 _GIVE = "give a file that OptimizedModel.save wrote"
 _AROUND = "keep such parts out of the saved model: optimize and save the modules around them"
 
@@ -96,8 +95,8 @@ def write_graph(module: fx.GraphModule, dtype: torch.dtype | None, path: str | P
                 "name": node.name,
                 "op": node.op,
                 "target": name_of(node),
-                "args": encode(node.args, node.name),
-                "kwargs": encode(dict(node.kwargs), node.name),
+                "args": encode(node.args, node.name, OptimizationError),
+                "kwargs": encode(dict(node.kwargs), node.name, OptimizationError),
             }
         )
     name = type(module).__name__
@@ -174,7 +173,7 @@ def _build(header: Item, tensors: Mapping[str, Tensor]) -> Saved:
     known: dict[str, fx.Node] = {}
     for index, (item, entry) in enumerate(entries):
         op, target, name = entry["op"].choice(OPS, "kind of node"), entry["target"], entry["name"]
-        if not _NAME.fullmatch(name.text()) or name.value in known:
+        if not NODE_NAME.fullmatch(name.text()) or name.value in known:
             raise name.refusal(f"{shown(name.value)} cannot be the name of this node")
         if (op == "output") != (index == len(entries) - 1):
             raise item.refusal("the last node must be the output, and no other node may be")

@@ -61,16 +61,15 @@ class TracingFunctionMode(TorchFunctionMode):
     ) -> Any:
         if self._watch:
             self._tracer.enter_function(func)
-        if type(func) is _Setter:
-            if func.__self__ is _DATA:
-                # Setting `data` changes a tensor's sizes and storage without any operator.
-                func(*args)
-                forget(args[0])
-                known = slots.node_of_tensor(args[1], self._tracer)
-                if known is not None:
-                    slots.set_node_of_tensor(args[0], self._tracer, *known)
-                return None
-        elif func in TRACEABLE:
+        if type(func) is _Setter and func.__self__ is _DATA:
+            # Setting `data` changes a tensor's sizes and storage without any operator.
+            func(*args)
+            forget(args[0])
+            known = slots.node_of_tensor(args[1], self._tracer)
+            if known is not None:
+                slots.set_node_of_tensor(args[0], self._tracer, *known)
+            return None
+        if func in TRACEABLE:
             if self._tracer.cache is not None:
                 out = TRACEABLE[func](*args, **(kwargs or {}))
                 if out is not NotImplemented:

@@ -15,9 +15,11 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from symfx.proxy_tensor.number_tensors import has_symbol, tensor_of_numbers
+from symfx.proxy_tensor.tensor_types import TensorType
 from symfx.symbolic_shapes import statically_known_true
 
-__all__ = ["FORMS_BY_SIZE", "where_it_binds"]
+__all__ = ["FORMS_BY_SIZE", "one_hot", "where_it_binds"]
 
 FORMS_BY_SIZE: dict[Any, Callable[..., Any]] = {}
 """For a torch function, its form, which returns NotImplemented where no size is symbolic."""
@@ -38,9 +40,9 @@ def where_it_binds(form: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _form_of(function: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def register(form: Callable[..., Any]) -> Callable[..., Any]:
-        FORMS_BY_SIZE[function] = where_it_binds(form)
+        FORMS_BY_SIZE.update(dict.fromkeys(functions, where_it_binds(form)))
         return form
 
     return register
@@ -199,26 +201,144 @@ def _filled(like: torch.Tensor, n: Any) -> torch.Tensor:
     return like.new_full((), n)
 
 
-@_form_of(F.avg_pool2d)
-def _avg_pool2d(
-    x: torch.Tensor,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
+@_form_of(torch.logspace)
+def _logspace(
+    start: Any,
+    end: Any,
+    steps: Any,
+    base: Any = 10.0,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    **options: Any,
 ) -> Any:
-    """The mean, where the window is the whole input; no other window may be symbolic."""
-    sizes = kernel_size if isinstance(kernel_size, (list, tuple)) else (kernel_size, kernel_size)
-    paddings = padding if isinstance(padding, (list, tuple)) else (padding,)
-    if (
-        divisor_override is not None
-        or not any(isinstance(n, torch.SymInt) for n in sizes)
-        or any(isinstance(n, torch.SymInt) or n != 0 for n in paddings)
-        or len(sizes) != 2
-        or x.dim() < 3
-        or not all(statically_known_true(m == n) for m, n in zip(x.shape[-2:], sizes, strict=True))
-    ):
+    if isinstance(base, torch.Tensor):
         return NotImplemented
-    return x.mean((-2, -1), keepdim=True)
+    exponents = _linspace(start, end, steps, dtype=torch.float64, device=device, **options)
+    if exponents is NotImplemented:
+        return exponents
+    return torch.pow(base, exponents).to(dtype or torch.get_default_dtype())
+
+
+def _is_size(*numbers: Any) -> bool:
+    return any(isinstance(n, torch.SymInt) for n in numbers)
+
+
+def one_hot(tensor: torch.Tensor, num_classes: Any) -> torch.Tensor:
+    """`F.one_hot` of a symbolic number of classes.
+
+    Args:
+        tensor: the numbers of the classes.
+        num_classes: how many classes there are.
+    """
+    within = (tensor >= 0) & (tensor < num_classes)
+    torch._assert_async(within.all(), "Class values must be from 0 to num_classes - 1.")
+    classes = torch.arange(num_classes, device=tensor.device)
+    return (tensor.unsqueeze(-1) == classes).to(torch.int64)
+
+
+def _triangle(lower: bool) -> Callable[..., Any]:
+    def form(
+        row: Any,
+        col: Any,
+        offset: Any = 0,
+        *,
+        dtype: Any = torch.long,
+        device: Any = None,
+        layout: Any = None,
+    ) -> Any:
+        if not _is_size(row, col, offset):
+            return NotImplemented
+        count = _below(row, col, offset) if lower else row * col - _below(row, col, offset - 1)
+        columns = torch.arange(col, device=device)
+        diagonal = torch.arange(row, device=device).unsqueeze(1) + offset
+        mask = columns <= diagonal if lower else columns >= diagonal
+        found = torch.ops.aten.nonzero_static.default(mask, size=count)
+        return torch.stack([found[:, 0], found[:, 1]]).to(dtype)
+
+    return form
+
+
+def _below(rows: Any, columns: Any, offset: Any) -> Any:
+    """The number of elements on and below a diagonal."""
+    least: Any = torch.sym_min
+    most: Any = torch.sym_max
+    # Row i has i + 1 + offset of them, at least none and at most all columns.
+    empty = least(most(-offset, 0), rows)
+    full = most(rows - most(columns - 1 - offset, 0), 0)
+    rising = most(rows - empty - full, 0)
+    first = most(offset + 1 + empty, 0)
+    part = rising * first + rising * (rising - 1) // 2
+    return part + least(full, rows - empty) * columns
+
+
+_form_of(torch.tril_indices)(_triangle(lower=True))
+_form_of(torch.triu_indices)(_triangle(lower=False))
+
+
+@_form_of(torch.istft, torch.Tensor.istft)
+def _istft(
+    input: torch.Tensor,
+    n_fft: Any,
+    hop_length: Any = None,
+    win_length: Any = None,
+    window: torch.Tensor | None = None,
+    center: bool = True,
+    normalized: bool = False,
+    onesided: bool | None = None,
+    length: Any = None,
+    return_complex: bool = False,
+) -> Any:
+    """The sum of the transformed frames over that of the squared windows, cut to a length."""
+    if not _is_size(length) or _is_size(n_fft, hop_length, win_length):
+        return NotImplemented
+    hop = n_fft // 4 if hop_length is None else hop_length
+    width = n_fft if win_length is None else win_length
+    onesided = (not return_complex) if onesided is None else onesided
+    if not input.is_complex() or input.dim() not in (2, 3) or not 0 < hop <= width <= n_fft:
+        return NotImplemented  # torch's own form raises the error
+    if window is None:
+        window = torch.ones(width, dtype=input.real.dtype, device=input.device)
+    left = (n_fft - width) // 2
+    window = F.pad(window, (left, n_fft - width - left))
+    spectrum = (input if input.dim() == 3 else input.unsqueeze(0)).transpose(1, 2)
+    norm = "ortho" if normalized else "backward"
+    if return_complex or not onesided:
+        frames = torch.fft.ifft(spectrum, n_fft, dim=2, norm=norm)
+        frames = frames if return_complex else frames.real
+    else:
+        frames = torch.fft.irfft(spectrum, n_fft, dim=2, norm=norm)
+    count = spectrum.shape[1]
+    total = n_fft + hop * (count - 1)
+    fold = torch.ops.aten.unfold_backward.default
+    signal = fold(frames * window, [frames.shape[0], total], 1, n_fft, hop)
+    squares = window.pow(2).view(1, 1, n_fft).expand(1, count, n_fft)
+    envelope = fold(squares, [1, total], 1, n_fft, hop)
+    start = n_fft // 2 if center else 0
+    most: Any = torch.sym_max
+    kept = torch.sym_min(length, total - start)  # type: ignore[no-untyped-call]
+    signal, envelope = signal.narrow(1, start, kept), envelope.narrow(1, start, kept)
+    torch._assert_async(envelope.abs().min() > 1e-11, "window overlap add min is not above 1e-11")
+    signal = F.pad(signal / envelope, (0, most(length - kept, 0)))
+    return signal if input.dim() == 3 else signal.squeeze(0)
+
+
+@_form_of(torch.Tensor.nbytes.__get__)  # type: ignore[attr-defined]
+def _nbytes(x: torch.Tensor) -> Any:
+    if x.layout is not torch.strided or not _is_size(*x.shape):
+        return NotImplemented
+    return x.numel() * x.element_size()
+
+
+@_form_of(torch.Tensor.type)
+def _type(x: torch.Tensor, dtype: Any = None, non_blocking: bool = False, **options: Any) -> Any:
+    if not isinstance(dtype, TensorType):
+        return NotImplemented
+    return x.type(dtype.own, non_blocking, **options)
+
+
+@_form_of(torch.Tensor.new)
+def _new(x: torch.Tensor, *data: Any) -> Any:
+    if len(data) != 1 or type(data[0]) not in (list, tuple) or not has_symbol(data[0]):
+        return NotImplemented
+    return tensor_of_numbers(data[0], dtype=x.dtype, device=x.device)

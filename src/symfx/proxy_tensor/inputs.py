@@ -288,6 +288,13 @@ def _context(
                 f"{name} has dimensions 0 to {rank - 1}; dynamic_shapes has entries for "
                 f"{', '.join(map(repr, wrong))}"
             )
+        twice = [d for d in spec if d < 0 and d + rank in spec]
+        if twice:
+            raise SpecError(
+                f"dynamic_shapes describes dimension {twice[0] + rank} of {name} twice, "
+                f"also as {twice[0]}",
+                fix="describe each dimension once",
+            )
         per_dimension = [spec.get(d, spec.get(d - rank)) for d in range(rank)]
     elif isinstance(spec, (list, tuple)):
         if len(spec) != rank:

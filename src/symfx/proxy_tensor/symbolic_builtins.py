@@ -8,45 +8,86 @@ other arguments they call Python's own, so that a program cannot tell them apart
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from functools import wraps
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
-__all__ = ["CALLED_ONLY", "FORMS", "MATH", "MATH_MODULE"]
+from symfx.proxy_tensor.symbolic_math import MATH_FORMS, SYMBOLIC, choose, value_of
+
+__all__ = ["CALLED_ONLY", "FORMS"]
 
 _INTS = (int, torch.SymInt)
 _FLOATS = (float, torch.SymFloat)
-_sym_float: Any = torch.sym_float  # torch gives it no types
-_SYMBOLS = (torch.SymInt, torch.SymFloat)
+_sym_float: Any = torch.sym_float  # torch gives these no types
+_sym_min: Any = torch.sym_min
+_sym_max: Any = torch.sym_max
+#: The most numbers that are sorted without a guard.
+_MOST_SORTED = 4
+#: A number of the Python type that each symbolic type stands for.
+_STANDS_FOR: dict[type, Any] = {torch.SymInt: 2, torch.SymFloat: 0.5, torch.SymBool: True}
 
 
-def _extreme(own: Callable[..., Any], symbolic: Any) -> Callable[..., Any]:
+def _of_one_type(numbers: list[Any]) -> bool:
+    """Whether these are ints alone or floats alone, symbolic or not."""
+    return any(
+        all(isinstance(n, kinds) and not isinstance(n, bool) for n in numbers)
+        for kinds in (_INTS, _FLOATS)
+    )
+
+
+def _extreme(own: Callable[..., Any], symbolic: Any, better: Any) -> Callable[..., Any]:
     @wraps(own)
     def form(*args: Any, **options: Any) -> Any:
-        if options or not args:
+        if not args or not options.keys() <= {"key", "default"}:
             return own(*args, **options)
         if len(args) > 1:
+            if "default" in options:  # Python's own raises the error
+                return own(*args, **options)
             numbers = list(args)
         else:
             # An iterator can be read once only.
             numbers = list(args[0])
             args = (numbers,)
-        if not any(isinstance(n, _SYMBOLS) for n in numbers):
-            return own(*args)
-        for kinds in (_INTS, _FLOATS):
-            # The result of an int and a float is one of them, and has its type.
-            if all(isinstance(n, kinds) and not isinstance(n, bool) for n in numbers):
-                result = numbers[0]
-                for n in numbers[1:]:
-                    result = symbolic(result, n)
-                return result
-        return own(*args)
+        # The result of an int and a float is one of them, and has its type: a guard has to decide.
+        if not any(isinstance(n, SYMBOLIC) for n in numbers) or not _of_one_type(numbers):
+            return own(*args, **options)
+        result = numbers[0]
+        key = options.get("key")
+        if key is None:
+            for n in numbers[1:]:
+                result = symbolic(result, n)
+            return result
+        keys = [key(n) for n in numbers]
+        if not _of_one_type(keys):
+            return own(*args, **options)
+        best = keys[0]
+        for n, rank in zip(numbers[1:], keys[1:], strict=True):
+            result = choose(better(rank, best), n, result)
+            best = symbolic(best, rank)
+        return result
 
     return form
+
+
+@wraps(sorted)
+def _sorted(iterable: Any, /, *, key: Any = None, reverse: Any = False) -> Any:
+    numbers = list(iterable)
+    if (
+        key is not None
+        or len(numbers) > _MOST_SORTED
+        or not any(isinstance(n, SYMBOLIC) for n in numbers)
+        or not _of_one_type(numbers)
+    ):
+        return sorted(numbers, key=key, reverse=reverse)
+    for end in range(len(numbers) - 1, 0, -1):
+        for i in range(end):
+            a, b = numbers[i], numbers[i + 1]
+            numbers[i], numbers[i + 1] = _sym_min(a, b), _sym_max(a, b)
+    return numbers[::-1] if reverse else numbers
 
 
 @wraps(divmod)
@@ -56,35 +97,51 @@ def _divmod(a: Any, b: Any, /) -> Any:
     return divmod(a, b)
 
 
-def _value(x: Any) -> Any:
-    """The symbolic number in a traced tensor of one element; other things as they are."""
-    if (
-        isinstance(x, FakeTensor)
-        and x.dtype is not torch.bool
-        and not x.dtype.is_complex
-        and all(type(size) is int and size == 1 for size in x.shape)
-    ):
-        return x.item()
-    return x
+@wraps(pow)
+def _pow(base: Any, exp: Any, mod: Any = None) -> Any:
+    numbers = (base, exp, mod)
+    if mod is not None and any(isinstance(n, torch.SymInt) for n in numbers):
+        return base**exp % mod
+    return pow(base, exp, mod)
+
+
+@wraps(isinstance)
+def _isinstance(x: Any, kinds: Any, /) -> bool:
+    stand_in = _STANDS_FOR.get(type(x))
+    return isinstance(x, kinds) or (stand_in is not None and isinstance(stand_in, kinds))
 
 
 # A class is wrapped in a function, so it is replaced only where a program calls it.
 def _int(*args: Any, **options: Any) -> Any:
     if len(args) == 1 and not options:
-        x = _value(args[0])
+        x = value_of(args[0])
         if isinstance(x, torch.SymInt):
             return x
         if isinstance(x, torch.SymFloat):
             return math.trunc(x)
-        return int(x)
+        return choose(x, 1, 0) if isinstance(x, torch.SymBool) else int(x)
     return int(*args, **options)
 
 
 def _float(*args: Any) -> Any:
     if len(args) == 1:
-        x = _value(args[0])
-        return _sym_float(x) if isinstance(x, _SYMBOLS) else float(x)
+        x = value_of(args[0])
+        if isinstance(x, torch.SymBool):
+            return choose(x, 1.0, 0.0)
+        return _sym_float(x) if isinstance(x, SYMBOLIC) else float(x)
     return float(*args)
+
+
+def _type(*args: Any, **options: Any) -> Any:
+    if len(args) == 1 and not options:
+        stand_in = _STANDS_FOR.get(type(args[0]))
+        return type(args[0] if stand_in is None else stand_in)
+    if len(args) == 3:
+        # Python names the module of the code that calls; `rewritten_functions` stands between.
+        name, bases, namespace = args
+        caller = sys._getframe(2).f_globals.get("__name__")
+        args = (name, bases, {"__module__": caller, **namespace} if caller else namespace)
+    return type(*args, **options)
 
 
 @wraps(len)
@@ -94,45 +151,25 @@ def _len(x: Any, /) -> Any:
     return len(x)
 
 
-def _unary(own: Callable[..., Any], symbolic: Any) -> Callable[..., Any]:
-    @wraps(own)
-    def form(x: Any, /) -> Any:
-        x = _value(x)
-        return symbolic(_sym_float(x)) if isinstance(x, _SYMBOLS) else own(x)
-
-    return form
+def _map(function: Any, *iterables: Any) -> Any:
+    for own, form in CALLED_ONLY.items():
+        if function is own:
+            function = form
+    return map(function, *iterables)
 
 
-@wraps(math.pow)
-def _math_pow(x: Any, y: Any, /) -> Any:
-    if isinstance(x, _SYMBOLS) or isinstance(y, _SYMBOLS):
-        return _sym_float(x) ** _sym_float(y)
-    return math.pow(x, y)
-
-
-_UNARY = ("sqrt", "cos", "cosh", "sin", "sinh", "tan", "tanh", "asin", "acos", "atan", "log2")
-
-CALLED_ONLY: dict[Any, Callable[..., Any]] = {int: _int, float: _float, len: _len}
+CALLED_ONLY: dict[Any, Callable[..., Any]] = {
+    int: _int, float: _float, len: _len, type: _type, map: _map,
+}  # fmt: skip
 """The forms of functions that are replaced only where a program calls them by name."""
 
 FORMS: dict[Any, Callable[..., Any]] = {
-    max: _extreme(max, torch.sym_max),
-    min: _extreme(min, torch.sym_min),
+    max: _extreme(max, _sym_max, lambda a, b: a > b),
+    min: _extreme(min, _sym_min, lambda a, b: a < b),
+    sorted: _sorted,
     divmod: _divmod,
-    math.pow: _math_pow,
-    **{
-        getattr(math, name): _unary(getattr(math, name), getattr(torch, f"_sym_{name}"))
-        for name in _UNARY
-        if hasattr(torch, f"_sym_{name}")
-    },
+    pow: _pow,
+    isinstance: _isinstance,
+    **MATH_FORMS,
 }
 """For a function of Python, its form for symbolic numbers."""
-
-MATH: Any = SimpleNamespace(
-    **{name: FORMS.get(value, value) if callable(value) else value
-       for name, value in vars(math).items()}
-)  # fmt: skip
-"""The module `math` with these forms."""
-
-MATH_MODULE = math
-"""The module itself."""

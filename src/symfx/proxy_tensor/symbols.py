@@ -20,6 +20,8 @@ from symfx.algebra import Term, as_operation
 from symfx.algebra.terms.interpret import PYTHON_OPS
 from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.errors import TracingError
+from symfx.proxy_tensor.symbolic_builtins import FORMS
+from symfx.proxy_tensor.symbolic_math import choose
 from symfx.sym_node import SymNode
 from symfx.symbolic_shapes import statically_known_true
 
@@ -44,9 +46,9 @@ _CHAINED: dict[str, Callable[..., Any]] = {
     "or": operator.or_,
 }
 # The function of each other operation: torch's where it has one of symbolic numbers, else
-# Python's. Of the mathematical functions, Python's take no symbolic number.
+# Python's.
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
-    **{op: function for op, function in PYTHON_OPS.items() if op not in MATH_FUNCTIONS},
+    **PYTHON_OPS,
     **{
         name: getattr(torch, f"_sym_{name}")
         for name in MATH_FUNCTIONS
@@ -57,6 +59,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "where": torch.sym_ite,
 }
 
+# The functions that take no symbolic numbers, or not beside a Python number: their forms.
+_OF_SYMBOLS: dict[Callable[..., Any], Callable[..., Any]] = {**FORMS, torch.sym_ite: choose}
 
 # The node of a tensor, an operator, its further arguments, and its result while tracing.
 _Question = tuple[fx.Node, Callable[..., Any], tuple[Any, ...], Any]
@@ -322,7 +326,7 @@ class SymbolNodes:
 
     def _emit(self, function: Callable[..., Any], *args: Any) -> fx.Node:
         values = [a.meta["val"] if isinstance(a, fx.Node) else a for a in args]
-        return self._append(function, args, function(*values))
+        return self._append(function, args, _OF_SYMBOLS.get(function, function)(*values))
 
 
 def _sign(part: Term) -> tuple[int, Term]:

@@ -15,9 +15,11 @@ import torch
 from torch.nn import functional as F
 from torch.nn._reduction import legacy_get_string
 
-from symfx.proxy_tensor.functions_of_sizes import FORMS_BY_SIZE, where_it_binds
+from symfx.proxy_tensor.functions_of_sizes import FORMS_BY_SIZE, one_hot, where_it_binds
 from symfx.proxy_tensor.indexing import get_item, set_item
 from symfx.proxy_tensor.number_tensors import has_symbol, tensor_of_numbers
+from symfx.proxy_tensor.pools_by_size import POOLS
+from symfx.proxy_tensor.symbolic_math import choose
 
 __all__ = ["TRACEABLE"]
 
@@ -36,8 +38,11 @@ def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., An
 
 
 TRACEABLE.update(FORMS_BY_SIZE)
+TRACEABLE.update({function: where_it_binds(form) for function, form in POOLS.items()})
 TRACEABLE[torch.Tensor.__getitem__] = get_item
 TRACEABLE[torch.Tensor.__setitem__] = set_item
+# torch's own form takes no symbolic number beside a Python number.
+TRACEABLE[torch.sym_ite] = choose
 
 
 @_form_of(torch.tensor)
@@ -166,7 +171,9 @@ def _matrix_rank(*args: Any, out: torch.Tensor | None = None, **kwargs: Any) -> 
 def _one_hot(x: torch.Tensor, num_classes: Any = -1) -> Any:
     if not isinstance(x, torch.Tensor):
         return NotImplemented
-    if not isinstance(num_classes, int) or num_classes != -1:
+    if isinstance(num_classes, torch.SymInt):
+        return one_hot(x, num_classes)
+    if num_classes != -1:
         # torch's own form keeps the order of the dimensions, and the operator does not.
         return NotImplemented if x.is_contiguous() else F.one_hot(x.contiguous(), num_classes)
     _assert_all(x >= 0, "Class values must be non-negative.")
@@ -186,7 +193,12 @@ def _max_pool1d(
     ceil_mode: bool = False,
     return_indices: bool = False,
 ) -> Any:
+    pooled = POOLS[F.max_pool1d](
+        x, kernel_size, stride, padding, dilation, ceil_mode, return_indices
+    )
     # torch's own form needs the length as an int if no gradient is asked for.
+    if pooled is not NotImplemented:
+        return pooled
     if return_indices or not x.is_floating_point():
         return NotImplemented
     x = x.contiguous()

@@ -37,9 +37,10 @@ from symfx.proxy_tensor.inputs import (
 )
 from symfx.proxy_tensor.mode import ProxyTorchDispatchMode, Table, register_higher_order
 from symfx.proxy_tensor.modules import ModuleStack, module_of
-from symfx.proxy_tensor.rewritten_functions import symbolic_numbers
 from symfx.proxy_tensor.shape_specs import BoundSpec, InputSymbol, bind
+from symfx.proxy_tensor.sizes_as_numbers import sizes_as_numbers
 from symfx.proxy_tensor.tracer import PythonKeyTracer
+from symfx.proxy_tensor.transforms import outside_of_transforms
 from symfx.torch_bridge.fx_graphs import graph_module, take_pytree_inputs, takes_pytree_inputs
 from symfx.torch_bridge.modes import (
     active_fake_mode,
@@ -226,7 +227,7 @@ def _alias_of_dense(tensor: torch.Tensor) -> Any:
 @_disable_dynamo
 def _outside_dynamo(trace: Callable[..., fx.GraphModule], args: Any) -> fx.GraphModule:
     """Run a trace outside of the graph that Dynamo makes of the program around it."""
-    return trace(*args)
+    return outside_of_transforms(trace, args)
 
 
 def current_trace() -> TraceRun | None:
@@ -275,7 +276,7 @@ class TraceRun:
         """Trace the function."""
         args = self.args
         nodes = self._placeholders(args)
-        with self._modes(), self._symbolic_numbers():
+        with self._modes(), self._sizes_as_numbers():
             with without_proxy_mode():
                 self._bind_symbols(nodes)
                 for node, value in nodes:
@@ -319,10 +320,10 @@ class TraceRun:
             finally:
                 _current.reset(token)
 
-    def _symbolic_numbers(self) -> contextlib.AbstractContextManager[None]:
+    def _sizes_as_numbers(self) -> contextlib.AbstractContextManager[None]:
         if self.mode.tracing_mode != "symbolic" or self.inside:
             return contextlib.nullcontext()
-        return symbolic_numbers(self.f)
+        return sizes_as_numbers(self.f)
 
     # -- inputs and outputs ----------------------------------------------------------------------
 

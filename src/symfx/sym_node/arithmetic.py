@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from symfx.algebra import Table
+from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.sym_node.comparisons import RELATIONS
 
 __all__ = ["arithmetic_methods"]
@@ -25,7 +26,9 @@ def arithmetic_methods(node_class: type) -> dict[str, Callable[..., Any]]:
     methods = {
         name: _binary(node_class, name, make, compute) for name, (make, compute) in _BINARY.items()
     }
-    return methods | {name: _unary(make) for name, make in _UNARY.items()}
+    return methods | {
+        name: _unary(make, stays_symbolic=name == "sym_float") for name, make in _UNARY.items()
+    }
 
 
 def _binary(
@@ -73,12 +76,18 @@ def _binary(
     return method
 
 
-def _unary(make: _Operation) -> Callable[[Any], Any]:
-    """A method of one operand; `make` makes the term, given the table and the operand's term."""
+def _unary(make: _Operation, stays_symbolic: bool) -> Callable[[Any], Any]:
+    """A method of one operand.
+
+    Args:
+        make: makes the term, given the table and the operand's term.
+        stays_symbolic: whether the result is a symbolic number even where it is known. torch calls
+            methods of symbolic floats on the result of ``sym_float``.
+    """
 
     def method(self: Any) -> Any:
         term = make(self.shape_env.table, self.term)
-        if self.is_wrapped_literal and term.op == "const":
+        if term.op == "const" and (stays_symbolic or self.is_wrapped_literal):
             return self._computed(self.shape_env, term)
         return self.shape_env.node_for(term)
 
@@ -142,10 +151,5 @@ _UNARY: dict[str, _Operation] = {
     "sym_float": Table.to_real,
     "sym_not": lambda table, a: table.not_(table.to_bool(a)),
     "is_integer": Table.is_integer,
-    **{
-        f"sym_{name}": _function(name)
-        for name in (
-            "sqrt", "cos", "cosh", "sin", "sinh", "tan", "tanh", "asin", "acos", "atan", "log2",
-        )
-    },
+    **{f"sym_{name}": _function(name) for name in MATH_FUNCTIONS},
 }  # fmt: skip

@@ -53,6 +53,11 @@ def graph_module(root: torch.nn.Module, graph: fx.Graph, name: str) -> fx.GraphM
     return TracedModule(root, graph, name)
 
 
+def compile_now(module: fx.GraphModule) -> None:
+    """Generate and compile the Python code of a module, also of one that puts it off."""
+    _LazyGraphModule.force_recompile(module)
+
+
 class TracedModule(_LazyGraphModule):
     """A graph module that is pickled node by node, so that loading it gives the same graph.
 
@@ -81,7 +86,10 @@ _KEPT_METADATA = ("stack_trace", "nn_module_stack", "torch_fn", "seq_nr", "origi
 
 @dataclass(frozen=True, slots=True)
 class _Named:
-    """The name of a node or an operator, which cannot be pickled by themselves."""
+    """The name of a value that cannot be pickled by itself.
+
+    Such are nodes and operators, and memory formats in the older protocol that `torch.save` uses.
+    """
 
     kind: str
     path: tuple[str, ...]
@@ -95,6 +103,8 @@ def _by_name(value: Any) -> Any:
         return _Named("operator", (value.namespace, name, value._overloadname))
     if isinstance(value, HigherOrderOperator):
         return _Named("operator", ("higher_order", value._name))
+    if isinstance(value, (torch.memory_format, torch.layout)):
+        return _Named("constant", (str(value).removeprefix("torch."),))
     return value
 
 
@@ -113,7 +123,8 @@ def _traced_module_from(
             return value
         if value.kind == "node":
             return made[value.path[0]]
-        return functools.reduce(getattr, value.path, torch.ops)
+        home = torch if value.kind == "constant" else torch.ops
+        return functools.reduce(getattr, value.path, home)
 
     for op, node_name, target, args, kwargs, meta in nodes:
         node = graph.create_node(

@@ -7,7 +7,7 @@ import keyword
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils import _pytree as pytree
@@ -42,19 +42,25 @@ class Layout:
         model: the module or function; the signature of a module is that of its ``forward``.
         args: the positional arguments of the example call.
         kwargs: its keyword arguments.
+        signature: the signature, where it is known and `model` is not at hand.
 
     Raises:
         InputMismatchError: the model's signature does not take these arguments.
     """
 
     def __init__(
-        self, model: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+        self,
+        model: Callable[..., Any] | None,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        signature: inspect.Signature | None = None,
     ) -> None:
         #: What to pass instead of a function that makes the model.
         self._made = f"{model.__name__}()" if inspect.isfunction(model) else None
         called = model.forward if isinstance(model, torch.nn.Module) else model
         try:
-            self.signature = inspect.signature(called)
+            self.signature = signature or inspect.signature(cast("Callable[..., Any]", called))
         except (TypeError, ValueError):  # a builtin such as torch.relu has none
             self.signature = inspect.Signature(
                 [
@@ -78,6 +84,11 @@ class Layout:
             taken.add(name)
             leaves.append(Leaf(name, path, example))
         self.leaves: tuple[Leaf, ...] = tuple(leaves)
+
+    @property
+    def structure(self) -> pytree.TreeSpec:
+        """The arguments by parameter, without their leaves."""
+        return self._spec
 
     def names(self) -> dict[str, Any]:
         """The arguments by parameter name; members of ``**kwargs`` go by their keys."""

@@ -250,6 +250,7 @@ class _Reader:
             return (entry,) * rank
         if isinstance(entry, Mapping):
             extents: list[Any] = [None] * rank
+            places: dict[int, Any] = {}
             for key, extent in entry.items():
                 if not isinstance(key, int) or isinstance(key, bool) or not -rank <= key < rank:
                     raise SpecError(
@@ -257,6 +258,14 @@ class _Reader:
                         where=where,
                         fix=f"number the dimensions 0 to {rank - 1}" if rank else "leave it out",
                     )
+                if key % rank in places:
+                    raise SpecError(
+                        f"dimensions {places[key % rank]} and {key} of {path} are the same one, "
+                        "and it is described twice",
+                        where=where,
+                        fix="describe each dimension once",
+                    )
+                places[key % rank] = key
                 extents[key] = extent
         elif isinstance(entry, (list, tuple)):
             if len(entry) != rank:

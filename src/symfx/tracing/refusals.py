@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import operator
+import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -12,10 +13,12 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
 from symfx.errors import SpecError, TracingError, describe
+from symfx.symbolic_shapes import Provenance
 from symfx.tracing.arguments import Layout
 from symfx.tracing.model_state import module_of
+from symfx.tracing.pin_advice import pin_advice
 from symfx.tracing.traced_model import TracedModel, name_of
-from symfx.user_code import user_line_of_trace
+from symfx.user_code import raised_at, user_line_of_trace, where
 
 __all__ = [
     "refuse_fake_constants",
@@ -24,8 +27,11 @@ __all__ = [
     "refuse_unknown",
     "refuse_unready",
     "unfit_output",
+    "untraceable",
 ]
 
+#: Python names these types where a function of a library takes no symbolic number.
+_SYMBOLS = r"\bSym(Int|Float|Bool)\b"
 _ARGUMENTS = ("model", "args", "kwargs", "dynamic", "strict")
 
 
@@ -110,6 +116,34 @@ def unfit_output(model: Callable[..., Any], output: object) -> TracingError:
     return TracingError(f"{name} returns a {kind}, which a graph cannot hold", fix=fix)
 
 
+def untraceable(name: str, error: Exception) -> TracingError:
+    """The error about a program that raised an exception while it was traced.
+
+    Args:
+        name: the name of the model.
+        error: the exception.
+    """
+    place = raised_at(error)
+    fix = (
+        "call the model itself on these inputs: if that fails too, correct the inputs "
+        "or the model; if not, this line has an effect that a graph cannot hold"
+    )
+    if isinstance(error, TypeError) and place is not None and re.search(_SYMBOLS, str(error)):
+        fix = pin_advice(place.line)
+    return TracingError(
+        f"{name} cannot be traced: {_first_lines(error)}", where=where(error), fix=fix
+    )
+
+
+def _first_lines(error: Exception) -> str:
+    """The type of an exception and the first three lines of its message, on one line."""
+    # torch's C++ adds where it raised the exception, and the stack.
+    text = str(error).partition("Exception raised from")[0].strip() or type(error).__name__
+    lines = [line for line in text.splitlines() if line.strip()]
+    shown = " ".join(line.strip() for line in lines[:3])
+    return shown if type(error) is RuntimeError else f"{type(error).__name__}: {shown}"
+
+
 def refuse_fake_constants(name: str, graph_module: torch.fx.GraphModule) -> None:
     """Refuse a graph that holds a tensor without data.
 
@@ -161,7 +195,14 @@ def refuse_pins(trace: TracedModel, promised: Collection[str]) -> None:
     raise TracingError(
         f"{trace.name} pins what is to be dynamic: {'; '.join(words for words, _ in pins)}",
         where="; ".join(lines),
-        fix="change this line so that it holds for other sizes, or make the dimension static "
-        "(None in dynamic); strict=False, or --allow-pinned on the command line, accepts a graph "
-        "for this size alone",
+        fix=f"{_instead(pins[0][1])}, or make the dimension static (None in dynamic); "
+        "strict=False, or --allow-pinned on the command line, accepts a graph for this size alone",
     )
+
+
+def _instead(provenance: Provenance) -> str:
+    """What to write in place of the line that pinned a size."""
+    frame, operator_name = provenance.frame, provenance.operator
+    if frame is not None and operator_name in (None, "aten.unbind.int", "aten.size.default"):
+        return pin_advice(frame.line)
+    return "change this line so that it holds for other sizes"

@@ -2,17 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Never
 
 import torch
 from torch.utils import _pytree as pytree
 
+from symfx.errors import SymfxError
 from symfx.symbolic_shapes import ShapeEnv, ShapeGuard, SpecializationRecord, SymbolInfo
 from symfx.tracing.admission import Admission
 from symfx.tracing.autocast import Autocast
 
-__all__ = ["TracedModel", "name_of"]
+__all__ = ["AbsentModel", "TracedModel", "name_of"]
+
+
+class AbsentModel:
+    """Stands for the model of a trace that was loaded without it.
+
+    Args:
+        name: the class of the module that was traced, or the name of the function.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.__name__ = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Never:
+        """Refuse the call.
+
+        Raises:
+            SymfxError: always.
+        """
+        raise SymfxError(
+            f"the file of this trace has the graph of {self.__name__}, not the model",
+            fix="load it with the model: symfx.load(path, model=...)",
+        )
 
 
 class TracedModel:
@@ -25,6 +48,11 @@ class TracedModel:
         shape_env: the symbols and guards.
         grad_enabled: whether autograd was on while tracing.
         autocast: the autocast settings while tracing.
+        out_spec: the structure of the model's result.
+        flat_output: whether the graph returns the leaves of the result, and not the result.
+        state_names: the names that parameters and buffers have in the model, by their names in the
+            graph; the other attributes of the graph are constants.
+        missing: the parameters and buffers whose values the file of the trace does not have.
         notes: effects of the model that the graph leaves out, a sentence each.
         steps: whether the model calls ``backward()``, so that an optimizer in it may change its
             parameters.
@@ -42,6 +70,8 @@ class TracedModel:
         autocast: Autocast,
         steps: bool,
         notes: tuple[str, ...],
+        state_names: Mapping[str, str] | None = None,
+        missing: Sequence[str] = (),
     ) -> None:
         self.graph_module = graph_module
         self.model = model
@@ -51,8 +81,10 @@ class TracedModel:
         self.autocast = autocast
         self.steps = steps
         self.notes = notes
-        self._out_spec = out_spec
-        self._flat_output = flat_output
+        self.state_names = dict(state_names or {})
+        self.missing = tuple(missing)
+        self.out_spec = out_spec
+        self.flat_output = flat_output
 
     @property
     def name(self) -> str:
@@ -102,10 +134,18 @@ class TracedModel:
 
         Returns:
             The result in the structure that the model returns.
+
+        Raises:
+            SymfxError: the trace was loaded from a file without weights.
         """
+        if self.missing:
+            raise SymfxError(
+                f"{self.missing[0]} has no values: the file of this trace has no weights",
+                fix="load it with the model: symfx.load(path, model=...)",
+            )
         result = self.graph_module(*leaves)
-        if self._flat_output:
-            return pytree.tree_unflatten(result, self._out_spec)
+        if self.flat_output:
+            return pytree.tree_unflatten(result, self.out_spec)
         return result
 
 

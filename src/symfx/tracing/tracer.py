@@ -16,6 +16,7 @@ from symfx.proxy_tensor import make_fx
 from symfx.proxy_tensor.inputs import DynamicShapes
 from symfx.proxy_tensor.rewritten_functions import symbolic_numbers
 from symfx.proxy_tensor.shape_specs import BoundSpec
+from symfx.torch_bridge.fx_graphs import graph_module
 from symfx.tracing.admission import Admission
 from symfx.tracing.arguments import Layout
 from symfx.tracing.autocast import Autocast
@@ -38,6 +39,7 @@ from symfx.tracing.refusals import (
     refuse_unknown,
     refuse_unready,
     unfit_output,
+    untraceable,
 )
 from symfx.tracing.torch_logs import without_torch_logs
 from symfx.tracing.traced_model import name_of
@@ -209,12 +211,7 @@ class _Tracing:
                 raise
             raise TracingError(error.what, where=where(error), fix=error.fix) from error
         except Exception as error:
-            raise TracingError(
-                f"{name_of(self.model)} cannot be traced: {_first_lines(error)}",
-                where=where(error),
-                fix="call the model itself on these inputs: if that fails too, correct the inputs "
-                "or the model; if not, this line has an effect that a graph cannot hold",
-            ) from error
+            raise untraceable(name_of(self.model), error) from error
         return self._finish(graph_module)
 
     def _flat_function(self) -> Callable[..., tuple[Any, ...]]:
@@ -296,7 +293,7 @@ class _Tracing:
         env = cast("ShapeEnv", traced.shape_env)  # torch types it as its own
         placeholders = [node for node in graph.nodes if node.op == "placeholder"]
         stateful, plain = placeholders[: len(self.state)], placeholders[len(self.state) :]
-        self._attach_state(traced, stateful)
+        state_names = self._attach_state(traced, stateful)
         self._name_inputs(graph, plain)
         assert self.out_spec is not None  # `flat` has set it
         output = graph.output_node()
@@ -305,7 +302,7 @@ class _Tracing:
         if structure is not None:
             output.args = structure
         graph.lint()
-        module = torch.fx.GraphModule(traced, graph, class_name=name_of(self.model))
+        module = graph_module(traced, graph, name_of(self.model))
         # Operators keep results for a backward pass, which the graph does not have.
         module.graph.eliminate_dead_code()
         detach_written_buffers(module)
@@ -325,6 +322,7 @@ class _Tracing:
             autocast=autocast,
             notes=self._notes(autocast),
             steps=bool(self.gradients or self.effects.gradients),
+            state_names=state_names,
         )
 
     def _notes(self, autocast: Autocast) -> tuple[str, ...]:
@@ -344,9 +342,16 @@ class _Tracing:
             notes.append(f"the model was traced under {autocast}: the graph holds its casts")
         return tuple(notes)
 
-    def _attach_state(self, traced: torch.fx.GraphModule, nodes: list[torch.fx.Node]) -> None:
-        """Replace the placeholders of parameters and buffers by attributes near their first use."""
+    def _attach_state(
+        self, traced: torch.fx.GraphModule, nodes: list[torch.fx.Node]
+    ) -> dict[str, str]:
+        """Replace the placeholders of parameters and buffers by attributes near their first use.
+
+        Returns:
+            The names of these tensors in the model, by the names of the attributes.
+        """
         graph = traced.graph
+        names: dict[str, str] = {}
         pending = dict(zip(nodes, self.state.items(), strict=True))
         for user in list(graph.nodes):
             for node in user.all_input_nodes:
@@ -354,12 +359,14 @@ class _Tracing:
                     continue
                 name, tensor = pending.pop(node)
                 target = attach(traced, name, tensor)
+                names[target] = name
                 with graph.inserting_before(user):
                     attribute = graph.get_attr(target)
                 attribute.meta = dict(node.meta)
                 node.replace_all_uses_with(attribute)
         for node in nodes:
             graph.erase_node(node)
+        return names
 
     def _name_inputs(self, graph: torch.fx.Graph, nodes: list[torch.fx.Node]) -> None:
         """Give each leaf a placeholder of its name, in order; that of a static leaf has no user."""
@@ -397,14 +404,6 @@ def _distinct(names: list[str], others: list[str]) -> list[str]:
             own += "_"
         result.append(own)
     return result
-
-
-def _first_lines(error: Exception) -> str:
-    """The type of an exception and the first three lines of its message, on one line."""
-    text = str(error).strip() or type(error).__name__
-    lines = [line for line in text.splitlines() if line.strip()]
-    shown = " ".join(line.strip() for line in lines[:3])
-    return shown if type(error) is RuntimeError else f"{type(error).__name__}: {shown}"
 
 
 def _fx_structure(spec: pytree.TreeSpec, results: list[Any]) -> tuple[Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from symfx.errors import InputMismatchError
@@ -28,8 +29,11 @@ class Trace(TracedModel):
             of a module in train mode updates running statistics as the module does.
         model: the model that was traced.
         notes: effects of the model that the graph leaves out, a sentence each.
+        verification: the result of the last call of `verify`; None before the first.
         shape_env: the symbols and guards, a `symfx.symbolic_shapes.ShapeEnv`.
     """
+
+    verification: Verification | None = None
 
     def check(self, /, *args: Any, **kwargs: Any) -> CheckResult:
         """Whether the graph holds for these inputs; if not, a sentence for each reason.
@@ -89,11 +93,38 @@ class Trace(TracedModel):
                 fails on them is not comparable, and says nothing about the graph.
 
         Raises:
-            SymfxError: an argument cannot be used, or a tensor is on the meta device.
+            SymfxError: an argument cannot be used, a tensor is on the meta device, or the trace
+                was loaded without its model.
             InputMismatchError: the model itself fails on the example, or ``make_inputs`` draws
                 inputs of other sizes than those asked for.
         """
-        return verify(self, shapes=shapes, seed=seed, tolerance=tolerance, make_inputs=make_inputs)
+        self.verification = verify(
+            self, shapes=shapes, seed=seed, tolerance=tolerance, make_inputs=make_inputs
+        )
+        return self.verification
+
+    def save(self, path: str | Path, *, weights: bool = True, examples: bool = True) -> None:
+        """Write the trace to a file, from which `symfx.load` reads it.
+
+        The file is a zip of JSON and of tensors in safetensors. It has the graph, the symbols, the
+        guards with the lines that caused them, parameters, buffers and constants, the names and
+        the structure of arguments and results, the example inputs, and the last verification. The
+        file appears when it is complete; an older one of the name stays until then.
+
+        Args:
+            path: the file.
+            weights: whether the file gets the values of parameters and buffers. Without them
+                `symfx.load` needs the model to run the graph.
+            examples: whether the file gets the values of the example inputs, of which `verify`
+                draws others.
+
+        Raises:
+            TraceFileError: the trace has a part that a file cannot hold; the message names it.
+            OSError: the file cannot be written.
+        """
+        from symfx.handover.trace_files import write_trace  # costs time, and few traces are saved
+
+        write_trace(self, Path(path), self.verification, weights=weights, examples=examples)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Check the inputs, then run the graph.

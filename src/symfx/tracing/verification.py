@@ -22,7 +22,7 @@ from symfx.tracing.comparison import Comparison
 from symfx.tracing.example_values import Draw, copy_of, inputs_at
 from symfx.tracing.model_state import module_of, untouched, written_tensors
 from symfx.tracing.shape_search import ShapeSearch
-from symfx.tracing.traced_model import TracedModel
+from symfx.tracing.traced_model import AbsentModel, TracedModel
 from symfx.user_code import where
 
 __all__ = [
@@ -270,11 +270,17 @@ def _refuse_arguments(
 
 
 def _refuse_dataless(trace: TracedModel) -> None:
-    """Refuse to run a model whose inputs, parameters or buffers are on the meta device.
+    """Refuse to run a model that is not there, or whose tensors have no data.
 
     Raises:
         SymfxError: one of them is.
     """
+    if isinstance(trace.model, AbsentModel):
+        raise SymfxError(
+            f"the trace was loaded without {trace.name}, and there is nothing to compare it with",
+            where="verify()",
+            fix="load it with the model: symfx.load(path, model=...)",
+        )
     module = module_of(trace.model)
     state = [] if module is None else [*module.named_parameters(), *module.named_buffers()]
     inputs = [(leaf.path, leaf.example) for leaf in trace.admission.layout.leaves]

@@ -18,6 +18,9 @@ __all__ = ["RealInterval", "integer_interval", "real_interval"]
 
 RealInterval: TypeAlias = tuple[float, float]
 
+#: The doubles by which a result of the C library may be off, and some more.
+_ULPS = 4
+
 _TO_INTEGER: dict[str, Callable[[float], int]] = {
     "floor": math.floor,
     "ceil": math.ceil,
@@ -146,6 +149,30 @@ def _sqrt(a: RealInterval) -> RealInterval | None:
     return (math.sqrt(a[0]), math.sqrt(a[1])) if a[0] >= 0 else None
 
 
+def _rising(name: str) -> Callable[[RealInterval], RealInterval | None]:
+    """The interval of a function of `math` that rises with its argument.
+
+    The C library does not round to the nearest double, so the ends are moved outwards.
+    """
+    compute = getattr(math, name)
+
+    def interval(a: RealInterval) -> RealInterval | None:
+        ends = []
+        for end, outwards in zip(a, (-math.inf, math.inf), strict=True):
+            try:
+                value = compute(end)
+            except ValueError:  # the function is not defined there
+                return None
+            except OverflowError:
+                value = math.inf
+            for _ in range(_ULPS):
+                value = math.nextafter(value, outwards)
+            ends.append(value)
+        return _without_nan(ends)
+
+    return interval
+
+
 def _absolute(a: RealInterval) -> RealInterval:
     ends = abs(a[0]), abs(a[1])
     return (0.0 if a[0] <= 0 <= a[1] else min(ends)), max(ends)
@@ -160,5 +187,9 @@ _OPERATIONS: dict[str, Callable[..., RealInterval | None]] = {
     "fmin": lambda a, b: (min(a[0], b[0]), min(a[1], b[1])),
     "fmax": lambda a, b: (max(a[0], b[0]), max(a[1], b[1])),
     "sqrt": _sqrt,
+    **{
+        name: _rising(name)
+        for name in ("exp", "expm1", "log", "log1p", "log2", "log10", "asinh", "acosh", "atan")
+    },
     "where": lambda a, b: (min(a[0], b[0]), max(a[1], b[1])),
 }

@@ -97,8 +97,11 @@ _OWN: dict[str, Callable[..., Term]] = {
     **dict.fromkeys(("pow", "lshift", "rshift"), _not_negative),
     **dict.fromkeys(("floor", "ceil", "trunc", "round"), _finite),
     **dict.fromkeys(("sin", "cos", "tan"), _not_infinite),
-    **dict.fromkeys(("log", "log2"), _above),
+    **dict.fromkeys(("log", "log2", "log10"), _above),
     **dict.fromkeys(("asin", "acos"), _within_one),
     "sqrt": lambda x: x.table.not_(x.table.lt(x, x.table.const(0.0))),
+    "log1p": lambda x: x.table.not_(x.table.le(x, x.table.const(-1.0))),
+    "acosh": lambda x: x.table.not_(x.table.lt(x, x.table.const(1.0))),
+    "atanh": lambda x: x.table.not_(x.table.le(x.table.const(1.0), x.table.abs(x))),
     "fpow": _real_power,
 }

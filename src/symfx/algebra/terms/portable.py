@@ -11,7 +11,7 @@ from symfx.algebra.terms.table import Sort, Table, Term
 from symfx.algebra.terms.term import postorder
 from symfx.errors import ExpressionError
 
-__all__ = ["carry", "pack", "unpack"]
+__all__ = ["Packing", "carry", "pack", "unpack", "unpack_all"]
 
 _SORTS = ("int", "real", "bool")
 
@@ -30,24 +30,50 @@ def pack(term: Term) -> list[list[Any]]:
         >>> pack(2 * s + 1)
         [['symbol', 's', 'int'], ['sum', 1, [2, 0]]]
     """
-    numbers: dict[Term, int] = {}
-    parts: list[list[Any]] = []
-    for part in postorder(term, lambda t: t not in numbers):
-        if part.op == "const":
-            value = part.args[0]
-            plain = not isinstance(value, float) or math.isfinite(value)
-            packed = ["const", value if plain else repr(value)]
-        elif part.op == "symbol":
-            packed = ["symbol", part.name, part.sort]
-        elif part.op == "sum":
-            packed = ["sum", part.const, *([c, numbers[m]] for m, c in part.coeffs.items())]
-        elif part.op == "call":
-            packed = ["call", part.name, part.sort, *(numbers[t] for t in part.operands)]
-        else:
-            packed = [part.op, *(numbers[t] for t in part.args)]
-        numbers[part] = len(parts)
-        parts.append(packed)
-    return parts
+    packing = Packing()
+    packing.number_of(term)
+    return packing.parts
+
+
+class Packing:
+    """Many terms as one list of parts, in which the terms share the parts that they have in common.
+
+    Attributes:
+        parts: the list, in the form of `pack`. It may grow with each call of `number_of`.
+
+    Example:
+        >>> t = Table(); s = t.symbol("s")
+        >>> packing = Packing()
+        >>> packing.number_of(s), packing.number_of(2 * s + 1), packing.number_of(s)
+        (0, 1, 0)
+    """
+
+    def __init__(self) -> None:
+        self.parts: list[list[Any]] = []
+        self._numbers: dict[Term, int] = {}
+
+    def number_of(self, term: Term) -> int:
+        """The place of a term in the list, which gets the parts of the term that it lacks."""
+        numbers = self._numbers
+        if term in numbers:
+            return numbers[term]
+        for part in postorder(term, lambda t: t not in numbers):
+            packed: list[Any]
+            if part.op == "const":
+                value = part.args[0]
+                plain = not isinstance(value, float) or math.isfinite(value)
+                packed = ["const", value if plain else repr(value)]
+            elif part.op == "symbol":
+                packed = ["symbol", part.name, part.sort]
+            elif part.op == "sum":
+                packed = ["sum", part.const, *([c, numbers[m]] for m, c in part.coeffs.items())]
+            elif part.op == "call":
+                packed = ["call", part.name, part.sort, *(numbers[t] for t in part.operands)]
+            else:
+                packed = [part.op, *(numbers[t] for t in part.args)]
+            numbers[part] = len(self.parts)
+            self.parts.append(packed)
+        return numbers[term]
 
 
 def unpack(
@@ -56,7 +82,24 @@ def unpack(
     symbol: Callable[[str, Sort], Term] | None = None,
     check: Callable[[Sequence[Any], Sequence[Term]], None] | None = None,
 ) -> Term:
-    """The term of a table that a list made by `pack` describes.
+    """The term of a table that a list made by `pack` describes; see `unpack_all`.
+
+    Raises:
+        ExpressionError: `pack` makes no such list; the message names the wrong part.
+    """
+    made = unpack_all(parts, table, symbol, check)
+    if not made:
+        raise ExpressionError("a packed expression has no parts")
+    return made[-1]
+
+
+def unpack_all(
+    parts: Sequence[Sequence[Any]],
+    table: Table,
+    symbol: Callable[[str, Sort], Term] | None = None,
+    check: Callable[[Sequence[Any], Sequence[Term]], None] | None = None,
+) -> list[Term]:
+    """The terms of a table that a list made by `pack` or `Packing` describes, one for each part.
 
     Args:
         parts: the list, which may come from a source that is not trusted.
@@ -101,9 +144,7 @@ def unpack(
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, ArithmeticError):
             raise ExpressionError(f"{packed!r:.200} is not a part of a packed expression") from None
         made.append(term)
-    if not made:
-        raise ExpressionError("a packed expression has no parts")
-    return made[-1]
+    return made
 
 
 def _integer(table: Table, value: Any) -> Term:

@@ -41,9 +41,15 @@ MATH_FUNCTIONS = (
     "asin",
     "acos",
     "atan",
+    "asinh",
+    "acosh",
+    "atanh",
     "exp",
+    "expm1",
     "log",
+    "log1p",
     "log2",
+    "log10",
 )
 """The functions of `math` that `Table.function` knows."""
 

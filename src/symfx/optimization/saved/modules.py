@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from symfx.errors import OptimizationError, SymfxError
+from symfx.graph_data.arguments import decode, encode
+from symfx.graph_data.names import is_place
 from symfx.optimization.graphs.effects import is_plain
 from symfx.optimization.runtime.activations import ALGORITHMS, REFERENCES, SCALARS, PostOp
 from symfx.optimization.runtime.capabilities import can_fuse
@@ -20,7 +22,6 @@ from symfx.optimization.runtime.fused_linear import FusedLinear
 from symfx.optimization.runtime.layers import CONVS, Layer, MaxPool
 from symfx.optimization.runtime.linear_kernels import LINEAR_WAYS, linear_ways
 from symfx.optimization.runtime.normalization import NormalizedLinear, ScaleShift
-from symfx.optimization.saved.nodes import decode, encode, is_place
 from symfx.untrusted import Item, Source, shown
 
 __all__ = ["build_modules", "describe_module", "put", "tensors_of"]
@@ -72,7 +73,9 @@ def describe_module(path: str, module: nn.Module) -> dict[str, Any]:
         description = {
             "class": f"torch.nn.{kind.__name__}",
             "training": module.training,
-            "options": {name: encode(v, f"its {name}") for name, v in options.items()},
+            "options": {
+                name: encode(v, f"its {name}", OptimizationError) for name, v in options.items()
+            },
         }
         again = _make_module(Item(description, "", source), tensors_of(module), set())
     except OptimizationError as error:

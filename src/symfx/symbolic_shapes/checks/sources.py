@@ -149,7 +149,8 @@ _WORD_LIST = (
     "auto break case char const continue default do double else enum extern for goto if "
     "inline int long register restrict return short signed sizeof static struct switch "
     "typedef union unsigned void volatile while true false int64_t int128 "
-    "floor ceil trunc nearbyint fabs sqrt cos cosh sin sinh tan tanh asin acos atan exp log log2 "
+    "floor ceil trunc nearbyint fabs sqrt cos cosh sin sinh tan tanh asin acos atan "
+    "asinh acosh atanh exp expm1 log log1p log2 log10 "
     "pow fmod ldexp copysign strtod snprintf NAN INFINITY"
 )
 _WORDS = frozenset(_WORD_LIST.split())

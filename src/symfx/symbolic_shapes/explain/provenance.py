@@ -7,7 +7,7 @@ import sys
 import traceback
 from dataclasses import dataclass
 
-from symfx.user_code import UserFrame, user_frame, user_line
+from symfx.user_code import SavedFrame, UserFrame, user_frame, user_line
 
 __all__ = ["Provenance", "current_provenance", "in_assert_statement"]
 
@@ -21,7 +21,7 @@ class Provenance:
         operator: the torch operator that asked, if one did.
     """
 
-    frame: UserFrame | None = None
+    frame: UserFrame | SavedFrame | None = None
     operator: str | None = None
 
     def __str__(self) -> str:

@@ -9,10 +9,11 @@ from sympy.core.function import UndefinedFunction
 from sympy.logic.boolalg import Boolean
 from torch.utils._sympy import functions as torch_fn
 
-from symfx.algebra.terms.table import Sort
+from symfx.algebra.terms.table import MATH_FUNCTIONS, Sort
 
 __all__ = [
     "CALL_OF_CLASS",
+    "MATH_CLASSES",
     "FloatFloorDiv",
     "FloatMod",
     "IntRound",
@@ -66,6 +67,14 @@ class IntRound(sympy.Function):  # type: ignore[misc]
             return sympy.Integer(round(int(a), int(digits)))
         return None
 
+
+_opaque: Any = torch_fn.make_opaque_unary_fn  # torch gives it no types
+
+MATH_CLASSES: dict[str, Any] = {
+    name: getattr(torch_fn, f"OpaqueUnaryFn_{name}", None) or _opaque(name)
+    for name in MATH_FUNCTIONS
+}
+"""The class of each function of `math`: torch's own where torch has one."""
 
 # -- uninterpreted functions -----------------------------------------------------------------
 

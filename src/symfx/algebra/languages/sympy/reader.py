@@ -15,6 +15,7 @@ from torch.utils._sympy.numbers import int_oo
 
 from symfx.algebra.languages.sympy.functions import (
     CALL_OF_CLASS,
+    MATH_CLASSES,
     FloatFloorDiv,
     FloatMod,
     IntRound,
@@ -78,10 +79,12 @@ _FROM_TERMS: dict[Any, Callable[..., Term]] = {
     torch_fn.RoundToInt: Table.round,
     torch_fn.RoundDecimal: lambda table, a, n: table.round(table.to_real(a), n.const),
     IntRound: lambda table, a, n: table.round(a, n.const),
-    **{getattr(torch_fn, f"OpaqueUnaryFn_{name}"): _math(name) for name in MATH_FUNCTIONS},
-    # sympy's sqrt is a power, its log2 does not exist.
+    **{MATH_CLASSES[name]: _math(name) for name in MATH_FUNCTIONS},
+    # sympy's sqrt is a power, and it lacks some of the functions.
     **{
-        getattr(sympy, name): _math(name) for name in MATH_FUNCTIONS if name not in ("sqrt", "log2")
+        getattr(sympy, name): _math(name)
+        for name in MATH_FUNCTIONS
+        if name != "sqrt" and hasattr(sympy, name)
     },
 }
 

@@ -11,13 +11,14 @@ from sympy.core.sorting import ordered
 from torch.utils._sympy import functions as torch_fn
 
 from symfx.algebra.languages.sympy.functions import (
+    MATH_CLASSES,
     FloatFloorDiv,
     FloatMod,
     IntRound,
     function_class,
 )
 from symfx.algebra.terms.interpret import relation
-from symfx.algebra.terms.table import MATH_FUNCTIONS, Term
+from symfx.algebra.terms.table import Term
 
 __all__ = ["to_sympy"]
 
@@ -107,7 +108,7 @@ _FUNCTIONS: dict[str, Any] = {
     "round": torch_fn.RoundToInt,
     "round_int": IntRound,
     "round_digits": torch_fn.RoundDecimal,
-    **{name: getattr(torch_fn, f"OpaqueUnaryFn_{name}") for name in MATH_FUNCTIONS},
+    **MATH_CLASSES,
 }
 
 

@@ -1,0 +1,198 @@
+"""``symfx show``, ``check`` and ``run``: the commands on a trace that was saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from symfx.cli.console import FAILED, clear_errors, print_json, print_lines, progress
+from symfx.cli.input_files import read_inputs, write_results
+from symfx.cli.options import AsJson, Debug, Seed, refuse_unwritable
+
+if TYPE_CHECKING:
+    from symfx.tracing import Trace
+
+__all__ = ["check_command", "run_command", "show_command"]
+
+_File = Annotated[
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        help="A file that symfx trace --save or Trace.save wrote.",
+        show_default=False,
+    ),
+]
+_Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input",
+        "-i",
+        help="A file with inputs by name (.pt, .npz, .safetensors), name=FILE for a file with one "
+        "tensor, or a description such as 'x: f32\\[batch=7, 64]' to draw one. Repeatable.",
+        show_default=False,
+    ),
+]
+_Libraries = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--library",
+        help="A Python module to import, whose operators the graph may call. Repeatable.",
+        show_default=False,
+    ),
+]
+
+
+def show_command(
+    file: _File,
+    *,
+    graph: Annotated[bool, typer.Option("--graph/--no-graph", help="Print the graph.")] = True,
+    libraries: _Libraries = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Print a saved trace: its graph, its symbols, its guards, and its last verification.
+
+    Exit codes: 0 printed, 2 the file is no saved trace, 70 symfx itself failed.
+    """
+    with clear_errors(debug):
+        t = _load(file, libraries or [])
+        from symfx.tracing.report import as_data, describe_trace
+        from symfx.tracing.verification import describe_verification
+
+        if as_json:
+            print_json("symfx trace", as_data(t, t.verification))
+            return
+        lines = describe_trace(t, graph=graph)
+        if t.verification is not None:
+            lines += [Text(), *describe_verification(t.verification)]
+        print_lines(lines)
+
+
+def check_command(
+    file: _File,
+    *,
+    inputs: _Inputs = None,
+    seed: Seed = 0,
+    libraries: _Libraries = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Check whether inputs fit a saved trace, and print the reasons if they do not.
+
+    Exit codes: 0 they fit, 1 they do not, 2 the file or the inputs cannot be read, 70 symfx itself
+    failed.
+    """
+    with clear_errors(debug):
+        t = _load(file, libraries or [])
+        args, kwargs = read_inputs(t, inputs or [], seed)
+        result = t.check(*args, **kwargs)
+        if as_json:
+            print_json("symfx check", {"fits": bool(result), "reasons": list(result.failures)})
+        else:
+            print_lines([Text(line) for line in str(result).splitlines()])
+    if not result:
+        raise typer.Exit(FAILED)
+
+
+def run_command(
+    file: _File,
+    *,
+    inputs: _Inputs = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            dir_okay=False,
+            help="Write the tensors of the result to this file (.pt, .npz, .safetensors).",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Seed = 0,
+    libraries: _Libraries = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Run a saved trace on inputs that fit it, and print its results.
+
+    Exit codes: 0 it ran, 2 the file cannot be read or the inputs do not fit, 70 symfx itself
+    failed.
+    """
+    with clear_errors(debug):
+        refuse_unwritable(output, "--output")
+        t = _load(file, libraries or [])
+        args, kwargs = read_inputs(t, inputs or [], seed)
+        import torch
+
+        torch.manual_seed(seed)
+        with torch.no_grad(), progress("running"):
+            result = t(*args, **kwargs)
+        named = _named_leaves(result)
+        if output is not None:
+            write_results(output, named)
+        if as_json:
+            print_json("symfx run", {"results": [_as_data(n, v) for n, v in named.items()]})
+        else:
+            print_lines([Text(f"{name:<12}  {_in_words(v)}") for name, v in named.items()])
+
+
+def _load(file: Path, libraries: Sequence[str]) -> Trace:
+    from importlib import import_module
+
+    from symfx.errors import SpecError
+
+    with progress("loading torch"):
+        import torch  # noqa: F401 - its import takes the time
+    for library in libraries:
+        try:
+            import_module(library)
+        except ImportError as error:
+            raise SpecError(
+                f"the module {library} cannot be imported: {error}",
+                where="--library",
+                fix="name an installed module",
+            ) from None
+    from symfx.tracing import load
+
+    return load(file, libraries=libraries)
+
+
+def _named_leaves(result: Any) -> dict[str, Any]:
+    """The leaves of a result, by the Python that reads each from it."""
+    from torch.utils import _pytree as pytree
+
+    leaves, _ = pytree.tree_flatten_with_path(result)
+    return {f"result{pytree.keystr(path)}": value for path, value in leaves}
+
+
+def _in_words(value: Any) -> str:
+    import torch
+
+    from symfx.dtypes import short_name
+
+    if not isinstance(value, torch.Tensor):
+        return repr(value)
+    form = f"{short_name(value.dtype)}[{', '.join(map(str, value.shape))}]"
+    if value.numel() == 0 or value.is_complex():
+        return form
+    low, high = value.min().item(), value.max().item()
+    if value.dtype is torch.bool:
+        return f"{form}  {int(value.sum())} true"
+    mean = value.double().mean().item()
+    return f"{form}  from {low:.6g} to {high:.6g}, mean {mean:.6g}"
+
+
+def _as_data(name: str, value: Any) -> dict[str, Any]:
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        plain = isinstance(value, bool | int | float | str | None)
+        return {"name": name, "value": value if plain else repr(value)}
+    dtype = str(value.dtype).removeprefix("torch.")
+    return {"name": name, "dtype": dtype, "shape": list(value.shape)}

@@ -1,0 +1,1 @@
+"""A trace handed on: to a file, and to what comes after tracing."""

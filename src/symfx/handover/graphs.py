@@ -1,0 +1,208 @@
+"""The graph of a trace as data, and the graph that data describe.
+
+torch.fx writes a graph out as Python source, which Python runs. Each name that becomes a part of
+the source is checked before: see `symfx.graph_data.names`.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Collection
+from typing import Any
+
+import torch
+from torch import fx
+
+from symfx.errors import TraceFileError
+from symfx.graph_data.arguments import decode, encode
+from symfx.graph_data.names import NODE_NAME, is_place
+from symfx.handover.numbers import NumberWriter
+from symfx.handover.operators import function_named, name_of_function
+from symfx.handover.values import ValueReader, describe_bindings, describe_value
+from symfx.torch_bridge.fx_graphs import compile_now, graph_module
+from symfx.untrusted import Item, is_identifier, shown
+
+__all__ = ["describe_graph", "read_graph"]
+
+_OPS = {op: op for op in ("placeholder", "get_attr", "call_function", "output")}
+#: Python takes a gigabyte to parse source with a million arguments in it.
+_NODES, _ATTRIBUTES = 50_000, 20_000
+#: How deep graphs are nested: the branches of a `cond` are graphs of their own.
+_NESTING = 8
+_GRAPH_MODULE = fx.GraphModule({}, fx.Graph())
+
+
+def describe_graph(
+    module: fx.GraphModule,
+    numbers: NumberWriter,
+    describe_tensor: Callable[[str, torch.Tensor], Any],
+    path: str = "",
+) -> dict[str, Any]:
+    """A graph as data.
+
+    Args:
+        module: the graph.
+        numbers: writes the sizes of its values.
+        describe_tensor: writes a tensor of the graph, which is passed with its path.
+        path: the path of the graph in the whole trace, where it is a part of another.
+
+    Raises:
+        TraceFileError: a part of the graph is of a kind that a file cannot hold.
+    """
+    attributes: dict[str, Any] = {}
+    nodes = []
+    for node in module.graph.nodes:
+        where = f"{path}.{node.name}" if path else node.name
+        target = str(node.target)
+        if node.op == "get_attr" and target not in attributes:
+            held = operator.attrgetter(target)(module)
+            full = f"{path}.{target}" if path else target
+            if isinstance(held, fx.GraphModule):
+                inner = describe_graph(held, numbers, describe_tensor, full)
+                attributes[target] = {"graph": inner}
+            elif isinstance(held, torch.Tensor):
+                attributes[target] = {"tensor": describe_tensor(full, held)}
+            else:
+                raise TraceFileError(
+                    f"{target} is a {type(held).__name__}, and no tensor",
+                    fix="pass it to the model as an argument, or make a tensor of it",
+                )
+        elif node.op not in _OPS:
+            raise TraceFileError(f"{where} is a node of the kind {node.op}")
+        if node.op == "call_function":
+            target = name_of_function(node.target, where)
+        nodes.append(
+            {
+                "name": node.name,
+                "op": node.op,
+                "target": target,
+                "args": encode(node.args, where, TraceFileError),
+                "kwargs": encode(dict(node.kwargs), where, TraceFileError),
+                "value": describe_value(node.meta.get("val"), numbers),
+                "bindings": describe_bindings(node.meta.get("unbacked_bindings") or {}, numbers),
+            }
+        )
+    name = type(module).__name__
+    return {
+        "name": name if is_identifier(name) else "GraphModule",
+        "attributes": attributes,
+        "nodes": nodes,
+    }
+
+
+def read_graph(
+    item: Item,
+    values: ValueReader,
+    read_tensor: Callable[[str, Item], torch.Tensor],
+    libraries: Collection[str],
+    path: str = "",
+    depth: int = 0,
+) -> fx.GraphModule:
+    """The graph that data describe.
+
+    Args:
+        item: the data of `describe_graph`.
+        values: makes the values of the nodes.
+        read_tensor: makes a tensor of the graph from its path and its data.
+        libraries: see `symfx.load`.
+        path: the path of the graph in the whole trace.
+        depth: the number of graphs around it.
+
+    Raises:
+        TraceFileError: the data describe no graph.
+    """
+    if depth > _NESTING:
+        raise item.refusal(f"graphs may be nested {_NESTING} deep")
+    fields = item.fields("name", "attributes", "nodes")
+    root = torch.nn.Module()
+    attributes = fields["attributes"].entries()
+    if len(attributes) > _ATTRIBUTES:
+        raise fields["attributes"].refusal(f"a graph may have {_ATTRIBUTES} attributes")
+    for target, described in attributes.items():
+        full = f"{path}.{target}" if path else target
+        kind, inner = described.single()
+        if kind == "graph":
+            held: Any = read_graph(inner, values, read_tensor, libraries, full, depth + 1)
+        elif kind == "tensor":
+            held = read_tensor(full, inner)
+        else:
+            raise described.refusal(f"there is no kind of attribute called {shown(kind)}")
+        _put(root, target, held, described)
+    graph = _read_nodes(fields["nodes"], attributes, values, libraries)
+    with item.source.guarding("the nodes make no function", fields["nodes"].path):
+        graph.lint()
+        made = graph_module(root, graph, fields["name"].identifier())
+        compile_now(made)
+        return made
+
+
+def _read_nodes(
+    item: Item, attributes: Collection[str], values: ValueReader, libraries: Collection[str]
+) -> fx.Graph:
+    graph = fx.Graph()
+    known: dict[str, fx.Node] = {}
+    parameters: set[str] = set()
+    described = item.items(_NODES)
+    for index, each in enumerate(described):
+        entry = each.fields("name", "op", "target", "args", "kwargs", "value", "bindings")
+        op, target, name = entry["op"].choice(_OPS, "kind of node"), entry["target"], entry["name"]
+        if not NODE_NAME.fullmatch(name.text()) or not is_identifier(name.text()):
+            raise name.refusal(f"{shown(name.value)} cannot be the name of a node")
+        if name.value in known:
+            raise name.refusal(f"two nodes have the name {name.value}")
+        if (op == "output") != (index == len(described) - 1):
+            raise each.refusal("the last node must be the output, and no other node may be")
+        args, kwargs = decode(entry["args"], known), decode(entry["kwargs"], known)
+        if type(args) is not tuple or type(kwargs) is not dict:
+            raise each.refusal("its arguments are no tuple, or its keywords no dictionary")
+        called: Any = target.text(10_000)
+        if op == "call_function":
+            called = function_named(target, libraries)
+            strange = [key for key in kwargs if not isinstance(key, str) or not is_identifier(key)]
+            if strange:
+                raise entry["kwargs"].refusal(f"{shown(strange[0])} is no keyword")
+        elif kwargs or len(args) != (op == "output"):
+            raise each.refusal("these arguments do not fit a node of this kind")
+        elif op == "placeholder":
+            called = target.identifier()
+            if called in parameters or called == "self":
+                raise target.refusal(f"{shown(called)} cannot be the name of another parameter")
+            parameters.add(called)
+        elif op == "get_attr" and called not in attributes:
+            raise target.refusal(f"the graph has no attribute {shown(called)}")
+        node = graph.create_node(op, called, args, kwargs, name.value)
+        if node.name != name.value:
+            raise name.refusal(f"a node cannot have the name {name.value}")
+        _read_metadata(node, entry, values)
+        known[name.value] = node
+    return graph
+
+
+def _read_metadata(node: fx.Node, entry: dict[str, Item], values: ValueReader) -> None:
+    value = entry["value"]
+    if value.value is not None:
+        node.meta["val"] = values.read(value)
+    if entry["bindings"].value:
+        node.meta["unbacked_bindings"] = values.bindings(entry["bindings"])
+
+
+def _put(root: torch.nn.Module, path: str, held: Any, item: Item) -> None:
+    """Make a tensor or a graph a part of a module."""
+    *parents, last = path.split(".")
+    if not is_place(path) or hasattr(_GRAPH_MODULE, path.partition(".")[0]):
+        raise item.refusal(f"{shown(path)} cannot be the path of a part of a graph")
+    owner = root
+    for part in parents:
+        if part not in owner._modules:
+            if hasattr(owner, part):
+                raise item.refusal(f"{shown(path)} leads through a tensor")
+            owner.add_module(part, torch.nn.Module())
+        owner = owner.get_submodule(part)
+    if hasattr(owner, last) or isinstance(owner, fx.GraphModule):
+        raise item.refusal(f"two parts of the graph have the path {shown(path)}")
+    if isinstance(held, torch.nn.Parameter):
+        owner.register_parameter(last, held)
+    elif isinstance(held, torch.Tensor):
+        owner.register_buffer(last, held)
+    else:
+        owner.add_module(last, held)

@@ -1,0 +1,78 @@
+"""What to write in place of a line that needs a size as a number."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["pin_advice"]
+
+_SYMBOLIC = (
+    "+, -, *, //, %, max, min, round, int, math.sqrt, math.log, torch.sym_max, "
+    "torch.sym_ite(condition, a, b)"
+)
+_OTHERWISE = (
+    f"compute the number by what stays symbolic ({_SYMBOLIC}), or in a tensor: torch.tensor(n), "
+    "then .item()"
+)
+
+#: A text, whose letters say nothing about the program.
+_TEXT = re.compile(r"""[rRfFbB]*(?:"[^"]*"|'[^']*')""")
+#: What a line may hold, and what to write instead; the first entry that fits is told.
+_ADVICE = (
+    (
+        r"\brange\(|\bfor\b.*\bin\b|\bwhile\b|\.unbind\(|\bfill\(",
+        "a Python loop becomes as many steps of the graph: compute on the whole tensor "
+        "(torch.arange, broadcasting, cumsum, torch.vmap), or loop in the graph: torch.while_loop",
+    ),
+    (
+        r"\b(?:np|numpy)\.\w+",
+        "numpy takes no symbolic number: use Python's math or torch, such as math.sqrt(n)",
+    ),
+    (
+        r"\btorch\.Tensor\(",
+        "torch.Tensor takes no symbolic number in a list: write torch.tensor([...])",
+    ),
+    (
+        r"\bmath\.\w+\(",
+        "of this function of math no symbolic form exists for these arguments: {otherwise}",
+    ),
+    (
+        r"\.get\(|\bset\(|\bdict\(|\{|\bhash\(|\bcache",
+        "a key of a dict and a member of a set is a number: compare instead (if n == 4, "
+        "if n in (1, 2), torch.sym_ite(n == 4, a, b)), or use a key that does not depend on a size",
+    ),
+    (
+        r"==|!=|\bif\b|\bassert\b",
+        "the condition fixes the size: trace an example for the other branch, or compute both "
+        "(torch.sym_ite(condition, a, b) of numbers, torch.where of tensors)",
+    ),
+    (
+        r"(?<![\w\])])\[[^\[\]]*\]\s*\*|\*\s*\[",
+        "the length of a list is a number: make a tensor, torch.zeros(n) or torch.full((n,), a)",
+    ),
+    (
+        r"\w\[[^\[\]:]*\b(?:shape|size)\b|\b(?!shape\b)\w+\[[a-z_]\w*\]",
+        "an index of a list or tuple is a number: index a tensor, torch.tensor(table)[n]",
+    ),
+    (
+        r"\"\"\s*%",
+        "a text with % needs the number: write an f-string, whose text shows the symbol",
+    ),
+)
+
+
+def pin_advice(line: str) -> str:
+    """The advice for a line that pinned a size, as the fix of an error.
+
+    Args:
+        line: the text of the line.
+
+    Example:
+        >>> pin_advice("for i in range(x.shape[0]):").startswith("a Python loop becomes")
+        True
+    """
+    line = _TEXT.sub('""', line)
+    for pattern, text in _ADVICE:
+        if re.search(pattern, line):
+            return text.format(otherwise=_OTHERWISE)
+    return _OTHERWISE

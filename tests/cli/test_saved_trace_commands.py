@@ -1,0 +1,180 @@
+"""``symfx trace --save``, ``show``, ``check`` and ``run``: the commands on saved traces."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from symfx.cli import main
+
+MODELS = """
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin = torch.nn.Linear(8, 4)
+        def forward(self, x, scale):
+            if x.shape[0] > 3:
+                x = x * 2
+            return {"y": self.lin(x) * scale, "n": x.shape[0] * 2}
+"""
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: Any, monkeypatch: Any) -> Run:
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delenv("SYMFX_DEBUG", raising=False)
+
+    def go(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            main([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return int(left.value.code or 0), out, err
+
+    return go
+
+
+INPUTS = ("-i", "x: f32[batch=5, 8]", "-i", "scale: f32[]")
+
+
+@pytest.fixture
+def saved(run: Run, tmp_path: Path) -> Path:
+    (tmp_path / "saved_models.py").write_text(textwrap.dedent(MODELS))
+    path = tmp_path / "net.symfx"
+    code, _, _ = run("trace", f"{tmp_path}/saved_models.py:Net", *INPUTS, "--save", path, "-q")
+    assert code == 0
+    return path
+
+
+def test_a_saved_trace_is_shown_as_it_was_printed(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "saved_models.py").write_text(textwrap.dedent(MODELS))
+    target, path = f"{tmp_path}/saved_models.py:Net", tmp_path / "net.symfx"
+    _, printed, _ = run("trace", target, *INPUTS, "--save", path)
+    code, shown, _ = run("show", path)
+    assert code == 0 and shown == printed
+    _, as_json, _ = run("trace", target, *INPUTS, "--json")
+    _, shown, _ = run("show", path, "--json")
+    assert json.loads(shown) == json.loads(as_json)
+    assert json.loads(shown)["schema"] == "symfx trace" and json.loads(shown)["version"] == 1
+    code, short, _ = run("show", path, "--no-graph")
+    assert code == 0 and "batch >= 4" in short and "addmm" not in short
+
+
+def test_check_tells_the_reasons_and_the_exit_code(run: Run, saved: Path) -> None:
+    code, out, _ = run("check", saved, "-i", "x: f32[7, 8]", "-i", "scale: f32[]")
+    assert (code, out) == (0, "these inputs fit\n")
+    code, out, _ = run("check", saved, "-i", "x: f32[2, 8]", "-i", "scale: f32[]")
+    assert code == 1 and "batch >= 4 does not hold for batch = 2" in out
+    code, out, _ = run("check", saved, "-i", "x: f32[5, 9]", "-i", "scale: f32[]", "--json")
+    assert code == 1
+    assert json.loads(out) == {
+        "schema": "symfx check",
+        "version": 1,
+        "fits": False,
+        "reasons": ["dimension 1 of x is 9; it is static: 8 when traced"],
+    }
+
+
+@pytest.mark.parametrize("form", ["pt", "list.pt", "npz", "safetensors", "two files", "npy"])
+def test_inputs_from_files(run: Run, saved: Path, tmp_path: Path, form: str) -> None:
+    x, scale = torch.randn(6, 8), torch.tensor(2.0)
+    path = tmp_path / f"inputs.{form}"
+    given: list[object] = [path]
+    if form == "pt":
+        torch.save({"x": x, "scale": scale}, path)
+    elif form == "list.pt":
+        torch.save([x, scale], path)
+    elif form == "npz":
+        numpy.savez(path, x=x.numpy(), scale=scale.numpy())
+    elif form == "safetensors":
+        save_file({"x": x, "scale": scale}, path)
+    else:
+        suffix = "npy" if form == "npy" else "pt"
+        given = [f"x={tmp_path}/x.{suffix}", f"scale={tmp_path}/scale.{suffix}"]
+        for name, value in (("x", x), ("scale", scale)):
+            where = tmp_path / f"{name}.{suffix}"
+            numpy.save(where, value.numpy()) if suffix == "npy" else torch.save(value, where)
+    words = [word for one in given for word in ("--input", one)]
+    code, out, err = run("run", saved, *words, "-o", tmp_path / "out.safetensors")
+    assert (code, err) == (0, "")
+    assert "result['y']" in out and "result['n']   12" in out
+    import symfx
+
+    expected = symfx.load(saved)(x, scale)["y"]
+    assert torch.equal(load_file(tmp_path / "out.safetensors")["result['y']"], expected)
+
+
+@pytest.mark.parametrize("form", ["pt", "npz"])
+def test_results_into_files(run: Run, saved: Path, tmp_path: Path, form: str) -> None:
+    words = ["-i", "x: f32[6, 8]", "-i", "scale: f32[]"]
+    code, out, _ = run("run", saved, *words, "-o", tmp_path / f"out.{form}", "--json")
+    assert code == 0
+    assert json.loads(out)["results"] == [
+        {"name": "result['y']", "dtype": "float32", "shape": [6, 4]},
+        {"name": "result['n']", "value": 12},
+    ]
+    path = tmp_path / f"out.{form}"
+    found: Any = torch.load(path) if form == "pt" else numpy.load(path)
+    assert tuple(found["result['y']"].shape) == (6, 4)
+
+
+MISTAKES: dict[str, tuple[list[str], str]] = {
+    "a missing input": (["-i", "x: f32[6, 8]"], "needs an input 'scale'"),
+    "another name": (["-i", "y: f32[6, 8]"], "gives 'y', which is no input of the trace"),
+    "no such file": (["-i", "x=nothing.pt"], "there is no file nothing.pt"),
+    "inputs that do not fit": (["-i", "x: f32[6, 9]", "-i", "scale: f32[]"], "do not fit"),
+    "an unknown form": (
+        ["-i", "x: f32[6, 8]", "-i", "scale: f32[]", "-o", "out.xyz"],
+        "out.xyz is of no known form",
+    ),
+    "twice": (["-i", "x: f32[6, 8]", "-i", "x: f32[6, 8]"], "twice"),
+    "a module that is not there": (["--library", "no_such_module"], "cannot be imported"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes(run: Run, saved: Path, name: str) -> None:
+    words, message = MISTAKES[name]
+    code, out, err = run("run", saved, *words)
+    assert (code, out) == (2, "") and message in err and "to fix: " in err
+    code, out, err = run("--json-errors", "run", saved, *words)
+    error = json.loads(err)
+    assert (code, out) == (2, "") and message in error["what"] and error["fix"]
+    assert error["schema"] == "symfx error" and error["version"] == 1
+
+
+def test_a_pickle_is_not_run(run: Run, saved: Path, tmp_path: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> Any:
+            return Path.touch, (tmp_path / "harmed",)
+
+    torch.save({"x": Harm()}, tmp_path / "x.pt")
+    code, _, err = run("run", saved, "-i", tmp_path / "x.pt")
+    assert code == 2 and "cannot be read" in err and not (tmp_path / "harmed").exists()
+    numpy.save(tmp_path / "x.npy", numpy.array([Harm()], dtype=object))
+    code, _, err = run("run", saved, "-i", f"x={tmp_path}/x.npy")
+    assert code == 2 and "cannot be read" in err and not (tmp_path / "harmed").exists()
+
+
+def test_other_files_are_no_saved_traces(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("hello")
+    for command in ("show", "check", "run"):
+        code, _, err = run(command, tmp_path / "x")
+        assert code == 2 and "no saved trace" in err
+
+
+def test_a_trace_is_saved_where_a_file_can_be(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("trace", "torch:relu", "-i", "x: f32[n]", "--save", tmp_path / "no" / "t")
+    assert code == 2 and "there is no directory" in err

@@ -1,0 +1,62 @@
+"""Some models of the zoo: traced with no pin, equal to the model at other shapes."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+from tools.zoo.models import ZOO
+from tools.zoo.outcomes import Outcome, outcome
+from tools.zoo.report import page
+
+#: Models whose own Python code needs a number: what pins which dimension, or ends the trace.
+OWN_CODE = {
+    "canine": "for chunk_start in range(",
+    "funnel": "list(range(seq_len))",
+    "longformer": "is_global_attn",
+    "xlm": "lengths.max().item() <= slen",
+}
+SHORT = ["convbert", "squeezebert", "funnel", "resnet", "llama"]
+
+
+def test_the_zoo_is_large_and_each_model_names_its_sizes() -> None:
+    assert len(ZOO) >= 70
+    for model in ZOO.values():
+        inputs = model.example()
+        assert model.dynamic.keys() <= inputs.keys()
+        for name, dims in model.dynamic.items():
+            sizes = [model.sizes[d] if d else n for d, n in zip(dims, inputs[name].shape)]
+            assert list(inputs[name].shape) == sizes, (model.name, name)
+
+
+def test_a_model_is_the_same_in_every_run() -> None:
+    model = ZOO["llama"]
+    first, second = model.build(), model.build()
+    for a, b in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(model.example()["input_ids"], model.example()["input_ids"])
+    assert model.at({"seq": 5})["input_ids"].shape == (3, 5)
+
+
+@pytest.mark.parametrize("name", list(ZOO) if os.environ.get("SYMFX_LONG") == "1" else SHORT)
+def test_a_model_is_traced_and_verified(name: str) -> None:
+    row = outcome(ZOO[name])
+    if name in OWN_CODE:
+        assert OWN_CODE[name] in " ".join([*row.pins, str(row.problem)])
+        return
+    assert row.problem is None
+    assert row.pins == []
+    assert row.compared >= 3
+
+
+def test_the_page() -> None:
+    good = Outcome("good", "text", ["batch"], 9, ["seq <= 64 (at a.py:1: x)"], [], 4, 1e-7)
+    pinned = Outcome("pinned", "text", ["batch", "seq"], 9, [], ["seq = 3 (at b.py:2: y)"], 2, 0.0)
+    bad = Outcome("bad", "text", ["batch"], problem="not traced: Error: a | b")
+    text = page([good, pinned, bad])
+    assert "| good | batch | 9 | 1 | 0 | 4 | 1.0e-07 |" in text
+    assert "- pinned: `seq = 3` (at b.py:2: y)" in text
+    assert "- bad: not traced: Error: a / b" in text
+    assert "Models: 3. Traced and equal to the model at every shape: 2." in text
+    assert "Without a pinned dimension: 1 of these" in text

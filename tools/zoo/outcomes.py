@@ -1,0 +1,102 @@
+"""What tracing and verifying one model gave."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, field
+
+import torch
+
+import symfx
+from symfx.symbolic_shapes import Provenance
+from tools.zoo.models import ZooModel
+
+__all__ = ["SHAPES", "Outcome", "outcome"]
+
+#: The number of shapes, beside the example's, at which a graph is compared with its model.
+SHAPES = 4
+
+
+@dataclass
+class Outcome:
+    """The row of a model.
+
+    Attributes:
+        name: the model.
+        kind: what it takes: text, images and so on.
+        dims: the dimensions that were asked to be dynamic.
+        nodes: the nodes of the graph; 0 where there is none.
+        guards: each guard, with the line that needs it.
+        pins: each dimension that was asked to be dynamic and has one value, with the line.
+        compared: the number of other shapes at which graph and model were compared.
+        difference: the largest difference of any result; None if none was compared.
+        problem: why the model was not traced, or where the graph disagrees; None if neither.
+        notes: what the verification tells beside its comparisons.
+        seconds: the time that tracing took.
+    """
+
+    name: str
+    kind: str
+    dims: list[str]
+    nodes: int = 0
+    guards: list[str] = field(default_factory=list)
+    pins: list[str] = field(default_factory=list)
+    compared: int = 0
+    difference: float | None = None
+    problem: str | None = None
+    notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def outcome(model: ZooModel, shapes: int = SHAPES) -> Outcome:
+    """Trace a model, and compare its graph with it at other shapes."""
+    dims = [d for entry in model.dynamic.values() for d in entry if d]
+    row = Outcome(model.name, model.kind, list(dict.fromkeys(dims)))
+    module, inputs = model.build(), model.example()
+    began = time.perf_counter()
+    with torch.no_grad():
+        try:
+            # Not strict: pins are what the table tells.
+            t = symfx.trace(module, (), inputs, dynamic=dict(model.dynamic), strict=False)
+        except Exception as error:  # noqa: BLE001 - any failure is a finding, and goes into the table
+            row.problem = f"not traced: {type(error).__name__}: {_short(str(error))}"
+            return row
+        row.seconds = time.perf_counter() - began
+        row.nodes = len(t.graph_module.graph.nodes)
+        # A pin is told once, and not as a guard too.
+        pinned = {f"{r.symbol_name} == {r.value}": r for r in t.specializations}
+        row.pins = [
+            f"{record.symbol_name} = {record.value} ({_line(record.provenance)})"
+            for record in pinned.values()
+        ]
+        row.guards = [
+            f"{guard.term} ({_line(guard.provenance)})"
+            for guard in t.guards
+            if str(guard.term) not in pinned
+        ]
+        try:
+            found = t.verify(shapes=shapes, make_inputs=model.at)
+        except Exception as error:  # noqa: BLE001 - a finding
+            row.problem = f"not verified: {type(error).__name__}: {_short(str(error))}"
+            return row
+    row.difference = found.difference
+    row.compared = sum(run.compared and not run.example for run in found.runs)
+    row.notes = [_short(note) for note in found.notes]
+    failed = [run for run in found.runs if not run.passed]
+    if failed:
+        sizes = ", ".join(f"{name}={size}" for name, size in failed[0].sizes.items())
+        row.problem = f"the graph disagrees at {sizes}: {_short(str(failed[0].failure))}"
+    return row
+
+
+def _short(text: str) -> str:
+    lines = text.strip().splitlines() or ["no message"]
+    return re.sub(r"/\S*/site-packages/", "", lines[0])[:300]
+
+
+def _line(provenance: Provenance) -> str:
+    """The line behind a guard, with the path of a package in place of that of its file."""
+    text = re.sub(r"\S*/site-packages/", "", str(provenance))
+    text = re.sub(r"transformers/models/\w+/", "", text)
+    return _short(text)
