@@ -169,6 +169,30 @@ def test_each_path_of_an_open_branch_is_typed() -> None:
     assert "where t >= 5" in str(found) and "where t <= 4" in str(found)
 
 
+def test_paths_with_one_result_are_one_program() -> None:
+    def kernels(m, x):
+        return torch.bmm(x, x.mT) if x.size(1) > 1 else (x * x).sum(-1, keepdim=True)
+
+    found = check(Made(kernels), "x: [n, t, 8]")
+    assert output_of(found) == "[n, t, t]" and not found.paths and not found.conditions
+    assert "another path has the same result: where t == 1" in str(found)
+
+
+def test_parameters_have_shapes_while_torch_fx_traces() -> None:
+    def needs_rank(m, x):
+        h = x + m.fc.bias
+        return h.reshape(*h.shape[:-1], 2, -1)
+
+    assert output_of(check(Made(needs_rank, fc=nn.Linear(8, 8)), "x: [n, t, 8]")) == "[n, t, 2, 4]"
+
+
+def test_a_tensor_has_no_attributes_that_tensors_lack() -> None:
+    def asks(m, x):
+        return x.jax() if hasattr(x, "jax") else x.type_as(x)
+
+    assert output_of(check(Made(asks), "x: [n, 8]")) == "[n, 8]"
+
+
 def test_a_bug_on_one_path_is_found_with_its_branch() -> None:
     def branching(m, x):
         if x.size(1) > 4:

@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.fx import Graph, GraphModule, Node
+from torch.fx import Graph, GraphModule
 from torch.fx.tensor_type import Dyn
 from torch.nn.parameter import is_lazy
 
 from symfx.errors import SpecError, SymfxError
 from symfx.shape_rules.errors import GradualError, IllTypedError, PinnedSizeError
+from symfx.shape_rules.sizes import UNKNOWN
 from symfx.static_migration.analysis import Interpreter, run_graph
 from symfx.static_migration.conditions import InputType, names_in, read_annotation
 from symfx.static_migration.decisions import Decision, Decisions, branch_taken, explored
@@ -22,7 +23,7 @@ from symfx.static_migration.example_inputs import example_tensor
 from symfx.static_migration.graph_capture import program_graph, program_raises
 from symfx.static_migration.mends import Mend
 from symfx.static_migration.migration import migrate_traced
-from symfx.static_migration.printing import input_name, text_of
+from symfx.static_migration.printing import text_of
 from symfx.static_migration.programs import FunctionProgram, ModelWithLoss, input_parameters
 from symfx.static_migration.results import Conflict, ExcludedSizes, Migration
 from symfx.static_migration.solver import Solver
@@ -243,16 +244,15 @@ def _one_path(
 
 
 def _of_paths(found: list[Migration]) -> Migration:
-    """The migration of a program with several paths: what they have in common."""
+    """The migration of a program with several paths: the graph of the first, and the others."""
     first = found[0]
-    common = replace(first, shapes={}, inputs={}, paths=tuple(found), branches=())
-    for node, shape in first.shapes.items():
-        same = all(_shape_on(path, node) == shape for path in found)
-        common.shapes[node] = shape if same else "Dyn"
-        if node.op == "placeholder":
-            common.inputs[input_name(node)] = common.shapes[node]
+    common = replace(first, shapes={**first.shapes}, paths=tuple(found), branches=())
+    output = first.graph.output_node()
+    if any(_result_of(path) != _result_of(first) for path in found):
+        common.shapes[output] = "Dyn"
     common.make_types = lambda: {
-        node: Dyn if shape == "Dyn" else first.types[node] for node, shape in common.shapes.items()
+        node: Dyn if node is output and common.shapes[node] == "Dyn" else type_
+        for node, type_ in first.types.items()
     }
     common.conditions = [c for c in first.conditions if all(c in p.conditions for p in found)]
     common.fixed = [*{str(name): name for path in found for name in path.fixed}.values()]
@@ -262,6 +262,10 @@ def _of_paths(found: list[Migration]) -> Migration:
     return common
 
 
+def _result_of(path: Migration) -> str:
+    return path.shapes[path.graph.output_node()]
+
+
 def _one_program(
     found: list[Migration],
     conditions: list[list[str]],
@@ -269,10 +273,9 @@ def _one_program(
     where: Sequence[str],
     timeout: float,
 ) -> Migration | None:
-    """The migration of the first path, for all sizes, if it has the shapes of all paths.
+    """The migration of the first path, for all sizes, if its result is that of all paths.
 
-    A model may branch on ``t > 1`` only to choose a kernel. The values that are computed on several
-    paths must agree, and no path may have conditions of its own.
+    A model may branch on ``t > 1`` only to choose a kernel. No path may have conditions of its own.
 
     Args:
         found: the migrations of the paths.
@@ -281,35 +284,29 @@ def _one_program(
         where: the user's conditions.
         timeout: seconds that z3 may take for each question.
     """
-    root = found[0].graph.owning_module
+    first = found[0]
+    root = first.graph.owning_module
     if root is None:
         return None
-    graph = copy.deepcopy(found[0].graph)
+    graph = copy.deepcopy(first.graph)
     for node in [*graph.nodes]:
         if node.target is branch_taken:
             graph.erase_node(node)
     for path, said in zip(found, conditions, strict=True):
         run = run_graph(graph, root, types, [*where, *said])
-        if run.failed is not None:
-            return None
-        shapes = {node.name: text_of(run.sizes, value) for node, value in run.values.items()}
-        own = {node.name: shape for node, shape in path.shapes.items() if shape[0] in "[("}
-        if any(shapes.get(name, shape) != shape for name, shape in own.items()):
+        result = run.values.get(graph.output_node(), UNKNOWN)
+        if run.failed is not None or text_of(run.sizes, result) != _result_of(path):
             return None
     whole = migrate_traced(GraphModule(root, graph), types, where, timeout=timeout)
     for path, said in zip(found, conditions, strict=True):
-        if not {*path.conditions} <= {*whole.conditions, *said}:
+        own = {*path.conditions}
+        if not own <= {*whole.conditions, *said} or not {*whole.conditions} <= {*first.conditions}:
             return None
     unknown = "".join(whole.shapes.values()).count("Dyn")
-    return whole if unknown == "".join(found[0].shapes.values()).count("Dyn") else None
-
-
-def _shape_on(path: Migration, node: Node) -> str | None:
-    """The shape that the node of this name has on another path."""
-    for other, shape in path.shapes.items():
-        if (other.name, other.op, other.target) == (node.name, node.op, node.target):
-            return shape
-    return None
+    if unknown != "".join(first.shapes.values()).count("Dyn"):
+        return None
+    whole.other_paths = tuple("; ".join(path.branches) for path in found[1:])
+    return whole
 
 
 # -- eager -----------------------------------------------------------------------------------------

@@ -127,6 +127,7 @@ def program_graph(
                 continue
             graph = tracer.graph
             _end_with_failure(graph, tracer, reason, error)
+        _without_left_out(graph, input_parameters(module))
         return GraphModule(tracer.root, graph, type(module).__name__)
     assert first is not None
     if decisions is not None:
@@ -143,6 +144,21 @@ def program_graph(
             where=second.where,
             fix=second.fix,
         ) from second
+
+
+def _without_left_out(graph: Graph, parameters: Mapping[str, Any]) -> None:
+    """Remove the inputs of arguments that keep their defaults, which torch.fx makes and asserts."""
+    left_out = {
+        node
+        for node in graph.nodes
+        if node.op == "placeholder" and str(node.target).lstrip("*") not in parameters
+    }
+    for node in graph.nodes:
+        if node.all_input_nodes and left_out.issuperset(node.all_input_nodes):
+            left_out.add(node)
+    for node in reversed(graph.nodes):
+        if node in left_out and node.op != "output" and not node.users:
+            graph.erase_node(node)
 
 
 def _first_line(error: BaseException) -> str:

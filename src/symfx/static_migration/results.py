@@ -120,7 +120,9 @@ class Migration:
         warnings: operators that broadcast in a way that is rarely meant, each with its line.
         branches: the branches that the types leave open, with the outcomes of this migration.
         paths: one migration for each path, if the types leave a branch open. The migration itself
-            then has the graph of the first path, with the shapes and conditions that all share.
+            then has the graph of the first path, and the conditions that all share. A result that
+            differs between the paths is ``Dyn``.
+        other_paths: the branches of further paths, which have the same result.
         make_types: computes `types`.
     """
 
@@ -139,6 +141,7 @@ class Migration:
     warnings: list[str] = field(default_factory=list)
     branches: tuple[str, ...] = ()
     paths: tuple[Migration, ...] = ()
+    other_paths: tuple[str, ...] = ()
     make_types: Callable[[], dict[Node, Any]] = dict
 
     @cached_property
@@ -208,5 +211,6 @@ class Migration:
             first_place.setdefault(name, line or code_of(node))
         for name in sorted(first_place):
             lines.append(f"no shape rule for {name}: typed Dyn, at {first_place[name]}")
+        lines += [f"another path has the same result: {text}" for text in self.other_paths]
         lines += [f"warning: {text}" for text in self.warnings]
         return "\n".join(lines)
