@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from symfx.optimization.model import OptimizedModel
     from symfx.optimization.pipeline import optimize
     from symfx.symbolic_shapes import Dim
-    from symfx.tracing import CheckResult, Trace, load, trace
+    from symfx.tracing import CheckResult, Trace, export, load, trace
     from symfx.tracing.verification import Verification
 
 __all__ = [
@@ -59,6 +59,7 @@ __all__ = [
     "Verification",
     "__version__",
     "explain_recompiles",
+    "export",
     "install",
     "installed",
     "installed_report",
@@ -83,6 +84,7 @@ _HOMES = {
     "OptimizationError": "symfx.errors",
     "OptimizedModel": "symfx.optimization.model",
     "Verification": "symfx.tracing.verification",
+    "export": "symfx.tracing",
     "explain_recompiles": "symfx.installation",
     "install": "symfx.installation",
     "installed": "symfx.installation",

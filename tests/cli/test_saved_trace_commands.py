@@ -178,3 +178,40 @@ def test_other_files_are_no_saved_traces(run: Run, tmp_path: Path) -> None:
 def test_a_trace_is_saved_where_a_file_can_be(run: Run, tmp_path: Path) -> None:
     code, _, err = run("trace", "torch:relu", "-i", "x: f32[n]", "--save", tmp_path / "no" / "t")
     assert code == 2 and "there is no directory" in err
+
+
+def test_a_trace_is_written_for_what_comes_next(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "saved_models.py").write_text(textwrap.dedent(MODELS))
+    target, onnx, pt2 = f"{tmp_path}/saved_models.py:Net", tmp_path / "n.onnx", tmp_path / "n.pt2"
+    code, out, _ = run("trace", target, *INPUTS, "--onnx", onnx, "--pt2", pt2, "--shapes", "1")
+    assert code == 0 and "linear(" in out  # the operators above autograd
+    program = torch.export.load(pt2)
+    x, scale = torch.randn(6, 8), torch.tensor(2.0)
+    expected = program.module()(x, scale)
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(str(onnx))
+    found = session.run(None, {"x": x.numpy(), "scale": scale.numpy()})
+    torch.testing.assert_close(torch.as_tensor(found[0]), expected["y"], rtol=1e-4, atol=1e-4)
+    assert int(found[1]) == 12
+    assert session.get_inputs()[0].shape == ["batch", 8]
+
+
+def test_what_torch_cannot_convert_is_one_message(
+    run: Run, tmp_path: Path, monkeypatch: Any
+) -> None:
+    def fails(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("no such operator\nand a long report")
+
+    monkeypatch.setattr(torch.export, "save", fails)
+    code, out, err = run("trace", "torch:relu", "-i", "arg0: f32[n]", "--pt2", tmp_path / "t.pt2")
+    assert (code, out) == (2, "")
+    assert err.startswith(
+        "error: torch cannot convert the program: RuntimeError: no such operator\n"
+    )
+    assert "a long report" not in err and "to fix: " in err
+
+
+def test_aoti_needs_a_compiler(run: Run, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    code, _, err = run("trace", "torch:relu", "-i", "arg0: f32[n]", "--aoti", tmp_path / "t.pt2")
+    assert code == 2 and "there is no g++" in err

@@ -12,7 +12,12 @@ from tools.zoo.report import page
 
 #: Models whose own Python code needs a number: what pins which dimension, or ends the trace.
 OWN_CODE = {
+    "encodec": "max_pad = max(padding_left, padding_right)",
     "canine": "for chunk_start in range(",
+    "jamba": "for index in range(seq_len)",
+    "mamba": "for index in range(seq_len)",
+    "recurrent_gemma": "for t in range(hidden_states.shape[1])",
+    "superpoint": "list_keypoints_scores = [",
     "funnel": "list(range(seq_len))",
     "longformer": "is_global_attn",
     "xlm": "lengths.max().item() <= slen",
@@ -56,7 +61,7 @@ def test_the_page() -> None:
     bad = Outcome("bad", "text", ["batch"], problem="not traced: Error: a | b")
     text = page([good, pinned, bad])
     assert "| good | batch | 9 | 1 | 0 | 4 | 1.0e-07 |" in text
-    assert "- pinned: `seq = 3` (at b.py:2: y)" in text
-    assert "- bad: not traced: Error: a / b" in text
+    assert "- pinned: `seq = 3`: `at b.py:2: y`" in text
+    assert "- bad: `not traced: Error: a / b`" in text
     assert "Models: 3. Traced and equal to the model at every shape: 2." in text
     assert "Without a pinned dimension: 1 of these" in text

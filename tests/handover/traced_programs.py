@@ -89,6 +89,16 @@ class ByData(nn.Module):
         return x[:k].sum(0) + torch.tensor([1.0, 2.0, 3.0]), x.nonzero()
 
 
+class ByInput(nn.Module):
+    """Reads an integer from an input tensor, whose value tracing knows."""
+
+    def forward(self, x: Tensor, n: Tensor) -> Tensor:
+        k = n.item()
+        torch._check(k >= 1)
+        torch._check(k <= x.shape[0])
+        return x[:k].sum(0) * k
+
+
 class Nested(nn.Module):
     """Containers in arguments and results."""
 
@@ -154,6 +164,9 @@ PROGRAMS: dict[str, Program] = {
         lambda b: ((randn(b + 3, 3), torch.tensor([1, b])), {}),
         {"x": ("b", None)},
     ),
+    "by-input": Program(
+        ByInput, lambda b: ((randn(b + 3, 3), torch.tensor(b)), {}), {"x": ("b", None)}
+    ),
     "nested": Program(
         Nested,
         lambda b: (
@@ -170,7 +183,7 @@ PROGRAMS: dict[str, Program] = {
     "guarded": Program(
         lambda: guarded, lambda b: ((randn(b), 3), {}), {"x": ("b",), "n": None}, (8, 6, 12, 20)
     ),
-    "of-sizes": Program(lambda: of_sizes, lambda b: ((randn(b, 1),), {}), [("n", None)], (9, 3, 7)),
+    "of-sizes": Program(lambda: of_sizes, lambda b: ((randn(b, 1),), {}), [("n", None)], (9, 6, 7)),
     "encoder": Program(
         lambda: EncoderStack().eval(),
         lambda b: ((randn(b, b + 3, 64),), {}),

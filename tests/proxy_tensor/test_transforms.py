@@ -10,6 +10,7 @@ import torch
 from torch.func import grad, jacrev, jvp, vmap
 
 import symfx
+import symfx.errors
 from symfx.proxy_tensor import make_fx
 
 

@@ -39,6 +39,9 @@ LEFT_OPEN = {
     "linalg.vecdot": "a dimension that only one of the two tensors has",
     "nn.functional.avg_pool2d": "divisor_override has a bound",
     "nn.functional.avg_pool3d": "divisor_override has a bound",
+    "nn.functional.ctc_loss": "the lengths are data, and bound the time",
+    "histc": "the bounds of the bins are numbers",
+    "nn.functional.multi_margin_loss": "a tensor of rank 0 is taken for a vector",
     "roll": "an empty tensor is not looked at",
 }
 #: What eager's message says where it is not about shapes.

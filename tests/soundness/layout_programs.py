@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 import symfx
 from symfx import Dim
@@ -95,7 +96,7 @@ class Program:
         return "\n".join([*told, f"# traced at {self.example}; {dims}", self.source])
 
     def function(self) -> Callable[..., Any]:
-        scope: dict[str, Any] = {"torch": torch}
+        scope: dict[str, Any] = {"torch": torch, "F": F}
         exec(compile(self.source, "<program>", "exec"), scope)
         made: Callable[..., Any] = scope["program"]
         return made
@@ -163,27 +164,58 @@ N // 2;max(N, 3);T.shape.numel();
 int(T.is_contiguous(memory_format=torch.channels_last));T.numel() / T.shape[0];int(T.mT.is_contiguous());
 T.flip(D).numel();T.flip(D).stride(D);T[:, 1:].storage_offset();T[1:].storage_offset()
 """
+# Steps as models have them, for inputs that are row-major.
+_OF_MODELS = """
+T[:, 1:];T[:, :-1];T[:, :3];T[:, :5];T[..., :4];T[1:];T[:2];T[:, 2:];T[:, ::2];T.chunk(2, D)[0];
+torch.cat(T.chunk(2, D)[::-1], D);T.chunk(3, D)[-1];T.split(2, D)[0];torch.cat(T.split(3, D), D);
+T.transpose(D, D);T.mT;T.flatten(0, 1);T.flatten(1);T.reshape(T.shape[0], -1);T.unsqueeze(D);
+T.contiguous();T.reshape(-1, T.shape[-1]);T.movedim(0, -1);torch.cat([T, T], D);T + U;T * U;
+torch.cat([T, U], D);torch.stack([T, T], D);T + T.mean(D, keepdim=True);T.softmax(D);T.cumsum(D);
+T.relu();F.gelu(T);T @ T.mT;T.sum(D);T.roll(1, D);T.flip(D);F.pad(T, (1, 1));T.topk(2, D)[0];
+F.pad(T, (0, -T.shape[-1] % 4));F.layer_norm(T, T.shape[-1:]);F.avg_pool1d(T, 2);T.sort(D)[0];
+F.max_pool1d(T, 2);T.narrow(D, 0, 2);T.index_select(D, torch.tensor([0, 1]));
+T.repeat(*[2] * T.dim());T.repeat_interleave(2, D);torch.where(T > 0, T, U);T.tril();T.diff(dim=D);
+T.masked_fill(T > 0, 0);T.var(D);F.normalize(T, dim=D);F.glu(T, D);T.unfold(D, 2, 1);T.amax(D);
+F.scaled_dot_product_attention(T, T, T);T[:, T.shape[1] // 2:];T[..., : T.shape[-1] // 2];T[0];
+T[:, -1];T.unflatten(D, (2, -1));T.unflatten(D, (-1, 2));T.exp().log1p();T.argmax(D);T.unbind(D)[0];
+T.cummax(D)[0];T.logsumexp(D);torch.einsum("...ij,...kj->...ik", T, T);T.gather(D, T.argsort(D));
+T.view(T.shape[0], -1);T.expand_as(U);torch.outer(T.flatten(), T.flatten()[:3]);T.mean();T.squeeze(D);
+torch.arange(T.shape[D]).double() + T.sum();F.conv1d(T, torch.ones(4, T.shape[1], 2).double());
+F.group_norm(T, 1);F.instance_norm(T);F.adaptive_avg_pool1d(T, 3);T.tile(2);T.clone().add_(1);
+F.avg_pool2d(T, 2);F.max_pool2d(T, 2, 1);F.conv2d(T, torch.ones(2, T.shape[1], 2, 2).double(), padding=1);
+F.cosine_similarity(T, T, D);torch.cdist(T, T);T.std(D, keepdim=True);T.clamp(-1, 1).square();T - T.mT;
+torch.cat([T[:, 1:], T[:, :1]], 1);T.view(-1)[: T.shape[0]];F.embedding(T.long().abs() % 5, torch.ones(5, 3).double())
+"""
 
 
 def _forms(text: str) -> list[str]:
     return [form.strip() for form in text.replace("\n", "").split(";")]
 
 
-VIEWS, COMPUTED, ASKED = map(_forms, (_VIEWS, _COMPUTED, _ASKED))
+VIEWS, COMPUTED, ASKED, OF_MODELS = map(_forms, (_VIEWS, _COMPUTED, _ASKED, _OF_MODELS))
 
 
-def draw_program(picks: random.Random, steps: int = 6) -> Program:
-    """A program of at most so many steps that eager takes at its example."""
+def draw_program(picks: random.Random, steps: int = 6, *, plain: bool = False) -> Program:
+    """A program of at most so many steps that eager takes at its example.
+
+    Args:
+        picks: draws.
+        steps: the most steps.
+        plain: whether inputs are row-major and have sizes from 2, and steps are as in models.
+    """
+    families, layouts = (
+        ((VIEWS, COMPUTED, ASKED), LAYOUTS) if not plain else ((OF_MODELS,), ("plain",))
+    )
     dims, example = {}, {}
     for name in NAMES:
-        low = picks.choice((0, 1, 1, 2, 2))
+        low = 2 if plain else picks.choice((0, 1, 1, 2, 2))
         dims[name] = Dim(name, min=low)
         example[name] = picks.choice((1, 3, 4)) if low <= 1 else picks.randint(2, 6)
     inputs = {}
     for name in ("x", "y")[: picks.choice((1, 1, 2))]:
         rank = picks.choice((1, 2, 2, 3, 3, 4))
         sizes = tuple(picks.choice((*NAMES, *NAMES, 1, 3)) for _ in range(rank))
-        layout = picks.choice(LAYOUTS)
+        layout = picks.choice(layouts)
         inputs[name] = Input(sizes, "plain" if layout == "transposed" and rank < 2 else layout)
     used = {s for shape in inputs.values() for s in shape.sizes}
     program = Program(
@@ -196,9 +228,9 @@ def draw_program(picks: random.Random, steps: int = 6) -> Program:
     attempts = 0
     while len(program.lines) < steps and attempts < 8 * steps:
         attempts += 1
-        family = picks.choices((VIEWS, COMPUTED, ASKED), (4, 3, 3))[0]
+        family = picks.choices(families, (4, 3, 3)[: len(families)])[0]
         _try_step(picks, program, values, picks.choice(family))
-    if not program.numbers:
+    if not program.numbers and not plain:
         last = program.tensors[-1]
         _try_step(picks, program, values, f"{last}.numel()")
     program.tensors = [t for t in program.tensors if t not in inputs] or program.tensors
@@ -230,7 +262,7 @@ def _try_step(picks: random.Random, program: Program, values: dict[str, Any], fo
         else:
             text += letter
     try:
-        value = eval(text, {"torch": torch}, values)
+        value = eval(text, {"torch": torch, "F": F}, values)
     except (ArithmeticError, RuntimeError, IndexError, TypeError, ValueError):
         return
     name = f"v{len(program.lines)}"

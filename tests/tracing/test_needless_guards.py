@@ -38,6 +38,19 @@ def windows(x: torch.Tensor) -> torch.Tensor:
     return x.view(b, h // 4, 4, w // 4, 4, c).permute(0, 1, 3, 2, 4, 5)
 
 
+def there_and_back(x: torch.Tensor) -> torch.Tensor:
+    b, h, w, c = x.shape
+    parts = windows(x).reshape(-1, 4, 4, c) * 2
+    parts = parts.view(b, h // 4, w // 4, 4, 4, -1).permute(0, 1, 3, 2, 4, 5)
+    return parts.reshape(b, h, w, -1)
+
+
+def patches(x: torch.Tensor) -> torch.Tensor:
+    b, c, h, w = x.shape
+    cut = x.reshape(b, c, h // 4, 4, w // 4, 4).permute(0, 2, 4, 3, 5, 1)
+    return cut.reshape(b, (h // 4) * (w // 4), 16 * c)
+
+
 def rotated(x: torch.Tensor) -> torch.Tensor:
     a, b = x[..., : x.shape[-1] // 2], x[..., x.shape[-1] // 2 :]
     return torch.cat([-b, a], -1) * x
@@ -156,6 +169,99 @@ CASES = {
         [("b", "h", "w", None)],
         ["h % 4 == 0", "w % 4 == 0"],
         [[(2, 4, 4, 3)], [(3, 16, 8, 3)], [(2, 4, 12, 3)]],
+    ),
+    "window partition and reverse": Case(
+        there_and_back,
+        [(2, 8, 12, 3)],
+        [("b", "h", "w", None)],
+        ["h % 4 == 0", "w % 4 == 0"],
+        [[(2, 4, 4, 3)], [(3, 16, 8, 3)], [(2, 4, 12, 3)], [(2, 8, 4, 3)]],
+    ),
+    "patches": Case(
+        patches,
+        [(2, 3, 8, 12)],
+        [("b", None, "h", "w")],
+        ["h % 4 == 0", "w % 4 == 0"],
+        [[(2, 3, 4, 4)], [(3, 3, 16, 8)], [(2, 3, 4, 12)]],
+    ),
+    "two unflattened dimensions": Case(
+        lambda x: x.unflatten(1, (-1, 4)).unflatten(3, (-1, 4)).transpose(2, 3).flatten(0, 2),
+        [(2, 8, 12, 3)],
+        [("b", "h", "w", None)],
+        ["h % 4 == 0", "w % 4 == 0"],
+        [[(2, 4, 4, 3)], [(3, 16, 8, 3)], [(2, 4, 12, 3)]],
+    ),
+    "a slice beyond the end": Case(
+        lambda x: x[:, :5] * 2, [(4, 8)], [("b", "n")], [], [[(2, 2)], [(5, 5)], [(7, 40)]]
+    ),
+    "a slice that may be empty": Case(
+        lambda x: x[:, 3:].relu().sum(1), [(4, 8)], [("b", "n")], [], [[(2, 2)], [(5, 3)]]
+    ),
+    "a slice from the end": Case(
+        lambda x: x[:, -3:] + 1, [(4, 8)], [("b", "n")], [], [[(2, 2)], [(5, 3)], [(7, 40)]]
+    ),
+    "every second element": Case(
+        lambda x: x[:, 1::2].exp(), [(4, 8)], [("b", "n")], [], [[(2, 2)], [(5, 3)], [(7, 9)]]
+    ),
+    "a slice up to another size": Case(
+        lambda x, y: x[:, : y.shape[0]].cos(),
+        [(4, 8), (5,)],
+        [("b", "n"), ("m",)],
+        [],
+        [[(2, 3), (7,)], [(2, 7), (3,)], [(3, 4), (4,)]],
+    ),
+    "a table of positions": Case(
+        lambda x, table: x + table[:, : x.shape[1]],
+        [(2, 5, 6), (1, 16, 6)],
+        [("b", "s", None), None],
+        ["s <= 16"],
+        [[(3, 16, 6), (1, 16, 6)], [(2, 2, 6), (1, 16, 6)]],
+    ),
+    "a slice for a layer": Case(
+        lambda x: LINEAR(x[:, :7]), [(2, 9)], [("b", "n")], ["n >= 7"], [[(3, 7)], [(2, 30)]]
+    ),
+    "one chunk of two": Case(
+        lambda x: x.chunk(2, 1)[1] * 2, [(2, 9)], [("b", "n")], [], [[(3, 2)], [(2, 5)]]
+    ),
+    "the last chunk of three": Case(
+        lambda x: x.chunk(3, 1)[-1] * 2, [(2, 9)], [("b", "n")], [], [[(3, 2)], [(2, 4)], [(2, 8)]]
+    ),
+    "the first part": Case(
+        lambda x: x.split(2, 1)[0].exp(), [(2, 6)], [("b", "n")], [], [[(3, 2)], [(2, 9)]]
+    ),
+    "the third part": Case(
+        lambda x: x.split(2, 1)[2].exp(), [(2, 6)], [("b", "n")], ["n >= 5"], [[(3, 5)], [(2, 9)]]
+    ),
+    "the first row": Case(
+        lambda x: x.unbind(1)[0] + x.unbind(1)[-1], [(2, 6)], [("b", "n")], [], [[(3, 2)]]
+    ),
+    "three chunks": Case(
+        lambda x: torch.cat(x.chunk(3, 1)[::-1], 1),
+        [(2, 9)],
+        [("b", "n")],
+        ["n > 2*((n + 2)//3)"],
+        [[(3, 3)], [(2, 5)], [(2, 8)]],
+    ),
+    "a kernel that asks for contiguity": Case(
+        lambda x: x[:, 1:].transpose(0, 1).fmod(2),
+        [(4, 6)],
+        [(Dim("b", min=1), Dim("n", min=2))],
+        [],
+        [[(1, 2)], [(1, 9)], [(3, 2)], [(5, 7)]],
+    ),
+    "kernels without a rule": Case(
+        lambda x: torch.atan2(x.nan_to_num().triu(), x).flip(0).sort(1)[0].cumsum(0),
+        [(4, 6)],
+        [(Dim("b", min=1), Dim("n", min=1))],
+        [],
+        [[(1, 1)], [(1, 9)], [(3, 1)], [(5, 7)]],
+    ),
+    "attention scaled by a size": Case(
+        lambda x: F.scaled_dot_product_attention(x, x, x),
+        [(2, 5, 6)],
+        [("b", "s", "d")],
+        [],
+        [[(3, 2, 2)], [(2, 9, 4)]],
     ),
     "pad to a multiple": Case(
         lambda x: F.pad(x, (0, 0, 0, -x.shape[1] % 8)).view(x.shape[0], -1, 8, 3),

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import symfx
+import symfx.errors
 
 
 def assign(index: Callable[..., Any], value: Any) -> Callable[..., torch.Tensor]:

@@ -769,9 +769,3 @@ def test_outputs_that_tell_of_a_mistake():
     with pytest.raises(InputMismatchError) as caught:
         symfx.trace(make, randn(3, 4))
     assert "if this function makes the model, trace make()" in caught.value.fix
-
-
-def test_a_nested_tensor_is_refused_in_one_sentence():
-    rows = torch.nested.nested_tensor([randn(2, 8), randn(4, 8)], layout=torch.jagged)
-    with pytest.raises(TracingError, match=r"input is a nested tensor.*\n.*\n.*values and offsets"):
-        symfx.trace(nn.Linear(8, 4), rows)

@@ -11,7 +11,7 @@ import symfx
 from tools.installed.program import PROGRAMS
 from tools.installed.ways import Outcome, take
 
-__all__ = ["CASES", "Comparison", "compare"]
+__all__ = ["CASES", "Comparison", "cases_of", "compare"]
 
 
 for _module in ("sizes", "data", "modules", "language_models"):
@@ -19,6 +19,12 @@ for _module in ("sizes", "data", "modules", "language_models"):
 
 CASES = [(program.name, way) for program in PROGRAMS.values() for way in program.ways]
 """Each program with each way in which it is taken."""
+
+
+def cases_of(*modules: str) -> list[tuple[str, str]]:
+    """The cases of some modules of programs, such as ``"sizes"``."""
+    homes = {f"tools.installed.{module}" for module in modules}
+    return [(name, way) for name, way in CASES if PROGRAMS[name].build.__module__ in homes]
 
 
 @dataclass(frozen=True)

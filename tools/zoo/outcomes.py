@@ -60,12 +60,16 @@ def outcome(model: ZooModel, shapes: int = SHAPES) -> Outcome:
             # Not strict: pins are what the table tells.
             t = symfx.trace(module, (), inputs, dynamic=dict(model.dynamic), strict=False)
         except Exception as error:  # noqa: BLE001 - any failure is a finding, and goes into the table
-            row.problem = f"not traced: {type(error).__name__}: {_short(str(error))}"
+            row.problem = f"not traced: {type(error).__name__}: {_with_line(str(error))}"
             return row
         row.seconds = time.perf_counter() - began
         row.nodes = len(t.graph_module.graph.nodes)
-        # A pin is told once, and not as a guard too.
-        pinned = {f"{r.symbol_name} == {r.value}": r for r in t.specializations}
+        # A pin is told once, and not as a guard too. Numbers of the data are no dimensions.
+        pinned = {
+            f"{r.symbol_name} == {r.value}": r
+            for r in t.specializations
+            if r.symbol_name in row.dims
+        }
         row.pins = [
             f"{record.symbol_name} = {record.value} ({_line(record.provenance)})"
             for record in pinned.values()
@@ -92,11 +96,20 @@ def outcome(model: ZooModel, shapes: int = SHAPES) -> Outcome:
 
 def _short(text: str) -> str:
     lines = text.strip().splitlines() or ["no message"]
-    return re.sub(r"/\S*/site-packages/", "", lines[0])[:300]
+    return _shorter_path(lines[0])[:300]
+
+
+def _with_line(text: str) -> str:
+    """The first line of a message, and the one that names the user's line."""
+    place = next((x.strip() for x in text.splitlines() if x.strip().startswith("at:")), None)
+    return _short(text) if place is None else f"{_short(text)} {_shorter_path(place)}"
+
+
+def _shorter_path(text: str) -> str:
+    text = re.sub(r"/\S*/site-packages/", "", text)
+    return re.sub(r"transformers/models/\w+/", "", text)
 
 
 def _line(provenance: Provenance) -> str:
     """The line behind a guard, with the path of a package in place of that of its file."""
-    text = re.sub(r"\S*/site-packages/", "", str(provenance))
-    text = re.sub(r"transformers/models/\w+/", "", text)
-    return _short(text)
+    return _short(_shorter_path(str(provenance)))

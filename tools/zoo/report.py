@@ -40,7 +40,7 @@ with the model at the example and at {SHAPES} other shapes, or at as many as the
     bad = [r for r in found if r.problem is not None]
     if bad:
         text += "\n## Not traced, or not equal\n\n"
-        text += "".join(f"- {r.name}: {_cell(str(r.problem))}\n" for r in bad)
+        text += "".join(f"- {r.name}: `{_cell(str(r.problem))}`\n" for r in bad)
     noted = [r for r in good if r.notes]
     if noted:
         text += "\n## Notes of the verification\n\n"
@@ -58,9 +58,10 @@ def _row(r: Outcome) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.translate(str.maketrans("|<>\n", "/() "))
+    return text.translate(str.maketrans("|\n", "/ "))
 
 
 def _code(text: str) -> str:
+    """A condition and its line, both as code: a line of Python may read like a link."""
     condition, _, line = text.partition(" (")
-    return f"`{condition}` ({line}"
+    return f"`{condition}`: `{line.removesuffix(')')}`"

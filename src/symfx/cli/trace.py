@@ -23,6 +23,7 @@ from symfx.cli.console import (
 )
 from symfx.cli.example_calls import ExampleCall, example_call
 from symfx.cli.fitting_sizes import telling_sizes
+from symfx.cli.handing_on import hand_on
 from symfx.cli.options import (
     AsJson,
     Debug,
@@ -39,6 +40,16 @@ if TYPE_CHECKING:
     from symfx.tracing import Trace, Verification
 
 __all__ = ["trace_command"]
+
+
+def _written(what: str) -> typer.models.OptionInfo:
+    """An option that names a file to write."""
+    option: typer.models.OptionInfo = typer.Option(
+        dir_okay=False,
+        help=f"Write {what}. The trace is then one above autograd.",
+        show_default=False,
+    )
+    return option
 
 
 def trace_command(
@@ -105,6 +116,11 @@ def trace_command(
             show_default=False,
         ),
     ] = None,
+    onnx: Annotated[Path | None, _written("an ONNX model; needs symfx\\[onnx]")] = None,
+    pt2: Annotated[Path | None, _written("a program for torch.export.load")] = None,
+    aoti: Annotated[
+        Path | None, _written("a package compiled by Inductor, whose name ends in .pt2")
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -117,16 +133,21 @@ def trace_command(
     with clear_errors(debug):
         refuse_unwritable(record, "--record")
         refuse_unwritable(save, "--save")
+        for path, option in ((onnx, "--onnx"), (pt2, "--pt2"), (aoti, "--aoti")):
+            refuse_unwritable(path, option)
+        handed_on = (onnx, pt2, aoti) != (None, None, None)
         with stdout_for_json(as_json):
             call = _call(target, inputs or [], init or [], train, seed)
             with telling_sizes(call, seed), progress("tracing"), _recorded(record):
-                traced = _trace(call, strict=not allow_pinned)
+                traced = _trace(call, strict=not allow_pinned, pre_dispatch=handed_on)
             verification = None
             if verify:
                 with telling_sizes(call, seed), progress("verifying"):
                     verification = traced.verify(shapes=shapes, seed=seed, tolerance=tolerance)
             if save is not None:
                 traced.save(save)
+            if handed_on:
+                hand_on(traced, onnx, pt2, aoti)
         if as_json:
             _print_json(traced, verification)
         elif quiet:
@@ -155,10 +176,17 @@ def _call(
     return call
 
 
-def _trace(call: ExampleCall, *, strict: bool) -> Trace:
+def _trace(call: ExampleCall, *, strict: bool, pre_dispatch: bool) -> Trace:
     from symfx.tracing import trace
 
-    traced = trace(call.model, call.args, call.kwargs, dynamic=call.dynamic, strict=strict)
+    traced = trace(
+        call.model,
+        call.args,
+        call.kwargs,
+        dynamic=call.dynamic,
+        strict=strict,
+        pre_dispatch=pre_dispatch,
+    )
     # Told on stderr however little of the report is printed.
     for record in traced.specializations:
         print_warning(

@@ -28,16 +28,27 @@ import torch
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from symfx.fake_operators.both_answers import (
+    ERRORS,
+    AbandonedError,
+    Answers,
+    OpenQuestionError,
+    Outcome,
+    answering,
+    results_on_all_paths,
+    watching,
+)
 from symfx.fake_operators.descriptions import Description, Descriptions, forget
 from symfx.fake_operators.environment import Environment
 from symfx.fake_operators.operators import OperatorFacts, facts_of, running
-from symfx.fake_operators.results import Entry, Results, tensors_in
+from symfx.fake_operators.results import Entry, Results, as_rule_results, tensors_in
 from symfx.fake_operators.rules import Numbers
+from symfx.fake_operators.rules.elementwise_layout import is_row_major_or_empty
 
 if TYPE_CHECKING:
     from symfx.algebra import Term
 
-__all__ = ["OperationCache", "adopt"]
+__all__ = ["OperationCache", "adopt", "written_by"]
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _NUMBERS = frozenset({int, float, bool, complex})
@@ -71,6 +82,7 @@ class OperationCache:
         self.describe = self._descriptions.describe
         self.fake_of_real = self._descriptions.fake_of_real
         self.build = self._results.build
+        self.copies = self._results.copies
         self._term = self._descriptions.term
         self._numbers = Numbers(None if env is None else env.prover, self._guard)
 
@@ -110,15 +122,15 @@ class OperationCache:
             torch._C._get_default_device(),
             torch.is_inference_mode_enabled(),
         ]
-        if not self._scan(args, parts, facts.mask_indexer):
+        if not self.scan(args, parts, facts.mask_indexer):
             return None
         for name, value in kwargs.items():
             parts.append(name)
-            if not self._scan((value,), parts, facts.mask_indexer):
+            if not self.scan((value,), parts, facts.mask_indexer):
                 return None
         return tuple(parts)
 
-    def _scan(self, values: Iterable[Any], parts: list[Any], no_masks: bool) -> bool:
+    def scan(self, values: Iterable[Any], parts: list[Any], no_masks: bool = False) -> bool:
         """Append the key's parts for some arguments; False where one must not be cached."""
         for value in values:
             kind = type(value)
@@ -138,7 +150,7 @@ class OperationCache:
             elif isinstance(value, _SEQUENCES):
                 parts.append(_SEQUENCES)
                 parts.append(len(value))
-                if not self._scan(value, parts, no_masks):
+                if not self.scan(value, parts, no_masks):
                     return False
             elif kind in _SYMBOLIC:
                 term = self._term(value)
@@ -148,7 +160,7 @@ class OperationCache:
                 parts.append(term)
             elif isinstance(value, torch.Tensor):
                 fake = self.fake_of_real(value)
-                if fake is None or not self._scan((fake,), parts, no_masks):
+                if fake is None or not self.scan((fake,), parts, no_masks):
                     return False
             else:
                 return False
@@ -192,7 +204,7 @@ class OperationCache:
     def _guard(self, condition: Term) -> bool:
         """Guard on a condition that holds at tracing, where guards may be made."""
         env = self.env
-        if env is None or env.ledger.suppression.depth or env.hint_of(condition) is not True:
+        if env is None or self._forgets() or env.hint_of(condition) is not True:
             return False
         return env.evaluate_term(condition) is True
 
@@ -230,7 +242,7 @@ class OperationCache:
             self.bypasses += 1
             with running(self.env, func):
                 out = mode._dispatch_impl(func, types, args, kwargs)
-            for tensor in _written(facts, args, kwargs):
+            for tensor in written_by(facts, args, kwargs):
                 forget(tensor)
             return out
         entry = self.lookup(key, facts, args, kwargs)
@@ -240,13 +252,26 @@ class OperationCache:
         # Given real tensors alone, the mode would compute with them, and write to them.
         args = self._fakes(args)
         kwargs = {name: self._fakes((value,))[0] for name, value in kwargs.items()}
-        written = _written(facts, args, kwargs)
+        written = written_by(facts, args, kwargs)
         before = [self.describe(t) for t in written]
         symbols = self._symbol_count()
         for tensor in written:
             forget(tensor)
-        with running(self.env, func):
-            out = mode._dispatch_impl(func, types, args, kwargs)
+        found: Any = None
+        if self.may_try():
+            try:
+                with watching(self.env.ledger), running(self.env, func):  # type: ignore[union-attr]
+                    found = mode._dispatch_impl(func, types, args, kwargs)
+            except OpenQuestionError:
+                entry = self._on_all_paths(facts, types, args, kwargs)
+                if entry is not None:
+                    results = [result for result, _ in self.build(entry, args)]
+                    return results[0] if entry.sequence is None else entry.sequence(results)
+                found = None
+        out = found
+        if out is None:
+            with running(self.env, func):
+                out = mode._dispatch_impl(func, types, args, kwargs)
         entry = None
         if (
             all(
@@ -254,7 +279,7 @@ class OperationCache:
                 for was, t in zip(before, written, strict=True)
             )
             and self._symbol_count() == symbols
-            and not (self.env is not None and self.env.ledger.suppression.depth)
+            and not self._forgets()
         ):
             entry = self._results.of_run(facts, args, kwargs, out)
         if entry is None:
@@ -263,6 +288,86 @@ class OperationCache:
             self.misses += 1
             self.entries[key] = entry
         return out
+
+    def may_try(self) -> bool:
+        """Whether a kernel may run on trial: guards are made, and nothing records the questions."""
+        env = self.env
+        return (
+            env is not None
+            and not self._on_trial()
+            and not env.ledger.suppression.depth
+            and not env.ledger.frozen
+            and not env.should_record_events
+            and env.validator is None
+        )
+
+    def has_plain_layout(self, tensor: FakeTensor) -> bool:
+        """Whether a tensor is surely row-major without gaps, with no dimension of size 1 or 0."""
+        found = self.describe(tensor)
+        return (
+            found is not None
+            and is_row_major_or_empty(self._numbers, found)
+            and all(size == 1 or self._numbers.several(size) for size in found.sizes)
+        )
+
+    def _forgets(self) -> bool:
+        """Whether results now depend on answers that leave no guards."""
+        return self.env is not None and (self.env.ledger.suppression.depth or self._on_trial())
+
+    def _on_trial(self) -> bool:
+        """Whether a kernel runs on trial around this operator."""
+        answers = None if self.env is None else self.env.ledger.answers
+        return answers is not None and answers.on_trial
+
+    def _on_all_paths(
+        self,
+        facts: OperatorFacts,
+        types: Sequence[type],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Entry | None:
+        """The entry of a call whose kernel has open questions; see `both_answers`.
+
+        None where the kernel has to run in the usual way, in which each question is guarded.
+        """
+        env: Any = self.env
+        writes = bool(facts.mutated or facts.mutated_names)
+        shape: list[Any] = []
+
+        def run(answers: Answers) -> Outcome | None:
+            symbols = self._symbol_count()
+            given = self._results.copies(args, own_storage=writes)
+            named = dict(zip(kwargs, self._results.copies(kwargs.values(), writes), strict=True))
+            try:
+                with answering(env.ledger, answers), running(env, facts.func):
+                    out = self.mode._dispatch_impl(facts.func, types, given, named)
+            except ERRORS:
+                return None
+            if self._symbol_count() != symbols:
+                raise AbandonedError
+            entry = self._results.of_run(facts, given, named, out)
+            outcome = None if entry is None else as_rule_results(entry)
+            if entry is None or outcome is None:
+                raise AbandonedError
+            shape[:] = [entry.sequence]
+            return outcome
+
+        def guard(question: Term) -> None:
+            with running(env, facts.func):
+                env.evaluate_term(question)
+
+        outcome = results_on_all_paths(env.facts, run, guard)
+        if outcome is None:
+            return None
+        # A guard may have taught an equality, so the key is made again.
+        key = self.key(facts, args, kwargs)
+        if key is None:
+            return None
+        self.misses += 1
+        sequence = shape[0]
+        answer: Any = outcome[0] if sequence is None else sequence(outcome)
+        entry = self.entries[key] = self._results.of_rule(answer, self._shapes(args), None)
+        return entry
 
     def _fakes(self, values: Iterable[Any]) -> tuple[Any, ...]:
         """Arguments with fake tensors in place of the real ones."""
@@ -288,7 +393,7 @@ def _flat(values: Iterable[Any]) -> Iterable[Any]:
             yield value
 
 
-def _written(
+def written_by(
     facts: OperatorFacts, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> list[torch.Tensor]:
     """The tensors that an operator writes to."""

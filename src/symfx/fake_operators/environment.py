@@ -32,5 +32,17 @@ class Environment(NodeEnvironment[SymNode], Protocol):
     def ledger(self) -> Any:
         """The guards and the runtime assertions; ``suppression`` says whether guards are off."""
 
+    @property
+    def inputs(self) -> Any:
+        """The inputs; ``offsets_asked`` says whether the program asked for an offset."""
+
+    @property
+    def should_record_events(self) -> bool:
+        """Whether each question is recorded."""
+
+    @property
+    def validator(self) -> Any:
+        """The validator that notes each answer, or None."""
+
     def wrap(self, term: Term) -> Any:
         """The torch.SymInt of a term, or its value if it is a constant."""

@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from symfx.fake_operators.descriptions import Description, Descriptions, TensorState, state_of
 from symfx.fake_operators.environment import Environment
 from symfx.fake_operators.operators import OperatorFacts
-from symfx.fake_operators.rules import New, Number, View
+from symfx.fake_operators.rules import Arg, New, Number, Result, View
 from symfx.torch_bridge.fake_tensors import (
     attributes_at_birth,
     copy_metadata,
@@ -23,7 +23,7 @@ from symfx.torch_bridge.fake_tensors import (
 )
 from symfx.torch_bridge.modes import BelowTorch
 
-__all__ = ["Entry", "Output", "Results", "tensors_in"]
+__all__ = ["Entry", "Output", "Results", "as_rule_results", "tensors_in"]
 
 
 class Output:
@@ -151,6 +151,29 @@ class Results:
             state.elem = plain_alias(fake)
         return state.elem
 
+    def copies(self, values: Iterable[Any], own_storage: bool = False) -> tuple[Any, ...]:
+        """Arguments with a copy of each tensor, on which torch may note what it likes.
+
+        Args:
+            values: the arguments, with fake tensors that have a description.
+            own_storage: whether a copy has a storage of its own, rather than that of the tensor.
+        """
+        return tuple([self._copy(value, own_storage) for value in values])
+
+    def _copy(self, value: Any, own_storage: bool) -> Any:
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.copies(value, own_storage))
+        if type(value) is not FakeTensor:
+            return value
+        elem = self._elem(value)
+        attributes = self._attributes_for(value.fake_device)
+        with BelowTorch():
+            if own_storage:
+                elem = copy_metadata(elem)
+                self._mark(elem)
+            copy = fake_from_meta(elem, value.fake_device, attributes)
+            return copy.requires_grad_(value.requires_grad)
+
     # -- entries -----------------------------------------------------------------------------------
 
     def of_rule(self, result: Any, shapes: Sequence[Any], device: torch.device | None) -> Entry:
@@ -167,7 +190,9 @@ class Results:
             type(result) if several else None,
         )
 
-    def _output(self, result: Any, shapes: Sequence[Any], device: torch.device | None) -> Output:
+    def _output(
+        self, result: Any, shapes: Sequence[Any], device: torch.device | None
+    ) -> Output | None:
         if type(result) is New:
             made_on = result.device or device or torch.device("cpu")
             description = self._descriptions.with_key(
@@ -189,6 +214,8 @@ class Results:
             output.base = result.of
             output.layout = self._layout(description)
             return output
+        if result is None:
+            return None
         description = shapes[result.position]
         output = Output(description, description.device, self._attributes_for(description.device))
         output.argument = result.position
@@ -288,6 +315,25 @@ class Results:
         if attributes is None:
             attributes = self._attributes[device] = attributes_at_birth(self._mode, device)
         return attributes
+
+
+def as_rule_results(entry: Entry) -> tuple[Result | None, ...] | None:
+    """The results of an entry as a rule would describe them; None where a rule could not."""
+    results: list[Result | None] = []
+    for output in entry.outputs:
+        if output is None:
+            results.append(None)
+            continue
+        found = output.description
+        if output.argument >= 0:
+            results.append(Arg(output.argument))
+        elif output.base >= 0:
+            results.append(View(found.sizes, found.strides, found.offset, output.base))
+        elif found.inference or found.offset != 0:
+            return None
+        else:
+            results.append(New(found.dtype, found.sizes, found.strides, output.device))
+    return tuple(results)
 
 
 def tensors_in(values: Iterable[Any]) -> Iterable[torch.Tensor]:

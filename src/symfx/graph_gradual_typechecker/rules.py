@@ -22,11 +22,11 @@ from symfx.graph_gradual_typechecker.types import (
     get_greatest_upper_bound,
 )
 from symfx.shape_rules.arguments import arguments_of
+from symfx.shape_rules.element_types import SHAPED_BY_DTYPE, ElementTypes, operator_of, typed
 from symfx.shape_rules.errors import GradualError, IllTypedError
 from symfx.shape_rules.graphs import where_of
-from symfx.shape_rules.masks import BooleanNodes, indexes
 from symfx.shape_rules.opaque_sizes import OpaqueSizes
-from symfx.shape_rules.sizes import UNKNOWN, Mask, Shape
+from symfx.shape_rules.sizes import UNKNOWN, Shape
 from symfx.shape_rules.table import Rule, known_rules, lookup
 
 __all__ = [
@@ -97,12 +97,11 @@ def typed_from_table(n: Node, module: Any = None, *, root: Any = None, values: A
     values = {} if values is None else values
     sizes = CheckerSizes()
     _expand_first(n, found, called)
-    booleans = BooleanNodes(root) if indexes(n) else ()
+    dtypes = ElementTypes(root) if operator_of(n) in SHAPED_BY_DTYPE else None
 
     def value(node: Node) -> Any:
         known = _value(sizes, node, values)
-        mask = isinstance(known, Shape) and node is not n.args[0] and node in booleans
-        return Mask(known) if mask else known
+        return known if dtypes is None else typed(known, dtypes.of(node))
 
     args, kwargs = arguments_of(n, value)
     try:

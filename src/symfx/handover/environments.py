@@ -6,7 +6,7 @@ and prints the same guards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch._dynamo.source import ConstantSource, TensorProperty, TensorPropertySource
@@ -24,7 +24,7 @@ from symfx.symbolic_shapes import (
     ShapeGuard,
     SpecializationRecord,
 )
-from symfx.symbolic_shapes.checks.sources import read_source
+from symfx.symbolic_shapes.checks.sources import read_source as parse_source
 from symfx.untrusted import Item, is_identifier, one_line
 from symfx.user_code import SavedFrame, UserFrame
 
@@ -144,12 +144,17 @@ def _describe_asked(
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def read_environment(item: Item, terms: Item) -> tuple[ShapeEnv, NumberReader]:
+def read_environment(
+    item: Item,
+    terms: Item,
+    read_source: Callable[[Item], TorchSource] | None = None,
+) -> tuple[ShapeEnv, NumberReader]:
     """The environment that data describe, and the reader of the numbers of its file.
 
     Args:
         item: the data of `describe_environment`.
         terms: the list of terms of the file.
+        read_source: reads the source of a symbol; by default, as it was written.
 
     Raises:
         TraceFileError: the data describe no environment.
@@ -167,7 +172,7 @@ def read_environment(item: Item, terms: Item) -> tuple[ShapeEnv, NumberReader]:
     env = ShapeEnv()
     symbols: dict[str, Term] = {}
     for described in fields["symbols"].items(_SYMBOLS):
-        symbol = _read_symbol(described, env, symbols)
+        symbol = _read_symbol(described, env, symbols, read_source)
         symbols[symbol.name] = symbol
     numbers = NumberReader(terms, env.table, symbols)
     with item.source.guarding("the facts cannot be learned", fields["facts"].path):
@@ -195,7 +200,12 @@ def read_environment(item: Item, terms: Item) -> tuple[ShapeEnv, NumberReader]:
     return env, numbers
 
 
-def _read_symbol(item: Item, env: ShapeEnv, known: Mapping[str, Term]) -> Term:
+def _read_symbol(
+    item: Item,
+    env: ShapeEnv,
+    known: Mapping[str, Term],
+    read_source: Callable[[Item], TorchSource] | None,
+) -> Term:
     fields = item.fields("name", "sort", "sources", "hint", "least", "size", "input", "cause")
     name = fields["name"].text(200)
     if not is_identifier(name) or name in known:
@@ -204,7 +214,8 @@ def _read_symbol(item: Item, env: ShapeEnv, known: Mapping[str, Term]) -> Term:
     hint = _read_hint(fields["hint"], sort)
     least = fields["least"]
     low = None if least.value is None else least.whole(0, 1)
-    sources = [_read_torch_source(source) for source in fields["sources"].items(1_000)]
+    read = read_source or _read_torch_source
+    sources = [read(source) for source in fields["sources"].items(1_000)]
     first = sources[0] if sources else None
     symbol = env.symbols.new(name, sort, source=first, hint=hint, low=low)
     for source in sources[1:]:
@@ -237,7 +248,7 @@ def _read_torch_source(item: Item) -> TorchSource:
     """The source of torch that has this name."""
     name = item.text(5_000)
     try:
-        read = read_source(name)
+        read = parse_source(name)
     except SymfxError as error:
         raise item.refusal(error.what) from None
     measure = read.measure

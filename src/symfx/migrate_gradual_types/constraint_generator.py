@@ -86,9 +86,9 @@ from symfx.migrate_gradual_types.inference.windows import (
 from symfx.migrate_gradual_types.operation import op_leq, op_precision
 from symfx.migrate_gradual_types.table_rules import generate_typing, outputs_of
 from symfx.migrate_gradual_types.util import gen_dvar
+from symfx.shape_rules.element_types import SHAPED_BY_DTYPE, ElementTypes, operator_of
 from symfx.shape_rules.errors import GradualError
 from symfx.shape_rules.graphs import annotation_of, graph_of, parameter_of
-from symfx.shape_rules.masks import BooleanNodes, indexes
 from symfx.shape_rules.ranks import get_max_rank
 from symfx.shape_rules.table import lookup, operator_name
 
@@ -161,7 +161,7 @@ class ConstraintGenerator:
         self.symbol_dict: Symbols = {}
         self.constraints: list[Constraint] = []
         self.unknown_operators: dict[Node, str] = {}
-        self._booleans = BooleanNodes(traced)
+        self._dtypes = ElementTypes(traced)
 
     def generate_constraints(self, counter: int = 0) -> tuple[Conj, int]:
         """Generate the constraints of all nodes.
@@ -239,8 +239,11 @@ class ConstraintGenerator:
             self.unknown_operators[n] = operator_name(n, module)
             self.symbol_dict[n], counter = outputs_of(n, counter)
             return [], counter
-        if indexes(n) and any(used in self._booleans for used in n.all_input_nodes[1:]):
+        if operator_of(n) in SHAPED_BY_DTYPE and any(map(self._is_mask, n.all_input_nodes[1:])):
             # The shape that a mask selects depends on data.
             self.symbol_dict[n], counter = outputs_of(n, counter)
             return [], counter
         return generate_typing(n, entry, module, self.symbol_dict, counter)
+
+    def _is_mask(self, used: Node) -> bool:
+        return self._dtypes.of(used) in (torch.bool, torch.uint8)

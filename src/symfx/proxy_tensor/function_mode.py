@@ -12,7 +12,9 @@ from torch.overrides import TorchFunctionMode
 
 from symfx.fake_operators.descriptions import forget
 from symfx.proxy_tensor import slots
+from symfx.proxy_tensor.composite_functions import COMPOSITES
 from symfx.proxy_tensor.layout_questions import LAYOUT_QUESTIONS, LayoutQuestions
+from symfx.proxy_tensor.parts import PARTS, Parts
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.proxy_tensor.traceable_functions import TRACEABLE
 from symfx.torch_bridge.identity import (
@@ -51,6 +53,7 @@ class TracingFunctionMode(TorchFunctionMode):
         self._tracer = tracer
         self._watch = watch and tracer.modules is not None
         self._layouts = LayoutQuestions(tracer)
+        self._has_parts = False
 
     def __torch_function__(
         self,
@@ -61,6 +64,10 @@ class TracingFunctionMode(TorchFunctionMode):
     ) -> Any:
         if self._watch:
             self._tracer.enter_function(func)
+        if self._has_parts:
+            args = tuple(a.whole() if type(a) is Parts else a for a in args)
+            if kwargs:
+                kwargs = {k: a.whole() if type(a) is Parts else a for k, a in kwargs.items()}
         if type(func) is _Setter and func.__self__ is _DATA:
             # Setting `data` changes a tensor's sizes and storage without any operator.
             func(*args)
@@ -69,11 +76,19 @@ class TracingFunctionMode(TorchFunctionMode):
             if known is not None:
                 slots.set_node_of_tensor(args[0], self._tracer, *known)
             return None
-        if func in TRACEABLE:
-            if self._tracer.cache is not None:
-                out = TRACEABLE[func](*args, **(kwargs or {}))
-                if out is not NotImplemented:
-                    return out
+        if func in TRACEABLE and self._tracer.cache is not None:
+            out = TRACEABLE[func](*args, **(kwargs or {}))
+            if out is not NotImplemented:
+                return out
+        if func in COMPOSITES:
+            out = self._tracer.composites.call(func, args, kwargs or {})
+            if out is not NotImplemented:
+                return out
+        elif func in PARTS:
+            out = PARTS[func](*args, **(kwargs or {}))
+            if out is not NotImplemented:
+                self._has_parts = True
+                return out
         elif func in LAYOUT_QUESTIONS:
             out = self._layouts.answer(func, args, kwargs or {})
             if out is not NotImplemented:
@@ -88,6 +103,7 @@ class TracingFunctionMode(TorchFunctionMode):
 _ENTER_AUTOCAST = torch.amp.autocast_mode._enter_autocast
 _EXIT_AUTOCAST = torch.amp.autocast_mode._exit_autocast
 _SET_GRAD = torch._C._set_grad_enabled
+_CONTIGUOUS: Any = torch.Tensor.contiguous
 
 
 class PreDispatchTorchFunctionMode(TorchFunctionMode):
@@ -112,6 +128,10 @@ class PreDispatchTorchFunctionMode(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        if func is _CONTIGUOUS:
+            # Of a tensor that is contiguous, Python returns the tensor itself without an operator.
+            # A later decomposition may give the tensor another layout, so the graph has the call.
+            return _aten.contiguous.default(*args, **(kwargs or {}))
         if func is _SET_GRAD:
             node = self._record(func, args)
             func(*args)

@@ -92,6 +92,7 @@ class LayoutQuestions:
                 _has_elements(tensor)
             return NotImplemented
         if func in _OFFSET:
+            cache.env.inputs.offsets_asked = True
             if _has_elements(tensor):
                 return self._checked(node, None, tensor.storage_offset())
             return self._ask(node, None)

@@ -19,6 +19,7 @@ from symfx.proxy_tensor.functions_of_sizes import FORMS_BY_SIZE, one_hot, where_
 from symfx.proxy_tensor.indexing import get_item, set_item
 from symfx.proxy_tensor.number_tensors import has_symbol, tensor_of_numbers
 from symfx.proxy_tensor.pools_by_size import POOLS
+from symfx.proxy_tensor.recurrent import recurrent_form
 from symfx.proxy_tensor.symbolic_math import choose
 
 __all__ = ["TRACEABLE"]
@@ -285,6 +286,8 @@ def _layer_by_layer(function: Callable[..., Any]) -> Callable[..., Any]:
     torch's decomposition of a network of several layers never applies the dropout.
     """
 
+    whole = recurrent_form(function)
+
     def form(input: torch.Tensor, *args: Any) -> Any:
         if len(args) != 8:
             return NotImplemented
@@ -293,7 +296,7 @@ def _layer_by_layer(function: Callable[..., Any]) -> Callable[..., Any]:
         states, weights, biased, layers, dropout, train, both_ways = args[len(sizes) :][:7]
         batch_first = not sizes and args[-1]
         if not train or not dropout or layers < 2:
-            return NotImplemented
+            return whole(input, *args)
         several = isinstance(states, (list, tuple))
         ways = 2 if both_ways else 1
         count = len(weights) // layers
@@ -303,7 +306,7 @@ def _layer_by_layer(function: Callable[..., Any]) -> Callable[..., Any]:
             if i > 0:
                 output = torch.dropout(output, dropout, True)
             own = [s[i * ways : (i + 1) * ways] for s in (states if several else (states,))]
-            output, *last = function(
+            layer = (
                 output,
                 *sizes,
                 tuple(own) if several else own[0],
@@ -315,6 +318,8 @@ def _layer_by_layer(function: Callable[..., Any]) -> Callable[..., Any]:
                 both_ways,
                 *(() if sizes else (False,)),
             )
+            found = whole(*layer)
+            output, *last = function(*layer) if found is NotImplemented else found
             finals.append(tuple(last))
         if batch_first:
             output = output.transpose(0, 1)

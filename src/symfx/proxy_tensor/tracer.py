@@ -12,10 +12,12 @@ import torch
 from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.fx import traceback as fx_traceback
+from torch.nested._internal.nested_tensor import NestedTensor, nested_view_from_values_offsets
 from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary, _WeakHashRef
 
 from symfx.errors import TracingError
 from symfx.proxy_tensor import slots
+from symfx.proxy_tensor.composite_functions import CompositeFunctions
 from symfx.proxy_tensor.metadata import extract_val
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES, SymbolNodes
 from symfx.torch_bridge.fx_graphs import append_call
@@ -87,6 +89,7 @@ class PythonKeyTracer(slots.TracerWithSlots):
         self.script_object_tracker = WeakIdKeyDictionary(ref_type=_WeakHashRef)
         self.opaque_tracker = WeakIdKeyDictionary()
         self.cache = cache
+        self.composites = CompositeFunctions(self)
         self.symbols = SymbolNodes(self._append_number, self._append_number_after)
         self.record_stack_traces = stack_traces
         self._annotating = stack_traces or modules is not None
@@ -122,6 +125,7 @@ class PythonKeyTracer(slots.TracerWithSlots):
         """A tracer with the settings of this one and a new graph."""
         tracer = PythonKeyTracer(self.cache, self.record_stack_traces, self.modules)
         tracer._asserted = self._asserted
+        tracer.composites = self.composites
         return tracer
 
     # -- fx's own protocol ---------------------------------------------------------------------
@@ -218,6 +222,8 @@ class PythonKeyTracer(slots.TracerWithSlots):
                 "a tensor inside vmap, grad or jvp reached the graph as a constant",
                 fix="trace the transformed function as a whole, without pre_dispatch",
             )
+        if type(value) is NestedTensor and slots.has_proxy_slot(value._values, self):
+            return self._nested(value)
         if isinstance(value, torch.nn.Parameter):
             target = self.get_fresh_qualname("_param_constant")
         else:
@@ -229,6 +235,22 @@ class PythonKeyTracer(slots.TracerWithSlots):
             if self.cache is not None and not isinstance(value, FakeTensor):
                 fake = self.cache.fake_of_real(value)
             node.meta["val"] = extract_val(value if fake is None else fake)
+        self._attributes[id(value)] = (value, node)
+        return node
+
+    def _nested(self, value: Any) -> fx.Node:
+        """The node that makes a nested tensor of its dense parts, which the trace computed."""
+        parts = (value._values, value._offsets)
+        if value._lengths is not None or not slots.has_proxy_slot(value._offsets, self):
+            raise TracingError(
+                "a nested tensor with gaps, or with offsets from outside, reached the graph",
+                fix="return its values() and offsets()",
+            )
+        known = (value._min_seqlen_tensor, value._max_seqlen_tensor)
+        extremes = [None if tensor is None else tensor.shape[0] for tensor in known]
+        args = self.node_args((*parts, value._ragged_idx, *extremes))
+        node = self.call(nested_view_from_values_offsets, args, {}, "nested")
+        node.meta["val"] = value
         self._attributes[id(value)] = (value, node)
         return node
 

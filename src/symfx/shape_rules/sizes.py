@@ -13,13 +13,14 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
+import torch
+
 from symfx.shape_rules.errors import IllTypedError
 
 __all__ = [
     "NO_TENSOR",
     "UNKNOWN",
     "Dim",
-    "Mask",
     "Pieces",
     "Shape",
     "Size",
@@ -89,21 +90,26 @@ def size_text(size: object) -> str:
 
 
 class Shape(tuple[Dim, ...]):
-    """The shape of a tensor; a plain tuple of sizes is a value of the program, as `x.size()`."""
+    """The shape of a tensor; a plain tuple of sizes is a value of the program, as `x.size()`.
 
-    __slots__ = ()
+    Attributes:
+        dtype: the dtype of the tensor, among the arguments of a rule; ``None`` if it is unknown.
+            The shapes that a rule returns need no dtype.
+    """
+
+    dtype: torch.dtype | None = None
+
+    def of(self, dtype: torch.dtype | None) -> Shape:
+        """This shape with a dtype."""
+        made = type(self)(self)
+        made.dtype = dtype
+        return made
 
     def __str__(self) -> str:
         return f"[{', '.join(map(size_text, self))}]"
 
     def __repr__(self) -> str:
         return f"Shape({', '.join(map(size_text, self))})"
-
-
-class Mask(Shape):
-    """The shape of a boolean tensor among indices: it selects by data."""
-
-    __slots__ = ()
 
 
 class Pieces(tuple[Shape, ...]):

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -31,6 +31,7 @@ from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes, Unknown
 
 __all__ = [
     "Rule",
+    "also",
     "at_least",
     "axes",
     "axis",
@@ -55,6 +56,7 @@ class Rule:
         of_module: the function takes the module before the arguments.
         takes_unknown: the function has an answer for tensors of unknown rank.
         rank: the only rank that the first tensor can have, if it is fixed.
+        in_place: the operator changes its first tensor, which keeps its shape.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Rule:
     of_module: bool = False
     takes_unknown: bool = False
     rank: int | None = None
+    in_place: bool = False
     signature: inspect.Signature = field(init=False, compare=False)
     tensors: tuple[str, ...] = field(init=False, compare=False)
 
@@ -95,6 +98,8 @@ class Rule:
             _refuse_tuple(bound.arguments.get(name), name)
         result = self.function(*bound.args, **bound.kwargs)
         _refuse_negative(result, self.name)
+        if self.in_place and args and isinstance(args[0], Shape) and isinstance(result, Shape):
+            _demand_kept(d, args[0], result)
         return result
 
     def takes(
@@ -120,6 +125,14 @@ class Rule:
             return self.signature.bind(*first, *args, **options)
         except TypeError:
             return None
+
+
+def _demand_kept(d: Sizes, tensor: Shape, result: Shape) -> None:
+    """Demand that an operator in place has a result of its tensor's shape."""
+    if len(result) != len(tensor):
+        raise IllTypedError(f"the result {result} cannot be written into {tensor} in place")
+    for a, b in zip(tensor, result, strict=True):
+        d.equal(a, b, "a result in place has the shape of its tensor")
 
 
 def _refuse_tuple(value: Any, name: str) -> None:
@@ -177,11 +190,31 @@ def module_rule(
 def _register(targets: tuple[Any, ...], **how: Any) -> Callable[[_F], _F]:
     def register(function: _F) -> _F:
         entry = Rule(function.__name__, function, **how)
+        in_place = replace(entry, in_place=True)
         for target in dict.fromkeys(targets):
-            _RULES.add(target, entry, function.__name__)
+            chosen = in_place if _keeps_its_tensor(target) else entry
+            _RULES.add(target, chosen, function.__name__)
         return function
 
     return register
+
+
+#: Operators in place that change the shape of their tensor.
+_RESHAPING = frozenset(
+    f"{name}_"
+    for name in ("transpose", "swapaxes", "swapdims", "t", "squeeze", "unsqueeze", "resize")
+) | {"resize_as_", "as_strided_"}
+
+
+def _keeps_its_tensor(target: Any) -> bool:
+    name = target if isinstance(target, str) else str(getattr(target, "__name__", ""))
+    return name.endswith("_") and not name.endswith("__") and name not in _RESHAPING
+
+
+def also(known: Any, *targets: Any) -> None:
+    """Enter the rule of an operator for other operators, which take the same arguments."""
+    for target in targets:
+        _RULES.add(target, _RULES[known], _RULES[known].name)
 
 
 def known_rules() -> Mapping[Any, Rule]:

@@ -7,6 +7,7 @@ that z3 can find the operators that contradict each other.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,10 +18,11 @@ from torch.fx import Graph, Node
 from symfx.algebra import Table, Term
 from symfx.errors import SpecError
 from symfx.shape_rules.arguments import arguments_of
+from symfx.shape_rules.dtype_demands import demand_dtypes
+from symfx.shape_rules.element_types import ElementTypes, typed
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.graphs import parameter_of
-from symfx.shape_rules.masks import BooleanNodes, indexes
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Mask, Shape, Size
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size
 from symfx.shape_rules.table import Rule, lookup, operator_name
 from symfx.static_migration.conditions import (
     InputType,
@@ -119,8 +121,8 @@ class Interpreter:
         if sizes is None:
             sizes = TermSizes(Table() if self._trace is None else self._trace.table)
         self.result = GraphRun(sizes)
-        boolean = frozenset(name for name, given in inputs.items() if given.dtype == "bool")
-        self._booleans = BooleanNodes(root, boolean)
+        dtypes = {n: getattr(torch, given.dtype) for n, given in inputs.items() if given.has_dtype}
+        self._dtypes = ElementTypes(root, dtypes, self._rank_of)
         self.names = NamedSizes(self.sizes, inputs)
         shapes = {n: self.names.shape(n, t) for n, t in inputs.items() if t.dims is not None}
         self._shapes = shapes
@@ -164,7 +166,8 @@ class Interpreter:
             viewed = node.args[0]
             strides = self._strides.get(viewed) if isinstance(viewed, Node) else None
             shape = values.get(viewed) if isinstance(viewed, Node) else None
-            if strides is not None and isinstance(shape, Shape):
+            of_bytes = isinstance(node.args[1], torch.dtype)
+            if strides is not None and isinstance(shape, Shape) and not of_bytes:
                 demand_viewable(self.sizes, self._current(shape), strides, value)
 
     def _value(self, node: Node) -> Any:
@@ -185,6 +188,9 @@ class Interpreter:
             elif args[0] is False:
                 raise IllTypedError(str(message))
             return None
+        if isinstance(node.target, type) and dataclasses.is_dataclass(node.target):
+            fields = dataclasses.fields(node.target)
+            return dict(zip((field.name for field in fields), args, strict=False)) | kwargs
         if node.target is branch_taken:
             self._take(*args)
             return None
@@ -197,6 +203,8 @@ class Interpreter:
         if not rule.takes(self.sizes, args, kwargs, module):
             name = operator_name(node, module)
             self.result.unknown_operators[node] = f"{name} with these arguments"
+        self._dtypes.of(node)
+        demand_dtypes(self._dtypes.call(node), module)
         return rule(self.sizes, args, kwargs, module)
 
     def _take(self, condition: Any, truth: bool, text: str) -> None:
@@ -242,14 +250,15 @@ class Interpreter:
         return self.names.shape(name, given)
 
     def _arguments(self, node: Node) -> tuple[Any, Any]:
-        by_index = indexes(node)
-
         def value(used: Node) -> Any:
             found = self._current(self.result.values.get(used, UNKNOWN))
-            mask = by_index and isinstance(found, Shape) and used is not node.args[0]
-            return Mask(found) if mask and used in self._booleans else found
+            return typed(found, self._dtypes.of(used))
 
         return arguments_of(node, value)
+
+    def _rank_of(self, node: Node) -> int | None:
+        value = self.result.values.get(node)
+        return len(value) if isinstance(value, Shape) else None
 
     def _current(self, value: Any) -> Any:
         """A value with the equalities that were learned since."""
@@ -259,6 +268,8 @@ class Interpreter:
             return Shape(map(self._current, value))
         if type(value) in (tuple, list):
             return tuple(map(self._current, value))
+        if isinstance(value, dict):
+            return {key: self._current(part) for key, part in value.items()}
         return value
 
 
@@ -314,6 +325,8 @@ class _UnlearningSizes(TermSizes):
             return Shape(self._named(size, f"{name}.{i}") for i, size in enumerate(value))
         if type(value) is tuple:
             return tuple(self.name_sizes(part, f"{name}.{i}") for i, part in enumerate(value))
+        if isinstance(value, dict):
+            return {key: self.name_sizes(part, f"{name}.{key}") for key, part in value.items()}
         return value
 
     def _named(self, size: Dim, name: str) -> Dim:

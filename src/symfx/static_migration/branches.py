@@ -36,6 +36,7 @@ from symfx.static_migration.conditions import InputType, read_annotation
 from symfx.static_migration.decisions import Decision, Decisions, OpenBranch, branch_taken
 from symfx.static_migration.mends import Mend
 from symfx.static_migration.named_sizes import from_two
+from symfx.static_migration.nested_inputs import built, flat_types
 from symfx.static_migration.programs import Program, input_parameters, used_namespaces
 from symfx.static_migration.solver import Solver
 from symfx.static_migration.term_sizes import OpenCondition
@@ -79,7 +80,8 @@ class BranchTracer(RewritingTracer, NumberSource):
         self._follow_tries = follow_tries
         self.proxy_buffer_attributes = all_factories
         self._all_factories = all_factories
-        self._inputs = dict(inputs or {})
+        self._given = dict(inputs or {})
+        self._inputs = flat_types(self._given)
         self._where = where
         self._solver = Solver(timeout)
         self._interpreter: Interpreter | None = None
@@ -118,14 +120,30 @@ class BranchTracer(RewritingTracer, NumberSource):
         """Make the inputs: those of a `Program` are the names that it lists."""
         root = self.root
         if not isinstance(root, Program):
-            return super().create_args_for_root(root_fn, is_module, concrete_args)
+            function, args = super().create_args_for_root(root_fn, is_module, concrete_args)
+            return function, [self._in_parts(arg) for arg in args]
         left_out = concrete_args or {}
         inputs = {
-            name: self.create_proxy("placeholder", name, (), {})
+            name: self._in_parts(self.create_proxy("placeholder", name, (), {}))
             for name in root.inputs
             if name not in left_out
         }
         return lambda: root.forward(**inputs), []
+
+    def _in_parts(self, value: Any) -> Any:
+        """An input as the program takes it: one of several tensors has a node for each of them."""
+        name = str(value.node.target) if isinstance(value, Proxy) else ""
+        given = self._given.get(name)
+        if given is None or not given.is_nested:
+            return value
+
+        def part(name: str, type_: InputType) -> Any:
+            with self.graph.inserting_before(value.node):
+                return self.create_proxy("placeholder", name, (), {})
+
+        parts = built(name, given, part)
+        self.graph.erase_node(value.node)
+        return parts
 
     def path_of_module(self, mod: torch.nn.Module) -> str:
         """The name of a module; a module that is not part of the root becomes part of the copy."""

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.fx import Graph, GraphModule
+from torch.fx import Graph, GraphModule, Node
 from torch.fx.tensor_type import Dyn
 from torch.nn.parameter import is_lazy
 
@@ -23,9 +23,12 @@ from symfx.static_migration.example_inputs import example_tensor
 from symfx.static_migration.graph_capture import program_graph, program_raises
 from symfx.static_migration.mends import Mend
 from symfx.static_migration.migration import migrate_traced
-from symfx.static_migration.printing import text_of
+from symfx.static_migration.nested_inputs import built, flat_types
+from symfx.static_migration.operator_trace import OperatorTrace
+from symfx.static_migration.printing import place_of, text_of
 from symfx.static_migration.programs import FunctionProgram, ModelWithLoss, input_parameters
 from symfx.static_migration.results import Conflict, ExcludedSizes, Migration
+from symfx.static_migration.sample_run import view_that_fails
 from symfx.static_migration.solver import Solver
 
 __all__ = ["typecheck"]
@@ -110,19 +113,24 @@ def _last_batch(
                 fix=f"the inputs are {', '.join(types)}",
             )
         return {**types, **changed}
-    leading = [t.dims[0] for t in types.values() if t.dims]
+    leading = [t.dims[0] for t in flat_types(types).values() if t.dims]
     if given < 1 or not leading:
         raise SpecError(
             f"{given} is not the size of a batch of these inputs",
             where="--last-batch",
             fix="give a positive number, or the inputs of the last batch",
         )
-    return {
-        name: replace(type_, dims=(given, *type_.dims[1:]))
-        if type_.dims and type_.dims[0] == leading[0]
-        else type_
-        for name, type_ in types.items()
-    }
+    return {name: _smaller(type_, leading[0], given) for name, type_ in types.items()}
+
+
+def _smaller(type_: InputType, leading: Any, size: int) -> InputType:
+    """The type of an input in a batch of another size."""
+    if type_.is_nested:
+        parts = ((key, _smaller(part, leading, size)) for key, part in type_.parts)
+        return replace(type_, parts=tuple(parts))
+    if type_.dims and type_.dims[0] == leading:
+        return replace(type_, dims=(size, *type_.dims[1:]))
+    return type_
 
 
 # -- paths -----------------------------------------------------------------------------------------
@@ -167,7 +175,7 @@ def _along_paths(
     if len(found) == 1:
         common = found[0]
     else:
-        one = _one_program(found, conditions, types, where, timeout)
+        one = _one_program(found, conditions, flat_types(types), where, timeout)
         common = _of_paths(found) if one is None else one
     common.excluded += excluded
     return common
@@ -199,7 +207,7 @@ def _excluded(
 ) -> ExcludedSizes:
     """The sizes for which a program fails, by the last decision of a path."""
     conditions = [d.condition for d in decisions if d.condition]
-    described = Interpreter(torch.nn.Module(), types, [*where, *conditions])
+    described = Interpreter(torch.nn.Module(), flat_types(types), [*where, *conditions])
     demands = [demand.condition for demand in described.sizes.demands]
     sizes = Solver(timeout).ask(demands, small=True).values
     names = names_in(last.condition)
@@ -235,7 +243,17 @@ def _one_path(
             return None
 
     cut = any(node.target is program_raises for node in graph.graph.nodes)
-    found = migrate_traced(graph, types, where, timeout=timeout, retrace=retrace if cut else None)
+    flat = flat_types(types)
+    found = migrate_traced(graph, flat, where, timeout=timeout, retrace=retrace if cut else None)
+    if found and OperatorTrace.of(graph) is None:
+        shapes = found.example_shapes
+
+        def run_eager() -> None:
+            _run(module, types, shapes)
+
+        node = view_that_fails(graph, flat, shapes, run_eager)
+        if node is not None:
+            return _conflict_of_view(found, node, graph)
     conflict = found.conflict
     if conflict is not None and conflict.example and not _runs(module, types, conflict.example):
         # The program branches on sizes, or computes on data, and its graph is another there.
@@ -309,6 +327,22 @@ def _one_program(
     return whole
 
 
+def _conflict_of_view(found: Migration, node: Node, graph: GraphModule) -> Migration:
+    """An ill-typed migration: a view of a tensor whose layout does not allow it."""
+    at = ", ".join(f"{name}: {list(shape)}" for name, shape in found.example_shapes.items())
+    used = [n for n in node.all_input_nodes if n in found.shapes]
+    lines = [f"{n.name}: {found.shapes[n]}  at {place_of(n, graph)}" for n in (*used, node)]
+    failed = Migration("ill-typed", found.graph, timeout=found.timeout)
+    failed.unknown_operators = found.unknown_operators
+    failed.conflict = Conflict(
+        f"view cannot merge dimensions that are not adjacent in memory; reshape can: {node.name} "
+        f"fails with {at}",
+        (*used, node),
+        tuple(lines),
+    )
+    return failed
+
+
 # -- eager -----------------------------------------------------------------------------------------
 
 
@@ -318,16 +352,28 @@ def _runs(
     example: Mapping[str, tuple[int, ...] | int],
 ) -> bool:
     """Whether a module runs in eager on inputs of these shapes, and on these numbers."""
-    if not example.keys() <= types.keys() or any(map(is_lazy, module.parameters())):
+    if not example.keys() <= flat_types(types).keys() or any(map(is_lazy, module.parameters())):
         return True  # inputs that nobody described; the run would give lazy layers their sizes
-    inputs = {
-        name: size if isinstance(size, int) else example_tensor(size, types[name].dtype)
-        for name, size in example.items()
-    }
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # such as torch's own on the broadcast of a loss
-            copy.deepcopy(module)(**inputs)  # a copy, since running statistics change
+        _run(module, types, example)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError):
         return False
     return True
+
+
+def _run(
+    module: torch.nn.Module,
+    types: Mapping[str, InputType],
+    example: Mapping[str, tuple[int, ...] | int],
+) -> None:
+    """Run a module in eager on inputs of these shapes, and on these numbers."""
+
+    def value_of(name: str, given: InputType) -> Any:
+        size = example[name]
+        return size if isinstance(size, int) else example_tensor(size, given.dtype)
+
+    given = {n: t for n, t in types.items() if flat_types({n: t}).keys() <= example.keys()}
+    inputs = {name: built(name, type_, value_of) for name, type_ in given.items()}
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such as torch's own on the broadcast of a loss
+        copy.deepcopy(module)(**inputs)  # a copy, since running statistics change

@@ -14,7 +14,7 @@ from typing import Any
 from torch.fx.tensor_type import Dyn, TensorType
 
 from symfx.algebra import Table, Term
-from symfx.dtypes import long_name
+from symfx.dtypes import long_name, short_name
 from symfx.errors import SpecError
 
 __all__ = [
@@ -35,16 +35,36 @@ class InputType:
     """The type of an input, as far as it is known.
 
     Args:
-        kind: ``"tensor"``, or ``"int"`` for a number from which sizes may be computed.
+        kind: ``"tensor"``, ``"int"`` for a number from which sizes may be computed, or ``"dict"``,
+            ``"tuple"`` or ``"list"`` for several of these.
         dims: the dimensions of a tensor; ``None`` if not even the rank is known.
         dtype: torch's name of the tensor's dtype.
+        has_dtype: the user wrote the dtype, which is checked then.
+        parts: the types of the parts of a dict, a tuple or a list, by key or by index.
     """
 
     kind: str
     dims: tuple[DimText, ...] | None = None
     dtype: str = "float32"
+    has_dtype: bool = False
+    parts: tuple[tuple[str | int, InputType], ...] = ()
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether the input consists of parts."""
+        return self.kind in ("dict", "tuple", "list")
+
+    @property
+    def written(self) -> str:
+        """The type as the user wrote it, with its dtype."""
+        return f"{short_name(self.dtype)}{self}" if self.has_dtype else str(self)
 
     def __str__(self) -> str:
+        if self.is_nested:
+            inner = ", ".join(
+                f"{key}: {part}" if self.kind == "dict" else str(part) for key, part in self.parts
+            )
+            return f"{{{inner}}}" if self.kind == "dict" else f"({inner})"
         if self.kind != "tensor":
             return self.kind
         if self.dims is None:
@@ -80,7 +100,8 @@ def parse_input(text: str) -> tuple[str, InputType]:
     Args:
         text: ``"x: [batch, 3, h, w]"``, ``"x: Dyn"`` (or just ``"x"``), ``"n: int"``. A dimension
             is a number, a name, an expression of names, or ``?``. A dtype may stand before the
-            bracket, ``i64[batch, seq]``; float32 if it does not.
+            bracket, ``i64[batch, seq]``; dtypes are checked where they are written. Several tensors
+            in one input are ``"batch: {x: [n, 3], y: [n]}"`` or ``"pair: ([n, 3], [n])"``.
 
     Raises:
         SpecError: the text has none of these forms.
@@ -97,21 +118,58 @@ def parse_input(text: str) -> tuple[str, InputType]:
     written = found["type"]
     if written is None or written in _UNKNOWN:
         return found["name"], InputType("tensor")
+    return found["name"], _read_type(written, text, form)
+
+
+def _read_type(written: str, text: str, form: str) -> InputType:
+    if written in _UNKNOWN:
+        return InputType("tensor")
     if written == "int":
-        return found["name"], InputType("int")
+        return InputType("int")
+    if written[:1] + written[-1:] in ("{}", "()"):
+        return _read_parts(written, text, form)
     bracket = _TENSOR.match(written)
     if bracket is None:
         raise SpecError(
             f"{written!r} is not a type, in the input {text!r}", where="--input", fix=form
         )
     dims = [part.strip() for part in bracket["dims"].split(",")] if bracket["dims"].strip() else []
-    short = bracket["dtype"] or "f32"
-    dtype = long_name(short)
+    short = bracket["dtype"]
+    dtype = long_name(short or "f32")
     if dtype is None:
         raise SpecError(
             f"{short!r} is not a dtype, in the input {text!r}", where="--input", fix=form
         )
-    return found["name"], InputType("tensor", tuple(_dim(part, text) for part in dims), dtype)
+    sizes = tuple(_dim(part, text) for part in dims)
+    return InputType("tensor", sizes, dtype, has_dtype=short is not None)
+
+
+def _read_parts(written: str, text: str, form: str) -> InputType:
+    """Read the parts of a dictionary or a tuple."""
+    is_dict = written.startswith("{")
+    parts: list[tuple[str | int, InputType]] = []
+    for i, part in enumerate(_split(written[1:-1])):
+        key, colon, type_ = part.partition(":") if is_dict else ("", ":", part)
+        name = key.strip().strip("\"'")
+        if not colon or not type_.strip() or (is_dict and not name):
+            raise SpecError(
+                f"{part.strip()!r} is no part of an input, in {text!r}",
+                where="--input",
+                fix='write it like "batch: {x: [n, 3], y: [n]}" or "pair: ([n, 3], [n])"',
+            )
+        parts.append((name if is_dict else i, _read_type(type_.strip(), text, form)))
+    return InputType("dict" if is_dict else "tuple", parts=tuple(parts))
+
+
+def _split(text: str) -> list[str]:
+    """The parts of a text between the commas outside of brackets."""
+    parts, depth, start = [], 0, 0
+    for i, letter in enumerate(text):
+        depth += (letter in "[{(") - (letter in "]})")
+        if letter == "," and not depth:
+            parts.append(text[start:i])
+            start = i + 1
+    return [part for part in (*parts, text[start:]) if part.strip()]
 
 
 def _dim(part: str, text: str) -> DimText:
@@ -133,7 +191,10 @@ def _dim(part: str, text: str) -> DimText:
 
 
 def read_annotation(annotation: Any) -> InputType:
-    """Read an annotation: a `TensorType`, ``int``, a sequence of dimensions, or text.
+    """Read an annotation: a `TensorType`, ``int``, a sequence of dimensions, text, or a dictionary.
+
+    A dictionary has one annotation for each key; a tuple or list of texts with brackets has one
+    for each item.
 
     Raises:
         SpecError: a dimension in it is neither a number, a name nor ``Dyn``.
@@ -146,8 +207,14 @@ def read_annotation(annotation: Any) -> InputType:
         return InputType("int")
     if isinstance(annotation, TensorType):
         annotation = annotation.dims
+    if isinstance(annotation, Mapping):
+        parts = tuple((key, read_annotation(part)) for key, part in annotation.items())
+        return InputType("dict", parts=parts)
     if not isinstance(annotation, (tuple, list)):
         return InputType("tensor")
+    if annotation and not any(_is_dimension(part) for part in annotation):
+        items = tuple((i, read_annotation(part)) for i, part in enumerate(annotation))
+        return InputType("tuple" if isinstance(annotation, tuple) else "list", parts=items)
     dims: list[DimText] = []
     for dim in annotation:
         if dim is None or dim == Dyn:
@@ -159,6 +226,12 @@ def read_annotation(annotation: Any) -> InputType:
                 f"{dim!r} is not a dimension, in {annotation}", fix="give an int, a name or Dyn"
             )
     return InputType("tensor", tuple(dims))
+
+
+def _is_dimension(part: Any) -> bool:
+    if isinstance(part, str):
+        return not any(letter in part for letter in "[{(") or part.isidentifier()
+    return not isinstance(part, (TensorType, InputType, Mapping, tuple, list))
 
 
 _ARITHMETIC: dict[type[ast.operator], Callable[[Term, Term], Term]] = {

@@ -78,7 +78,7 @@ def _line(
         name = input_name(node)
         given = inputs[name]
         if given.dims is None or None not in given.dims:
-            return f"{name}: {given}, as you wrote it"
+            return f"{name}: {given.written}, as you wrote it"
         names = dimension_names(name, given, declared_names(inputs))
         return f"{name}: [{', '.join(names)}], where you wrote {given}"
     if node.target is branch_taken:
@@ -117,7 +117,7 @@ def _working_example(
             terms = [sizes.term(size) for size in shape]
             known = values | {s: 1 for term in terms for s in term.free_symbols - values.keys()}
             example[input_name(node)] = tuple(int(evaluate(term, known)) for term in terms)
-    tried = {**inputs, **{n: InputType("tensor", shape) for n, shape in example.items()}}
+    tried = {**inputs, **{n: replace(inputs[n], dims=shape) for n, shape in example.items()}}
     works = bool(example) and run_graph(graph, module, tried).failed is None
     return (example if works else None), False
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.fx import Graph, GraphModule
+from torch.fx import Graph, GraphModule, Node
 from torch.fx.tensor_type import Dyn, TensorType
 
-from symfx.algebra import Term
+from symfx.algebra import Term, evaluate
 from symfx.shape_rules.errors import GradualError
 from symfx.shape_rules.graphs import annotation_of, graph_of
 from symfx.shape_rules.ranks import get_max_rank
@@ -30,6 +30,7 @@ from symfx.static_migration.printing import input_name, text_of
 from symfx.static_migration.results import Migration
 from symfx.static_migration.solver import Solver
 from symfx.static_migration.suspicious import broadcast_warnings
+from symfx.static_migration.term_sizes import TermSizes
 
 __all__ = ["migrate", "migrate_traced"]
 
@@ -238,11 +239,17 @@ def _conclude(
     demands = [demand.condition for demand in sizes.demands]
     made = Migration("well-typed", graph, timeout=solver.timeout)
     made.unknown_operators = result.unknown_operators
-    answer = solver.ask(demands)
+    named = {s for node in graph.nodes for s in _symbols_of(sizes, node, result)}
+    symbols = sorted(named, key=lambda symbol: symbol.uid)
+    # Sizes of 1, and windows that reach over all of a dimension, hide what other sizes show.
+    large = sizes.table.and_(*(symbol >= 4 for symbol in symbols))
+    wishes = [large, *(symbol >= 2 for symbol in symbols)]
+    answer = solver.ask(demands, wishes=wishes, small=True)
     if answer.verdict != "sat":
         made.verdict = "unknown" if answer.verdict == "unknown" else "ill-typed"
         return made
     made.example = answer.values
+    made.example_shapes = _shapes_at(graph, result, answer.values)
     _force(result, demands, answer.values, solver)
     for node in graph.nodes:
         value = result.values.get(node, UNKNOWN)
@@ -268,6 +275,30 @@ def _conclude(
     return made
 
 
+def _symbols_of(sizes: TermSizes, node: Node, result: GraphRun) -> set[Term]:
+    """The symbols in the shape of an input."""
+    shape = result.values.get(node) if node.op == "placeholder" else None
+    if not isinstance(shape, Shape):
+        return set()
+    return {symbol for size in shape for symbol in sizes.term(size).free_symbols}
+
+
+def _shapes_at(
+    graph: Graph, result: GraphRun, values: Mapping[str, int]
+) -> dict[str, tuple[int, ...]]:
+    """The shapes of the inputs, with numbers for the names."""
+    sizes = result.sizes
+    known = {sizes.table.symbol(name): value for name, value in values.items()}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for node in graph.nodes:
+        shape = result.values.get(node)
+        if node.op == "placeholder" and isinstance(shape, Shape):
+            terms = [sizes.term(size) for size in shape]
+            full = known | {s: 2 for term in terms for s in term.free_symbols - known.keys()}
+            shapes[input_name(node)] = tuple(int(evaluate(term, full)) for term in terms)
+    return shapes
+
+
 def _force(
     result: GraphRun, demands: list[Term], values: Mapping[str, int], solver: Solver
 ) -> None:
@@ -287,6 +318,8 @@ def _type_of(sizes: Any, value: Any) -> Any:
         return TensorType(tuple(_dimension(sizes, size) for size in value))
     if type(value) in (tuple, list):
         return tuple(_type_of(sizes, part) for part in value)
+    if isinstance(value, dict):
+        return {key: _type_of(sizes, part) for key, part in value.items()}
     return Dyn
 
 

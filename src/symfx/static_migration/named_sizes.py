@@ -22,6 +22,8 @@ __all__ = ["NamedCondition", "conditions_of", "excluded_sizes", "fixed_names", "
 _MOST_CONDITIONS = 40
 #: Conditions on one size are tried at the sizes below this, for remainders by less than the second.
 _MOST_TRIED, _MOST_REMAINDERS = 400, 130
+#: Seconds for each question whether a condition on several names is one on each of them.
+_SECONDS = 2.0
 
 
 # -- conditions ------------------------------------------------------------------------------------
@@ -94,6 +96,7 @@ def _simplified(conditions: list[NamedCondition], solver: Solver) -> list[NamedC
 
     ``h == 2*(h//2)`` and ``h//2 == 2*(h//4)`` together are ``h % 4 == 0``.
     """
+    conditions = [part for whole in conditions for part in _remainders(whole)]
     by_symbol: dict[Term, list[NamedCondition]] = {}
     for condition in conditions:
         if len(condition.term.free_symbols) == 1:
@@ -106,6 +109,33 @@ def _simplified(conditions: list[NamedCondition], solver: Solver) -> list[NamedC
             written |= {id(condition): [] for condition in group}
             written[id(group[0])] = simple
     return [new for old in conditions for new in written.get(id(old), [old])]
+
+
+def _remainders(condition: NamedCondition) -> list[NamedCondition]:
+    """An equation of several names as one remainder for each, if it says that and no more.
+
+    ``h*w == 49*(h//7)*(w//7)`` is ``h % 7 == 0`` and ``w % 7 == 0``.
+    """
+    symbols = condition.term.free_symbols
+    if condition.term.op != "eq" or len(symbols) < 2:
+        return [condition]
+    quotients = sorted(_quotients(condition.term), key=lambda term: term.uid)
+    terms = [(q.args[0] % q.args[1]).eq(0) for q in quotients]
+    positive = [symbol >= 1 for symbol in symbols]
+    solver = Solver(_SECONDS)
+    if not terms or not solver.follows([*positive, *terms], condition.term):
+        return [condition]
+    if not all(solver.follows([*positive, condition.term], term) for term in terms):
+        return [condition]
+    return [NamedCondition(str(term), term, condition.origin) for term in terms]
+
+
+def _quotients(term: Term) -> set[Term]:
+    """The names divided by numbers in a term."""
+    if term.op == "floordiv" and term.args[1].value is not None:
+        return {term} if term.args[0].op == "symbol" else set()
+    parts = [*term.args, *(term.coeffs if term.op == "sum" else ())]
+    return {found for part in parts if isinstance(part, Term) for found in _quotients(part)}
 
 
 def _range_and_remainder(
@@ -123,12 +153,9 @@ def _range_and_remainder(
     if not fitting:
         return None
     low, high = fitting[0], fitting[-1]
-    step = next(
-        (step for step in range(1, _MOST_REMAINDERS) if fitting == [*range(low, high + 1, step)]),
-        None,
-    )
+    step = _step_of(fitting)
     if step is None:
-        return None
+        return _with_an_exception(symbol, fitting, group, solver)
     bounded = high < _MOST_TRIED - _MOST_REMAINDERS
     if bounded and step > 1:
         return None  # "n == 1 or n == 4" says more than a remainder within bounds
@@ -147,6 +174,31 @@ def _range_and_remainder(
         return None
     origin = next((c.origin for c in reversed(group) if c.origin), "")
     return [NamedCondition(str(term), term, origin) for term in terms]
+
+
+def _step_of(sizes: Sequence[int]) -> int | None:
+    """The distance of sizes that all have the same distance; ``None`` for other sizes."""
+    low, high = sizes[0], sizes[-1]
+    steps = range(1, _MOST_REMAINDERS)
+    return next((step for step in steps if [*sizes] == [*range(low, high + 1, step)]), None)
+
+
+def _with_an_exception(
+    symbol: Term, fitting: Sequence[int], group: list[NamedCondition], solver: Solver
+) -> list[NamedCondition] | None:
+    """Conditions on one size as a remainder or one small size: ``h == 2 or h % 2 == 1``."""
+    for size in fitting[:3]:
+        rest = [other for other in fitting if other != size]
+        step = _step_of(rest) if rest else None
+        if step is None or step == 1 or rest[0] > step or rest[-1] < _MOST_TRIED - step - 1:
+            continue
+        table = symbol.table
+        term = table.or_(symbol.eq(size), (symbol % step).eq(rest[0] % step))
+        old = table.and_(*(condition.term for condition in group))
+        if solver.follows([symbol >= 1, old], term) and solver.follows([symbol >= 1, term], old):
+            origin = next((c.origin for c in reversed(group) if c.origin), "")
+            return [NamedCondition(str(term), term, origin)]
+    return None
 
 
 def _is_trivial(condition: Term) -> bool:

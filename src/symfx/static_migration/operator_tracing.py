@@ -7,12 +7,14 @@ that satisfy the user's conditions.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.fx import GraphModule
+from torch.nn.parameter import is_lazy
 
 from symfx.algebra import Table, evaluate
 from symfx.errors import SymfxError, TracingError
@@ -25,6 +27,7 @@ from symfx.static_migration.conditions import (
     parse_size,
 )
 from symfx.static_migration.example_inputs import example_tensor
+from symfx.static_migration.nested_inputs import built, flat_types
 from symfx.static_migration.operator_trace import OperatorTrace
 from symfx.static_migration.programs import program_name
 from symfx.static_migration.solver import Solver
@@ -38,6 +41,8 @@ __all__ = ["trace_operators"]
 _MOST_NUMBERS = 6
 #: Examples with larger sizes are avoided: they are slow.
 _LARGEST = 256
+#: Examples with more elements are not tried after the first one.
+_MOST_ELEMENTS = 4_000_000
 
 #: The preferred example sizes, one sequence for each attempt: the first name gets the first size.
 #: Distinct primes keep names apart; multiples of 48 divide well; images are large.
@@ -70,7 +75,8 @@ def trace_operators(
         IllTypedError: the program fails in eager at all sizes that were tried.
         TracingError: the program runs, and cannot be traced.
     """
-    for name, given in inputs.items():
+    flat = flat_types(inputs)
+    for name, given in flat.items():
         if given.kind != "tensor" or given.dims is None:
             raise TracingError(
                 f"the rank of {name} must be known to trace {program_name(module)}",
@@ -82,8 +88,8 @@ def trace_operators(
     failure: SymfxError | None = None
     attempts = [*_ATTEMPTS]
     for preferred in attempts:
-        sizes = _example_sizes(module, inputs, where, preferred, Solver(timeout))
-        if sizes in tried:
+        sizes = _example_sizes(module, flat, where, preferred, Solver(timeout))
+        if sizes in tried or (tried and _elements(flat, sizes) > _MOST_ELEMENTS):
             continue
         tried.append(sizes)
         try:
@@ -156,11 +162,12 @@ def _example_sizes(
 def _traced_at(
     module: torch.nn.Module, inputs: Mapping[str, InputType], sizes: Mapping[str, int]
 ) -> GraphModule:
-    example: dict[str, torch.Tensor] = {}
-    dynamic: dict[str, Any] = {}
+    extents_of: dict[str, tuple[NamedDim | None, ...]] = {}
     dimensions: dict[str, str] = {}
-    declared = frozenset(declared_names(inputs))
-    for name, given in inputs.items():
+    example_of: dict[str, torch.Tensor] = {}
+    flat = flat_types(inputs)
+    declared = frozenset(declared_names(flat))
+    for name, given in flat.items():
         extents: list[NamedDim | None] = []
         shape: list[int] = []
         texts = dimension_names(name, given, declared)
@@ -174,18 +181,22 @@ def _traced_at(
                 dimensions[symbol] = text
             extents.append(NamedDim(symbol, min=1))
             shape.append(_evaluated(text, sizes))
-        example[name] = example_tensor(shape, given.dtype)
-        dynamic[name] = tuple(extents)
+        example_of[name] = example_tensor(shape, given.dtype)
+        extents_of[name] = tuple(extents)
+    example = {n: built(n, given, lambda name, _: example_of[name]) for n, given in inputs.items()}
+    dynamic = {n: built(n, given, lambda name, _: extents_of[name]) for n, given in inputs.items()}
     try:
         with torch.no_grad():
             traced = trace(module, (), example, dynamic=dynamic, strict=False)
     except SymfxError as error:
-        _refuse_if_eager_fails(module, example)
+        _refuse_if_eager_fails(module, example, example_of)
         raise TracingError(
             error.what,
             where=error.where or line_of(error.__cause__ or error),
             fix=error.fix or "trace the program yourself and pass the GraphModule",
         ) from error
+    # Kernels check more than the fake ones that the trace has run.
+    _refuse_if_eager_fails(module, example, example_of)
     graph_module = traced.graph_module
     table = traced.shape_env.table
     values = {table.symbol(name): size for name, size in sizes.items()}
@@ -198,19 +209,37 @@ def _traced_at(
     return graph_module
 
 
+def _elements(inputs: Mapping[str, InputType], sizes: Mapping[str, int]) -> int:
+    """The number of elements of all inputs."""
+    total = 0
+    for given in inputs.values():
+        count = 1
+        for dim in given.dims or ():
+            count *= _evaluated(dim, sizes) if isinstance(dim, str) else dim or 3
+        total += count
+    return total
+
+
 def _evaluated(text: str, sizes: Mapping[str, int]) -> int:
     table = Table()
     names = {name: table.const(size) for name, size in sizes.items()}
     return int(evaluate(parse_size(table, text, names), {}))
 
 
-def _refuse_if_eager_fails(module: torch.nn.Module, example: Mapping[str, torch.Tensor]) -> None:
+def _refuse_if_eager_fails(
+    module: torch.nn.Module, example: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+) -> None:
     """Raise an IllTypedError if the program fails in eager on the example."""
+    runs = module
+    if not any(is_lazy(parameter) for parameter in module.parameters()):
+        runs = copy.deepcopy(module)  # running statistics change
     try:
         with torch.no_grad():
-            module(**example)
+            runs(**copy.deepcopy(dict(example)))
+    except NotImplementedError:
+        return  # the CPU lacks the kernel, for this dtype
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError) as error:
-        shapes = ", ".join(f"{name}: {list(x.shape)}" for name, x in example.items())
+        shapes = ", ".join(f"{name}: {list(x.shape)}" for name, x in tensors.items())
         message = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise IllTypedError(
             f"the program fails with {shapes}: {message}",

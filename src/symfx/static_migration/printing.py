@@ -24,13 +24,16 @@ def input_name(node: Node) -> str:
 
 
 def text_of(sizes: Any, value: Any) -> str:
-    """A value as text: a shape in brackets, a tuple in parentheses, an unknown value as Dyn."""
+    """A value as text: ``[n, 3]``, ``([n, 3], [n])``, ``{x: [n, 3]}``; an unknown value as Dyn."""
     if isinstance(value, Shape):
         return f"[{', '.join(_size_text(sizes, size) for size in value)}]"
     if isinstance(value, Size):
         return _size_text(sizes, value)
     if type(value) in (tuple, list):
-        return f"({', '.join(text_of(sizes, part) for part in value)})"
+        inner = ", ".join(text_of(sizes, part) for part in value)
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {text_of(sizes, v)}' for key, v in value.items())}}}"
     if value is None or isinstance(value, (int, float, str, bool)):
         return str(value)
     if isinstance(value, Pieces):

@@ -116,6 +116,7 @@ class Migration:
         conflict: the conflict of an ill-typed program.
         unknown_operators: nodes whose operator the table lacks, with its name; their type is Dyn.
         example: a size for each name, for which all conditions hold.
+        example_shapes: the shapes of the inputs for these sizes.
         timeout: the time budget of each question to z3, in seconds.
         warnings: operators that broadcast in a way that is rarely meant, each with its line.
         branches: the branches that the types leave open, with the outcomes of this migration.
@@ -137,6 +138,7 @@ class Migration:
     conflict: Conflict | None = None
     unknown_operators: dict[Node, str] = field(default_factory=dict)
     example: Mapping[str, int] = field(default_factory=dict)
+    example_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     timeout: float = 0.0
     warnings: list[str] = field(default_factory=list)
     branches: tuple[str, ...] = ()

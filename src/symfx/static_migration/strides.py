@@ -67,6 +67,9 @@ def strides_of(
         return None
     name: Any = type(module) if module is not None else _name(node)
     given = [used for used in node.all_input_nodes if isinstance(values.get(used), Shape)]
+    layout = node.kwargs.get("memory_format")
+    if layout is not None and name in ("clone", "contiguous", "to"):
+        return _contiguous(sizes, value) if layout is torch.contiguous_format else None
     if name in _NEW or (name == "matmul" and all(len(values[used]) >= 3 for used in given)):
         return _contiguous(sizes, value)
     if name in _KEEPING:

@@ -6,9 +6,12 @@ import operator
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import torch
+
 from symfx.algebra import Table
 from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.sym_node.comparisons import RELATIONS
+from symfx.torch_bridge.modes import note_call
 
 __all__ = ["arithmetic_methods"]
 
@@ -26,9 +29,31 @@ def arithmetic_methods(node_class: type) -> dict[str, Callable[..., Any]]:
     methods = {
         name: _binary(node_class, name, make, compute) for name, (make, compute) in _BINARY.items()
     }
+    for name, function in (("sym_min", torch.sym_min), ("sym_max", torch.sym_max)):
+        methods[name] = _noted(function, methods[name])
     return methods | {
         name: _unary(make, stays_symbolic=name == "sym_float") for name, make in _UNARY.items()
     }
+
+
+def _noted(function: _Operation, method: _Operation) -> Callable[[Any, Any], Any]:
+    """A method of two operands that torch's tracer records as a call of a function of torch."""
+
+    def noted(self: Any, other: Any) -> Any:
+        node = method(self, other)
+        if node.constant is None:
+            note_call(function, (_number(self), _number(other)))
+        return node
+
+    return noted
+
+
+def _number(node: Any) -> Any:
+    """The number of a node: a constant itself, else a symbolic one."""
+    if node.constant is not None:
+        return node.constant
+    kind: Any = torch.SymInt if node.pytype is int else torch.SymFloat
+    return kind(node)
 
 
 def _binary(

@@ -65,5 +65,8 @@ class Environment(Protocol[_Node_co]):
     def settle_extremum(self, term: Term) -> Term:
         """A minimum or maximum without the operands that the facts rule out."""
 
+    def settled(self, term: Term) -> Term:
+        """A term as simple as the facts allow."""
+
     def expect(self, condition: Term, message: str = "") -> bool:
         """Rely on a condition, by a guard or an assertion at run time."""

@@ -7,7 +7,6 @@ sympy expressions, and `NUMBERS` computes with ints.
 from __future__ import annotations
 
 import functools
-import itertools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
@@ -233,8 +232,14 @@ def non_overlapping_and_dense(
     # Ascending strides; among equal strides, sizes of 1 first: they do not change the expected
     # stride.
     order = sorted(range(len(sizes)), key=lambda d: (hints[d][0], hints[d][1] != 1, -d))
-    for inner, outer in itertools.pairwise(order):
-        env.evaluate_term(table.le(strides[inner], strides[outer]))
+    # The values at tracing are in order, so each place is asked about once. A kernel on trial may
+    # get other answers; see `symfx.fake_operators.both_answers`.
+    for last in range(1, len(order)):
+        for at in range(last, 0, -1):
+            inner, outer = order[at - 1], order[at]
+            if env.evaluate_term(table.le(strides[inner], strides[outer])):
+                break
+            order[at - 1], order[at] = outer, inner
     return packed_or_empty(table, sizes, strides, order)
 
 

@@ -209,9 +209,13 @@ class SymNode:
     def str(self) -> _str:
         """The value as sympy prints it, as torch prints its own symbolic numbers.
 
-        A dimension that the user named prints under that name.
+        A dimension that the user named prints under that name. A number is as simple as the facts
+        allow.
         """
         expr, names = self.expr, self.shape_env.shown_as
+        if self.term.sort == "int":
+            simple = self.shape_env.settled(self.term)
+            expr = expr if simple is self.term else to_sympy(simple)
         return str(expr.xreplace(names) if names else expr)
 
     _graph_repr = __str__ = str

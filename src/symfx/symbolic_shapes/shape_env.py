@@ -87,6 +87,7 @@ class ShapeEnv:
         decide: `Knowledge.decide`, whether the facts imply a condition.
         hint_of: `Knowledge.hint_of`, the value of a term at tracing.
         settle_extremum: `Knowledge.settle_extremum`.
+        settled: `Knowledge.settled`, a term as simple as the facts allow.
         nodes: the node of each term that has one.
         asked: how the program wrote each comparison: the method and both sides.
         shown_as: the sympy symbol to print instead of one that was renamed for torch.
@@ -140,6 +141,7 @@ class ShapeEnv:
         self.decide = self.knowledge.decide
         self.hint_of = self.knowledge.hint_of
         self.settle_extremum = self.knowledge.settle_extremum
+        self.settled = self.knowledge.settled
         if type(self).evaluate_term is ShapeEnv.evaluate_term:  # no subclass has its own
             self.evaluate_term = self.ledger.value_of  # type: ignore[method-assign]
         self.tracked_fakes = tracked_fakes
@@ -163,6 +165,13 @@ class ShapeEnv:
 
     def cleanup(self) -> None:
         """Do nothing: terms die with the environment. torch calls this after a trace."""
+
+    def _create_fx_call_function(self, op: object, args: object) -> tuple[None, bool]:
+        """Give torch's own nodes, which Inductor makes on this environment, no node of a graph.
+
+        torch validates translations by such graphs; symfx does so in its own way.
+        """
+        return None, False
 
     def _here(self) -> Provenance:
         """The current provenance: the user's line and the operator that run now."""

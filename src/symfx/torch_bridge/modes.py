@@ -26,6 +26,7 @@ __all__ = [
     "follow_renaming",
     "function_mode_count",
     "fx_tracing",
+    "note_call",
     "pop_function_mode",
     "push_function_mode",
     "push_mode",
@@ -53,6 +54,21 @@ def active_proxy_mode() -> Any:
     """The proxy mode in torch's slot, symfx's or torch's; None while nothing traces."""
     before = torch._ops._get_dispatch_mode_pre_dispatch(PROXY_KEY)  # type: ignore[no-untyped-call]
     return before or torch._C._get_dispatch_mode(PROXY_KEY)
+
+
+def note_call(function: Any, args: tuple[Any, ...]) -> None:
+    """Let torch's tracer, if it is tracing, record a call on symbolic numbers.
+
+    torch's tracer makes the nodes of numbers of symfx from their sympy expressions, but has no
+    operator of its own for a minimum or a maximum in one.
+
+    Args:
+        function: the function; it is called once more.
+        args: its arguments.
+    """
+    if type(active_proxy_mode()) is TorchProxyMode:
+        with without_proxy_mode() as mode:
+            mode.__sym_dispatch__(function, [], args, {})
 
 
 def active_fake_mode() -> FakeTensorMode | None:

@@ -8,10 +8,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from symfx.algebra import Term, evaluate
+from symfx.algebra import Term, evaluate, substitute
 from symfx.errors import InputMismatchError, SymfxError, describe
-from symfx.symbolic_shapes import Dim, GuardProgram, InputFact, Provenance, ShapeEnv
+from symfx.symbolic_shapes import (
+    Dim,
+    GuardProgram,
+    InputFact,
+    Provenance,
+    ShapeEnv,
+    ShapeGuard,
+)
 from symfx.symbolic_shapes.checks.measures import Measure, measures
+from symfx.symbolic_shapes.checks.needed_guards import needed_guards
 from symfx.tracing.arguments import Layout, Leaf
 from symfx.tracing.dynamic import Entry
 
@@ -75,7 +83,9 @@ class LeafMeasure(NamedTuple):
 
 def _numbers_of(leaf: Leaf) -> list[LeafMeasure]:
     if isinstance(leaf.example, torch.Tensor):
-        return [LeafMeasure(leaf, measure) for measure, _ in measures(leaf.example)]
+        numbers = [LeafMeasure(leaf, measure) for measure, _ in measures(leaf.example)]
+        one_integer = leaf.example.dim() == 0 and not leaf.example.is_floating_point()
+        return [*numbers, LeafMeasure(leaf, Measure("item"))] if one_integer else numbers
     return [LeafMeasure(leaf, Measure("value"))]
 
 
@@ -86,9 +96,16 @@ class Admission:
         layout: the inputs.
         entries: the dynamic dimensions of each leaf.
         env: the environment of the trace.
+        offsets_matter: whether the graph depends on the storage offsets of its inputs.
     """
 
-    def __init__(self, layout: Layout, entries: Sequence[Entry], env: ShapeEnv) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        entries: Sequence[Entry],
+        env: ShapeEnv,
+        offsets_matter: bool = True,
+    ) -> None:
         self.layout = layout
         self.entries = tuple(entries)
         self.env = env
@@ -103,12 +120,40 @@ class Admission:
             number = self.number_at(fact.source)
             if number is not None:
                 self.facts[number] = fact.term
+        # The items of tensors that the program read, and that guards are about.
+        guarded = {symbol for guard in env.guards for symbol in guard.term.free_symbols}
+        for info in env.symbol_table():
+            for source in info.sources:
+                number = self.number_at(source)
+                if number is not None and number.measure.kind == "item" and info.term in guarded:
+                    self.facts[number] = info.term
+        if not offsets_matter:
+            self._drop_offsets()
         for leaf in layout.leaves:
             self._fix_static(leaf)
+        #: The symbols of values that the program reads from input tensors by ``.item()``.
+        self._items = {
+            symbol: leaf
+            for symbol, record in env.symbols.records.items()
+            for leaf in layout.leaves
+            if isinstance(leaf.example, torch.Tensor)
+            and any(source.name == f"{leaf.name}.item()" for source in record.sources)
+        }
         self._compiled: tuple[object, GuardProgram | None] = (None, None)
+        self._needed: tuple[object, tuple[ShapeGuard, ...]] = (None, ())
         #: What the graph asserts of the inputs alone: the conditions of a spec of dynamic shapes.
         given = {symbol for term in self.facts.values() for symbol in term.free_symbols}
         self._asserted = [a for a in env.deferred_asserts() if a.term.free_symbols <= given]
+
+    def _drop_offsets(self) -> None:
+        """Admit any storage offset that no guard is about."""
+        offsets = [n for n in self.facts if n.measure.kind == "storage_offset"]
+        told = [t for n, t in self.facts.items() if n not in offsets]
+        told += [guard.term for guard in self.env.guards]
+        for number in offsets:
+            symbols = self.facts[number].free_symbols
+            if not any(symbols & term.free_symbols for term in told):
+                del self.facts[number]
 
     def _fix_static(self, leaf: Leaf) -> None:
         """Sizes and strides without a fact of the environment must equal the example's."""
@@ -129,6 +174,14 @@ class Admission:
         except InputMismatchError as error:
             return CheckResult((error.what,))
 
+    @property
+    def guards(self) -> tuple[ShapeGuard, ...]:
+        """The guards, without those that follow from the others."""
+        known = (self.env.facts.version, len(self.env.guards))
+        if self._needed[0] != known:
+            self._needed = known, needed_guards(self.env)
+        return self._needed[1]
+
     def program(self) -> GuardProgram:
         """The conditions on sizes, strides and numbers, as a program.
 
@@ -140,7 +193,7 @@ class Admission:
             for number, term in self.facts.items()
         ]
         names = [leaf.name for leaf in self.layout.leaves]
-        return GuardProgram.of(self.env, parameters=names, facts=facts)
+        return GuardProgram.of(self.env, self.guards, parameters=names, facts=facts)
 
     def _fits(self, leaves: Sequence[Any]) -> bool:
         """Whether inputs of the right types fit, by the compiled checker.
@@ -182,6 +235,7 @@ class Admission:
         failures: list[str] = []
         values: dict[Term, int] = {}
         first: dict[Term, LeafMeasure] = {}
+        values.update(self.items_of(leaves))
         present = {
             n: t for n, t in self.facts.items() if n.leaf in leaves and n.matters(leaves[n.leaf])
         }
@@ -237,6 +291,14 @@ class Admission:
         )
         return f"the strides of {leaf.path} are {value.stride()}, not {expected}: {advice}"
 
+    def items_of(self, leaves: Mapping[Leaf, Any]) -> dict[Term, int]:
+        """The values that the program reads from input tensors by ``.item()``."""
+        return {
+            symbol: leaves[leaf].item()
+            for symbol, leaf in self._items.items()
+            if leaf in leaves and leaves[leaf].numel() == 1 and not leaves[leaf].is_meta
+        }
+
     def admits(self, values: Mapping[Term, int]) -> bool:
         """Whether the guards and ranges admit these values of the symbols."""
         return not any(self._broken(values, complete=False))
@@ -252,7 +314,7 @@ class Admission:
         in_broken_guards: set[Term] = set()
         table = self.env.symbol_table()
         unbacked = {info.term for info in table if info.unbacked}
-        for guard in self.env.guards:
+        for guard in self.guards:
             symbols = guard.term.free_symbols
             if not all(symbol in values for symbol in symbols):
                 if complete and not symbols & unbacked:
@@ -264,12 +326,12 @@ class Admission:
                 holds = False
             if not holds:
                 in_broken_guards |= symbols
-                yield _broken_guard(guard.term, guard.provenance, values)
+                yield self._broken_guard(guard.term, guard.provenance, values)
         for asserted in self._asserted:
             symbols = asserted.term.free_symbols
             if all(symbol in values for symbol in symbols) and not evaluate(asserted.term, values):
                 in_broken_guards |= symbols
-                yield _broken_guard(asserted.term, asserted.provenance, values)
+                yield self._broken_guard(asserted.term, asserted.provenance, values)
         for info in table:
             value = values.get(info.term)
             if value is None or info.term in in_broken_guards:
@@ -282,20 +344,25 @@ class Admission:
                     f"{left}{info.name}{right}"
                 )
 
+    def _broken_guard(self, condition: Term, cause: Provenance, values: Mapping[Term, int]) -> str:
+        symbols = sorted(condition.free_symbols, key=lambda s: str(s.name))
+        items = {t: n for n, t in self.facts.items() if n.measure.kind == "item"}
+        given = ", ".join(
+            f"{items[s].leaf.path} is {values[s]}" if s in items else f"{s.name} = {values[s]}"
+            for s in symbols
+        )
+        shown = condition
+        names = {s: self.env.table.symbol(f"{n.leaf.path}.item()") for s, n in items.items()}
+        if names.keys() & condition.free_symbols:
+            shown = substitute(condition, names)
+        frame = cause.frame
+        line = f", relied on by {frame.with_text}" if frame else ""
+        return f"{shown} does not hold for {given}{line}"
+
     def _place(self, sources: Sequence[str]) -> str:
         """The first of these sources that names a number of an input, in parentheses."""
         found = [number for number in map(self.number_at, sources) if number is not None]
         return f" ({found[0]})" if found else ""
-
-
-def _broken_guard(condition: Term, cause: Provenance, values: Mapping[Term, int]) -> str:
-    given = ", ".join(
-        f"{symbol.name} = {values[symbol]}"
-        for symbol in sorted(condition.free_symbols, key=lambda s: str(s.name))
-    )
-    frame = cause.frame
-    line = f", relied on by {frame.with_text}" if frame else ""
-    return f"{condition} does not hold for {given}{line}"
 
 
 def _difference(leaf: Leaf, entry: Entry, value: Any) -> str | None:

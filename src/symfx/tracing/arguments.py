@@ -13,6 +13,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from symfx.errors import InputMismatchError, describe
+from symfx.torch_bridge.nested_tensors import with_parts, with_wholes
 
 __all__ = ["Layout", "Leaf"]
 
@@ -70,7 +71,7 @@ class Layout:
                 + [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in kwargs]
             )
         #: The arguments by parameter. A default that was not passed is not an input.
-        self.given: dict[str, Any] = dict(self._bind(args, kwargs).arguments)
+        self.given: dict[str, Any] = with_parts(dict(self._bind(args, kwargs).arguments))
         with_path, self._spec = pytree.tree_flatten_with_path(self.given)
         taken = {"self", *keyword.kwlist}
         leaves = []
@@ -108,7 +109,7 @@ class Layout:
         Raises:
             InputMismatchError: the arguments have another structure than those of the traced call.
         """
-        given = self._bind(args, kwargs).arguments
+        given = with_parts(dict(self._bind(args, kwargs).arguments))
         for name, value in given.items():
             if name not in self.given and not self._is_default(name, value):
                 raise InputMismatchError(
@@ -128,8 +129,13 @@ class Layout:
         bound = inspect.BoundArguments(self.signature, dict(self._unflatten(leaves)))
         return bound.args, bound.kwargs
 
-    def _unflatten(self, leaves: Sequence[Any]) -> dict[str, Any]:
+    def unflattened(self, leaves: Sequence[Any]) -> dict[str, Any]:
+        """The arguments by parameter that have these leaves, nested tensors as their parts."""
         given: dict[str, Any] = pytree.tree_unflatten(leaves, self._spec)
+        return given
+
+    def _unflatten(self, leaves: Sequence[Any]) -> dict[str, Any]:
+        given: dict[str, Any] = with_wholes(self.unflattened(leaves))
         return given
 
     def _bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:

@@ -8,6 +8,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from symfx.errors import describe
+from symfx.torch_bridge.nested_tensors import with_parts
 
 __all__ = ["Comparison"]
 
@@ -53,8 +54,12 @@ class Comparison:
             expected: the result of the model.
             actual: the result of the graph.
         """
-        expected_leaves, expected_spec = pytree.tree_flatten_with_path(_sizes_as_tuples(expected))
-        actual_leaves, actual_spec = pytree.tree_flatten_with_path(_sizes_as_tuples(actual))
+        expected, actual = (
+            with_parts(_sizes_as_tuples(expected)),
+            with_parts(_sizes_as_tuples(actual)),
+        )
+        expected_leaves, expected_spec = pytree.tree_flatten_with_path(expected)
+        actual_leaves, actual_spec = pytree.tree_flatten_with_path(actual)
         if expected_spec != actual_spec:
             self._fail(f"{what}: the graph gives another structure")
             return

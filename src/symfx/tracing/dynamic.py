@@ -19,6 +19,7 @@ from symfx.dynamic_spec import TensorSpec
 from symfx.errors import SpecError, describe
 from symfx.proxy_tensor.shape_specs import BoundSpec, ParameterEntries, leaf_entries
 from symfx.symbolic_shapes import Dim
+from symfx.torch_bridge.nested_tensors import JaggedTensor
 from symfx.tracing.arguments import Layout
 
 __all__ = ["Dynamic", "Entry", "Extent", "entries_of_spec", "read_dynamic", "read_spec"]
@@ -178,6 +179,8 @@ class _Reader:
         """
         if isinstance(value, torch.Tensor):
             return [self._tensor(path, value, entry)]
+        if isinstance(value, JaggedTensor):
+            return self._jagged(path, value, entry)
         leaves = pytree.tree_leaves(value)
         is_leaf = len(leaves) == 1 and leaves[0] is value
         if is_leaf:
@@ -287,6 +290,31 @@ class _Reader:
             self._extent(f"dimension {i} of {path}", value.shape[i], extent, where)
             for i, extent in enumerate(extents)
         )
+
+    def _jagged(self, path: str, parts: JaggedTensor, entry: Any) -> list[Entry]:
+        """The entries of the values and of the offsets; how many of each there are is dynamic."""
+        rank = parts.values.dim() + 1
+        if isinstance(entry, Mapping):
+            wrong = [key for key in entry if type(key) is not int or not -rank <= key < rank]
+            entry = (
+                tuple(entry.get(d, entry.get(d - rank)) for d in range(rank))
+                if not wrong
+                else entry
+            )
+        if entry is None or entry is True:
+            entry = (True, True, *(entry,) * (rank - 2))
+        fits = isinstance(entry, (list, tuple)) and len(entry) == rank
+        if not fits or any(part not in (None, True) for part in entry[:2]):
+            raise SpecError(
+                f"{path} is a nested tensor of {rank} dimensions, and its entry is {entry!r}",
+                where=f"dynamic, for {path}",
+                fix="give True, None, or a part for each dimension. The first two, the members and "
+                "their rows, are dynamic always and have no name: give True for them",
+            )
+        return [
+            (True, *self._tensor(f"{path}.values", parts.values, (None, *entry[2:]))[1:]),
+            (True,),
+        ]
 
     def _scalar(self, path: str, value: Any, entry: Any, explicit: bool) -> Extent:
         if entry is None or not explicit:

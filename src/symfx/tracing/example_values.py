@@ -7,10 +7,12 @@ from enum import Enum
 from typing import Any
 
 import torch
+from torch.utils import _pytree as pytree
 
 from symfx.algebra import Term, evaluate
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes.checks.measures import Measure
+from symfx.torch_bridge.nested_tensors import JaggedTensor, offsets_of
 from symfx.tracing.admission import Admission, LeafMeasure
 from symfx.tracing.arguments import Leaf
 
@@ -59,7 +61,18 @@ def inputs_at(
         else:
             term = admission.facts.get(LeafMeasure(leaf, Measure("value")))
             leaves.append(leaf.example if term is None else evaluate(term, values))
+    _divide_rows(admission, leaves, generator)
     return leaves
+
+
+def _divide_rows(admission: Admission, leaves: list[Any], generator: torch.Generator) -> None:
+    """Make offsets of nested tensors that divide the rows that were drawn."""
+    whole = admission.layout.unflattened(leaves)
+    for parts in pytree.tree_leaves(whole, is_leaf=lambda node: isinstance(node, JaggedTensor)):
+        if isinstance(parts, JaggedTensor):
+            at = next(i for i, leaf in enumerate(leaves) if leaf is parts.offsets)
+            rows, count = len(parts.values), len(parts.offsets)
+            leaves[at] = offsets_of(rows, parts.offsets, count, generator)
 
 
 def _tensor_at(

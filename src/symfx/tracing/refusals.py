@@ -87,18 +87,18 @@ def refuse_unready(model: Callable[..., Any]) -> None:
 
 
 def refuse_nested(layout: Layout) -> None:
-    """Refuse nested tensors among the inputs.
+    """Refuse nested tensors among the inputs whose parts are not dense tensors.
 
     Raises:
-        TracingError: there is one. `Trace.check` could not compare its ragged sizes.
+        TracingError: there is one.
     """
     for leaf in layout.leaves:
         if isinstance(leaf.example, torch.Tensor) and leaf.example.is_nested:
             raise TracingError(
-                f"{leaf.path} is a nested tensor, and symfx.trace takes dense ones",
+                f"{leaf.path} is a nested tensor of the layout {leaf.example.layout}, and "
+                "symfx.trace takes nested tensors of the layout torch.jagged without gaps",
                 where="symfx.trace(args)",
-                fix="pass its values and offsets as two tensors, or trace with "
-                'symfx.proxy_tensor.make_fx(..., tracing_mode="symbolic")',
+                fix="make it by torch.nested.nested_tensor(..., layout=torch.jagged)",
             )
 
 

@@ -43,6 +43,10 @@ class ShapeSearch:
             if not info.unbacked and info.term in at_inputs
         ]
         self.example = {info.term: int(info.hint) for info in self.symbols if info.hint is not None}
+        # The values of integer inputs are those of the example at every shape.
+        self._items = trace.admission.items_of(
+            {leaf: leaf.example for leaf in trace.admission.layout.leaves}
+        )
         # Ranges that are small enough are searched without gaps.
         spans = [_span(info) for info in self.symbols]
         known = [span for span in spans if span is not None]
@@ -62,7 +66,7 @@ class ShapeSearch:
             key = tuple(values.values())
             if key not in seen:
                 seen.add(key)
-                if self.trace.admission.admits(values):
+                if self.trace.admission.admits(self._items | values):
                     yield values
 
     def _ladders(self) -> Iterator[dict[Term, int]]:

@@ -98,8 +98,11 @@ class TracedModel:
 
     @property
     def guards(self) -> tuple[ShapeGuard, ...]:
-        """The conditions on shapes that the graph relies on, each with the line that caused it."""
-        return tuple(self.shape_env.guards)
+        """The conditions on shapes that the graph relies on, each with the line that caused it.
+
+        None of them follows from the others; ``shape_env.guards`` has all that were recorded.
+        """
+        return self.admission.guards
 
     @property
     def symbols(self) -> tuple[SymbolInfo, ...]:

@@ -14,9 +14,11 @@ from symfx.dynamic_spec import spec_of_call
 from symfx.errors import SpecError, SymfxError, TracingError, describe
 from symfx.proxy_tensor import make_fx
 from symfx.proxy_tensor.inputs import DynamicShapes
+from symfx.proxy_tensor.parts import parts_made_singly, with_whole_tuples
 from symfx.proxy_tensor.rewritten_functions import symbolic_numbers
 from symfx.proxy_tensor.shape_specs import BoundSpec
 from symfx.torch_bridge.fx_graphs import graph_module
+from symfx.torch_bridge.nested_tensors import with_parts
 from symfx.tracing.admission import Admission
 from symfx.tracing.arguments import Layout
 from symfx.tracing.autocast import Autocast
@@ -68,6 +70,7 @@ def trace(
     *,
     dynamic: Any = None,
     strict: bool = True,
+    pre_dispatch: bool = False,
     **unknown: Never,
 ) -> Trace:
     """Trace a model on example inputs.
@@ -94,6 +97,8 @@ def trace(
             of its own in ``dynamic``. Otherwise `Trace.specializations` has it, and the graph
             holds for its one value. No entry of its own have the dimensions of a tensor, or of a
             container, whose entry is True.
+        pre_dispatch: whether the nodes are the operators above autograd and autocast, which
+            passes of torch decompose further; see `symfx.export`.
 
     Raises:
         SpecError: ``dynamic`` does not fit the inputs, or an argument is unknown.
@@ -123,9 +128,10 @@ def trace(
     spec = spec_of_call(model, dynamic)
     if spec is not None:
         bound = read_spec(layout, spec)
-        return _Tracing(model, layout, entries_of_spec(bound), bound).run()
+        entries = entries_of_spec(bound)
+        return _Tracing(model, layout, entries, bound, pre_dispatch=pre_dispatch).run()
     wanted = read_dynamic(layout, dynamic)
-    traced = _Tracing(model, layout, wanted.entries).run()
+    traced = _Tracing(model, layout, wanted.entries, pre_dispatch=pre_dispatch).run()
     if strict:
         refuse_pins(traced, wanted.promised)
     return traced
@@ -140,7 +146,10 @@ class _Tracing:
         layout: Layout,
         entries: list[Entry],
         spec: BoundSpec | None = None,
+        *,
+        pre_dispatch: bool = False,
     ) -> None:
+        self.pre_dispatch = pre_dispatch
         self.model = model
         self.layout = layout
         self.entries = entries
@@ -193,13 +202,18 @@ class _Tracing:
             leaves = tuple(entry for entry, through in described if through)
             shapes = BoundSpec((None,) * len(self.state) + leaves, self.spec.assumptions)
         tracer = make_fx(
-            function, tracing_mode="symbolic", _allow_non_fake_inputs=True, dynamic_shapes=shapes
+            function,
+            tracing_mode="symbolic",
+            pre_dispatch=self.pre_dispatch,
+            _allow_non_fake_inputs=True,
+            dynamic_shapes=shapes,
         )
         try:
             with (
                 untouched(self.model) as self.effects,
                 symbolic_numbers(self.model),
                 compiling(),
+                parts_made_singly(),
                 dense_encoders(self.model),
                 running_eagerly(),
                 traceable_packing(),
@@ -239,13 +253,13 @@ class _Tracing:
                 result = self._call_module(state, args, kwargs)
             after = _gradients(tensors)
             self.gradients = [name for name, grad in after.items() if grad != gradients.get(name)]
-            members = pytree.tree_leaves((args, kwargs))
-            expected = pytree.tree_leaves(self.layout.unflatten(filled))
+            members = pytree.tree_leaves(with_parts((args, kwargs)))
+            expected = pytree.tree_leaves(with_parts(self.layout.unflatten(filled)))
             if len(members) != len(expected) or any(map(operator.is_not, members, expected)):
                 self.argument_changes = [
                     "changes the members of a list or dict among its arguments"
                 ]
-            outputs, self.out_spec = pytree.tree_flatten(result)
+            outputs, self.out_spec = pytree.tree_flatten(with_whole_tuples(result))
             for output in outputs:
                 if not isinstance(output, (torch.Tensor, *_SYMBOLIC, *_PLAIN)):
                     raise unfit_output(self.model, output)
@@ -315,7 +329,7 @@ class _Tracing:
         return Trace(
             graph_module=module,
             model=self.model,
-            admission=Admission(self.layout, self.entries, env),
+            admission=Admission(self.layout, self.entries, env, _offsets_matter(env, module)),
             out_spec=self.out_spec,
             flat_output=structure is None,
             grad_enabled=torch.is_grad_enabled(),
@@ -404,6 +418,29 @@ def _distinct(names: list[str], others: list[str]) -> list[str]:
             own += "_"
         result.append(own)
     return result
+
+
+#: Operators that count from the start of a storage.
+_FROM_START = frozenset(
+    {
+        torch.ops.aten.as_strided.default,
+        torch.ops.aten.as_strided_.default,
+        torch.ops.aten.as_strided_copy.default,
+        torch.ops.aten.as_strided_scatter.default,
+        torch.ops.aten.set_.source_Storage_storage_offset,
+        torch.ops.aten.set_.source_Tensor_storage_offset,
+    }
+)
+
+
+def _offsets_matter(env: ShapeEnv, traced: torch.fx.GraphModule) -> bool:
+    """Whether a graph depends on the storage offsets of its inputs."""
+    return env.inputs.offsets_asked or any(
+        node.target in _FROM_START
+        for module in traced.modules()
+        if isinstance(module, torch.fx.GraphModule)
+        for node in module.graph.nodes
+    )
 
 
 def _fx_structure(spec: pytree.TreeSpec, results: list[Any]) -> tuple[Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from symfx.errors import InputMismatchError
 from symfx.symbolic_shapes import GuardProgram
@@ -11,6 +11,9 @@ from symfx.tracing.admission import CheckResult
 from symfx.tracing.report import describe_trace, headline
 from symfx.tracing.traced_model import TracedModel
 from symfx.tracing.verification import MakeInputs, Tolerance, Verification, verify
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 __all__ = ["Trace"]
 
@@ -125,6 +128,23 @@ class Trace(TracedModel):
         from symfx.handover.trace_files import write_trace  # costs time, and few traces are saved
 
         write_trace(self, Path(path), self.verification, weights=weights, examples=examples)
+
+    def to_exported_program(self) -> ExportedProgram:
+        """The trace as a `torch.export.ExportedProgram`.
+
+        The program is of torch.export's training dialect: operators may write in place, as the
+        graph does. It has the model's parameters and buffers, the symbols with their ranges, the
+        guards, and the structure of arguments and results. In sympy the name of a dimension has
+        the prefix ``s_``, as torch's passes want it. What the trace relies on about the value of
+        an input tensor (``.item()``) the program asserts when it runs. For programs that other
+        passes decompose further, trace with ``pre_dispatch=True``, as `symfx.export` does.
+
+        Raises:
+            TracingError: torch.export has no form for a part of the trace.
+        """
+        from symfx.handover.exported_program import exported_program  # imports torch.export
+
+        return exported_program(self)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Check the inputs, then run the graph.

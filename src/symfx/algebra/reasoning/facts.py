@@ -21,7 +21,7 @@ from symfx.algebra.terms.table import Table, Term
 __all__ = ["UNDEFINED", "Facts"]
 
 # The indexes whose entries are collections that grow.
-_NESTED = ("before", "after", "touching", "excluded", "alternatives", "mentioning")
+_NESTED = ("before", "after", "touching", "excluded", "equal_reals", "alternatives", "mentioning")
 
 
 class Facts:
@@ -47,6 +47,7 @@ class Facts:
         excluded: for a sum without constant, the values that it is known not to have.
         congruences: for an atom, its known remainder modulo something.
         real_bounds: for a real term that is known not to be NaN, its interval.
+        equal_reals: for a real term, those that were assumed to equal it.
         alternatives: for an assumption, the disjunctions that hold because of it.
         nonlinear: the symbols of assumed comparisons that have a product or an operation.
         multiplied: those of them with a product, or a remainder by a divisor that is no constant.
@@ -78,6 +79,7 @@ class Facts:
         self.excluded: dict[Term, set[int]] = {}
         self.congruences: dict[Term, Congruence] = {}
         self.real_bounds: dict[Term, tuple[float, float]] = {}
+        self.equal_reals: dict[Term, set[Term]] = {}
         self.alternatives: dict[Term, list[Term]] = {}
         self.nonlinear: set[Term] = set()
         self.multiplied: set[Term] = set()

@@ -149,20 +149,40 @@ def learn_hull(facts: Facts, disjunction: Term, because: Term) -> None:
 def learn_real(facts: Facts, comparison: Term) -> None:
     """Learn from a comparison of doubles that holds: with a constant, it bounds the other side.
 
-    Where a comparison of doubles holds, neither side is NaN.
+    Where a comparison of doubles holds, neither side is NaN. Doubles that are equal have the same
+    bounds, although 0.0 equals -0.0.
     """
     a, b = comparison.args
     sides = [(a, b, math.inf)] if b.op == "const" else []
     sides += [(b, a, -math.inf)] if a.op == "const" else []
     for term, limit, direction in sides:
-        low, high = facts.real_bounds.get(term, (-math.inf, math.inf))
+        low, high = -math.inf, math.inf
         end = limit.args[0]
         if math.isnan(end):
             continue
         if comparison.op == "feq":
-            low, high = max(low, end), min(high, end)
+            low, high = end, end
         else:
             if comparison.op == "flt":
                 end = math.nextafter(end, -direction)
-            low, high = (low, min(high, end)) if direction > 0 else (max(low, end), high)
-        facts.real_bounds[term] = low, high
+            low, high = (low, end) if direction > 0 else (end, high)
+        _bound_real(facts, term, low, high)
+    if comparison.op == "feq" and not sides and a.sort == b.sort == "real":
+        facts.equal_reals.setdefault(a, set()).add(b)
+        facts.equal_reals.setdefault(b, set()).add(a)
+        for one, other in ((a, b), (b, a)):
+            if one in facts.real_bounds:
+                _bound_real(facts, other, *facts.real_bounds[one])
+
+
+def _bound_real(facts: Facts, term: Term, low: float, high: float) -> None:
+    """Learn that a real term is between two bounds, and so are the terms that equal it."""
+    waiting = [term]
+    while waiting:
+        now = waiting.pop()
+        before = facts.real_bounds.get(now)
+        old = (-math.inf, math.inf) if before is None else before
+        after = max(low, old[0]), min(high, old[1])
+        if after != before:
+            facts.real_bounds[now] = after
+            waiting += facts.equal_reals.get(now, ())

@@ -149,6 +149,11 @@ def _sqrt(a: RealInterval) -> RealInterval | None:
     return (math.sqrt(a[0]), math.sqrt(a[1])) if a[0] >= 0 else None
 
 
+def _power(a: RealInterval, b: RealInterval) -> RealInterval | None:
+    """Powers of numbers from 1 with an exponent above 0, which no rounding brings below 1."""
+    return (1.0, math.inf) if a[0] >= 1 and b[0] > 0 else None
+
+
 def _rising(name: str) -> Callable[[RealInterval], RealInterval | None]:
     """The interval of a function of `math` that rises with its argument.
 
@@ -187,6 +192,7 @@ _OPERATIONS: dict[str, Callable[..., RealInterval | None]] = {
     "fmin": lambda a, b: (min(a[0], b[0]), min(a[1], b[1])),
     "fmax": lambda a, b: (max(a[0], b[0]), max(a[1], b[1])),
     "sqrt": _sqrt,
+    "fpow": _power,
     **{
         name: _rising(name)
         for name in ("exp", "expm1", "log", "log1p", "log2", "log10", "asinh", "acosh", "atan")

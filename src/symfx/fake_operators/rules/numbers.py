@@ -50,6 +50,36 @@ class Numbers:
         """a % b"""
         return _plain(a % b)
 
+    def min(self, a: Number, b: Number) -> Number:
+        """The smaller of both, as simple as the facts allow."""
+        return self._chosen("min", a, b)
+
+    def max(self, a: Number, b: Number) -> Number:
+        """The larger of both, as simple as the facts allow."""
+        return self._chosen("max", a, b)
+
+    def _chosen(self, op: str, a: Number, b: Number) -> Number:
+        if isinstance(a, int) and isinstance(b, int):
+            return min(a, b) if op == "min" else max(a, b)
+        if self.at_most(a, b):
+            return a if op == "min" else b
+        if self.at_most(b, a):
+            return b if op == "min" else a
+        table = a.table if isinstance(a, Term) else b.table  # type: ignore[union-attr]
+        terms = [table.const(n) if isinstance(n, int) else n for n in (a, b)]
+        return _plain(getattr(table, op)(*terms))
+
+    def is_backed(self, a: Number) -> bool:
+        """Whether a number depends on the inputs' sizes alone, and not on data."""
+        return self.value_at_tracing(a) is not None
+
+    def value_at_tracing(self, a: Number) -> int | None:
+        """The value of a number at tracing; None where it depends on data."""
+        if isinstance(a, int):
+            return a
+        value = None if self._prover is None else self._prover.witness(a)
+        return None if value is None else int(value)
+
     def product(self, numbers: Iterable[Number]) -> Number:
         """The product of all."""
         result: Number = 1

@@ -87,13 +87,13 @@ def _squeeze(n: Numbers, a: Shape, dim: Any = None) -> View | None:
 @rule(_aten.expand.default)
 def _expand(n: Numbers, a: Shape, size: Sequence[Any], *, implicit: bool = False) -> View | None:
     added = len(size) - len(a.sizes)
-    if added < 0 or not n.all_positive(a.sizes):
+    if added < 0:
         return None
     sizes: list[Number] = []
     strides: list[Number] = []
     for d, wanted in enumerate(size):
         if d < added:
-            if not n.several(wanted):
+            if not n.at_most(0, wanted):
                 return None
             sizes.append(wanted)
             strides.append(0)
@@ -102,7 +102,7 @@ def _expand(n: Numbers, a: Shape, size: Sequence[Any], *, implicit: bool = False
         if wanted == -1 or n.same(wanted, own):
             sizes.append(own)
             strides.append(stride)
-        elif own == 1 and n.several(wanted):
+        elif own == 1 and n.at_most(0, wanted):
             sizes.append(wanted)
             strides.append(0)
         else:
@@ -246,30 +246,39 @@ def _slice(
     n: Numbers, a: Shape, dim: Any = 0, start: Any = None, end: Any = None, step: Any = 1
 ) -> View | None:
     d = dimension(len(a.sizes), dim)
-    if d is None or step != 1 or not n.positive(a.sizes[d]):
+    if d is None or type(step) is not int or step < 1:
         return None
     size = a.sizes[d]
-    bounds = []
-    for at, default in ((start, 0), (end, size)):
-        if at is None or (isinstance(at, int) and at == _TO_THE_END):
-            at = default if at is None else size  # noqa: PLW2901
-        elif isinstance(at, int) and at < 0:
-            if not n.at_most(-at, size):
-                return None
-            at = n.add(size, at)  # noqa: PLW2901
-        elif isinstance(at, int) and isinstance(size, int):
-            at = min(at, size)  # noqa: PLW2901
-        elif not n.at_most(0, at) or not n.at_most(at, size):
-            return None
-        bounds.append(at)
-    low, high = bounds
-    if not n.at_most(low, high):
+    low = 0 if start is None else _bound(n, start, size)
+    high = size if end is None else _bound(n, end, size)
+    if low is None or high is None:
         return None
+    length = n.sub(high, n.min(low, high))
+    if step > 1:
+        length = n.floordiv(n.add(length, step - 1), step)
     return View(
-        (*a.sizes[:d], n.sub(high, low), *a.sizes[d + 1 :]),
-        a.strides,
+        (*a.sizes[:d], length, *a.sizes[d + 1 :]),
+        (*a.strides[:d], n.mul(a.strides[d], step), *a.strides[d + 1 :]),
         n.add(a.offset, n.mul(low, a.strides[d])),
     )
+
+
+def _bound(n: Numbers, at: Any, size: Number) -> Number | None:
+    """A bound of a slice, between 0 and the size; None for a bound that is left to torch."""
+    if isinstance(at, int):
+        if at == _TO_THE_END:
+            return size
+        return n.min(at, size) if at >= 0 else n.max(n.sub(size, -at), 0)
+    traced = n.value_at_tracing(at)
+    if traced is None:
+        # A bound from data is left to torch, which makes a symbol for the size.
+        if n.at_most(0, at):
+            return at if n.at_most(at, size) else None
+        end = n.add(size, at)
+        return end if n.at_most(at, -1) and n.at_most(0, end) else None
+    if traced >= 0:
+        return n.min(at, size) if n.require_at_most(0, at) else None
+    return n.max(n.add(size, at), 0) if n.require_at_most(at, -1) else None
 
 
 @rule(_aten.split_with_sizes.default)
@@ -290,18 +299,31 @@ def _split(n: Numbers, a: Shape, split_sizes: Sequence[Any], dim: Any = 0) -> li
 @rule(_aten.split.Tensor)
 def _split_evenly(n: Numbers, a: Shape, split_size: Any, dim: Any = 0) -> list[View] | None:
     d = dimension(len(a.sizes), dim)
-    size = None if d is None else a.sizes[d]
-    if not isinstance(size, int) or type(split_size) is not int or min(size, split_size) < 1:
+    if d is None or not (n.positive(split_size) and n.positive(a.sizes[d])):
         return None
-    parts = [min(split_size, size - at) for at in range(0, size, split_size)]
+    size = a.sizes[d]
+    count = n.value_at_tracing(n.floordiv(n.add(size, n.sub(split_size, 1)), split_size))
+    if count is None or count < 1:
+        return None
+    # The program sees the number of parts, so it has to stay. All parts but the last are full.
+    if split_size == 1 and not n.require_same(size, count):
+        return None
+    full = n.mul(split_size, count - 1)
+    if not n.require_at_most(n.add(full, 1), size):
+        return None
+    if not n.require_at_most(size, n.mul(split_size, count)):
+        return None
+    last = n.sub(size, full)
+    n.learn_positive(last)
+    parts = [*[split_size] * (count - 1), last]
     return _split(n, a, parts, d)
 
 
 @rule(_aten.unbind.int)
 def _unbind(n: Numbers, a: Shape, dim: Any = 0) -> list[View] | None:
     d = dimension(len(a.sizes), dim)
-    size = None if d is None else a.sizes[d]
-    if not isinstance(size, int):
+    size = None if d is None else n.value_at_tracing(a.sizes[d])
+    if d is None or size is None or not n.require_same(a.sizes[d], size):
         return None
     views = [_select(n, a, d, i) for i in range(size)]
     return [view for view in views if view is not None]

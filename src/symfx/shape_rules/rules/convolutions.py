@@ -50,8 +50,7 @@ def convolve(
     )
     moved = []
     for size, (k, p, dil, s) in zip(positions, settings, strict=True):
-        if isinstance(k, int):
-            require_fitting(d, size, k, p, dil, what)
+        require_fitting(d, size, k, p, dil, what)
         moved.append(window(size, k, p, s, dil))
     return Shape((*batch, c_out, *moved))
 

@@ -6,14 +6,11 @@ import operator
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.elementwise import broadcast_shapes, into, named
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Mask, Pieces, Shape, Sizes, Unknown
-from symfx.shape_rules.table import axis, exactly, is_size, module_rule, rule
-from symfx.shape_rules.weights import weight_shape
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Pieces, Shape, Sizes, Unknown
+from symfx.shape_rules.table import axis, exactly, is_size, rule
 
 __all__ = ["index_tensor", "sliced"]
 
@@ -33,6 +30,10 @@ def getitem(d: Sizes, value: Any, index: Any) -> Any:
             return value[index]
         if isinstance(index, slice) and _plain(index):
             return tuple(value)[index]
+    if isinstance(value, dict):
+        if index not in value:
+            raise IllTypedError(f"a dictionary with the keys {[*value]} has no key {index!r}")
+        return value[index]
     return UNKNOWN
 
 
@@ -67,7 +68,7 @@ def index_tensor(d: Sizes, x: Shape, index: tuple[Any, ...]) -> Any:
         if entry is None:
             result.append(1)
             continue
-        if isinstance(entry, Mask):
+        if _is_mask(entry):
             for masked in entry:
                 d.equal(next(sizes), masked, "a mask has the sizes of its dimensions")
             entry = Shape((_true_elements(d, entry),))
@@ -99,12 +100,18 @@ def _dimensions_taken(entry: Any) -> int:
     """The number of dimensions that one entry of an index stands for."""
     if entry is None or entry is Ellipsis:
         return 0
-    return len(entry) if isinstance(entry, Mask) else 1
+    return len(entry) if _is_mask(entry) else 1
 
 
-class _KnownMask(Mask):
+def _is_mask(entry: Any) -> bool:
+    """Whether an index is a boolean tensor, which selects by data; uint8 counts as boolean."""
+    return isinstance(entry, Shape) and entry.dtype in (torch.bool, torch.uint8)
+
+
+class _KnownMask(Shape):
     """A list of booleans among indices; the number of its true elements is known."""
 
+    dtype = torch.bool
     true_count: int
 
     def __new__(cls, values: list[bool]) -> _KnownMask:
@@ -114,7 +121,7 @@ class _KnownMask(Mask):
         return made
 
 
-def _true_elements(d: Sizes, mask: Mask) -> Dim:
+def _true_elements(d: Sizes, mask: Shape) -> Dim:
     if isinstance(mask, _KnownMask):
         return mask.true_count
     return d.fresh("the number of true elements")
@@ -225,7 +232,7 @@ def index_select(d: Sizes, input: Any, dim: int, index: Any) -> Any:
     return Shape((*input[:i], new, *input[i + 1 :]))
 
 
-@rule(torch.ops.aten.index)
+@rule(torch.ops.aten.index, torch.ops.aten._unsafe_index)
 def aten_index(d: Sizes, input: Shape, indices: Any) -> Any:
     """As brackets with index tensors."""
     entries = tuple(slice(None) if entry is None else entry for entry in indices)
@@ -269,7 +276,7 @@ def take_along_dim(d: Sizes, input: Shape, indices: Shape, dim: Any = None) -> S
     return Shape(b if k == i else d.broadcast(a, b, what) for k, (a, b) in enumerate(pairs))
 
 
-@rule(torch.take, "take")
+@rule(torch.take, "take", torch.ops.aten.take)
 def take(d: Sizes, input: Shape, index: Shape) -> Shape:
     """The shape of the index tensor."""
     return index
@@ -378,7 +385,7 @@ def _assign(d: Sizes, place: Any, part: Any) -> None:
         into(d, place, Shape(part[lacking:]))
 
 
-@rule(*named("index_put"), takes_unknown=True)
+@rule(*named("index_put"), torch.ops.aten._unsafe_index_put, takes_unknown=True)
 def index_put(d: Sizes, input: Any, indices: Any, values: Any, *r: Any, **options: Any) -> Any:
     """Keep the shape; the values broadcast to the place that the indices name."""
     if isinstance(input, Shape) and isinstance(indices, (tuple, list)):
@@ -386,7 +393,7 @@ def index_put(d: Sizes, input: Any, indices: Any, values: Any, *r: Any, **option
     return input
 
 
-@rule(torch.masked_select, "masked_select")
+@rule(torch.masked_select, "masked_select", torch.ops.aten.masked_select)
 def masked_select(d: Sizes, input: Shape, mask: Shape) -> Shape:
     """A vector of the elements where the mask is true; their number is data."""
     broadcast_shapes(d, input, mask, what="the mask broadcasts")
@@ -400,50 +407,3 @@ def nonzero(d: Sizes, input: Shape, **options: Any) -> Any:
     if options.get("as_tuple"):
         return tuple(Shape((count,)) for _ in range(max(len(input), 1)))
     return Shape((count, len(input)))
-
-
-@rule(F.embedding, torch.embedding, takes_unknown=True)
-def embedding(d: Sizes, input: Any, weight: Any, *rest: Any, **options: Any) -> Any:
-    """One row of the weight for each index."""
-    if not isinstance(input, Shape) or not isinstance(weight, Shape):
-        return UNKNOWN
-    return Shape((*input, exactly(weight, 2, "the weight of embedding")[1]))
-
-
-@rule(torch.ops.aten.embedding)
-def aten_embedding(d: Sizes, weight: Shape, indices: Shape, *rest: Any) -> Shape:
-    """As `embedding`."""
-    return Shape((*indices, exactly(weight, 2, "the weight of embedding")[1]))
-
-
-@module_rule(nn.Embedding)
-def embedding_module(d: Sizes, module: nn.Embedding, input: Shape) -> Shape:
-    """As `embedding`, with the layer's weight."""
-    return embedding(d, input, _rows_of(module))  # type: ignore[no-any-return]
-
-
-@module_rule(nn.EmbeddingBag)
-def embedding_bag_module(
-    d: Sizes, module: nn.EmbeddingBag, input: Shape, offsets: Any = None, *rest: Any
-) -> Shape:
-    """One combined row for each row of indices, or for each offset."""
-    width = exactly(_rows_of(module), 2, "the weight of EmbeddingBag")[1]
-    if len(input) == 2:
-        return Shape((input[0], width))
-    exactly(input, 1, "EmbeddingBag")
-    if not isinstance(offsets, Shape):
-        raise IllTypedError("EmbeddingBag takes offsets with a vector of indices")
-    count = offsets[0] - 1 if module.include_last_offset else offsets[0]
-    return Shape((count, width))
-
-
-def _rows_of(module: nn.Embedding | nn.EmbeddingBag) -> Shape:
-    declared = (module.num_embeddings, module.embedding_dim)
-    return weight_shape(module, "weight", declared) or Shape(declared)
-
-
-@rule(F.one_hot)
-def one_hot(d: Sizes, tensor: Shape, num_classes: Any = -1) -> Shape:
-    """A new last dimension with one entry for each class."""
-    known = is_size(num_classes) and not _is(num_classes, -1)
-    return Shape((*tensor, num_classes if known else d.fresh("the number of classes")))

@@ -78,6 +78,13 @@ def _with(shape: Shape, i: int, size: Dim) -> Shape:
     "split_with_sizes",
     torch.split_with_sizes,
     torch.ops.aten.split_with_sizes,
+    torch.ops.aten.split_with_sizes_copy,
+    torch.unsafe_split,
+    "unsafe_split",
+    torch.ops.aten.unsafe_split,
+    torch.unsafe_split_with_sizes,
+    "unsafe_split_with_sizes",
+    torch.ops.aten.unsafe_split_with_sizes,
 )
 def split(d: Sizes, input: Shape, split_size_or_sections: Any, dim: int = 0) -> Any:
     """Pieces of one size, of which the last may be smaller; or pieces of given sizes."""
@@ -128,7 +135,14 @@ def _even(d: Sizes, input: Shape, i: int, size: Dim) -> Pieces:
     return Pieces(full + 1, piece)
 
 
-@rule(torch.chunk, "chunk", torch.ops.aten.chunk)
+@rule(
+    torch.chunk,
+    "chunk",
+    torch.ops.aten.chunk,
+    torch.unsafe_chunk,
+    "unsafe_chunk",
+    torch.ops.aten.unsafe_chunk,
+)
 def chunk(d: Sizes, input: Shape, chunks: int, dim: int = 0) -> Any:
     """At most `chunks` pieces of one size, of which the last may be smaller."""
     i = axis(dim, len(input), "chunk")
@@ -140,7 +154,7 @@ def chunk(d: Sizes, input: Shape, chunks: int, dim: int = 0) -> Any:
     return _even(d, input, i, (whole + (chunks - 1)) // chunks)
 
 
-@rule(torch.tensor_split, "tensor_split")
+@rule(torch.tensor_split, "tensor_split", torch.ops.aten.tensor_split)
 def tensor_split(d: Sizes, input: Shape, indices_or_sections: Any, dim: int = 0) -> Any:
     """A number of pieces of nearly one size, or pieces cut at given indices."""
     i = axis(dim, len(input), "tensor_split")
@@ -151,13 +165,45 @@ def tensor_split(d: Sizes, input: Shape, indices_or_sections: Any, dim: int = 0)
         if given < 1:
             raise IllTypedError(f"tensor_split makes at least one piece, not {given}")
         return tuple(_with(input, i, (whole + (given - 1 - k)) // given) for k in range(given))
-    if isinstance(given, (tuple, list)) and isinstance(whole, int):
-        cuts = [0, *(min(max(g + whole if g < 0 else g, 0), whole) for g in given), whole]
-        return tuple(_with(input, i, max(b - a, 0)) for a, b in itertools.pairwise(cuts))
+    if isinstance(given, (tuple, list)) and all(is_size(cut) for cut in given):
+        cuts = [0, *(_cut(d, whole, cut) for cut in given), whole]
+        lengths = [d.compute("max", b - a, 0) for a, b in itertools.pairwise(cuts)]
+        return tuple(_with(input, i, length) for length in lengths)
     return UNKNOWN
 
 
-@rule(torch.unbind, "unbind", torch.ops.aten.unbind)
+def _cut(d: Sizes, whole: Dim, at: Dim) -> Dim:
+    """An index of a cut, within a dimension; a negative number counts from the end."""
+    if isinstance(at, int) and at < 0:
+        return d.compute("max", whole + at, 0)
+    return d.compute("min", at, whole)
+
+
+_AXES: dict[Any, tuple[int, int]] = {
+    torch.hsplit: (1, 1),
+    "hsplit": (1, 1),
+    torch.vsplit: (2, 0),
+    "vsplit": (2, 0),
+    torch.dsplit: (3, 2),
+    "dsplit": (3, 2),
+}
+for _target, (_least, _dim) in _AXES.items():
+
+    def _split_along(
+        d: Sizes, input: Shape, given: Any, least: int = _least, dim: int = _dim
+    ) -> Any:
+        """Split along a fixed dimension, into a number of equal pieces or at given indices."""
+        if len(input) < least:
+            raise IllTypedError(f"the split takes a tensor of rank {least} or more, not {input}")
+        i = 0 if least == 1 and len(input) == 1 else dim
+        if isinstance(given, int) and given > 0:
+            d.fits(input[i], given, what=f"dimension {i} is split into {given} equal pieces")
+        return tensor_split(d, input, given, i)
+
+    rule(_target)(_split_along)
+
+
+@rule(torch.unbind, "unbind", torch.ops.aten.unbind, torch.ops.aten.unbind_copy)
 def unbind(d: Sizes, input: Shape, dim: int = 0) -> Any:
     """One tensor for each index of a dimension."""
     i = axis(dim, len(input), "unbind")

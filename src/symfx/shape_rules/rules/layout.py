@@ -32,13 +32,14 @@ def _are_sizes(values: tuple[Any, ...]) -> bool:
     torch.ops.aten.view,
     torch.ops.aten.reshape,
     torch.ops.aten._unsafe_view,
+    torch.ops.aten.view_copy,
     "resize_",
     takes_unknown=True,
 )
 def reshape(d: Sizes, input: Any, *shape: Any) -> Any:
     """The given shape; -1 stands for the remaining size."""
     if len(shape) == 1 and isinstance(shape[0], torch.dtype):
-        return input
+        return _of_bytes(d, input, shape[0]) if isinstance(input, Shape) else input
     wanted = sizes_of(shape)
     if not _are_sizes(wanted):
         # An unknown size still has a place.
@@ -55,6 +56,22 @@ def reshape(d: Sizes, input: Any, *shape: Any) -> Any:
     old, new = _without_common(list(input), list(wanted))
     d.equal(d.product(old), d.product(new), f"{input} has as many elements as {_text(wanted)}")
     return Shape(wanted)
+
+
+def _of_bytes(d: Sizes, input: Shape, dtype: torch.dtype) -> Shape:
+    """The shape of the same bytes as elements of another dtype."""
+    old, new = (input.dtype or torch.float32).itemsize, dtype.itemsize
+    if old == new:
+        return input
+    if not input:
+        raise IllTypedError(
+            f"a tensor of rank 0 cannot be viewed as {dtype}, which has another number of bytes"
+        )
+    *front, last = input
+    if old > new:
+        return Shape((*front, last * (old // new)))
+    what = f"the elements of the last dimension are bytes of whole elements of {dtype}"
+    return Shape((*front, d.fits(last, new // old, what=what)))
 
 
 def _remains(d: Sizes, input: Shape, rest: list[Dim], what: str) -> Dim:
@@ -138,6 +155,8 @@ def ravel(d: Sizes, input: Shape) -> Shape:
     torch.swapdims,
     "swapdims",
     torch.ops.aten.transpose,
+    torch.ops.aten.transpose_,
+    torch.ops.aten.transpose_copy,
 )
 def transpose(d: Sizes, input: Shape, dim0: int, dim1: int) -> Shape:
     """Exchange two dimensions."""
@@ -148,7 +167,7 @@ def transpose(d: Sizes, input: Shape, dim0: int, dim1: int) -> Shape:
     return Shape(sizes)
 
 
-@rule(torch.t, "t", torch.ops.aten.t)
+@rule(torch.t, "t", torch.ops.aten.t, torch.ops.aten.t_copy)
 def t(d: Sizes, input: Shape) -> Shape:
     """Transpose a matrix; a vector is unchanged."""
     if len(input) > 2:
@@ -162,7 +181,7 @@ def adjoint(d: Sizes, input: Shape) -> Shape:
     return transpose(d, at_least(input, 2, "adjoint"), -2, -1)
 
 
-@rule(torch.permute, "permute", torch.ops.aten.permute)
+@rule(torch.permute, "permute", torch.ops.aten.permute, torch.ops.aten.permute_copy)
 def permute(d: Sizes, input: Shape, *dims: Any) -> Shape:
     """Put the dimensions into another order."""
     order = [axis(i, len(input), "permute") for i in sizes_of(dims)]
@@ -189,7 +208,14 @@ def movedim(d: Sizes, input: Shape, source: Any, destination: Any) -> Shape:
     return Shape(input[placed[i] if i in placed else next(rest)] for i in range(len(input)))
 
 
-@rule(torch.squeeze, "squeeze", "squeeze_", torch.ops.aten.squeeze)
+@rule(
+    torch.squeeze,
+    "squeeze",
+    "squeeze_",
+    torch.ops.aten.squeeze,
+    torch.ops.aten.squeeze_,
+    torch.ops.aten.squeeze_copy,
+)
 def squeeze(d: Sizes, input: Shape, dim: Any = None) -> Any:
     """Remove dimensions of size 1."""
     if dim is None:
@@ -208,14 +234,23 @@ def squeeze(d: Sizes, input: Shape, dim: Any = None) -> Any:
     return Shape(kept)
 
 
-@rule(torch.unsqueeze, "unsqueeze", "unsqueeze_", torch.ops.aten.unsqueeze)
+@rule(
+    torch.unsqueeze,
+    "unsqueeze",
+    "unsqueeze_",
+    torch.ops.aten.unsqueeze,
+    torch.ops.aten.unsqueeze_,
+    torch.ops.aten.unsqueeze_copy,
+)
 def unsqueeze(d: Sizes, input: Shape, dim: int) -> Shape:
     """Insert a dimension of size 1."""
     i = axis(dim, len(input) + 1, "unsqueeze")
     return Shape((*input[:i], 1, *input[i:]))
 
 
-@rule("expand", torch.ops.aten.expand, torch.broadcast_to, "broadcast_to")
+@rule(
+    "expand", torch.ops.aten.expand, torch.ops.aten.expand_copy, torch.broadcast_to, "broadcast_to"
+)
 def expand(d: Sizes, input: Shape, *sizes: Any, implicit: bool = False) -> Shape:
     """Repeat dimensions of size 1; -1 keeps a dimension."""
     wanted = sizes_of(sizes)
@@ -296,7 +331,7 @@ def _repeats(d: Sizes, repeats: Shape, size: Dim) -> None:
             d.equal(size, repeats[0], "repeat_interleave takes one number for each element")
 
 
-@rule("unfold")
+@rule("unfold", torch.ops.aten.unfold, torch.ops.aten.unfold_copy)
 def unfold_method(d: Sizes, input: Shape, dimension: int, size: int, step: int) -> Shape:
     """Put the windows along one dimension into a new last dimension."""
     i = axis(dimension, len(input), "unfold", scalar=True)
@@ -309,7 +344,7 @@ def unfold_method(d: Sizes, input: Shape, dimension: int, size: int, step: int) 
     return Shape((*input[:i], (input[i] - size) // step + 1, *input[i + 1 :], size))
 
 
-@rule(torch.diagonal, "diagonal")
+@rule(torch.diagonal, "diagonal", torch.ops.aten.diagonal, torch.ops.aten.diagonal_copy)
 def diagonal(d: Sizes, input: Shape, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Shape:
     """Put the diagonal of two dimensions into a new last dimension."""
     i, j = (axis(k, len(input), "diagonal") for k in (dim1, dim2))
@@ -321,7 +356,7 @@ def diagonal(d: Sizes, input: Shape, offset: int = 0, dim1: int = 0, dim2: int =
     return Shape((*kept, d.compute("max", length, 0) if offset else length))
 
 
-@rule(torch.view_as_complex)
+@rule(torch.view_as_complex, torch.ops.aten.view_as_complex)
 def view_as_complex(d: Sizes, input: Shape) -> Shape:
     """Read the pairs of the last dimension as complex numbers."""
     d.equal(
@@ -332,7 +367,7 @@ def view_as_complex(d: Sizes, input: Shape) -> Shape:
     return Shape(input[:-1])
 
 
-@rule(torch.view_as_real)
+@rule(torch.view_as_real, torch.ops.aten.view_as_real)
 def view_as_real(d: Sizes, input: Shape) -> Shape:
     """Write complex numbers as pairs in a new last dimension."""
     return Shape((*input, 2))
@@ -344,7 +379,7 @@ def flipped(d: Sizes, input: Shape) -> Shape:
     return at_least(input, 1, "flipud and fliplr")
 
 
-@rule(torch.rot90, "rot90")
+@rule(torch.rot90, "rot90", torch.ops.aten.rot90)
 def rot90(d: Sizes, input: Shape, k: int = 1, dims: Any = (0, 1)) -> Shape:
     """Rotate in a plane: an odd number of turns exchanges its two dimensions."""
     at = axes(dims, len(at_least(input, 2, "rot90")), "rot90")

@@ -66,7 +66,7 @@ def mv(d: Sizes, input: Shape, vec: Shape) -> Shape:
     return Shape((input[0],))
 
 
-@rule(torch.dot, "dot", torch.vdot, "vdot", torch.ops.aten.dot)
+@rule(torch.dot, "dot", torch.vdot, "vdot", torch.ops.aten.dot, torch.ops.aten.vdot)
 def dot(d: Sizes, input: Shape, other: Shape) -> Shape:
     """The scalar product of two vectors."""
     return inner(d, exactly(input, 1, "dot"), exactly(other, 1, "dot"))

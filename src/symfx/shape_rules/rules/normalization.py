@@ -11,7 +11,7 @@ from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.sizes import Dim, Shape, Sizes
-from symfx.shape_rules.table import at_least, exactly, module_rule, rule
+from symfx.shape_rules.table import at_least, exactly, is_size, module_rule, rule
 from symfx.shape_rules.weights import weight_shape
 
 __all__: list[str] = []
@@ -164,6 +164,37 @@ def native_layer_norm(
     ones = (1,) * len(normalized_shape)
     statistics = Shape((*input[: len(input) - len(normalized_shape)], *ones))
     return (result, statistics, statistics)
+
+
+@rule(torch.ops.aten.native_group_norm, torch.native_group_norm)
+def native_group_norm(
+    d: Sizes,
+    input: Shape,
+    weight: Any,
+    bias: Any,
+    N: Any,
+    C: Any,
+    HxW: Any,
+    group: int,
+    eps: float,
+) -> Any:
+    """The result, and two statistics for each group of each image."""
+    for given in (weight, bias):
+        if isinstance(given, Shape) and is_size(C):
+            d.equal(d.product(given), C, "the weights have one value for each channel")
+    if is_size(C):
+        d.fits(C, group, what="group_norm divides the channels into groups")
+    if all(map(is_size, (N, C, HxW))):
+        what = "native_group_norm takes the sizes of its input as N, C and HxW"
+        d.equal(d.product(input), d.product((N, C, HxW)), what)
+    statistics = Shape((N, group))
+    return (input, statistics, statistics)
+
+
+@rule(torch.ops.aten._weight_norm_interface)
+def weight_norm(d: Sizes, v: Shape, g: Shape, dim: int = 0) -> Any:
+    """The normalized weight, and its norms."""
+    return (v, g)
 
 
 def _last(d: Sizes, input: Shape, wanted: Sequence[Dim], what: str) -> Shape:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+import torch.nn.functional as F
+
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.windows import (
     batch_channels_positions,
     exactly_per_dimension,
+    for_dimensions,
     per_dimension,
     register_for_one_to_three_dimensions,
     require_fitting,
@@ -15,7 +19,7 @@ from symfx.shape_rules.rules.windows import (
     window,
 )
 from symfx.shape_rules.sizes import Dim, Shape, Sizes
-from symfx.shape_rules.table import is_size
+from symfx.shape_rules.table import is_size, rule
 
 __all__: list[str] = []
 
@@ -132,6 +136,20 @@ def _lp_pool_module(n: int, d: Sizes, module: Any, input: Shape) -> Shape:
     return _average(n, d, input, m.kernel_size, m.stride, 0, m.ceil_mode, type(m).__name__)
 
 
+def _lp_pool(
+    n: int,
+    d: Sizes,
+    input: Shape,
+    norm_type: Any,
+    kernel_size: Any,
+    stride: Any = None,
+    ceil_mode: bool = False,
+) -> Shape:
+    if n == 1 and not isinstance(kernel_size, int):
+        raise IllTypedError(f"lp_pool1d takes a number as its kernel_size, not {kernel_size}")
+    return _average(n, d, input, kernel_size, stride, 0, ceil_mode, f"lp_pool{n}d")
+
+
 def _adaptive(
     n: int, d: Sizes, input: Shape, output_size: Any, return_indices: bool = False
 ) -> Any:
@@ -193,11 +211,37 @@ def _max_unpool_module(
     return _max_unpool(n, d, input, indices, m.kernel_size, m.stride, m.padding, output_size)
 
 
+for _n in (1, 2, 3):
+    rule(getattr(F, f"max_unpool{_n}d"))(for_dimensions("max_unpool{}d", _max_unpool, _n))
+
+
+@rule(
+    torch.ops.aten.max_unpool2d,
+    torch.ops.aten.max_unpool3d,
+    torch._C._nn.max_unpool2d,
+    torch._C._nn.max_unpool3d,
+)
+def aten_max_unpool(
+    d: Sizes, input: Shape, indices: Any, output_size: Any, stride: Any = None, padding: Any = None
+) -> Shape:
+    """The positions have the given sizes; the operator of three dimensions takes its stride too."""
+    sizes = tuple(output_size)
+    what = f"max_unpool{len(sizes)}d"
+    batch, channels, positions = batch_channels_positions(input, len(sizes), what)
+    if isinstance(indices, Shape):
+        if len(indices) != len(input):
+            raise IllTypedError(f"{what} takes one index for each value, not {indices} for {input}")
+        for a, b in zip(input, indices, strict=True):
+            d.equal(a, b, f"{what} takes one index for each value")
+    del positions
+    return Shape((*batch, channels, *sizes))
+
+
 register_for_one_to_three_dimensions(
     {
         "max_pool{}d": _max_pool,
         "max_pool{}d_with_indices": _max_pool_with_indices,
-        "max_unpool{}d": _max_unpool,
+        "lp_pool{}d": _lp_pool,
         "avg_pool{}d": _avg_pool,
         "adaptive_avg_pool{}d _adaptive_avg_pool{}d adaptive_max_pool{}d": _adaptive,
     },

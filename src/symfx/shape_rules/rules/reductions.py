@@ -1,4 +1,4 @@
-"""Reductions along dimensions, sorting, and losses."""
+"""Reductions along dimensions, and sorting."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.rules.elementwise import broadcast_shapes, into
-from symfx.shape_rules.sizes import Dim, Shape, Sizes
+from symfx.shape_rules.rules.elementwise import broadcast_shapes
+from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Shape, Sizes
 from symfx.shape_rules.table import axes, axis, exactly, is_size, module_rule, rule
 
 __all__ = ["reduced"]
@@ -179,10 +179,15 @@ def topk(d: Sizes, input: Shape, k: Any, dim: int = -1, *rest: Any, **options: A
 
 
 @rule(torch.multinomial, "multinomial")
-def multinomial(d: Sizes, input: Shape, num_samples: Any, *rest: Any, **options: Any) -> Shape:
+def multinomial(
+    d: Sizes, input: Shape, num_samples: Any, replacement: bool = False, **options: Any
+) -> Shape:
     """As many indices as samples, for each row."""
     if len(input) not in (1, 2):
         raise IllTypedError(f"multinomial takes a tensor of rank 1 or 2, not {input}")
+    if is_size(num_samples) and replacement is False:
+        what = "multinomial without replacement draws at most all elements"
+        d.require("<=", num_samples, input[-1], what)
     return Shape((*input[:-1], num_samples if is_size(num_samples) else d.fresh("samples")))
 
 
@@ -198,7 +203,7 @@ def cosine_similarity_module(d: Sizes, module: nn.CosineSimilarity, x1: Shape, x
     return cosine_similarity(d, x1, x2, module.dim)
 
 
-@rule(torch.cdist)
+@rule(torch.cdist, torch.ops.aten._cdist_forward)
 def cdist(d: Sizes, x1: Shape, x2: Shape, *rest: Any, **options: Any) -> Shape:
     """The distance of each row of one tensor to each row of another."""
     for x in (x1, x2):
@@ -209,109 +214,82 @@ def cdist(d: Sizes, x1: Shape, x2: Shape, *rest: Any, **options: Any) -> Shape:
     return Shape((*batch, x1[-2], x2[-2]))
 
 
-# -- losses -----------------------------------------------------------------------------------
+@rule(*_everywhere("dist"))
+def distance(d: Sizes, input: Shape, other: Shape, p: Any = 2) -> Shape:
+    """One number for two tensors that broadcast."""
+    broadcast_shapes(d, input, other)
+    return Shape()
 
 
-def _loss(shape: Shape, reduction: Any) -> Shape:
-    return shape if reduction == "none" else Shape()
+@rule(*_everywhere("equal", "allclose"))
+def truth_of_two(d: Sizes, input: Shape, other: Shape, *rest: Any, **options: Any) -> Any:
+    """A truth value, which is no tensor."""
+    return NO_TENSOR
 
 
-_POINTWISE = (
-    F.mse_loss,
-    F.l1_loss,
-    F.smooth_l1_loss,
-    F.huber_loss,
-    F.kl_div,
-    F.soft_margin_loss,
-    F.poisson_nll_loss,
-)
-
-
-@rule(*_POINTWISE)
-def pointwise_loss(d: Sizes, input: Shape, target: Shape, *rest: Any, **options: Any) -> Shape:
-    """A loss for each element, reduced to one number unless the reduction is "none"."""
-    return _loss(broadcast_shapes(d, input, target), options.get("reduction", "mean"))
-
-
-@rule(F.binary_cross_entropy, F.binary_cross_entropy_with_logits)
-def binary_loss(
-    d: Sizes, input: Shape, target: Shape, weight: Any = None, *rest: Any, **options: Any
+@rule(*_everywhere("quantile", "nanquantile"))
+def quantile(
+    d: Sizes, input: Shape, q: Any, dim: Any = None, keepdim: bool = False, **options: Any
 ) -> Shape:
-    """A loss for each element; the targets have the inputs' shape, weights broadcast to it."""
-    _agree(d, input, target)
-    into(d, input, weight, options.get("pos_weight"))
-    return _loss(input, options.get("reduction", "mean"))
+    """As `reduction`; several quantiles are a new first dimension."""
+    result = reduced(d, input, dim, keepdim, "quantile")
+    if not isinstance(q, Shape) or not q:
+        return result
+    return Shape((*exactly(q, 1, "the quantiles"), *result))
 
 
-@module_rule(nn.BCELoss, nn.BCEWithLogitsLoss)
-def binary_loss_module(d: Sizes, module: Any, input: Shape, target: Shape) -> Shape:
-    """As `binary_loss`, without weights."""
-    _agree(d, input, target)
-    return _loss(input, module.reduction)
+@rule(F.pdist, torch.pdist, torch.ops.aten._pdist_forward)
+def pdist(d: Sizes, input: Shape, p: float = 2.0) -> Shape:
+    """The distance of each two rows."""
+    rows = exactly(input, 2, "pdist")[0]
+    return Shape((rows * (rows - 1) // 2,))
 
 
-def _agree(d: Sizes, input: Shape, target: Shape) -> None:
-    if len(target) != len(input):
-        raise IllTypedError(f"the targets must have the shape of the inputs, {input}, not {target}")
-    for a, b in zip(input, target, strict=True):
-        d.equal(a, b, "the targets have the shape of the inputs")
+@rule(*_everywhere("histc"))
+def histogram(d: Sizes, input: Shape, bins: Any = 100, *rest: Any, **options: Any) -> Shape:
+    """One count for each bin."""
+    return Shape((bins if is_size(bins) else d.fresh("the number of bins"),))
 
 
-@module_rule(
-    nn.MSELoss,
-    nn.L1Loss,
-    nn.SmoothL1Loss,
-    nn.HuberLoss,
-    nn.KLDivLoss,
-    nn.SoftMarginLoss,
-    nn.PoissonNLLLoss,
-)
-def pointwise_loss_module(d: Sizes, module: Any, input: Shape, target: Shape) -> Shape:
-    """As `pointwise_loss`."""
-    return _loss(broadcast_shapes(d, input, target), module.reduction)
+@rule(*_everywhere("bincount"))
+def bincount(d: Sizes, input: Shape, weights: Any = None, minlength: Any = 0) -> Shape:
+    """One count for each number up to the largest, which is data."""
+    exactly(input, 1, "bincount")
+    if isinstance(weights, Shape):
+        d.equal(exactly(weights, 1, "bincount")[0], input[0], "there is one weight for each number")
+    count = d.fresh("the largest number")
+    if is_size(minlength):
+        d.require(">=", minlength, 0, "bincount takes a minlength of 0 or more")
+        d.require(">=", count, minlength, "bincount counts at least minlength numbers")
+    return Shape((count,))
 
 
-@rule(F.nll_loss)
-def negative_likelihood(d: Sizes, input: Shape, target: Shape, *rest: Any, **options: Any) -> Shape:
-    """As `cross_entropy`, with indices of classes as targets, never probabilities."""
-    if len(input) == 1 and len(target) == 1:
-        d.equal(target[0], 1, "nll_loss of a vector takes one target")
-        target = Shape()
-    if len(target) >= len(input):
-        raise IllTypedError(f"the targets {target} do not fit the inputs {input}")
-    return cross_entropy(d, input, target, *rest, **options)
+@rule(*_everywhere("trapezoid", "trapz"))
+def integral(d: Sizes, y: Shape, x: Any = None, *, dx: Any = None, dim: int = -1) -> Any:
+    """Reduce one dimension by the trapezoidal rule; the places are a vector, or broadcast."""
+    i = axis(dim, len(y), "trapezoid")
+    if not isinstance(x, Shape):
+        return reduced(d, y, i, False, "trapezoid")
+    if len(x) == 1:
+        d.equal(x[0], y[i], "trapezoid takes one place for each value")
+        return reduced(d, y, i, False, "trapezoid")
+    if len(x) > len(y):
+        return UNKNOWN
+    places = Shape((*(1,) * (len(y) - len(x)), *x))
+    steps = [Shape((*s[:i], s[i] - 1, *s[i + 1 :])) for s in (y, places)]
+    return reduced(d, broadcast_shapes(d, *steps), i, False, "trapezoid")
 
 
-@rule(F.cross_entropy)
-def cross_entropy(d: Sizes, input: Shape, target: Shape, *rest: Any, **options: Any) -> Shape:
-    """A loss for each position; the classes are dimension 1, or the only dimension."""
-    weight = options.get("weight", rest[0] if rest else None)
-    positions = _positions(d, input, target)
-    if isinstance(weight, Shape):
-        classes = input[1] if len(input) > 1 else input[0]
-        if len(input) <= 2:
-            exactly(weight, 1, "the weight")
-        d.equal(d.product(weight), classes, "the weight has one value for each class")
-    return _loss(positions, options.get("reduction", "mean"))
-
-
-@module_rule(nn.CrossEntropyLoss, nn.NLLLoss)
-def class_loss_module(d: Sizes, module: Any, input: Shape, target: Shape) -> Shape:
-    """As `cross_entropy` and `negative_likelihood`."""
-    loss = negative_likelihood if isinstance(module, nn.NLLLoss) else cross_entropy
-    weight = None if module.weight is None else Shape(module.weight.shape)
-    return loss(d, input, target, weight=weight, reduction=module.reduction)
-
-
-def _positions(d: Sizes, input: Shape, target: Shape) -> Shape:
-    if not input:
-        raise IllTypedError("a loss over classes takes no tensor of rank 0")
-    positions = Shape((*input[:1], *input[2:])) if len(input) > 1 else Shape()
-    if len(target) == len(input):  # probabilities of classes
-        _agree(d, input, target)
-        return positions
-    if len(target) != len(positions):
-        raise IllTypedError(f"the targets {target} do not fit the inputs {input}")
-    for a, b in zip(positions, target, strict=True):
-        d.equal(a, b, "the targets have one value for each position")
-    return positions
+@rule(*_everywhere("corrcoef", "cov"))
+def covariance(d: Sizes, input: Shape, **options: Any) -> Any:
+    """One number for each two rows; one number for a vector, and for a matrix of one row."""
+    if len(input) > 2:
+        raise IllTypedError(f"cov and corrcoef take a matrix, not {input}")
+    for name in ("fweights", "aweights"):
+        if isinstance(options.get(name), Shape):
+            count = input[-1] if input else 1
+            d.equal(d.product(options[name]), count, f"{name} has one weight for each observation")
+    one = d.compare("==", input[0], 1) if len(input) == 2 else True
+    if one is True:
+        return Shape()
+    return Shape((input[0], input[0])) if one is False else UNKNOWN

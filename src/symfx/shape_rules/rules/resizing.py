@@ -67,6 +67,19 @@ def _within(d: Sizes, size: Dim, amounts: tuple[Any, ...], mode: str) -> None:
             )
 
 
+def _pad_rule(mode: str, target: Any) -> None:
+    def padding(d: Sizes, input: Shape, amounts: Any) -> Shape:
+        """As `pad`."""
+        return pad(d, input, amounts, mode)
+
+    rule(target)(padding)
+
+
+for _kind, _mode in {"reflection": "reflect", "replication": "replicate"}.items():
+    for _n in (1, 2, 3):
+        _pad_rule(_mode, getattr(torch.ops.aten, f"{_kind}_pad{_n}d"))
+
+
 _PADDING = [
     getattr(nn, f"{kind}Pad{n}d")
     for kind in ("Constant", "Zero", "Reflection", "Replication", "Circular")
@@ -131,6 +144,43 @@ def interpolate(
     return Shape((*input[:2], *new))
 
 
+_UPSAMPLING = {
+    "nearest": (1, 2, 3),
+    "_nearest_exact": (1, 2, 3),
+    "linear": (1,),
+    "bilinear": (2,),
+    "bicubic": (2,),
+    "trilinear": (3,),
+    "_bilinear_aa": (2,),
+    "_bicubic_aa": (2,),
+}
+
+
+def _upsampling_rule(n: int, target: Any) -> None:
+    def upsampling(d: Sizes, input: Shape, output_size: Any, *settings: Any) -> Any:
+        """Resize the positions to `output_size`, or scale them by the last of the settings."""
+        exactly(input, n + 2, "an upsampling")
+        if output_size is not None:
+            return Shape((*input[:2], *exactly_per_dimension(output_size, n, "output_size")))
+        factors = settings[-1] if settings and isinstance(settings[-1], (tuple, list)) else None
+        if factors is None:
+            return UNKNOWN
+        pairs = zip(input[2:], factors, strict=True)
+        return Shape((*input[:2], *(_scaled(d, size, factor) for size, factor in pairs)))
+
+    rule(target)(upsampling)
+
+
+for _kind, _ranks in _UPSAMPLING.items():
+    for _n in _ranks:
+        _front, _kind_name = ("_", _kind[1:]) if _kind.startswith("_") else ("", _kind)
+        _name, _aa = _kind_name.removesuffix("_aa"), "_aa" if _kind_name.endswith("_aa") else ""
+        _name = _name.replace("_", "-") if _name == "nearest_exact" else _name
+        _upsampling_rule(
+            _n, getattr(torch.ops.aten, f"{_front}upsample_{_name.replace('-', '_')}{_n}d{_aa}")
+        )
+
+
 def _scaled(d: Sizes, size: Dim, factor: Any) -> Dim:
     if isinstance(factor, (int, float)):
         # As in torch, which rounds down size * factor computed with floats.
@@ -181,7 +231,7 @@ def pixel_unshuffle_module(d: Sizes, module: nn.PixelUnshuffle, input: Shape) ->
     return pixel_unshuffle(d, input, module.downscale_factor)
 
 
-@rule(F.unfold)
+@rule(F.unfold, torch.ops.aten.im2col)
 def unfold(
     d: Sizes, input: Shape, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
 ) -> Shape:
@@ -204,7 +254,7 @@ def unfold_module(d: Sizes, module: nn.Unfold, input: Shape) -> Shape:
     return unfold(d, input, module.kernel_size, module.dilation, module.padding, module.stride)
 
 
-@rule(F.fold)
+@rule(F.fold, torch.ops.aten.col2im)
 def fold(
     d: Sizes,
     input: Shape,
@@ -236,7 +286,7 @@ def channel_shuffle_module(d: Sizes, module: nn.ChannelShuffle, input: Shape) ->
     return channel_shuffle(d, input, module.groups)
 
 
-@rule(F.channel_shuffle)
+@rule(F.channel_shuffle, torch.ops.aten.channel_shuffle)
 def channel_shuffle(d: Sizes, input: Shape, groups: int) -> Shape:
     """Keep the shape; the channels are divided into the groups."""
     require_groups(d, at_least(input, 3, "channel_shuffle")[1], groups, "channel_shuffle")
@@ -250,7 +300,29 @@ def fold_module(d: Sizes, module: nn.Fold, input: Shape) -> Shape:
     return fold(d, input, m.output_size, m.kernel_size, m.dilation, m.padding, m.stride)
 
 
-@rule(F.grid_sample)
+@rule(F.affine_grid, torch.affine_grid_generator, torch.ops.aten.affine_grid_generator)
+def affine_grid(d: Sizes, theta: Shape, size: Any, align_corners: Any = None) -> Shape:
+    """One position for each pixel of images of the given size."""
+    sizes = tuple(size)
+    if len(sizes) not in (4, 5):
+        raise IllTypedError(f"affine_grid takes a size of 4 or 5 numbers, not {len(sizes)}")
+    n = len(sizes) - 2
+    batch, rows, columns = exactly(theta, 3, "affine_grid")
+    d.equal(rows, n, f"affine_grid takes maps of {n} dimensions")
+    d.equal(columns, n + 1, f"affine_grid takes maps of {n} dimensions with a translation")
+    batch = d.equal(batch, sizes[0], "affine_grid takes one map for each image")
+    return Shape((batch, *sizes[2:], n))
+
+
+@rule(
+    F.grid_sample,
+    torch.grid_sampler,
+    torch.grid_sampler_2d,
+    torch.grid_sampler_3d,
+    torch.ops.aten.grid_sampler,
+    torch.ops.aten.grid_sampler_2d,
+    torch.ops.aten.grid_sampler_3d,
+)
 def grid_sample(d: Sizes, input: Shape, grid: Shape, *rest: Any, **options: Any) -> Any:
     """Sample the input at the positions of a grid."""
     if not isinstance(grid, Shape):

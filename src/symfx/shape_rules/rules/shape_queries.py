@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from symfx.shape_rules.attributes import SETTINGS, place_of
+from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.layout import adjoint
 from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Pieces, Shape, Sizes
 from symfx.shape_rules.table import axis, is_size, rule
@@ -62,6 +63,8 @@ def attribute(d: Sizes, input: Any, name: str, *default: Any) -> Any:
     if name == "ndim":
         return len(input)
     if name in ("T", "H"):
+        if name == "H" and len(input) not in (0, 2):
+            raise IllTypedError(f"H takes a matrix, not {input}")
         return Shape(reversed(input))
     if name in ("mT", "mH"):
         return adjoint(d, input)
@@ -70,7 +73,7 @@ def attribute(d: Sizes, input: Any, name: str, *default: Any) -> Any:
     return UNKNOWN
 
 
-@rule(builtins.int, torch.sym_int, operator.index, "item", "__int__", takes_unknown=True)
+@rule(builtins.int, torch.sym_int, "item", "__int__", takes_unknown=True)
 def as_int(d: Sizes, value: Any) -> Any:
     """A size unchanged; any other number is not a size that is known."""
     if is_size(value):
@@ -122,13 +125,19 @@ def product(d: Sizes, values: Any) -> Any:
 
 
 @rule(
-    *(getattr(math, name) for name in ("sqrt", "log", "log2", "log10", "exp", "pow", "trunc")),
-    *(math.floor, math.ceil, builtins.round, torch.sym_sqrt),
+    *(getattr(math, name) for name in ("sqrt", "log", "log2", "log10", "exp", "pow")),
+    torch.sym_sqrt,
     takes_unknown=True,
 )
 def number(d: Sizes, *values: Any) -> Any:
     """A number that is not a size."""
     return NO_TENSOR
+
+
+@rule(math.floor, math.ceil, math.trunc, builtins.round, operator.index, takes_unknown=True)
+def rounded(d: Sizes, value: Any, *digits: Any) -> Any:
+    """A size unchanged; any other number is not a size that is known."""
+    return as_int(d, value)
 
 
 @rule(torch.Size, builtins.tuple, builtins.list, takes_unknown=True)

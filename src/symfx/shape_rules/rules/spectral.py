@@ -9,7 +9,7 @@ from torch import fft
 
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.sizes import Dim, Shape, Sizes
-from symfx.shape_rules.table import axes, axis, is_size, rule
+from symfx.shape_rules.table import axes, axis, exactly, is_size, rule
 
 __all__: list[str] = []
 
@@ -94,6 +94,119 @@ for _kind, _names in _KINDS.items():
         rule(*(getattr(fft, name + _suffix) for name in _names))(_made)
 
 
+@rule(torch.ops.aten._fft_c2c)
+def fft_complex(d: Sizes, input: Shape, dim: Any, normalization: int, forward: bool) -> Shape:
+    """Keep the shape."""
+    axes(dim, len(input), "a transform")
+    return input
+
+
+@rule(torch.ops.aten._fft_r2c)
+def fft_of_real(d: Sizes, input: Shape, dim: Any, normalization: int, onesided: bool) -> Shape:
+    """Keep the shape; of a one-sided transform the last dimension of `dim` is halved."""
+    at = axes(dim, len(input), "a transform")
+    if not onesided or not at:
+        return input
+    return _transformed("rfft", d, input, [at[-1]], [None])
+
+
+@rule(torch.ops.aten._fft_c2r)
+def fft_to_real(d: Sizes, input: Shape, dim: Any, normalization: int, last_dim_size: Dim) -> Shape:
+    """Keep the shape but for the last dimension of `dim`, which has the given size."""
+    at = axes(dim, len(input), "a transform")
+    return _transformed("irfft", d, input, [at[-1]], [last_dim_size])
+
+
+# -- short-time transforms -------------------------------------------------------------------------
+
+
+@rule(torch.stft, "stft")
+def stft(
+    d: Sizes,
+    input: Shape,
+    n_fft: int,
+    hop_length: Any = None,
+    win_length: Any = None,
+    window: Any = None,
+    center: bool = True,
+    pad_mode: str = "reflect",
+    normalized: bool = False,
+    onesided: Any = None,
+    return_complex: Any = None,
+    align_to_window: Any = None,
+) -> Shape:
+    """Frequencies by frames: a transform for each place of a window that moves over the signal."""
+    if len(input) not in (1, 2):
+        raise IllTypedError(f"stft takes a tensor of rank 1 or 2, not {input}")
+    length, hop = input[-1], _settings(d, n_fft, hop_length, win_length, window, "stft")
+    if center:
+        if pad_mode in ("reflect", "circular"):
+            least = n_fft // 2 + (1 if pad_mode == "reflect" else 0)
+            d.require(">=", length, least, "stft pads a signal by at most its length")
+        length = length + 2 * (n_fft // 2)
+    d.require(">=", length, n_fft, "the window of stft fits into the signal")
+    is_complex = input.dtype is not None and input.dtype.is_complex
+    if isinstance(window, Shape) and window.dtype is not None:
+        is_complex = is_complex or window.dtype.is_complex
+    half = not is_complex if onesided is None else onesided
+    frequencies = n_fft // 2 + 1 if half else n_fft
+    front = (*input[:-1], frequencies, (length - n_fft) // hop + 1)
+    if return_complex is False or (return_complex is None and not is_complex):
+        if return_complex is None:
+            raise IllTypedError("stft of a real signal takes return_complex=True")
+        return Shape((*front, 2))
+    return Shape(front)
+
+
+def _settings(
+    d: Sizes, n_fft: int, hop_length: Any, win_length: Any, window: Any, what: str
+) -> int:
+    """Check the window of a short-time transform, and return the distance of its places."""
+    if n_fft < 1:
+        raise IllTypedError(f"{what} takes an n_fft of 1 or more, not {n_fft}")
+    width = n_fft if win_length is None else win_length
+    if isinstance(width, int) and not 1 <= width <= n_fft:
+        raise IllTypedError(f"{what} takes a win_length from 1 to {n_fft}, not {width}")
+    if isinstance(window, Shape):
+        what = f"the window of {what} has win_length values"
+        d.equal(exactly(window, 1, "a window")[0], width, what)
+    hop: int = n_fft // 4 if hop_length is None else hop_length
+    if isinstance(hop, int) and hop < 1:
+        raise IllTypedError(f"{what} takes a hop_length of 1 or more, not {hop}")
+    return hop
+
+
+@rule(torch.istft, "istft")
+def istft(
+    d: Sizes,
+    input: Shape,
+    n_fft: int,
+    hop_length: Any = None,
+    win_length: Any = None,
+    window: Any = None,
+    center: bool = True,
+    normalized: bool = False,
+    onesided: Any = None,
+    length: Any = None,
+    return_complex: bool = False,
+) -> Shape:
+    """The signal of a short-time transform."""
+    if len(input) not in (2, 3):
+        raise IllTypedError(f"istft takes a complex tensor of rank 2 or 3, not {input}")
+    hop = _settings(d, n_fft, hop_length, win_length, window, "istft")
+    half = onesided
+    if onesided is None:
+        half = d.compare("==", input[-2], n_fft) is not True
+    wanted = n_fft // 2 + 1 if half else n_fft
+    d.equal(input[-2], wanted, f"istft takes {wanted} frequencies")
+    if length is not None:
+        return Shape((*input[:-2], length if is_size(length) else d.fresh("a length")))
+    cut = 2 * (n_fft // 2) if center else 0
+    moved = (input[-1] - 1) * hop + (n_fft - cut)
+    d.require(">=", moved, 1, "istft leaves at least one value")
+    return Shape((*input[:-2], moved))
+
+
 @rule(fft.fftshift, fft.ifftshift)
 def shift(d: Sizes, input: Shape, dim: Any = None) -> Shape:
     """Keep the shape; the frequencies change their order along some dimensions."""
@@ -116,9 +229,16 @@ def half_frequencies(d: Sizes, n: Any, *rest: Any, **options: Any) -> Shape:
     return Shape((_half(n) if is_size(n) else d.fresh("the number of frequencies"),))
 
 
+_OLD_WINDOWS = ("hann", "hamming", "bartlett", "blackman", "kaiser")
+_WINDOWS = (
+    *("hann", "hamming", "cosine", "blackman", "bartlett", "exponential", "gaussian", "kaiser"),
+    *("general_cosine", "general_hamming", "nuttall"),
+)
+
+
 @rule(
-    *(getattr(torch, f"{name}_window") for name in ("hann", "hamming", "bartlett", "blackman")),
-    *(getattr(torch.signal.windows, name) for name in ("hann", "hamming", "cosine", "blackman")),
+    *(getattr(torch, f"{name}_window") for name in _OLD_WINDOWS),
+    *(getattr(torch.signal.windows, name) for name in _WINDOWS),
     takes_unknown=True,
 )
 def window(d: Sizes, length: Any, *settings: Any, **options: Any) -> Shape:

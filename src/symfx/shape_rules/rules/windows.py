@@ -20,6 +20,7 @@ from symfx.shape_rules.table import module_rule, rule
 __all__ = [
     "batch_channels_positions",
     "exactly_per_dimension",
+    "for_dimensions",
     "per_dimension",
     "register_for_one_to_three_dimensions",
     "require_fitting",
@@ -80,11 +81,13 @@ def window(size: Dim, kernel: int, padding: int, stride: int, dilation: int = 1)
 
 
 def require_fitting(
-    d: Sizes, size: Dim, kernel: int, padding: int, dilation: int, what: str
+    d: Sizes, size: Dim, kernel: Dim, padding: int, dilation: int, what: str
 ) -> None:
     """Demand that the dilated window is no larger than the padded input."""
-    least = dilation * (kernel - 1) + 1 - 2 * padding
-    d.require(">=", size, max(least, 0), f"the window of {what} fits into its input")
+    least = (kernel - 1) * dilation + (1 - 2 * padding)
+    if isinstance(least, int):
+        least = max(least, 0)
+    d.require(">=", size, least, f"the window of {what} fits into its input")
 
 
 def batch_channels_positions(
@@ -117,7 +120,7 @@ def _targets(names: str, n: int) -> list[Any]:
     return [*found]
 
 
-def _entry(name: str, function: Any, n: int) -> Any:
+def for_dimensions(name: str, function: Any, n: int) -> Any:
     """Make a rule for `n` dimensions from a function that takes `n` first."""
     made = functools.partial(function, n)
     made.__name__ = name.format(n)  # type: ignore[attr-defined]
@@ -136,8 +139,8 @@ def register_for_one_to_three_dimensions(
     """
     for n in (1, 2, 3):
         for names, function in functions.items():
-            rule(*_targets(names, n))(_entry(names.split()[0], function, n))
+            rule(*_targets(names, n))(for_dimensions(names.split()[0], function, n))
         for name, function in modules.items():
             # A convolution of two dimensions says of an unknown input that it has a batch.
             rank = 4 if name.format(n) == "Conv2d" else None
-            module_rule(getattr(nn, name.format(n)), rank=rank)(_entry(name, function, n))
+            module_rule(getattr(nn, name.format(n)), rank=rank)(for_dimensions(name, function, n))

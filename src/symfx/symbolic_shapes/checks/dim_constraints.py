@@ -80,6 +80,7 @@ class DimConstraints:
         # The conditions on one size alone, as they were added.
         self._conditions_on: dict[sympy.Symbol, list[sympy.Basic]] = defaultdict(list)
         self._congruences: dict[sympy.Symbol, set[sympy.Basic]] = defaultdict(set)
+        self._constants: dict[str, int] = {}
         self._symbolic_equivalences: list[tuple[Source, sympy.Basic]] = []
         self._substitutions: dict[sympy.Symbol, sympy.Integer] = {}
         self._solutions: dict[sympy.Symbol, SizeSolution] = {}
@@ -151,6 +152,7 @@ class DimConstraints:
             expr: the expression, as sympy.
         """
         if expr.is_number:
+            self._constants[source.name] = int(expr)
             self._static_results.add(f"{source.name} == {expr}")
         else:
             self._symbolic_equivalences.append((source, expr))
@@ -386,6 +388,14 @@ class DimConstraints:
                 equal[name] = f"{name} = {derived}"
             elif not is_as_given(solution, given.get(name)):
                 ranges[name] = dim_text(name, solution.low, solution.high)
+        for at, value in self._constants.items():
+            name = self._dcp.source_name_to_debug_name.get(at)
+            root = None if name is None else root_of(name)
+            if root is not None:
+                name, (factor, summand) = root[0], root[1:]
+                value = (value - summand) // factor if factor else value  # noqa: PLW2901
+            if name is not None:
+                equal[name] = f"{name} = {value}"
         for source, expr in self._symbolic_equivalences:
             name = self._dcp.source_name_to_debug_name.get(source.name)
             if name is None or root_of(name) is not None:

@@ -190,6 +190,8 @@ class InputChecks:
                 continue
             of_tensor = isinstance(at, TensorPropertySource)
             if ignore_static and of_tensor and expr.is_number:
+                if at.name in self._env.source_name_to_debug_name:
+                    self.dim_constraints.add_equality(at, expr)  # the user gave it a name
                 continue
             is_size = of_tensor and _has_size([at])
             if is_size:

@@ -10,14 +10,15 @@ from torch._subclasses.meta_utils import is_sparse_any
 
 __all__ = ["Kind", "Measure", "is_tensor_like", "measures"]
 
-Kind: TypeAlias = Literal["size", "stride", "storage_offset", "value"]
+Kind: TypeAlias = Literal["size", "stride", "storage_offset", "value", "item"]
 
 
 class Measure(NamedTuple):
     """One number of an input, and how it reads in code and in words.
 
     Attributes:
-        kind: a size, a stride or the storage offset of a tensor, or the value of a number.
+        kind: a size, a stride or the storage offset of a tensor, the value of a number, or the
+            one item of a tensor.
         dim: the dimension of a size or a stride; None otherwise.
 
     Example:

@@ -53,7 +53,10 @@ class Promises:
         if serious:
             names = ", ".join(sorted({name for name, _ in serious}))
             lines = "\n".join(f"  - {text}" for _, text in serious)
-            raise ConstraintViolationError(f"Constraints violated ({names})!\n{lines}")
+            raise ConstraintViolationError(
+                f"Constraints violated ({names})! For more information, run with "
+                f'TORCH_LOGS="+dynamic".\n{lines}'
+            )
 
     def name_of(self, source: Source) -> str:
         """The name by which messages call an input."""
@@ -150,7 +153,8 @@ class Promises:
         because = f" It was specialized here:\n{''.join(stack.format())}" if stack else ""
         text = (
             f"You marked {name} as dynamic but your code specialized it to be a constant "
-            f"({expr}). Mark it static, or find what pins it.{because}"
+            f"({expr}). If you're using mark_dynamic, either remove it or use maybe_mark_dynamic. "
+            f"If you're using Dim.DYNAMIC, replace it with either Dim.STATIC or Dim.AUTO.{because}"
         )
         self.broken.append((promise.warn_only, name, text))
 
@@ -191,9 +195,11 @@ class Promises:
                 ends = ((below, origins.lower), (above, origins.upper))
                 cause = " and ".join(dict.fromkeys(str(at) for broken, at in ends if broken))
                 least, most = -int_oo if low is None else low, int_oo if high is None else high
+                ends_in_words = [f"{least} <= {source.name}"] if low is not None else []
+                ends_in_words += [f"{source.name} <= {most}"] if high is not None else []
                 text = (
                     f"Not all values of {self._in_words(source, promise)} satisfy the generated "
-                    f"guard {least} <= {source.name} <= {most}. Promise "
+                    f"guard {' and '.join(ends_in_words)}. Promise "
                     f"{max(least, promised.lower)} <= {source.name} <= {min(most, promised.upper)}"
                     f", or change what needs it: {cause}."
                 )

@@ -52,6 +52,7 @@ class Inputs:
         var_to_hint_override: values to assume of symbols in decisions about speed.
         source_name_to_debug_name: the name of a size in messages, by the name of its source.
         specializations_asked: the cases of sizes for which `specialize_on` asked, in order.
+        offsets_asked: whether the program asked for a storage offset.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Inputs:
         self.var_to_hint_override: dict[sympy.Symbol, int] = {}
         self.source_name_to_debug_name: dict[str, str] = {}
         self.specializations_asked: dict[Specialization, None] = {}
+        self.offsets_asked = False
         self._named: dict[str, Term] = {}
         self._by_shape_id: dict[str, Term] = {}
 
@@ -197,7 +199,7 @@ class Inputs:
                 )
             term = self._new(dim.name, "int", source, value, low)
             if dim.max is not None:
-                self._knowledge.facts.assume(table.le(term, table.const(dim.max)))
+                self._knowledge.begin_with(table.le(term, table.const(dim.max)))
             self._named[dim.name] = term
             return term
         known = self._symbols.hints[term]

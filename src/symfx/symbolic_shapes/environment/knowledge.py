@@ -15,6 +15,8 @@ from symfx.algebra import Scalar, Term, evaluate, relation, substitute
 from symfx.algebra.languages.sympy import to_sympy
 from symfx.algebra.reasoning.facts import Facts
 from symfx.algebra.reasoning.prover import Prover
+from symfx.algebra.terms.interpret import rebuild
+from symfx.algebra.terms.term import postorder
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes.checks.validation import TranslationValidator
 from symfx.symbolic_shapes.environment.symbols import Symbols
@@ -55,6 +57,7 @@ class Knowledge:
         specializations: the symbols that turned out to have one value, and why.
         replacement_origins: the provenance of each replacement.
         bound_origins: the provenance of each symbol's "lower" and "upper" bound.
+        given: the conditions that hold by the way in which the symbols were made.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Knowledge:
         self.specializations: list[SpecializationRecord] = []
         self.replacement_origins: dict[Term, Provenance] = {}
         self.bound_origins: dict[Term, dict[str, Provenance]] = {}
+        self.given: list[Term] = []
 
     def _make_prover(self, settings: ShapeEnvSettings) -> Prover:
         if settings.prover == "z3":
@@ -167,6 +171,20 @@ class Knowledge:
             shadows[symbol] = shadow
         return self.prover.decide(substitute(term, shadows)) if shadows else None
 
+    def settled(self, term: Term) -> Term:
+        """A term as simple as the facts allow: of one value, or with fewer operands of extrema."""
+        done: dict[Term, Term] = {}
+        for part in postorder(term, lambda t: t not in done):
+            changed = any(done[below] is not below for below in part.operands)
+            new = rebuild(part, done) if changed else part
+            done[part] = self.settle_extremum(new) if new.op in ("min", "max") else new
+        result = done[term]
+        if result.sort == "int" and result.op != "const":
+            low, high = self.prover.range(result)
+            if low is not None and low == high:
+                return self.table.const(low)
+        return result
+
     def settle_extremum(self, term: Term) -> Term:
         """Drop the operands of a minimum or maximum that the facts show to be superfluous."""
         kept: list[Term] = []
@@ -189,6 +207,7 @@ class Knowledge:
 
     def begin_with(self, condition: Term) -> None:
         """Learn a condition that holds by the way in which a symbol was made."""
+        self.given.append(condition)
         self.facts.assume(condition)
         if self.validator is not None and not self.symbols.is_backed(condition):
             self.validator.state(condition)

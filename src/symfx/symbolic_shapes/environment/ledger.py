@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import torch
 
@@ -32,6 +33,22 @@ log = logging.getLogger("symfx.symbolic_shapes")
 _OPPOSITE = {"eq": "ne", "ne": "eq", "lt": "ge", "ge": "lt", "le": "gt", "gt": "le"}
 
 
+class Answers(Protocol):
+    """The answers that a kernel gets instead of guards.
+
+    Attributes:
+        on_trial: whether the kernel runs on trial, so that its results are not those of the trace.
+    """
+
+    on_trial: bool
+
+    def __call__(self, term: Term, hint: Scalar, fallback: Scalar | None) -> bool | None:
+        """The answer to an open question; None for a question that is to be guarded."""
+
+    def refuse(self) -> None:
+        """End the trial if it cannot have a runtime assertion."""
+
+
 class Ledger:
     """The guards and runtime assertions of one environment.
 
@@ -49,6 +66,7 @@ class Ledger:
         frozen: whether guards are no longer recorded.
         runtime_asserts_frozen: whether a new runtime assertion is logged as a warning.
         suppression: counts the blocks inside of which no guards are recorded.
+        answers: answers open questions in place of guards while a kernel runs on trial; else None.
     """
 
     def __init__(
@@ -72,6 +90,7 @@ class Ledger:
         self.frozen = False
         self.runtime_asserts_frozen = False
         self.suppression = Suppression()
+        self.answers: Answers | None = None
         self._error_on_new_guards = False
         self._updates = 0
         self._guards_on: dict[Term, int] = {}
@@ -121,6 +140,10 @@ class Ledger:
             if general is not None:
                 return general
         if self.suppression.depth == 0 and not self._needs_no_guard(term, hint):
+            if self.answers is not None:
+                answer = self.answers(term, hint, fallback)
+                if answer is not None:
+                    return bool(answer)
             self.record_guard(term, hint, size_oblivious)
         return hint
 
@@ -159,7 +182,8 @@ class Ledger:
             return evaluate(term, knowledge.symbols.hints)  # undefined: raises Python's error
         observed = knowledge.observed(term)
         if observed is not None:
-            self.expect(self.has_value(term, observed), "propagate_real_tensors")
+            if not compares_for_itself():
+                self.expect(self.has_value(term, observed), "propagate_real_tensors")
             return observed
         if self._settings.trace_asserts and term.sort == "bool" and in_assert_statement():
             self.expect(term, "assert")
@@ -280,6 +304,8 @@ class Ledger:
 
     def _record_assert(self, condition: Term, message: str) -> None:
         """Record a runtime assertion, and learn its condition as a fact."""
+        if self.answers is not None:
+            self.answers.refuse()
         provenance = self._here()
         if self._error_on_new_guards:
             raise _ShapeEnvGuardError(

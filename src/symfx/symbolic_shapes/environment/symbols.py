@@ -92,6 +92,7 @@ class Symbols:
         self.pending_fresh_unbacked_symbols: list[sympy.Symbol] = []
         self.unique_ids: set[int] = set()
         self.ignorable_fresh_unbacked_symbols: list[sympy.Symbol] = []
+        self._sympy_names: set[str] = set()
         self.unbacked_symint_counter = 0
         self.unbacked_symfloat_counter = 0
         self.counter: Counter[str] = Counter()
@@ -120,6 +121,9 @@ class Symbols:
         sympy_name = name
         if hint is not None and sort == "int" and not _OWN_NAME.fullmatch(name):
             sympy_name = f"s_{name}"
+        while sympy_name in self._sympy_names:  # another symbol is called s_x in truth
+            sympy_name += "_"
+        self._sympy_names.add(sympy_name)
         kinds: dict[str, bool] = {"real": True} if sort == "real" else {"integer": True}
         if low is not None and low >= 0:
             # A symbol that may be 0 is not `positive` for sympy.

@@ -16,8 +16,6 @@ from torch.utils._sympy.value_ranges import ValueRanges
 
 from symfx.algebra import Scalar, Term, evaluate
 from symfx.algebra.languages.sympy import to_sympy
-from symfx.algebra.terms.interpret import rebuild
-from symfx.algebra.terms.term import postorder
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode
 from symfx.symbolic_shapes.explain.data_dependent import data_dependent_error
@@ -193,12 +191,7 @@ def simplify(
             term does not need.
     """
     term = env.read_registering(expr)
-    settled: dict[Term, Term] = {}
-    for part in postorder(term, lambda t: t not in settled):
-        changed = any(settled[below] is not below for below in part.operands)
-        new = rebuild(part, settled) if changed else part
-        settled[part] = env.settle_extremum(new) if new.op in ("min", "max") else new
-    result: sympy.Basic = to_sympy(settled[term])
+    result: sympy.Basic = to_sympy(env.knowledge.settled(term))
     exact = {d: CleanDiv(*d.args) for d in result.atoms(FloorDiv) if _divides(env, *d.args)}
     return result.xreplace(exact)
 

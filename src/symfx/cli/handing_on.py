@@ -1,0 +1,98 @@
+"""The options ``--onnx``, ``--pt2`` and ``--aoti``: a trace written for what comes next."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from symfx.cli.console import progress
+from symfx.errors import SymfxError, TracingError
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+    from symfx.tracing import Trace
+
+__all__ = ["hand_on"]
+
+
+def hand_on(trace: Trace, onnx: Path | None, pt2: Path | None, aoti: Path | None) -> None:
+    """Write a trace for other programs.
+
+    Args:
+        trace: the trace, made with ``pre_dispatch=True``.
+        onnx: the file for an ONNX model.
+        pt2: the file for `torch.export.load`.
+        aoti: the file for `torch._inductor.aoti_load_package`.
+
+    Raises:
+        SymfxError: a package or a compiler is missing, or torch cannot convert the program.
+    """
+    asked: list[tuple[Path | None, str, Callable[[ExportedProgram, Path], None]]] = [
+        (onnx, "--onnx", _write_onnx),
+        (pt2, "--pt2", _write_pt2),
+        (aoti, "--aoti", _write_aoti),
+    ]
+    for path, option, write in asked:
+        if path is None:
+            continue
+        with progress(f"writing {path}"), contextlib.redirect_stdout(sys.stderr):
+            # Each gets a program of its own, because the passes of torch may change it.
+            exported = trace.to_exported_program()
+            with _refusing(option):
+                write(exported, path)
+
+
+@contextlib.contextmanager
+def _refusing(option: str) -> Iterator[None]:
+    """Turn an error of torch's converters into one of symfx's."""
+    try:
+        yield
+    except (SymfxError, OSError):
+        raise
+    except Exception as error:
+        lines = [line for line in str(error).splitlines() if line.strip()]
+        first = lines[0] if lines else "no message"
+        raise TracingError(
+            f"torch cannot convert the program: {type(error).__name__}: {first:.300}",
+            where=option,
+            fix="run again with --debug to see the message of torch as a whole",
+        ) from error
+
+
+def _write_onnx(exported: ExportedProgram, path: Path) -> None:
+    import torch
+
+    try:
+        import onnx  # noqa: F401 - told here by name, before torch reports it in its own words
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise TracingError(
+            f"{error.name} is not installed",
+            where="--onnx",
+            fix='pip install "symfx[onnx]"',
+        ) from None
+    program: Any = torch.onnx.export(exported, dynamo=True, verbose=False)
+    program.save(str(path))
+
+
+def _write_pt2(exported: ExportedProgram, path: Path) -> None:
+    import torch
+
+    torch.export.save(exported, str(path))
+
+
+def _write_aoti(exported: ExportedProgram, path: Path) -> None:
+    import torch
+
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        raise TracingError(
+            "Inductor needs a C++ compiler, and there is no g++",
+            where="--aoti",
+            fix="install g++, such as by apt-get install g++",
+        )
+    torch._inductor.aoti_compile_and_package(exported, package_path=str(path))

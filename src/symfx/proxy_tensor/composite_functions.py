@@ -1,0 +1,165 @@
+"""torch functions that ask for the layout of their arguments before they call operators.
+
+``reshape`` is a view where the layout of its argument allows one, else a copy. In C++, functions
+such as ``matmul`` and ``einsum`` call it. Where the layout allows a view at some shapes alone,
+torch asks (``n != 1``), and a guard would refuse these shapes. A copy is right at all of them, as
+long as nothing writes to the argument or to the result. So such a function runs on trial first.
+If the sizes and strides of its results are the same whatever the answers, then it is recorded as
+in the general case, without guards. The questions are kept, and guarded before an operator writes
+to one of the tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+
+from symfx.algebra import Term
+from symfx.fake_operators.both_answers import (
+    ERRORS,
+    AbandonedError,
+    Answers,
+    General,
+    OpenQuestionError,
+    Outcome,
+    answering,
+    results_on_all_paths,
+    watching,
+)
+from symfx.fake_operators.cache import OperationCache
+from symfx.fake_operators.rules import New
+from symfx.torch_bridge.fake_tensors import storage_id
+from symfx.torch_bridge.modes import without_proxy_mode
+
+if TYPE_CHECKING:
+    from symfx.proxy_tensor.slots import TracerWithSlots
+
+__all__ = ["COMPOSITES", "CompositeFunctions"]
+
+_Tensor = torch.Tensor
+# Functions that return a view of their argument or a copy.
+_COPIES = frozenset(
+    {
+        _Tensor.reshape, torch.reshape, _Tensor.reshape_as, _Tensor.flatten, torch.flatten,
+        _Tensor.ravel, torch.ravel, _Tensor.contiguous,
+    }
+)  # fmt: skip
+COMPOSITES = _COPIES | frozenset(
+    {
+        _Tensor.matmul, torch.matmul,
+        _Tensor.__matmul__, torch.einsum, torch.group_norm, torch.nn.functional.group_norm,
+        torch.nn.functional.interpolate, _Tensor.repeat_interleave, torch.repeat_interleave,
+        torch.outer, _Tensor.outer, torch.tensordot, torch.nn.functional.linear,
+        torch.nn.functional.scaled_dot_product_attention, torch.instance_norm,
+        torch.nn.functional.instance_norm, torch.cdist, torch.layer_norm,
+        torch.nn.functional.layer_norm, torch.bilinear, torch.kron, _Tensor.kron,
+        torch.nn.functional.pixel_shuffle, torch.nn.functional.pixel_unshuffle,
+        torch.conv1d, torch.nn.functional.max_pool1d, torch.bmm,
+    }
+)  # fmt: skip
+"""The functions that run on trial where the layout of an argument is open."""
+
+
+class CompositeFunctions:
+    """The calls of such functions in one trace.
+
+    Args:
+        tracer: the tracer.
+    """
+
+    def __init__(self, tracer: TracerWithSlots) -> None:
+        self._tracer = tracer
+        # The way to answer a call's questions, for each function and description of arguments.
+        self._known: dict[Any, Callable[[], General] | None] = {}
+        # Tensors that may share memory at other shapes, and the questions that exclude these.
+        self._may_alias: list[tuple[tuple[torch.UntypedStorage, ...], list[Term]]] = []
+
+    def call(self, func: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
+        """The result of a function of `COMPOSITES`; NotImplemented where it may run as it is."""
+        cache = self._tracer.cache
+        if cache is None or not cache.may_try():
+            return NotImplemented
+        tensors = [a for a in (*args, *kwargs.values()) if type(a) is FakeTensor]
+        if all(map(cache.has_plain_layout, tensors)):
+            return NotImplemented
+        env: Any = cache.env
+        way = self._way(cache, func, args, kwargs)
+        if way is None:
+            return NotImplemented
+        general = way()
+        with answering(env.ledger, general):
+            result = func(*args, **kwargs)
+        if general.log and isinstance(result, torch.Tensor):
+            storages = tuple(t.untyped_storage() for t in (*tensors, result))
+            self._may_alias.append((storages, general.log))
+        return result
+
+    def before_write(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Guard on the questions that show whether tensors share memory that is written to."""
+        if not self._may_alias:
+            return
+        env: Any = self._tracer.cache.env  # type: ignore[union-attr]
+        written = {storage_id(t) for t in tensors if isinstance(t, FakeTensor)}
+        for storages, questions in self._may_alias:
+            if written & {storage._cdata for storage in storages}:
+                for question in questions:
+                    env.evaluate_term(question)
+                questions.clear()
+
+    def _way(
+        self,
+        cache: OperationCache,
+        func: Callable[..., Any],
+        args: Any,
+        kwargs: Mapping[str, Any],
+    ) -> Callable[[], General] | None:
+        """The way to answer a call's questions about layouts; None where they must be guarded."""
+        parts: list[Any] = [func, torch.is_grad_enabled()]
+        if not cache.scan((*args, *kwargs), parts) or not cache.scan(kwargs.values(), parts):
+            return None
+        key = tuple(parts)
+        if key not in self._known:
+            self._known[key] = self._try(cache, func, args, kwargs)
+        return self._known[key]
+
+    @staticmethod
+    def _try(
+        cache: OperationCache, func: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]
+    ) -> Callable[[], General] | None:
+        env: Any = cache.env
+        symbols = len(env.symbols.records)
+        copied: list[bool] = []
+
+        def run(answers: Answers | None) -> Outcome | None:
+            given = cache.copies(args)
+            named = dict(zip(kwargs, cache.copies(kwargs.values()), strict=True))
+            if answers is None:
+                with watching(env.ledger):
+                    func(*given, **named)
+                return ()
+            try:
+                with answering(env.ledger, answers):
+                    out = func(*given, **named)
+            except ERRORS:
+                return None
+            found = None if type(out) is not FakeTensor else cache.describe(out)
+            if found is None or len(env.symbols.records) != symbols:
+                raise AbandonedError
+            # The first run has the answers at tracing.
+            copied.append(func in _COPIES and storage_id(out) != storage_id(given[0]))
+            return (New(found.dtype, found.sizes, found.strides, found.device),)
+
+        with without_proxy_mode():
+            try:
+                run(None)
+            except OpenQuestionError:
+                if results_on_all_paths(env.facts, run, env.evaluate_term) is None:
+                    return None
+                return partial(General, all_as_traced=copied[0])
+            except ERRORS:  # the call itself will raise it
+                return None
+        return None
