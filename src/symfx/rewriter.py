@@ -33,7 +33,8 @@ class AST_Rewriter(ast.NodeTransformer):
     def rewrite(self, fn: FunctionType) -> FunctionType:
         """The function with its assertions and annotated assignments rewritten.
 
-        It has the globals of `fn`, and the values of the variables that `fn` encloses.
+        It has the globals of the plain function inside `fn`, and the values of the variables that
+        this function encloses.
 
         Raises:
             TracingError: the source of the function cannot be found or parsed.
@@ -57,7 +58,7 @@ class AST_Rewriter(ast.NodeTransformer):
         definition = self.visit(definition)
         made = _definition_within(definition, [_ANNOTATE, _ASSERT, *enclosed])
         namespace: dict[str, Any] = {}
-        exec(compile(made, code.co_filename, "exec"), fn.__globals__, namespace)
+        exec(compile(made, code.co_filename, "exec"), plain.__globals__, namespace)
         rewritten: FunctionType = namespace[_MAKE](annotate, torch._assert, *enclosed.values())
         inner = inspect.unwrap(rewritten)
         inner.__defaults__, inner.__kwdefaults__ = plain.__defaults__, plain.__kwdefaults__

@@ -106,9 +106,18 @@ def parameter_of(root: torch.nn.Module, target: str) -> Any:
     value: Any = root
     for name in target.split("."):
         try:
-            value = getattr(value, name)
+            value = _member(value, name)
         except AttributeError:
             raise GradualError(
                 f"{type(root).__name__} has no attribute {target}", fix="trace the module again"
             ) from None
     return value
+
+
+def _member(value: Any, name: str) -> Any:
+    """An attribute; while torch.fx traces a module, the getter of its parameters gives proxies."""
+    if isinstance(value, torch.nn.Module):
+        for members in (value._parameters, value._buffers, value._modules):
+            if name in members:
+                return members[name]
+    return getattr(value, name)

@@ -35,6 +35,7 @@ from symfx.static_migration.analysis import Interpreter
 from symfx.static_migration.conditions import InputType, read_annotation
 from symfx.static_migration.decisions import Decision, Decisions, OpenBranch, branch_taken
 from symfx.static_migration.mends import Mend
+from symfx.static_migration.named_sizes import from_two
 from symfx.static_migration.nested_inputs import built, flat_types
 from symfx.static_migration.programs import Program, input_parameters, used_namespaces
 from symfx.static_migration.solver import Solver
@@ -272,7 +273,12 @@ class BranchTracer(RewritingTracer, NumberSource):
             conclusion = value.condition if truth else table.not_(value.condition)
             if self._solver.follows(demands, conclusion):
                 return truth
-        branch = OpenBranch(str(value.condition), str(table.not_(value.condition)), place)
+        branch = OpenBranch(
+            str(from_two(value.condition)),
+            str(from_two(table.not_(value.condition))),
+            place,
+            likely=value.condition.op != "eq",
+        )
         return self._decide(obj.node, branch)
 
     def _decide(self, node: Node, branch: OpenBranch) -> bool:
@@ -325,6 +331,10 @@ class BranchTracer(RewritingTracer, NumberSource):
         """As `length_of`; ``None`` if the length differs between inputs, or is unknown."""
         count = self._length(value)
         return count if isinstance(count, int) else None
+
+    def is_tensor(self, value: Proxy) -> bool:
+        """Whether a traced value is known to be a tensor."""
+        return isinstance(self._evaluate(value.node), Shape)
 
     def sample_of(self, value: Proxy) -> Any:
         """A value of the type that the traced value has when the program runs.

@@ -14,8 +14,9 @@ from torch.fx.tensor_type import Dyn
 from torch.nn.parameter import is_lazy
 
 from symfx.errors import SpecError, SymfxError
-from symfx.shape_rules.errors import IllTypedError, PinnedSizeError
-from symfx.static_migration.analysis import Interpreter
+from symfx.shape_rules.errors import GradualError, IllTypedError, PinnedSizeError
+from symfx.shape_rules.sizes import UNKNOWN
+from symfx.static_migration.analysis import Interpreter, run_graph
 from symfx.static_migration.conditions import InputType, names_in, read_annotation
 from symfx.static_migration.decisions import Decision, Decisions, branch_taken, explored
 from symfx.static_migration.example_inputs import example_tensor
@@ -24,8 +25,8 @@ from symfx.static_migration.mends import Mend
 from symfx.static_migration.migration import migrate_traced
 from symfx.static_migration.nested_inputs import built, flat_types
 from symfx.static_migration.operator_trace import OperatorTrace
-from symfx.static_migration.printing import input_name, place_of
-from symfx.static_migration.programs import FunctionProgram, ModelWithLoss
+from symfx.static_migration.printing import place_of, text_of
+from symfx.static_migration.programs import FunctionProgram, ModelWithLoss, input_parameters
 from symfx.static_migration.results import Conflict, ExcludedSizes, Migration
 from symfx.static_migration.sample_run import view_that_fails
 from symfx.static_migration.solver import Solver
@@ -70,6 +71,7 @@ def typecheck(
     module = program if isinstance(program, torch.nn.Module) else FunctionProgram(program, types)
     if loss is not None:
         module = ModelWithLoss(module, loss, types)
+    _refuse_unknown_inputs(module, types)
     found = _along_paths(module, types, where, timeout, allow_pinned=allow_pinned)
     if found.verdict != "well-typed" or last_batch is None:
         return found
@@ -82,6 +84,19 @@ def typecheck(
         said = (*last.conflict.conditions, f"for the last batch, {shapes}")
         last.conflict = replace(last.conflict, conditions=said)
     return last
+
+
+def _refuse_unknown_inputs(module: torch.nn.Module, types: Mapping[str, InputType]) -> None:
+    """Refuse an input that the program does not take."""
+    parameters = input_parameters(module)
+    if isinstance(module, GraphModule) or any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return
+    for name in types:
+        if name not in parameters:
+            raise GradualError(
+                f"the program has no input {name}",
+                fix=f"its inputs are {', '.join(parameters) or 'none'}",
+            )
 
 
 def _last_batch(
@@ -135,6 +150,7 @@ def _along_paths(
         return _one_path(module, types, where, timeout, decisions, allow_pinned=allow_pinned)
 
     found: list[Migration] = []
+    conditions: list[list[str]] = []
     failed: list[Migration] = []
     excluded: list[ExcludedSizes] = []
     for decisions, path in explored(follow):
@@ -146,6 +162,7 @@ def _along_paths(
             path.conflict = replace(path.conflict, conditions=said)
         if path.verdict == "well-typed":
             found.append(path)
+            conditions.append([d.condition for d in decisions if d.condition])
             continue
         refusing = _refusing(path, decisions)
         if path.verdict != "ill-typed" or refusing is None:
@@ -155,7 +172,11 @@ def _along_paths(
             excluded.append(_excluded(types, where, decisions, refusing, timeout))
     if not found:
         return failed[0]
-    common = found[0] if len(found) == 1 else _of_paths(found)
+    if len(found) == 1:
+        common = found[0]
+    else:
+        one = _one_program(found, conditions, flat_types(types), where, timeout)
+        common = _of_paths(found) if one is None else one
     common.excluded += excluded
     return common
 
@@ -241,16 +262,15 @@ def _one_path(
 
 
 def _of_paths(found: list[Migration]) -> Migration:
-    """The migration of a program with several paths: what they have in common."""
+    """The migration of a program with several paths: the graph of the first, and the others."""
     first = found[0]
-    common = replace(first, shapes={}, inputs={}, paths=tuple(found), branches=())
-    for node, shape in first.shapes.items():
-        same = all(_shape_on(path, node) == shape for path in found)
-        common.shapes[node] = shape if same else "Dyn"
-        if node.op == "placeholder":
-            common.inputs[input_name(node)] = common.shapes[node]
+    common = replace(first, shapes={**first.shapes}, paths=tuple(found), branches=())
+    output = first.graph.output_node()
+    if any(_result_of(path) != _result_of(first) for path in found):
+        common.shapes[output] = "Dyn"
     common.make_types = lambda: {
-        node: Dyn if shape == "Dyn" else first.types[node] for node, shape in common.shapes.items()
+        node: Dyn if node is output and common.shapes[node] == "Dyn" else type_
+        for node, type_ in first.types.items()
     }
     common.conditions = [c for c in first.conditions if all(c in p.conditions for p in found)]
     common.fixed = [*{str(name): name for path in found for name in path.fixed}.values()]
@@ -260,12 +280,51 @@ def _of_paths(found: list[Migration]) -> Migration:
     return common
 
 
-def _shape_on(path: Migration, node: Node) -> str | None:
-    """The shape that the node of this name has on another path."""
-    for other, shape in path.shapes.items():
-        if (other.name, other.op, other.target) == (node.name, node.op, node.target):
-            return shape
-    return None
+def _result_of(path: Migration) -> str:
+    return path.shapes[path.graph.output_node()]
+
+
+def _one_program(
+    found: list[Migration],
+    conditions: list[list[str]],
+    types: Mapping[str, InputType],
+    where: Sequence[str],
+    timeout: float,
+) -> Migration | None:
+    """The migration of the first path, for all sizes, if its result is that of all paths.
+
+    A model may branch on ``t > 1`` only to choose a kernel. No path may have conditions of its own.
+
+    Args:
+        found: the migrations of the paths.
+        conditions: the conditions on sizes of each path.
+        types: the types of the inputs.
+        where: the user's conditions.
+        timeout: seconds that z3 may take for each question.
+    """
+    first = found[0]
+    root = first.graph.owning_module
+    if root is None:
+        return None
+    graph = copy.deepcopy(first.graph)
+    for node in [*graph.nodes]:
+        if node.target is branch_taken:
+            graph.erase_node(node)
+    for path, said in zip(found, conditions, strict=True):
+        run = run_graph(graph, root, types, [*where, *said])
+        result = run.values.get(graph.output_node(), UNKNOWN)
+        if run.failed is not None or text_of(run.sizes, result) != _result_of(path):
+            return None
+    whole = migrate_traced(GraphModule(root, graph), types, where, timeout=timeout)
+    for path, said in zip(found, conditions, strict=True):
+        own = {*path.conditions}
+        if not own <= {*whole.conditions, *said} or not {*whole.conditions} <= {*first.conditions}:
+            return None
+    unknown = "".join(whole.shapes.values()).count("Dyn")
+    if unknown != "".join(first.shapes.values()).count("Dyn"):
+        return None
+    whole.other_paths = tuple("; ".join(path.branches) for path in found[1:])
+    return whole
 
 
 def _conflict_of_view(found: Migration, node: Node, graph: GraphModule) -> Migration:

@@ -39,6 +39,7 @@ class OpenBranch:
         place: the line of the branch.
         value: the name of the value that the program branches on, for a condition on data.
         implicit: the program does not branch: an operator takes both sizes, or ``except`` follows.
+        likely: the outcome to follow first, which most inputs have.
     """
 
     holds: str
@@ -46,6 +47,7 @@ class OpenBranch:
     place: str
     value: str = ""
     implicit: bool = False
+    likely: bool = True
 
     def error(self) -> OpenBranchError:
         """The error for a program that takes no plan."""
@@ -121,7 +123,8 @@ class Decisions:
         if self.full:
             raise branch.error()
         i = len(self.taken)
-        self.taken.append(Decision(branch, self._planned[i] if i < len(self._planned) else True))
+        truth = self._planned[i] if i < len(self._planned) else branch.likely
+        self.taken.append(Decision(branch, truth))
         return self.taken[-1]
 
 
@@ -138,10 +141,10 @@ def explored(follow: Callable[[Decisions], _T]) -> Iterator[tuple[tuple[Decision
     for _ in range(_MOST_PATHS):
         decisions = Decisions(planned)
         result = follow(decisions)
-        yield tuple(decisions.taken), result
-        outcomes = [decision.truth for decision in decisions.taken]
-        while outcomes and not outcomes[-1]:
-            outcomes.pop()
-        if not outcomes:
+        taken = tuple(decisions.taken)
+        yield taken, result
+        while taken and taken[-1].truth != taken[-1].branch.likely:
+            taken = taken[:-1]
+        if not taken:
             return
-        planned = [*outcomes[:-1], False]
+        planned = [*(decision.truth for decision in taken[:-1]), not taken[-1].truth]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dis
 import inspect
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -26,6 +26,7 @@ from symfx.static_migration.branches import BranchTracer
 from symfx.static_migration.conditions import read_annotation
 from symfx.static_migration.decisions import Decisions
 from symfx.static_migration.mends import Mend
+from symfx.static_migration.nested_inputs import flat_types
 from symfx.static_migration.programs import input_parameters, program_name
 from symfx.user_code import is_user_file
 
@@ -127,6 +128,7 @@ def program_graph(
                 continue
             graph = tracer.graph
             _end_with_failure(graph, tracer, reason, error)
+        _without_left_out(graph, {*input_parameters(module), *flat_types(types)})
         return GraphModule(tracer.root, graph, type(module).__name__)
     assert first is not None
     if decisions is not None:
@@ -143,6 +145,21 @@ def program_graph(
             where=second.where,
             fix=second.fix,
         ) from second
+
+
+def _without_left_out(graph: Graph, inputs: Collection[str]) -> None:
+    """Remove the inputs of arguments that keep their defaults, which torch.fx makes and asserts."""
+    left_out = {
+        node
+        for node in graph.nodes
+        if node.op == "placeholder" and str(node.target).lstrip("*") not in inputs
+    }
+    for node in graph.nodes:
+        if node.all_input_nodes and left_out.issuperset(node.all_input_nodes):
+            left_out.add(node)
+    for node in reversed(graph.nodes):
+        if node in left_out and node.op != "output" and not node.users:
+            graph.erase_node(node)
 
 
 def _first_line(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from symfx.static_migration.results import ExcludedSizes, FixedName
 from symfx.static_migration.solver import Solver, smallest_conflict
 from symfx.static_migration.term_sizes import Demand, TermSizes
 
-__all__ = ["NamedCondition", "conditions_of", "excluded_sizes", "fixed_names"]
+__all__ = ["NamedCondition", "conditions_of", "excluded_sizes", "fixed_names", "from_two"]
 
 #: With more conditions than this, a condition that follows from the others is kept too.
 _MOST_CONDITIONS = 40
@@ -56,11 +56,26 @@ def conditions_of(
             text = f"{name} == {term}"
             found[text] = NamedCondition(text, symbol.eq(term))
     for demand in sizes.demands:
-        condition = sizes.facts.resolve(demand.condition)
+        condition = from_two(sizes.facts.resolve(demand.condition))
         if condition.op != "const" and not _is_trivial(condition):
             text = str(condition)
             found.setdefault(text, NamedCondition(text, condition, demand.origin))
     return _simplified(_without_implied([*found.values()], solver), solver)
+
+
+def from_two(condition: Term) -> Term:
+    """``n != 1`` as ``n >= 2``, and ``n <= 1`` as ``n == 1``, since named sizes are 1 or more.
+
+    Any other condition is returned unchanged.
+    """
+    if len(condition.free_symbols) != 1:
+        return condition
+    (symbol,) = condition.free_symbols
+    if re.fullmatch(r"u\d+", symbol.name):
+        return condition
+    if condition is symbol.ne(1):
+        return symbol >= 2
+    return symbol.eq(1) if condition is (symbol <= 1) else condition
 
 
 def _without_implied(conditions: list[NamedCondition], solver: Solver) -> list[NamedCondition]:

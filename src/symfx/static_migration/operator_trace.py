@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -63,6 +64,10 @@ class OperatorTrace:
         for guard in self.env.guards:
             frame = guard.provenance.frame
             yield guard.term, str(guard.provenance) if frame is None else frame.with_text
+
+    def ones(self) -> int:
+        """The number of guards that hold since a computed size is 1 in the example."""
+        return sum(bool(re.search(r"(<=|==) 1$", str(term))) for term, _ in self.guards())
 
     def value_of(self, node: Node, sizes: TermSizes) -> Any:
         """The value of a node in the trace: its shape, its size, or a tuple of values."""

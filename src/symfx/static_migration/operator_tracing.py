@@ -84,7 +84,7 @@ def trace_operators(
                 fix=f'write "{name}: i64[batch, seq]"',
             )
     tried: list[dict[str, int]] = []
-    found: list[tuple[int, GraphModule]] = []
+    found: list[tuple[int, int, GraphModule]] = []
     failure: SymfxError | None = None
     attempts = [*_ATTEMPTS]
     for preferred in attempts:
@@ -100,13 +100,15 @@ def trace_operators(
                 attempts += _sizes_from(f"{error.what} {error.where}")
                 failure = error
             continue
-        fixed = len(_trace_of(traced).env.specialization_records())
-        if not fixed:
+        made = _trace_of(traced)
+        # A coincidence of the example with a constant of the program fixes a name, and a small
+        # image becomes a single pixel: the operators take another way then.
+        fixed, ones = len(made.env.specialization_records()), made.ones()
+        if not fixed and not ones:
             return traced
-        # A coincidence of the example with a constant of the program fixes a name, too.
-        found.append((fixed, traced))
+        found.append((fixed, ones, traced))
     if found:
-        return min(found, key=lambda pair: pair[0])[1]
+        return min(found, key=lambda each: each[:2])[2]
     assert failure is not None
     raise failure
 

@@ -18,6 +18,8 @@ __all__ = ["Conflict", "ExcludedSizes", "FixedName", "Migration"]
 
 #: Lines of the program longer than this do not widen the column of shapes.
 _WIDEST_CODE = 60
+#: If the paths of a program have more lines than this together, only the first is printed in full.
+_MOST_LINES = 80
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,9 @@ class Migration:
         warnings: operators that broadcast in a way that is rarely meant, each with its line.
         branches: the branches that the types leave open, with the outcomes of this migration.
         paths: one migration for each path, if the types leave a branch open. The migration itself
-            then has the graph of the first path, with the shapes and conditions that all share.
+            then has the graph of the first path, and the conditions that all share. A result that
+            differs between the paths is ``Dyn``.
+        other_paths: the branches of further paths, which have the same result.
         make_types: computes `types`.
     """
 
@@ -139,6 +143,7 @@ class Migration:
     warnings: list[str] = field(default_factory=list)
     branches: tuple[str, ...] = ()
     paths: tuple[Migration, ...] = ()
+    other_paths: tuple[str, ...] = ()
     make_types: Callable[[], dict[Node, Any]] = dict
 
     @cached_property
@@ -170,7 +175,18 @@ class Migration:
     def __str__(self) -> str:
         """The annotated program, or the conflict."""
         if self.paths:
-            return "\n".join(f"{'; '.join(path.branches)}:\n{path}" for path in self.paths)
+            brief = sum(len(path.shapes) for path in self.paths) > _MOST_LINES
+            texts = [str(self.paths[0]), *(path.text(brief=brief) for path in self.paths[1:])]
+            heads = ["; ".join(path.branches) for path in self.paths]
+            return "\n".join(f"{h}:\n{text}" for h, text in zip(heads, texts, strict=True))
+        return self.text(brief=False)
+
+    def text(self, *, brief: bool) -> str:
+        """The annotated program, or the conflict.
+
+        Args:
+            brief: of the program, only the line with the result.
+        """
         lines: list[str] = []
         if self.verdict == "unknown":
             lines.append(
@@ -183,7 +199,7 @@ class Migration:
             written = [
                 (code_of(node), self.shapes[node])
                 for node in self.graph.nodes
-                if node.target is not branch_taken
+                if node.target is not branch_taken and (not brief or node.op == "output")
             ]
             width = min(max(len(code) for code, _ in written), _WIDEST_CODE)
             lines += [f"{code:<{width}}  # {shape}" for code, shape in written]
@@ -197,5 +213,6 @@ class Migration:
             first_place.setdefault(name, line or code_of(node))
         for name in sorted(first_place):
             lines.append(f"no shape rule for {name}: typed Dyn, at {first_place[name]}")
+        lines += [f"another path has the same result: {text}" for text in self.other_paths]
         lines += [f"warning: {text}" for text in self.warnings]
         return "\n".join(lines)

@@ -46,6 +46,10 @@ class NumberSource(abc.ABC):
         """As `length_of`; ``None`` if the length differs between inputs, or is unknown."""
 
     @abc.abstractmethod
+    def is_tensor(self, value: Proxy) -> bool:
+        """Whether a traced value is known to be a tensor."""
+
+    @abc.abstractmethod
     def sample_of(self, value: Proxy) -> Any:
         """A value of the type that the traced value has when the program runs."""
 
@@ -59,6 +63,8 @@ class TracedValue(Proxy):
 
     def __getattr__(self, name: str) -> Any:
         """An attribute, or a method, of the value."""
+        if not hasattr(torch.Tensor, name) and _numbers(self).is_tensor(self):
+            raise AttributeError(f"'Tensor' object has no attribute '{name}'")
         return _TracedAttribute(self, name)
 
     def __index__(self) -> int:

@@ -77,7 +77,7 @@ _SAME = _words(
     "logical_not logit logsigmoid long mish nan_to_num neg negative positive "
     "rad2deg real reciprocal relu relu6 requires_grad round rrelu rsqrt selu sgn short "
     "sigmoid sign signbit silu sin sinc sinh softplus softshrink softsign "
-    "sqrt square tan tanh tanhshrink threshold to trunc zero ones_like zeros_like "
+    "sqrt square tan tanh tanhshrink threshold to trunc type_as zero ones_like zeros_like "
     "rand_like randn_like empty_like full_like randint_like alias lift_fresh_copy "
     "_to_copy detach_copy lift_fresh isposinf isneginf isreal imag conj_physical resolve_conj "
     "resolve_neg mvlgamma entr ndtr ndtri log_ndtr erfcx i0e i1 i1e bessel_j0 bessel_j1 bessel_y0 "
@@ -319,7 +319,7 @@ def _comparison_rule(sign: str, *targets: Any) -> None:
             return d.compare(sign, left, right)
         if sign in ("==", "!=") and all(isinstance(x, (tuple, list)) for x in (left, right)):
             return _compare_tuples(d, sign, left, right)
-        return UNKNOWN
+        return NO_TENSOR if left is NO_TENSOR and right is NO_TENSOR else UNKNOWN
 
     comparison.__doc__ = "Tensors broadcast; the comparison of sizes is true, false or unknown."
     rule(*targets)(comparison)
