@@ -23,6 +23,8 @@ __all__ = ["view_that_fails"]
 
 #: What torch says of a view that the layout does not allow.
 _REASONS = ("view size is not compatible", "must be 1 to view", "must be divisible by")
+#: The names of the operators that can fail so.
+_VIEWS = frozenset({"view", "view_as", "unflatten"})
 #: Inputs with more elements than this are not tried in eager.
 _LARGEST = 4_000_000
 #: How a run fails; on the meta device also since a value is data.
@@ -43,7 +45,7 @@ def view_that_fails(
         shapes: sizes of the inputs, by name.
         run_eager: runs the program in eager at these sizes.
     """
-    if any(is_lazy(parameter) for parameter in graph.parameters()):
+    if not _has_view(graph) or any(map(is_lazy, graph.parameters())):
         return None
     given: list[Any] = []
     for node in graph.graph.nodes:
@@ -69,6 +71,16 @@ def view_that_fails(
     except _FAILURES as error:
         return run.last if any(reason in str(error) for reason in _REASONS) else None
     return None
+
+
+def _has_view(graph: GraphModule) -> bool:
+    """Whether an operator of a graph needs a certain layout of its argument."""
+    return any(
+        isinstance(graph.get_submodule(str(node.target)), torch.nn.Unflatten)
+        if node.op == "call_module"
+        else _VIEWS.intersection(str(getattr(node.target, "__name__", node.target)).split("."))
+        for node in graph.graph.nodes
+    )
 
 
 class _MetaRun(Interpreter):
