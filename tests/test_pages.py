@@ -25,6 +25,7 @@ PAGE_OF = {
     "symfx.dynamic_spec": "tracing",
     "symfx.errors": "root",
     "symfx.graph_gradual_typechecker": "gradual_types",
+    "symfx.installation": "install",
     "symfx.meta_tracer": "meta_tracer",
     "symfx.optimization": "optimization",
     "symfx.proxy_tensor": "tracing",

@@ -12,6 +12,7 @@ Example:
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,15 @@ if TYPE_CHECKING:
         TraceFileError,
         TracingError,
     )
+    from symfx.installation import (
+        InstallError,
+        explain_recompiles,
+        install,
+        installed,
+        installed_report,
+        is_installed,
+        uninstall,
+    )
     from symfx.optimization.model import OptimizedModel
     from symfx.optimization.pipeline import optimize
     from symfx.symbolic_shapes import Dim
@@ -37,6 +47,7 @@ __all__ = [
     "CheckResult",
     "Dim",
     "InputMismatchError",
+    "InstallError",
     "OptimizationError",
     "OptimizedModel",
     "SpecError",
@@ -47,15 +58,22 @@ __all__ = [
     "TracingError",
     "Verification",
     "__version__",
+    "explain_recompiles",
+    "install",
+    "installed",
+    "installed_report",
+    "is_installed",
     "load",
     "optimize",
     "trace",
+    "uninstall",
 ]
 
 _HOMES = {
     "CheckResult": "symfx.tracing",
     "Dim": "symfx.symbolic_shapes",
     "InputMismatchError": "symfx.errors",
+    "InstallError": "symfx.installation",
     "SpecError": "symfx.errors",
     "SymfxError": "symfx.errors",
     "TargetError": "symfx.errors",
@@ -65,9 +83,15 @@ _HOMES = {
     "OptimizationError": "symfx.errors",
     "OptimizedModel": "symfx.optimization.model",
     "Verification": "symfx.tracing.verification",
+    "explain_recompiles": "symfx.installation",
+    "install": "symfx.installation",
+    "installed": "symfx.installation",
+    "installed_report": "symfx.installation",
+    "is_installed": "symfx.installation",
     "load": "symfx.tracing",
     "optimize": "symfx.optimization.pipeline",
     "trace": "symfx.tracing",
+    "uninstall": "symfx.installation",
 }
 
 
@@ -81,3 +105,8 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+if os.environ.get("SYMFX_INSTALL", "0") not in ("", "0"):
+    # The user, or `symfx run` for the processes of a program, asked for it by this variable.
+    __getattr__("install")()

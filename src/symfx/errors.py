@@ -41,10 +41,13 @@ class SymfxError(Exception):
             parts.append(f"  to fix: {fix}")
         self.message = "\n".join(parts)
         super().__init__(self.message)
+        self.args = (self.message,)  # a constructor of torch among the bases may put others there
 
     def __str__(self) -> str:
-        # Not made of ``args``: a class that derives from torch's too may put other things there.
-        return self.message
+        # torch.export edits the text of an exception by way of ``args``: it appends "Suggested
+        # fixes", and calls inputs by the names of the user's function.
+        text = self.args[0] if len(self.args) == 1 else None
+        return text if isinstance(text, str) else self.message
 
 
 class ExpressionError(SymfxError, ValueError):

@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from types import CodeType, FrameType
@@ -36,6 +36,7 @@ __all__ = [
     "statement_of_trace",
     "user_frame",
     "user_line",
+    "user_line_of_calls",
     "user_line_of_trace",
     "where",
 ]
@@ -237,6 +238,24 @@ def user_line(start: FrameType | None = None) -> UserFrame | None:
         if kind == _MODULE and layer is None:
             layer = UserFrame(code, at.f_lineno)
         at = at.f_back  # type: ignore[assignment]
+    return layer
+
+
+def user_line_of_calls(calls: Sequence[tuple[str, int, str]]) -> SavedFrame | None:
+    """The innermost line of the user's program among calls, as `user_line` chooses it.
+
+    Args:
+        calls: file, line and function of each call, the innermost last.
+    """
+    layer: SavedFrame | None = None
+    for path, lineno, function in reversed(calls):
+        kind = _kind_of_path(path)
+        if kind == _USER or (kind == _MODULE and layer is None):
+            text = linecache.getline(path, lineno).strip()
+            frame = SavedFrame(path, lineno, function, text)
+            if kind == _USER:
+                return frame
+            layer = frame
     return layer
 
 

@@ -8,9 +8,13 @@ chained. Where the facts hold, each condition must hold (``|-``), or each must b
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Callable, Mapping
 from functools import reduce
+from types import CodeType
 from typing import Any
+
+import compiler_questions
 
 from symfx.algebra import Table, Term
 
@@ -93,6 +97,11 @@ def split(question: str) -> tuple[list[str], list[str], bool]:
     return facts, asked.split(";"), follows
 
 
+@functools.cache
+def _compiled(text: str) -> CodeType:
+    return compile(text.strip(), "<question>", "eval")
+
+
 def value(text: str, point: Mapping[str, Any]) -> Any:
     """The value that Python computes; `where` evaluates all its operands."""
     scope = {
@@ -103,7 +112,7 @@ def value(text: str, point: Mapping[str, Any]) -> Any:
         "float": float,
         "where": _where,
     }
-    return eval(text.strip(), scope, dict(point))
+    return eval(_compiled(text), scope, dict(point))
 
 
 def _where(condition: bool, a: Any, b: Any) -> Any:
@@ -251,7 +260,7 @@ def questions() -> list[tuple[str, str]]:
     """(kind, question) for each line above."""
     return [
         (kind, line)
-        for kind, text in QUESTIONS.items()
+        for kind, text in (QUESTIONS | compiler_questions.QUESTIONS).items()
         for line in text.splitlines()
         if line.strip()
     ]

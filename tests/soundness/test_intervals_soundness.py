@@ -44,8 +44,10 @@ def tried(a: Interval) -> list[int]:
         (intervals.multiply, lambda x, y: x * y),
         (intervals.floordiv, lambda x, y: x // y),
         (intervals.modulo, lambda x, y: x % y),
+        (intervals.shifted_left, lambda x, y: x << y),
+        (intervals.shifted_right, lambda x, y: x >> y),
     ],
-    ids=["add", "multiply", "floordiv", "modulo"],
+    ids=["add", "multiply", "floordiv", "modulo", "shifted_left", "shifted_right"],
 )
 def test_binary(
     of_intervals: Callable[[Interval, Interval], Interval], of_numbers: Callable[[int, int], int]
@@ -57,7 +59,7 @@ def test_binary(
         for x, y in itertools.product(tried(a), tried(b)):
             try:
                 value = of_numbers(x, y)
-            except ZeroDivisionError:
+            except (ZeroDivisionError, ValueError):  # a divisor of 0, a shift below 0
                 continue
             assert holds(value, result), (a, b, x, y, result)
 
@@ -81,6 +83,32 @@ def test_unary() -> None:
                 assert holds(k * x, intervals.scale(a, k)), (a, k, x)
             for n in (1, 2, 3, 4):
                 assert holds(x**n, intervals.power(a, n)), (a, n, x)
+
+
+def test_roots_and_powers() -> None:
+    for a, n in itertools.product(INTERVALS, (1, 2, 3, 4)):
+        for inside in INTERVALS:
+            found = intervals.roots(a, n, inside)
+            for x in members(inside, 12):
+                assert not holds(x**n, a) or holds(x, found), (a, n, x)
+        if n > 1:
+            narrow = intervals.to_powers(a, n)
+            for x in range(-12, 13):
+                assert not holds(x**n, a) or holds(x**n, narrow), (a, n, x)
+    assert intervals.roots((10, 20), 2, (0, None)) == (4, 4)
+    assert intervals.roots((-30, 30), 3, (None, None)) == (-3, 3)
+    assert intervals.to_powers((-30, 30), 3) == (-27, 27)
+    assert intervals.to_powers((None, 20), 2) == (0, 16)
+
+
+def test_factors_of_products() -> None:
+    for a, by in itertools.product(INTERVALS, INTERVALS):
+        found = intervals.quotients(a, by)
+        for x, y in itertools.product(range(-12, 13), tried(by)):
+            assert not holds(x * y, a) or holds(x, found), (a, by, x, y, found)
+    assert intervals.quotients((16, None), (1, 4)) == (4, None)
+    assert intervals.quotients((1, None), (0, None)) == (1, None)
+    assert intervals.quotients((None, 12), (-5, -3)) == (-4, None)
 
 
 def test_intersection_and_hull() -> None:

@@ -18,6 +18,7 @@ from symfx.cli.replay import replay_command
 from symfx.cli.saved_traces import check_command, run_command, show_command
 from symfx.cli.trace import trace_command
 from symfx.cli.typecheck import typecheck_command
+from symfx.cli.user_programs import is_user_program, run_program_command
 
 __all__ = ["app", "main"]
 
@@ -37,11 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: the words after ``symfx``; those of the process by default.
     """
-    # Importing torch and a model's library makes millions of objects that stay alive. Python's
-    # default thresholds would search them for garbage so often that it takes a second or two.
-    gc.set_threshold(100_000, 50, 100)
-    atexit.register(_end_without_search)
-    app(args=None if arguments is None else list(arguments), prog_name="symfx")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if is_user_program(words):
+        words[0] = "run-program"
+    else:  # a user's program has Python's settings
+        # Importing torch and a model's library makes millions of objects that stay alive. Python's
+        # default thresholds would search them for garbage so often that it takes a second or two.
+        gc.set_threshold(100_000, 50, 100)
+        atexit.register(_end_without_search)
+    app(args=words, prog_name="symfx")
 
 
 def _end_without_search() -> None:
@@ -85,4 +90,13 @@ app.command("run")(run_command)
 app.command("replay")(replay_command)
 app.command("typecheck")(typecheck_command)
 app.command("optimize")(optimize_command)
+app.command(
+    "run-program",
+    hidden=True,  # `symfx run` of a Python file
+    context_settings={
+        "allow_extra_args": True,
+        "allow_interspersed_args": False,
+        "ignore_unknown_options": True,
+    },
+)(run_program_command)
 app.command("doctor")(doctor_command)

@@ -92,7 +92,7 @@ class LayoutQuestions:
             if asked in _CHANNELS_LAST and not _has_elements(tensor):
                 for size in tensor.shape:
                     if not isinstance(size, int) and not size.node.has_hint():
-                        torch._check(size >= 1)  # type: ignore[no-untyped-call]
+                        torch._check(size >= 1)
             return NotImplemented
         if func in _OFFSET:
             cache.env.inputs.offsets_asked = True

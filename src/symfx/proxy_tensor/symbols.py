@@ -91,6 +91,9 @@ class SymbolNodes:
         self._layouts = ChainMap(self._input_layouts, self._last_resort)
         # The function that makes a term's node when the node is first needed.
         self._promised: dict[Term, Callable[[], fx.Node]] = {}
+        # The facts about the terms, once a term is known, and the epoch of the tables above.
+        self._facts: Any = None
+        self._epoch = 0
 
     # -- sources of terms ----------------------------------------------------------------------
 
@@ -130,8 +133,16 @@ class SymbolNodes:
         if isinstance(count, torch.SymInt):
             self.promise_number(count, make)
 
-    @staticmethod
+    def _term(self, number: Any) -> Term | None:
+        """The term of a symbolic number; None for a constant and for a number of torch."""
+        node = number.node
+        if type(node) is not SymNode or node.term.op == "const":
+            return None
+        self._facts = node.shape_env.facts
+        return node.term
+
     def _offer(
+        self,
         questions: dict[Term, _Question],
         number: Any,
         node: fx.Node,
@@ -139,8 +150,8 @@ class SymbolNodes:
         args: tuple[Any, ...],
     ) -> None:
         if isinstance(number, SYMBOLIC_TYPES):
-            term = getattr(number.node, "term", None)
-            if term is not None and term.op != "const":
+            term = self._term(number)
+            if term is not None:
                 questions.setdefault(term, (node, how, args, number))
 
     def offer_symbol(self, symbol: Term, node: fx.Node, dim: int | None, number: Any) -> None:
@@ -159,15 +170,33 @@ class SymbolNodes:
 
     def offer_number(self, number: Any, node: fx.Node) -> None:
         """Make a node the node of a symbolic number, unless the number has one."""
-        term = getattr(number.node, "term", None)
-        if term is not None and term.op != "const":
+        term = self._term(number)
+        if term is not None:
             self._known.setdefault(term, node)
 
     def promise_number(self, number: Any, make: Callable[[], fx.Node]) -> None:
         """Give the function that makes the node of a symbolic number when it is needed."""
-        term = getattr(number.node, "term", None)
-        if term is not None and term.op != "const":
+        term = self._term(number)
+        if term is not None:
             self._promised.setdefault(term, make)
+
+    def _follow_renamings(self) -> None:
+        """Make the source of each symbol the source of the symbol that has replaced it since.
+
+        Where a graph is run again under a trace, its operators make new unbacked symbols, and
+        torch tells the environment afterwards that they are the symbols of the first run. Those
+        have no source of their own. A symbol that has one keeps it, because an assertion that
+        two symbols are equal has to compute both.
+        """
+        if self._facts is None or self._facts.epoch == self._epoch:
+            return
+        self._epoch = self._facts.epoch
+        tables: tuple[dict[Term, Any], ...] = (self._known, self._askable, self._promised)
+        for table in tables:
+            for term, source in list(table.items()):
+                now = self._facts.resolve(term)
+                if now is not term and now.op == "symbol" and not self._has_source(now):
+                    table[now] = source
 
     # -- the node of a number ------------------------------------------------------------------
 
@@ -178,6 +207,7 @@ class SymbolNodes:
 
     def can_make(self, term: Term) -> bool:
         """Whether a term has a node, or one can be made from the sources."""
+        self._follow_renamings()
         waiting, seen = [term], {term}
         while waiting:
             top = waiting.pop()
@@ -234,7 +264,10 @@ class SymbolNodes:
             TracingError: the term is not of this trace.
         """
         found = self._known.get(term)
-        return self._build(term) if found is None else found
+        if found is not None:
+            return found
+        self._follow_renamings()
+        return self._build(term)
 
     def _build(self, term: Term) -> Any:
         """Record the computation of a term, its parts first, each part once."""

@@ -176,7 +176,10 @@ class PythonKeyTracer(slots.TracerWithSlots):
         if node.op in ("placeholder", "output"):
             node.meta.pop("stack_trace", None)
         elif self.modules is not None:
-            node.meta.setdefault("nn_module_stack", self.modules.running.copy())
+            kept = node.meta.get("nn_module_stack")
+            node.meta["nn_module_stack"] = (
+                self.modules.running.copy() if kept is None else _with_names_of_classes(kept)
+            )
             function = self._function
             if node.op == "call_function" and function is not None:
                 name = function.__name__
@@ -363,3 +366,11 @@ class PythonKeyTracer(slots.TracerWithSlots):
         while node.next.op == "placeholder":
             node = node.next
         return node
+
+
+def _with_names_of_classes(stack: dict[str, Any]) -> dict[str, Any]:
+    """A node's stack of modules as exported programs have it: Dynamo's holds the classes."""
+    return {
+        key: (path, f"{kind.__module__}.{kind.__qualname__}" if isinstance(kind, type) else kind)
+        for key, (path, kind) in stack.items()
+    }

@@ -416,8 +416,9 @@ for _name, _method in arithmetic_methods(SymNode).items():
 
 def wrap_node(x: Any) -> Any:
     """The Python number of a literal, else the torch.SymInt, SymFloat or SymBool of a node `x`."""
-    if x.constant is not None:
-        return x.constant
+    constant = getattr(x, "constant", None)  # torch's nested ints have no such attribute
+    if constant is not None:
+        return constant
     if x.is_int():
         return torch.SymInt(x)  # type: ignore[no-untyped-call]
     if x.is_float():

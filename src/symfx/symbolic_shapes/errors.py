@@ -33,7 +33,6 @@ class GuardOnDataDependentSymNode(SymfxError, TorchGuardOnDataDependentSymNode):
         message = args[0] if args else f"the value of {cond} depends on data"
         SymfxError.__init__(self, str(message), where=where, fix=fix)
         self.cond = cond
-        self.args = (self.message,)  # torch's own constructor keeps none
 
 
 class ConstraintViolationError(SymfxError, TorchConstraintViolationError, ValueError):

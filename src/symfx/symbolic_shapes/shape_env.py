@@ -151,6 +151,7 @@ class ShapeEnv:
         self.fake_tensor_cache: dict[Any, Any] = {}
         self._spec_symbol_to_compile_symbol: dict[Any, Any] = {}
         self._shape_spec_pending_assumptions: list[Any] = []
+        self._unbacked_replacements: dict[Any, Any] | None = None
         # Last, because it replaces methods of the finished environment.
         self.recorder = Recorder(self, should_record_events, settings)
 

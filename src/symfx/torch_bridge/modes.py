@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_infra_mode, _push_mode, _unset_infra_mode
 
-from symfx.torch_bridge.identity import proxy_tensor_of_torch
+from symfx.torch_bridge.identity import TorchProxyMode, proxy_tensor_of_torch
 from symfx.torch_bridge.process_wide import ProcessWide
 from symfx.torch_bridge.releases import fx_traces
 
@@ -23,6 +23,7 @@ __all__ = [
     "active_fake_mode",
     "active_proxy_mode",
     "disable_autocast_cache",
+    "follow_renaming",
     "function_mode_count",
     "fx_tracing",
     "pop_function_mode",
@@ -58,6 +59,23 @@ def active_fake_mode() -> FakeTensorMode | None:
     """The fake mode that an operator would reach now, or None."""
     mode: FakeTensorMode | None = torch._C._get_dispatch_mode(FAKE_KEY)
     return mode
+
+
+def follow_renaming(old: Any, new: Any) -> None:
+    """Have torch's own tracer, if it runs now, find the node of a renamed symbol under both names.
+
+    torch's tracer meets symbols of symfx where a program of symfx is decomposed after
+    `symfx.uninstall`. It looks for the node of an expression by the symbols in it.
+
+    Args:
+        old: the symbol that has a node, as sympy.
+        new: the symbol that stands for it from now on.
+    """
+    mode = active_proxy_mode()
+    if type(mode) is TorchProxyMode:
+        nodes = mode.tracer.sympy_expr_tracker
+        if old in nodes:
+            nodes.setdefault(new, nodes[old])
 
 
 def unset_proxy_mode() -> Any:

@@ -26,6 +26,7 @@ FEATURES = {
     "algebra": "the algebra's view in sympy",
     "cli": "the command line",
     "fake_operators": "symfx.trace and make_fx",
+    "installation": "symfx.install",
     "graph_gradual_typechecker": "the type checker of gradual types",
     "meta_tracer": "meta_tracer",
     "migrate_gradual_types": "the constraints of gradual types",

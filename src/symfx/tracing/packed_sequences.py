@@ -1,8 +1,9 @@
-"""Packed sequences whose lengths are constants: packed and padded by indexing.
+"""Packed sequences: packed and padded by indexing and masks.
 
 torch's operators read the lengths from a tensor, which a graph cannot follow; the fake tensors of
 their results have other shapes than the real ones. Lengths that the program writes down are known
-while tracing, and with them each step of each sequence has its place.
+while tracing, and with them each step of each sequence has its place. Other lengths make a mask of
+the steps that are packed, and the number of these steps depends on data.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ from symfx.proxy_tensor import (
     get_proxy_mode,
 )
 from symfx.torch_bridge.process_wide import ProcessWide
+from symfx.tracing.packed_networks import number_of_sequences, packed_networks, remember_number
 
-__all__ = ["static_packing"]
+__all__ = ["traceable_packing"]
 
 
 @contextlib.contextmanager
-def static_packing() -> Iterator[None]:
-    """A context in which sequences of constant lengths are packed and padded by indexing."""
+def traceable_packing() -> Iterator[None]:
+    """A context in which sequences are packed, padded and run through networks as above."""
     with contextlib.ExitStack() as stack:
+        stack.enter_context(packed_networks())
         for name, by_indexing in _BY_INDEXING.items():
             stack.enter_context(_FUNCTIONS[name].set_to(by_indexing))
         yield
@@ -79,16 +82,54 @@ def _packing(original: Any) -> Any:
     def pack(input: torch.Tensor, lengths: torch.Tensor, batch_first: bool) -> Any:
         known = _constant(lengths)
         if known is None:
-            return original(input, lengths, batch_first)
+            return _packed_by_mask(original, input, lengths, batch_first)
         by_step = input.transpose(0, 1) if batch_first else input
         in_order = all(one >= other for one, other in itertools.pairwise(known))
         if not known or known[-1] < 1 or not in_order or by_step.shape[1] != len(known):
             return original(input, lengths, batch_first)  # raises the error that eager raises
         torch._check(by_step.shape[0] >= known[0])  # type: ignore[no-untyped-call]
         batch_sizes = [sum(n > step for n in known) for step in range(known[0])]
-        return by_step[_places(batch_sizes)], torch.tensor(batch_sizes)
+        made = torch.tensor(batch_sizes)
+        remember_number(made, len(known))
+        return by_step[_places(batch_sizes)], made
 
     return pack
+
+
+def _packed_by_mask(
+    original: Any, input: torch.Tensor, lengths: torch.Tensor, batch_first: bool
+) -> Any:
+    """`original` for lengths that only a run knows."""
+    by_step = input.transpose(0, 1) if batch_first else input
+    if get_proxy_mode() is None or lengths.dim() != 1 or by_step.shape[1] != lengths.shape[0]:
+        return original(input, lengths, batch_first)
+    torch._assert_async((lengths >= 1).all(), "each length of a packed sequence has to be above 0")
+    in_order = (lengths[:-1] >= lengths[1:]).all()
+    torch._assert_async(in_order, "lengths have to be in decreasing order, or enforce_sorted=False")
+    steps: Any = lengths[0].item()
+    torch._check(steps >= 1)  # type: ignore[no-untyped-call]
+    torch._check(steps <= by_step.shape[0])  # type: ignore[no-untyped-call]
+    counted = torch.arange(by_step.shape[0]).unsqueeze(1)
+    is_packed = counted < lengths.to("cpu").unsqueeze(0)
+    batch_sizes = is_packed.sum(1).narrow(0, 0, steps)
+    remember_number(batch_sizes, by_step.shape[1])
+    return by_step[is_packed.to(input.device)], batch_sizes
+
+
+def _padded_by_mask(
+    data: torch.Tensor, batch_sizes: torch.Tensor, padding_value: float, total_length: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The padded sequences by step, and their lengths."""
+    number = number_of_sequences(batch_sizes)
+    is_packed = torch.arange(number).unsqueeze(0) < batch_sizes.unsqueeze(1)
+    steps, rest = batch_sizes.shape[0], data.shape[1:]
+    padded = data.new_full((steps, number, *rest), padding_value)
+    mask = is_packed.to(data.device).view(steps, number, *[1] * len(rest))
+    padded = padded.masked_scatter(mask, data)
+    if total_length > 0:
+        more = data.new_full((total_length - steps, number, *rest), padding_value)
+        padded = torch.cat([padded, more])
+    return padded, is_packed.sum(0)
 
 
 def _padding(original: Any) -> Any:
@@ -100,7 +141,10 @@ def _padding(original: Any) -> Any:
         total_length: int,
     ) -> Any:
         known = _constant(batch_sizes)
-        if known is None or not known or 0 < total_length < len(known):
+        if known is None:
+            padded, found = _padded_by_mask(data, batch_sizes, padding_value, total_length)
+            return padded.transpose(0, 1) if batch_first else padded, found
+        if not known or 0 < total_length < len(known):
             return original(data, batch_sizes, batch_first, padding_value, total_length)
         steps = max(len(known), total_length)
         padded = data.new_full((steps, known[0], *data.shape[1:]), padding_value)

@@ -33,7 +33,7 @@ from symfx.tracing.model_state import (
     module_of,
     untouched,
 )
-from symfx.tracing.packed_sequences import static_packing
+from symfx.tracing.packed_sequences import traceable_packing
 from symfx.tracing.refusals import (
     refuse_fake_constants,
     refuse_nested,
@@ -205,7 +205,7 @@ class _Tracing:
                 parts_made_singly(),
                 dense_encoders(self.model),
                 running_eagerly(),
-                static_packing(),
+                traceable_packing(),
                 without_torch_logs(),
             ):
                 graph_module = tracer(*self.state.values(), *inputs)

@@ -164,7 +164,7 @@ def by_supposing_the_opposite(prover: Prover, condition: Term) -> bool | None:
 
 def by_choices_in_facts(prover: Prover, condition: Term) -> bool | None:
     """Decide for each branch of a min, max, abs or where in the facts near the condition."""
-    if not prover.splits or condition.op not in ("eq", "ge"):
+    if not prover.splits or condition.op not in ("eq", "ge", "and", "or"):
         return None
     choosing = prover.facts.choosing
     if not choosing:

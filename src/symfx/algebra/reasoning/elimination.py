@@ -152,13 +152,31 @@ class System:
         ]
         return max(bounds, default=None)
 
+    def ends(self) -> dict[Any, tuple[int | None, int | None]]:
+        """The ends of the unknowns that inequalities of one unknown tell."""
+        found: dict[Any, tuple[int | None, int | None]] = {}
+        for key, const in self._rows.items():
+            if len(key) == 1:
+                ((unknown, c),) = key
+                low, high = found.get(unknown, (None, None))
+                if c > 0:
+                    end = -(const // c)
+                    found[unknown] = (end if low is None else max(low, end)), high
+                else:
+                    end = const // -c
+                    found[unknown] = low, (end if high is None else min(high, end))
+        return found
+
     def _eliminate(self) -> bool:
         """Eliminate one unknown that is not kept; False if no such unknown is left."""
         above: dict[Unknown, list[_Key]] = {}
         below: dict[Unknown, list[_Key]] = {}
+        large: tuple[set[Unknown], set[Unknown]] = set(), set()
         for key in self._rows:
             for u, c in key:
                 (above if c > 0 else below).setdefault(u, []).append(key)
+                if c > 1 or c < -1:
+                    large[c > 0].add(u)
         # An unknown that all inequalities bound from the same side only is of no use.
         idle = (above.keys() ^ below.keys()) - self._kept
         if idle:
@@ -170,7 +188,14 @@ class System:
         if not unknowns:
             return False
         place = self._places
-        chosen = min(unknowns, key=lambda u: (len(above[u]) * len(below[u]), place[u]))
+        # The elimination of an unknown is exact for integers where one side has coefficients of 1
+        # alone, so such unknowns go first.
+        inexact = large[0] & large[1]
+
+        def cost(u: Unknown) -> tuple[bool, int, int]:
+            return u in inexact, len(above[u]) * len(below[u]), place[u]
+
+        chosen = min(unknowns, key=cost)
         if len(above[chosen]) * len(below[chosen]) > _COMBINED:
             self._rows.clear()
             return False

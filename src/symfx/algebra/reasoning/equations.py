@@ -148,8 +148,9 @@ def learn_remainder(facts: Facts, p: Term) -> None:
                 remainder = facts.table.mod(x, atom.args[1])
                 if not p.const % times and remainder.op != "const":
                     learn_remainder(facts, remainder + p.const // times)
-            return
+                return
     if len(p.coeffs) != 1:
+        _learn_remainders_of_summands(facts, p)
         return
     ((atom, coeff),) = p.coeffs.items()
     if coeff not in (1, -1) or atom.op != "mod" or atom.args[1].op != "const":
@@ -162,9 +163,29 @@ def learn_remainder(facts: Facts, p: Term) -> None:
     if math.gcd(scale, m) != 1:
         return
     # scale*x + const = r (mod m), and scale has an inverse modulo m.
-    value = (r - inner.const) * pow(scale, -1, m) % m
+    _learn_congruence(facts, x, m, (r - inner.const) * pow(scale, -1, m), p)
+
+
+def _learn_remainders_of_summands(facts: Facts, p: Term) -> None:
+    """Learn from p == 0 the remainder of a summand by what divides all others.
+
+    So ``2*a + 3*b == 12`` makes a multiple of 3 of a.
+    """
+    coeffs = p.coeffs
+    if len(coeffs) > LONG:
+        return
+    for monomial, coeff in coeffs.items():
+        m = math.gcd(*(c for other, c in coeffs.items() if other is not monomial))
+        g = math.gcd(m, coeff)
+        if m > g and not p.const % g:
+            m //= g
+            _learn_congruence(facts, monomial, m, -p.const // g * pow(coeff // g, -1, m), p)
+
+
+def _learn_congruence(facts: Facts, x: Term, m: int, r: int, p: Term) -> None:
+    """Learn from p == 0 that x is r modulo m."""
     old = facts.congruences.get(x, ANYTHING)
-    both = intervals.meet(old, (m, value))
+    both = intervals.meet(old, (m, r % m))
     if both is None:
         facts.contradiction = facts.table.eq(p, facts.table.zero)
     elif both != old:

@@ -49,6 +49,7 @@ class Facts:
         real_bounds: for a real term that is known not to be NaN, its interval.
         alternatives: for an assumption, the disjunctions that hold because of it.
         nonlinear: the symbols of assumed comparisons that have a product or an operation.
+        multiplied: those of them with a product, or a remainder by a divisor that is no constant.
         choosing: for an assumption, the first few choices (min, max, abs, where) in it.
         stamp: see `Connections.stamp`.
     """
@@ -79,6 +80,7 @@ class Facts:
         self.real_bounds: dict[Term, tuple[float, float]] = {}
         self.alternatives: dict[Term, list[Term]] = {}
         self.nonlinear: set[Term] = set()
+        self.multiplied: set[Term] = set()
         self.choosing: dict[Term, list[Term]] = {}
         self._nested = 0
 
@@ -186,6 +188,8 @@ class Facts:
             self.connections.add(condition)
             if condition.op in ("eq", "ge") and not is_linear(condition):
                 self.nonlinear |= condition.free_symbols
+                if any(map(_multiplies, condition.args[0].coeffs)):
+                    self.multiplied |= condition.free_symbols
                 if found := choices(condition):
                     self.choosing[condition] = found
         if condition.op == "and":
@@ -252,3 +256,9 @@ class Facts:
         low, high = self.bounds(atom)
         outside = (low is not None and low > 0) or (high is not None and high < 0)
         return outside or 0 in self.excluded.get(atom, ())
+
+
+def _multiplies(monomial: Term) -> bool:
+    """Whether a monomial is a product or the remainder by a divisor that is no constant."""
+    op = monomial.op
+    return op == "product" or (op == "mod" and monomial.args[1].op != "const")

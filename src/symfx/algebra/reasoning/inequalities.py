@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from symfx.algebra.reasoning import intervals
-from symfx.algebra.reasoning.condition_forms import is_order
 from symfx.algebra.reasoning.intervals import ANY
 from symfx.algebra.reasoning.limits import CYCLE, LONG, PROPAGATED
 from symfx.algebra.terms.term import Term
@@ -15,6 +14,8 @@ if TYPE_CHECKING:
     from symfx.algebra.reasoning.facts import Facts
 
 __all__ = ["learn", "learn_hull", "learn_real"]
+
+_UNITS = {1, -1}
 
 
 def learn(facts: Facts, p: Term, because: Term) -> None:
@@ -42,13 +43,14 @@ def learn(facts: Facts, p: Term, because: Term) -> None:
     if len(coeffs) > LONG:
         _meet(facts, least, facts.lower.get(facts.table.neg(base)), base, because)
         return
+    touching, sides = facts.touching, facts.sides
     for monomial, coeff in coeffs.items():
-        facts.touching.setdefault(monomial, {})[base] = None
-        facts.sides.add((monomial, coeff > 0))
-    if not is_order(base):
-        facts.entangled.update(coeffs)
-    if len(coeffs) == 2 and sorted(coeffs.values()) == [-1, 1]:
+        touching.setdefault(monomial, {})[base] = None
+        sides.add((monomial, coeff > 0))
+    if len(coeffs) == 2 and {*coeffs.values()} == _UNITS:
         x, y = coeffs if next(iter(coeffs.values())) == 1 else reversed(coeffs)
+        if x.op != "symbol" or y.op != "symbol":
+            facts.entangled.update(coeffs)
         # x - y >= least
         facts.after.setdefault(y, {})[x] = least
         facts.before.setdefault(x, {})[y] = least
@@ -57,6 +59,7 @@ def learn(facts: Facts, p: Term, because: Term) -> None:
         _narrow(facts, y, None, None if high is None else high - least)
         greatest = _difference(facts, y, x)
     else:
+        facts.entangled.update(coeffs)
         greatest = facts.lower.get(facts.table.neg(base))
     _meet(facts, least, greatest, base, because)
 

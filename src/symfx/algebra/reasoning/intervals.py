@@ -27,7 +27,12 @@ __all__ = [
     "modulo",
     "multiply",
     "power",
+    "quotients",
+    "roots",
     "scale",
+    "shifted_left",
+    "shifted_right",
+    "to_powers",
 ]
 
 Interval: TypeAlias = tuple[int | None, int | None]
@@ -35,6 +40,8 @@ Congruence: TypeAlias = tuple[int, int]
 
 ANY: Interval = (None, None)
 ANYTHING: Congruence = (1, 0)
+# The largest shift to the left that is computed.
+_SHIFT = 64
 
 
 def intersect(a: Interval, b: Interval) -> Interval:
@@ -142,6 +149,109 @@ def power(a: Interval, n: int) -> Interval:
     if n % 2 == 0:
         result = intersect(result, (0, None))
     return result
+
+
+def shifted_left(a: Interval, by: Interval) -> Interval:
+    """a << b for every b >= 0."""
+    least = 0 if by[0] is None else max(by[0], 0)
+    most = by[1] if by[1] is not None and 0 <= by[1] <= _SHIFT else None
+    return (
+        _shifted(a[0], min(least, _SHIFT) if at_least(a[0], 0) else most),
+        _shifted(a[1], most if at_least(a[1], 0) else min(least, _SHIFT)),
+    )
+
+
+def _shifted(end: int | None, by: int | None) -> int | None:
+    if end == 0:
+        return 0
+    return None if end is None or by is None else end << by
+
+
+def shifted_right(a: Interval, by: Interval) -> Interval:
+    """a >> b for every b >= 0."""
+    least = 0 if by[0] is None else max(by[0], 0)
+    most = by[1] if by[1] is not None and by[1] >= 0 else None
+    low, high = a
+    if low is not None:
+        low = low >> least if low < 0 else 0 if most is None else low >> most
+    if high is not None:
+        high = high >> least if high >= 0 else -1 if most is None else high >> most
+    return low, high
+
+
+def to_powers(a: Interval, n: int) -> Interval:
+    """The interval from the first to the last n-th power in an interval of n-th powers, n >= 2."""
+    low, high = a
+    if n % 2 == 0:
+        low = max(low or 0, 0)
+    if low is not None:
+        low = _root_above(low, n) ** n if low >= 0 else -(_root(-low, n) ** n)
+    if high is not None:
+        high = _root(high, n) ** n if high >= 0 else -(_root_above(-high, n) ** n)
+    return low, high
+
+
+def roots(a: Interval, n: int, inside: Interval) -> Interval:
+    """The interval of the numbers inside of another whose n-th power is in an interval, n >= 1."""
+    low, high = a
+    if n % 2 == 0:
+        if high is not None and high < 0:
+            return 1, 0
+        top = None if high is None else _root(high, n)
+        bottom = None if top is None else -top
+        if low is not None and low > 0:
+            if at_least(inside[0], 0):
+                bottom = _root_above(low, n)
+            elif inside[1] is not None and inside[1] <= 0:
+                top = -_root_above(low, n)
+        return bottom, top
+    if low is not None:
+        low = -_root(-low, n) if low < 0 else _root_above(low, n)
+    if high is not None:
+        high = _root(high, n) if high >= 0 else -_root_above(-high, n)
+    return low, high
+
+
+def _root(k: int, n: int) -> int:
+    """The largest x with x**n <= k, for k >= 0."""
+    if n == 1:
+        return k
+    if n == 2:
+        return math.isqrt(k)
+    low, above = 0, 1 << (k.bit_length() // n + 1)
+    while above - low > 1:
+        middle = (low + above) // 2
+        low, above = (middle, above) if middle**n <= k else (low, middle)
+    return low
+
+
+def _root_above(k: int, n: int) -> int:
+    """The smallest x >= 0 with x**n >= k."""
+    return _root(k - 1, n) + 1 if k > 0 else 0
+
+
+def quotients(a: Interval, by: Interval) -> Interval:
+    """The interval of the x with x*y in a, for any y in `by`; ANY unless the y have one sign."""
+    low, high = a
+    least, most = by
+    if at_least(low, 1) or (high is not None and high < 0):  # neither factor is 0
+        least = 1 if least == 0 else least
+        most = -1 if most == 0 else most
+    if most is not None and most < 0:
+        (low, high), (least, most) = scale(a, -1), scale((least, most), -1)
+    if least is None or least < 1:
+        return ANY
+    if low is not None:
+        if low <= 0:
+            low = -(-low // least)
+        else:
+            low = 1 if most is None else -(-low // most)
+    if high is not None:
+        if high >= 0:
+            high = high // least
+        else:
+            high = -1 if most is None else high // most
+    return low, high
 
 
 def meet(a: Congruence, b: Congruence) -> Congruence | None:

@@ -40,6 +40,8 @@ CHOSEN = 3
 # the divisions by remainders from one to the next.
 NESTED = 40
 STEPS = 600
+# The largest known product whose divisors are tried.
+DIVIDEND = 10_000
 # The depth up to which the parts of a condition are reduced.
 REDUCED = 8
 DIVIDED = 2

@@ -30,7 +30,7 @@ from symfx.algebra.reasoning.lower_bounds import LowerBounds
 from symfx.algebra.reasoning.lower_bounds.known_sums import by_orders
 from symfx.algebra.reasoning.real_intervals import RealInterval
 from symfx.algebra.reasoning.refutation import Refuter
-from symfx.algebra.reasoning.second_try import second_try
+from symfx.algebra.reasoning.second_try import is_hopeless, second_try
 from symfx.algebra.reasoning.term_intervals import TermIntervals
 from symfx.algebra.terms.definedness import UNDEFINED
 from symfx.algebra.terms.interpret import substitute
@@ -178,7 +178,7 @@ class Prover:
             return answer
         if effort.steps <= STEPS or effort.nested == 1:
             self._open[condition] = facts.version
-        if not again or (self._knows_orders_alone() and self._compares_two(condition)):
+        if not again or is_hopeless(self, condition):
             return None
         first = not effort.again
         if first:
@@ -278,12 +278,6 @@ class Prover:
         facts = self.facts
         return not (facts.solved or facts.congruences or facts.alternatives)
 
-    def _compares_two(self, condition: Term) -> bool:
-        """Whether a condition and all facts compare symbols: then the first try is complete."""
-        facts = self.facts
-        simple = condition.op in ("ge", "eq") and is_order(condition.args[0])
-        return simple and not (facts.entangled or facts.nonlinear)
-
     def by_form(self, condition: Term) -> bool | None:
         """Decide a comparison by bounds, any other condition by its parts."""
         op = condition.op
@@ -348,6 +342,8 @@ class Prover:
         if left is None or right is None:
             return None
         if op == "feq":
+            if a is b:
+                return True  # it has an interval, so it is not NaN
             if left == right and left[0] == left[1]:
                 return True
             return False if left[1] < right[0] or right[1] < left[0] else None

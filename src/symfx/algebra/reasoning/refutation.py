@@ -9,11 +9,12 @@ is learned here becomes a fact: no range gets narrower by it.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from symfx.algebra.reasoning.condition_forms import nonlinear_symbols_of
 from symfx.algebra.reasoning.elimination import Row, System
-from symfx.algebra.reasoning.intervals import ANYTHING, at_least
+from symfx.algebra.reasoning.intervals import ANYTHING, Interval, at_least, better
 from symfx.algebra.reasoning.limits import ATOMS, NEAR, PRODUCTS, SUMMANDS
 from symfx.algebra.terms.definedness import UNDEFINED
 from symfx.algebra.terms.term import Term, by_uid
@@ -42,8 +43,6 @@ class Refuter:
 
     def proves(self, p: Term, sign: int, k: int) -> bool:
         """Whether sign * p >= k is proved, for a sign of 1 or -1."""
-        if not self.may_bound(p, sign):
-            return False
         base = p.base if sign > 0 else p.table.neg(p.base)
         return self._at_least(base, k - sign * p.const)
 
@@ -52,11 +51,10 @@ class Refuter:
         supported = True
         for monomial, coeff in p.coeffs.items():
             if monomial.op != "symbol":
-                break
-            supported = supported and self._is_supported(monomial, sign * coeff)
-        else:
-            return supported
-        return True
+                return True
+            if supported and not self._is_supported(monomial, sign * coeff):
+                supported = False
+        return supported
 
     def _at_least(self, base: Term, k: int) -> bool:
         """Whether base >= k is proved, for a sum without constant."""
@@ -109,6 +107,14 @@ class Refuter:
         known.suppose(opposite)
         known.multiply()
         return not System(known.equations, known.inequalities).has_solution()
+
+    def ends(self, p: Term) -> dict[Term, Interval]:
+        """The intervals of monomials that follow from the facts near a sum, one by one."""
+        known = _Known(self.facts, self.intervals)
+        known.gather(p)
+        opposites = [({m: -c for m, c in coeffs.items()}, -k) for coeffs, k in known.equations]
+        ends = System((), [*known.inequalities, *known.equations, *opposites]).ends()
+        return {monomial: end for monomial, end in ends.items() if isinstance(monomial, Term)}
 
     def facts_contradict(self, near: Term) -> bool:
         """Whether the facts about the symbols of a term are shown to have no solution."""
@@ -208,6 +214,9 @@ class _Known:
         elif atom.op == "abs":
             (x,) = atom.args
             sides = [atom - x, atom + x]
+        elif atom.op in ("lshift", "rshift"):
+            x, k = atom.args
+            sides = self._shift(atom, x, k)
         elif atom.op in ("bit_and", "bit_or", "bit_xor"):
             a, b = atom.args
             both = table.bit_and(a, b)
@@ -227,6 +236,16 @@ class _Known:
             return []
         self._positives.update(dict.fromkeys(sides))
         return sides
+
+    def _shift(self, atom: Term, x: Term, k: Term) -> list[Term]:
+        """The inequalities between a shift that has a value and its first operand."""
+        low, high = self.intervals.of(x)
+        further = atom - x if atom.op == "lshift" else x - atom
+        if at_least(low, 1) and atom.op == "lshift":
+            return [k, further - k]  # x * 2**k >= x + k
+        if at_least(low, 0):
+            return [k, further]
+        return [k, -further] if high is not None and high <= 0 else [k]
 
     def _division(self, x: Term, d: Term) -> list[Term]:
         """Take x = d*q + m for the quotient q and the remainder m, and the bounds of m."""
@@ -248,14 +267,21 @@ class _Known:
             sides.append(quotient - 1 if _at_least_zero(interval) else -1 - quotient)
         if high is not None and high < 0 and sides:
             sides.append(-1 - quotient if _at_least_zero(interval) else quotient - 1)
+        if at_least(self._least_known(x - d), 0) and sides and _at_least_zero(interval):
+            sides.append(quotient - 1)  # d <= x, so x // d >= 1
         self._positives.update(dict.fromkeys(sides))
         return [x, d, d * quotient, remainder, *sides]
+
+    def _least_known(self, p: Term) -> int | None:
+        """The lower bound of a sum by its interval, or by a fact about this very sum."""
+        known = self.facts.lower.get(p.base)
+        return better(self.intervals.of(p)[0], None if known is None else known + p.const)
 
     # -- products ------------------------------------------------------------------------------
 
     def multiply(self) -> None:
         """Take the products of two inequalities, and of an equation with an atom, that may help."""
-        wanted = {m.args for p in self._all() for m in p.coeffs if m.op == "product"}
+        wanted = self._products(self._all())
         if not wanted:
             return
         table = self.table
@@ -264,15 +290,32 @@ class _Known:
             for atom in atoms:
                 if any(_factors(m, atom) in wanted for m in p.coeffs):
                     self._zeros[table.mul(p, atom)] = None
-        wanted |= {m.args for p in self._zeros for m in p.coeffs if m.op == "product"}
-        short = [p for p in self._positives if p.op != "const" and len(p.coeffs) <= SUMMANDS]
+        wanted |= self._products(self._zeros)
+        for size in SUMMANDS, SUMMANDS // 3:
+            # The products bring new monomials, which those of shorter inequalities bound.
+            before = self._products(self._positives)
+            self._multiply_inequalities(wanted, size)
+            new = self._products(self._positives) - before - wanted
+            if not new:
+                return
+            wanted = new
+
+    def _multiply_inequalities(self, wanted: set[tuple[Term, ...]], size: int) -> None:
+        """Take the products of two inequalities of few summands in which wanted monomials occur."""
+        short = [p for p in self._positives if p.op != "const" and len(p.coeffs) <= size]
         helpful = (
             (p, q)
             for p, q in itertools.combinations_with_replacement(short, 2)
             if any(_factors(m, n) in wanted for m in p.coeffs for n in q.coeffs)
         )
+        table = self.table
         products = [table.mul(p, q) for p, q in itertools.islice(helpful, PRODUCTS)]
         self._positives.update(dict.fromkeys(products))
+
+    @staticmethod
+    def _products(sums: Iterable[Term]) -> set[tuple[Term, ...]]:
+        """The factors of the products in some sums."""
+        return {m.args for p in sums for m in p.coeffs if m.op == "product"}
 
     def _all(self) -> list[Term]:
         return [*self._zeros, *self._positives]

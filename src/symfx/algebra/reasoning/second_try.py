@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
-from symfx.algebra.reasoning import cases, intervals
-from symfx.algebra.reasoning.condition_forms import is_linear, is_long, without_remainders
+from symfx.algebra.reasoning import cases, consequences, intervals
+from symfx.algebra.reasoning.condition_forms import is_linear, is_long, is_order, without_remainders
 from symfx.algebra.reasoning.factors import factors_of
 from symfx.algebra.reasoning.intervals import Interval, at_least
 from symfx.algebra.terms.definedness import UNDEFINED
@@ -18,20 +18,39 @@ from symfx.algebra.terms.term import Term, by_uid
 if TYPE_CHECKING:
     from symfx.algebra.reasoning.prover import Prover
 
-__all__ = ["second_try"]
+__all__ = ["is_hopeless", "second_try"]
+
+
+def is_hopeless(prover: Prover, condition: Term) -> bool:
+    """Whether no fact bounds the symbols of a linear condition from the sides that matter."""
+    if condition.op not in ("ge", "eq"):
+        return False
+    p, facts = condition.args[0], prover.facts
+    if not (facts.nonlinear or facts.entangled or facts.solved or facts.congruences):
+        # Where the condition and all facts compare two symbols, the first try is complete.
+        if not facts.alternatives and is_order(p):
+            return True
+    elif facts.multiplied or facts.choosing:
+        return False
+    may_bound = prover.refuter.may_bound
+    return not (may_bound(p, 1) or may_bound(p, -1))
 
 
 def second_try(prover: Prover, condition: Term) -> bool | None:
     """Decide a condition by each of the stronger ways."""
+    if is_long(condition):
+        return None
+    ways: tuple[_Way, ...] = _WAYS
     if is_linear(condition):
         if condition.op == "not":
             return by_parts(prover, condition)
-        answer = None if is_long(condition) else by_refutation(prover, condition)
-        if answer is not None or not prover.facts.choosing:
+        answer = by_refutation(prover, condition)
+        facts = prover.facts
+        products = not facts.multiplied.isdisjoint(condition.free_symbols)
+        if answer is not None or not (products or facts.choosing):
             return answer
-    elif is_long(condition):
-        return None
-    for way in (cases.by_choices_in_facts,) if is_linear(condition) else _WAYS:
+        ways = (*_FROM_PRODUCTS, cases.by_choices_in_facts) if products else _FROM_CHOICES
+    for way in ways:
         # A form or a case in which the condition has no value says nothing.
         with contextlib.suppress(*UNDEFINED):
             answer = way(prover, condition)
@@ -87,8 +106,25 @@ def by_factors(prover: Prover, condition: Term) -> bool | None:
 def _product_of(prover: Prover, factors: tuple[Term, ...]) -> Interval:
     total: Interval = (1, 1)
     for factor, times in Counter(factors).items():
-        total = intervals.multiply(total, intervals.power(prover.range(factor), times))
+        found = intervals.power(prover.range(factor), times)
+        if not at_least(found[0], 1) and not (found[1] is not None and found[1] < 0):
+            found = intervals.intersect(found, _sign(prover, factor, times))
+        total = intervals.multiply(total, found)
+        if total == intervals.ANY:
+            break
     return total
+
+
+def _sign(prover: Prover, factor: Term, times: int) -> Interval:
+    """The widest interval of the sign of a power that the facts imply."""
+    decide, table = prover.decide, prover.table
+    if times % 2 == 0:
+        return (1, None) if decide(factor.eq(0)) is False else (0, None)
+    if decide(table.ge_zero(factor)):
+        return (1, None) if decide(factor.eq(0)) is False else (0, None)
+    if decide(table.ge_zero(table.neg(factor))):
+        return (None, -1) if decide(factor.eq(0)) is False else (None, 0)
+    return intervals.ANY
 
 
 def by_refutation(prover: Prover, condition: Term) -> bool | None:
@@ -96,9 +132,7 @@ def by_refutation(prover: Prover, condition: Term) -> bool | None:
     if condition.op not in ("eq", "ge"):
         return None
     p = condition.args[0]
-    proves, may_bound = prover.refuter.proves, prover.refuter.may_bound
-    if not (may_bound(p, 1) or may_bound(p, -1)):
-        return None
+    proves = prover.refuter.proves
     seen = prover.witness(p)
     # A comparison that holds for the witness cannot be refuted, one that fails not be proved.
     if condition.op == "ge":
@@ -111,6 +145,27 @@ def by_refutation(prover: Prover, condition: Term) -> bool | None:
         return False
     if (seen is None or seen == 0) and proves(p, 1, 0) and proves(p, -1, 0):
         return True
+    return None
+
+
+def by_extrema(prover: Prover, condition: Term) -> bool | None:
+    """Decide ``max(a, b) <= k`` as a <= k and b <= k, and each such comparison by its operands."""
+    if condition.op != "ge":
+        return None
+    table, p = prover.table, condition.args[0]
+    for atom, coeff in p.coeffs.items():
+        if atom.op in ("min", "max"):
+            operands = atom.args
+        elif atom.op == "abs":
+            operands = (atom.args[0], table.neg(atom.args[0]))
+        else:
+            continue
+        scale = table.const(coeff)
+        rest = p - scale * atom
+        parts = [table.ge_zero(rest + scale * x) for x in operands]
+        # c*max(a, b) is the larger of c*a and c*b for c > 0, the smaller for c < 0.
+        join = table.or_ if (atom.op == "min") == (coeff < 0) else table.and_
+        return prover.decide(join(*parts))
     return None
 
 
@@ -151,8 +206,17 @@ def _is_linear_in(p: Term, symbol: Term) -> bool:
 
 
 _Way: TypeAlias = "Callable[[Prover, Term], bool | None]"
+_FROM_CHOICES: tuple[_Way, ...] = (cases.by_choices_in_facts,)
+_FROM_PRODUCTS: tuple[_Way, ...] = (
+    by_supposing,
+    consequences.by_divisors,
+    consequences.by_symbolic_moduli,
+    consequences.by_factors_of_zero,
+    consequences.by_ranges,
+)
 _WAYS: tuple[_Way, ...] = (
     by_parts,
+    by_extrema,
     by_rewriting,
     by_factors,
     by_refutation,
@@ -160,5 +224,7 @@ _WAYS: tuple[_Way, ...] = (
     by_supposing,
     cases.by_all_remainders,
     cases.by_choices_in_facts,
+    cases.by_choices_made,
     cases.by_supposing_the_opposite,
+    *_FROM_PRODUCTS[1:],
 )

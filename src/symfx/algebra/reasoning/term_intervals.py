@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from symfx.algebra.reasoning import intervals
 from symfx.algebra.reasoning.facts import Facts
-from symfx.algebra.reasoning.intervals import ANYTHING, Congruence, Interval, all_of, any_of
+from symfx.algebra.reasoning.intervals import (
+    ANYTHING,
+    Congruence,
+    Interval,
+    all_of,
+    any_of,
+    at_least,
+)
 from symfx.algebra.reasoning.limits import BITS, DEEP
 from symfx.algebra.reasoning.real_intervals import RealInterval, integer_interval, real_interval
 from symfx.algebra.terms.table import Term
@@ -99,6 +106,8 @@ class TermIntervals:
         for factor, n in powers.items():
             result = _clipped(intervals.multiply(result, intervals.power(self.of(factor), n)))
         result = intervals.intersect(result, self.facts.bounds(product))
+        if len(powers) == 1:
+            result = intervals.to_powers(result, len(product.args))
         self._ranges[product] = (stamp, result)
         return result
 
@@ -200,11 +209,12 @@ class TermIntervals:
             return intervals.ANY
         if op in ("floor", "ceil", "trunc", "round"):
             return integer_interval(atom, self.real_range)
-        if op in ("bit_or", "bit_xor", "lshift", "rshift"):
-            lows = [self.of(a)[0] for a in atom.args]
-            operands = lows if op in ("bit_or", "bit_xor") else lows[:1]
-            if all(low is not None and low >= 0 for low in operands):
-                return 0, None
+        if op in ("bit_or", "bit_xor") and all(at_least(self.of(a)[0], 0) for a in atom.args):
+            return 0, None
+        if op == "lshift":
+            return intervals.shifted_left(*map(self.of, atom.args))
+        if op == "rshift":
+            return intervals.shifted_right(*map(self.of, atom.args))
         return intervals.ANY
 
     def real_range(self, term: Term) -> RealInterval | None:

@@ -24,6 +24,7 @@ from symfx.symbolic_shapes.explain.logs import log_guard
 from symfx.symbolic_shapes.explain.provenance import Provenance, in_assert_statement
 from symfx.symbolic_shapes.records import RuntimeAssert, ShapeGuard
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
+from symfx.torch_bridge.bookkeeping import compares_for_itself
 
 __all__ = ["Ledger"]
 
@@ -138,13 +139,26 @@ class Ledger:
             general = self._value_for_sizes(term, size_oblivious, fallback)
             if general is not None:
                 return general
-        if self.suppression.depth == 0:
+        if self.suppression.depth == 0 and not self._needs_no_guard(term, hint):
             if self.answers is not None:
                 answer = self.answers(term, hint, fallback)
                 if answer is not None:
                     return bool(answer)
             self.record_guard(term, hint, size_oblivious)
         return hint
+
+    def _needs_no_guard(self, term: Term, hint: Scalar) -> bool:
+        """Whether a question needs no guard, although it is open whether it has one answer."""
+        if term.sort == "int":
+            return self._prover.range(term) == (hint, hint)
+        if term.sort == "real":
+            # The guards leave one value already. An equality of floats does not replace the
+            # symbol, because 0.0 equals -0.0.
+            return self._prover.real_range(term) == (hint, hint)
+        compared = term.args[0] if term.op == "not" else term
+        if compared.op != "feq" or compared.args[0] is not compared.args[1]:
+            return False
+        return compares_for_itself()
 
     def _value_for_sizes(
         self, term: Term, size_oblivious: bool, fallback: Scalar | None

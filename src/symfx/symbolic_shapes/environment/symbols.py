@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["SymbolRecord", "Symbols"]
 
-# torch tells the kind of a sympy symbol by how its name starts; a user's name must not mislead.
-_TORCH_PREFIXES = ("u", "z", "i", "r", "p", "x", "y", "t", "a")
+# torch tells the kind of a sympy symbol by its name: a size is "s" and a number, or begins with
+# "s_". A user's name gets this prefix in sympy, because Inductor refuses symbols of other names.
+_OWN_NAME = re.compile(r"s\d+")
 
 
 @dataclass
@@ -116,7 +118,7 @@ class Symbols:
         """
         term = self.table.symbol(name, sort)
         sympy_name = name
-        if hint is not None and name.startswith(_TORCH_PREFIXES) and sort == "int":
+        if hint is not None and sort == "int" and not _OWN_NAME.fullmatch(name):
             sympy_name = f"s_{name}"
         kinds: dict[str, bool] = {"real": True} if sort == "real" else {"integer": True}
         if low is not None and low >= 0:

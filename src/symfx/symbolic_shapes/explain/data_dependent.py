@@ -25,6 +25,7 @@ from symfx.symbolic_shapes.environment.symbols import Symbols
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode
 from symfx.symbolic_shapes.explain.provenance import current_provenance
 from symfx.symbolic_shapes.explain.suggestions import fix_for_condition, fix_for_number
+from symfx.torch_bridge.interpreted_lines import interpreted_lines
 from symfx.user_code import asking_expression, user_frame
 
 __all__ = ["data_dependent_error", "symbolic_locals"]
@@ -60,7 +61,7 @@ def data_dependent_error(env: _Environment, term: Term) -> GuardOnDataDependentS
         term: an integer, real or boolean term with unbacked symbols.
     """
     provenance = current_provenance(env.current_operator)
-    frame = user_frame()
+    frame = None if interpreted_lines() else user_frame()
     called = _names_in_user_code(env, frame)
     names = {**called, **_symbol_names(env, term, called)}
     expression = None if frame is None else asking_expression(frame)

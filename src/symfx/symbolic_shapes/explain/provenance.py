@@ -7,7 +7,8 @@ import sys
 import traceback
 from dataclasses import dataclass
 
-from symfx.user_code import SavedFrame, UserFrame, user_frame, user_line
+from symfx.torch_bridge.interpreted_lines import interpreted_lines
+from symfx.user_code import SavedFrame, UserFrame, user_frame, user_line, user_line_of_calls
 
 __all__ = ["Provenance", "current_provenance", "in_assert_statement"]
 
@@ -56,12 +57,14 @@ def current_provenance(operator: object = None) -> Provenance:
     Args:
         operator: the torch operator, if one runs.
     """
-    return Provenance(user_line(sys._getframe(1)), None if operator is None else str(operator))
+    calls = interpreted_lines()
+    line = user_line_of_calls(calls) if calls else user_line(sys._getframe(1))
+    return Provenance(line, None if operator is None else str(operator))
 
 
 def in_assert_statement() -> bool:
     """Whether the user's program is testing the condition of an ``assert`` at this moment."""
-    frame = user_frame()
+    frame = None if interpreted_lines() else user_frame()
     if frame is None:
         return False
     ahead = [i for i in dis.get_instructions(frame.f_code) if i.offset >= frame.f_lasti]

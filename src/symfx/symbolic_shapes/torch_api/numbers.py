@@ -96,12 +96,15 @@ def add_backed_var_to_val(env: ShapeEnv, expr: sympy.Symbol, val: Scalar) -> Non
     """Make a sympy symbol one of this environment, with a value at tracing.
 
     Args:
-        expr: the symbol.
+        expr: the symbol. Other expressions are left alone: `torch.export.load` tells the value of
+            each expression that it reads.
         val: its value.
 
     Raises:
         SymfxError: it has one already.
     """
+    if not isinstance(expr, sympy.Symbol):
+        return
     term = env.symbols.by_sympy.get(expr)
     hints = env.symbols.hints
     if term is None:
@@ -110,6 +113,7 @@ def add_backed_var_to_val(env: ShapeEnv, expr: sympy.Symbol, val: Scalar) -> Non
         raise SymfxError(f"{expr} has the value {hints[term]} at tracing already")
     else:
         hints[term] = val
+        env.symbols.records[term].unbacked = False
 
 
 def term_from_outside(env: ShapeEnv, expr: Any, pytype: type, hint: Any) -> tuple[Term, Any]:

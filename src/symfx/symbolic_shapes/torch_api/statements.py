@@ -12,6 +12,7 @@ import torch
 
 from symfx.algebra.languages.sympy import to_sympy
 from symfx.symbolic_shapes.errors import ConstraintViolationError
+from symfx.torch_bridge.modes import follow_renaming
 
 if TYPE_CHECKING:
     from symfx.symbolic_shapes.shape_env import ShapeEnv
@@ -83,6 +84,7 @@ def _rename_unbacked_to(env: ShapeEnv, orig_s: sympy.Symbol, new_s: sympy.Symbol
         SymfxError: one of them is not unbacked.
     """
     env.knowledge.rename_unbacked(orig_s, new_s)
+    follow_renaming(orig_s, new_s)
 
 
 def _eliminate_unbacked(env: ShapeEnv, orig_s: sympy.Symbol, new_s: sympy.Expr) -> None:

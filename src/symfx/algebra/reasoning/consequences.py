@@ -1,0 +1,150 @@
+"""Decisions that suppose a consequence of the facts, such as the factors of a known product.
+
+A consequence is supposed in a store beside the facts, so a question narrows no range.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from symfx.algebra.reasoning.cases import agreed
+from symfx.algebra.reasoning.factors import factors_of
+from symfx.algebra.reasoning.intervals import ANY, Interval, intersect, multiply, quotients, roots
+from symfx.algebra.reasoning.limits import CARRIED, DIVIDEND, VALUES
+from symfx.algebra.terms.term import Term, by_uid
+
+if TYPE_CHECKING:
+    from symfx.algebra.reasoning.prover import Prover
+
+__all__ = ["by_divisors", "by_factors_of_zero", "by_ranges", "by_symbolic_moduli"]
+
+
+def by_symbolic_moduli(prover: Prover, condition: Term) -> bool | None:
+    """Decide with ``x == d*q + r`` for each known ``x % d == r`` whose d is no constant.
+
+    So ``(a + b) % d == 0`` follows from ``a % d == 0`` and ``b % d == 0``.
+    """
+    table = prover.table
+    supposed: list[Term] = []
+    for p in _equations(prover, condition):
+        for atom, coeff in p.coeffs.items():
+            if atom.op != "mod" or atom.args[1].op == "const" or coeff not in (1, -1):
+                continue
+            x, d = atom.args
+            quotient = table.symbol(f"({x} by {d})")
+            rest = atom - coeff * p
+            form = table.eq(x, d * quotient + rest)
+            if form.op == "eq" and form not in prover.facts.known:
+                supposed.append(form)
+            break
+    return _suppose(prover, condition, supposed)
+
+
+def by_divisors(prover: Prover, condition: Term) -> bool | None:
+    """Decide for each divisor of a constant that is known to be a product with a symbol."""
+    table = prover.table
+    for p in _equations(prover, condition):
+        if len(p.coeffs) != 1 or not p.const:
+            continue
+        ((monomial, coeff),) = p.coeffs.items()
+        product = abs(p.const) // abs(coeff)
+        if monomial.op != "product" or p.const % coeff or product > DIVIDEND:
+            continue
+        for symbol in dict.fromkeys(monomial.factors):
+            if symbol.op != "symbol" or symbol not in condition.free_symbols:
+                continue
+            low, high = prover.intervals.of_atom(symbol)
+            values = [
+                value
+                for value in _divisors(product)
+                if (low is None or low <= value) and (high is None or value <= high)
+            ]
+            if len(values) <= VALUES:
+                return _each(prover, condition, [table.eq(symbol, table.const(v)) for v in values])
+    return None
+
+
+def by_factors_of_zero(prover: Prover, condition: Term) -> bool | None:
+    """Decide for each factor of a known zero: a - b and a + b, where ``a*a == b*b``."""
+    for p in _equations(prover, condition):
+        factors = [f for f in dict.fromkeys(factors_of(p)) if f.op != "const"]
+        if len(factors) > 1:
+            answer = _each(prover, condition, [f.eq(0) for f in factors])
+            if answer is not None:
+                return answer
+    return None
+
+
+def by_ranges(prover: Prover, condition: Term) -> bool | None:
+    """Decide with the intervals of atoms that follow from known sums and products.
+
+    So ``a*a <= 16`` follows from ``a*a <= 20``, and ``a*b >= a`` from ``a*b > 0`` and a > 0.
+    """
+    if condition.op not in ("eq", "ge"):
+        return None
+    table, intervals = prover.table, prover.intervals
+    ends = prover.refuter.ends(condition.args[0])
+
+    def end(atom: Term) -> Interval:
+        return intersect(ends.get(atom, ANY), intervals.of_atom(atom))
+
+    for monomial, known in list(ends.items()):
+        factors = monomial.factors
+        for atom in dict.fromkeys(factors):
+            rest: Interval = (1, 1)
+            for factor in factors:
+                rest = rest if factor is atom else multiply(rest, end(factor))
+            power = quotients(intersect(known, intervals.of(monomial)), rest)
+            inside = end(atom)
+            ends[atom] = intersect(inside, roots(power, factors.count(atom), inside))
+    supposed = []
+    for monomial in sorted(ends, key=by_uid):
+        old, new = intervals.of(monomial), ends[monomial]
+        if new == old or monomial.op == "const":
+            continue
+        low, high = intersect(old, new)
+        if low is not None and high is not None and low > high:
+            return None  # the facts contradict each other
+        if low is not None and low != old[0]:
+            supposed.append(table.le(table.const(low), monomial))
+        if high is not None and high != old[1]:
+            supposed.append(table.le(monomial, table.const(high)))
+    return _suppose(prover, condition, [c for c in supposed if c not in prover.facts.known])
+
+
+def _equations(prover: Prover, condition: Term) -> Iterator[Term]:
+    """The sums that are 0 by the assumptions about symbols connected with a condition."""
+    if not prover.splits:
+        return
+    near = prover.facts.connected(condition)
+    for fact in near if len(near) <= CARRIED else ():
+        for part in fact.args if fact.op == "and" else (fact,):
+            resolved = prover.facts.resolve(part)
+            if resolved.op == "eq":
+                yield resolved.args[0]
+
+
+def _suppose(prover: Prover, condition: Term, supposed: list[Term]) -> bool | None:
+    """The answer beside some consequences of the facts, if there are any."""
+    if not supposed or not prover.splits:
+        return None
+    branch = prover.under(prover.table.and_(*supposed), condition)
+    return None if branch is None else branch.decide(condition)
+
+
+def _each(prover: Prover, condition: Term, cases: Iterable[Term]) -> bool | None:
+    """The answer that all cases give, of which one holds."""
+    return agreed(
+        branch.decide(condition)
+        for case in cases
+        if (branch := prover.under(case, condition)) is not None
+    )
+
+
+def _divisors(product: int) -> list[int]:
+    """The divisors of a positive number, those below zero included."""
+    small = [d for d in range(1, math.isqrt(product) + 1) if not product % d]
+    above = {*small, *(product // d for d in small)}
+    return sorted(above | {-d for d in above})
