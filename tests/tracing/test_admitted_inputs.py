@@ -118,3 +118,34 @@ def test_writing_to_a_reshaped_tensor_guards_whether_it_is_a_view() -> None:
         if t.check(x):
             for one, other in zip(t(x), program(x), strict=True):
                 torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        lambda x: torch.full((2,), x.squeeze()[1:].reshape(-1).storage_offset()),
+        lambda x: x[1:].reshape(-1).as_strided((3,), (1,), 0),
+        lambda x: x[1:].flatten().detach().storage_offset() + x,
+    ],
+)
+def test_the_place_of_a_reshaped_tensor_in_memory_guards_whether_it_is_a_view(
+    program: Callable[..., Any],
+) -> None:
+    storage = torch.arange(80.0).view(16, 5)
+    t = symfx.trace(program, storage[:4, :3], dynamic=[("n", None)])
+    for n in range(2, 8):
+        x = storage[:n, :3]
+        if t.check(x):
+            torch.testing.assert_close(t(x), program(x))
+
+
+def test_the_format_of_a_tensor_without_elements_is_not_foreseen() -> None:
+    def program(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, int]:
+        z = y[y > 0] + x
+        return z, int(z.is_contiguous(memory_format=torch.channels_last))
+
+    x, y = torch.randn(3, 1, 1, 1), torch.tensor([1.0, 2.0, -1.0])
+    t = symfx.trace(program, (x, y), dynamic=[("a", None, None, None), ("n",)])
+    assert t(x, y)[1] == program(x, y)[1]
+    with pytest.raises(RuntimeError, match="does not hold"):
+        t(x, -y.abs())

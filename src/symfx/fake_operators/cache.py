@@ -48,7 +48,7 @@ from symfx.fake_operators.rules.elementwise_layout import is_row_major_or_empty
 if TYPE_CHECKING:
     from symfx.algebra import Term
 
-__all__ = ["OperationCache", "adopt", "written_by"]
+__all__ = ["OperationCache", "adopt"]
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _NUMBERS = frozenset({int, float, bool, complex})
@@ -242,7 +242,7 @@ class OperationCache:
             self.bypasses += 1
             with running(self.env, func):
                 out = mode._dispatch_impl(func, types, args, kwargs)
-            for tensor in written_by(facts, args, kwargs):
+            for tensor in _written(facts, args, kwargs):
                 forget(tensor)
             return out
         entry = self.lookup(key, facts, args, kwargs)
@@ -252,7 +252,7 @@ class OperationCache:
         # Given real tensors alone, the mode would compute with them, and write to them.
         args = self._fakes(args)
         kwargs = {name: self._fakes((value,))[0] for name, value in kwargs.items()}
-        written = written_by(facts, args, kwargs)
+        written = _written(facts, args, kwargs)
         before = [self.describe(t) for t in written]
         symbols = self._symbol_count()
         for tensor in written:
@@ -393,7 +393,7 @@ def _flat(values: Iterable[Any]) -> Iterable[Any]:
             yield value
 
 
-def written_by(
+def _written(
     facts: OperatorFacts, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> list[torch.Tensor]:
     """The tensors that an operator writes to."""

@@ -10,7 +10,7 @@ from torch._ops import OpOverload
 from symfx.fake_operators.kernels import ASKED_FIRST, KERNELS
 from symfx.fake_operators.rules import RULES
 
-__all__ = ["OperatorFacts", "facts_of", "running"]
+__all__ = ["FROM_START", "OperatorFacts", "facts_of", "running"]
 
 _aten = torch.ops.aten
 
@@ -35,6 +35,18 @@ _NEVER_CACHED = frozenset(
     }
 )
 
+FROM_START = frozenset(
+    {
+        _aten.as_strided.default,
+        _aten.as_strided_.default,
+        _aten.as_strided_copy.default,
+        _aten.as_strided_scatter.default,
+        _aten.set_.source_Storage_storage_offset,
+        _aten.set_.source_Tensor_storage_offset,
+    }
+)
+"""Operators that count from the start of a storage."""
+
 # C++ calls these where a composite kernel would decompose to nothing that can be recorded.
 _KEPT_WHOLE = frozenset({_aten.size.default, _aten.stride.default, _aten.storage_offset.default})
 
@@ -54,6 +66,7 @@ class OperatorFacts:
         data_dependent: whether its result is a number read from a tensor's data.
         seeded: whether it draws random numbers.
         lift: whether it lifts a literal tensor into the trace.
+        aliases_matter: whether the operator shows which tensors share memory.
         mutated: positions of the arguments it writes to.
         mutated_names: names of the keyword arguments it writes to.
         cacheable: whether its result depends on the metadata of its arguments alone.
@@ -65,6 +78,7 @@ class OperatorFacts:
     """
 
     __slots__ = (
+        "aliases_matter",
         "cacheable",
         "composite",
         "data_dependent",
@@ -100,6 +114,7 @@ class OperatorFacts:
         self.mutated_names = tuple(
             a.name for a, w in zip(arguments, written, strict=True) if w and a.kwarg_only
         )
+        self.aliases_matter = bool(self.mutated or self.mutated_names) or func in FROM_START
         self.mask_indexer = func in _MASK_INDEXERS
         self.cacheable = (
             func.namespace in ("aten", "prims")

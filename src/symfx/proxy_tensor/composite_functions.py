@@ -5,8 +5,8 @@ such as ``matmul`` and ``einsum`` call it. Where the layout allows a view at som
 torch asks (``n != 1``), and a guard would refuse these shapes. A copy is right at all of them, as
 long as nothing writes to the argument or to the result. So such a function runs on trial first.
 If the sizes and strides of its results are the same whatever the answers, then it is recorded as
-in the general case, without guards. The questions are kept, and guarded before an operator writes
-to one of the tensors.
+in the general case, without guards. The questions are kept. They are guarded before an operator
+writes to one of the tensors, and before the program asks where in its memory a tensor begins.
 """
 
 from __future__ import annotations
@@ -98,14 +98,17 @@ class CompositeFunctions:
             self._may_alias.append((storages, general.log))
         return result
 
-    def before_write(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Guard on the questions that show whether tensors share memory that is written to."""
+    def settle_aliases(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Guard on the questions that show whether tensors share memory with others.
+
+        To call before an operator writes to the tensors, or depends on where they begin.
+        """
         if not self._may_alias:
             return
         env: Any = self._tracer.cache.env  # type: ignore[union-attr]
-        written = {storage_id(t) for t in tensors if isinstance(t, FakeTensor)}
+        asked = {storage_id(t) for t in tensors if isinstance(t, FakeTensor)}
         for storages, questions in self._may_alias:
-            if written & {storage._cdata for storage in storages}:
+            if asked & {storage._cdata for storage in storages}:
                 for question in questions:
                     env.evaluate_term(question)
                 questions.clear()

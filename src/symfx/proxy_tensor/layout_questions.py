@@ -87,12 +87,16 @@ class LayoutQuestions:
             return NotImplemented
         node = found[0]
         if func is _IS_CONTIGUOUS:
-            if (args[1] if len(args) > 1 else kwargs.get("memory_format")) in _CHANNELS_LAST:
-                # torch looks at the strides even where the tensor has no elements.
-                _has_elements(tensor)
+            asked = args[1] if len(args) > 1 else kwargs.get("memory_format")
+            # torch looks at the strides even where the tensor has no elements.
+            if asked in _CHANNELS_LAST and not _has_elements(tensor):
+                for size in tensor.shape:
+                    if not isinstance(size, int) and not size.node.has_hint():
+                        torch._check(size >= 1)
             return NotImplemented
         if func in _OFFSET:
             cache.env.inputs.offsets_asked = True
+            self._tracer.composites.settle_aliases([tensor])
             if _has_elements(tensor):
                 return self._checked(node, None, tensor.storage_offset())
             return self._ask(node, None)

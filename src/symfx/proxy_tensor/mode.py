@@ -15,8 +15,8 @@ from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode, autograd_would_have_decomposed
 
 from symfx.errors import TracingError
-from symfx.fake_operators.cache import written_by
 from symfx.fake_operators.operators import OperatorFacts, facts_of, running
+from symfx.fake_operators.results import tensors_in
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.metadata import tensor_metadata
 from symfx.proxy_tensor.original_operator import set_original_aten_op
@@ -207,8 +207,8 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         self.tracer.record_assertions()
         facts = facts_of(func)
         cache = self.tracer.cache
-        if facts.mutated or facts.mutated_names:
-            self.tracer.composites.before_write(written_by(facts, args, kwargs))
+        if facts.aliases_matter:
+            self.tracer.composites.settle_aliases(tensors_in((*args, *kwargs.values())))
         if (
             cache is not None
             and facts.cacheable

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from symfx.dynamic_spec import spec_of_call
 from symfx.errors import SpecError, SymfxError, TracingError, describe
+from symfx.fake_operators.operators import FROM_START
 from symfx.proxy_tensor import make_fx
 from symfx.proxy_tensor.inputs import DynamicShapes
 from symfx.proxy_tensor.parts import parts_made_singly, with_whole_tuples
@@ -420,23 +421,10 @@ def _distinct(names: list[str], others: list[str]) -> list[str]:
     return result
 
 
-#: Operators that count from the start of a storage.
-_FROM_START = frozenset(
-    {
-        torch.ops.aten.as_strided.default,
-        torch.ops.aten.as_strided_.default,
-        torch.ops.aten.as_strided_copy.default,
-        torch.ops.aten.as_strided_scatter.default,
-        torch.ops.aten.set_.source_Storage_storage_offset,
-        torch.ops.aten.set_.source_Tensor_storage_offset,
-    }
-)
-
-
 def _offsets_matter(env: ShapeEnv, traced: torch.fx.GraphModule) -> bool:
     """Whether a graph depends on the storage offsets of its inputs."""
     return env.inputs.offsets_asked or any(
-        node.target in _FROM_START
+        node.target in FROM_START
         for module in traced.modules()
         if isinstance(module, torch.fx.GraphModule)
         for node in module.graph.nodes
