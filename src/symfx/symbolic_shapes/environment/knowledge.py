@@ -172,18 +172,22 @@ class Knowledge:
         return self.prover.decide(substitute(term, shadows)) if shadows else None
 
     def settled(self, term: Term) -> Term:
-        """A term as simple as the facts allow: of one value, or with fewer operands of extrema."""
-        done: dict[Term, Term] = {}
-        for part in postorder(term, lambda t: t not in done):
-            changed = any(done[below] is not below for below in part.operands)
-            new = rebuild(part, done) if changed else part
-            done[part] = self.settle_extremum(new) if new.op in ("min", "max") else new
-        result = done[term]
+        """A term as simple as the facts allow: its one value, or `with_settled_extrema`."""
+        result = self.with_settled_extrema(term)
         if result.sort == "int" and result.op != "const":
             low, high = self.prover.range(result)
             if low is not None and low == high:
                 return self.table.const(low)
         return result
+
+    def with_settled_extrema(self, term: Term) -> Term:
+        """A term without the operands of minima and maxima that the facts make superfluous."""
+        done: dict[Term, Term] = {}
+        for part in postorder(term, lambda t: t not in done):
+            changed = any(done[below] is not below for below in part.operands)
+            new = rebuild(part, done) if changed else part
+            done[part] = self.settle_extremum(new) if new.op in ("min", "max") else new
+        return done[term]
 
     def settle_extremum(self, term: Term) -> Term:
         """Drop the operands of a minimum or maximum that the facts show to be superfluous."""

@@ -191,7 +191,8 @@ def simplify(
             term does not need.
     """
     term = env.read_registering(expr)
-    result: sympy.Basic = to_sympy(env.knowledge.settled(term))
+    # A term of one value stays a term, as in torch: the answer to its questions is that value.
+    result: sympy.Basic = to_sympy(env.knowledge.with_settled_extrema(term))
     exact = {d: CleanDiv(*d.args) for d in result.atoms(FloorDiv) if _divides(env, *d.args)}
     return result.xreplace(exact)
 
