@@ -1,25 +1,21 @@
-"""Replays mutated logs: ``python mutate_logs.py FOLDER SEED COUNT``, in a process of its own.
+"""Replays mutated logs: ``python mutate_logs.py FOLDER SEED COUNT``; see `fuzz`.
 
 FOLDER holds logs that EventLog.save wrote. The script replays each mutated log, describes it and
-prints its guards in each language, as ``symfx replay`` does. The script prints, as its last line,
-how many logs were replayed, how many were refused, and what that took. It ends at the first log
-that runs code or leaves by an error other than SymfxError, which it names.
+prints its guards in each language, as ``symfx replay`` does.
 """
 
 from __future__ import annotations
 
-import builtins
 import copy
-import faulthandler
 import json
 import random
-import resource
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from file_fuzzing import as_text, fuzz, mutated_bytes
+from mutations import places
 from symfx.errors import SymfxError
 from symfx.recording import EventLog, EventLogError
 from symfx.recording.report import describe_replay
@@ -72,10 +68,6 @@ VALUES: list[Any] = [
     {"record": "Dim", "fields": {"name": "n", "min": 10**30}},
     {"record": "StatelessSymbolicContext", "fields": {"dynamic_sizes": 7}},
 ]
-#: Peak memory before any file is read, in kilobytes: torch, and on Linux the parent process.
-AT_START = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-RAN: list[Any] = []
-builtins.CODE = lambda *args: RAN.append(args)  # type: ignore[attr-defined]
 
 
 # The sorts of the operands of operations, and the sort of the result.
@@ -148,18 +140,6 @@ def repeated_term(picks: random.Random, symbols: list[str]) -> list[Any]:
     return parts
 
 
-def places(data: Any) -> Iterator[tuple[Any, Any]]:
-    """Each place in nested lists and objects: the container, and the key in it."""
-    stack = [data]
-    while stack:
-        holder = stack.pop()
-        keys = range(len(holder)) if isinstance(holder, list) else list(holder)
-        for key in keys:
-            yield holder, key
-            if isinstance(holder[key], list | dict):
-                stack.append(holder[key])
-
-
 def change(data: Any, picks: random.Random, symbols: list[str]) -> None:
     """One change of the structure."""
     found = list(places(data))
@@ -211,10 +191,7 @@ def by_structure(data: Any, picks: random.Random, symbols: list[str]) -> bytes:
     data = copy.deepcopy(data)
     for _ in range(picks.choice([1, 1, 1, 1, 2, 5])):
         change(data, picks, symbols)
-    try:
-        return json.dumps(data).encode()
-    except (RecursionError, ValueError):  # too deep for Python, or a number too long
-        return b"[" * 5_000
+    return as_text(data, picks).encode()
 
 
 def by_events(data: Any, picks: random.Random, symbols: list[str]) -> bytes:
@@ -227,27 +204,6 @@ def by_events(data: Any, picks: random.Random, symbols: list[str]) -> bytes:
         )
         data["events"].append({"call": call, "args": [{view: make(picks, symbols)}]})
     return json.dumps(data).encode()
-
-
-def by_bytes(content: bytes, picks: random.Random) -> bytes:
-    found = bytearray(content)
-    for _ in range(picks.choice([1, 1, 2, 5])):
-        at, length = picks.randrange(len(found)), picks.choice([1, 1, 2, 20, 500])
-        match picks.randrange(5):
-            case 0:
-                found[at] ^= 1 << picks.randrange(8)
-            case 1:
-                del found[at : at + length]
-            case 2:
-                found[at:at] = bytes(picks.randrange(32, 127) for _ in range(length))
-            case 3:
-                found[at : at + length] = found[at : at + length] * 2
-            case _:
-                digits = picks.choice([b"9" * 5_000, b"0", b"-1", b"1e999", b"[" * 2_000])
-                found[at : at + 1] = digits
-        if not found:
-            break
-    return bytes(found)
 
 
 def read(path: Path) -> None:
@@ -271,8 +227,17 @@ def read(path: Path) -> None:
         program.to_smtlib().encode()
 
 
-def main() -> None:
-    folder, seed, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+def mutate(original: Any, picks: random.Random) -> bytes:
+    content, data, symbols = original
+    way = picks.random()
+    if way < 0.5:
+        return by_structure(data, picks, symbols)
+    if way < 0.85:
+        return by_events(data, picks, symbols)
+    return mutated_bytes(content, picks)
+
+
+def prepare(folder: Path) -> dict[str, Any]:
     originals = {}
     for path in sorted(folder.glob("*.json")):
         read(path)  # the first use of torch takes longer
@@ -281,53 +246,8 @@ def main() -> None:
         parts = [holder[key] for holder, key in places(data) if isinstance(holder[key], list)]
         symbols = sorted({p[1] for p in parts if p[:1] == ["symbol"] and p[2:] == ["int"]})
         originals[path.name] = (content, data, symbols)
-    replayed, refused, slowest, slowest_number = 0, 0, 0.0, seed
-    kinds: dict[str, int] = {}
-    path = folder / "mutated"
-    for number in range(seed, seed + count):
-        picks = random.Random(number)
-        content, data, symbols = originals[picks.choice(sorted(originals))]
-        way = picks.random()
-        if way < 0.5:
-            mutated = by_structure(data, picks, symbols)
-        elif way < 0.85:
-            mutated = by_events(data, picks, symbols)
-        else:
-            mutated = by_bytes(content, picks)
-        path.write_bytes(mutated)
-        faulthandler.dump_traceback_later(60, exit=True)
-        start = time.process_time()
-        try:
-            read(path)
-        except SymfxError as error:
-            refused += 1
-            cause = type(error.__cause__).__name__
-            kinds[cause] = kinds.get(cause, 0) + 1
-            if isinstance(error.__cause__, MemoryError):
-                sys.exit(f"{number} takes too much memory: {error}")
-        except BaseException as error:
-            print(f"{number} ends in {type(error).__name__}: {error}", file=sys.stderr)
-            raise
-        else:
-            replayed += 1
-        finally:
-            took = time.process_time() - start
-            if took > slowest:
-                slowest, slowest_number = took, number
-            faulthandler.cancel_dump_traceback_later()
-        if RAN:
-            sys.exit(f"{number} has run code")
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - AT_START
-    result = {
-        "replayed": replayed,
-        "refused": refused,
-        "refused because of": kinds,
-        "slowest seconds": round(slowest, 3),
-        "slowest": slowest_number,
-        "megabytes": round(kilobytes / 1024),
-    }
-    print(json.dumps(result))
+    return originals
 
 
 if __name__ == "__main__":
-    main()
+    fuzz("mutated", prepare, mutate, read, SymfxError)

@@ -15,8 +15,8 @@ from torch import fx
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
 
-from symfx.errors import TracingError
 from symfx.proxy_tensor import slots
+from symfx.proxy_tensor.no_backward import refusing_backward
 from symfx.torch_bridge.modes import active_proxy_mode, without_proxy_mode
 
 __all__ = ["recurrent_form"]
@@ -28,23 +28,6 @@ _WHOLE: dict[Any, OpOverload[..., Any]] = {
     torch.rnn_tanh: _aten.rnn_tanh.input,
     torch.rnn_relu: _aten.rnn_relu.input,
 }
-
-
-class _NoBackward(torch.autograd.Function):
-    """Results that depend on tensors with gradients, and refuse a backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, count: int, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The first tensors, which are the results."""
-        return tuple(t.view_as(t) for t in tensors[:count])
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        """Refuse."""
-        raise TracingError(
-            "a recurrent network over a symbolic number of steps has no backward pass in a trace",
-            fix="trace the forward pass alone, or give the number of steps as a static dimension",
-        )
 
 
 def recurrent_form(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -85,18 +68,20 @@ def recurrent_form(function: Callable[..., Any]) -> Callable[..., Any]:
             output = input.new_empty((steps, batch, width))
             if batch_first:
                 output = output.transpose(0, 1)
-            results = [output, *(input.new_empty(s.shape) for s in finals)]
-            results = _as_autograd_has_them(results, given)
+            results = refusing_backward(
+                [output, *(input.new_empty(s.shape) for s in finals)],
+                given,
+                "a recurrent network over a symbolic number of steps",
+                "trace the forward pass alone, or make the number of steps a static dimension",
+            )
         arguments = (input, list(states) if several else states, list(weights), *args[2:])
         tracer: Any = mode.tracer
         tracer.record_assertions()
         node = tracer.call(
             operator, tracer.node_args(arguments), {}, operator.overloadpacket.__name__
         )
-        slots.track_tensor_tree(
-            tuple(results), fx.Proxy(node, tracer), constant=None, tracer=tracer
-        )
-        return tuple(results)
+        slots.track_tensor_tree(results, fx.Proxy(node, tracer), constant=None, tracer=tracer)
+        return results
 
     return form
 
@@ -112,14 +97,3 @@ def _has_shape(state: torch.Tensor, sizes: Sequence[Any]) -> bool:
     return state.dim() == len(sizes) + 1 and all(
         bool(a == b) for a, b in zip(state.shape, sizes, strict=False)
     )
-
-
-def _as_autograd_has_them(
-    results: list[torch.Tensor], given: Sequence[torch.Tensor]
-) -> list[torch.Tensor]:
-    """Results that require gradients where the operator's would."""
-    if not torch.is_grad_enabled() or not any(t.requires_grad for t in given):
-        return results
-    made: list[torch.Tensor] = list(_NoBackward.apply(len(results), *results, *given))  # type: ignore[no-untyped-call]
-    assert all(type(t) is FakeTensor for t in made)
-    return made

@@ -16,8 +16,8 @@ from torch import fx, nn
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.weak import WeakIdKeyDictionary
 
-from symfx.errors import TracingError
 from symfx.proxy_tensor import disable_proxy_modes_tracing, get_proxy_mode, track_tensor_tree
+from symfx.proxy_tensor.no_backward import refusing_backward
 from symfx.torch_bridge.process_wide import ProcessWide
 
 __all__ = ["number_of_sequences", "packed_networks", "remember_number"]
@@ -40,23 +40,6 @@ def number_of_sequences(batch_sizes: torch.Tensor) -> Any:
         torch._check(known >= 1)  # type: ignore[no-untyped-call]
         remember_number(batch_sizes, known)
     return known
-
-
-class _NoBackward(torch.autograd.Function):
-    """Results that depend on tensors with gradients, and refuse a backward pass."""
-
-    @staticmethod
-    def forward(ctx: Any, count: int, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The first tensors, which are the results."""
-        return tuple(t.view_as(t) for t in tensors[:count])
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> Any:
-        """Refuse."""
-        raise TracingError(
-            "a recurrent network on packed sequences has no backward pass in a trace",
-            fix="trace the forward pass alone",
-        )
 
 
 def _forward_of(kind: type[nn.RNNBase]) -> Callable[..., Any]:
@@ -107,9 +90,12 @@ def _recorded(
     with disable_proxy_modes_tracing():
         shapes = [(data.shape[0], width), *(state.shape for state in states)]
         results = tuple(data.new_empty(shape) for shape in shapes)
-        inputs = [data, *states, *weights]
-        if torch.is_grad_enabled() and any(t.requires_grad for t in inputs):
-            results = tuple(_NoBackward.apply(len(results), *results, *inputs))  # type: ignore[no-untyped-call]
+        results = refusing_backward(
+            results,
+            [data, *states, *weights],
+            "a recurrent network on packed sequences",
+            "trace the forward pass alone",
+        )
     tracer.record_assertions()
     arguments = tracer.node_args((*arguments, module.bidirectional))
     node = tracer.call(operator, arguments, {}, module.mode.lower())
