@@ -134,7 +134,7 @@ _OTHER_TORCH = "load it with the release of torch that wrote it, or trace again"
 
 
 def _registered(owner: Any, name: str) -> Any:
-    """The operator of a library, or the overload of an operator; None if there is none."""
+    """The operator that a library has, or the overload that an operator has; otherwise None."""
     plain = is_identifier(name) and not name.startswith("__")
     return getattr(owner, name, None) if plain or name in _UNDERSCORED else None
 

@@ -130,7 +130,7 @@ def _read_named(item: Item, children: list[pytree.TreeSpec]) -> pytree.TreeSpec:
 
 
 def _class_of(name: str) -> Any:
-    """The class of this name in a module that is imported already; None if there is none."""
+    """The class of this name, if its module is imported and has it; otherwise None."""
     home, _, last = name.rpartition(".")
     if not is_identifier(last):
         return None

@@ -79,7 +79,7 @@ def substitutes() -> dict[str, tuple[Any, Any]]:
 
 
 def _environment_class() -> type:
-    """The class that makes symfx's environments, of which torch's are instances too."""
+    """The class that makes symfx's environments. `isinstance` accepts torch's environments too."""
 
     class Either(type):
         def __new__(

@@ -39,7 +39,7 @@ def parts_made_singly() -> Iterator[None]:
 
 
 class Parts(tuple):  # type: ignore[type-arg]
-    """A tuple of parts, each of which is made when it is taken.
+    """A tuple that makes each part when the program takes the part.
 
     The tuple itself is empty: C code that reads it without asking finds no parts, not wrong ones.
 

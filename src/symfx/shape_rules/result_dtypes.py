@@ -86,7 +86,7 @@ _INDICES = _words(
     count_nonzero bincount histc_ tril_indices triu_indices
     """
 )
-#: Operators of which the first result keeps the dtype, and the second is indices.
+#: Operators with two results: the first has the dtype of the argument, the second has indices.
 _WITH_INDICES = _words(
     """
     max min sort topk kthvalue mode median nanmedian cummax cummin max_pool1d max_pool2d max_pool3d
@@ -113,7 +113,7 @@ _MAKING = _words("zeros ones empty rand randn linspace logspace eye empty_stride
 IN_PLACE = _words(
     "iadd isub imul ifloordiv imod ipow itruediv iand ior ixor setitem index_put copy"
 )
-#: Operators of which a boolean argument is an operand, and no setting.
+#: Operators that take a Boolean argument as an operand; other operators take it as a setting.
 _KEEPS_BOOL = _words("and_ or_ xor where fill add mul sub")
 #: Of `FLOATING`, the operators of several operands.
 _OF_SEVERAL = _words("truediv div divide true_divide itruediv atan2 arctan2 xlogy")

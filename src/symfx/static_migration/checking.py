@@ -353,7 +353,7 @@ def _runs(
 ) -> bool:
     """Whether a module runs in eager on inputs of these shapes, and on these numbers."""
     if not example.keys() <= flat_types(types).keys() or any(map(is_lazy, module.parameters())):
-        return True  # inputs that nobody described; the run would give lazy layers their sizes
+        return True  # an input has no described type, or the run would give lazy layers their sizes
     try:
         _run(module, types, example)
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError):

@@ -118,8 +118,8 @@ class Trace(TracedModel):
             path: the file.
             weights: whether the file gets the values of parameters and buffers. Without them
                 `symfx.load` needs the model to run the graph.
-            examples: whether the file gets the values of the example inputs, of which `verify`
-                draws others.
+            examples: whether the file gets the values of the example inputs. `verify` draws its
+                inputs from them.
 
         Raises:
             TraceFileError: the trace has a part that a file cannot hold; the message names it.

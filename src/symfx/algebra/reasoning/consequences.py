@@ -135,7 +135,7 @@ def _suppose(prover: Prover, condition: Term, supposed: list[Term]) -> bool | No
 
 
 def _each(prover: Prover, condition: Term, cases: Iterable[Term]) -> bool | None:
-    """The answer that all cases give, of which one holds."""
+    """The answer that all cases give, if they agree. At least one of the cases holds."""
     return agreed(
         branch.decide(condition)
         for case in cases

@@ -273,7 +273,7 @@ def _is_fast(layer: nn.TransformerEncoderLayer) -> bool:
 
 
 def _why_not(called: Any, given: dict[str, Any]) -> str:
-    """The reason why a layer that is called so stays whole; an empty text if there is none."""
+    """The reason why a call's layer stays whole; an empty text if the layer is written out."""
     for name, value in given.items():
         if name.endswith("key_padding_mask") and value is not None:
             return f"it is called with {name}"
