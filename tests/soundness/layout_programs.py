@@ -173,7 +173,7 @@ T.contiguous();T.reshape(-1, T.shape[-1]);T.movedim(0, -1);torch.cat([T, T], D);
 torch.cat([T, U], D);torch.stack([T, T], D);T + T.mean(D, keepdim=True);T.softmax(D);T.cumsum(D);
 T.relu();F.gelu(T);T @ T.mT;T.sum(D);T.roll(1, D);T.flip(D);F.pad(T, (1, 1));T.topk(2, D)[0];
 F.pad(T, (0, -T.shape[-1] % 4));F.layer_norm(T, T.shape[-1:]);F.avg_pool1d(T, 2);T.sort(D)[0];
-F.max_pool1d(T, 2);T.narrow(D, 0, 2);T.index_select(D, torch.tensor([0, 1]));
+F.max_pool1d(T, 2);F.interpolate(T, scale_factor=2);T.narrow(D, 0, 2);T.index_select(D, torch.tensor([0, 1]));
 T.repeat(*[2] * T.dim());T.repeat_interleave(2, D);torch.where(T > 0, T, U);T.tril();T.diff(dim=D);
 T.masked_fill(T > 0, 0);T.var(D);F.normalize(T, dim=D);F.glu(T, D);T.unfold(D, 2, 1);T.amax(D);
 F.scaled_dot_product_attention(T, T, T);T[:, T.shape[1] // 2:];T[..., : T.shape[-1] // 2];T[0];
