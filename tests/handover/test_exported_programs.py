@@ -18,11 +18,12 @@ from torch.utils import _pytree as pytree
 from traced_programs import PROGRAMS, TRANSFORMERS, Program
 
 import symfx
+from parity.torch_releases import STOCK_SAVES_NAMED_RESULTS
 from symfx import SymfxError
 
 ALL = PROGRAMS | TRANSFORMERS
-#: torch.export.save has no name for the class of torch.topk's result, also in its own programs.
-WITHOUT_NAMES = {"nested"}
+#: The programs whose result torch.export.save has no name for: that of torch.topk.
+WITHOUT_NAMES = set() if STOCK_SAVES_NAMED_RESULTS else {"nested"}
 
 
 @pytest.fixture(scope="module", autouse=True)
