@@ -14,6 +14,8 @@ from torch import Tensor, fx, nn
 import symfx
 from symfx.errors import InputMismatchError
 from symfx.optimization import Report, pipeline
+from symfx.optimization.graphs.effect_tables import ATTENTION_MODULES
+from symfx.optimization.passes import expand_attention as expansion
 from symfx.optimization.passes.expand_attention import expand_attention
 from symfx.optimization.passes.fuse import lower
 from symfx.optimization.runtime.attention import attend
@@ -290,3 +292,35 @@ def test_optimize_writes_out_attention_and_saves_it(
     assert "wrote out MultiheadAttention as its operators" in what
     fast.save(path)
     torch.testing.assert_close(symfx.optimization.load(path)(other), fast(other))
+
+
+class Branching(nn.Module):
+    """A model that torch.fx cannot trace, around an encoder."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = encoder(batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.encoder(x) if x.sum() < 1e9 else x
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["alone", "inside"])
+def test_an_encoder_that_is_the_model_is_written_out(
+    inside: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "_fastest", lambda *_: "fused")
+    torch.manual_seed(0)
+    model = (Branching() if inside else encoder(batch_first=True)).eval()
+    fast = symfx.optimize(model, torch.randn(4, 9, WIDE))
+    assert "wrote out TransformerEncoder as its operators" in [r.what for r in fast.report.rewrites]
+    x = torch.randn(2, 5, WIDE)
+    with torch.no_grad():
+        torch.testing.assert_close(fast(x), model(x), rtol=1e-4, atol=1e-5)
+    if not inside:
+        with pytest.raises(InputMismatchError, match="optimized for calls without mask"):
+            fast(x, torch.zeros(5, 5))
+
+
+def test_each_attention_module_has_the_names_of_its_values() -> None:
+    assert expansion._VALUES.keys() == ATTENTION_MODULES

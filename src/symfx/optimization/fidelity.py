@@ -13,8 +13,9 @@ from torch import fx, nn
 from symfx.errors import SymfxError
 from symfx.optimization.checking import Trials, agree
 from symfx.optimization.graphs.arguments import Arguments, bind_arguments
-from symfx.optimization.graphs.capture import capture, copy_of, is_whole
+from symfx.optimization.graphs.capture import capture, copy_of
 from symfx.optimization.graphs.effects import is_plain, keeps_no_state
+from symfx.optimization.graphs.whole_models import is_whole
 from symfx.optimization.recorded_calls import RecordedCall, record_calls
 from symfx.optimization.report import Report
 

@@ -18,24 +18,15 @@ from torch.overrides import TorchFunctionMode
 
 from symfx.errors import OptimizationError, TracingError
 from symfx.optimization.graphs.arguments import Arguments
-from symfx.optimization.graphs.effect_tables import words
+from symfx.optimization.graphs.effect_tables import ATTENTION_MODULES, words
 from symfx.optimization.graphs.effects import is_plain
+from symfx.optimization.graphs.whole_models import HOOKS, STARS, pin, whole, whole_as_called
 from symfx.optimization.report import Report
-from symfx.optimization.runtime.graph_functions import only_default
 from symfx.torch_bridge.settings_watch import Effect, Watch
 
-__all__ = ["capture", "check_module", "copy_of", "is_whole"]
+__all__ = ["capture", "check_module", "copy_of"]
 
 Model = TypeVar("Model", bound=nn.Module)
-_HOOKS = (
-    "_forward_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks",
-    "_forward_pre_hooks_with_kwargs",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
 
 
 def check_module(model: object) -> None:
@@ -65,7 +56,7 @@ def copy_of(model: Model) -> Model:
         result = copy.deepcopy(model, memo)
         for module, twin in zip(model.modules(), result.modules(), strict=True):
             if isinstance(module, fx.GraphModule):  # its copy has no hooks
-                for name in _HOOKS:
+                for name in HOOKS:
                     setattr(twin, name, copy.copy(getattr(module, name)))
         return result
     except Exception as error:
@@ -106,11 +97,11 @@ def capture(
     report = report if report is not None else Report()
     if not is_plain(model):
         report.leave(type(model).__name__, "it has hooks, or a forward set on the instance")
-        return _whole(model)
+        return whole(model)
     closed = dict(closed or {})
     if "" in closed:
         report.leave(type(model).__name__, closed[""])
-        return _whole(model)
+        return whole(model)
     while True:
         careful = _careful(tracer, closed, arguments)()
         before = _Attributes(model)
@@ -119,7 +110,7 @@ def capture(
                 graph = careful.trace(model)
             if careful.stopped is not None:
                 raise careful.stopped  # the model's code has caught it
-            _pin(graph, arguments.fixed if arguments else {})
+            pin(graph, arguments.fixed if arguments else {})
         except Exception as error:  # noqa: BLE001 - the model's code may raise anything at a proxy
             blamed = careful.blamed
             reason = f"torch.fx cannot trace it: {_first_line(error)}"
@@ -127,15 +118,17 @@ def capture(
                 blamed, reason = careful.stopped.path, str(careful.stopped)
             before.restore()
             if not blamed or blamed in closed:
+                if type(model) in ATTENTION_MODULES and arguments is not None:
+                    return whole_as_called(model, arguments)  # a pass knows its formula
                 report.leave(type(model).__name__, reason)
-                return _whole(model)
+                return whole(model)
             closed[blamed] = reason
             continue
         if (changed := before.restore()) is not None:
             reason = "running it changes an attribute that is no buffer"
             if changed == "" or changed in closed:
                 report.leave(changed or type(model).__name__, reason)
-                return _whole(model)
+                return whole(model)
             closed[changed] = reason
             continue
         for path, reason in {**careful.kept, **closed}.items():
@@ -285,14 +278,6 @@ class _Careful(fx.Tracer):
         raise NotImplementedError
 
 
-def _pin(graph: fx.Graph, bound: Mapping[str, Any]) -> None:
-    """Let the graph refuse other values than those that it was traced with."""
-    first = next((n for n in graph.nodes if n.op != "placeholder"), None)
-    for node in [n for n in graph.nodes if n.op == "placeholder" and n.target in bound]:
-        with graph.inserting_before(first):
-            graph.call_function(only_default, (node, bound[str(node.target)], str(node.target)))
-
-
 def _made_again(tracer: fx.Tracer, a: Any) -> fx.Node | None:
     """A node that makes an object of a class derived from ``dict``; None for other objects.
 
@@ -369,7 +354,7 @@ def _careful(
             args, kwargs = [self.root], {}
             for parameter in parameters[1:]:
                 default = () if parameter.default is parameter.empty else (parameter.default,)
-                name = _STARS.get(parameter.kind, "") + parameter.name
+                name = STARS.get(parameter.kind, "") + parameter.name
                 proxy = self.create_proxy("placeholder", name, default, {})
                 value = arguments.fixed.get(name, proxy)
                 if parameter.kind is parameter.VAR_KEYWORD:
@@ -408,82 +393,13 @@ def _careful(
     return cast("type[_Careful]", Careful)
 
 
-_STARS: dict[Any, str] = {
-    inspect.Parameter.VAR_POSITIONAL: "*",
-    inspect.Parameter.VAR_KEYWORD: "**",
-}
-
-
 def _are_known(parameters: list[inspect.Parameter], arguments: Arguments) -> bool:
     """Whether the entries of ``*args`` and ``**kwargs``, if any, are constants."""
     return all(
-        _STARS[parameter.kind] + parameter.name in arguments.fixed
+        STARS[parameter.kind] + parameter.name in arguments.fixed
         for parameter in parameters
-        if parameter.kind in _STARS
+        if parameter.kind in STARS
     )
-
-
-class _Caller(nn.Module):
-    """Calls a module; some of the arguments stand in a tuple and in a dictionary."""
-
-    def __init__(self, whole: nn.Module) -> None:
-        super().__init__()
-        self.whole = whole
-
-    def forward(self, *groups: Any, **named: Any) -> Any:
-        *single, args, kwargs = groups
-        return self.whole(*single, *args, **named, **kwargs)
-
-
-class _Holder(nn.Module):
-    """The root module of the graph of `_whole`."""
-
-    def __init__(self, call: nn.Module) -> None:
-        super().__init__()
-        self.call = call
-
-
-def _whole(model: nn.Module) -> fx.GraphModule:
-    """A graph whose only operation is a call of the model."""
-    graph = fx.Graph()
-    single: list[fx.Node] = []
-    args: fx.Node | tuple[()] = ()
-    kwargs: fx.Node | None = None
-    named: dict[str, Any] = {}
-    parameters = inspect.signature(model.forward).parameters.values()
-    # Arguments with a default are passed by keyword, as most callers do: decorators look for them
-    # there. Hooks look for them among the positional arguments.
-    by_place = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters) or any(
-        getattr(model, hooks, None) for hooks in _HOOKS
-    )
-    for parameter in parameters:
-        default = () if parameter.default is parameter.empty else (parameter.default,)
-        prefix = _STARS.get(parameter.kind, "")
-        node = graph.create_node("placeholder", prefix + parameter.name, default)
-        if prefix == "*":
-            args = node
-        elif prefix:
-            kwargs = node
-        elif parameter.kind is parameter.KEYWORD_ONLY or (
-            default and not by_place and parameter.kind is not parameter.POSITIONAL_ONLY
-        ):
-            named[parameter.name] = node
-        else:
-            single.append(node)
-    call: nn.Module = model
-    given: tuple[Any, ...] = tuple(single)
-    if args or kwargs is not None:
-        call, given = _Caller(model), (*single, args, {} if kwargs is None else kwargs)
-    graph.output(graph.call_module("call", given, named))
-    return fx.GraphModule(_Holder(call), graph, type(model).__name__)
-
-
-def is_whole(module: fx.GraphModule) -> bool:
-    """Whether a graph of `capture` is only a call of the model, which is kept whole."""
-    calls = [node for node in module.graph.nodes if node.op.startswith("call")]
-    return [node.target for node in calls] == [
-        "call"
-    ] and module.graph._tracer_cls is not KeepsClasses
 
 
 def _first_line(error: Exception) -> str:

@@ -10,6 +10,7 @@ from torch import nn
 
 __all__ = [
     "ACTIVATIONS_WITH_INPLACE",
+    "ATTENTION_MODULES",
     "ATTRIBUTES_WITHOUT_TENSOR",
     "BATCH_NORMS",
     "COMPOSITE_FRESH",
@@ -225,4 +226,15 @@ DROPOUT_MODULES: frozenset[type[nn.Module]] = frozenset(
 )
 BATCH_NORMS: frozenset[type[nn.Module]] = frozenset(
     {nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm}
+)
+#: The layers that are one node of a graph, and whose formula `expand_attention` knows.
+ATTENTION_MODULES: frozenset[type[nn.Module]] = frozenset(
+    {
+        nn.Transformer,
+        nn.TransformerEncoder,
+        nn.TransformerDecoder,
+        nn.TransformerEncoderLayer,
+        nn.TransformerDecoderLayer,
+        nn.MultiheadAttention,
+    }
 )
