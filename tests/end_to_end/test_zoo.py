@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 from tools.zoo.models import ZOO
-from tools.zoo.outcomes import Outcome, outcome
+from tools.zoo.outcomes import Condition, Outcome, outcome
 from tools.zoo.report import page
 
 #: Models whose own Python code needs a number: what pins which dimension, or ends the trace.
@@ -48,7 +48,7 @@ def test_a_model_is_the_same_in_every_run() -> None:
 def test_a_model_is_traced_and_verified(name: str) -> None:
     row = outcome(ZOO[name])
     if name in OWN_CODE:
-        assert OWN_CODE[name] in " ".join([*row.pins, str(row.problem)])
+        assert OWN_CODE[name] in " ".join([*(pin.line for pin in row.pins), str(row.problem)])
         return
     assert row.problem is None
     assert row.pins == []
@@ -56,11 +56,14 @@ def test_a_model_is_traced_and_verified(name: str) -> None:
 
 
 def test_the_page() -> None:
-    good = Outcome("good", "text", ["batch"], 9, ["seq <= 64 (at a.py:1: x)"], [], 4, 1e-7)
-    pinned = Outcome("pinned", "text", ["batch", "seq"], 9, [], ["seq = 3 (at b.py:2: y)"], 2, 0.0)
+    guard = Condition("seq*(seq + 1) <= 64", "at a.py:1: f(x)")
+    good = Outcome("good", "text", ["batch"], 9, [guard], [], 4, 1e-7)
+    pin = Condition("seq = 3", "at b.py:2: y")
+    pinned = Outcome("pinned", "text", ["batch", "seq"], 9, [], [pin], 2, 0.0)
     bad = Outcome("bad", "text", ["batch"], problem="not traced: Error: a | b")
     text = page([good, pinned, bad])
     assert "| good | batch | 9 | 1 | 0 | 4 | 1.0e-07 |" in text
+    assert "- guard: `seq*(seq + 1) <= 64`: `at a.py:1: f(x)`" in text
     assert "- pinned: `seq = 3`: `at b.py:2: y`" in text
     assert "- bad: `not traced: Error: a / b`" in text
     assert "Models: 3. Traced and equal to the model at every shape: 2." in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 
@@ -12,10 +13,17 @@ import symfx
 from symfx.symbolic_shapes import Provenance
 from tools.zoo.models import ZooModel
 
-__all__ = ["SHAPES", "Outcome", "outcome"]
+__all__ = ["SHAPES", "Condition", "Outcome", "outcome"]
 
 #: The number of shapes, beside the example's, at which a graph is compared with its model.
 SHAPES = 4
+
+
+class Condition(NamedTuple):
+    """A guard or a pin, and the line that needs it."""
+
+    text: str
+    line: str
 
 
 @dataclass
@@ -40,13 +48,18 @@ class Outcome:
     kind: str
     dims: list[str]
     nodes: int = 0
-    guards: list[str] = field(default_factory=list)
-    pins: list[str] = field(default_factory=list)
+    guards: list[Condition] = field(default_factory=list)
+    pins: list[Condition] = field(default_factory=list)
     compared: int = 0
     difference: float | None = None
     problem: str | None = None
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Take conditions as lists too, as they are read from JSON."""
+        self.guards = [Condition(*guard) for guard in self.guards]
+        self.pins = [Condition(*pin) for pin in self.pins]
 
 
 def outcome(model: ZooModel, shapes: int = SHAPES) -> Outcome:
@@ -71,11 +84,11 @@ def outcome(model: ZooModel, shapes: int = SHAPES) -> Outcome:
             if r.symbol_name in row.dims
         }
         row.pins = [
-            f"{record.symbol_name} = {record.value} ({_line(record.provenance)})"
+            Condition(f"{record.symbol_name} = {record.value}", _line(record.provenance))
             for record in pinned.values()
         ]
         row.guards = [
-            f"{guard.term} ({_line(guard.provenance)})"
+            Condition(str(guard.term), _line(guard.provenance))
             for guard in t.guards
             if str(guard.term) not in pinned
         ]
@@ -106,7 +119,7 @@ def _with_line(text: str) -> str:
 
 
 def _shorter_path(text: str) -> str:
-    text = re.sub(r"/\S*/site-packages/", "", text)
+    text = re.sub(r"\S*/site-packages/", "", text)
     return re.sub(r"transformers/models/\w+/", "", text)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 import transformers
 
-from tools.zoo.outcomes import SHAPES, Outcome
+from tools.zoo.outcomes import SHAPES, Condition, Outcome
 
 __all__ = ["page"]
 
@@ -61,7 +61,6 @@ def _cell(text: str) -> str:
     return text.translate(str.maketrans("|\n", "/ "))
 
 
-def _code(text: str) -> str:
+def _code(condition: Condition) -> str:
     """A condition and its line, both as code: a line of Python may read like a link."""
-    condition, _, line = text.partition(" (")
-    return f"`{condition}`: `{line.removesuffix(')')}`"
+    return f"`{condition.text}`: `{condition.line}`"
