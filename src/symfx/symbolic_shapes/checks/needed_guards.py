@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from symfx.algebra import Term
 from symfx.algebra.reasoning.facts import UNDEFINED, Facts
+from symfx.algebra.reasoning.plain_forms import joined_remainder, plain_form
 from symfx.algebra.reasoning.prover import Prover
 from symfx.algebra.terms.definedness import definedness
 
@@ -39,6 +41,7 @@ def needed_guards(env: ShapeEnv) -> tuple[ShapeGuard, ...]:
         for part in _parts(guard.term, env):
             simple = guard if part is guard.term else replace(guard, term=part, asked=None)
             kept.setdefault(part, simple)
+    kept = _joined(kept, env)
     for term in tuple(kept):
         others = _connected(term, [t for t in kept if t is not term])
         if len(others) > _CONNECTED:
@@ -49,7 +52,7 @@ def needed_guards(env: ShapeEnv) -> tuple[ShapeGuard, ...]:
 
 
 def _parts(condition: Term, env: ShapeEnv) -> tuple[Term, ...]:
-    """Conditions that say together what one says, without minima and maxima where that can be."""
+    """Conditions that say together what one says, in the form that a person would write."""
     if condition.op == "or":
         left = list(condition.args)
         for part in condition.args:
@@ -57,35 +60,23 @@ def _parts(condition: Term, env: ShapeEnv) -> tuple[Term, ...]:
             if any(_implied(other, [*_given(env, left), part], env) for other in others):
                 left = others
         return (env.table.or_(*left),)
-    plain = _without_extremum(condition)
+    plain = plain_form(condition)
     return plain.args if plain.op == "and" else (plain,)
 
 
-def _without_extremum(condition: Term) -> Term:
-    """A comparison of one minimum or maximum, as comparisons of its operands."""
-    if condition.op not in ("eq", "ge"):
-        return condition
-    p, table = condition.args[0], condition.table
-    extrema = [(m, c) for m, c in p.coeffs.items() if m.op in ("min", "max")]
-    if len(extrema) != 1:
-        return condition
-    ((extremum, coeff),) = extrema
-    rest = table.sub(p, table.mul(table.const(coeff), extremum))
-    if condition.op == "ge":
-        # The least of some terms is at least a bound if each is; the greatest is at most if so.
-        if (extremum.op == "min") is not (coeff > 0):
-            return condition
-        scale = table.const(coeff)
-        return table.and_(
-            *(table.ge_zero(table.add(rest, table.mul(scale, x))) for x in extremum.args)
-        )
-    if coeff not in (1, -1):
-        return condition
-    value = table.mul(table.const(-coeff), rest)
-    if value in extremum.args:
-        order = table.le if extremum.op == "min" else (lambda a, b: table.le(b, a))
-        return table.and_(*(order(value, x) for x in extremum.args))
-    return condition
+def _joined(kept: dict[Term, ShapeGuard], env: ShapeEnv) -> dict[Term, ShapeGuard]:
+    """``n % 8 == 0`` in place of ``n//4 % 2 == 0`` beside ``n % 4 == 0``, which then follows."""
+    left = dict(kept)
+    found: dict[Term, ShapeGuard] = {}
+    for term, guard in kept.items():
+        del left[term]
+        others = _connected(term, [*found, *left])
+        joined = term
+        if len(others) <= _CONNECTED:
+            joined = joined_remainder(term, partial(_implied, assumed=others, env=env))
+        same = joined is term
+        found.setdefault(joined, guard if same else replace(guard, term=joined, asked=None))
+    return found
 
 
 def _given(env: ShapeEnv, terms: Sequence[Term]) -> list[Term]:

@@ -1,0 +1,132 @@
+"""Conditions in the form that a person would write: ``n % 4 == 0`` for ``3*n % 4 <= 0``.
+
+The normal form of a term serves the engine, which wants equal terms to be one object. It writes a
+negated remainder as a remainder of a multiple, and leaves a minimum in a comparison where its
+operands say the same. Each form here is equivalent to the condition that it stands for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from symfx.algebra.terms.term import Term
+
+__all__ = ["joined_remainder", "plain_form"]
+
+
+def plain_form(condition: Term) -> Term:
+    """A condition without a minimum, a maximum or a factor of a remainder that it can do without.
+
+    Args:
+        condition: the condition.
+    """
+    if condition.op == "not":
+        table = condition.table
+        return table.not_(plain_form(condition.args[0]))
+    if condition.op not in ("eq", "ge"):
+        return condition
+    return _of_remainder(_without_extremum(condition))
+
+
+def joined_remainder(condition: Term, holds: Callable[[Term], bool]) -> Term:
+    """``x % (a*b) == a*r`` for ``x//a % b == r``, where ``x % a == 0`` holds too.
+
+    The quotient may also round up, as ``(x + a - 1)//a`` does. Any other condition is returned.
+
+    Args:
+        condition: the condition, in its plain form.
+        holds: whether a condition holds beside it.
+    """
+    found = _remainder(condition) if condition.op == "eq" else None
+    if found is None:
+        return condition
+    p = condition.args[0]
+    remainder = -p.const * p.coeffs[found]
+    x, divisor = found.args
+    if len(x.coeffs) != 1 or x.const:
+        return condition
+    ((quotient, factor),) = x.coeffs.items()
+    if factor != 1 or quotient.op != "floordiv" or quotient.args[1].op != "const":
+        return condition
+    y, inner = quotient.args
+    x, rest = condition.table.linear(dict(y.coeffs)), y.const % inner.const
+    if inner.const < 1 or not holds((x % inner).eq(0)):
+        return condition
+    # y = x + a*k + rest with 0 <= rest < a, so y//a is (y - rest)/a.
+    return _of_remainder(((y - rest) % (inner * divisor)).eq(inner * remainder))
+
+
+def _without_extremum(condition: Term) -> Term:
+    """A comparison of one minimum or maximum, as comparisons of its operands."""
+    p, table = condition.args[0], condition.table
+    extrema = [(m, c) for m, c in p.coeffs.items() if m.op in ("min", "max")]
+    if len(extrema) != 1:
+        return condition
+    ((extremum, coeff),) = extrema
+    rest = table.sub(p, table.mul(table.const(coeff), extremum))
+    if condition.op == "ge":
+        scale = table.const(coeff)
+        parts = [table.ge_zero(table.add(rest, table.mul(scale, x))) for x in extremum.args]
+        # The least of some terms is at least a bound if each is; the greatest is at most if so.
+        if (extremum.op == "min") is (coeff > 0):
+            return table.and_(*parts)
+        # The greatest is at least a bound if one of them is: plain where only one of them can be.
+        some = table.or_(*parts)
+        return condition if some.op == "or" else some
+    if coeff not in (1, -1):
+        return condition
+    value = table.mul(table.const(-coeff), rest)
+    if value in extremum.args:
+        order = table.le if extremum.op == "min" else (lambda a, b: table.le(b, a))
+        return table.and_(*(order(value, x) for x in extremum.args))
+    return condition
+
+
+def _remainder(condition: Term) -> Term | None:
+    """The remainder by a positive constant of which alone a comparison speaks, if there is one."""
+    p = condition.args[0] if condition.op in ("eq", "ge") else None
+    if p is None or len(p.coeffs) != 1:
+        return None
+    ((atom, coeff),) = p.coeffs.items()
+    plain = atom.op == "mod" and atom.args[1].op == "const" and coeff in (1, -1)
+    return atom if plain and atom.args[1].const > 0 else None
+
+
+def _of_remainder(condition: Term) -> Term:
+    """A condition on one remainder as ``x % d == r`` or ``x % d != r``, with small numbers."""
+    found = _remainder(condition)
+    if found is None:
+        return condition
+    table, p = condition.table, condition.args[0]
+    x, divisor = found.args[0], int(found.args[1].const)
+    coeff, const = p.coeffs[found], p.const
+    if condition.op == "eq":
+        equal, rest = True, -const * coeff
+    elif coeff == -1 and const == 0:  # r <= 0
+        equal, rest = True, 0
+    elif coeff == 1 and const == -1:  # r >= 1
+        equal, rest = False, 0
+    elif coeff == 1 and const == 1 - divisor:  # r >= d - 1
+        equal, rest = True, divisor - 1
+    else:
+        return condition
+    if not 0 <= rest < divisor:  # no remainder is
+        return condition
+    # x % d == r just when -x % d == -r % d, and when x/g % (d/g) == r/g for a common divisor g.
+    coeffs = [*x.coeffs.values(), x.const]
+    negated = [-c % divisor for c in coeffs]
+    if sum(negated) < sum(c % divisor for c in coeffs):
+        x, rest = -x, -rest % divisor
+    x = table.linear({m: c % divisor for m, c in x.coeffs.items()}, x.const % divisor)
+    shared = math.gcd(divisor, rest, x.const, *x.coeffs.values())
+    if shared > 1:
+        x = table.linear({m: c // shared for m, c in x.coeffs.items()}, x.const // shared)
+        divisor, rest = divisor // shared, rest // shared
+    if not x.coeffs:
+        return condition
+    # The constant goes to the right side.
+    rest = (rest - x.const) % divisor
+    x = table.linear(dict(x.coeffs), 0)
+    plain = (x % divisor).eq(rest)
+    return plain if equal else table.not_(plain)

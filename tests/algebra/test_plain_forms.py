@@ -1,0 +1,81 @@
+"""Plain forms of conditions hold just where the conditions hold."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from symfx.algebra import Table, Term, evaluate
+from symfx.algebra.reasoning.plain_forms import joined_remainder, plain_form
+
+VALUES = [*range(-9, 14)]
+
+
+@pytest.mark.parametrize(
+    ("condition", "plain"),
+    [
+        (lambda t, x, y: -x % 4 >= 1, "x % 4 != 0"),
+        (lambda t, x, y: -x % 4 <= 0, "x % 4 == 0"),
+        (lambda t, x, y: (6 * x % 4).eq(2), "x % 2 == 1"),
+        (lambda t, x, y: (7 * x + 7 * y) % 8 <= 0, "(x + y) % 8 == 0"),
+        (lambda t, x, y: ((x + 3) % 5).eq(0), "x % 5 == 2"),
+        (lambda t, x, y: x % 7 >= 6, "x % 7 == 6"),
+        (lambda t, x, y: x % 7 >= 3, "x % 7 >= 3"),
+        (lambda t, x, y: t.max(t.zero, x - 5) >= 1, "x >= 6"),
+        (lambda t, x, y: t.max(y, x - 5) >= 1, "max(y, x - 5) >= 1"),
+        (lambda t, x, y: t.min(t.const(64), x).ne(64), "x <= 63"),
+        (lambda t, x, y: t.min(x, y) >= 3, "x >= 3 and y >= 3"),
+    ],
+)
+def test_forms(condition, plain: str) -> None:
+    table = Table()
+    x, y = table.symbol("x"), table.symbol("y")
+    assert str(plain_form(condition(table, x, y))) == plain
+
+
+def test_random_conditions_keep_their_meaning() -> None:
+    rng = random.Random(0)
+    changed = 0
+    for _ in range(400):
+        table = Table()
+        x, y = table.symbol("x"), table.symbol("y")
+        condition = _random_condition(rng, table, x, y)
+        plain = plain_form(condition)
+        changed += plain is not condition
+        for a, b in itertools.product(VALUES, repeat=2):
+            values = {x: a, y: b}
+            assert evaluate(condition, values) == evaluate(plain, values), (condition, plain)
+    assert changed > 100
+
+
+def _random_condition(rng: random.Random, table: Table, x: Term, y: Term) -> Term:
+    size = rng.randint(-7, 7) * x + rng.choice([0, 0, rng.randint(-5, 5)]) * y + rng.randint(-6, 6)
+    other = rng.choice([table.const(rng.randint(-5, 9)), y, y + rng.randint(-3, 3), x - 2])
+    extremum = rng.choice([table.min, table.max])(size, other)
+    number = rng.choice([size % rng.randint(2, 9), extremum, extremum])
+    bound = rng.choice([table.const(rng.randint(-2, 8)), other, size])
+    return rng.choice([Term.eq, Term.ne, Term.__ge__, Term.__le__])(number, bound)
+
+
+def test_joined_remainders_keep_their_meaning() -> None:
+    table = Table()
+    x = table.symbol("x")
+    joined = 0
+    for inner, outer, shift in itertools.product((2, 3, 4), (2, 3, 5), range(-4, 5)):
+        condition = (x + shift) // inner % outer
+        condition = plain_form(condition.eq(0))
+        beside = (x % inner).eq(0)
+        found = joined_remainder(condition, lambda asked, known=beside: asked is known)
+        joined += found is not condition
+        for value in range(-40, 60):
+            if evaluate(beside, {x: value}):
+                assert evaluate(condition, {x: value}) == evaluate(found, {x: value})
+    assert joined > 40
+
+
+def test_remainders_are_not_joined_where_the_quotient_rounds() -> None:
+    x = Table().symbol("x")
+    condition = (x // 4 % 2).eq(0)
+    assert joined_remainder(condition, lambda asked: False) is condition
