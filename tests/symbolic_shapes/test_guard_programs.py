@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import itertools
+import linecache
 import shutil
 import subprocess
 from pathlib import Path
@@ -309,3 +311,15 @@ def test_what_may_raise_is_not_computed_ahead() -> None:
     # Without a divisor nothing can go wrong.
     harmless = plan([t.or_(p, (a // 3).eq(3)), t.or_(t.not_(p), (a // 3).eq(4))])
     assert [step.term for step in harmless if step.name] == [a // 3]
+
+
+def test_programs_leave_no_source_behind() -> None:
+    env, _, _ = environment()
+    gc.collect()
+    before = set(linecache.cache)
+    program = GuardProgram.of(env)
+    program.failures(torch.empty(8, 6), torch.empty(5))
+    assert set(linecache.cache) > before
+    del program
+    gc.collect()
+    assert set(linecache.cache) <= before

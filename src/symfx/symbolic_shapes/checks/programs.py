@@ -6,6 +6,7 @@ import functools
 import itertools
 import linecache
 import math
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -193,7 +194,9 @@ class GuardProgram:
         filename = f"<symfx guards {next(_numbers)}>"
         scope: dict[str, Any] = {"math": math}
         exec(compile(source, filename, "exec"), scope)
+        # Tracebacks show the source for as long as the function lives.
         linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+        weakref.finalize(scope[name], linecache.cache.pop, filename, None).atexit = False
         return scope[name]
 
     # -- writing ---------------------------------------------------------------------------------
