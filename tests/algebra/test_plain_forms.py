@@ -23,6 +23,9 @@ VALUES = [*range(-9, 14)]
         (lambda t, x, y: ((x + 3) % 5).eq(0), "x % 5 == 2"),
         (lambda t, x, y: x % 7 >= 6, "x % 7 == 6"),
         (lambda t, x, y: x % 7 >= 3, "x % 7 >= 3"),
+        (lambda t, x, y: x.eq(2 * (x // 2)), "x % 2 == 0"),
+        (lambda t, x, y: (3 * ((x + y) // 3)).eq(x + y - 1), "(x + y) % 3 == 1"),
+        (lambda t, x, y: x.eq(2 * (x // 3)), "x == 2*(x//3)"),
         (lambda t, x, y: t.max(t.zero, x - 5) >= 1, "x >= 6"),
         (lambda t, x, y: t.max(y, x - 5) >= 1, "max(y, x - 5) >= 1"),
         (lambda t, x, y: t.min(t.const(64), x).ne(64), "x <= 63"),
@@ -54,6 +57,9 @@ def _random_condition(rng: random.Random, table: Table, x: Term, y: Term) -> Ter
     size = rng.randint(-7, 7) * x + rng.choice([0, 0, rng.randint(-5, 5)]) * y + rng.randint(-6, 6)
     other = rng.choice([table.const(rng.randint(-5, 9)), y, y + rng.randint(-3, 3), x - 2])
     extremum = rng.choice([table.min, table.max])(size, other)
+    divisor = rng.randint(2, 5)
+    if not rng.randint(0, 4):
+        return (size - rng.choice([divisor, 2]) * (size // divisor)).eq(rng.randint(-1, 5))
     number = rng.choice([size % rng.randint(2, 9), extremum, extremum])
     bound = rng.choice([table.const(rng.randint(-2, 8)), other, size])
     return rng.choice([Term.eq, Term.ne, Term.__ge__, Term.__le__])(number, bound)

@@ -26,7 +26,7 @@ def plain_form(condition: Term) -> Term:
         return table.not_(plain_form(condition.args[0]))
     if condition.op not in ("eq", "ge"):
         return condition
-    return _of_remainder(_without_extremum(condition))
+    return _of_remainder(_without_quotient(_without_extremum(condition)))
 
 
 def joined_remainder(condition: Term, holds: Callable[[Term], bool]) -> Term:
@@ -80,6 +80,24 @@ def _without_extremum(condition: Term) -> Term:
     if value in extremum.args:
         order = table.le if extremum.op == "min" else (lambda a, b: table.le(b, a))
         return table.and_(*(order(value, x) for x in extremum.args))
+    return condition
+
+
+def _without_quotient(condition: Term) -> Term:
+    """``x % a == r`` for the equation ``x == a*(x//a) + r``; else the condition."""
+    if condition.op != "eq":
+        return condition
+    p, table = condition.args[0], condition.table
+    for quotient, coeff in p.coeffs.items():
+        if quotient.op != "floordiv" or quotient.args[1].op != "const":
+            continue
+        x, divisor = quotient.args
+        scale = -coeff // divisor.const
+        # p == scale*(x - a*(x//a)) + rest
+        rest = table.sub(p, (x - divisor * quotient) * scale)
+        if scale and rest.op == "const" and rest.const % scale == 0:
+            found: Term = (x % divisor).eq(-rest.const // scale)
+            return found
     return condition
 
 
