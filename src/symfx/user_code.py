@@ -30,9 +30,11 @@ __all__ = [
     "boundary",
     "here",
     "inside_try",
+    "is_boundary",
     "is_user_file",
     "line_in_words",
     "raised_at",
+    "running_node",
     "statement_of_trace",
     "user_frame",
     "user_line",
@@ -106,6 +108,11 @@ def boundary(function: _F) -> _F:
     """
     _kinds[function.__code__] = _BOUNDARY
     return function
+
+
+def is_boundary(code: CodeType) -> bool:
+    """Whether the code is a function's that `boundary` has marked."""
+    return _kinds.get(code) == _BOUNDARY
 
 
 def asked_by_program(frame: FrameType | None) -> bool:
@@ -289,20 +296,7 @@ def asking_expression(frame: FrameType) -> str | None:
     branches = "JUMP" in operation or operation in ("TO_BOOL", "UNARY_NOT")
     if not branches and not operation.startswith(("CALL", "PRECALL")):
         return None
-    at = next(itertools.islice(code.co_positions(), frame.f_lasti // 2, None), None)
-    tree = _parsed("".join(linecache.getlines(code.co_filename)))
-    if tree is None:
-        return None
-    found: ast.AST | None = None
-    for node in ast.walk(tree):
-        place = (
-            getattr(node, "lineno", None),
-            getattr(node, "end_lineno", None),
-            getattr(node, "col_offset", None),
-            getattr(node, "end_col_offset", None),
-        )
-        if place == at:
-            found = node  # the innermost one is the last
+    _, found = running_node(frame)
     # Python attributes the test of a branch to the whole branch.
     if isinstance(found, (ast.If, ast.While, ast.Assert, ast.IfExp)):
         found = found.test
@@ -313,6 +307,32 @@ def asking_expression(frame: FrameType) -> str | None:
     ):
         return None
     return ast.unparse(found) if isinstance(found, ast.expr) else None
+
+
+def running_node(frame: FrameType) -> tuple[ast.Module | None, ast.AST | None]:
+    """The syntax tree of a frame's file, and the innermost node that the frame runs at this moment.
+
+    Both are None where no source is at hand.
+    """
+    code = frame.f_code
+    at = next(itertools.islice(code.co_positions(), frame.f_lasti // 2, None), None)
+    source = "".join(linecache.getlines(code.co_filename))
+    tree = _parsed(source)
+    if not source or tree is None or at is None:
+        return None, None
+    return tree, _by_place(source).get(at)
+
+
+@lru_cache(maxsize=8)
+def _by_place(source: str) -> dict[tuple[int | None, ...], ast.AST]:
+    """The innermost node at each place of a file."""
+    tree = _parsed(source)
+    return {} if tree is None else {_place(node): node for node in ast.walk(tree)}
+
+
+def _place(node: ast.AST) -> tuple[int | None, ...]:
+    names = ("lineno", "end_lineno", "col_offset", "end_col_offset")
+    return tuple(getattr(node, name, None) for name in names)
 
 
 def inside_try(frame: FrameType) -> bool:

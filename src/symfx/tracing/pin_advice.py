@@ -16,7 +16,7 @@ _OTHERWISE = (
 )
 
 #: A text, whose letters say nothing about the program.
-_TEXT = re.compile(r"""[rRfFbB]*(?:"[^"]*"|'[^']*')""")
+_TEXT = re.compile(r"""\b[rRfFbB]{0,2}(?:"[^"]*"|'[^']*')|"[^"]*"|'[^']*'""")
 #: What a line may hold, and what to write instead; the first entry that fits is told.
 _ADVICE = (
     (
@@ -41,6 +41,11 @@ _ADVICE = (
         "of this function of math no symbolic form exists for these arguments: {otherwise}",
     ),
     (
+        r"\bf\"\"|\b(?:str|repr|format)\(|\"\"\s*(?:\.(?:format|join)\(|%)",
+        "a text with a size has the digits of one size, unless it is only printed, logged or the "
+        "text of an exception: compute with the number itself, or compare it (if n == 4)",
+    ),
+    (
         r"\.get\(|\bset\(|\bdict\(|\{|\bhash\(|\bcache",
         "a key of a dict and a member of a set is a number: compare instead (if n == 4, "
         "if n in (1, 2), torch.sym_ite(n == 4, a, b)), or use a key that does not depend on a size",
@@ -58,10 +63,6 @@ _ADVICE = (
         r"\w\[[^\[\]:]*\b(?:shape|size)\b|\b(?!shape\b)\w+\[[a-z_]\w*\]",
         "an index of a list or tuple is a number: index a tensor, torch.tensor(table)[n]",
     ),
-    (
-        r"\"\"\s*%",
-        "a text with % needs the number: write an f-string, whose text shows the symbol",
-    ),
 )
 
 
@@ -75,8 +76,13 @@ def pin_advice(line: str) -> str:
         >>> pin_advice("for i in range(x.shape[0]):").startswith("a Python loop becomes")
         True
     """
-    line = _TEXT.sub('""', line)
+    line = _TEXT.sub(_without_letters, line)
     for pattern, text in _ADVICE:
         if re.search(pattern, line):
             return text.format(otherwise=_OTHERWISE)
     return _OTHERWISE
+
+
+def _without_letters(text: re.Match[str]) -> str:
+    formatted = "f" in text.group().partition(text.group()[-1])[0].lower()
+    return 'f""' if formatted else '""'
