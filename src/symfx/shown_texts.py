@@ -36,7 +36,7 @@ _SHOWING_MODULES = frozenset(
         "warnings",
         "pdb",
         "bdb",
-        "code",
+        "asyncio",
         "loguru",
         "structlog",
         "rich",
@@ -56,6 +56,7 @@ _CALL_FOR_OTHERS = frozenset(
     (
         "functools",
         "contextlib",
+        "reprlib",
         "torch.utils._pytree",
         "torch.utils._cxx_pytree",
         "symfx.proxy_tensor.rewritten_functions",
@@ -88,14 +89,16 @@ def only_shown(frame: FrameType | None) -> bool:
         module = str(frame.f_globals.get("__name__", ""))
         if module.partition(".")[0] in _SHOWING_MODULES:
             return True
-        if is_user_file(frame.f_code.co_filename):
+        if module in _CALL_FOR_OTHERS:
+            pass
+        elif is_user_file(frame.f_code.co_filename):
             use = _use_in(frame)
             if use is not _Use.RETURNED:
                 return use is _Use.SHOWN
             if frame.f_code.co_flags & _GENERATORS:
                 return False
             returned = True
-        elif _fails(frame) or not (returned or module in _CALL_FOR_OTHERS):
+        elif _fails(frame) or not returned:
             return True
         frame = frame.f_back
     return False

@@ -202,7 +202,7 @@ ADVICE: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
     "numel": (lambda x: x * x.shape.numel(), r"math\.prod"),
     "complex": (lambda x: x * complex(x.shape[0], 1), r"torch\.sym_ite"),
     "bits": (lambda x: x * x.shape[0].bit_length(), r"\.item\(\)"),
-    "text": (lambda x: x * len("%d" % x.shape[0]), "f-string"),  # noqa: UP031 - the kind in question
+    "text": (lambda x: x * len("%d" % x.shape[0]), "a text with a size"),  # noqa: UP031 - the kind in question
     "condition": (lambda x: x * 2 if x.shape[0] == 5 else x, "other branch"),
 }
 TABLE = list(range(30))

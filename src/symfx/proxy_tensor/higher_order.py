@@ -19,6 +19,7 @@ from symfx.errors import TracingError
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.metadata import extract_val
 from symfx.proxy_tensor.mode import ProxyTorchDispatchMode, maybe_handle_decomp
+from symfx.proxy_tensor.running_graphs import runnable
 from symfx.symbolic_shapes import ShapeEnv
 from symfx.torch_bridge.modes import active_fake_mode
 
@@ -200,7 +201,8 @@ def _cond(
         )
     _install(mode, "true_graph_", ("true_graph_", true_graph), ("false_graph_", false_graph))
     proxy = _node(mode, op, (pred, true_graph, false_graph, operands))
-    return _finish(mode, op(pred, true_graph, false_graph, operands), proxy)
+    out = op(pred, runnable(true_graph), runnable(false_graph), operands)
+    return _finish(mode, out, proxy)
 
 
 @_rule("while_loop", "while_loop_stack_output")
@@ -229,7 +231,7 @@ def _while_loop(
     _install(mode, prefix, (prefix, graphs[0]), ("while_loop_body_graph_", graphs[1]))
     proxy = _node(mode, op, (*graphs, carried_inputs, additional_inputs), kwargs)
     first = carried_inputs if active_fake_mode() is None else carried
-    return _finish(mode, op(*graphs, first, additional_inputs, **kwargs), proxy)
+    return _finish(mode, op(*map(runnable, graphs), first, additional_inputs, **kwargs), proxy)
 
 
 def _is_count(value: Any) -> bool:

@@ -285,7 +285,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         decomposed = self._decompose(facts, args, kwargs, flat, pre_dispatch)
         if decomposed is not NotImplemented:
             return decomposed
-        known = [slots.node_of_tensor(t, tracer) for t in tensors]
+        known = [tracer.node_of_tensor(t) for t in tensors]
         constants = {
             id(t): k[1] for t, k in zip(tensors, known, strict=True) if k and k[1] is not None
         }

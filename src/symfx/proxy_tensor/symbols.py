@@ -25,7 +25,7 @@ from symfx.proxy_tensor.symbolic_math import choose
 from symfx.sym_node import SymNode
 from symfx.symbolic_shapes import statically_known_true
 
-__all__ = ["SYMBOLIC_TYPES", "SymbolNodes"]
+__all__ = ["OF_SYMBOLS", "SYMBOLIC_TYPES", "SymbolNodes"]
 
 SYMBOLIC_TYPES = (torch.SymInt, torch.SymFloat, torch.SymBool)
 
@@ -59,8 +59,8 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "where": torch.sym_ite,
 }
 
-# The functions that take no symbolic numbers, or not beside a Python number: their forms.
-_OF_SYMBOLS: dict[Callable[..., Any], Callable[..., Any]] = {**FORMS, torch.sym_ite: choose}
+OF_SYMBOLS: dict[Callable[..., Any], Callable[..., Any]] = {**FORMS, torch.sym_ite: choose}
+"""For a function that takes no symbolic numbers, or not beside a Python number, its form."""
 
 # The node of a tensor, an operator, its further arguments, and its result while tracing.
 _Question = tuple[fx.Node, Callable[..., Any], tuple[Any, ...], Any]
@@ -91,6 +91,9 @@ class SymbolNodes:
         self._layouts = ChainMap(self._input_layouts, self._last_resort)
         # The function that makes a term's node when the node is first needed.
         self._promised: dict[Term, Callable[[], fx.Node]] = {}
+        #: Makes a symbol of a trace around this one an input; False where no such trace has it.
+        self.lift: Callable[[Term, Any], bool] | None = None
+        self._env: Any = None
         # The facts about the terms, once a term is known, and the epoch of the tables above.
         self._facts: Any = None
         self._epoch = 0
@@ -139,6 +142,7 @@ class SymbolNodes:
         if type(node) is not SymNode or node.term.op == "const":
             return None
         self._facts = node.shape_env.facts
+        self._env = node.shape_env
         return node.term
 
     def _offer(
@@ -202,8 +206,11 @@ class SymbolNodes:
 
     def known(self, number: Any) -> bool:
         """Whether the number has a node, or one can be made from the sources."""
-        term = getattr(number.node, "term", None)
-        return term is not None and self.can_make(term)
+        node = number.node
+        if type(node) is not SymNode:
+            return False
+        self._env = node.shape_env
+        return self.can_make(node.term)
 
     def can_make(self, term: Term) -> bool:
         """Whether a term has a node, or one can be made from the sources."""
@@ -214,7 +221,7 @@ class SymbolNodes:
             if self._has_source(top) or top in self._layouts:
                 continue
             op, args = as_operation(top)
-            if op == "symbol":
+            if op == "symbol" and not self._lifted(top):
                 return False
             for part in args:
                 if isinstance(part, Term) and part not in seen:
@@ -224,6 +231,10 @@ class SymbolNodes:
 
     def _has_source(self, term: Term) -> bool:
         return term in self._known or term in self._askable or term in self._promised
+
+    def _lifted(self, symbol: Term) -> bool:
+        """Whether a symbol has become an input now."""
+        return self.lift is not None and self._env is not None and self.lift(symbol, self._env)
 
     def _question(self, term: Term) -> _Question | None:
         """The question whose answer is a term; None for a term that is computed from others."""
@@ -255,6 +266,7 @@ class SymbolNodes:
         term = node.term
         if term.op == "const":
             return term.args[0]
+        self._env = node.shape_env
         return self.node_of_term(term)
 
     def node_of_term(self, term: Term) -> Any:
@@ -290,6 +302,8 @@ class SymbolNodes:
             op, args = as_operation(top)
             if op == "const":
                 known[top] = args[0]
+                continue
+            if op == "symbol" and self._lifted(top):
                 continue
             if op == "symbol":
                 raise TracingError(
@@ -359,7 +373,7 @@ class SymbolNodes:
 
     def _emit(self, function: Callable[..., Any], *args: Any) -> fx.Node:
         values = [a.meta["val"] if isinstance(a, fx.Node) else a for a in args]
-        return self._append(function, args, _OF_SYMBOLS.get(function, function)(*values))
+        return self._append(function, args, OF_SYMBOLS.get(function, function)(*values))
 
 
 def _sign(part: Term) -> tuple[int, Term]:

@@ -20,12 +20,15 @@ from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.composite_functions import CompositeFunctions
 from symfx.proxy_tensor.metadata import extract_val
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES, SymbolNodes
+from symfx.sym_node import SymNode, wrap_node
 from symfx.torch_bridge.fx_graphs import append_call
 from symfx.torch_bridge.modes import without_proxy_mode
 
 if TYPE_CHECKING:
+    from symfx.algebra import Term
     from symfx.fake_operators.cache import OperationCache
     from symfx.proxy_tensor.modules import ModuleStack
+    from symfx.symbolic_shapes import ShapeEnv
     from symfx.symbolic_shapes.records import RuntimeAssert
 
 __all__ = ["PythonKeyTracer"]
@@ -67,6 +70,7 @@ class PythonKeyTracer(slots.TracerWithSlots):
     Attributes:
         graph: the graph.
         root: the module that holds the graph's constants.
+        lifted: the values of a trace around that became inputs, after the graph's own inputs.
         modules: the stack of running modules that nodes record, or None.
         subgraphs: graphs of repeated regions, by identifier.
         enable_thunkify: whether `thunkify` delays calls.
@@ -113,6 +117,9 @@ class PythonKeyTracer(slots.TracerWithSlots):
         self._function: Any = None
         self._function_calls: Counter[Any] = Counter()
         self._attributes: dict[int, tuple[Any, fx.Node]] = {}
+        # The tracer around this one whose values become inputs here, and these values in order.
+        self._outer: PythonKeyTracer | None = None
+        self.lifted: list[Any] = []
         # The inner tensors of wrapper inputs, each with the input's node, its name, the input.
         self._parts: dict[int, tuple[torch.Tensor, fx.Node, str, torch.Tensor]] = {}
 
@@ -127,6 +134,39 @@ class PythonKeyTracer(slots.TracerWithSlots):
         tracer._asserted = self._asserted
         tracer.composites = self.composites
         return tracer
+
+    # -- values of the trace around a subgraph -----------------------------------------------------
+
+    def lift_from(self, outer: PythonKeyTracer) -> None:
+        """Make values of another tracer inputs of this graph where they are met; see `lifted`."""
+        self._outer = outer
+        self.symbols.lift = self._lift_symbol
+
+    def node_of_tensor(self, tensor: torch.Tensor) -> tuple[fx.Node, torch.Tensor | None] | None:
+        """The node of a tensor, and the tensor's value if known; None for a tensor without node."""
+        found = slots.node_of_tensor(tensor, self)
+        if found is None and self._outer is not None and self._outer.node_of_tensor(tensor):
+            self._lift(tensor)
+            found = slots.node_of_tensor(tensor, self)
+        return found
+
+    def _lift_symbol(self, symbol: Term, env: ShapeEnv) -> bool:
+        if self._outer is None or not self._outer.symbols.can_make(symbol):
+            return False
+        self._lift(wrap_node(SymNode.of(env, symbol, None)))
+        return True
+
+    def _lift(self, value: Any) -> None:
+        first = next(iter(self.graph.nodes))
+        inputs = [node for node in self.graph.nodes if node.op == "placeholder"]
+        place = (
+            self.graph.inserting_after(inputs[-1]) if inputs else self.graph.inserting_before(first)
+        )
+        with place:
+            node = self.create_node("placeholder", f"lifted_{len(self.lifted)}", (), {})
+        with without_proxy_mode():
+            slots.track_tensor_tree(value, fx.Proxy(node, self), constant=None, tracer=self)
+        self.lifted.append(value)
 
     # -- fx's own protocol ---------------------------------------------------------------------
 
@@ -147,11 +187,11 @@ class PythonKeyTracer(slots.TracerWithSlots):
     def create_arg(self, a: Any) -> Any:
         """The form of a value among the arguments of a node."""
         if isinstance(a, torch.Tensor) and not isinstance(a, fx.Proxy):
-            found = slots.node_of_tensor(a, self)
+            found = self.node_of_tensor(a)
             if found is None and torch._is_functional_tensor(a):
                 # The tensor inside has the node.
                 torch._functionalize_sync(a)
-                found = slots.node_of_tensor(torch._from_functional_tensor(a), self)
+                found = self.node_of_tensor(torch._from_functional_tensor(a))
             return self.attribute(a) if found is None else found[0]
         if isinstance(a, SYMBOLIC_TYPES):
             return self.symbols.node_of(a)

@@ -13,7 +13,6 @@ from torch import fx
 from torch._compile import _disable_dynamo
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx import traceback as fx_traceback
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -37,6 +36,7 @@ from symfx.proxy_tensor.inputs import (
 )
 from symfx.proxy_tensor.mode import ProxyTorchDispatchMode, Table, register_higher_order
 from symfx.proxy_tensor.modules import ModuleStack, module_of
+from symfx.proxy_tensor.running_graphs import interpreted
 from symfx.proxy_tensor.shape_specs import BoundSpec, InputSymbol, bind
 from symfx.proxy_tensor.sizes_as_numbers import sizes_as_numbers
 from symfx.proxy_tensor.tracer import PythonKeyTracer
@@ -411,7 +411,7 @@ def trace_subgraph(
             of the program.
     """
     if isinstance(f, fx.GraphModule):
-        f = _interpreted(f)
+        f = interpreted(f)
     names = argument_names(f, args)
     fake_mode = active_fake_mode()
     inner = mode.for_subgraph(decomposition_table)
@@ -453,16 +453,6 @@ class CurrentTracer:
 
 
 CURRENT_TRACER = CurrentTracer()
-
-
-def _interpreted(module: fx.GraphModule) -> Callable[..., Any]:
-    """A function that runs a graph node by node, so that new nodes keep the metadata of old."""
-
-    def run(*args: Any) -> Any:
-        with fx_traceback.preserve_node_meta():
-            return fx.Interpreter(module).run(*args)
-
-    return run
 
 
 def dispatch_trace(

@@ -186,7 +186,12 @@ def refuse_pins(trace: TracedModel, promised: Collection[str]) -> None:
         broken = [place for place in places if place in promised]
         if broken:
             name = "" if record.symbol_name == broken[0] else f"{record.symbol_name}, "
-            guards = [str(g.term) for g in trace.guards if g.provenance == record.provenance]
+            guards = [
+                str(g.term)
+                for g in trace.guards
+                if g.provenance == record.provenance
+                and record.symbol_name in map(str, g.term.free_symbols)
+            ]
             needs = f" (the guard is {guards[-1]})" if guards else ""
             pins.append((f"{name}{broken[0]}, to {record.value}{needs}", record.provenance))
     if not pins:

@@ -14,6 +14,7 @@ from symfx.dynamic_spec import spec_of_call
 from symfx.errors import SpecError, SymfxError, TracingError, describe
 from symfx.fake_operators.operators import FROM_START
 from symfx.proxy_tensor import make_fx
+from symfx.proxy_tensor.branches import recording_branches
 from symfx.proxy_tensor.inputs import DynamicShapes
 from symfx.proxy_tensor.parts import parts_made_singly, with_whole_tuples
 from symfx.proxy_tensor.rewritten_functions import symbolic_numbers
@@ -217,6 +218,7 @@ class _Tracing:
                 parts_made_singly(),
                 dense_encoders(self.model),
                 running_eagerly(),
+                recording_branches(),
                 traceable_packing(),
                 without_torch_logs(),
             ):
