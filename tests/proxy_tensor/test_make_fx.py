@@ -376,3 +376,18 @@ def test_snapshots_keep_the_past() -> None:
     assert kept.untyped_storage()._cdata == x.untyped_storage()._cdata
     assert extract_val({"a": [x, 2, None]})["a"][0].shape == (3, 2)
     assert extract_val(torch.rand(2)).fake_mode is not None
+
+
+@pytest.mark.parametrize("module", [nn.Linear(7, 3), nn.Conv1d(5, 2, 2)], ids=["linear", "conv"])
+def test_a_module_with_parameters_says_how_to_trace_it(module: nn.Module) -> None:
+    with pytest.raises(TracingError, match="Parameter of shape") as error:
+        make_fx(module, tracing_mode="symbolic")(torch.randn(4, 5, 7))
+    assert isinstance(error.value, AssertionError)  # as torch's own error
+    assert "symfx.trace" in str(error.value.fix)
+
+
+def test_a_trace_logs_no_error_of_a_run_on_trial(caplog: pytest.LogCaptureFixture) -> None:
+    make_fx(nn.Linear(7, 3), tracing_mode="symbolic", _allow_non_fake_inputs=True)(
+        torch.randn(5, 7)
+    )
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]

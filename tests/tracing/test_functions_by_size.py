@@ -77,6 +77,33 @@ NO_GUARD: dict[str, tuple[Callable[[torch.Tensor], Any], int]] = {
     "norm over all": (lambda x: F.lp_pool2d(x, 2, x.shape[-2:]), 4),
     "norm over the length": (lambda x: F.lp_pool1d(x, 2.0, x.shape[-1]), 3),
     "norm of a volume": (lambda x: F.lp_pool3d(x, 2, x.shape[-3:]), 5),
+    "combinations": (lambda x: torch.combinations(x[:, 0]), 2),
+    "combinations of three": (lambda x: torch.combinations(x[0], 3), 2),
+    "combinations, repeated": (lambda x: torch.combinations(x[0], 2, with_replacement=True), 2),
+    "vander": (lambda x: torch.vander(x[:, 0]), 2),
+    "vander of integers": (lambda x: torch.vander(torch.arange(x.shape[0]), increasing=True), 2),
+    "vander by size": (lambda x: torch.vander(x[:, 0], N=x.shape[1]), 2),
+    "local_response_norm": (lambda x: F.local_response_norm(x, x.shape[1]), 3),
+    "local_response_norm of images": (lambda x: F.local_response_norm(x, x.shape[2] // 2), 4),
+    "unfold by half": (lambda x: x.unfold(1, x.shape[1] // 2, 1), 2),
+    "unfold by a step": (lambda x: x.unfold(-1, 2, x.shape[0]), 2),
+    "unfold of a transposed": (lambda x: x.mT.unfold(0, x.shape[1] - 1, x.shape[0]), 2),
+    "blocks": (lambda x: F.unfold(x, (x.shape[2] // 2, 2), padding=1), 4),
+    "max with indices": (lambda x: F.max_pool1d(x, x.shape[2] // 2, return_indices=True), 3),
+    "take_along_dim": (lambda x: torch.take_along_dim(x, x.argsort(1), 1), 2),
+    "take_along_dim of all": (lambda x: x.take_along_dim(x.argmax().reshape(1)), 2),
+    "take_along_dim, broadcast": (lambda x: x.take_along_dim(x[:, :1].argsort(0), 0), 2),
+    "group_norm by size": (lambda x: F.group_norm(x, x.shape[1]), 3),
+    "group_norm of pairs": (
+        lambda x: F.group_norm(torch.cat([x, x], 1), x.shape[1], x.new_ones(2 * x.shape[1])), 4,
+    ),
+    "pad by a number": (lambda x: F.pad(x, (0, x.shape[0]), value=1 / x.shape[1]), 2),
+    "attention": (lambda x: F.scaled_dot_product_attention(x, x, x, scale=x.shape[-1] ** -0.5), 3),
+    "resized between corners": (
+        lambda x: F.interpolate(
+            x, scale_factor=(x.shape[3] + 0.5) / 2, mode="bilinear", align_corners=True
+        ), 4,
+    ),
 }  # fmt: skip
 
 
@@ -107,6 +134,24 @@ NO_PIN: dict[str, tuple[Callable[[torch.Tensor], Any], int]] = {
     "half as many maxima": (
         lambda x: F.adaptive_max_pool2d(x, (x.shape[-2] // 2, 3), return_indices=True), 4,
     ),
+    "blocks, far apart": (lambda x: F.unfold(x, (x.shape[2] // 3, 2), dilation=(2, 1)), 4),
+    "max with indices and a step": (
+        lambda x: F.max_pool2d(x, (2, 3), x.shape[0], return_indices=True), 4,
+    ),
+    "quantile": (lambda x: x.quantile(1 / x.shape[0]), 2),
+    "resized to a size": (
+        lambda x: F.interpolate(x, scale_factor=16 / x.shape[2], recompute_scale_factor=True), 3,
+    ),
+    "diagonal": (lambda x: x.diagonal(x.shape[0] - 3), 2),
+    "diagonal below": (lambda x: torch.diagonal(x, 2 - x.shape[0]), 2),
+    "resized by a factor": (lambda x: F.interpolate(x, scale_factor=x.shape[2] / 4), 3),
+    "resized by two factors": (
+        lambda x: F.interpolate(x, scale_factor=(x.shape[2] / 4, 1.5), mode="nearest-exact"), 4,
+    ),
+    "square blocks": (lambda x: F.unfold(x, x.shape[2] // 3, stride=x.shape[2] // 3), 4),
+    "max with indices of a volume": (
+        lambda x: F.max_pool3d(x, (x.shape[2] // 2, 1, 2), return_indices=True), 5,
+    ),
     "half as many means": (lambda x: F.adaptive_avg_pool1d(x, x.shape[-1] // 2), 3),
 }  # fmt: skip
 
@@ -120,6 +165,37 @@ def test_not_pinned(name: str) -> None:
         x = torch.randn(shape)
         assert t.check(x), t.check(x)
         torch.testing.assert_close(t(x), f(x))
+
+
+def test_a_view_of_windows_is_a_view() -> None:
+    def f(x: torch.Tensor) -> torch.Tensor:
+        y = x.clone()
+        y.unfold(1, x.shape[1] // 2, x.shape[0]).mul_(2)
+        y.diagonal(x.shape[1] - 3).zero_()
+        return y
+
+    t = symfx.trace(f, torch.randn(4, 7), dynamic=(("n", "m"),))
+    for shape in ((4, 7), (5, 9), (3, 6), (20, 4)):
+        x = torch.randn(shape)
+        torch.testing.assert_close(t(x), f(x))
+
+
+#: Numbers that torch's kernels draw or compute with as they are: the size is pinned, and told.
+PINNED = {
+    "dropout": lambda x: F.dropout(x, 1 / x.shape[0], True),
+    "eps": lambda x: F.layer_norm(x, (7,), eps=1 / x.shape[0]),
+    "bilinear": lambda x: F.interpolate(
+        x[None, None], scale_factor=x.shape[0] / 4, mode="bilinear"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PINNED)
+def test_a_real_number_of_a_kernel_pins_the_size(name: str) -> None:
+    f = PINNED[name]
+    with pytest.raises(symfx.errors.TracingError, match="n, dimension 0 of x, to 5") as error:
+        symfx.trace(f, torch.randn(5, 7), dynamic=(("n", None),))
+    assert f'"{name}"' in str(error.value.where)
 
 
 def test_the_first_of_equal_elements_has_the_gradient() -> None:

@@ -14,6 +14,7 @@ in a way that the prover misses, which can cost a guard and cannot save one.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -55,6 +56,20 @@ class OpenQuestionError(BaseException):
 
 class AbandonedError(BaseException):
     """A kernel asked for a number, or made a symbol: it cannot run under other answers."""
+
+
+def _is_no_trial(record: logging.LogRecord) -> bool:
+    """Whether a record of torch's log is not about a run on trial, whose errors nobody sees."""
+    error = record.exc_info[1] if record.exc_info else None
+    while error is not None:
+        if isinstance(error, (OpenQuestionError, AbandonedError)):
+            return False
+        error = error.__context__
+    return True
+
+
+# torch logs each error of a fake kernel with its traceback.
+logging.getLogger("torch._subclasses.fake_tensor").addFilter(_is_no_trial)
 
 
 class Ledger(Protocol):

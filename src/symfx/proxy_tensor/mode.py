@@ -20,7 +20,7 @@ from symfx.fake_operators.results import tensors_in
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.metadata import tensor_metadata
 from symfx.proxy_tensor.original_operator import set_original_aten_op
-from symfx.proxy_tensor.refusals import REFUSALS, refusal, value_read
+from symfx.proxy_tensor.refusals import REFUSALS, real_tensor, refusal, value_read
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.torch_bridge.identity import TorchProxyMode
 from symfx.torch_bridge.modes import (
@@ -330,6 +330,11 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
             if out is NotImplemented:
                 raise refusal(error, facts.func) from error
             return out
+        except AssertionError as error:
+            found = real_tensor(facts.func, args, kwargs)
+            if found is None or isinstance(error, TracingError):
+                raise
+            raise found from error
 
     def _recordable(self, tensor: torch.Tensor) -> bool:
         return type(tensor) in HANDLED_TYPES or slots.has_proxy_slot(tensor, self.tracer)

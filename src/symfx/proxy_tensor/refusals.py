@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
+    FakeTensor,
     UnsupportedOperatorException,
 )
+from torch.utils import _pytree as pytree
 
 from symfx.errors import TracingError
 from symfx.user_code import here
@@ -18,6 +21,8 @@ __all__ = [
     "DataDependentError",
     "DynamicOutputError",
     "FakeKernelError",
+    "RealTensorError",
+    "real_tensor",
     "refusal",
     "value_read",
 ]
@@ -42,6 +47,27 @@ class DynamicOutputError(TracingError, DynamicOutputShapeException):
 
 class FakeKernelError(TracingError, UnsupportedOperatorException):
     """An operator has no fake kernel, so that the size of its result is not known."""
+
+
+class RealTensorError(TracingError, AssertionError):
+    """A real tensor, such as a weight, that the program closes over meets fake ones."""
+
+
+def real_tensor(func: Any, args: Any, kwargs: Any) -> RealTensorError | None:
+    """The error for a real tensor among the arguments of an operator on fake tensors, or None."""
+    tensors = [a for a in pytree.tree_leaves((args, kwargs)) if isinstance(a, torch.Tensor)]
+    real = [t for t in tensors if not isinstance(t, FakeTensor)]
+    if not real:
+        return None
+    kind = type(real[0]).__name__
+    return RealTensorError(
+        f"{func} meets a {kind} of shape {tuple(real[0].shape)} that the program closes over, but "
+        "the trace runs on fake tensors",
+        where=here(),
+        fix="symfx.trace traces a module with its parameters; for make_fx pass them as arguments "
+        "(torch.func.functional_call), or pass _allow_non_fake_inputs=True, which makes them "
+        "constants of the graph",
+    )
 
 
 def value_read(func: Any) -> TracingError:

@@ -20,7 +20,9 @@ from symfx.proxy_tensor.indexing import get_item, set_item
 from symfx.proxy_tensor.number_tensors import has_symbol, tensor_of_numbers
 from symfx.proxy_tensor.pools_by_size import POOLS
 from symfx.proxy_tensor.recurrent import recurrent_form
+from symfx.proxy_tensor.sizes_as_options import FORMS_BY_OPTION
 from symfx.proxy_tensor.symbolic_math import choose
+from symfx.proxy_tensor.views_by_size import VIEWS
 
 __all__ = ["TRACEABLE"]
 
@@ -39,7 +41,8 @@ def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., An
 
 
 TRACEABLE.update(FORMS_BY_SIZE)
-TRACEABLE.update({function: where_it_binds(form) for function, form in POOLS.items()})
+for _forms in (POOLS, VIEWS, FORMS_BY_OPTION):
+    TRACEABLE.update({function: where_it_binds(form) for function, form in _forms.items()})
 TRACEABLE[torch.Tensor.__getitem__] = get_item
 TRACEABLE[torch.Tensor.__setitem__] = set_item
 # torch's own form takes no symbolic number beside a Python number.
@@ -247,6 +250,9 @@ def _gaussian_nll_loss(
 
 @_form_of(F.interpolate)
 def _interpolate(input: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    found = FORMS_BY_OPTION[F.interpolate](input, *args, **kwargs)
+    if found is not NotImplemented:
+        return found
     # torch's decomposition for three dimensions keeps their order, and the operator does not.
     if not isinstance(input, torch.Tensor) or input.dim() != 3 or input.is_contiguous():
         return NotImplemented

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import sympy
 import torch
 
-from symfx.algebra import Scalar, Term
+from symfx.algebra import Scalar, Term, as_operation
 from symfx.algebra.languages.sympy import to_sympy
 from symfx.errors import SymfxError
 from symfx.sym_node import memory_formats
@@ -366,7 +366,14 @@ class SymNode:
         return int(self.evaluate())
 
     def guard_float(self, file: _str, line: int) -> float:
-        """The value as a float, guarded."""
+        """The value as a float, guarded.
+
+        The float of one integer is guarded by this integer: ``n == 5`` says more to a person and to
+        the prover than ``1/n == 0.2``.
+        """
+        whole = _integer_behind(self.term)
+        if whole is not None and self.has_hint():
+            self.shape_env.node_for(whole).evaluate()
         return float(self.evaluate())
 
     def guard_bool(self, file: _str, line: int) -> bool:
@@ -406,6 +413,22 @@ class SymNode:
     def expect_true(self, file: _str, line: int) -> bool:
         """Rely on the condition: guard it where it has a hint, else assert it at run time."""
         return self.shape_env.expect(self.term, f"{file}:{line}" if file else "")
+
+
+#: The operations of reals that have another result for each value of their one open operand.
+_ONE_TO_ONE = frozenset(("to_real", "truediv", "fadd", "fneg", "sqrt", "log", "exp"))
+
+
+def _integer_behind(term: Term) -> Term | None:
+    """The integer that a real number is computed from, one value for each; None for others."""
+    while term.sort == "real":
+        op, args = as_operation(term)
+        parts = [a for a in args if isinstance(a, Term) and a.op != "const"]
+        scaled = op == "fmul" and all(a.value != 0 for a in args if a.op == "const")
+        if len(parts) != 1 or not (op in _ONE_TO_ONE or scaled):
+            return None
+        term = parts[0]
+    return term if term.sort == "int" else None
 
 
 for _name, _method in arithmetic_methods(SymNode).items():

@@ -1,0 +1,192 @@
+"""Forms of torch functions of which an option is computed from sizes: a scale, groups, a count.
+
+torch's operators take such an option as a plain number, and a trace would bake it in. The forms
+here compute the same results by operators that take symbolic numbers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from symfx.symbolic_shapes import statically_known_true
+
+__all__ = ["FORMS_BY_OPTION"]
+
+FORMS_BY_OPTION: dict[Any, Callable[..., Any]] = {}
+"""For a torch function, its form, which returns NotImplemented where no option is symbolic."""
+
+
+def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(form: Callable[..., Any]) -> Callable[..., Any]:
+        FORMS_BY_OPTION.update(dict.fromkeys(functions, form))
+        return form
+
+    return register
+
+
+def _is_symbolic(*numbers: Any) -> bool:
+    return any(isinstance(n, (torch.SymInt, torch.SymFloat)) for n in numbers)
+
+
+# -- counts ----------------------------------------------------------------------------------------
+
+
+@_form_of(torch.combinations)
+def _combinations(input: torch.Tensor, r: Any = 2, with_replacement: bool = False) -> Any:
+    if input.dim() != 1 or type(r) is not int or r < 1 or not _is_symbolic(input.shape[0]):
+        return NotImplemented
+    n = input.shape[0]
+    place = torch.arange(n, device=input.device)
+    rows = [place.view([-1 if d == i else 1 for d in range(r)]) for i in range(r)]
+    mask = torch.ones([n] * r, dtype=torch.bool, device=input.device)
+    for low, high in itertools.pairwise(rows):
+        mask = mask & (low <= high if with_replacement else low < high)
+    first = n + r - 1 if with_replacement else n
+    count = math.prod(first - i for i in range(r)) // math.factorial(r)
+    return input[torch.ops.aten.nonzero_static.default(mask, size=count)]
+
+
+@_form_of(torch.vander)
+def _vander(x: torch.Tensor, N: Any = None, increasing: bool = False) -> Any:
+    if x.dim() != 1:
+        return NotImplemented
+    count = x.shape[0] if N is None else N
+    if not _is_symbolic(count) or not statically_known_true(count >= 1):
+        return NotImplemented
+    first = torch.ones_like(x).unsqueeze(1)
+    powers = torch.cat([first, x.unsqueeze(1).expand(-1, count - 1)], 1).cumprod(1)
+    return powers if increasing else powers.flip(1)
+
+
+@_form_of(F.group_norm, torch.group_norm)
+def _group_norm(
+    input: torch.Tensor,
+    num_groups: Any,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> Any:
+    if not isinstance(num_groups, torch.SymInt) or input.dim() < 2:
+        return NotImplemented
+    batch, channels = input.shape[:2]
+    groups: Any = num_groups
+    torch._check(num_groups >= 1)  # type: ignore[no-untyped-call]
+    torch._check(channels % groups == 0)  # type: ignore[no-untyped-call]
+    length = channels // groups * math.prod(input.shape[2:])
+    grouped = input.reshape(batch, num_groups, length)
+    variance, mean = torch.var_mean(grouped, -1, correction=0, keepdim=True)
+    result = ((grouped - mean) * torch.rsqrt(variance + eps)).reshape(input.shape)
+    shape = [channels] + [1] * (input.dim() - 2)
+    result = result if weight is None else result * weight.view(shape)
+    return result if bias is None else result + bias.view(shape)
+
+
+# -- sizes in a function that torch runs without symbols -------------------------------------------
+
+
+@_form_of(torch.take_along_dim, torch.Tensor.take_along_dim)
+def _take_along_dim(input: torch.Tensor, indices: torch.Tensor, dim: int | None = None) -> Any:
+    if not _is_symbolic(*input.shape, *indices.shape) or indices.dtype is not torch.int64:
+        return NotImplemented
+    if dim is None:
+        return input.reshape(-1).gather(0, indices.reshape(-1))
+    if input.dim() != indices.dim() or not -input.dim() <= dim < input.dim():
+        return NotImplemented
+    dim %= input.dim()
+    # Both are broadcast to each other, but along the dimension.
+    others = [list(input.shape), list(indices.shape)]
+    for shape in others:
+        shape[dim] = 1
+    common = list(torch.broadcast_shapes(*others))  # type: ignore[no-untyped-call]
+    shapes = [[*common[:dim], t.shape[dim], *common[dim + 1 :]] for t in (input, indices)]
+    return input.expand(shapes[0]).gather(dim, indices.expand(shapes[1]))
+
+
+# -- real numbers ----------------------------------------------------------------------------------
+
+
+def _quantile_of(function: Callable[..., Any]) -> Callable[..., Any]:
+    def form(input: torch.Tensor, q: Any, dim: Any = None, keepdim: bool = False, **kw: Any) -> Any:
+        if not _is_symbolic(q):
+            return NotImplemented
+        torch._check(q >= 0)  # type: ignore[no-untyped-call]
+        torch._check(q <= 1)  # type: ignore[no-untyped-call]
+        return function(input, input.new_full((), q), dim, keepdim, **kw)
+
+    return form
+
+
+for _function, _method in (
+    (torch.quantile, torch.Tensor.quantile),
+    (torch.nanquantile, torch.Tensor.nanquantile),
+):
+    _form_of(_function, _method)(_quantile_of(_function))
+
+
+@_form_of(F.pad)
+def _pad(input: torch.Tensor, pad: Any, mode: str = "constant", value: Any = None) -> Any:
+    if not _is_symbolic(value) or mode != "constant":
+        return NotImplemented
+    return torch.constant_pad_nd(input, pad, value)
+
+
+@_form_of(F.scaled_dot_product_attention)
+def _attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: Any = None,
+    enable_gqa: bool = False,
+) -> Any:
+    if not _is_symbolic(scale):
+        return NotImplemented
+    return F.scaled_dot_product_attention(
+        query * scale, key, value, attn_mask, dropout_p, is_causal, scale=1.0, enable_gqa=enable_gqa
+    )
+
+
+@_form_of(F.interpolate)
+def _interpolate(
+    input: torch.Tensor,
+    size: Any = None,
+    scale_factor: Any = None,
+    mode: str = "nearest",
+    align_corners: bool | None = None,
+    recompute_scale_factor: bool | None = None,
+    antialias: bool = False,
+) -> Any:
+    dims = input.dim() - 2
+    factors = scale_factor if isinstance(scale_factor, (list, tuple)) else [scale_factor] * dims
+    if size is not None or dims < 1 or len(factors) != dims or not _is_symbolic(*factors):
+        return NotImplemented
+    # With corners that are aligned, the factor gives the size and nothing else.
+    by_size = recompute_scale_factor or align_corners
+    if not by_size and (mode not in ("nearest", "nearest-exact") or antialias):
+        return NotImplemented
+    lengths = input.shape[2:]
+    sizes = [math.floor(n * factor) for n, factor in zip(lengths, factors, strict=True)]
+    for n in sizes:
+        torch._check(n >= 1)  # type: ignore[no-untyped-call]
+    if by_size:
+        return F.interpolate(
+            input, sizes, mode=mode, align_corners=align_corners, antialias=antialias
+        )
+    half = 0.5 if mode == "nearest-exact" else 0.0
+    x = input
+    for i, (n, length, factor) in enumerate(zip(sizes, lengths, factors, strict=True)):
+        # As the real kernel, in the precision of a float.
+        step = torch.full((), 1.0 / factor, dtype=torch.float32, device=input.device)
+        place = torch.arange(n, dtype=torch.float32, device=input.device) + half
+        source = (place * step).floor().to(torch.int64)
+        x = x.index_select(2 + i, source.clamp(max=length - 1))
+    return x
