@@ -20,7 +20,7 @@ from symfx.fake_operators.results import tensors_in
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.metadata import tensor_metadata
 from symfx.proxy_tensor.original_operator import set_original_aten_op
-from symfx.proxy_tensor.refusals import REFUSALS, real_tensor, refusal, value_read
+from symfx.proxy_tensor.refusals import REFUSALS, refusal, refuse_real_tensor, value_read
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.torch_bridge.identity import TorchProxyMode
 from symfx.torch_bridge.modes import (
@@ -323,18 +323,16 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         """The results of torch's kernel, or of symfx's where torch's refuses."""
         try:
             return recorded(*args, **kwargs)
+        except TracingError:
+            raise
         except REFUSALS as error:
-            if isinstance(error, TracingError):
-                raise
             out = NotImplemented if facts.kernel is None else facts.kernel(*args, **kwargs)
-            if out is NotImplemented:
-                raise refusal(error, facts.func) from error
-            return out
+            if out is not NotImplemented:
+                return out
+            raise refusal(error, facts.func) from error
         except AssertionError as error:
-            found = real_tensor(facts.func, args, kwargs)
-            if found is None or isinstance(error, TracingError):
-                raise
-            raise found from error
+            refuse_real_tensor(error, facts.func, args, kwargs)
+            raise
 
     def _recordable(self, tensor: torch.Tensor) -> bool:
         return type(tensor) in HANDLED_TYPES or slots.has_proxy_slot(tensor, self.tracer)
@@ -404,19 +402,16 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
 
 def _device(tensor: Any) -> torch.device:
     if type(tensor) is FakeTensor:
-        device = _META if tensor.fake_mode.in_kernel_invocation else tensor.fake_device
-        return device
-    result: torch.device = _DEVICE(tensor)
-    return result
+        return _META if tensor.fake_mode.in_kernel_invocation else tensor.fake_device
+    return _DEVICE(tensor)  # type: ignore[no-any-return]
 
 
 def _attach(node: fx.Node, tracer: PythonKeyTracer, result: Any, snapshot: Any) -> None:
     """Make a node stand for a tensor from the cache."""
-    meta = node.meta
-    meta["val"] = snapshot
+    node.meta["val"] = snapshot
     if result is not None:
         slots.set_node_of_tensor(result, tracer, node, None)
-        meta["tensor_meta"] = tensor_metadata(result, tracer.cache)
+        node.meta["tensor_meta"] = tensor_metadata(result, tracer.cache)
 
 
 def _with_values(arguments: Any, constants: dict[int, torch.Tensor]) -> Any:

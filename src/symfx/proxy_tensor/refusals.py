@@ -22,8 +22,8 @@ __all__ = [
     "DynamicOutputError",
     "FakeKernelError",
     "RealTensorError",
-    "real_tensor",
     "refusal",
+    "refuse_real_tensor",
     "value_read",
 ]
 
@@ -53,21 +53,30 @@ class RealTensorError(TracingError, AssertionError):
     """A real tensor, such as a weight, that the program closes over meets fake ones."""
 
 
-def real_tensor(func: Any, args: Any, kwargs: Any) -> RealTensorError | None:
-    """The error for a real tensor among the arguments of an operator on fake tensors, or None."""
+def refuse_real_tensor(error: AssertionError, func: Any, args: Any, kwargs: Any) -> None:
+    """Refuse a real tensor among the arguments of an operator on fake tensors.
+
+    Args:
+        error: the error of the operator.
+        func: the operator.
+        args, kwargs: its arguments.
+
+    Raises:
+        RealTensorError: an argument is a real tensor.
+    """
     tensors = [a for a in pytree.tree_leaves((args, kwargs)) if isinstance(a, torch.Tensor)]
     real = [t for t in tensors if not isinstance(t, FakeTensor)]
     if not real:
-        return None
+        return
     kind = type(real[0]).__name__
-    return RealTensorError(
+    raise RealTensorError(
         f"{func} meets a {kind} of shape {tuple(real[0].shape)} that the program closes over, but "
         "the trace runs on fake tensors",
         where=here(),
         fix="symfx.trace traces a module with its parameters; for make_fx pass them as arguments "
         "(torch.func.functional_call), or pass _allow_non_fake_inputs=True, which makes them "
         "constants of the graph",
-    )
+    ) from error
 
 
 def value_read(func: Any) -> TracingError:
