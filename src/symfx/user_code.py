@@ -45,7 +45,7 @@ __all__ = [
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_USER, _MODULE, _LIBRARY, _BOUNDARY = range(4)
+_LIBRARY, _USER, _MODULE, _BOUNDARY = range(4)
 #: The kind of each code object that was met: finding a line looks at no path twice.
 _kinds: dict[CodeType, int] = {}
 
@@ -238,12 +238,13 @@ def user_line(start: FrameType | None = None) -> UserFrame | None:
         kind = kinds.get(code)
         if kind is None:
             kind = _kind(code)
-        if kind == _USER:
-            return UserFrame(code, at.f_lineno)
-        if kind == _BOUNDARY:
-            break
-        if kind == _MODULE and layer is None:
-            layer = UserFrame(code, at.f_lineno)
+        if kind:  # most frames are of a library, and every guard passes a dozen of them
+            if kind == _USER:
+                return UserFrame(code, at.f_lineno)
+            if kind == _BOUNDARY:
+                break
+            if layer is None:
+                layer = UserFrame(code, at.f_lineno)
         at = at.f_back  # type: ignore[assignment]
     return layer
 

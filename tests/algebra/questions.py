@@ -15,6 +15,7 @@ from types import CodeType
 from typing import Any
 
 import compiler_questions
+import more_questions
 
 from symfx.algebra import Table, Term
 
@@ -256,11 +257,11 @@ c >= 1; a % c == 0; a >= 1 |- a >= c; a//c >= 1
 }
 
 
+_ALL = QUESTIONS | compiler_questions.QUESTIONS | more_questions.QUESTIONS
+
+
 def questions() -> list[tuple[str, str]]:
     """(kind, question) for each line above."""
     return [
-        (kind, line)
-        for kind, text in (QUESTIONS | compiler_questions.QUESTIONS).items()
-        for line in text.splitlines()
-        if line.strip()
+        (kind, line) for kind, text in _ALL.items() for line in text.splitlines() if line.strip()
     ]

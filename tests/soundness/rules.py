@@ -1,4 +1,4 @@
-"""Every rewrite of the algebra's constructors, one named rule a line.
+"""Every rewrite of the algebra's constructors and of the prover, one named rule a line.
 
 The left side is the text of a program, and the right side is its normal form. `x`, `y`, `z` stand for any
 integer, `p` and `q` for any condition, `r` and `s` for any double; a constant in braces takes
@@ -325,6 +325,26 @@ DOUBLES = [
     rule("doubles >= turn around", "r >= s", "s <= r"),
 ]
 
-BY_Z3 = [*SUMS, *PRODUCTS, *DIVISIONS, *REMAINDERS, *EXTREMES, *CHOICES, *COMPARISONS]
-BY_GRID_ALONE = [*BITS, *INTEGERS_AMONG_ROUNDINGS, *DOUBLES]
-ALL = [*BY_Z3, *BY_GRID_ALONE]
+# Identities by which the prover writes a condition in another form; the constructors do not.
+FORMS = [
+    rule("a remainder by its quotient", "x % y", "x - y*(x // y)"),
+    rule("a multiple of a divisor divides once more", "x // ({c}*y)", "x // y // {c}", c=C),
+    rule("a dividend less a multiple", "({c}*x + y) // 6", "((({c}-6)*x + y) // 6) + x", c=(4, 5)),
+    rule("a difference of squares", "x*x - y*y", "(x - y)*(x + y)"),
+    rule("a difference of cubes", "x**3 - y**3", "(x - y)*(x*x + x*y + y*y)"),
+    rule("a square of a sum", "x*x + 2*{a}*x*y + {a}*{a}*y*y", "(x + {a}*y)**2", a=N),
+    rule("a product of two sums", "x*y + {a}*x + {b}*y + {a}*{b}", "(x + {b})*(y + {a})", a=N, b=N),
+]
+FORMS_OF_BITS = [
+    rule("| by &", "x | y", "x + y - (x & y)"),
+    rule("^ by &", "x ^ y", "x + y - 2*(x & y)"),
+    rule("| by the opposites", "x | y", "-1 - ((-1 - x) & (-1 - y))"),
+    rule("^ of an opposite", "x ^ y", "-1 - ((-1 - x) ^ y)"),
+    rule("& of a multiple and a smaller number", "({m}*x) & (y % {m})", "0", m=(1, 2, 4, 8)),
+]
+
+_BY_Z3 = [*SUMS, *PRODUCTS, *DIVISIONS, *REMAINDERS, *EXTREMES, *CHOICES, *COMPARISONS]
+_BY_GRID_ALONE = [*BITS, *INTEGERS_AMONG_ROUNDINGS, *DOUBLES]
+REWRITES = [*_BY_Z3, *_BY_GRID_ALONE]
+BY_Z3 = [*_BY_Z3, *FORMS]
+ALL = [*REWRITES, *FORMS, *FORMS_OF_BITS]

@@ -46,14 +46,17 @@ def tried(a: Interval) -> list[int]:
         (intervals.modulo, lambda x, y: x % y),
         (intervals.shifted_left, lambda x, y: x << y),
         (intervals.shifted_right, lambda x, y: x >> y),
+        (intervals.bit_and, lambda x, y: x & y),
+        (intervals.bit_or, lambda x, y: x | y),
+        (intervals.bit_xor, lambda x, y: x ^ y),
     ],
-    ids=["add", "multiply", "floordiv", "modulo", "shifted_left", "shifted_right"],
+    ids=lambda function: getattr(function, "__name__", ""),
 )
 def test_binary(
     of_intervals: Callable[[Interval, Interval], Interval], of_numbers: Callable[[int, int], int]
 ) -> None:
     for a, b in itertools.product(INTERVALS, INTERVALS):
-        if b == (0, 0) and of_numbers(7, 2) in (3, 1):
+        if b == (0, 0) and of_intervals in (intervals.floordiv, intervals.modulo):
             continue  # the only divisor is 0
         result = of_intervals(a, b)
         for x, y in itertools.product(tried(a), tried(b)):
@@ -74,6 +77,15 @@ def test_bounded_results_are_tight(name: str) -> None:
             continue
         values = {compute(x, y) for x in members(a) for y in members(b)}
         assert getattr(intervals, name)(a, b) == (min(values), max(values)), (a, b)
+
+
+def test_intervals_of_bits() -> None:
+    assert intervals.bit_and((0, 5), (None, None)) == (0, 5)
+    assert intervals.bit_and((None, -3), (None, -9)) == (None, -9)
+    assert intervals.bit_or((None, 5), (None, 9)) == (None, 15)
+    assert intervals.bit_or((-3, 5), (2, None)) == (-3, None)
+    assert intervals.bit_xor((0, 7), (None, 15)) == (None, 15)
+    assert intervals.bit_xor((-4, -1), (-20, 7)) == (-32, 31)
 
 
 def test_unary() -> None:

@@ -28,7 +28,7 @@ class Maker:
         if depth == 0 or picks.random() < 0.22:
             number = table.const(picks.choice([0, 1, 2, 3, 4, 5, 7, -1, -2, 8]))
             return picks.choice(self.symbols) if picks.random() < 0.75 else number
-        op = picks.choice("++--**/%%mMawkK")
+        op = picks.choice("++--**/%%mMawkK&|^")
         a = self.term(depth - 1)
         if op == "k":
             return a * picks.choice([2, 3, -1, -2])
@@ -42,6 +42,7 @@ class Maker:
         if op == "w":
             return table.where(self.condition(0), a, b)
         make = {"+": "add", "-": "sub", "*": "mul", "/": "floordiv", "%": "mod"}
+        make |= {"&": "bit_and", "|": "bit_or", "^": "bit_xor"}
         result: Term = getattr(table, make.get(op, "min" if op == "m" else "max"))(a, b)
         return result
 

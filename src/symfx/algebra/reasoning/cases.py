@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from symfx.algebra.reasoning.condition_forms import (
+    DIVISIONS,
     choices,
     is_linear,
     is_long,
@@ -16,11 +17,23 @@ from symfx.algebra.reasoning.condition_forms import (
     nonlinear_symbols,
     options,
 )
-from symfx.algebra.reasoning.intervals import ANYTHING
-from symfx.algebra.reasoning.limits import BRANCHES, CARRIED, DISJUNCTIONS, DIVIDED, PARTS, VALUES
+from symfx.algebra.reasoning.intervals import ANYTHING, at_least
+from symfx.algebra.reasoning.limits import (
+    BRANCHES,
+    CARRIED,
+    CHOSEN,
+    DISJUNCTIONS,
+    DIVIDED,
+    PARTS,
+    QUOTIENTS,
+    REMAINDERS,
+    SIGNS,
+    VALUES,
+)
 from symfx.algebra.terms.definedness import UNDEFINED
 from symfx.algebra.terms.interpret import substitute
 from symfx.algebra.terms.table import Term
+from symfx.algebra.terms.term import postorder
 
 if TYPE_CHECKING:
     from symfx.algebra.reasoning.prover import Prover
@@ -30,7 +43,11 @@ __all__ = [
     "by_all_remainders",
     "by_cases",
     "by_choices_in_facts",
+    "by_few_quotients",
+    "by_remainders_in_facts",
+    "by_signs",
     "by_supposing_the_opposite",
+    "each",
 ]
 
 
@@ -115,6 +132,127 @@ def _by_remainders_of(prover: Prover, condition: Term, by: dict[Term, int]) -> b
         prover.divided -= 1
 
 
+def by_remainders_in_facts(prover: Prover, condition: Term) -> bool | None:
+    """Decide for each remainder of a symbol that is divided by a constant, which facts may exclude.
+
+    So h is even where ``h % 2 == w % 2`` and ``h * w % 2 == 0``.
+    """
+    if not prover.splits:
+        return None
+    table = prover.table
+    for symbol, m in moduli(condition, in_products=False).items():
+        if m > REMAINDERS or symbol not in prover.facts.nonlinear:
+            continue
+        rest = table.mod(symbol, table.const(m))
+        answer = each(prover, condition, [table.eq(rest, table.const(r)) for r in range(m)])
+        if answer is not None:
+            return answer
+    return None
+
+
+def by_few_quotients(prover: Prover, condition: Term) -> bool | None:
+    """Decide for each value of a quotient that has few, its remainder among the cases.
+
+    So ``(i*m + j + l//k) % m == j`` where ``0 <= l < k``, and ``(i - j) % 8 != 0`` for different
+    i and j below 8.
+    """
+    if condition.op not in ("eq", "ge", "not"):
+        return None
+    table = prover.table
+    inside = postorder(condition, lambda t: t.op not in ("const", "symbol"))
+    divisions = (atom for atom in inside if atom.op in DIVISIONS)
+    for atom in list(itertools.islice(divisions, CHOSEN)):
+        x, d = atom.args
+        x = _nearest_multiple_apart(x, d.const) if d.op == "const" else x
+        quotient = table.floordiv(x, d)
+        low, high = prover.range(quotient)
+        if d.op != "const" and quotient is atom and _is_zero(prover, quotient, condition):
+            low = high = 0
+        if low is None or high is None or not 0 <= high - low < QUOTIENTS:
+            continue
+        known = atom - quotient if atom.op == "floordiv" else x
+        answers = []
+        for value in map(table.const, range(low, high + 1)):
+            form = substitute(
+                condition, {atom: known + value if atom.op == "floordiv" else known - d * value}
+            )
+            if low == high:
+                return prover.decide(form)
+            if not prover.splits:
+                return None
+            branch = prover.under(table.eq(quotient, value), condition)
+            if branch is not None:
+                answers.append(branch.decide(form))
+        answer = agreed(answers)
+        if answer is not None:
+            return answer
+    return None
+
+
+def _is_zero(prover: Prover, quotient: Term, condition: Term) -> bool:
+    """Whether a quotient is zero, as a question of its own beside another one."""
+    asked = prover.table.eq(quotient, prover.table.zero)
+    return asked is not condition and prover.decide(asked) is True
+
+
+def _nearest_multiple_apart(x: Term, d: int) -> Term:
+    """x less the multiple of d > 0 that leaves the smallest coefficients."""
+    half = d // 2
+    coeffs = {m: (c + half) % d - half for m, c in x.coeffs.items()}
+    return x.table.linear({m: c for m, c in coeffs.items() if c}, x.const)
+
+
+def by_signs(prover: Prover, condition: Term) -> bool | None:
+    """Decide for each sign of a factor in the condition or in the facts near it.
+
+    So ``a*b >= a`` follows from ``a*b > 0``.
+    """
+    if not prover.splits or condition.op not in ("eq", "ge"):
+        return None
+    table = prover.table
+    for symbol in itertools.islice(_signless_factors(prover, condition), SIGNS):
+        above, below = symbol >= 1, symbol <= -1
+        zero = table.eq(symbol, table.zero)
+        cases = [case for case in (above, zero, below) if prover.by_form(case) is not False]
+        answer = each(prover, condition, cases)
+        if answer is not None:
+            return answer
+    return None
+
+
+def _signless_factors(prover: Prover, condition: Term) -> Iterator[Term]:
+    """The symbols of which there are products, and whose sign is not known."""
+    near = prover.facts.connected(condition)
+    seen: set[Term] = set()
+    for said in (condition, *(near if len(near) <= CARRIED else ())):
+        if said.op not in ("eq", "ge"):
+            continue
+        for monomial in said.args[0].coeffs:
+            for symbol in monomial.args if monomial.op == "product" else ():
+                if symbol.op != "symbol" or symbol in seen:
+                    continue
+                seen.add(symbol)
+                low, high = prover.intervals.of_atom(symbol)
+                if not at_least(low, 0) and (high is None or high > 0):
+                    yield symbol
+
+
+def each(prover: Prover, condition: Term, cases: Iterable[Term]) -> bool | None:
+    """The answer that all cases give, if they agree. At least one of the cases holds."""
+    answers: list[bool | None] = []
+    for case in cases:
+        branch = prover.under(case, condition)
+        if branch is None:
+            continue
+        answer = branch.decide(condition)
+        if answer not in answers and branch.refuter.facts_contradict(condition):
+            continue
+        answers.append(answer)
+        if answer is None:
+            return None
+    return agreed(answers)
+
+
 def by_choices_made(prover: Prover, condition: Term) -> bool | None:
     """Decide for each branch of a min, max, abs or where in the condition."""
     for atom in choices(condition):
@@ -179,16 +317,8 @@ def by_choices_in_facts(prover: Prover, condition: Term) -> bool | None:
             if atom in tried or len(tried) == DISJUNCTIONS:
                 continue
             tried.add(atom)
-            answers = []
-            for holds, value in options(atom):
-                branch = prover.under(table.and_(holds, table.eq(atom, value)), condition)
-                if branch is None:
-                    continue
-                answer = branch.decide(condition)
-                if answer not in answers and branch.refuter.facts_contradict(condition):
-                    continue
-                answers.append(answer)
-            common = agreed(answers)
+            branches = (table.and_(c, table.eq(atom, value)) for c, value in options(atom))
+            common = each(prover, condition, branches)
             if common is not None:
                 return common
     return None

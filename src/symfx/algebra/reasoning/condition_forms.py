@@ -7,6 +7,7 @@ import math
 
 from symfx.algebra.reasoning.limits import CHOSEN, LONG
 from symfx.algebra.terms.interpret import substitute
+from symfx.algebra.terms.monomials import divide_out
 from symfx.algebra.terms.term import Term, postorder
 from symfx.errors import ExpressionError, describe
 
@@ -21,6 +22,7 @@ __all__ = [
     "moduli",
     "nonlinear_symbols",
     "options",
+    "with_nested_quotients",
     "without_remainders",
 ]
 
@@ -82,6 +84,20 @@ def without_remainders(condition: Term, *, everywhere: bool = True) -> Term:
         if atom.op == "mod" and (everywhere or atom.args in quotients):
             x, d = atom.args
             forms[atom] = table.sub(x, table.mul(d, table.floordiv(x, d)))
+    return substitute(condition, forms) if forms else condition
+
+
+def with_nested_quotients(condition: Term) -> Term:
+    """The condition with ``x // (k*d)`` as ``x // d // k``, for k >= 1 and d of any sign."""
+    table = condition.table
+    forms = {}
+    for atom in postorder(condition, lambda t: t.op not in ("const", "symbol")):
+        if atom.op == "floordiv" and atom.args[1].op != "const":
+            x, divisor = atom.args
+            k = math.gcd(divisor.const, *divisor.coeffs.values())
+            if k > 1:
+                quotient = table.floordiv(x, divide_out(table, divisor, [], k))
+                forms[atom] = table.floordiv(quotient, table.const(k))
     return substitute(condition, forms) if forms else condition
 
 

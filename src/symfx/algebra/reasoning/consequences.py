@@ -6,19 +6,27 @@ A consequence is supposed in a store beside the facts, so a question narrows no 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from symfx.algebra.reasoning.cases import agreed
+from symfx.algebra.reasoning.cases import each
 from symfx.algebra.reasoning.factors import factors_of
 from symfx.algebra.reasoning.intervals import ANY, Interval, intersect, multiply, quotients, roots
-from symfx.algebra.reasoning.limits import CARRIED, DIVIDEND, VALUES
+from symfx.algebra.reasoning.limits import CARRIED, DIVIDED, DIVIDEND, VALUES
+from symfx.algebra.terms.interpret import substitute
+from symfx.algebra.terms.monomials import shared_factors
 from symfx.algebra.terms.term import Term, by_uid
 
 if TYPE_CHECKING:
     from symfx.algebra.reasoning.prover import Prover
 
-__all__ = ["by_divisors", "by_factors_of_zero", "by_ranges", "by_symbolic_moduli"]
+__all__ = [
+    "by_divisors",
+    "by_factors_of_zero",
+    "by_product_equations",
+    "by_ranges",
+    "by_symbolic_moduli",
+]
 
 
 def by_symbolic_moduli(prover: Prover, condition: Term) -> bool | None:
@@ -43,16 +51,19 @@ def by_symbolic_moduli(prover: Prover, condition: Term) -> bool | None:
 
 
 def by_divisors(prover: Prover, condition: Term) -> bool | None:
-    """Decide for each divisor of a constant that is known to be a product with a symbol."""
+    """Decide for each divisor of a constant that is known to be a product with a symbol.
+
+    The other factor may be a sum: in ``d*a - d*b == 6``, d divides 6.
+    """
     table = prover.table
     for p in _equations(prover, condition):
-        if len(p.coeffs) != 1 or not p.const:
+        if not p.const:
             continue
-        ((monomial, coeff),) = p.coeffs.items()
-        product = abs(p.const) // abs(coeff)
-        if monomial.op != "product" or p.const % coeff or product > DIVIDEND:
+        coeff = math.gcd(*p.coeffs.values())
+        product = abs(p.const) // coeff
+        if p.const % coeff or product > DIVIDEND or any(m.op != "product" for m in p.coeffs):
             continue
-        for symbol in dict.fromkeys(monomial.factors):
+        for symbol in dict.fromkeys(shared_factors(p.coeffs)):
             if symbol.op != "symbol" or symbol not in condition.free_symbols:
                 continue
             low, high = prover.intervals.of_atom(symbol)
@@ -62,7 +73,32 @@ def by_divisors(prover: Prover, condition: Term) -> bool | None:
                 if (low is None or low <= value) and (high is None or value <= high)
             ]
             if len(values) <= VALUES:
-                return _each(prover, condition, [table.eq(symbol, table.const(v)) for v in values])
+                return each(prover, condition, [table.eq(symbol, table.const(v)) for v in values])
+    return None
+
+
+def by_product_equations(prover: Prover, condition: Term) -> bool | None:
+    """Decide with a product replaced by the terms that it is known to equal.
+
+    So ``h*w//b == s`` follows from ``h*w == b*s``.
+    """
+    # The other side may have a product that could be replaced in turn, for ever.
+    if prover.divided >= DIVIDED:
+        return None
+    for p in _equations(prover, condition):
+        for monomial, coeff in p.coeffs.items():
+            if monomial.op != "product" or coeff not in (1, -1):
+                continue
+            form = substitute(condition, {monomial: monomial - coeff * p})
+            if form is condition:
+                continue
+            prover.divided += 1
+            try:
+                answer = prover.decide(form)
+            finally:
+                prover.divided -= 1
+            if answer is not None:
+                return answer
     return None
 
 
@@ -71,7 +107,7 @@ def by_factors_of_zero(prover: Prover, condition: Term) -> bool | None:
     for p in _equations(prover, condition):
         factors = [f for f in dict.fromkeys(factors_of(p)) if f.op != "const"]
         if len(factors) > 1:
-            answer = _each(prover, condition, [f.eq(0) for f in factors])
+            answer = each(prover, condition, [f.eq(0) for f in factors])
             if answer is not None:
                 return answer
     return None
@@ -122,8 +158,9 @@ def _equations(prover: Prover, condition: Term) -> Iterator[Term]:
     for fact in near if len(near) <= CARRIED else ():
         for part in fact.args if fact.op == "and" else (fact,):
             resolved = prover.facts.resolve(part)
-            if resolved.op == "eq":
-                yield resolved.args[0]
+            for form in dict.fromkeys((resolved, prover.facts.solve(resolved))):
+                if form.op == "eq":
+                    yield form.args[0]
 
 
 def _suppose(prover: Prover, condition: Term, supposed: list[Term]) -> bool | None:
@@ -132,15 +169,6 @@ def _suppose(prover: Prover, condition: Term, supposed: list[Term]) -> bool | No
         return None
     branch = prover.under(prover.table.and_(*supposed), condition)
     return None if branch is None else branch.decide(condition)
-
-
-def _each(prover: Prover, condition: Term, cases: Iterable[Term]) -> bool | None:
-    """The answer that all cases give, if they agree. At least one of the cases holds."""
-    return agreed(
-        branch.decide(condition)
-        for case in cases
-        if (branch := prover.under(case, condition)) is not None
-    )
 
 
 def _divisors(product: int) -> list[int]:

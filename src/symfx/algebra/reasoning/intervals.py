@@ -19,8 +19,12 @@ __all__ = [
     "any_of",
     "at_least",
     "better",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
     "congruence_add",
     "congruence_multiply",
+    "floor_root",
     "hull",
     "intersect",
     "meet",
@@ -179,15 +183,65 @@ def shifted_right(a: Interval, by: Interval) -> Interval:
     return low, high
 
 
+def bit_and(a: Interval, b: Interval) -> Interval:
+    """a & b"""
+    masks = [side for side in (a, b) if at_least(side[0], 0)]
+    if masks:  # an operand that is not negative bounds the result
+        return 0, any_of(min, [high for _, high in masks])
+    # Of two negative operands, only bits that one of them lacks are gone.
+    below_zero = all(high is not None and high < 0 for _, high in (a, b))
+    most = all_of(min if below_zero else max, [a[1], b[1]])
+    least = all_of(min, [a[0], b[0]])
+    return None if least is None else -1 << (-1 - least).bit_length(), most
+
+
+def bit_or(a: Interval, b: Interval) -> Interval:
+    """a | b, which is ~(~a & ~b)"""
+    return complement(bit_and(complement(a), complement(b)))
+
+
+def bit_xor(a: Interval, b: Interval) -> Interval:
+    """a ^ b"""
+    if not at_least(a[0], 0):
+        a, b = b, a
+    if not at_least(a[0], 0):
+        if a[1] is None or a[1] >= 0:
+            # The signs are not known, and the result needs no more bits than the operands.
+            ends = a[0], a[1], b[0], b[1]
+            if any(end is None for end in ends):
+                return ANY
+            bits = max(int(end or 0).bit_length() for end in ends)
+            return -1 << bits, (1 << bits) - 1
+        return complement(bit_xor(complement(a), b))
+    # A number that is not negative leaves the sign of the other.
+    low, high = b
+    if low is not None:
+        if low >= 0:
+            low = 0
+        else:
+            low = None if a[1] is None else -1 << max(a[1], -1 - low).bit_length()
+    if high is not None:
+        if high < 0:
+            high = -1
+        else:
+            high = None if a[1] is None else (1 << max(a[1], high).bit_length()) - 1
+    return low, high
+
+
+def complement(a: Interval) -> Interval:
+    """~a, which is -1 - a"""
+    return add(scale(a, -1), (-1, -1))
+
+
 def to_powers(a: Interval, n: int) -> Interval:
     """The interval from the first to the last n-th power in an interval of n-th powers, n >= 2."""
     low, high = a
     if n % 2 == 0:
         low = max(low or 0, 0)
     if low is not None:
-        low = _root_above(low, n) ** n if low >= 0 else -(_root(-low, n) ** n)
+        low = _root_above(low, n) ** n if low >= 0 else -(floor_root(-low, n) ** n)
     if high is not None:
-        high = _root(high, n) ** n if high >= 0 else -(_root_above(-high, n) ** n)
+        high = floor_root(high, n) ** n if high >= 0 else -(_root_above(-high, n) ** n)
     return low, high
 
 
@@ -197,7 +251,7 @@ def roots(a: Interval, n: int, inside: Interval) -> Interval:
     if n % 2 == 0:
         if high is not None and high < 0:
             return 1, 0
-        top = None if high is None else _root(high, n)
+        top = None if high is None else floor_root(high, n)
         bottom = None if top is None else -top
         if low is not None and low > 0:
             if at_least(inside[0], 0):
@@ -206,13 +260,13 @@ def roots(a: Interval, n: int, inside: Interval) -> Interval:
                 top = -_root_above(low, n)
         return bottom, top
     if low is not None:
-        low = -_root(-low, n) if low < 0 else _root_above(low, n)
+        low = -floor_root(-low, n) if low < 0 else _root_above(low, n)
     if high is not None:
-        high = _root(high, n) if high >= 0 else -_root_above(-high, n)
+        high = floor_root(high, n) if high >= 0 else -_root_above(-high, n)
     return low, high
 
 
-def _root(k: int, n: int) -> int:
+def floor_root(k: int, n: int) -> int:
     """The largest x with x**n <= k, for k >= 0."""
     if n == 1:
         return k
@@ -227,7 +281,7 @@ def _root(k: int, n: int) -> int:
 
 def _root_above(k: int, n: int) -> int:
     """The smallest x >= 0 with x**n >= k."""
-    return _root(k - 1, n) + 1 if k > 0 else 0
+    return floor_root(k - 1, n) + 1 if k > 0 else 0
 
 
 def quotients(a: Interval, by: Interval) -> Interval:

@@ -34,10 +34,16 @@ DISJUNCTIONS = 3
 PARTS = 8
 BRANCHES = 16
 CARRIED = 100
+# The values of a quotient that are supposed one by one.
+QUOTIENTS = 4
+# The remainders of one symbol that are supposed one by one.
+REMAINDERS = 8
+# The symbols that are supposed to be above, at and below zero.
+SIGNS = 2
 # The choices of a condition that are tried, and the branches of each.
 CHOSEN = 3
 # The questions that may lead from one to the next, the questions that one may lead to in all, and
-# the divisions by remainders from one to the next.
+# the divisions by remainders and replacements of products from one to the next.
 NESTED = 40
 STEPS = 600
 # The largest known product whose divisors are tried.

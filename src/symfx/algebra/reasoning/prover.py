@@ -70,7 +70,8 @@ class Prover:
         bounds: the search for lower bounds of integer terms.
         refuter: the search for contradictions.
         splits: the number of suppositions that may still be made within each other.
-        divided: the number of divisions by remainders around the running question.
+        divided: the number of divisions by remainders, and of replacements of products, around the
+            running question.
 
     Example:
         >>> from symfx.algebra import Table

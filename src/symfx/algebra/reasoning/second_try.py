@@ -8,7 +8,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 from symfx.algebra.reasoning import cases, consequences, intervals
-from symfx.algebra.reasoning.condition_forms import is_linear, is_long, is_order, without_remainders
+from symfx.algebra.reasoning.condition_forms import (
+    is_linear,
+    is_long,
+    is_order,
+    with_nested_quotients,
+    without_remainders,
+)
 from symfx.algebra.reasoning.factors import factors_of
 from symfx.algebra.reasoning.intervals import Interval, at_least
 from symfx.algebra.terms.definedness import UNDEFINED
@@ -60,10 +66,10 @@ def second_try(prover: Prover, condition: Term) -> bool | None:
 
 
 def by_rewriting(prover: Prover, condition: Term) -> bool | None:
-    """Decide a comparison with all remainders written by quotients, or with known multiples."""
+    """Decide a comparison in another form: without remainders, or with known multiples, ..."""
     if condition.op in ("and", "or"):
         return None  # its parts are rewritten one by one
-    for rewrite in (without_remainders, prover.by_known_multiples):
+    for rewrite in (without_remainders, with_nested_quotients, prover.by_known_multiples):
         form = rewrite(condition)
         if form is not condition:
             answer = prover.decide(form)
@@ -212,7 +218,9 @@ _FROM_PRODUCTS: tuple[_Way, ...] = (
     consequences.by_divisors,
     consequences.by_symbolic_moduli,
     consequences.by_factors_of_zero,
+    consequences.by_product_equations,
     consequences.by_ranges,
+    cases.by_signs,
 )
 _WAYS: tuple[_Way, ...] = (
     by_parts,
@@ -226,5 +234,7 @@ _WAYS: tuple[_Way, ...] = (
     cases.by_choices_in_facts,
     cases.by_choices_made,
     cases.by_supposing_the_opposite,
+    cases.by_few_quotients,
     *_FROM_PRODUCTS[1:],
+    cases.by_remainders_in_facts,
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from symfx.algebra.reasoning import intervals
 from symfx.algebra.reasoning.facts import Facts
 from symfx.algebra.reasoning.intervals import (
@@ -18,6 +20,13 @@ from symfx.algebra.terms.table import Term
 from symfx.algebra.terms.term import postorder
 
 __all__ = ["TermIntervals"]
+
+
+_BITWISE: dict[str, Callable[[Interval, Interval], Interval]] = {
+    "bit_and": intervals.bit_and,
+    "bit_or": intervals.bit_or,
+    "bit_xor": intervals.bit_xor,
+}
 
 
 class TermIntervals:
@@ -195,27 +204,28 @@ class TermIntervals:
                     return least, base[1] ** exponent[1]
                 return least, None
             return (0, None) if base[0] is not None and base[0] >= 0 else intervals.ANY
-        if op == "bit_and":
-            lows = [self.of(a)[0] for a in atom.args]
-            highs = [self.of(a)[1] for a in atom.args]
-            if any(low is not None and low >= 0 for low in lows):
-                # A mask that is not negative bounds the result; so does the other, if it is one.
-                ends = [
-                    h
-                    for low, h in zip(lows, highs, strict=True)
-                    if low is not None and low >= 0 and h is not None
-                ]
-                return 0, min(ends) if ends else None
-            return intervals.ANY
+        if op in _BITWISE:
+            a, b = atom.args
+            inside = _BITWISE[op](self.of(a), self.of(b))
+            return (0, 0) if op == "bit_and" and self._share_no_bit(a, b) else inside
         if op in ("floor", "ceil", "trunc", "round"):
             return integer_interval(atom, self.real_range)
-        if op in ("bit_or", "bit_xor") and all(at_least(self.of(a)[0], 0) for a in atom.args):
-            return 0, None
         if op == "lshift":
             return intervals.shifted_left(*map(self.of, atom.args))
         if op == "rshift":
             return intervals.shifted_right(*map(self.of, atom.args))
         return intervals.ANY
+
+    def _share_no_bit(self, a: Term, b: Term) -> bool:
+        """Whether one is a multiple of 2**k, and the other one of the numbers below 2**k."""
+        for multiple, part in (a, b), (b, a):
+            low, high = self.of(part)
+            if at_least(low, 0) and high is not None:
+                m, r = self.congruence(multiple)
+                below = 1 << high.bit_length()
+                if m % below == 0 and r % below == 0:
+                    return True
+        return False
 
     def real_range(self, term: Term) -> RealInterval | None:
         """The interval of a real term; None if the term may be NaN."""

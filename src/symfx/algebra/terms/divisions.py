@@ -21,7 +21,7 @@ from symfx.algebra.terms.term import Term
 if TYPE_CHECKING:
     from symfx.algebra.terms.table import Table
 
-__all__ = ["floordiv", "mod"]
+__all__ = ["divide_exactly", "floordiv", "mod"]
 
 
 def floordiv(table: Table, a: Term, b: Term) -> Term:
@@ -57,7 +57,7 @@ def _int_floordiv(table: Table, a: Term, b: Term) -> Term:
     a, b = _cancel_common(table, a, b)
     if b.op == "const":
         return table.floordiv(a, b)
-    exact = _divide_exactly(table, a, b)
+    exact = divide_exactly(table, a, b)
     if exact is not None:
         return exact
     if leads_negative(b):  # a // -b = (-a) // b
@@ -127,13 +127,13 @@ def _int_mod(table: Table, a: Term, b: Term) -> Term:
     _, rest = _split_multiple(table, a, b)
     if rest is not a:
         return table.mod(rest, b)
-    if _divide_exactly(table, a, b) is not None:
+    if divide_exactly(table, a, b) is not None:
         return table.zero
     # (m*x) % (m*y) = m * (x % y) for any m that is not zero.
     x, y = _cancel_common(table, a, b)
     if y is not b:
         # Both were divided by the same m, which long division finds again.
-        common = b if y is table.one else _divide_exactly(table, b, y)
+        common = b if y is table.one else divide_exactly(table, b, y)
         if y.op == "const" and y is not table.one:
             common = table.linear({m: c // y.const for m, c in b.coeffs.items()})
         if common is not None:
@@ -214,7 +214,7 @@ def _cancel_common(table: Table, a: Term, b: Term) -> tuple[Term, Term]:
     return divide_out(table, a, shared, g), divide_out(table, b, shared, g)
 
 
-def _divide_exactly(table: Table, a: Term, b: Term) -> Term | None:
+def divide_exactly(table: Table, a: Term, b: Term) -> Term | None:
     """The q with a = b*q as polynomials, or None. Long division by the leading monomial."""
     if b.op == "const" or len(a.coeffs) > 64 or len(b.coeffs) > 16:
         return None
