@@ -90,6 +90,18 @@ NO_GUARD: dict[str, tuple[Callable[[torch.Tensor], Any], int]] = {
     "unfold of a transposed": (lambda x: x.mT.unfold(0, x.shape[1] - 1, x.shape[0]), 2),
     "blocks": (lambda x: F.unfold(x, (x.shape[2] // 2, 2), padding=1), 4),
     "max with indices": (lambda x: F.max_pool1d(x, x.shape[2] // 2, return_indices=True), 3),
+    "kron": (lambda x: torch.kron(x, x.mT.contiguous()), 2),
+    "kron of other ranks": (lambda x: torch.kron(x[0, 0], x), 3),
+    "kron as a method": (lambda x: x[:, 0].kron(torch.arange(3.0)), 2),
+    "gradient": (lambda x: torch.gradient(x), 2),
+    "gradient along one": (lambda x: torch.gradient(x, spacing=0.5, dim=-1)[0], 3),
+    "gradient by distances": (lambda x: torch.gradient(x, spacing=[2.0, 3.0], dim=[1, 0]), 2),
+    "gradient at places": (
+        lambda x: torch.gradient(x, spacing=[torch.arange(x.shape[1]) ** 2.0], dim=1), 2,
+    ),
+    "a chain of products": (lambda x: torch.linalg.multi_dot([x, x.mT, x, x.mT, x]), 2),
+    "a chain with vectors": (lambda x: torch.linalg.multi_dot([x[0], x.mT, x, x[0]]), 2),
+    "an old chain": (lambda x: torch.chain_matmul(x, x.mT, x), 2),
     "take_along_dim": (lambda x: torch.take_along_dim(x, x.argsort(1), 1), 2),
     "take_along_dim of all": (lambda x: x.take_along_dim(x.argmax().reshape(1)), 2),
     "take_along_dim, broadcast": (lambda x: x.take_along_dim(x[:, :1].argsort(0), 0), 2),
@@ -137,6 +149,11 @@ NO_PIN: dict[str, tuple[Callable[[torch.Tensor], Any], int]] = {
     "blocks, far apart": (lambda x: F.unfold(x, (x.shape[2] // 3, 2), dilation=(2, 1)), 4),
     "max with indices and a step": (
         lambda x: F.max_pool2d(x, (2, 3), x.shape[0], return_indices=True), 4,
+    ),
+    "gradient of second order": (lambda x: torch.gradient(x, edge_order=2), 2),
+    "gradient of second order at places": (
+        lambda x: torch.gradient(x, spacing=[torch.arange(x.shape[0]) ** 1.5], dim=0, edge_order=2),
+        2,
     ),
     "quantile": (lambda x: x.quantile(1 / x.shape[0]), 2),
     "resized to a size": (

@@ -56,7 +56,7 @@ COMPOSITES = _COPIES | frozenset(
         torch.outer, _Tensor.outer, torch.tensordot, torch.nn.functional.linear,
         torch.nn.functional.scaled_dot_product_attention, torch.instance_norm,
         torch.nn.functional.instance_norm, torch.cdist, torch.layer_norm,
-        torch.nn.functional.layer_norm, torch.bilinear, torch.kron, _Tensor.kron,
+        torch.nn.functional.layer_norm, torch.bilinear,
         torch.nn.functional.pixel_shuffle, torch.nn.functional.pixel_unshuffle,
         torch.conv1d, torch.nn.functional.max_pool1d, torch.bmm,
     }

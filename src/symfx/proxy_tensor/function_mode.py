@@ -54,6 +54,7 @@ class TracingFunctionMode(TorchFunctionMode):
         self._watch = watch and tracer.modules is not None
         self._layouts = LayoutQuestions(tracer)
         self._has_parts = False
+        self._in_form = False
 
     def __torch_function__(
         self,
@@ -62,6 +63,8 @@ class TracingFunctionMode(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
+        if self._in_form:
+            return self._composed(func, args, kwargs or {})
         if self._watch:
             self._tracer.enter_function(func)
         if self._has_parts:
@@ -77,7 +80,12 @@ class TracingFunctionMode(TorchFunctionMode):
                 slots.set_node_of_tensor(args[0], self._tracer, *known)
             return None
         if func in TRACEABLE and self._tracer.cache is not None:
-            out = TRACEABLE[func](*args, **(kwargs or {}))
+            self._in_form = True
+            try:
+                with self:
+                    out = TRACEABLE[func](*args, **(kwargs or {}))
+            finally:
+                self._in_form = False
             if out is not NotImplemented:
                 return out
         if func in COMPOSITES:
@@ -98,6 +106,14 @@ class TracingFunctionMode(TorchFunctionMode):
             if any(isinstance(s, SYMBOLIC_TYPES) for s in sizes):
                 return _aten.sym_size.default(*args, **(kwargs or {}))
         return func(*args, **kwargs) if kwargs else func(*args)
+
+    def _composed(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """A call that a traceable form makes: it asks for no layout either."""
+        if func in COMPOSITES:
+            out = self._tracer.composites.call(func, args, kwargs)
+            if out is not NotImplemented:
+                return out
+        return func(*args, **kwargs)
 
 
 _ENTER_AUTOCAST = torch.amp.autocast_mode._enter_autocast

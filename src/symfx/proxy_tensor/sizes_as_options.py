@@ -88,27 +88,6 @@ def _group_norm(
     return result if bias is None else result + bias.view(shape)
 
 
-# -- sizes in a function that torch runs without symbols -------------------------------------------
-
-
-@_form_of(torch.take_along_dim, torch.Tensor.take_along_dim)
-def _take_along_dim(input: torch.Tensor, indices: torch.Tensor, dim: int | None = None) -> Any:
-    if not _is_symbolic(*input.shape, *indices.shape) or indices.dtype is not torch.int64:
-        return NotImplemented
-    if dim is None:
-        return input.reshape(-1).gather(0, indices.reshape(-1))
-    if input.dim() != indices.dim() or not -input.dim() <= dim < input.dim():
-        return NotImplemented
-    dim %= input.dim()
-    # Both are broadcast to each other, but along the dimension.
-    others = [list(input.shape), list(indices.shape)]
-    for shape in others:
-        shape[dim] = 1
-    common = list(torch.broadcast_shapes(*others))  # type: ignore[no-untyped-call]
-    shapes = [[*common[:dim], t.shape[dim], *common[dim + 1 :]] for t in (input, indices)]
-    return input.expand(shapes[0]).gather(dim, indices.expand(shapes[1]))
-
-
 # -- real numbers ----------------------------------------------------------------------------------
 
 

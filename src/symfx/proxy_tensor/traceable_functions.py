@@ -21,6 +21,7 @@ from symfx.proxy_tensor.number_tensors import has_symbol, tensor_of_numbers
 from symfx.proxy_tensor.pools_by_size import POOLS
 from symfx.proxy_tensor.recurrent import recurrent_form
 from symfx.proxy_tensor.sizes_as_options import FORMS_BY_OPTION
+from symfx.proxy_tensor.sizes_in_composites import FORMS_OF_COMPOSITES
 from symfx.proxy_tensor.symbolic_math import choose
 from symfx.proxy_tensor.views_by_size import VIEWS
 
@@ -41,7 +42,7 @@ def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., An
 
 
 TRACEABLE.update(FORMS_BY_SIZE)
-for _forms in (POOLS, VIEWS, FORMS_BY_OPTION):
+for _forms in (POOLS, VIEWS, FORMS_BY_OPTION, FORMS_OF_COMPOSITES):
     TRACEABLE.update({function: where_it_binds(form) for function, form in _forms.items()})
 TRACEABLE[torch.Tensor.__getitem__] = get_item
 TRACEABLE[torch.Tensor.__setitem__] = set_item

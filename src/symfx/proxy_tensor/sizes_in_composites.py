@@ -1,0 +1,189 @@
+"""Forms of torch functions that C++ composes of operators with sizes as plain numbers.
+
+A trace of such a function would pin each size that it reads. The forms here call the same operators
+with symbolic sizes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from symfx.symbolic_shapes import optimization_hint
+
+__all__ = ["FORMS_OF_COMPOSITES"]
+
+FORMS_OF_COMPOSITES: dict[Any, Callable[..., Any]] = {}
+"""For a torch function, its form, which returns NotImplemented where no size is symbolic."""
+
+
+def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(form: Callable[..., Any]) -> Callable[..., Any]:
+        FORMS_OF_COMPOSITES.update(dict.fromkeys(functions, form))
+        return form
+
+    return register
+
+
+def _is_symbolic(*tensors: torch.Tensor) -> bool:
+    return any(isinstance(n, torch.SymInt) for tensor in tensors for n in tensor.shape)
+
+
+@_form_of(torch.take_along_dim, torch.Tensor.take_along_dim)
+def _take_along_dim(input: torch.Tensor, indices: torch.Tensor, dim: int | None = None) -> Any:
+    if not _is_symbolic(input, indices) or indices.dtype is not torch.int64:
+        return NotImplemented
+    if dim is None:
+        return input.reshape(-1).gather(0, indices.reshape(-1))
+    if input.dim() != indices.dim() or not -input.dim() <= dim < input.dim():
+        return NotImplemented
+    dim %= input.dim()
+    # Both are broadcast to each other, but along the dimension.
+    others = [list(input.shape), list(indices.shape)]
+    for shape in others:
+        shape[dim] = 1
+    common = list(torch.broadcast_shapes(*others))  # type: ignore[no-untyped-call]
+    shapes = [[*common[:dim], t.shape[dim], *common[dim + 1 :]] for t in (input, indices)]
+    return input.expand(shapes[0]).gather(dim, indices.expand(shapes[1]))
+
+
+@_form_of(torch.kron, torch.Tensor.kron)
+def _kron(input: torch.Tensor, other: torch.Tensor) -> Any:
+    if not _is_symbolic(input, other):
+        return NotImplemented
+    rank = max(input.dim(), other.dim())
+    left = [1] * (rank - input.dim()) + [*input.shape]
+    right = [1] * (rank - other.dim()) + [*other.shape]
+    rows = input.reshape([n for size in left for n in (size, 1)])
+    columns = other.reshape([n for size in right for n in (1, size)])
+    return (rows * columns).reshape([a * b for a, b in zip(left, right, strict=True)])
+
+
+# -- differences -----------------------------------------------------------------------------------
+
+
+@_form_of(torch.gradient)
+def _gradient(
+    input: torch.Tensor, *, spacing: Any = None, dim: Any = None, edge_order: int = 1
+) -> Any:
+    if not _is_symbolic(input) or edge_order not in (1, 2):
+        return NotImplemented
+    dims = range(input.dim()) if dim is None else [dim] if isinstance(dim, int) else [*dim]
+    if isinstance(spacing, (tuple, list)):
+        steps = [*spacing]
+    else:
+        steps = [1 if spacing is None else spacing] * len(dims)
+    if len(steps) != len(dims) or len({d % input.dim() for d in dims}) != len(dims):
+        return NotImplemented
+    along = _along_coordinates if isinstance(steps[0], torch.Tensor) else _along_steps
+    for d in dims:
+        torch._check(input.shape[d] > edge_order)  # type: ignore[no-untyped-call]
+    return tuple(along(input, step, d, edge_order) for step, d in zip(steps, dims, strict=True))
+
+
+def _along_steps(x: torch.Tensor, step: Any, dim: int, order: int) -> torch.Tensor:
+    """Differences of neighbors at equal distances."""
+    n = x.shape[dim]
+    inner = (x.narrow(dim, 2, n - 2) - x.narrow(dim, 0, n - 2)) / step / 2
+    a, b = x.narrow(dim, 0, 1), x.narrow(dim, 1, 1)
+    z, y = x.narrow(dim, n - 1, 1), x.narrow(dim, n - 2, 1)
+    if order == 1:
+        first, last = (b - a) / step, (z - y) / step
+    else:
+        # Three-point differences of second order (Fornberg 1988, table 3).
+        first = (-1.5 * a + 2.0 * b - 0.5 * x.narrow(dim, 2, 1)) / step
+        last = (1.5 * z - 2.0 * y + 0.5 * x.narrow(dim, n - 3, 1)) / step
+    return torch.cat([first, inner, last], dim)
+
+
+def _along_coordinates(x: torch.Tensor, places: torch.Tensor, dim: int, order: int) -> torch.Tensor:
+    """Differences of neighbors at the distances of their coordinates."""
+    n = x.shape[dim]
+    shape = [1] * x.dim()
+    shape[dim] = -1
+    gaps = (places.narrow(0, 1, n - 1) - places.narrow(0, 0, n - 1)).reshape(shape)
+    # The derivative at its middle point of the parabola through three points, and at its ends.
+    left, right = gaps.narrow(dim, 0, n - 2), gaps.narrow(dim, 1, n - 2)
+    both = left + right
+    inner = (
+        x.narrow(dim, 0, n - 2) * (-right / (left * both))
+        + x.narrow(dim, 1, n - 2) * ((right - left) / (left * right))
+        + x.narrow(dim, 2, n - 2) * (left / (right * both))
+    )
+    if order == 1:
+        first = (x.narrow(dim, 1, 1) - x.narrow(dim, 0, 1)) / gaps.narrow(dim, 0, 1)
+        last = (x.narrow(dim, n - 1, 1) - x.narrow(dim, n - 2, 1)) / gaps.narrow(dim, n - 2, 1)
+        return torch.cat([first, inner, last], dim)
+    ends = []
+    for near, middle, far, h1, h2, sign in (
+        (0, 1, 2, left.narrow(dim, 0, 1), right.narrow(dim, 0, 1), 1),
+        (n - 1, n - 2, n - 3, right.narrow(dim, n - 3, 1), left.narrow(dim, n - 3, 1), -1),
+    ):
+        ends.append(
+            x.narrow(dim, near, 1) * (-sign * (2 * h1 + h2) / (h1 * (h1 + h2)))
+            + x.narrow(dim, middle, 1) * (sign * (h1 + h2) / (h1 * h2))
+            + x.narrow(dim, far, 1) * (-sign * h1 / (h2 * (h1 + h2)))
+        )
+    return torch.cat([ends[0], inner, ends[1]], dim)
+
+
+# -- chains of products ----------------------------------------------------------------------------
+
+
+@_form_of(torch.linalg.multi_dot)
+def _multi_dot(tensors: Sequence[torch.Tensor], *, out: torch.Tensor | None = None) -> Any:
+    if out is not None or len(tensors) < 2 or not _is_symbolic(*tensors):
+        return NotImplemented
+    if any(t.dim() != 2 for t in tensors[1:-1]) or not {1, 2} >= {t.dim() for t in tensors}:
+        return NotImplemented
+    # The sizes at tracing choose the order, for speed: each order has the same product.
+    first, last = tensors[0], tensors[-1]
+    matrices = [*tensors]
+    if first.dim() == 1:
+        matrices[0] = first.unsqueeze(0)
+    if last.dim() == 1:
+        matrices[-1] = last.unsqueeze(1)
+    sizes = [optimization_hint(m.shape[0]) for m in matrices]
+    result = _product(matrices, [*sizes, optimization_hint(matrices[-1].shape[1])])
+    if last.dim() == 1:
+        result = result.squeeze(1)
+    return result.squeeze(0) if first.dim() == 1 else result
+
+
+@_form_of(torch.chain_matmul, torch.functional.chain_matmul)
+def _chain_matmul(*matrices: torch.Tensor, out: torch.Tensor | None = None) -> Any:
+    if len(matrices) < 2 or any(t.dim() != 2 for t in matrices):
+        return NotImplemented
+    return _multi_dot(matrices, out=out)
+
+
+def _product(matrices: Sequence[torch.Tensor], sizes: Sequence[int]) -> torch.Tensor:
+    """The product of a chain in the order of the fewest multiplications.
+
+    The order is found as in Cormen et al., Introduction to Algorithms, section 14.2.
+    """
+    count = len(matrices)
+    cost: dict[tuple[int, int], tuple[int, int]] = {(i, i): (0, i) for i in range(count)}
+    for length, start in itertools.product(range(1, count), range(count)):
+        end = start + length
+        if end < count:
+            cost[start, end] = min(
+                (
+                    cost[start, cut][0]
+                    + cost[cut + 1, end][0]
+                    + sizes[start] * sizes[cut + 1] * sizes[end + 1],
+                    cut,
+                )
+                for cut in range(start, end)
+            )
+
+    def part(start: int, end: int) -> torch.Tensor:
+        if start == end:
+            return matrices[start]
+        cut = cost[start, end][1]
+        return part(start, cut) @ part(cut + 1, end)
+
+    return part(0, count - 1)
