@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from symfx.symbolic_shapes import optimization_hint
+from symfx.symbolic_shapes import optimization_hint, statically_known_true
 
 __all__ = ["FORMS_OF_COMPOSITES"]
 
@@ -128,6 +128,80 @@ def _along_coordinates(x: torch.Tensor, places: torch.Tensor, dim: int, order: i
             + x.narrow(dim, far, 1) * (-sign * h1 / (h2 * (h1 + h2)))
         )
     return torch.cat([ends[0], inner, ends[1]], dim)
+
+
+# -- Fourier transforms ----------------------------------------------------------------------------
+
+
+def _resized(x: torch.Tensor, lengths: Sequence[tuple[int, Any]]) -> torch.Tensor | None:
+    """A tensor cut or padded to lengths along dimensions; None where torch need not ask which.
+
+    Args:
+        x: the tensor.
+        lengths: pairs of a dimension and its new length.
+    """
+    changed = False
+    for dim, length in lengths:
+        size = x.shape[dim]
+        known = statically_known_true(size <= length) or statically_known_true(size >= length)
+        if not known:
+            kept = torch.sym_min(size, length)  # type: ignore[no-untyped-call]
+            x = x.narrow(dim, 0, kept)
+            padding = [0] * (2 * x.dim())
+            padding[2 * (-1 - dim if dim < 0 else x.dim() - 1 - dim) + 1] = length - kept
+            x, changed = torch.nn.functional.pad(x, padding), True
+    return x if changed else None
+
+
+def _along_one(function: Any, length: Callable[[Any], Any]) -> None:
+    def form(
+        input: torch.Tensor, n: Any = None, dim: int = -1, norm: Any = None, **rest: Any
+    ) -> Any:
+        fits = n is not None and -input.dim() <= dim < input.dim()
+        resized = _resized(input, [(dim, length(n))]) if fits else None
+        return NotImplemented if resized is None else function(resized, n, dim, norm, **rest)
+
+    FORMS_OF_COMPOSITES[function] = form
+
+
+def _along_several(function: Any, length: Callable[[Any], Any], dims: Any = None) -> None:
+    def form(
+        input: torch.Tensor, s: Any = None, dim: Any = dims, norm: Any = None, **rest: Any
+    ) -> Any:
+        if s is None or len(s) > input.dim() or (dim is not None and len(dim) != len(s)):
+            return NotImplemented
+        along = range(-len(s), 0) if dim is None else dim
+        if not all(-input.dim() <= d < input.dim() for d in along):
+            return NotImplemented
+        given = [n if isinstance(n, torch.SymInt) or n != -1 else None for n in s]
+        last = None if given[-1] is None else length(given[-1])
+        # A length of -1 stands for the size of the input.
+        lengths = [(d, n) for d, n in zip(along, (*given[:-1], last), strict=True) if n is not None]
+        resized = _resized(input, lengths)
+        return NotImplemented if resized is None else function(resized, s, dim, norm, **rest)
+
+    FORMS_OF_COMPOSITES[function] = form
+
+
+def _whole(n: Any) -> Any:
+    return n
+
+
+def _half(n: Any) -> Any:
+    """The length of the spectrum of n real numbers."""
+    return n // 2 + 1
+
+
+for _name in ("fft", "ifft", "rfft", "ihfft"):
+    _along_one(getattr(torch.fft, _name), _whole)
+for _name in ("irfft", "hfft"):
+    _along_one(getattr(torch.fft, _name), _half)
+for _name in ("fft", "ifft", "rfft", "ihfft"):
+    _along_several(getattr(torch.fft, _name + "n"), _whole)
+    _along_several(getattr(torch.fft, _name + "2"), _whole, (-2, -1))
+for _name in ("irfft", "hfft"):
+    _along_several(getattr(torch.fft, _name + "n"), _half)
+    _along_several(getattr(torch.fft, _name + "2"), _half, (-2, -1))
 
 
 # -- chains of products ----------------------------------------------------------------------------
