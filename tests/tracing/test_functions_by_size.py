@@ -96,6 +96,8 @@ NO_GUARD: dict[str, tuple[Callable[[torch.Tensor], Any], int]] = {
     "rfft2 of lengths": (lambda x: torch.fft.rfft2(x, (4, 9)).abs(), 3),
     "fftn of lengths": (lambda x: torch.fft.fftn(x, s=(-1, 8), dim=(0, 1)).real, 3),
     "irfftn of lengths": (lambda x: torch.fft.irfftn(x, s=(5, 12), dim=(2, 1)), 3),
+    "cdist": (lambda x: torch.cdist(x, x[1:] + 1), 2),
+    "cdist of batches": (lambda x: torch.cdist(x, x.repeat(1, 8, 1)), 3),
     "kron": (lambda x: torch.kron(x, x.mT.contiguous()), 2),
     "kron of other ranks": (lambda x: torch.kron(x[0, 0], x), 3),
     "kron as a method": (lambda x: x[:, 0].kron(torch.arange(3.0)), 2),

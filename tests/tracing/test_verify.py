@@ -560,39 +560,3 @@ def test_masks_keep_their_kind():
         assert not made.all(-1).any() and made.any(-1).all()
     for made in record(left.flip(-1).t().contiguous().t()):
         assert (made[..., 1:] <= made[..., :-1]).all() and made.any(-1).all()
-
-
-class Wrapped(nn.Module):
-    def __init__(self, **options):
-        super().__init__()
-        layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
-        self.encoder = nn.TransformerEncoder(layer, 2, **options)
-
-    def forward(self, src, src_key_padding_mask=None):
-        return self.encoder(src, src_key_padding_mask=src_key_padding_mask)
-
-
-ENCODERS = [(Wrapped, "encoder"), (lambda **options: Wrapped(**options).encoder, "the model")]
-
-
-@pytest.mark.parametrize(("make", "name"), ENCODERS)
-def test_a_transformer_encoder_with_a_padding_mask(make, name):
-    mask = torch.tensor([[False, False, True, True], [False] * 4, [False, True, True, True]])
-    inputs = (randn(3, 4, 16),)
-    kwargs = {"src_key_padding_mask": mask}
-    dynamic = {"src": ("b", "s", None), "src_key_padding_mask": ("b", "s")}
-    model = make().eval()
-    with torch.no_grad(), pytest.raises(symfx.TracingError) as caught:
-        symfx.trace(model, inputs, kwargs, dynamic=dynamic)
-    assert caught.value.fix == "build it with enable_nested_tensor=False"
-    assert name in caught.value.what
-    # Where gradients are wanted, the encoder stays dense, and so it does without a mask.
-    v = symfx.trace(model, inputs, kwargs, dynamic=dynamic).verify()
-    assert v and len(v.runs) == 6, str(v)
-    with torch.no_grad():
-        assert symfx.trace(model, inputs, dynamic={"src": ("b", "s", None)}).verify()
-        dense = make(enable_nested_tensor=False).eval()
-        v = symfx.trace(dense, inputs, kwargs, dynamic=dynamic).verify()
-    assert v and len(v.runs) == 6, str(v)
-    encoder = model.encoder if isinstance(model, Wrapped) else model
-    assert encoder.use_nested_tensor and not encoder._forward_pre_hooks

@@ -20,6 +20,11 @@ FORMS_OF_COMPOSITES: dict[Any, Callable[..., Any]] = {}
 """For a torch function, its form, which returns NotImplemented where no size is symbolic."""
 
 
+_BY_COUNT = "use_mm_for_euclid_dist_if_necessary"
+_BY_PRODUCT = "use_mm_for_euclid_dist"
+_BY_DIFFERENCES = "donot_use_mm_for_euclid_dist"
+
+
 def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def register(form: Callable[..., Any]) -> Callable[..., Any]:
         FORMS_OF_COMPOSITES.update(dict.fromkeys(functions, form))
@@ -60,6 +65,20 @@ def _kron(input: torch.Tensor, other: torch.Tensor) -> Any:
     rows = input.reshape([n for size in left for n in (size, 1)])
     columns = other.reshape([n for size in right for n in (1, size)])
     return (rows * columns).reshape([a * b for a, b in zip(left, right, strict=True)])
+
+
+@_form_of(torch.cdist)
+def _cdist(
+    x1: torch.Tensor, x2: torch.Tensor, p: float = 2.0, compute_mode: str = _BY_COUNT
+) -> Any:
+    if p != 2 or compute_mode != _BY_COUNT or min(x1.dim(), x2.dim()) < 2:
+        return NotImplemented
+    rows = (x1.shape[-2], x2.shape[-2])
+    if not any(isinstance(n, torch.SymInt) for n in rows):
+        return NotImplemented
+    # Both ways have the same result but for rounding: the sizes at tracing choose.
+    by_product = any(optimization_hint(n) > 25 for n in rows)
+    return torch.cdist(x1, x2, 2.0, _BY_PRODUCT if by_product else _BY_DIFFERENCES)
 
 
 # -- differences -----------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ from symfx.tracing.refusals import (
 from symfx.tracing.torch_logs import without_torch_logs
 from symfx.tracing.traced_model import name_of
 from symfx.tracing.traces import Trace
-from symfx.tracing.transformer_encoder import dense_encoders
+from symfx.tracing.transformer_masks import transformers_without_a_look
 from symfx.user_code import boundary, where
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ class _Tracing:
                 symbolic_numbers(self.model),
                 compiling(),
                 parts_made_singly(),
-                dense_encoders(self.model),
+                transformers_without_a_look(self.model),
                 running_eagerly(),
                 recording_branches(),
                 traceable_packing(),

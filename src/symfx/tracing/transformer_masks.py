@@ -1,8 +1,11 @@
-"""The nested tensors of torch.nn.TransformerEncoder, which a graph of dense tensors cannot follow.
+"""What torch.nn's transformers do after a look at the values of a mask, which a trace cannot take.
 
 In eval mode a TransformerEncoder that gets a ``src_key_padding_mask`` may pack its input into a
 nested tensor. Whether it does depends on the values of the mask; its result has zeros at the padded
 positions then. Where gradients are wanted it never does.
+
+An encoder or a decoder that gets a mask for attention looks whether the mask is a causal one. The
+answer is a hint for speed alone: attention that is not told takes the mask as it is.
 """
 
 from __future__ import annotations
@@ -13,16 +16,29 @@ from typing import Any
 
 import torch
 from torch.nn import TransformerEncoder
+from torch.nn.modules import transformer
 
 from symfx.errors import TracingError
+from symfx.proxy_tensor.rewritten_functions import in_trace
+from symfx.torch_bridge.process_wide import ProcessWide
 from symfx.tracing.model_state import module_of
 
-__all__ = ["dense_encoders"]
+__all__ = ["transformers_without_a_look"]
+
+_LOOKS: Callable[..., bool] = transformer._detect_is_causal_mask
+_DETECT = ProcessWide(transformer, "_detect_is_causal_mask")
+
+
+def _hint_as_given(mask: Any, is_causal: bool | None = None, size: int | None = None) -> bool:
+    """The user's own hint; a trace takes no other."""
+    return is_causal is True if in_trace() else _LOOKS(mask, is_causal, size)
 
 
 @contextlib.contextmanager
-def dense_encoders(model: Callable[..., Any]) -> Iterator[None]:
+def transformers_without_a_look(model: Callable[..., Any]) -> Iterator[None]:
     """Keep the encoders of a model dense inside, where its own run keeps them dense too.
+
+    Masks for attention are taken as they are.
 
     Raises:
         TracingError: an encoder is called that would use nested tensors in a run of the model.
@@ -33,6 +49,7 @@ def dense_encoders(model: Callable[..., Any]) -> Iterator[None]:
             if isinstance(part, TransformerEncoder):
                 hook = part.register_forward_pre_hook(_before(name), with_kwargs=True)
                 stack.callback(hook.remove)
+        stack.enter_context(_DETECT.set_to(_hint_as_given))
         yield
 
 
