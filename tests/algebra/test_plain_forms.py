@@ -25,6 +25,10 @@ VALUES = [*range(-9, 14)]
         (lambda t, x, y: x % 7 >= 3, "x % 7 >= 3"),
         (lambda t, x, y: x.eq(2 * (x // 2)), "x % 2 == 0"),
         (lambda t, x, y: (3 * ((x + y) // 3)).eq(x + y - 1), "(x + y) % 3 == 1"),
+        (lambda t, x, y: ((x + 1) // 2).eq(x // 2), "x % 2 == 0"),
+        (lambda t, x, y: ((x + 4) // 8).eq(x // 8), "x % 8 <= 3"),
+        (lambda t, x, y: ((x + 7) // 8).eq(4 * ((x + 31) // 32)), "(x + 7)//8 % 4 == 0"),
+        (lambda t, x, y: ((x + 7) // 8).eq(4 * ((x + 30) // 32)), "(x + 7)//8 == 4*((x + 30)//32)"),
         (lambda t, x, y: x.eq(2 * (x // 3)), "x == 2*(x//3)"),
         (lambda t, x, y: t.max(t.zero, x - 5) >= 1, "x >= 6"),
         (lambda t, x, y: t.max(y, x - 5) >= 1, "max(y, x - 5) >= 1"),
@@ -41,7 +45,7 @@ def test_forms(condition, plain: str) -> None:
 def test_random_conditions_keep_their_meaning() -> None:
     rng = random.Random(0)
     changed = 0
-    for _ in range(400):
+    for _ in range(800):
         table = Table()
         x, y = table.symbol("x"), table.symbol("y")
         condition = _random_condition(rng, table, x, y)
@@ -50,7 +54,7 @@ def test_random_conditions_keep_their_meaning() -> None:
         for a, b in itertools.product(VALUES, repeat=2):
             values = {x: a, y: b}
             assert evaluate(condition, values) == evaluate(plain, values), (condition, plain)
-    assert changed > 100
+    assert changed > 150
 
 
 def _random_condition(rng: random.Random, table: Table, x: Term, y: Term) -> Term:
@@ -58,7 +62,10 @@ def _random_condition(rng: random.Random, table: Table, x: Term, y: Term) -> Ter
     other = rng.choice([table.const(rng.randint(-5, 9)), y, y + rng.randint(-3, 3), x - 2])
     extremum = rng.choice([table.min, table.max])(size, other)
     divisor = rng.randint(2, 5)
-    if not rng.randint(0, 4):
+    if not rng.randint(0, 3):
+        times, shift = rng.choice([1, 2, 3]), rng.randint(-2, 8)
+        return (size // divisor).eq(times * ((size + shift) // (divisor * times)))
+    if not rng.randint(0, 3):
         return (size - rng.choice([divisor, 2]) * (size // divisor)).eq(rng.randint(-1, 5))
     number = rng.choice([size % rng.randint(2, 9), extremum, extremum])
     bound = rng.choice([table.const(rng.randint(-2, 8)), other, size])
@@ -85,3 +92,18 @@ def test_remainders_are_not_joined_where_the_quotient_rounds() -> None:
     x = Table().symbol("x")
     condition = (x // 4 % 2).eq(0)
     assert joined_remainder(condition, lambda asked: False) is condition
+
+
+def test_small_remainders_of_multiples_are_zero() -> None:
+    table = Table()
+    x = table.symbol("x")
+    joined = 0
+    for divisor, step, most in itertools.product((4, 6, 8, 12), (2, 3, 4, 6), range(8)):
+        condition = plain_form(x % divisor <= most)
+        beside = (x % step).eq(0)
+        found = joined_remainder(condition, lambda asked, known=beside: asked is known)
+        joined += found is not condition
+        for value in range(-30, 40):
+            if evaluate(beside, {x: value}):
+                assert evaluate(condition, {x: value}) == evaluate(found, {x: value})
+    assert joined > 10

@@ -38,10 +38,12 @@ def joined_remainder(condition: Term, holds: Callable[[Term], bool]) -> Term:
         condition: the condition, in its plain form.
         holds: whether a condition holds beside it.
     """
-    found = _remainder(condition) if condition.op == "eq" else None
+    found = _remainder(condition)
     if found is None:
         return condition
     p = condition.args[0]
+    if condition.op == "ge":
+        return _smallest_remainder(condition, found, holds)
     remainder = -p.const * p.coeffs[found]
     x, divisor = found.args
     if len(x.coeffs) != 1 or x.const:
@@ -55,6 +57,16 @@ def joined_remainder(condition: Term, holds: Callable[[Term], bool]) -> Term:
         return condition
     # y = x + a*k + rest with 0 <= rest < a, so y//a is (y - rest)/a.
     return _of_remainder(((y - rest) % (inner * divisor)).eq(inner * remainder))
+
+
+def _smallest_remainder(condition: Term, found: Term, holds: Callable[[Term], bool]) -> Term:
+    """``x % d == 0`` for ``x % d <= k``, where x is known to be a multiple of a larger divisor."""
+    (x, divisor), p = found.args, condition.args[0]
+    if p.coeffs[found] == -1:
+        for step in range(max(p.const + 1, 2), divisor.const):
+            if divisor.const % step == 0 and holds((x % step).eq(0)):
+                return _of_remainder((x % divisor).eq(0))
+    return condition
 
 
 def _without_extremum(condition: Term) -> Term:
@@ -84,13 +96,16 @@ def _without_extremum(condition: Term) -> Term:
 
 
 def _without_quotient(condition: Term) -> Term:
-    """``x % a == r`` for the equation ``x == a*(x//a) + r``; else the condition."""
+    """``x % a == r`` for an equation of quotients that says so; else the condition."""
     if condition.op != "eq":
         return condition
     p, table = condition.args[0], condition.table
-    for quotient, coeff in p.coeffs.items():
-        if quotient.op != "floordiv" or quotient.args[1].op != "const":
-            continue
+    quotients = [
+        (q, coeff)
+        for q, coeff in p.coeffs.items()
+        if q.op == "floordiv" and q.args[1].op == "const" and q.args[1].const > 1
+    ]
+    for quotient, coeff in quotients:
         x, divisor = quotient.args
         scale = -coeff // divisor.const
         # p == scale*(x - a*(x//a)) + rest
@@ -98,7 +113,28 @@ def _without_quotient(condition: Term) -> Term:
         if scale and rest.op == "const" and rest.const % scale == 0:
             found: Term = (x % divisor).eq(-rest.const // scale)
             return found
+    if len(quotients) == len(p.coeffs) == 2 and not p.const:
+        for (one, m), (other, n) in (quotients, quotients[::-1]):
+            plain = _of_two_quotients(one, other, -n if m == 1 else n if m == -1 else 0)
+            if plain is not None:
+                return plain
     return condition
+
+
+def _of_two_quotients(one: Term, other: Term, times: int) -> Term | None:
+    """``one == times*other``, for quotients by constants, as a condition on one remainder."""
+    (x, a), (y, b) = one.args, other.args
+    table, shift = one.table, one.table.sub(y, x)
+    if shift.op != "const":
+        return None
+    c = shift.const
+    if times == 1 and a is b and 0 < c < a.const:
+        # x//a == (x + c)//a just when x lies less than a - c above a multiple of a.
+        return table.le(x % a, table.const(a.const - 1 - c))
+    # (x + a*m)//(a*t) is (x//a + m)//t, which is q//t of q = x//a rounded up by at most m.
+    if times > 1 and b.const == a.const * times and c % a.const == 0 and 0 <= c < b.const:
+        return (one % times).eq(0)
+    return None
 
 
 def _remainder(condition: Term) -> Term | None:
