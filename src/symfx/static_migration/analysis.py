@@ -22,7 +22,7 @@ from symfx.shape_rules.dtype_demands import demand_dtypes
 from symfx.shape_rules.element_types import ElementTypes, typed
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.graphs import parameter_of
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Packed, Shape, Size
 from symfx.shape_rules.table import Rule, lookup, operator_name
 from symfx.static_migration.conditions import (
     InputType,
@@ -266,6 +266,8 @@ class Interpreter:
             return self.sizes.size(value.value)
         if isinstance(value, Shape):
             return Shape(map(self._current, value))
+        if isinstance(value, Packed):
+            return dataclasses.replace(value, shape=self._current(value.shape))
         if type(value) in (tuple, list):
             return tuple(map(self._current, value))
         if isinstance(value, dict):
@@ -323,6 +325,8 @@ class _UnlearningSizes(TermSizes):
         """A value with a new name for each size, and the demand that both are equal."""
         if isinstance(value, Shape):
             return Shape(self._named(size, f"{name}.{i}") for i, size in enumerate(value))
+        if isinstance(value, Packed):
+            return dataclasses.replace(value, shape=self.name_sizes(value.shape, name))
         if type(value) is tuple:
             return tuple(self.name_sizes(part, f"{name}.{i}") for i, part in enumerate(value))
         if isinstance(value, dict):

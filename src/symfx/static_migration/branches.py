@@ -28,6 +28,7 @@ from symfx.shape_rules.errors import (
     OperatorFailsError,
     PinnedSizeError,
 )
+from symfx.shape_rules.fractions_of_sizes import Fraction
 from symfx.shape_rules.graphs import annotation_of, where_of
 from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Pieces, Shape, Size, Unknown
 from symfx.shape_rules.table import rule_of_module
@@ -346,6 +347,8 @@ class BranchTracer(RewritingTracer, NumberSource):
             return 1
         if isinstance(found, OpenCondition):
             return True
+        if isinstance(found, Fraction):
+            return 0.5
         if found is NO_TENSOR or (found is not UNKNOWN and not isinstance(found, Shape)):
             return found
         return torch.empty(0)

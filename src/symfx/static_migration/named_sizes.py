@@ -230,8 +230,23 @@ def fixed_names(
         if solver.follows(said, equation):
             continue
         origin, nodes = _origin_of(sizes, equation, solver, root)
+        first = _first_origin(sizes, symbol, equation, solver, root)
+        if first and nodes and first not in origin:
+            origin = f"{first} (with {origin})"
         fixed.append((FixedName(name, int(term.value), origin), nodes))
     return fixed
+
+
+def _first_origin(
+    sizes: TermSizes, symbol: Term, equation: Term, solver: Solver, root: torch.nn.Module
+) -> str:
+    """The first operator after which a size is a number, unless it is 1."""
+    for demand in sizes.demands:
+        if demand.node is None or symbol not in demand.condition.free_symbols:
+            continue
+        if solver.follows([symbol >= 2, demand.condition], equation):
+            return _origin_of_demand(demand, root)
+    return ""
 
 
 def excluded_sizes(

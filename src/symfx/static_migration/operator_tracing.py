@@ -7,14 +7,12 @@ that satisfy the user's conditions.
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.fx import GraphModule
-from torch.nn.parameter import is_lazy
 
 from symfx.algebra import Table, evaluate
 from symfx.errors import SymfxError, TracingError
@@ -26,7 +24,7 @@ from symfx.static_migration.conditions import (
     dimension_names,
     parse_size,
 )
-from symfx.static_migration.example_inputs import example_tensor
+from symfx.static_migration.eager_runs import PROGRAM_ERRORS, example_tensor, run_on
 from symfx.static_migration.nested_inputs import built, flat_types
 from symfx.static_migration.operator_trace import OperatorTrace
 from symfx.static_migration.programs import program_name
@@ -188,8 +186,10 @@ def _traced_at(
     try:
         with torch.no_grad():
             traced = trace(module, (), example, dynamic=dynamic, strict=False)
-    except SymfxError as error:
+    except PROGRAM_ERRORS as error:
         _refuse_if_eager_fails(module, example, example_of)
+        if not isinstance(error, SymfxError):
+            raise
         raise TracingError(
             error.what,
             where=error.where or line_of(error.__cause__ or error),
@@ -230,15 +230,11 @@ def _refuse_if_eager_fails(
     module: torch.nn.Module, example: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 ) -> None:
     """Raise an IllTypedError if the program fails in eager on the example."""
-    runs = module
-    if not any(is_lazy(parameter) for parameter in module.parameters()):
-        runs = copy.deepcopy(module)  # running statistics change
     try:
-        with torch.no_grad():
-            runs(**copy.deepcopy(dict(example)))
+        run_on(module, example)
     except NotImplementedError:
         return  # the CPU lacks the kernel, for this dtype
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError) as error:
+    except PROGRAM_ERRORS as error:
         shapes = ", ".join(f"{name}: {list(x.shape)}" for name, x in tensors.items())
         message = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise IllTypedError(
