@@ -178,7 +178,7 @@ class Interpreter:
             return Shape(attribute.shape) if isinstance(attribute, torch.Tensor) else UNKNOWN
         args, kwargs = self._arguments(node)
         if node.op == "output":
-            return args[0]
+            return args[0] if self._trace is None else self._trace.result_of(args[0])
         if node.target is torch._assert and args[0] is not UNKNOWN:
             message = (
                 args[1] if len(args) > 1 and args[1] else f"the program asserts {node.args[0]}"

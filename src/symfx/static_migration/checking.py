@@ -253,7 +253,12 @@ def _one_path(
     cut = any(node.target is program_raises for node in graph.graph.nodes)
     flat = flat_types(types)
     found = migrate_traced(graph, flat, where, timeout=timeout, retrace=retrace if cut else None)
-    if found and OperatorTrace.of(graph) is None:
+    if found and OperatorTrace.of(graph) is not None:
+        # Few programs need symfx's own tracer, and its import takes half a second.
+        from symfx.static_migration.regions import without_needless_conditions
+
+        without_needless_conditions(found, graph, module, types, where, timeout)
+    elif found:
         sizes = {n: found.example[n] for n, given in flat.items() if given.kind == "int"}
         example: dict[str, tuple[int, ...] | int] = {**found.example_shapes, **sizes}
 

@@ -16,7 +16,14 @@ from symfx.static_migration.results import ExcludedSizes, FixedName
 from symfx.static_migration.solver import Solver, smallest_conflict
 from symfx.static_migration.term_sizes import Demand, TermSizes
 
-__all__ = ["NamedCondition", "conditions_of", "excluded_sizes", "fixed_names", "from_two"]
+__all__ = [
+    "NamedCondition",
+    "conditions_of",
+    "excluded_sizes",
+    "fixed_names",
+    "from_two",
+    "said_of",
+]
 
 #: With more conditions than this, a condition that follows from the others is kept too.
 _MOST_CONDITIONS = 40
@@ -219,7 +226,7 @@ def fixed_names(
 
     Each comes with the nodes that fix it.
     """
-    said = _said(sizes)
+    said = said_of(sizes)
     fixed: list[tuple[FixedName, list[Node]]] = []
     for name in declared:
         symbol = sizes.table.symbol(name)
@@ -260,7 +267,7 @@ def excluded_sizes(
 
     Each comes with the nodes that demand it.
     """
-    said = _said(sizes)
+    said = said_of(sizes)
     excluded: list[tuple[ExcludedSizes, list[Node]]] = []
     for found in conditions:
         condition = found.term
@@ -279,7 +286,7 @@ def _on_data(condition: Term) -> bool:
     return any(re.fullmatch(r"u\d+", symbol.name) for symbol in condition.free_symbols)
 
 
-def _said(sizes: TermSizes) -> list[Term]:
+def said_of(sizes: TermSizes) -> list[Term]:
     """The user's conditions, those of the path, and that sizes of inputs are 1 or more."""
     return [
         d.condition

@@ -8,6 +8,7 @@ that satisfy the user's conditions.
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -30,10 +31,11 @@ from symfx.static_migration.operator_trace import OperatorTrace
 from symfx.static_migration.programs import program_name
 from symfx.static_migration.solver import Solver
 from symfx.symbolic_shapes import Dim as NamedDim
+from symfx.torch_bridge.transformers import blind_to_masks
 from symfx.tracing import trace
 from symfx.user_code import where as line_of
 
-__all__ = ["trace_operators"]
+__all__ = ["is_large", "trace_operators", "traced_at"]
 
 #: After a failure, at most so many numbers of its message are tried as sizes.
 _MOST_NUMBERS = 6
@@ -87,11 +89,11 @@ def trace_operators(
     attempts = [*_ATTEMPTS]
     for preferred in attempts:
         sizes = _example_sizes(module, flat, where, preferred, Solver(timeout))
-        if sizes in tried or (tried and _elements(flat, sizes) > _MOST_ELEMENTS):
+        if sizes in tried or (tried and is_large(flat, sizes)):
             continue
         tried.append(sizes)
         try:
-            traced = _traced_at(module, inputs, sizes)
+            traced = traced_at(module, inputs, sizes)
         except IllTypedError as error:
             if failure is None:
                 # The numbers of the message and of the line may be sizes that the program needs.
@@ -157,9 +159,20 @@ def _example_sizes(
     return {name: answer.values.get(name, 3) for name in symbols}
 
 
-def _traced_at(
+def traced_at(
     module: torch.nn.Module, inputs: Mapping[str, InputType], sizes: Mapping[str, int]
 ) -> GraphModule:
+    """Trace a program on inputs of certain sizes.
+
+    Args:
+        module: the program.
+        inputs: the types of its inputs, by name.
+        sizes: the sizes, by name; an unnamed dimension is named after its input.
+
+    Raises:
+        IllTypedError: the program fails in eager at these sizes.
+        TracingError: the program runs, and cannot be traced.
+    """
     extents_of: dict[str, tuple[NamedDim | None, ...]] = {}
     dimensions: dict[str, str] = {}
     example_of: dict[str, torch.Tensor] = {}
@@ -184,7 +197,8 @@ def _traced_at(
     example = {n: built(n, given, lambda name, _: example_of[name]) for n, given in inputs.items()}
     dynamic = {n: built(n, given, lambda name, _: extents_of[name]) for n, given in inputs.items()}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), blind_to_masks(module), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as torch's own on the broadcast of a loss
             traced = trace(module, (), example, dynamic=dynamic, strict=False)
     except PROGRAM_ERRORS as error:
         _refuse_if_eager_fails(module, example, example_of)
@@ -205,19 +219,20 @@ def _traced_at(
         for info in traced.shape_env.symbol_table()
         if info.hint is not None and not info.unbacked
     }
-    OperatorTrace(traced.shape_env, dimensions, values).attach(graph_module)
+    structure = traced.out_spec if traced.flat_output else None
+    OperatorTrace(traced.shape_env, dimensions, values, structure).attach(graph_module)
     return graph_module
 
 
-def _elements(inputs: Mapping[str, InputType], sizes: Mapping[str, int]) -> int:
-    """The number of elements of all inputs."""
+def is_large(inputs: Mapping[str, InputType], sizes: Mapping[str, int]) -> bool:
+    """Whether a trace at these sizes would take long."""
     total = 0
     for given in inputs.values():
         count = 1
         for dim in given.dims or ():
             count *= _evaluated(dim, sizes) if isinstance(dim, str) else dim or 3
         total += count
-    return total
+    return total > _MOST_ELEMENTS
 
 
 def _evaluated(text: str, sizes: Mapping[str, int]) -> int:
