@@ -18,6 +18,7 @@ from symfx.static_migration.analysis import Interpreter, run_graph
 from symfx.static_migration.conditions import InputType, names_in, read_annotation
 from symfx.static_migration.decisions import Decision, Decisions, branch_taken, explored
 from symfx.static_migration.eager_runs import PROGRAM_ERRORS, has_lazy_weights, run_at
+from symfx.static_migration.equal_values import same_values
 from symfx.static_migration.graph_capture import program_graph, program_raises
 from symfx.static_migration.mends import Mend
 from symfx.static_migration.migration import migrate_traced
@@ -327,7 +328,11 @@ def _one_program(
     for path, said in zip(found, conditions, strict=True):
         run = run_graph(graph, root, types, [*where, *said])
         result = run.values.get(graph.output_node(), UNKNOWN)
-        if run.failed is not None or text_of(run.sizes, result) != _result_of(path):
+        if run.failed is not None:
+            return None
+        if text_of(run.sizes, result) != _result_of(path) and not _has_result(
+            path, result, types, [*where, *said], timeout
+        ):
             return None
     whole = migrate_traced(GraphModule(root, graph), types, where, timeout=timeout)
     for path, said in zip(found, conditions, strict=True):
@@ -339,6 +344,23 @@ def _one_program(
         return None
     whole.other_paths = tuple("; ".join(path.branches) for path in found[1:])
     return whole
+
+
+def _has_result(
+    path: Migration,
+    result: Any,
+    types: Mapping[str, InputType],
+    where: Sequence[str],
+    timeout: float,
+) -> bool:
+    """Whether a path has a certain result, which may be written otherwise."""
+    root = path.graph.owning_module
+    if root is None:
+        return False
+    run = run_graph(path.graph, root, types, where)
+    own = run.values.get(path.graph.output_node(), UNKNOWN)
+    demands = [demand.condition for demand in run.sizes.demands]
+    return same_values(result, own, demands, Solver(timeout))
 
 
 def _conflict_of(found: Migration, failure: Failure, graph: GraphModule) -> Migration:

@@ -103,6 +103,8 @@ def _simplified(conditions: list[NamedCondition], solver: Solver) -> list[NamedC
 
     ``h == 2*(h//2)`` and ``h//2 == 2*(h//4)`` together are ``h % 4 == 0``.
     """
+    conditions = [part for whole in conditions for part in _factors_of_one(whole, solver)]
+    conditions = [part for whole in conditions for part in _bounds_of_quotient(whole)]
     conditions = [part for whole in conditions for part in _remainders(whole)]
     by_symbol: dict[Term, list[NamedCondition]] = {}
     for condition in conditions:
@@ -116,6 +118,40 @@ def _simplified(conditions: list[NamedCondition], solver: Solver) -> list[NamedC
             written |= {id(condition): [] for condition in group}
             written[id(group[0])] = simple
     return [new for old in conditions for new in written.get(id(old), [old])]
+
+
+def _factors_of_one(condition: NamedCondition, solver: Solver) -> list[NamedCondition]:
+    """``a*b == 1`` as ``a == 1`` and ``b == 1``, if no factor can be negative."""
+    product = _side_of_equation(condition.term, 1)
+    if product is None or len(product.factors) < 2:
+        return [condition]
+    positive = [symbol >= 1 for symbol in condition.term.free_symbols]
+    if not all(solver.follows(positive, factor >= 0) for factor in product.factors):
+        return [condition]
+    parts = [factor.eq(1) for factor in product.factors]
+    return [NamedCondition(str(part), part, condition.origin) for part in parts]
+
+
+def _bounds_of_quotient(condition: NamedCondition) -> list[NamedCondition]:
+    """``a//k == 1`` as the bounds of ``a``."""
+    quotient = _side_of_equation(condition.term, 1)
+    if quotient is None or quotient.op != "floordiv" or quotient.args[1].value is None:
+        return [condition]
+    above, below = quotient.args
+    bounds = (above >= below, above <= 2 * below - 1)
+    terms = [term for term in bounds if not _is_trivial(term)]
+    return [NamedCondition(str(term), term, condition.origin) for term in terms]
+
+
+def _side_of_equation(term: Term, number: int) -> Term | None:
+    """The only monomial of ``monomial == number``; ``None`` for other conditions."""
+    if term.op != "eq" or len(term.args) != 1:
+        return None
+    total = term.args[0]
+    if total.op != "sum" or total.const != -number or [*total.coeffs.values()] != [1]:
+        return None
+    (monomial,) = total.coeffs
+    return monomial
 
 
 def _remainders(condition: NamedCondition) -> list[NamedCondition]:

@@ -9,14 +9,13 @@ for all sizes together. If they have one result, the conditions between them are
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch.fx import GraphModule
 
 from symfx.algebra import Term, evaluate
 from symfx.errors import SymfxError
-from symfx.shape_rules.sizes import UNKNOWN, Shape, Size
+from symfx.shape_rules.sizes import UNKNOWN
 from symfx.static_migration.analysis import GraphRun, run_graph
 from symfx.static_migration.conditions import (
     InputType,
@@ -24,6 +23,7 @@ from symfx.static_migration.conditions import (
     dimension_names,
     names_in,
 )
+from symfx.static_migration.equal_values import same_values
 from symfx.static_migration.named_sizes import conditions_of, said_of
 from symfx.static_migration.nested_inputs import flat_types
 from symfx.static_migration.operator_tracing import is_large, traced_at
@@ -140,19 +140,4 @@ def _same_result(
     one = first.values.get(graph.graph.output_node(), UNKNOWN)
     two = run.values.get(other.graph.output_node(), UNKNOWN)
     conditions = [demand.condition for demand in run.sizes.demands]
-    return _same(one, two, conditions, solver)
-
-
-def _same(one: Any, two: Any, conditions: Sequence[Term], solver: Solver) -> bool:
-    if isinstance(one, (Size, int)) and isinstance(two, (Size, int)):
-        sides = [size.value if isinstance(size, Size) else size for size in (one, two)]
-        return solver.equal(conditions, *sides)
-    if isinstance(one, Shape) is not isinstance(two, Shape) or type(one) is not type(two):
-        return False
-    if isinstance(one, dict):
-        return [*one] == [*two] and _same((*one.values(),), (*two.values(),), conditions, solver)
-    if isinstance(one, (tuple, list)):
-        return len(one) == len(two) and all(
-            _same(a, b, conditions, solver) for a, b in zip(one, two, strict=True)
-        )
-    return one is two or (not isinstance(one, Shape) and one == two)
+    return same_values(one, two, conditions, solver)
