@@ -118,6 +118,14 @@ def _shape_prop(case: Case, program: Program, named: bool) -> Verdict:
     return Verdict(False, unknown=unknown)
 
 
+def _module(program: Program) -> torch.nn.Module:
+    """The model of a class, or a function as a model, which torch.export takes alone."""
+    if isinstance(program, type):
+        return instance(program)
+    made: Any = type("Function", (torch.nn.Module,), {"forward": staticmethod(program)})
+    return made()
+
+
 def _export(case: Case, program: Program, named: bool) -> Verdict:
     dims = _export_dims(case) if named else {}
     shapes = {
@@ -126,7 +134,7 @@ def _export(case: Case, program: Program, named: bool) -> Verdict:
     }
     try:
         torch.export.export(
-            instance(program), (), _examples(case), dynamic_shapes=shapes if named else None
+            _module(program), (), _examples(case), dynamic_shapes=shapes if named else None
         )
     except Exception:  # noqa: BLE001 - the checker may refuse in any way
         return _refusal()

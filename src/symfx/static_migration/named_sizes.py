@@ -150,7 +150,7 @@ def _side_of_equation(term: Term, number: int) -> Term | None:
     total = term.args[0]
     if total.op != "sum" or total.const != -number or [*total.coeffs.values()] != [1]:
         return None
-    (monomial,) = total.coeffs
+    monomial: Term = next(iter(total.coeffs))
     return monomial
 
 
