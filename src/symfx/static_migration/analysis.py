@@ -19,7 +19,7 @@ from symfx.algebra import Table, Term
 from symfx.errors import SpecError
 from symfx.shape_rules.arguments import arguments_of
 from symfx.shape_rules.dtype_demands import demand_dtypes
-from symfx.shape_rules.element_types import ElementTypes, typed
+from symfx.shape_rules.element_types import AUTOCAST, ElementTypes, typed
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.graphs import parameter_of
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Packed, Shape, Size
@@ -204,7 +204,8 @@ class Interpreter:
             name = operator_name(node, module)
             self.result.unknown_operators[node] = f"{name} with these arguments"
         self._dtypes.of(node)
-        demand_dtypes(self._dtypes.call(node), module)
+        if AUTOCAST not in node.meta:
+            demand_dtypes(self._dtypes.call(node), module)
         return rule(self.sizes, args, kwargs, module)
 
     def _take(self, condition: Any, truth: bool, text: str) -> None:

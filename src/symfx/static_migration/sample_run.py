@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Interpreter, Node
 
+from symfx.shape_rules.element_types import AUTOCAST
 from symfx.shape_rules.sizes import Shape
 from symfx.static_migration.conditions import InputType
 from symfx.static_migration.eager_runs import PROGRAM_ERRORS, has_lazy_weights, raised_by_user
@@ -76,8 +77,8 @@ def failure_at(
         run_eager: runs the program in eager at these sizes, with a value for all integers, and
             dtypes for inputs.
     """
-    if has_lazy_weights(graph):
-        return None
+    if has_lazy_weights(graph) or any(AUTOCAST in node.meta for node in graph.graph.nodes):
+        return None  # autocast is not part of the graph, and may be one of another device
     light = _work(graph, values) <= _MOST_WORK
     if not light and (not _has_view(graph) or _meta_failure(graph, types, sizes) is None):
         return None
