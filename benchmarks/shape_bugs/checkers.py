@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
-from benchmarks.shape_bugs.cases import Case
+from benchmarks.shape_bugs.cases import Case, Program, instance
 from symfx.static_migration import typecheck
 from symfx.static_migration.conditions import InputType, parse_input
 
@@ -58,7 +57,7 @@ class Checker:
     """
 
     name: str
-    check: Callable[[Case, type[nn.Module], bool], Verdict]
+    check: Callable[[Case, Program, bool], Verdict]
     takes_names: bool
 
 
@@ -75,10 +74,10 @@ def _examples(case: Case) -> dict[str, torch.Tensor]:
     return made
 
 
-def run_eager(case: Case, program: type[nn.Module]) -> Any:
+def run_eager(case: Case, program: Program) -> Any:
     """The result of a program of a case in eager, on the sizes of the case."""
     with torch.no_grad():
-        return program().eval()(**_examples(case))
+        return instance(program)(**_examples(case))
 
 
 def _refusal() -> Verdict:
@@ -88,10 +87,10 @@ def _refusal() -> Verdict:
 # -- symfx -----------------------------------------------------------------------------------------
 
 
-def _symfx(case: Case, program: type[nn.Module], named: bool) -> Verdict:
+def _symfx(case: Case, program: Program, named: bool) -> Verdict:
     """As ``symfx typecheck --strict``."""
     where = case.where if named else ()
-    found = typecheck(program().eval(), _types(case, named), where)
+    found = typecheck(instance(program), _types(case, named), where)
     said = [str(part) for part in (*found.fixed, *found.excluded, *found.warnings)]
     if found.conflict is not None:
         said.append(str(found.conflict))
@@ -105,11 +104,11 @@ def _symfx(case: Case, program: type[nn.Module], named: bool) -> Verdict:
 # -- torch -----------------------------------------------------------------------------------------
 
 
-def _shape_prop(case: Case, program: type[nn.Module], named: bool) -> Verdict:
+def _shape_prop(case: Case, program: Program, named: bool) -> Verdict:
     from torch.fx.passes.shape_prop import ShapeProp
 
     try:
-        traced = torch.fx.symbolic_trace(program().eval())
+        traced = torch.fx.symbolic_trace(instance(program))
         inputs = _examples(case)
         names = [str(n.target) for n in traced.graph.nodes if n.op == "placeholder"]
         ShapeProp(traced).propagate(*(inputs[name] for name in names))
@@ -119,7 +118,15 @@ def _shape_prop(case: Case, program: type[nn.Module], named: bool) -> Verdict:
     return Verdict(False, unknown=unknown)
 
 
-def _export(case: Case, program: type[nn.Module], named: bool) -> Verdict:
+def _module(program: Program) -> torch.nn.Module:
+    """The model of a class, or a function as a model, which torch.export takes alone."""
+    if isinstance(program, type):
+        return instance(program)
+    made: Any = type("Function", (torch.nn.Module,), {"forward": staticmethod(program)})
+    return made()
+
+
+def _export(case: Case, program: Program, named: bool) -> Verdict:
     dims = _export_dims(case) if named else {}
     shapes = {
         name: {i: dims[dim] for i, dim in enumerate(given.dims or ()) if dim in dims}
@@ -127,7 +134,7 @@ def _export(case: Case, program: type[nn.Module], named: bool) -> Verdict:
     }
     try:
         torch.export.export(
-            program().eval(), (), _examples(case), dynamic_shapes=shapes if named else None
+            _module(program), (), _examples(case), dynamic_shapes=shapes if named else None
         )
     except Exception:  # noqa: BLE001 - the checker may refuse in any way
         return _refusal()
@@ -153,7 +160,7 @@ def _export_dims(case: Case) -> Mapping[Any, Any]:
 # -- jaxtyping -------------------------------------------------------------------------------------
 
 
-def _jaxtyping(case: Case, program: type[nn.Module], named: bool) -> Verdict:
+def _jaxtyping(case: Case, program: Program, named: bool) -> Verdict:
     """Check a run: arguments as the case describes them, results as the mended program's."""
     import jaxtyping
     from beartype import beartype
@@ -173,8 +180,9 @@ def _jaxtyping(case: Case, program: type[nn.Module], named: bool) -> Verdict:
         dims = " ".join(str(sizes.get(size, size)) for size in result.shape)
         annotations["return"] = jaxtyping.Shaped[torch.Tensor, dims]
 
-    module = program().eval()
-    plain: Any = type(module).forward
+    module = instance(program)
+    is_model = isinstance(module, torch.nn.Module)
+    plain: Any = type(module).forward if is_model else lambda _, *inputs: module(*inputs)
 
     names = ", ".join(case.inputs[i].partition(":")[0] for i in range(len(case.inputs)))
     space: dict[str, Any] = {"plain": plain}

@@ -220,3 +220,42 @@ def test_a_dtype_of_unknown_ranks_is_left_open() -> None:
     assert ElementTypes(None, types, lambda node: 2).of(total) == torch.float64
     assert ElementTypes(None, types, lambda node: 0 if node is y else 2).of(total) == torch.float32
     assert shapes_of(torch.zeros(2)) == [2]
+
+
+class Halves(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cuda", dtype=torch.float16):
+            hidden = self.first(x)
+        return self.second(hidden.float())
+
+
+class Brains(Halves):
+    @torch.autocast("cpu", dtype=torch.bfloat16)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(torch.relu(self.first(x)))
+
+
+class Ended(Halves):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            hidden = self.first(x)
+        return self.second(hidden.double())
+
+
+class Outside(Halves):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x))
+
+
+def test_operators_within_autocast_take_other_dtypes() -> None:
+    for program in (Halves, Brains):
+        assert output_of(typecheck(program(), {"x": "f16[n, 8]"})) == "[n, 2]"
+        assert typecheck(program(), {"x": "f16[n, 9]"}).verdict == "ill-typed"
+    found = typecheck(Ended(), {"x": "f16[n, 8]"})
+    assert "Linear has weights of f32, and its input is f64" in str(found)
+    found = typecheck(Outside(), {"x": "f16[n, 8]"})
+    assert "Linear has weights of f32, and its input is f16" in str(found)

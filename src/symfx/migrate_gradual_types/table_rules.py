@@ -42,7 +42,7 @@ from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.graphs import is_shape
 from symfx.shape_rules.opaque_sizes import OpaqueSizes
 from symfx.shape_rules.ranks import get_max_rank
-from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Pieces, Shape, Size
+from symfx.shape_rules.sizes import UNKNOWN, Dim, NoTensor, Pieces, Shape, Size
 from symfx.shape_rules.table import Rule
 
 __all__ = ["ShapeOf", "Typing", "generate_typing", "outputs_of"]
@@ -182,7 +182,7 @@ def _form_of_result(
 
 
 def _form(result: Any) -> Any:
-    if isinstance(result, Shape) or result is None or result is NO_TENSOR:
+    if isinstance(result, Shape) or result is None or isinstance(result, NoTensor):
         return _TENSOR
     if not isinstance(result, (tuple, list)):
         return _SIZE

@@ -22,7 +22,7 @@ from symfx.shape_rules.promotion import Call, Element, Known
 from symfx.shape_rules.result_dtypes import IN_PLACE, result_dtype
 from symfx.shape_rules.sizes import Shape
 
-__all__ = ["SHAPED_BY_DTYPE", "ElementTypes", "operator_of", "typed"]
+__all__ = ["AUTOCAST", "SHAPED_BY_DTYPE", "ElementTypes", "operator_of", "typed"]
 
 #: Layers without weights that keep the dtype of their input, if it is a float.
 _KEEPING_LAYERS = (nn.ReLU, nn.ReLU6, nn.Flatten, nn.Unflatten, nn.Identity)
@@ -66,6 +66,17 @@ def typed(value: Any, dtype: Known) -> Any:
         if len(parts) == len(value):
             return tuple(map(typed, value, parts))
     return value
+
+
+#: The key in the meta of a node that runs within ``torch.autocast``.
+AUTOCAST = "symfx_autocast"
+#: Operators whose result has a dtype of its own also within ``torch.autocast``.
+_CONVERSIONS = frozenset(
+    (
+        *("float", "half", "bfloat16", "double", "long", "int", "bool", "to", "type"),
+        *("size", "dim", "numel", "len", "sym_size", "ndimension"),
+    )
+)
 
 
 class ElementTypes:
@@ -126,9 +137,11 @@ class ElementTypes:
                 return None
             return value.dtype if isinstance(value, torch.Tensor) else None
         if node.op == "call_module":
-            return self._layer(node)
+            return None if AUTOCAST in node.meta else self._layer(node)
         if node.op not in ("call_function", "call_method"):
             return None
+        if AUTOCAST in node.meta and operator_of(node) not in _CONVERSIONS:
+            return None  # it may compute in another dtype than that of its arguments
         if node.target is operator.getitem:
             known, place = self._known.get(node.args[0]), node.args[1]  # type: ignore[arg-type]
             if isinstance(known, tuple):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -21,6 +22,8 @@ __all__ = [
     "NO_TENSOR",
     "UNKNOWN",
     "Dim",
+    "NoTensor",
+    "Packed",
     "Pieces",
     "Shape",
     "Size",
@@ -134,6 +137,19 @@ class Pieces(tuple[Shape, ...]):
 
     def __repr__(self) -> str:
         return f"Pieces({size_text(self.number)})"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Sequences of different lengths, packed; as torch's `PackedSequence`.
+
+    Args:
+        shape: the shape of the padded sequences.
+        batch_first: whether the batch is the first dimension of `shape`.
+    """
+
+    shape: Shape
+    batch_first: bool
 
 
 class Unknown:

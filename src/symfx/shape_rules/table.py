@@ -27,7 +27,7 @@ from torch.fx import Node
 from symfx.shape_rules.attributes import is_known
 from symfx.shape_rules.errors import GradualError, IllTypedError
 from symfx.shape_rules.registry import Registry
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes, Unknown
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Packed, Shape, Sizes, Unknown
 
 __all__ = [
     "Rule",
@@ -39,6 +39,7 @@ __all__ = [
     "known_rules",
     "lookup",
     "module_rule",
+    "refuse_other",
     "rule",
     "rule_of_module",
 ]
@@ -95,7 +96,7 @@ class Rule:
         if not self.takes_unknown and _any_unknown((args, tuple(kwargs.values()))):
             return UNKNOWN
         for name in self.tensors:
-            _refuse_tuple(bound.arguments.get(name), name)
+            refuse_other(bound.arguments.get(name, UNKNOWN), name)
         result = self.function(*bound.args, **bound.kwargs)
         _refuse_negative(result, self.name)
         if self.in_place and args and isinstance(args[0], Shape) and isinstance(result, Shape):
@@ -135,12 +136,19 @@ def _demand_kept(d: Sizes, tensor: Shape, result: Shape) -> None:
         d.equal(a, b, "a result in place has the shape of its tensor")
 
 
-def _refuse_tuple(value: Any, name: str) -> None:
-    """Refuse a tuple of tensors where one tensor is taken, such as the result of an LSTM."""
+def refuse_other(value: Any, name: str) -> None:
+    """Refuse a value that is no tensor where one tensor is taken, such as the result of an LSTM."""
     if type(value) in (tuple, list) and any(isinstance(part, Shape) for part in value):
-        raise IllTypedError(
-            f"{name} is a tuple of {len(value)} values, and one tensor is taken: pick one of them"
-        )
+        kind, mend = f"a tuple of {len(value)} values", "pick one of them"
+    elif isinstance(value, dict):
+        kind, mend = f"a dictionary of {', '.join(map(str, value))}", "pick one of them"
+    elif isinstance(value, Packed):
+        kind, mend = "a PackedSequence", "unpack it with pad_packed_sequence"
+    elif value is None:
+        kind, mend = "None", "does a function return nothing?"
+    else:
+        return
+    raise IllTypedError(f"{name} is {kind}, and one tensor is taken: {mend}")
 
 
 def _refuse_negative(result: Any, name: str) -> None:

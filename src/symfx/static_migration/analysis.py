@@ -19,10 +19,10 @@ from symfx.algebra import Table, Term
 from symfx.errors import SpecError
 from symfx.shape_rules.arguments import arguments_of
 from symfx.shape_rules.dtype_demands import demand_dtypes
-from symfx.shape_rules.element_types import ElementTypes, typed
+from symfx.shape_rules.element_types import AUTOCAST, ElementTypes, typed
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.graphs import parameter_of
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Packed, Shape, Size
 from symfx.shape_rules.table import Rule, lookup, operator_name
 from symfx.static_migration.conditions import (
     InputType,
@@ -178,7 +178,7 @@ class Interpreter:
             return Shape(attribute.shape) if isinstance(attribute, torch.Tensor) else UNKNOWN
         args, kwargs = self._arguments(node)
         if node.op == "output":
-            return args[0]
+            return args[0] if self._trace is None else self._trace.result_of(args[0])
         if node.target is torch._assert and args[0] is not UNKNOWN:
             message = (
                 args[1] if len(args) > 1 and args[1] else f"the program asserts {node.args[0]}"
@@ -204,7 +204,8 @@ class Interpreter:
             name = operator_name(node, module)
             self.result.unknown_operators[node] = f"{name} with these arguments"
         self._dtypes.of(node)
-        demand_dtypes(self._dtypes.call(node), module)
+        if AUTOCAST not in node.meta:
+            demand_dtypes(self._dtypes.call(node), module)
         return rule(self.sizes, args, kwargs, module)
 
     def _take(self, condition: Any, truth: bool, text: str) -> None:
@@ -266,6 +267,8 @@ class Interpreter:
             return self.sizes.size(value.value)
         if isinstance(value, Shape):
             return Shape(map(self._current, value))
+        if isinstance(value, Packed):
+            return dataclasses.replace(value, shape=self._current(value.shape))
         if type(value) in (tuple, list):
             return tuple(map(self._current, value))
         if isinstance(value, dict):
@@ -323,6 +326,8 @@ class _UnlearningSizes(TermSizes):
         """A value with a new name for each size, and the demand that both are equal."""
         if isinstance(value, Shape):
             return Shape(self._named(size, f"{name}.{i}") for i, size in enumerate(value))
+        if isinstance(value, Packed):
+            return dataclasses.replace(value, shape=self.name_sizes(value.shape, name))
         if type(value) is tuple:
             return tuple(self.name_sizes(part, f"{name}.{i}") for i, part in enumerate(value))
         if isinstance(value, dict):

@@ -22,12 +22,14 @@ from torch.fx import Graph, GraphModule, Node, Proxy
 
 from symfx.algebra import Term
 from symfx.rewriter import RewritingTracer
+from symfx.shape_rules.element_types import AUTOCAST
 from symfx.shape_rules.errors import (
     GradualError,
     IllTypedError,
     OperatorFailsError,
     PinnedSizeError,
 )
+from symfx.shape_rules.fractions_of_sizes import Fraction
 from symfx.shape_rules.graphs import annotation_of, where_of
 from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Pieces, Shape, Size, Unknown
 from symfx.shape_rules.table import rule_of_module
@@ -85,6 +87,8 @@ class BranchTracer(RewritingTracer, NumberSource):
         self._where = where
         self._solver = Solver(timeout)
         self._interpreter: Interpreter | None = None
+        #: The number of contexts of ``torch.autocast`` around the statement that is traced.
+        self.autocasts = 0
         #: The node of the last condition that was decided.
         self.last_condition: Node | None = None
 
@@ -171,6 +175,8 @@ class BranchTracer(RewritingTracer, NumberSource):
         if self._mend is not None and self._mend.position == len(self.graph.nodes) - 1:
             self._mend.insert(self.graph, node)
             self._mend = None
+        if self.autocasts or torch.is_autocast_enabled("cpu"):
+            node.meta[AUTOCAST] = True
         frames = [frame for frame, _ in traceback.walk_stack(sys._getframe(1))]
         forward = itertools.dropwhile(lambda f: f.f_code.co_name != "forward", reversed(frames))
         users = [frame for frame in forward if is_user_file(frame.f_code.co_filename)]
@@ -346,6 +352,8 @@ class BranchTracer(RewritingTracer, NumberSource):
             return 1
         if isinstance(found, OpenCondition):
             return True
+        if isinstance(found, Fraction):
+            return 0.5
         if found is NO_TENSOR or (found is not UNKNOWN and not isinstance(found, Shape)):
             return found
         return torch.empty(0)

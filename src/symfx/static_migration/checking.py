@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import torch
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.tensor_type import Dyn
-from torch.nn.parameter import is_lazy
 
 from symfx.errors import SpecError, SymfxError
 from symfx.shape_rules.errors import GradualError, IllTypedError, PinnedSizeError
@@ -19,16 +17,17 @@ from symfx.shape_rules.sizes import UNKNOWN
 from symfx.static_migration.analysis import Interpreter, run_graph
 from symfx.static_migration.conditions import InputType, names_in, read_annotation
 from symfx.static_migration.decisions import Decision, Decisions, branch_taken, explored
-from symfx.static_migration.example_inputs import example_tensor
+from symfx.static_migration.eager_runs import PROGRAM_ERRORS, has_lazy_weights, run_at
+from symfx.static_migration.equal_values import same_values
 from symfx.static_migration.graph_capture import program_graph, program_raises
 from symfx.static_migration.mends import Mend
 from symfx.static_migration.migration import migrate_traced
-from symfx.static_migration.nested_inputs import built, flat_types
+from symfx.static_migration.nested_inputs import flat_types
 from symfx.static_migration.operator_trace import OperatorTrace
 from symfx.static_migration.printing import place_of, text_of
 from symfx.static_migration.programs import FunctionProgram, ModelWithLoss, input_parameters
 from symfx.static_migration.results import Conflict, ExcludedSizes, Migration
-from symfx.static_migration.sample_run import view_that_fails
+from symfx.static_migration.sample_run import Failure, failure_at
 from symfx.static_migration.solver import Solver
 
 __all__ = ["typecheck"]
@@ -169,7 +168,8 @@ def _along_paths(
             return path
         failed.append(path)
         if refusing.condition:
-            excluded.append(_excluded(types, where, decisions, refusing, timeout))
+            found_here = _excluded(types, where, decisions, refusing, timeout)
+            excluded.append(replace(found_here, fails_at=_place_of_failure(path)))
     if not found:
         return failed[0]
     if len(found) == 1:
@@ -179,6 +179,15 @@ def _along_paths(
         common = _of_paths(found) if one is None else one
     common.excluded += excluded
     return common
+
+
+def _place_of_failure(path: Migration) -> str:
+    """The line at which a path fails; empty if it is that of its last branch."""
+    nodes = path.conflict.nodes if path.conflict is not None else ()
+    root = path.graph.owning_module
+    if not nodes or nodes[-1].target in (branch_taken, program_raises) or root is None:
+        return ""
+    return place_of(nodes[-1], root)
 
 
 def _fails_at(path: Migration, target: Any) -> bool:
@@ -245,15 +254,21 @@ def _one_path(
     cut = any(node.target is program_raises for node in graph.graph.nodes)
     flat = flat_types(types)
     found = migrate_traced(graph, flat, where, timeout=timeout, retrace=retrace if cut else None)
-    if found and OperatorTrace.of(graph) is None:
-        shapes = found.example_shapes
+    if found and OperatorTrace.of(graph) is not None:
+        # Few programs need symfx's own tracer, and its import takes half a second.
+        from symfx.static_migration.regions import without_needless_conditions
 
-        def run_eager() -> None:
-            _run(module, types, shapes)
+        without_needless_conditions(found, graph, module, types, where, timeout)
+    elif found:
+        sizes = {n: found.example[n] for n, given in flat.items() if given.kind == "int"}
+        example: dict[str, tuple[int, ...] | int] = {**found.example_shapes, **sizes}
 
-        node = view_that_fails(graph, flat, shapes, run_eager)
-        if node is not None:
-            return _conflict_of_view(found, node, graph)
+        def run_eager(integer: int, dtypes: Mapping[str, str]) -> None:
+            run_at(module, types, example, integer, dtypes)
+
+        failure = failure_at(graph, flat, example, found.example_values(), run_eager)
+        if failure is not None:
+            return _conflict_of(found, failure, graph)
     conflict = found.conflict
     if conflict is not None and conflict.example and not _runs(module, types, conflict.example):
         # The program branches on sizes, or computes on data, and its graph is another there.
@@ -313,7 +328,11 @@ def _one_program(
     for path, said in zip(found, conditions, strict=True):
         run = run_graph(graph, root, types, [*where, *said])
         result = run.values.get(graph.output_node(), UNKNOWN)
-        if run.failed is not None or text_of(run.sizes, result) != _result_of(path):
+        if run.failed is not None:
+            return None
+        if text_of(run.sizes, result) != _result_of(path) and not _has_result(
+            path, result, types, [*where, *said], timeout
+        ):
             return None
     whole = migrate_traced(GraphModule(root, graph), types, where, timeout=timeout)
     for path, said in zip(found, conditions, strict=True):
@@ -327,19 +346,41 @@ def _one_program(
     return whole
 
 
-def _conflict_of_view(found: Migration, node: Node, graph: GraphModule) -> Migration:
-    """An ill-typed migration: a view of a tensor whose layout does not allow it."""
+def _has_result(
+    path: Migration,
+    result: Any,
+    types: Mapping[str, InputType],
+    where: Sequence[str],
+    timeout: float,
+) -> bool:
+    """Whether a path has a certain result, which may be written otherwise."""
+    root = path.graph.owning_module
+    if root is None:
+        return False
+    run = run_graph(path.graph, root, types, where)
+    own = run.values.get(path.graph.output_node(), UNKNOWN)
+    demands = [demand.condition for demand in run.sizes.demands]
+    return same_values(result, own, demands, Solver(timeout))
+
+
+def _conflict_of(found: Migration, failure: Failure, graph: GraphModule) -> Migration:
+    """An ill-typed migration of a program that fails at the example of its types."""
     at = ", ".join(f"{name}: {list(shape)}" for name, shape in found.example_shapes.items())
-    used = [n for n in node.all_input_nodes if n in found.shapes]
-    lines = [f"{n.name}: {found.shapes[n]}  at {place_of(n, graph)}" for n in (*used, node)]
+    if failure.of_layout and failure.node is not None:
+        message = (
+            "view cannot merge dimensions that are not adjacent in memory; reshape can: "
+            f"{failure.node.name} fails with {at}"
+        )
+    else:
+        message = f"the program fails with {at}: {failure.message}"
+    nodes: tuple[Node, ...] = ()
+    if failure.node is not None:
+        used = [n for n in failure.node.all_input_nodes if n in found.shapes]
+        nodes = (*used, failure.node)
+    lines = [f"{n.name}: {found.shapes[n]}  at {place_of(n, graph)}" for n in nodes]
     failed = Migration("ill-typed", found.graph, timeout=found.timeout)
     failed.unknown_operators = found.unknown_operators
-    failed.conflict = Conflict(
-        f"view cannot merge dimensions that are not adjacent in memory; reshape can: {node.name} "
-        f"fails with {at}",
-        (*used, node),
-        tuple(lines),
-    )
+    failed.conflict = Conflict(message, nodes, tuple(lines or [f"at {failure.line}"]))
     return failed
 
 
@@ -352,28 +393,10 @@ def _runs(
     example: Mapping[str, tuple[int, ...] | int],
 ) -> bool:
     """Whether a module runs in eager on inputs of these shapes, and on these numbers."""
-    if not example.keys() <= flat_types(types).keys() or any(map(is_lazy, module.parameters())):
+    if not example.keys() <= flat_types(types).keys() or has_lazy_weights(module):
         return True  # an input has no described type, or the run would give lazy layers their sizes
     try:
-        _run(module, types, example)
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError):
+        run_at(module, types, example)
+    except PROGRAM_ERRORS:
         return False
     return True
-
-
-def _run(
-    module: torch.nn.Module,
-    types: Mapping[str, InputType],
-    example: Mapping[str, tuple[int, ...] | int],
-) -> None:
-    """Run a module in eager on inputs of these shapes, and on these numbers."""
-
-    def value_of(name: str, given: InputType) -> Any:
-        size = example[name]
-        return size if isinstance(size, int) else example_tensor(size, given.dtype)
-
-    given = {n: t for n, t in types.items() if flat_types({n: t}).keys() <= example.keys()}
-    inputs = {name: built(name, type_, value_of) for name, type_ in given.items()}
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # such as torch's own on the broadcast of a loss
-        copy.deepcopy(module)(**inputs)  # a copy, since running statistics change

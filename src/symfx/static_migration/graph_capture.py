@@ -8,11 +8,9 @@ operator by operator.
 
 from __future__ import annotations
 
-import dis
 import inspect
 import traceback
 from collections.abc import Collection, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -25,25 +23,15 @@ from symfx.shape_rules.table import rule, rule_of_module
 from symfx.static_migration.branches import BranchTracer
 from symfx.static_migration.conditions import read_annotation
 from symfx.static_migration.decisions import Decisions
+from symfx.static_migration.eager_runs import PROGRAM_ERRORS, raised_by_user
 from symfx.static_migration.mends import Mend
 from symfx.static_migration.nested_inputs import flat_types
 from symfx.static_migration.programs import input_parameters, program_name
-from symfx.user_code import is_user_file
 
 __all__ = ["program_graph"]
 
 #: The exceptions of a program that torch.fx cannot trace.
-_UNTRACEABLE = (
-    TraceError,
-    TypeError,
-    AttributeError,
-    ValueError,
-    RuntimeError,
-    NameError,
-    IndexError,
-    KeyError,
-    AssertionError,
-)
+_UNTRACEABLE = (TraceError, *PROGRAM_ERRORS)
 
 
 def program_graph(
@@ -181,18 +169,9 @@ def _raises(d: Any, message: str, *conditions: Any) -> None:
 
 def _reason_of(error: Exception) -> str | None:
     """The message of an exception that the program itself raises; ``None`` for other exceptions."""
-    last: TracebackType | None = error.__traceback__
-    while last is not None and last.tb_next is not None:
-        last = last.tb_next
-    if last is None or not is_user_file(last.tb_frame.f_code.co_filename):
-        return None
-    if "values to unpack" in str(error):
-        return str(error)
-    for instruction in dis.get_instructions(last.tb_frame.f_code):
-        if instruction.offset == last.tb_lasti:
-            raises = instruction.opname == "RAISE_VARARGS"
-            return f"the program raises {_first_line(error)}" if raises else None
-    return None
+    if raised_by_user(error):
+        return f"the program raises {_first_line(error)}"
+    return str(error) if "values to unpack" in str(error) else None
 
 
 def _end_with_failure(

@@ -249,7 +249,13 @@ def _conclude(
         made.verdict = "unknown" if answer.verdict == "unknown" else "ill-typed"
         return made
     made.example = answer.values
-    made.example_shapes = _shapes_at(graph, result, answer.values)
+    made.example_values = lambda: _values_at(result, answer.values)
+    inputs_at = _values_at(result, answer.values, inputs_only=True)
+    made.example_shapes = {
+        input_name(node): tuple(size for size in value if isinstance(size, int))
+        for node, value in inputs_at.items()
+        if isinstance(value, Shape)
+    }
     _force(result, demands, answer.values, solver)
     for node in graph.nodes:
         value = result.values.get(node, UNKNOWN)
@@ -283,20 +289,32 @@ def _symbols_of(sizes: TermSizes, node: Node, result: GraphRun) -> set[Term]:
     return {symbol for size in shape for symbol in sizes.term(size).free_symbols}
 
 
-def _shapes_at(
-    graph: Graph, result: GraphRun, values: Mapping[str, int]
-) -> dict[str, tuple[int, ...]]:
-    """The shapes of the inputs, with numbers for the names."""
+def _values_at(
+    result: GraphRun, values: Mapping[str, int], *, inputs_only: bool = False
+) -> dict[Node, Any]:
+    """The values of the nodes, with numbers for the names."""
     sizes = result.sizes
     known = {sizes.table.symbol(name): value for name, value in values.items()}
-    shapes: dict[str, tuple[int, ...]] = {}
-    for node in graph.nodes:
-        shape = result.values.get(node)
-        if node.op == "placeholder" and isinstance(shape, Shape):
-            terms = [sizes.term(size) for size in shape]
-            full = known | {s: 2 for term in terms for s in term.free_symbols - known.keys()}
-            shapes[input_name(node)] = tuple(int(evaluate(term, full)) for term in terms)
-    return shapes
+
+    def at(value: Any) -> Any:
+        if isinstance(value, Shape):
+            return Shape(map(at, value))
+        if isinstance(value, Size):
+            term = sizes.term(value)
+            others = dict.fromkeys(term.free_symbols - known.keys(), 2)
+            try:
+                return int(evaluate(term, known | others))
+            except ZeroDivisionError:
+                return 1  # a size that depends on data divides, and may be 0
+        if isinstance(value, (tuple, list)):
+            return tuple(map(at, value))
+        return {key: at(part) for key, part in value.items()} if isinstance(value, dict) else value
+
+    return {
+        node: at(value)
+        for node, value in result.values.items()
+        if node.op == "placeholder" or not inputs_only
+    }
 
 
 def _force(

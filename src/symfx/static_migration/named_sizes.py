@@ -16,7 +16,14 @@ from symfx.static_migration.results import ExcludedSizes, FixedName
 from symfx.static_migration.solver import Solver, smallest_conflict
 from symfx.static_migration.term_sizes import Demand, TermSizes
 
-__all__ = ["NamedCondition", "conditions_of", "excluded_sizes", "fixed_names", "from_two"]
+__all__ = [
+    "NamedCondition",
+    "conditions_of",
+    "excluded_sizes",
+    "fixed_names",
+    "from_two",
+    "said_of",
+]
 
 #: With more conditions than this, a condition that follows from the others is kept too.
 _MOST_CONDITIONS = 40
@@ -96,6 +103,8 @@ def _simplified(conditions: list[NamedCondition], solver: Solver) -> list[NamedC
 
     ``h == 2*(h//2)`` and ``h//2 == 2*(h//4)`` together are ``h % 4 == 0``.
     """
+    conditions = [part for whole in conditions for part in _factors_of_one(whole, solver)]
+    conditions = [part for whole in conditions for part in _bounds_of_quotient(whole)]
     conditions = [part for whole in conditions for part in _remainders(whole)]
     by_symbol: dict[Term, list[NamedCondition]] = {}
     for condition in conditions:
@@ -109,6 +118,40 @@ def _simplified(conditions: list[NamedCondition], solver: Solver) -> list[NamedC
             written |= {id(condition): [] for condition in group}
             written[id(group[0])] = simple
     return [new for old in conditions for new in written.get(id(old), [old])]
+
+
+def _factors_of_one(condition: NamedCondition, solver: Solver) -> list[NamedCondition]:
+    """``a*b == 1`` as ``a == 1`` and ``b == 1``, if no factor can be negative."""
+    product = _side_of_equation(condition.term, 1)
+    if product is None or len(product.factors) < 2:
+        return [condition]
+    positive = [symbol >= 1 for symbol in condition.term.free_symbols]
+    if not all(solver.follows(positive, factor >= 0) for factor in product.factors):
+        return [condition]
+    parts = [factor.eq(1) for factor in product.factors]
+    return [NamedCondition(str(part), part, condition.origin) for part in parts]
+
+
+def _bounds_of_quotient(condition: NamedCondition) -> list[NamedCondition]:
+    """``a//k == 1`` as the bounds of ``a``."""
+    quotient = _side_of_equation(condition.term, 1)
+    if quotient is None or quotient.op != "floordiv" or quotient.args[1].value is None:
+        return [condition]
+    above, below = quotient.args
+    bounds = (above >= below, above <= 2 * below - 1)
+    terms = [term for term in bounds if not _is_trivial(term)]
+    return [NamedCondition(str(term), term, condition.origin) for term in terms]
+
+
+def _side_of_equation(term: Term, number: int) -> Term | None:
+    """The only monomial of ``monomial == number``; ``None`` for other conditions."""
+    if term.op != "eq" or len(term.args) != 1:
+        return None
+    total = term.args[0]
+    if total.op != "sum" or total.const != -number or [*total.coeffs.values()] != [1]:
+        return None
+    monomial: Term = next(iter(total.coeffs))
+    return monomial
 
 
 def _remainders(condition: NamedCondition) -> list[NamedCondition]:
@@ -219,7 +262,7 @@ def fixed_names(
 
     Each comes with the nodes that fix it.
     """
-    said = _said(sizes)
+    said = said_of(sizes)
     fixed: list[tuple[FixedName, list[Node]]] = []
     for name in declared:
         symbol = sizes.table.symbol(name)
@@ -230,8 +273,23 @@ def fixed_names(
         if solver.follows(said, equation):
             continue
         origin, nodes = _origin_of(sizes, equation, solver, root)
+        first = _first_origin(sizes, symbol, equation, solver, root)
+        if first and nodes and first not in origin:
+            origin = f"{first} (with {origin})"
         fixed.append((FixedName(name, int(term.value), origin), nodes))
     return fixed
+
+
+def _first_origin(
+    sizes: TermSizes, symbol: Term, equation: Term, solver: Solver, root: torch.nn.Module
+) -> str:
+    """The first operator after which a size is a number, unless it is 1."""
+    for demand in sizes.demands:
+        if demand.node is None or symbol not in demand.condition.free_symbols:
+            continue
+        if solver.follows([symbol >= 2, demand.condition], equation):
+            return _origin_of_demand(demand, root)
+    return ""
 
 
 def excluded_sizes(
@@ -245,7 +303,7 @@ def excluded_sizes(
 
     Each comes with the nodes that demand it.
     """
-    said = _said(sizes)
+    said = said_of(sizes)
     excluded: list[tuple[ExcludedSizes, list[Node]]] = []
     for found in conditions:
         condition = found.term
@@ -264,7 +322,7 @@ def _on_data(condition: Term) -> bool:
     return any(re.fullmatch(r"u\d+", symbol.name) for symbol in condition.free_symbols)
 
 
-def _said(sizes: TermSizes) -> list[Term]:
+def said_of(sizes: TermSizes) -> list[Term]:
     """The user's conditions, those of the path, and that sizes of inputs are 1 or more."""
     return [
         d.condition

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.utils._pytree as pytree
 from torch.fx import GraphModule, Node
 
 from symfx.algebra import Table, Term, evaluate
@@ -36,11 +38,13 @@ class OperatorTrace:
         dimensions: the user's text of each dimension that is an expression, by the name of the
             symbol that stands for it.
         example: the size of each symbol in the example.
+        structure: the structure of the program's result; ``None`` if it is one tensor.
     """
 
     env: ShapeEnv
     dimensions: Mapping[str, str]
     example: Mapping[Term, int]
+    structure: pytree.TreeSpec | None = None
 
     @staticmethod
     def of(module: torch.nn.Module) -> OperatorTrace | None:
@@ -73,6 +77,10 @@ class OperatorTrace:
         """The value of a node in the trace: its shape, its size, or a tuple of values."""
         return _as_value(node.meta.get("val", UNKNOWN), sizes)
 
+    def result_of(self, values: Any) -> Any:
+        """The values of the graph's outputs as the program returns them."""
+        return values if self.structure is None else _built(self.structure, iter(values))
+
     def depends_on_data(self, value: Any) -> bool:
         """Whether a value has a size that the sizes of the inputs do not determine."""
         if isinstance(value, Size):
@@ -104,6 +112,17 @@ class OperatorTrace:
         if type(value) is tuple:
             return tuple(self._example_of(part, numbers) for part in value)
         return value
+
+
+def _built(spec: pytree.TreeSpec, values: Iterator[Any]) -> Any:
+    """The next values in a structure: dictionaries and tuples."""
+    if spec.is_leaf():
+        return next(values)
+    parts = [_built(child, values) for child in spec.children()]
+    if issubclass(spec.type, dict):
+        keys = spec.context[1] if spec.type is defaultdict else spec.context
+        return dict(zip(keys, parts, strict=True))
+    return tuple(parts)
 
 
 def _agree(one: Any, other: Any) -> bool:

@@ -7,14 +7,13 @@ that satisfy the user's conditions.
 
 from __future__ import annotations
 
-import copy
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch.fx import GraphModule
-from torch.nn.parameter import is_lazy
 
 from symfx.algebra import Table, evaluate
 from symfx.errors import SymfxError, TracingError
@@ -26,16 +25,17 @@ from symfx.static_migration.conditions import (
     dimension_names,
     parse_size,
 )
-from symfx.static_migration.example_inputs import example_tensor
+from symfx.static_migration.eager_runs import PROGRAM_ERRORS, example_tensor, run_on
 from symfx.static_migration.nested_inputs import built, flat_types
 from symfx.static_migration.operator_trace import OperatorTrace
 from symfx.static_migration.programs import program_name
 from symfx.static_migration.solver import Solver
 from symfx.symbolic_shapes import Dim as NamedDim
+from symfx.torch_bridge.transformers import blind_to_masks
 from symfx.tracing import trace
 from symfx.user_code import where as line_of
 
-__all__ = ["trace_operators"]
+__all__ = ["is_large", "trace_operators", "traced_at"]
 
 #: After a failure, at most so many numbers of its message are tried as sizes.
 _MOST_NUMBERS = 6
@@ -89,11 +89,11 @@ def trace_operators(
     attempts = [*_ATTEMPTS]
     for preferred in attempts:
         sizes = _example_sizes(module, flat, where, preferred, Solver(timeout))
-        if sizes in tried or (tried and _elements(flat, sizes) > _MOST_ELEMENTS):
+        if sizes in tried or (tried and is_large(flat, sizes)):
             continue
         tried.append(sizes)
         try:
-            traced = _traced_at(module, inputs, sizes)
+            traced = traced_at(module, inputs, sizes)
         except IllTypedError as error:
             if failure is None:
                 # The numbers of the message and of the line may be sizes that the program needs.
@@ -159,9 +159,20 @@ def _example_sizes(
     return {name: answer.values.get(name, 3) for name in symbols}
 
 
-def _traced_at(
+def traced_at(
     module: torch.nn.Module, inputs: Mapping[str, InputType], sizes: Mapping[str, int]
 ) -> GraphModule:
+    """Trace a program on inputs of certain sizes.
+
+    Args:
+        module: the program.
+        inputs: the types of its inputs, by name.
+        sizes: the sizes, by name; an unnamed dimension is named after its input.
+
+    Raises:
+        IllTypedError: the program fails in eager at these sizes.
+        TracingError: the program runs, and cannot be traced.
+    """
     extents_of: dict[str, tuple[NamedDim | None, ...]] = {}
     dimensions: dict[str, str] = {}
     example_of: dict[str, torch.Tensor] = {}
@@ -186,10 +197,13 @@ def _traced_at(
     example = {n: built(n, given, lambda name, _: example_of[name]) for n, given in inputs.items()}
     dynamic = {n: built(n, given, lambda name, _: extents_of[name]) for n, given in inputs.items()}
     try:
-        with torch.no_grad():
+        with torch.no_grad(), blind_to_masks(module), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # such as torch's own on the broadcast of a loss
             traced = trace(module, (), example, dynamic=dynamic, strict=False)
-    except SymfxError as error:
+    except PROGRAM_ERRORS as error:
         _refuse_if_eager_fails(module, example, example_of)
+        if not isinstance(error, SymfxError):
+            raise
         raise TracingError(
             error.what,
             where=error.where or line_of(error.__cause__ or error),
@@ -205,19 +219,20 @@ def _traced_at(
         for info in traced.shape_env.symbol_table()
         if info.hint is not None and not info.unbacked
     }
-    OperatorTrace(traced.shape_env, dimensions, values).attach(graph_module)
+    structure = traced.out_spec if traced.flat_output else None
+    OperatorTrace(traced.shape_env, dimensions, values, structure).attach(graph_module)
     return graph_module
 
 
-def _elements(inputs: Mapping[str, InputType], sizes: Mapping[str, int]) -> int:
-    """The number of elements of all inputs."""
+def is_large(inputs: Mapping[str, InputType], sizes: Mapping[str, int]) -> bool:
+    """Whether a trace at these sizes would take long."""
     total = 0
     for given in inputs.values():
         count = 1
         for dim in given.dims or ():
             count *= _evaluated(dim, sizes) if isinstance(dim, str) else dim or 3
         total += count
-    return total
+    return total > _MOST_ELEMENTS
 
 
 def _evaluated(text: str, sizes: Mapping[str, int]) -> int:
@@ -230,15 +245,11 @@ def _refuse_if_eager_fails(
     module: torch.nn.Module, example: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
 ) -> None:
     """Raise an IllTypedError if the program fails in eager on the example."""
-    runs = module
-    if not any(is_lazy(parameter) for parameter in module.parameters()):
-        runs = copy.deepcopy(module)  # running statistics change
     try:
-        with torch.no_grad():
-            runs(**copy.deepcopy(dict(example)))
+        run_on(module, example)
     except NotImplementedError:
         return  # the CPU lacks the kernel, for this dtype
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, KeyError) as error:
+    except PROGRAM_ERRORS as error:
         shapes = ", ".join(f"{name}: {list(x.shape)}" for name, x in tensors.items())
         message = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise IllTypedError(

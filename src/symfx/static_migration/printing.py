@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch.fx import Node
 
-from symfx.shape_rules.sizes import NO_TENSOR, Dim, Pieces, Shape, Size
+from symfx.shape_rules.fractions_of_sizes import Fraction
+from symfx.shape_rules.sizes import NO_TENSOR, Dim, Packed, Pieces, Shape, Size
 from symfx.static_migration.term_sizes import OpenCondition
 from symfx.user_code import user_line_of_trace
 
@@ -38,8 +39,12 @@ def text_of(sizes: Any, value: Any) -> str:
         return str(value)
     if isinstance(value, Pieces):
         return f"{_size_text(sizes, value.number)} tensors"
+    if isinstance(value, Packed):
+        return f"PackedSequence of {text_of(sizes, value.shape)}"
     if isinstance(value, OpenCondition):
         return str(value.condition)
+    if isinstance(value, Fraction):
+        return f"{_size_text(sizes, value.numerator)} / {value.denominator}"
     return "no tensor" if value is NO_TENSOR else "Dyn"
 
 

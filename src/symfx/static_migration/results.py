@@ -88,16 +88,19 @@ class ExcludedSizes:
         sizes: a size for each name, for which the condition fails.
         origin: the lines that demand the condition.
         hint: a change of one line with which the condition is not needed; it may be empty.
+        fails_at: the line at which the program then fails, if it is another one; it may be empty.
     """
 
     condition: str
     sizes: Mapping[str, int]
     origin: str
     hint: str = ""
+    fails_at: str = ""
 
     def __str__(self) -> str:
         failing = ", ".join(f"{name} = {size}" for name, size in self.sizes.items())
-        return f"{self.condition} must hold, and fails for {failing}: {self.origin}"
+        then = f"; then {self.fails_at} fails" if self.fails_at not in ("", self.origin) else ""
+        return f"{self.condition} must hold, and fails for {failing}: {self.origin}{then}"
 
 
 @dataclass
@@ -117,6 +120,7 @@ class Migration:
         unknown_operators: nodes whose operator the table lacks, with its name; their type is Dyn.
         example: a size for each name, for which all conditions hold.
         example_shapes: the shapes of the inputs for these sizes.
+        example_values: computes the value of each node for these sizes.
         timeout: the time budget of each question to z3, in seconds.
         warnings: operators that broadcast in a way that is rarely meant, each with its line.
         branches: the branches that the types leave open, with the outcomes of this migration.
@@ -139,6 +143,7 @@ class Migration:
     unknown_operators: dict[Node, str] = field(default_factory=dict)
     example: Mapping[str, int] = field(default_factory=dict)
     example_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    example_values: Callable[[], dict[Node, Any]] = dict
     timeout: float = 0.0
     warnings: list[str] = field(default_factory=list)
     branches: tuple[str, ...] = ()

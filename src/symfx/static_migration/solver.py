@@ -136,6 +136,19 @@ class Solver:
         solver.add(z3.Not(self.formula(conclusion)))
         return str(solver.check()) == "unsat"
 
+    def equal(self, conditions: Iterable[Term], one: Term | int, other: Term | int) -> bool:
+        """Whether two sizes are equal where conditions hold; False if z3 does not know.
+
+        The sizes and the conditions may be terms of different tables: names count.
+        """
+        a, b = (side if isinstance(side, int) else self.formula(side) for side in (one, other))
+        if isinstance(a, int) and isinstance(b, int):
+            return a == b
+        solver = self._solver()
+        solver.add([self.formula(condition) for condition in conditions])
+        solver.add(a != b)
+        return str(solver.check()) == "unsat"
+
 
 def smallest_conflict(solver: Solver, conditions: Sequence[Term]) -> tuple[int, ...]:
     """Find conditions that contradict each other, of which none can be left out.

@@ -20,7 +20,7 @@ from symfx.static_migration.printing import place_of, text_of
 
 __all__ = ["broadcast_warnings"]
 
-_LOSSES = ("pointwise_loss", "pointwise_loss_module")
+_LOSSES = ("pointwise_loss", "pointwise_loss_module", "aten_pointwise_loss")
 _BROADCASTING = ("arithmetic", "broadcasting", "comparison")
 _ELEMENTWISE = ("elementwise", "elementwise_module")
 #: Operators that put a dimension of size 1 on purpose, or that swap dimensions.
@@ -54,6 +54,8 @@ def _warning(node: Node, root: torch.nn.Module, result: GraphRun) -> str:
     made = result.values.get(node)
     operands = [used for used in node.args if isinstance(used, Node)]
     operands += [used for used in node.kwargs.values() if isinstance(used, Node)]
+    if rule is not None and rule.name in _LOSSES:
+        operands = [_before_expansion(used) for used in operands]
     shapes = [result.values.get(used) for used in operands]
     if rule is None or len(shapes) != 2 or not isinstance(made, Shape):
         return ""
@@ -78,6 +80,13 @@ def _warning(node: Node, root: torch.nn.Module, result: GraphRun) -> str:
         f"{pair} broadcasts to {text_of(sizes, made)}, each with each; squeeze the longer, or "
         "unsqueeze it here if this is meant"
     )
+
+
+def _before_expansion(node: Node) -> Node:
+    """The value that torch.nn.functional expanded for a loss, in a trace of operators."""
+    if node.target is torch.ops.aten.expand.default and isinstance(node.args[0], Node):
+        return node.args[0]
+    return node
 
 
 def _is_number(shape: Shape) -> bool:

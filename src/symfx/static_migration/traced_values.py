@@ -172,7 +172,37 @@ def tracing_sizes(
                 if isinstance(value, FunctionType) and id(value) in _PACKING:
                     stack.enter_context(_replaced(home, name, _leaf(tracer, value)))
         stack.enter_context(_Recording(tracer, all_factories))
+        stack.enter_context(_counting_autocasts(tracer))
         yield
+
+
+@contextlib.contextmanager
+def _counting_autocasts(tracer: Any) -> Iterator[None]:
+    """Count the contexts of ``torch.autocast`` around each statement of the program.
+
+    A context for a device that this machine lacks counts too: it is on where the program runs.
+    """
+    enter: Any = torch.autocast.__enter__
+    leave: Any = torch.autocast.__exit__
+
+    def entered(context: Any) -> Any:
+        tracer.autocasts += _is_meant(context)
+        return enter(context)
+
+    def left(context: Any, *error: Any) -> Any:
+        tracer.autocasts -= _is_meant(context)
+        return leave(context, *error)
+
+    torch.autocast.__enter__, torch.autocast.__exit__ = entered, left  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        torch.autocast.__enter__, torch.autocast.__exit__ = enter, leave  # type: ignore[method-assign]
+
+
+def _is_meant(context: Any) -> bool:
+    """Whether a context switches autocast on, here or on its device."""
+    return bool(context._enabled) or context.device != "cpu"
 
 
 @contextlib.contextmanager

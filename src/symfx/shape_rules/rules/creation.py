@@ -16,7 +16,11 @@ __all__: list[str] = []
 
 
 def _shape(d: Sizes, sizes: tuple[Any, ...]) -> Shape:
-    return Shape(size if is_size(size) else d.fresh("a size") for size in sizes)
+    made = Shape(size if is_size(size) else d.fresh("a size") for size in sizes)
+    for size in made:
+        if isinstance(size, Size):
+            d.require(">=", size, 0, "a new tensor has no negative size")
+    return made
 
 
 @rule(

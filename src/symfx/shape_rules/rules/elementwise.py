@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Shape, Size, Sizes
+from symfx.shape_rules.fractions_of_sizes import compared as fraction_compared
+from symfx.shape_rules.fractions_of_sizes import computed, power, quotient
+from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, NoTensor, Shape, Size, Sizes
 from symfx.shape_rules.table import at_least, axis, exactly, module_rule, rule
 from symfx.shape_rules.weights import weight_shape
 
@@ -209,8 +211,8 @@ _BROADCAST = _words(
 _OPERATORS = tuple(
     getattr(operator, name)
     for name in _words(
-        "add and_ floordiv iadd iand ifloordiv imod imul ior ipow isub itruediv ixor "
-        "lshift mod mul or_ pow rshift sub truediv xor"
+        "add and_ floordiv iadd iand ifloordiv imod imul ior isub ixor lshift mod mul or_ rshift "
+        "sub xor"
     )
 )
 _ARITHMETIC: dict[Any, str] = {}
@@ -286,7 +288,7 @@ def broadcasting(d: Sizes, *operands: Any, **options: Any) -> Any:
 
 def _are_numbers(*values: Any) -> bool:
     """Whether values are sizes and other numbers, and no tensors."""
-    return all(isinstance(v, (int, float, Size)) or v is NO_TENSOR for v in values)
+    return all(isinstance(v, (int, float, Size, NoTensor)) for v in values)
 
 
 def _arithmetic_rule(sign: str, *targets: Any) -> None:
@@ -297,13 +299,31 @@ def _arithmetic_rule(sign: str, *targets: Any) -> None:
         if isinstance(left, Dim) and isinstance(right, Dim):
             return d.compute(sign, left, right)
         if _are_numbers(left, right):
-            return NO_TENSOR
+            return computed(d, sign, left, right) or NO_TENSOR
         if sign == "+" and isinstance(left, (tuple, list)) and isinstance(right, (tuple, list)):
             return (*left, *right)
         return UNKNOWN
 
     arithmetic.__doc__ = "Tensors broadcast, sizes are computed, and ``+`` joins tuples."
     rule(*targets)(arithmetic)
+
+
+@rule(operator.truediv, operator.itruediv)
+def division(d: Sizes, left: Any, right: Any) -> Any:
+    """The shape that tensors broadcast to; a fraction of numbers."""
+    if _are_numbers(left, right):
+        found = quotient(d, left, right)
+        return NO_TENSOR if found is None else found
+    return broadcasting(d, left, right)
+
+
+@rule(operator.pow, operator.ipow)
+def powers(d: Sizes, left: Any, right: Any) -> Any:
+    """The shape that tensors broadcast to; a number to the power of a number."""
+    if _are_numbers(left, right):
+        found = power(left, right)
+        return NO_TENSOR if found is None else found
+    return broadcasting(d, left, right)
 
 
 for _sign in sorted(set(_ARITHMETIC.values())):
@@ -319,7 +339,11 @@ def _comparison_rule(sign: str, *targets: Any) -> None:
             return d.compare(sign, left, right)
         if sign in ("==", "!=") and all(isinstance(x, (tuple, list)) for x in (left, right)):
             return _compare_tuples(d, sign, left, right)
-        return NO_TENSOR if left is NO_TENSOR and right is NO_TENSOR else UNKNOWN
+        exact = fraction_compared(d, sign, left, right)
+        if exact is not None:
+            return exact
+        both = isinstance(left, NoTensor) and isinstance(right, NoTensor)
+        return NO_TENSOR if both else UNKNOWN
 
     comparison.__doc__ = "Tensors broadcast; the comparison of sizes is true, false or unknown."
     rule(*targets)(comparison)

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 from torch.nn.utils import rnn
 
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes
-from symfx.shape_rules.table import at_least, exactly, is_size, module_rule, rule
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Packed, Shape, Sizes
+from symfx.shape_rules.table import at_least, exactly, is_size, module_rule, refuse_other, rule
 from symfx.shape_rules.weights import weight_shape
 
 __all__: list[str] = []
-
-
-@dataclass(frozen=True)
-class Packed:
-    """Sequences of different lengths, packed; as torch's `PackedSequence`.
-
-    Args:
-        shape: the shape of the padded sequences.
-        batch_first: whether the batch is the first dimension of `shape`.
-    """
-
-    shape: Shape
-    batch_first: bool
 
 
 @rule(rnn.pack_padded_sequence)
@@ -81,7 +67,7 @@ def _sequence(
 
 
 @module_rule(nn.RNN, nn.GRU)
-def recurrent_module(d: Sizes, module: Any, input: Shape, hx: Any = None) -> Any:
+def recurrent_module(d: Sizes, module: Any, input: Any, hx: Any = None) -> Any:
     """The outputs of all steps, and the last state of all layers."""
     outputs, state = _recurrent(d, module, input)
     if isinstance(hx, Shape):
@@ -90,7 +76,7 @@ def recurrent_module(d: Sizes, module: Any, input: Shape, hx: Any = None) -> Any
 
 
 @module_rule(nn.LSTM)
-def lstm_module(d: Sizes, module: nn.LSTM, input: Shape, hx: Any = None) -> Any:
+def lstm_module(d: Sizes, module: nn.LSTM, input: Any, hx: Any = None) -> Any:
     """The outputs of all steps, and the last hidden and cell states of all layers."""
     outputs, state = _recurrent(d, module, input)
     cells = Shape((*state[:-1], module.hidden_size))
@@ -105,6 +91,7 @@ def _recurrent(d: Sizes, m: Any, given: Any) -> tuple[Any, Shape]:
     if isinstance(given, Packed):
         batch_first, x = given.batch_first, exactly(given.shape, 3, f"a packed {type(m).__name__}")
     else:
+        refuse_other(given, "input")
         batch_first, x = m.batch_first, given
     batch, _ = _sequence(d, x, type(m).__name__, m.input_size, batch_first)
     directions = 2 if m.bidirectional else 1

@@ -11,8 +11,9 @@ import torch
 
 from symfx.shape_rules.attributes import SETTINGS, place_of
 from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.fractions_of_sizes import Fraction, rounded_up, truncated
 from symfx.shape_rules.rules.layout import adjoint
-from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, Pieces, Shape, Sizes
+from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, NoTensor, Pieces, Shape, Size, Sizes
 from symfx.shape_rules.table import axis, is_size, rule
 
 __all__: list[str] = []
@@ -51,7 +52,7 @@ def length(d: Sizes, value: Any) -> Any:
 @rule(getattr, takes_unknown=True)
 def attribute(d: Sizes, input: Any, name: str, *default: Any) -> Any:
     """``x.shape`` and other attributes of tensors; one of several results by its name."""
-    if name in SETTINGS or input is NO_TENSOR:
+    if name in SETTINGS or isinstance(input, NoTensor):
         return NO_TENSOR
     if type(input) is tuple:
         place = place_of(name, len(input))
@@ -78,12 +79,16 @@ def as_int(d: Sizes, value: Any) -> Any:
     """A size unchanged; any other number is not a size that is known."""
     if is_size(value):
         return value
+    if isinstance(value, Fraction):
+        return truncated(d, value)
     return int(value) if isinstance(value, float) else NO_TENSOR
 
 
 @rule(builtins.float, torch.sym_float, takes_unknown=True)
 def as_float(d: Sizes, value: Any) -> Any:
     """A float, which is not a size."""
+    if isinstance(value, Size):
+        return Fraction(value, 1)
     return float(value) if isinstance(value, (int, float)) else NO_TENSOR
 
 
@@ -134,9 +139,35 @@ def number(d: Sizes, *values: Any) -> Any:
     return NO_TENSOR
 
 
-@rule(math.floor, math.ceil, math.trunc, builtins.round, operator.index, takes_unknown=True)
+@rule(math.floor, takes_unknown=True)
+def floor(d: Sizes, value: Any) -> Any:
+    """The largest size that is not above a number."""
+    if isinstance(value, Fraction):
+        return d.compute("//", value.numerator, value.denominator)
+    return math.floor(value) if isinstance(value, float) else as_int(d, value)
+
+
+@rule(math.ceil, takes_unknown=True)
+def ceiling(d: Sizes, value: Any) -> Any:
+    """The smallest size that is not below a number."""
+    if isinstance(value, Fraction):
+        return rounded_up(d, value)
+    return math.ceil(value) if isinstance(value, float) else as_int(d, value)
+
+
+@rule(builtins.round, takes_unknown=True)
 def rounded(d: Sizes, value: Any, *digits: Any) -> Any:
-    """A size unchanged; any other number is not a size that is known."""
+    """The size next to a number; which one is not known for a fraction of a size."""
+    if isinstance(value, Fraction):
+        return value.numerator if value.denominator == 1 and not digits else NO_TENSOR
+    if isinstance(value, float) and not digits:
+        return round(value)
+    return as_int(d, value)
+
+
+@rule(math.trunc, operator.index, takes_unknown=True)
+def whole(d: Sizes, value: Any) -> Any:
+    """As `int`."""
     return as_int(d, value)
 
 
