@@ -16,22 +16,13 @@ from typing import Any
 
 import torch
 from torch.nn import TransformerEncoder
-from torch.nn.modules import transformer
 
 from symfx.errors import TracingError
 from symfx.proxy_tensor.rewritten_functions import in_trace
-from symfx.torch_bridge.process_wide import ProcessWide
+from symfx.torch_bridge.transformers import masks_as_given
 from symfx.tracing.model_state import module_of
 
 __all__ = ["transformers_without_a_look"]
-
-_LOOKS: Callable[..., bool] = transformer._detect_is_causal_mask
-_DETECT = ProcessWide(transformer, "_detect_is_causal_mask")
-
-
-def _hint_as_given(mask: Any, is_causal: bool | None = None, size: int | None = None) -> bool:
-    """The user's own hint; a trace takes no other."""
-    return is_causal is True if in_trace() else _LOOKS(mask, is_causal, size)
 
 
 @contextlib.contextmanager
@@ -49,7 +40,7 @@ def transformers_without_a_look(model: Callable[..., Any]) -> Iterator[None]:
             if isinstance(part, TransformerEncoder):
                 hook = part.register_forward_pre_hook(_before(name), with_kwargs=True)
                 stack.callback(hook.remove)
-        stack.enter_context(_DETECT.set_to(_hint_as_given))
+        stack.enter_context(masks_as_given(in_trace))
         yield
 
 
