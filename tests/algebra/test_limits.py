@@ -132,6 +132,18 @@ def test_a_power_with_a_negative_exponent_is_open(t: Table) -> None:
     assert ask(facts, (2**a).eq(0)) is None
 
 
+def test_a_long_chain_of_doubles(t: Table) -> None:
+    r, x = t.symbol("r", "real"), t.symbol("x")
+    total = r
+    for i in range(3000):
+        total = total + 1.5 if i % 2 else t.where(x >= i, total, total * 0.5)
+    facts = Facts(t)
+    facts.assume(r >= 0.0)
+    assert ask(facts, total >= 1.5) is True
+    assert ask(facts, total >= 4.0) is None
+    assert ask(facts, t.floor(total) >= 1) is True
+
+
 def test_numbers_on_the_left(t: Table) -> None:
     a = t.symbol("a")
     made = [1 << a, 40 >> a, 6 & a, 6 | a, 6 ^ a, 2**a, 7 // a, 7 % a, 7 / a, 7 - a, 7 * a]

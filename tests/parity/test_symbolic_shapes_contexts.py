@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx as torch_make_fx
 from torch.utils._sympy.functions import FloorDiv
 from torch.utils._sympy.value_ranges import ValueRanges
+from torch_releases import STOCK_KEEPS_TRANSFERRED_SYMBOLS
 
 from symfx.errors import SymfxError
 from symfx.proxy_tensor import make_fx as symfx_make_fx
@@ -138,6 +139,39 @@ def test_symbols_of_another_environment(m):
         sizes[1].node.expr == 2 * sizes[0].node.expr and strides[0].node.expr == sizes[1].node.expr
     )
     assert m.optimization_hint(sizes[0], fallback=3) == 40
+
+
+def test_unbacked_symbols_of_another_environment_stay_what_they_are():
+    there, here = SYMFX.ShapeEnv(), SYMFX.ShapeEnv()
+    u, v = there.create_unbacked_symint(), there.create_unbacked_symint()
+    torch._check(u >= 2)
+    torch._check(u <= 50)
+    first = here.transfer_symbols_from_foreign_shape_env((u * 2, u), (u, 1), 0, ConstantSource("x"))
+    second = here.transfer_symbols_from_foreign_shape_env((3, u), (u, 1), 0, ConstantSource("y"))
+    third = here.transfer_symbols_from_foreign_shape_env((v, u + v), (u, 1), v, ConstantSource("z"))
+    (doubled, size), (_, same), (other, total) = first[0], second[0], third[0]
+    assert doubled.node.expr == 2 * size.node.expr
+    assert same.node.expr == size.node.expr != other.node.expr
+    assert (
+        total.node.expr == size.node.expr + other.node.expr
+        and third[2].node.expr == other.node.expr
+    )
+    # torch transfers the bounds from 2.14 on.
+    assert SYMFX.statically_known_true(size >= 2) and SYMFX.statically_known_true(size <= 50)
+    assert not SYMFX.statically_known_true(other >= 2) and not here.guards
+
+
+@pytest.mark.skipif(not STOCK_KEEPS_TRANSFERRED_SYMBOLS, reason="torch 2.13 makes new symbols")
+def test_stock_keeps_transferred_symbols_too(m):
+    there, here = m.ShapeEnv(), m.ShapeEnv()
+    u = there.create_unbacked_symint()
+    torch._check(u <= 50)
+    sizes = [
+        here.transfer_symbols_from_foreign_shape_env(*layout, 0, ConstantSource(name))[0]
+        for layout, name in ((((u, 4), (4, 1)), "x"), (((3, u), (u, 1)), "y"))
+    ]
+    assert sizes[0][0].node.expr == sizes[1][1].node.expr
+    assert m.statically_known_true(sizes[1][1] <= 50)
 
 
 def test_exclusions(m, env):

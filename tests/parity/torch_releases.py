@@ -31,6 +31,9 @@ STOCK_ANSWERS_EQUATIONS_OF_CONDITIONS = RELEASE >= (2, 15)
 # torch 2.15 reads an attribute of the first argument where older releases assert its class.
 ERROR_OF_EVENTS_WITHOUT_SHAPE_ENV = AssertionError if RELEASE < (2, 15) else AttributeError
 
+# torch 2.14 remembers the symbols of another environment, and takes their bounds over.
+STOCK_KEEPS_TRANSFERRED_SYMBOLS = RELEASE >= (2, 14)
+
 # torch 2.15 has serialization names for the classes of results, such as that of torch.topk.
 STOCK_SAVES_NAMED_RESULTS = RELEASE >= (2, 15)
 

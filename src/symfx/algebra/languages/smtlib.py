@@ -34,6 +34,8 @@ SMTLIB_SUPPORT: dict[str, str] = {
     "py.and": """(define-fun-rec py.and ((a Int) (b Int)) Int
   (ite (or (= a 0) (= b 0)) 0 (ite (= a (- 1)) b (ite (= b (- 1)) a
     (+ (* 2 (py.and (div a 2) (div b 2))) (* (mod a 2) (mod b 2)))))))""",
+    "py.or": "(define-fun py.or ((a Int) (b Int)) Int (- (+ a b) (py.and a b)))",
+    "py.xor": "(define-fun py.xor ((a Int) (b Int)) Int (- (+ a b) (* 2 (py.and a b))))",
     "py.min": "(define-fun py.min ((a Int) (b Int)) Int (ite (< b a) b a))",
     "py.max": "(define-fun py.max ((a Int) (b Int)) Int (ite (> b a) b a))",
     "py.round_int": """(define-fun py.round_int ((a Int) (unit Int)) Int
@@ -137,6 +139,7 @@ _CALLS = {
     "gt": ">",
     "lt": "<",
 }
+_BITS = {"bit_and": "py.and", "bit_or": "py.or", "bit_xor": "py.xor"}
 _CHAINS = {
     "min": "py.min",
     "max": "py.max",
@@ -200,12 +203,8 @@ def _print(term: Term, done: Mapping[Term, str]) -> str:
         return _chain(_CHAINS[op], args)
     if op in MATH_FUNCTIONS:
         return f"(math.{op} {args[0]})"
-    if op in ("bit_and", "bit_or", "bit_xor"):
-        both = _bit_and(term, args)
-        if op == "bit_and":
-            return both
-        # a | b = a + b - (a & b), and a ^ b = a + b - 2*(a & b).
-        return f"(- (+ {args[0]} {args[1]}) {both if op == 'bit_or' else f'(* 2 {both})'})"
+    if op in _BITS:
+        return _bits(op, term, args)
     if op == "lshift":
         return f"(* {args[0]} (py.pow 2 {args[1]}))"
     if op == "rshift":
@@ -220,15 +219,19 @@ def _print(term: Term, done: Mapping[Term, str]) -> str:
     return f"(py.round_digits {args[0]} {scale})"
 
 
-def _bit_and(term: Term, args: list[str]) -> str:
-    """``a & b`` of the operands of a bit operation; of a constant mask, without recursion."""
+def _bits(op: str, term: Term, args: list[str]) -> str:
+    """A bit operation; of a constant, without recursion. Each operand is written once."""
     for constant, other in ((term.args[0], args[1]), (term.args[1], args[0])):
-        if constant.op == "const":
-            mask = constant.const
-            if mask >= 0:
-                return _masked(other, mask)
-            return f"(- {other} {_masked(other, ~mask)})"  # a & m = a - (a & ~m)
-    return f"(py.and {args[0]} {args[1]})"
+        if constant.op != "const":
+            continue
+        mask = constant.const
+        both = _masked("bits_", mask) if mask >= 0 else f"(- bits_ {_masked('bits_', ~mask)})"
+        if op == "bit_or":
+            both = f"(- (+ bits_ {_constant(mask)}) {both})"
+        elif op == "bit_xor":
+            both = f"(- (+ bits_ {_constant(mask)}) (* 2 {both}))"
+        return f"(let ((bits_ {other})) {both})"
+    return f"({_BITS[op]} {args[0]} {args[1]})"
 
 
 def _masked(text: str, mask: int) -> str:
@@ -249,7 +252,7 @@ _SIMPLE = re.compile(r"[A-Za-z~!@$%^&*_+=<>.?/-][A-Za-z0-9~!@$%^&*_+=<>.?/-]*")
 # Words with a meaning in SMT-LIB or the support; a symbol of such a name gets an underscore.
 _TAKEN_LIST = (
     "abs and or not xor ite let forall exists div mod to_real to_int is_int true false "
-    "as par assert push pop Int Real Bool Float64 RNE RTZ RTN distinct"
+    "as par assert push pop bits_ Int Real Bool Float64 RNE RTZ RTN distinct"
 )
 _TAKEN = frozenset(_TAKEN_LIST.split())
 

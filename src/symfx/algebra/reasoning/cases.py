@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from symfx.algebra.reasoning.condition_forms import (
     DIVISIONS,
     choices,
+    is_large,
     is_linear,
     is_long,
     moduli,
@@ -57,6 +58,8 @@ def by_cases(prover: Prover, condition: Term) -> bool | None:
         return None
     ways: list[Callable[[Prover, Term], bool | None]] = []
     if not is_linear(condition):
+        if is_large(condition):
+            return None
         ways += by_values, by_remainders, by_choices_made
     if prover.splits and prover.facts.alternatives:
         ways.append(by_alternatives)

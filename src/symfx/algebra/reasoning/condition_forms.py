@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
-from symfx.algebra.reasoning.limits import CHOSEN, LONG
+from symfx.algebra.reasoning.limits import CHOSEN, LARGE, LONG
 from symfx.algebra.terms.interpret import substitute
 from symfx.algebra.terms.monomials import divide_out
 from symfx.algebra.terms.term import Term, postorder
@@ -16,6 +16,7 @@ __all__ = [
     "DIVISIONS",
     "check_condition",
     "choices",
+    "is_large",
     "is_linear",
     "is_long",
     "is_order",
@@ -78,6 +79,8 @@ def without_remainders(condition: Term, *, everywhere: bool = True) -> Term:
     """The condition with ``x % d`` as ``x - d * (x // d)``, everywhere or beside ``x // d``."""
     table = condition.table
     inside = list(postorder(condition, lambda t: t.op not in ("const", "symbol")))
+    if any(t.op == "sum" and len(t.coeffs) > LONG for t in inside):
+        return condition  # powers of such sums would grow without end
     quotients = {atom.args for atom in inside if atom.op == "floordiv"}
     forms = {}
     for atom in inside:
@@ -150,6 +153,12 @@ def is_linear(condition: Term) -> bool:
         if monomial.op != "symbol":
             return False
     return True
+
+
+def is_large(condition: Term) -> bool:
+    """Whether a condition has too many parts to be rewritten again and again."""
+    parts = postorder(condition, lambda t: t.op not in ("const", "symbol"))
+    return next(itertools.islice(parts, LARGE, None), None) is not None
 
 
 def is_long(condition: Term) -> bool:

@@ -6,6 +6,9 @@ from __future__ import annotations
 # equations of them are not solved: every fact would grow by their terms.
 LONG = 24
 
+# Conditions of more parts than this are decided by bounds alone, and not case by case.
+LARGE = 100
+
 # The nesting of terms up to which intervals are found by recursion, and the bits of their ends.
 DEEP = 40
 BITS = 4096

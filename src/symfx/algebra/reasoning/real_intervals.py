@@ -44,6 +44,7 @@ def integer_interval(atom: Term, real: Callable[[Term], RealInterval | None]) ->
 
 def real_interval(
     term: Term,
+    real: Callable[[Term], RealInterval | None],
     integer: Callable[[Term], Interval],
     known: Mapping[Term, RealInterval],
 ) -> RealInterval | None:
@@ -51,18 +52,15 @@ def real_interval(
 
     Args:
         term: the term.
-        integer: the function that gives the interval of an integer term.
+        real: the function that gives the interval of a real term inside.
+        integer: the function that gives the interval of an integer term inside.
         known: intervals that were assumed.
     """
-
-    def of(part: Term) -> RealInterval | None:
-        found = _structural(part, of, integer)
-        assumed = known.get(part)
-        if found is None or assumed is None:
-            return found or assumed
-        return max(found[0], assumed[0]), min(found[1], assumed[1])
-
-    return of(term)
+    found = _structural(term, real, integer)
+    assumed = known.get(term)
+    if found is None or assumed is None:
+        return found or assumed
+    return max(found[0], assumed[0]), min(found[1], assumed[1])
 
 
 def _structural(

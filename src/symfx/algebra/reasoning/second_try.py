@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from symfx.algebra.reasoning import cases, consequences, intervals
 from symfx.algebra.reasoning.condition_forms import (
+    is_large,
     is_linear,
     is_long,
     is_order,
@@ -46,7 +47,7 @@ def second_try(prover: Prover, condition: Term) -> bool | None:
     """Decide a condition by each of the stronger ways."""
     if is_long(condition):
         return None
-    ways: tuple[_Way, ...] = _WAYS
+    ways: tuple[_Way, ...] = (by_parts,) if is_large(condition) else _WAYS
     if is_linear(condition):
         if condition.op == "not":
             return by_parts(prover, condition)

@@ -40,8 +40,12 @@ class TermIntervals:
         self.facts = facts
         self.table = facts.table
         self._ranges: dict[Term, tuple[int, Interval]] = {}
+        self._reals: dict[Term, tuple[int, RealInterval | None]] = {}
+        self._congruences: dict[Term, tuple[int, Congruence]] = {}
         # How deep the running computation is inside of a term.
         self._level = 0
+        # The number of remainders that were not looked into because they lie too deep.
+        self._cuts = 0
 
     def without_exact_divisions(self, p: Term) -> Term:
         """p, or a multiple of p without one ``x // d`` or ``x % d`` whose remainder is known."""
@@ -75,14 +79,25 @@ class TermIntervals:
 
     def _atom_congruence(self, atom: Term) -> Congruence:
         known = self.facts.congruences.get(atom, ANYTHING)
-        if atom.op == "mod" and atom.args[1].op == "const" and self._level <= DEEP:
-            d = atom.args[1].const
-            self._level += 1
-            m, r = self.congruence(atom.args[0])
-            self._level -= 1
-            if m % d == 0:
-                return 0, r % d
-        return known
+        if atom.op != "mod" or atom.args[1].op != "const":
+            return known
+        stamp = self.facts.stamp(atom)
+        cached = self._congruences.get(atom)
+        if cached is not None and cached[0] == stamp:
+            return cached[1]
+        if self._level > DEEP:
+            self._cuts += 1
+            return known
+        d = atom.args[1].const
+        cuts = self._cuts
+        self._level += 1
+        m, r = self.congruence(atom.args[0])
+        self._level -= 1
+        result = (0, r % d) if m % d == 0 else known
+        if self._cuts == cuts:
+            # What was found at full depth is kept: a term may hold one remainder very many times.
+            self._congruences[atom] = (stamp, result)
+        return result
 
     def of(self, term: Term) -> Interval:
         """The interval of an integer term."""
@@ -156,15 +171,22 @@ class TermIntervals:
         return result
 
     def _prepare(self, atom: Term) -> None:
-        """Find the intervals of all atoms in an atom, the innermost first, without recursion."""
-        ranges, stamp = self._ranges, self.facts.stamp
+        """Find the intervals of all terms in an atom, the innermost first, without recursion."""
+        ranges, reals, stamp = self._ranges, self._reals, self.facts.stamp
+
+        def waits(t: Term) -> bool:
+            if t.sort == "bool":
+                return False
+            cached = (ranges if t.sort == "int" else reals).get(t)
+            return cached is None or cached[0] != stamp(t)
+
         self._level = 0
-        inside = postorder(
-            atom, lambda t: t.sort == "int" and ranges.get(t, (None,))[0] != stamp(t)
-        )
-        for part in inside:
+        for part in postorder(atom, waits):
             if part is not atom and part.op not in ("const", "sum"):
-                self.of(part)
+                if part.sort == "int":
+                    self.of(part)
+                else:
+                    self._real(part)
         self._level = DEEP
 
     def _structural_interval(self, atom: Term) -> Interval:
@@ -229,7 +251,23 @@ class TermIntervals:
 
     def real_range(self, term: Term) -> RealInterval | None:
         """The interval of a real term; None if the term may be NaN."""
-        return real_interval(self.facts.resolve(term), self.of, self.facts.real_bounds)
+        return self._real(self.facts.resolve(term))
+
+    def _real(self, term: Term) -> RealInterval | None:
+        """The interval of a real term without replaced symbols."""
+        stamp = self.facts.stamp(term)
+        cached = self._reals.get(term)
+        if cached is not None and cached[0] == stamp:
+            return cached[1]
+        if self._level > DEEP:
+            self._prepare(term)
+        self._level += 1
+        try:
+            result = real_interval(term, self._real, self.of, self.facts.real_bounds)
+        finally:
+            self._level -= 1
+        self._reals[term] = (stamp, result)
+        return result
 
 
 def _clipped(interval: Interval) -> Interval:

@@ -104,15 +104,17 @@ def plan(conditions: Sequence[Term], taken: Iterable[str] = (), prefix: str = "t
 
 
 def _count_uses(roots: Sequence[Term]) -> dict[Term, int]:
-    """For each part of the conditions, the number of terms whose text has it."""
+    """For each part of the conditions, how often the texts of other parts have it."""
     uses = dict.fromkeys(roots, 1)
     stack = list(roots)
     while stack:
-        for part in printed_parts(stack.pop()):
+        top = stack.pop()
+        for part in printed_parts(top):
+            times = top.args.count(part) if top.op == "product" else 1
             if part in uses:
-                uses[part] += 1
+                uses[part] += times
             else:
-                uses[part] = 1
+                uses[part] = times
                 stack.append(part)
     return uses
 

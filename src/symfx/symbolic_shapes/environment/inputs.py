@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import sympy
 import torch
@@ -50,6 +51,7 @@ class Inputs:
         val_to_var: the symbol of each value, for duck sizing.
         exclusion_constraints: pairs of a symbol and a value that an earlier trace serves.
         var_to_hint_override: values to assume of symbols in decisions about speed.
+        transferred: by another environment, its expressions that are unbacked symbols here.
         source_name_to_debug_name: the name of a size in messages, by the name of its source.
         specializations_asked: the cases of sizes for which `specialize_on` asked, in order.
         offsets_asked: whether the program asked for a storage offset.
@@ -75,6 +77,10 @@ class Inputs:
         self.val_to_var: dict[Any, sympy.Symbol] = {}
         self.exclusion_constraints: list[tuple[sympy.Symbol, int]] = []
         self.var_to_hint_override: dict[sympy.Symbol, int] = {}
+        # By another environment, its expressions that became unbacked symbols here.
+        self.transferred: WeakKeyDictionary[Any, dict[sympy.Basic, sympy.Basic]] = (
+            WeakKeyDictionary()
+        )
         self.source_name_to_debug_name: dict[str, str] = {}
         self.specializations_asked: dict[Specialization, None] = {}
         self.offsets_asked = False

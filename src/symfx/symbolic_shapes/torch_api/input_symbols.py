@@ -230,26 +230,38 @@ def transfer_symbols_from_foreign_shape_env(
             hint_overrides=overrides,
         )
     here: dict[sympy.Basic, sympy.Basic] = {}
+    for number in (*sizes, *strides, storage_offset):
+        if isinstance(number, SymTypes):
+            # An unbacked symbol of the other environment is one here, whatever tensor has it.
+            here |= env.inputs.transferred.get(number.node.shape_env, {})
 
     def moved(number: Any, at: Source, kind: Any) -> sympy.Basic:
         """A number of the other environment here: rewritten where its symbols are, else new."""
         if not isinstance(number, SymTypes):
             return sympy.Integer(number)
         there = number.node.expr
-        rewritten = there.xreplace(here)
-        if rewritten.free_symbols <= set(here.values()):
-            return rewritten
+        if there in here:
+            return here[there]
+        # Both environments may have symbols of one name, so what is rewritten are known symbols.
+        if there.free_symbols <= here.keys():
+            return there.xreplace({symbol: here[symbol] for symbol in there.free_symbols})
         made = env.create_symbol(_hint(number), at, kind, symbolic_context=context)
         here[there] = made
+        if kind is DimDynamic.UNBACKED:
+            env.inputs.transferred.setdefault(number.node.shape_env, {})[there] = made
+            bounds = number.node.shape_env.bound_sympy(there)
+            env.constrain_range(env.read(made), _finite(bounds.lower), _finite(bounds.upper))
         return made
 
-    new_sizes = []
-    for i, size in enumerate(sizes):
+    moved_sizes: dict[int, sympy.Basic] = {}
+    # Symbols come first: what is derived from them is written with them.
+    order = sorted(range(len(sizes)), key=lambda i: not _is_symbol(sizes[i]))
+    for i in order:
         at = TensorPropertySource(source, TensorProperty.SIZE, i)
-        symbol = moved(size, at, kinds[i])
+        symbol = moved_sizes[i] = moved(sizes[i], at, kinds[i])
         if i in overrides and isinstance(symbol, sympy.Symbol):
             env.var_to_hint_override[symbol] = overrides[i]
-        new_sizes.append(env.read(symbol))
+    new_sizes = [env.read(moved_sizes[i]) for i in range(len(sizes))]
     new_strides = [
         env.read(moved(n, TensorPropertySource(source, TensorProperty.STRIDE, i), _kind_of(n)))
         for i, n in enumerate(strides)
@@ -269,6 +281,14 @@ def _kind_of(number: Any) -> Any:
     if not isinstance(number, SymTypes):
         return DimDynamic.STATIC
     return DimDynamic.DUCK if number.node.has_hint() else DimDynamic.UNBACKED
+
+
+def _is_symbol(number: Any) -> bool:
+    return isinstance(number, SymTypes) and isinstance(number.node.expr, sympy.Symbol)
+
+
+def _finite(bound: sympy.Basic) -> int | None:
+    return int(bound) if isinstance(bound, sympy.Integer) else None
 
 
 def _hint(number: Any) -> Any:
