@@ -111,6 +111,7 @@ NO_GUARD: dict[str, tuple[Callable[[torch.Tensor], Any], int]] = {
     "a chain with vectors": (lambda x: torch.linalg.multi_dot([x[0], x.mT, x, x[0]]), 2),
     "an old chain": (lambda x: torch.chain_matmul(x, x.mT, x), 2),
     "take_along_dim": (lambda x: torch.take_along_dim(x, x.argsort(1), 1), 2),
+    "take_along_dim, beyond the end": (lambda x: x.take_along_dim(x.argsort(0), 1), 2),
     "take_along_dim of all": (lambda x: x.take_along_dim(x.argmax().reshape(1)), 2),
     "take_along_dim, broadcast": (lambda x: x.take_along_dim(x[:, :1].argsort(0), 0), 2),
     "group_norm by size": (lambda x: F.group_norm(x, x.shape[1]), 3),

@@ -47,12 +47,23 @@ def _take_along_dim(input: torch.Tensor, indices: torch.Tensor, dim: int | None 
         return NotImplemented
     dim %= input.dim()
     # Both are broadcast to each other, but along the dimension.
-    others = [list(input.shape), list(indices.shape)]
-    for shape in others:
-        shape[dim] = 1
-    common = list(torch.broadcast_shapes(*others))  # type: ignore[no-untyped-call]
+    common = [
+        m if d == dim else _common(m, n)
+        for d, (m, n) in enumerate(zip(input.shape, indices.shape, strict=True))
+    ]
     shapes = [[*common[:dim], t.shape[dim], *common[dim + 1 :]] for t in (input, indices)]
-    return input.expand(shapes[0]).gather(dim, indices.expand(shapes[1]))
+    # As the real function: an index beyond the end begins anew.
+    wrapped = indices.expand(shapes[1]).remainder(input.shape[dim])
+    return input.expand(shapes[0]).gather(dim, wrapped)
+
+
+def _common(m: Any, n: Any) -> Any:
+    """The size of two dimensions that are broadcast to each other."""
+    if statically_known_true(m == n) or n == 1:
+        return m
+    if m != 1:
+        torch._check(m == n)  # type: ignore[no-untyped-call]
+    return n
 
 
 @_form_of(torch.kron, torch.Tensor.kron)
