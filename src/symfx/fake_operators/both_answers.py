@@ -91,8 +91,10 @@ class General:
     torch names such an answer for questions to which either answer gives the same values.
 
     Args:
-        all_as_traced: whether every question gets the answer at tracing, because the operators
-            that follow from these answers are right at all shapes.
+        env: the environment.
+        all_as_traced: whether the questions of a function that chooses between operators get the
+            answer at tracing, because any choice gives the same values in the same layout. The
+            kernels of the operators guard what they need themselves.
 
     Attributes:
         log: the questions that were answered so.
@@ -100,7 +102,8 @@ class General:
 
     on_trial = False
 
-    def __init__(self, all_as_traced: bool) -> None:
+    def __init__(self, env: Any, all_as_traced: bool) -> None:
+        self._env = env
         self._all_as_traced = all_as_traced
         self.log: list[Term] = []
 
@@ -108,7 +111,8 @@ class General:
         """The answer; None for a question that is to be guarded."""
         if term.sort != "bool":
             return None
-        if not self._all_as_traced and (fallback is None or bool(hint) is not bool(fallback)):
+        chooses = self._all_as_traced and self._env.current_operator is None
+        if not chooses and (fallback is None or bool(hint) is not bool(fallback)):
             return None
         self.log.append(term)
         return bool(hint)
@@ -118,7 +122,7 @@ class General:
 
 
 @contextlib.contextmanager
-def answering(ledger: Ledger, answers: Answers | General | _Watch) -> Iterator[None]:
+def answering(ledger: Ledger, answers: Any) -> Iterator[None]:
     """Inside, open questions go to these answers, and leave no guards."""
     before, ledger.answers = ledger.answers, answers
     try:

@@ -48,17 +48,25 @@ _COPIES = frozenset(
         _Tensor.ravel, torch.ravel, _Tensor.contiguous,
     }
 )  # fmt: skip
-COMPOSITES = _COPIES | frozenset(
+# Every way to compute these functions gives the same values: torch asks for sizes and strides only
+# to choose the fastest. Others ask what to compute (`interpolate` to one pixel).
+_ONE_RESULT = _COPIES | frozenset(
     {
-        _Tensor.matmul, torch.matmul,
-        _Tensor.__matmul__, torch.einsum, torch.group_norm, torch.nn.functional.group_norm,
-        torch.nn.functional.interpolate, _Tensor.repeat_interleave, torch.repeat_interleave,
-        torch.outer, _Tensor.outer, torch.tensordot, torch.nn.functional.linear,
+        _Tensor.matmul, torch.matmul, _Tensor.__matmul__, torch.einsum, torch.bmm,
+        torch.outer, _Tensor.outer, torch.tensordot, torch.bilinear,
+        torch.nn.functional.linear, torch.conv1d, torch.layer_norm,
+        torch.nn.functional.layer_norm, torch.nn.functional.pixel_shuffle,
+        torch.nn.functional.pixel_unshuffle,
+    }
+)  # fmt: skip
+# Functions that ask for the layout of a result of their own, whatever that of their argument.
+_ASK_OF_RESULTS = frozenset({torch.nn.functional.interpolate})
+COMPOSITES = _ONE_RESULT | frozenset(
+    {
+        torch.group_norm, torch.nn.functional.group_norm, torch.nn.functional.interpolate,
+        _Tensor.repeat_interleave, torch.repeat_interleave,
         torch.nn.functional.scaled_dot_product_attention, torch.instance_norm,
-        torch.nn.functional.instance_norm, torch.cdist, torch.layer_norm,
-        torch.nn.functional.layer_norm, torch.bilinear,
-        torch.nn.functional.pixel_shuffle, torch.nn.functional.pixel_unshuffle,
-        torch.conv1d, torch.nn.functional.max_pool1d, torch.bmm,
+        torch.nn.functional.instance_norm, torch.cdist, torch.nn.functional.max_pool1d,
     }
 )  # fmt: skip
 """The functions that run on trial where the layout of an argument is open."""
@@ -84,7 +92,7 @@ class CompositeFunctions:
         if cache is None or not cache.may_try():
             return NotImplemented
         tensors = [a for a in (*args, *kwargs.values()) if type(a) is FakeTensor]
-        if all(map(cache.has_plain_layout, tensors)):
+        if func not in _ASK_OF_RESULTS and all(map(cache.has_plain_layout, tensors)):
             return NotImplemented
         env: Any = cache.env
         way = self._way(cache, func, args, kwargs)
@@ -135,7 +143,7 @@ class CompositeFunctions:
     ) -> Callable[[], General] | None:
         env: Any = cache.env
         symbols = len(env.symbols.records)
-        copied: list[bool] = []
+        outcomes: list[Outcome] = []
 
         def run(answers: Answers | None) -> Outcome | None:
             given = cache.copies(args)
@@ -152,17 +160,24 @@ class CompositeFunctions:
             found = None if type(out) is not FakeTensor else cache.describe(out)
             if found is None or len(env.symbols.records) != symbols:
                 raise AbandonedError
-            # The first run has the answers at tracing.
-            copied.append(func in _COPIES and storage_id(out) != storage_id(given[0]))
-            return (New(found.dtype, found.sizes, found.strides, found.device),)
+            outcomes.append((New(found.dtype, found.sizes, found.strides, found.device),))
+            return outcomes[-1]
+
+        def guard(question: Term) -> None:
+            env.evaluate_term(question)
+            outcomes.clear()  # the runs begin anew
 
         with without_proxy_mode():
             try:
                 run(None)
             except OpenQuestionError:
-                if results_on_all_paths(env.facts, run, env.evaluate_term) is None:
+                outcome = results_on_all_paths(env.facts, run, guard)
+                if outcome is None:
                     return None
-                return partial(General, all_as_traced=copied[0])
+                # The operators that follow from the answers at tracing make the right layout if
+                # that of the first run, which has these answers, is right on all paths.
+                right = outcome == outcomes[0]
+                return partial(General, env, all_as_traced=right and func in _ONE_RESULT)
             except ERRORS:  # the call itself will raise it
                 return None
         return None
