@@ -10,6 +10,7 @@ import torch
 import symfx
 from symfx import Dim
 from symfx.proxy_tensor import make_fx
+from symfx.symbolic_shapes import GuardOnDataDependentSymNode
 
 LAYOUT_OPERATORS = (
     torch.ops.aten.sym_stride.int,
@@ -270,3 +271,12 @@ def test_an_empty_tensor_is_not_taken_for_one_in_channels_last() -> None:
     t = symfx.trace(function, torch.randn(4, 1, 4, 4), dynamic=[("c", None, "b", Dim("a", min=0))])
     agrees(function, t, torch.randn(4, 1, 4, 4), torch.randn(2, 1, 3, 5))
     assert not t.check(torch.randn(2, 1, 6, 0))
+
+
+def test_the_order_of_a_tensor_without_elements_is_data() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        empty = x[1:].swapaxes(0, -1)
+        return x + 1 if empty.is_contiguous(memory_format=torch.channels_last) else x - 1
+
+    with pytest.raises(GuardOnDataDependentSymNode):
+        symfx.trace(function, torch.randn(1, 1, 1, 1))

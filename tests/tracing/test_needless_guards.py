@@ -191,6 +191,36 @@ CASES = {
         ["h % 4 == 0", "w % 4 == 0"],
         [[(2, 4, 4, 3)], [(3, 16, 8, 3)], [(2, 4, 12, 3)]],
     ),
+    "a mask of images, resized": Case(
+        lambda x: F.interpolate(x[None], size=((x.shape[1] + 7) // 8, (x.shape[2] + 7) // 8)),
+        [(2, 24, 40)],
+        [("b", "h", "w")],
+        [],
+        [[(3, 8, 8)], [(2, 8, 40)], [(2, 40, 5)]],
+    ),
+    "a linear layer on tokens of an image": Case(
+        lambda x: F.linear(x.flatten(2).transpose(1, 2), LINEAR.weight),
+        [(2, 7, 6, 10)],
+        [(Dim("b", min=1), None, Dim("h", min=1), Dim("w", min=1))],
+        [],
+        [[(2, 7, 1, 1)], [(1, 7, 1, 5)], [(3, 7, 4, 1)]],
+    ),
+    "tokens back to an image": Case(
+        lambda x: (
+            F.layer_norm(x.flatten(2).transpose(1, 2), (7,)).permute(0, 2, 1).reshape(x.shape)
+        ),
+        [(2, 7, 6, 10)],
+        [(Dim("b", min=1), None, Dim("h", min=1), Dim("w", min=1))],
+        [],
+        [[(2, 7, 1, 1)], [(1, 7, 1, 5)], [(3, 7, 4, 1)]],
+    ),
+    "one pixel between aligned corners": Case(
+        lambda x: F.interpolate(x, size=(x.shape[2] // 8, 3), mode="bilinear", align_corners=True),
+        [(2, 3, 24, 40)],
+        [("b", None, "h", None)],
+        ["h//8 >= 2"],
+        [[(3, 3, 16, 40)], [(2, 3, 80, 40)]],
+    ),
     "a slice beyond the end": Case(
         lambda x: x[:, :5] * 2, [(4, 8)], [("b", "n")], [], [[(2, 2)], [(5, 5)], [(7, 40)]]
     ),

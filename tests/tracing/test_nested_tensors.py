@@ -40,6 +40,8 @@ PROGRAMS: dict[str, Callable[[torch.Tensor], Any]] = {
     "padded": lambda n: torch.nested.to_padded_tensor(n, 0.0),
     "number of members": lambda n: n * n.shape[0],
     "several": lambda n: [n * 2, n.sum(1)],
+    "layer norm": nn.LayerNorm(4),
+    "residual layer norm": lambda n: n + torch.nn.functional.layer_norm(n, (4,)),
     "network": nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)),
 }
 
@@ -107,3 +109,33 @@ def test_a_nested_tensor_that_a_trace_makes_is_no_constant() -> None:
     assert not graph.graph.find_nodes(op="get_attr")
     other = torch.randn(9, 4), torch.tensor([0, 1, 5, 9])
     same(graph(*other), program(*other))
+
+
+class Attention(nn.Module):
+    """Self-attention of two heads.
+
+    Args:
+        is_causal: whether a row sees the rows before it alone.
+    """
+
+    def __init__(self, is_causal: bool) -> None:
+        super().__init__()
+        self.inward = nn.Linear(4, 12)
+        self.is_causal = is_causal
+
+    def forward(self, n: torch.Tensor) -> torch.Tensor:
+        heads = (part.unflatten(-1, (2, 2)).transpose(1, 2) for part in self.inward(n).chunk(3, -1))
+        out = torch.nn.functional.scaled_dot_product_attention(*heads, is_causal=self.is_causal)
+        return out.transpose(1, 2).flatten(-2)
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_attention(is_causal: bool) -> None:
+    model = Attention(is_causal)
+    t = symfx.trace(model, nested(2, 3))
+    assert t.guards == ()
+    for lengths in ((2, 3), (1, 4, 4), (6,)):
+        n = nested(*lengths)
+        # Each member by itself is a batch of one.
+        alone = [model(member.unsqueeze(0)).squeeze(0) for member in n.unbind()]
+        torch.testing.assert_close(t(n).values(), torch.cat(alone))

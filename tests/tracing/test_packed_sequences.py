@@ -54,6 +54,14 @@ def test_lengths_that_do_not_fit_are_an_error():
             symfx.trace(lambda x, n=lengths: roundtrip(x, n, True), randn(3, 5, 4))
 
 
+def test_a_constant_length_beyond_the_input_is_told():
+    def f(x):
+        return pack_padded_sequence(x, [7, 3, 2], batch_first=True).data
+
+    with pytest.raises(symfx.errors.TracingError, match="a length of 7 for sequences of 6 steps"):
+        symfx.trace(f, randn(3, 6, 4))
+
+
 def test_torchs_functions_are_back_afterwards():
     before = torch._VF._pack_padded_sequence
     symfx.trace(lambda x: roundtrip(x, [5, 3, 2], True), randn(3, 5, 4))

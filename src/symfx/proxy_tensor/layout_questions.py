@@ -93,6 +93,8 @@ class LayoutQuestions:
                 for size in tensor.shape:
                     if not isinstance(size, int) and not size.node.has_hint():
                         torch._check(size >= 1)
+                if tensor.dim() == _CHANNELS_LAST.index(asked) + 4:
+                    return self._is_channels_last(tensor, node)
             return NotImplemented
         if func in _OFFSET:
             cache.env.inputs.offsets_asked = True
@@ -108,6 +110,18 @@ class LayoutQuestions:
         if type(dim) is not int or not -rank <= dim < rank:
             return NotImplemented
         return self._stride(tensor, node, dim % rank)
+
+    def _is_channels_last(self, tensor: torch.Tensor, node: fx.Node) -> bool:
+        """Whether the real strides of a tensor without elements follow the order NHWC or NDHWC."""
+        expected: Any = 1
+        for dim in (1, *range(tensor.dim() - 1, 1, -1), 0):
+            size = tensor.shape[dim]
+            if size == 1:
+                continue
+            if self._ask(node, dim) != expected:
+                return False
+            expected = expected * size
+        return True
 
     def _stride(self, tensor: torch.Tensor, node: fx.Node, dim: int) -> Any:
         if _surely(tensor.shape[dim], 2) and _has_elements(tensor):

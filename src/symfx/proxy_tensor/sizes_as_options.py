@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.nested._internal.nested_tensor import nested_view_from_values_offsets
 from torch.nn import functional as F
 
 from symfx.symbolic_shapes import statically_known_true
@@ -127,11 +128,45 @@ def _attention(
     scale: Any = None,
     enable_gqa: bool = False,
 ) -> Any:
+    if query.is_nested:
+        plain = attn_mask is None and not dropout_p and not enable_gqa
+        return _of_ragged(query, key, value, is_causal, scale) if plain else NotImplemented
     if not _is_symbolic(scale):
         return NotImplemented
     return F.scaled_dot_product_attention(
         query * scale, key, value, attn_mask, dropout_p, is_causal, scale=1.0, enable_gqa=enable_gqa
     )
+
+
+def _of_ragged(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, is_causal: bool, scale: Any
+) -> Any:
+    """The attention of jagged nested tensors: one over all rows, each of which sees its sequence.
+
+    torch chooses a kernel by the shortest sequence, which is data.
+    """
+    tensors: list[Any] = [query, key, value]
+    if any(
+        t.layout is not torch.jagged or t.dim() != 4 or t._ragged_idx != 2 or t._lengths is not None
+        for t in tensors
+    ):
+        return NotImplemented
+    q, k, v = (t.transpose(1, 2).values().transpose(0, 1) for t in tensors)
+    own, place = _sequences(tensors[0].offsets(), q.shape[1])
+    theirs, their_place = _sequences(tensors[1].offsets(), k.shape[1])
+    mask = own.unsqueeze(1) == theirs
+    if is_causal:
+        mask = mask & (place.unsqueeze(1) >= their_place)
+    out = F.scaled_dot_product_attention(q, k, v, mask, scale=scale).transpose(0, 1)
+    made: Any = nested_view_from_values_offsets
+    return made(out.contiguous(), tensors[0].offsets()).transpose(1, 2)
+
+
+def _sequences(offsets: torch.Tensor, rows: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """The sequence of each row of a jagged tensor, and the row's place in it."""
+    row = torch.arange(rows, device=offsets.device)
+    sequence = torch.bucketize(row, offsets[1:], right=True)
+    return sequence, row - offsets[sequence]
 
 
 @_form_of(F.interpolate)

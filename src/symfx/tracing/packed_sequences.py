@@ -17,6 +17,7 @@ import torch
 from torch import _VF
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
+from symfx.errors import TracingError
 from symfx.proxy_tensor import (
     disable_proxy_modes_tracing,
     fetch_object_proxy,
@@ -24,6 +25,7 @@ from symfx.proxy_tensor import (
 )
 from symfx.torch_bridge.process_wide import ProcessWide
 from symfx.tracing.packed_networks import number_of_sequences, packed_networks, remember_number
+from symfx.user_code import here
 
 __all__ = ["traceable_packing"]
 
@@ -87,7 +89,13 @@ def _packing(original: Any) -> Any:
         in_order = all(one >= other for one, other in itertools.pairwise(known))
         if not known or known[-1] < 1 or not in_order or by_step.shape[1] != len(known):
             return original(input, lengths, batch_first)  # raises the error that eager raises
-        torch._check(by_step.shape[0] >= known[0])  # type: ignore[no-untyped-call]
+        if not by_step.shape[0] >= known[0]:
+            raise TracingError(
+                f"pack_padded_sequence: a length of {known[0]} for sequences of "
+                f"{by_step.shape[0]} steps",
+                where=here(),
+                fix="give lengths of at most the size of the padded dimension",
+            )
         batch_sizes = [sum(n > step for n in known) for step in range(known[0])]
         made = torch.tensor(batch_sizes)
         remember_number(made, len(known))

@@ -156,6 +156,9 @@ class Ledger:
             # symbol, because 0.0 equals -0.0.
             return self._prover.real_range(term) == (hint, hint)
         compared = term.args[0] if term.op == "not" else term
+        if compared.op == "eq" and len(compared.free_symbols) == 1:
+            # A ragged size is equal to itself and to no number.
+            return isinstance(self._knowledge.hint_of(*compared.free_symbols), torch.SymInt)
         if compared.op != "feq" or compared.args[0] is not compared.args[1]:
             return False
         return compares_for_itself()
