@@ -39,7 +39,7 @@ class Formula(nn.Module):
 
 def conv1d(m: Any, x: Tensor) -> Tensor:
     """`transformers.pytorch_utils.Conv1D`."""
-    size = x.size()[:-1] + (8,)
+    size = x.size()[:-1] + (8,)  # noqa: RUF005 - as transformers writes it
     return torch.addmm(m.b, x.view(-1, x.size(-1)), m.w).view(size)
 
 
