@@ -764,3 +764,19 @@ def test_reasons_are_true(tmp_path: Path) -> None:
     assert "its dilation is larger than 2147483647" in huge.report.left_alone[0].why
     huge.save(tmp_path / "huge")
     assert torch.equal(optimization.load(tmp_path / "huge")(x), huge(x))
+
+
+@torch.no_grad()
+def test_a_shift_before_a_linear_layer_is_folded() -> None:
+    class Shifted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(x * 2 + 1)
+
+    model, x = Shifted().eval(), torch.randn(4, 6)
+    fast = symfx.optimize(model, x, measure=False)
+    assert sum(rewrite.what.startswith("folded") for rewrite in fast.report.rewrites) == 2
+    torch.testing.assert_close(fast(x), model(x), rtol=1e-4, atol=1e-5)

@@ -15,11 +15,13 @@ from torch import Tensor, fx, nn
 from symfx.errors import SymfxError
 from symfx.optimization.checking import agree
 from symfx.optimization.graphs.arguments import Arguments, bind_arguments
+from symfx.optimization.graphs.assumptions import runs_again
 from symfx.optimization.graphs.capture import capture, copy_of
 from symfx.optimization.graphs.effects import effect_of, is_plain
 from symfx.optimization.graphs.whole_models import is_whole
 from symfx.optimization.recorded_calls import RecordedCall, record_calls
 from symfx.optimization.report import Report
+from symfx.optimization.runtime.assumed import OtherAnswerError
 from symfx.optimization.runtime.graph_functions import same_constant
 from symfx.optimization.runtime.leaf_calls import Effect
 from symfx.optimization.runtime.packed_layer import PackedLayer
@@ -46,7 +48,11 @@ class Part(nn.Module):
         if runner is None or self.training or not runner.takes(args, kwargs):
             own: Any = super().forward
             return own(*args, **kwargs)
-        return runner.module(*args, **kwargs)
+        try:
+            return runner.module(*args, **kwargs)
+        except OtherAnswerError:
+            own = super().forward
+            return own(*args, **kwargs)
 
     def named_modules(
         self, memo: set[nn.Module] | None = None, prefix: str = "", remove_duplicate: bool = True
@@ -165,7 +171,7 @@ def optimize_parts(
     calls = record_calls(copy_of(module), args, kwargs)
     work = _Work(calls, tracer, rewrite, report)
     for path, called in kept_whole(module):
-        work.descend(path, called)
+        work.visit(path, called)
     return work.done
 
 
@@ -188,10 +194,13 @@ class _Work:
         for name, child in owner.named_children():
             if child in self._seen:
                 continue
-            self._seen.add(child)
-            below = f"{path}.{name}"
-            if not self._optimize(below, child):
-                self.descend(below, child)
+            self.visit(f"{path}.{name}", child)
+
+    def visit(self, path: str, part: nn.Module) -> None:
+        """Optimize a module, or else the submodules of it."""
+        self._seen.add(part)
+        if not self._optimize(path, part):
+            self.descend(path, part)
 
     def _optimize(self, path: str, part: nn.Module) -> bool:
         """Optimize a part, if it can be captured; return whether it was captured."""
@@ -201,7 +210,10 @@ class _Work:
         report = Report()
         try:
             arguments = bind_arguments(part, call.args, call.kwargs)
-            captured = capture(part, self.tracer, report, arguments)
+            captured = capture(part, self.tracer, report, arguments, assumes=True)
+            if not runs_again(captured):
+                report = Report()
+                captured = capture(part, self.tracer, report, arguments)
         except SymfxError:
             return False
         if is_whole(captured):
@@ -211,14 +223,15 @@ class _Work:
                 return False
         inner = [(f"{path}.{name}", module) for name, module in kept_whole(captured)]
         graph = self.rewrite(captured, arguments, report)
-        if any(isinstance(module, PackedLayer) for module in graph.modules()) or any(
-            rewrite.what.startswith("folded") for rewrite in report.rewrites
-        ):
+        gains = any(isinstance(module, PackedLayer) for module in graph.modules()) or any(
+            rewrite.what.startswith(("folded", "rms_norm", "layer_norm"))
+            for rewrite in report.rewrites
+        )
+        if gains:
             self._install(path, part, graph, call, report)
         for below, module in inner:
             if module not in self._seen:
-                self._seen.add(module)
-                self.descend(below, module)
+                self.visit(below, module)
         return True
 
     def _install(

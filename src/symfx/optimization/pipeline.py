@@ -17,12 +17,15 @@ from symfx.errors import OptimizationError
 from symfx.optimization.checking import TOLERANCES, SameDraws, Trials, copy_inputs
 from symfx.optimization.fidelity import capture_exactly
 from symfx.optimization.graphs.arguments import Arguments, bind_arguments
+from symfx.optimization.graphs.assumptions import has_assumptions, runs_again
 from symfx.optimization.graphs.capture import capture, check_module, copy_of
 from symfx.optimization.graphs.effects import keeps_no_state
 from symfx.optimization.graphs.surgery import clean
+from symfx.optimization.graphs.whole_models import is_whole
 from symfx.optimization.model import NO_BFLOAT16, Lowered, Made, OptimizedModel
 from symfx.optimization.parts import has_parts, optimize_parts, restore_idle_parts
 from symfx.optimization.passes.fold_layers import fold_affine
+from symfx.optimization.passes.formulas import name_formulas
 from symfx.optimization.passes.fuse import lower
 from symfx.optimization.passes.inplace import settle_writes
 from symfx.optimization.passes.simplify import (
@@ -198,7 +201,34 @@ def _capture(
         trials = Trials(original, args, kwargs, options.patience)
         if options.check:
             captured = capture_exactly(model, captured, trials, options.tracer, arguments, report)
+        captured = _as_one_part(model, captured, arguments, trials, options, report)
     return captured, trials
+
+
+def _as_one_part(
+    model: nn.Module,
+    captured: fx.GraphModule,
+    arguments: Arguments,
+    trials: Trials,
+    options: _Options,
+    report: Report,
+) -> fx.GraphModule:
+    """A call of the model, if it is a part in which fewer modules are kept whole than in a graph.
+
+    A part may be captured for the example alone, with its own forward for other inputs.
+    """
+    if is_whole(captured) or not has_parts(captured):
+        return captured
+    found = Report()
+    part = capture(copy_of(model), options.tracer, found, arguments, assumes=True)
+    fewer = len(found.left_alone) < len(report.left_alone) and has_assumptions(part)
+    if not fewer or is_whole(part) or not runs_again(part):
+        return captured
+    if not trials.are_reproduced_by(part if keeps_no_state(part) else copy_of(part)):
+        return captured
+    report.left_alone.clear()
+    why = "its code asks for sizes: a graph runs for inputs with the answers of the example"
+    return capture(copy_of(model), report=report, closed={"": why})
 
 
 def _fused(
@@ -337,6 +367,7 @@ def _fold(module: fx.GraphModule, report: Report) -> fx.GraphModule:
     passes: list[tuple[str, Callable[[fx.GraphModule, Report], None]]] = [
         ("writes", settle_writes),
         ("identities", drop_identities),
+        ("formulas", name_formulas),
         ("constants", fold_constants),
         ("duplicates", merge_duplicates),
         ("reshapes", join_reshapes),

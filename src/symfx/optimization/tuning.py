@@ -17,7 +17,7 @@ from symfx.optimization.report import Report
 from symfx.optimization.runtime.conv_kernels import BLOCKED, DIRECT, WINOGRAD
 from symfx.optimization.runtime.fused_conv import FusedConv
 from symfx.optimization.runtime.fused_linear import FusedLinear
-from symfx.optimization.runtime.linear_kernels import CONVOLUTION, MKL, ONEDNN
+from symfx.optimization.runtime.linear_kernels import COMPILED, CONVOLUTION, MKL, ONEDNN
 
 __all__ = ["tune"]
 
@@ -25,7 +25,7 @@ __all__ = ["tune"]
 #: The operators with the most to win come first; those that are not reached stay unchanged.
 _SHARE, _LEAST = 3.0, 0.3
 #: The share of an operator's time that a way is expected to save; it decides the order of trials.
-_SAVES = {BLOCKED: 0.5, WINOGRAD: 0.2, ONEDNN: 0.3, CONVOLUTION: 0.1, MKL: 0.1}
+_SAVES = {BLOCKED: 0.5, WINOGRAD: 0.2, COMPILED: 0.3, ONEDNN: 0.3, CONVOLUTION: 0.1, MKL: 0.1}
 #: Operators that take less than this share of the model's time are not tried.
 _MATTERS = 0.005
 #: An operator is tried on all rows for which the way is chosen, unless the ordinary way would take
@@ -41,6 +41,9 @@ _FAR = 1.15
 #: The largest difference of another way's result, relative to the largest value: a tenth of the
 #: check's tolerance for float32.
 _CLOSE = 1e-5
+
+#: The seconds that no run is shorter than.
+_TICK = 1e-9
 
 Fused = FusedConv | FusedLinear
 
@@ -92,18 +95,18 @@ def tune(
         report: gets the choices.
         times: the ratio of the rows of the example to those of the arguments.
     """
-    started = time.perf_counter()
+    started = _now()
     groups = _groups(module, twin, args, kwargs)
-    whole = time.perf_counter() - started
+    whole = _now() - started
     worthwhile = [group for group in groups if group.seconds >= _MATTERS * whole]
-    started = time.perf_counter()
+    started = _now()
 
     def hope(group: _Alike) -> float:
         fused: Fused = module.get_submodule(group.paths[0])  # type: ignore[assignment]
         return group.seconds * max(map(_SAVES.__getitem__, fused.other_ways(group.x)), default=0)
 
     for group in sorted(filter(hope, worthwhile), key=hope, reverse=True):
-        if time.perf_counter() - started > max(_LEAST, _SHARE * whole):
+        if _now() - started > max(_LEAST, _SHARE * whole):
             report.notes.append("stopped timing algorithms: the time for it was used up")
             return
         members: list[Fused] = [module.get_submodule(path) for path in group.paths]  # type: ignore[misc]
@@ -134,7 +137,7 @@ def _groups(
     def begin(path: str) -> Callable[[Any, tuple[Any, ...]], None]:
         def hook(fused: Fused, given: tuple[Any, ...]) -> None:
             fused.get_ready(given[0])
-            since[path] = time.perf_counter()
+            since[path] = _now()
 
         return hook
 
@@ -142,7 +145,7 @@ def _groups(
         fused: Fused = module.get_submodule(path)  # type: ignore[assignment]
 
         def hook(_: Fused, given: tuple[Any, ...], result: Any) -> None:
-            seconds = time.perf_counter() - since[path]
+            seconds = _now() - since[path]
             x, *rest = given
             if not (x.is_floating_point() and x.numel() and x.dim()):
                 return
@@ -183,6 +186,14 @@ def _fastest(ways: Mapping[str, Callable[[], Tensor]]) -> tuple[str, float]:
     return champion, gain
 
 
+def _now() -> float:
+    """The seconds of a clock that stands still while other programs have the processor.
+
+    With several threads there is no such clock: this thread would not count the others' work.
+    """
+    return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
 def _duel(champion: Callable[[], Tensor], challenger: Callable[[], Tensor]) -> float:
     """The ratio of the challenger's time to the champion's; infinity if its result is wrong."""
     expected, found = champion(), challenger()  # also packs the weights, ahead of the timing
@@ -190,14 +201,14 @@ def _duel(champion: Callable[[], Tensor], challenger: Callable[[], Tensor]) -> f
         return math.inf
     del expected, found
     least = [math.inf, math.inf]
-    started = time.perf_counter()
+    started = _now()
     for turn in range(_RUNS):
         for index, run in enumerate((champion, challenger)):
-            start = time.perf_counter()
+            start = _now()
             run()
-            least[index] = min(least[index], time.perf_counter() - start)
-        ratio = least[1] / least[0]
+            least[index] = min(least[index], _now() - start)
+        ratio = least[1] / max(least[0], _TICK)
         clear = ratio > _FAR if turn == 0 else not 1 / _FAR < ratio < 1
-        if clear or (turn and time.perf_counter() - started > _ENOUGH):
+        if clear or (turn and _now() - started > _ENOUGH):
             break
     return ratio

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import fx, nn
 
 from symfx.optimization.graphs.effects import (
@@ -34,15 +36,19 @@ class Aliases:
         self._touched: set[int] = set()
         self._effects: dict[fx.Node, Effect] = {}
         disturbed: list[fx.Node] = []
+        sizes: set[fx.Node] = set()
         for index, node in enumerate(module.graph.nodes):
             self._group[node] = index
             self._members[index] = [node]
             effect = self._effects[node] = effect_of(node, self._modules)
             if node.op == "get_attr":
                 self._share_storage(node, attribute_of(module, str(node.target)))
-            if effect is not Effect.FRESH and node.op != "output":
+            if _is_size(node, sizes):
+                sizes.add(node)  # numbers, which share no memory
+            elif effect is not Effect.FRESH and node.op != "output":
                 for other in _may_return(node, effect):
-                    self._join(node, other)
+                    if other not in sizes:
+                        self._join(node, other)
             if effect in (Effect.WRITES, Effect.UNKNOWN):
                 disturbed.append(node)
         opaque_storages = self._storages_of_opaque_modules(disturbed)
@@ -105,6 +111,22 @@ class Aliases:
                 found.update(storage_of(tensor) for tensor in module.parameters())
                 found.update(storage_of(tensor) for tensor in module.buffers())
         return found
+
+
+def _is_size(node: fx.Node, sizes: Collection[fx.Node]) -> bool:
+    """Whether a node's value is a size, several sizes, or computed from sizes alone.
+
+    Args:
+        node: the node.
+        sizes: the earlier nodes of which this is true.
+    """
+    if node.op == "call_method":
+        return node.target in ("size", "dim")
+    if node.target is getattr:
+        return node.args[1] in ("shape", "ndim")
+    inputs = node.all_input_nodes
+    own = node.op == "call_function" and getattr(node.target, "__module__", "") == "_operator"
+    return own and bool(inputs) and all(each in sizes for each in inputs)
 
 
 def _may_return(node: fx.Node, effect: Effect) -> list[fx.Node]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from symfx.errors import InputMismatchError
 
-__all__ = ["Arguments", "bind_arguments"]
+__all__ = ["Arguments", "bind_arguments", "is_value"]
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ def bind_arguments(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
                 fixed["*" + name] = ()
         elif parameter.kind is parameter.VAR_KEYWORD:
             extra = given.arguments.get(name, {})
-            if all(map(_is_constant, extra.values())):
+            if not any(map(is_value, extra.values())):
                 fixed["**" + name] = dict(extra)
         elif name in given.arguments:
-            if _is_constant(given.arguments[name]):
+            if not is_value(given.arguments[name]):
                 fixed[name] = given.arguments[name]
         elif parameter.default is not parameter.empty:
             fixed[name] = parameter.default
@@ -62,5 +62,6 @@ def bind_arguments(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
     return Arguments(fixed, dict(given.arguments), left)
 
 
-def _is_constant(value: Any) -> bool:
-    return value is None or isinstance(value, bool | str)
+def is_value(value: Any) -> bool:
+    """Whether an argument is a value of the graph, and not a constant of it."""
+    return value is not None and not isinstance(value, bool | str)

@@ -8,7 +8,7 @@ import functools
 import inspect
 import operator
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
 import torch
@@ -17,11 +17,13 @@ from torch.fx.immutable_collections import immutable_dict
 from torch.overrides import TorchFunctionMode
 
 from symfx.errors import OptimizationError, TracingError
-from symfx.optimization.graphs.arguments import Arguments
+from symfx.optimization.graphs.arguments import Arguments, is_value
+from symfx.optimization.graphs.assumptions import Answers
 from symfx.optimization.graphs.effect_tables import ATTENTION_MODULES, words
 from symfx.optimization.graphs.effects import is_plain
 from symfx.optimization.graphs.whole_models import HOOKS, STARS, pin, whole, whole_as_called
 from symfx.optimization.report import Report
+from symfx.optimization.runtime.assumed import assumed_length, assumed_truth
 from symfx.torch_bridge.settings_watch import Effect, Watch
 
 __all__ = ["capture", "check_module", "copy_of"]
@@ -73,6 +75,8 @@ def capture(
     report: Report | None = None,
     arguments: Arguments | None = None,
     closed: Mapping[str, str] | None = None,
+    *,
+    assumes: bool = False,
 ) -> fx.GraphModule:
     """Trace a model with `torch.fx`; some of its modules are kept whole, as one call each.
 
@@ -85,6 +89,8 @@ def capture(
         report: gets the modules that are kept whole, with the reasons.
         arguments: those of an example call; the graph refuses other constants than they have.
         closed: modules that are kept whole by path, with the reasons.
+        assumes: questions of the model's code about shapes and dtypes are answered as for the
+            example, and the graph checks the answers; see `symfx.optimization.graphs.assumptions`.
 
     Returns:
         the graph. If the model itself is kept whole, the graph is one call of it; see `is_whole`.
@@ -98,12 +104,16 @@ def capture(
     if not is_plain(model):
         report.leave(type(model).__name__, "it has hooks, or a forward set on the instance")
         return whole(model)
+    if assumes and arguments is not None and type(model) in ATTENTION_MODULES:
+        return whole_as_called(model, arguments)  # its formula says more than its code
     closed = dict(closed or {})
     if "" in closed:
         report.leave(type(model).__name__, closed[""])
         return whole(model)
     while True:
         careful = _careful(tracer, closed, arguments)()
+        if assumes and arguments is not None:
+            careful.answers = Answers(model, arguments.given)
         before = _Attributes(model)
         try:
             with _Factories(careful), Watch(careful.stop):
@@ -227,11 +237,29 @@ class _Writable(fx.Proxy):
     """A proxy that records ``x += y`` and ``x[i] = y``.
 
     torch.fx's own proxy records ``x = x + y`` for the first, which leaves other references to
-    ``x`` unchanged, and refuses the second.
+    ``x`` unchanged, and refuses the second. The length of a value is known where the tracer can
+    answer questions.
     """
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self.tracer.create_proxy("call_function", operator.setitem, (self, index, value), {})
+
+    def __getattr__(self, k: str) -> Any:
+        answers = cast("_Careful", self.tracer).answers
+        if answers is not None and k == "shape":  # torch.fx's object for it has no length
+            return self.tracer.create_proxy("call_function", getattr, (self, k), {})
+        # Any attribute seems to be there, so that `hasattr` is true for each.
+        if answers is not None and not hasattr(torch.Tensor, k) and answers.lacks(self.node, k):
+            raise AttributeError(f"this value has no attribute {k!r}")
+        return super().__getattr__(k)
+
+    def __len__(self) -> int:
+        tracer = cast("_Careful", self.tracer)
+        found = None if tracer.answers is None else tracer.answers.length(self.node)
+        if found is None:
+            return int(super().__len__())
+        tracer.create_proxy("call_function", assumed_length, (self, found), {})
+        return found
 
 
 def _augmented(name: str) -> Callable[[fx.Proxy, Any], fx.Proxy]:
@@ -267,8 +295,10 @@ class _Careful(fx.Tracer):
         blamed: the path of the innermost module whose tracing failed, or None.
         kept: the modules that are kept whole by path, with the reasons.
         stopped: the exception that stopped the trace, even if the model's code caught it.
+        answers: the answers to questions about shapes and dtypes; None if there are none.
     """
 
+    answers: Answers | None
     blamed: str | None
     kept: dict[str, str]
     stopped: _LeavesTheGraph | None
@@ -318,6 +348,7 @@ def _careful(
 
         def __init__(self) -> None:
             super().__init__()
+            self.answers: Answers | None = None
             self.blamed: str | None = None
             self.kept: dict[str, str] = {}
             self.paths = [""]  # of the modules whose forward is running, from the root
@@ -346,7 +377,8 @@ def _careful(
             self, root_fn: Any, is_module: bool, concrete_args: Any = None
         ) -> tuple[Any, list[Any]]:
             parameters = list(inspect.signature(root_fn).parameters.values())
-            if arguments is None or not _are_known(parameters, arguments):
+            assumes = self.answers is not None
+            if arguments is None or not _are_known(parameters, arguments, assumes):
                 plain: Any = super().create_args_for_root(root_fn, is_module, concrete_args)
                 return cast("tuple[Any, list[Any]]", plain)
             # torch.fx would pass all arguments by position, to the code of the innermost function;
@@ -358,7 +390,8 @@ def _careful(
                 proxy = self.create_proxy("placeholder", name, default, {})
                 value = arguments.fixed.get(name, proxy)
                 if parameter.kind is parameter.VAR_KEYWORD:
-                    kwargs.update(value)
+                    extra = arguments.given.get(parameter.name, {})
+                    kwargs.update({k: value[k] if is_value(v) else v for k, v in extra.items()})
                 elif parameter.name in arguments.left or parameter.kind is parameter.VAR_POSITIONAL:
                     continue  # the forward's own default
                 elif parameter.kind is parameter.KEYWORD_ONLY or (
@@ -369,9 +402,28 @@ def _careful(
                     args.append(value)
             return functools.partial(root_fn, **kwargs), args
 
+        def to_bool(self, obj: fx.Proxy) -> bool:
+            found = None if self.answers is None else self.answers.truth(obj.node)
+            if found is None:
+                return bool(super().to_bool(obj))
+            self.create_proxy("call_function", assumed_truth, (obj, found), {})
+            return found
+
+        def iter(self, obj: fx.Proxy) -> Iterator[fx.Proxy]:
+            found = None if self.answers is None else self.answers.length(obj.node)
+            if found is None:
+                return cast("Iterator[fx.Proxy]", super().iter(obj))
+            self.create_proxy("call_function", assumed_length, (obj, found), {})
+            return iter([cast("Any", obj)[index] for index in range(found)])
+
         def proxy(self, node: fx.Node) -> fx.Proxy:
             plain = super().proxy(node)
             return _Writable(node, self) if type(plain) is fx.Proxy else plain
+
+        def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+            if self.answers is not None and self.answers.running:
+                return attr_val
+            return super().getattr(attr, attr_val, parameter_proxy_cache)
 
         def call_module(
             self,
@@ -380,6 +432,8 @@ def _careful(
             args: tuple[Any, ...],
             kwargs: dict[str, Any],
         ) -> Any:
+            if self.answers is not None and self.answers.running:
+                return forward(*args, **kwargs)  # this is no call of the model's code
             self.paths.append(self.path_of_module(m))
             try:
                 return super().call_module(m, forward, args, kwargs)
@@ -393,10 +447,14 @@ def _careful(
     return cast("type[_Careful]", Careful)
 
 
-def _are_known(parameters: list[inspect.Parameter], arguments: Arguments) -> bool:
-    """Whether the entries of ``*args`` and ``**kwargs``, if any, are constants."""
+def _are_known(parameters: list[inspect.Parameter], arguments: Arguments, assumes: bool) -> bool:
+    """Whether the entries of ``*args`` and ``**kwargs``, if any, can be told apart.
+
+    Values in ``**kwargs`` are read from the dictionary, whose keys only a part checks.
+    """
     return all(
         STARS[parameter.kind] + parameter.name in arguments.fixed
+        or (assumes and parameter.kind is parameter.VAR_KEYWORD)
         for parameter in parameters
         if parameter.kind in STARS
     )

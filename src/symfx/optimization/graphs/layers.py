@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from symfx.optimization.graphs.effects import read_argument
 from symfx.optimization.runtime.layers import Layer
 
 __all__ = ["Activation", "Affine", "LayerCall"]
@@ -20,10 +22,19 @@ class LayerCall(Layer):
     Attributes:
         node: the call.
         source: the node whose value is the layer's input.
+        place: the position of the input among the arguments of the call.
+        keyword: the keyword of the input.
     """
 
     node: fx.Node
     source: fx.Node
+    place: int = 0
+    keyword: str = "input"
+
+    @property
+    def current_source(self) -> Any:
+        """The input of the call as the graph is now; an edit may have put another node there."""
+        return read_argument(self.node, self.place, self.keyword)
 
 
 @dataclass(frozen=True)

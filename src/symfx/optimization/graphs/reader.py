@@ -33,6 +33,8 @@ _CONV_FUNCTIONS: dict[Any, tuple[int, bool]] = {
     torch.conv_transpose2d: (2, True),
     torch.conv_transpose3d: (3, True),
 }
+#: Functions and methods that compute the product of two matrices.
+_PRODUCTS: frozenset[Any] = frozenset({torch.matmul, torch.mm, operator.matmul, "matmul", "mm"})
 _MAX_POOLS: frozenset[Any] = frozenset({F.max_pool2d, torch.max_pool2d})
 _MODULE_OF = {form: module for module, form in CONVS.items()}
 #: The number of dimensions behind that of the channels; None where any number is allowed.
@@ -99,6 +101,8 @@ class Reader:
             found = self._layer_of_module(node, module)
         elif node.op == "call_function":
             found = self._layer_of_function(node)
+        elif node.op == "call_method":
+            found = self._product(node)
         else:
             found = None
         if found is None or not self.steady(found.weight, found.bias):
@@ -128,7 +132,33 @@ class Reader:
             return None
         return LayerCall(kind, weight, bias, options, node, source)
 
+    def _product(self, node: fx.Node) -> LayerCall | None:
+        """A product with a constant matrix, which is a linear layer with that matrix turned."""
+        bias: Tensor | None = None
+        place = 0
+        if node.target in (torch.addmm, "addmm"):
+            given, place = read_argument(node, 0, "input"), 1
+            bias = self.constant(given)
+            if bias is None or any(
+                read_argument(node, 9, name, 1) != 1 for name in ("beta", "alpha")
+            ):
+                return None
+        elif node.target not in _PRODUCTS:
+            return None
+        source = read_argument(node, place, "mat1" if place else "input")
+        weight = self.constant(read_argument(node, place + 1, "mat2" if place else "other"))
+        if weight is None or not isinstance(source, fx.Node) or weight.ndim != 2:
+            return None
+        if self.constant(source) is not None or (
+            bias is not None and bias.shape != weight.shape[1:]
+        ):
+            return None
+        turned, keyword = weight.detach().t(), "mat1" if place else "input"
+        return LayerCall(nn.Linear, turned, bias, {}, node, source, place, keyword)
+
     def _layer_of_function(self, node: fx.Node) -> LayerCall | None:
+        if (product := self._product(node)) is not None:
+            return product
         source = read_argument(node, 0, "input")
         weight = self.constant(read_argument(node, 1, "weight"))
         given = read_argument(node, 2, "bias")
@@ -273,6 +303,16 @@ class Reader:
         if any(size != 1 for size in rest):
             return None
         return numbers.reshape(channels), len(rest), tensor.dtype
+
+    def is_float(self, node: fx.Node) -> bool:
+        """Whether the graph shows that the value is a tensor of fractional numbers."""
+        if self.layer(node) is not None:
+            return True
+        affine = self.affine(node)
+        if affine is not None and (affine.is_norm or self.is_float(affine.source)):
+            return True
+        dtype = node.meta.get("symfx_dtype")
+        return isinstance(dtype, torch.dtype) and dtype.is_floating_point
 
     def idle_source(self, node: fx.Node) -> fx.Node | None:
         """The argument of an identity or an inactive dropout, which returns it; otherwise None."""

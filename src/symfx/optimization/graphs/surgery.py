@@ -10,7 +10,7 @@ from torch import fx, nn
 from symfx.optimization.graphs.effects import effect_of
 from symfx.optimization.runtime.leaf_calls import Effect
 
-__all__ = ["clean", "fresh_name", "install", "replace", "succeed"]
+__all__ = ["clean", "drop_dead", "fresh_name", "install", "replace", "succeed"]
 
 
 def replace(old: fx.Node, new: fx.Node) -> None:
@@ -77,8 +77,8 @@ def fresh_name(module: nn.Module, name: str) -> str:
     return found
 
 
-def clean(module: fx.GraphModule) -> fx.GraphModule:
-    """The graph without dead nodes, in a module without unused modules and tensors."""
+def drop_dead(module: fx.GraphModule) -> None:
+    """Erase the nodes of a graph whose values no node uses, and which have no effect."""
     modules = dict(module.named_modules())
     for node in reversed(list(module.graph.nodes)):
         if node.users or node.op in ("placeholder", "output"):
@@ -87,6 +87,11 @@ def clean(module: fx.GraphModule) -> fx.GraphModule:
         keeps = getattr(node.target, "symfx_keeps", False) or node.is_impure()
         if effect in (Effect.FRESH, Effect.VIEW) and not keeps:
             module.graph.erase_node(node)
+
+
+def clean(module: fx.GraphModule) -> fx.GraphModule:
+    """The graph without dead nodes, in a module without unused modules and tensors."""
+    drop_dead(module)
     module.graph.lint()
     result = fx.GraphModule(module, module.graph, type(module).__name__)
     result.training = module.training

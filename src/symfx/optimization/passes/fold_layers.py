@@ -158,7 +158,7 @@ def _hindrance_before(reader: Reader, layer: LayerCall, affine: Affine) -> str |
     """The reason why `layer(affine(x))` is not one layer; None if it is."""
     if affine.dtype not in (None, layer.weight.dtype):
         return "its numbers have another dtype"
-    if not affine.is_norm and not _is_float(reader, affine.source):
+    if not affine.is_norm and not reader.is_float(affine.source):
         return "its input may be integers"
     if not affine.is_scalar:
         if affine.scale.numel() != layer.channels_in:
@@ -171,22 +171,13 @@ def _hindrance_before(reader: Reader, layer: LayerCall, affine: Affine) -> str |
         if layer.transposed:
             return "a transposed convolution sums fewer shifted values at the border"
         padding = layer.options.get("padding", 0)
-        pads = padding != "valid" and (isinstance(padding, str) or any(padding))
-        if layer.dimensions and pads and layer.options.get("padding_mode", "zeros") == "zeros":
+        pads = layer.dimensions and padding != "valid"
+        pads = pads and (isinstance(padding, str) or any(padding))
+        if pads and layer.options.get("padding_mode", "zeros") == "zeros":
             return "the zeros that the convolution pads with are not shifted"
     if not reader.aliases.is_quiet(affine.source) or not reader.aliases.is_quiet(affine.node):
         return "a node writes to the memory of the values between"
     return None
-
-
-def _is_float(reader: Reader, node: fx.Node) -> bool:
-    if reader.layer(node) is not None:
-        return True
-    affine = reader.affine(node)
-    if affine is not None and (affine.is_norm or _is_float(reader, affine.source)):
-        return True
-    dtype = node.meta.get("symfx_dtype")
-    return isinstance(dtype, torch.dtype) and dtype.is_floating_point
 
 
 def _is_flat(reader: Reader, node: fx.Node) -> bool:

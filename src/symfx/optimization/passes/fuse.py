@@ -16,7 +16,9 @@ from symfx.optimization.graphs.reader import Reader
 from symfx.optimization.graphs.surgery import clean, install, succeed
 from symfx.optimization.passes.expand_attention import expand_attention
 from symfx.optimization.passes.inplace import settle_writes
+from symfx.optimization.passes.join_projections import join_projections
 from symfx.optimization.passes.memory_layout import fused_conv, keep_layout
+from symfx.optimization.passes.use_kernels import use_kernels
 from symfx.optimization.report import Report
 from symfx.optimization.runtime.activations import PostOp
 from symfx.optimization.runtime.capabilities import can_fuse, may_pool
@@ -26,6 +28,7 @@ from symfx.optimization.runtime.graph_functions import all_finite, settled_add
 from symfx.optimization.runtime.layers import MaxPool
 from symfx.optimization.runtime.leaf_calls import Effect
 from symfx.optimization.runtime.normalization import ScaleShift
+from symfx.optimization.runtime.one_pass import layer_norm
 
 __all__ = ["lower"]
 
@@ -57,11 +60,16 @@ def lower(
     if linears:
         module = expand_attention(module, report)
     settle_writes(module, report)
+    if linears:
+        use_kernels(module, report)
+        join_projections(module, report)
     reader = Reader(module)
     plans = _plan(reader, only, report, linears)
     for plan in plans:
         _apply(module, plan, report)
     _scale_and_rectify(module, only, report)
+    if linears:
+        _settle_terms(module)
     module = clean(module)
     if plans:
         _accumulate(module)
@@ -168,7 +176,7 @@ def _apply(module: fx.GraphModule, plan: _Plan, report: Report) -> None:
         fused = FusedConv(plan.layer, post, adds=adds, second=second, pool=plan.pool)
     fused.training = module.training
     # The arguments may have been replaced since the plan was made.
-    args = list(plan.layer.node.all_input_nodes[:1])
+    args = [plan.layer.current_source]
     if adds:
         args += [a for a in plan.nodes[1].all_input_nodes if a is not plan.layer.node]
     last = plan.nodes[-1]
@@ -182,6 +190,47 @@ def _apply(module: fx.GraphModule, plan: _Plan, report: Report) -> None:
         parts += [plan.post.name] if plan.post is not None else []
         parts += ["max_pool2d"] if plan.pool is not None else []
         report.rewrote(f"fused {' + '.join(parts)} by oneDNN", names, node)
+
+
+def _settle_terms(module: fx.GraphModule) -> None:
+    """Make the first terms of linear layers' sums contiguous where nothing shows their strides.
+
+    A sum has the strides of its first term; behind an image with channels last, for example, all
+    residuals of a transformer would have odd strides, which no kernel takes.
+    """
+    reader = Reader(module)
+    hidden: set[fx.Node] = set()
+    settled: dict[fx.Node, fx.Node] = {}
+
+    def fused(node: fx.Node) -> FusedLinear | None:
+        found = reader.modules.get(str(node.target)) if node.op == "call_module" else None
+        return found if isinstance(found, FusedLinear) else None
+
+    def hides(user: fx.Node, value: fx.Node) -> bool:
+        """Whether a user's result does not depend on the strides of a value."""
+        layer = fused(user)
+        if layer is not None:
+            own = user in hidden or not layer.second
+            return own if layer.adds and user.args[1] is value else True
+        if user.target is operator.add:
+            return user in hidden
+        asks = user.target is getattr and user.args[1] in ("shape", "dtype", "device")
+        return asks or user.target is layer_norm
+
+    for node in reversed(module.graph.nodes):
+        if all(hides(user, node) for user in node.users):
+            hidden.add(node)
+    for node in list(module.graph.nodes):
+        layer = fused(node)
+        if layer is None or not (layer.adds and layer.second) or node not in hidden:
+            continue
+        term = node.args[1]
+        if not isinstance(term, fx.Node) or fused(term) is not None:
+            continue
+        if term not in settled:
+            with module.graph.inserting_after(term):
+                settled[term] = module.graph.call_method("contiguous", (term,))
+        node.replace_input_with(term, settled[term])
 
 
 def _scale_and_rectify(
@@ -259,6 +308,7 @@ _KEEPS_FINITE: frozenset[Any] = frozenset(
         F.avg_pool2d,
         F.adaptive_avg_pool2d,
         F.interpolate,
+        layer_norm,
     }
 )
 _KEEPS_FINITE_MODULES = (

@@ -16,6 +16,7 @@ from symfx.optimization.runtime.fused_conv import FusedConv
 from symfx.optimization.runtime.graph_functions import all_finite, laid_out_as
 from symfx.optimization.runtime.leaf_calls import Effect
 from symfx.optimization.runtime.normalization import ScaleShift
+from symfx.optimization.runtime.one_pass import layer_norm
 
 __all__ = ["fused_conv", "keep_layout"]
 
@@ -113,7 +114,7 @@ _CARRIES_MODULES: tuple[type[nn.Module], ...] = (
 
 
 # Functions and modules whose results are contiguous for every input.
-_CONTIGUOUS: tuple[Any, ...] = (F.linear, torch.matmul, F.layer_norm)
+_CONTIGUOUS: tuple[Any, ...] = (F.linear, torch.matmul, F.layer_norm, layer_norm)
 _CONTIGUOUS_MODULES: tuple[type[nn.Module], ...] = (nn.Linear, nn.LayerNorm)
 # Functions and methods that change only the strides.
 _PERMUTES: tuple[Any, ...] = (torch.permute, torch.transpose, "permute", "transpose")

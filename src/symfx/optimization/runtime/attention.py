@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from symfx.errors import InputMismatchError
 from symfx.optimization.runtime.leaf_calls import Effect, leaf_function
+from symfx.optimization.runtime.one_pass import sdpa
 
 __all__ = ["additive_mask", "attend", "fast_path_mask", "self_attend"]
 
@@ -72,7 +72,7 @@ def attend(
     q, k, v = (_heads(x, heads, batch_first, batched) for x in (query, key, value))
     if mask is not None and mask.dim() == 3:
         mask = mask.view(-1, heads, *mask.shape[1:])
-    found = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    found: Tensor = sdpa(q, k, v, attn_mask=mask)
     order = (0, 2, 1, 3) if batch_first or not batched else (2, 0, 1, 3)
     return found.permute(order).reshape(query.shape)
 

@@ -14,11 +14,24 @@ from symfx.optimization.runtime.activations import PostOp
 from symfx.optimization.runtime.conv_kernels import DIRECT, Kernel
 from symfx.optimization.runtime.layers import Layer
 from symfx.optimization.runtime.leaf_calls import leaf_forward
-from symfx.optimization.runtime.linear_kernels import linear_ways, make_linear_kernel
+from symfx.optimization.runtime.linear_kernels import (
+    FOR_ALL_ROWS,
+    linear_ways,
+    make_linear_kernel,
+)
 from symfx.optimization.runtime.packed_layer import PackedLayer
-from symfx.optimization.runtime.tensor_checks import is_ordinary
+from symfx.optimization.runtime.tensor_checks import is_ordinary, is_plain_tensor
 
-__all__ = ["FusedLinear"]
+__all__ = ["ALL_ROWS", "FusedLinear"]
+
+
+ALL_ROWS = 0
+"""The number in `FusedLinear.ways` that stands for all numbers of rows without a way."""
+
+
+def _key(way: str, rows: int) -> tuple[str, int]:
+    """The key of a kernel: one for each number of rows where the weight is packed for it."""
+    return way, ALL_ROWS if way in FOR_ALL_ROWS else rows
 
 
 class FusedLinear(PackedLayer):
@@ -34,7 +47,7 @@ class FusedLinear(PackedLayer):
         second: see `PackedLayer`.
 
     Attributes:
-        ways: the name of the way for a number of rows, where it is not torch's.
+        ways: the name of the way for a number of rows, or for `ALL_ROWS`, where it is not torch's.
     """
 
     def __init__(self, layer: Layer, post: PostOp, *, adds: bool, second: bool = False) -> None:
@@ -50,31 +63,34 @@ class FusedLinear(PackedLayer):
             other: the tensor that is added, of the result's shape.
             finite: see `FusedConv.forward`.
         """
-        if not self._fits(x, other):
+        # A sum whose first term is not contiguous is not contiguous either.
+        unlike = self.second and other is not None and not other.is_contiguous()
+        if unlike or not self._fits(x, other):
             return self.finish(F.linear(x, self.weight, self.bias), other)
-        way = self.ways.get(x.numel() // x.shape[-1]) if finite else None
+        x, other = x.contiguous(), None if other is None else other.contiguous()
+        rows = x.numel() // x.shape[-1]
+        way = self.ways.get(rows, self.ways.get(ALL_ROWS)) if finite else None
         if way is not None:
             return self._packed(way, x, other)
         return self._in_place(x, other)
 
     def _fits(self, x: Tensor, other: Tensor | None) -> bool:
-        """Whether a kernel may take these arguments."""
-        wide, deep = self.weight.shape
-        return (
-            self.usable
-            and x.dtype is torch.float is self.weight.dtype
-            and x.shape[-1] == deep
-            and x.is_contiguous()
+        """Whether a kernel may take these arguments, once they are contiguous."""
+        weight: Any = self._buffers["weight"]
+        shape = x.shape
+        fits = (
+            self.available
             and is_ordinary(x)
-            and (
-                other is None
-                or (
-                    other.dtype is torch.float
-                    and other.shape == (*x.shape[:-1], wide)
-                    and other.is_contiguous()
-                    and is_ordinary(other)
-                )
-            )
+            and x.dtype is torch.float is weight.dtype
+            and len(shape) > 0
+            and shape[-1] == weight.shape[1]
+        )
+        if not fits or (torch.is_grad_enabled() and not self.usable):
+            return False
+        return other is None or (
+            is_plain_tensor(other)
+            and other.dtype is torch.float
+            and other.shape == (*shape[:-1], weight.shape[0])
         )
 
     @property
@@ -103,7 +119,7 @@ class FusedLinear(PackedLayer):
 
     def choose(self, shape: torch.Size, way: str) -> None:
         """Compute inputs of this shape in this way from now on."""
-        rows = shape.numel() // shape[-1]
+        rows = ALL_ROWS if way in FOR_ALL_ROWS else shape.numel() // shape[-1]
         self.ways.pop(rows, None)
         if way != DIRECT:
             self.ways[rows] = way
@@ -112,8 +128,9 @@ class FusedLinear(PackedLayer):
         """See `FusedConv.get_ready`."""
         if self._fits(x, None):
             rows = x.numel() // x.shape[-1]
-            if rows in self.ways:
-                self.kernel((self.ways[rows], rows))
+            way = self.ways.get(rows, self.ways.get(ALL_ROWS))
+            if way is not None:
+                self.kernel(_key(way, rows))
 
     def _make(self, key: Any) -> Kernel:
         """A kernel for a way and a number of rows."""
@@ -126,7 +143,7 @@ class FusedLinear(PackedLayer):
         return self.post.apply_to(result if other is None else result.add_(other))
 
     def _packed(self, way: str, x: Tensor, other: Tensor | None) -> Tensor:
-        return self.kernel((way, x.numel() // x.shape[-1]))(x, other, False)
+        return self.kernel(_key(way, x.numel() // x.shape[-1]))(x, other, False)
 
     def describe(self) -> dict[str, Any]:
         """The module as plain data, without its tensors."""

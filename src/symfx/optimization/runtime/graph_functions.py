@@ -18,6 +18,7 @@ from symfx.optimization.runtime.attention import (
     self_attend,
 )
 from symfx.optimization.runtime.leaf_calls import Effect, leaf_function
+from symfx.optimization.runtime.one_pass import layer_norm, rms_norm, rotated, sdpa
 from symfx.optimization.runtime.tensor_checks import is_channels_last, is_ordinary
 
 __all__ = [
@@ -150,7 +151,11 @@ GRAPH_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "attend": attend,
     "fast_path_mask": fast_path_mask,
     "laid_out_as": laid_out_as,
+    "layer_norm": layer_norm,
     "only_default": only_default,
+    "rms_norm": rms_norm,
+    "rotated": rotated,
+    "sdpa": sdpa,
     "self_attend": self_attend,
     "settled_add": settled_add,
     "settled_sub": settled_sub,

@@ -51,7 +51,7 @@ def leaf_function(effect: Effect, *, keeps: bool = False) -> Callable[[Function]
     def mark(function: Function) -> Function:
         @functools.wraps(function)
         def called(*args: Any, **kwargs: Any) -> Any:
-            for value in (*args, *kwargs.values()):
+            for value in (*args, *kwargs.values()) if kwargs else args:
                 if isinstance(value, fx.Proxy):
                     return value.tracer.create_proxy("call_function", called, args, kwargs)
             return function(*args, **kwargs)
@@ -71,7 +71,7 @@ def leaf_forward(forward: Function) -> Function:
 
     @functools.wraps(forward)
     def called(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        for value in (*args, *kwargs.values()):
+        for value in (*args, *kwargs.values()) if kwargs else args:
             if isinstance(value, fx.Proxy):
                 tracer: Any = value.tracer
                 path = tracer.path_of_module(self)

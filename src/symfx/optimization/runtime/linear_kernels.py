@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from symfx.optimization.runtime.activations import PostOp
+from symfx.optimization.runtime.compiled import kernels
 from symfx.optimization.runtime.conv_kernels import DIRECT, ConvForm, Kernel, make_kernel
 
 __all__ = [
+    "COMPILED",
     "CONVOLUTION",
+    "FOR_ALL_ROWS",
     "LINEAR_WAYS",
     "MKL",
     "ONEDNN",
@@ -25,12 +29,20 @@ __all__ = [
 #: The names of the ways, beside torch's own operator.
 ONEDNN, MKL = "with a weight packed by oneDNN", "with a weight packed by MKL"
 CONVOLUTION = "as a 1x1 convolution"
-LINEAR_WAYS = (ONEDNN, CONVOLUTION, MKL)
+COMPILED = "by a compiled kernel"
+LINEAR_WAYS = (COMPILED, ONEDNN, CONVOLUTION, MKL)
+#: The ways that are the same for every number of rows.
+FOR_ALL_ROWS = (COMPILED,)
 
 
 def linear_ways() -> list[str]:
     """The names of the ways that the installed torch has."""
-    has = {ONEDNN: has_onednn(), CONVOLUTION: True, MKL: has_mkl()}
+    has = {
+        COMPILED: kernels() is not None and _is_right(COMPILED),
+        ONEDNN: has_onednn(),
+        CONVOLUTION: True,
+        MKL: has_mkl(),
+    }
     return [way for way in LINEAR_WAYS if has[way]]
 
 
@@ -47,6 +59,51 @@ def make_linear_kernel(
         rows: the number of rows of the input: all dimensions but the last, multiplied.
     """
     return _MAKERS[way](weight, bias, post, rows)
+
+
+class _Compiled:
+    """The kernel of ``kernels.c``, which adds and applies most activations itself."""
+
+    _POSTS: ClassVar[dict[tuple[str, str], int]] = {
+        ("none", ""): 0,
+        ("relu", ""): 1,
+        ("swish", ""): 2,
+        ("gelu", "none"): 3,
+        ("gelu", "tanh"): 4,
+    }
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, post: PostOp, rows: int) -> None:
+        compiled = kernels()
+        assert compiled is not None
+        self.kernels = compiled
+        self.width, self.depth = weight.shape
+        panels = -(-self.width // compiled.columns)
+        filled = weight.detach().new_zeros(panels * compiled.columns, self.depth)
+        filled[: self.width] = weight.detach()
+        self.packed = filled.view(panels, compiled.columns, self.depth).transpose(1, 2).contiguous()
+        self.bias = weight.detach().new_zeros(panels * compiled.columns)
+        if bias is not None:
+            self.bias[: self.width] = bias.detach()
+        self.applied = self._POSTS.get((post.name, post.algorithm), 0)
+        self.rest = post if self.applied == 0 else PostOp("none")
+        # The addresses stay the same, and asking for them takes time.
+        self._pointers = self.packed.data_ptr(), self.bias.data_ptr()
+
+    def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
+        """See `make_linear_kernel`."""
+        result = x.new_empty(*x.shape[:-1], self.width)
+        self.kernels.linear(
+            x.data_ptr(),
+            *self._pointers,
+            None if other is None else other.data_ptr(),
+            result.data_ptr(),
+            x.numel() // self.depth,
+            self.depth,
+            self.width,
+            self.applied,
+            self.kernels.threads,
+        )
+        return self.rest.apply_to(result)
 
 
 class _Convolution:
@@ -126,6 +183,7 @@ class _Mkl:
 
 
 _MAKERS: dict[str, Callable[[Tensor, Tensor | None, PostOp, int], Kernel]] = {
+    COMPILED: _Compiled,
     ONEDNN: _OneDnn,
     CONVOLUTION: _Convolution,
     MKL: _Mkl,

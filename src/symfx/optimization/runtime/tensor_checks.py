@@ -5,23 +5,42 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["is_channels_last", "is_ordinary", "packed_alike"]
+__all__ = ["is_channels_last", "is_ordinary", "is_plain_tensor", "packed_alike"]
+
+
+# These run at each call of a layer, so that even the look-up of a name counts.
+_autocast, _dispatch_modes = torch.is_autocast_enabled, torch._C._len_torch_dispatch_stack
+_transforms, _tracing = torch._C._functorch.peek_interpreter_stack, torch._C._get_tracing_state
+_gradients, _strided = torch.is_grad_enabled, torch.strided
 
 
 def is_ordinary(x: Tensor) -> bool:
     """Whether this call is plain inference on a plain tensor: no gradient, tracer or transform."""
     return (
-        type(x) is Tensor
-        and x.device.type == "cpu"
-        and x.layout is torch.strided
+        is_plain_tensor(x)
         and x.numel() > 0
-        and not (torch.is_grad_enabled() and x.requires_grad)
-        and not torch.is_autocast_enabled("cpu")
-        and torch._C._len_torch_dispatch_stack() == 0
-        and torch._C._functorch.peek_interpreter_stack() is None
+        and not _dispatch_modes()
+        and _transforms() is None
+        and not _autocast("cpu")
+        and _tracing() is None
         and not torch.compiler.is_compiling()
-        and torch._C._get_tracing_state() is None
     )
+
+
+def is_plain_tensor(x: Tensor) -> bool:
+    """Whether a tensor is dense, on the CPU, and takes part in no gradient.
+
+    Beside another argument that is ordinary, such a tensor is ordinary too, but for its size.
+    """
+    return (
+        type(x) in _KINDS
+        and x.is_cpu
+        and x.layout is _strided
+        and not (x.requires_grad and _gradients())
+    )
+
+
+_KINDS = (Tensor, torch.nn.Parameter)
 
 
 def is_channels_last(x: Tensor) -> bool:

@@ -60,8 +60,11 @@ def describe_module(path: str, module: nn.Module) -> dict[str, Any]:
         OptimizationError,
         "only torch's own modules without hooks can be saved; save the parts around it",
     )
-    if getattr(nn, kind.__name__, None) is not kind or not is_plain(module):
-        raise source.refusal(f"{path} is a {kind.__name__}, which a file cannot describe")
+    for name, part in module.named_modules(prefix=path):
+        own, whole = type(part), part is module
+        known = getattr(nn, own.__name__, None) is own and is_plain(part)
+        if not (known if whole else own.__module__.startswith("torch.nn.")):
+            raise source.refusal(f"{name} is a {own.__name__}, which a file cannot describe")
     options = {}
     for name, parameter in _parameters(kind).items():
         value = getattr(module, name, parameter.default)
