@@ -19,6 +19,7 @@ __all__ = [
     "Target",
     "inputs_option",
     "refuse_unwritable",
+    "where_option",
 ]
 
 #: Seeds of torch have 64 bits.
@@ -65,6 +66,22 @@ def inputs_option(described: str) -> typer.models.OptionInfo:
     """
     option: typer.models.OptionInfo = typer.Option(
         "--input", "-i", help=f"An input: {described} Repeatable.", show_default=False
+    )
+    return option
+
+
+def where_option(what: str) -> typer.models.OptionInfo:
+    """The option ``--where``, which is given once for each condition.
+
+    Args:
+        what: what a condition means to the command.
+    """
+    option: typer.models.OptionInfo = typer.Option(
+        "--where",
+        "-w",
+        help="A condition on the named dimensions: 'seq % 8 == 0', 'w == h', 'h in {224, 256}'. "
+        f"{what} Repeatable.",
+        show_default=False,
     )
     return option
 

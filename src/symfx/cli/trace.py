@@ -33,6 +33,7 @@ from symfx.cli.options import (
     Target,
     inputs_option,
     refuse_unwritable,
+    where_option,
 )
 from symfx.errors import SpecError
 
@@ -59,8 +60,12 @@ def trace_command(
         list[str] | None,
         inputs_option(
             "'x: f32\\[batch, seq=7, 64]', 'ids: i64\\[batch, seq] < 100', 'n: int=5', "
-            "'flag: bool=true'. A named dimension is dynamic, a number is a static size."
+            "'flag: bool=true', 'batch.ids: i64\\[8*n]'. A named dimension is dynamic, a number is "
+            "a static size."
         ),
+    ] = None,
+    where: Annotated[
+        list[str] | None, where_option("The trace relies on it, and checks it of inputs.")
     ] = None,
     init: Init = None,
     train: Annotated[
@@ -137,7 +142,7 @@ def trace_command(
             refuse_unwritable(path, option)
         handed_on = (onnx, pt2, aoti) != (None, None, None)
         with stdout_for_json(as_json):
-            call = _call(target, inputs or [], init or [], train, seed)
+            call = _call(target, inputs or [], init or [], train, seed, where or [])
             with telling_sizes(call, seed), progress("tracing"), _recorded(record):
                 traced = _trace(call, strict=not allow_pinned, pre_dispatch=handed_on)
             verification = None
@@ -159,10 +164,15 @@ def trace_command(
 
 
 def _call(
-    target: str, inputs: Sequence[str], init: Sequence[str], train: bool | None, seed: int
+    target: str,
+    inputs: Sequence[str],
+    init: Sequence[str],
+    train: bool | None,
+    seed: int,
+    where: Sequence[str],
 ) -> ExampleCall:
     """The model in the wanted mode, and its example call."""
-    call = example_call(target, init, inputs, seed)
+    call = example_call(target, init, inputs, seed, where)
     import torch
 
     if train is not None:
@@ -184,6 +194,7 @@ def _trace(call: ExampleCall, *, strict: bool, pre_dispatch: bool) -> Trace:
         call.args,
         call.kwargs,
         dynamic=call.dynamic,
+        where=call.stated,
         strict=strict,
         pre_dispatch=pre_dispatch,
     )

@@ -135,6 +135,11 @@ def _range(info: SymbolInfo) -> str:
 
 def _sources(trace: TracedModel, info: SymbolInfo) -> str:
     """The sources of a symbol as a person writes them in Python."""
+    if not info.sources:
+        return ", ".join(
+            f"{number.measure.expression(number.leaf.path)} == {trace.admission.facts[number]}"
+            for number in trace.admission.numbers_with(info.term)
+        )
     numbers = [(source, trace.admission.number_at(source)) for source in info.sources]
     return ", ".join(
         number.measure.expression(number.leaf.path) if number else source

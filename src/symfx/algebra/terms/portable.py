@@ -57,7 +57,9 @@ class Packing:
         numbers = self._numbers
         if term in numbers:
             return numbers[term]
-        for part in postorder(term, lambda t: t not in numbers):
+        # Parts are older than what is made of them. In order of age they keep that order when
+        # they are read, and with it the order in which a condition prints its parts.
+        for part in sorted(postorder(term, lambda t: t not in numbers), key=lambda t: t.uid):
             packed: list[Any]
             if part.op == "const":
                 value = part.args[0]
