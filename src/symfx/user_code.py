@@ -23,11 +23,13 @@ from typing import Any, TypeVar
 
 __all__ = [
     "SYMFX_FOLDER",
+    "CallsOfProgram",
     "SavedFrame",
     "UserFrame",
     "asked_by_program",
     "asking_expression",
     "boundary",
+    "calls_of_program",
     "here",
     "inside_try",
     "is_boundary",
@@ -44,10 +46,18 @@ __all__ = [
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+#: The files of torch in which modules call each other, and functions.
+_CALLING = (
+    os.path.join("torch", "nn", "modules", "module.py"),
+    os.path.join("torch", "nn", "functional.py"),
+)
 
 _LIBRARY, _USER, _MODULE, _BOUNDARY = range(4)
-#: The kind of each code object that was met: finding a line looks at no path twice.
-_kinds: dict[CodeType, int] = {}
+#: The kind of each code object that was met, by its identity: finding a line looks at no path
+#: twice, and computes no hash of a code object, which takes longer than a look at its frame.
+_kinds: dict[int, int] = {}
+#: These code objects, kept so that no other gets the identity of one.
+_met: list[CodeType] = []
 
 SYMFX_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 #: Files of the standard library whose functions only call on.
@@ -84,9 +94,13 @@ def _kind_of_path(path: str) -> int:
 
 
 def _kind(code: CodeType) -> int:
-    kind = _kinds.get(code)
-    if kind is None:
-        kind = _kinds[code] = _kind_of_path(code.co_filename)
+    kind = _kinds.get(id(code))
+    return _note_kind(code, _kind_of_path(code.co_filename)) if kind is None else kind
+
+
+def _note_kind(code: CodeType, kind: int) -> int:
+    _met.append(code)
+    _kinds[id(code)] = kind
     return kind
 
 
@@ -106,7 +120,8 @@ def boundary(function: _F) -> _F:
     A guard that a model of torch's layers alone causes has the layer's line then, not the line
     that started the trace.
     """
-    _kinds[function.__code__] = _BOUNDARY
+    if _kinds.get(id(function.__code__)) != _BOUNDARY:
+        _note_kind(function.__code__, _BOUNDARY)
     return function
 
 
@@ -235,7 +250,7 @@ def user_line(start: FrameType | None = None) -> UserFrame | None:
     kinds = _kinds
     while at is not None:
         code = at.f_code
-        kind = kinds.get(code)
+        kind = kinds.get(id(code))
         if kind is None:
             kind = _kind(code)
         if kind:  # most frames are of a library, and every guard passes a dozen of them
@@ -247,6 +262,93 @@ def user_line(start: FrameType | None = None) -> UserFrame | None:
                 layer = UserFrame(code, at.f_lineno)
         at = at.f_back  # type: ignore[assignment]
     return layer
+
+
+class CallsOfProgram:
+    """The calls of a program at one moment, found without reading a line.
+
+    Args:
+        found: each code followed by the offset in it, the innermost first.
+        around: the calls around these.
+        frame: a frame that is running.
+
+    Attributes:
+        frame: a frame that is running, at which a later search may stop; None when it has ended.
+    """
+
+    __slots__ = ("_around", "_found", "_text", "frame")
+
+    def __init__(
+        self,
+        found: list[Any],
+        around: CallsOfProgram | None,
+        frame: FrameType | None = None,
+    ) -> None:
+        self._found = found
+        self._around = around
+        self._text: str | None = None
+        self.frame = frame
+
+    @property
+    def text(self) -> str:
+        """The calls as a formatted traceback, the innermost last.
+
+        The calls by which torch's modules and functions call each other are left out.
+        """
+        if self._text is None:
+            outer = "" if self._around is None else self._around.text
+            calls = self._found
+            inner = [_call_in_words(calls[i], calls[i + 1]) for i in range(0, len(calls), 2)]
+            self._text = outer + "".join(reversed(inner))
+        return self._text
+
+
+def calls_of_program(
+    around: CallsOfProgram | None = None, frame: FrameType | None = None
+) -> CallsOfProgram:
+    """The calls of the user's program and of torch's layers that are running.
+
+    Args:
+        around: the calls up to a frame, which are not looked for again.
+        frame: the frame up to which the result can be used so; None for one that is not.
+    """
+    found: list[Any] = []
+    at: FrameType | None = sys._getframe(1)
+    stop = None if around is None else around.frame
+    kinds = _kinds
+    while at is not None and at is not stop:
+        code = at.f_code
+        kind = kinds.get(id(code))
+        if kind is None:
+            kind = _kind(code)
+        if kind:  # most frames are of a library
+            if kind == _BOUNDARY:
+                around = None
+                break
+            found += (code, at.f_lasti)
+        at = at.f_back
+    return CallsOfProgram(found, around, frame)
+
+
+#: The text of each call that was put into words, by the identity of its code and by its offset.
+_words: dict[tuple[int, int], str] = {}
+
+
+def _call_in_words(code: CodeType, offset: int) -> str:
+    """One call of a traceback; empty for one by which modules call each other."""
+    known = _words.get((id(code), offset))
+    if known is None:
+        known = _words[id(code), offset] = _formatted_call(code, offset)
+    return known
+
+
+def _formatted_call(code: CodeType, offset: int) -> str:
+    if code.co_filename.endswith(_CALLING):
+        return ""
+    at = next(itertools.islice(code.co_positions(), offset // 2, None), (code.co_firstlineno,))
+    line = at[0] or code.co_firstlineno
+    text = linecache.getline(code.co_filename, line).strip()
+    return f'  File "{code.co_filename}", line {line}, in {code.co_name}\n    {text}\n'
 
 
 def user_line_of_calls(calls: Sequence[tuple[str, int, str]]) -> SavedFrame | None:

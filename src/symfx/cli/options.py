@@ -14,6 +14,8 @@ __all__ = [
     "AsJson",
     "Debug",
     "Init",
+    "Lines",
+    "MaxNodes",
     "Quiet",
     "Seed",
     "Target",
@@ -68,6 +70,20 @@ def inputs_option(described: str) -> typer.models.OptionInfo:
         "--input", "-i", help=f"An input: {described} Repeatable.", show_default=False
     )
     return option
+
+
+Lines = Annotated[
+    bool, typer.Option("--lines", help="Print the line of the program behind each node.")
+]
+MaxNodes = Annotated[
+    int | None,
+    typer.Option(
+        "--max-nodes",
+        min=1,
+        help="How many nodes of a longer graph to print: the first ones, and the output.",
+        show_default=False,
+    ),
+]
 
 
 def where_option(what: str) -> typer.models.OptionInfo:

@@ -28,6 +28,8 @@ from symfx.cli.options import (
     AsJson,
     Debug,
     Init,
+    Lines,
+    MaxNodes,
     Quiet,
     Seed,
     Target,
@@ -105,6 +107,8 @@ def trace_command(
         ),
     ] = False,
     graph: Annotated[bool, typer.Option("--graph/--no-graph", help="Print the graph.")] = True,
+    lines: Lines = False,
+    max_nodes: MaxNodes = None,
     record: Annotated[
         Path | None,
         typer.Option(
@@ -158,7 +162,7 @@ def trace_command(
         elif quiet:
             _print_summary(traced, verification)
         else:
-            _print_report(traced, verification, graph)
+            _print_report(traced, verification, graph, lines=lines, max_nodes=max_nodes)
     if verification is not None and not verification:
         raise typer.Exit(FAILED)
 
@@ -241,11 +245,18 @@ def _print_summary(traced: Trace, verification: Verification | None) -> None:
             print_error(f"at {sizes_in_words(run.sizes)}: {run.failure}")
 
 
-def _print_report(traced: Trace, verification: Verification | None, graph: bool) -> None:
+def _print_report(
+    traced: Trace,
+    verification: Verification | None,
+    graph: bool,
+    *,
+    lines: bool,
+    max_nodes: int | None,
+) -> None:
     from symfx.tracing.report import describe_trace
     from symfx.tracing.verification import describe_verification
 
-    lines = describe_trace(traced, graph=graph)
+    shown = describe_trace(traced, graph=graph, lines=lines, max_nodes=max_nodes)
     if verification is not None:
-        lines += [Text(), *describe_verification(verification)]
-    print_lines(lines)
+        shown += [Text(), *describe_verification(verification)]
+    print_lines(shown)

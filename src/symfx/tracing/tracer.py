@@ -16,6 +16,8 @@ from symfx.fake_operators.operators import FROM_START
 from symfx.proxy_tensor import make_fx
 from symfx.proxy_tensor.branches import recording_branches
 from symfx.proxy_tensor.inputs import DynamicShapes, StatedShapes
+from symfx.proxy_tensor.modules import ModuleStack
+from symfx.proxy_tensor.origins import Origins
 from symfx.proxy_tensor.parts import parts_made_singly, with_whole_tuples
 from symfx.proxy_tensor.rewritten_functions import symbolic_numbers
 from symfx.proxy_tensor.shape_specs import BoundSpec
@@ -241,6 +243,9 @@ class _Tracing:
             tracing_mode="symbolic",
             pre_dispatch=self.pre_dispatch,
             _allow_non_fake_inputs=True,
+            _origins=Origins(
+                None if self.module is None else ModuleStack(self.module, keeps_calls=True)
+            ),
             dynamic_shapes=shapes,
         )
         try:
