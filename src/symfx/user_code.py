@@ -22,18 +22,19 @@ from types import CodeType, FrameType
 from typing import Any, TypeVar
 
 __all__ = [
+    "BOUNDARY",
+    "CODE_KINDS",
     "SYMFX_FOLDER",
-    "CallsOfProgram",
     "SavedFrame",
     "UserFrame",
     "asked_by_program",
     "asking_expression",
     "boundary",
-    "calls_of_program",
     "here",
     "inside_try",
     "is_boundary",
     "is_user_file",
+    "kind_of_code",
     "line_in_words",
     "raised_at",
     "running_node",
@@ -46,16 +47,14 @@ __all__ = [
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-#: The files of torch in which modules call each other, and functions.
-_CALLING = (
-    os.path.join("torch", "nn", "modules", "module.py"),
-    os.path.join("torch", "nn", "functional.py"),
-)
 
-_LIBRARY, _USER, _MODULE, _BOUNDARY = range(4)
-#: The kind of each code object that was met, by its identity: finding a line looks at no path
-#: twice, and computes no hash of a code object, which takes longer than a look at its frame.
-_kinds: dict[int, int] = {}
+_LIBRARY, _USER, _MODULE, BOUNDARY = range(4)  # BOUNDARY: of functions marked by `boundary`
+CODE_KINDS: dict[int, int] = {}
+"""The kind of each code object that was met, by its identity: 0 for code of a library.
+
+Finding a line looks at no path twice, and computes no hash of a code object, which takes longer
+than a look at its frame.
+"""
 #: These code objects, kept so that no other gets the identity of one.
 _met: list[CodeType] = []
 
@@ -93,14 +92,15 @@ def _kind_of_path(path: str) -> int:
     return _USER
 
 
-def _kind(code: CodeType) -> int:
-    kind = _kinds.get(id(code))
+def kind_of_code(code: CodeType) -> int:
+    """The kind of a code object: 0 for one of a library; see `CODE_KINDS`."""
+    kind = CODE_KINDS.get(id(code))
     return _note_kind(code, _kind_of_path(code.co_filename)) if kind is None else kind
 
 
 def _note_kind(code: CodeType, kind: int) -> int:
     _met.append(code)
-    _kinds[id(code)] = kind
+    CODE_KINDS[id(code)] = kind
     return kind
 
 
@@ -120,14 +120,14 @@ def boundary(function: _F) -> _F:
     A guard that a model of torch's layers alone causes has the layer's line then, not the line
     that started the trace.
     """
-    if _kinds.get(id(function.__code__)) != _BOUNDARY:
-        _note_kind(function.__code__, _BOUNDARY)
+    if CODE_KINDS.get(id(function.__code__)) != BOUNDARY:
+        _note_kind(function.__code__, BOUNDARY)
     return function
 
 
 def is_boundary(code: CodeType) -> bool:
     """Whether the code is a function's that `boundary` has marked."""
-    return _kinds.get(code) == _BOUNDARY
+    return CODE_KINDS.get(id(code)) == BOUNDARY
 
 
 def asked_by_program(frame: FrameType | None) -> bool:
@@ -143,7 +143,7 @@ def asked_by_program(frame: FrameType | None) -> bool:
     if frame is None:
         return False
     code = frame.f_code
-    return _kind(code) in (_USER, _MODULE) or code.co_filename.startswith("<eval_with_key>")
+    return kind_of_code(code) in (_USER, _MODULE) or code.co_filename.startswith("<eval_with_key>")
 
 
 # -- a line in words ------------------------------------------------------------------------------
@@ -247,108 +247,21 @@ def user_line(start: FrameType | None = None) -> UserFrame | None:
     """
     layer: UserFrame | None = None
     at = sys._getframe(1) if start is None else start
-    kinds = _kinds
+    kinds = CODE_KINDS
     while at is not None:
         code = at.f_code
         kind = kinds.get(id(code))
         if kind is None:
-            kind = _kind(code)
+            kind = kind_of_code(code)
         if kind:  # most frames are of a library, and every guard passes a dozen of them
             if kind == _USER:
                 return UserFrame(code, at.f_lineno)
-            if kind == _BOUNDARY:
+            if kind == BOUNDARY:
                 break
             if layer is None:
                 layer = UserFrame(code, at.f_lineno)
         at = at.f_back  # type: ignore[assignment]
     return layer
-
-
-class CallsOfProgram:
-    """The calls of a program at one moment, found without reading a line.
-
-    Args:
-        found: each code followed by the offset in it, the innermost first.
-        around: the calls around these.
-        frame: a frame that is running.
-
-    Attributes:
-        frame: a frame that is running, at which a later search may stop; None when it has ended.
-    """
-
-    __slots__ = ("_around", "_found", "_text", "frame")
-
-    def __init__(
-        self,
-        found: list[Any],
-        around: CallsOfProgram | None,
-        frame: FrameType | None = None,
-    ) -> None:
-        self._found = found
-        self._around = around
-        self._text: str | None = None
-        self.frame = frame
-
-    @property
-    def text(self) -> str:
-        """The calls as a formatted traceback, the innermost last.
-
-        The calls by which torch's modules and functions call each other are left out.
-        """
-        if self._text is None:
-            outer = "" if self._around is None else self._around.text
-            calls = self._found
-            inner = [_call_in_words(calls[i], calls[i + 1]) for i in range(0, len(calls), 2)]
-            self._text = outer + "".join(reversed(inner))
-        return self._text
-
-
-def calls_of_program(
-    around: CallsOfProgram | None = None, frame: FrameType | None = None
-) -> CallsOfProgram:
-    """The calls of the user's program and of torch's layers that are running.
-
-    Args:
-        around: the calls up to a frame, which are not looked for again.
-        frame: the frame up to which the result can be used so; None for one that is not.
-    """
-    found: list[Any] = []
-    at: FrameType | None = sys._getframe(1)
-    stop = None if around is None else around.frame
-    kinds = _kinds
-    while at is not None and at is not stop:
-        code = at.f_code
-        kind = kinds.get(id(code))
-        if kind is None:
-            kind = _kind(code)
-        if kind:  # most frames are of a library
-            if kind == _BOUNDARY:
-                around = None
-                break
-            found += (code, at.f_lasti)
-        at = at.f_back
-    return CallsOfProgram(found, around, frame)
-
-
-#: The text of each call that was put into words, by the identity of its code and by its offset.
-_words: dict[tuple[int, int], str] = {}
-
-
-def _call_in_words(code: CodeType, offset: int) -> str:
-    """One call of a traceback; empty for one by which modules call each other."""
-    known = _words.get((id(code), offset))
-    if known is None:
-        known = _words[id(code), offset] = _formatted_call(code, offset)
-    return known
-
-
-def _formatted_call(code: CodeType, offset: int) -> str:
-    if code.co_filename.endswith(_CALLING):
-        return ""
-    at = next(itertools.islice(code.co_positions(), offset // 2, None), (code.co_firstlineno,))
-    line = at[0] or code.co_firstlineno
-    text = linecache.getline(code.co_filename, line).strip()
-    return f'  File "{code.co_filename}", line {line}, in {code.co_name}\n    {text}\n'
 
 
 def user_line_of_calls(calls: Sequence[tuple[str, int, str]]) -> SavedFrame | None:
@@ -372,8 +285,8 @@ def user_line_of_calls(calls: Sequence[tuple[str, int, str]]) -> SavedFrame | No
 def user_frame() -> FrameType | None:
     """The innermost frame of the user's program; None where only library code is running."""
     at: FrameType | None = sys._getframe(1)
-    while at is not None and _kind(at.f_code) != _BOUNDARY:
-        if _kind(at.f_code) == _USER:
+    while at is not None and kind_of_code(at.f_code) != BOUNDARY:
+        if kind_of_code(at.f_code) == _USER:
             return at
         at = at.f_back
     return None
@@ -488,8 +401,8 @@ def raised_at(error: BaseException) -> UserFrame | None:
     layer: UserFrame | None = None
     inside = False
     for frame, lineno in traceback.walk_tb(error.__traceback__):
-        kind = _kind(frame.f_code)
-        if kind == _BOUNDARY:
+        kind = kind_of_code(frame.f_code)
+        if kind == BOUNDARY:
             # Further boundaries are those of subgraphs: lines around them are of the program.
             if not inside:
                 user = layer = None

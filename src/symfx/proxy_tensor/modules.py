@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from symfx.user_code import CallsOfProgram, calls_of_program
+from symfx.proxy_tensor.program_calls import CallsOfProgram, calls_of_program
 
 __all__ = ["ModuleProxy", "ModuleStack", "module_of"]
 

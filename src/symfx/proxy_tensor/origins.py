@@ -11,11 +11,16 @@ from typing import Any
 
 from torch import fx
 from torch._ops import OpOverload
+from torch.fx import traceback as fx_traceback
 
 from symfx.proxy_tensor.modules import ModuleStack
-from symfx.user_code import CallsOfProgram, calls_of_program
+from symfx.proxy_tensor.program_calls import CallsOfProgram, calls_of_program
 
-__all__ = ["Origins"]
+__all__ = ["Origins", "write_lines"]
+
+#: The calls that made a node, in its ``meta`` until they are text.
+_CALLS = "symfx_calls"
+_ORIGIN = (_CALLS, "nn_module_stack", "torch_fn", "original_aten")
 
 
 class Origins:
@@ -34,7 +39,6 @@ class Origins:
         self._function: Any = None
         self._calls: Counter[Any] = Counter()
         self._torch_fn: tuple[str, str] | None = None
-        self._noted: list[tuple[fx.Node, CallsOfProgram]] = []
 
     def enter_function(self, function: Any) -> None:
         """Name the torch function that makes the nodes to come."""
@@ -44,6 +48,11 @@ class Origins:
     def mark(self, node: fx.Node) -> None:
         """Note the origin of a new node."""
         meta = node.meta
+        earlier = fx_traceback.current_meta
+        if _CALLS in earlier:
+            # A graph that the trace has made is run again node by node: the origins stay.
+            meta.update({key: earlier[key] for key in _ORIGIN if key in earlier})
+            return
         around = None
         if self.modules is not None:
             around = self.modules.called
@@ -54,7 +63,7 @@ class Origins:
             meta["torch_fn"] = self._torch_fn
         if isinstance(node.target, OpOverload):
             meta["original_aten"] = node.target
-        self._noted.append((node, calls_of_program(around)))
+        meta[_CALLS] = calls_of_program(around)
 
     def _named(self, function: Any) -> tuple[str, str]:
         """A function, and which of its calls that made nodes this is."""
@@ -62,9 +71,11 @@ class Origins:
         name = function.__name__
         return f"{name}_{self._calls[function]}", f"{type(function).__name__}.{name}"
 
-    def write_lines(self) -> None:
-        """Put the lines of all nodes into words."""
-        for node, calls in self._noted:
-            if calls.text:
+
+def write_lines(graph_module: fx.GraphModule) -> None:
+    """Put the lines of all nodes of a graph, and of the graphs in it, into words."""
+    for module in graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, fx.GraphModule) else ():
+            calls: CallsOfProgram | None = node.meta.pop(_CALLS, None)
+            if calls is not None and calls.text:
                 node.meta["stack_trace"] = calls.text
-        self._noted.clear()

@@ -36,7 +36,7 @@ from symfx.proxy_tensor.inputs import (
 )
 from symfx.proxy_tensor.mode import ProxyTorchDispatchMode, Table, register_higher_order
 from symfx.proxy_tensor.modules import ModuleStack, module_of
-from symfx.proxy_tensor.origins import Origins
+from symfx.proxy_tensor.origins import Origins, write_lines
 from symfx.proxy_tensor.running_graphs import interpreted
 from symfx.proxy_tensor.shape_specs import BoundSpec, InputSymbol, bind
 from symfx.proxy_tensor.sizes_as_numbers import sizes_as_numbers
@@ -294,9 +294,9 @@ class TraceRun:
             alive = ((ref(), node) for ref, node in self.tracer.tensors_seen)
             NODES_OF_LAST_TRACE.update((id(t), node) for t, node in alive if t is not None)
         remove_dead_nodes(self.tracer.graph)
-        if self.tracer.origins is not None and not self.inside:
-            self.tracer.origins.write_lines()
         result = graph_module(self.tracer.root, self.tracer.graph, _name(self.f))
+        if self.tracer.origins is not None and not self.inside:
+            write_lines(result)
         if self.mode.tracing_mode == "symbolic" and self.fake_tensor_mode is not None:
             result.shape_env = self.fake_tensor_mode.shape_env
         return result
