@@ -49,9 +49,7 @@ def read_origin(item: Item) -> dict[str, Any]:
         parts = fields["function"].items(exactly=2)
         meta["torch_fn"] = tuple(one_line(part.text(_NAME)) for part in parts)
     if fields["lines"].value is not None:
-        lines = fields["lines"].text(_LONGEST).split("\n")
-        indents = [len(line) - len(line.lstrip(" ")) for line in lines]
-        meta["stack_trace"] = "\n".join(
-            " " * indent + one_line(line) for indent, line in zip(indents, lines, strict=True)
-        )
+        text = fields["lines"].text(_LONGEST)
+        # Nothing in it may act on the terminal that shows it.
+        meta["stack_trace"] = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
     return meta

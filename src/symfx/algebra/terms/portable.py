@@ -57,9 +57,10 @@ class Packing:
         numbers = self._numbers
         if term in numbers:
             return numbers[term]
-        # Parts are older than what is made of them. In order of age they keep that order when
-        # they are read, and with it the order in which a condition prints its parts.
-        for part in sorted(postorder(term, lambda t: t not in numbers), key=lambda t: t.uid):
+        # The parts of a condition are written in their order, in which they are read and printed.
+        for side in term.args if term.op in ("and", "or") else ():
+            self.number_of(side)
+        for part in postorder(term, lambda t: t not in numbers):
             packed: list[Any]
             if part.op == "const":
                 value = part.args[0]
