@@ -72,7 +72,9 @@ def test_calls_that_a_trace_does_not_hold_for_run_dynamos_graph():
         x = torch.randn(n)
         torch.testing.assert_close(compiled(x), f(x))
     run = dynamo_backend(
-        torch.fx.symbolic_trace(torch.relu), [torch.ones(3)], options={"on_trace": traces.append}
+        torch.fx.symbolic_trace(lambda x: x.relu()),
+        [torch.ones(3)],
+        options={"on_trace": traces.append},
     )
     assert run(torch.ones(5)).shape == (5,)  # the trace is of the size 3 alone
 
@@ -82,7 +84,9 @@ def test_traces_are_printed_and_options_are_known(capsys):
     printed = capsys.readouterr().out
     assert "sin(" in printed and "symbols" in printed and "guards: none" in printed
     with pytest.raises(SpecError, match="the backend symfx has no option lines"):
-        dynamo_backend(torch.fx.symbolic_trace(torch.sin), [torch.ones(3)], options={"lines": 1})
+        dynamo_backend(
+            torch.fx.symbolic_trace(lambda x: x.sin()), [torch.ones(3)], options={"lines": 1}
+        )
 
 
 def test_torch_finds_the_backend_by_its_name(tmp_path):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from symfx.errors import InputMismatchError
 from symfx.symbolic_shapes import GuardProgram
 from symfx.tracing.admission import CheckResult
+from symfx.tracing.cost import Cost, cost_of
 from symfx.tracing.narrowing import needless
 from symfx.tracing.report import describe_trace, headline
 from symfx.tracing.stated import Stated
@@ -118,6 +119,19 @@ class Trace(TracedModel):
             found = replace(found, remarks=(*found.remarks, *remarks))
         self.verification = found
         return found
+
+    def cost(self) -> Cost:
+        """The operations, the parameters and the memory of the model, as polynomials.
+
+        The table that ``print`` shows has a line for each module; `Cost.at` computes it at sizes.
+
+        Example:
+            >>> import symfx
+            >>> t = symfx.trace(torch.nn.Linear(8, 4), torch.randn(3, 8), dynamic=[("n", None)])
+            >>> str(t.cost().flops), t.cost().at(n=10).flops.value
+            ('64*n', 640)
+        """
+        return cost_of(self)
 
     def save(self, path: str | Path, *, weights: bool = True, examples: bool = True) -> None:
         """Write the trace to a file, from which `symfx.load` reads it.
