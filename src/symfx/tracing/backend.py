@@ -68,10 +68,9 @@ def dynamo_backend(
     placeholders = graph_module.graph.find_nodes(op="placeholder")
     described = [node.meta.get("example_value") for node in placeholders]
     # Dynamo's own mode for fake tensors is active; its numbers are of another environment.
-    with tracing(None), torch._C._DisableTorchDispatch():  # type: ignore[attr-defined]
+    with tracing(None):
         examples = [_example(value) for value in example_inputs]
         entries = [_entry(value) for value in described]
-    with tracing(None):
         traced = trace(
             graph_module, tuple(examples), dynamic=entries, strict=False, pre_dispatch=True
         )
