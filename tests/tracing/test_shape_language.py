@@ -100,7 +100,7 @@ def test_expressions_of_a_size_that_another_input_has():
         ({"x": ("batch=4", None)}, "is 32 in the example, not 4"),
         ({"x": "[a, b, 3]"}, "x has 2 dimensions"),
         ({"x": "f64[a, 3]"}, "x has the dtype float32, not float64"),
-        ({"x": "int"}, "int is no type of a tensor"),
+        ({"x": "(f32[a], f32[b])"}, "no type of a tensor"),
         ({"x": ("2 <= a <= 8", None)}, "is 32 in the example, outside 2 <= a <= 8"),
         ({"x": ("16 <= 8*b <= 24", None)}, "8\\*b <= 24 does not hold in the example"),
         ({"x": (8 * Dim("b", max=9), None), "y": (Dim("b", max=8),)}, "two values for max"),

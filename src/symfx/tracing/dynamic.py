@@ -254,7 +254,7 @@ class _Reader:
             entry = marked(value, identifier(path))
         if entry is None or entry is True:
             return (entry,) * rank
-        if isinstance(entry, str):
+        if isinstance(entry, str) and not entry.isidentifier():
             entry = tensor_parts(path, value, entry, where)
         if isinstance(entry, Mapping):
             extents: list[Any] = [None] * rank
@@ -290,7 +290,7 @@ class _Reader:
                 f"{path} is a tensor, and its entry is {entry!r}",
                 where=where,
                 fix="give a tuple with one part for each dimension, a dict {dimension: part}, "
-                "True or None",
+                "text such as '[batch, 64]', True or None",
             )
         return tuple(
             self._extent(
@@ -421,7 +421,7 @@ class _Reader:
                 place, size = plain[0]
                 if again != size:
                     raise SpecError(
-                        f"{name} is {size} in the example ({place}) and also {again} ({other})",
+                        f"{name} names two sizes: {size} ({place}) and {again} ({other})",
                         where="dynamic",
                         fix="a name is one size: use two names, or equal example sizes",
                     )
