@@ -22,6 +22,8 @@ from types import CodeType, FrameType
 from typing import Any, TypeVar
 
 __all__ = [
+    "BOUNDARY",
+    "CODE_KINDS",
     "SYMFX_FOLDER",
     "SavedFrame",
     "UserFrame",
@@ -32,6 +34,7 @@ __all__ = [
     "inside_try",
     "is_boundary",
     "is_user_file",
+    "kind_of_code",
     "line_in_words",
     "raised_at",
     "running_node",
@@ -45,9 +48,15 @@ __all__ = [
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-_LIBRARY, _USER, _MODULE, _BOUNDARY = range(4)
-#: The kind of each code object that was met: finding a line looks at no path twice.
-_kinds: dict[CodeType, int] = {}
+_LIBRARY, _USER, _MODULE, BOUNDARY = range(4)  # BOUNDARY: of functions marked by `boundary`
+CODE_KINDS: dict[int, int] = {}
+"""The kind of each code object that was met, by its identity: 0 for code of a library.
+
+Finding a line looks at no path twice, and computes no hash of a code object, which takes longer
+than a look at its frame.
+"""
+#: These code objects, kept so that no other gets the identity of one.
+_met: list[CodeType] = []
 
 SYMFX_FOLDER = os.path.dirname(os.path.abspath(__file__)) + os.sep
 #: Files of the standard library whose functions only call on.
@@ -83,10 +92,15 @@ def _kind_of_path(path: str) -> int:
     return _USER
 
 
-def _kind(code: CodeType) -> int:
-    kind = _kinds.get(code)
-    if kind is None:
-        kind = _kinds[code] = _kind_of_path(code.co_filename)
+def kind_of_code(code: CodeType) -> int:
+    """The kind of a code object: 0 for one of a library; see `CODE_KINDS`."""
+    kind = CODE_KINDS.get(id(code))
+    return _note_kind(code, _kind_of_path(code.co_filename)) if kind is None else kind
+
+
+def _note_kind(code: CodeType, kind: int) -> int:
+    _met.append(code)
+    CODE_KINDS[id(code)] = kind
     return kind
 
 
@@ -106,13 +120,14 @@ def boundary(function: _F) -> _F:
     A guard that a model of torch's layers alone causes has the layer's line then, not the line
     that started the trace.
     """
-    _kinds[function.__code__] = _BOUNDARY
+    if CODE_KINDS.get(id(function.__code__)) != BOUNDARY:
+        _note_kind(function.__code__, BOUNDARY)
     return function
 
 
 def is_boundary(code: CodeType) -> bool:
     """Whether the code is a function's that `boundary` has marked."""
-    return _kinds.get(code) == _BOUNDARY
+    return CODE_KINDS.get(id(code)) == BOUNDARY
 
 
 def asked_by_program(frame: FrameType | None) -> bool:
@@ -128,7 +143,7 @@ def asked_by_program(frame: FrameType | None) -> bool:
     if frame is None:
         return False
     code = frame.f_code
-    return _kind(code) in (_USER, _MODULE) or code.co_filename.startswith("<eval_with_key>")
+    return kind_of_code(code) in (_USER, _MODULE) or code.co_filename.startswith("<eval_with_key>")
 
 
 # -- a line in words ------------------------------------------------------------------------------
@@ -232,16 +247,16 @@ def user_line(start: FrameType | None = None) -> UserFrame | None:
     """
     layer: UserFrame | None = None
     at = sys._getframe(1) if start is None else start
-    kinds = _kinds
+    kinds = CODE_KINDS
     while at is not None:
         code = at.f_code
-        kind = kinds.get(code)
+        kind = kinds.get(id(code))
         if kind is None:
-            kind = _kind(code)
+            kind = kind_of_code(code)
         if kind:  # most frames are of a library, and every guard passes a dozen of them
             if kind == _USER:
                 return UserFrame(code, at.f_lineno)
-            if kind == _BOUNDARY:
+            if kind == BOUNDARY:
                 break
             if layer is None:
                 layer = UserFrame(code, at.f_lineno)
@@ -270,8 +285,8 @@ def user_line_of_calls(calls: Sequence[tuple[str, int, str]]) -> SavedFrame | No
 def user_frame() -> FrameType | None:
     """The innermost frame of the user's program; None where only library code is running."""
     at: FrameType | None = sys._getframe(1)
-    while at is not None and _kind(at.f_code) != _BOUNDARY:
-        if _kind(at.f_code) == _USER:
+    while at is not None and kind_of_code(at.f_code) != BOUNDARY:
+        if kind_of_code(at.f_code) == _USER:
             return at
         at = at.f_back
     return None
@@ -386,8 +401,8 @@ def raised_at(error: BaseException) -> UserFrame | None:
     layer: UserFrame | None = None
     inside = False
     for frame, lineno in traceback.walk_tb(error.__traceback__):
-        kind = _kind(frame.f_code)
-        if kind == _BOUNDARY:
+        kind = kind_of_code(frame.f_code)
+        if kind == BOUNDARY:
             # Further boundaries are those of subgraphs: lines around them are of the program.
             if not inside:
                 user = layer = None

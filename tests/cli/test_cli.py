@@ -425,7 +425,7 @@ def test_a_trace_that_fails_leaves_one_too(models, tmp_path, capsys):
         (["-i", "x: f32[999999999999, 4]"], "x needs "),
         (["-i", "x: f32[n=99999999999, 4]"], "x needs "),
         (["-i", "x: f32[99999999, 99999999, 99999999]"], "x needs "),
-        (["-i", f"x: f32[{', '.join(['1'] * 65)}]"], "x has 65 dimensions"),
+        (["-i", f"x: f32[{', '.join(['1'] * 65)}]"], "a tensor has 65 dimensions"),
         (["-i", f"x: f32[{'9' * 5000}]"], "the number has 5000 digits"),
         (["-i", "x: f32[99999999999999999999]"], "the number has 20 digits"),
         (["-i", "x: f32[n]", "-i", "n: 007"], "007 begins with 0"),

@@ -1,4 +1,4 @@
-"""The grammar of inputs, the examples made from it, and the loading of models."""
+"""The examples made from described inputs, and the loading of models."""
 
 import itertools
 import sys
@@ -6,126 +6,19 @@ import textwrap
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from symfx import SpecError, TargetError
 from symfx.cli.example_calls import arrange, make_inputs
-from symfx.cli.inputs import ConstantSpec, DimSpec, IntSpec, TensorSpec, parse
 from symfx.cli.models import load, read_init
 from symfx.dtypes import LONG_NAMES
+from symfx.shape_language import parse_condition, parse_input
+from symfx.shape_language.texts import Text
+from symfx.tracing.stated import Stated
 
 
-def make(*texts, seed=0):
-    return make_inputs([parse(text) for text in texts], seed)
-
-
-# -- reading ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "spec"),
-    [
-        (
-            "x: f32[batch, seq=7, 64]",
-            TensorSpec("x", "float32", (DimSpec("batch"), DimSpec("seq", 7), DimSpec(None, 64))),
-        ),
-        ("x:f32[]", TensorSpec("x", "float32", ())),
-        ("  x : i64 [ n ] < 100 ", TensorSpec("x", "int64", (DimSpec("n"),), 100)),
-        ("m: bool[n]", TensorSpec("m", "bool", (DimSpec("n"),))),
-        ("x: float64[3]", TensorSpec("x", "float64", (DimSpec(None, 3),))),
-        ("x: half[3]", TensorSpec("x", "float16", (DimSpec(None, 3),))),
-        ("x: int[3]", TensorSpec("x", "int32", (DimSpec(None, 3),))),
-        ("x: f32[true]", TensorSpec("x", "float32", (DimSpec("true"),))),
-        ("x: f32[4<=n]", TensorSpec("x", "float32", (DimSpec("n", None, 4, None),))),
-        ("x: f32[4<=n=8<=512]", TensorSpec("x", "float32", (DimSpec("n", 8, 4, 512),))),
-        ("x: f32[n<=512]", TensorSpec("x", "float32", (DimSpec("n", None, None, 512),))),
-        ("n: int", IntSpec("n")),
-        ("n: int=5", IntSpec("n", 5)),
-        ("n: int = -5", IntSpec("n", -5)),
-        ("flag: bool=true", ConstantSpec("flag", True)),
-        ("flag: bool=False", ConstantSpec("flag", False)),
-        ("p: float=0.5", ConstantSpec("p", 0.5)),
-        ("p: float=2", ConstantSpec("p", 2.0)),
-        ("mode: str='a b'", ConstantSpec("mode", "a b")),
-        ("n: 5", ConstantSpec("n", 5)),
-        ("p: -1e-3", ConstantSpec("p", -1e-3)),
-        ("mask: none", ConstantSpec("mask", None)),
-        ("flag: true", ConstantSpec("flag", True)),
-        ('mode: "mean"', ConstantSpec("mode", "mean")),
-    ],
-)
-def test_what_can_be_written(text, spec):
-    read = parse(text)
-    assert read == spec
-    if isinstance(spec, ConstantSpec):
-        assert type(read.value) is type(spec.value)
-
-
-@pytest.mark.parametrize(
-    ("text", "message", "caret"),
-    [
-        ("", "expected the name of an input, found the end", 0),
-        ("x", "expected ':' after the name 'x', found the end", 1),
-        ("x:", "expected a type or a value, found the end", 2),
-        ("3: f32[2]", "expected the name of an input, found '3'", 0),
-        ("x: f33[2]", "'f33' is not a dtype; did you mean f32?", 3),
-        ("x: thing", "'thing' is not a dtype", 3),
-        ("x: f32", "expected '[' after the dtype f32, found the end", 6),
-        ("x: f32[", "expected a size or the name of a dimension, found the end", 7),
-        ("x: f32[2", "expected ']' after the last dimension, found the end", 8),
-        ("x: f32[2,]", "expected a size or the name of a dimension, found ']'", 9),
-        ("x: f32[2 3]", "expected ']' after the last dimension, found '3'", 9),
-        ("x: f32[2.5]", "expected a size, found '2.5'", 7),
-        ("x: f32[-1]", "a size cannot be negative", 7),
-        ("x: f32[n=-1]", "a size cannot be negative", 9),
-        ("x: f32[n=]", "expected the example size of n, found ']'", 9),
-        ("x: f32[n=2=3]", "n is described twice", 11),
-        ("x: f32[n<=2<=3]", "n is described twice", 13),
-        ("x: f32[2<=3]", "expected a size or the name of a dimension, found '3'", 10),
-        ("x: f32[n] < 3", "only integers can be bounded, and these are float32", 10),
-        ("x: i64[n] <", "expected the bound of the values, found the end", 11),
-        ("x: i64[n] < 0", "int64 values below 0 cannot be drawn", 12),
-        ("x: u8[n] < 257", "uint8 values below 257 cannot be drawn", 11),
-        ("x: f32[n] extra", "expected nothing more, found 'extra'", 10),
-        ("x: f32[n] @", "'@' is not part of the grammar here", 10),
-        ("x: f32[n; m]", "';' is not part of the grammar here", 8),
-        ("p: float", "the float 'p' needs a value", 8),
-        ("flag: bool", "the bool 'flag' needs a value", 10),
-        ("flag: bool=1", "1 is not a bool", 11),
-        ("n: int=2.5", "expected an int, found '2.5'", 7),
-        ("n: int=five", "expected an int, found 'five'", 7),
-    ],
-)
-def test_mistakes_are_pointed_at(text, message, caret):
-    with pytest.raises(SpecError) as caught:
-        parse(text)
-    assert caught.value.what == message
-    _, shown, pointer = caught.value.where.split("\n")
-    assert shown[6:] == text
-    assert pointer == " " * (6 + caret) + "^"
-    assert caught.value.fix
-
-
-@settings(deadline=None)
-@given(st.text(alphabet="xnf32i64bool[],:=<> -.'\"\t\nτ", max_size=30))
-def test_any_text_is_read_or_refused(text):
-    try:
-        spec = parse(text)
-    except SpecError:
-        return
-    assert spec.name
-
-
-@settings(deadline=None)
-@given(st.lists(st.sampled_from(["batch", "seq=7", "3", "0", "2<=k<=9", "k"]), max_size=4))
-def test_what_is_read_has_the_shape_that_was_written(dims):
-    values, _ = make(f"x: f32[{', '.join(dims)}]")
-    shape = values["x"].shape
-    assert len(shape) == len(dims)
-    for size, dim in zip(shape, dims, strict=True):
-        assert dim not in ("3", "0") or size == int(dim)
-        assert dim != "seq=7" or size == 7
+def make(*texts, seed=0, where=()):
+    stated = [Stated(parse_condition(text, "--where"), Text(text, "--where")) for text in where]
+    return make_inputs([parse_input(text) for text in texts], seed, stated)
 
 
 # -- making ------------------------------------------------------------------------------------------
@@ -146,16 +39,86 @@ def test_examples_differ_from_each_other_and_from_static_sizes():
     sizes = [a, b, c, d, values["n"], values["m"]]
     assert all(n > 2 for n in sizes)
     assert len({*sizes, 3, 7}) == len(sizes) + 2
-    assert [e.name if e else None for e in dynamic["x"]] == ["a", "b", None, None]
-    assert dynamic["n"].name == "n" and dynamic["m"].name == "m"
+    assert [str(part) for part in dynamic["x"]] == ["a", "b", "3", "7"]
+    assert str(dynamic["n"]) == "n" and str(dynamic["m"]) == "m"
 
 
 def test_ranges_of_a_name_are_gathered_from_all_inputs():
     values, dynamic = make("x: f32[4<=n]", "y: f32[n<=4]")
     assert values["x"].shape == values["y"].shape == (4,)
-    assert (dynamic["x"][0].min, dynamic["x"][0].max) == (4, 4)
+    assert [str(dynamic[name][0]) for name in "xy"] == ["4 <= n", "n <= 4"]
     values, _ = make("x: f32[a<=3, b<=3, c<=3]")
     assert sorted(values["x"].shape) in ([2, 3, 3], [2, 2, 3])
+
+
+def test_expressions_have_the_sizes_that_their_names_give():
+    values, _ = make("x: f32[8*b, b + c]", "y: f32[c, min(b, c)]")
+    b, c = values["x"].shape[0] // 8, values["y"].shape[0]
+    assert values["x"].shape == (8 * b, b + c) and values["y"].shape == (c, min(b, c))
+    assert b != c
+    with pytest.raises(SpecError, match=r"2 - b is -\d+ for b=\d+, in x"):
+        make("x: f32[b, 2 - b]")
+
+
+@pytest.mark.parametrize(
+    ("where", "fits"),
+    [
+        (["h % 8 == 0"], lambda h, w: h % 8 == 0 and w == 5),
+        (["h == w"], lambda h, w: h == w),
+        (["h in {224, 256}", "w <= h // 4"], lambda h, w: h in (224, 256) and w <= h // 4),
+        (["h + w <= 8"], lambda h, w: h + w <= 8),
+        (["h*w % 7 == 0 and not h == 7"], lambda h, w: h * w % 7 == 0 and h != 7),
+        (["3 <= h < w <= 4"], lambda h, w: (h, w) == (3, 4)),
+    ],
+)
+def test_example_sizes_satisfy_stated_conditions(where, fits):
+    values, _ = make("x: f32[h, w]", where=where)
+    assert fits(*values["x"].shape)
+
+
+def test_conditions_that_no_sizes_satisfy():
+    with pytest.raises(SpecError, match="no sizes of h were found for which h < 3 and h > 4 hold"):
+        make("x: f32[h]", where=["h < 3", "h > 4"])
+    with pytest.raises(SpecError, match="no input has a dimension named k"):
+        make("x: f32[h]", where=["k == 2"])
+
+
+def test_parts_of_inputs_are_put_together():
+    values, dynamic = make(
+        "batch.ids: i64[b, s]",
+        "batch['mask']: bool[b, s]",
+        "xs[1]: f32[b]",
+        "xs[0]: f32[3]",
+        "pair: (f32[b], {n: int})",
+    )
+    assert list(values) == ["batch", "xs", "pair"]
+    assert values["batch"]["ids"].shape == values["batch"]["mask"].shape
+    assert [x.shape[0] for x in values["xs"]] == [3, values["batch"]["ids"].shape[0]]
+    assert isinstance(values["pair"], tuple) and isinstance(values["pair"][1]["n"], int)
+    assert str(dynamic["pair"][1]["n"]) == "pair_1_n"
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["x: f32[n]", "x.a: f32[n]"], "the input 'x' is described twice: as float32\\[n\\]"),
+        (["x.a: f32[n]", "x: f32[n]"], "the input 'x' is described twice"),
+        (["x.a: f32[n]", "x[0]: f32[n]"], "x has members by position and by key"),
+        (["x[1]: f32[n]"], "x\\[0\\] is not described, and x\\[1\\] is"),
+        (["x: f32[?]"], "x has a dimension \\?, and an example of it cannot be drawn"),
+        (["x: f32[..., 3]"], "x has a dimension \\.\\.\\., and an example"),
+        (["x"], "x has no type"),
+    ],
+)
+def test_parts_that_do_not_fit_together(texts, message):
+    with pytest.raises(SpecError, match=message):
+        make(*texts)
+
+
+def test_leading_dimensions_of_an_example_are_two():
+    values, dynamic = make("x: f32[*lead, 4]", "y: f32[*lead]")
+    assert values["x"].shape == (*values["y"].shape, 4) and values["y"].dim() == 2
+    assert [str(part) for part in dynamic["x"]] == ["lead_0", "lead_1", "4"]
 
 
 def test_integers_are_small_unless_told():

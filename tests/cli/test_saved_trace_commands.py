@@ -215,3 +215,14 @@ def test_aoti_needs_a_compiler(run: Run, tmp_path: Path, monkeypatch: Any) -> No
     monkeypatch.setattr("shutil.which", lambda name: None)
     code, _, err = run("trace", "torch:relu", "-i", "arg0: f32[n]", "--aoti", tmp_path / "t.pt2")
     assert code == 2 and "there is no g++" in err
+
+
+def test_batch_statistics_are_refused_for_onnx(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    given = ["trace", "torch.nn:BatchNorm1d", "--init", "num_features=4", "-i", "input: f32[n, 4]"]
+    code, _, err = run(*given, "--onnx", tmp_path / "bn.onnx")
+    assert code == 2 and "normalizes by the statistics of a batch (batch_norm)" in err
+    assert "to fix: trace the model in eval mode: --eval" in err
+    assert not (tmp_path / "bn.onnx").exists()
+    code, _, err = run(*given, "--eval", "--onnx", tmp_path / "bn.onnx")
+    assert code == 0 and (tmp_path / "bn.onnx").exists(), err

@@ -371,7 +371,7 @@ WRONG = [
         "n has two values for max: 8 and 9",
     ),
     ({"x": (Dim("n", min=9), None), "y": (Dim("n", max=8), None)}, "at least 9 and at most 8"),
-    ({"x": ("2n", None)}, "'2n' cannot be the name of a dimension"),
+    ({"x": ("2n", None)}, "expected a bound or the end, found 'n'"),
     ({"x": (3.5, None)}, "dimension 0 of x cannot be described by 3.5"),
     ({"x": (4, None)}, "dimension 0 of x is 3 in the example, not 4"),
     ([("n", None)], "1 entries, and the call has 2 inputs"),

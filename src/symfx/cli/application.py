@@ -12,6 +12,7 @@ import typer
 
 from symfx._version import __version__
 from symfx.cli.console import print_errors_as_json
+from symfx.cli.cost import cost_command
 from symfx.cli.doctor import doctor_command
 from symfx.cli.optimize import optimize_command
 from symfx.cli.replay import replay_command
@@ -87,6 +88,7 @@ app.command("trace")(trace_command)
 app.command("show")(show_command)
 app.command("check")(check_command)
 app.command("run")(run_command)
+app.command("cost")(cost_command)
 app.command("replay")(replay_command)
 app.command("typecheck")(typecheck_command)
 app.command("optimize")(optimize_command)

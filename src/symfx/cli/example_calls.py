@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import itertools
 import math
 import os
 from collections import OrderedDict
@@ -13,20 +12,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from symfx.cli.console import progress
-from symfx.cli.inputs import (
-    INTEGER_BITS,
-    ConstantSpec,
-    DimSpec,
-    InputSpec,
-    IntSpec,
-    TensorSpec,
-    parse,
-)
+from symfx.cli.described_inputs import Leaf, arguments_of, leaves_of, mapped
 from symfx.cli.models import load
+from symfx.cli.sizes_to_try import chosen_names, example_sizes, shape_of
 from symfx.errors import SpecError
+from symfx.shape_language import parse_condition, parse_input
+from symfx.shape_language.syntax import InputSyntax, IntInput, Name, Size, TensorSyntax
+from symfx.shape_language.texts import Text
+from symfx.shape_language.words import INTEGER_BITS
 
 if TYPE_CHECKING:
     import torch
+
+    from symfx.tracing.stated import Stated
 
 __all__ = ["ExampleCall", "arrange", "example_call", "make_inputs"]
 
@@ -44,7 +42,8 @@ class ExampleCall:
         args: the positional arguments of the call.
         kwargs: its keyword arguments.
         dynamic: the dynamic dimensions of the arguments, as `symfx.trace` takes them.
-        specs: the inputs as they were described.
+        inputs: the inputs as they were described.
+        stated: the conditions on their dimensions.
         chosen: the example sizes that the descriptions left open, by name.
     """
 
@@ -52,38 +51,47 @@ class ExampleCall:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     dynamic: dict[Any, Any]
-    specs: tuple[InputSpec, ...]
+    inputs: tuple[InputSyntax, ...]
+    stated: tuple[Stated, ...]
     chosen: dict[str, int]
 
 
-def example_call(target: str, init: Sequence[str], inputs: Sequence[str], seed: int) -> ExampleCall:
+def example_call(
+    target: str,
+    init: Sequence[str],
+    inputs: Sequence[str],
+    seed: int,
+    where: Sequence[str] = (),
+) -> ExampleCall:
     """Load a model, and make the inputs that are described.
 
     Args:
         target: the model; see `symfx.cli.models.load`.
         init: arguments for building it.
-        inputs: descriptions of the inputs; see `symfx.cli.inputs.parse`.
+        inputs: descriptions of the inputs; see `symfx.shape_language.parse_input`.
         seed: the seed from which weights and inputs are drawn.
+        where: conditions on the dimensions.
 
     Raises:
         SpecError: an input cannot be read, or the model does not take it.
         TargetError: the model cannot be loaded.
     """
-    specs = [parse(text) for text in inputs]  # a mistake here is told before torch is loaded
+    # A mistake in these texts is told before torch is loaded.
+    described = [parse_input(text) for text in inputs]
+    conditions = [(parse_condition(text, "--where"), Text(text, "--where")) for text in where]
     with progress("loading torch"):
         import torch
+
+        from symfx.tracing.stated import Stated
+    stated = tuple(Stated(*condition) for condition in conditions)
     torch.manual_seed(seed)
     model = load(target, init)
-    values, dynamic = make_inputs(specs, seed)
+    values, dynamic = make_inputs(described, seed, stated)
     args, kwargs = arrange(model, values)
-    known = _known_dims(specs)
-    chosen = {
-        name: size
-        for name, size in _example_sizes(specs, known).items()
-        if known[name].size is None
-    }
     by_parameter = _by_parameter(model, dynamic, values)
-    return ExampleCall(model, args, kwargs, by_parameter, tuple(specs), chosen)
+    return ExampleCall(
+        model, args, kwargs, by_parameter, tuple(described), stated, chosen_names(described, stated)
+    )
 
 
 def _by_parameter(
@@ -97,77 +105,76 @@ def _by_parameter(
     return dict(dynamic)
 
 
-def make_inputs(specs: Sequence[InputSpec], seed: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
+def make_inputs(
+    inputs: Sequence[InputSyntax],
+    seed: int = 0,
+    stated: Sequence[Stated] = (),
+    sizes: Mapping[str, int] | None = None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Example values of inputs, and their dynamic dimensions.
 
-    A dimension without an example size gets an odd prime that is the size of no other dimension:
-    two dimensions have one size only if they have one name.
+    A dimension without an example size gets an odd prime that is the size of no other dimension,
+    so that two dimensions have one size only if they have one name; or a size for which the
+    stated conditions hold.
 
     Args:
-        specs: the inputs.
+        inputs: the inputs.
         seed: the seed from which values are drawn.
+        stated: conditions on the dimensions.
+        sizes: sizes to take for names, instead of those that are described.
 
     Returns:
-        The values by name, and the dynamic dimensions by name, as `symfx.trace` takes them.
+        The values by parameter, and the dynamic dimensions by parameter, as `symfx.trace` takes
+        them.
 
     Raises:
         SpecError: an input is described twice, or two descriptions of a dimension differ.
 
     Example:
-        >>> values, dynamic = make_inputs([parse("x: f32[batch, 4]"), parse("n: int=9")])
+        >>> from symfx.shape_language import parse_input
+        >>> inputs = [parse_input("x: f32[batch, 4]"), parse_input("n: int=9")]
+        >>> values, dynamic = make_inputs(inputs)
         >>> values["x"].shape, values["n"]
         (torch.Size([3, 4]), 9)
-        >>> dynamic
-        {'x': (Dim(name='batch', min=None, max=None), None), 'n': Dim(name='n', min=None, max=None)}
+        >>> [str(part) for part in dynamic["x"]], str(dynamic["n"])
+        (['batch', '4'], 'n')
     """
     import torch
 
-    from symfx.symbolic_shapes import Dim
-
-    names = [spec.name for spec in specs]
-    for name in names:
-        if names.count(name) > 1:
-            raise SpecError(
-                f"the input {name!r} is described twice", where="--input", fix="describe it once"
-            )
-    known = _known_dims(specs)
-    sizes = _example_sizes(specs, known)
-    dims = {name: Dim(name, min=dim.low, max=dim.high) for name, dim in known.items()}
-    _refuse_huge(specs, sizes)
+    described = arguments_of(inputs)
+    leaves = [leaf for argument in described.values() for leaf in leaves_of(argument)]
+    known = {**example_sizes(leaves, stated), **(sizes or {})}
+    _refuse_huge(leaves, known)
     generator = torch.Generator().manual_seed(seed)
-    values: dict[str, Any] = {}
-    dynamic: dict[str, Any] = {}
-    for spec in specs:
-        if isinstance(spec, ConstantSpec):
-            values[spec.name] = spec.value
-        elif isinstance(spec, IntSpec):
-            values[spec.name] = sizes[spec.name]
-            dynamic[spec.name] = dims[spec.name]
-        else:
-            shape = [sizes[dim.name] if dim.name else dim.size or 0 for dim in spec.dims]
-            values[spec.name] = _draw(spec, shape, generator)
-            extents = tuple(dims[dim.name] if dim.name else None for dim in spec.dims)
-            if any(extents):
-                dynamic[spec.name] = extents
-    return values, dynamic
+
+    def value(leaf: Leaf) -> Any:
+        if isinstance(leaf.type, TensorSyntax):
+            return _draw(leaf.type, shape_of(leaf, known), generator)
+        return known[leaf.name] if isinstance(leaf.type, IntInput) else leaf.type.value
+
+    def extents(leaf: Leaf) -> Any:
+        if isinstance(leaf.type, TensorSyntax):
+            return tuple(leaf.type.dims)
+        return Size(Name(leaf.name)) if isinstance(leaf.type, IntInput) else None
+
+    values = {name: mapped(argument, value) for name, argument in described.items()}
+    dynamic = {name: mapped(argument, extents) for name, argument in described.items()}
+    return values, {name: entry for name, entry in dynamic.items() if entry is not None}
 
 
-def _refuse_huge(specs: Sequence[InputSpec], sizes: Mapping[str, int]) -> None:
+def _refuse_huge(leaves: Sequence[Leaf], sizes: Mapping[str, int]) -> None:
     """Refuse inputs that the memory of this machine cannot hold.
 
     Raises:
         SpecError: the inputs are such.
     """
     needed = 0
-    for spec in specs:
-        if isinstance(spec, TensorSpec):
-            elements = math.prod(
-                sizes[dim.name] if dim.name else dim.size or 0 for dim in spec.dims
-            )
-            needed += elements * _BYTES
+    for leaf in leaves:
+        if isinstance(leaf.type, TensorSyntax):
+            needed += math.prod(shape_of(leaf, sizes)) * _BYTES
             if needed > _memory():
                 raise SpecError(
-                    f"{spec.name} needs {needed / 2**30:.3g} GiB while it is drawn, and this "
+                    f"{leaf.path} needs {needed / 2**30:.3g} GiB while it is drawn, and this "
                     f"machine has {_memory() / 2**30:.3g} GiB",
                     where="--input",
                     fix="give smaller example sizes, such as x: f32[n=8, 4]",
@@ -235,73 +242,13 @@ def arrange(
     return bound.args, {**bound.kwargs, **others}
 
 
-def _known_dims(specs: Sequence[InputSpec]) -> dict[str, DimSpec]:
-    """Each named dimension as all inputs together describe it."""
-    known: dict[str, DimSpec] = {}
-    for spec in specs:
-        if isinstance(spec, TensorSpec):
-            dims = [dim for dim in spec.dims if dim.name]
-        elif isinstance(spec, IntSpec):
-            dims = [DimSpec(spec.name, spec.value)]
-        else:
-            dims = []
-        for dim in dims:
-            name = dim.name or ""
-            before = known.get(name, DimSpec(name))
-            known[name] = DimSpec(
-                name,
-                _agreed(name, "example", before.size, dim.size),
-                _agreed(name, "smallest size", before.low, dim.low),
-                _agreed(name, "largest size", before.high, dim.high),
-            )
-    return known
-
-
-def _agreed(name: str, what: str, one: int | None, other: int | None) -> int | None:
-    """The one of two numbers that is given; both must be equal if both are given."""
-    if one is not None and other is not None and one != other:
-        raise SpecError(
-            f"the dimension {name!r} has two values for its {what}: {one} and {other}",
-            where="--input",
-            fix="give one value, or use two names",
-        )
-    return other if one is None else one
-
-
-def _example_sizes(specs: Sequence[InputSpec], known: dict[str, DimSpec]) -> dict[str, int]:
-    """The example size of each named dimension."""
-    taken = {0, 1} | {dim.size for dim in known.values() if dim.size is not None}
-    for spec in specs:
-        if isinstance(spec, TensorSpec):
-            taken.update(dim.size for dim in spec.dims if dim.name is None and dim.size is not None)
-    sizes: dict[str, int] = {}
-    for name, dim in known.items():
-        low = 2 if dim.low is None else dim.low
-        if dim.size is not None:
-            sizes[name] = dim.size
-            continue
-        candidates = (n for n in itertools.count(max(low, 3)) if n not in taken)
-        size = next(n for n in candidates if _is_odd_prime(n))
-        if dim.high is not None and size > dim.high:
-            # No such prime is in the range: take a size that is free, or else the largest.
-            inside = range(low, dim.high + 1)
-            size = next((n for n in inside if n not in taken), max(dim.high, low))
-        sizes[name] = size
-        taken.add(size)
-    return sizes
-
-
-def _is_odd_prime(n: int) -> bool:
-    return n > 2 and all(n % d for d in range(2, int(n**0.5) + 1))
-
-
-def _draw(spec: TensorSpec, shape: list[int], generator: torch.Generator) -> torch.Tensor:
+def _draw(type_: TensorSyntax, shape: Sequence[int], generator: torch.Generator) -> torch.Tensor:
     import torch
 
-    dtype: torch.dtype = getattr(torch, spec.dtype)
-    if spec.dtype in INTEGER_BITS or dtype is torch.bool:
-        high = spec.below or 2
-        return torch.randint(0, high, shape, generator=generator).to(dtype)
-    return torch.randn(
-        shape, generator=generator, dtype=torch.complex128 if dtype.is_complex else torch.float64
-    ).to(dtype)
+    name = type_.dtype or "float32"
+    dtype: torch.dtype = getattr(torch, name)
+    if name in INTEGER_BITS or dtype is torch.bool:
+        high = type_.below or 2
+        return torch.randint(0, high, tuple(shape), generator=generator).to(dtype)
+    wide = torch.complex128 if dtype.is_complex else torch.float64
+    return torch.randn(tuple(shape), generator=generator, dtype=wide).to(dtype)

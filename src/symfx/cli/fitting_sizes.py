@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 from symfx.cli.example_calls import ExampleCall, arrange, make_inputs
-from symfx.cli.inputs import DimSpec, InputSpec, TensorSpec
 from symfx.errors import SymfxError, TracingError
 
 __all__ = ["telling_sizes"]
@@ -81,7 +79,7 @@ def _runs(call: ExampleCall, sizes: dict[str, int], seed: int) -> bool:
     from symfx.tracing.torch_logs import without_torch_logs
 
     try:
-        values, _ = make_inputs([_with_sizes(spec, sizes) for spec in call.specs], seed)
+        values, _ = make_inputs(call.inputs, seed, sizes=sizes)
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         args, kwargs = pytree.tree_map(
             lambda value: mode.from_tensor(value) if hasattr(value, "stride") else value,
@@ -92,14 +90,3 @@ def _runs(call: ExampleCall, sizes: dict[str, int], seed: int) -> bool:
     except Exception:  # noqa: BLE001 - that the model fails is the answer
         return False
     return True
-
-
-def _with_sizes(spec: InputSpec, sizes: dict[str, int]) -> InputSpec:
-    """An input with these example sizes."""
-    if not isinstance(spec, TensorSpec):
-        return spec
-    dims: Sequence[Any] = [
-        DimSpec(dim.name, sizes[dim.name], dim.low, dim.high) if dim.name in sizes else dim
-        for dim in spec.dims
-    ]
-    return TensorSpec(spec.name, spec.dtype, tuple(dims), spec.below)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from symfx.cli.console import progress
 from symfx.errors import SymfxError, TracingError
+from symfx.user_code import user_line_of_trace
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -76,8 +77,35 @@ def _write_onnx(exported: ExportedProgram, path: Path) -> None:
             where="--onnx",
             fix='pip install "symfx[onnx]"',
         ) from None
+    _refuse_batch_statistics(exported)
     program: Any = torch.onnx.export(exported, dynamo=True, verbose=False)
     program.save(str(path))
+
+
+def _refuse_batch_statistics(exported: ExportedProgram) -> None:
+    """Refuse batch normalization in train mode, of which torch's exporter writes wrong numbers.
+
+    Raises:
+        TracingError: the program has it.
+    """
+    for node in exported.graph.nodes:
+        places = [a.name for a in getattr(node.target, "_schema", _NoSchema).arguments]
+        if "batch_norm" not in str(node.target) or "training" not in places:
+            continue
+        at = places.index("training")
+        if at < len(node.args) and node.args[at] is True:
+            raise TracingError(
+                f"the program normalizes by the statistics of a batch ({node.name}), and the ONNX "
+                "model that torch makes of it would use the running statistics",
+                where=user_line_of_trace(node.stack_trace or "") or "--onnx",
+                fix="trace the model in eval mode: --eval",
+            )
+
+
+class _NoSchema:
+    """Stands for the schema of a function that is no operator."""
+
+    arguments: tuple[Any, ...] = ()
 
 
 def _write_pt2(exported: ExportedProgram, path: Path) -> None:

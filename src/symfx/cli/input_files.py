@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from symfx.cli.example_calls import make_inputs
-from symfx.cli.inputs import parse
 from symfx.errors import SpecError, describe
+from symfx.shape_language import parse_input
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,7 @@ def read_inputs(
     for text in texts:
         match = re.fullmatch(r"(?:([A-Za-z_]\w*)=)?(.+\.(?:pt|pth|npz|npy|safetensors))", text)
         if match is None:
-            described.append(parse(text))
+            described.append(parse_input(text))
             continue
         name, path = match[1], Path(match[2])
         found = _read(path)

@@ -18,6 +18,7 @@ from symfx.cli.options import (
     Target,
     inputs_option,
     refuse_unwritable,
+    where_option,
 )
 from symfx.errors import SpecError, TargetError
 
@@ -38,6 +39,9 @@ def optimize_command(
             "'x: f32\\[batch=4, 3, 224, 224]'. Named dimensions and numbers alike give the sizes "
             "to check and to time; the optimized model takes every size that the model takes."
         ),
+    ] = None,
+    where: Annotated[
+        list[str] | None, where_option("The sizes to check and to time satisfy it.")
     ] = None,
     init: Init = None,
     save: Annotated[
@@ -78,7 +82,7 @@ def optimize_command(
     with clear_errors(debug):
         _refuse_options(dtype, save)
         with stdout_for_json(as_json):
-            call = _load(target, inputs or [], init or [], seed)
+            call = _load(target, inputs or [], init or [], seed, where or [])
             with progress("optimizing"):
                 import torch
 
@@ -114,12 +118,14 @@ def _refuse_options(dtype: str, save: Path | None) -> None:
     refuse_unwritable(save, "--save")
 
 
-def _load(target: str, inputs: list[str], init: list[str], seed: int) -> ExampleCall:
+def _load(
+    target: str, inputs: list[str], init: list[str], seed: int, where: list[str]
+) -> ExampleCall:
     if not inputs:
         raise SpecError(
             "no input is described", where="--input", fix="add --input 'x: f32[4, 3, 224, 224]'"
         )
-    call = example_call(target, init, inputs, seed)
+    call = example_call(target, init, inputs, seed, where)
     import torch
 
     if not isinstance(call.model, torch.nn.Module):

@@ -14,11 +14,14 @@ __all__ = [
     "AsJson",
     "Debug",
     "Init",
+    "Lines",
+    "MaxNodes",
     "Quiet",
     "Seed",
     "Target",
     "inputs_option",
     "refuse_unwritable",
+    "where_option",
 ]
 
 #: Seeds of torch have 64 bits.
@@ -65,6 +68,36 @@ def inputs_option(described: str) -> typer.models.OptionInfo:
     """
     option: typer.models.OptionInfo = typer.Option(
         "--input", "-i", help=f"An input: {described} Repeatable.", show_default=False
+    )
+    return option
+
+
+Lines = Annotated[
+    bool, typer.Option("--lines", help="Print the line of the program behind each node.")
+]
+MaxNodes = Annotated[
+    int | None,
+    typer.Option(
+        "--max-nodes",
+        min=1,
+        help="How many nodes of a longer graph to print: the first ones, and the output.",
+        show_default=False,
+    ),
+]
+
+
+def where_option(what: str) -> typer.models.OptionInfo:
+    """The option ``--where``, which is given once for each condition.
+
+    Args:
+        what: what a condition means to the command.
+    """
+    option: typer.models.OptionInfo = typer.Option(
+        "--where",
+        "-w",
+        help="A condition on the named dimensions: 'seq % 8 == 0', 'w == h', 'h in {224, 256}'. "
+        f"{what} Repeatable.",
+        show_default=False,
     )
     return option
 

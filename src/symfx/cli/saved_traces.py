@@ -11,7 +11,7 @@ from rich.text import Text
 
 from symfx.cli.console import FAILED, clear_errors, print_json, print_lines, progress
 from symfx.cli.input_files import read_inputs, write_results
-from symfx.cli.options import AsJson, Debug, Seed, refuse_unwritable
+from symfx.cli.options import AsJson, Debug, Lines, MaxNodes, Seed, refuse_unwritable
 
 if TYPE_CHECKING:
     from symfx.tracing import Trace
@@ -52,6 +52,8 @@ def show_command(
     file: _File,
     *,
     graph: Annotated[bool, typer.Option("--graph/--no-graph", help="Print the graph.")] = True,
+    lines: Lines = False,
+    max_nodes: MaxNodes = None,
     libraries: _Libraries = None,
     as_json: AsJson = False,
     debug: Debug = False,
@@ -68,10 +70,10 @@ def show_command(
         if as_json:
             print_json("symfx trace", as_data(t, t.verification))
             return
-        lines = describe_trace(t, graph=graph)
+        shown = describe_trace(t, graph=graph, lines=lines, max_nodes=max_nodes)
         if t.verification is not None:
-            lines += [Text(), *describe_verification(t.verification)]
-        print_lines(lines)
+            shown += [Text(), *describe_verification(t.verification)]
+        print_lines(shown)
 
 
 def check_command(

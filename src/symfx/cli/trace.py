@@ -28,11 +28,14 @@ from symfx.cli.options import (
     AsJson,
     Debug,
     Init,
+    Lines,
+    MaxNodes,
     Quiet,
     Seed,
     Target,
     inputs_option,
     refuse_unwritable,
+    where_option,
 )
 from symfx.errors import SpecError
 
@@ -59,8 +62,12 @@ def trace_command(
         list[str] | None,
         inputs_option(
             "'x: f32\\[batch, seq=7, 64]', 'ids: i64\\[batch, seq] < 100', 'n: int=5', "
-            "'flag: bool=true'. A named dimension is dynamic, a number is a static size."
+            "'flag: bool=true', 'batch.ids: i64\\[8*n]'. A named dimension is dynamic, a number is "
+            "a static size."
         ),
+    ] = None,
+    where: Annotated[
+        list[str] | None, where_option("The trace relies on it, and checks it of inputs.")
     ] = None,
     init: Init = None,
     train: Annotated[
@@ -100,6 +107,8 @@ def trace_command(
         ),
     ] = False,
     graph: Annotated[bool, typer.Option("--graph/--no-graph", help="Print the graph.")] = True,
+    lines: Lines = False,
+    max_nodes: MaxNodes = None,
     record: Annotated[
         Path | None,
         typer.Option(
@@ -137,7 +146,7 @@ def trace_command(
             refuse_unwritable(path, option)
         handed_on = (onnx, pt2, aoti) != (None, None, None)
         with stdout_for_json(as_json):
-            call = _call(target, inputs or [], init or [], train, seed)
+            call = _call(target, inputs or [], init or [], train, seed, where or [])
             with telling_sizes(call, seed), progress("tracing"), _recorded(record):
                 traced = _trace(call, strict=not allow_pinned, pre_dispatch=handed_on)
             verification = None
@@ -153,16 +162,21 @@ def trace_command(
         elif quiet:
             _print_summary(traced, verification)
         else:
-            _print_report(traced, verification, graph)
+            _print_report(traced, verification, graph, lines=lines, max_nodes=max_nodes)
     if verification is not None and not verification:
         raise typer.Exit(FAILED)
 
 
 def _call(
-    target: str, inputs: Sequence[str], init: Sequence[str], train: bool | None, seed: int
+    target: str,
+    inputs: Sequence[str],
+    init: Sequence[str],
+    train: bool | None,
+    seed: int,
+    where: Sequence[str],
 ) -> ExampleCall:
     """The model in the wanted mode, and its example call."""
-    call = example_call(target, init, inputs, seed)
+    call = example_call(target, init, inputs, seed, where)
     import torch
 
     if train is not None:
@@ -184,6 +198,7 @@ def _trace(call: ExampleCall, *, strict: bool, pre_dispatch: bool) -> Trace:
         call.args,
         call.kwargs,
         dynamic=call.dynamic,
+        where=call.stated,
         strict=strict,
         pre_dispatch=pre_dispatch,
     )
@@ -230,11 +245,18 @@ def _print_summary(traced: Trace, verification: Verification | None) -> None:
             print_error(f"at {sizes_in_words(run.sizes)}: {run.failure}")
 
 
-def _print_report(traced: Trace, verification: Verification | None, graph: bool) -> None:
+def _print_report(
+    traced: Trace,
+    verification: Verification | None,
+    graph: bool,
+    *,
+    lines: bool,
+    max_nodes: int | None,
+) -> None:
     from symfx.tracing.report import describe_trace
     from symfx.tracing.verification import describe_verification
 
-    lines = describe_trace(traced, graph=graph)
+    shown = describe_trace(traced, graph=graph, lines=lines, max_nodes=max_nodes)
     if verification is not None:
-        lines += [Text(), *describe_verification(verification)]
-    print_lines(lines)
+        shown += [Text(), *describe_verification(verification)]
+    print_lines(shown)

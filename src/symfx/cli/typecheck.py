@@ -17,13 +17,11 @@ from symfx.cli.console import (
     progress,
     stdout_for_json,
 )
+from symfx.cli.described_inputs import arguments_of
 from symfx.cli.models import load, uncollected
-from symfx.cli.options import AsJson, Debug, Init, Target, inputs_option
-from symfx.errors import SpecError
+from symfx.cli.options import AsJson, Debug, Init, Target, inputs_option, where_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from symfx.static_migration import Migration
 
 __all__ = ["typecheck_command"]
@@ -39,13 +37,7 @@ def typecheck_command(
         ),
     ] = None,
     where: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--where",
-            "-w",
-            help="A condition on the named sizes: 'batch % 8 == 0', 'h == w'. Repeatable.",
-            show_default=False,
-        ),
+        list[str] | None, where_option("The types hold for sizes that satisfy it.")
     ] = None,
     init: Init = None,
     timeout: Annotated[
@@ -177,15 +169,14 @@ def _migrate(
 
         from symfx.shape_rules import max_rank
         from symfx.static_migration import typecheck
-        from symfx.static_migration.conditions import parse_input
         from symfx.static_migration.light_models import without_weights
 
-    types = _inputs(inputs, "--input", parse_input)
+    types = _inputs(inputs, "--input")
     smaller: Any = None
     if len(last_batch) == 1 and last_batch[0].strip().isdigit():
         smaller = int(last_batch[0])
     elif last_batch:
-        smaller = _inputs(last_batch, "--last-batch", parse_input)
+        smaller = _inputs(last_batch, "--last-batch")
     with without_weights():
         model: Any = load(target, init)
         of_loss: Any = None if loss is None else load(loss)
@@ -204,16 +195,21 @@ def _migrate(
         )
 
 
-def _inputs(
-    texts: list[str], option: str, parse: Callable[[str], tuple[str, Any]]
-) -> dict[str, Any]:
-    types: dict[str, Any] = {}
-    for text in texts:
-        name, given = parse(text)
-        if name in types:
-            raise SpecError(f"the input {name} is given twice", where=option, fix="give it once")
-        types[name] = given
-    return types
+def _inputs(texts: list[str], option: str) -> dict[str, Any]:
+    """The types of the inputs, by name."""
+    from symfx.shape_language import parse_input
+    from symfx.static_migration.conditions import InputType, type_of
+
+    def whole(argument: Any) -> InputType:
+        if isinstance(argument, InputType):
+            return argument
+        if isinstance(argument, dict):
+            return InputType("dict", parts=tuple((k, whole(v)) for k, v in argument.items()))
+        kind = "tuple" if isinstance(argument, tuple) else "list"
+        return InputType(kind, parts=tuple((i, whole(v)) for i, v in enumerate(argument)))
+
+    described = arguments_of([parse_input(text, option) for text in texts], type_of, option)
+    return {name: whole(argument) for name, argument in described.items()}
 
 
 def _as_data(found: Migration) -> dict[str, Any]:

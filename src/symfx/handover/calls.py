@@ -13,7 +13,7 @@ from symfx.errors import SpecError, TraceFileError, describe
 from symfx.graph_data.arguments import decode, encode
 from symfx.handover.structures import describe_structure, read_structure
 from symfx.handover.tensors import TensorReader, TensorWriter
-from symfx.symbolic_shapes import Dim
+from symfx.symbolic_shapes import Dim, DimExpression
 from symfx.tracing.arguments import Layout, Leaf
 from symfx.tracing.dynamic import Entry, Extent
 from symfx.untrusted import Item, shown
@@ -107,6 +107,8 @@ def _describe_entry(entry: Entry) -> Any:
 def _describe_extent(extent: Extent) -> Any:
     if isinstance(extent, Dim):
         return {"name": extent.name, "min": extent.min, "max": extent.max}
+    if isinstance(extent, DimExpression):
+        return True  # the environment has the expression
     return extent
 
 

@@ -28,6 +28,7 @@ from symfx.algebra import Term
 from symfx.errors import TraceFileError, TracingError
 from symfx.handover.environments import describe_environment, read_environment
 from symfx.handover.graphs import describe_graph, read_graph
+from symfx.handover.multiples import guard_expressions
 from symfx.handover.numbers import NumberWriter
 from symfx.handover.values import ValueReader
 from symfx.proxy_tensor.symbols import SymbolNodes
@@ -103,6 +104,14 @@ def copied(trace: TracedModel) -> CopiedTrace:
         module = read_graph(data["graph"], values, tensor, libraries)
         _carry_metadata(trace.graph_module, module)
         _assert_items(module, [reader.condition(item) for item in data["moved"].items()])
+        guard_expressions(
+            env,
+            [
+                (sources[node.name], node.meta.get("val"))
+                for node in module.graph.find_nodes(op="placeholder")
+                if node.name in sources
+            ],
+        )
     return CopiedTrace(module, env, values.mode)
 
 

@@ -18,6 +18,7 @@ from symfx.graph_data.arguments import decode, encode
 from symfx.graph_data.names import NODE_NAME, is_place
 from symfx.handover.numbers import NumberWriter
 from symfx.handover.operators import function_named, name_of_function
+from symfx.handover.origins import describe_origin, read_origin
 from symfx.handover.values import ValueReader, describe_bindings, describe_value
 from symfx.torch_bridge.fx_graphs import compile_now, graph_module
 from symfx.untrusted import Item, is_identifier, shown
@@ -80,6 +81,7 @@ def describe_graph(
                 "kwargs": encode(dict(node.kwargs), where, TraceFileError),
                 "value": describe_value(node.meta.get("val"), numbers),
                 "bindings": describe_bindings(node.meta.get("unbacked_bindings") or {}, numbers),
+                "origin": describe_origin(node.meta),
             }
         )
     name = type(module).__name__
@@ -144,7 +146,16 @@ def _read_nodes(
     parameters: set[str] = set()
     described = item.items(_NODES)
     for index, each in enumerate(described):
-        entry = each.fields("name", "op", "target", "args", "kwargs", "value", "bindings")
+        entry = each.fields(
+            "name",
+            "op",
+            "target",
+            "args",
+            "kwargs",
+            "value",
+            "bindings",
+            optional=("origin",),  # files of version 1 have none
+        )
         op, target, name = entry["op"].choice(_OPS, "kind of node"), entry["target"], entry["name"]
         if not NODE_NAME.fullmatch(name.text()) or not is_identifier(name.text()):
             raise name.refusal(f"{shown(name.value)} cannot be the name of a node")
@@ -184,6 +195,8 @@ def _read_metadata(node: fx.Node, entry: dict[str, Item], values: ValueReader) -
         node.meta["val"] = values.read(value)
     if entry["bindings"].value:
         node.meta["unbacked_bindings"] = values.bindings(entry["bindings"])
+    if "origin" in entry:
+        node.meta.update(read_origin(entry["origin"]))
 
 
 def _put(root: torch.nn.Module, path: str, held: Any, item: Item) -> None:

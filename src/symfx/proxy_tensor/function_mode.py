@@ -51,7 +51,7 @@ class TracingFunctionMode(TorchFunctionMode):
     def __init__(self, tracer: PythonKeyTracer, watch: bool = True) -> None:
         super().__init__()
         self._tracer = tracer
-        self._watch = watch and tracer.modules is not None
+        self._watch = watch and (tracer.modules is not None or tracer.origins is not None)
         self._layouts = LayoutQuestions(tracer)
         self._has_parts = False
         self._in_form = False

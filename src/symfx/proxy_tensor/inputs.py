@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,10 +16,20 @@ from symfx.dynamic_spec import ParamsSpec, ShapesSpec
 from symfx.errors import SpecError, TracingError
 from symfx.proxy_tensor.metadata import snapshot_fake
 from symfx.proxy_tensor.shape_specs import BoundSpec, InputSymbol, spec_inputs
-from symfx.symbolic_shapes import Dim, DimDynamic, ShapeEnv, StatelessSymbolicContext
+from symfx.shape_language.lowering import condition_term
+from symfx.shape_language.syntax import Condition
+from symfx.shape_language.texts import Text
+from symfx.symbolic_shapes import (
+    Dim,
+    DimDynamic,
+    DimExpression,
+    ShapeEnv,
+    StatelessSymbolicContext,
+)
 
 __all__ = [
     "DynamicShapes",
+    "StatedShapes",
     "argument_names",
     "fake_inputs",
     "fake_mode_of",
@@ -27,11 +38,27 @@ __all__ = [
     "parameter_names",
 ]
 
-DynamicShapes = Sequence[Any] | Mapping[str, Any] | ShapesSpec | ParamsSpec | BoundSpec | None
+
+@dataclass(frozen=True)
+class StatedShapes:
+    """The dimensions of the inputs that vary, and conditions on them that the user states.
+
+    Attributes:
+        entries: an entry for each argument.
+        conditions: the conditions, each with the text that it was read from.
+    """
+
+    entries: Sequence[Any]
+    conditions: Sequence[tuple[Condition, Text]]
+
+
+DynamicShapes = (
+    Sequence[Any] | Mapping[str, Any] | StatedShapes | ShapesSpec | ParamsSpec | BoundSpec | None
+)
 """The dimensions of the inputs that vary; see `symfx.proxy_tensor.make_fx`."""
 
 _LITERALS = (type(None), bool, int, float, str)
-_DIM_SPECS = (Dim, str, bool, int, type(None))
+_DIM_SPECS = (Dim, DimExpression, str, bool, int, type(None))
 
 
 def parameter_names(f: Callable[..., Any], count: int) -> tuple[list[str], bool]:
@@ -117,10 +144,17 @@ def fake_inputs(
             _map_leaves(arg, name, lambda leaf, source: _symbolic(mode, leaf, source))
             for arg, name in zip(args, names, strict=True)
         )
-    specs = _by_argument(dynamic_shapes, names)
-    return tuple(
+    entries = dynamic_shapes.entries if isinstance(dynamic_shapes, StatedShapes) else dynamic_shapes
+    specs = _by_argument(entries, names)
+    inputs = tuple(
         _apply(mode, arg, spec, name) for arg, spec, name in zip(args, specs, names, strict=True)
     )
+    if isinstance(dynamic_shapes, StatedShapes):
+        env: Any = mode.shape_env
+        for condition, text in dynamic_shapes.conditions:
+            term = condition_term(env.table, condition, env.inputs.named, text)
+            env.state_condition(term, str(condition))
+    return inputs
 
 
 def inputs_of_spec(
@@ -197,7 +231,7 @@ def _symbolic(mode: FakeTensorMode, leaf: Any, name: str) -> Any:
     return _fake(mode, leaf, name, None)
 
 
-def _symbolic_int(env: Any, value: int, name: str, dim: Dim | None) -> Any:
+def _symbolic_int(env: Any, value: int, name: str, dim: Dim | DimExpression | None) -> Any:
     if dim is not None:
         env.name_dimension(name, 0, dim)
     symbol = env.create_symbol(value, _source(name), positive=None)
@@ -331,8 +365,8 @@ def _context(
     return StatelessSymbolicContext(kinds)
 
 
-def _dim(entry: Any, name: str) -> Dim:
-    if isinstance(entry, Dim):
+def _dim(entry: Any, name: str) -> Dim | DimExpression:
+    if isinstance(entry, Dim) or (isinstance(entry, DimExpression) and entry.sizes):
         return entry
     if isinstance(entry, str):
         return Dim(entry)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
 
 import torch
+
+from symfx.proxy_tensor.program_calls import CallsOfProgram, calls_of_program
 
 __all__ = ["ModuleProxy", "ModuleStack", "module_of"]
 
@@ -55,13 +58,16 @@ class ModuleStack:
     Args:
         root: the module. A submodule with several names has the name under which the program
             looked it up.
+        keeps_calls: whether to keep the calls of the program that lead to each running module.
 
     Attributes:
         running: for each running module, a key (its name, or ``name@n`` for a later call) to its
             name and class.
     """
 
-    def __init__(self, root: torch.nn.Module) -> None:
+    def __init__(self, root: torch.nn.Module, *, keeps_calls: bool = False) -> None:
+        self._keeps_calls = keeps_calls
+        self._called: list[CallsOfProgram] = []
         self.running: OrderedDict[str, tuple[str, str]] = OrderedDict()
         self._names = {module: name for name, module in root.named_modules()}
         names = sum(1 for _ in root.named_modules(remove_duplicate=False))
@@ -70,7 +76,19 @@ class ModuleStack:
         # belongs to the last one, as in `self.b(self.a(x))`.
         self._taken: dict[torch.nn.Module, list[str]] = {module: [] for module in self._names}
         self._calls: Counter[str] = Counter()
+        self._snapshot: dict[str, tuple[str, str]] | None = None
         self._open: list[torch.nn.Module] = []
+
+    @property
+    def called(self) -> CallsOfProgram | None:
+        """The calls of the program up to the module that is running, if those are kept."""
+        return self._called[-1] if self._called else None
+
+    def snapshot(self) -> dict[str, tuple[str, str]]:
+        """The modules that are running; the nodes of one call share the dict."""
+        if self._snapshot is None:
+            self._snapshot = dict(self.running)
+        return self._snapshot
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -117,6 +135,7 @@ class ModuleStack:
         def enter(*_: Any) -> None:
             # Another thread may run the same module outside of this trace.
             if _active.get() is self:
+                self._snapshot = None
                 if self._taken[module]:
                     self._names[module] = self._taken[module].pop()
                 name = self._names[module]
@@ -124,10 +143,16 @@ class ModuleStack:
                 self._calls[name] += 1
                 self.running[f"{name}@{calls}" if calls else name] = (name, described)
                 self._open.append(module)
+                if self._keeps_calls:
+                    # The frame that calls this hook calls the module's `forward` next.
+                    self._called.append(calls_of_program(self.called, sys._getframe(1)))
 
         def leave(*_: Any) -> None:
             if _active.get() is self and self.running:
+                self._snapshot = None
                 self.running.popitem()
                 self._open.pop()
+                if self._keeps_calls:
+                    self._called.pop().frame = None
 
         return enter, leave

@@ -18,6 +18,7 @@ from torch import fx
 
 from symfx.algebra import Term, as_operation
 from symfx.algebra.terms.interpret import PYTHON_OPS
+from symfx.algebra.terms.linear import solved_for
 from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.errors import TracingError
 from symfx.proxy_tensor.symbolic_builtins import FORMS
@@ -89,6 +90,10 @@ class SymbolNodes:
         self._input_layouts: dict[Term, _Question] = {}
         self._last_resort: dict[Term, _Question] = {}
         self._layouts = ChainMap(self._input_layouts, self._last_resort)
+        # Of a symbol the sizes of inputs that are multiples of it: term, factor and rest. Inside of
+        # a search for such a size, the symbols that are looked for.
+        self._multiples: dict[Term, list[tuple[Term, int, Term]]] = {}
+        self._solving: set[Term] = set()
         # The function that makes a term's node when the node is first needed.
         self._promised: dict[Term, Callable[[], fx.Node]] = {}
         #: Makes a symbol of a trace around this one an input; False where no such trace has it.
@@ -108,13 +113,15 @@ class SymbolNodes:
         nothing, so the real stride may differ from the term; and the kernel that runs chooses the
         layout of a computed tensor.
         """
+        is_input = node.op == "placeholder"
         for i, size in enumerate(tensor.shape):
             self._offer(self._askable, size, node, _aten.sym_size.int, (i,))
+            if is_input and isinstance(size, torch.SymInt):
+                self._offer_parts(size)
         if tensor.layout is torch.sparse_coo:
             self._offer_count(node, tensor)
         if tensor.layout is not torch.strided:
             return
-        is_input = node.op == "placeholder"
         for i, stride in enumerate(tensor.stride()):
             if isinstance(stride, torch.SymInt):
                 tells = is_input and statically_known_true(tensor.shape[i] > 1)
@@ -123,6 +130,15 @@ class SymbolNodes:
         layouts = self._input_layouts if is_input else self._last_resort
         offset = tensor.storage_offset()
         self._offer(layouts, offset, node, _aten.sym_storage_offset.default, ())
+
+    def _offer_parts(self, size: torch.SymInt) -> None:
+        """Make the size of an input a source of the symbols of which it is a multiple."""
+        term = self._term(size)
+        if term is not None and term.op != "symbol":
+            for symbol in term.free_symbols:
+                solution = solved_for(term, symbol)
+                if solution is not None:
+                    self._multiples.setdefault(symbol, []).append((term, *solution))
 
     def _offer_count(self, node: fx.Node, tensor: torch.Tensor) -> None:
         """Make the values of a sparse tensor the source of their number."""
@@ -221,8 +237,10 @@ class SymbolNodes:
             if self._has_source(top) or top in self._layouts:
                 continue
             op, args = as_operation(top)
-            if op == "symbol" and not self._lifted(top):
-                return False
+            if op == "symbol":
+                if not self._lifted(top) and self._solution(top) is None:
+                    return False
+                continue
             for part in args:
                 if isinstance(part, Term) and part not in seen:
                     seen.add(part)
@@ -306,6 +324,10 @@ class SymbolNodes:
             if op == "symbol" and self._lifted(top):
                 continue
             if op == "symbol":
+                solution = self._solution(top)
+                if solution is not None:
+                    known[top] = self._solved(*solution)
+                    continue
                 raise TracingError(
                     f"{top}, in {term}, cannot be computed from the inputs of the program",
                     fix="pass the tensor whose size it is as an argument, "
@@ -331,6 +353,29 @@ class SymbolNodes:
                     op, [known[a] if isinstance(a, Term) else a for a in args], top
                 )
         return known[term]
+
+    def _solution(self, symbol: Term) -> tuple[Term, int, Term] | None:
+        """The size that is a multiple of a symbol up to a rest, with the factor and the rest.
+
+        None for a symbol that no such size determines.
+        """
+        if symbol in self._solving:
+            return None  # a size of two such symbols determines neither
+        self._solving.add(symbol)
+        try:
+            for solution in self._multiples.get(symbol, ()):
+                if all(map(self.can_make, solution[2].free_symbols)):
+                    return solution
+        finally:
+            self._solving.discard(symbol)
+        return None
+
+    def _solved(self, term: Term, factor: int, rest: Term) -> Any:
+        """The node of the symbol of which a size is a multiple up to a rest."""
+        total = self._build(term)
+        if rest.value != 0:
+            total = self._emit(operator.sub, total, self._build(rest))
+        return total if factor == 1 else self._emit(operator.floordiv, total, factor)
 
     def _as_product(self, total: Term) -> tuple[str, tuple[Term, ...]] | None:
         """A sum as the product that it was made from; None for other sums.

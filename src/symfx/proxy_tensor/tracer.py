@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from symfx.algebra import Term
     from symfx.fake_operators.cache import OperationCache
     from symfx.proxy_tensor.modules import ModuleStack
+    from symfx.proxy_tensor.origins import Origins
     from symfx.symbolic_shapes import ShapeEnv
     from symfx.symbolic_shapes.records import RuntimeAssert
 
@@ -72,6 +73,7 @@ class PythonKeyTracer(slots.TracerWithSlots):
         root: the module that holds the graph's constants.
         lifted: the values of a trace around that became inputs, after the graph's own inputs.
         modules: the stack of running modules that nodes record, or None.
+        origins: notes the origin of each node; None where nodes have none.
         subgraphs: graphs of repeated regions, by identifier.
         enable_thunkify: whether `thunkify` delays calls.
         proxy_module_inputs: whether the program gets proxies for modules among the inputs.
@@ -101,6 +103,7 @@ class PythonKeyTracer(slots.TracerWithSlots):
         # The node after which the next question for an input's size is inserted.
         self._last_question: fx.Node | None = None
         self.modules = modules
+        self.origins: Origins | None = None
         self.tensors_seen = None if modules is None else []
         # The environment's runtime assertions, and by position: those that need no node here
         # (an operator checks them when it runs, or a graph inside or around this one has the
@@ -133,6 +136,7 @@ class PythonKeyTracer(slots.TracerWithSlots):
         tracer = PythonKeyTracer(self.cache, self.record_stack_traces, self.modules)
         tracer._asserted = self._asserted
         tracer.composites = self.composites
+        tracer.origins = self.origins
         return tracer
 
     # -- values of the trace around a subgraph -----------------------------------------------------
@@ -231,10 +235,15 @@ class PythonKeyTracer(slots.TracerWithSlots):
                         f"{type(function).__name__}.{name}",
                     ),
                 )
+        if self.origins is not None and node.op not in ("placeholder", "output"):
+            self.origins.mark(node)
         return node
 
     def enter_function(self, function: Any) -> None:
         """Name the torch function that makes the nodes to come."""
+        if self.origins is not None:
+            self.origins.enter_function(function)
+            return
         self._function = function
         self._function_calls[function] += 1
 
@@ -350,7 +359,10 @@ class PythonKeyTracer(slots.TracerWithSlots):
         """Record a call whose arguments are nodes and literals already."""
         if self._annotating or fx_traceback.has_preserved_node_meta():
             return self.create_node("call_function", target, args, kwargs, name)
-        return append_call(self.graph, target, args, kwargs, name)
+        node = append_call(self.graph, target, args, kwargs, name)
+        if self.origins is not None:
+            self.origins.mark(node)
+        return node
 
     # -- assertions ------------------------------------------------------------------------------
 

@@ -36,6 +36,7 @@ from symfx.proxy_tensor.inputs import (
 )
 from symfx.proxy_tensor.mode import ProxyTorchDispatchMode, Table, register_higher_order
 from symfx.proxy_tensor.modules import ModuleStack, module_of
+from symfx.proxy_tensor.origins import Origins, write_lines
 from symfx.proxy_tensor.running_graphs import interpreted
 from symfx.proxy_tensor.shape_specs import BoundSpec, InputSymbol, bind
 from symfx.proxy_tensor.sizes_as_numbers import sizes_as_numbers
@@ -87,6 +88,7 @@ def make_fx(
     record_stack_traces: bool = False,
     proxy_module_inputs: bool = False,
     _disable_torch_fn_metadata_mode: bool = False,
+    _origins: Origins | None = None,
     dynamic_shapes: DynamicShapes = None,
 ) -> Callable[..., fx.GraphModule]:
     """A function that traces `f`: called with arguments of `f`, it returns the graph of `f`.
@@ -111,6 +113,7 @@ def make_fx(
             to it.
         proxy_module_inputs: whether modules among the arguments become inputs of the graph: `f`
             gets proxies for them, and their use is recorded by name.
+        _origins: notes the origin of each node, as symfx.trace wants it.
         _disable_torch_fn_metadata_mode: whether nodes leave out the torch function that made
             them.
         dynamic_shapes: the dimensions that vary, in mode ``"symbolic"``: None for all (equal
@@ -199,6 +202,7 @@ def make_fx(
         modules = None if root is None else ModuleStack(root)
         tracer = PythonKeyTracer(cache, record_stack_traces or modules is not None, modules)
         tracer.proxy_module_inputs = proxy_module_inputs
+        tracer.origins = _origins
         if assertions is not None:
             tracer.assert_from(assertions)
         mode = ProxyTorchDispatchMode(
@@ -291,6 +295,8 @@ class TraceRun:
             NODES_OF_LAST_TRACE.update((id(t), node) for t, node in alive if t is not None)
         remove_dead_nodes(self.tracer.graph)
         result = graph_module(self.tracer.root, self.tracer.graph, _name(self.f))
+        if self.tracer.origins is not None and not self.inside:
+            write_lines(result)
         if self.mode.tracing_mode == "symbolic" and self.fake_tensor_mode is not None:
             result.shape_env = self.fake_tensor_mode.shape_env
         return result
@@ -311,6 +317,9 @@ class TraceRun:
             stack.enter_context(TracingFunctionMode(self.tracer, self.mode.watch_functions))
             if self.tracer.modules is not None and not self.inside:
                 stack.enter_context(self.tracer.modules.watching())
+            origins = self.tracer.origins
+            if origins is not None and origins.modules is not None and not self.inside:
+                stack.enter_context(origins.modules.watching())
             stack.enter_context(self.mode)
             stack.enter_context(disable_autocast_cache())
             stack.enter_context(fx_tracing(CURRENT_TRACER))

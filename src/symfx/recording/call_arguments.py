@@ -11,8 +11,8 @@ import sympy
 from torch._guards import Source
 
 from symfx.recording.codec import EventLogError
+from symfx.symbolic_shapes.dims import Dim, DimExpression
 from symfx.symbolic_shapes.environment.event_arguments import THE_ENVIRONMENT, HeldTerm
-from symfx.symbolic_shapes.records import Dim
 from symfx.symbolic_shapes.torch_api.contexts import SymbolicContext
 from symfx.torch_bridge.identity import (
     DimDynamic,
@@ -109,7 +109,7 @@ _BY_ANNOTATION: dict[str, _Kind] = {
     "int": ("an integer", _end),
     "Scalar": ("a number", _scalar),
     "float | torch.Tensor": ("a number", _scalar),
-    "Dim": ("a Dim", _instance(Dim)),
+    "Dim | DimExpression": ("a Dim", _instance(Dim, DimExpression)),
     "Source": ("a source", _instance(Source)),
     "Term": ("a term", lambda value: _view(value, "term")),
     "sympy.Basic": ("an expression", _expression),

@@ -19,9 +19,12 @@ from torch._guards import Source
 
 from symfx.algebra import Table, Term
 from symfx.algebra.terms.portable import pack, unpack
-from symfx.errors import SymfxError
+from symfx.errors import SpecError, SymfxError
 from symfx.recording.term_limits import TermLimits
+from symfx.shape_language import parse_dimension
+from symfx.shape_language.syntax import Size, names_in
 from symfx.sym_node import SymNode, SymTypes
+from symfx.symbolic_shapes.dims import Dim, DimExpression
 from symfx.symbolic_shapes.environment.event_arguments import HeldTerm
 from symfx.untrusted import shown
 
@@ -122,6 +125,9 @@ def encode(value: Any, read: Callable[[Any], Term]) -> Any:
     if isinstance(value, torch.fx.Node):
         return None  # its graph is not saved
     again = functools.partial(encode, read=read)
+    if isinstance(value, DimExpression):
+        dims = [again(dim) for dim in value.dims.values()]
+        return {"expression": str(value), "dims": dims, "sizes": dict(value.sizes)}
     if isinstance(value, Enum):
         return _encode_enum(value)
     if isinstance(value, (tuple, set, frozenset)):
@@ -233,6 +239,10 @@ def decode(data: Any, table: Table) -> Any:
             if not all(claim in _CLAIMS for claim in claims):
                 raise EventLogError(f"a symbol cannot have the assumptions {shown(claims)}")
             return sympy.Symbol(name, **dict.fromkeys(claims, True))
+        case {"expression": str(text), "dims": list(dims), "sizes": dict(sizes), **rest} if (
+            not rest
+        ):
+            return _decode_expression(text, [decode(dim, table) for dim in dims], sizes)
         case {"record": str(kind), "fields": dict(inner), **rest} if not rest:
             return _decode_record(kind, inner, table)
         case {**only} if len(only) == 1:
@@ -287,6 +297,20 @@ def _decode_record(kind: str, inner: dict[str, Any], table: Table) -> Any:
     if isinstance(record, Source):
         _check_source(record, kind)
     return record
+
+
+def _decode_expression(text: str, dims: list[Any], sizes: dict[str, Any]) -> DimExpression:
+    try:
+        read = parse_dimension(text)
+    except SpecError as error:
+        raise EventLogError(f"{shown(text)} is no expression: {error.what}") from None
+    named = {dim.name: dim for dim in dims if isinstance(dim, Dim)}
+    plain = isinstance(read, Size) and (read.low, read.high, read.example) == (None, None, None)
+    if not isinstance(read, Size) or not plain or set(names_in(read.value)) != named.keys():
+        raise EventLogError(f"{shown(text)} is no expression of {shown(sorted(named))}")
+    if sizes.keys() != named.keys() or not all(type(size) is int for size in sizes.values()):
+        raise EventLogError(f"{shown(sizes)} are not the sizes of {shown(sorted(named))}")
+    return DimExpression(read.value, named, sizes)
 
 
 def _check_source(source: Source, kind: str) -> None:

@@ -15,7 +15,13 @@ from symfx.errors import SpecError, SymfxError
 from symfx.shape_rules.errors import GradualError, IllTypedError, PinnedSizeError
 from symfx.shape_rules.sizes import UNKNOWN
 from symfx.static_migration.analysis import Interpreter, run_graph
-from symfx.static_migration.conditions import InputType, names_in, read_annotation
+from symfx.static_migration.conditions import (
+    InputType,
+    bounds_of,
+    names_in_condition,
+    read_annotation,
+    with_leading,
+)
 from symfx.static_migration.decisions import Decision, Decisions, branch_taken, explored
 from symfx.static_migration.eager_runs import PROGRAM_ERRORS, has_lazy_weights, run_at
 from symfx.static_migration.equal_values import same_values
@@ -31,6 +37,10 @@ from symfx.static_migration.sample_run import Failure, failure_at
 from symfx.static_migration.solver import Solver
 
 __all__ = ["typecheck"]
+
+
+#: How many dimensions ``*dims`` is taken for, one number after the other.
+_LEADING = (2, 1, 0, 3)
 
 
 def typecheck(
@@ -71,7 +81,9 @@ def typecheck(
     if loss is not None:
         module = ModelWithLoss(module, loss, types)
     _refuse_unknown_inputs(module, types)
-    found = _along_paths(module, types, where, timeout, allow_pinned=allow_pinned)
+    where = [*where, *bounds_of(types.values())]
+    found = _for_leading(module, types, where, timeout, allow_pinned=allow_pinned)
+    types = {name: with_leading(given, _LEADING[0]) for name, given in types.items()}
     if found.verdict != "well-typed" or last_batch is None:
         return found
     smaller = _last_batch(types, last_batch)
@@ -83,6 +95,30 @@ def typecheck(
         said = (*last.conflict.conditions, f"for the last batch, {shapes}")
         last.conflict = replace(last.conflict, conditions=said)
     return last
+
+
+def _for_leading(
+    module: torch.nn.Module,
+    types: Mapping[str, InputType],
+    where: Sequence[str],
+    timeout: float,
+    *,
+    allow_pinned: bool,
+) -> Migration:
+    """The migration for the first number of leading dimensions, or for the first that fails."""
+    migrations = []
+    for count in _LEADING:
+        ranked = {name: with_leading(given, count) for name, given in types.items()}
+        found = _along_paths(module, ranked, where, timeout, allow_pinned=allow_pinned)
+        if ranked == types:
+            return found
+        migrations.append(found)
+        if found.verdict != "well-typed":
+            if found.conflict is not None:
+                said = (*found.conflict.conditions, f"with {count} leading dimensions")
+                found.conflict = replace(found.conflict, conditions=said)
+            return found
+    return migrations[0]
 
 
 def _refuse_unknown_inputs(module: torch.nn.Module, types: Mapping[str, InputType]) -> None:
@@ -219,7 +255,7 @@ def _excluded(
     described = Interpreter(torch.nn.Module(), flat_types(types), [*where, *conditions])
     demands = [demand.condition for demand in described.sizes.demands]
     sizes = Solver(timeout).ask(demands, small=True).values
-    names = names_in(last.condition)
+    names = names_in_condition(last.condition)
     failing = {name: size for name, size in sizes.items() if name in names}
     return ExcludedSizes(last.opposite, failing, last.branch.place)
 

@@ -1,29 +1,48 @@
-"""The user's types and conditions, read from text: ``x: [batch, 3, h, w]``, ``batch % 8 == 0``.
-
-Texts are parsed as Python expressions and never evaluated as code.
-"""
+"""The user's types and conditions: ``x: [batch, 3, h, w]``, ``batch % 8 == 0``."""
 
 from __future__ import annotations
 
-import ast
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch.fx.tensor_type import Dyn, TensorType
 
+from symfx import shape_language
 from symfx.algebra import Table, Term
-from symfx.dtypes import long_name, short_name
+from symfx.dtypes import short_name
 from symfx.errors import SpecError
+from symfx.shape_language import syntax
+from symfx.shape_language.lowering import condition_term, size_term
+from symfx.shape_language.syntax import (
+    AnyTensor,
+    Condition,
+    Dimension,
+    Expression,
+    IntInput,
+    Leading,
+    Number,
+    Parts,
+    Size,
+    TensorSyntax,
+    TypeSyntax,
+)
+from symfx.shape_language.texts import Text
 
 __all__ = [
     "InputType",
+    "bounds_of",
     "declared_names",
     "dimension_names",
+    "names_in",
+    "names_in_condition",
     "parse_condition",
     "parse_input",
+    "parse_size",
     "read_annotation",
+    "type_of",
+    "with_leading",
 ]
 
 #: A dimension as the user wrote it: a number, an expression of names, or ``None`` for unknown.
@@ -41,6 +60,9 @@ class InputType:
         dtype: torch's name of the tensor's dtype.
         has_dtype: the user wrote the dtype, which is checked then.
         parts: the types of the parts of a dict, a tuple or a list, by key or by index.
+        leading: the name of leading dimensions, of which there may be any number; ``"_"`` for
+            those without a name, and ``None`` if there are none.
+        bounds: the bounds that were written around dimensions, as conditions.
     """
 
     kind: str
@@ -48,6 +70,8 @@ class InputType:
     dtype: str = "float32"
     has_dtype: bool = False
     parts: tuple[tuple[str | int, InputType], ...] = ()
+    leading: str | None = None
+    bounds: tuple[str, ...] = ()
 
     @property
     def is_nested(self) -> bool:
@@ -69,7 +93,10 @@ class InputType:
             return self.kind
         if self.dims is None:
             return "Dyn"
-        return f"[{', '.join('Dyn' if dim is None else str(dim) for dim in self.dims)}]"
+        dims = ["Dyn" if dim is None else str(dim) for dim in self.dims]
+        if self.leading is not None:
+            dims.insert(0, "..." if self.leading == "_" else f"*{self.leading}")
+        return f"[{', '.join(dims)}]"
 
 
 def dimension_names(name: str, given: InputType, taken: Iterable[str] = ()) -> tuple[str, ...]:
@@ -89,105 +116,98 @@ def dimension_names(name: str, given: InputType, taken: Iterable[str] = ()) -> t
     return tuple(texts)
 
 
-_INPUT = re.compile(r"^\s*(?P<name>[A-Za-z_]\w*)\s*(?::\s*(?P<type>.*\S)?)?\s*$", re.DOTALL)
-_TENSOR = re.compile(r"^(?P<dtype>[a-z]\w*)?\s*\[(?P<dims>.*)\]$", re.DOTALL)
-_UNKNOWN = ("?", "Dyn", "dyn", "_", "...")
-
-
 def parse_input(text: str) -> tuple[str, InputType]:
     """Read one input.
 
     Args:
-        text: ``"x: [batch, 3, h, w]"``, ``"x: Dyn"`` (or just ``"x"``), ``"n: int"``. A dimension
-            is a number, a name, an expression of names, or ``?``. A dtype may stand before the
-            bracket, ``i64[batch, seq]``; dtypes are checked where they are written. Several tensors
-            in one input are ``"batch: {x: [n, 3], y: [n]}"`` or ``"pair: ([n, 3], [n])"``.
+        text: the name and the type in the language of shapes: ``"x: [batch, 3, h, w]"``,
+            ``"x: Dyn"`` (or just ``"x"``), ``"n: int"``. A dimension is a number, a name, an
+            expression of names, or ``?``. A dtype may stand before the bracket,
+            ``i64[batch, seq]``; dtypes are checked where they are written. Several tensors in one
+            input are ``"batch: {x: [n, 3], y: [n]}"`` or ``"pair: ([n, 3], [n])"``.
 
     Raises:
-        SpecError: the text has none of these forms.
+        SpecError: the text does not follow the grammar, or has a constant.
 
     Example:
         >>> name, type_ = parse_input("x: [batch, 3, 2*h, ?]")
         >>> name, str(type_)
         ('x', '[batch, 3, 2*h, Dyn]')
     """
-    found = _INPUT.match(text)
-    form = 'write it like "x: [batch, 3, h, w]", "x: Dyn" or "n: int"'
-    if found is None:
-        raise SpecError(f"the input {text!r} cannot be read", where="--input", fix=form)
-    written = found["type"]
-    if written is None or written in _UNKNOWN:
-        return found["name"], InputType("tensor")
-    return found["name"], _read_type(written, text, form)
-
-
-def _read_type(written: str, text: str, form: str) -> InputType:
-    if written in _UNKNOWN:
-        return InputType("tensor")
-    if written == "int":
-        return InputType("int")
-    if written[:1] + written[-1:] in ("{}", "()"):
-        return _read_parts(written, text, form)
-    bracket = _TENSOR.match(written)
-    if bracket is None:
+    read = shape_language.parse_input(text)
+    if read.path:
         raise SpecError(
-            f"{written!r} is not a type, in the input {text!r}", where="--input", fix=form
-        )
-    dims = [part.strip() for part in bracket["dims"].split(",")] if bracket["dims"].strip() else []
-    short = bracket["dtype"]
-    dtype = long_name(short or "f32")
-    if dtype is None:
-        raise SpecError(
-            f"{short!r} is not a dtype, in the input {text!r}", where="--input", fix=form
-        )
-    sizes = tuple(_dim(part, text) for part in dims)
-    return InputType("tensor", sizes, dtype, has_dtype=short is not None)
-
-
-def _read_parts(written: str, text: str, form: str) -> InputType:
-    """Read the parts of a dictionary or a tuple."""
-    is_dict = written.startswith("{")
-    parts: list[tuple[str | int, InputType]] = []
-    for i, part in enumerate(_split(written[1:-1])):
-        key, colon, type_ = part.partition(":") if is_dict else ("", ":", part)
-        name = key.strip().strip("\"'")
-        if not colon or not type_.strip() or (is_dict and not name):
-            raise SpecError(
-                f"{part.strip()!r} is no part of an input, in {text!r}",
-                where="--input",
-                fix='write it like "batch: {x: [n, 3], y: [n]}" or "pair: ([n, 3], [n])"',
-            )
-        parts.append((name if is_dict else i, _read_type(type_.strip(), text, form)))
-    return InputType("dict" if is_dict else "tuple", parts=tuple(parts))
-
-
-def _split(text: str) -> list[str]:
-    """The parts of a text between the commas outside of brackets."""
-    parts, depth, start = [], 0, 0
-    for i, letter in enumerate(text):
-        depth += (letter in "[{(") - (letter in "]})")
-        if letter == "," and not depth:
-            parts.append(text[start:i])
-            start = i + 1
-    return [part for part in (*parts, text[start:]) if part.strip()]
-
-
-def _dim(part: str, text: str) -> DimText:
-    if part in _UNKNOWN:
-        return None
-    if re.fullmatch(r"\d+", part):
-        return int(part)
-    try:
-        tree = ast.parse(part, mode="eval").body
-    except SyntaxError:
-        tree = None
-    if tree is None or not part:
-        raise SpecError(
-            f"{part!r} is not a dimension, in {text!r}",
+            f"{read} describes a part of an input",
             where="--input",
-            fix="write a name or a number",
+            fix=f"describe the whole: {read.name}: {{ids: i64[b]}}",
         )
-    return part
+    return read.name, type_of(read.name, read.type)
+
+
+def type_of(name: str, syntax: TypeSyntax) -> InputType:
+    """The type that a user wrote.
+
+    Raises:
+        SpecError: it is a constant, which has no shape.
+    """
+    match syntax:
+        case AnyTensor():
+            return InputType("tensor")
+        case IntInput():
+            return InputType("int")
+        case Parts(members=members, by_key=by_key):
+            parts = tuple((key, type_of(f"{name}[{key!r}]", part)) for key, part in members)
+            return InputType("dict" if by_key else "tuple", parts=parts)
+        case TensorSyntax(dtype=dtype, dims=dims):
+            sizes = tuple(_dim_text(dim) for dim in dims if not isinstance(dim, Leading))
+            return InputType(
+                "tensor",
+                sizes,
+                dtype or "float32",
+                has_dtype=dtype is not None,
+                leading=next((dim.name or "_" for dim in dims if isinstance(dim, Leading)), None),
+                bounds=tuple(bound for dim in dims for bound in _bounds_of(dim)),
+            )
+    raise SpecError(
+        f"{name} is the constant {syntax}, and typecheck takes tensors and ints",
+        where="--input",
+        fix="leave it out: a parameter that is not described has its default",
+    )
+
+
+def _dim_text(dim: Dimension) -> DimText:
+    if not isinstance(dim, Size):
+        return None
+    return dim.value.value if isinstance(dim.value, Number) else str(dim.value)
+
+
+def _bounds_of(dim: Dimension) -> list[str]:
+    """The bounds that were written around a dimension, as conditions."""
+    if not isinstance(dim, Size):
+        return []
+    low = [] if dim.low is None else [f"{dim.value} >= {dim.low}"]
+    return low + ([] if dim.high is None else [f"{dim.value} <= {dim.high}"])
+
+
+def with_leading(given: InputType, count: int) -> InputType:
+    """A type with a number of dimensions in the place of the leading ones."""
+    if given.is_nested:
+        parts = tuple((key, with_leading(part, count)) for key, part in given.parts)
+        return replace(given, parts=parts)
+    if given.leading is None or given.dims is None:
+        return given
+    named = given.leading != "_"
+    leading = tuple(f"{given.leading}_{i}" if named else None for i in range(count))
+    return replace(given, dims=(*leading, *given.dims), leading=None)
+
+
+def bounds_of(types: Iterable[InputType]) -> list[str]:
+    """The bounds that were written around dimensions, as conditions."""
+    found: list[str] = []
+    for given in types:
+        found += given.bounds
+        found += bounds_of(part for _, part in given.parts)
+    return [*dict.fromkeys(found)]
 
 
 def read_annotation(annotation: Any) -> InputType:
@@ -202,7 +222,7 @@ def read_annotation(annotation: Any) -> InputType:
     if isinstance(annotation, InputType):
         return annotation
     if isinstance(annotation, str):
-        return parse_input(f"x: {annotation}")[1]
+        return type_of("the input", shape_language.parse_type(annotation, "a type"))
     if annotation is int:
         return InputType("int")
     if isinstance(annotation, TensorType):
@@ -216,16 +236,21 @@ def read_annotation(annotation: Any) -> InputType:
         items = tuple((i, read_annotation(part)) for i, part in enumerate(annotation))
         return InputType("tuple" if isinstance(annotation, tuple) else "list", parts=items)
     dims: list[DimText] = []
+    bounds: list[str] = []
     for dim in annotation:
         if dim is None or dim == Dyn:
             dims.append(None)
-        elif isinstance(dim, (int, str)) and not isinstance(dim, bool):
+        elif isinstance(dim, str):
+            read = shape_language.parse_dimension(dim, "a type")
+            dims.append(_dim_text(read))
+            bounds += _bounds_of(read)
+        elif isinstance(dim, int) and not isinstance(dim, bool):
             dims.append(dim)
         else:
             raise SpecError(
                 f"{dim!r} is not a dimension, in {annotation}", fix="give an int, a name or Dyn"
             )
-    return InputType("tensor", tuple(dims))
+    return InputType("tensor", tuple(dims), bounds=tuple(bounds))
 
 
 def _is_dimension(part: Any) -> bool:
@@ -234,25 +259,23 @@ def _is_dimension(part: Any) -> bool:
     return not isinstance(part, (TensorType, InputType, Mapping, tuple, list))
 
 
-_ARITHMETIC: dict[type[ast.operator], Callable[[Term, Term], Term]] = {
-    ast.Add: lambda a, b: a + b,
-    ast.Sub: lambda a, b: a - b,
-    ast.Mult: lambda a, b: a * b,
-    ast.FloorDiv: lambda a, b: a // b,
-    ast.Mod: lambda a, b: a % b,
-}
-_RELATIONS: dict[type[ast.cmpop], Callable[[Term, Term], Term]] = {
-    ast.Eq: lambda a, b: a.eq(b),
-    ast.NotEq: lambda a, b: a.ne(b),
-    ast.Lt: lambda a, b: a < b,
-    ast.LtE: lambda a, b: a <= b,
-    ast.Gt: lambda a, b: a > b,
-    ast.GtE: lambda a, b: a >= b,
-}
+@functools.lru_cache(maxsize=4096)
+def _condition(text: str) -> Condition:
+    return shape_language.parse_condition(text.strip(), "--where")
+
+
+@functools.lru_cache(maxsize=4096)
+def _size(text: str) -> Expression:
+    read = shape_language.parse_dimension(text.strip(), "--input")
+    if not isinstance(read, Size) or (read.low, read.high) != (None, None):
+        raise SpecError(
+            f"{text!r} is not a dimension", where="--input", fix="write a name or a number"
+        )
+    return read.value
 
 
 def parse_condition(table: Table, text: str, names: Mapping[str, Term]) -> Term:
-    """Read a condition on sizes: comparisons of ``+ - * // %``, joined by and, or, not.
+    """Read a condition on sizes; see `symfx.shape_language.parse_condition`.
 
     Args:
         table: the table that the term is made in.
@@ -262,17 +285,22 @@ def parse_condition(table: Table, text: str, names: Mapping[str, Term]) -> Term:
     Raises:
         SpecError: the condition cannot be read, or names an unknown size.
     """
-    return _Reader(table, names, text, "--where").condition(_parsed(text, "--where"))
+    return condition_term(table, _condition(text), names, Text(text.strip(), "--where"))
 
 
 def parse_size(table: Table, text: str, names: Mapping[str, Term]) -> Term:
     """Read an expression of sizes."""
-    return _Reader(table, names, text, "--input").size(_parsed(text, "--input"))
+    return size_term(table, _size(text), names, Text(text.strip(), "--input"))
 
 
 def names_in(text: str) -> list[str]:
-    """The names in an expression, in order."""
-    return [n.id for n in ast.walk(_parsed(text, "--input")) if isinstance(n, ast.Name)]
+    """The names in an expression of sizes, in order."""
+    return syntax.names_in(_size(text))
+
+
+def names_in_condition(text: str) -> list[str]:
+    """The names in a condition, in order."""
+    return syntax.names_in(_condition(text))
 
 
 def declared_names(inputs: Mapping[str, InputType]) -> list[str]:
@@ -285,65 +313,3 @@ def declared_names(inputs: Mapping[str, InputType]) -> list[str]:
             if isinstance(dim, str):
                 names.update(dict.fromkeys(names_in(dim)))
     return [*names]
-
-
-def _parsed(text: str, where: str) -> ast.expr:
-    try:
-        return ast.parse(text.strip(), mode="eval").body
-    except (SyntaxError, ValueError):
-        raise SpecError(
-            f"{text!r} cannot be read", where=where, fix='write it like "batch % 8 == 0"'
-        ) from None
-
-
-@dataclass(frozen=True)
-class _Reader:
-    table: Table
-    names: Mapping[str, Term]
-    text: str
-    where: str
-
-    def condition(self, tree: ast.expr) -> Term:
-        if isinstance(tree, ast.BoolOp):
-            parts: Sequence[Term] = [self.condition(value) for value in tree.values]
-            both = isinstance(tree.op, ast.And)
-            return self.table.and_(*parts) if both else self.table.or_(*parts)
-        if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not):
-            return self.table.not_(self.condition(tree.operand))
-        if isinstance(tree, ast.Compare):
-            sides = [self.size(side) for side in (tree.left, *tree.comparators)]
-            signs = [_RELATIONS.get(type(op)) for op in tree.ops]
-            if None not in signs:
-                pairs = zip(signs, sides, sides[1:], strict=False)
-                return self.table.and_(*(sign(a, b) for sign, a, b in pairs if sign))
-        raise self._unreadable(tree, "a comparison of sizes")
-
-    def size(self, tree: ast.expr) -> Term:
-        if isinstance(tree, ast.Constant) and type(tree.value) is int:
-            return self.table.const(tree.value)
-        if isinstance(tree, ast.Name):
-            if tree.id not in self.names:
-                known = ", ".join(sorted(self.names)) or "none"
-                raise SpecError(
-                    f"no input has a size named {tree.id}, in {self.text!r}",
-                    where=self.where,
-                    fix=f"the named sizes are: {known}",
-                )
-            return self.names[tree.id]
-        if isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.USub):
-            return -self.size(tree.operand)
-        if isinstance(tree, ast.BinOp):
-            operation = _ARITHMETIC.get(type(tree.op))
-            if operation is not None:
-                try:
-                    return operation(self.size(tree.left), self.size(tree.right))
-                except ZeroDivisionError:
-                    raise SpecError(f"{self.text!r} divides by zero", where=self.where) from None
-        raise self._unreadable(tree, "a size")
-
-    def _unreadable(self, tree: ast.expr, wanted: str) -> SpecError:
-        return SpecError(
-            f"{ast.unparse(tree)!r} is not {wanted}, in {self.text!r}",
-            where=self.where,
-            fix="write sums, products, // and % of names and numbers, and comparisons",
-        )

@@ -16,7 +16,7 @@ from symfx.static_migration.conditions import (
     InputType,
     declared_names,
     dimension_names,
-    names_in,
+    names_in_condition,
     parse_condition,
 )
 from symfx.static_migration.decisions import branch_taken
@@ -142,5 +142,5 @@ def _as_written(
                 numbers.append(sizes.term(size).eq(sizes.table.const(dim)))
             elif dim is not None and dim.isidentifier():
                 equal.append(named.setdefault(dim, sizes.term(size)).eq(sizes.term(size)))
-    said = [text for text in where if {*names_in(text)} <= named.keys()]
+    said = [text for text in where if {*names_in_condition(text)} <= named.keys()]
     return [*equal, *numbers, *(parse_condition(sizes.table, text, named) for text in said)]

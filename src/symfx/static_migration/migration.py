@@ -18,7 +18,12 @@ from symfx.shape_rules.graphs import annotation_of, graph_of
 from symfx.shape_rules.ranks import get_max_rank
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size
 from symfx.static_migration.analysis import GraphRun, run_graph
-from symfx.static_migration.conditions import InputType, declared_names, read_annotation
+from symfx.static_migration.conditions import (
+    InputType,
+    bounds_of,
+    declared_names,
+    read_annotation,
+)
 from symfx.static_migration.conflicts import find_conflict
 from symfx.static_migration.mends import Mend, Mender
 from symfx.static_migration.named_sizes import (
@@ -98,6 +103,7 @@ def migrate_traced(
     """
     looked = graph_of(module, graph)
     types = _input_types(looked, inputs or {})
+    where = [*where, *bounds_of(types.values())]
     solver = Solver(timeout)
     found: list[tuple[GraphRun, Migration]] = []
     best: tuple[int, dict[str, InputType], GraphRun] | None = None

@@ -20,6 +20,7 @@ from symfx.symbolic_shapes.checks.text_functions import (
     eval_is_non_overlapping_and_dense,
 )
 from symfx.symbolic_shapes.checks.validation import TranslationValidator, ValidationError
+from symfx.symbolic_shapes.dims import Dim, DimExpression
 from symfx.symbolic_shapes.environment.switches import (
     _ignore_fresh_unbacked_symbols_tls_context,
     _suppress_guards,
@@ -34,7 +35,6 @@ from symfx.symbolic_shapes.explain.provenance import Provenance
 from symfx.symbolic_shapes.records import (
     CURRENT_NODE_KEY,
     SHAPEENV_EVENT_KEY,
-    Dim,
     DimConstraint,
     InputFact,
     RuntimeAssert,
@@ -156,6 +156,7 @@ __all__ = [
     "DimConstraint",
     "DimConstraints",
     "DimDynamic",
+    "DimExpression",
     "DivideByKey",
     "DynamicDimConstraintPrinter",
     "EqualityConstraint",

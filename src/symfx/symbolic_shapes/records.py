@@ -9,7 +9,6 @@ from typing import Any, Literal
 import sympy
 
 from symfx.algebra import Scalar, Term
-from symfx.errors import SpecError
 from symfx.sym_node.comparisons import as_asked
 from symfx.symbolic_shapes.explain.provenance import Provenance
 from symfx.symbolic_shapes.torch_api.canonical import canonicalize_bool_expr
@@ -21,7 +20,6 @@ from symfx.symbolic_shapes.torch_api.constraints import (
 __all__ = [
     "CURRENT_NODE_KEY",
     "SHAPEENV_EVENT_KEY",
-    "Dim",
     "DimConstraint",
     "InputFact",
     "RuntimeAssert",
@@ -43,44 +41,6 @@ DimConstraint = StrictMinMaxConstraint | RelaxedUnspecConstraint | None
 
 SympyBoolean = sympy.logic.boolalg.Boolean
 """The class of sympy's conditions."""
-
-
-@dataclass(frozen=True)
-class Dim:
-    """A named dynamic dimension. Dimensions of one name are equal.
-
-    Args:
-        name: a Python identifier; guards and graphs show it.
-        min: the smallest size to admit; 2 where not given, because sizes 0 and 1 take other
-            paths through most operators (broadcasting, emptiness).
-        max: the largest size to admit; no bound where not given.
-
-    Raises:
-        SpecError: the name is no identifier, or the range is empty or negative.
-
-    Example:
-        >>> Dim("batch", max=512)
-        Dim(name='batch', min=None, max=512)
-    """
-
-    name: str
-    min: int | None = None
-    max: int | None = None
-
-    def __post_init__(self) -> None:
-        if not self.name.isidentifier():
-            raise SpecError(
-                f"{self.name!r} cannot name a dimension",
-                fix="use a Python identifier such as batch",
-            )
-        if self.min is not None and self.min < 0:
-            raise SpecError(f"dimension {self.name}: min={self.min} is negative")
-        if self.max is not None and self.max < (2 if self.min is None else self.min):
-            raise SpecError(
-                f"dimension {self.name}: no size is at least "
-                f"{2 if self.min is None else self.min} and at most {self.max}",
-                fix="give a min that is not above max",
-            )
 
 
 @dataclass(frozen=True)

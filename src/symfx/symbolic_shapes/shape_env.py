@@ -24,6 +24,7 @@ from symfx.errors import SymfxError
 from symfx.sym_node import SymNode, SymTypes, wrap_node
 from symfx.symbolic_shapes.checks.dim_constraints import DimConstraints
 from symfx.symbolic_shapes.checks.validation import TranslationValidator
+from symfx.symbolic_shapes.dims import Dim, DimExpression
 from symfx.symbolic_shapes.environment.comparison import shape_env_check_state_equal
 from symfx.symbolic_shapes.environment.events import ShapeEnvEvent
 from symfx.symbolic_shapes.environment.inputs import Inputs
@@ -34,9 +35,8 @@ from symfx.symbolic_shapes.environment.switches import _suppress_guards
 from symfx.symbolic_shapes.environment.symbols import Symbols
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode
 from symfx.symbolic_shapes.explain.data_dependent import data_dependent_error
-from symfx.symbolic_shapes.explain.provenance import Provenance, current_provenance
+from symfx.symbolic_shapes.explain.provenance import STATED, Provenance, current_provenance
 from symfx.symbolic_shapes.records import (
-    Dim,
     InputFact,
     RuntimeAssert,
     ShapeGuard,
@@ -311,15 +311,29 @@ class ShapeEnv:
         """
         self.knowledge.constrain_range(term, low, high)
 
-    def name_dimension(self, source: str, index: int, dim: Dim) -> None:
-        """Give a dimension of an input a name before it is made symbolic.
+    def name_dimension(self, source: str, index: int, dim: Dim | DimExpression) -> None:
+        """Give a dimension of an input a name, or an expression, before it is made symbolic.
 
         Args:
             source: the input's name.
             index: which dimension.
-            dim: the name, with bounds if it has any.
+            dim: the name, with bounds if it has any; or an expression of names, with the sizes
+                of the names in the example.
         """
         self.symbols.dims[(source, index)] = dim
+
+    def state_condition(self, condition: Term, text: str) -> None:
+        """Take a condition on the inputs for granted, because the user states it.
+
+        It becomes a guard, so that other inputs are checked for it.
+
+        Args:
+            condition: the condition, which holds for the inputs at tracing.
+            text: the condition as the user wrote it.
+        """
+        cause = Provenance(None, STATED + text)
+        self.ledger.guards.append(ShapeGuard(condition, cause))
+        self.knowledge.learn(condition, cause)
 
     @contextlib.contextmanager
     def patch_source_specialization(

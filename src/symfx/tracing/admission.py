@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from symfx.algebra import Term, evaluate, substitute
+from symfx.algebra.terms.linear import determined_symbols
 from symfx.errors import InputMismatchError, SymfxError, describe
 from symfx.symbolic_shapes import (
     Dim,
@@ -246,6 +247,17 @@ class Admission:
             if term.op == "symbol" and term not in values:
                 values[term] = actual
                 first[term] = number
+        # Of a size that is a multiple of a symbol, the symbol is a part.
+        sizes = {t: n for n, t in present.items() if n.measure.kind in ("size", "value")}
+        for symbol, term, factor, rest in determined_symbols(sizes, values):
+            number = sizes[term]
+            others = int(evaluate(rest, values))
+            values[symbol], left = divmod(number.of(leaves[number.leaf]) - others, factor)
+            if left:
+                failures.append(
+                    f"{number} is {number.of(leaves[number.leaf])}, which {term} never is"
+                )
+                del values[symbol]
         reported: set[Leaf] = set()
         strided: dict[Leaf, None] = {}  # inputs of other strides, in order
         for number in order:
@@ -357,7 +369,17 @@ class Admission:
             shown = substitute(condition, names)
         frame = cause.frame
         line = f", relied on by {frame.with_text}" if frame else ""
+        if cause.stated:
+            line = ", as where= states"
         return f"{shown} does not hold for {given}{line}"
+
+    def numbers_with(self, symbol: Term) -> list[LeafMeasure]:
+        """The sizes and values of inputs that are expressions of a symbol."""
+        return [
+            number
+            for number, term in self.facts.items()
+            if number.measure.kind in ("size", "value") and symbol in term.free_symbols
+        ]
 
     def _place(self, sources: Sequence[str]) -> str:
         """The first of these sources that names a number of an input, in parentheses."""

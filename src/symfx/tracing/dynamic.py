@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -18,17 +18,45 @@ from torch.utils import _pytree as pytree
 from symfx.dynamic_spec import TensorSpec
 from symfx.errors import SpecError, describe
 from symfx.proxy_tensor.shape_specs import BoundSpec, ParameterEntries, leaf_entries
-from symfx.symbolic_shapes import Dim
+from symfx.shape_language import parse_dimension
+from symfx.shape_language.lowering import Measured, determined
+from symfx.shape_language.syntax import (
+    Dimension,
+    Leading,
+    Name,
+    Number,
+    Size,
+    Unknown,
+    names_in,
+)
+from symfx.symbolic_shapes import Dim, DimExpression
 from symfx.torch_bridge.nested_tensors import JaggedTensor
 from symfx.tracing.arguments import Layout
+from symfx.tracing.entries import (
+    bounds_of,
+    entries_by_parameter,
+    identifier,
+    tensor_parts,
+    with_leading,
+)
+from symfx.tracing.stated import Stated, check_example
+from symfx.tracing.torch_shapes import (
+    Wish,
+    annotated,
+    dimension_of_torch,
+    marked,
+    shapes_of_torch,
+)
 
 __all__ = ["Dynamic", "Entry", "Extent", "entries_of_spec", "read_dynamic", "read_spec"]
 
 #: None is static, True is dynamic without a name.
-Extent: TypeAlias = Dim | bool | None
+Extent: TypeAlias = Dim | DimExpression | bool | None
 Entry: TypeAlias = tuple[Extent, ...] | Extent
 
-_WAYS = "a name, a symfx.Dim, True (dynamic, unnamed) or None (static)"
+_WAYS = (
+    "a name, an expression such as '8*batch', a symfx.Dim, True (dynamic, unnamed) or None (static)"
+)
 
 
 @dataclass(frozen=True)
@@ -40,31 +68,46 @@ class Dynamic:
         promised: the dimensions and ints that have an entry of their own, each in words such as
             ``dimension 1 of x``. A program must not pin them. That a whole tensor may be dynamic
             (True) promises no dimension of it.
+        stated: the conditions that the user states.
     """
 
     entries: list[Entry]
     promised: frozenset[str]
+    stated: tuple[Stated, ...] = ()
 
 
-def read_dynamic(layout: Layout, dynamic: Any) -> Dynamic:
+def read_dynamic(
+    layout: Layout,
+    dynamic: Any,
+    stated: Sequence[Stated] = (),
+    called: Callable[..., Any] | None = None,
+) -> Dynamic:
     """The entry for each leaf of a call, and the dimensions that must stay dynamic.
 
     Args:
         layout: the arguments of the call.
         dynamic: the argument of `symfx.trace`.
+        stated: the conditions that the user states.
+        called: the function that is called, whose annotations count where `dynamic` is None.
 
     Raises:
         SpecError: ``dynamic`` names an input or a dimension that is not there, or contradicts
             the example.
     """
-    reader = _Reader()
-    wanted = _by_parameter(layout, dynamic)
+    reader = _Reader(marks=dynamic is None)
+    if dynamic is None and called is not None:
+        wanted = annotated(called, layout)
+    else:
+        wanted = entries_by_parameter(layout, shapes_of_torch(dynamic, layout))
     entries: list[Entry] = []
     for parameter, value in layout.names().items():
         explicit = dynamic is not True
         entries.extend(reader.read(parameter, value, wanted.get(parameter), explicit=explicit))
     reader.agree()
-    return Dynamic([reader.merged(entry) for entry in entries], frozenset(reader.promised))
+    conditions = (*stated, *reader.bounds)
+    check_example(conditions, reader.sizes)
+    merged = [reader.merged(entry) for entry in entries]
+    return Dynamic(merged, frozenset(reader.promised), conditions)
 
 
 def read_spec(layout: Layout, spec: Any) -> BoundSpec:
@@ -103,65 +146,23 @@ def entries_of_spec(spec: BoundSpec) -> list[Entry]:
     ]
 
 
-def _by_parameter(layout: Layout, dynamic: Any) -> dict[str, Any]:
-    """The entries of ``dynamic`` by parameter name."""
-    named = layout.names()
-    order = list(named)
-    if dynamic is None:
-        return {}
-    if dynamic is True:
-        return dict.fromkeys(order, True)
-    if isinstance(dynamic, Mapping):
-        wanted: dict[str, Any] = {}
-        for key, entry in dynamic.items():
-            if isinstance(key, int) and not isinstance(key, bool):
-                if not -len(order) <= key < len(order):
-                    raise SpecError(
-                        f"dynamic names input {key}, and the call has {len(order)}",
-                        where="dynamic",
-                        fix=f"the inputs are {', '.join(order) or 'none at all'}",
-                    )
-                name = order[key]
-            else:
-                name = key
-            if name not in named:
-                near = difflib.get_close_matches(str(name), order, n=1)
-                hint = f"did you mean {near[0]!r}? " if near else ""
-                raise SpecError(
-                    f"dynamic names {name!r}, which is not an input of this call",
-                    where="dynamic",
-                    fix=f"{hint}the inputs are {', '.join(order) or 'none at all'}",
-                )
-            if name in wanted:
-                raise SpecError(
-                    f"dynamic describes {name!r} twice, by name and by position",
-                    where="dynamic",
-                    fix="describe it once",
-                )
-            wanted[name] = entry
-        return wanted
-    if isinstance(dynamic, Sequence) and not isinstance(dynamic, str):
-        if len(dynamic) != len(order):
-            raise SpecError(
-                f"dynamic has {len(dynamic)} entries, and the call has {len(order)} inputs",
-                where="dynamic",
-                fix=f"give one entry for each of {', '.join(order)} (None is static), "
-                "or a dict by name",
-            )
-        return dict(zip(order, dynamic, strict=True))
-    raise SpecError(
-        f"dynamic is {describe(dynamic)}",
-        where="dynamic",
-        fix="give None, True, a dict by parameter name or position, or a sequence of entries",
-    )
-
-
 class _Reader:
-    """Reads entries one after another, and remembers each use of a named dimension."""
+    """Reads entries one after another, and remembers each use of a named dimension.
 
-    def __init__(self) -> None:
+    Args:
+        marks: whether a tensor without an entry has that of its marks (``mark_dynamic``).
+    """
+
+    def __init__(self, *, marks: bool) -> None:
+        self._marks = marks
         #: name -> [(the dimension or int that has it, its description, its example size)]
         self.uses: dict[str, list[tuple[str, Dim, int]]] = {}
+        #: The dimensions that are expressions: each with its place and its example size.
+        self.expressions: list[tuple[str, DimExpression, int]] = []
+        #: name -> its example size; `agree` fills it
+        self.sizes: dict[str, int] = {}
+        #: The bounds that were written for expressions.
+        self.bounds: list[Stated] = []
         #: name -> the dimension as all its uses together describe it; `agree` fills it
         self.dims: dict[str, Dim] = {}
         #: The places that have an entry of their own, other than None.
@@ -249,8 +250,12 @@ class _Reader:
     def _tensor(self, path: str, value: torch.Tensor, entry: Any) -> tuple[Extent, ...]:
         where = f"dynamic, for {path}"
         rank = value.dim()
+        if entry is None and self._marks:
+            entry = marked(value, identifier(path))
         if entry is None or entry is True:
             return (entry,) * rank
+        if isinstance(entry, str) and not entry.isidentifier():
+            entry = tensor_parts(path, value, entry, where)
         if isinstance(entry, Mapping):
             extents: list[Any] = [None] * rank
             places: dict[int, Any] = {}
@@ -271,6 +276,7 @@ class _Reader:
                 places[key % rank] = key
                 extents[key] = extent
         elif isinstance(entry, (list, tuple)):
+            entry = with_leading(entry, rank, where)
             if len(entry) != rank:
                 raise SpecError(
                     f"{path} has {rank} dimensions, and its entry {tuple(entry)!r} has "
@@ -284,10 +290,15 @@ class _Reader:
                 f"{path} is a tensor, and its entry is {entry!r}",
                 where=where,
                 fix="give a tuple with one part for each dimension, a dict {dimension: part}, "
-                "True or None",
+                "text such as '[batch, 64]', True or None",
             )
         return tuple(
-            self._extent(f"dimension {i} of {path}", value.shape[i], extent, where)
+            self._extent(
+                f"dimension {i} of {path}",
+                value.shape[i],
+                dimension_of_torch(extent, f"{identifier(path)}_{i}"),
+                where,
+            )
             for i, extent in enumerate(extents)
         )
 
@@ -317,6 +328,7 @@ class _Reader:
         ]
 
     def _scalar(self, path: str, value: Any, entry: Any, explicit: bool) -> Extent:
+        entry = dimension_of_torch(entry, identifier(path))
         if entry is None or not explicit:
             return None
         where = f"dynamic, for {path}"
@@ -333,10 +345,14 @@ class _Reader:
         return self._extent(path, value, entry, where)
 
     def _extent(self, place: str, size: int, extent: Any, where: str) -> Extent:
+        wished = isinstance(extent, Wish)
+        if isinstance(extent, Wish):
+            extent = extent.extent if size > 1 else None
         if extent is None:
             return None
         if extent is True:
-            self.promised.add(place)
+            if not wished:
+                self.promised.add(place)
             return True
         if isinstance(extent, int) and not isinstance(extent, bool):
             if extent != size:
@@ -346,42 +362,78 @@ class _Reader:
                     fix="a number is a static size: give the example's size, or None",
                 )
             return None
-        if isinstance(extent, str):
-            if not extent.isidentifier():
-                raise SpecError(
-                    f"{extent!r} cannot be the name of a dimension",
-                    where=where,
-                    fix="use letters, digits and underscores, such as batch or seq_len",
-                )
-            extent = Dim(extent)
+        if isinstance(extent, (str, Size, Unknown, Leading)):
+            read = parse_dimension(extent, where) if isinstance(extent, str) else extent
+            extent = self._described(place, size, read, where)
+            if extent is None:
+                return None
+        if isinstance(extent, DimExpression):
+            self.expressions.append((place, extent, size))
+            for name, dim in extent.dims.items():
+                self.uses.setdefault(name, []).append((place, dim, -1))
+            if not wished:
+                self.promised.add(place)
+            return extent
         if not isinstance(extent, Dim):
             raise SpecError(
                 f"{place} cannot be described by {extent!r}", where=where, fix=f"give {_WAYS}"
             )
         self.uses.setdefault(extent.name, []).append((place, extent, size))
-        if extent.min is None or extent.min != extent.max:  # a range of one size pins it already
+        # A range of one size pins it already.
+        if not wished and (extent.min is None or extent.min != extent.max):
             self.promised.add(place)
         return extent
 
+    def _described(self, place: str, size: int, read: Dimension, where: str) -> Extent:
+        """The extent of a dimension that was written as text."""
+        if isinstance(read, Leading):
+            raise SpecError(
+                f"{read} stands for several dimensions, and {place} is one",
+                where=where,
+                fix="write it in an entry for the whole tensor: ('*dims', 64) or '[*dims, 64]'",
+            )
+        if isinstance(read, Unknown):
+            return None
+        if isinstance(read.value, Number):
+            return self._extent(place, size, read.value.value, where)
+        if read.example is not None and read.example != size:
+            raise SpecError(
+                f"{place} is {size} in the example, not {read.example}",
+                where=where,
+                fix="leave the example size out: the tensor has it",
+            )
+        if isinstance(read.value, Name):
+            return Dim(read.value.name, min=read.low, max=read.high)
+        if read.low is not None or read.high is not None:
+            self.bounds.append(bounds_of(read, where))
+        return DimExpression(read.value, {name: Dim(name) for name in names_in(read.value)})
+
     def agree(self) -> None:
-        """Merge the descriptions of each name.
+        """Merge the descriptions of each name, and find its size in the example.
 
         Raises:
             SpecError: two descriptions contradict each other.
         """
+        measured = []
         for name, uses in self.uses.items():
-            place, _, size = uses[0]
-            for other, _, other_size in uses[1:]:
-                if other_size != size:
+            plain = [(place, size) for place, _, size in uses if size >= 0]
+            for other, again in plain[1:]:
+                place, size = plain[0]
+                if again != size:
                     raise SpecError(
-                        f"{name} names two sizes: {size} ({place}) and {other_size} ({other})",
+                        f"{name} names two sizes: {size} ({place}) and {again} ({other})",
                         where="dynamic",
                         fix="a name is one size: use two names, or equal example sizes",
                     )
+            measured += [Measured(place, Name(name), size) for place, size in plain[:1]]
             low = self._one(name, "min", [dim.min for _, dim, _ in uses])
             high = self._one(name, "max", [dim.max for _, dim, _ in uses])
             self.dims[name] = Dim(name, min=low, max=high)
-            self._check_range(self.dims[name], place, size)
+        measured += [Measured(place, e.tree, size) for place, e, size in self.expressions]
+        self.sizes = determined(measured)
+        for name, uses in self.uses.items():
+            places = [place for place, _, size in uses if size >= 0]
+            self._check_range(self.dims[name], [*places, name][0], self.sizes[name])
 
     @staticmethod
     def _one(name: str, bound: str, given: list[int | None]) -> int | None:
@@ -417,8 +469,13 @@ class _Reader:
     def merged(self, entry: Entry) -> Entry:
         """The entry with each named dimension as all its uses together describe it."""
         if isinstance(entry, tuple):
-            return tuple(self.dims[e.name] if isinstance(e, Dim) else e for e in entry)
-        return self.dims[entry.name] if isinstance(entry, Dim) else entry
+            return tuple(self._merged(extent) for extent in entry)
+        return self._merged(entry)
+
+    def _merged(self, extent: Extent) -> Extent:
+        if isinstance(extent, DimExpression):
+            return extent.at(self.dims, self.sizes)
+        return self.dims[extent.name] if isinstance(extent, Dim) else extent
 
 
 def _children(path: str, value: Any) -> list[tuple[str, Any]]:

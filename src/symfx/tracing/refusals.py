@@ -32,7 +32,7 @@ __all__ = [
 
 #: Python names these types where a function of a library takes no symbolic number.
 _SYMBOLS = r"\bSym(Int|Float|Bool)\b"
-_ARGUMENTS = ("model", "args", "kwargs", "dynamic", "strict")
+_ARGUMENTS = ("model", "args", "kwargs", "dynamic", "where", "strict")
 
 
 def refuse_unknown(unknown: Mapping[str, object]) -> None:

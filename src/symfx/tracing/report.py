@@ -15,6 +15,7 @@ from symfx.symbolic_shapes import Provenance, SymbolInfo
 from symfx.tracing.columns import count, section
 from symfx.tracing.traced_model import TracedModel
 from symfx.tracing.verification import Run, Verification
+from symfx.user_code import user_line_of_trace
 
 __all__ = ["as_data", "describe_graph", "describe_trace", "headline"]
 
@@ -43,16 +44,29 @@ _NAME_WIDTH, _SHAPE_WIDTH = 28, 30
 # -- text --------------------------------------------------------------------------------------
 
 
-def describe_trace(trace: TracedModel, *, graph: bool = True) -> list[Text]:
-    """A trace as lines: its graph if wanted, its symbols, its guards and assertions, its notes."""
-    lines = [Text(headline(trace), style="bold")]
+def describe_trace(
+    trace: TracedModel,
+    *,
+    graph: bool = True,
+    lines: bool = False,
+    max_nodes: int | None = None,
+) -> list[Text]:
+    """A trace as lines: its graph if wanted, its symbols, its guards and assertions, its notes.
+
+    Args:
+        trace: the trace.
+        graph: whether the graph is among them.
+        lines: whether each node of the graph has the line of the program that made it.
+        max_nodes: how many nodes to show of a longer graph: the first ones, and the output.
+    """
+    shown = [Text(headline(trace), style="bold")]
     if graph:
-        lines += [Text(), *describe_graph(trace)]
+        shown += [Text(), *describe_graph(trace, lines=lines, max_nodes=max_nodes)]
     for part in (_symbols(trace), _specializations(trace), _guards(trace), _asserts(trace)):
         if part:
-            lines += [Text(), *part]
-    lines += [Text(f"note: {note}", style="yellow") for note in trace.notes]
-    return lines
+            shown += [Text(), *part]
+    shown += [Text(f"note: {note}", style="yellow") for note in trace.notes]
+    return shown
 
 
 def headline(trace: TracedModel) -> str:
@@ -71,14 +85,58 @@ def headline(trace: TracedModel) -> str:
     return f"{trace.name}: {nodes}, {symbols}, {count(len(trace.guards), 'guard')}{pinned}"
 
 
-def describe_graph(trace: TracedModel) -> list[Text]:
-    """The graph as lines: for each node its name, its shape and its expression."""
-    rows = []
-    for node in trace.graph_module.graph.nodes:
+def describe_graph(
+    trace: TracedModel, *, lines: bool = False, max_nodes: int | None = None
+) -> list[Text]:
+    """The graph as lines: for each node its name, its shape and its expression.
+
+    The nodes of a module stand below its name in the model; see `describe_trace`.
+    """
+    rows: list[tuple[tuple[str, str], ...]] = []
+    headers: dict[int, Text] = {}
+    running = ""
+    for node in _shown_nodes(trace, max_nodes):
+        if isinstance(node, int):
+            headers[len(rows)] = Text(f"  … {count(node, 'more node')} …", style="dim")
+            continue
+        path = _module_of(node)
+        if path is not None and path != running:
+            running = path
+            headers[len(rows)] = Text(f"  {path or trace.name}:", style="dim")
         style = {"placeholder": "cyan", "get_attr": "dim", "output": "cyan"}.get(node.op, "")
         shape = "" if node.op == "output" else _value(node.meta.get("val"))
-        rows.append(((_label(node), style), (shape, "green"), (_call(node), style)))
-    return section("graph", rows, caps=(_NAME_WIDTH, _SHAPE_WIDTH))
+        call = (_call(node), style)
+        line = ((_line_of(node), "dim"),) if lines else ()
+        rows.append(((_label(node), style), (shape, "green"), call, *line))
+    title, *written = section("graph", rows, caps=(_NAME_WIDTH, _SHAPE_WIDTH))
+    result = [title]
+    for i, row in enumerate(written):
+        result += [headers[i]] if i in headers else []
+        result.append(row)
+    return result
+
+
+def _shown_nodes(trace: TracedModel, most: int | None) -> list[torch.fx.Node | int]:
+    """The nodes to show; a number stands for so many that are left out."""
+    nodes: list[torch.fx.Node | int] = list(trace.graph_module.graph.nodes)
+    if most is None or len(nodes) <= most:
+        return nodes
+    first = max(most - 1, 0)
+    return [*nodes[:first], len(nodes) - first - 1, nodes[-1]]
+
+
+def _module_of(node: torch.fx.Node) -> str | None:
+    """The path of the module that a node belongs to; None for a node of any module."""
+    stack = node.meta.get("nn_module_stack")
+    if not stack or not isinstance(node.meta.get("val"), (torch.Tensor, list, tuple)):
+        return None
+    path, _ = next(reversed(stack.values()))
+    return str(path)
+
+
+def _line_of(node: torch.fx.Node) -> str:
+    """The line of the program that made a node."""
+    return user_line_of_trace(node.stack_trace or "") or ""
 
 
 def _symbols(trace: TracedModel) -> list[Text]:
@@ -135,6 +193,11 @@ def _range(info: SymbolInfo) -> str:
 
 def _sources(trace: TracedModel, info: SymbolInfo) -> str:
     """The sources of a symbol as a person writes them in Python."""
+    if not info.sources:
+        return ", ".join(
+            f"{number.measure.expression(number.leaf.path)} == {trace.admission.facts[number]}"
+            for number in trace.admission.numbers_with(info.term)
+        )
     numbers = [(source, trace.admission.number_at(source)) for source in info.sources]
     return ", ".join(
         number.measure.expression(number.leaf.path) if number else source
@@ -262,6 +325,8 @@ def _node_data(node: torch.fx.Node) -> dict[str, Any]:
         "args": [_argument(argument, name) for argument in node.args],
         "kwargs": {key: _argument(value, name) for key, value in node.kwargs.items()},
         "value": _value_data(node.meta.get("val")),
+        "module": _module_of(node),
+        "line": _line_of(node) or None,
     }
 
 

@@ -36,7 +36,12 @@ class ShapeSearch:
     def __init__(self, trace: TracedModel, rng: random.Random) -> None:
         self.trace = trace
         self.rng = rng
-        at_inputs = set(trace.admission.facts.values())
+        at_inputs = {
+            symbol
+            for number, term in trace.admission.facts.items()
+            if term.op == "symbol" or number.measure.kind in ("size", "value")
+            for symbol in term.free_symbols
+        }
         self.symbols = [
             info
             for info in trace.shape_env.symbol_table()

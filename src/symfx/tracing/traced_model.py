@@ -116,7 +116,11 @@ class TracedModel:
             info
             for info in self.shape_env.symbol_table()
             if info.name not in pinned
-            and (info.unbacked or any(self._varies(source) for source in info.sources))
+            and (
+                info.unbacked
+                or any(self._varies(source) for source in info.sources)
+                or (not info.sources and self.admission.numbers_with(info.term))
+            )
         )
 
     def _varies(self, source: str) -> bool:

@@ -15,7 +15,9 @@ from symfx.errors import SpecError, SymfxError, TracingError, describe
 from symfx.fake_operators.operators import FROM_START
 from symfx.proxy_tensor import make_fx
 from symfx.proxy_tensor.branches import recording_branches
-from symfx.proxy_tensor.inputs import DynamicShapes
+from symfx.proxy_tensor.inputs import DynamicShapes, StatedShapes
+from symfx.proxy_tensor.modules import ModuleStack
+from symfx.proxy_tensor.origins import Origins
 from symfx.proxy_tensor.parts import parts_made_singly, with_whole_tuples
 from symfx.proxy_tensor.rewritten_functions import symbolic_numbers
 from symfx.proxy_tensor.shape_specs import BoundSpec
@@ -35,6 +37,7 @@ from symfx.tracing.model_state import (
     module_of,
     untouched,
 )
+from symfx.tracing.narrowing import refuse_narrowing
 from symfx.tracing.packed_sequences import traceable_packing
 from symfx.tracing.refusals import (
     refuse_fake_constants,
@@ -45,6 +48,7 @@ from symfx.tracing.refusals import (
     unfit_output,
     untraceable,
 )
+from symfx.tracing.stated import Stated, read_where
 from symfx.tracing.torch_logs import without_torch_logs
 from symfx.tracing.traced_model import name_of
 from symfx.tracing.traces import Trace
@@ -71,6 +75,7 @@ def trace(
     kwargs: Mapping[str, Any] | None = None,
     *,
     dynamic: Any = None,
+    where: str | Sequence[str | Stated] | None = None,
     strict: bool = True,
     pre_dispatch: bool = False,
     **unknown: Never,
@@ -85,20 +90,28 @@ def trace(
             its current mode (train or eval), with its current parameters.
         args: the positional arguments of an example call; a single tensor means ``(tensor,)``.
         kwargs: its keyword arguments.
-        dynamic: the dimensions that may change. None: no dimension. True: every dimension of
-            every tensor. Otherwise a dict by parameter name or position, or a sequence with an
-            entry for each input. The entry of a tensor is a tuple with a part for each dimension
-            or a dict ``{dimension: part}``. A part is a name, a `symfx.Dim` (a name with a
-            range), True (dynamic, unnamed) or None (static). Dimensions of one name are equal;
-            unnamed ones are equal if the example's are. An int argument may be dynamic too: its
-            entry is a part. A list, tuple or dict of tensors takes a list, tuple or dict of
-            entries, one for each member that holds tensors. Or a spec of `symfx.dynamic_spec`,
-            whose sizes are unbacked: the graph asserts the spec. A model whose function has a
-            spec attached needs no `dynamic`.
+        dynamic: the dimensions that may change. None: those that the model's jaxtyping
+            annotations name and those of tensors marked by ``mark_dynamic``, otherwise no
+            dimension. True: every dimension of every tensor. Otherwise a dict by parameter name
+            or position, or a sequence with an entry for each input. The entry of a tensor is a
+            tuple with a part for each dimension, a dict ``{dimension: part}``, or text such as
+            ``"[batch, 64]"``. A part is a name, an expression of names (``"8*batch"``), a name
+            with a range (``"2 <= seq <= 512"``, or a `symfx.Dim`), True (dynamic, unnamed) or
+            None (static); ``"*dims"`` stands for leading dimensions. Dimensions of one name are
+            equal; unnamed ones are equal if the example's are. An int argument may be dynamic
+            too: its entry is a part. A list, tuple or dict of tensors takes a list, tuple or dict
+            of entries, one for each member that holds tensors. The dimensions of `torch.export`
+            (``Dim``, derived ones, hints, ``ShapesCollection``, ``AdditionalInputs``) are taken
+            as they are. Or a spec of `symfx.dynamic_spec`, whose sizes are unbacked: the graph
+            asserts the spec. A model whose function has a spec attached needs no `dynamic`.
+        where: conditions on the named dimensions that inputs satisfy, such as
+            ``"seq % 8 == 0"``, ``"h in {224, 256}"`` or ``"w == h"``. The trace relies on them,
+            and `Trace.check` checks them.
         strict: whether it is an error if the program pins a dimension or an int that has an entry
-            of its own in ``dynamic``. Otherwise `Trace.specializations` has it, and the graph
-            holds for its one value. No entry of its own have the dimensions of a tensor, or of a
-            container, whose entry is True.
+            of its own in ``dynamic``, or needs more of the dimensions in ``where`` than it
+            states. Otherwise `Trace.specializations` has it, and the graph holds for its one
+            value. No entry of its own have the dimensions of a tensor, or of a container, whose
+            entry is True.
         pre_dispatch: whether the nodes are the operators above autograd and autocast, which
             passes of torch decompose further; see `symfx.export`.
 
@@ -127,15 +140,32 @@ def trace(
         raise SpecError(f"args is {describe(args)}", fix="give the positional arguments as a tuple")
     layout = Layout(model, args, kwargs or {})
     refuse_nested(layout)
+    stated = read_where(where)
     spec = spec_of_call(model, dynamic)
     if spec is not None:
+        if stated:
+            raise SpecError(
+                "where= names dimensions, and those of a spec of dynamic shapes have no names",
+                where="symfx.trace(where=...)",
+                fix="give the conditions to the spec: ShapesSpec(..., assumptions=[...])",
+            )
         bound = read_spec(layout, spec)
         entries = entries_of_spec(bound)
         return _Tracing(model, layout, entries, bound, pre_dispatch=pre_dispatch).run()
-    wanted = read_dynamic(layout, dynamic)
-    traced = _Tracing(model, layout, wanted.entries, pre_dispatch=pre_dispatch).run()
+    called = model.forward if isinstance(model, torch.nn.Module) else model
+    wanted = read_dynamic(layout, dynamic, stated, called)
+
+    def traced_under(conditions: Sequence[Stated]) -> Trace:
+        return _Tracing(
+            model, layout, wanted.entries, stated=conditions, pre_dispatch=pre_dispatch
+        ).run()
+
+    traced = traced_under(wanted.stated)
     if strict:
         refuse_pins(traced, wanted.promised)
+        refuse_narrowing(traced, wanted.stated)
+    traced.stated = wanted.stated
+    traced.traced_under = traced_under
     return traced
 
 
@@ -149,8 +179,10 @@ class _Tracing:
         entries: list[Entry],
         spec: BoundSpec | None = None,
         *,
+        stated: Sequence[Stated] = (),
         pre_dispatch: bool = False,
     ) -> None:
+        self.stated = stated
         self.pre_dispatch = pre_dispatch
         self.model = model
         self.layout = layout
@@ -198,7 +230,10 @@ class _Tracing:
             inputs.append(example)
             dynamic.append(entry)
         function = self._flat_function()
-        shapes: DynamicShapes = [None] * len(self.state) + dynamic
+        entered = [None] * len(self.state) + dynamic
+        shapes: DynamicShapes = entered
+        if self.stated:
+            shapes = StatedShapes(entered, [(s.tree, s.text) for s in self.stated])
         if self.spec is not None:
             described = zip(self.spec.leaves, self.through, strict=True)
             leaves = tuple(entry for entry, through in described if through)
@@ -208,6 +243,9 @@ class _Tracing:
             tracing_mode="symbolic",
             pre_dispatch=self.pre_dispatch,
             _allow_non_fake_inputs=True,
+            _origins=Origins(
+                None if self.module is None else ModuleStack(self.module, keeps_calls=True)
+            ),
             dynamic_shapes=shapes,
         )
         try:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from symfx.errors import InputMismatchError
 from symfx.symbolic_shapes import GuardProgram
 from symfx.tracing.admission import CheckResult
+from symfx.tracing.cost import Cost, cost_of
+from symfx.tracing.narrowing import needless
 from symfx.tracing.report import describe_trace, headline
+from symfx.tracing.stated import Stated
 from symfx.tracing.traced_model import TracedModel
 from symfx.tracing.verification import MakeInputs, Tolerance, Verification, verify
 
@@ -34,9 +39,14 @@ class Trace(TracedModel):
         notes: effects of the model that the graph leaves out, a sentence each.
         verification: the result of the last call of `verify`; None before the first.
         shape_env: the symbols and guards, a `symfx.symbolic_shapes.ShapeEnv`.
+        stated: the conditions of ``where=``.
+        traced_under: traces the model again under other conditions; None for a trace that was
+            loaded from a file.
     """
 
     verification: Verification | None = None
+    stated: tuple[Stated, ...] = ()
+    traced_under: Callable[[Sequence[Stated]], Trace] | None = None
 
     def check(self, /, *args: Any, **kwargs: Any) -> CheckResult:
         """Whether the graph holds for these inputs; if not, a sentence for each reason.
@@ -81,7 +91,9 @@ class Trace(TracedModel):
     ) -> Verification:
         """Run the graph and the model, and compare their results.
 
-        They run at the example's shape and at other shapes that the guards admit.
+        They run at the example's shape and at other shapes that the guards admit. Conditions of
+        ``where=`` that the program does not need are told among the remarks; to find them, the
+        model is traced once more for each.
 
         Args:
             shapes: the number of shapes beside the example's.
@@ -101,10 +113,25 @@ class Trace(TracedModel):
             InputMismatchError: the model itself fails on the example, or ``make_inputs`` draws
                 inputs of other sizes than those asked for.
         """
-        self.verification = verify(
-            self, shapes=shapes, seed=seed, tolerance=tolerance, make_inputs=make_inputs
-        )
-        return self.verification
+        found = verify(self, shapes=shapes, seed=seed, tolerance=tolerance, make_inputs=make_inputs)
+        if self.stated and self.traced_under is not None:
+            remarks = needless(self, self.stated, self.traced_under)
+            found = replace(found, remarks=(*found.remarks, *remarks))
+        self.verification = found
+        return found
+
+    def cost(self) -> Cost:
+        """The operations, the parameters and the memory of the model, as polynomials.
+
+        The table that ``print`` shows has a line for each module; `Cost.at` computes it at sizes.
+
+        Example:
+            >>> import symfx
+            >>> t = symfx.trace(torch.nn.Linear(8, 4), torch.randn(3, 8), dynamic=[("n", None)])
+            >>> str(t.cost().flops), t.cost().at(n=10).flops.value
+            ('64*n', 640)
+        """
+        return cost_of(self)
 
     def save(self, path: str | Path, *, weights: bool = True, examples: bool = True) -> None:
         """Write the trace to a file, from which `symfx.load` reads it.

@@ -57,6 +57,9 @@ class Packing:
         numbers = self._numbers
         if term in numbers:
             return numbers[term]
+        # The parts of a condition are written in their order, in which they are read and printed.
+        for side in term.args if term.op in ("and", "or") else ():
+            self.number_of(side)
         for part in postorder(term, lambda t: t not in numbers):
             packed: list[Any]
             if part.op == "const":

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from symfx.algebra import Scalar, Term, to_python
+from symfx.algebra import Scalar, Term, substitute, to_python
 from symfx.algebra.languages.c import C_SUPPORT, c_comment, c_function
 from symfx.algebra.languages.smtlib import smtlib_script
+from symfx.algebra.terms.linear import determined_symbols
 from symfx.algebra.terms.sharing import plan
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes.checks.sources import (
@@ -299,6 +300,8 @@ class _Builder:
         self.inputs: dict[Term, tuple[GuardInput, InputRead]] = {}
         self.by_source: dict[str, Term] = {}
         self.parameters: set[str] = set()
+        #: The symbols that no input equals, by the sizes from which they are computed.
+        self.solutions: dict[Term, Term] = {}
 
     def build(self, guards: Iterable[ShapeGuard], facts: Sequence[InputFact]) -> GuardProgram:
         infos = self.env.symbol_table()
@@ -321,6 +324,7 @@ class _Builder:
             plain = [s for s in info.sources if s in readable]
             if plain:
                 self._input(info.term, info.name, readable[plain[0]])
+        self._solve(facts, readable)
         conditions: list[GuardCondition] = []
         sizes = self._sizes(facts, readable)
         for fact in facts:
@@ -333,19 +337,17 @@ class _Builder:
             if self.by_source.get(fact.source) is fact.term:
                 continue
             read = readable[fact.source]
-            # No symbol of the environment has such a name: theirs are identifiers.
-            called = f"{fact.source} itself" if fact.source.isidentifier() else fact.source
-            label = self.table.symbol(called, fact.term.sort)
-            self._input(label, read.label, read)
-            holds = self.table.eq(label, fact.term)
+            label = self._label(fact, read)
+            holds = self.table.eq(label, self._readable(fact.term))
             if read.measure.kind == "stride":
                 holds = self._or_stride_is_idle(holds, read, sizes)
             conditions.append(GuardCondition(holds, fact.source))
         for info in infos:
-            if info.term in self.inputs:
+            if info.term in self.inputs or info.term in self.solutions:
                 conditions += self._range(info.term, info.lower, info.upper)
         for guard in guards:
-            missing = [s for s in guard.term.free_symbols if s not in self.inputs]
+            term = self._readable(guard.term)
+            missing = [s for s in term.free_symbols if s not in self.inputs]
             if missing:
                 names = ", ".join(sorted(s.name for s in missing))
                 raise SymfxError(
@@ -353,8 +355,33 @@ class _Builder:
                     where=str(guard.provenance),
                     fix="leave it out: guard_program(guards=[...])",
                 )
-            conditions.append(GuardCondition(guard.term, str(guard.provenance)))
+            conditions.append(GuardCondition(term, str(guard.provenance)))
         return GuardProgram(self.inputs.values(), conditions, self.wanted or ())
+
+    def _solve(self, facts: Sequence[InputFact], readable: Mapping[str, InputRead]) -> None:
+        """Express the symbols that no input equals by sizes that are multiples of them."""
+        sizes = {
+            fact.term: fact
+            for fact in reversed(facts)
+            if fact.source in readable and readable[fact.source].measure.kind in ("size", "value")
+        }
+        for symbol, term, factor, rest in determined_symbols(sizes, self.inputs):
+            fact = sizes[term]
+            label = self._label(fact, readable[fact.source])
+            self.solutions[symbol] = (label - self._readable(rest)) // factor
+
+    def _readable(self, term: Term) -> Term:
+        """A term with the solutions in place of the symbols that no input equals."""
+        return substitute(term, self.solutions) if self.solutions else term
+
+    def _label(self, fact: InputFact, read: InputRead) -> Term:
+        """The symbol of a number that is read to be compared."""
+        # No symbol of the environment has such a name: theirs are identifiers.
+        called = f"{fact.source} itself" if fact.source.isidentifier() else fact.source
+        label = self.table.symbol(called, fact.term.sort)
+        if label not in self.inputs:
+            self._input(label, read.label, read)
+        return label
 
     def _input(self, term: Term, name: str, read: InputRead) -> None:
         taken = self.parameters | {given.name for given, _ in self.inputs.values()}
@@ -393,9 +420,10 @@ class _Builder:
 
     def _range(self, term: Term, low: int | None, high: int | None) -> list[GuardCondition]:
         table = self.table
+        shown, term = term, self._readable(term)
         if low is not None and low == high:
             bounds = [table.eq(term, table.const(low))]
         else:
             bounds = [] if low is None else [table.le(table.const(low), term)]
             bounds += [] if high is None else [table.le(term, table.const(high))]
-        return [GuardCondition(b, f"the range of {term}") for b in bounds]
+        return [GuardCondition(b, f"the range of {shown}") for b in bounds]

@@ -13,10 +13,12 @@ from symfx import config
 from symfx.algebra import Scalar, Sort, Term
 from symfx.algebra.languages.sympy import to_sympy
 from symfx.errors import SymfxError
+from symfx.shape_language.lowering import size_term
+from symfx.symbolic_shapes.dims import Dim, DimExpression
 from symfx.symbolic_shapes.environment.knowledge import Knowledge
 from symfx.symbolic_shapes.environment.ledger import Ledger
 from symfx.symbolic_shapes.errors import ConstraintViolationError
-from symfx.symbolic_shapes.records import Dim, InputFact
+from symfx.symbolic_shapes.records import InputFact
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
 from symfx.symbolic_shapes.torch_api.constraints import Specialization, StrictMinMaxConstraint
 from symfx.symbolic_shapes.torch_api.contexts import (
@@ -55,6 +57,7 @@ class Inputs:
         source_name_to_debug_name: the name of a size in messages, by the name of its source.
         specializations_asked: the cases of sizes for which `specialize_on` asked, in order.
         offsets_asked: whether the program asked for a storage offset.
+        named: the symbol of each name that the user gave to dimensions.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class Inputs:
         self.source_name_to_debug_name: dict[str, str] = {}
         self.specializations_asked: dict[Specialization, None] = {}
         self.offsets_asked = False
-        self._named: dict[str, Term] = {}
+        self.named: dict[str, Term] = {}
         self._by_shape_id: dict[str, Term] = {}
 
     # -- numbers --------------------------------------------------------------------------------
@@ -156,7 +159,9 @@ class Inputs:
             cache[source.name] = result
         return result
 
-    def _new(self, name: str, sort: Sort, source: Source, hint: Scalar, low: int | None) -> Term:
+    def _new(
+        self, name: str, sort: Sort, source: Source | None, hint: Scalar, low: int | None
+    ) -> Term:
         """Make the symbol of an input, and state its least value."""
         term = self._symbols.new(name, sort, source=source, hint=hint, low=low)
         if low is not None:
@@ -183,31 +188,53 @@ class Inputs:
             name = self._symbols.free_name("zf", source.name)
             term = self._new(name, "real", source, float(value), low=None)
         elif dim is not None:
-            term = self._named_dimension(int(value), source, dim)
+            term = self._dimension_of(int(value), source, dim)
         else:
             duck = kind is DimDynamic.DUCK and self._settings.duck_shape
             term = self._integer(value, source, duck=duck, positive=positive, specialize=specialize)
-        if term.op != "const":
+        if term.op == "symbol":
             self.source_to_var[source.name] = to_sympy(term)
+        return term
+
+    def _dimension_of(self, value: int, source: Source, dim: Dim | DimExpression) -> Term:
+        """The term of a dimension that the user described."""
+        if isinstance(dim, Dim):
+            return self._named_dimension(value, source, dim)
+        for name, part in dim.dims.items():
+            if name not in self.named:
+                # No input is read for the symbol yet: the sizes that are expressions of it say
+                # its value.
+                self._new_dimension(dim.sizes[name], None, part)
+        term = size_term(self._table, dim.tree, self.named)
+        hint = self._knowledge.hint_of(term)
+        if hint != value:
+            raise ConstraintViolationError(
+                f"{source.name} is {value}, but {dim} is {hint}",
+                fix="trace with a size that the expression has",
+            )
+        return term
+
+    def _new_dimension(self, value: int, source: Source | None, dim: Dim) -> Term:
+        """Make the symbol of a name."""
+        table = self._table
+        if value < dim.least or (dim.max is not None and value > dim.max):
+            place = dim.name if source is None else source.name
+            raise ConstraintViolationError(
+                f"{place} is {value}, but dimension {dim.name} admits "
+                f"{dim.least}..{'' if dim.max is None else dim.max}",
+                fix="trace with a size inside the range, or widen the range",
+            )
+        term = self._new(dim.name, "int", source, value, dim.least)
+        if dim.max is not None:
+            self._knowledge.begin_with(table.le(term, table.const(dim.max)))
+        self.named[dim.name] = term
         return term
 
     def _named_dimension(self, value: int, source: Source, dim: Dim) -> Term:
         """The symbol of a dimension that the user gave a name."""
-        table = self._table
-        term = self._named.get(dim.name)
-        low = 2 if dim.min is None else dim.min
+        term = self.named.get(dim.name)
         if term is None:
-            if value < low or (dim.max is not None and value > dim.max):
-                raise ConstraintViolationError(
-                    f"{source.name} is {value}, but dimension {dim.name} admits "
-                    f"{low}..{'' if dim.max is None else dim.max}",
-                    fix="trace with a size inside the range, or widen the range",
-                )
-            term = self._new(dim.name, "int", source, value, low)
-            if dim.max is not None:
-                self._knowledge.begin_with(table.le(term, table.const(dim.max)))
-            self._named[dim.name] = term
-            return term
+            return self._new_dimension(value, source, dim)
         known = self._symbols.hints[term]
         if known != value:
             raise ConstraintViolationError(

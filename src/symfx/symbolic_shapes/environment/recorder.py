@@ -42,6 +42,7 @@ _R = TypeVar("_R")
 # Methods that only call others of these are left out, and so are methods that change nothing.
 RECORDED: dict[str, bool] = {
     "name_dimension": False,
+    "state_condition": False,
     "create_symbol": False,
     "create_unspecified_symbol": False,
     "create_symintnode": False,

@@ -15,10 +15,10 @@ from torch.utils._sympy.symbol import SymT, symbol_is_type
 from symfx.algebra import Scalar, Sort, Table, Term
 from symfx.algebra.languages.sympy import SympyReader, to_sympy
 from symfx.errors import SymfxError
+from symfx.symbolic_shapes.dims import Dim, DimExpression
 from symfx.symbolic_shapes.environment.switches import ignoring_fresh_symbols
 from symfx.symbolic_shapes.explain.logs import log_symbol
 from symfx.symbolic_shapes.explain.provenance import Provenance
-from symfx.symbolic_shapes.records import Dim
 
 if TYPE_CHECKING:
     from torch._guards import Source
@@ -87,7 +87,7 @@ class Symbols:
         self.hints: dict[Term, Scalar] = {}
         self.real_tensor_prop_unbacked_vals: dict[sympy.Symbol, sympy.Basic] = {}
         self.stacks: dict[sympy.Symbol, Any] = {}
-        self.dims: dict[tuple[str, int], Dim] = {}
+        self.dims: dict[tuple[str, int], Dim | DimExpression] = {}
         self.unbacked_inputs: dict[sympy.Symbol, None] = {}
         self.pending_fresh_unbacked_symbols: list[sympy.Symbol] = []
         self.unique_ids: set[int] = set()

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from symfx.torch_bridge.interpreted_lines import interpreted_lines
 from symfx.user_code import SavedFrame, UserFrame, user_frame, user_line, user_line_of_calls
 
-__all__ = ["Provenance", "current_provenance", "in_assert_statement"]
+__all__ = ["STATED", "Provenance", "current_provenance", "in_assert_statement"]
+
+STATED = "where "
+"""The begin of the operator of a condition that no program asked for, but the user states."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,11 @@ class Provenance:
 
     frame: UserFrame | SavedFrame | None = None
     operator: str | None = None
+
+    @property
+    def stated(self) -> bool:
+        """Whether the user states the condition, by ``where=``."""
+        return self.frame is None and (self.operator or "").startswith(STATED)
 
     def __str__(self) -> str:
         parts = [self.operator] if self.operator else []
