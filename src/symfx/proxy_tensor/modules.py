@@ -77,6 +77,8 @@ class ModuleStack:
         self._taken: dict[torch.nn.Module, list[str]] = {module: [] for module in self._names}
         self._calls: Counter[str] = Counter()
         self._snapshot: dict[str, tuple[str, str]] | None = None
+        kind = type(root)
+        self._root = ("", f"{kind.__module__}.{kind.__qualname__}")
         self._open: list[torch.nn.Module] = []
 
     @property
@@ -85,9 +87,10 @@ class ModuleStack:
         return self._called[-1] if self._called else None
 
     def snapshot(self) -> dict[str, tuple[str, str]]:
-        """The modules that are running; the nodes of one call share the dict."""
+        """The root and the modules that are running; the nodes of one call share the dict."""
         if self._snapshot is None:
-            self._snapshot = dict(self.running)
+            # A method of the root other than `forward` runs without a call of the root.
+            self._snapshot = {"": self._root, **self.running}
         return self._snapshot
 
     @contextlib.contextmanager
