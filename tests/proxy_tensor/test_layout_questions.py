@@ -280,3 +280,12 @@ def test_the_order_of_a_tensor_without_elements_is_data() -> None:
 
     with pytest.raises(GuardOnDataDependentSymNode):
         symfx.trace(function, torch.randn(1, 1, 1, 1))
+
+
+def test_a_matrix_is_not_in_channels_last_however_many_rows_it_has() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        found = x.nonzero()
+        return found + int(found.is_contiguous(memory_format=torch.channels_last))
+
+    t = symfx.trace(function, torch.ones(3, 2))
+    agrees(function, t, torch.zeros(3, 2), torch.ones(3, 2))

@@ -248,3 +248,20 @@ def test_a_call_that_asks_inside_of_torch_is_no_condition():
         symfx.trace(Sampler(), randn(3, 5))
     assert "torch.where(torch.distributions" not in str(caught.value)
     assert "torch.distributions.Normal" in str(caught.value)
+
+
+def test_a_number_of_data_that_is_asserted_is_no_specialization():
+    def f(x):
+        ok = (x.sum() > 0).item()
+        torch._check(ok)
+        n = x.long().max().item()
+        torch._check(n == 3)
+        return x * n
+
+    t = symfx.trace(f, torch.tensor([1.0, 2.0, 3.0]), dynamic=[("n",)])
+    assert t.specializations == ()
+    assert [info.name for info in t.symbols] == ["n"]
+    assert "fixed" not in str(t)
+    torch.testing.assert_close(t(torch.tensor([3.0, 1.0])), torch.tensor([9.0, 3.0]))
+    with pytest.raises(RuntimeError):
+        t(torch.tensor([2.0, 1.0]))

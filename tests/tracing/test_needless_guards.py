@@ -214,6 +214,13 @@ CASES = {
         [],
         [[(2, 7, 1, 1)], [(1, 7, 1, 5)], [(3, 7, 4, 1)]],
     ),
+    "half as many means": Case(
+        lambda x: F.adaptive_avg_pool2d(x, (x.shape[2] // 2, 1)),
+        [(2, 3, 8, 6)],
+        [("b", None, "h", "w")],
+        [],
+        [[(2, 3, 2, 6)], [(3, 3, 3, 2)], [(2, 3, 9, 5)]],
+    ),
     "one pixel between aligned corners": Case(
         lambda x: F.interpolate(x, size=(x.shape[2] // 8, 3), mode="bilinear", align_corners=True),
         [(2, 3, 24, 40)],

@@ -56,11 +56,17 @@ _ONE_RESULT = _COPIES | frozenset(
         torch.outer, _Tensor.outer, torch.tensordot, torch.bilinear,
         torch.nn.functional.linear, torch.conv1d, torch.layer_norm,
         torch.nn.functional.layer_norm, torch.nn.functional.pixel_shuffle,
-        torch.nn.functional.pixel_unshuffle,
+        torch.nn.functional.pixel_unshuffle, torch.nn.functional.adaptive_avg_pool2d,
+        torch.nn.functional.adaptive_avg_pool3d,
     }
 )  # fmt: skip
-# Functions that ask for the layout of a result of their own, whatever that of their argument.
-_ASK_OF_RESULTS = frozenset({torch.nn.functional.interpolate})
+# Functions that ask for more than the layout of their argument.
+_ASK_OF_RESULTS = frozenset(
+    {
+        torch.nn.functional.interpolate, torch.nn.functional.adaptive_avg_pool2d,
+        torch.nn.functional.adaptive_avg_pool3d,
+    }
+)  # fmt: skip
 COMPOSITES = _ONE_RESULT | frozenset(
     {
         torch.group_norm, torch.nn.functional.group_norm, torch.nn.functional.interpolate,

@@ -89,11 +89,15 @@ class LayoutQuestions:
         if func is _IS_CONTIGUOUS:
             asked = args[1] if len(args) > 1 else kwargs.get("memory_format")
             # torch looks at the strides even where the tensor has no elements.
-            if asked in _CHANNELS_LAST and not _has_elements(tensor):
+            if (
+                asked in _CHANNELS_LAST
+                and tensor.dim() == _CHANNELS_LAST.index(asked) + 4
+                and not _has_elements(tensor)
+            ):
                 for size in tensor.shape:
                     if not isinstance(size, int) and not size.node.has_hint():
                         torch._check(size >= 1)
-                if tensor.dim() == _CHANNELS_LAST.index(asked) + 4:
+                if not _has_elements(tensor):
                     return self._is_channels_last(tensor, node)
             return NotImplemented
         if func in _OFFSET:

@@ -111,7 +111,7 @@ class TracedModel:
         Each has its sources, its range and its value in the example. A symbol that the program
         pinned to one value is among the `specializations` instead.
         """
-        pinned = {record.symbol_name for record in self.specializations}
+        pinned = {record.symbol_name for record in self.shape_env.specialization_records()}
         return tuple(
             info
             for info in self.shape_env.symbol_table()
@@ -132,9 +132,12 @@ class TracedModel:
     def specializations(self) -> tuple[SpecializationRecord, ...]:
         """The symbols that the program pinned to one value, each with the line that pinned it.
 
-        The graph holds for these values alone.
+        The graph holds for these values alone. A number that data gives is none of them: the graph
+        asserts its value when it runs.
         """
-        return tuple(self.shape_env.specialization_records())
+        data = {info.name for info in self.shape_env.symbol_table() if info.unbacked}
+        records = self.shape_env.specialization_records()
+        return tuple(record for record in records if record.symbol_name not in data)
 
     def run(self, leaves: Sequence[Any]) -> Any:
         """Run the graph on flat inputs, without a check.
