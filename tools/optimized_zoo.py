@@ -1,7 +1,7 @@
 """``python -m tools.optimized_zoo [NAMES]``: the models of the zoo whose layers are rewritten.
 
-Each model is optimized with every rewrite, and compared with itself at the example and at another
-size. The models are tiny, so that their times say nothing: no form is chosen by time.
+Each model is optimized with every rewrite, and compared with itself at the example. The models are
+tiny, so that their times say nothing: no form is chosen by time.
 """
 
 from __future__ import annotations
@@ -71,7 +71,10 @@ def examine(model: ZooModel) -> Row:
     try:
         fast = symfx.optimize(module, example_kwargs=inputs)
         row.rewritten = sum(isinstance(part, PackedLayer) for part in fast.modules())
-        if not _same(fast(**inputs), module(**inputs)):
+        torch.manual_seed(0)  # some models draw random numbers
+        found = fast(**inputs)
+        torch.manual_seed(0)
+        if not _same(found, module(**inputs)):
             row.problem = "the results differ at the example"
     except Exception as error:  # noqa: BLE001 - any failure is a finding
         row.problem = f"{type(error).__name__}: {error}".splitlines()[0]
