@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx
 
 from symfx.optimization.report import Report
-from symfx.optimization.runtime.conv_kernels import BLOCKED, DIRECT, WINOGRAD
+from symfx.optimization.runtime.conv_kernels import BLOCKED, DEPTHWISE, DIRECT, WINOGRAD
 from symfx.optimization.runtime.fused_conv import FusedConv
 from symfx.optimization.runtime.fused_linear import FusedLinear
 from symfx.optimization.runtime.linear_kernels import COMPILED, CONVOLUTION, MKL, ONEDNN
@@ -25,7 +25,15 @@ __all__ = ["tune"]
 #: The operators with the most to win come first; those that are not reached stay unchanged.
 _SHARE, _LEAST = 3.0, 0.3
 #: The share of an operator's time that a way is expected to save; it decides the order of trials.
-_SAVES = {BLOCKED: 0.5, WINOGRAD: 0.2, COMPILED: 0.3, ONEDNN: 0.3, CONVOLUTION: 0.1, MKL: 0.1}
+_SAVES = {
+    BLOCKED: 0.5,
+    DEPTHWISE: 0.5,
+    WINOGRAD: 0.2,
+    COMPILED: 0.3,
+    ONEDNN: 0.3,
+    CONVOLUTION: 0.1,
+    MKL: 0.1,
+}
 #: Operators that take less than this share of the model's time are not tried.
 _MATTERS = 0.005
 #: An operator is tried on all rows for which the way is chosen, unless the ordinary way would take

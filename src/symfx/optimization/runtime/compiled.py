@@ -70,6 +70,10 @@ class Kernels:
         self.linear.argtypes = [*[Pointer] * 5, *[Size] * 3, whole, whole]
         self.linear.restype = None
         self.columns: int = library.symfx_columns()
+        self.depthwise = library.symfx_depthwise
+        self.depthwise.argtypes = [*[Pointer] * 5, number, number, whole]
+        self.depthwise.restype = None
+        self.lanes: int = library.symfx_lanes()
         self.rotate = library.symfx_rotate
         self.rotate.argtypes = [*[Pointer] * 6, whole]
         self.rotate.restype = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,12 +12,14 @@ import torch
 from torch import Tensor
 
 from symfx.optimization.runtime.activations import PostOp
+from symfx.optimization.runtime.compiled import kernels
 from symfx.optimization.runtime.layers import MaxPool
 from symfx.optimization.runtime.tensor_checks import packed_alike
 from symfx.optimization.runtime.winograd import Winograd
 
 __all__ = [
     "BLOCKED",
+    "DEPTHWISE",
     "DIRECT",
     "FEW",
     "WINOGRAD",
@@ -29,6 +33,7 @@ __all__ = [
 
 #: The names of the ways.
 DIRECT, BLOCKED, WINOGRAD = "direct", "blocked", "winograd"
+DEPTHWISE = "by a compiled kernel for each channel"
 #: With fewer channels than this, Winograd's algorithm was never the faster.
 _MANY = 32
 #: With up to this many input channels, oneDNN's kernels for channels last leave lanes empty.
@@ -177,9 +182,61 @@ class _Blocked:
         return self.form.post.apply_to(pooled).contiguous(memory_format=torch.channels_last)
 
 
+class _Depthwise:
+    """The compiled kernel for a convolution of each channel alone."""
+
+    def __init__(self, form: ConvForm, shape: Sequence[int], known: Sequence[Kernel]) -> None:
+        compiled = kernels()
+        assert compiled is not None
+        self.kernels = compiled
+        channels, _, down, across = form.weight.shape
+        self.weight = form.weight.detach().reshape(channels, -1).t().contiguous()
+        bias = form.bias
+        self.bias = self.weight.new_zeros(channels) if bias is None else bias.detach().contiguous()
+        sides = [
+            (side + 2 * pad - gap * (size - 1) - 1) // step + 1
+            for side, pad, gap, size, step in zip(
+                shape[2:], form.padding, form.dilation, (down, across), form.stride, strict=True
+            )
+        ]
+        self.shape = shape[0], channels, *sides
+        places = *form.stride, *form.padding, *form.dilation
+        self.sizes = _fourteen(*shape, *sides, down, across, *places)
+        post = self.post = form.post
+        self.range = _CLAMPS.get(post.name, (-math.inf, math.inf))
+        if post.name == "hardtanh":
+            self.range = post.scalars[0], post.scalars[1]
+        self.rest = PostOp("none") if post.name in (*_CLAMPS, "hardtanh") else post
+
+    def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        result = torch.empty(self.shape, memory_format=torch.channels_last)
+        low, high = (-math.inf, math.inf) if other is not None else self.range
+        self.kernels.depthwise(
+            x.data_ptr(),
+            self.weight.data_ptr(),
+            self.bias.data_ptr(),
+            result.data_ptr(),
+            self.sizes,
+            low,
+            high,
+            self.kernels.threads,
+        )
+        if other is None:
+            return self.rest.apply_to(result)
+        return self.post.apply_to(result.add_(other))
+
+
+#: The least and the greatest result behind an activation.
+_CLAMPS = {"none": (-math.inf, math.inf), "relu": (0.0, math.inf)}
+_fourteen = struct.Struct("14q").pack
+
+
 def other_ways(form: ConvForm, shape: Sequence[int]) -> list[str]:
     """The names of the ways that may compute inputs of this shape faster than `DIRECT`."""
     weight = form.weight
+    if _is_depthwise(form):
+        return [DEPTHWISE]
     if form.transposed or weight.ndim != 4 or form.groups != 1 or form.dilation != [1, 1]:
         return []
     if form.pool is not None:
@@ -190,6 +247,21 @@ def other_ways(form: ConvForm, shape: Sequence[int]) -> list[str]:
     return [WINOGRAD] if min(sizes) >= 4 else []
 
 
+def _is_depthwise(form: ConvForm) -> bool:
+    """Whether the compiled kernel takes a convolution, of each channel alone."""
+    weight, compiled = form.weight, kernels()
+    return (
+        compiled is not None
+        and not form.transposed
+        and form.pool is None
+        and weight.ndim == 4
+        and weight.shape[1] == 1
+        and weight.shape[0] == form.groups
+        and weight.shape[0] % compiled.lanes == 0
+        and weight.dtype is torch.float
+    )
+
+
 def is_way(way: str, form: ConvForm, shape: Sequence[int]) -> bool:
     """Whether this is the name of a way to compute inputs of this shape."""
     return len(shape) == form.weight.ndim and way in (DIRECT, *other_ways(form, shape))
@@ -197,6 +269,7 @@ def is_way(way: str, form: ConvForm, shape: Sequence[int]) -> bool:
 
 _MAKERS: dict[str, Callable[[ConvForm, Sequence[int], Sequence[Kernel]], Kernel]] = {
     DIRECT: Direct,
+    DEPTHWISE: _Depthwise,
     BLOCKED: _Blocked,
     WINOGRAD: _Tiles,
 }

@@ -606,3 +606,62 @@ void symfx_rotate(const float *restrict x, const float *restrict cos, const floa
     }
   }
 }
+
+/* The channels that are computed at once. */
+int symfx_lanes(void) { return LANES; }
+
+/* Some channels of one row of a depthwise convolution. */
+INLINE void depthwise_row(const int down, const int across, const float *x, const float *weight,
+                          const float *bias, float *to, const int64_t *sizes, int64_t y, float low,
+                          float high) {
+  const int64_t channels = sizes[1], height = sizes[2], width = sizes[3], out = sizes[5],
+                step = sizes[9], pad = sizes[11], gap_down = sizes[12], gap = sizes[13];
+  for (int64_t at = 0; at < out; at++, to += channels) {
+    vec sum = *(const vec *)bias;
+    const int64_t left = at * step - pad;
+    const int inside = left >= 0 && left + (across - 1) * gap < width;
+    for (int ky = 0; ky < down; ky++) {
+      const int64_t row = y + ky * gap_down;
+      if (row < 0 || row >= height) continue;
+      const float *line = x + (row * width + left) * channels;
+      const float *numbers = weight + ky * across * channels;
+      if (inside) {
+#pragma GCC unroll 5
+        for (int kx = 0; kx < across; kx++)
+          sum += *(const vec *)(line + kx * gap * channels) *
+                 *(const vec *)(numbers + kx * channels);
+      } else {
+        for (int kx = 0; kx < across; kx++)
+          if (left + kx * gap >= 0 && left + kx * gap < width)
+            sum += *(const vec *)(line + kx * gap * channels) *
+                   *(const vec *)(numbers + kx * channels);
+      }
+    }
+    sum = choose(sum < all(low), all(low), sum);
+    *(vec *)to = choose(sum > all(high), all(high), sum);
+  }
+}
+
+/* A convolution of each channel alone, clamped; NaN stays NaN. Images are channels last.
+ *
+ * sizes: images, channels, height, width, height and width of the result, then down and across: the
+ * size of the kernel, the stride, the padding, the dilation. weight: [down][across][channels]; the
+ * channels are a multiple of LANES.
+ */
+void symfx_depthwise(const float *x, const float *weight, const float *bias, float *to,
+                     const int64_t *sizes, float low, float high, int threads) {
+  const int64_t channels = sizes[1], rows = sizes[4], line = sizes[5] * channels;
+#pragma omp parallel for num_threads(threads) if (threads > 1 && sizes[0] * rows * line > 16384)
+  for (int64_t row = 0; row < sizes[0] * rows; row++) {
+    const float *image = x + row / rows * sizes[2] * sizes[3] * channels;
+    const int64_t y = row % rows * sizes[8] - sizes[10];
+    for (int64_t c = 0; c < channels; c += LANES) {
+      if (sizes[6] == 3 && sizes[7] == 3)
+        depthwise_row(3, 3, image + c, weight + c, bias + c, to + row * line + c, sizes, y, low,
+                      high);
+      else
+        depthwise_row((int)sizes[6], (int)sizes[7], image + c, weight + c, bias + c,
+                      to + row * line + c, sizes, y, low, high);
+    }
+  }
+}

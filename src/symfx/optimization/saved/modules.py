@@ -16,7 +16,8 @@ from symfx.graph_data.names import is_place
 from symfx.optimization.graphs.effects import is_plain
 from symfx.optimization.runtime.activations import ALGORITHMS, REFERENCES, SCALARS, PostOp
 from symfx.optimization.runtime.capabilities import can_fuse
-from symfx.optimization.runtime.conv_kernels import is_way
+from symfx.optimization.runtime.compiled import kernels
+from symfx.optimization.runtime.conv_kernels import DEPTHWISE, is_way
 from symfx.optimization.runtime.fused_conv import FusedConv
 from symfx.optimization.runtime.fused_linear import FusedLinear
 from symfx.optimization.runtime.layers import CONVS, Layer, MaxPool
@@ -349,6 +350,8 @@ def _make_fused(
     for pair in fields["ways"].items():
         shape, way = pair.items(exactly=2)
         sides = tuple(side.whole(0, _LARGE) for side in shape.items(most=5))
+        if way.text() == DEPTHWISE and kernels() is None:
+            continue  # this machine has no compiler
         if not is_way(way.text(), form, sides):
             raise _no_way(way, f"inputs of shape {sides}")
         made.ways[sides] = way.text()
