@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -20,7 +21,13 @@ from symfx.fake_operators.results import tensors_in
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.metadata import tensor_metadata
 from symfx.proxy_tensor.original_operator import set_original_aten_op
-from symfx.proxy_tensor.refusals import REFUSALS, refusal, refuse_real_tensor, value_read
+from symfx.proxy_tensor.refusals import (
+    REFUSALS,
+    ambiguous_truth,
+    refusal,
+    refuse_real_tensor,
+    value_read,
+)
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.torch_bridge.identity import TorchProxyMode
 from symfx.torch_bridge.modes import (
@@ -365,10 +372,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         if func is _aten.is_nonzero.default:
             tensor = args[0]
             with self:
-                torch._check(  # type: ignore[no-untyped-call]
-                    tensor.numel() == 1,
-                    lambda: "a tensor has a truth value only if it has exactly one element",
-                )
+                torch._check(tensor.numel() == 1, partial(ambiguous_truth, tensor))  # type: ignore[no-untyped-call]
                 return (tensor != 0).item()
         return NotImplemented
 

@@ -65,6 +65,15 @@ class Environment(Protocol[_Node_co]):
     def settle_extremum(self, term: Term) -> Term:
         """A minimum or maximum without the operands that the facts rule out."""
 
+    def is_backed(self, term: Term) -> bool:
+        """Whether a term has no unbacked symbols, as it is written."""
+
+    def is_of_data(self, symbol: Term) -> bool:
+        """Whether an operator made a symbol from data, rather than an input."""
+
+    def first_name(self, symbol: Term) -> Term:
+        """The unbacked symbol of the first run that one of a later run stands for; else itself."""
+
     def settled(self, term: Term) -> Term:
         """A term as simple as the facts allow."""
 

@@ -104,6 +104,8 @@ class InputChecks:
             set(self.promises.ranges),
             env.source_name_to_debug_name,
         )
+        for at, value in self.promises.solved:
+            self.dim_constraints.add_forced(at, value)
         # A prover of the symbols' ranges alone: a guard that the ranges imply needs no check.
         self._ranges = _ranges_alone(env)
         if not simplified:

@@ -395,6 +395,16 @@ class Knowledge:
             self.learn(self.table.eq(now, by))
         self.unbacked_renamings[later] = first
 
+    def first_name(self, symbol: Term) -> Term:
+        """The unbacked symbol of the first run that one of a later run stands for; else itself."""
+        if not self.unbacked_renamings:
+            return symbol
+        later: sympy.Symbol = to_sympy(symbol)
+        first = later
+        while first in self.unbacked_renamings:
+            first = self.unbacked_renamings[first]
+        return symbol if first is later else self.symbols.term_of(first)
+
     # -- scopes ---------------------------------------------------------------------------------
 
     @contextlib.contextmanager

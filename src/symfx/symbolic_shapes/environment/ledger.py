@@ -159,9 +159,7 @@ class Ledger:
         if compared.op == "eq" and len(compared.free_symbols) == 1:
             # A ragged size is equal to itself and to no number.
             return isinstance(self._knowledge.hint_of(*compared.free_symbols), torch.SymInt)
-        if compared.op != "feq" or compared.args[0] is not compared.args[1]:
-            return False
-        return compares_for_itself()
+        return _is_of_one_float(compared) and compares_for_itself()
 
     def _value_for_sizes(
         self, term: Term, size_oblivious: bool, fallback: Scalar | None
@@ -188,6 +186,9 @@ class Ledger:
             if not compares_for_itself():
                 self.expect(self.has_value(term, observed), "propagate_real_tensors")
             return observed
+        compared = term.args[0] if term.op == "not" else term
+        if _is_of_one_float(compared) and compares_for_itself():
+            return term is compared
         if self._settings.trace_asserts and term.sort == "bool" and in_assert_statement():
             self.expect(term, "assert")
             return True
@@ -317,8 +318,24 @@ class Ledger:
         if self.runtime_asserts_frozen:
             log.warning("the assertions are frozen, but %s was needed (%s)", condition, provenance)
         asked = self.asked.get(condition)
-        self.asserts.append(RuntimeAssert(condition, message, provenance, asked))
+        signless = self._remainders_are_signless(condition)
+        self.asserts.append(RuntimeAssert(condition, message, provenance, asked, signless))
         self._knowledge.learn(condition, provenance)
+
+    def _remainders_are_signless(self, condition: Term) -> bool:
+        """Whether a term has remainders, all of numbers that are known not to be negative."""
+        remainders: set[Term] = set()
+        waiting, seen = [condition], {condition}
+        while waiting:
+            top = waiting.pop()
+            if top.op == "mod":
+                remainders.add(top)
+            for part in top.operands:
+                if part not in seen:
+                    seen.add(part)
+                    waiting.append(part)
+        lows = [self._prover.range(part)[0] for r in remainders for part in r.operands]
+        return bool(lows) and all(low is not None and low >= 0 for low in lows)
 
     # -- versions -------------------------------------------------------------------------------
 
@@ -342,3 +359,8 @@ class Ledger:
                 f"were {before}, now there are {now} conditions, replacements and assertions",
                 fix="change it by its methods, or call _update_version_counter() after a change",
             )
+
+
+def _is_of_one_float(term: Term) -> bool:
+    """Whether a term compares a float with itself: whether it asks for NaN."""
+    return term.op == "feq" and term.args[0] is term.args[1]

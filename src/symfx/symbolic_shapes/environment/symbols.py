@@ -239,6 +239,10 @@ class Symbols:
         """Whether a symbol is an unbacked one that stands for an input."""
         return to_sympy(symbol) in self.unbacked_inputs
 
+    def is_of_data(self, symbol: Term) -> bool:
+        """Whether an operator made a symbol from data, rather than an input."""
+        return symbol not in self.hints and not self.is_unbacked_input(symbol)
+
     def is_unbacked_symint(self, symbol: sympy.Symbol) -> bool:
         """Whether a sympy symbol is an unbacked integer."""
         term = self.by_sympy.get(symbol)

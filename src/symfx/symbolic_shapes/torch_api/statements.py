@@ -84,7 +84,7 @@ def _rename_unbacked_to(env: ShapeEnv, orig_s: sympy.Symbol, new_s: sympy.Symbol
         SymfxError: one of them is not unbacked.
     """
     env.knowledge.rename_unbacked(orig_s, new_s)
-    follow_renaming(orig_s, new_s)
+    follow_renaming(env, orig_s, new_s)
 
 
 def _eliminate_unbacked(env: ShapeEnv, orig_s: sympy.Symbol, new_s: sympy.Expr) -> None:
