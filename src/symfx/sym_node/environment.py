@@ -22,6 +22,7 @@ class Environment(Protocol[_Node_co]):
         prover: decides conditions from the facts.
         nodes: the node of each term that has one.
         asked: how the program wrote a comparison: the method and both sides.
+        speaks_torch: whether torch's own export or compile made the environment.
         shown_as: the symbols that print under a user's name, with that name.
     """
 
@@ -30,6 +31,7 @@ class Environment(Protocol[_Node_co]):
     prover: Prover
     nodes: dict[Term, Any]
     asked: dict[Term, tuple[str, Term, Term]]
+    speaks_torch: bool
     shown_as: dict[sympy.Symbol, sympy.Symbol]
 
     # -- terms and nodes -----------------------------------------------------------------------

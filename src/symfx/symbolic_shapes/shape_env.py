@@ -94,7 +94,8 @@ class ShapeEnv:
         nodes: the node of each term that has one.
         asked: how the program wrote each comparison: the method and both sides.
         shown_as: the sympy symbol to print instead of one that was renamed for torch.
-        speaks_torch: whether errors about data also say what torch's own errors say.
+        speaks_torch: whether torch's own export or compile made the environment: errors about
+            data then say, too, what torch's own errors say.
         current_operator: the operator that is being traced, for the provenance of guards.
         tracked_fakes: the inputs, where the tracer keeps a list of them.
         dim_constraints: the constraints that the last `produce_guards` collected.
