@@ -50,7 +50,9 @@ class Work:
 
 
 def _encoder() -> nn.Module:
-    return EncoderStack(8, 64, 4, 128).eval()
+    model = EncoderStack(8, 64, 4, 128)
+    model.train(mode=False)
+    return model
 
 
 def _bert() -> nn.Module:
@@ -60,7 +62,8 @@ def _bert() -> nn.Module:
         hidden_size=64, num_hidden_layers=4, num_attention_heads=4, intermediate_size=128,
         vocab_size=100, return_dict=False,
     )  # fmt: skip
-    model: nn.Module = BertModel(config).eval()
+    model: nn.Module = BertModel(config)
+    model.train(mode=False)
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 
 import pytest
@@ -305,3 +306,109 @@ def test_checks_are_suggested_in_the_names_of_the_program() -> None:
 def test_a_float_of_data_that_torch_compares_with_itself_may_be_nan(strict) -> None:
     program = export(Of(lambda x, y: y * x.item()), (torch.tensor(0.5), ones(3)), strict=strict)
     assert program.module()(torch.tensor(float("nan")), ones(3)).isnan().all()
+
+
+# The structured trace, and the report of a draft export.
+
+
+def draft(function, *args, shapes=None):
+    return torch.export.draft_export(Of(function), args, dynamic_shapes=shapes)._report
+
+
+def branch_on_data(x, y):
+    n = y.item()
+    return x + 1 if n > 2 else x - 1
+
+
+def asks_in_a_loop(x, y):
+    for i in range(3):
+        if y.item() > i:
+            x = x + 1
+    return x
+
+
+def test_the_report_of_a_draft_export_names_the_questions_about_data() -> None:
+    report = draft(branch_on_data, ones(8), torch.tensor(3))
+    (failure,) = report.failures
+    assert str(failure.failure_type) == "DATA_DEPENDENT_ERROR"
+    assert (failure.data["expr"], failure.data["result"]) == ("u0 > 2", "True")
+    assert failure.data["frame_locals"]["locals"]["n"] == ["u0"]
+    assert failure.data["user_stack"][-1]["loc"] == "return x + 1 if n > 2 else x - 1"
+    assert "u0 > 2" in str(report)
+
+    (failure,) = draft(asks_in_a_loop, ones(8), torch.tensor(3)).failures
+    assert failure.data["occurrences"] == 3
+
+
+def test_the_report_of_a_draft_export_names_guards_that_break_promises() -> None:
+    report = draft(lambda x, y: x + y, ones(8), ones(8), shapes=({0: Dim("b")}, {0: Dim("c")}))
+    (failure,) = report.failures
+    assert str(failure.failure_type) == "GUARD_ADDED"
+    assert set(failure.data["symbol_to_sources"].values()) == {
+        "L['x'].size()[0]",
+        "L['y'].size()[0]",
+    }
+    assert draft(
+        lambda x, y: x + y.sum(), ones(8), ones(8), shapes=({0: Dim("b")}, None)
+    ).successful()
+
+
+class Events(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: dict[str, list] = {}
+
+    def emit(self, record) -> None:
+        for name, fields in getattr(record, "metadata", {}).items():
+            self.seen.setdefault(name, []).append(fields)
+
+
+def test_the_structured_trace_has_the_events_of_torch() -> None:
+    def view_of_one_size(x, y):
+        n = y.item()
+        torch._check(n >= 2)
+        return x.view(4, 2), ones(n)
+
+    events = Events()
+    log = torch._logging._internal.trace_log
+    before, log.handlers = log.handlers, [events]
+    try:
+        export(
+            Of(view_of_one_size), (ones(8), torch.tensor(3)), dynamic_shapes=({0: Dim.AUTO}, None)
+        )
+    finally:
+        log.handlers = before
+    (symbol,) = events.seen["create_symbol"]
+    assert symbol["source"] == "L['x'].size()[0]" and symbol["val"] == "8"
+    (unbacked,) = events.seen["create_unbacked_symbol"]
+    assert unbacked["symbol"] == "u0"
+    (pinned,) = events.seen["symbolic_shape_specialization"]
+    assert pinned["symbol"] == symbol["symbol"] and pinned["value"] == "8"
+    guards = [event["expr"] for event in events.seen["guard_added_fast"]]
+    assert any("Eq(" in text and symbol["symbol"] in text for text in guards)
+    assert any("u0" in text for text in guards)
+    assert pinned["user_stack"][-1]["loc"] == "return x.view(4, 2), ones(n)"
+
+
+# Dynamo's graphs.
+
+
+def test_comparisons_that_have_one_answer_leave_no_node() -> None:
+    counter = torch._dynamo.testing.CompileCounter()
+
+    def f(x, y):
+        return x + y if x.shape == y.shape else x
+
+    torch.compile(f, backend=counter, dynamic=True)(ones(3, 4), ones(3, 4))
+    assert counter.op_count == 1
+
+
+def test_reasons_of_recompilations_are_in_torchs_words() -> None:
+    def f(x, y):
+        return x + y if x.shape[0] > 4 else x - y
+
+    compiled = torch.compile(f, backend="eager", dynamic=True)
+    for sizes in ((3, 3), (8, 8), (8, 1)):
+        compiled(*map(ones, sizes))
+    reasons = [text for texts in torch._dynamo.utils.guard_failures.values() for text in texts]
+    assert any("2 <= x.size()[0] <= 4" in text for text in reasons), reasons

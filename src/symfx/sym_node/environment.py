@@ -74,7 +74,7 @@ class Environment(Protocol[_Node_co]):
         """Whether an operator made a symbol from data, rather than an input."""
 
     def first_name(self, symbol: Term) -> Term:
-        """The unbacked symbol of the first run that one of a later run stands for; else itself."""
+        """What torch has to see of a replaced symbol that data gave."""
 
     def settled(self, term: Term) -> Term:
         """A term as simple as the facts allow."""

@@ -90,7 +90,7 @@ class ShapeEnv:
         settled: `Knowledge.settled`, a term as simple as the facts allow.
         is_backed: `Symbols.is_backed`, whether a term has no unbacked symbols.
         is_of_data: `Symbols.is_of_data`, whether an operator made a symbol from data.
-        first_name: `Knowledge.first_name`, for symbols of a later run of a graph.
+        first_name: `Knowledge.first_name`, what torch sees of a replaced symbol of data.
         nodes: the node of each term that has one.
         asked: how the program wrote each comparison: the method and both sides.
         shown_as: the sympy symbol to print instead of one that was renamed for torch.

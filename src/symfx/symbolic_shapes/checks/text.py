@@ -225,8 +225,8 @@ def conditions_as_text(
             isnan = "!std::isnan" if lang == "cpp" else "not math.isnan"
             text = f"{isnan}({printer.doprint(condition.expr.args[0])})"
         else:
-            text = _as_chain(condition.expr, printer) if lang == "verbose_python" else None
-            text = text or printer.doprint(condition.expr)
+            chain = _as_chain(condition.expr, printer) if lang == "verbose_python" else None
+            text = chain or printer.doprint(condition.expr)
         texts.append(f"{text}  # {condition.comment}" if lang == "verbose_python" else text)
     if lang == "cpp":
         return _CppShapeGuardsHelper(texts, printer.source_to_symbol)

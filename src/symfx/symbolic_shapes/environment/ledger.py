@@ -17,10 +17,11 @@ import torch
 from symfx import config
 from symfx.algebra import Scalar, Term, evaluate
 from symfx.errors import SymfxError
+from symfx.sym_node.comparisons import as_asked
 from symfx.symbolic_shapes.environment.knowledge import Knowledge
 from symfx.symbolic_shapes.environment.switches import Suppression
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode, _ShapeEnvGuardError
-from symfx.symbolic_shapes.explain.logs import log_guard
+from symfx.symbolic_shapes.explain.logs import log_guard, log_observed
 from symfx.symbolic_shapes.explain.provenance import Provenance, in_assert_statement
 from symfx.symbolic_shapes.records import RuntimeAssert, ShapeGuard
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
@@ -184,6 +185,8 @@ class Ledger:
         observed = knowledge.observed(term)
         if observed is not None:
             if not compares_for_itself():
+                expr = as_asked(term, self.asked.get(term))
+                log_observed(expr, observed, knowledge.symbols.source_name, self._here())
                 self.expect(self.has_value(term, observed), "propagate_real_tensors")
             return observed
         compared = term.args[0] if term.op == "not" else term
@@ -225,7 +228,7 @@ class Ledger:
         if self._flips_equalities and term.op in ("eq", "not"):
             guard = ShapeGuard(self._table.not_(condition), provenance, size_oblivious)
         self.guards.append(guard)
-        log_guard(guard)
+        log_guard(guard, knowledge.symbols.source_name, at_run_time=False)
         knowledge.learn(guard.term, provenance, stated=False)
         self._specialize_much_guarded(condition)
 
@@ -319,7 +322,9 @@ class Ledger:
             log.warning("the assertions are frozen, but %s was needed (%s)", condition, provenance)
         asked = self.asked.get(condition)
         signless = self._remainders_are_signless(condition)
-        self.asserts.append(RuntimeAssert(condition, message, provenance, asked, signless))
+        record = RuntimeAssert(condition, message, provenance, asked, signless)
+        self.asserts.append(record)
+        log_guard(record, self._knowledge.symbols.source_name, at_run_time=True)
         self._knowledge.learn(condition, provenance)
 
     def _remainders_are_signless(self, condition: Term) -> bool:

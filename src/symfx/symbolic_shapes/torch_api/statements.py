@@ -64,7 +64,9 @@ def _constrain_is_bounded(env: ShapeEnv, a: sympy.Symbol, upper_bound: int) -> N
 
 def _set_replacement(env: ShapeEnv, a: sympy.Symbol, tgt: sympy.Expr, msg: str = "") -> None:
     """A symbol equals an expression, and is replaced by it."""
-    env.knowledge.equate(env.symbols.term_of(a), env.read(tgt))
+    symbol = env.symbols.term_of(a)
+    env.knowledge.eliminated.add(symbol)
+    env.knowledge.equate(symbol, env.read(tgt))
 
 
 def _find(env: ShapeEnv, a: sympy.Symbol) -> sympy.Expr:
