@@ -22,6 +22,7 @@ from symfx.algebra.terms.interpret import PYTHON_OPS
 from symfx.algebra.terms.linear import solved_for
 from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.errors import TracingError
+from symfx.proxy_tensor.stated_conditions import stated
 from symfx.proxy_tensor.symbolic_builtins import FORMS
 from symfx.proxy_tensor.symbolic_math import choose
 from symfx.sym_node import SymNode
@@ -66,18 +67,6 @@ OF_SYMBOLS: dict[Callable[..., Any], Callable[..., Any]] = {**FORMS, torch.sym_i
 
 # The node of a tensor, an operator, its further arguments, and its result while tracing.
 _Question = tuple[fx.Node, Callable[..., Any], tuple[Any, ...], Any]
-
-
-class _Stated(SymNode):
-    """The node of a condition that is known to hold, as it was stated."""
-
-    __slots__ = ("stated",)
-
-    stated: sympy.Basic
-
-    @property
-    def expr(self) -> sympy.Basic:
-        return self.stated
 
 
 class SymbolNodes:
@@ -278,10 +267,7 @@ class SymbolNodes:
             condition = self._build(term)
             if not isinstance(condition, fx.Node):
                 continue
-            # torch finds assertions that a graph has already by their expressions.
-            number: Any = _Stated.of(env, term, None)
-            number.stated = record.expr
-            condition.meta["val"] = torch.SymBool(number)  # type: ignore[no-untyped-call]
+            condition.meta["val"] = stated(env, term, record.expr)
             text = f"Runtime assertion failed for expression {record.expr} on node '{condition}'"
             self._append(_aten._assert_scalar.default, (condition, text), None)
 

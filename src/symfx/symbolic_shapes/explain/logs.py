@@ -40,7 +40,8 @@ def log_symbol(term: Term, source: Any, hint: Any, low: int | None, provenance: 
     """
 
     def fields() -> dict[str, Any]:
-        number = {} if hint is None else {"val": repr(hint), "source": source.name}
+        place = "" if source is None else source.name
+        number = {} if hint is None else {"val": repr(hint), "source": place}
         least = "-int_oo" if low is None else low
         return {"symbol": str(to_sympy(term)), "vr": f"[{least}, int_oo]", **number}
 
