@@ -188,7 +188,8 @@ def sizes_of(fixes):
     if form.isdigit():
         return [int(form)], None
     low, high = ranges["_dx"]
-    values = range(0 if low is None else low, 100 if high is None else high + 1)
+    # A line says no least value where it is 2, as torch's suggestions do.
+    values = range(2 if low is None else low, 100 if high is None else high + 1)
     return [n for q in values if (n := eval(form, {"_dx": q})) > 1], None
 
 

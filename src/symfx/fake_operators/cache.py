@@ -22,12 +22,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from symfx.algebra import Term
 from symfx.fake_operators.both_answers import (
     ERRORS,
     AbandonedError,
@@ -42,11 +43,8 @@ from symfx.fake_operators.descriptions import Description, Descriptions, forget
 from symfx.fake_operators.environment import Environment
 from symfx.fake_operators.operators import OperatorFacts, facts_of, running
 from symfx.fake_operators.results import Entry, Results, as_rule_results, tensors_in
-from symfx.fake_operators.rules import Numbers
+from symfx.fake_operators.rules import Number, Numbers
 from symfx.fake_operators.rules.elementwise_layout import is_row_major_or_empty
-
-if TYPE_CHECKING:
-    from symfx.algebra import Term
 
 __all__ = ["OperationCache", "adopt"]
 
@@ -106,9 +104,18 @@ class OperationCache:
                 mode._cached_dispatch_impl = before
 
     def install_for_good(self) -> None:
-        """Have the mode dispatch through this cache from now on."""
+        """Have the mode dispatch through this cache from now on.
+
+        The call whose key torch's cache makes at this moment goes on to `_dispatch_impl`.
+        """
         self._descriptions.live = True
         self.mode._cached_dispatch_impl = self.dispatch  # type: ignore[method-assign]
+        self.mode._dispatch_impl = self._dispatch_first  # type: ignore[method-assign,assignment]
+
+    def _dispatch_first(self, *call: Any) -> Any:
+        """Dispatch the call that torch's own cache was asked about."""
+        del self.mode._dispatch_impl
+        return self.dispatch(*call)
 
     # -- keys ---------------------------------------------------------------------------------
 
@@ -201,11 +208,19 @@ class OperationCache:
         entry = self.entries[key] = self._results.of_rule(result, shapes, device)
         return entry
 
-    def _guard(self, condition: Term) -> bool:
-        """Guard on a condition that holds at tracing, where guards may be made."""
+    def _guard(self, condition: Term, asked: tuple[str, Number, Number]) -> bool:
+        """Guard on a condition that holds at tracing, where guards may be made.
+
+        Args:
+            condition: the condition, as a comparison of terms makes it.
+            asked: the comparison as torch's kernel writes it: the method and both sides.
+        """
         env = self.env
         if env is None or self._forgets() or env.hint_of(condition) is not True:
             return False
+        const = env.table.const
+        left, right = (n if isinstance(n, Term) else const(n) for n in asked[1:])
+        env.asked.setdefault(condition, (asked[0], left, right))
         return env.evaluate_term(condition) is True
 
     def _shapes(self, values: Iterable[Any]) -> list[Any]:

@@ -83,7 +83,7 @@ def explain_recompiles(function: Callable[..., Any] | None = None) -> list[Recom
         ...     compiled = torch.compile(f, backend="eager", dynamic=True)
         ...     _ = compiled(torch.ones(3)), compiled(torch.ones(8))
         >>> [(r.guard, r.inputs) for r in explain_recompiles(compiled)]
-        [('2 <= x.size()[0] and x.size()[0] <= 4', ('dimension 0 of x',))]
+        [('2 <= x.size()[0] <= 4', ('dimension 0 of x',))]
     """
     failures = failures_by_code()
     if function is not None:

@@ -18,12 +18,17 @@ from torch import fx
 from torch._guards import detect_fake_mode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from symfx import proxy_tensor
+from symfx import proxy_tensor, symbolic_shapes
+from symfx.errors import SymfxError
 from symfx.proxy_tensor import ProxyTorchDispatchMode, PythonKeyTracer
 from symfx.proxy_tensor.inputs import is_symfx_env
 from symfx.proxy_tensor.tracing import NODES_OF_LAST_TRACE
 from symfx.symbolic_shapes import ShapeEnv
-from symfx.torch_bridge.identity import TorchShapeEnv, proxy_tensor_of_torch
+from symfx.torch_bridge.dynamo import function_of_torch
+from symfx.torch_bridge.identity import (
+    TorchShapeEnv,
+    proxy_tensor_of_torch,
+)
 from symfx.torch_bridge.modes import active_proxy_mode
 
 __all__ = ["NOT_SWAPPED", "Present", "substitutes"]
@@ -41,7 +46,7 @@ class Present:
 
 NOT_SWAPPED = {
     "classes of proxy_tensor": "torch keys tables of operators on them, and symfx's pass for them",
-    "functions of symbolic_shapes": "Dynamo knows them by identity, and they take symfx's numbers",
+    "other functions of symbolic_shapes": "Dynamo knows them by identity; symfx's numbers pass",
 }
 """The names that stay torch's, with the reason."""
 
@@ -53,12 +58,24 @@ _SURROUNDING = frozenset({"_proxy_tensor_disable_update_tensor_tracker", "disabl
 _TORCH_WITHOUT_TRACE = frozenset({"decompose", "handle_sym_dispatch"})
 
 
+#: Functions of symbolic_shapes, and whether the first argument is of symfx.
+_OF_SHAPES: dict[str, Callable[[Any], bool]] = {
+    "_suggest_fixes_for_data_dependent_error_non_strict": lambda e: isinstance(e, SymfxError),
+    "rebind_unbacked": is_symfx_env,
+}
+
+
 def substitutes() -> dict[str, tuple[Any, Any]]:
     """By name: an object of torch, and its substitute."""
     found: dict[str, tuple[Any, Any]] = {"ShapeEnv": (TorchShapeEnv, _environment_class())}
     name = "_FAKE_TENSOR_ID_TO_PROXY_MAP_FOR_EXPORT"  # torch.export reads it after a trace
     if hasattr(proxy_tensor_of_torch, name):
         found[name] = getattr(proxy_tensor_of_torch, name), NODES_OF_LAST_TRACE
+    for name, is_for_symfx in _OF_SHAPES.items():
+        function = function_of_torch(name)
+        if function is not None:
+            ours = getattr(symbolic_shapes, name)
+            found[name] = function, _by_first(function, ours, is_for_symfx)
     for name, theirs in vars(proxy_tensor_of_torch).items():
         ours = getattr(proxy_tensor, name, None)
         if (
@@ -98,7 +115,9 @@ def _environment_class() -> type:
             return issubclass(kind, (TorchShapeEnv, ShapeEnv))
 
         def __call__(cls, *args: Any, **kwargs: Any) -> ShapeEnv:
-            return ShapeEnv(*args, **kwargs)
+            env = ShapeEnv(*args, **kwargs)
+            env.speaks_torch = True
+            return env
 
     # torch's class calls its own static methods by its name, which is now this class.
     static = {k: v for k, v in vars(TorchShapeEnv).items() if isinstance(v, staticmethod)}
@@ -141,6 +160,18 @@ def _by_inputs(theirs: Callable[..., Any], ours: Callable[..., Any]) -> Callable
     def either(*args: Any, **kwargs: Any) -> Any:
         chosen = ours if _for_symfx((args, kwargs)) else theirs
         return chosen(*args, **kwargs)
+
+    return either
+
+
+def _by_first(
+    theirs: Callable[..., Any], ours: Callable[..., Any], is_for_symfx: Callable[[Any], bool]
+) -> Callable[..., Any]:
+    """A function that acts on its first argument."""
+
+    @functools.wraps(theirs)
+    def either(first: Any, *args: Any, **kwargs: Any) -> Any:
+        return (ours if is_for_symfx(first) else theirs)(first, *args, **kwargs)
 
     return either
 

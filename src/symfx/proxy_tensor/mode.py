@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -17,10 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode, autograd_would_have_
 from symfx.errors import TracingError
 from symfx.fake_operators.operators import OperatorFacts, facts_of, running
 from symfx.fake_operators.results import tensors_in
-from symfx.proxy_tensor import slots
+from symfx.proxy_tensor import refusals, slots
 from symfx.proxy_tensor.metadata import tensor_metadata
 from symfx.proxy_tensor.original_operator import set_original_aten_op
-from symfx.proxy_tensor.refusals import REFUSALS, refusal, refuse_real_tensor, value_read
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.torch_bridge.identity import TorchProxyMode
 from symfx.torch_bridge.modes import (
@@ -299,7 +299,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
             if self._error_on_data_dependent_ops and not any(
                 isinstance(t, FakeTensor) for t in tensors
             ):
-                raise value_read(func)
+                raise refusals.value_read(func)
         recorded = _aten.lift_fresh_copy.default if facts.lift else func
         name = facts_of(recorded).name
         node = tracer.call(recorded, tracer.node_args(args), tracer.node_kwargs(kwargs), name)
@@ -325,13 +325,13 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
             return recorded(*args, **kwargs)
         except TracingError:
             raise
-        except REFUSALS as error:
+        except refusals.REFUSALS as error:
             out = NotImplemented if facts.kernel is None else facts.kernel(*args, **kwargs)
             if out is not NotImplemented:
                 return out
-            raise refusal(error, facts.func) from error
+            raise refusals.refusal(error, facts.func) from error
         except AssertionError as error:
-            refuse_real_tensor(error, facts.func, args, kwargs)
+            refusals.refuse_real_tensor(error, facts.func, args, kwargs)
             raise
 
     def _recordable(self, tensor: torch.Tensor) -> bool:
@@ -365,10 +365,7 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         if func is _aten.is_nonzero.default:
             tensor = args[0]
             with self:
-                torch._check(  # type: ignore[no-untyped-call]
-                    tensor.numel() == 1,
-                    lambda: "a tensor has a truth value only if it has exactly one element",
-                )
+                torch._check(tensor.numel() == 1, partial(refusals.ambiguous_truth, tensor))  # type: ignore[no-untyped-call]
                 return (tensor != 0).item()
         return NotImplemented
 

@@ -22,6 +22,7 @@ __all__ = [
     "DynamicOutputError",
     "FakeKernelError",
     "RealTensorError",
+    "ambiguous_truth",
     "refusal",
     "refuse_real_tensor",
     "value_read",
@@ -77,6 +78,12 @@ def refuse_real_tensor(error: AssertionError, func: Any, args: Any, kwargs: Any)
         "(torch.func.functional_call), or pass _allow_non_fake_inputs=True, which makes them "
         "constants of the graph",
     ) from error
+
+
+def ambiguous_truth(tensor: torch.Tensor) -> str:
+    """The message for a tensor that has not one element, in torch's words."""
+    count = "no values" if tensor.numel() == 0 else "more than one value"
+    return f"Boolean value of Tensor with {count} is ambiguous"
 
 
 def value_read(func: Any) -> TracingError:

@@ -13,6 +13,7 @@ from collections import ChainMap
 from collections.abc import Callable
 from typing import Any
 
+import sympy
 import torch
 from torch import fx
 
@@ -21,6 +22,7 @@ from symfx.algebra.terms.interpret import PYTHON_OPS
 from symfx.algebra.terms.linear import solved_for
 from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.errors import TracingError
+from symfx.proxy_tensor.stated_conditions import stated
 from symfx.proxy_tensor.symbolic_builtins import FORMS
 from symfx.proxy_tensor.symbolic_math import choose
 from symfx.sym_node import SymNode
@@ -99,6 +101,8 @@ class SymbolNodes:
         #: Makes a symbol of a trace around this one an input; False where no such trace has it.
         self.lift: Callable[[Term, Any], bool] | None = None
         self._env: Any = None
+        # The assertions of an earlier run that this graph repeats.
+        self._repeated: set[Term] = set()
         # The facts about the terms, once a term is known, and the epoch of the tables above.
         self._facts: Any = None
         self._epoch = 0
@@ -206,17 +210,66 @@ class SymbolNodes:
         Where a graph is run again under a trace, its operators make new unbacked symbols, and
         torch tells the environment afterwards that they are the symbols of the first run. Those
         have no source of their own. A symbol that has one keeps it, because an assertion that
-        two symbols are equal has to compute both.
+        two symbols are equal has to compute both. The symbol of a bool is known by the condition
+        that it is 1.
         """
         if self._facts is None or self._facts.epoch == self._epoch:
             return
         self._epoch = self._facts.epoch
-        tables: tuple[dict[Term, Any], ...] = (self._known, self._askable, self._promised)
+        tables: tuple[dict[Term, Any], ...] = (
+            self._known, self._askable, self._promised, self._input_layouts, self._last_resort,
+        )  # fmt: skip
         for table in tables:
             for term, source in list(table.items()):
                 now = self._facts.resolve(term)
-                if now is not term and now.op == "symbol" and not self._has_source(now):
-                    table[now] = source
+                if (
+                    now is not term
+                    and now.op in ("symbol", "eq")
+                    and now.op == term.op
+                    and not self._has_source(now)
+                ):
+                    table.setdefault(now, source)
+
+    def follow_renaming(self, env: Any, later: sympy.Symbol, first: sympy.Symbol) -> None:
+        """Make the source of an unbacked symbol that of the symbol of an earlier run, too.
+
+        Assertions of the earlier run that its facts make trivial are recorded again: an assertion
+        that two numbers are equal gave one of them a replacement. Where the graph is run again,
+        the environment knows the replacement, and the program's own assertion compares a number
+        with itself.
+
+        Args:
+            env: the ShapeEnv of both symbols.
+            later: the symbol of this run.
+            first: the one of the earlier run.
+        """
+        term, known_as = env.symbols.term_of(later), env.symbols.term_of(first)
+        tables: tuple[dict[Term, Any], ...] = (self._known, self._askable, self._promised)
+        for table in tables:
+            if term in table and not self._has_source(known_as):
+                table[known_as] = table[term]
+        self._repeat_assertions(env, known_as)
+
+    def _repeat_assertions(self, env: Any, first: Term) -> None:
+        for record in env.ledger.asserts:
+            term = record.term
+            if (
+                first not in term.free_symbols
+                or term in self._repeated
+                or env.facts.resolve(term).op != "const"
+                or not all(
+                    env.symbols.is_backed(s) or self._has_source(s) for s in term.free_symbols
+                )
+                or not self.can_make(term)
+            ):
+                continue
+            self._repeated.add(term)
+            condition = self._build(term)
+            if not isinstance(condition, fx.Node):
+                continue
+            condition.meta["val"] = stated(env, term, record.expr)
+            text = f"Runtime assertion failed for expression {record.expr} on node '{condition}'"
+            self._append(_aten._assert_scalar.default, (condition, text), None)
 
     # -- the node of a number ------------------------------------------------------------------
 
@@ -285,6 +338,13 @@ class SymbolNodes:
         if term.op == "const":
             return term.args[0]
         self._env = node.shape_env
+        made_as = node._origin
+        if made_as is not term and made_as.op == "symbol" and node.hint is None:
+            # A number that data gives has the node of its operator, also where an equation says
+            # how to compute it: the graph has to check the equation.
+            own = self._known.get(made_as)
+            if own is not None:
+                return own
         return self.node_of_term(term)
 
     def node_of_term(self, term: Term) -> Any:

@@ -83,6 +83,9 @@ def _binary(
         result = make(env.table, left, right)
         if result.op == "const" and self.is_wrapped_literal and right.op == "const":
             return self._computed(env, result)
+        if relation is not None and result.op == "const" and env.speaks_torch:
+            # Dynamo drops a comparison from its graph only if it is a symbolic number.
+            return self._computed(env, result)
         node = env.nodes.get(result)
         if node is None:
             op = result.op

@@ -22,6 +22,7 @@ class Environment(Protocol[_Node_co]):
         prover: decides conditions from the facts.
         nodes: the node of each term that has one.
         asked: how the program wrote a comparison: the method and both sides.
+        speaks_torch: whether torch's own export or compile made the environment.
         shown_as: the symbols that print under a user's name, with that name.
     """
 
@@ -30,6 +31,7 @@ class Environment(Protocol[_Node_co]):
     prover: Prover
     nodes: dict[Term, Any]
     asked: dict[Term, tuple[str, Term, Term]]
+    speaks_torch: bool
     shown_as: dict[sympy.Symbol, sympy.Symbol]
 
     # -- terms and nodes -----------------------------------------------------------------------
@@ -64,6 +66,15 @@ class Environment(Protocol[_Node_co]):
 
     def settle_extremum(self, term: Term) -> Term:
         """A minimum or maximum without the operands that the facts rule out."""
+
+    def is_backed(self, term: Term) -> bool:
+        """Whether a term has no unbacked symbols, as it is written."""
+
+    def is_of_data(self, symbol: Term) -> bool:
+        """Whether an operator made a symbol from data, rather than an input."""
+
+    def first_name(self, symbol: Term) -> Term:
+        """What torch has to see of a replaced symbol that data gave."""
 
     def settled(self, term: Term) -> Term:
         """A term as simple as the facts allow."""

@@ -128,8 +128,21 @@ class SymNode:
 
     @property
     def expr(self) -> sympy.Basic:
-        """The term as sympy, a comparison as the program wrote it; built when first read."""
+        """The term as sympy, a comparison as the program wrote it; built when first read.
+
+        A number that data gives stays its own symbol, also where an equation gives it a
+        replacement: torch finds the operator that makes a symbol by it, and checks the equation
+        there.
+        """
         term = self.term
+        origin = self._origin
+        if (
+            term is not origin
+            and origin.op == "symbol"
+            and term.op != "const"
+            and self.shape_env.is_of_data(origin)
+        ):
+            term = self.shape_env.first_name(origin)
         return as_asked(term, self.shape_env.asked.get(term))
 
     @property
@@ -202,8 +215,14 @@ class SymNode:
         return float(term.args[0]) if term.op == "const" and term.sort == "real" else None
 
     def maybe_as_bool(self) -> bool | None:
-        """The value where the term is a boolean constant, else None."""
+        """The value where the term is a boolean constant, else None.
+
+        None too for a condition on data that an assertion made true: torch removes assertions of
+        constants from a graph, and this one has to stay.
+        """
         term = self.term
+        if term is not self._origin and not self.shape_env.is_backed(self._origin):
+            return None
         return bool(term.args[0]) if term.op == "const" and term.sort == "bool" else None
 
     def str(self) -> _str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import sympy
+from torch.utils._sympy import functions as torch_fn
 
 from symfx.algebra import Scalar, Term
 from symfx.sym_node.comparisons import as_asked
@@ -134,24 +135,35 @@ class RuntimeAssert:
         message: the message of the error where the condition fails.
         provenance: its cause.
         asked: see `ShapeGuard`.
+        signless: whether the numbers in each remainder are known not to be negative.
     """
 
     term: Term
     message: str
     provenance: Provenance
     asked: tuple[str, Term, Term] | None = field(default=None, compare=False)
+    signless: bool = field(default=False, compare=False)
 
     def __init__(
-        self, expr: Any, msg: str, stack: Any, asked: tuple[str, Term, Term] | None = None
+        self,
+        expr: Any,
+        msg: str,
+        stack: Any,
+        asked: tuple[str, Term, Term] | None = None,
+        signless: bool = False,
     ) -> None:
         """Make a record; the parameters have torch's names for the fields."""
-        vars(self).update(term=expr, message=msg, provenance=stack, asked=asked)
+        vars(self).update(term=expr, message=msg, provenance=stack, asked=asked, signless=signless)
 
     @property
     def expr(self) -> sympy.Basic:
         """The condition as sympy, in the form of `canonicalize_bool_expr`."""
         term = self.term
         condition = term if isinstance(term, sympy.Basic) else as_asked(term, self.asked)
+        if self.signless:  # torch writes such a remainder as Mod
+            condition = condition.replace(
+                torch_fn.PythonMod, lambda *args: torch_fn.Mod(*args, evaluate=False)
+            )
         result: sympy.Basic = canonicalize_bool_expr(condition)
         return result
 

@@ -88,9 +88,14 @@ class ShapeEnv:
         hint_of: `Knowledge.hint_of`, the value of a term at tracing.
         settle_extremum: `Knowledge.settle_extremum`.
         settled: `Knowledge.settled`, a term as simple as the facts allow.
+        is_backed: `Symbols.is_backed`, whether a term has no unbacked symbols.
+        is_of_data: `Symbols.is_of_data`, whether an operator made a symbol from data.
+        first_name: `Knowledge.first_name`, what torch sees of a replaced symbol of data.
         nodes: the node of each term that has one.
         asked: how the program wrote each comparison: the method and both sides.
         shown_as: the sympy symbol to print instead of one that was renamed for torch.
+        speaks_torch: whether torch's own export or compile made the environment: errors about
+            data then say, too, what torch's own errors say.
         current_operator: the operator that is being traced, for the provenance of guards.
         tracked_fakes: the inputs, where the tracer keeps a list of them.
         dim_constraints: the constraints that the last `produce_guards` collected.
@@ -125,6 +130,7 @@ class ShapeEnv:
         settings["duck_shape"] = config.use_duck_shape if duck_shape is None else duck_shape
         self._settings = told = ShapeEnvSettings(**settings)
         self.current_operator: object = None
+        self.speaks_torch = False
         self.nodes: dict[Term, SymNode] = {}
         self.table = Table()
         validates: bool = config.translation_validation
@@ -142,6 +148,9 @@ class ShapeEnv:
         self.hint_of = self.knowledge.hint_of
         self.settle_extremum = self.knowledge.settle_extremum
         self.settled = self.knowledge.settled
+        self.first_name = self.knowledge.first_name
+        self.is_backed = self.symbols.is_backed
+        self.is_of_data = self.symbols.is_of_data
         if type(self).evaluate_term is ShapeEnv.evaluate_term:  # no subclass has its own
             self.evaluate_term = self.ledger.value_of  # type: ignore[method-assign]
         self.tracked_fakes = tracked_fakes

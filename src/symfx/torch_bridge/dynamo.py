@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from torch.compiler import is_dynamo_compiling
 
 from symfx.torch_bridge.identity import symbolic_shapes_of_torch
 
-__all__ = ["torch_answers_in_dynamo"]
+__all__ = ["function_of_torch", "torch_answers_in_dynamo"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,3 +32,9 @@ def torch_answers_in_dynamo(function: Callable[P, R]) -> Callable[P, R]:
         return function(*args, **kwargs)
 
     return asking
+
+
+def function_of_torch(name: str) -> Callable[..., Any] | None:
+    """torch's function of symbolic shapes of a name; None where this release does not have it."""
+    function: Callable[..., Any] | None = getattr(symbolic_shapes_of_torch, name, None)
+    return function

@@ -77,18 +77,22 @@ def active_fake_mode() -> FakeTensorMode | None:
     return mode
 
 
-def follow_renaming(old: Any, new: Any) -> None:
-    """Have torch's own tracer, if it runs now, find the node of a renamed symbol under both names.
+def follow_renaming(env: Any, old: Any, new: Any) -> None:
+    """Have the tracer that runs now, if any, find the node of a renamed symbol under both names.
 
     torch's tracer meets symbols of symfx where a program of symfx is decomposed after
     `symfx.uninstall`. It looks for the node of an expression by the symbols in it.
 
     Args:
+        env: the ShapeEnv of symfx that has both symbols.
         old: the symbol that has a node, as sympy.
         new: the symbol that stands for it from now on.
     """
     mode = active_proxy_mode()
-    if type(mode) is TorchProxyMode:
+    numbers = getattr(getattr(mode, "tracer", None), "symbols", None)
+    if numbers is not None:  # a tracer of symfx
+        numbers.follow_renaming(env, old, new)
+    elif type(mode) is TorchProxyMode:
         nodes = mode.tracer.sympy_expr_tracker
         if old in nodes:
             nodes.setdefault(new, nodes[old])

@@ -21,10 +21,15 @@ class Numbers:
 
     Args:
         prover: answers questions about terms; None where no size is symbolic.
-        guard: guards on a condition, and returns whether the condition holds from now on.
+        guard: guards on a condition, and returns whether the condition holds from now on. Its
+            second argument is the comparison as the rule writes it: the method and both sides.
     """
 
-    def __init__(self, prover: Prover | None, guard: Callable[[Term], bool] | None = None) -> None:
+    def __init__(
+        self,
+        prover: Prover | None,
+        guard: Callable[[Term, tuple[str, Number, Number]], bool] | None = None,
+    ) -> None:
         self._prover = prover
         self._guard = guard
         # Facts only grow, so a positive term stays positive.
@@ -137,7 +142,7 @@ class Numbers:
         if self._guard is None or (isinstance(a, int) and isinstance(b, int)):
             return False
         condition: Any = a <= b if isinstance(a, Term) else b >= a
-        return self._guard(condition)
+        return self._guard(condition, ("le", a, b))
 
     def require_same(self, a: Number, b: Number) -> bool:
         """Whether two numbers are equal; a guard makes them so, as in `require_at_most`."""
@@ -146,8 +151,8 @@ class Numbers:
         if self._guard is None:
             return False
         if isinstance(a, Term):
-            return self._guard(a.eq(b))
-        return isinstance(b, Term) and self._guard(b.eq(a))
+            return self._guard(a.eq(b), ("eq", a, b))
+        return isinstance(b, Term) and self._guard(b.eq(a), ("eq", a, b))
 
     def require_multiple(self, a: Number, b: Number) -> bool:
         """Whether a is a multiple of a positive b; a guard makes it so, as in `require_at_most`."""

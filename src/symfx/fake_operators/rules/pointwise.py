@@ -70,7 +70,7 @@ def broadcast(n: Numbers, shapes: Sequence[Sequence[Number]]) -> tuple[Number, .
                 result[lead + d] = size
             # Sizes that are equal at tracing are guarded to stay equal. Of other sizes one must
             # be 1, and torch decides which.
-            elif size != 1 and not n.require_same(size, known):
+            elif size != 1 and not n.require_same(known, size):
                 return None
     return tuple(result)
 

@@ -23,6 +23,7 @@ from symfx.symbolic_shapes.checks.dim_suggestions import (
     explain_forced,
     given_dims,
     is_as_given,
+    is_number,
     root_of,
     through_root,
 )
@@ -81,6 +82,7 @@ class DimConstraints:
         self._conditions_on: dict[sympy.Symbol, list[sympy.Basic]] = defaultdict(list)
         self._congruences: dict[sympy.Symbol, set[sympy.Basic]] = defaultdict(set)
         self._constants: dict[str, int] = {}
+        self._forced: dict[str, sympy.Basic] = {}
         self._symbolic_equivalences: list[tuple[Source, sympy.Basic]] = []
         self._substitutions: dict[sympy.Symbol, sympy.Integer] = {}
         self._solutions: dict[sympy.Symbol, SizeSolution] = {}
@@ -156,6 +158,19 @@ class DimConstraints:
             self._static_results.add(f"{source.name} == {expr}")
         else:
             self._symbolic_equivalences.append((source, expr))
+
+    def add_forced(self, source: Source, value: sympy.Basic) -> None:
+        """Add a size that was promised to vary, and that the stated equalities pin to a value.
+
+        Args:
+            source: the size.
+            value: its value.
+        """
+        self._forced[self._described(source.name)] = value
+
+    def _described(self, source_name: str) -> str:
+        name = self._dcp.source_name_to_debug_name.get(source_name)
+        return source_name if name is None else f"{name} = {source_name}"
 
     def rewrite_with_congruences(self, s: sympy.Symbol, expr: sympy.Basic) -> sympy.Basic:
         """An expression without ``//`` and ``%``, given the values of the remainders at tracing.
@@ -300,13 +315,11 @@ class DimConstraints:
         Returns:
             Values by ``"name = source"``, or by the source alone where it has no name.
         """
-        names = self._dcp.source_name_to_debug_name
-        forced = {}
+        forced = dict(self._forced)
         for symbol, value in self._substitutions.items():
             sources = self._dcp.symbol_to_source.get(symbol)
             if symbol in self._marked_dynamic and sources:
-                name = sources[0].name
-                forced[f"{names[name]} = {name}" if name in names else name] = value
+                forced[self._described(sources[0].name)] = value
         return forced
 
     # -- suggesting -----------------------------------------------------------------------------
@@ -350,7 +363,7 @@ class DimConstraints:
         """Whether every size of a solution satisfies all conditions on the size alone."""
         low, high = solution.quotients()
         quotient = sympy.Symbol("q", integer=True)
-        sizes = solution.modulus * quotient + solution.remainder
+        sizes = solution.modulus * quotient - solution.shortfall
         bounds = ValueRanges(-int_oo if low is None else low, int_oo if high is None else high)
         return all(
             decide_under(condition.xreplace({symbol: sizes}), {quotient: bounds}) == sympy.true
@@ -364,7 +377,7 @@ class DimConstraints:
         roots: dict[sympy.Symbol, sympy.Basic] = {}
         for symbol, solved in self._solutions.items():
             name, solution = self._name(symbol), solved
-            if name is None:
+            if name is None or is_number(name):
                 continue
             if not self._holds(symbol, solution):
                 value = int(self._var_to_val[symbol])
@@ -382,23 +395,24 @@ class DimConstraints:
             elif solution.modulus > 1:
                 fresh = f"_{name}"
                 low, high = solution.quotients()
-                ranges[fresh] = dim_text(fresh, low, high)
-                derived = solution.modulus * sympy.Symbol(fresh) + solution.remainder
+                ranges[fresh] = dim_text(fresh, low, high, below=solution.shortfall > 0)
+                derived = solution.modulus * sympy.Symbol(fresh) - solution.shortfall
                 roots[symbol] = derived
                 equal[name] = f"{name} = {derived}"
             elif not is_as_given(solution, given.get(name)):
                 ranges[name] = dim_text(name, solution.low, solution.high)
         for at, value in self._constants.items():
             name = self._dcp.source_name_to_debug_name.get(at)
-            root = None if name is None else root_of(name)
+            if name is None or is_number(name):
+                continue
+            root = root_of(name)
             if root is not None:
                 name, (factor, summand) = root[0], root[1:]
                 value = (value - summand) // factor if factor else value  # noqa: PLW2901
-            if name is not None:
-                equal[name] = f"{name} = {value}"
+            equal[name] = f"{name} = {value}"
         for source, expr in self._symbolic_equivalences:
             name = self._dcp.source_name_to_debug_name.get(source.name)
-            if name is None or root_of(name) is not None:
+            if name is None or is_number(name) or root_of(name) is not None:
                 continue
             named = {s: self._name(s) for s in expr.free_symbols}
             if any(n is None for n in named.values()):

@@ -9,8 +9,8 @@ from typing import Any
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes.checks.size_solutions import SizeSolution
 
-__all__ = ["LEAST_SIZE", "dim_text", "explain_forced", "given_dims", "is_as_given", "root_of",
-           "through_root"]  # fmt: skip
+__all__ = ["LEAST_SIZE", "dim_text", "explain_forced", "given_dims", "is_as_given", "is_number",
+           "root_of", "through_root"]  # fmt: skip
 
 LEAST_SIZE = 2
 """The least size that a suggestion mentions; every program is specialized on sizes 0 and 1."""
@@ -25,13 +25,18 @@ def given_dims(dynamic_shapes: Any) -> dict[str, Any]:
     return dict(_get_dim_name_mapping(dynamic_shapes))
 
 
+def is_number(name: str) -> bool:
+    """Whether the name of a dimension is a size, by which torch.export calls a fixed dimension."""
+    return name.lstrip("-").isdecimal()
+
+
 def root_of(name: str) -> tuple[str, int, int] | None:
     """The root, factor and summand of a derived dimension's name, such as ``2*dx + 1``.
 
     Returns:
         None for the name of a dimension that is not derived.
     """
-    if name.isidentifier():
+    if name.isidentifier() or is_number(name):
         return None
     tree = ast.parse(name, mode="eval").body
     roots = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
@@ -81,9 +86,20 @@ def is_as_given(solution: SizeSolution, dim: Any) -> bool:
     return dim is not None and (solved, solution.high) == (low, high)
 
 
-def dim_text(name: str, low: int | None, high: int | None) -> str:
-    """A line of Python that makes a dimension with a range."""
-    bounds = [] if low is None or (low <= LEAST_SIZE and name[0] != "_") else [f"min={low}"]
+def dim_text(name: str, low: int | None, high: int | None, *, below: bool = False) -> str:
+    """A line of Python that makes a dimension with a range.
+
+    Args:
+        name: its name; that of a new root begins with an underscore.
+        low: its least size, None for no bound.
+        high: its greatest size, None for no bound.
+        below: whether sizes below the least one would make the derived size negative, which
+            torch refuses unless the least size is stated.
+    """
+    usual = low == LEAST_SIZE and not below
+    if name[0] != "_":
+        usual = usual or (low is not None and low < LEAST_SIZE)
+    bounds = [] if low is None or usual else [f"min={low}"]
     bounds += [] if high is None else [f"max={high}"]
     return f"{name} = Dim({', '.join([repr(name), *bounds])})"
 

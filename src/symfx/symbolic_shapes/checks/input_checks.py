@@ -104,6 +104,8 @@ class InputChecks:
             set(self.promises.ranges),
             env.source_name_to_debug_name,
         )
+        for at, value in self.promises.solved:
+            self.dim_constraints.add_forced(at, value)
         # A prover of the symbols' ranges alone: a guard that the ranges imply needs no check.
         self._ranges = _ranges_alone(env)
         if not simplified:
@@ -208,7 +210,11 @@ class InputChecks:
         origin = env.replacements_slocs.get(original)
         if origin is not None:
             return str(origin)
-        return f"equal at tracing ({env.backed_var_to_val.get(original)}): duck sizing"
+        return (  # torch's words, which its logs and tests have
+            "duck sizing added this equality because these variables had the same size "
+            f"{env.backed_var_to_val.get(original)} (to avoid this specialization, set "
+            "torch.fx.experimental._config.use_duck_shape = False)"
+        )
 
     def _add_guards(self, guards: Sequence[ShapeGuard]) -> None:
         """Check the guards that do not follow from ranges and equalities."""

@@ -35,6 +35,7 @@ class Promises:
         sources: the inputs that each symbol stands for; the input that defines it comes first.
         ranges: the promised ranges of each symbol.
         broken: each broken promise: whether it only warns, the input's name, and the message.
+        solved: the promised sizes that the stated equalities leave one value, with the value.
     """
 
     def __init__(self, env: ShapeEnv) -> None:
@@ -42,6 +43,8 @@ class Promises:
         self.sources: dict[sympy.Symbol, list[Source]] = {}
         self.ranges: dict[sympy.Symbol, list[Any]] = {}
         self.broken: list[tuple[bool, str, str]] = []
+        self.solved: list[tuple[Source, sympy.Basic]] = []
+        self._pinned: set[sympy.Symbol] = set()
 
     def raise_if_broken(self) -> None:
         """Refuse a trace that breaks a promise which does more than warn.
@@ -97,12 +100,14 @@ class Promises:
             else:
                 of, name = expression(root), self.name_of(root)
             expected, found = function(of), expression(source)
+            in_both = found.free_symbols & expected.free_symbols
             if not env.evaluate_expr(sympy.Eq(found, expected)):
                 raise ConstraintViolationError(
                     f"Expected input {source.name} to be equal to {function(sympy.Symbol(name))}, "
                     f"where {name} = {value(of)}, but got {value(found)}",
                     fix="give inputs whose sizes have the stated relation, or state another one",
                 )
+            self._pinned |= {s for s in in_both if env.simplify(s).is_number}
         for phantom in equalities.phantom_symbols:
             if isinstance(phantom, sympy.Symbol):
                 known = env.var_to_sources.get(phantom, [])
@@ -157,6 +162,8 @@ class Promises:
             f"If you're using Dim.DYNAMIC, replace it with either Dim.STATIC or Dim.AUTO.{because}"
         )
         self.broken.append((promise.warn_only, name, text))
+        if self._env.source_to_var.get(at.name) in self._pinned:
+            self.solved.append((at, expr))
 
     def check_guard(self, symbol: sympy.Symbol, guard: sympy.Basic, cause: str) -> None:
         """Report a guard on a symbol for which a range was promised."""

@@ -43,10 +43,15 @@ class SizeSolution:
         """The only size, where only one is admitted."""
         return self.low if self.low is not None and self.low == self.high else None
 
+    @property
+    def shortfall(self) -> int:
+        """What a size lacks to the next multiple of the modulus."""
+        return -self.remainder % self.modulus
+
     def quotients(self) -> tuple[int | None, int | None]:
-        """The range of q where the size is ``modulus * q + remainder``."""
+        """The range of q where the size is ``modulus * q - shortfall``."""
         low, high = (
-            None if bound is None else (bound - self.remainder) // self.modulus
+            None if bound is None else (bound + self.shortfall) // self.modulus
             for bound in (self.low, self.high)
         )
         return low, high

@@ -225,11 +225,24 @@ def conditions_as_text(
             isnan = "!std::isnan" if lang == "cpp" else "not math.isnan"
             text = f"{isnan}({printer.doprint(condition.expr.args[0])})"
         else:
-            text = printer.doprint(condition.expr)
+            chain = _as_chain(condition.expr, printer) if lang == "verbose_python" else None
+            text = chain or printer.doprint(condition.expr)
         texts.append(f"{text}  # {condition.comment}" if lang == "verbose_python" else text)
     if lang == "cpp":
         return _CppShapeGuardsHelper(texts, printer.source_to_symbol)
     return _ShapeGuardsHelper(texts)
+
+
+def _as_chain(expr: sympy.Basic, printer: Any) -> str | None:
+    """Both bounds of one number as ``2 <= n <= 4``, as torch's logs have them; None for others."""
+    if not isinstance(expr, sympy.And) or len(expr.args) != 2:
+        return None
+    ends = {part.args for part in expr.args if isinstance(part, sympy.Le)}
+    low = [(least, number) for least, number in ends if least.is_number]
+    high = [(number, most) for number, most in ends if most.is_number]
+    if len(low) != 1 or len(high) != 1 or low[0][1] != high[0][0]:
+        return None
+    return " <= ".join(map(printer.doprint, (*low[0], high[0][1])))
 
 
 # -- evaluating text -------------------------------------------------------------------------------

@@ -36,6 +36,9 @@ __all__ = ["Inputs", "Layout", "is_nested_int"]
 Layout = tuple[list[Term], list[Term], Term]
 """The sizes, strides and storage offset of a tensor."""
 
+_LEAST = 2
+"""The least value of a symbol where 0 and 1 are constants."""
+
 
 class Inputs:
     """The symbolic inputs of one environment.
@@ -130,7 +133,8 @@ class Inputs:
         if strict and promise.vr.lower == promise.vr.upper:
             if promise.vr.lower != value:
                 raise ConstraintViolationError(
-                    f"{source.name} is {value}, but {promise.vr.lower} was promised",
+                    f"Static shape constraint of {promise.vr.lower} does not match input size of "
+                    f"{value}, for {source.name}",
                     fix="trace with the size that was promised, or drop the constraint",
                 )
             _make_static(context, source)
@@ -143,13 +147,16 @@ class Inputs:
                 source,
                 DimDynamic.DYNAMIC if promise is not None else kind,
                 positive,
-                specialize_zero_one and self._settings.specialize_zero_one,
+                specialize_zero_one
+                and self._settings.specialize_zero_one
+                # A promise of 1 to 2 leaves the size one value, unless it may be 1 after all.
+                and not (strict and promise.vr.upper == value == _LEAST),
             )
         if strict:
             low, high = promise.vr.lower, promise.vr.upper
             if not low <= value <= high:
                 raise ConstraintViolationError(
-                    f"{source.name} is {value}, but a size between {low} and {high} was promised",
+                    f"{value} not in range [{low}, {high}], which was promised for {source.name}",
                     fix="trace with a size inside the range, or widen the range",
                 )
             self._knowledge.constrain_range(term, low, high)
@@ -262,7 +269,7 @@ class Inputs:
             self._symbols.add_source(shared, source)
             return shared
         # A nested int is at least 2, as far as torch compares it with numbers.
-        low = (2 if specialize else 0) if positive else None
+        low = (_LEAST if specialize else 0) if positive else None
         name = self._symbols.free_name("s", source.name)
         term = self._new(name, "int", source, value, low)
         self._symbols.counter["create_symbol"] += 1

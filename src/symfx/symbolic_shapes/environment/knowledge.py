@@ -54,6 +54,7 @@ class Knowledge:
         validator: the validator that was passed.
         size_like: the unbacked symbols that the program declared to be sizes.
         unbacked_renamings: the unbacked symbols of a later run, with the ones of the first run.
+        eliminated: the symbols that torch gave a replacement, which it wants to see from then on.
         specializations: the symbols that turned out to have one value, and why.
         replacement_origins: the provenance of each replacement.
         bound_origins: the provenance of each symbol's "lower" and "upper" bound.
@@ -77,6 +78,7 @@ class Knowledge:
         self.prover = self._make_prover(settings)
         self.size_like: set[sympy.Symbol] = set()
         self.unbacked_renamings: dict[sympy.Symbol, sympy.Symbol] = {}
+        self.eliminated: set[Term] = set()
         self.specializations: list[SpecializationRecord] = []
         self.replacement_origins: dict[Term, Provenance] = {}
         self.bound_origins: dict[Term, dict[str, Provenance]] = {}
@@ -335,7 +337,7 @@ class Knowledge:
         if by.op == "const":
             record = self.symbols.records.get(symbol)
             sources = record.sources if record is not None else ()
-            log_specialization(sources[0].name if sources else symbol.name, by.args[0])
+            log_specialization(symbol, by.args[0], sources, where)
         view, target = to_sympy(symbol), to_sympy(by)
         if view in self.size_like and isinstance(target, sympy.Symbol):
             self.size_like.add(target)
@@ -394,6 +396,20 @@ class Knowledge:
         elif now is not by:
             self.learn(self.table.eq(now, by))
         self.unbacked_renamings[later] = first
+
+    def first_name(self, symbol: Term) -> Term:
+        """What torch has to see of a replaced symbol that data gave.
+
+        The symbol of the first run that it stands for, or itself; and the replacement only where
+        torch itself eliminated the symbol.
+        """
+        if self.unbacked_renamings:
+            later: sympy.Symbol = to_sympy(symbol)
+            first = later
+            while first in self.unbacked_renamings:
+                first = self.unbacked_renamings[first]
+            symbol = symbol if first is later else self.symbols.term_of(first)
+        return self.facts.resolve(symbol) if symbol in self.eliminated else symbol
 
     # -- scopes ---------------------------------------------------------------------------------
 

@@ -17,10 +17,11 @@ import torch
 from symfx import config
 from symfx.algebra import Scalar, Term, evaluate
 from symfx.errors import SymfxError
+from symfx.sym_node.comparisons import as_asked
 from symfx.symbolic_shapes.environment.knowledge import Knowledge
 from symfx.symbolic_shapes.environment.switches import Suppression
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode, _ShapeEnvGuardError
-from symfx.symbolic_shapes.explain.logs import log_guard
+from symfx.symbolic_shapes.explain.logs import log_guard, log_observed
 from symfx.symbolic_shapes.explain.provenance import Provenance, in_assert_statement
 from symfx.symbolic_shapes.records import RuntimeAssert, ShapeGuard
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
@@ -159,9 +160,7 @@ class Ledger:
         if compared.op == "eq" and len(compared.free_symbols) == 1:
             # A ragged size is equal to itself and to no number.
             return isinstance(self._knowledge.hint_of(*compared.free_symbols), torch.SymInt)
-        if compared.op != "feq" or compared.args[0] is not compared.args[1]:
-            return False
-        return compares_for_itself()
+        return _is_of_one_float(compared) and compares_for_itself()
 
     def _value_for_sizes(
         self, term: Term, size_oblivious: bool, fallback: Scalar | None
@@ -186,8 +185,13 @@ class Ledger:
         observed = knowledge.observed(term)
         if observed is not None:
             if not compares_for_itself():
+                expr = as_asked(term, self.asked.get(term))
+                log_observed(expr, observed, knowledge.symbols.source_name, self._here())
                 self.expect(self.has_value(term, observed), "propagate_real_tensors")
             return observed
+        compared = term.args[0] if term.op == "not" else term
+        if _is_of_one_float(compared) and compares_for_itself():
+            return term is compared
         if self._settings.trace_asserts and term.sort == "bool" and in_assert_statement():
             self.expect(term, "assert")
             return True
@@ -224,7 +228,7 @@ class Ledger:
         if self._flips_equalities and term.op in ("eq", "not"):
             guard = ShapeGuard(self._table.not_(condition), provenance, size_oblivious)
         self.guards.append(guard)
-        log_guard(guard)
+        log_guard(guard, knowledge.symbols.source_name, at_run_time=False)
         knowledge.learn(guard.term, provenance, stated=False)
         self._specialize_much_guarded(condition)
 
@@ -317,8 +321,26 @@ class Ledger:
         if self.runtime_asserts_frozen:
             log.warning("the assertions are frozen, but %s was needed (%s)", condition, provenance)
         asked = self.asked.get(condition)
-        self.asserts.append(RuntimeAssert(condition, message, provenance, asked))
+        signless = self._remainders_are_signless(condition)
+        record = RuntimeAssert(condition, message, provenance, asked, signless)
+        self.asserts.append(record)
+        log_guard(record, self._knowledge.symbols.source_name, at_run_time=True)
         self._knowledge.learn(condition, provenance)
+
+    def _remainders_are_signless(self, condition: Term) -> bool:
+        """Whether a term has remainders, all of numbers that are known not to be negative."""
+        remainders: set[Term] = set()
+        waiting, seen = [condition], {condition}
+        while waiting:
+            top = waiting.pop()
+            if top.op == "mod":
+                remainders.add(top)
+            for part in top.operands:
+                if part not in seen:
+                    seen.add(part)
+                    waiting.append(part)
+        lows = [self._prover.range(part)[0] for r in remainders for part in r.operands]
+        return bool(lows) and all(low is not None and low >= 0 for low in lows)
 
     # -- versions -------------------------------------------------------------------------------
 
@@ -342,3 +364,8 @@ class Ledger:
                 f"were {before}, now there are {now} conditions, replacements and assertions",
                 fix="change it by its methods, or call _update_version_counter() after a change",
             )
+
+
+def _is_of_one_float(term: Term) -> bool:
+    """Whether a term compares a float with itself: whether it asks for NaN."""
+    return term.op == "feq" and term.args[0] is term.args[1]

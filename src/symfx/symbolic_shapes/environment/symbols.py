@@ -132,7 +132,7 @@ class Symbols:
         if sympy_name != name:
             self.shown_as[view] = sympy.Symbol(name, **kinds)
         self._register(term, view, [source] if source else [], hint, is_size=low is not None)
-        log_symbol(term, source, hint)
+        log_symbol(term, source, hint, low, self.records[term].provenance)
         return term
 
     def new_unbacked(self, sort: Sort, source: Source | None = None) -> Term:
@@ -239,12 +239,22 @@ class Symbols:
         """Whether a symbol is an unbacked one that stands for an input."""
         return to_sympy(symbol) in self.unbacked_inputs
 
+    def is_of_data(self, symbol: Term) -> bool:
+        """Whether an operator made a symbol from data, rather than an input."""
+        return symbol not in self.hints and not self.is_unbacked_input(symbol)
+
     def is_unbacked_symint(self, symbol: sympy.Symbol) -> bool:
         """Whether a sympy symbol is an unbacked integer."""
         term = self.by_sympy.get(symbol)
         if term is None:
             return symbol_is_type(symbol, SymT.UNBACKED_INT)  # another environment's
         return term.sort == "int" and self.records[term].unbacked
+
+    def source_name(self, symbol: sympy.Symbol) -> str | None:
+        """The name of the input that a sympy symbol stands for; None for a symbol of no input."""
+        term = self.by_sympy.get(symbol)
+        sources = [] if term is None else self.records[term].sources
+        return sources[0].name if sources else None
 
     def origin_of(self, symbol: Term) -> str:
         """The line or the operator that made a symbol, in words."""

@@ -11,16 +11,17 @@ from functools import reduce
 from types import FrameType
 from typing import Any, Protocol
 
+import sympy
 import torch
 from torch.utils import _pytree as pytree
 
 from symfx.algebra import Table, Term
 from symfx.algebra.languages.python import to_python
-from symfx.algebra.languages.sympy import to_sympy
 from symfx.algebra.reasoning.facts import UNDEFINED, Facts
 from symfx.algebra.reasoning.proofs import example
 from symfx.algebra.reasoning.prover import Prover
 from symfx.sym_node import SymNode, SymTypes
+from symfx.sym_node.comparisons import as_asked
 from symfx.symbolic_shapes.environment.symbols import Symbols
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode
 from symfx.symbolic_shapes.explain.provenance import current_provenance
@@ -42,6 +43,9 @@ class _Environment(Protocol):
     """What the error asks of a ShapeEnv."""
 
     current_operator: object
+    speaks_torch: bool
+    asked: dict[Term, tuple[str, Term, Term]]
+    size_like: set[sympy.Symbol]
 
     @property
     def table(self) -> Table: ...
@@ -95,8 +99,25 @@ def data_dependent_error(env: _Environment, term: Term) -> GuardOnDataDependentS
             fix = fix_for_number(expression, _SOME if found else None, frame)
     else:
         fix = _fix_in_names(term, found, names)
+    condition = as_asked(term, env.asked.get(term))
+    if env.speaks_torch:
+        lines.append(_in_torchs_words(env, condition, term.sort))
     return GuardOnDataDependentSymNode(
-        to_sympy(term), "\n".join(lines), where=str(provenance).removeprefix("at "), fix=fix
+        condition, "\n".join(lines), where=str(provenance).removeprefix("at "), fix=fix
+    )
+
+
+def _in_torchs_words(env: _Environment, condition: sympy.Basic, sort: str) -> str:
+    """The question as torch's own error puts it: programs that use torch read such errors."""
+    if sort == "bool":
+        begin = "Could not guard on data-dependent expression"
+    else:
+        kind = "integer" if sort == "int" else "float"
+        begin = f"Could not extract specialized {kind} from data-dependent expression"
+    sizes = ", ".join(sorted(str(s) for s in condition.free_symbols & env.size_like)) or "none"
+    return (
+        f"  torch's words: {begin} {condition} (unhinted: {condition}).  "
+        f"(Size-like symbols: {sizes})"
     )
 
 

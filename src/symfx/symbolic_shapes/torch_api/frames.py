@@ -6,6 +6,7 @@ import functools
 import inspect
 import os
 import sys
+import traceback
 from collections import defaultdict
 from types import FrameType
 from typing import Any
@@ -69,7 +70,9 @@ def _suggest_fixes_for_data_dependent_error_non_strict(e: Any) -> None:
     if frame is None:
         return
     at = UserFrame(frame.f_code, frame.f_lineno)
-    text = f"{e.args[0]}\n\nThe following call raised this error:\n  {at.with_text}"
+    line = traceback.FrameSummary(at.code.co_filename, at.lineno, at.code.co_name)
+    shown = "".join(traceback.StackSummary.from_list([line]).format())
+    text = f"{e.args[0]}\n\nThe following call raised this error:\n{shown}"
     names: dict[str, list[str]] = defaultdict(list)
     for name, number in symbolic_locals(frame):
         names[str(number.node.expr)].append(name)
@@ -81,6 +84,13 @@ def _suggest_fixes_for_data_dependent_error_non_strict(e: Any) -> None:
         checks = [printer.doprint(c) for c in (condition, sympy.Not(condition))]
         text += "\nTo fix the error, insert one of the following checks before this call:"
         text += "".join(f"\n  {i}. torch._check({check})" for i, check in enumerate(checks, 1))
+        replaced = ", ".join(
+            f"`{s}` with {' or '.join(names[s])}" for s in sorted(map(str, condition.free_symbols))
+        )
+        text += (
+            f"\n\n(These suggested fixes were derived by replacing {replaced} in {condition} "
+            "and its negation.)"
+        )
     e.args = (text,)
     if isinstance(e, SymfxError):
         e.message = text

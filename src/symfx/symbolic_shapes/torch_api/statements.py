@@ -64,7 +64,9 @@ def _constrain_is_bounded(env: ShapeEnv, a: sympy.Symbol, upper_bound: int) -> N
 
 def _set_replacement(env: ShapeEnv, a: sympy.Symbol, tgt: sympy.Expr, msg: str = "") -> None:
     """A symbol equals an expression, and is replaced by it."""
-    env.knowledge.equate(env.symbols.term_of(a), env.read(tgt))
+    symbol = env.symbols.term_of(a)
+    env.knowledge.eliminated.add(symbol)
+    env.knowledge.equate(symbol, env.read(tgt))
 
 
 def _find(env: ShapeEnv, a: sympy.Symbol) -> sympy.Expr:
@@ -84,7 +86,7 @@ def _rename_unbacked_to(env: ShapeEnv, orig_s: sympy.Symbol, new_s: sympy.Symbol
         SymfxError: one of them is not unbacked.
     """
     env.knowledge.rename_unbacked(orig_s, new_s)
-    follow_renaming(orig_s, new_s)
+    follow_renaming(env, orig_s, new_s)
 
 
 def _eliminate_unbacked(env: ShapeEnv, orig_s: sympy.Symbol, new_s: sympy.Expr) -> None:
