@@ -140,3 +140,46 @@ def test_the_type_checker_knows_masks() -> None:
     module = torch.fx.symbolic_trace(Selecting())
     assert GraphTypeChecker({}, module).type_check()
     assert [*module.graph.nodes][-1].type == TensorType((Dyn,))
+
+
+@pytest.mark.parametrize(
+    "function, conditions",
+    [
+        (lambda x: x[[0, -5]], ["n >= 5"]),
+        (lambda x: x[:, [0, 2]], ["m >= 3"]),
+        (lambda x: x[[0, 1], [[1], [4]]], ["n >= 2", "m >= 5"]),
+    ],
+)
+def test_numbers_in_a_list_are_within_the_dimension(function: Any, conditions: list[str]) -> None:
+    found = check(function, "[n, m]")
+    assert found.conditions == conditions
+    least = {c.partition(" >= ")[0]: int(c.partition(" >= ")[2]) for c in conditions}
+    smallest = torch.zeros(least.get("n", 1), least.get("m", 1))
+    shape = [*function(smallest).shape]
+    sized = check(function, str([*smallest.shape]))
+    assert sized.shapes[sized.graph.output_node()] == str(shape)
+    for dim, name in enumerate("nm"):
+        if name in least:
+            smaller = smallest.narrow(dim, 0, least[name] - 1)
+            assert check(function, str([*smaller.shape])).verdict == "ill-typed"
+            with pytest.raises(IndexError):
+                function(smaller)
+
+
+def test_the_targets_of_soft_margin_loss_broadcast_to_the_inputs() -> None:
+    for loss in (F.soft_margin_loss, nn.SoftMarginLoss(reduction="none")):
+        for one, other in (([5, 1], [5, 5]), ([5], [3, 5])):
+            assert check(loss, str(one), str(other)).verdict == "ill-typed"
+            assert check(loss, str(other), str(one)).verdict == "well-typed"
+
+
+def test_a_size_of_data_that_is_one_number_is_a_condition() -> None:
+    assert check(lambda x: x[x[:, 0] > 0].view(64, 8), "[n, 8]").conditions == ["u0 == 64"]
+    found = check(lambda x: x[:, : int(x.sum())] @ torch.ones(4, 2), "f32[n, 8]")
+    assert output_of(found) == "[n, 2]"
+    assert found.conditions == ["u0 == 4"]
+
+
+def test_a_size_with_one_small_exception() -> None:
+    found = check(lambda x: x[:, :64] + torch.zeros(64, 3), "f32[n, t, 3]")
+    assert found.conditions == ["t >= 64 or t == 1"]

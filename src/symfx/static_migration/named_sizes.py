@@ -62,12 +62,23 @@ def conditions_of(
         if term is not symbol and term.value is None:
             text = f"{name} == {term}"
             found[text] = NamedCondition(text, symbol.eq(term))
+    for symbol in sorted(_data_symbols(sizes), key=lambda symbol: symbol.uid):
+        term = sizes.facts.resolve(symbol)
+        if term.value is not None:
+            text = f"{symbol.name} == {term}"
+            found[text] = NamedCondition(text, symbol.eq(term))
     for demand in sizes.demands:
         condition = from_two(sizes.facts.resolve(demand.condition))
         if condition.op != "const" and not _is_trivial(condition):
             text = str(condition)
             found.setdefault(text, NamedCondition(text, condition, demand.origin))
     return _simplified(_without_implied([*found.values()], solver), solver)
+
+
+def _data_symbols(sizes: TermSizes) -> set[Term]:
+    """The sizes that depend on data, and that some operator demands something of."""
+    symbols = {s for demand in sizes.demands for s in demand.condition.free_symbols}
+    return {symbol for symbol in symbols if re.fullmatch(r"u\d+", symbol.name)}
 
 
 def from_two(condition: Term) -> Term:
@@ -202,12 +213,12 @@ def _range_and_remainder(
     bounded = high < _MOST_TRIED - _MOST_REMAINDERS
     if bounded and step > 1:
         return None  # "n == 1 or n == 4" says more than a remainder within bounds
-    terms: list[Term] = []
+    terms: list[Term] = [symbol.eq(low)] if low == high else []
     if step > 1:
         terms.append((symbol % step).eq(low % step))
-    if low > (low % step or step):
+    if low > (low % step or step) and low < high:
         terms.append(symbol >= low)
-    if bounded:
+    if bounded and low < high:
         terms.append(symbol <= high)
     old = [condition.term for condition in group]
     positive = [symbol >= 1]
@@ -229,14 +240,19 @@ def _step_of(sizes: Sequence[int]) -> int | None:
 def _with_an_exception(
     symbol: Term, fitting: Sequence[int], group: list[NamedCondition], solver: Solver
 ) -> list[NamedCondition] | None:
-    """Conditions on one size as a remainder or one small size: ``h == 2 or h % 2 == 1``."""
+    """Conditions on one size with one small exception.
+
+    ``h == 2 or h % 2 == 1``, ``t == 1 or t >= 64``.
+    """
     for size in fitting[:3]:
         rest = [other for other in fitting if other != size]
         step = _step_of(rest) if rest else None
-        if step is None or step == 1 or rest[0] > step or rest[-1] < _MOST_TRIED - step - 1:
+        if step is None or rest[-1] < _MOST_TRIED - step - 1 or (step > 1 and rest[0] > step):
             continue
         table = symbol.table
-        term = table.or_(symbol.eq(size), (symbol % step).eq(rest[0] % step))
+        exception = symbol.eq(size)
+        others = symbol >= rest[0] if step == 1 else (symbol % step).eq(rest[0] % step)
+        term = table.or_(exception, others)
         old = table.and_(*(condition.term for condition in group))
         if solver.follows([symbol >= 1, old], term) and solver.follows([symbol >= 1, term], old):
             origin = next((c.origin for c in reversed(group) if c.origin), "")

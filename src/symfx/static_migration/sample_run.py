@@ -206,8 +206,9 @@ def _meta_failure(
             run.run(*given)
     except NotImplementedError:
         return None  # a value is data
-    except PROGRAM_ERRORS:
-        return run.last
+    except PROGRAM_ERRORS as error:
+        # "Tensor.item() cannot be called on meta tensors", and other words of the kind
+        return None if "meta" in str(error) else run.last
     return None
 
 

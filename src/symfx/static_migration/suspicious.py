@@ -20,7 +20,10 @@ from symfx.static_migration.printing import place_of, text_of
 
 __all__ = ["broadcast_warnings"]
 
-_LOSSES = ("pointwise_loss", "pointwise_loss_module", "aten_pointwise_loss")
+_LOSSES = (
+    *("pointwise_loss", "pointwise_loss_module", "aten_pointwise_loss"),
+    *("soft_margin", "soft_margin_module", "aten_soft_margin"),
+)
 _BROADCASTING = ("arithmetic", "broadcasting", "comparison")
 _ELEMENTWISE = ("elementwise", "elementwise_module")
 #: Operators that put a dimension of size 1 on purpose, or that swap dimensions.

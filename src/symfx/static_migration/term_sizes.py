@@ -187,7 +187,11 @@ class TermSizes(Sizes):
                 self.demand(whole <= bound, what)
                 return self.size(whole)
         self.demand(one.eq(other), what, text=f"{one} == {other}")
-        return self.size(self.term(a))
+        return self._shorter(a, b)
+
+    def _shorter(self, a: Dim, b: Dim) -> Dim:
+        """That of two equal sizes which is shorter to read."""
+        return self.size(min(self.term(a), self.term(b), key=lambda term: len(str(term))))
 
     def _broadcast(self, a: Dim, b: Dim, what: str) -> Dim:
         one, other = self.term(a), self.term(b)
@@ -197,8 +201,10 @@ class TermSizes(Sizes):
         decide = self.prover.decide
         if decide(a_is_1):
             return self.size(other)
-        if decide(b_is_1) or decide(same):
+        if decide(b_is_1):
             return self.size(one)
+        if decide(same):
+            return self._shorter(a, b)
         not_a, not_b = decide(a_is_1) is False, decide(b_is_1) is False
         if not_a and not_b:
             return self._equal(a, b, what)

@@ -44,6 +44,8 @@ def _plain(index: slice) -> bool:
 
 def index_tensor(d: Sizes, x: Shape, index: tuple[Any, ...]) -> Any:
     """The shape of ``x[index]``, for ints, slices, ``None``, ``...`` and tensors of indices."""
+    if len(index) == 1 and isinstance(index[0], list) and any(map(_is_list, index[0])):
+        return UNKNOWN  # torch takes lists in a list for a tuple of lists, or for one tensor
     index = tuple(_as_tensor(d, entry) if isinstance(entry, list) else entry for entry in index)
     taken = sum(map(_dimensions_taken, index))
     if taken > len(x):
@@ -77,6 +79,9 @@ def index_tensor(d: Sizes, x: Shape, index: tuple[Any, ...]) -> Any:
         if isinstance(entry, slice):
             result.append(sliced(d, size, entry))
         elif isinstance(entry, Shape):
+            if isinstance(entry, _KnownIndices):
+                for number in dict.fromkeys(entry.numbers):
+                    _inside(d, size, number)
             gathered.append(entry)
             places.append(len(result) if not places or places[-1] != -1 else -1)
             if (
@@ -94,6 +99,10 @@ def index_tensor(d: Sizes, x: Shape, index: tuple[Any, ...]) -> Any:
         found = broadcast_shapes(d, *gathered, what="the index tensors broadcast")
         result[at:at] = found
     return Shape(result)
+
+
+def _is_list(entry: Any) -> bool:
+    return isinstance(entry, list)
 
 
 def _dimensions_taken(entry: Any) -> int:
@@ -121,6 +130,18 @@ class _KnownMask(Shape):
         return made
 
 
+class _KnownIndices(Shape):
+    """A list of numbers among indices, or lists of them."""
+
+    numbers: tuple[Dim, ...]
+
+    def __new__(cls, sizes: tuple[int, ...], numbers: tuple[Dim, ...]) -> _KnownIndices:
+        """Make the shape of the list."""
+        made = super().__new__(cls, sizes)
+        made.numbers = numbers
+        return made
+
+
 def _true_elements(d: Sizes, mask: Shape) -> Dim:
     if isinstance(mask, _KnownMask):
         return mask.true_count
@@ -132,7 +153,12 @@ def _as_tensor(d: Sizes, entry: list[Any]) -> Any:
     if entry and all(isinstance(item, bool) for item in entry):
         return _KnownMask(entry)
     if all(is_size(item) for item in entry):
-        return Shape((len(entry),))
+        return _KnownIndices((len(entry),), tuple(entry))
+    if all(isinstance(item, list) for item in entry):
+        rows = [_as_tensor(d, item) for item in entry]
+        same = all(isinstance(row, _KnownIndices) and row == rows[0] for row in rows)
+        if same:
+            return _KnownIndices((len(rows), *rows[0]), sum((row.numbers for row in rows), ()))
     return UNKNOWN
 
 

@@ -32,7 +32,6 @@ _POINTWISE = (
     F.smooth_l1_loss,
     F.huber_loss,
     F.kl_div,
-    F.soft_margin_loss,
     F.poisson_nll_loss,
     F.hinge_embedding_loss,
 )
@@ -42,6 +41,12 @@ _POINTWISE = (
 def pointwise_loss(d: Sizes, input: Shape, target: Shape, *rest: Any, **options: Any) -> Shape:
     """A loss for each element, reduced to one number unless the reduction is "none"."""
     return _loss(broadcast_shapes(d, input, target), options.get("reduction", "mean"))
+
+
+@rule(F.soft_margin_loss)
+def soft_margin(d: Sizes, input: Shape, target: Shape, *rest: Any, **options: Any) -> Shape:
+    """A loss for each element of the input, to which the targets broadcast."""
+    return _loss(into(d, input, target), options.get("reduction", "mean"))
 
 
 @rule(F.binary_cross_entropy, F.binary_cross_entropy_with_logits)
@@ -76,13 +81,18 @@ def _agree(d: Sizes, input: Shape, target: Shape) -> None:
     nn.SmoothL1Loss,
     nn.HuberLoss,
     nn.KLDivLoss,
-    nn.SoftMarginLoss,
     nn.PoissonNLLLoss,
     nn.HingeEmbeddingLoss,
 )
 def pointwise_loss_module(d: Sizes, module: Any, input: Shape, target: Shape) -> Shape:
     """As `pointwise_loss`."""
     return _loss(broadcast_shapes(d, input, target), module.reduction)
+
+
+@module_rule(nn.SoftMarginLoss)
+def soft_margin_module(d: Sizes, module: Any, input: Shape, target: Shape) -> Shape:
+    """As `soft_margin`."""
+    return soft_margin(d, input, target, reduction=module.reduction)
 
 
 @rule(F.nll_loss)
@@ -143,17 +153,20 @@ def _positions(d: Sizes, input: Shape, target: Shape) -> Shape:
     return positions
 
 
-@rule(
-    *(
-        getattr(torch.ops.aten, f"{name}_loss")
-        for name in ("mse", "smooth_l1", "huber", "soft_margin")
-    )
-)
+@rule(*(getattr(torch.ops.aten, f"{name}_loss") for name in ("mse", "smooth_l1", "huber")))
 def aten_pointwise_loss(
     d: Sizes, input: Shape, target: Shape, reduction: Any = 1, *r: Any
 ) -> Shape:
     """As `pointwise_loss`; the reduction is a number."""
     return _loss(broadcast_shapes(d, input, target), reduction)
+
+
+@rule(torch.ops.aten.soft_margin_loss)
+def aten_soft_margin(
+    d: Sizes, input: Shape, target: Shape, reduction: Any = 1, *rest: Any
+) -> Shape:
+    """As `soft_margin`; the reduction is a number."""
+    return soft_margin(d, input, target, reduction=reduction)
 
 
 @rule(torch.ops.aten.binary_cross_entropy)
