@@ -382,3 +382,21 @@ def test_options_of_the_command() -> None:
     assert run(*view, "--loss", "torch.nn:Nothing").exit_code == 2
     paths = json.loads(run(f"{HERE}:Trying", "-i", "x: [n, k]", "--json").stdout)["paths"]
     assert [path["where"] for path in paths] == [["k % 3 == 0"], ["k % 3 != 0"]]
+
+
+class Normalized(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(8)
+
+    def forward(self, x):
+        return self.norm(x)
+
+
+def test_training_needs_several_values_of_each_channel() -> None:
+    found = typecheck(Normalized().train(), {"x": "[n, 8]"})
+    assert [excluded.condition for excluded in found.excluded] == ["n >= 2"]
+    assert not typecheck(Normalized().eval(), {"x": "[n, 8]"}).excluded
+    assert not typecheck(Normalized().train(), {"x": "[n, 8]"}, ["n >= 2"]).excluded
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        Normalized().train()(torch.zeros(1, 8))

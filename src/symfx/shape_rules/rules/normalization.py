@@ -52,7 +52,7 @@ def batch_norm_module(d: Sizes, module: Any, input: Shape) -> Shape:
     _check_rank(module, input)
     _one_for_each_channel(d, module, input[1])
     if module.training or not module.track_running_stats:
-        _several(Shape((input[0], *input[2:])), f"{type(module).__name__} while training")
+        _several(d, Shape((input[0], *input[2:])), f"{type(module).__name__} while training")
     return input
 
 
@@ -72,7 +72,7 @@ def instance_norm_module(d: Sizes, module: Any, input: Shape) -> Shape:
     positions = _ranks_of(module)[0] - 1
     _one_for_each_channel(d, module, input[-positions - 1])
     if uses_statistics:
-        _several(Shape(input[-positions:]), type(module).__name__)
+        _several(d, Shape(input[-positions:]), type(module).__name__)
     return input
 
 
@@ -85,10 +85,14 @@ def _one_for_each_channel(d: Sizes, module: nn.Module, channels: Dim) -> None:
             d.equal(channels, exactly(shape, 1, f"the {name}")[0], what)
 
 
-def _several(values: Shape, what: str) -> None:
-    """Demand more than one value, as a variance needs; unknown sizes are not checked."""
-    if all(isinstance(size, int) and size == 1 for size in values):
-        raise IllTypedError(f"{what} takes more than one value for each channel")
+def _several(d: Sizes, values: Shape, what: str) -> None:
+    """Demand more than one value, as a variance needs; several unknown sizes are not checked."""
+    demand = f"{what} takes more than one value for each channel"
+    larger = [size for size in values if size != 1]
+    if not larger:
+        raise IllTypedError(demand)
+    if len(larger) == 1:
+        d.require(">=", larger[0], 2, demand)
 
 
 def _channels(d: Sizes, input: Shape, *weights: Any, rank: int | None = None) -> None:
@@ -104,7 +108,7 @@ def batch_norm(d: Sizes, input: Shape, *weights: Any, **options: Any) -> Shape:
     """Dimension 1 has the channels."""
     at_least(input, 2, "batch_norm")
     if options.get("training", weights[4] if len(weights) > 4 else False) is True:
-        _several(Shape((input[0], *input[2:])), "batch_norm while training")
+        _several(d, Shape((input[0], *input[2:])), "batch_norm while training")
     statistics = [*weights[:2], options.get("running_mean"), options.get("running_var")]
     _channels(d, input, *statistics, rank=1)
     _channels(d, input, *weights[2:], options.get("weight"), options.get("bias"))
@@ -129,7 +133,7 @@ def native_batch_norm(d: Sizes, input: Shape, *weights: Any, **options: Any) -> 
 def instance_norm(d: Sizes, input: Shape, *weights: Any, **options: Any) -> Shape:
     """Dimension 1 has the channels."""
     if options.get("use_input_stats", True):
-        _several(Shape(at_least(input, 2, "instance_norm")[2:]), "instance_norm")
+        _several(d, Shape(at_least(input, 2, "instance_norm")[2:]), "instance_norm")
     _channels(d, at_least(input, 2, "instance_norm"), *weights, *options.values(), rank=1)
     return input
 
@@ -220,7 +224,7 @@ def group_norm(d: Sizes, input: Shape, num_groups: int, *weights: Any, **options
         raise IllTypedError(f"group_norm takes 1 group or more, not {num_groups}")
     d.fits(input[1], num_groups, what="group_norm divides dimension 1 into num_groups")
     _channels(d, input, *weights, *options.values(), rank=1)
-    _several(Shape((input[0], input[1] // num_groups, *input[2:])), "group_norm")
+    _several(d, Shape((input[0], input[1] // num_groups, *input[2:])), "group_norm")
     return input
 
 
