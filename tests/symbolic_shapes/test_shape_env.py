@@ -121,7 +121,7 @@ def test_suppressed_guards_leave_no_trace(env, fake):
 def test_a_frozen_environment_answers_with_a_warning(env, fake, caplog):
     n, m = fake(3, 5).shape
     env.freeze()
-    assert n >= 2 and not caplog.records
+    assert n >= 2 and "never checked" not in caplog.text
     assert n < m
     assert env.guards == []
     (ignored,) = env.ignored_guards

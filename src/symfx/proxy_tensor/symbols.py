@@ -269,7 +269,14 @@ class SymbolNodes:
                 continue
             condition.meta["val"] = stated(env, term, record.expr)
             text = f"Runtime assertion failed for expression {record.expr} on node '{condition}'"
-            self._append(_aten._assert_scalar.default, (condition, text), None)
+            check = self._append(_aten._assert_scalar.default, (condition, text), None)
+            # They belong to the module whose operator made the number.
+            maker = self._known.get(first)
+            modules = maker.meta.get("nn_module_stack") if isinstance(maker, fx.Node) else None
+            for node in (condition, check):
+                node.meta.pop("nn_module_stack", None)
+                if modules:
+                    node.meta["nn_module_stack"] = modules
 
     # -- the node of a number ------------------------------------------------------------------
 
