@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import z3
 
-from symfx.algebra import Table, Term, definedness, smtlib_script, to_c, to_smtlib
-from symfx.algebra.languages.c import C_SUPPORT
+from symfx.algebra import Table, Term, definedness, smtlib_script, to_c, to_python, to_smtlib
+from symfx.algebra.languages.c import C_SUPPORT, c_function
+from symfx.algebra.terms.sharing import plan
 from symfx.errors import ExpressionError
 
 COMPILER = shutil.which("gcc") or shutil.which("cc")
@@ -175,3 +176,21 @@ def test_definedness_is_lazy() -> None:
     assert definedness(t.where(b.ne(0), a // b, a)) is t.true
     assert str(definedness(t.and_(p, (a // b).eq(1)))) == "b != 0 or not p"
     assert definedness(a // 3 + a % 5) is t.true
+
+
+def test_parts_that_are_repeated_within_each_other() -> None:
+    t = Table()
+    x = y = t.symbol("x")
+    for _ in range(30):
+        y = t.where(y >= 0, y // 3, -(-y // 3)) + 1
+    with pytest.raises(ExpressionError, match="longer than 1,000,000 characters") as error:
+        to_c(y >= 1)
+    assert "c_function" in str(error.value)
+    program = plan([y >= 1, y <= 7])
+    assert len(c_function("fits", [("int64_t", "x")], program, {x: "x"})) < 8000
+    assert len(smtlib_script([y >= 1, y <= 7])) < 12_000
+    names = {step.term: step.name for step in program if step.name}
+    done: dict[Term, str] = {}
+    for step in program:
+        assert len(to_python(step.term, done)) < 100
+        done.update({step.term: names[step.term]} if step.name else {})

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Callable
+from functools import reduce
 
 import pytest
 
-from symfx.algebra import Facts, Prover, Table, Term, evaluate
-from symfx.algebra.reasoning.limits import STEPS
+from symfx.algebra import Facts, Prover, Table, Term, evaluate, smtlib_script
+from symfx.algebra.reasoning.limits import LOOKED, STEPS
 from symfx.errors import ExpressionError
 
 
@@ -17,10 +20,13 @@ def t() -> Table:
 
 
 def ask(facts: Facts, condition: Term) -> bool | None:
-    prover = Prover(facts)
+    """The answer of a new prover, which must stay within the limits of a search."""
+    prover, before = Prover(facts), len(facts.table)
     answer = prover.decide(condition)
     assert prover._effort.steps <= STEPS + 1 and prover._effort.nested == 0
-    assert len(facts.table) < 60_000
+    # Each of the last searches still looks at one term.
+    assert prover._effort.looked <= LOOKED + 2 * STEPS
+    assert len(facts.table) - before < 60_000
     return answer
 
 
@@ -130,6 +136,81 @@ def test_a_power_with_a_negative_exponent_is_open(t: Table) -> None:
     facts.assume(a.eq(-1))
     assert ask(facts, 2**a >= 1) is None
     assert ask(facts, (2**a).eq(0)) is None
+
+
+CHAINS: dict[str, Callable[[Table, Term, Term, Term, int], Term]] = {
+    "remainders": lambda t, y, x, z, i: (y + x * i) % (5 + i % 3),
+    "symbolic remainders": lambda t, y, x, z, i: (y + i) % x,
+    "symbolic quotients": lambda t, y, x, z, i: (y + i) // x,
+    "maxima": lambda t, y, x, z, i: t.max(y - 1, x * i),
+    "distances": lambda t, y, x, z, i: t.abs(y - x * i),
+    "choices": lambda t, y, x, z, i: t.where(y >= i, y, z),
+    "choices by both": lambda t, y, x, z, i: t.where(y.eq(i) | (x >= i) & (z <= i), x + i, y + 1),
+    "truncated quotients": lambda t, y, x, z, i: t.where(y >= i, y // 3, -(-y // 3)),
+    "bits": lambda t, y, x, z, i: (y + x) ^ z if i % 2 else (y + 1) | z,
+    "powers": lambda t, y, x, z, i: (y % 7 + 1) ** z,
+    "exponents": lambda t, y, x, z, i: x ** (y % 5),
+    "squares": lambda t, y, x, z, i: y * y % (101 + i),
+    "shifts": lambda t, y, x, z, i: (y + x) >> z,
+    "real quotients": lambda t, y, x, z, i: t.floor(y / x),
+    "rounded halves": lambda t, y, x, z, i: t.trunc(t.to_real(y) * 0.5) + x,
+}
+
+
+@pytest.mark.parametrize("links", [12, 25, 300])
+@pytest.mark.parametrize("kind", CHAINS)
+def test_a_chain_of_one_kind(t: Table, kind: str, links: int) -> None:
+    x, y, z = map(t.symbol, "xyz")
+    facts = Facts(t)
+    for symbol in (x, y, z):
+        facts.assume(symbol >= 1)
+        facts.assume(symbol <= 9)
+    first = y
+    for i in range(links):
+        y = CHAINS[kind](t, y, x, z, i)
+    questions = [y >= 7, y.eq(3), (y % 2).eq(0), y >= x]
+    at = {first: 3, x: 2, z: 1}
+    for question in questions:
+        with contextlib.suppress(OverflowError):
+            assert ask(facts, question) in (None, evaluate(question, at))
+    # A part that is used several times is written once, and once more in the condition under
+    # which each part around it has a value: quadratic, never exponential.
+    assert len(smtlib_script([y >= 0])) < 70 * links**2 + 1200 * links + 4000
+
+
+@pytest.mark.parametrize(("n", "linked"), [(2000, False), (100, True)])
+def test_wide_terms(t: Table, n: int, linked: bool) -> None:
+    sizes = [t.symbol(f"s{i}") for i in range(n)]
+    facts = Facts(t)
+    for s in sizes:
+        facts.assume(s >= 1)
+    total, product, largest = t.sum(sizes), reduce(t.mul, sizes), reduce(t.max, sizes)
+    if linked:
+        facts.assume(total <= 10 * n)
+    for wide in total, product, largest:
+        assert len(str(wide)) < 20_000
+        assert ask(facts, wide >= 1) is True
+        assert ask(facts, wide >= n + 1) is None
+        assert ask(facts, (wide % 2).eq(0)) is None
+    assert ask(facts, total >= n) is True
+    assert ask(facts, product.eq(0)) is False
+    assert ask(facts, t.and_(*(s >= 1 for s in sizes))) is True
+    for join in t.and_, t.or_:
+        assert ask(facts, join(*(s >= 2 for s in sizes))) is None
+
+
+def test_bounds_of_deep_terms_leave_no_trace(t: Table) -> None:
+    """The next question may use as much recursion as the first one, and not more."""
+    x = t.symbol("x")
+    facts = Facts(t)
+    facts.assume(x >= 1)
+    prover = Prover(facts)
+    for k in range(30):
+        y = x + k
+        for i in range(100):
+            y = (y * y + i) % (101 + i) if k % 2 else (y + i) // 3
+        prover.range(y)
+    assert prover.intervals._level == 0
 
 
 def test_a_long_chain_of_doubles(t: Table) -> None:

@@ -154,9 +154,10 @@ def make_fx(
         spec = spec_of_call(f, dynamic_shapes)
     if spec is not None and tracing_mode == "real":
         raise SpecError(
-            "a spec of dynamic shapes needs fake tensors, and tracing_mode is 'real'",
+            "a spec of dynamic shapes is given, but tracing_mode is 'real': the sizes of real "
+            "tensors are plain numbers, which no spec can make symbols",
             where="make_fx",
-            fix='pass tracing_mode="fake"',
+            fix='pass tracing_mode="fake", as torch asks for too',
         )
     if spec is None and dynamic_shapes is not None and tracing_mode != "symbolic":
         raise SpecError(

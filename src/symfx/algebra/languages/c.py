@@ -169,6 +169,9 @@ static inline double py_round_digits(double a, int128 digits, bool *bad) {
 }
 """
 
+# The longest text of an expression. One that repeats its parts within each other grows without end.
+_LONGEST = 1_000_000
+
 _CALLS = {
     "floordiv": "py_floordiv",
     "mod": "py_mod",
@@ -223,7 +226,7 @@ def to_c(term: Term, names: Mapping[Term, str] | None = None) -> str:
 
     Raises:
         ExpressionError: the term has an uninterpreted function, or a constant of more than 127
-            bits.
+            bits, or its text is longer than a million characters.
 
     Example:
         >>> from symfx.algebra import Table
@@ -232,7 +235,19 @@ def to_c(term: Term, names: Mapping[Term, str] | None = None) -> str:
         'py_floordiv(py_add(py_mul(2, seq, &bad), 1, &bad), batch, &bad) >= 4'
     """
     done: dict[Term, str] = dict(names or {})
-    return print_bottom_up(term, done, _print)
+    return print_bottom_up(term, done, _print_short)
+
+
+def _print_short(term: Term, done: Mapping[Term, str]) -> str:
+    text = _print(term, done)
+    if len(text) > _LONGEST:
+        raise ExpressionError(
+            f"the C text of a {term.op} is longer than {_LONGEST:,} characters: an expression "
+            "writes a part as often as it is used",
+            fix="print a program by c_function, which computes such parts once, of the steps of "
+            "symfx.algebra.terms.sharing.plan",
+        )
+    return text
 
 
 def _print(term: Term, done: Mapping[Term, str]) -> str:

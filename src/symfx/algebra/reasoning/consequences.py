@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from symfx.algebra.reasoning.cases import each
 from symfx.algebra.reasoning.factors import factors_of
 from symfx.algebra.reasoning.intervals import ANY, Interval, intersect, multiply, quotients, roots
-from symfx.algebra.reasoning.limits import CARRIED, DIVIDED, DIVIDEND, VALUES
+from symfx.algebra.reasoning.limits import CARRIED, DIVIDED, DIVIDEND, LONG, VALUES
 from symfx.algebra.terms.interpret import substitute
 from symfx.algebra.terms.monomials import shared_factors
 from symfx.algebra.terms.term import Term, by_uid
@@ -128,6 +128,8 @@ def by_ranges(prover: Prover, condition: Term) -> bool | None:
 
     for monomial, known in list(ends.items()):
         factors = monomial.factors
+        if len(factors) > LONG:
+            continue
         for atom in dict.fromkeys(factors):
             rest: Interval = (1, 1)
             for factor in factors:

@@ -45,14 +45,17 @@ REMAINDERS = 8
 SIGNS = 2
 # The choices of a condition that are tried, and the branches of each.
 CHOSEN = 3
-# The questions that may lead from one to the next, the questions that one may lead to in all, and
-# the divisions by remainders and replacements of products from one to the next.
+# The questions that may lead from one to the next, and the questions that one may lead to in all.
 NESTED = 40
 STEPS = 600
+# The terms that the searches for bounds may look at in all of these (more than four times what a
+# question of the test suites that has an answer takes); after that, each may look at one.
+LOOKED = 4000
 # The largest known product whose divisors are tried.
 DIVIDEND = 10_000
 # The depth up to which the parts of a condition are reduced.
 REDUCED = 8
+# The divisions by remainders and replacements of products from one question to the next.
 DIVIDED = 2
 
 # The assignments that the search for an example may try, and the symbols that it takes on.

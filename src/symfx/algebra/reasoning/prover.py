@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial, reduce
 
 from symfx.algebra.reasoning.cases import by_cases
@@ -22,6 +21,7 @@ from symfx.algebra.reasoning.condition_forms import (
     is_order,
     without_remainders,
 )
+from symfx.algebra.reasoning.effort import Effort
 from symfx.algebra.reasoning.factors import known_factors_of
 from symfx.algebra.reasoning.facts import Facts
 from symfx.algebra.reasoning.intervals import Interval, at_least
@@ -37,23 +37,6 @@ from symfx.algebra.terms.interpret import substitute
 from symfx.algebra.terms.table import Scalar, Term
 
 __all__ = ["Prover"]
-
-
-@dataclass
-class Effort:
-    """The work that a question has taken so far, shared by the provers of its suppositions.
-
-    Attributes:
-        nested: the number of questions that have led from one to the next.
-        steps: the number of questions that the first of them has led to.
-        again: whether the question has its second try.
-        left: the number of second tries that it and its sub-questions may still have.
-    """
-
-    nested: int = 0
-    steps: int = 0
-    again: bool = False
-    left: int = 0
 
 
 class Prover:
@@ -93,7 +76,8 @@ class Prover:
         self.facts = facts
         self.table = facts.table
         self.intervals = TermIntervals(facts)
-        self.bounds = LowerBounds(facts, self.intervals)
+        self._effort = _effort or Effort()
+        self.bounds = LowerBounds(facts, self.intervals, self._effort)
         self.refuter = Refuter(facts, self.intervals)
         # Bound here, because every question asks these.
         self._interval = self.intervals.of
@@ -103,7 +87,6 @@ class Prover:
         self.witness = witness or (lambda term: None)
         self.splits = _splits
         self.divided = 0
-        self._effort = _effort or Effort()
         self._branches: dict[tuple[Term, ...], tuple[int, Prover]] = {}
         self._decided: dict[Term, bool] = {}
         # Open questions, with the version of the facts: after the first try, and after the second.
@@ -139,7 +122,10 @@ class Prover:
         elif effort.nested > NESTED or (effort.nested and effort.steps > STEPS):
             return None
         else:
-            effort.steps = effort.steps + 1 if effort.nested else 0
+            if effort.nested:
+                effort.steps += 1
+            else:
+                effort.begin()
             effort.nested += 1
             try:
                 answer = self._first_then_second_try(condition, again)
@@ -153,7 +139,7 @@ class Prover:
     def decide_at_first(self, condition: Term) -> bool | None:
         """`decide` without its second try, which finds more and takes many times as long."""
         effort = self._effort
-        effort.steps = 0
+        effort.begin()
         effort.nested += 1
         try:
             return self.decide(condition)
@@ -177,7 +163,7 @@ class Prover:
             answer = self._searched(condition)
         if answer is not None:
             return answer
-        if effort.steps <= STEPS or effort.nested == 1:
+        if effort.nested == 1 or not effort.spent:
             self._open[condition] = facts.version
         if not again or is_hopeless(self, condition):
             return None
@@ -188,7 +174,7 @@ class Prover:
             if effort.left > 0:
                 effort.left -= 1
                 answer = second_try(self, condition)
-            if answer is None and effort.left > 0 and effort.steps <= STEPS:
+            if answer is None and effort.left > 0 and not effort.spent:
                 self._open_still[condition] = facts.version
         finally:
             effort.again = not first
@@ -198,6 +184,8 @@ class Prover:
 
     def range(self, term: Term) -> Interval:
         """The tightest interval that the search finds for an integer term."""
+        if not self._effort.nested:
+            self._effort.begin()
         term = self.facts.resolve(term)
         low = self._least(term)
         high = self._least(self.table.neg(term))

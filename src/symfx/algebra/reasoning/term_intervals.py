@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 from symfx.algebra.reasoning import intervals
 from symfx.algebra.reasoning.facts import Facts
@@ -44,8 +45,6 @@ class TermIntervals:
         self._congruences: dict[Term, tuple[int, Congruence]] = {}
         # How deep the running computation is inside of a term.
         self._level = 0
-        # The number of remainders that were not looked into because they lie too deep.
-        self._cuts = 0
 
     def without_exact_divisions(self, p: Term) -> Term:
         """p, or a multiple of p without one ``x // d`` or ``x % d`` whose remainder is known."""
@@ -86,18 +85,42 @@ class TermIntervals:
         if cached is not None and cached[0] == stamp:
             return cached[1]
         if self._level > DEEP:
-            self._cuts += 1
-            return known
+            self._prepare_congruences(atom)
         d = atom.args[1].const
-        cuts = self._cuts
         self._level += 1
-        m, r = self.congruence(atom.args[0])
-        self._level -= 1
+        try:
+            m, r = self.congruence(atom.args[0])
+        finally:
+            self._level -= 1
         result = (0, r % d) if m % d == 0 else known
-        if self._cuts == cuts:
-            # What was found at full depth is kept: a term may hold one remainder very many times.
-            self._congruences[atom] = (stamp, result)
+        self._congruences[atom] = (stamp, result)
         return result
+
+    def _prepare_congruences(self, atom: Term) -> None:
+        """Find the congruences of all remainders in a remainder, without recursion."""
+        found, stamp = self._congruences, self.facts.stamp
+
+        def waits(t: Term) -> bool:
+            if t.op in ("sum", "product"):
+                return True
+            if t.op != "mod" or t.args[1].op != "const":
+                return False
+            cached = found.get(t)
+            return cached is None or cached[0] != stamp(t)
+
+        with self._from_the_top():
+            for part in postorder(atom, waits):
+                if part.op == "mod" and part is not atom:
+                    self._atom_congruence(part)
+
+    @contextlib.contextmanager
+    def _from_the_top(self) -> Iterator[None]:
+        """Run a computation whose recursion is not part of the running one's."""
+        level, self._level = self._level, 0
+        try:
+            yield
+        finally:
+            self._level = level
 
     def of(self, term: Term) -> Interval:
         """The interval of an integer term."""
@@ -180,14 +203,13 @@ class TermIntervals:
             cached = (ranges if t.sort == "int" else reals).get(t)
             return cached is None or cached[0] != stamp(t)
 
-        self._level = 0
-        for part in postorder(atom, waits):
-            if part is not atom and part.op not in ("const", "sum"):
-                if part.sort == "int":
-                    self.of(part)
-                else:
-                    self._real(part)
-        self._level = DEEP
+        with self._from_the_top():
+            for part in postorder(atom, waits):
+                if part is not atom and part.op not in ("const", "sum"):
+                    if part.sort == "int":
+                        self.of(part)
+                    else:
+                        self._real(part)
 
     def _structural_interval(self, atom: Term) -> Interval:
         """The interval of an atom from those of its operands."""

@@ -17,6 +17,7 @@ from symfx.algebra.reasoning.lower_bounds import known_sums, operations, product
 from symfx.algebra.terms.term import Term
 
 if TYPE_CHECKING:
+    from symfx.algebra.reasoning.effort import Effort
     from symfx.algebra.reasoning.facts import Facts
     from symfx.algebra.reasoning.term_intervals import TermIntervals
 
@@ -32,22 +33,30 @@ class LowerBounds:
     Args:
         facts: the store of facts.
         intervals: the intervals of terms, from the same store.
+        effort: the work of the running question, to which each search adds its own.
     """
 
-    def __init__(self, facts: Facts, intervals: TermIntervals) -> None:
+    def __init__(self, facts: Facts, intervals: TermIntervals, effort: Effort) -> None:
         self.facts = facts
         self.table = facts.table
         self.intervals = intervals
+        self._effort = effort
         self._interval = intervals.of
         # For a sum without constant, the best bound found, with the stamp of the facts that it
         # rests on and the depth of the search.
         self._found: dict[Term, tuple[int, int, int | None]] = {}
         self._fuel = 0
+        # Whether the running search has less fuel than others, as its question is near its limit.
+        self._scant = False
 
     def search(self, p: Term, enough: float = math.inf) -> int | None:
         """The best k found with p >= k, or None: a new search, which may stop at `enough`."""
-        self._fuel = FUEL
-        return self.least(p, DEPTH, enough)
+        effort = self._effort
+        fuel = self._fuel = effort.fuel
+        self._scant = fuel < FUEL
+        found = self.least(p, DEPTH, enough)
+        effort.looked += fuel - self._fuel
+        return found
 
     def least(self, p: Term, depth: int, enough: float = math.inf) -> int | None:
         """The best k found with p >= k, or None: a step of the running search."""
@@ -81,7 +90,7 @@ class LowerBounds:
         self._found[base] = (stamp, depth, known)
         found = self._try_all(base, depth, known, goal)
         # A search that stopped early says nothing about the bounds that more depth would find.
-        cut_short = found is not None and found >= goal
+        cut_short = (found is not None and found >= goal) or (self._scant and self._fuel <= 0)
         self._found[base] = (stamp, -1 if cut_short else depth, found)
         return None if found is None else found + const
 
@@ -117,8 +126,11 @@ class LowerBounds:
         if kinds & CHOICES:
             ways.append(operations.by_choices)
         if "product" in kinds:
-            ways += products.by_squares, products.by_known_product, products.by_quotients
-            ways += products.by_factors, products.by_completing_a_square
+            ways.append(products.by_squares)
+            # A product of very many factors has a smaller one for each of them.
+            if all(m.op != "product" or len(m.args) <= LONG for m in p.coeffs):
+                ways += products.by_known_product, products.by_quotients
+                ways += products.by_factors, products.by_completing_a_square
         if "pow" in kinds:
             ways.append(operations.by_powers)
         ways.append(known_sums.by_known_sums)
