@@ -7,8 +7,8 @@ import random
 
 import pytest
 
-from symfx.algebra import Table, Term, evaluate
-from symfx.algebra.reasoning.plain_forms import joined_remainder, plain_form
+from symfx.algebra import Facts, Prover, Table, Term, evaluate
+from symfx.algebra.reasoning.plain_forms import joined_remainder, parts_of_equation, plain_form
 
 VALUES = [*range(-9, 14)]
 
@@ -25,6 +25,9 @@ VALUES = [*range(-9, 14)]
         (lambda t, x, y: x % 7 >= 3, "x % 7 >= 3"),
         (lambda t, x, y: x.eq(2 * (x // 2)), "x % 2 == 0"),
         (lambda t, x, y: (3 * ((x + y) // 3)).eq(x + y - 1), "(x + y) % 3 == 1"),
+        (lambda t, x, y: x // 16 >= 2, "x >= 32"),
+        (lambda t, x, y: (x + 3) // 4 <= 8, "x <= 32"),
+        (lambda t, x, y: ((x + 1) // 2 + 3) // 4 >= 2, "x >= 9"),
         (lambda t, x, y: ((x + 1) // 2).eq(x // 2), "x % 2 == 0"),
         (lambda t, x, y: ((x + 4) // 8).eq(x // 8), "x % 8 <= 3"),
         (lambda t, x, y: ((x + 7) // 8).eq(4 * ((x + 31) // 32)), "(x + 7)//8 % 4 == 0"),
@@ -107,3 +110,32 @@ def test_small_remainders_of_multiples_are_zero() -> None:
             if evaluate(beside, {x: value}):
                 assert evaluate(condition, {x: value}) == evaluate(found, {x: value})
     assert joined > 10
+
+
+def test_sums_that_are_zero_in_each_part() -> None:
+    table = Table()
+    x, y = table.symbol("x"), table.symbol("y")
+    given = {x >= 1, y >= 1}
+    facts = Facts(table)
+    for fact in given:
+        facts.assume(fact)
+    prover = Prover(facts)
+
+    def holds(condition: Term) -> bool:
+        return prover.decide(condition) is True
+
+    r, s = -x % 8, -y % 8
+    assert str(parts_of_equation((x * s + y * r + r * s).eq(0), holds)) in (
+        "x % 8 == 0 and y % 8 == 0",
+        "y % 8 == 0 and x % 8 == 0",
+        "y % 8 == 0 and x % 8 == 0 and (7*x % 8)*(7*y % 8) == 0",
+    )
+    for sum_ in (x * s + y * r, r + 2 * s, -3 * r - y * s):
+        plain = parts_of_equation(sum_.eq(0), holds)
+        assert plain.op == "and"
+        for a, b in itertools.product(range(1, 20), repeat=2):
+            assert evaluate(sum_.eq(0), {x: a, y: b}) == evaluate(plain, {x: a, y: b})
+    a, b = (x + 31) // 32, (y + 31) // 32
+    assert str(parts_of_equation((a * b).eq(1), holds)) == "x <= 32 and y <= 32"
+    for sum_ in (x * s - y * r, r + s - 1, (x - 3) * r + s):
+        assert parts_of_equation(sum_.eq(0), holds) is sum_.eq(0)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from symfx.algebra.terms.term import Term
 
-__all__ = ["joined_remainder", "plain_form"]
+__all__ = ["joined_remainder", "parts_of_equation", "plain_form"]
 
 
 def plain_form(condition: Term) -> Term:
@@ -26,7 +26,7 @@ def plain_form(condition: Term) -> Term:
         return table.not_(plain_form(condition.args[0]))
     if condition.op not in ("eq", "ge"):
         return condition
-    return _of_remainder(_without_quotient(_without_extremum(condition)))
+    return _of_remainder(_bound_of_quotient(_without_quotient(_without_extremum(condition))))
 
 
 def joined_remainder(condition: Term, holds: Callable[[Term], bool]) -> Term:
@@ -57,6 +57,58 @@ def joined_remainder(condition: Term, holds: Callable[[Term], bool]) -> Term:
         return condition
     # y = x + a*k + rest with 0 <= rest < a, so y//a is (y - rest)/a.
     return _of_remainder(((y - rest) % (inner * divisor)).eq(inner * remainder))
+
+
+def parts_of_equation(condition: Term, holds: Callable[[Term], bool]) -> Term:
+    """An equation of a sum or a product as conditions on its parts; else the condition.
+
+    ``n*a + b == 0`` says ``a == 0 and b == 0``, where n >= 1 and neither a nor b is negative.
+    ``a*b == 1`` says ``a == 1 and b == 1``, where both are 1 or more. ``x//8 == 1`` says
+    ``x <= 15``, where x is 8 or more.
+
+    Args:
+        condition: the condition.
+        holds: whether a condition holds beside it.
+    """
+    p, table = condition.args[0] if condition.op == "eq" else None, condition.table
+    if p is None:
+        return condition
+    if len(p.coeffs) == 1:
+        return _of_one_part(condition, holds)
+    if p.const or len({c > 0 for c in p.coeffs.values()}) > 1:
+        return condition
+    parts = []
+    for monomial in p.coeffs:
+        if not holds(monomial >= 0):
+            return condition
+        factors = monomial.factors if monomial.op == "product" else (monomial,)
+        product = table.one
+        for factor in factors:
+            product = product if holds(factor >= 1) else product * factor
+        parts.append(plain_form(product.eq(0)))
+    return table.and_(*parts)
+
+
+def _of_one_part(condition: Term, holds: Callable[[Term], bool]) -> Term:
+    """``a*b == 1`` as ``a == 1 and b == 1``, and a quotient that is a number as a bound."""
+    p, table = condition.args[0], condition.table
+    ((monomial, coeff),) = p.coeffs.items()
+    if coeff not in (1, -1):
+        return condition
+    value = -p.const * coeff
+    if monomial.op == "product":
+        if value != 1 or not all(holds(factor >= 1) for factor in monomial.factors):
+            return condition
+        ones = (factor.eq(1) for factor in monomial.factors)
+        return table.and_(*(parts_of_equation(one, holds) for one in ones))
+    if _is_quotient(monomial):
+        for bound, other in (
+            (monomial >= value, monomial <= value),
+            (monomial <= value, monomial >= value),
+        ):
+            if holds(bound):
+                return plain_form(other)
+    return condition
 
 
 def _smallest_remainder(condition: Term, found: Term, holds: Callable[[Term], bool]) -> Term:
@@ -100,11 +152,7 @@ def _without_quotient(condition: Term) -> Term:
     if condition.op != "eq":
         return condition
     p, table = condition.args[0], condition.table
-    quotients = [
-        (q, coeff)
-        for q, coeff in p.coeffs.items()
-        if q.op == "floordiv" and q.args[1].op == "const" and q.args[1].const > 1
-    ]
+    quotients = [(q, coeff) for q, coeff in p.coeffs.items() if _is_quotient(q)]
     for quotient, coeff in quotients:
         x, divisor = quotient.args
         scale = -coeff // divisor.const
@@ -119,6 +167,27 @@ def _without_quotient(condition: Term) -> Term:
             if plain is not None:
                 return plain
     return condition
+
+
+def _bound_of_quotient(condition: Term) -> Term:
+    """``x >= a*k`` for ``x//a >= k``, and ``x <= a*k + a - 1`` for ``x//a <= k``."""
+    p, table = condition.args[0], condition.table
+    if condition.op != "ge" or len(p.coeffs) != 1:
+        return condition
+    ((quotient, coeff),) = p.coeffs.items()
+    if coeff not in (1, -1) or not _is_quotient(quotient):
+        return condition
+    x, a = quotient.args
+    if coeff == 1:
+        plain = x + a * p.const
+    else:
+        plain = a * (p.const + 1) - 1 - x
+    return plain_form(table.ge_zero(plain))
+
+
+def _is_quotient(term: Term) -> bool:
+    """Whether a term is a quotient by a constant of 2 or more."""
+    return term.op == "floordiv" and term.args[1].op == "const" and term.args[1].const > 1
 
 
 def _of_two_quotients(one: Term, other: Term, times: int) -> Term | None:

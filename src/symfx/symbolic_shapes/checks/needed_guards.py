@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from symfx.algebra import Term
 from symfx.algebra.reasoning.facts import UNDEFINED, Facts
-from symfx.algebra.reasoning.plain_forms import joined_remainder, plain_form
+from symfx.algebra.reasoning.plain_forms import joined_remainder, parts_of_equation, plain_form
 from symfx.algebra.reasoning.prover import Prover
 from symfx.algebra.terms.definedness import definedness
 
@@ -60,7 +60,9 @@ def _parts(condition: Term, env: ShapeEnv) -> tuple[Term, ...]:
             if any(_implied(other, [*_given(env, left), part], env) for other in others):
                 left = others
         return (env.table.or_(*left),)
-    plain = plain_form(condition)
+    plain = plain_form(
+        parts_of_equation(condition, partial(_implied, assumed=_given(env, (condition,)), env=env))
+    )
     return plain.args if plain.op == "and" else (plain,)
 
 
