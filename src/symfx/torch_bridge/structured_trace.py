@@ -7,10 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from torch._logging import structured
-from torch._logging._internal import dtrace_structured, trace_structured
+from torch._logging._internal import dtrace_structured, trace_log, trace_structured
 from torch.utils._traceback import CapturedTraceback
 
-__all__ = ["trace_event"]
+__all__ = ["is_traced", "trace_event"]
+
+
+def is_traced() -> bool:
+    """Whether someone reads torch's structured trace."""
+    return bool(trace_log.handlers)
 
 
 def trace_event(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from symfx.algebra.reasoning.limits import FUEL, LOOKED, STEPS
+from symfx.algebra.reasoning.limits import LOOKED, STEPS
 
 __all__ = ["Effort"]
 
@@ -35,8 +35,3 @@ class Effort:
     def spent(self) -> bool:
         """Whether the question has met a limit, so that what it leaves open may yet be found."""
         return self.steps > STEPS or self.looked >= LOOKED
-
-    @property
-    def fuel(self) -> int:
-        """The number of terms that the next search may look at."""
-        return max(1, min(FUEL, LOOKED - self.looked))

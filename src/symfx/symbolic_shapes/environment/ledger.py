@@ -329,6 +329,12 @@ class Ledger:
 
     def _remainders_are_signless(self, condition: Term) -> bool:
         """Whether a term has remainders, all of numbers that are known not to be negative."""
+        if condition.op in ("eq", "ge"):  # mostly of symbols alone
+            for monomial in condition.args[0].coeffs:
+                if monomial.op != "symbol":
+                    break
+            else:
+                return False
         remainders: set[Term] = set()
         waiting, seen = [condition], {condition}
         while waiting:

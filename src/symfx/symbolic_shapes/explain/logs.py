@@ -18,7 +18,7 @@ from symfx import config
 from symfx.algebra.languages.sympy import to_sympy
 from symfx.sym_node import SymTypes
 from symfx.symbolic_shapes.explain.provenance import Provenance
-from symfx.torch_bridge.structured_trace import trace_event
+from symfx.torch_bridge.structured_trace import is_traced, trace_event
 from symfx.user_code import UserFrame, user_frame
 
 if TYPE_CHECKING:
@@ -66,6 +66,18 @@ def log_guard(guard: ShapeGuard | RuntimeAssert, source_of: SourceOf, *, at_run_
         source_of: gives the name of the input that a symbol stands for, or None.
         at_run_time: whether it is an assertion.
     """
+    if is_traced():
+        _trace_guard(guard, source_of, at_run_time=at_run_time)
+    if not log.isEnabledFor(logging.INFO):
+        return
+    wanted = config.extended_debug_guard_added
+    asked = wanted is not None and wanted in (str(guard.expr), str(guard.term))
+    _log(f"{'assertion' if at_run_time else 'guard'} {guard} added", asked)
+
+
+def _trace_guard(
+    guard: ShapeGuard | RuntimeAssert, source_of: SourceOf, *, at_run_time: bool
+) -> None:
     here = guard.provenance.summary
     trace_event("guard_added_fast", here, lambda: {"expr": str(guard.expr)})
     trace_event(
@@ -79,11 +91,6 @@ def log_guard(guard: ShapeGuard | RuntimeAssert, source_of: SourceOf, *, at_run_
         },
         detailed=True,
     )
-    if not log.isEnabledFor(logging.INFO):
-        return
-    wanted = config.extended_debug_guard_added
-    asked = wanted is not None and wanted in (str(guard.expr), str(guard.term))
-    _log(f"{'assertion' if at_run_time else 'guard'} {guard} added", asked)
 
 
 def log_observed(

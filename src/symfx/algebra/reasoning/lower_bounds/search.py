@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from symfx.algebra.reasoning.condition_forms import CHOICES, DIVISIONS
 from symfx.algebra.reasoning.intervals import at_least, better
-from symfx.algebra.reasoning.limits import DEPTH, FUEL, LONG
+from symfx.algebra.reasoning.limits import DEPTH, FUEL, LONG, LOOKED
 from symfx.algebra.reasoning.lower_bounds import known_sums, operations, products
 from symfx.algebra.terms.term import Term
 
@@ -52,8 +52,12 @@ class LowerBounds:
     def search(self, p: Term, enough: float = math.inf) -> int | None:
         """The best k found with p >= k, or None: a new search, which may stop at `enough`."""
         effort = self._effort
-        fuel = self._fuel = effort.fuel
-        self._scant = fuel < FUEL
+        fuel = LOOKED - effort.looked
+        if fuel >= FUEL:
+            fuel, self._scant = FUEL, False
+        else:
+            fuel, self._scant = max(1, fuel), True
+        self._fuel = fuel
         found = self.least(p, DEPTH, enough)
         effort.looked += fuel - self._fuel
         return found
