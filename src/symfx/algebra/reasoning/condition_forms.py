@@ -157,12 +157,6 @@ def is_linear(condition: Term) -> bool:
 
 def is_large(condition: Term) -> bool:
     """Whether a condition has too many parts to be rewritten again and again."""
-    if condition.op in ("eq", "ge"):
-        for monomial in condition.args[0].coeffs:
-            if monomial.op != "symbol":
-                break
-        else:
-            return False  # a sum of symbols, which is long or short
     parts = postorder(condition, lambda t: t.op not in ("const", "symbol"))
     return next(itertools.islice(parts, LARGE, None), None) is not None
 

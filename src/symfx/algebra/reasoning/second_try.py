@@ -47,13 +47,16 @@ def second_try(prover: Prover, condition: Term) -> bool | None:
     """Decide a condition by each of the stronger ways."""
     if is_long(condition):
         return None
-    ways: tuple[_Way, ...] = (by_parts,) if is_large(condition) else _WAYS
-    if is_linear(condition):
-        if condition.op == "not":
-            return by_parts(prover, condition)
+    ways: tuple[_Way, ...]
+    if not is_linear(condition):
+        ways = (by_parts,) if is_large(condition) else _WAYS
+    elif condition.op == "not":
+        return by_parts(prover, condition)
+    else:
         answer = by_refutation(prover, condition)
         facts = prover.facts
-        products = not facts.multiplied.isdisjoint(condition.free_symbols)
+        multiplied = facts.multiplied
+        products = bool(multiplied) and not multiplied.isdisjoint(condition.free_symbols)
         if answer is not None or not (products or facts.choosing):
             return answer
         ways = (*_FROM_PRODUCTS, cases.by_choices_in_facts) if products else _FROM_CHOICES

@@ -54,9 +54,11 @@ class LowerBounds:
         effort = self._effort
         fuel = LOOKED - effort.looked
         if fuel >= FUEL:
-            fuel, self._scant = FUEL, False
+            fuel = FUEL
+            self._scant = False
         else:
-            fuel, self._scant = max(1, fuel), True
+            fuel = max(1, fuel)
+            self._scant = True
         self._fuel = fuel
         found = self.least(p, DEPTH, enough)
         effort.looked += fuel - self._fuel
