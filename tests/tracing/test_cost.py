@@ -168,3 +168,13 @@ def test_the_table(capsys):
         with pytest.raises(SystemExit) as left:
             main([*given, "--at", wrong])
         assert left.value.code == 2 and "is no size" in capsys.readouterr().err
+
+
+def test_the_command_tells_a_pinned_dimension(capsys) -> None:
+    from symfx.cli import main
+
+    given = ["cost", "torch.nn:Linear", "--init", "in_features=8", "--init", "out_features=4"]
+    with pytest.raises(SystemExit) as left:
+        main([*given, "-i", "input: f32[n, width=8]"])
+    assert left.value.code in (0, None)
+    assert "the graph holds for width = 8 alone" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from symfx.cli.console import clear_errors, print_json, print_lines, progress, stdout_for_json
-from symfx.cli.example_calls import example_call
+from symfx.cli.example_calls import example_call, traced_call
 from symfx.cli.fitting_sizes import telling_sizes
 from symfx.cli.options import AsJson, Debug, Init, Seed, Target, inputs_option, where_option
 from symfx.errors import SpecError
@@ -54,17 +54,9 @@ def cost_command(
         with stdout_for_json(as_json):
             call = example_call(target, init or [], inputs or [], seed, where or [])
             with telling_sizes(call, seed), progress("tracing"):
-                from symfx.tracing import trace
                 from symfx.tracing.cost import describe_cost
 
-                traced = trace(
-                    call.model,
-                    call.args,
-                    call.kwargs,
-                    dynamic=call.dynamic,
-                    where=call.stated,
-                    strict=False,
-                )
+                traced = traced_call(call, strict=False)
             cost = traced.cost()
             peak = cost.peak(**sizes) if sizes else None
             cost = cost.at(**sizes) if sizes else cost

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from symfx.cli.console import progress
+from symfx.cli.console import print_warning, progress
 from symfx.cli.described_inputs import Leaf, arguments_of, leaves_of, mapped
 from symfx.cli.models import load
 from symfx.cli.sizes_to_try import chosen_names, example_sizes, shape_of
@@ -24,9 +24,10 @@ from symfx.shape_language.words import INTEGER_BITS
 if TYPE_CHECKING:
     import torch
 
+    from symfx.tracing import Trace
     from symfx.tracing.stated import Stated
 
-__all__ = ["ExampleCall", "arrange", "example_call", "make_inputs"]
+__all__ = ["ExampleCall", "arrange", "example_call", "make_inputs", "traced_call"]
 
 
 #: The bytes of one element while it is drawn: a double, and the result.
@@ -56,6 +57,33 @@ class ExampleCall:
     chosen: dict[str, int]
 
 
+def traced_call(call: ExampleCall, *, strict: bool, pre_dispatch: bool = False) -> Trace:
+    """The trace of a call; each pinned dimension is told on stderr, also where it is allowed.
+
+    Args:
+        call: the model and its arguments.
+        strict: refuse a pinned dimension.
+        pre_dispatch: trace above autograd.
+    """
+    from symfx.tracing import trace
+
+    traced = trace(
+        call.model,
+        call.args,
+        call.kwargs,
+        dynamic=call.dynamic,
+        where=call.stated,
+        strict=strict,
+        pre_dispatch=pre_dispatch,
+    )
+    for record in traced.specializations:
+        print_warning(
+            f"the graph holds for {record.symbol_name} = {record.value} alone",
+            str(record.provenance).removeprefix("at "),
+        )
+    return traced
+
+
 def example_call(
     target: str,
     init: Sequence[str],
@@ -82,7 +110,8 @@ def example_call(
     with progress("loading torch"):
         import torch
 
-        from symfx.tracing.stated import Stated
+    from symfx.tracing.stated import Stated
+
     stated = tuple(Stated(*condition) for condition in conditions)
     torch.manual_seed(seed)
     model = load(target, init)

@@ -83,7 +83,7 @@ def _write_onnx(exported: ExportedProgram, path: Path) -> None:
 
 
 def _refuse_batch_statistics(exported: ExportedProgram) -> None:
-    """Refuse batch normalization in train mode, of which torch's exporter writes wrong numbers.
+    """Refuse batch normalization in train mode, since torch's exporter writes wrong numbers for it.
 
     Raises:
         TracingError: the program has it.

@@ -17,11 +17,10 @@ from symfx.cli.console import (
     print_error,
     print_json,
     print_lines,
-    print_warning,
     progress,
     stdout_for_json,
 )
-from symfx.cli.example_calls import ExampleCall, example_call
+from symfx.cli.example_calls import ExampleCall, example_call, traced_call
 from symfx.cli.fitting_sizes import telling_sizes
 from symfx.cli.handing_on import hand_on
 from symfx.cli.options import (
@@ -148,7 +147,7 @@ def trace_command(
         with stdout_for_json(as_json):
             call = _call(target, inputs or [], init or [], train, seed, where or [])
             with telling_sizes(call, seed), progress("tracing"), _recorded(record):
-                traced = _trace(call, strict=not allow_pinned, pre_dispatch=handed_on)
+                traced = traced_call(call, strict=not allow_pinned, pre_dispatch=handed_on)
             verification = None
             if verify:
                 with telling_sizes(call, seed), progress("verifying"):
@@ -188,27 +187,6 @@ def _call(
             )
         call.model.train(train)
     return call
-
-
-def _trace(call: ExampleCall, *, strict: bool, pre_dispatch: bool) -> Trace:
-    from symfx.tracing import trace
-
-    traced = trace(
-        call.model,
-        call.args,
-        call.kwargs,
-        dynamic=call.dynamic,
-        where=call.stated,
-        strict=strict,
-        pre_dispatch=pre_dispatch,
-    )
-    # Told on stderr however little of the report is printed.
-    for record in traced.specializations:
-        print_warning(
-            f"the graph holds for {record.symbol_name} = {record.value} alone",
-            str(record.provenance).removeprefix("at "),
-        )
-    return traced
 
 
 @contextlib.contextmanager

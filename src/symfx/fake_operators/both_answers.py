@@ -59,7 +59,7 @@ class AbandonedError(BaseException):
 
 
 def _is_no_trial(record: logging.LogRecord) -> bool:
-    """Whether a record of torch's log is not about a run on trial, whose errors nobody sees."""
+    """Whether a record of torch's log is about no trial run, whose errors are not shown."""
     error = record.exc_info[1] if record.exc_info else None
     while error is not None:
         if isinstance(error, (OpenQuestionError, AbandonedError)):

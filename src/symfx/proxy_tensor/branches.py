@@ -112,7 +112,7 @@ class _Branch:
         (self.result,) = specs
 
     def with_operands(self, count: int, places: dict[Any, int]) -> Callable[..., Any]:
-        """The branch as a function of operands of which it takes some.
+        """The branch as a function of the operands of both branches.
 
         Args:
             count: how many operands the branch takes itself.

@@ -6,8 +6,6 @@ results by operators that take symbolic sizes.
 
 from __future__ import annotations
 
-import functools
-import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,37 +13,15 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from symfx.proxy_tensor.forms import Forms
 from symfx.proxy_tensor.number_tensors import has_symbol, tensor_of_numbers
 from symfx.proxy_tensor.tensor_types import TensorType
 from symfx.symbolic_shapes import statically_known_true
 
-__all__ = ["FORMS_BY_SIZE", "one_hot", "where_it_binds"]
+__all__ = ["FORMS_BY_SIZE", "one_hot"]
 
-FORMS_BY_SIZE: dict[Any, Callable[..., Any]] = {}
+FORMS_BY_SIZE = Forms()
 """For a torch function, its form, which returns NotImplemented where no size is symbolic."""
-
-
-def where_it_binds(form: Callable[..., Any]) -> Callable[..., Any]:
-    """A form that leaves calls with arguments that it does not know, such as ``out``, to torch."""
-    signature = inspect.signature(form)
-
-    @functools.wraps(form)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            signature.bind(*args, **kwargs)
-        except TypeError:
-            return NotImplemented
-        return form(*args, **kwargs)
-
-    return call
-
-
-def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def register(form: Callable[..., Any]) -> Callable[..., Any]:
-        FORMS_BY_SIZE.update(dict.fromkeys(functions, where_it_binds(form)))
-        return form
-
-    return register
 
 
 def _ramp(n: Any, dtype: torch.dtype | None, device: Any) -> Any:
@@ -53,7 +29,7 @@ def _ramp(n: Any, dtype: torch.dtype | None, device: Any) -> Any:
     return torch.arange(n, dtype=dtype or torch.get_default_dtype(), device=device)
 
 
-@_form_of(torch.linspace)
+@FORMS_BY_SIZE.of(torch.linspace)
 def _linspace(
     start: Any, end: Any, steps: Any, *, dtype: Any = None, device: Any = None, **options: Any
 ) -> Any:
@@ -98,14 +74,14 @@ def _cosine(alpha: float, beta: float) -> Callable[..., Any]:
     return lambda i, last: alpha - beta * (i * (2 * math.pi / last)).cos()
 
 
-@_form_of(torch.hann_window)
+@FORMS_BY_SIZE.of(torch.hann_window)
 def _hann_window(
     n: Any, periodic: bool = True, *, dtype: Any = None, device: Any = None, **options: Any
 ) -> Any:
     return _window(n, periodic, dtype, device, options, _cosine(0.5, 0.5))
 
 
-@_form_of(torch.hamming_window)
+@FORMS_BY_SIZE.of(torch.hamming_window)
 def _hamming_window(
     n: Any,
     periodic: bool = True,
@@ -119,7 +95,7 @@ def _hamming_window(
     return _window(n, periodic, dtype, device, options, _cosine(alpha, beta))
 
 
-@_form_of(torch.blackman_window)
+@FORMS_BY_SIZE.of(torch.blackman_window)
 def _blackman_window(
     n: Any, periodic: bool = True, *, dtype: Any = None, device: Any = None, **options: Any
 ) -> Any:
@@ -130,7 +106,7 @@ def _blackman_window(
     return _window(n, periodic, dtype, device, options, shape)
 
 
-@_form_of(torch.bartlett_window)
+@FORMS_BY_SIZE.of(torch.bartlett_window)
 def _bartlett_window(
     n: Any, periodic: bool = True, *, dtype: Any = None, device: Any = None, **options: Any
 ) -> Any:
@@ -141,7 +117,7 @@ def _bartlett_window(
     return _window(n, periodic, dtype, device, options, shape)
 
 
-@_form_of(torch.kaiser_window)
+@FORMS_BY_SIZE.of(torch.kaiser_window)
 def _kaiser_window(
     n: Any,
     periodic: bool = True,
@@ -159,7 +135,7 @@ def _kaiser_window(
     return _window(n, periodic, dtype, device, options, shape)
 
 
-@_form_of(F.affine_grid)
+@FORMS_BY_SIZE.of(F.affine_grid)
 def _affine_grid(theta: torch.Tensor, size: Any, align_corners: bool | None = None) -> Any:
     # torch's form asks whether the smallest size is positive, which orders the sizes.
     if not any(isinstance(n, torch.SymInt) for n in size) or len(size) not in (4, 5):
@@ -201,7 +177,7 @@ def _filled(like: torch.Tensor, n: Any) -> torch.Tensor:
     return like.new_full((), n)
 
 
-@_form_of(torch.logspace)
+@FORMS_BY_SIZE.of(torch.logspace)
 def _logspace(
     start: Any,
     end: Any,
@@ -272,11 +248,11 @@ def _below(rows: Any, columns: Any, offset: Any) -> Any:
     return part + least(full, rows - empty) * columns
 
 
-_form_of(torch.tril_indices)(_triangle(lower=True))
-_form_of(torch.triu_indices)(_triangle(lower=False))
+FORMS_BY_SIZE.of(torch.tril_indices)(_triangle(lower=True))
+FORMS_BY_SIZE.of(torch.triu_indices)(_triangle(lower=False))
 
 
-@_form_of(torch.istft, torch.Tensor.istft)
+@FORMS_BY_SIZE.of(torch.istft, torch.Tensor.istft)
 def _istft(
     input: torch.Tensor,
     n_fft: Any,
@@ -323,21 +299,21 @@ def _istft(
     return signal if input.dim() == 3 else signal.squeeze(0)
 
 
-@_form_of(torch.Tensor.nbytes.__get__)  # type: ignore[attr-defined]
+@FORMS_BY_SIZE.of(torch.Tensor.nbytes.__get__)  # type: ignore[attr-defined]
 def _nbytes(x: torch.Tensor) -> Any:
     if x.layout is not torch.strided or not _is_size(*x.shape):
         return NotImplemented
     return x.numel() * x.element_size()
 
 
-@_form_of(torch.Tensor.type)
+@FORMS_BY_SIZE.of(torch.Tensor.type)
 def _type(x: torch.Tensor, dtype: Any = None, non_blocking: bool = False, **options: Any) -> Any:
     if not isinstance(dtype, TensorType):
         return NotImplemented
     return x.type(dtype.own, non_blocking, **options)
 
 
-@_form_of(torch.Tensor.new)
+@FORMS_BY_SIZE.of(torch.Tensor.new)
 def _new(x: torch.Tensor, *data: Any) -> Any:
     if len(data) != 1 or type(data[0]) not in (list, tuple) or not has_symbol(data[0]):
         return NotImplemented

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from symfx.proxy_tensor.forms import Forms
 from symfx.symbolic_shapes import statically_known_true
 
 __all__ = ["PARTS", "Parts", "parts_made_singly", "with_whole_tuples"]
@@ -137,16 +138,8 @@ def with_whole_tuples(value: Any) -> Any:
     )
 
 
-PARTS: dict[Any, Callable[..., Any]] = {}
+PARTS = Forms()
 """For a torch function that splits a tensor, its form; NotImplemented where torch's own may run."""
-
-
-def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def register(form: Callable[..., Any]) -> Callable[..., Any]:
-        PARTS.update(dict.fromkeys(functions, form))
-        return form
-
-    return register
 
 
 def _may_change(x: Any, dim: Any) -> bool:
@@ -159,7 +152,7 @@ def _may_change(x: Any, dim: Any) -> bool:
     return isinstance(size, torch.SymInt) and size.node.has_hint()
 
 
-@_form_of(torch.Tensor.unbind, torch.unbind)
+@PARTS.of(torch.Tensor.unbind, torch.unbind)
 def _unbind(x: torch.Tensor, dim: Any = 0) -> Any:
     if not _may_change(x, dim):
         return NotImplemented
@@ -171,14 +164,14 @@ def _unbind(x: torch.Tensor, dim: Any = 0) -> Any:
     return Parts(take, lambda: torch.ops.aten.unbind.int(x, dim))
 
 
-@_form_of(torch.Tensor.split, torch.split)
+@PARTS.of(torch.Tensor.split, torch.split)
 def _split(x: torch.Tensor, split_size: Any, dim: Any = 0) -> Any:
     if not _may_change(x, dim) or not isinstance(split_size, (int, torch.SymInt)):
         return NotImplemented
     return _of_length(x, split_size, dim, lambda: torch.ops.aten.split.Tensor(x, split_size, dim))
 
 
-@_form_of(torch.Tensor.chunk, torch.chunk)
+@PARTS.of(torch.Tensor.chunk, torch.chunk)
 def _chunk(x: torch.Tensor, chunks: Any, dim: Any = 0) -> Any:
     if not _may_change(x, dim) or type(chunks) is not int or chunks < 1:
         return NotImplemented

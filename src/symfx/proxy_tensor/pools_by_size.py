@@ -14,20 +14,13 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from symfx.proxy_tensor.forms import Forms
 from symfx.symbolic_shapes import statically_known_true
 
 __all__ = ["POOLS"]
 
-POOLS: dict[Any, Callable[..., Any]] = {}
+POOLS = Forms()
 """For a pooling function, its form, which returns NotImplemented where no size is symbolic."""
-
-
-def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def register(form: Callable[..., Any]) -> Callable[..., Any]:
-        POOLS.update(dict.fromkeys(functions, form))
-        return form
-
-    return register
 
 
 def _per_dimension(option: Any, dims: int) -> list[Any]:
@@ -196,12 +189,12 @@ for _dims, _max_functions, _with_indices, _avg_function in (
     (2, (torch.max_pool2d, F.max_pool2d), F.max_pool2d_with_indices, F.avg_pool2d),
     (3, (torch.max_pool3d, F.max_pool3d), F.max_pool3d_with_indices, F.avg_pool3d),
 ):
-    _form_of(*_max_functions)(_max_pool(_dims))
-    _form_of(_with_indices)(_max_pool(_dims, indices=True))
-    _form_of(_avg_function)(_avg_pool(_dims))
+    POOLS.of(*_max_functions)(_max_pool(_dims))
+    POOLS.of(_with_indices)(_max_pool(_dims, indices=True))
+    POOLS.of(_avg_function)(_avg_pool(_dims))
 
 
-@_form_of(torch.adaptive_avg_pool1d)
+@POOLS.of(torch.adaptive_avg_pool1d)
 def _adaptive_avg_pool1d(input: torch.Tensor, output_size: Any) -> Any:
     # The operator for two dimensions takes a symbolic size.
     (size,) = _per_dimension(output_size, 1)
@@ -248,8 +241,8 @@ for _dims, _plain, _with_places in (
     (2, F.adaptive_max_pool2d, F.adaptive_max_pool2d_with_indices),
     (3, F.adaptive_max_pool3d, F.adaptive_max_pool3d_with_indices),
 ):
-    _form_of(_plain)(_adaptive_max_pool(_dims, False))
-    _form_of(_with_places)(_adaptive_max_pool(_dims, True))
+    POOLS.of(_plain)(_adaptive_max_pool(_dims, False))
+    POOLS.of(_with_places)(_adaptive_max_pool(_dims, True))
 
 
 def _lp_pool(dims: int) -> Callable[..., Any]:
@@ -273,10 +266,10 @@ def _lp_pool(dims: int) -> Callable[..., Any]:
 
 
 for _dims, _function in ((1, F.lp_pool1d), (2, F.lp_pool2d), (3, F.lp_pool3d)):
-    _form_of(_function)(_lp_pool(_dims))
+    POOLS.of(_function)(_lp_pool(_dims))
 
 
-@_form_of(F.local_response_norm)
+@POOLS.of(F.local_response_norm)
 def _local_response_norm(
     input: torch.Tensor, size: Any, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0
 ) -> Any:
@@ -290,7 +283,7 @@ def _local_response_norm(
     return input / mean.mul(alpha).add(k).pow(beta)
 
 
-@_form_of(F.unfold)
+@POOLS.of(F.unfold)
 def _unfold(
     input: torch.Tensor, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
 ) -> Any:

@@ -1,4 +1,4 @@
-"""Forms of torch functions of which an option is computed from sizes: a scale, groups, a count.
+"""Forms of torch functions with an option computed from sizes: a scale, groups, a count.
 
 torch's operators take such an option as a plain number, and a trace would bake it in. The forms
 here compute the same results by operators that take symbolic numbers.
@@ -15,20 +15,13 @@ import torch
 from torch.nested._internal.nested_tensor import nested_view_from_values_offsets
 from torch.nn import functional as F
 
+from symfx.proxy_tensor.forms import Forms
 from symfx.symbolic_shapes import statically_known_true
 
 __all__ = ["FORMS_BY_OPTION"]
 
-FORMS_BY_OPTION: dict[Any, Callable[..., Any]] = {}
+FORMS_BY_OPTION = Forms()
 """For a torch function, its form, which returns NotImplemented where no option is symbolic."""
-
-
-def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def register(form: Callable[..., Any]) -> Callable[..., Any]:
-        FORMS_BY_OPTION.update(dict.fromkeys(functions, form))
-        return form
-
-    return register
 
 
 def _is_symbolic(*numbers: Any) -> bool:
@@ -38,7 +31,7 @@ def _is_symbolic(*numbers: Any) -> bool:
 # -- counts ----------------------------------------------------------------------------------------
 
 
-@_form_of(torch.combinations)
+@FORMS_BY_OPTION.of(torch.combinations)
 def _combinations(input: torch.Tensor, r: Any = 2, with_replacement: bool = False) -> Any:
     if input.dim() != 1 or type(r) is not int or r < 1 or not _is_symbolic(input.shape[0]):
         return NotImplemented
@@ -53,7 +46,7 @@ def _combinations(input: torch.Tensor, r: Any = 2, with_replacement: bool = Fals
     return input[torch.ops.aten.nonzero_static.default(mask, size=count)]
 
 
-@_form_of(torch.vander)
+@FORMS_BY_OPTION.of(torch.vander)
 def _vander(x: torch.Tensor, N: Any = None, increasing: bool = False) -> Any:
     if x.dim() != 1:
         return NotImplemented
@@ -65,7 +58,7 @@ def _vander(x: torch.Tensor, N: Any = None, increasing: bool = False) -> Any:
     return powers if increasing else powers.flip(1)
 
 
-@_form_of(F.group_norm, torch.group_norm)
+@FORMS_BY_OPTION.of(F.group_norm, torch.group_norm)
 def _group_norm(
     input: torch.Tensor,
     num_groups: Any,
@@ -107,17 +100,17 @@ for _function, _method in (
     (torch.quantile, torch.Tensor.quantile),
     (torch.nanquantile, torch.Tensor.nanquantile),
 ):
-    _form_of(_function, _method)(_quantile_of(_function))
+    FORMS_BY_OPTION.of(_function, _method)(_quantile_of(_function))
 
 
-@_form_of(F.pad)
+@FORMS_BY_OPTION.of(F.pad)
 def _pad(input: torch.Tensor, pad: Any, mode: str = "constant", value: Any = None) -> Any:
     if not _is_symbolic(value) or mode != "constant":
         return NotImplemented
     return torch.constant_pad_nd(input, pad, value)
 
 
-@_form_of(F.scaled_dot_product_attention)
+@FORMS_BY_OPTION.of(F.scaled_dot_product_attention)
 def _attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -141,7 +134,7 @@ def _attention(
 def _of_ragged(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, is_causal: bool, scale: Any
 ) -> Any:
-    """The attention of jagged nested tensors: one over all rows, each of which sees its sequence.
+    """The attention of jagged nested tensors: one over all rows, where a row sees its own sequence.
 
     torch chooses a kernel by the shortest sequence, which is data.
     """
@@ -169,7 +162,7 @@ def _sequences(offsets: torch.Tensor, rows: Any) -> tuple[torch.Tensor, torch.Te
     return sequence, row - offsets[sequence]
 
 
-@_form_of(F.interpolate)
+@FORMS_BY_OPTION.of(F.interpolate)
 def _interpolate(
     input: torch.Tensor,
     size: Any = None,

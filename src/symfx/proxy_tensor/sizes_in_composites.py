@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
+from symfx.proxy_tensor.forms import Forms
 from symfx.symbolic_shapes import optimization_hint, statically_known_true
 
 __all__ = ["FORMS_OF_COMPOSITES"]
 
-FORMS_OF_COMPOSITES: dict[Any, Callable[..., Any]] = {}
+FORMS_OF_COMPOSITES = Forms()
 """For a torch function, its form, which returns NotImplemented where no size is symbolic."""
 
 
@@ -25,19 +26,11 @@ _BY_PRODUCT = "use_mm_for_euclid_dist"
 _BY_DIFFERENCES = "donot_use_mm_for_euclid_dist"
 
 
-def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def register(form: Callable[..., Any]) -> Callable[..., Any]:
-        FORMS_OF_COMPOSITES.update(dict.fromkeys(functions, form))
-        return form
-
-    return register
-
-
 def _is_symbolic(*tensors: torch.Tensor) -> bool:
     return any(isinstance(n, torch.SymInt) for tensor in tensors for n in tensor.shape)
 
 
-@_form_of(torch.take_along_dim, torch.Tensor.take_along_dim)
+@FORMS_OF_COMPOSITES.of(torch.take_along_dim, torch.Tensor.take_along_dim)
 def _take_along_dim(input: torch.Tensor, indices: torch.Tensor, dim: int | None = None) -> Any:
     if not _is_symbolic(input, indices) or indices.dtype is not torch.int64:
         return NotImplemented
@@ -66,7 +59,7 @@ def _common(m: Any, n: Any) -> Any:
     return n
 
 
-@_form_of(torch.kron, torch.Tensor.kron)
+@FORMS_OF_COMPOSITES.of(torch.kron, torch.Tensor.kron)
 def _kron(input: torch.Tensor, other: torch.Tensor) -> Any:
     if not _is_symbolic(input, other):
         return NotImplemented
@@ -78,7 +71,7 @@ def _kron(input: torch.Tensor, other: torch.Tensor) -> Any:
     return (rows * columns).reshape([a * b for a, b in zip(left, right, strict=True)])
 
 
-@_form_of(torch.cdist)
+@FORMS_OF_COMPOSITES.of(torch.cdist)
 def _cdist(
     x1: torch.Tensor, x2: torch.Tensor, p: float = 2.0, compute_mode: str = _BY_COUNT
 ) -> Any:
@@ -95,7 +88,7 @@ def _cdist(
 # -- differences -----------------------------------------------------------------------------------
 
 
-@_form_of(torch.gradient)
+@FORMS_OF_COMPOSITES.of(torch.gradient)
 def _gradient(
     input: torch.Tensor, *, spacing: Any = None, dim: Any = None, edge_order: int = 1
 ) -> Any:
@@ -191,7 +184,7 @@ def _along_one(function: Any, length: Callable[[Any], Any]) -> None:
         resized = _resized(input, [(dim, length(n))]) if fits else None
         return NotImplemented if resized is None else function(resized, n, dim, norm, **rest)
 
-    FORMS_OF_COMPOSITES[function] = form
+    FORMS_OF_COMPOSITES.of(function)(form)
 
 
 def _along_several(function: Any, length: Callable[[Any], Any], dims: Any = None) -> None:
@@ -210,7 +203,7 @@ def _along_several(function: Any, length: Callable[[Any], Any], dims: Any = None
         resized = _resized(input, lengths)
         return NotImplemented if resized is None else function(resized, s, dim, norm, **rest)
 
-    FORMS_OF_COMPOSITES[function] = form
+    FORMS_OF_COMPOSITES.of(function)(form)
 
 
 def _whole(n: Any) -> Any:
@@ -237,7 +230,7 @@ for _name in ("irfft", "hfft"):
 # -- chains of products ----------------------------------------------------------------------------
 
 
-@_form_of(torch.linalg.multi_dot)
+@FORMS_OF_COMPOSITES.of(torch.linalg.multi_dot)
 def _multi_dot(tensors: Sequence[torch.Tensor], *, out: torch.Tensor | None = None) -> Any:
     if out is not None or len(tensors) < 2 or not _is_symbolic(*tensors):
         return NotImplemented
@@ -257,7 +250,7 @@ def _multi_dot(tensors: Sequence[torch.Tensor], *, out: torch.Tensor | None = No
     return result.squeeze(0) if first.dim() == 1 else result
 
 
-@_form_of(torch.chain_matmul, torch.functional.chain_matmul)
+@FORMS_OF_COMPOSITES.of(torch.chain_matmul, torch.functional.chain_matmul)
 def _chain_matmul(*matrices: torch.Tensor, out: torch.Tensor | None = None) -> Any:
     if len(matrices) < 2 or any(t.dim() != 2 for t in matrices):
         return NotImplemented

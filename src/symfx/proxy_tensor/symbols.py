@@ -136,7 +136,7 @@ class SymbolNodes:
         self._offer(layouts, offset, node, _aten.sym_storage_offset.default, ())
 
     def _offer_parts(self, size: torch.SymInt) -> None:
-        """Make the size of an input a source of the symbols of which it is a multiple."""
+        """Let the symbols in the size of an input be computed from it, as batch is from 8*batch."""
         term = self._term(size)
         if term is not None and term.op != "symbol":
             for symbol in term.free_symbols:
@@ -438,7 +438,7 @@ class SymbolNodes:
         return None
 
     def _solved(self, term: Term, factor: int, rest: Term) -> Any:
-        """The node of the symbol of which a size is a multiple up to a rest."""
+        """The node of n, from the size `term` that is factor*n + rest."""
         total = self._build(term)
         if rest.value != 0:
             total = self._emit(operator.sub, total, self._build(rest))

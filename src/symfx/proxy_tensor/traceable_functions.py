@@ -15,7 +15,8 @@ import torch
 from torch.nn import functional as F
 from torch.nn._reduction import legacy_get_string
 
-from symfx.proxy_tensor.functions_of_sizes import FORMS_BY_SIZE, one_hot, where_it_binds
+from symfx.proxy_tensor.forms import Forms
+from symfx.proxy_tensor.functions_of_sizes import FORMS_BY_SIZE, one_hot
 from symfx.proxy_tensor.indexing import get_item, set_item
 from symfx.proxy_tensor.number_tensors import has_symbol, tensor_of_numbers
 from symfx.proxy_tensor.pools_by_size import POOLS
@@ -27,30 +28,21 @@ from symfx.proxy_tensor.views_by_size import VIEWS
 
 __all__ = ["TRACEABLE"]
 
-TRACEABLE: dict[Any, Callable[..., Any]] = {}
+TRACEABLE = Forms()
 """For a torch function, its traceable form.
 
 The form returns NotImplemented where the function's own form can be traced."""
 
 
-def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def register(form: Callable[..., Any]) -> Callable[..., Any]:
-        TRACEABLE.update(dict.fromkeys(functions, where_it_binds(form)))
-        return form
-
-    return register
-
-
-TRACEABLE.update(FORMS_BY_SIZE)
-for _forms in (POOLS, VIEWS, FORMS_BY_OPTION, FORMS_OF_COMPOSITES):
-    TRACEABLE.update({function: where_it_binds(form) for function, form in _forms.items()})
+for _forms in (FORMS_BY_SIZE, POOLS, VIEWS, FORMS_BY_OPTION, FORMS_OF_COMPOSITES):
+    TRACEABLE.update(_forms)
 TRACEABLE[torch.Tensor.__getitem__] = get_item
 TRACEABLE[torch.Tensor.__setitem__] = set_item
 # torch's own form takes no symbolic number beside a Python number.
 TRACEABLE[torch.sym_ite] = choose
 
 
-@_form_of(torch.tensor)
+@TRACEABLE.of(torch.tensor)
 def _tensor(
     data: Any,
     *,
@@ -64,14 +56,14 @@ def _tensor(
     return tensor_of_numbers(data, dtype=dtype, device=device).requires_grad_(requires_grad)
 
 
-@_form_of(torch.as_tensor)
+@TRACEABLE.of(torch.as_tensor)
 def _as_tensor(data: Any, dtype: torch.dtype | None = None, device: Any = None) -> Any:
     if not has_symbol(data):
         return NotImplemented
     return tensor_of_numbers(data, dtype=dtype, device=device)
 
 
-@_form_of(torch.asarray)
+@TRACEABLE.of(torch.asarray)
 def _asarray(
     obj: Any,
     *,
@@ -85,7 +77,7 @@ def _asarray(
     return tensor_of_numbers(obj, dtype=dtype, device=device).requires_grad_(requires_grad)
 
 
-@_form_of(torch.Tensor.new_tensor)
+@TRACEABLE.of(torch.Tensor.new_tensor)
 def _new_tensor(
     x: torch.Tensor,
     data: Any,
@@ -106,14 +98,14 @@ def _assert_all(condition: torch.Tensor, message: str) -> None:
     torch._assert_async(condition.all(), message)
 
 
-@_form_of(torch.equal, torch.Tensor.equal)
+@TRACEABLE.of(torch.equal, torch.Tensor.equal)
 def _equal(a: torch.Tensor, b: torch.Tensor) -> Any:
     if a.dim() != b.dim() or any(bool(m != n) for m, n in zip(a.shape, b.shape, strict=True)):
         return False
     return (a == b).all().item()
 
 
-@_form_of(torch.cov, torch.Tensor.cov)
+@TRACEABLE.of(torch.cov, torch.Tensor.cov)
 def _cov(
     x: torch.Tensor,
     *,
@@ -144,7 +136,7 @@ def _cov(
     return (torch.mm(centered, spread.mT.conj()) / freedom).squeeze()
 
 
-@_form_of(torch.corrcoef, torch.Tensor.corrcoef)
+@TRACEABLE.of(torch.corrcoef, torch.Tensor.corrcoef)
 def _corrcoef(x: torch.Tensor) -> Any:
     covariance = _cov(x)
     if covariance is NotImplemented:
@@ -159,7 +151,7 @@ def _corrcoef(x: torch.Tensor) -> Any:
     return result.clamp(-1, 1)
 
 
-@_form_of(torch.linalg.matrix_rank)
+@TRACEABLE.of(torch.linalg.matrix_rank)
 def _matrix_rank(*args: Any, out: torch.Tensor | None = None, **kwargs: Any) -> Any:
     # On fake tensors torch's own form returns `out` without writing to it.
     if out is None:
@@ -172,7 +164,7 @@ def _matrix_rank(*args: Any, out: torch.Tensor | None = None, **kwargs: Any) -> 
     return out.copy_(found)
 
 
-@_form_of(F.one_hot)
+@TRACEABLE.of(F.one_hot)
 def _one_hot(x: torch.Tensor, num_classes: Any = -1) -> Any:
     if not isinstance(x, torch.Tensor):
         return NotImplemented
@@ -188,7 +180,7 @@ def _one_hot(x: torch.Tensor, num_classes: Any = -1) -> Any:
     return (x.unsqueeze(-1) == classes).to(torch.int64)
 
 
-@_form_of(torch.max_pool1d, F.max_pool1d)
+@TRACEABLE.of(torch.max_pool1d, F.max_pool1d)
 def _max_pool1d(
     x: torch.Tensor,
     kernel_size: Any,
@@ -222,7 +214,7 @@ def _max_pool1d(
     return pooled.squeeze(-2)
 
 
-@_form_of(F.gaussian_nll_loss)
+@TRACEABLE.of(F.gaussian_nll_loss)
 def _gaussian_nll_loss(
     input: torch.Tensor,
     target: torch.Tensor,
@@ -249,7 +241,7 @@ def _gaussian_nll_loss(
     return loss if reduction == "none" else loss.mean() if reduction == "mean" else loss.sum()
 
 
-@_form_of(F.interpolate)
+@TRACEABLE.of(F.interpolate)
 def _interpolate(input: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
     found = FORMS_BY_OPTION[F.interpolate](input, *args, **kwargs)
     if found is not NotImplemented:
@@ -261,7 +253,7 @@ def _interpolate(input: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
 
 
 # torch's decomposition compares each class with the wrong targets.
-@_form_of(F.multilabel_margin_loss)
+@TRACEABLE.of(F.multilabel_margin_loss)
 def _multilabel_margin_loss(
     input: torch.Tensor,
     target: torch.Tensor,

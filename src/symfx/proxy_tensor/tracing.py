@@ -157,7 +157,7 @@ def make_fx(
             "a spec of dynamic shapes is given, but tracing_mode is 'real': the sizes of real "
             "tensors are plain numbers, which no spec can make symbols",
             where="make_fx",
-            fix='pass tracing_mode="fake", as torch asks for too',
+            fix='pass tracing_mode="fake" or "symbolic"',
         )
     if spec is None and dynamic_shapes is not None and tracing_mode != "symbolic":
         raise SpecError(

@@ -6,26 +6,19 @@ whose operators take symbolic sizes, give the same elements of the same memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from symfx.proxy_tensor.forms import Forms
+
 __all__ = ["VIEWS"]
 
-VIEWS: dict[Any, Callable[..., Any]] = {}
+VIEWS = Forms()
 """For a function that makes a view, its form: NotImplemented where no number is symbolic."""
 
 
-def _form_of(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def register(form: Callable[..., Any]) -> Callable[..., Any]:
-        VIEWS.update(dict.fromkeys(functions, form))
-        return form
-
-    return register
-
-
-@_form_of(torch.Tensor.unfold)
+@VIEWS.of(torch.Tensor.unfold)
 def _unfold(x: torch.Tensor, dimension: int, size: Any, step: Any) -> Any:
     if not isinstance(size, torch.SymInt) and not isinstance(step, torch.SymInt):
         return NotImplemented
@@ -43,7 +36,7 @@ def _unfold(x: torch.Tensor, dimension: int, size: Any, step: Any) -> Any:
     return x.as_strided([*sizes, size], [*strides, x.stride(dim)])
 
 
-@_form_of(torch.diagonal, torch.Tensor.diagonal)
+@VIEWS.of(torch.diagonal, torch.Tensor.diagonal)
 def _diagonal(input: torch.Tensor, offset: Any = 0, dim1: int = 0, dim2: int = 1) -> Any:
     if not isinstance(offset, torch.SymInt):
         return NotImplemented

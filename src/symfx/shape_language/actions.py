@@ -10,6 +10,7 @@ from typing import Any, Never
 from lark import Token, Transformer_NonRecursive
 
 from symfx.shape_language.syntax import (
+    OPERATIONS,
     AnyTensor,
     Both,
     Call,
@@ -435,17 +436,7 @@ def _constant(size: Expression) -> int | None:
             one, other = _constant(left), _constant(right)
             if one is None or other is None:
                 return None
-            match sign:
-                case "+":
-                    return one + other
-                case "-":
-                    return one - other
-                case "*":
-                    return one * other
-                case "//" if other:
-                    return one // other
-                case "%" if other:
-                    return one % other
-                case "**":
-                    return int(one**other)
+            if other == 0 and sign in ("//", "%"):
+                return None
+            return int(OPERATIONS[sign](one, other))
     return None

@@ -10,6 +10,7 @@ from symfx.algebra import Table, Term, evaluate
 from symfx.algebra.terms.linear import determined_symbols
 from symfx.errors import SpecError
 from symfx.shape_language.syntax import (
+    OPERATIONS,
     Both,
     Call,
     Comparison,
@@ -68,21 +69,10 @@ class _Lowering:
                 return result
             case Operation(sign=sign, left=left, right=right):
                 one, other = self.size(left), self.size(right)
-                match sign:
-                    case "+":
-                        return one + other
-                    case "-":
-                        return one - other
-                    case "*":
-                        return one * other
-                    case "**":
-                        power = self._table.one
-                        for _ in range(int(other.value or 0)):
-                            power = power * one
-                        return power
-                if other.value == 0:
+                if other.value == 0 and sign in ("//", "%"):
                     self._refuse(f"{tree} divides by zero", right.at, "divide by another number")
-                return one // other if sign == "//" else one % other
+                computed: Term = OPERATIONS[sign](one, other)
+                return computed
 
     def condition(self, tree: Condition) -> Term:
         """The term of a condition."""
@@ -229,7 +219,7 @@ def determined(dims: Sequence[Measured], where: str = "dynamic") -> dict[str, in
 
 
 def _value(dim: Measured, factor: int, rest: int, where: str) -> int:
-    """The value of a name of which a size is a multiple, up to a rest."""
+    """The value of the name n, from a size that is factor*n + rest."""
     value, left = divmod(dim.size - rest, factor)
     if left:
         near = [factor * (value + i) + rest for i in (0, 1)]

@@ -6,11 +6,13 @@ that reads as an equal tree.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 __all__ = [
+    "OPERATIONS",
     "AnyTensor",
     "Both",
     "Call",
@@ -95,6 +97,17 @@ class Operation:
         between = self.sign if self.sign in _CLOSE else f" {self.sign} "
         left = strength + 1 if self.sign == "**" else strength
         return f"{_grouped(self.left, left)}{between}{_grouped(self.right, strength + 1)}"
+
+
+OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "**": operator.pow,
+}
+"""What each sign computes, of integers and of terms."""
 
 
 @dataclass(frozen=True)

@@ -92,8 +92,7 @@ def typecheck(
         return found
     if last.conflict is not None:
         shapes = ", ".join(f"{name}: {smaller[name]}" for name in smaller)
-        said = (*last.conflict.conditions, f"for the last batch, {shapes}")
-        last.conflict = replace(last.conflict, conditions=said)
+        last.conflict = last.conflict.under(f"for the last batch, {shapes}")
     return last
 
 
@@ -115,8 +114,7 @@ def _for_leading(
         migrations.append(found)
         if found.verdict != "well-typed":
             if found.conflict is not None:
-                said = (*found.conflict.conditions, f"with {count} leading dimensions")
-                found.conflict = replace(found.conflict, conditions=said)
+                found.conflict = found.conflict.under(f"with {count} leading dimensions")
             return found
     return migrations[0]
 
@@ -193,8 +191,7 @@ def _along_paths(
             continue  # no inputs take this path
         path.branches = tuple(map(str, decisions))
         if path.conflict is not None:
-            said = (*path.conflict.conditions, *path.branches)
-            path.conflict = replace(path.conflict, conditions=said)
+            path.conflict = path.conflict.under(*path.branches)
         if path.verdict == "well-typed":
             found.append(path)
             conditions.append([d.condition for d in decisions if d.condition])

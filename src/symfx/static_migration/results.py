@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -44,6 +44,10 @@ class Conflict:
     example: Mapping[str, tuple[int, ...]] | None = None
     hopeless: bool = False
     hint: str = ""
+
+    def under(self, *conditions: str) -> Conflict:
+        """The conflict with further conditions that take part in it."""
+        return replace(self, conditions=(*self.conditions, *conditions))
 
     def __str__(self) -> str:
         parts = [self.message]

@@ -224,7 +224,7 @@ def by_signs(prover: Prover, condition: Term) -> bool | None:
 
 
 def _signless_factors(prover: Prover, condition: Term) -> Iterator[Term]:
-    """The symbols of which there are products, and whose sign is not known."""
+    """The symbols that stand in products and have no known sign."""
     near = prover.facts.connected(condition)
     seen: set[Term] = set()
     for said in (condition, *(near if len(near) <= CARRIED else ())):

@@ -90,7 +90,7 @@ def _two_sums(p: Term) -> tuple[Term, Term] | None:
 
 
 def _root(monomial: Term, degree: int) -> Term | None:
-    """The monomial (or 1) whose power of a degree is a monomial (or 1); None if there is none."""
+    """The monomial m with m**degree equal to a monomial, where 1 counts as one; None if no m is."""
     table = monomial.table
     factors = () if monomial is table.one else monomial.factors
     half = factors[::degree]

@@ -207,7 +207,7 @@ def _of_two_quotients(one: Term, other: Term, times: int) -> Term | None:
 
 
 def _remainder(condition: Term) -> Term | None:
-    """The remainder by a positive constant of which alone a comparison speaks, if there is one."""
+    """The remainder by a constant that is all a comparison holds; None for other comparisons."""
     p = condition.args[0] if condition.op in ("eq", "ge") else None
     if p is None or len(p.coeffs) != 1:
         return None

@@ -1,8 +1,8 @@
 """The compiled kernels of ``kernels.c``, where the machine has a C compiler.
 
 The library is built once for each processor, compiler and version of the source, in seconds, and
-kept in the user's cache directory. Without a compiler, and where a kernel computes wrongly in a
-trial, `kernels` returns None and torch's operators run instead.
+kept in the user's cache directory. Without a compiler `kernels` returns None, and torch's operators
+run instead.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def kernels() -> Kernels | None:
 
 
 def compiler() -> str | None:
-    """The path of the C compiler; None if there is none."""
+    """The path of the machine's C compiler, or None."""
     return next(filter(None, map(shutil.which, _COMPILERS)), None)
 
 

@@ -124,10 +124,8 @@ class Knowledge:
         except (ZeroDivisionError, OverflowError, ValueError):
             # The value at tracing is undefined. Python raises in the user's code on its use.
             return None
-        except (
-            RuntimeError,
-            AttributeError,
-        ):  # torch's ragged size has not all methods of a number
+        except (RuntimeError, AttributeError):
+            # torch's number for a ragged size lacks some methods of numbers.
             if any(isinstance(values[s], torch.SymInt) for s in term.free_symbols):
                 return self._evaluate_ragged(term, values)
             raise
