@@ -94,14 +94,10 @@ INLINE vec exponential(vec x) {
   return choose(x > all(88.7f), all(__builtin_inff()), result);
 }
 
-/* One tile of a product: c[r][j] = factor[r] * sum over k of a[r][k] * b[k][j]. */
-INLINE void tile(const int rows, const int vectors, const float *a, int64_t a_row, const float *b,
-                 int64_t b_row, int64_t depth, float *c, int64_t c_row, const float *factor) {
-  vec sums[ROWS][VECTORS];
-#pragma GCC unroll 8
-  for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-    for (int v = 0; v < vectors; v++) sums[r][v] = all(0.0f);
+/* sums[r][j] += sum over k of a[r][k] * b[k][j]. */
+INLINE void accumulate(vec sums[ROWS][VECTORS], const int rows, const int vectors,
+                       const float *restrict a, int64_t a_row, const float *restrict b,
+                       int64_t b_row, int64_t depth) {
   for (int64_t k = 0; k < depth; k++) {
     vec columns[VECTORS];
 #pragma GCC unroll 4
@@ -113,6 +109,17 @@ INLINE void tile(const int rows, const int vectors, const float *a, int64_t a_ro
       for (int v = 0; v < vectors; v++) sums[r][v] += one * columns[v];
     }
   }
+}
+
+/* One tile of a product: c[r][j] = factor[r] * sum over k of a[r][k] * b[k][j]. */
+INLINE void tile(const int rows, const int vectors, const float *a, int64_t a_row, const float *b,
+                 int64_t b_row, int64_t depth, float *c, int64_t c_row, const float *factor) {
+  vec sums[ROWS][VECTORS];
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+    for (int v = 0; v < vectors; v++) sums[r][v] = all(0.0f);
+  accumulate(sums, rows, vectors, a, a_row, b, b_row, depth);
 #pragma GCC unroll 8
   for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
@@ -415,17 +422,7 @@ INLINE void linear_tile(const int rows, const float *restrict x, int64_t x_row,
 #pragma GCC unroll 4
     for (int v = 0; v < VECTORS; v++)
       sums[r][v] = *(const vec *)((bias ? bias : to + r * to_row) + v * LANES);
-  for (int64_t k = 0; k < depth; k++) {
-    vec columns[VECTORS];
-#pragma GCC unroll 4
-    for (int v = 0; v < VECTORS; v++) columns[v] = *(const vec *)(panel + k * TILE + v * LANES);
-#pragma GCC unroll 8
-    for (int r = 0; r < rows; r++) {
-      vec one = all(x[r * x_row + k]);
-#pragma GCC unroll 4
-      for (int v = 0; v < VECTORS; v++) sums[r][v] += one * columns[v];
-    }
-  }
+  accumulate(sums, rows, VECTORS, x, x_row, panel, TILE, depth);
 #pragma GCC unroll 8
   for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
