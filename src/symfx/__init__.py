@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         TraceFileError,
         TracingError,
     )
+    from symfx.explanation import Explanation, Rejection, explain
     from symfx.installation import (
         InstallError,
         explain_recompiles,
@@ -46,10 +47,12 @@ if TYPE_CHECKING:
 __all__ = [
     "CheckResult",
     "Dim",
+    "Explanation",
     "InputMismatchError",
     "InstallError",
     "OptimizationError",
     "OptimizedModel",
+    "Rejection",
     "SpecError",
     "SymfxError",
     "TargetError",
@@ -58,6 +61,7 @@ __all__ = [
     "TracingError",
     "Verification",
     "__version__",
+    "explain",
     "explain_recompiles",
     "export",
     "install",
@@ -73,8 +77,10 @@ __all__ = [
 _HOMES = {
     "CheckResult": "symfx.tracing",
     "Dim": "symfx.symbolic_shapes",
+    "Explanation": "symfx.explanation",
     "InputMismatchError": "symfx.errors",
     "InstallError": "symfx.installation",
+    "Rejection": "symfx.explanation",
     "SpecError": "symfx.errors",
     "SymfxError": "symfx.errors",
     "TargetError": "symfx.errors",
@@ -84,6 +90,7 @@ _HOMES = {
     "OptimizationError": "symfx.errors",
     "OptimizedModel": "symfx.optimization.model",
     "Verification": "symfx.tracing.verification",
+    "explain": "symfx.explanation",
     "export": "symfx.tracing",
     "explain_recompiles": "symfx.installation",
     "install": "symfx.installation",
@@ -132,7 +139,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, *_MODULES})
 
 
 if os.environ.get("SYMFX_INSTALL", "0") not in ("", "0"):

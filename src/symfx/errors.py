@@ -7,6 +7,7 @@ input it happened, and *what to do* about it.
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 __all__ = [
     "ExpressionError",
@@ -20,6 +21,9 @@ __all__ = [
     "describe",
 ]
 
+#: The attributes of errors that are left out of their pickles.
+_NOT_PICKLED = ("refused", "question")
+
 
 class SymfxError(Exception):
     """A mistake that the user of symfx can correct.
@@ -28,7 +32,13 @@ class SymfxError(Exception):
         what: one sentence that says what went wrong, with the values in question.
         where: the place in the user's code or input (``file.py:12``, ``--input``), if known.
         fix: what to do about it, if known.
+
+    Attributes:
+        refused: the trace that was refused, and what in it is the reason: names of dimensions, or
+            guards; None for any other mistake. `symfx.explain` explains these.
     """
+
+    refused: tuple[Any, tuple[Any, ...]] | None = None
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
         self.what = what
@@ -42,6 +52,11 @@ class SymfxError(Exception):
         self.message = "\n".join(parts)
         super().__init__(self.message)
         self.args = (self.message,)  # a constructor of torch among the bases may put others there
+
+    def __reduce__(self) -> Any:
+        # A trace and its environment stay in the process that has them.
+        kept = {name: value for name, value in vars(self).items() if name not in _NOT_PICKLED}
+        return type(self), self.args, kept
 
     def __str__(self) -> str:
         # torch.export edits the text of an exception by way of ``args``: it appends "Suggested

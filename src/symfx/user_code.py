@@ -30,6 +30,8 @@ __all__ = [
     "asked_by_program",
     "asking_expression",
     "boundary",
+    "frame_of_trace",
+    "frames_of_trace",
     "here",
     "inside_try",
     "is_boundary",
@@ -64,7 +66,9 @@ _WRAPPERS = ("contextlib.py", "functools.py")
 #: The functions of Python that ask for the truth or the number of their argument.
 _ASKING = ("bool", "int", "float", "range", "len", "any", "all")
 #: One frame of a formatted traceback.
-_FORMATTED = re.compile(r'File "(?P<path>[^"]+)", line (?P<line>\d+).*\n\s*(?P<text>.*)')
+_FORMATTED = re.compile(
+    r'File "(?P<path>[^"]+)", line (?P<line>\d+)(?:, in (?P<function>.*))?.*\n\s*(?P<text>.*)'
+)
 
 
 @cache
@@ -450,6 +454,34 @@ def statement_of_trace(formatted: str) -> ast.stmt | None:
     return max(around, key=lambda each: each.lineno, default=None)
 
 
+def frames_of_trace(formatted: str) -> list[SavedFrame]:
+    """The lines of the user's program and of torch's layers in a formatted traceback.
+
+    Args:
+        formatted: text such as torch.fx keeps in ``Node.stack_trace``.
+
+    Returns:
+        The lines, the innermost last.
+    """
+    return [
+        SavedFrame(f["path"], int(f["line"]), f["function"] or "", f["text"].strip())
+        for f in _FORMATTED.finditer(formatted)
+        if _kind_of_path(f["path"]) in (_USER, _MODULE)
+    ]
+
+
+def frame_of_trace(formatted: str) -> SavedFrame | None:
+    """The line that `user_line` names, from a formatted traceback.
+
+    Example:
+        >>> frame_of_trace('File "model.py", line 3, in forward\\n    return x + 1').function
+        'forward'
+    """
+    frames = frames_of_trace(formatted)
+    users = [frame for frame in frames if is_user_file(frame.filename)]
+    return next(reversed(users or frames), None)
+
+
 def user_line_of_trace(formatted: str) -> str | None:
     """The innermost line of the user's program in a formatted traceback, in words.
 
@@ -460,8 +492,5 @@ def user_line_of_trace(formatted: str) -> str | None:
         >>> user_line_of_trace('File "model.py", line 3, in forward\\n    return x + 1')
         'model.py:3: return x + 1'
     """
-    frames = [f for f in _FORMATTED.finditer(formatted) if is_user_file(f["path"])]
-    if not frames:
-        return None
-    last = frames[-1]
-    return line_in_words(last["path"], int(last["line"]), last["text"].strip())
+    frames = [f for f in frames_of_trace(formatted) if is_user_file(f.filename)]
+    return frames[-1].with_text if frames else None

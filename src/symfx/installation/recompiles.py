@@ -6,10 +6,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from symfx.errors import SpecError
 from symfx.torch_bridge.recompilations import code_of_compiled, failures_by_code
+
+if TYPE_CHECKING:
+    from symfx.explanation.answers import Explanation
 
 __all__ = ["Recompile", "explain_recompiles"]
 
@@ -48,6 +51,21 @@ class Recompile:
     inputs: tuple[str, ...]
     lines: tuple[str, ...]
     fix: str
+
+    def explain(self) -> Explanation:
+        """The failed guard, the lines that needed it, and what to do about it."""
+        from symfx.explanation.answers import Explanation, Reason  # costs time
+
+        reasons = [Reason(self.guard, "recompile", note=f"needed at {line}") for line in self.lines]
+        inputs = ", ".join(self.inputs)
+        return Explanation(
+            self.function,
+            "recompile",
+            f"{self.function} was compiled again: new inputs failed a guard of graph {self.graph}",
+            tuple(reasons) or (Reason(self.guard, "recompile"),),
+            (("inputs", inputs),) if inputs else (),
+            self.fix,
+        )
 
     def __str__(self) -> str:
         lines = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from symfx.errors import SymfxError
 from symfx.torch_bridge.identity import (
@@ -11,6 +11,11 @@ from symfx.torch_bridge.identity import (
     TorchPendingUnbackedSymbolNotFound,
     TorchShapeEnvGuardError,
 )
+
+if TYPE_CHECKING:
+    from symfx.algebra import Term
+    from symfx.symbolic_shapes.explain.provenance import Provenance
+    from symfx.symbolic_shapes.shape_env import ShapeEnv
 
 __all__ = [
     "ConstraintViolationError",
@@ -25,7 +30,11 @@ class GuardOnDataDependentSymNode(SymfxError, TorchGuardOnDataDependentSymNode):
 
     Attributes:
         cond: the condition or value that the program needs, as sympy.
+        question: the environment that was asked, the condition or value as a term, and the line
+            and the operator that asked; None where other code than a ShapeEnv made the error.
     """
+
+    question: tuple[ShapeEnv, Term, Provenance] | None = None
 
     def __init__(
         self, cond: Any, *args: Any, where: str | None = None, fix: str | None = None

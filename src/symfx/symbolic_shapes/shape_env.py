@@ -187,7 +187,9 @@ class ShapeEnv:
         return current_provenance(self.current_operator)
 
     def _data_dependent(self, term: Term) -> GuardOnDataDependentSymNode:
-        return data_dependent_error(self, term)
+        error = data_dependent_error(self, term)
+        error.question = (self, term, self._here())
+        return error
 
     # -- settings -------------------------------------------------------------------------------
 

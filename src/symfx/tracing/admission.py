@@ -4,30 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import torch
 
 from symfx.algebra import Term, evaluate, substitute
+from symfx.algebra.terms.definedness import UNDEFINED
 from symfx.algebra.terms.linear import determined_symbols
-from symfx.errors import InputMismatchError, SymfxError, describe
-from symfx.symbolic_shapes import (
-    Dim,
-    GuardProgram,
-    InputFact,
-    Provenance,
-    ShapeEnv,
-    ShapeGuard,
-)
+from symfx.errors import InputMismatchError, SymfxError
+from symfx.symbolic_shapes import GuardProgram, InputFact, Provenance, ShapeEnv, ShapeGuard
 from symfx.symbolic_shapes.checks.measures import Measure, measures
 from symfx.symbolic_shapes.checks.needed_guards import needed_guards
 from symfx.tracing.arguments import Layout, Leaf
 from symfx.tracing.dynamic import Entry
+from symfx.tracing.mismatches import Kind, LeafMeasure, Mismatch, differences
 
-if TYPE_CHECKING:
-    from symfx.algebra import Scalar
-
-__all__ = ["Admission", "CheckResult", "LeafMeasure"]
+__all__ = ["Admission", "CheckResult", "holds"]
 
 
 @dataclass(frozen=True)
@@ -55,31 +47,6 @@ class CheckResult:
         if not self.failures:
             return "these inputs fit"
         return "\n  ".join(("these inputs do not fit:", *self.failures))
-
-
-class LeafMeasure(NamedTuple):
-    """One number of one input.
-
-    Attributes:
-        leaf: the input.
-        measure: a size, a stride, the storage offset, or the value.
-    """
-
-    leaf: Leaf
-    measure: Measure
-
-    def of(self, value: Any) -> int:
-        """This number of another value of the input."""
-        return int(self.measure.of(value))
-
-    def matters(self, value: Any) -> bool:
-        """Whether the number affects the result: a stride needs two elements in its dimension."""
-        if self.measure.kind != "stride":
-            return True
-        return value.size(self.measure.dim) > 1 and all(n > 0 for n in value.shape)
-
-    def __str__(self) -> str:
-        return self.measure.words(self.leaf.path)
 
 
 def _numbers_of(leaf: Leaf) -> list[LeafMeasure]:
@@ -133,7 +100,7 @@ class Admission:
         for leaf in layout.leaves:
             self._fix_static(leaf)
         #: The symbols of values that the program reads from input tensors by ``.item()``.
-        self._items = {
+        self.items = {
             symbol: leaf
             for symbol, record in env.symbols.records.items()
             for leaf in layout.leaves
@@ -212,28 +179,32 @@ class Admission:
 
     def check_leaves(self, leaves: Sequence[Any]) -> CheckResult:
         """Whether the graph holds for flat inputs; if not, why."""
-        failures: list[str] = []
+        return CheckResult(tuple(mismatch.text for mismatch in self.mismatches(leaves)))
+
+    def mismatches(self, leaves: Sequence[Any]) -> list[Mismatch]:
+        """The differences between flat inputs and the conditions; none where the graph holds."""
+        found: list[Mismatch] = []
         alike: dict[Leaf, Any] = {}
         for leaf, entry, value in zip(self.layout.leaves, self.entries, leaves, strict=True):
-            difference = _difference(leaf, entry, value)
-            if difference:
-                failures.append(difference)
-            else:
+            differing = list(differences(leaf, entry, value))
+            found += differing
+            # The sizes of a tensor of another dtype or device are compared all the same.
+            if all(mismatch.kind in ("dtype", "device") for mismatch in differing):
                 alike[leaf] = value
-        if not failures and not self._asserted and self._fits(leaves):
-            return CheckResult()
-        values, disagreements = self._bind(alike)
-        failures += disagreements
-        failures += self._broken(values, complete=not failures)
-        return CheckResult(tuple(failures))
+        if not found and not self._asserted and self._fits(leaves):
+            return []
+        values, disagreements = self.bind(alike)
+        found += disagreements
+        found += self._broken(values, complete=not found)
+        return found
 
     def values_of(self, leaves: Sequence[Any]) -> dict[Term, int]:
         """The values of the symbols in flat inputs of the right types."""
-        return self._bind(dict(zip(self.layout.leaves, leaves, strict=True)))[0]
+        return self.bind(dict(zip(self.layout.leaves, leaves, strict=True)))[0]
 
-    def _bind(self, leaves: Mapping[Leaf, Any]) -> tuple[dict[Term, int], list[str]]:
-        """The values of the symbols, and a sentence for each number that differs."""
-        failures: list[str] = []
+    def bind(self, leaves: Mapping[Leaf, Any]) -> tuple[dict[Term, int], list[Mismatch]]:
+        """The values of the symbols in inputs of the right types, and the numbers that differ."""
+        found: list[Mismatch] = []
         values: dict[Term, int] = {}
         first: dict[Term, LeafMeasure] = {}
         values.update(self.items_of(leaves))
@@ -254,9 +225,9 @@ class Admission:
             others = int(evaluate(rest, values))
             values[symbol], left = divmod(number.of(leaves[number.leaf]) - others, factor)
             if left:
-                failures.append(
-                    f"{number} is {number.of(leaves[number.leaf])}, which {term} never is"
-                )
+                actual = number.of(leaves[number.leaf])
+                text = f"{number} is {actual}, which {term} never is"
+                found.append(Mismatch("expression", text, number.leaf, number, actual, term=term))
                 del values[symbol]
         reported: set[Leaf] = set()
         strided: dict[Leaf, None] = {}  # inputs of other strides, in order
@@ -271,19 +242,23 @@ class Admission:
                 strided[number.leaf] = None
                 continue
             reported.add(number.leaf)
+            kind: Kind = "size"
             if term.op == "symbol":
-                failures.append(
-                    f"{term} is {expected} ({first[term]}) and also {actual} ({number})"
-                )
+                kind = "equality"
+                text = f"{term} is {expected} ({first[term]}) and also {actual} ({number})"
             elif term.free_symbols:
-                failures.append(f"{number} is {actual}, not {term} = {expected}")
+                kind = "expression"
+                text = f"{number} is {actual}, not {term} = {expected}"
             else:
-                failures.append(f"{number} is {actual}; it is static: {expected} when traced")
+                text = f"{number} is {actual}; it is static: {expected} when traced"
+            found.append(Mismatch(kind, text, number.leaf, number, actual, expected, term))
         # Where sizes differ the strides do too, and need no sentence.
-        failures += [
-            self._strides(leaf, leaves[leaf], values) for leaf in strided if leaf not in reported
+        found += [
+            Mismatch("strides", self._strides(leaf, leaves[leaf], values), leaf)
+            for leaf in strided
+            if leaf not in reported
         ]
-        return values, failures
+        return values, found
 
     def _strides(self, leaf: Leaf, value: torch.Tensor, values: Mapping[Term, int]) -> str:
         terms = [
@@ -307,16 +282,19 @@ class Admission:
         """The values that the program reads from input tensors by ``.item()``."""
         return {
             symbol: leaves[leaf].item()
-            for symbol, leaf in self._items.items()
-            if leaf in leaves and leaves[leaf].numel() == 1 and not leaves[leaf].is_meta
+            for symbol, leaf in self.items.items()
+            if leaf in leaves
+            and leaves[leaf].numel() == 1
+            and leaves[leaf].dtype == leaf.example.dtype
+            and not leaves[leaf].is_meta
         }
 
     def admits(self, values: Mapping[Term, int]) -> bool:
         """Whether the guards and ranges admit these values of the symbols."""
         return not any(self._broken(values, complete=False))
 
-    def _broken(self, values: Mapping[Term, int], *, complete: bool) -> Iterator[str]:
-        """A sentence for each guard or range that these values of the symbols break.
+    def _broken(self, values: Mapping[Term, int], *, complete: bool) -> Iterator[Mismatch]:
+        """The guards and ranges that these values of the symbols break.
 
         Args:
             values: the values.
@@ -326,24 +304,19 @@ class Admission:
         in_broken_guards: set[Term] = set()
         table = self.env.symbol_table()
         unbacked = {info.term for info in table if info.unbacked}
-        for guard in self.guards:
-            symbols = guard.term.free_symbols
+        for condition, cause in self.conditions:
+            symbols = condition.free_symbols
             if not all(symbol in values for symbol in symbols):
+                # What is asserted of data is checked when the graph runs.
                 if complete and not symbols & unbacked:
-                    yield f"{guard.term} cannot be checked: no input gives one of its symbols"
+                    text = f"{condition} cannot be checked: no input gives one of its symbols"
+                    yield Mismatch("unchecked", text, term=condition, cause=cause)
                 continue
-            try:
-                holds: Scalar = evaluate(guard.term, values)
-            except ZeroDivisionError:
-                holds = False
-            if not holds:
+            if not holds(condition, values):
                 in_broken_guards |= symbols
-                yield self._broken_guard(guard.term, guard.provenance, values)
-        for asserted in self._asserted:
-            symbols = asserted.term.free_symbols
-            if all(symbol in values for symbol in symbols) and not evaluate(asserted.term, values):
-                in_broken_guards |= symbols
-                yield self._broken_guard(asserted.term, asserted.provenance, values)
+                text = self._broken_guard(condition, cause, values)
+                given = {symbol: values[symbol] for symbol in symbols}
+                yield Mismatch("condition", text, found=given, term=condition, cause=cause)
         for info in table:
             value = values.get(info.term)
             if value is None or info.term in in_broken_guards:
@@ -352,26 +325,62 @@ class Admission:
             if (low is not None and value < low) or (high is not None and value > high):
                 left = f"{low} <= " if low is not None else ""
                 right = f" <= {high}" if high is not None else ""
-                yield f"{info.name} is {value}{self._place(info.sources)}, outside " + (
-                    f"{left}{info.name}{right}"
-                )
+                place = self._place(info.sources)
+                text = f"{info.name} is {value}{place}, outside {left}{info.name}{right}"
+                yield Mismatch("range", text, found=value, wanted=(low, high), term=info.term)
+
+    @property
+    def conditions(self) -> list[tuple[Term, Provenance]]:
+        """The guards, and what the graph asserts of the inputs alone, each with its cause."""
+        guards = [(guard.term, guard.provenance) for guard in self.guards]
+        return guards + [(each.term, each.provenance) for each in self._asserted]
 
     def _broken_guard(self, condition: Term, cause: Provenance, values: Mapping[Term, int]) -> str:
         symbols = sorted(condition.free_symbols, key=lambda s: str(s.name))
-        items = {t: n for n, t in self.facts.items() if n.measure.kind == "item"}
         given = ", ".join(
-            f"{items[s].leaf.path} is {values[s]}" if s in items else f"{s.name} = {values[s]}"
+            f"{self.name_of(s)} is {values[s]}"
+            if self._item_of(s) is not None
+            else f"{s.name} = {values[s]}"
             for s in symbols
         )
-        shown = condition
-        names = {s: self.env.table.symbol(f"{n.leaf.path}.item()") for s, n in items.items()}
-        if names.keys() & condition.free_symbols:
-            shown = substitute(condition, names)
         frame = cause.frame
         line = f", relied on by {frame.with_text}" if frame else ""
         if cause.stated:
             line = ", as where= states"
-        return f"{shown} does not hold for {given}{line}"
+        return f"{self.shown(condition)} does not hold for {given}{line}"
+
+    def _item_of(self, symbol: Term) -> LeafMeasure | None:
+        """The tensor whose one item a symbol is, where guards are about it."""
+        return next(
+            (n for n, t in self.facts.items() if t is symbol and n.measure.kind == "item"), None
+        )
+
+    def name_of(self, symbol: Term) -> str:
+        """A symbol by its name, or, for the item of a tensor, by the path of the tensor."""
+        item = self._item_of(symbol)
+        return str(symbol.name) if item is None else item.leaf.path
+
+    def shown(self, condition: Term) -> Term:
+        """A condition with ``path.item()`` in place of the symbols of items."""
+        items = {s: n for s in condition.free_symbols if (n := self._item_of(s)) is not None}
+        names = {s: self.env.table.symbol(f"{n.leaf.path}.item()") for s, n in items.items()}
+        return substitute(condition, names) if names else condition
+
+    def value_at(self, number: LeafMeasure, values: Mapping[Term, int]) -> int:
+        """A number of the inputs at these values of the symbols; the example's if none is known."""
+        term = self.facts.get(number)
+        if term is None or not term.free_symbols <= values.keys():
+            return number.of(number.leaf.example)
+        return int(evaluate(term, values))
+
+    def numbers_of(self, symbol: Term) -> list[LeafMeasure]:
+        """The sizes, values and items of inputs that are a symbol, or else expressions of it."""
+        itself = [
+            number
+            for number, term in self.facts.items()
+            if term is symbol and number.measure.kind in ("size", "value", "item")
+        ]
+        return itself or self.numbers_with(symbol)
 
     def numbers_with(self, symbol: Term) -> list[LeafMeasure]:
         """The sizes and values of inputs that are expressions of a symbol."""
@@ -387,27 +396,9 @@ class Admission:
         return f" ({found[0]})" if found else ""
 
 
-def _difference(leaf: Leaf, entry: Entry, value: Any) -> str | None:
-    """A sentence if an input's type, dtype, device, layout, rank or static value is another."""
-    then = leaf.example
-    if isinstance(then, torch.Tensor):
-        if not isinstance(value, torch.Tensor):
-            return f"{leaf.path} is {describe(value)}, not a tensor"
-        for part in ("dtype", "device", "layout"):
-            now, before = getattr(value, part), getattr(then, part)
-            if now != before:
-                return f"{leaf.path} has {part} {now}, not {before}"
-        if value.dim() != then.dim():
-            return f"{leaf.path} has {value.dim()} dimensions, not {then.dim()}"
-        return None
-    if isinstance(entry, Dim) or entry is True:
-        if not isinstance(value, int) or isinstance(value, bool):
-            return f"{leaf.path} is {describe(value)}, not an int"
-        return None
-    if value is then or (
-        type(value) is type(then)
-        and not isinstance(value, torch.Tensor)
-        and (value == then) is True
-    ):
-        return None
-    return f"{leaf.path} is {describe(value)}; it is static: {describe(then)} when traced"
+def holds(condition: Term, values: Mapping[Term, int]) -> bool:
+    """Whether a condition has a value, and holds, at these values of its symbols."""
+    try:
+        return bool(evaluate(condition, values))
+    except UNDEFINED:
+        return False

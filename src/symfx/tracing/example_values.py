@@ -13,8 +13,9 @@ from symfx.algebra import Term, evaluate
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes.checks.measures import Measure
 from symfx.torch_bridge.nested_tensors import JaggedTensor, offsets_of
-from symfx.tracing.admission import Admission, LeafMeasure
+from symfx.tracing.admission import Admission
 from symfx.tracing.arguments import Leaf
+from symfx.tracing.mismatches import LeafMeasure
 
 __all__ = ["Draw", "copy_of", "inputs_at"]
 

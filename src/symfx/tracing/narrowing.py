@@ -41,7 +41,7 @@ def refuse_narrowing(trace: TracedModel, stated: Sequence[Stated]) -> None:
         fitting = {symbol: _hint(trace, symbol) for symbol in breaking}
         names = ", ".join(sorted(s.name for s in guard.term.free_symbols))
         nearest = _conjunction([guard.term, *(t for t in said if not _implied(guard.term, t))])
-        raise TracingError(
+        error = TracingError(
             f"{trace.name} needs more of {names} than where= states: {guard.term} "
             f"(it holds for {_in_words(fitting)} and not for {_in_words(breaking)})",
             where=str(guard.provenance).removeprefix("at "),
@@ -49,6 +49,8 @@ def refuse_narrowing(trace: TracedModel, stated: Sequence[Stated]) -> None:
             "so that it holds for the other sizes; strict=False, or --allow-pinned on the command "
             "line, accepts the guard",
         )
+        error.refused = (trace, (guard,))
+        raise error
 
 
 def needless(

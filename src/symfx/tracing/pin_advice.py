@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["pin_advice"]
+from symfx.symbolic_shapes import Provenance
+
+__all__ = ["advice_for", "pin_advice"]
 
 _SYMBOLIC = (
     "+, -, *, //, %, max, min, round, int, math.sqrt, math.log, torch.sym_max, "
@@ -64,6 +66,18 @@ _ADVICE = (
         "an index of a list or tuple is a number: index a tensor, torch.tensor(table)[n]",
     ),
 )
+
+
+def advice_for(cause: Provenance) -> str:
+    """What to write in place of the line that pinned a size.
+
+    Args:
+        cause: the line, and the operator that asked for the size.
+    """
+    frame, operator = cause.frame, cause.operator
+    if frame is not None and operator in (None, "aten.unbind.int", "aten.size.default"):
+        return pin_advice(frame.line)
+    return "change this line so that it holds for other sizes"
 
 
 def pin_advice(line: str) -> str:

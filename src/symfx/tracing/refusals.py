@@ -13,10 +13,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
 from symfx.errors import SpecError, TracingError, describe
-from symfx.symbolic_shapes import Provenance
 from symfx.tracing.arguments import Layout
 from symfx.tracing.model_state import module_of
-from symfx.tracing.pin_advice import pin_advice
+from symfx.tracing.pin_advice import advice_for, pin_advice
 from symfx.tracing.traced_model import TracedModel, name_of
 from symfx.user_code import raised_at, user_line_of_trace, where
 
@@ -180,11 +179,13 @@ def refuse_pins(trace: TracedModel, promised: Collection[str]) -> None:
     """
     sources = {info.name: info.sources for info in trace.shape_env.symbol_table()}
     pins = []
+    names = []
     for record in trace.specializations:
         numbers = map(trace.admission.number_at, sources.get(record.symbol_name, ()))
         places = [str(number) for number in numbers if number is not None]
         broken = [place for place in places if place in promised]
         if broken:
+            names.append(record.symbol_name)
             name = "" if record.symbol_name == broken[0] else f"{record.symbol_name}, "
             guards = [
                 str(g.term)
@@ -197,17 +198,11 @@ def refuse_pins(trace: TracedModel, promised: Collection[str]) -> None:
     if not pins:
         return
     lines = dict.fromkeys(str(provenance).removeprefix("at ") for _, provenance in pins)
-    raise TracingError(
+    error = TracingError(
         f"{trace.name} pins what is to be dynamic: {'; '.join(words for words, _ in pins)}",
         where="; ".join(lines),
-        fix=f"{_instead(pins[0][1])}, or make the dimension static (None in dynamic); "
+        fix=f"{advice_for(pins[0][1])}, or make the dimension static (None in dynamic); "
         "strict=False, or --allow-pinned on the command line, accepts a graph for this size alone",
     )
-
-
-def _instead(provenance: Provenance) -> str:
-    """What to write in place of the line that pinned a size."""
-    frame, operator_name = provenance.frame, provenance.operator
-    if frame is not None and operator_name in (None, "aten.unbind.int", "aten.size.default"):
-        return pin_advice(frame.line)
-    return "change this line so that it holds for other sizes"
+    error.refused = (trace, tuple(names))
+    raise error

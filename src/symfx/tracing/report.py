@@ -17,7 +17,18 @@ from symfx.tracing.traced_model import TracedModel
 from symfx.tracing.verification import Run, Verification
 from symfx.user_code import user_line_of_trace
 
-__all__ = ["as_data", "describe_graph", "describe_trace", "headline"]
+__all__ = [
+    "as_data",
+    "call_of",
+    "describe_graph",
+    "describe_trace",
+    "headline",
+    "line_of",
+    "module_of",
+    "range_of",
+    "sources_of",
+    "value_in_words",
+]
 
 #: The functions that Python writes as an infix operator.
 _INFIX = {
@@ -99,14 +110,14 @@ def describe_graph(
         if isinstance(node, int):
             headers[len(rows)] = Text(f"  … {count(node, 'more node')} …", style="dim")
             continue
-        path = _module_of(node)
+        path = module_of(node)
         if path is not None and path != running:
             running = path
             headers[len(rows)] = Text(f"  {path or trace.name}:", style="dim")
         style = {"placeholder": "cyan", "get_attr": "dim", "output": "cyan"}.get(node.op, "")
-        shape = "" if node.op == "output" else _value(node.meta.get("val"))
-        call = (_call(node), style)
-        line = ((_line_of(node), "dim"),) if lines else ()
+        shape = "" if node.op == "output" else value_in_words(node.meta.get("val"))
+        call = (call_of(node), style)
+        line = ((line_of(node), "dim"),) if lines else ()
         rows.append(((_label(node), style), (shape, "green"), call, *line))
     title, *written = section("graph", rows, caps=(_NAME_WIDTH, _SHAPE_WIDTH))
     result = [title]
@@ -125,7 +136,7 @@ def _shown_nodes(trace: TracedModel, most: int | None) -> list[torch.fx.Node | i
     return [*nodes[:first], len(nodes) - first - 1, nodes[-1]]
 
 
-def _module_of(node: torch.fx.Node) -> str | None:
+def module_of(node: torch.fx.Node) -> str | None:
     """The path of the module that a node belongs to; None for a node of any module."""
     stack = node.meta.get("nn_module_stack")
     if not stack or not isinstance(node.meta.get("val"), (torch.Tensor, list, tuple)):
@@ -134,7 +145,7 @@ def _module_of(node: torch.fx.Node) -> str | None:
     return str(path)
 
 
-def _line_of(node: torch.fx.Node) -> str:
+def line_of(node: torch.fx.Node) -> str:
     """The line of the program that made a node."""
     return user_line_of_trace(node.stack_trace or "") or ""
 
@@ -146,9 +157,9 @@ def _symbols(trace: TracedModel) -> list[Text]:
         rows.append(
             (
                 (info.name, "bold cyan"),
-                (_range(info), ""),
+                (range_of(info), ""),
                 (example, ""),
-                (_sources(trace, info), "dim"),
+                (sources_of(trace, info), "dim"),
             )
         )
     return section("symbols", rows)
@@ -185,13 +196,14 @@ def _cause(provenance: Provenance) -> tuple[tuple[str, str], ...]:
     return (str(frame), "dim"), (frame.line, "")
 
 
-def _range(info: SymbolInfo) -> str:
+def range_of(info: SymbolInfo) -> str:
+    """The range of a symbol, such as ``2 <= seq <= 512``; ``any`` for one without bounds."""
     left = f"{info.lower} <= " if info.lower is not None else ""
     right = f" <= {info.upper}" if info.upper is not None else ""
     return f"{left}{info.name}{right}" if left or right else "any"
 
 
-def _sources(trace: TracedModel, info: SymbolInfo) -> str:
+def sources_of(trace: TracedModel, info: SymbolInfo) -> str:
     """The sources of a symbol as a person writes them in Python."""
     if not info.sources:
         return ", ".join(
@@ -208,16 +220,16 @@ def _sources(trace: TracedModel, info: SymbolInfo) -> str:
 # -- nodes ---------------------------------------------------------------------------------------
 
 
-def _value(value: Any) -> str:
+def value_in_words(value: Any) -> str:
     """The value of a node: ``f32[batch, seq, 64]``, ``2*seq``."""
     if isinstance(value, torch.Tensor):
         return f"{short_name(value.dtype)}[{', '.join(str(n) for n in value.shape)}]"
     if isinstance(value, (list, tuple)):
-        return f"({', '.join(map(_value, value))})"
+        return f"({', '.join(map(value_in_words, value))})"
     return str(value)
 
 
-def _call(node: torch.fx.Node) -> str:
+def call_of(node: torch.fx.Node) -> str:
     """The expression that computes a node, in Python where Python can write it."""
     if node.op == "placeholder":
         return "input" if node.users else "input (not used)"
@@ -286,7 +298,7 @@ def as_data(trace: TracedModel, verification: Verification | None = None) -> dic
         "symbols": [
             {
                 "name": info.name,
-                "sources": _sources(trace, info).split(", ") if info.sources else [],
+                "sources": sources_of(trace, info).split(", ") if info.sources else [],
                 "example": info.hint,
                 "lower": info.lower,
                 "upper": info.upper,
@@ -325,8 +337,8 @@ def _node_data(node: torch.fx.Node) -> dict[str, Any]:
         "args": [_argument(argument, name) for argument in node.args],
         "kwargs": {key: _argument(value, name) for key, value in node.kwargs.items()},
         "value": _value_data(node.meta.get("val")),
-        "module": _module_of(node),
-        "line": _line_of(node) or None,
+        "module": module_of(node),
+        "line": line_of(node) or None,
     }
 
 

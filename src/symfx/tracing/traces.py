@@ -20,6 +20,10 @@ from symfx.tracing.verification import MakeInputs, Tolerance, Verification, veri
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
+    from symfx.explanation.answers import Explanation
+    from symfx.explanation.questions import Subject, SubjectKind
+    from symfx.explanation.rejections import Rejection
+
 __all__ = ["Trace"]
 
 
@@ -63,6 +67,74 @@ class Trace(TracedModel):
               dimension 1 of arg0 is 5; it is static: 4 when traced
         """
         return self.admission.check(args, kwargs)
+
+    def why_not(self, /, *args: Any, **kwargs: Any) -> Rejection:
+        """Why the graph does not hold for these inputs, and the nearest inputs for which it does.
+
+        There is one sentence for each cause: the guards that one line of the program asked for,
+        or one dtype that differs in several inputs, are one cause.
+
+        Args:
+            args: the positional arguments of a call of the model. A text such as ``"f32[3, 7]"``
+                may stand in place of a tensor; texts with the names of all inputs, such as
+                ``"x: f32[3, 7]"``, in place of all arguments.
+            kwargs: its keyword arguments.
+
+        Returns:
+            The causes; empty, and false, where `check` says that the inputs fit.
+
+        Raises:
+            SpecError: a text describes no input of the trace.
+
+        Example:
+            >>> import symfx
+            >>> def halves(x):
+            ...     return x.view(2, -1) if x.shape[0] % 2 == 0 else x
+            >>> t = symfx.trace(halves, torch.ones(6), dynamic={"x": ("n",)})
+            >>> print(t.why_not("f32[9]"))  # doctest: +ELLIPSIS
+            these inputs do not fit:
+              n is 9 (dimension 0 of x); the program needs n % 2 == 0
+                at ...
+            the nearest inputs that fit:
+              x: f32[10]
+        """
+        from symfx.explanation.rejections import why_not  # costs time, and most traces ask nothing
+
+        return why_not(self, args, kwargs)
+
+    def explain(
+        self, subject: Subject = None, /, *, kind: SubjectKind | None = None
+    ) -> Explanation:
+        """Why a dimension, a guard or a node is what it is.
+
+        The answer has the conditions that give it, each with the fewest facts from which it
+        follows, the operators that asked for them, and the lines of the program.
+
+        Args:
+            subject: the name of a dimension (``"seq"``), a size (``"x.shape[1]"``), a guard (one
+                of `guards`, or its text), any other condition on dimensions, a node (its name, or
+                the node), or None for all that is notable.
+            kind: what a text names, where it could name several.
+
+        Raises:
+            SpecError: the text names nothing in the trace; the message has near names.
+
+        Example:
+            >>> import symfx
+            >>> def rows(x):
+            ...     return x.view(2, 8)
+            >>> t = symfx.trace(rows, torch.ones(16), dynamic={"x": ("n",)}, strict=False)
+            >>> print(t.explain("n"))  # doctest: +ELLIPSIS
+            n is pinned to 16, because of ...; the graph holds for this value alone
+              guard: n == 16, asked by aten.view.default
+                at ...
+              inputs: x.shape[0]
+              in the example: 16
+              to fix: change this line so that it holds for other sizes
+        """
+        from symfx.explanation.questions import explain_subject
+
+        return explain_subject(self, subject, kind, self.verification)
 
     def guard_program(self) -> GuardProgram:
         """The conditions of the graph as a program: compiled Python, C, SMT-LIB.

@@ -1,12 +1,14 @@
 """Proofs from the fewest facts, and examples of values at which a condition holds.
 
 A proof is a set of assumptions from which a new prover, which knows nothing else, comes to the
-same conclusion, and none of which can be left out. It is found by asking again, so it costs
-nothing until it is asked for (Junker, "QuickXplain", AAAI 2004).
+same conclusion. It is found by asking again, so it costs nothing until it is asked for. First a set
+is found of which no fact can be left out (Junker, "QuickXplain", AAAI 2004), then a smallest one
+(Ignatiev et al., "Smallest MUS Extraction with Minimal Hitting Set Dualization", CP 2015).
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,10 +19,12 @@ from symfx.algebra.terms.interpret import evaluate
 from symfx.algebra.terms.table import Scalar, Term
 from symfx.algebra.terms.term import postorder
 
-__all__ = ["Proof", "example", "prove"]
+__all__ = ["Proof", "example", "prove", "prove_from"]
 
 # A try of a condition with more parts than this counts as several.
 _PARTS_OF_A_TRY = 25
+#: A smallest set is searched among so many facts, with so many tries and candidates of each size.
+_FACTS, _SETS, _CANDIDATES = 60, 400, 20_000
 
 
 @dataclass(frozen=True)
@@ -30,8 +34,9 @@ class Proof:
     Attributes:
         condition: the condition.
         holds: True if it follows, False if its opposite does, None if neither does.
-        facts: the assumptions that decide it, none of them superfluous; empty if the condition
-            needs none, or is open.
+        facts: the fewest assumptions that decide it; empty if the condition needs none, or is
+            open. Where the search for the fewest is cut short, none of them is superfluous, and
+            there may be a smaller set.
     """
 
     condition: Term
@@ -70,6 +75,50 @@ def prove(facts: Facts, condition: Term, prover: Prover | None = None) -> Proof:
         answer, core = (None, []) if prover is None else prover.core(condition)
         return Proof(condition, answer, tuple(core))
 
+    near = facts.connected(condition)
+    enough = _enough_for(condition, holds, facts)
+    # A replacement has no condition that a proof could show; then all facts nearby are named.
+    used = _smallest(near, enough) if enough(near) else near
+    return Proof(condition, holds, tuple(used))
+
+
+def prove_from(assumptions: Sequence[Term], condition: Term) -> Proof:
+    """Decide a condition from assumptions alone, and find the fewest of them that decide it.
+
+    Args:
+        assumptions: conditions that hold, those first that a proof is to prefer.
+        condition: the condition to decide.
+
+    Example:
+        >>> from symfx.algebra import Table
+        >>> t = Table(); n, m = t.symbol("n"), t.symbol("m")
+        >>> print(prove_from([n >= 2, n < m, n <= 16, n >= 16], n.eq(16)))
+        n == 16 holds, because n <= 16 and n >= 16
+    """
+    facts = Facts(condition.table)
+    for assumption in dict.fromkeys(assumptions):
+        facts.assume(assumption)
+    holds = Prover(facts).decide(condition)
+    if holds is None or facts.contradiction is not None:
+        return Proof(condition, None, ())
+    enough = _enough_for(condition, holds, facts)
+    near = _connected(condition, list(dict.fromkeys(assumptions)))
+    used = _smallest(near, enough) if enough(near) else near
+    return Proof(condition, holds, tuple(used))
+
+
+def _connected(condition: Term, assumptions: Sequence[Term]) -> list[Term]:
+    """The assumptions that share symbols with a condition, or with others that do."""
+    reached, found = set(condition.free_symbols), set[Term]()
+    while near := [t for t in assumptions if t not in found and t.free_symbols & reached]:
+        found.update(near)
+        reached.update(s for t in near for s in t.free_symbols)
+    return [t for t in assumptions if t in found]
+
+
+def _enough_for(condition: Term, holds: bool, facts: Facts) -> Callable[[Sequence[Term]], bool]:
+    """Whether a prover that knows some assumptions alone comes to an answer about a condition."""
+
     def enough(assumed: Sequence[Term]) -> bool:
         alone = Facts(facts.table)
         for fact in assumed:
@@ -79,14 +128,54 @@ def prove(facts: Facts, condition: Term, prover: Prover | None = None) -> Proof:
         except UNDEFINED:
             return False
 
-    near = facts.connected(condition)
-    # A replacement has no condition that a proof could show; then all facts nearby are named.
-    used = _fewest(near, enough) if enough(near) else near
-    return Proof(condition, holds, tuple(sorted(used, key=near.index)))
+    return enough
+
+
+def _smallest(items: list[Term], enough: Callable[[Sequence[Term]], bool]) -> list[Term]:
+    """A smallest subset that is enough; see the module for the cases where the search is cut short.
+
+    For each set that is not enough, every set that is enough has one of the other items. The search
+    looks for the smallest sets that have one of each of these others.
+    """
+    found = sorted(_fewest(items, enough), key=items.index)
+    others: list[frozenset[Term]] = []
+    left = _SETS if len(items) <= _FACTS else 0
+    while len(found) > 1 and left > 0:
+        candidate = _smallest_hitting(others, items, len(found) - 1)
+        if candidate is None:
+            break
+        left -= 1
+        if enough(candidate):
+            return candidate
+        rest = []
+        grown = set(candidate)
+        for item in items:
+            if item in grown:
+                continue
+            grown.add(item)
+            left -= 1
+            if enough([i for i in items if i in grown]):
+                grown.discard(item)
+                rest.append(item)
+        others.append(frozenset(rest))
+    return found
+
+
+def _smallest_hitting(
+    sets: Sequence[frozenset[Term]], items: Sequence[Term], most: int
+) -> list[Term] | None:
+    """The fewest items, in their order, of which each set has one; None if that takes too many."""
+    useful = [item for item in items if any(item in each for each in sets)]
+    for size in range(most + 1):
+        chosen = itertools.combinations(useful, size)
+        for some in itertools.islice(chosen, _CANDIDATES):
+            if all(not each.isdisjoint(some) for each in sets):
+                return list(some)
+    return None
 
 
 def _fewest(items: list[Term], enough: Callable[[Sequence[Term]], bool]) -> list[Term]:
-    """A subset that is enough, and of which no smaller subset is."""
+    """A subset that is enough, and of which no part is."""
 
     def needed(background: list[Term], changed: bool, candidates: list[Term]) -> list[Term]:
         if changed and enough(background):

@@ -1,0 +1,144 @@
+"""Why a guard is there, and whether another condition follows from those of a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from symfx.algebra import Term
+from symfx.algebra.reasoning.facts import Facts
+from symfx.algebra.reasoning.proofs import example
+from symfx.explanation.answers import Explanation, Reason
+from symfx.explanation.assumptions import Assumptions
+from symfx.explanation.nodes import guards_by_node
+from symfx.tracing.admission import holds
+from symfx.tracing.traced_model import TracedModel
+
+__all__ = ["explain_condition"]
+
+#: How far from the example sizes are tried that break a condition.
+_FAR = 1_000
+
+
+def explain_condition(trace: TracedModel, term: Term) -> Explanation:
+    """Why the graph relies on a condition, or whether it holds for all inputs that fit.
+
+    Args:
+        trace: the trace.
+        term: a guard, or any other condition on its symbols.
+    """
+    known = Assumptions(trace.shape_env)
+    shown = next((guard for guard in trace.guards if guard.term is term), None)
+    recorded = next((guard for guard in trace.shape_env.guards if guard.term is term), None)
+    if shown is not None:
+        reason = known.reason(term)
+        return Explanation(
+            str(term),
+            "guard",
+            f"{term} is a guard: {_why(trace, term, reason)}",
+            (reason,),
+            _details(trace, term),
+        )
+    if recorded is not None:
+        return _implied(trace, term, known)
+    return _any(trace, term, known)
+
+
+def _why(trace: TracedModel, term: Term, reason: Reason) -> str:
+    if reason.kind == "stated":
+        return "where= states it, and the trace relies on it"
+    if reason.kind == "follows":
+        return "it says in one condition what the program asked for in several"
+    asked = f"{reason.operator} asked for it" if reason.operator else "the program asked for it"
+    values = _values(trace, term)
+    return f"{asked}, no other fact decided it, and it holds for {values} in the example"
+
+
+def _details(trace: TracedModel, term: Term) -> tuple[tuple[str, str], ...]:
+    details = []
+    broken = _breaking(trace, term)
+    if broken:
+        details.append(("rejects", ", ".join(f"{s.name} = {v}" for s, v in broken.items())))
+    nodes = [
+        name
+        for name, guards in guards_by_node(trace).items()
+        if any(guard.term is term for guard in guards)
+    ]
+    if nodes:
+        details.append(("nodes", ", ".join(nodes)))
+    return tuple(details)
+
+
+def _values(trace: TracedModel, term: Term) -> str:
+    hints = trace.shape_env.symbols.hints
+    symbols = sorted(term.free_symbols, key=lambda s: s.name)
+    return ", ".join(f"{s.name} = {hints[s]}" for s in symbols if s in hints) or "its inputs"
+
+
+def _breaking(trace: TracedModel, term: Term) -> dict[Term, int]:
+    """Values at which the other conditions of a trace hold, and a condition does not."""
+    env = trace.shape_env
+    others = [guard.term for guard in trace.guards if guard.term is not term]
+    others += env.knowledge.given
+    hints = {s: v for s, v in env.symbols.hints.items() if isinstance(v, int)}
+    symbols = sorted(term.free_symbols & hints.keys(), key=lambda s: s.name)
+    for step in (sign * by for by in range(1, _FAR) for sign in (-1, 1)):
+        for symbol in symbols:
+            tried = {**hints, symbol: hints[symbol] + step}
+            # Sizes are never negative, whatever is known of them.
+            if tried[symbol] >= 0 and not holds(term, tried) and _all_hold(others, tried):
+                return {s: tried[s] for s in symbols}
+    facts = Facts(env.table)
+    for condition in others:
+        facts.assume(condition)
+    if facts.contradiction is not None:
+        return {}
+    found = example(facts, env.table.not_(term), env.symbols.hints) or {}
+    values = {s: v for s, v in found.items() if s in env.symbols.hints}
+    if not term.free_symbols <= values.keys() or holds(term, values):
+        return {}
+    return {s: values[s] for s in sorted(term.free_symbols, key=lambda s: s.name)}
+
+
+def _all_hold(conditions: Sequence[Term], values: Mapping[Term, int]) -> bool:
+    return all(holds(c, values) for c in conditions if c.free_symbols <= values.keys())
+
+
+def _implied(trace: TracedModel, term: Term, known: Assumptions) -> Explanation:
+    """A guard that the program asked for, and that the remaining guards imply."""
+    itself = known.causes.pop(term)
+    answer, because = known.proof(term)
+    asked = itself.as_reason()
+    others = " and ".join(reason.statement for reason in because)
+    implied = f"; it is not listed, because it follows from {others}" if answer and because else ""
+    return Explanation(
+        str(term),
+        "guard",
+        f"{term} is a guard that the program asked for{implied}",
+        (replace(asked, because=because),) if answer else (asked,),
+        _details(trace, term),
+    )
+
+
+def _any(trace: TracedModel, term: Term, known: Assumptions) -> Explanation:
+    """A condition for which no question was asked."""
+    answer, because = known.proof(term)
+    if answer is None:
+        found = _breaking(trace, term)
+        example_ = ", ".join(f"{s.name} = {v}" for s, v in found.items())
+        breaks = f": inputs that fit may have {example_}" if found else ""
+        return Explanation(
+            str(term),
+            "condition",
+            f"{term} is no guard, and nothing decides it{breaks}",
+            (Reason(str(term), "open", term=term),),
+        )
+    verdict = "holds" if answer else "fails"
+    every = " for all inputs that fit" if because else " whatever the sizes are"
+    opposite = term if answer else trace.shape_env.table.not_(term)
+    return Explanation(
+        str(term),
+        "condition",
+        f"{term} is no guard: it {verdict}{every}",
+        (Reason(str(opposite), "follows", because=because, term=opposite),),
+    )
