@@ -11,6 +11,7 @@ import sys
 __all__ = [
     "ExpressionError",
     "InputMismatchError",
+    "MissingPackageError",
     "OptimizationError",
     "SpecError",
     "SymfxError",
@@ -68,6 +69,10 @@ class TracingError(SymfxError, RuntimeError):
 
 class InputMismatchError(SymfxError, ValueError):
     """Inputs that do not fit the traced program."""
+
+
+class MissingPackageError(SymfxError, ImportError):
+    """A package that a part of symfx needs, and that is not installed."""
 
 
 class OptimizationError(SymfxError, RuntimeError):
