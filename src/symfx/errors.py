@@ -12,6 +12,7 @@ from typing import Any
 __all__ = [
     "ExpressionError",
     "InputMismatchError",
+    "MissingPackageError",
     "OptimizationError",
     "SpecError",
     "SymfxError",
@@ -83,6 +84,10 @@ class TracingError(SymfxError, RuntimeError):
 
 class InputMismatchError(SymfxError, ValueError):
     """Inputs that do not fit the traced program."""
+
+
+class MissingPackageError(SymfxError, ImportError):
+    """A package that a part of symfx needs, and that is not installed."""
 
 
 class OptimizationError(SymfxError, RuntimeError):

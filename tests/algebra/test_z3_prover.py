@@ -180,7 +180,7 @@ def test_settings_that_make_no_sense(settings: Any, message: str) -> None:
 def test_without_z3_the_message_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "z3", None)
     ShapeEnv()
-    with pytest.raises(SymfxError, match="pip install z3-solver"):
+    with pytest.raises(SymfxError, match=r'pip install "symfx\[z3\]"'):
         ShapeEnv(prover="z3")
 
 

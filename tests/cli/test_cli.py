@@ -364,8 +364,8 @@ def test_a_log_is_replayed(event_log, capsys):
     lines = out.splitlines()
     assert lines[0] == "5 events"
     assert lines[1] == "    0  ShapeEnv()"
-    assert "2 symbols" in lines and "1 guards" in lines
-    assert "1 conditions to check at run time" in lines
+    assert "2 symbols" in lines and "1 guard" in lines
+    assert "1 condition to check at run time" in lines
     code, out, _ = replayed(capsys, event_log, "--no-events")
     assert code == 0 and "events" not in out
 

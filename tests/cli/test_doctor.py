@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 import warnings
+from importlib.metadata import version
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
+from symfx import __version__
 from symfx.cli import app
 from symfx.torch_bridge import self_check
 from symfx.torch_bridge.releases import RELEASE, TESTED_RELEASES, warn_if_untested
@@ -23,8 +27,28 @@ def test_nothing_is_missing_from_the_running_torch() -> None:
     assert RELEASE in TESTED_RELEASES
     code, out = run()
     assert code == 0
-    assert f"torch {torch.__version__}: tested" in out
+    first, second, *_ = out.splitlines()
+    assert first == f"symfx {__version__} on torch {torch.__version__} (supported): no name missing"
+    assert second == "The supported releases of torch are 2.13, 2.14, 2.15."
     assert "no name is missing" in out
+    for package in ("numpy", "sympy", "typer"):
+        assert re.search(rf"^  {package} +{re.escape(version(package))}$", out, re.MULTILINE)
+
+
+def test_a_missing_package_of_an_extra_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "z3", None)
+    code, out = run()
+    assert code == 0, "symfx runs without an extra"
+    assert "; without the extras types, z3\n" in out
+    assert 'missing: z3-solver; pip install "symfx[types]"' in out
+    code, out = run("--json")
+    assert json.loads(out)["extras"]["z3"]["missing"] == ["z3-solver"]
+
+
+def test_a_missing_compiler_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    _, out = run()
+    assert "C++  symfx trace --aoti: missing" in out
 
 
 def test_a_missing_name_is_told_with_the_features_that_need_it(

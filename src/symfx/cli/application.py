@@ -1,4 +1,7 @@
-"""The application: its commands under one name, and the function that runs it."""
+"""The application: the table of its commands, and the function that runs it.
+
+A command is imported when it is called, so that ``symfx --help`` and completion are quick.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +9,145 @@ import atexit
 import gc
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+import typer.core
 
 from symfx._version import __version__
-from symfx.cli.console import print_errors_as_json
-from symfx.cli.cost import cost_command
-from symfx.cli.doctor import doctor_command
-from symfx.cli.optimize import optimize_command
-from symfx.cli.replay import replay_command
-from symfx.cli.saved_traces import check_command, run_command, show_command
-from symfx.cli.trace import trace_command
-from symfx.cli.typecheck import typecheck_command
-from symfx.cli.user_programs import is_user_program, run_program_command
+from symfx.cli.console import CLOSED_PIPE, clear_errors, drop_output, print_errors_as_json
+from symfx.cli.help_pages import PlainCommand, print_page
+from symfx.cli.interrupts import leave_on_interrupt
+from symfx.cli.user_programs import is_user_program
 
-__all__ = ["app", "main"]
+__all__ = ["COMMANDS", "Command", "app", "main"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of symfx.
+
+    Attributes:
+        place: the module of the command and its function, or its typer application.
+        summary: the first sentence of the function's docstring.
+        group: the title of its group in ``symfx --help``; without one the command is not listed.
+        settings: the settings of its context.
+    """
+
+    place: str
+    summary: str
+    group: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def load(self, name: str) -> Any:
+        """The command, as typer runs it."""
+        module, _, attribute = self.place.partition(":")
+        found = getattr(import_module(f"symfx.cli.{module}"), attribute)
+        if not isinstance(found, typer.Typer):
+            single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            settings = {"help_option_names": ["-h", "--help"], **self.settings}
+            single.command(name, cls=PlainCommand, context_settings=settings)(found)
+            found = single
+        command = typer.main.get_command(found)
+        command.name = name
+        return command
+
+
+_MODELS, _SAVED, _SYMFX = "Models", "Saved traces and logs", "This installation"
+
+COMMANDS = {
+    "trace": Command(
+        "trace:trace_command",
+        "Trace a model with symbolic shapes, print its guards, and verify the graph against eager.",
+        _MODELS,
+    ),
+    "cost": Command(
+        "cost:cost_command",
+        "Count the operations, the parameters and the memory of a model, per module.",
+        _MODELS,
+    ),
+    "typecheck": Command(
+        "typecheck:typecheck_command",
+        "Find the most precise shapes of a program without running it, or say why it has none.",
+        _MODELS,
+    ),
+    "optimize": Command(
+        "optimize:optimize_command",
+        "Optimize a model for inference on the CPU, check it, time it before and after, save it.",
+        _MODELS,
+    ),
+    "show": Command(
+        "saved_traces:show_command",
+        "Print a saved trace: its graph, its symbols, its guards, and its last verification.",
+        _SAVED,
+    ),
+    "check": Command(
+        "saved_traces:check_command",
+        "Check whether inputs fit a saved trace, and print the reasons if they do not.",
+        _SAVED,
+    ),
+    "run": Command(
+        "saved_traces:run_command",
+        "Run a saved trace on inputs that fit it, or a Python program with symfx installed.",
+        _SAVED,
+    ),
+    "replay": Command(
+        "replay:replay_command",
+        "Replay the event log of a ShapeEnv, and print its symbols and guards at the end.",
+        _SAVED,
+    ),
+    "doctor": Command(
+        "doctor:doctor_command",
+        "Print the versions that symfx runs with, and what is missing for which part of it.",
+        _SYMFX,
+    ),
+    # `symfx run` of a Python file.
+    "run-program": Command(
+        "user_programs:run_program_command",
+        "Run a Python program whose torch.export and torch.compile use symfx.",
+        settings={
+            "allow_extra_args": True,
+            "allow_interspersed_args": False,
+            "ignore_unknown_options": True,
+        },
+    ),
+}
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands of the table. Before one is called, a stand-in has its name and its sentence."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = {
+            name: PlainCommand(name, help=entry.summary, hidden=not entry.group)
+            for name, entry in COMMANDS.items()
+        }
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """The names of the commands, in the order of the table; click calls this."""
+        return list(COMMANDS)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is called; click calls this."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, COMMANDS[name].load(name) if name in COMMANDS else command, rest
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the page of ``symfx --help``; click calls this."""
+        groups: dict[str, dict[str, str]] = {}
+        for name, entry in COMMANDS.items():
+            if entry.group:
+                groups.setdefault(entry.group, {})[name] = entry.summary
+        print_page(self, ctx, groups)
+
 
 app = typer.Typer(
     name="symfx",
-    help="Symbolic shapes and tracing for PyTorch.",
+    cls=_Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -47,7 +167,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # default thresholds would search them for garbage so often that it takes a second or two.
         gc.set_threshold(100_000, 50, 100)
         atexit.register(_end_without_search)
-    app(args=words, prog_name="symfx")
+        if arguments is None:
+            leave_on_interrupt()
+    try:
+        app(args=words, prog_name="symfx")
+    except BrokenPipeError:
+        drop_output()
+        sys.exit(CLOSED_PIPE)
 
 
 def _end_without_search() -> None:
@@ -61,7 +187,8 @@ def _end_without_search() -> None:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"symfx {__version__}")
+        with clear_errors(debug=False):
+            typer.echo(f"symfx {__version__}")
         raise typer.Exit
 
 
@@ -70,7 +197,11 @@ def _root(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+            "--version",
+            "-V",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
         ),
     ] = False,
     json_errors: Annotated[
@@ -80,25 +211,14 @@ def _root(
         ),
     ] = False,
 ) -> None:
-    """Symbolic shapes and tracing for PyTorch."""
+    """Symbolic shapes and tracing for PyTorch.
+
+    Examples:
+        symfx trace torch.nn:LSTM --init input_size=8 \\
+            --init hidden_size=16 -i "input: f32[seq, batch, 8]"
+        symfx COMMAND --help
+
+    Options of every command: -q prints one line, -v also says on stderr what each step does and how
+    long it takes, --json prints one JSON document, --debug prints the traceback of an error.
+    """
     print_errors_as_json(json_errors)
-
-
-app.command("trace")(trace_command)
-app.command("show")(show_command)
-app.command("check")(check_command)
-app.command("run")(run_command)
-app.command("cost")(cost_command)
-app.command("replay")(replay_command)
-app.command("typecheck")(typecheck_command)
-app.command("optimize")(optimize_command)
-app.command(
-    "run-program",
-    hidden=True,  # `symfx run` of a Python file
-    context_settings={
-        "allow_extra_args": True,
-        "allow_interspersed_args": False,
-        "ignore_unknown_options": True,
-    },
-)(run_program_command)
-app.command("doctor")(doctor_command)

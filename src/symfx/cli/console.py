@@ -1,4 +1,4 @@
-"""The output of every command: errors, exit codes, progress, colored lines, JSON."""
+"""The output of every command: errors, exit codes, colored lines, JSON."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ from rich.text import Text
 from symfx.errors import SymfxError
 
 __all__ = [
+    "CLOSED_PIPE",
     "FAILED",
     "FAULT",
     "MISTAKE",
     "UNDECIDED",
     "clear_errors",
+    "console_for",
+    "drop_output",
     "print_error",
     "print_errors_as_json",
     "print_json",
     "print_lines",
+    "print_step",
     "print_warning",
-    "progress",
     "stdout_for_json",
 ]
 
@@ -40,6 +43,7 @@ FAILED, MISTAKE, UNDECIDED, FAULT, CLOSED_PIPE = 1, 2, 3, 70, 141
 #: The version of the JSON documents that commands print. It grows when a field goes or changes.
 _VERSION = 1
 _errors_as_json = False
+_verbose = False
 #: torch's words for an allocation that failed.
 _OUT_OF_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory", re.I)
 #: How many columns the continuation of a wrapped line is indented.
@@ -47,23 +51,26 @@ _INDENT = 8
 
 
 @contextlib.contextmanager
-def clear_errors(debug: bool) -> Iterator[None]:
+def clear_errors(debug: bool, verbose: bool = False) -> Iterator[None]:
     """Turn an exception into one message on stderr and an exit code.
 
     Args:
         debug: whether the traceback is printed too.
+        verbose: whether the steps that run inside are told on stderr, with their times.
     """
+    global _verbose  # noqa: PLW0603 - set once, when a command begins
+    _verbose = verbose
     try:
         yield
         sys.stdout.flush()  # a pipe that is closed shows itself here at the latest
     except (typer.Exit, typer.Abort):
         raise
     except BrokenPipeError:
-        _close_output()
+        drop_output()
         raise typer.Exit(CLOSED_PIPE) from None
     except SymfxError as error:
         if isinstance(error.__cause__, BrokenPipeError):  # the model prints
-            _close_output()
+            drop_output()
             raise typer.Exit(CLOSED_PIPE) from None
         if debug:
             traceback.print_exc()
@@ -93,7 +100,7 @@ def clear_errors(debug: bool) -> Iterator[None]:
         raise typer.Exit(FAULT) from None
 
 
-def _close_output() -> None:
+def drop_output() -> None:
     """Drop all further output: its reader, such as ``head``, has left."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -141,12 +148,15 @@ def print_warning(what: str, where: str) -> None:
     console.print(message, soft_wrap=True)
 
 
-@contextlib.contextmanager
-def progress(step: str) -> Iterator[None]:
-    """Name the step that is running, if stderr is a terminal."""
-    console = Console(stderr=True)
-    with console.status(f"{step} ...") if console.is_terminal else contextlib.nullcontext():
-        yield
+def print_step(step: str, seconds: float) -> None:
+    """With --verbose, print to stderr that a step of the command has ended, and its time."""
+    if not _verbose:
+        return
+    if _errors_as_json:
+        _print_as_json("step", what=step, seconds=seconds)
+        return
+    line = Text(f"{step}: {seconds:.2f} s", style="dim")
+    Console(stderr=True, highlight=False).print(line, soft_wrap=True)
 
 
 def stdout_for_json(as_json: bool) -> contextlib.AbstractContextManager[object]:
@@ -179,11 +189,18 @@ def _print_as_json(kind: str, **fields: Any) -> None:
 
 
 class _Console(Console):
-    """A console that leaves it to `clear_errors` what a closed pipe means."""
+    """A console that leaves it to the caller what a closed pipe means."""
 
     def on_broken_pipe(self) -> None:
         """Called by rich where the reader of the output has left."""
         raise BrokenPipeError
+
+
+def console_for(widest: int) -> Console:
+    """A console for text of at most so many columns."""
+    console = _Console(highlight=False)
+    console.width = min(console.width, widest)
+    return console
 
 
 def print_lines(lines: Sequence[Text]) -> None:

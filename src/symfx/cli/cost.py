@@ -5,11 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
-from symfx.cli.console import clear_errors, print_json, print_lines, progress, stdout_for_json
+from symfx.cli.console import clear_errors, print_json, print_lines, stdout_for_json
 from symfx.cli.example_calls import example_call, traced_call
 from symfx.cli.fitting_sizes import telling_sizes
-from symfx.cli.options import AsJson, Debug, Init, Seed, Target, inputs_option, where_option
+from symfx.cli.options import (
+    AsJson,
+    Debug,
+    Init,
+    Quiet,
+    Seed,
+    Target,
+    Verbose,
+    inputs_option,
+    where_option,
+)
+from symfx.cli.steps import progress
 from symfx.errors import SpecError
 
 if TYPE_CHECKING:
@@ -23,7 +35,7 @@ def cost_command(
     *,
     inputs: Annotated[
         list[str] | None,
-        inputs_option("'x: f32\\[batch, seq, 64]'. The cost depends on the named dimensions."),
+        inputs_option("'x: f32[batch, seq, 64]'. The cost depends on the named dimensions."),
     ] = None,
     where: Annotated[list[str] | None, where_option("The trace relies on it.")] = None,
     init: Init = None,
@@ -31,6 +43,7 @@ def cost_command(
         list[str] | None,
         typer.Option(
             "--at",
+            metavar="NAME=SIZE",
             help="A size to compute the cost at, such as batch=8: the table then has numbers, and "
             "the peak of memory. Repeatable.",
             show_default=False,
@@ -38,18 +51,32 @@ def cost_command(
     ] = None,
     depth: Annotated[
         int | None,
-        typer.Option(min=0, help="How deep modules with a line may lie.", show_default=False),
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="How deep modules with a line may lie.",
+            show_default=False,
+        ),
     ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Count the operations, the parameters and the memory of a model, per module.
 
+    Examples:
+        symfx cost torch.nn:Linear --init in_features=8 \\
+            --init out_features=4 -i "input: f32[batch, 8]"
+        symfx cost torch.nn:Linear --init in_features=8 \\
+            --init out_features=4 -i "input: f32[batch, 8]" \\
+            --at batch=32
+
     The counts are polynomials in the named dimensions. Exit codes: 0 counted, 2 the command, the
     inputs or the model cannot be used, 70 symfx itself failed.
     """
-    with clear_errors(debug):
+    with clear_errors(debug, verbose):
         sizes = _sizes(at or [])
         with stdout_for_json(as_json):
             call = example_call(target, init or [], inputs or [], seed, where or [])
@@ -63,9 +90,18 @@ def cost_command(
         if as_json:
             print_json("symfx cost", _as_data(cost, peak, sizes))
             return
+        if quiet:
+            print_lines([Text(_summary(cost, peak))])
+            return
         print_lines(describe_cost(cost, depth))
         if peak is not None:
             typer.echo(f"  at most {peak:,} bytes at once, beside parameters and buffers")
+
+
+def _summary(cost: Cost, peak: int | None) -> str:
+    """The cost of the whole model in one line."""
+    at_once = "" if peak is None else f", at most {peak:,} bytes at once"
+    return f"{cost.parameters:,} parameters, {cost.flops} operations, {cost.memory} bytes{at_once}"
 
 
 def _sizes(texts: list[str]) -> dict[str, int]:

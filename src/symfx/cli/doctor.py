@@ -1,30 +1,54 @@
-"""``symfx doctor``: whether the running torch has all that symfx needs."""
+"""``symfx doctor``: what symfx runs with, and what is missing for which part of it."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import platform
+import shutil
 from typing import Any
 
 import typer
 from rich.text import Text
 
-from symfx.cli.console import FAILED, clear_errors, print_json, print_lines, progress
-from symfx.cli.options import AsJson, Debug
+from symfx._version import __version__
+from symfx.cli.console import FAILED, clear_errors, print_json, print_lines
+from symfx.cli.options import AsJson, Debug, Quiet, Verbose
+from symfx.cli.steps import progress
+from symfx.extras import EXTRAS, missing_packages
 
 __all__ = ["doctor_command"]
 
+#: The packages that symfx always has, and whose releases matter.
+_PACKAGES = ("torch", "numpy", "sympy", "safetensors", "rich", "typer", "lark")
+#: What each extra is for.
+_PURPOSES = {
+    "types": "symfx typecheck, gradual types, unification",
+    "z3": "the prover that asks z3, translation validation",
+    "onnx": "symfx trace --onnx",
+}
 
-def doctor_command(as_json: AsJson = False, debug: Debug = False) -> None:
-    """Check which names of torch that symfx needs are there, and what a missing one turns off.
 
-    Exit codes: 0 all names are there, 1 some are missing, 70 symfx itself failed.
+def doctor_command(
+    as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False
+) -> None:
+    """Print the versions that symfx runs with, and what is missing for which part of it.
+
+    These are the versions of Python and of packages, whether this release of torch is supported,
+    which extras are installed, the compilers, and the names of torch that symfx needs and this
+    torch lacks.
+
+    Examples:
+        symfx doctor
+
+    Exit codes: 0 no name of torch is missing, 1 some are, 70 symfx itself failed.
     """
-    with clear_errors(debug):
+    with clear_errors(debug, verbose):
         with progress("looking up names of torch"):
             found = _examine()
         if as_json:
             print_json("symfx doctor", found)
         else:
-            print_lines(_lines(found))
+            print_lines(_lines(found)[: 1 if quiet else None])
     if found["missing"]:
         raise typer.Exit(FAILED)
 
@@ -32,10 +56,23 @@ def doctor_command(as_json: AsJson = False, debug: Debug = False) -> None:
 def _examine() -> dict[str, Any]:
     import torch
 
+    from symfx.optimization.runtime.compiled import compiler
     from symfx.torch_bridge.releases import CHOICES, RELEASE, TESTED_RELEASES
     from symfx.torch_bridge.self_check import missing_names
 
     return {
+        "symfx": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "extras": {
+            extra: {"purpose": _PURPOSES.get(extra, ""), "missing": missing_packages(extra)}
+            for extra in EXTRAS
+        },
+        "compilers": {
+            "C": compiler(),  # for the kernels of symfx.optimize
+            "C++": shutil.which("g++") or shutil.which("clang++"),  # for Inductor
+        },
         "torch": str(torch.__version__),
         "tested": RELEASE in TESTED_RELEASES,
         "tested_releases": [f"{major}.{minor}" for major, minor in TESTED_RELEASES],
@@ -48,21 +85,48 @@ def _examine() -> dict[str, Any]:
 
 
 def _lines(found: dict[str, Any]) -> list[Text]:
-    """The result for people to read."""
-    tested = "tested" if found["tested"] else "not tested"
+    """The result for people to read; its first line is the whole of it in short."""
+    supported = "supported" if found["tested"] else "not tested"
     releases = ", ".join(found["tested_releases"])
+    lacking = [extra for extra, about in found["extras"].items() if about["missing"]]
+    missing = len(found["missing"])
+    names = f"{missing} names missing" if missing else "no name missing"
+    without = f"; without the extras {', '.join(lacking)}" if lacking else ""
     lines = [
-        Text(f"torch {found['torch']}: {tested} (the tested releases are {releases})"),
-        Text(""),
-        Text("found", style="bold"),
+        Text(
+            f"symfx {found['symfx']} on torch {found['torch']} ({supported}): {names}{without}",
+            style="bold" if not missing else "bold red",
+        ),
+        Text(f"The supported releases of torch are {releases}."),
     ]
-    width = max(map(len, found["found"]))
-    lines += [Text(f"  {name:<{width}}  {value}") for name, value in found["found"].items()]
-    lines.append(Text(""))
+    packages = {"python": found["python"], **found["packages"]}
+    lines += _table("versions", packages)
+    extras = {}
+    for extra, about in found["extras"].items():
+        state = "installed"
+        if about["missing"]:
+            state = f'missing: {", ".join(about["missing"])}; pip install "symfx[{extra}]"'
+        extras[extra] = f"{about['purpose']}: {state}"
+    lines += _table("extras", extras)
+    uses = {"C": "the kernels of symfx optimize", "C++": "symfx trace --aoti"}
+    lines += _table(
+        "compilers",
+        {
+            language: f"{uses[language]}: {path or 'missing'}"
+            for language, path in found["compilers"].items()
+        },
+    )
+    lines += _table("what this torch has", found["found"])
+    lines += [Text(), Text("names of torch", style="bold")]
+    for name in found["missing"]:
+        text = f"  {name['name']} is missing, which turns off {', '.join(name['features'])}"
+        lines.append(Text(text, style="red"))
     if not found["missing"]:
-        lines.append(Text("no name is missing", style="green"))
-        return lines
-    lines.append(Text("missing", style="bold red"))
-    for missing in found["missing"]:
-        lines.append(Text(f"  {missing['name']}  turns off {', '.join(missing['features'])}"))
+        lines.append(Text("  no name is missing", style="green"))
     return lines
+
+
+def _table(title: str, rows: dict[str, str]) -> list[Text]:
+    width = max(map(len, rows))
+    lines = [Text(f"  {name:<{width}}  {value}") for name, value in rows.items()]
+    return [Text(), Text(title, style="bold"), *lines]

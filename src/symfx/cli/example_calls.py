@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from symfx.cli.console import print_warning, progress
+from symfx.cli.console import print_warning
 from symfx.cli.described_inputs import Leaf, arguments_of, leaves_of, mapped
 from symfx.cli.models import load
 from symfx.cli.sizes_to_try import chosen_names, example_sizes, shape_of
+from symfx.cli.steps import progress
 from symfx.errors import SpecError
 from symfx.shape_language import parse_condition, parse_input
 from symfx.shape_language.syntax import InputSyntax, IntInput, Name, Size, TensorSyntax

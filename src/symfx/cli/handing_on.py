@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from symfx.cli.console import progress
+from symfx.cli.steps import progress
 from symfx.errors import SymfxError, TracingError
 from symfx.user_code import user_line_of_trace
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from symfx.cli.console import clear_errors, print_json, progress, stdout_for_json
+from symfx.cli.console import clear_errors, print_json, stdout_for_json
 from symfx.cli.example_calls import ExampleCall, example_call
 from symfx.cli.options import (
     AsJson,
@@ -16,10 +17,12 @@ from symfx.cli.options import (
     Quiet,
     Seed,
     Target,
+    Verbose,
     inputs_option,
     refuse_unwritable,
     where_option,
 )
+from symfx.cli.steps import progress
 from symfx.errors import SpecError, TargetError
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ def optimize_command(
     inputs: Annotated[
         list[str] | None,
         inputs_option(
-            "'x: f32\\[batch=4, 3, 224, 224]'. Named dimensions and numbers alike give the sizes "
+            "'x: f32[batch=4, 3, 224, 224]'. Named dimensions and numbers alike give the sizes "
             "to check and to time; the optimized model takes every size that the model takes."
         ),
     ] = None,
@@ -47,6 +50,7 @@ def optimize_command(
     save: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             help="Write the optimized model to this file: safetensors, with the graph as JSON. "
             "symfx.optimization.load reads it.",
             show_default=False,
@@ -54,12 +58,16 @@ def optimize_command(
     ] = None,
     dtype: Annotated[
         str,
-        typer.Option(help="The dtype of convolutions and matrix products: float32 or bfloat16."),
+        typer.Option(
+            metavar="DTYPE",
+            help="The dtype of convolutions and matrix products: float32 or bfloat16.",
+        ),
     ] = "float32",
     tolerance: Annotated[
         float | None,
         typer.Option(
             min=0,
+            metavar="X",
             help="The largest difference between results that agree, relative to the largest "
             "value in them.",
             show_default=False,
@@ -67,19 +75,29 @@ def optimize_command(
     ] = None,
     rounds: Annotated[
         int,
-        typer.Option(min=0, help="The number of timed runs of each model; the two take turns."),
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="The number of timed runs of each model; the two take turns.",
+        ),
     ] = 9,
     seed: Seed = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Optimize a model for inference on the CPU, check it, time it before and after, save it.
 
+    Examples:
+        symfx optimize torch.nn:Linear --init in_features=8 \\
+            --init out_features=4 -i "input: f32[4, 8]" \\
+            --save fast.safetensors
+
     The model is put in eval mode. Exit codes: 0 optimized, 2 the command, the inputs or the model
     cannot be used, or a result differs from the model's, 70 symfx itself failed.
     """
-    with clear_errors(debug):
+    with clear_errors(debug, verbose):
         _refuse_options(dtype, save)
         with stdout_for_json(as_json):
             call = _load(target, inputs or [], init or [], seed, where or [])
@@ -97,8 +115,8 @@ def optimize_command(
                 )
             if save is not None:
                 fast.save(save)
-            with progress("timing"):
-                before, after = _time(call, fast, rounds)
+            with progress("timing", rounds + 1) as done:
+                before, after = _time(call, fast, rounds, done)
         if as_json:
             print_json("symfx optimize", _as_data(fast, before, after, save))
             return
@@ -139,7 +157,7 @@ def _load(
 
 
 def _time(
-    call: ExampleCall, fast: OptimizedModel, rounds: int
+    call: ExampleCall, fast: OptimizedModel, rounds: int, done: Callable[[], None]
 ) -> tuple[float | None, float | None]:
     """The median seconds of a run of the model and of the optimized one.
 
@@ -160,6 +178,7 @@ def _time(
                 model(*call.args, **call.kwargs)
                 if turn:
                     runs.append(time.perf_counter() - start)
+            done()
     return statistics.median(seconds[0]), statistics.median(seconds[1])
 
 

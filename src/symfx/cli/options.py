@@ -19,6 +19,7 @@ __all__ = [
     "Quiet",
     "Seed",
     "Target",
+    "Verbose",
     "inputs_option",
     "refuse_unwritable",
     "where_option",
@@ -41,7 +42,8 @@ Init = Annotated[
     list[str] | None,
     typer.Option(
         "--init",
-        help="An argument for building the model: name=value. Repeatable.",
+        metavar="NAME=VALUE",
+        help="An argument for building the model. Repeatable.",
         show_default=False,
     ),
 ]
@@ -49,14 +51,18 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document an
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print one line; failures go to stderr.")
 ]
-Seed = Annotated[
-    int,
+Verbose = Annotated[
+    bool,
     typer.Option(
-        min=-_SEEDS, max=_SEEDS - 1, metavar="INTEGER", help="The seed of all random numbers."
+        "--verbose", "-v", help="Also print to stderr each step of the command and its time."
     ),
 ]
+Seed = Annotated[
+    int,
+    typer.Option(min=-_SEEDS, max=_SEEDS - 1, metavar="N", help="The seed of all random numbers."),
+]
 Debug = Annotated[
-    bool, typer.Option(envvar="SYMFX_DEBUG", help="Print the traceback of an error too.")
+    bool, typer.Option("--debug", envvar="SYMFX_DEBUG", help="Print the traceback of an error.")
 ]
 
 
@@ -67,7 +73,11 @@ def inputs_option(described: str) -> typer.models.OptionInfo:
         described: examples of inputs, and what their sizes mean to the command.
     """
     option: typer.models.OptionInfo = typer.Option(
-        "--input", "-i", help=f"An input: {described} Repeatable.", show_default=False
+        "--input",
+        "-i",
+        metavar="INPUT",
+        help=f"An input: {described} Repeatable.",
+        show_default=False,
     )
     return option
 
@@ -80,6 +90,7 @@ MaxNodes = Annotated[
     typer.Option(
         "--max-nodes",
         min=1,
+        metavar="N",
         help="How many nodes of a longer graph to print: the first ones, and the output.",
         show_default=False,
     ),
@@ -95,6 +106,7 @@ def where_option(what: str) -> typer.models.OptionInfo:
     option: typer.models.OptionInfo = typer.Option(
         "--where",
         "-w",
+        metavar="CONDITION",
         help="A condition on the named dimensions: 'seq % 8 == 0', 'w == h', 'h in {224, 256}'. "
         f"{what} Repeatable.",
         show_default=False,

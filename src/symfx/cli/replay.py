@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from symfx.cli.console import clear_errors, print_lines, progress
-from symfx.cli.options import Debug
+from symfx.cli.console import clear_errors, print_lines
+from symfx.cli.options import Debug, Quiet, Verbose
+from symfx.cli.steps import progress
 from symfx.untrusted import Source
 
 __all__ = ["GuardLanguage", "replay_command"]
@@ -39,19 +40,29 @@ def replay_command(
     guards: Annotated[
         GuardLanguage | None,
         typer.Option(
+            metavar="python|c|smtlib",
             help="Print the guards as a program in this language, and nothing else.",
             show_default=False,
         ),
     ] = None,
     events: Annotated[bool, typer.Option("--events/--no-events", help="List the events.")] = True,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Replay the event log of a ShapeEnv, and print its symbols and guards at the end.
 
+    Examples:
+        symfx trace torch.nn:Linear --init in_features=8 \\
+            --init out_features=4 -i "input: f32[batch, 8]" \\
+            --record events.json --quiet
+        symfx replay events.json
+        symfx replay events.json --guards c
+
     Exit codes: 0 replayed, 2 the file is not an event log, or an event in it fails, 70 symfx
     itself failed.
     """
-    with clear_errors(debug):
+    with clear_errors(debug, verbose):
         with progress("loading torch"):
             from symfx.recording import EventLog, EventLogError
             from symfx.recording.report import describe_replay
@@ -61,6 +72,8 @@ def replay_command(
         if guards is None:
             with source.guarding("the replayed environment cannot be described"):
                 lines = [*describe_replay(loaded, env, events=events)]
+            if quiet:
+                lines = [", ".join(line for line in lines if not line.startswith(" "))]
             print_lines([Text(line) for line in lines])
             return
         with source.guarding("the guards of the replayed environment cannot be written"):

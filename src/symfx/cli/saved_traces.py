@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from symfx.cli.console import FAILED, clear_errors, print_json, print_lines, progress
+from symfx.cli.console import FAILED, clear_errors, print_error, print_json, print_lines
 from symfx.cli.input_files import read_inputs, write_results
-from symfx.cli.options import AsJson, Debug, Lines, MaxNodes, Seed, refuse_unwritable
+from symfx.cli.options import (
+    AsJson,
+    Debug,
+    Lines,
+    MaxNodes,
+    Quiet,
+    Seed,
+    Verbose,
+    refuse_unwritable,
+)
+from symfx.cli.steps import progress
 
 if TYPE_CHECKING:
     from symfx.tracing import Trace
@@ -33,8 +43,9 @@ _Inputs = Annotated[
     typer.Option(
         "--input",
         "-i",
+        metavar="INPUT",
         help="A file with inputs by name (.pt, .npz, .safetensors), name=FILE for a file with one "
-        "tensor, or a description such as 'x: f32\\[batch=7, 64]' to draw one. Repeatable.",
+        "tensor, or a description such as 'x: f32[batch=7, 64]' to draw one. Repeatable.",
         show_default=False,
     ),
 ]
@@ -42,6 +53,7 @@ _Libraries = Annotated[
     list[str] | None,
     typer.Option(
         "--library",
+        metavar="MODULE",
         help="A Python module to import, whose operators the graph may call. Repeatable.",
         show_default=False,
     ),
@@ -56,19 +68,27 @@ def show_command(
     max_nodes: MaxNodes = None,
     libraries: _Libraries = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Print a saved trace: its graph, its symbols, its guards, and its last verification.
 
+    Examples:
+        symfx show linear.symfx
+
     Exit codes: 0 printed, 2 the file is no saved trace, 70 symfx itself failed.
     """
-    with clear_errors(debug):
+    with clear_errors(debug, verbose):
         t = _load(file, libraries or [])
-        from symfx.tracing.report import as_data, describe_trace
+        from symfx.tracing.report import as_data, describe_trace, headline
         from symfx.tracing.verification import describe_verification
 
         if as_json:
             print_json("symfx trace", as_data(t, t.verification))
+            return
+        if quiet:
+            print_lines([Text(headline(t))])
             return
         shown = describe_trace(t, graph=graph, lines=lines, max_nodes=max_nodes)
         if t.verification is not None:
@@ -83,21 +103,28 @@ def check_command(
     seed: Seed = 0,
     libraries: _Libraries = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Check whether inputs fit a saved trace, and print the reasons if they do not.
 
+    Examples:
+        symfx check linear.symfx -i "input: f32[batch=9, 8]"
+
     Exit codes: 0 they fit, 1 they do not, 2 the file or the inputs cannot be read, 70 symfx itself
     failed.
     """
-    with clear_errors(debug):
+    with clear_errors(debug, verbose):
         t = _load(file, libraries or [])
         args, kwargs = read_inputs(t, inputs or [], seed)
         result = t.check(*args, **kwargs)
         if as_json:
             print_json("symfx check", {"fits": bool(result), "reasons": list(result.failures)})
         else:
-            print_lines([Text(line) for line in str(result).splitlines()])
+            print_lines([Text(line) for line in str(result).splitlines()[: 1 if quiet else None]])
+            if quiet and not result:
+                print_error("; ".join(result.failures))
     if not result:
         raise typer.Exit(FAILED)
 
@@ -111,6 +138,7 @@ def run_command(
         typer.Option(
             "--output",
             "-o",
+            metavar="FILE",
             dir_okay=False,
             help="Write the tensors of the result to this file (.pt, .npz, .safetensors).",
             show_default=False,
@@ -119,14 +147,25 @@ def run_command(
     seed: Seed = 0,
     libraries: _Libraries = None,
     as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Run a saved trace on inputs that fit it, and print its results.
+    """Run a saved trace on inputs that fit it, or a Python program with symfx installed.
+
+    Of the results of a trace, dtype, shape, smallest, largest and mean are printed. A program is a
+    file that ends in .py, or -m and the name of a module; the words after it are its own.
+    symfx run --report SCRIPT also prints which names of torch are symfx's.
+
+    Examples:
+        symfx run linear.symfx -i "input: f32[batch=9, 8]" \\
+            --output results.npz
+        symfx run train.py --epochs 3
 
     Exit codes: 0 it ran, 2 the file cannot be read or the inputs do not fit, 70 symfx itself
     failed.
     """
-    with clear_errors(debug):
+    with clear_errors(debug, verbose):
         refuse_unwritable(output, "--output")
         t = _load(file, libraries or [])
         args, kwargs = read_inputs(t, inputs or [], seed)
@@ -141,7 +180,8 @@ def run_command(
         if as_json:
             print_json("symfx run", {"results": [_as_data(n, v) for n, v in named.items()]})
         else:
-            print_lines([Text(f"{name:<12}  {_in_words(v)}") for name, v in named.items()])
+            lines = [Text(f"{name:<12}  {_in_words(v)}") for name, v in named.items()]
+            print_lines([Text("; ".join(line.plain for line in lines))] if quiet else lines)
 
 
 def _load(file: Path, libraries: Sequence[str]) -> Trace:

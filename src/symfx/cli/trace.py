@@ -17,7 +17,6 @@ from symfx.cli.console import (
     print_error,
     print_json,
     print_lines,
-    progress,
     stdout_for_json,
 )
 from symfx.cli.example_calls import ExampleCall, example_call, traced_call
@@ -32,10 +31,12 @@ from symfx.cli.options import (
     Quiet,
     Seed,
     Target,
+    Verbose,
     inputs_option,
     refuse_unwritable,
     where_option,
 )
+from symfx.cli.steps import progress
 from symfx.errors import SpecError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ __all__ = ["trace_command"]
 def _written(what: str) -> typer.models.OptionInfo:
     """An option that names a file to write."""
     option: typer.models.OptionInfo = typer.Option(
+        metavar="FILE",
         dir_okay=False,
         help=f"Write {what}. The trace is then one above autograd.",
         show_default=False,
@@ -60,8 +62,8 @@ def trace_command(
     inputs: Annotated[
         list[str] | None,
         inputs_option(
-            "'x: f32\\[batch, seq=7, 64]', 'ids: i64\\[batch, seq] < 100', 'n: int=5', "
-            "'flag: bool=true', 'batch.ids: i64\\[8*n]'. A named dimension is dynamic, a number is "
+            "'x: f32[batch, seq=7, 64]', 'ids: i64[batch, seq] < 100', 'n: int=5', "
+            "'flag: bool=true', 'batch.ids: i64[8*n]'. A named dimension is dynamic, a number is "
             "a static size."
         ),
     ] = None,
@@ -85,12 +87,16 @@ def trace_command(
         ),
     ] = True,
     shapes: Annotated[
-        int, typer.Option(min=0, help="The number of shapes to verify at beside the example's.")
+        int,
+        typer.Option(
+            min=0, metavar="N", help="The number of shapes to verify at beside the example's."
+        ),
     ] = 5,
     tolerance: Annotated[
         float | None,
         typer.Option(
             min=0,
+            metavar="X",
             help="The largest difference, absolute and relative, between results that agree. "
             "Default: the tolerance of torch.testing.assert_close for the dtype.",
             show_default=False,
@@ -111,6 +117,7 @@ def trace_command(
     record: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             dir_okay=False,
             help="Write the event log of the symbolic shapes to this file, for symfx replay.",
             show_default=False,
@@ -119,26 +126,35 @@ def trace_command(
     save: Annotated[
         Path | None,
         typer.Option(
+            metavar="FILE",
             dir_okay=False,
             help="Write the trace to this file, for symfx run, check and show, and symfx.load.",
             show_default=False,
         ),
     ] = None,
-    onnx: Annotated[Path | None, _written("an ONNX model; needs symfx\\[onnx]")] = None,
+    onnx: Annotated[Path | None, _written("an ONNX model; needs symfx[onnx]")] = None,
     pt2: Annotated[Path | None, _written("a program for torch.export.load")] = None,
     aoti: Annotated[
         Path | None, _written("a package compiled by Inductor, whose name ends in .pt2")
     ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Trace a model with symbolic shapes, print the guards, and verify the graph against eager.
+    """Trace a model with symbolic shapes, print its guards, and verify the graph against eager.
+
+    Examples:
+        symfx trace torch.nn:LSTM --init input_size=8 \\
+            --init hidden_size=16 -i "input: f32[seq, batch, 8]"
+        symfx trace torch.nn:Linear --init in_features=8 \\
+            --init out_features=4 -i "input: f32[batch, 8]" \\
+            --save linear.symfx --quiet
 
     Exit codes: 0 traced and verified, 1 verification failed, 2 the command, the inputs or the
     model cannot be used, 70 symfx itself failed.
     """
-    with clear_errors(debug):
+    with clear_errors(debug, verbose):
         refuse_unwritable(record, "--record")
         refuse_unwritable(save, "--save")
         for path, option in ((onnx, "--onnx"), (pt2, "--pt2"), (aoti, "--aoti")):
@@ -150,8 +166,10 @@ def trace_command(
                 traced = traced_call(call, strict=not allow_pinned, pre_dispatch=handed_on)
             verification = None
             if verify:
-                with telling_sizes(call, seed), progress("verifying"):
-                    verification = traced.verify(shapes=shapes, seed=seed, tolerance=tolerance)
+                with telling_sizes(call, seed), progress("verifying", shapes + 1) as done:
+                    verification = traced.verify(
+                        shapes=shapes, seed=seed, tolerance=tolerance, on_run=lambda _: done()
+                    )
             if save is not None:
                 traced.save(save)
             if handed_on:

@@ -14,12 +14,21 @@ from symfx.cli.console import (
     print_error,
     print_json,
     print_lines,
-    progress,
     stdout_for_json,
 )
 from symfx.cli.described_inputs import arguments_of
 from symfx.cli.models import load, uncollected
-from symfx.cli.options import AsJson, Debug, Init, Target, inputs_option, where_option
+from symfx.cli.options import (
+    AsJson,
+    Debug,
+    Init,
+    Quiet,
+    Target,
+    Verbose,
+    inputs_option,
+    where_option,
+)
+from symfx.cli.steps import progress
 
 if TYPE_CHECKING:
     from symfx.static_migration import Migration
@@ -33,7 +42,7 @@ def typecheck_command(
     inputs: Annotated[
         list[str] | None,
         inputs_option(
-            "'x: \\[batch, 3, h, w]', 'ids: i64\\[batch, seq]', 'x: Dyn' (any tensor), 'n: int'."
+            "'x: [batch, 3, h, w]', 'ids: i64[batch, seq]', 'x: Dyn' (any tensor), 'n: int'."
         ),
     ] = None,
     where: Annotated[
@@ -41,11 +50,17 @@ def typecheck_command(
     ] = None,
     init: Init = None,
     timeout: Annotated[
-        float, typer.Option(help="The seconds that z3 may take for each question.")
+        float,
+        typer.Option(metavar="SECONDS", help="The time that z3 may take for each question."),
     ] = 10.0,
     max_rank: Annotated[
         int,
-        typer.Option(min=1, max=64, help="The largest rank to try for a tensor of unknown rank."),
+        typer.Option(
+            min=1,
+            max=64,
+            metavar="N",
+            help="The largest rank to try for a tensor of unknown rank.",
+        ),
     ] = 8,
     allow_pinned: Annotated[
         bool,
@@ -77,8 +92,9 @@ def typecheck_command(
         list[str] | None,
         typer.Option(
             "--last-batch",
+            metavar="SIZE|INPUT",
             help="Check the last, smaller batch too: its size, or an input of it: "
-            "'x: \\[17, 3, 32, 32]'. Repeatable.",
+            "'x: [17, 3, 32, 32]'. Repeatable.",
             show_default=False,
         ),
     ] = None,
@@ -87,15 +103,22 @@ def typecheck_command(
         typer.Option("--train", help="Check the model in training mode. The default is eval mode."),
     ] = False,
     as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Find the most precise shapes of a program without running it, or say why it has none.
+
+    Examples:
+        symfx typecheck torch.nn:Conv2d --init in_channels=3 \\
+            --init out_channels=8 --init kernel_size=3 \\
+            -i "input: [batch, 3, h, w]" --where "h == w"
 
     Exit codes: 0 well-typed, 1 ill-typed, or a name is fixed, or, under --strict, sizes are
     excluded or there is a warning, 2 the command or the model cannot be used, 3 undecided within
     the time that z3 may take, 70 symfx itself failed.
     """
-    with clear_errors(debug):
+    with clear_errors(debug, verbose):
         with stdout_for_json(as_json), uncollected():
             found = _migrate(
                 target,
@@ -112,7 +135,7 @@ def typecheck_command(
         if as_json:
             print_json("symfx typecheck", _as_data(found))
         else:
-            print_lines([Text(line) for line in str(found).splitlines()])
+            print_lines([Text(line) for line in str(found).splitlines()[: 1 if quiet else None]])
         refused = _refuse(found, allow_pinned=allow_pinned, strict=strict)
     if found.verdict != "well-typed":
         raise typer.Exit(FAILED if found.verdict == "ill-typed" else UNDECIDED)

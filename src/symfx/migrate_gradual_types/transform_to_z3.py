@@ -10,10 +10,10 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
-import z3
 from torch.fx import Graph, Node
 from torch.fx.tensor_type import Dyn, TensorType
 
+from symfx.extras import importing
 from symfx.migrate_gradual_types.aliases import Aliases
 from symfx.migrate_gradual_types.constraint import (
     BinaryConstraint,
@@ -52,6 +52,9 @@ from symfx.migrate_gradual_types.z3_types import HAS_Z3, D, dyn_type, tensor_sor
 from symfx.shape_rules.errors import GradualError, InvalidConstraintError, RankBoundError
 from symfx.shape_rules.graphs import where_of
 from symfx.shape_rules.ranks import get_max_rank
+
+with importing("types", "the solver of gradual types"):
+    import z3
 
 __all__ = [
     "HAS_Z3",

@@ -9,13 +9,15 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import z3
-
+from symfx.extras import importing
 from symfx.shape_rules.ranks import DEFAULT_MAX_RANK, get_max_rank
+
+with importing("types", "the solver of gradual types"):
+    import z3
 
 __all__ = ["HAS_Z3", "D", "dim", "dyn", "dyn_type", "tensor_sort", "tensor_type", "z3_dyn"]
 
-#: Always true: z3 is a dependency of symfx.
+#: Always true: without z3 this module cannot be imported.
 HAS_Z3 = True
 
 dyn = z3.DeclareSort("Dyn")

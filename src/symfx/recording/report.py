@@ -29,10 +29,10 @@ def describe_replay(log: EventLog, env: ShapeEnv, *, events: bool = True) -> Ite
 
 def _lines(log: EventLog, env: ShapeEnv, events: bool) -> Iterator[str]:
     if events:
-        yield f"{len(log)} events"
+        yield _count(len(log), "event")
         yield from (f"  {number:>3}  {event}" for number, event in enumerate(log))
     symbols = env.symbol_table()
-    yield f"{len(symbols)} symbols"
+    yield _count(len(symbols), "symbol")
     for info in symbols:
         low = "-oo" if info.lower is None else info.lower
         high = "oo" if info.upper is None else info.upper
@@ -42,9 +42,13 @@ def _lines(log: EventLog, env: ShapeEnv, events: bool) -> Iterator[str]:
         yield "  " + ", ".join(about)
     for symbol, by in env.facts.replacements.items():
         yield f"  {symbol} = {by}"
-    yield f"{len(env.guards)} guards"
+    yield _count(len(env.guards), "guard")
     yield from (f"  {guard.term}" for guard in env.guards)
     asserts = env.deferred_asserts()
     if asserts:
-        yield f"{len(asserts)} conditions to check at run time"
+        yield f"{_count(len(asserts), 'condition')} to check at run time"
         yield from (f"  {record.term}" for record in asserts)
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

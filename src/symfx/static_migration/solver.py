@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import z3
-
 from symfx.algebra import Term, interpret
+from symfx.extras import importing
 from symfx.shape_rules.errors import GradualError
+
+with importing("types", "symfx typecheck"):
+    import z3
 
 __all__ = ["Answer", "Solver", "smallest_conflict"]
 

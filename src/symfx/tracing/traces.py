@@ -15,7 +15,7 @@ from symfx.tracing.narrowing import needless
 from symfx.tracing.report import describe_trace, headline
 from symfx.tracing.stated import Stated
 from symfx.tracing.traced_model import TracedModel
-from symfx.tracing.verification import MakeInputs, Tolerance, Verification, verify
+from symfx.tracing.verification import MakeInputs, Run, Tolerance, Verification, verify
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -160,6 +160,7 @@ class Trace(TracedModel):
         seed: int = 0,
         tolerance: Tolerance | None = None,
         make_inputs: MakeInputs | None = None,
+        on_run: Callable[[Run], object] | None = None,
     ) -> Verification:
         """Run the graph and the model, and compare their results.
 
@@ -185,7 +186,14 @@ class Trace(TracedModel):
             InputMismatchError: the model itself fails on the example, or ``make_inputs`` draws
                 inputs of other sizes than those asked for.
         """
-        found = verify(self, shapes=shapes, seed=seed, tolerance=tolerance, make_inputs=make_inputs)
+        found = verify(
+            self,
+            shapes=shapes,
+            seed=seed,
+            tolerance=tolerance,
+            make_inputs=make_inputs,
+            on_run=on_run,
+        )
         if self.stated and self.traced_under is not None:
             remarks = needless(self, self.stated, self.traced_under)
             found = replace(found, remarks=(*found.remarks, *remarks))

@@ -174,6 +174,7 @@ def verify(
     seed: int = 0,
     tolerance: Tolerance | None = None,
     make_inputs: MakeInputs | None = None,
+    on_run: Callable[[Run], object] | None = None,
 ) -> Verification:
     """Run the graph and the model of a trace on random inputs, and compare their results.
 
@@ -194,6 +195,7 @@ def verify(
         tolerance: the largest difference between results that agree; see
             `symfx.tracing.Trace.verify`.
         make_inputs: a function that draws the inputs; see `symfx.tracing.Trace.verify`.
+        on_run: a function that gets each comparison when it is done.
 
     Raises:
         SymfxError: an argument cannot be used, or an input or a parameter has no data.
@@ -211,10 +213,14 @@ def verify(
     _refuse_dataless(trace)
     search = ShapeSearch(trace, random.Random(seed))
     runner = _Runner(trace, seed, tolerance, make_inputs)
+    tell = on_run or (lambda run: None)
     # The example runs first: if the model fails on it, no other shape is looked for.
     runs = [runner.run_example(search.example)]
+    tell(runs[0])
     others = list(itertools.islice(search.assignments(), shapes))
-    runs += [runner.run(index, values) for index, values in enumerate(others, 1)]
+    for index, values in enumerate(others, 1):
+        runs.append(runner.run(index, values))
+        tell(runs[-1])
     note = search.why_no_more(len(others), shapes) if len(others) < shapes else None
     inputs = [leaf.example for leaf in trace.admission.layout.leaves]
     remarks = []

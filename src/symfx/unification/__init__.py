@@ -11,9 +11,12 @@ Example:
 
 from __future__ import annotations
 
-from unification.variable import Var, isvar, var, variables, vars
+from symfx.extras import importing
 
-from symfx.unification.core import reify, unify
-from unification import unifiable
+with importing("types", "symfx.unification"):
+    from unification.variable import Var, isvar, var, variables, vars
+
+    from symfx.unification.core import reify, unify
+    from unification import unifiable
 
 __all__ = ["Var", "isvar", "reify", "unifiable", "unify", "var", "variables", "vars"]

@@ -11,24 +11,27 @@ Example:
 
 from __future__ import annotations
 
-from toolz import (
-    assoc,
-    assoc_in,
-    dissoc,
-    first,
-    get_in,
-    groupby,
-    itemfilter,
-    itemmap,
-    keyfilter,
-    keymap,
-    merge,
-    merge_with,
-    update_in,
-    valfilter,
-    valmap,
-)
-from toolz.itertoolz import getter
+from symfx.extras import importing
+
+with importing("types", "symfx.unification"):
+    from toolz import (
+        assoc,
+        assoc_in,
+        dissoc,
+        first,
+        get_in,
+        groupby,
+        itemfilter,
+        itemmap,
+        keyfilter,
+        keymap,
+        merge,
+        merge_with,
+        update_in,
+        valfilter,
+        valmap,
+    )
+    from toolz.itertoolz import getter
 
 __all__ = [
     "assoc",

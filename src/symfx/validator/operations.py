@@ -11,9 +11,12 @@ from typing import Any, Protocol
 
 import sympy
 import torch
-import z3
 
 from symfx.errors import SymfxError
+from symfx.extras import importing
+
+with importing("z3", "symfx.validator"):
+    import z3
 
 __all__ = ["PythonOnZ3", "real", "whole", "z3op"]
 

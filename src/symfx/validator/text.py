@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import z3
-
 from symfx.errors import SymfxError
+from symfx.extras import importing
+
+with importing("z3", "symfx.validator"):
+    import z3
 
 __all__ = ["z3str"]
 

@@ -10,15 +10,18 @@ from typing import Any
 
 import sympy
 import torch
-import z3
 from torch import fx
 from torch.utils._sympy.interp import sympy_interp
 
 from symfx import config
 from symfx.errors import SymfxError
+from symfx.extras import importing
 from symfx.symbolic_shapes import ValidationError
 from symfx.validator.operations import PythonOnZ3, real, whole, z3op
 from symfx.validator.text import z3str
+
+with importing("z3", "symfx.validator"):
+    import z3
 
 __all__ = [
     "PopulateValidator",

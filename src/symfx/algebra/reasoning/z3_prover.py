@@ -17,7 +17,7 @@ from symfx.algebra.reasoning.facts import Facts
 from symfx.algebra.reasoning.prover import Prover
 from symfx.algebra.terms.table import Scalar, Term
 from symfx.algebra.terms.term import postorder
-from symfx.errors import SymfxError
+from symfx.extras import importing
 
 __all__ = ["Z3Prover", "Z3Terms", "needs_z3"]
 
@@ -29,15 +29,10 @@ def needs_z3() -> Any:
     """The module z3.
 
     Raises:
-        SymfxError: z3-solver is not installed.
+        MissingPackageError: z3-solver is not installed.
     """
-    try:
+    with importing("z3", "the prover that asks z3"):
         import z3
-    except ImportError:
-        raise SymfxError(
-            "the z3 tier of the prover needs the package z3-solver, which is not installed",
-            fix='pip install z3-solver, or leave out prover="z3"',
-        ) from None
     return z3
 
 
@@ -54,7 +49,7 @@ class Z3Prover(Prover):
         answered: the number of them that z3 decided.
 
     Raises:
-        SymfxError: z3-solver is not installed.
+        MissingPackageError: z3-solver is not installed.
 
     Example:
         >>> from symfx.algebra import Table

@@ -1,0 +1,42 @@
+"""Ctrl-C ends a command within a second, also while it runs code that is not Python's."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import threading
+
+__all__ = ["INTERRUPTED", "leave_on_interrupt"]
+
+#: The exit code of an interrupted command, as shells report it: 128 and the number of SIGINT.
+INTERRUPTED = 130
+#: The seconds that the command has to clean up.
+_GRACE = 0.7
+
+
+def leave_on_interrupt() -> None:
+    """End this process soon after a SIGINT, if the exception KeyboardInterrupt does not end it.
+
+    Python raises KeyboardInterrupt when the main thread runs Python code again. A kernel of torch,
+    a compiler or z3 may keep it from that for long. The signal also writes a byte to a pipe, at
+    once; a thread waits for the byte. A second SIGINT ends the process without delay.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return  # only the main thread may have signals reported
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        return  # the surrounding program has a way of its own, or ignores the signal (nohup)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=_wait, args=(reading,), name="Ctrl-C of symfx", daemon=True).start()
+
+
+def _wait(reading: int) -> None:
+    while signal.SIGINT not in os.read(reading, 1):
+        pass
+    select.select([reading], [], [], _GRACE)
+    if sys.stderr.isatty():
+        os.write(sys.stderr.fileno(), b"\x1b[?25h\n")  # a progress bar hides the cursor
+    os._exit(INTERRUPTED)
