@@ -26,7 +26,7 @@ from symfx.cli.steps import progress
 if TYPE_CHECKING:
     from symfx.tracing import Trace
 
-__all__ = ["check_command", "run_command", "show_command"]
+__all__ = ["Libraries", "check_command", "load_trace", "run_command", "show_command"]
 
 _File = Annotated[
     Path,
@@ -49,7 +49,7 @@ _Inputs = Annotated[
         show_default=False,
     ),
 ]
-_Libraries = Annotated[
+Libraries = Annotated[
     list[str] | None,
     typer.Option(
         "--library",
@@ -66,7 +66,7 @@ def show_command(
     graph: Annotated[bool, typer.Option("--graph/--no-graph", help="Print the graph.")] = True,
     lines: Lines = False,
     max_nodes: MaxNodes = None,
-    libraries: _Libraries = None,
+    libraries: Libraries = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -80,7 +80,7 @@ def show_command(
     Exit codes: 0 printed, 2 the file is no saved trace, 70 symfx itself failed.
     """
     with clear_errors(debug, verbose):
-        t = _load(file, libraries or [])
+        t = load_trace(file, libraries or [])
         from symfx.tracing.report import as_data, describe_trace, headline
         from symfx.tracing.verification import describe_verification
 
@@ -101,7 +101,7 @@ def check_command(
     *,
     inputs: _Inputs = None,
     seed: Seed = 0,
-    libraries: _Libraries = None,
+    libraries: Libraries = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -116,7 +116,7 @@ def check_command(
     failed.
     """
     with clear_errors(debug, verbose):
-        t = _load(file, libraries or [])
+        t = load_trace(file, libraries or [])
         args, kwargs = read_inputs(t, inputs or [], seed)
         result = t.check(*args, **kwargs)
         if as_json:
@@ -145,7 +145,7 @@ def run_command(
         ),
     ] = None,
     seed: Seed = 0,
-    libraries: _Libraries = None,
+    libraries: Libraries = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -167,7 +167,7 @@ def run_command(
     """
     with clear_errors(debug, verbose):
         refuse_unwritable(output, "--output")
-        t = _load(file, libraries or [])
+        t = load_trace(file, libraries or [])
         args, kwargs = read_inputs(t, inputs or [], seed)
         import torch
 
@@ -184,7 +184,8 @@ def run_command(
             print_lines([Text("; ".join(line.plain for line in lines))] if quiet else lines)
 
 
-def _load(file: Path, libraries: Sequence[str]) -> Trace:
+def load_trace(file: Path, libraries: Sequence[str]) -> Trace:
+    """Read a saved trace, after the libraries whose operators it may call."""
     from importlib import import_module
 
     from symfx.errors import SpecError

@@ -270,5 +270,10 @@ class Trace(TracedModel):
     def __repr__(self) -> str:
         return f"<symfx.Trace of {headline(self)}>"
 
+    def _repr_html_(self) -> str:
+        from symfx.tracing.notebook import trace_as_html
+
+        return trace_as_html(self, self.verification)
+
     def __str__(self) -> str:
         return "\n".join(line.plain for line in describe_trace(self))
