@@ -122,10 +122,10 @@ def explain_command(
             }
             print_json("symfx explain", data)
         else:
-            shown = [answer.describe()[:1] if quiet else answer.describe() for answer in answers]
+            shown = [answer.describe() for answer in answers]
             shown += [] if rejection is None else [rejection.describe()]
             for i, lines in enumerate(shown):
-                print_lines([Text(), *lines] if i else lines)
+                print_lines(lines[:1] if quiet else [Text(), *lines] if i else lines)
     if isinstance(t, Exception) or rejection:
         raise typer.Exit(FAILED)
 
