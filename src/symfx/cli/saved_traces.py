@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,6 +24,7 @@ from symfx.cli.options import (
     refuse_unwritable,
 )
 from symfx.cli.steps import progress
+from symfx.errors import SpecError
 
 if TYPE_CHECKING:
     from symfx.tracing import Trace
@@ -60,9 +63,27 @@ Libraries = Annotated[
 ]
 
 
+class Format(StrEnum):
+    """The ways in which ``symfx show`` prints a graph."""
+
+    TEXT = "text"
+    MODEL_EXPLORER = "model-explorer"
+    MERMAID = "mermaid"
+    DOT = "dot"
+
+
 def show_command(
     file: _File,
     *,
+    format_: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="text; or the graph for another program: model-explorer (the JSON of Google's "
+            "Model Explorer), mermaid (a flowchart for Markdown), dot (for Graphviz).",
+        ),
+    ] = Format.TEXT,
     graph: Annotated[bool, typer.Option("--graph/--no-graph", help="Print the graph.")] = True,
     lines: Lines = False,
     max_nodes: MaxNodes = None,
@@ -76,11 +97,21 @@ def show_command(
 
     Examples:
         symfx show linear.symfx
+        symfx show linear.symfx --format mermaid
 
     Exit codes: 0 printed, 2 the file is no saved trace, 70 symfx itself failed.
     """
     with clear_errors(debug, verbose):
         t = load_trace(file, libraries or [])
+        if format_ is not Format.TEXT:
+            if as_json:
+                raise SpecError(
+                    f"--json and --format {format_} are two forms",
+                    where="--format",
+                    fix="leave one of them out",
+                )
+            typer.echo(_drawn(t, format_), nl=False)
+            return
         from symfx.tracing.report import as_data, describe_trace, headline
         from symfx.tracing.verification import describe_verification
 
@@ -94,6 +125,15 @@ def show_command(
         if t.verification is not None:
             shown += [Text(), *describe_verification(t.verification)]
         print_lines(shown)
+
+
+def _drawn(t: Trace, form: Format) -> str:
+    """The graph of a trace as the text of another program."""
+    if form is Format.MERMAID:
+        return t.to_mermaid()
+    if form is Format.DOT:
+        return t.to_dot()
+    return json.dumps(t.to_model_explorer(), ensure_ascii=False, indent=1) + "\n"
 
 
 def check_command(
@@ -187,8 +227,6 @@ def run_command(
 def load_trace(file: Path, libraries: Sequence[str]) -> Trace:
     """Read a saved trace, after the libraries whose operators it may call."""
     from importlib import import_module
-
-    from symfx.errors import SpecError
 
     with progress("loading torch"):
         import torch  # noqa: F401 - its import takes the time

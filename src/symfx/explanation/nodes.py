@@ -11,7 +11,7 @@ from torch import fx
 from symfx.explanation.answers import Explanation
 from symfx.explanation.assumptions import Assumptions
 from symfx.symbolic_shapes import Provenance, ShapeGuard
-from symfx.tracing.report import call_of, module_of, value_in_words
+from symfx.tracing.report import call_of, module_of, target_of, value_in_words
 from symfx.tracing.traced_model import TracedModel
 from symfx.user_code import frame_of_trace, frames_of_trace
 
@@ -114,7 +114,7 @@ def explain_node(trace: TracedModel, node: fx.Node) -> Explanation:
     reasons = [known.reason(guard.term) for guard in own]
     details = []
     if node.op in ("call_function", "call_method", "call_module"):
-        details.append(("operator", str(node.target)))
+        details.append(("operator", target_of(node)))
     module = module_of(node)
     stack = node.meta.get("nn_module_stack") or {}
     if module is not None and stack:

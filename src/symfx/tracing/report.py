@@ -28,6 +28,7 @@ __all__ = [
     "module_of",
     "range_of",
     "sources_of",
+    "target_of",
     "value_in_words",
 ]
 
@@ -257,6 +258,16 @@ def _operator(target: Callable[..., Any] | str) -> str:
         name = target._opname
         return name if target.namespace == "aten" else f"{target.namespace}.{name}"
     return target if isinstance(target, str) else getattr(target, "__name__", str(target))
+
+
+def target_of(node: torch.fx.Node) -> str:
+    """What a node calls: ``aten.relu.default``, ``operator.getitem``; an attribute's name."""
+    target: Any = node.target
+    if isinstance(target, (str, torch._ops.OperatorBase)):
+        return str(target)
+    module = getattr(target, "__module__", None)
+    name = getattr(target, "__qualname__", str(target))
+    return f"{module.removeprefix('_')}.{name}" if isinstance(module, str) else name
 
 
 def label_of(node: torch.fx.Node) -> str:
