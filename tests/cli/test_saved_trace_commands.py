@@ -226,3 +226,16 @@ def test_batch_statistics_are_refused_for_onnx(run: Run, tmp_path: Path) -> None
     assert not (tmp_path / "bn.onnx").exists()
     code, _, err = run(*given, "--eval", "--onnx", tmp_path / "bn.onnx")
     assert code == 0 and (tmp_path / "bn.onnx").exists(), err
+
+
+def test_show_prints_the_graph_for_other_programs(run: Run, saved: Path) -> None:
+    code, mermaid, _ = run("show", saved, "--format", "mermaid")
+    assert code == 0 and mermaid.startswith("flowchart TD\n") and "lin (Linear)" in mermaid
+    code, dot, _ = run("show", saved, "--format", "dot")
+    assert code == 0 and dot.startswith('digraph "Net" {') and dot.endswith("}\n")
+    code, out, _ = run("show", saved, "--format", "model-explorer")
+    assert code == 0 and json.loads(out)["graphs"][0]["id"] == "Net"
+    code, out, err = run("show", saved, "--format", "dot", "--json")
+    assert (code, out) == (2, "") and "two forms" in err
+    code, _, err = run("show", saved, "--format", "svg")
+    assert code == 2 and "mermaid" in err

@@ -63,6 +63,11 @@ COMMANDS = {
         "Trace a model with symbolic shapes, print its guards, and verify the graph against eager.",
         _MODELS,
     ),
+    "explain": Command(
+        "explain:explain_command",
+        "Explain a dimension, a guard, a node, an error, or why inputs do not fit.",
+        _MODELS,
+    ),
     "cost": Command(
         "cost:cost_command",
         "Count the operations, the parameters and the memory of a model, per module.",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,11 +24,12 @@ from symfx.cli.options import (
     refuse_unwritable,
 )
 from symfx.cli.steps import progress
+from symfx.errors import SpecError
 
 if TYPE_CHECKING:
     from symfx.tracing import Trace
 
-__all__ = ["check_command", "run_command", "show_command"]
+__all__ = ["Libraries", "check_command", "load_trace", "run_command", "show_command"]
 
 _File = Annotated[
     Path,
@@ -49,7 +52,7 @@ _Inputs = Annotated[
         show_default=False,
     ),
 ]
-_Libraries = Annotated[
+Libraries = Annotated[
     list[str] | None,
     typer.Option(
         "--library",
@@ -60,13 +63,31 @@ _Libraries = Annotated[
 ]
 
 
+class Format(StrEnum):
+    """The ways in which ``symfx show`` prints a graph."""
+
+    TEXT = "text"
+    MODEL_EXPLORER = "model-explorer"
+    MERMAID = "mermaid"
+    DOT = "dot"
+
+
 def show_command(
     file: _File,
     *,
+    format_: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="text; or the graph for another program: model-explorer (the JSON of Google's "
+            "Model Explorer), mermaid (a flowchart for Markdown), dot (for Graphviz).",
+        ),
+    ] = Format.TEXT,
     graph: Annotated[bool, typer.Option("--graph/--no-graph", help="Print the graph.")] = True,
     lines: Lines = False,
     max_nodes: MaxNodes = None,
-    libraries: _Libraries = None,
+    libraries: Libraries = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -76,11 +97,21 @@ def show_command(
 
     Examples:
         symfx show linear.symfx
+        symfx show linear.symfx --format mermaid
 
     Exit codes: 0 printed, 2 the file is no saved trace, 70 symfx itself failed.
     """
     with clear_errors(debug, verbose):
-        t = _load(file, libraries or [])
+        t = load_trace(file, libraries or [])
+        if format_ is not Format.TEXT:
+            if as_json:
+                raise SpecError(
+                    f"--json and --format {format_} are two forms",
+                    where="--format",
+                    fix="leave one of them out",
+                )
+            typer.echo(_drawn(t, format_), nl=False)
+            return
         from symfx.tracing.report import as_data, describe_trace, headline
         from symfx.tracing.verification import describe_verification
 
@@ -96,12 +127,21 @@ def show_command(
         print_lines(shown)
 
 
+def _drawn(t: Trace, form: Format) -> str:
+    """The graph of a trace as the text of another program."""
+    if form is Format.MERMAID:
+        return t.to_mermaid()
+    if form is Format.DOT:
+        return t.to_dot()
+    return json.dumps(t.to_model_explorer(), ensure_ascii=False, indent=1) + "\n"
+
+
 def check_command(
     file: _File,
     *,
     inputs: _Inputs = None,
     seed: Seed = 0,
-    libraries: _Libraries = None,
+    libraries: Libraries = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -116,7 +156,7 @@ def check_command(
     failed.
     """
     with clear_errors(debug, verbose):
-        t = _load(file, libraries or [])
+        t = load_trace(file, libraries or [])
         args, kwargs = read_inputs(t, inputs or [], seed)
         result = t.check(*args, **kwargs)
         if as_json:
@@ -145,7 +185,7 @@ def run_command(
         ),
     ] = None,
     seed: Seed = 0,
-    libraries: _Libraries = None,
+    libraries: Libraries = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -167,7 +207,7 @@ def run_command(
     """
     with clear_errors(debug, verbose):
         refuse_unwritable(output, "--output")
-        t = _load(file, libraries or [])
+        t = load_trace(file, libraries or [])
         args, kwargs = read_inputs(t, inputs or [], seed)
         import torch
 
@@ -184,10 +224,9 @@ def run_command(
             print_lines([Text("; ".join(line.plain for line in lines))] if quiet else lines)
 
 
-def _load(file: Path, libraries: Sequence[str]) -> Trace:
+def load_trace(file: Path, libraries: Sequence[str]) -> Trace:
+    """Read a saved trace, after the libraries whose operators it may call."""
     from importlib import import_module
-
-    from symfx.errors import SpecError
 
     with progress("loading torch"):
         import torch  # noqa: F401 - its import takes the time

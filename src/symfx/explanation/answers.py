@@ -36,7 +36,7 @@ _BY: Mapping[str, str] = {"data": "made by", "fact": "said by", "assertion": "ne
 _STYLES: Mapping[str, str] = {"guard": "magenta", "open": "yellow", "data": "yellow"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reason:
     """A node of a proof tree: a condition, and the conditions from which it follows.
 
@@ -104,6 +104,9 @@ class Reason:
         for reason in self.because:
             yield from reason.describe(depth + 2)
 
+    def __repr__(self) -> str:
+        return f"<Reason {self.kind}: {self.statement}>"
+
     def __str__(self) -> str:
         return "\n".join(line.plain for line in self.describe())
 
@@ -120,7 +123,7 @@ class Reason:
         return element("li", *parts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """The answer to "why", as a sentence with the proof tree behind it.
 
@@ -167,6 +170,9 @@ class Explanation:
         for part in self.parts:
             lines += [Text(), *part.describe()]
         return lines
+
+    def __repr__(self) -> str:
+        return f"<symfx.Explanation of {self.subject}: {self.sentence}>"
 
     def __str__(self) -> str:
         return "\n".join(line.plain for line in self.describe())

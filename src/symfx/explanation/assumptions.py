@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from symfx.algebra import Term
 from symfx.algebra.reasoning.proofs import prove_from
@@ -117,14 +117,17 @@ class Assumptions:
     def reason(self, condition: Term) -> Reason:
         """A condition that holds, with the assumptions that give it.
 
-        A condition that is an assumption itself is a leaf.
+        A condition that is an assumption itself, or one in other words, is a leaf: a guard reads
+        ``n % 2 == 0`` where the program asked for ``n == 2*((n + 1)//2)``.
         """
         itself = self.causes.get(condition)
         if itself is not None:
             return itself.as_reason()
         _, because = self.proof(condition)
-        if len(because) == 1 and because[0].term is condition:
-            return because[0]
+        if len(because) == 1:
+            (only,) = because
+            if only.term is not None and prove_from([condition], only.term).holds is True:
+                return replace(only, statement=str(condition), term=condition)
         return Reason(str(condition), "follows", because=because, term=condition)
 
     def bounds(self, symbol: Term) -> Iterator[Reason]:

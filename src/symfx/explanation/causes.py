@@ -13,7 +13,7 @@ from symfx.user_code import SavedFrame, UserFrame
 __all__ = ["RejectionCause", "causes_of"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RejectionCause:
     """One reason why inputs do not fit a trace.
 
@@ -33,6 +33,9 @@ class RejectionCause:
     conditions: tuple[str, ...] = ()
     operator: str | None = None
     line: UserFrame | SavedFrame | None = None
+
+    def __repr__(self) -> str:
+        return f"<RejectionCause {self.kind}: {self}>"
 
     def __str__(self) -> str:
         return self.sentence + (f" (at {self.line.with_text})" if self.line else "")

@@ -144,7 +144,7 @@ def _free(trace: TracedModel, info: SymbolInfo, known: Assumptions) -> Explanati
     bounds = list(known.bounds(info.term))
     range_ = [bound.term for bound in bounds if bound.term is not None]
     others = [
-        reason_of(guard.term, "guard", guard.provenance)
+        known.reason(guard.term)
         for guard in trace.guards
         if info.term in guard.term.free_symbols and prove_from(range_, guard.term).holds is not True
     ]

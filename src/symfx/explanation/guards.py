@@ -37,7 +37,7 @@ def explain_condition(trace: TracedModel, term: Term) -> Explanation:
             "guard",
             f"{term} is a guard: {_why(trace, term, reason)}",
             (reason,),
-            _details(trace, term),
+            _details(trace, term, known),
         )
     if recorded is not None:
         return _implied(trace, term, known)
@@ -54,9 +54,9 @@ def _why(trace: TracedModel, term: Term, reason: Reason) -> str:
     return f"{asked}, no other fact decided it, and it holds for {values} in the example"
 
 
-def _details(trace: TracedModel, term: Term) -> tuple[tuple[str, str], ...]:
+def _details(trace: TracedModel, term: Term, known: Assumptions) -> tuple[tuple[str, str], ...]:
     details = []
-    broken = _breaking(trace, term)
+    broken = _breaking(trace, term, known)
     if broken:
         details.append(("rejects", ", ".join(f"{s.name} = {v}" for s, v in broken.items())))
     nodes = [
@@ -75,15 +75,16 @@ def _values(trace: TracedModel, term: Term) -> str:
     return ", ".join(f"{s.name} = {hints[s]}" for s in symbols if s in hints) or "its inputs"
 
 
-def _breaking(trace: TracedModel, term: Term) -> dict[Term, int]:
+def _breaking(trace: TracedModel, term: Term, known: Assumptions) -> dict[Term, int]:
     """Values at which the other conditions of a trace hold, and a condition does not."""
     env = trace.shape_env
     others = [guard.term for guard in trace.guards if guard.term is not term]
-    others += env.knowledge.given
+    others += [each.term for each in (known.causes | known.others).values() if each.kind == "range"]
     hints = {s: v for s, v in env.symbols.hints.items() if isinstance(v, int)}
-    symbols = sorted(term.free_symbols & hints.keys(), key=lambda s: s.name)
+    symbols = sorted(term.free_symbols, key=lambda s: s.name)
+    backed = all(symbol in hints for symbol in symbols)
     for step in (sign * by for by in range(1, _FAR) for sign in (-1, 1)):
-        for symbol in symbols:
+        for symbol in symbols if backed else ():
             tried = {**hints, symbol: hints[symbol] + step}
             # Sizes are never negative, whatever is known of them.
             if tried[symbol] >= 0 and not holds(term, tried) and _all_hold(others, tried):
@@ -94,10 +95,9 @@ def _breaking(trace: TracedModel, term: Term) -> dict[Term, int]:
     if facts.contradiction is not None:
         return {}
     found = example(facts, env.table.not_(term), env.symbols.hints) or {}
-    values = {s: v for s, v in found.items() if s in env.symbols.hints}
-    if not term.free_symbols <= values.keys() or holds(term, values):
+    if not term.free_symbols <= found.keys() or holds(term, found):
         return {}
-    return {s: values[s] for s in sorted(term.free_symbols, key=lambda s: s.name)}
+    return {s: found[s] for s in symbols}
 
 
 def _all_hold(conditions: Sequence[Term], values: Mapping[Term, int]) -> bool:
@@ -116,7 +116,7 @@ def _implied(trace: TracedModel, term: Term, known: Assumptions) -> Explanation:
         "guard",
         f"{term} is a guard that the program asked for{implied}",
         (replace(asked, because=because),) if answer else (asked,),
-        _details(trace, term),
+        _details(trace, term, known),
     )
 
 
@@ -124,7 +124,7 @@ def _any(trace: TracedModel, term: Term, known: Assumptions) -> Explanation:
     """A condition for which no question was asked."""
     answer, because = known.proof(term)
     if answer is None:
-        found = _breaking(trace, term)
+        found = _breaking(trace, term, known)
         example_ = ", ".join(f"{s.name} = {v}" for s, v in found.items())
         breaks = f": inputs that fit may have {example_}" if found else ""
         return Explanation(

@@ -128,13 +128,13 @@ class _Search:
         for symbol, value in values.items():
             if self._inside(symbol, value) != value:
                 return False
-        return all(holds(c, values) for c in self.conditions if c.free_symbols <= values.keys())
+        return all(self._holds(condition, values) for condition in self.conditions)
 
     def _connected(self, start: Mapping[Term, int]) -> list[Term]:
         """The symbols of conditions that do not hold, and those connected with them."""
         reached: set[Term] = set()
         for condition in self.conditions:
-            if condition.free_symbols <= start.keys() and not holds(condition, start):
+            if not self._holds(condition, start):
                 reached |= condition.free_symbols
         growing = True
         while growing:
@@ -150,15 +150,23 @@ class _Search:
         self, start: dict[Term, int], changing: Sequence[Term], count: int
     ) -> Iterator[dict[Term, int]]:
         """Admitted values that differ from the first ones in so many symbols."""
-        most = _FAR if count == 1 else int(_COMBINATIONS ** (1 / count)) // 2
-        choices = {s: list(self._near(s, start[s], most)) for s in changing}
+        broken = [c for c in self.conditions if not self._holds(c, start)]
         for chosen in itertools.combinations(changing, count):
-            for values in itertools.product(*(choices[s] for s in chosen)):
+            if not all(c.free_symbols.intersection(chosen) for c in broken):
+                continue  # some condition would stay broken
+            concerned = [c for c in self.conditions if c.free_symbols.intersection(chosen)]
+            most = _FAR if count == 1 else int(_COMBINATIONS ** (1 / count)) // 2
+            choices = [list(self._near(symbol, start[symbol], most)) for symbol in chosen]
+            for values in itertools.product(*choices):
                 tried = {**start, **dict(zip(chosen, values, strict=True))}
-                if self._admits(tried):
+                if all(self._holds(c, tried) for c in concerned):
                     yield tried
                     if count == 1:
                         break  # the values of one symbol come with growing distance
+
+    def _holds(self, condition: Term, values: Mapping[Term, int]) -> bool:
+        """Whether a condition holds, or has a symbol whose value only data give."""
+        return not condition.free_symbols <= values.keys() or holds(condition, values)
 
     def _near(self, symbol: Term, start: int, most: int) -> Iterator[int]:
         """Other values of a symbol, the nearest first, and last those that conditions name."""

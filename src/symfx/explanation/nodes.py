@@ -9,9 +9,9 @@ import torch
 from torch import fx
 
 from symfx.explanation.answers import Explanation
-from symfx.explanation.assumptions import Assumptions, reason_of
+from symfx.explanation.assumptions import Assumptions
 from symfx.symbolic_shapes import Provenance, ShapeGuard
-from symfx.tracing.report import call_of, module_of, value_in_words
+from symfx.tracing.report import call_of, module_of, target_of, value_in_words
 from symfx.tracing.traced_model import TracedModel
 from symfx.user_code import frame_of_trace, frames_of_trace
 
@@ -110,10 +110,11 @@ def explain_node(trace: TracedModel, node: fx.Node) -> Explanation:
     if line is not None:
         sentence += f", made by {line.with_text}"
     own = guards_by_node(trace).get(node.name, ()) if node.graph is trace.graph_module.graph else ()
-    reasons = [reason_of(guard.term, "guard", guard.provenance) for guard in own]
+    known = Assumptions(trace.shape_env)
+    reasons = [known.reason(guard.term) for guard in own]
     details = []
     if node.op in ("call_function", "call_method", "call_module"):
-        details.append(("operator", str(node.target)))
+        details.append(("operator", target_of(node)))
     module = module_of(node)
     stack = node.meta.get("nn_module_stack") or {}
     if module is not None and stack:
@@ -122,7 +123,6 @@ def explain_node(trace: TracedModel, node: fx.Node) -> Explanation:
     symbols = new_symbols(trace, node)
     if symbols:
         details.append(("symbols", ", ".join(symbols)))
-        known = Assumptions(trace.shape_env)
         for info in trace.shape_env.symbol_table():
             if info.name in symbols and info.unbacked:
                 reasons += known.bounds(info.term)

@@ -25,7 +25,7 @@ from symfx.tracing.traced_model import TracedModel
 __all__ = ["Rejection", "RejectionCause", "why_not"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Rejection:
     """Why a trace does not hold for inputs; empty, and false, where it does.
 
@@ -107,6 +107,10 @@ class Rejection:
         lines.append(Text("the nearest inputs that fit:", style="bold"))
         lines += [Text(f"  {path}: {text}", style="green") for path, text in self.nearest.items()]
         return lines
+
+    def __repr__(self) -> str:
+        causes = "; ".join(cause.sentence for cause in self.causes)
+        return f"<symfx.Rejection: {causes or 'these inputs fit'}>"
 
     def __str__(self) -> str:
         return "\n".join(line.plain for line in self.describe())

@@ -44,7 +44,7 @@ SympyBoolean = sympy.logic.boolalg.Boolean
 """The class of sympy's conditions."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SymbolInfo:
     """One symbol, and the facts about it.
 
@@ -65,6 +65,12 @@ class SymbolInfo:
     upper: int | None
     unbacked: bool
 
+    def __repr__(self) -> str:
+        low = "" if self.lower is None else f"{self.lower} <= "
+        high = "" if self.upper is None else f" <= {self.upper}"
+        value = "from data" if self.unbacked else f"{self.hint} at tracing"
+        return f"<SymbolInfo {low}{self.name}{high}, {value}>"
+
 
 @dataclass(frozen=True)
 class InputFact:
@@ -82,7 +88,7 @@ class InputFact:
     term: Term
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ShapeGuard:
     """A condition on the inputs' shapes that tracing relied on.
 
@@ -122,11 +128,14 @@ class ShapeGuard:
         """The provenance, under the name that torch reads."""
         return self.provenance
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.term}, {self.provenance}>"
+
     def __str__(self) -> str:
         return f"{self.term}  # {self.provenance}"
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class RuntimeAssert:
     """A condition on unbacked symbols that the program has to check when it runs.
 
@@ -177,11 +186,14 @@ class RuntimeAssert:
         """The message, under the name that torch reads."""
         return self.message
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.term}, {self.provenance}>"
+
     def __str__(self) -> str:
         return f"{self.term}  # {self.provenance}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SpecializationRecord:
     """A symbol that tracing pinned to one value.
 
@@ -194,6 +206,9 @@ class SpecializationRecord:
     symbol_name: str
     value: Scalar
     provenance: Provenance
+
+    def __repr__(self) -> str:
+        return f"<SpecializationRecord {self.symbol_name} == {self.value}, {self.provenance}>"
 
 
 @dataclass

@@ -12,12 +12,14 @@ from symfx.algebra import Term, evaluate, substitute
 from symfx.algebra.terms.definedness import UNDEFINED
 from symfx.algebra.terms.linear import determined_symbols
 from symfx.errors import InputMismatchError, SymfxError
-from symfx.symbolic_shapes import GuardProgram, InputFact, Provenance, ShapeEnv, ShapeGuard
+from symfx.symbolic_shapes import GuardProgram, InputFact, Provenance, ShapeEnv
 from symfx.symbolic_shapes.checks.measures import Measure, measures
 from symfx.symbolic_shapes.checks.needed_guards import needed_guards
 from symfx.tracing.arguments import Layout, Leaf
 from symfx.tracing.dynamic import Entry
+from symfx.tracing.markup import element
 from symfx.tracing.mismatches import Kind, LeafMeasure, Mismatch, differences
+from symfx.tracing.tables import GuardTable
 
 __all__ = ["Admission", "CheckResult", "holds"]
 
@@ -42,6 +44,12 @@ class CheckResult:
 
     def __bool__(self) -> bool:
         return not self.failures
+
+    def _repr_html_(self) -> str:
+        if not self.failures:
+            return element("p", "these inputs fit")
+        failures = element("ul", *(element("li", sentence) for sentence in self.failures))
+        return element("div", element("strong", "these inputs do not fit"), failures)
 
     def __str__(self) -> str:
         if not self.failures:
@@ -108,7 +116,7 @@ class Admission:
             and any(source.name == f"{leaf.name}.item()" for source in record.sources)
         }
         self._compiled: tuple[object, GuardProgram | None] = (None, None)
-        self._needed: tuple[object, tuple[ShapeGuard, ...]] = (None, ())
+        self._needed: tuple[object, GuardTable] = (None, GuardTable())
         #: What the graph asserts of the inputs alone: the conditions of a spec of dynamic shapes.
         given = {symbol for term in self.facts.values() for symbol in term.free_symbols}
         self._asserted = [a for a in env.deferred_asserts() if a.term.free_symbols <= given]
@@ -143,11 +151,11 @@ class Admission:
             return CheckResult((error.what,))
 
     @property
-    def guards(self) -> tuple[ShapeGuard, ...]:
+    def guards(self) -> GuardTable:
         """The guards, without those that follow from the others."""
         known = (self.env.facts.version, len(self.env.guards))
         if self._needed[0] != known:
-            self._needed = known, needed_guards(self.env)
+            self._needed = known, GuardTable(needed_guards(self.env))
         return self._needed[1]
 
     def program(self) -> GuardProgram:

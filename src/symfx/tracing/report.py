@@ -23,10 +23,12 @@ __all__ = [
     "describe_graph",
     "describe_trace",
     "headline",
+    "label_of",
     "line_of",
     "module_of",
     "range_of",
     "sources_of",
+    "target_of",
     "value_in_words",
 ]
 
@@ -118,7 +120,7 @@ def describe_graph(
         shape = "" if node.op == "output" else value_in_words(node.meta.get("val"))
         call = (call_of(node), style)
         line = ((line_of(node), "dim"),) if lines else ()
-        rows.append(((_label(node), style), (shape, "green"), call, *line))
+        rows.append(((label_of(node), style), (shape, "green"), call, *line))
     title, *written = section("graph", rows, caps=(_NAME_WIDTH, _SHAPE_WIDTH))
     result = [title]
     for i, row in enumerate(written):
@@ -258,12 +260,22 @@ def _operator(target: Callable[..., Any] | str) -> str:
     return target if isinstance(target, str) else getattr(target, "__name__", str(target))
 
 
-def _label(node: torch.fx.Node) -> str:
+def target_of(node: torch.fx.Node) -> str:
+    """What a node calls: ``aten.relu.default``, ``operator.getitem``; an attribute's name."""
+    target: Any = node.target
+    if isinstance(target, (str, torch._ops.OperatorBase)):
+        return str(target)
+    module = getattr(target, "__module__", None)
+    name = getattr(target, "__qualname__", str(target))
+    return f"{module.removeprefix('_')}.{name}" if isinstance(module, str) else name
+
+
+def label_of(node: torch.fx.Node) -> str:
     """The name of a node in a report: for a parameter, its name in the model."""
     return str(node.target) if node.op == "get_attr" else node.name
 
 
-def _argument(value: Any, label: Callable[[torch.fx.Node], str] = _label) -> str:
+def _argument(value: Any, label: Callable[[torch.fx.Node], str] = label_of) -> str:
     """An argument of a node as text."""
     if isinstance(value, torch.fx.Node):
         return label(value)

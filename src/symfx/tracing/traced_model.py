@@ -9,9 +9,10 @@ import torch
 from torch.utils import _pytree as pytree
 
 from symfx.errors import SymfxError
-from symfx.symbolic_shapes import ShapeEnv, ShapeGuard, SpecializationRecord, SymbolInfo
+from symfx.symbolic_shapes import ShapeEnv, SymbolInfo
 from symfx.tracing.admission import Admission
 from symfx.tracing.autocast import Autocast
+from symfx.tracing.tables import GuardTable, PinTable
 
 __all__ = ["AbsentModel", "TracedModel", "name_of"]
 
@@ -97,10 +98,11 @@ class TracedModel:
         return {leaf.name: leaf.example for leaf in self.admission.layout.leaves}
 
     @property
-    def guards(self) -> tuple[ShapeGuard, ...]:
+    def guards(self) -> GuardTable:
         """The conditions on shapes that the graph relies on, each with the line that caused it.
 
-        None of them follows from the others; ``shape_env.guards`` has all that were recorded.
+        A tuple of `symfx.symbolic_shapes.ShapeGuard`, which a notebook shows as a table. None of
+        them follows from the others; ``shape_env.guards`` has all that were recorded.
         """
         return self.admission.guards
 
@@ -129,7 +131,7 @@ class TracedModel:
         return number is not None and number.measure.kind in ("size", "value")
 
     @property
-    def specializations(self) -> tuple[SpecializationRecord, ...]:
+    def specializations(self) -> PinTable:
         """The symbols that the program pinned to one value, each with the line that pinned it.
 
         The graph holds for these values alone. A number that data gives is none of them: the graph
@@ -137,7 +139,7 @@ class TracedModel:
         """
         data = {info.name for info in self.shape_env.symbol_table() if info.unbacked}
         records = self.shape_env.specialization_records()
-        return tuple(record for record in records if record.symbol_name not in data)
+        return PinTable(record for record in records if record.symbol_name not in data)
 
     def run(self, leaves: Sequence[Any]) -> Any:
         """Run the graph on flat inputs, without a check.

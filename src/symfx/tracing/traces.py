@@ -253,6 +253,53 @@ class Trace(TracedModel):
 
         return exported_program(self)
 
+    def to_model_explorer(self) -> dict[str, Any]:
+        """The graph in the JSON format of Model Explorer, as data for `json.dump`.
+
+        Nodes are grouped by module. Each has its expression, its operator, its line and the guards
+        that it caused among its attributes; edges have shapes. Model Explorer opens the file.
+
+        Example:
+            >>> import symfx
+            >>> t = symfx.trace(torch.relu, torch.randn(3, 4), dynamic=[("n", None)])
+            >>> graph = t.to_model_explorer()["graphs"][0]
+            >>> [node["label"] for node in graph["nodes"]]
+            ['arg0', 'relu', 'output']
+        """
+        from symfx.explanation.nodes import guards_by_node
+        from symfx.handover.model_explorer import model_explorer_graphs
+
+        return model_explorer_graphs(self, guards_by_node(self))
+
+    def to_mermaid(self) -> str:
+        """The graph as a flowchart of Mermaid, which Markdown of GitHub and GitLab shows.
+
+        Mermaid draws no more than 500 edges unless it is configured otherwise.
+
+        Example:
+            >>> import symfx
+            >>> t = symfx.trace(torch.relu, torch.randn(3, 4), dynamic=[("n", None)])
+            >>> print(t.to_mermaid().splitlines()[2])
+              n0_1["relu: f32[n, 4]"]
+        """
+        from symfx.handover.diagrams import mermaid_text
+
+        return mermaid_text(self, {})
+
+    def to_dot(self) -> str:
+        """The graph in DOT, the language of Graphviz: ``dot -Tsvg`` draws it.
+
+        Example:
+            >>> import symfx
+            >>> t = symfx.trace(torch.relu, torch.randn(3, 4), dynamic=[("n", None)])
+            >>> t.to_dot().splitlines()[0]
+            'digraph "relu" {'
+        """
+        from symfx.explanation.nodes import guards_by_node
+        from symfx.handover.diagrams import dot_text
+
+        return dot_text(self, guards_by_node(self))
+
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Check the inputs, then run the graph.
 
@@ -269,6 +316,11 @@ class Trace(TracedModel):
 
     def __repr__(self) -> str:
         return f"<symfx.Trace of {headline(self)}>"
+
+    def _repr_html_(self) -> str:
+        from symfx.tracing.notebook import trace_as_html
+
+        return trace_as_html(self, self.verification)
 
     def __str__(self) -> str:
         return "\n".join(line.plain for line in describe_trace(self))

@@ -20,6 +20,7 @@ from symfx.tracing.autocast import Autocast
 from symfx.tracing.columns import count, number, section
 from symfx.tracing.comparison import Comparison
 from symfx.tracing.example_values import Draw, copy_of, inputs_at
+from symfx.tracing.markup import element, table
 from symfx.tracing.model_state import module_of, untouched, written_tensors
 from symfx.tracing.shape_search import ShapeSearch
 from symfx.tracing.traced_model import AbsentModel, TracedModel
@@ -80,7 +81,7 @@ class Run:
         return self.model_error is None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verification:
     """The comparison of graph and model at several shapes; true if no disagreement was found.
 
@@ -121,8 +122,26 @@ class Verification:
             )
         return (*([self.note] if self.note else []), *self.remarks, *errors)
 
+    def __repr__(self) -> str:
+        return f"<symfx.Verification: {verdict(self)}>"
+
     def __str__(self) -> str:
         return "\n".join(line.plain for line in describe_verification(self))
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (
+                sizes_in_words(run.sizes) + (" (the example)" if run.example else ""),
+                number(run.difference),
+                number(run.relative),
+                run.failure or run.model_error or "agrees",
+            )
+            for run in self.runs
+        ]
+        header = ("sizes", "largest difference", "relative", "outcome")
+        notes = [element("p", f"note: {note}") for note in self.notes]
+        shown = table("verification against eager", header, rows)
+        return element("div", shown, *notes, element("strong", verdict(self)))
 
 
 def sizes_in_words(sizes: Mapping[str, int]) -> str:

@@ -16,7 +16,7 @@ STATED = "where "
 """The begin of the operator of a condition that no program asked for, but the user states."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Provenance:
     """What caused a guard, a specialization or an assertion.
 
@@ -32,6 +32,9 @@ class Provenance:
     def stated(self) -> bool:
         """Whether the user states the condition, by ``where=``."""
         return self.frame is None and (self.operator or "").startswith(STATED)
+
+    def __repr__(self) -> str:
+        return f"<Provenance {self}>"
 
     def __str__(self) -> str:
         parts = [self.operator] if self.operator else []
