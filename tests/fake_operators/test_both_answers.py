@@ -126,6 +126,20 @@ def test_an_impossible_path_counts_for_nothing() -> None:
     assert kernel.guards == []
 
 
+def test_the_paths_beside_an_impossible_one_count() -> None:
+    def refuses_many(ask: Any, n: Term, m: Term) -> Made:
+        # Of the answers at tracing, n <= 3 and n < 2, the second is impossible after n > 3.
+        few = ask(n <= 3)
+        return ((n,), (1,)) if ask(n < 2) and few else None
+
+    kernel = Kernel(refuses_many, {"n": 1, "m": 2})
+    assert kernel.outcome() is not None
+    assert kernel.facts.known or kernel.guards
+    assert any(
+        "n <= 1" in guard or "n < 2" in guard or "n <= 3" in guard for guard in kernel.guards
+    )
+
+
 def test_an_error_at_tracing_is_left_to_the_kernel() -> None:
     kernel = Kernel(lambda ask, n, m: None, {"n": 5, "m": 2})
     assert kernel.outcome() is None

@@ -289,3 +289,34 @@ def test_a_matrix_is_not_in_channels_last_however_many_rows_it_has() -> None:
 
     t = symfx.trace(function, torch.ones(3, 2))
     agrees(function, t, torch.zeros(3, 2), torch.ones(3, 2))
+
+
+@pytest.mark.parametrize("scale", [1, 2])
+def test_a_stride_that_other_kernels_choose_is_refused_where_it_means_nothing(scale: int) -> None:
+    def program(x: torch.Tensor) -> tuple[torch.Tensor, int]:
+        y = torch.nn.functional.interpolate(x, scale_factor=float(scale)) * 2
+        return y, x.numel() + y.stride(1)
+
+    x = torch.randn(1, 4, 2)[..., 1:].permute(1, 0, 2)
+    with pytest.raises(symfx.TracingError, match="comes from interpolate"):
+        symfx.trace(program, x, dynamic=[(symfx.Dim("n", min=1), None, None)])
+    wide = torch.randn(4, 3, 5)
+    t = symfx.trace(program, wide, dynamic=[("n", "c", "w")])
+    agrees(program, t, torch.randn(2, 3, 7), torch.randn(5, 2, 4))
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_the_stride_of_a_reshaped_tensor_guards_which_operators_made_it(n: int) -> None:
+    def program(x: torch.Tensor) -> tuple[torch.Tensor, int, int]:
+        y = x.transpose(0, 2).reshape(x.shape[2] * x.shape[1], x.shape[0], 1) + 0
+        return y, y.stride(2), x.numel() + y.stride(1)
+
+    def made(n: int, m: int) -> torch.Tensor:
+        return torch.randn(n, 2, m)
+
+    dims = (symfx.Dim("n", min=1), None, symfx.Dim("m", min=1))
+    t = symfx.trace(program, made(n, 3), dynamic=[dims], strict=False)
+    for sizes in ((1, 3), (4, 3), (2, 5), (1, 1), (3, 1)):
+        x = made(*sizes)
+        if t.check(x):
+            agrees(program, t, x)

@@ -149,3 +149,58 @@ def test_the_format_of_a_tensor_without_elements_is_not_foreseen() -> None:
     assert t(x, y)[1] == program(x, y)[1]
     with pytest.raises(RuntimeError, match="does not hold"):
         t(x, -y.abs())
+
+
+def _flat_and_contiguous(x: torch.Tensor) -> tuple[torch.Tensor, int]:
+    return x.flatten(0, 1), int(x.is_contiguous())
+
+
+def _flat_twice(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return x.flatten(), x.contiguous().transpose(0, 1).flatten()
+
+
+@pytest.mark.parametrize("program", [_flat_and_contiguous, _flat_twice])
+@pytest.mark.parametrize(("a", "b"), [(3, 4), (3, 1), (2, 1)])
+def test_answers_of_a_trial_are_not_kept_on_the_tensor(
+    program: Callable[..., Any], a: int, b: int
+) -> None:
+    def made(a: int, b: int) -> torch.Tensor:
+        return torch.randn(a, a, b, 1).expand(a, a, b, b)
+
+    n, m = symfx.Dim("n", min=2), symfx.Dim("m", min=1)
+    t = symfx.trace(program, made(a, b), dynamic=[(n, n, m, m)], strict=False)
+    for sizes in ((3, 4), (3, 1), (2, 1), (5, 2)):
+        x = made(*sizes)
+        if t.check(x):
+            for one, other in zip(t(x), program(x), strict=True):
+                assert one.shape == other.shape if isinstance(one, torch.Tensor) else one == other
+
+
+@pytest.mark.parametrize("a", [1, 2])
+@pytest.mark.parametrize("shape", [(-1,), (1, -1), (-1, 1)])
+def test_no_view_merges_dimensions_across_one_of_size_1(a: int, shape: tuple[int, ...]) -> None:
+    def made(a: int, b: int) -> torch.Tensor:
+        return torch.randn(1, 1, a + 1, b)[:, :, 1:].permute(0, 3, 1, 2)
+
+    n, m = symfx.Dim("n", min=1), symfx.Dim("m", min=1)
+    t = symfx.trace(
+        lambda x: x.reshape(shape), made(a, 3), dynamic=[(None, n, None, m)], strict=False
+    )
+    for sizes in ((1, 3), (2, 3), (2, 4), (1, 5), (3, 1)):
+        x = made(*sizes)
+        if t.check(x):
+            torch.testing.assert_close(t(x), x.reshape(shape))
+
+
+@pytest.mark.parametrize("b", [1, 3])
+def test_a_view_of_a_slice_to_a_bound_is_guarded(b: int) -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        y = x.clone()[..., :3]
+        return y.new_empty_strided(y.size(), y.stride()).fill_(1).flatten()
+
+    n, m = symfx.Dim("n", min=2), symfx.Dim("m", min=0)
+    t = symfx.trace(program, torch.randn(4, 6, b, b), dynamic=[("c", n, m, m)])
+    for m_now in (1, 2, 3, 7):
+        x = torch.randn(2, 2, m_now, m_now)
+        if t.check(x):
+            torch.testing.assert_close(t(x), program(x))

@@ -208,13 +208,18 @@ class Answers:
     @property
     def impossible(self) -> bool:
         """Whether the answers contradict the facts, or each other."""
+        return self.first_impossible is not None
+
+    @property
+    def first_impossible(self) -> int | None:
+        """The place in the log of the first answer that contradicts the facts and those before."""
         for i, (asked, answer) in enumerate(self.log):
             before = Answers(self._facts)
             before.log = self.log[:i]
             prover = before._prover(asked)
             if prover.facts.contradiction is not None or prover.decide(asked) is (not answer):
-                return True
-        return False
+                return i
+        return None
 
     def agrees(self, a: Outcome, b: Outcome) -> bool:
         """Whether two descriptions of the results mean the same on this path."""
@@ -314,9 +319,16 @@ class _Paths:
     def _below(self, script: _Path) -> list[_Leaf] | None:
         """The results on all paths that begin with these answers; None where one is an error."""
         answers, outcome = self._run_along(script)
-        if outcome is None:
-            return [] if answers.impossible else None
-        leaves = [(answers, outcome)]
+        leaves = []
+        if outcome is not None:
+            leaves.append((answers, outcome))
+        else:
+            wrong = answers.first_impossible
+            if wrong is None:
+                return None
+            if wrong < len(script):
+                return []
+            # The run's own answers are impossible, and others to these questions may not be.
         for i in reversed(range(len(script), len(answers.log))):
             more = self._below(_turned(answers.log, i))
             if more is None:

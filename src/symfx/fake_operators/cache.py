@@ -29,6 +29,7 @@ from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from symfx.algebra import Term
+from symfx.fake_operators.asking_kernels import ASKING
 from symfx.fake_operators.both_answers import (
     ERRORS,
     AbandonedError,
@@ -276,7 +277,7 @@ class OperationCache:
         if self.may_try():
             try:
                 with watching(self.env.ledger), running(self.env, func):  # type: ignore[union-attr]
-                    found = mode._dispatch_impl(func, types, args, kwargs)
+                    found = self._run_kernel(facts, types, args, kwargs)
             except OpenQuestionError:
                 entry = self._on_all_paths(facts, types, args, kwargs)
                 if entry is not None:
@@ -286,7 +287,7 @@ class OperationCache:
         out = found
         if out is None:
             with running(self.env, func):
-                out = mode._dispatch_impl(func, types, args, kwargs)
+                out = self._run_kernel(facts, types, args, kwargs)
         entry = None
         if (
             all(
@@ -303,6 +304,18 @@ class OperationCache:
             self.misses += 1
             self.entries[key] = entry
         return out
+
+    def _run_kernel(
+        self, facts: OperatorFacts, types: Sequence[type], args: Sequence[Any], kwargs: Any
+    ) -> Any:
+        """The results of an operator's kernel: symfx's own where torch's is wrong."""
+        own = ASKING.get(facts.func)
+        if own is not None:
+            with self.mode:
+                out = own(*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        return self.mode._dispatch_impl(facts.func, types, args, kwargs)
 
     def may_try(self) -> bool:
         """Whether a kernel may run on trial: guards are made, and nothing records the questions."""
@@ -355,7 +368,7 @@ class OperationCache:
             named = dict(zip(kwargs, self._results.copies(kwargs.values(), writes), strict=True))
             try:
                 with answering(env.ledger, answers), running(env, facts.func):
-                    out = self.mode._dispatch_impl(facts.func, types, given, named)
+                    out = self._run_kernel(facts, types, given, named)
             except ERRORS:
                 return None
             if self._symbol_count() != symbols:

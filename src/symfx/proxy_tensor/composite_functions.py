@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor
 
 from symfx.algebra import Term
@@ -32,7 +33,8 @@ from symfx.fake_operators.both_answers import (
 )
 from symfx.fake_operators.cache import OperationCache
 from symfx.fake_operators.rules import New
-from symfx.torch_bridge.fake_tensors import storage_id
+from symfx.proxy_tensor import slots
+from symfx.torch_bridge.fake_tensors import reset_layout_answers, storage_id
 from symfx.torch_bridge.modes import without_proxy_mode
 
 if TYPE_CHECKING:
@@ -91,6 +93,8 @@ class CompositeFunctions:
         self._known: dict[Any, Callable[[], General] | None] = {}
         # Tensors that may share memory at other shapes, and the questions that exclude these.
         self._may_alias: list[tuple[tuple[torch.UntypedStorage, ...], list[Term]]] = []
+        # The questions of the call that made a tensor, by the node of the tensor.
+        self._made: dict[fx.Node, list[Term]] = {}
 
     def call(self, func: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
         """The result of a function of `COMPOSITES`; NotImplemented where it may run as it is."""
@@ -105,11 +109,22 @@ class CompositeFunctions:
         if way is None:
             return NotImplemented
         general = way()
+        untouched = cache.copies(tensors)
         with answering(env.ledger, general):
             result = func(*args, **kwargs)
-        if general.log and isinstance(result, torch.Tensor):
-            storages = tuple(t.untyped_storage() for t in (*tensors, result))
+        if not general.log:
+            return result
+        if type(result) is FakeTensor:
+            tensors.append(result)
+            untouched += cache.copies([result])
+        for tensor, copy in zip(tensors, untouched, strict=True):
+            reset_layout_answers(tensor, copy)
+        if isinstance(result, torch.Tensor):
+            storages = tuple(t.untyped_storage() for t in tensors)
             self._may_alias.append((storages, general.log))
+            found = slots.node_of_tensor(result, self._tracer)
+            if found is not None:
+                self._made[found[0]] = general.log
         return result
 
     def settle_aliases(self, tensors: Iterable[torch.Tensor]) -> None:
@@ -126,6 +141,20 @@ class CompositeFunctions:
                 for question in questions:
                     env.evaluate_term(question)
                 questions.clear()
+
+    def settle_operators(self, node: fx.Node) -> None:
+        """Guard on the questions that show which operators make a tensor in eager mode.
+
+        To call before the program depends on a choice of theirs.
+
+        Args:
+            node: the node of the tensor.
+        """
+        env: Any = self._tracer.cache.env  # type: ignore[union-attr]
+        questions = self._made.get(node, [])
+        for question in questions:
+            env.evaluate_term(question)
+        questions.clear()
 
     def _way(
         self,

@@ -87,10 +87,13 @@ class TracingFunctionMode(TorchFunctionMode):
             finally:
                 self._in_form = False
             if out is not NotImplemented:
+                self._layouts.computed_otherwise(out, func)
                 return out
         if func in COMPOSITES:
             out = self._tracer.composites.call(func, args, kwargs or {})
             if out is not NotImplemented:
+                if func in _DECOMPOSED:
+                    self._layouts.computed_otherwise(out, func)
                 return out
         elif func in PARTS:
             out = PARTS[func](*args, **(kwargs or {}))
@@ -105,7 +108,10 @@ class TracingFunctionMode(TorchFunctionMode):
             sizes = args[0].size()
             if any(isinstance(s, SYMBOLIC_TYPES) for s in sizes):
                 return _aten.sym_size.default(*args, **(kwargs or {}))
-        return func(*args, **kwargs) if kwargs else func(*args)
+        out = func(*args, **kwargs) if kwargs else func(*args)
+        if func in _DECOMPOSED:
+            self._layouts.computed_otherwise(out, func)
+        return out
 
     def _composed(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """A call that a traceable form makes: it asks for no layout either."""
@@ -116,6 +122,8 @@ class TracingFunctionMode(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+# torch decomposes these in Python while it traces, by other operators than its C++ calls.
+_DECOMPOSED = frozenset({torch.nn.functional.interpolate, torch.nn.functional.upsample})
 _ENTER_AUTOCAST = torch.amp.autocast_mode._enter_autocast
 _EXIT_AUTOCAST = torch.amp.autocast_mode._exit_autocast
 _SET_GRAD = torch._C._set_grad_enabled

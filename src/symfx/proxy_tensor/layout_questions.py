@@ -21,7 +21,9 @@ import torch
 from torch import fx
 from torch._ops import OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils import _pytree as pytree
 
+from symfx.errors import TracingError
 from symfx.proxy_tensor import slots
 from symfx.symbolic_shapes import statically_known_true
 from symfx.user_code import asked_by_program
@@ -61,6 +63,21 @@ class LayoutQuestions:
         self._tracer = tracer
         # A tensor that an operator writes to gets the operator's node, so each node has one layout.
         self._asked: dict[tuple[fx.Node, int | None], torch.SymInt] = {}
+        # The last nodes of functions that the graph computes by other operators than eager mode.
+        self._otherwise: dict[fx.Node, str] = {}
+
+    def computed_otherwise(self, result: Any, function: Any) -> None:
+        """Note that the graph computes a function by other operators than eager mode does.
+
+        Args:
+            result: the results of the function.
+            function: the function.
+        """
+        for tensor in pytree.tree_leaves(result):
+            found = type(tensor) is FakeTensor and slots.node_of_tensor(tensor, self._tracer)
+            if found:
+                name = getattr(function, "__name__", str(function))
+                self._otherwise[found[0]] = name
 
     def answer(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -130,7 +147,30 @@ class LayoutQuestions:
     def _stride(self, tensor: torch.Tensor, node: fx.Node, dim: int) -> Any:
         if _surely(tensor.shape[dim], 2) and _has_elements(tensor):
             return self._checked(node, dim, tensor.stride(dim))
+        self._refuse_others_choice(node, dim)
         return self._ask(node, dim)
+
+    def _refuse_others_choice(self, node: fx.Node, dim: int) -> None:
+        """Refuse the stride of a dimension of size 1 that other operators chose than in eager mode.
+
+        Operators hand such strides on from their arguments.
+        """
+        waiting, seen = [node], {node}
+        while waiting:
+            top = waiting.pop()
+            self._tracer.composites.settle_operators(top)
+            name = self._otherwise.get(top)
+            if name is not None:
+                raise TracingError(
+                    f"the program asks for the stride of dimension {dim}, of size 1, of a tensor "
+                    f"that comes from {name}: kernels choose such a stride as they like, and the "
+                    f"graph computes {name} by other kernels than eager mode",
+                    fix="do not use the stride where the size is 1: it means nothing",
+                )
+            for source in top.all_input_nodes:
+                if source not in seen:
+                    seen.add(source)
+                    waiting.append(source)
 
     def _checked(self, node: fx.Node, dim: int | None, answer: Any) -> Any:
         """The answer of a fake tensor; the graph asserts it where a kernel chose the layout."""

@@ -22,6 +22,7 @@ __all__ = [
     "copy_metadata",
     "fake_from_meta",
     "plain_alias",
+    "reset_layout_answers",
     "storage_id",
     "storage_marker",
     "view_metadata",
@@ -88,6 +89,20 @@ def plain_alias(fake: FakeTensor) -> torch.Tensor:
         alias = torch.ops.aten.detach.default(fake)
         # Without this, torch would dispatch the alias to the fake tensor's device.
         return _make_subclass(torch.Tensor, alias, False, device_for_backend_keys=_META)
+
+
+def reset_layout_answers(fake: FakeTensor, untouched: torch.Tensor) -> None:
+    """Have torch ask anew whether a tensor is contiguous or dense.
+
+    torch keeps the answers to these questions on the tensor.
+
+    Args:
+        fake: the tensor.
+        untouched: a fake tensor on the same storage, of the same sizes and strides, about which
+            torch has not asked yet.
+    """
+    with BelowTorch():
+        fake.data = untouched
 
 
 def storage_id(tensor: torch.Tensor) -> int:
