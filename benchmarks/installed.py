@@ -55,6 +55,12 @@ def _encoder() -> nn.Module:
     return model
 
 
+def _training_encoder() -> nn.Module:
+    # In train mode torch's encoder layers run operator by operator. In eval mode without gradients
+    # a layer is one fused operator, and nearly all of the time is Dynamo's own.
+    return EncoderStack(8, 64, 4, 128).train()
+
+
 def _bert() -> nn.Module:
     from transformers import BertConfig, BertModel
 
@@ -103,9 +109,10 @@ WORKS = (
     Work("run_decompositions, encoder", _encoder, *_VECTORS, _decompose, 5.0, _exported),
     Work("strict export, encoder", _encoder, *_VECTORS, _strict, 2.1),
     Work("strict export, BERT", _bert, *_IDS, _strict, 1.35),
-    Work("cold aot_eager, encoder", _encoder, *_VECTORS, _compile, 3.0),
+    Work("cold aot_eager, encoder", _training_encoder, *_VECTORS, _compile, 3.0),
+    Work("cold aot_eager, fused encoder", _encoder, *_VECTORS, _compile, 1.0),
     Work("cold aot_eager, BERT", _bert, *_IDS, _compile, 2.1),
-    Work("training, encoder", lambda: _encoder().train(), *_VECTORS, _train, 2.8),
+    Work("training, encoder", _training_encoder, *_VECTORS, _train, 2.8),
 )
 
 
