@@ -24,6 +24,7 @@ PAGE_OF = {
     "symfx.config": "config",
     "symfx.dynamic_spec": "tracing",
     "symfx.errors": "root",
+    "symfx.explanation": "explain",
     "symfx.graph_gradual_typechecker": "gradual_types",
     "symfx.installation": "install",
     "symfx.meta_tracer": "meta_tracer",
