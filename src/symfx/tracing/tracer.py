@@ -19,6 +19,7 @@ from symfx.proxy_tensor.inputs import DynamicShapes, StatedShapes
 from symfx.proxy_tensor.modules import ModuleStack
 from symfx.proxy_tensor.origins import Origins
 from symfx.proxy_tensor.parts import parts_made_singly, with_whole_tuples
+from symfx.proxy_tensor.repeated import BackwardOfStampedError, Repeated, RepeatedBlocks
 from symfx.proxy_tensor.rewritten_functions import symbolic_numbers
 from symfx.proxy_tensor.shape_specs import BoundSpec
 from symfx.torch_bridge.fx_graphs import graph_module
@@ -78,6 +79,7 @@ def trace(
     where: str | Sequence[str | Stated] | None = None,
     strict: bool = True,
     pre_dispatch: bool = False,
+    repeated: Repeated = "inline",
     **unknown: Never,
 ) -> Trace:
     """Trace a model on example inputs.
@@ -114,6 +116,11 @@ def trace(
             entry is True.
         pre_dispatch: whether the nodes are the operators above autograd and autocast, which
             passes of torch decompose further; see `symfx.export`.
+        repeated: what to do with submodules of equal calls, such as the layers of a transformer.
+            ``"inline"`` runs the first ones alone and records the nodes of the others from them;
+            the graph is the same as with ``"off"``, which runs each. ``"subgraph"`` makes one
+            subgraph of the block, which the graph calls for each (``invoke_subgraph``). Calls
+            are equal if all that their operators depend on can be shown equal.
 
     Raises:
         SpecError: ``dynamic`` does not fit the inputs, or an argument is unknown.
@@ -151,14 +158,14 @@ def trace(
             )
         bound = read_spec(layout, spec)
         entries = entries_of_spec(bound)
-        return _Tracing(model, layout, entries, bound, pre_dispatch=pre_dispatch).run()
+        return _traced(model, layout, entries, repeated, spec=bound, pre_dispatch=pre_dispatch)
     called = model.forward if isinstance(model, torch.nn.Module) else model
     wanted = read_dynamic(layout, dynamic, stated, called)
 
     def traced_under(conditions: Sequence[Stated]) -> Trace:
-        return _Tracing(
-            model, layout, wanted.entries, stated=conditions, pre_dispatch=pre_dispatch
-        ).run()
+        return _traced(
+            model, layout, wanted.entries, repeated, stated=conditions, pre_dispatch=pre_dispatch
+        )
 
     traced = traced_under(wanted.stated)
     if strict:
@@ -167,6 +174,20 @@ def trace(
     traced.stated = wanted.stated
     traced.traced_under = traced_under
     return traced
+
+
+def _traced(
+    model: Callable[..., Any],
+    layout: Layout,
+    entries: list[Entry],
+    repeated: Repeated,
+    **options: Any,
+) -> Trace:
+    """One run of the tracer; a second one where a program needs gradients of a repeated block."""
+    try:
+        return _Tracing(model, layout, entries, repeated=repeated, **options).run()
+    except BackwardOfStampedError:
+        return _Tracing(model, layout, entries, repeated="off", **options).run()
 
 
 class _Tracing:
@@ -181,8 +202,10 @@ class _Tracing:
         *,
         stated: Sequence[Stated] = (),
         pre_dispatch: bool = False,
+        repeated: Repeated = "inline",
     ) -> None:
         self.stated = stated
+        self.repeated = repeated
         self.pre_dispatch = pre_dispatch
         self.model = model
         self.layout = layout
@@ -245,6 +268,11 @@ class _Tracing:
             _allow_non_fake_inputs=True,
             _origins=Origins(
                 None if self.module is None else ModuleStack(self.module, keeps_calls=True)
+            ),
+            _repeated=(
+                None
+                if self.module is None or self.repeated == "off"
+                else RepeatedBlocks(self.module)
             ),
             dynamic_shapes=shapes,
         )
