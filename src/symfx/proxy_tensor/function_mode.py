@@ -14,7 +14,6 @@ from symfx.fake_operators.descriptions import forget
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.composite_functions import COMPOSITES
 from symfx.proxy_tensor.layout_questions import LAYOUT_QUESTIONS, LayoutQuestions
-from symfx.proxy_tensor.repeated.reads import is_watching, paused
 from symfx.proxy_tensor.parts import PARTS, Parts
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.proxy_tensor.traceable_functions import TRACEABLE
@@ -31,8 +30,6 @@ __all__ = ["PreDispatchTorchFunctionMode", "TracingFunctionMode", "without_funct
 
 _aten = torch.ops.aten
 _DATA: Any = torch.Tensor.data
-# The types of torch's functions that run none of the user's code.
-_OF_C = (type(torch.add), type(torch.Tensor.add), type(_DATA))
 # The type of a setter; each look at one makes a new object.
 _Setter = type(_DATA.__set__)
 
@@ -65,14 +62,6 @@ class TracingFunctionMode(TorchFunctionMode):
         types: Any,
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if is_watching() and type(func) in _OF_C:
-            with paused():
-                return self._called(func, types, args, kwargs)
-        return self._called(func, types, args, kwargs)
-
-    def _called(
-        self, func: Any, types: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None
     ) -> Any:
         if self._in_form:
             return self._composed(func, args, kwargs or {})

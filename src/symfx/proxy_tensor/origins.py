@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -63,10 +63,16 @@ class Origins:
 
     Args:
         modules: the stack of running modules; None for a program that is no module.
+        repeating: the context, of a tracer, in which blocks of the modules are not run again.
     """
 
-    def __init__(self, modules: ModuleStack | None = None) -> None:
+    def __init__(
+        self,
+        modules: ModuleStack | None = None,
+        repeating: Callable[[Any], contextlib.AbstractContextManager[None]] | None = None,
+    ) -> None:
         self.modules = modules
+        self.repeating = repeating
         self._function: Any = None
         self._calls: Counter[Any] = Counter()
         self._torch_fn: tuple[str, str] | None = None

@@ -37,7 +37,6 @@ from symfx.proxy_tensor.inputs import (
 from symfx.proxy_tensor.mode import ProxyTorchDispatchMode, Table, register_higher_order
 from symfx.proxy_tensor.modules import ModuleStack, module_of
 from symfx.proxy_tensor.origins import Origins, write_lines
-from symfx.proxy_tensor.repeated import RepeatedBlocks
 from symfx.proxy_tensor.running_graphs import interpreted
 from symfx.proxy_tensor.shape_specs import BoundSpec, InputSymbol, bind
 from symfx.proxy_tensor.sizes_as_numbers import sizes_as_numbers
@@ -90,7 +89,6 @@ def make_fx(
     proxy_module_inputs: bool = False,
     _disable_torch_fn_metadata_mode: bool = False,
     _origins: Origins | None = None,
-    _repeated: RepeatedBlocks | None = None,
     dynamic_shapes: DynamicShapes = None,
 ) -> Callable[..., fx.GraphModule]:
     """A function that traces `f`: called with arguments of `f`, it returns the graph of `f`.
@@ -116,7 +114,6 @@ def make_fx(
         proxy_module_inputs: whether modules among the arguments become inputs of the graph: `f`
             gets proxies for them, and their use is recorded by name.
         _origins: notes the origin of each node, as symfx.trace wants it.
-        _repeated: the blocks that are traced once, as symfx.trace wants it.
         _disable_torch_fn_metadata_mode: whether nodes leave out the torch function that made
             them.
         dynamic_shapes: the dimensions that vary, in mode ``"symbolic"``: None for all (equal
@@ -218,9 +215,7 @@ def make_fx(
             table,
         )
         mode.watch_functions = not _disable_torch_fn_metadata_mode
-        run = TraceRun(f, args, names, mode, fake_mode, symbols=symbols)
-        run.repeated = _repeated
-        return run.run()
+        return TraceRun(f, args, names, mode, fake_mode, symbols=symbols).run()
 
     @functools.wraps(f)
     def wrapped(*args: Any) -> fx.GraphModule:
@@ -281,7 +276,6 @@ class TraceRun:
         self.tracer: Any = mode.tracer
         self.inside = inside
         self.symbols = symbols
-        self.repeated: RepeatedBlocks | None = None
 
     def run(self) -> fx.GraphModule:
         """Trace the function."""
@@ -330,8 +324,8 @@ class TraceRun:
             stack.enter_context(self.mode)
             stack.enter_context(disable_autocast_cache())
             stack.enter_context(fx_tracing(CURRENT_TRACER))
-            if self.repeated is not None:
-                stack.enter_context(self.repeated.active(self.tracer))
+            if origins is not None and origins.repeating is not None and not self.inside:
+                stack.enter_context(origins.repeating(self.tracer))
             token = _current.set(self)
             try:
                 yield

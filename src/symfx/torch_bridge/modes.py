@@ -173,7 +173,7 @@ def torch_settings() -> tuple[Any, ...]:
 
     Modes that are equal are one object.
     """
-    cuda = torch.backends.cuda
+    cuda: Any = torch.backends.cuda
     kinds = ("cpu", "cuda")
     return (
         torch.is_grad_enabled(),

@@ -33,13 +33,13 @@ from symfx.tracing.dynamic import Entry, entries_of_spec, read_dynamic, read_spe
 from symfx.tracing.model_state import (
     Effects,
     MethodModule,
-    attach,
     detach_written_buffers,
     module_of,
     untouched,
 )
 from symfx.tracing.narrowing import refuse_narrowing
 from symfx.tracing.packed_sequences import traceable_packing
+from symfx.tracing.placeholders import attach_state, name_inputs
 from symfx.tracing.refusals import (
     refuse_fake_constants,
     refuse_nested,
@@ -266,14 +266,7 @@ class _Tracing:
             tracing_mode="symbolic",
             pre_dispatch=self.pre_dispatch,
             _allow_non_fake_inputs=True,
-            _origins=Origins(
-                None if self.module is None else ModuleStack(self.module, keeps_calls=True)
-            ),
-            _repeated=(
-                None
-                if self.module is None or self.repeated == "off"
-                else RepeatedBlocks(self.module)
-            ),
+            _origins=self._origins(),
             dynamic_shapes=shapes,
         )
         try:
@@ -296,6 +289,14 @@ class _Tracing:
         except Exception as error:
             raise untraceable(name_of(self.model), error) from error
         return self._finish(graph_module)
+
+    def _origins(self) -> Origins:
+        if self.module is None:
+            return Origins()
+        stack = ModuleStack(self.module, keeps_calls=True)
+        if self.repeated == "off":
+            return Origins(stack)
+        return Origins(stack, RepeatedBlocks(self.module).active)
 
     def _flat_function(self) -> Callable[..., tuple[Any, ...]]:
         """The model as a function of its parameters, its buffers and the leaves of its call."""
@@ -376,8 +377,8 @@ class _Tracing:
         env = cast("ShapeEnv", traced.shape_env)  # torch types it as its own
         placeholders = [node for node in graph.nodes if node.op == "placeholder"]
         stateful, plain = placeholders[: len(self.state)], placeholders[len(self.state) :]
-        state_names = self._attach_state(traced, stateful)
-        self._name_inputs(graph, plain)
+        state_names = attach_state(traced, stateful, self.state)
+        name_inputs(graph, plain, self.layout.leaves, self.through)
         assert self.out_spec is not None  # `flat` has set it
         output = graph.output_node()
         results: list[Any] = list(cast("tuple[Any, ...]", output.args[0]))
@@ -424,48 +425,6 @@ class _Tracing:
         if autocast.is_on:
             notes.append(f"the model was traced under {autocast}: the graph holds its casts")
         return tuple(notes)
-
-    def _attach_state(
-        self, traced: torch.fx.GraphModule, nodes: list[torch.fx.Node]
-    ) -> dict[str, str]:
-        """Replace the placeholders of parameters and buffers by attributes near their first use.
-
-        Returns:
-            The names of these tensors in the model, by the names of the attributes.
-        """
-        graph = traced.graph
-        names: dict[str, str] = {}
-        pending = dict(zip(nodes, self.state.items(), strict=True))
-        for user in list(graph.nodes):
-            for node in user.all_input_nodes:
-                if node not in pending:
-                    continue
-                name, tensor = pending.pop(node)
-                target = attach(traced, name, tensor)
-                names[target] = name
-                with graph.inserting_before(user):
-                    attribute = graph.get_attr(target)
-                attribute.meta = dict(node.meta)
-                node.replace_all_uses_with(attribute)
-        for node in nodes:
-            graph.erase_node(node)
-        return names
-
-    def _name_inputs(self, graph: torch.fx.Graph, nodes: list[torch.fx.Node]) -> None:
-        """Give each leaf a placeholder of its name, in order; that of a static leaf has no user."""
-        traced = iter(nodes)
-        anchor = next(node for node in graph.nodes if node.op != "placeholder")
-        for leaf, is_input in zip(self.layout.leaves, self.through, strict=True):
-            old = next(traced) if is_input else None
-            if old is not None and old.target == leaf.name:
-                anchor.prepend(old)
-                continue
-            with graph.inserting_before(anchor):
-                node = graph.placeholder(leaf.name)
-            node.meta = dict(old.meta) if old is not None else {"val": leaf.example}
-            if old is not None:
-                old.replace_all_uses_with(node)
-                graph.erase_node(old)
 
 
 def _gradients(tensors: Mapping[str, Any]) -> dict[str, tuple[int, int]]:

@@ -9,15 +9,17 @@ from __future__ import annotations
 import builtins
 import contextlib
 import dis
+import functools
 import os
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from symfx.proxy_tensor.repeated.values import (
     STDLIB,
@@ -33,11 +35,15 @@ __all__ = ["ReadState", "Reads", "watching"]
 #: Reads of these attributes may lead to all others.
 _WHOLE = frozenset({"__dict__", "__getstate__", "__reduce__", "__reduce_ex__", "__dir__"})
 #: Functions of Python whose results do not follow from their arguments.
-_UNSTEADY = frozenset({"open", "input", "eval", "exec", "globals", "__import__", "id", "breakpoint"})
+_UNSTEADY = frozenset(
+    {"open", "input", "eval", "exec", "globals", "__import__", "id", "breakpoint"}
+)
 _CHANGES_OUTSIDE = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "DELETE_DEREF"})
 _OF_MODULE = torch.nn.modules.module.__file__
 _LIBRARY_PATH = sysconfig.get_path("stdlib") + os.sep
 _PACKAGES = ("site-packages", "dist-packages")
+#: The types of torch's functions that are written in C.
+_OF_C = (type(torch.add), type(torch.Tensor.add), type(torch.Tensor.data))
 _get: Any = object.__getattribute__
 
 
@@ -93,7 +99,7 @@ def _getattribute(self: Any, name: str) -> Any:
 
 def can_be_watched(kind: type) -> bool:
     """Whether reads of a class's attributes can be seen: it has no way of its own to read them."""
-    found = kind.__getattribute__
+    found: Any = kind.__getattribute__
     return found is _get or found is _getattribute
 
 
@@ -111,39 +117,52 @@ def watching(modules: Sequence[torch.nn.Module]) -> Iterator[Reads]:
         for kind in kinds:
             _watched[kind] = _watched.get(kind, 0) + 1
             if _watched[kind] == 1:
-                kind.__getattribute__ = _getattribute  # type: ignore[method-assign,assignment]
+                kind.__getattribute__ = _getattribute  # type: ignore[method-assign]
     _watch.running.append(reads)
     sys.setprofile(_profile)
     try:
-        yield reads
+        with _Pausing():
+            yield reads
     finally:
-        sys.setprofile(before)
+        _profile_again(before)
         _watch.running.pop()
         with _lock:
             for kind in kinds:
                 _watched[kind] -= 1
                 if not _watched[kind]:
                     del _watched[kind]
-                    del kind.__getattribute__  # type: ignore[misc]
+                    del kind.__getattribute__
 
 
-def is_watching() -> bool:
-    """Whether a watched call runs in this thread."""
-    return bool(_watch.running)
+def _profile_again(profiler: Any) -> None:
+    """Go on with the profiler that ran before; that of cProfile is no function."""
+    if hasattr(profiler, "enable"):
+        sys.setprofile(None)
+        profiler.enable()
+    else:
+        sys.setprofile(profiler)
 
 
-@contextlib.contextmanager
-def paused() -> Iterator[None]:
-    """Inside, functions are not noted: a function of torch runs, which calls none of the user's."""
-    profile = sys.getprofile()
-    if profile is not _profile:
-        yield
-        return
-    sys.setprofile(None)
-    try:
-        yield
-    finally:
-        sys.setprofile(_profile)
+class _Pausing(TorchFunctionMode):
+    """Notes no functions inside of a function of torch that is written in C.
+
+    Such a function calls none of the user's.
+    """
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if type(func) not in _OF_C or sys.getprofile() is not _profile:
+            return func(*args, **(kwargs or {}))
+        sys.setprofile(None)
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            sys.setprofile(_profile)
 
 
 def _profile(frame: Any, event: str, argument: Any) -> None:
@@ -162,7 +181,7 @@ def _profile(frame: Any, event: str, argument: Any) -> None:
             reads.functions.setdefault(code, frame.f_globals)
 
 
-# -- the state that the functions of a call can read ------------------------------------------------
+# -- the state that the functions of a call can read ----------------------------------------------
 
 
 class ReadState:
@@ -172,6 +191,9 @@ class ReadState:
         reads: what the call read.
         modules: the module that is called, and its submodules.
 
+    Attributes:
+        names: the names that these functions look up.
+
     Raises:
         UnknownStateError: it cannot be shown that the functions read the same in another call.
     """
@@ -179,6 +201,7 @@ class ReadState:
     def __init__(self, reads: Reads, modules: Sequence[torch.nn.Module]) -> None:
         self._names: list[tuple[dict[str, Any], str, frozenset[str]]] = []
         self._cells: list[Any] = []
+        self.names = {name for code in reads.functions for name in code.co_names}
         inner = {part for code in reads.functions for part in _parts(code)}
         known = _functions(reads, modules)
         for code, scope in reads.functions.items():
@@ -189,10 +212,10 @@ class ReadState:
     def _add_code(
         self, code: CodeType, scope: dict[str, Any], inner: bool, function: FunctionType | None
     ) -> None:
+        loaded, problem = _loads(code)
+        if problem:
+            raise UnknownStateError(f"{code.co_qualname} {problem}")
         names = frozenset(code.co_names)
-        if any(i.opname in _CHANGES_OUTSIDE for i in dis.get_instructions(code)):
-            raise UnknownStateError(f"{code.co_qualname} assigns a global variable")
-        self._refuse_imports(code)
         free = [name for name in code.co_freevars if name != "__class__"]
         if free and not inner:
             if function is None or function.__closure__ is None:
@@ -200,18 +223,11 @@ class ReadState:
             self._cells += function.__closure__
         if function is not None:
             self._cells += [function.__defaults__, function.__kwdefaults__]
-        for name in names:
+        for name in loaded:
             if name in scope:
                 self._names.append((scope, name, names))
             elif name in _UNSTEADY and hasattr(builtins, name):
                 raise UnknownStateError(f"{code.co_qualname} calls {name}()")
-
-    def _refuse_imports(self, code: CodeType) -> None:
-        for instruction in dis.get_instructions(code):
-            if instruction.opname == "IMPORT_NAME":
-                name = str(instruction.argval)
-                if not is_steady_module(name) or not name:
-                    raise UnknownStateError(f"{code.co_qualname} imports {name}")
 
     def add_to(self, tokens: Tokens) -> None:
         """Append the tokens of the values as they are now.
@@ -246,15 +262,26 @@ class ReadState:
             return
         if isinstance(value, type):
             tokens.add(value)
-            if is_steady_module(value.__module__) or STDLIB(value.__module__.partition(".")[0]):
-                if value.__module__ != "__main__":
-                    return
-            for name in sorted(names):
-                held = static_attribute(value, name)
-                if not isinstance(held, type):
-                    tokens.add(held)
+            tokens.add_class(value)
             return
         tokens.add(value)
+
+
+@functools.lru_cache(maxsize=2048)
+def _loads(code: CodeType) -> tuple[tuple[str, ...], str]:
+    """The global names that code loads; what it does that no comparison sees, or nothing."""
+    loaded: dict[str, None] = {}
+    for instruction in dis.get_instructions(code):
+        name = instruction.opname
+        if name in ("LOAD_GLOBAL", "LOAD_NAME"):
+            loaded[str(instruction.argval)] = None
+        elif name in _CHANGES_OUTSIDE:
+            return (), "assigns a variable of another scope"
+        elif name == "IMPORT_NAME":
+            module = str(instruction.argval)
+            if not is_steady_module(module):
+                return (), f"imports {module or 'from its package'}"
+    return tuple(loaded), ""
 
 
 def _parts(code: CodeType) -> Iterator[CodeType]:

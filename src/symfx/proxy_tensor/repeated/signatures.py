@@ -100,12 +100,15 @@ class BlockModules:
             UnknownStateError: an attribute has no tokens.
         """
         found = tokens.found
+        for kind in dict.fromkeys(map(type, self.modules)):
+            tokens.add_class(kind)
         for module, names in zip(self.modules, reads.attributes, strict=True):
             own = vars(module)
             found.append((type(module), own["training"]))
             for name in _HOOKS:
                 hooks = own.get(name)
-                if hooks:
+                # Those of the block itself run for each call.
+                if hooks and module is not self.modules[0]:
                     self._add_hooks(tokens, module, name, hooks)
             everything = "__dict__" in names
             for name in sorted(own if everything else names):
@@ -118,9 +121,7 @@ class BlockModules:
                     found.append(("class", name))
                     tokens.add(static_attribute(type(module), name))
 
-    def _add_hooks(
-        self, tokens: Tokens, module: torch.nn.Module, name: str, hooks: Any
-    ) -> None:
+    def _add_hooks(self, tokens: Tokens, module: torch.nn.Module, name: str, hooks: Any) -> None:
         if not isinstance(hooks, dict):
             tokens.add(hooks)
         elif name in _HOOKS_BY_ID:
@@ -168,10 +169,8 @@ class Signature:
         self._cache = cache
         self.modules = block.modules
         self.tensors: list[torch.Tensor] = []
-        self._places: dict[int, Any] = {
-            id(m): ("module", i) for i, m in enumerate(block.modules)
-        }
-        tokens = Tokens(self._places)
+        self._places: dict[int, Any] = {id(m): ("module", i) for i, m in enumerate(block.modules)}
+        tokens = Tokens(self._places, state.names)
         tokens.found.append(torch_settings())
         for tensor in block.tensors():
             self._add_tensor(tokens, tensor)
@@ -220,4 +219,3 @@ class Signature:
             mine is theirs or (id(mine) not in self.shared and id(theirs) not in other.shared)
             for mine, theirs in zip(self.tensors, other.tensors, strict=True)
         )
-

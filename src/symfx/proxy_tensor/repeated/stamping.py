@@ -40,7 +40,15 @@ __all__ = ["BackwardOfStampedError", "Recorded"]
 
 _TREES = (list, tuple, dict)
 _KNOWN_META = frozenset(
-    {"val", "tensor_meta", "eager_input_vals", "nn_module_stack", "torch_fn", "original_aten", CALLS}
+    {
+        "val",
+        "tensor_meta",
+        "eager_input_vals",
+        "nn_module_stack",
+        "torch_fn",
+        "original_aten",
+        CALLS,
+    }
 )
 
 
@@ -52,7 +60,7 @@ class _Stamped(torch.autograd.Function):
     """The results of a call that was not run: they require gradients, which nobody can compute."""
 
     @staticmethod
-    def forward(ctx: Any, made: list[torch.Tensor], anchor: torch.Tensor) -> Any:
+    def forward(ctx: Any, made: list[torch.Tensor], *inputs: torch.Tensor) -> Any:
         return tuple(made)
 
     @staticmethod
@@ -312,9 +320,7 @@ class Recorded:
                 elem = view_metadata(base, *value.layout)  # type: ignore[misc]
             return elem, fake_from_meta(elem, value.device, attributes)
 
-    def results(
-        self, signature: Signature, made: list[fx.Node], elems: list[Any]
-    ) -> Any:
+    def results(self, signature: Signature, made: list[fx.Node], elems: list[Any]) -> Any:
         """The result of the equal call, on the nodes that `stamp` made."""
         tensors: dict[int, Any] = {}
         graded: list[tuple[int, torch.Tensor]] = []
@@ -331,8 +337,8 @@ class Recorded:
             tensors[key] = tensor
         if graded:
             with slots_off():
-                anchor = torch.empty(0, device="meta", requires_grad=True)
-                results = _Stamped.apply([t for _, t in graded], anchor)
+                inputs = [t for t in signature.tensors if t.requires_grad]
+                results: Any = _Stamped.apply([t for _, t in graded], *inputs)  # type: ignore[no-untyped-call]
             tensors.update({key: t for (key, _), t in zip(graded, results, strict=True)})
         for key, (position, leaf) in self.outputs.items():
             state = TensorState()

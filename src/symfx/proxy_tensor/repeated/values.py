@@ -14,7 +14,7 @@ import logging
 import re
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import (
     BuiltinFunctionType,
     FunctionType,
@@ -59,6 +59,13 @@ _STEADY = frozenset(
 #: Classes of Python and C below those of users, whose instances hold no state beside attributes.
 _PLAIN_BASES = frozenset({object, dict, list, tuple, set, frozenset, OrderedDict, defaultdict})
 _HEAP_TYPE = 1 << 9
+_OF_EVERY_CLASS = frozenset(
+    {
+        "__dict__", "__weakref__", "__doc__", "__module__", "__annotations__", "_abc_impl",
+        "__dataclass_fields__", "__dataclass_params__", "__match_args__", "__parameters__",
+        "__orig_bases__", "__abstractmethods__", "__getattribute__",
+    }
+)  # fmt: skip
 #: Larger values hold data rather than settings.
 _MOST = 5000
 
@@ -76,6 +83,7 @@ class Tokens:
     """The tokens of values, appended to one list.
 
     Args:
+        names: the names that the functions of the program look up.
         places: for the id of an object that has a place of its own in the values that are compared
             (a submodule, a tensor among the arguments), the place.
 
@@ -85,7 +93,8 @@ class Tokens:
         kept: the objects whose identities are tokens, kept so that no other gets the identity.
     """
 
-    def __init__(self, places: Mapping[int, Any]) -> None:
+    def __init__(self, places: Mapping[int, Any], names: Collection[str] = ()) -> None:
+        self._names = names
         self.found: list[Any] = []
         self.shared: set[int] = set()
         self.kept: list[Any] = []
@@ -134,6 +143,28 @@ class Tokens:
         for value in values:
             self.add(value)
 
+    def add_class(self, kind: type) -> None:
+        """Append the tokens of what a class holds, if it is of the user's code.
+
+        What has none counts by its identity, unless the program looks up its name.
+        """
+        for base in kind.__mro__:
+            if id(base) in self._seen or is_of_library(base):
+                continue
+            self._seen[id(base)] = len(self._seen)
+            self.kept.append(base)
+            for name, value in list(vars(base).items()):
+                if name in _OF_EVERY_CLASS:
+                    continue
+                length = len(self.found)
+                try:
+                    self.add(value)
+                except UnknownStateError:
+                    if name in self._names:
+                        raise
+                    del self.found[length:]
+                    self._add_identity(value)
+
     def _add_identity(self, value: Any) -> None:
         self.kept.append(value)
         self.found.append(id(value))
@@ -166,9 +197,10 @@ class Tokens:
             self.add_all((value.func, value.args, value.keywords))
         elif kind is BuiltinFunctionType:
             self._add_builtin(value)
-        elif kind is ModuleType:
-            self._add_identity(value)
-        elif getattr(kind, "__module__", None) in ("typing", "typing_extensions"):
+        elif kind is ModuleType or getattr(kind, "__module__", None) in (
+            "typing",
+            "typing_extensions",
+        ):
             self._add_identity(value)
         elif issubclass(kind, torch.nn.Module):
             raise UnknownStateError(f"it reads a {kind.__name__} that is no submodule of it")
@@ -199,6 +231,7 @@ class Tokens:
             if not in_python or base.__module__.startswith("torch._C"):
                 raise UnknownStateError(f"it reads a {kind.__qualname__}")
         self._add_identity(value)
+        self.add_class(kind)
         for base in kind.__mro__:
             slots = vars(base).get("__slots__", ())
             for name in (slots,) if isinstance(slots, str) else slots:
@@ -225,6 +258,12 @@ def static_attribute(kind: type, name: str) -> Any:
         if name in vars(base):
             return vars(base)[name]
     return inspect.Parameter.empty
+
+
+def is_of_library(kind: type) -> bool:
+    """Whether a class is Python's, torch's or symfx's."""
+    top = kind.__module__.partition(".")[0]
+    return is_steady_module(top) or (STDLIB(top) and top != "__main__")
 
 
 STDLIB: Callable[[str], bool] = sys.stdlib_module_names.__contains__
