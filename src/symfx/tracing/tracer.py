@@ -118,9 +118,8 @@ def trace(
             passes of torch decompose further; see `symfx.export`.
         repeated: what to do with submodules of equal calls, such as the layers of a transformer.
             ``"inline"`` runs the first ones alone and records the nodes of the others from them;
-            the graph is the same as with ``"off"``, which runs each. ``"subgraph"`` makes one
-            subgraph of the block, which the graph calls for each (``invoke_subgraph``). Calls
-            are equal if all that their operators depend on can be shown equal.
+            the graph is the same as with ``"off"``, which runs each. Calls are equal if all that
+            their operators depend on can be shown equal.
 
     Raises:
         SpecError: ``dynamic`` does not fit the inputs, or an argument is unknown.
@@ -139,6 +138,12 @@ def trace(
         False
     """
     refuse_unknown(unknown)
+    if repeated not in ("inline", "off"):
+        raise SpecError(
+            f"repeated is {repeated!r}",
+            where="symfx.trace(repeated=...)",
+            fix='use "inline" or "off"',
+        )
     model = uncompiled(model)
     refuse_unready(model)
     if isinstance(args, torch.Tensor):

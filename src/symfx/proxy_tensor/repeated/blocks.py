@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Repeated", "RepeatedBlocks"]
 
-Repeated = Literal["inline", "subgraph", "off"]
+Repeated = Literal["inline", "off"]
 
 _log = logging.getLogger("symfx.repeated")
 #: A block has at least so many modules; smaller ones are traced as fast as compared.
