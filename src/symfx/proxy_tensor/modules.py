@@ -7,15 +7,31 @@ import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any
+from types import CodeType
+from typing import Any, NamedTuple
 
 import torch
 
 from symfx.proxy_tensor.program_calls import CallsOfProgram, calls_of_program
 
-__all__ = ["ModuleProxy", "ModuleStack", "module_of"]
+__all__ = ["Entered", "ModuleProxy", "ModuleStack", "is_hook_of_stack", "module_of"]
 
+#: The code of the hooks of all stacks.
+_codes_of_hooks: set[CodeType] = set()
 _active: ContextVar[ModuleStack | None] = ContextVar("symfx_module_stack", default=None)
+
+
+class Entered(NamedTuple):
+    """A module that was entered: its key among the running ones, and the calls up to it."""
+
+    module: torch.nn.Module
+    key: str
+    calls: CallsOfProgram
+
+
+def is_hook_of_stack(hook: Any) -> bool:
+    """Whether a hook of a module is one by which a `ModuleStack` follows the calls."""
+    return getattr(hook, "__code__", None) in _codes_of_hooks
 
 
 def module_of(f: Callable[..., Any]) -> torch.nn.Module | None:
@@ -80,11 +96,27 @@ class ModuleStack:
         kind = type(root)
         self._root = ("", f"{kind.__module__}.{kind.__qualname__}")
         self._open: list[torch.nn.Module] = []
+        #: Gets each module that is entered, while somebody logs them.
+        self.entered: list[Entered] | None = None
 
     @property
     def called(self) -> CallsOfProgram | None:
         """The calls of the program up to the module that is running, if those are kept."""
         return self._called[-1] if self._called else None
+
+    @property
+    def innermost(self) -> torch.nn.Module | None:
+        """The module that was called last and has not ended."""
+        return self._open[-1] if self._open else None
+
+    def count(self, module: torch.nn.Module) -> tuple[str, tuple[str, str]]:
+        """Count a call of a module that is not run; its key and its name and class."""
+        kind = type(module)
+        name = self._names[module]
+        calls = self._calls[name]
+        self._calls[name] += 1
+        described = f"{kind.__module__}.{kind.__qualname__}"
+        return f"{name}@{calls}" if calls else name, (name, described)
 
     def snapshot(self) -> dict[str, tuple[str, str]]:
         """The root and the modules that are running; the nodes of one call share the dict."""
@@ -144,11 +176,14 @@ class ModuleStack:
                 name = self._names[module]
                 calls = self._calls[name]
                 self._calls[name] += 1
-                self.running[f"{name}@{calls}" if calls else name] = (name, described)
+                key = f"{name}@{calls}" if calls else name
+                self.running[key] = (name, described)
                 self._open.append(module)
                 if self._keeps_calls:
                     # The frame that calls this hook calls the module's `forward` next.
                     self._called.append(calls_of_program(self.called, sys._getframe(1)))
+                    if self.entered is not None:
+                        self.entered.append(Entered(module, key, self._called[-1]))
 
         def leave(*_: Any) -> None:
             if _active.get() is self and self.running:
@@ -158,4 +193,5 @@ class ModuleStack:
                 if self._keeps_calls:
                     self._called.pop().frame = None
 
+        _codes_of_hooks.update((enter.__code__, leave.__code__))
         return enter, leave

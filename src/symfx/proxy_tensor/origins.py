@@ -6,21 +6,52 @@ become text when the trace has ended, each line once.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import fx
 from torch._ops import OpOverload
 from torch.fx import traceback as fx_traceback
 
-from symfx.proxy_tensor.modules import ModuleStack
+from symfx.proxy_tensor.modules import Entered, ModuleStack
 from symfx.proxy_tensor.program_calls import CallsOfProgram, calls_of_program
 
-__all__ = ["Origins", "write_lines"]
+__all__ = ["CALLS", "OriginLog", "Origins", "write_lines"]
 
 #: The calls that made a node, in its ``meta`` until they are text.
-_CALLS = "symfx_calls"
-_ORIGIN = (_CALLS, "nn_module_stack", "torch_fn", "original_aten")
+CALLS = "symfx_calls"
+_ORIGIN = (CALLS, "nn_module_stack", "torch_fn", "original_aten")
+_LOGGED = (CALLS, "nn_module_stack", "torch_fn")
+
+
+@dataclass
+class OriginLog:
+    """What happened in one call of a module, so that an equal call can have the same origins.
+
+    Attributes:
+        entered: the submodules that were entered, in order.
+        functions: the torch functions that made nodes, in order, each with its ``torch_fn``.
+        calls: the calls of the program up to the module.
+        stack: the modules that were running at the call.
+        last: the torch function that was entered last, and its ``torch_fn``.
+        nodes: the origins of the nodes.
+    """
+
+    calls: CallsOfProgram | None
+    stack: dict[str, Any]
+    entered: list[Entered] = field(default_factory=list)
+    functions: list[tuple[Any, tuple[str, str]]] = field(default_factory=list)
+    last: tuple[Any, tuple[str, str] | None] = (None, None)
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+
+    def of_nodes(self, nodes: list[fx.Node]) -> OriginLog:
+        """The log, with the origins of these nodes."""
+        self.nodes = [{k: n.meta[k] for k in _LOGGED if k in n.meta} for n in nodes]
+        return self
 
 
 class Origins:
@@ -32,13 +63,20 @@ class Origins:
 
     Args:
         modules: the stack of running modules; None for a program that is no module.
+        repeating: the context, of a tracer, in which blocks of the modules are not run again.
     """
 
-    def __init__(self, modules: ModuleStack | None = None) -> None:
+    def __init__(
+        self,
+        modules: ModuleStack | None = None,
+        repeating: Callable[[Any], contextlib.AbstractContextManager[None]] | None = None,
+    ) -> None:
         self.modules = modules
+        self.repeating = repeating
         self._function: Any = None
         self._calls: Counter[Any] = Counter()
         self._torch_fn: tuple[str, str] | None = None
+        self.log: OriginLog | None = None
 
     def enter_function(self, function: Any) -> None:
         """Name the torch function that makes the nodes to come."""
@@ -49,7 +87,7 @@ class Origins:
         """Note the origin of a new node."""
         meta = node.meta
         earlier = fx_traceback.current_meta
-        if _CALLS in earlier:
+        if CALLS in earlier:
             # A graph that the trace has made is run again node by node: the origins stay.
             meta.update({key: earlier[key] for key in _ORIGIN if key in earlier})
             return
@@ -63,19 +101,76 @@ class Origins:
             meta["torch_fn"] = self._torch_fn
         if isinstance(node.target, OpOverload):
             meta["original_aten"] = node.target
-        meta[_CALLS] = calls_of_program(around)
+        meta[CALLS] = calls_of_program(around)
 
     def _named(self, function: Any) -> tuple[str, str]:
         """A function, and which of its calls that made nodes this is."""
         self._calls[function] += 1
         name = function.__name__
-        return f"{name}_{self._calls[function]}", f"{type(function).__name__}.{name}"
+        named = f"{name}_{self._calls[function]}", f"{type(function).__name__}.{name}"
+        if self.log is not None:
+            self.log.functions.append((function, named))
+        return named
+
+    # -- calls that repeat another ---------------------------------------------------------------
+
+    def is_running(self, module: torch.nn.Module) -> bool:
+        """Whether a module is the innermost one that was called."""
+        return self.modules is not None and self.modules.innermost is module
+
+    @contextlib.contextmanager
+    def logging(self) -> Iterator[OriginLog]:
+        """Log what happens inside, in the call of the innermost module."""
+        assert self.modules is not None
+        self.log = log = OriginLog(self.modules.called, self.modules.snapshot())
+        self.modules.entered = log.entered
+        try:
+            yield log
+        finally:
+            self.log = self.modules.entered = None
+            log.last = self._function, self._torch_fn
+
+    def repeat(
+        self, log: OriginLog, modules: Mapping[int, torch.nn.Module]
+    ) -> list[dict[str, Any]]:
+        """The origins of the nodes of a call that repeats another.
+
+        Args:
+            log: the other call.
+            modules: for the id of each module of the other call that of this call.
+        """
+        assert self.modules is not None
+        stack = self.modules
+        calls = {id(log.calls): stack.called}
+        keys: dict[str, tuple[str, tuple[str, str]]] = {}
+        for entered in log.entered:
+            keys[entered.key] = stack.count(modules[id(entered.module)])
+            calls[id(entered.calls)] = entered.calls.inside_of(calls[id(entered.calls.around)])
+        functions = {id(named): self._named(function) for function, named in log.functions}
+        self._function, last = log.last
+        self._torch_fn = None if last is None else functions.get(id(last), last)
+        stacks = {id(log.stack): stack.snapshot()}
+        outer = log.stack.keys()
+        found = []
+        for origin in log.nodes:
+            made = dict(origin)
+            running = made["nn_module_stack"]
+            if id(running) not in stacks:
+                inner = [keys[key] for key in running if key not in outer]
+                stacks[id(running)] = {**stack.snapshot(), **dict(inner)}
+            made["nn_module_stack"] = stacks[id(running)]
+            if "torch_fn" in made:
+                made["torch_fn"] = functions.get(id(made["torch_fn"]), made["torch_fn"])
+            around = made[CALLS].around
+            made[CALLS] = made[CALLS].inside_of(calls.get(id(around), around))
+            found.append(made)
+        return found
 
 
 def write_lines(graph_module: fx.GraphModule) -> None:
     """Put the lines of all nodes of a graph, and of the graphs in it, into words."""
     for module in graph_module.modules():
         for node in module.graph.nodes if isinstance(module, fx.GraphModule) else ():
-            calls: CallsOfProgram | None = node.meta.pop(_CALLS, None)
+            calls: CallsOfProgram | None = node.meta.pop(CALLS, None)
             if calls is not None and calls.text:
                 node.meta["stack_trace"] = calls.text

@@ -46,6 +46,15 @@ class CallsOfProgram:
         self.frame = frame
 
     @property
+    def around(self) -> CallsOfProgram | None:
+        """The calls around these."""
+        return self._around
+
+    def inside_of(self, around: CallsOfProgram | None) -> CallsOfProgram:
+        """The same calls inside of others."""
+        return CallsOfProgram(self._found, around)
+
+    @property
     def text(self) -> str:
         """The calls as a formatted traceback, the innermost last.
 

@@ -114,6 +114,8 @@ class PythonKeyTracer(slots.TracerWithSlots):
         self._asserted: set[int] = set()
         self._assertions_seen = len(self._assertions)
         self._assertions_open: list[int] = []
+        # The nodes of numbers, while a repeated block is watched.
+        self.numbers_made: set[fx.Node] | None = None
         self.subgraphs: dict[str, fx.GraphModule] = {}
         self.enable_thunkify = False
         self.proxy_module_inputs = False
@@ -412,6 +414,8 @@ class PythonKeyTracer(slots.TracerWithSlots):
         name = self.graph._target_to_str(target)
         node = self.create_node("call_function", target, args, {}, name)
         node.meta["val"] = copy.copy(value)
+        if self.numbers_made is not None:
+            self.numbers_made.add(node)
         return node
 
     def _append_number_after(

@@ -324,6 +324,8 @@ class TraceRun:
             stack.enter_context(self.mode)
             stack.enter_context(disable_autocast_cache())
             stack.enter_context(fx_tracing(CURRENT_TRACER))
+            if origins is not None and origins.repeating is not None and not self.inside:
+                stack.enter_context(origins.repeating(self.tracer))
             token = _current.set(self)
             try:
                 yield

@@ -30,6 +30,7 @@ __all__ = [
     "pop_function_mode",
     "push_function_mode",
     "push_mode",
+    "torch_settings",
     "unset_proxy_mode",
     "without_proxy_mode",
 ]
@@ -165,3 +166,35 @@ def fx_tracing(tracer: Any) -> Iterator[None]:
     """
     with fx_traces(), _tracer_slot.set_to(tracer):
         yield
+
+
+def torch_settings() -> tuple[Any, ...]:
+    """The switches of torch on which the operators of a program can depend, and the active modes.
+
+    Modes that are equal are one object.
+    """
+    cuda: Any = torch.backends.cuda
+    kinds = ("cpu", "cuda")
+    return (
+        torch.is_grad_enabled(),
+        torch.is_inference_mode_enabled(),
+        *((torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)) for kind in kinds),
+        torch.get_default_dtype(),
+        torch._C._get_default_device(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.get_float32_matmul_precision(),
+        cuda.flash_sdp_enabled(),
+        cuda.mem_efficient_sdp_enabled(),
+        cuda.math_sdp_enabled(),
+        cuda.cudnn_sdp_enabled(),
+        tuple(
+            id(torch._C._get_function_stack_at(i))
+            for i in range(torch._C._len_torch_function_stack())
+        ),
+        tuple(
+            id(torch._C._get_dispatch_stack_at(i))
+            for i in range(torch._C._len_torch_dispatch_stack())
+        ),
+        torch._C._functorch.peek_interpreter_stack() is None,
+        torch._C._is_torch_function_enabled(),
+    )

@@ -19,6 +19,7 @@ from symfx.proxy_tensor.inputs import DynamicShapes, StatedShapes
 from symfx.proxy_tensor.modules import ModuleStack
 from symfx.proxy_tensor.origins import Origins
 from symfx.proxy_tensor.parts import parts_made_singly, with_whole_tuples
+from symfx.proxy_tensor.repeated import BackwardOfStampedError, Repeated, RepeatedBlocks
 from symfx.proxy_tensor.rewritten_functions import symbolic_numbers
 from symfx.proxy_tensor.shape_specs import BoundSpec
 from symfx.torch_bridge.fx_graphs import graph_module
@@ -32,13 +33,13 @@ from symfx.tracing.dynamic import Entry, entries_of_spec, read_dynamic, read_spe
 from symfx.tracing.model_state import (
     Effects,
     MethodModule,
-    attach,
     detach_written_buffers,
     module_of,
     untouched,
 )
 from symfx.tracing.narrowing import refuse_narrowing
 from symfx.tracing.packed_sequences import traceable_packing
+from symfx.tracing.placeholders import attach_state, name_inputs
 from symfx.tracing.refusals import (
     refuse_fake_constants,
     refuse_nested,
@@ -78,6 +79,7 @@ def trace(
     where: str | Sequence[str | Stated] | None = None,
     strict: bool = True,
     pre_dispatch: bool = False,
+    repeated: Repeated = "inline",
     **unknown: Never,
 ) -> Trace:
     """Trace a model on example inputs.
@@ -114,6 +116,10 @@ def trace(
             entry is True.
         pre_dispatch: whether the nodes are the operators above autograd and autocast, which
             passes of torch decompose further; see `symfx.export`.
+        repeated: what to do with submodules of equal calls, such as the layers of a transformer.
+            ``"inline"`` runs the first ones alone and records the nodes of the others from them;
+            the graph is the same as with ``"off"``, which runs each. Calls are equal if all that
+            their operators depend on can be shown equal.
 
     Raises:
         SpecError: ``dynamic`` does not fit the inputs, or an argument is unknown.
@@ -132,6 +138,12 @@ def trace(
         False
     """
     refuse_unknown(unknown)
+    if repeated not in ("inline", "off"):
+        raise SpecError(
+            f"repeated is {repeated!r}",
+            where="symfx.trace(repeated=...)",
+            fix='use "inline" or "off"',
+        )
     model = uncompiled(model)
     refuse_unready(model)
     if isinstance(args, torch.Tensor):
@@ -151,14 +163,14 @@ def trace(
             )
         bound = read_spec(layout, spec)
         entries = entries_of_spec(bound)
-        return _Tracing(model, layout, entries, bound, pre_dispatch=pre_dispatch).run()
+        return _traced(model, layout, entries, repeated, spec=bound, pre_dispatch=pre_dispatch)
     called = model.forward if isinstance(model, torch.nn.Module) else model
     wanted = read_dynamic(layout, dynamic, stated, called)
 
     def traced_under(conditions: Sequence[Stated]) -> Trace:
-        return _Tracing(
-            model, layout, wanted.entries, stated=conditions, pre_dispatch=pre_dispatch
-        ).run()
+        return _traced(
+            model, layout, wanted.entries, repeated, stated=conditions, pre_dispatch=pre_dispatch
+        )
 
     traced = traced_under(wanted.stated)
     if strict:
@@ -167,6 +179,20 @@ def trace(
     traced.stated = wanted.stated
     traced.traced_under = traced_under
     return traced
+
+
+def _traced(
+    model: Callable[..., Any],
+    layout: Layout,
+    entries: list[Entry],
+    repeated: Repeated,
+    **options: Any,
+) -> Trace:
+    """One run of the tracer; a second one where a program needs gradients of a repeated block."""
+    try:
+        return _Tracing(model, layout, entries, repeated=repeated, **options).run()
+    except BackwardOfStampedError:
+        return _Tracing(model, layout, entries, repeated="off", **options).run()
 
 
 class _Tracing:
@@ -181,8 +207,10 @@ class _Tracing:
         *,
         stated: Sequence[Stated] = (),
         pre_dispatch: bool = False,
+        repeated: Repeated = "inline",
     ) -> None:
         self.stated = stated
+        self.repeated = repeated
         self.pre_dispatch = pre_dispatch
         self.model = model
         self.layout = layout
@@ -243,9 +271,7 @@ class _Tracing:
             tracing_mode="symbolic",
             pre_dispatch=self.pre_dispatch,
             _allow_non_fake_inputs=True,
-            _origins=Origins(
-                None if self.module is None else ModuleStack(self.module, keeps_calls=True)
-            ),
+            _origins=self._origins(),
             dynamic_shapes=shapes,
         )
         try:
@@ -268,6 +294,14 @@ class _Tracing:
         except Exception as error:
             raise untraceable(name_of(self.model), error) from error
         return self._finish(graph_module)
+
+    def _origins(self) -> Origins:
+        if self.module is None:
+            return Origins()
+        stack = ModuleStack(self.module, keeps_calls=True)
+        if self.repeated == "off":
+            return Origins(stack)
+        return Origins(stack, RepeatedBlocks(self.module).active)
 
     def _flat_function(self) -> Callable[..., tuple[Any, ...]]:
         """The model as a function of its parameters, its buffers and the leaves of its call."""
@@ -348,8 +382,8 @@ class _Tracing:
         env = cast("ShapeEnv", traced.shape_env)  # torch types it as its own
         placeholders = [node for node in graph.nodes if node.op == "placeholder"]
         stateful, plain = placeholders[: len(self.state)], placeholders[len(self.state) :]
-        state_names = self._attach_state(traced, stateful)
-        self._name_inputs(graph, plain)
+        state_names = attach_state(traced, stateful, self.state)
+        name_inputs(graph, plain, self.layout.leaves, self.through)
         assert self.out_spec is not None  # `flat` has set it
         output = graph.output_node()
         results: list[Any] = list(cast("tuple[Any, ...]", output.args[0]))
@@ -396,48 +430,6 @@ class _Tracing:
         if autocast.is_on:
             notes.append(f"the model was traced under {autocast}: the graph holds its casts")
         return tuple(notes)
-
-    def _attach_state(
-        self, traced: torch.fx.GraphModule, nodes: list[torch.fx.Node]
-    ) -> dict[str, str]:
-        """Replace the placeholders of parameters and buffers by attributes near their first use.
-
-        Returns:
-            The names of these tensors in the model, by the names of the attributes.
-        """
-        graph = traced.graph
-        names: dict[str, str] = {}
-        pending = dict(zip(nodes, self.state.items(), strict=True))
-        for user in list(graph.nodes):
-            for node in user.all_input_nodes:
-                if node not in pending:
-                    continue
-                name, tensor = pending.pop(node)
-                target = attach(traced, name, tensor)
-                names[target] = name
-                with graph.inserting_before(user):
-                    attribute = graph.get_attr(target)
-                attribute.meta = dict(node.meta)
-                node.replace_all_uses_with(attribute)
-        for node in nodes:
-            graph.erase_node(node)
-        return names
-
-    def _name_inputs(self, graph: torch.fx.Graph, nodes: list[torch.fx.Node]) -> None:
-        """Give each leaf a placeholder of its name, in order; that of a static leaf has no user."""
-        traced = iter(nodes)
-        anchor = next(node for node in graph.nodes if node.op != "placeholder")
-        for leaf, is_input in zip(self.layout.leaves, self.through, strict=True):
-            old = next(traced) if is_input else None
-            if old is not None and old.target == leaf.name:
-                anchor.prepend(old)
-                continue
-            with graph.inserting_before(anchor):
-                node = graph.placeholder(leaf.name)
-            node.meta = dict(old.meta) if old is not None else {"val": leaf.example}
-            if old is not None:
-                old.replace_all_uses_with(node)
-                graph.erase_node(old)
 
 
 def _gradients(tensors: Mapping[str, Any]) -> dict[str, tuple[int, int]]:

@@ -1,0 +1,290 @@
+"""Repeated blocks: equal calls of modules of one class, of which a trace runs only the first ones.
+
+A first call tells what such calls read. The next call runs under watch: if nothing changes while it
+runs, and no fact is learned, its nodes are recorded again for each later call of equal signature.
+A call that cannot be shown equal is traced as any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import fx
+from torch.nn.modules import module as torch_modules
+
+from symfx.proxy_tensor.modules import is_hook_of_stack
+from symfx.proxy_tensor.repeated.reads import Reads, ReadState, watching
+from symfx.proxy_tensor.repeated.signatures import BLOCK, BlockModules, Signature, facts_of_env
+from symfx.proxy_tensor.repeated.stamping import Recorded
+from symfx.proxy_tensor.repeated.values import UnknownStateError
+
+if TYPE_CHECKING:
+    from symfx.proxy_tensor.origins import OriginLog
+    from symfx.proxy_tensor.tracer import PythonKeyTracer
+
+__all__ = ["Repeated", "RepeatedBlocks"]
+
+Repeated = Literal["inline", "off"]
+
+_log = logging.getLogger("symfx.repeated")
+#: A block has at least so many modules; smaller ones are traced as fast as compared.
+_FEWEST_MODULES = 3
+#: So many recordings of one kind of block that no later call could use end the attempts.
+_MOST_FAILURES = 4
+_GLOBAL_HOOKS = (
+    "_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks",
+    "_global_backward_pre_hooks",
+)  # fmt: skip
+
+
+@dataclass
+class _Kind:
+    """The blocks of one shape: class, submodules, sizes of parameters.
+
+    Attributes:
+        members: the number of modules of this kind.
+        reads: what a call reads, once one has run.
+        recorded: the calls that can be recorded again.
+        failures: the number of watched calls in vain.
+    """
+
+    members: int = 0
+    reads: Reads | None = None
+    recorded: list[_Call] = field(default_factory=list)
+    failures: int = 0
+
+
+@dataclass
+class _Call:
+    """A call whose nodes can be recorded again, with the facts under which it ran."""
+
+    nodes: Recorded
+    facts: tuple[int, ...]
+    origins: OriginLog
+    state: ReadState
+    reads: Reads
+
+
+class RepeatedBlocks:
+    """The repeated blocks of one trace.
+
+    Args:
+        root: the module that is traced.
+
+    Attributes:
+        stamped: for each class of a block, the number of its calls that were not run.
+        refused: for each class of a block, the reasons why calls were run after all.
+    """
+
+    def __init__(self, root: torch.nn.Module) -> None:
+        self._root = root
+        self._tracer: PythonKeyTracer | None = None
+        self._kinds: dict[tuple[Any, ...], _Kind] = {}
+        self._blocks: dict[int, tuple[BlockModules, _Kind]] = {}
+        self.stamped: Counter[type] = Counter()
+        self.refused: dict[type, Counter[str]] = {}
+
+    @contextlib.contextmanager
+    def active(self, tracer: PythonKeyTracer) -> Iterator[None]:
+        """Inside, calls of repeated blocks are recorded from earlier ones where that is right."""
+        if not self._can_run(tracer):
+            yield
+            return
+        self._tracer = tracer
+        self._find()
+        token = _active.set(self)
+        changed = []
+        try:
+            for block, _ in self._blocks.values():
+                module = block.modules[0]
+                vars(module)["forward"] = self._calling(module, module.forward)
+                changed.append(module)
+            yield
+        finally:
+            for module in changed:
+                vars(module).pop("forward", None)
+            _active.reset(token)
+            self._tracer = None
+
+    @staticmethod
+    def _can_run(tracer: PythonKeyTracer) -> bool:
+        cache = tracer.cache
+        if cache is None or cache.env is None or tracer.origins is None:
+            return False
+        env: Any = cache.env
+        return not env.should_record_events and env.validator is None
+
+    def _find(self) -> None:
+        """Find the modules of which there are several of one shape, the outermost of them."""
+        found: dict[int, BlockModules] = {}
+        several = False
+        seen: set[int] = set()
+        for module in self._root.modules():
+            for child in module._modules.values():
+                if child is not None:
+                    several = several or id(child) in seen
+                    seen.add(id(child))
+        if several:  # names of a module that has several depend on how the program looks it up
+            return
+        classes = Counter(type(m) for m in self._root.modules() if m._modules)
+        for module in self._root.modules():
+            if classes[type(module)] < 2 or "forward" in vars(module):
+                continue
+            block = BlockModules(module, is_hook_of_stack)
+            if len(block.modules) >= _FEWEST_MODULES and block.can_repeat:
+                found[id(module)] = block
+        for key, block in found.items():
+            kind = self._kinds.setdefault(block.shape, _Kind())
+            kind.members += 1
+            self._blocks[key] = block, kind
+        self._blocks = {k: (b, kind) for k, (b, kind) in self._blocks.items() if kind.members > 1}
+
+    def _calling(self, module: torch.nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(forward)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if _active.get() is not self:  # another thread, or a trace inside
+                return forward(*args, **kwargs)
+            return self._call(module, forward, args, kwargs)
+
+        setattr(call, BLOCK, True)
+        return call
+
+    # -- one call --------------------------------------------------------------------------------
+
+    def _call(
+        self,
+        module: torch.nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        block, kind = self._blocks[id(module)]
+        tracer: Any = self._tracer
+        origins = tracer.origins
+        if (
+            kind.failures >= _MOST_FAILURES
+            or origins.log is not None  # a watched call around this one
+            or not origins.is_running(module)
+            or any(getattr(torch_modules, name) for name in _GLOBAL_HOOKS)
+        ):
+            return forward(*args, **kwargs)
+        if kind.reads is None:
+            with watching(block.modules) as reads, origins.logging():
+                result = forward(*args, **kwargs)
+            kind.reads = reads
+            return result
+        facts = facts_of_env(tracer.cache.env)
+        for call in kind.recorded:
+            if call.facts != facts:
+                continue
+            try:
+                stamped = self._stamped(call, block, args, kwargs)
+            except UnknownStateError as error:
+                self._refuse(module, str(error))
+                continue
+            if stamped is not None:
+                self.stamped[type(module)] += 1
+                return stamped[0]
+        return self._watched(block, kind, forward, args, kwargs)
+
+    def _stamped(
+        self, call: _Call, block: BlockModules, args: Any, kwargs: Any
+    ) -> tuple[Any] | None:
+        """The result of a call, recorded from an equal one; None for a call that is not equal."""
+        tracer: Any = self._tracer
+        signature = Signature(block, args, kwargs, call.reads, call.state, tracer.cache)
+        if not call.nodes.signature.maps_onto(signature):
+            self._refuse(block.modules[0], "another call differs")
+            return None
+        replaced = call.nodes.replacements(signature)
+        modules = dict(zip(map(id, call.nodes.signature.modules), block.modules, strict=True))
+        origins = tracer.origins.repeat(call.origins, modules)
+        nodes, elems = call.nodes.stamp(replaced, origins)
+        return (call.nodes.results(signature, nodes, elems),)
+
+    def _watched(
+        self,
+        block: BlockModules,
+        kind: _Kind,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Run a call, and record it if nothing changes meanwhile."""
+        tracer: Any = self._tracer
+        module = block.modules[0]
+        before = None
+        known: Any = kind.reads
+        try:
+            state = ReadState(known, block.modules)
+            before = Signature(block, args, kwargs, known, state, tracer.cache)
+        except UnknownStateError as error:
+            self._refuse(module, str(error))
+        attributes = [dict(vars(m)) for m in block.modules]
+        facts = facts_of_env(tracer.cache.env)
+        last = tracer.graph._root.prev
+        aliases = len(tracer.composites._may_alias)
+        tracer.numbers_made = set()
+        with watching(block.modules) as reads, tracer.origins.logging() as log:
+            result = forward(*args, **kwargs)
+        numbers, tracer.numbers_made = tracer.numbers_made, None
+        covered = known.covers(reads)
+        kind.reads = reads
+        if before is None or not covered or facts != facts_of_env(tracer.cache.env):
+            kind.failures += before is None
+            return result
+        try:
+            if aliases != len(tracer.composites._may_alias):
+                raise UnknownStateError("its results share memory at some sizes")
+            for m, then in zip(block.modules, attributes, strict=True):
+                if _differ(then, vars(m)):
+                    raise UnknownStateError("it sets attributes of its modules")
+            after = Signature(block, args, kwargs, known, state, tracer.cache)
+            if after.tokens != before.tokens:
+                raise UnknownStateError("it changes what it reads")
+            nodes = _nodes_after(last)
+            if any(_is_foreign_number(node, numbers) for node in nodes):
+                raise UnknownStateError("it records numbers that are not of sizes")
+            recorded = Recorded(tracer, nodes, before, result)
+            for_nodes = [step.node for step in recorded.steps]
+            origin_log = log.of_nodes(for_nodes)
+        except UnknownStateError as error:
+            self._refuse(module, str(error))
+            kind.failures += 1
+            return result
+        kind.recorded.append(_Call(recorded, facts, origin_log, state, known))
+        return result
+
+    def _refuse(self, module: torch.nn.Module, reason: str) -> None:
+        self.refused.setdefault(type(module), Counter())[reason] += 1
+        _log.info("%s is traced again: %s", type(module).__name__, reason)
+
+
+_active: ContextVar[RepeatedBlocks | None] = ContextVar("symfx_repeated", default=None)
+
+
+def _differ(before: dict[str, Any], now: dict[str, Any]) -> bool:
+    return before.keys() != now.keys() or any(now[k] is not v for k, v in before.items())
+
+
+def _nodes_after(last: fx.Node) -> list[fx.Node]:
+    nodes = []
+    node = last.next
+    while node.op != "root":
+        nodes.append(node)
+        node = node.next
+    return nodes
+
+
+def _is_foreign_number(node: fx.Node, numbers: set[fx.Node]) -> bool:
+    return isinstance(node.meta.get("val"), (torch.SymInt, torch.SymFloat, torch.SymBool)) and (
+        node not in numbers
+    )

@@ -1,0 +1,409 @@
+"""The nodes that one call of a module recorded, and the same nodes recorded for an equal call."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils import _pytree as pytree
+
+from symfx.errors import TracingError
+from symfx.fake_operators.descriptions import TensorState
+from symfx.fake_operators.operators import facts_of
+from symfx.proxy_tensor import slots
+from symfx.proxy_tensor.origins import CALLS
+from symfx.proxy_tensor.repeated.values import UnknownStateError
+from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
+from symfx.torch_bridge.fake_tensors import (
+    attributes_at_birth,
+    copy_metadata,
+    fake_from_meta,
+    plain_alias,
+    storage_id,
+    storage_marker,
+    view_metadata,
+)
+from symfx.torch_bridge.fx_graphs import append_call
+from symfx.torch_bridge.modes import BelowTorch
+
+if TYPE_CHECKING:
+    from symfx.proxy_tensor.repeated.signatures import Signature
+    from symfx.proxy_tensor.tracer import PythonKeyTracer
+
+__all__ = ["BackwardOfStampedError", "Recorded"]
+
+_TREES = (list, tuple, dict)
+_KNOWN_META = frozenset(
+    {
+        "val",
+        "tensor_meta",
+        "eager_input_vals",
+        "nn_module_stack",
+        "torch_fn",
+        "original_aten",
+        CALLS,
+    }
+)
+
+
+class BackwardOfStampedError(TracingError):
+    """The program calls ``backward()`` through a repeated block, whose calls have no gradient."""
+
+
+class _Stamped(torch.autograd.Function):
+    """The results of a call that was not run: they require gradients, which nobody can compute."""
+
+    @staticmethod
+    def forward(ctx: Any, made: list[torch.Tensor], *inputs: torch.Tensor) -> Any:
+        return tuple(made)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        raise BackwardOfStampedError("backward() runs through a repeated block")
+
+
+@dataclass
+class _Value:
+    """The recipe of a fake tensor in a node's ``meta``.
+
+    Attributes:
+        base: the storage: its position among those of the call, or a node from outside.
+        template: for a new storage, a meta tensor like the first one on it.
+        layout: for a view, its sizes, strides and offset.
+    """
+
+    device: torch.device
+    base: int | fx.Node
+    template: torch.Tensor | None
+    layout: tuple[Any, Any, Any] | None
+
+
+@dataclass
+class _Step:
+    """One node of the call.
+
+    Attributes:
+        target, args, kwargs: of the node; nodes of the call are among the arguments as they are.
+        name: the name that the node asked for.
+        value: the recipe of its value, or a list of recipes.
+        meta: its metadata, of which each call replaces the value and the origin.
+    """
+
+    node: fx.Node
+    name: str
+    value: Any
+    kind: type | None
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+class Recorded:
+    """The nodes that a call recorded, as steps that can be taken again.
+
+    Args:
+        tracer: the tracer that recorded them.
+        nodes: all nodes that the graph got at its end while the call ran.
+        signature: the signature of the call.
+        result: its result.
+
+    Raises:
+        UnknownStateError: the nodes, or the result, cannot be made again.
+    """
+
+    def __init__(
+        self,
+        tracer: PythonKeyTracer,
+        nodes: list[fx.Node],
+        signature: Signature,
+        result: Any,
+    ) -> None:
+        self._tracer = tracer
+        self.signature = signature
+        self._mode: Any = tracer.cache.mode  # type: ignore[union-attr]
+        self.inputs = [_node_of(tracer, tensor) for tensor in signature.tensors]
+        self._own = set(nodes)
+        self.numbers = [node for node in nodes if _is_number(node)]
+        self._own.difference_update(self.numbers)
+        # The storages of values from outside, each with a node that has it.
+        self._outside: dict[int, fx.Node] = {}
+        for node in dict.fromkeys(n for made in nodes for n in made.all_input_nodes):
+            if node not in self._own:
+                for value in _tensors(node.meta.get("val")):
+                    self._outside.setdefault(storage_id(value), node)
+        self._storages: dict[int, int] = {}
+        self.steps = [self._step(node) for node in nodes if node in self._own]
+        self._positions = {step.node: i for i, step in enumerate(self.steps)}
+        self._attributes: dict[torch.device, dict[str, Any]] = {}
+        self.outputs: dict[int, tuple[int, torch.Tensor]] = {}
+        self._given = {id(t): i for i, t in enumerate(signature.tensors)}
+        self._check_result(result)
+        self.result = result
+
+    # -- recording -------------------------------------------------------------------------------
+
+    def _step(self, node: fx.Node) -> _Step:
+        if node.op != "call_function":
+            raise UnknownStateError(f"it records {node.op} {node.target}")
+        unknown = node.meta.keys() - _KNOWN_META
+        if unknown:
+            raise UnknownStateError(f"its nodes have {', '.join(sorted(unknown))}")
+        target: Any = node.target
+        name = "getitem"
+        if isinstance(target, OpOverload):
+            facts = facts_of(target)
+            name = facts.name
+            self._refuse_writes(node, facts)
+        elif target is not operator.getitem:
+            raise UnknownStateError(f"it records {target}")
+        val = node.meta.get("val")
+        meta = dict(node.meta)
+        if isinstance(val, (list, tuple)) and type(val) in (list, tuple):
+            return _Step(node, name, [self._value(v) for v in val], type(val), meta)
+        return _Step(node, name, self._value(val), None, meta)
+
+    def _refuse_writes(self, node: fx.Node, facts: Any) -> None:
+        written = [node.args[i] for i in facts.mutated if i < len(node.args)]
+        written += [node.kwargs[name] for name in facts.mutated_names if name in node.kwargs]
+        for tensor in pytree.tree_leaves(written):
+            if isinstance(tensor, fx.Node):
+                for value in _tensors(tensor.meta.get("val")):
+                    if tensor not in self._own or storage_id(value) in self._outside:
+                        raise UnknownStateError(f"{facts.func} writes to a tensor from outside")
+        if facts.func._schema.is_mutable and not written:
+            raise UnknownStateError(f"{facts.func} has effects")
+
+    def _value(self, val: Any) -> _Value | None:
+        if val is None:
+            return None
+        if type(val) is not FakeTensor or val.fake_mode is not self._mode:
+            raise UnknownStateError(f"it makes a {type(val).__name__}")
+        storage = storage_id(val)
+        device = val.fake_device
+        outside = self._outside.get(storage)
+        if outside is not None:
+            return _Value(device, outside, None, _layout(val))
+        position = self._storages.get(storage)
+        if position is not None:
+            return _Value(device, position, None, _layout(val))
+        self._storages[storage] = position = len(self._storages)
+        return _Value(device, position, plain_alias(val), None)
+
+    def _check_result(self, result: Any) -> None:
+        """Note which nodes make the tensors of the result."""
+        storages: set[int] = set()
+        born = attributes_at_birth(self._mode, torch.device("cpu")).keys() | {"_symfx"}
+        for leaf in _leaves(result):
+            if not isinstance(leaf, torch.Tensor):
+                if isinstance(leaf, SYMBOLIC_TYPES) or leaf is None:
+                    continue
+                if type(leaf) in (bool, int, float, str):
+                    continue
+                raise UnknownStateError(f"it returns a {type(leaf).__name__}")
+            if id(leaf) in self._given or id(leaf) in self.outputs:
+                continue
+            found = self._tracer.node_of_tensor(leaf)
+            if found is None or found[1] is not None or type(leaf) is not FakeTensor:
+                raise UnknownStateError("it returns a tensor that it did not compute")
+            node = found[0]
+            if node not in self._positions:
+                if id(leaf) in self.signature.shared:
+                    continue
+                raise UnknownStateError("it returns a tensor from outside")
+            storage = storage_id(leaf)
+            if storage in storages or storage in self._outside:
+                raise UnknownStateError("its results share memory")
+            if vars(leaf).keys() - born or leaf.constant is not None:
+                raise UnknownStateError("it sets attributes of its result")
+            if leaf.requires_grad and leaf.is_leaf:
+                raise UnknownStateError("it returns a leaf that requires gradients")
+            if not _same_layout(leaf, node.meta.get("val")):
+                raise UnknownStateError("its result has another layout than the node of it")
+            storages.add(storage)
+            self.outputs[id(leaf)] = (self._positions[node], leaf)
+
+    # -- stamping --------------------------------------------------------------------------------
+
+    def replacements(self, signature: Signature) -> dict[fx.Node, fx.Node]:
+        """For each input node of this call that of an equal call.
+
+        Raises:
+            UnknownStateError: one node of this call stands for two of the other.
+        """
+        found: dict[fx.Node, fx.Node] = {}
+        for node, tensor in zip(self.inputs, signature.tensors, strict=True):
+            other = _node_of(self._tracer, tensor)
+            if node is None or other is None:
+                if node is not other:
+                    raise UnknownStateError("one of its tensors has no node")
+                continue
+            if found.setdefault(node, other) is not other:
+                raise UnknownStateError("two of its tensors have one node")
+        return found
+
+    def stamp(
+        self,
+        replaced: dict[fx.Node, fx.Node],
+        origins: list[dict[str, Any]],
+    ) -> tuple[list[fx.Node], list[Any]]:
+        """Record the nodes for an equal call.
+
+        Args:
+            replaced: see `replacements`.
+            origins: for each step, the metadata of its origin.
+
+        Returns:
+            For each step its node, and the meta tensor behind its value.
+        """
+        tracer, graph = self._tracer, self._tracer.graph
+        new: dict[fx.Node, fx.Node] = dict(replaced)
+        bases: list[torch.Tensor] = []
+        elems: list[Any] = []
+        made: list[fx.Node] = []
+        outside: dict[fx.Node, torch.Tensor] = {}
+        mark = storage_marker(self._mode)
+        get = new.get
+        for step, origin in zip(self.steps, origins, strict=True):
+            old = step.node
+            args = fx.node.map_arg(old.args, lambda n: get(n, n))
+            kwargs = fx.node.map_arg(old.kwargs, lambda n: get(n, n)) if old.kwargs else {}
+            node = append_call(graph, old.target, args, kwargs, step.name)  # type: ignore[arg-type]
+            meta, value = node.meta, step.value
+            meta.update(step.meta)  # the order of the keys is that of the other node
+            meta.update(origin)
+            if step.kind is None:
+                elem, meta["val"] = self._make(value, bases, outside, replaced, mark)
+            else:
+                pairs = [self._make(v, bases, outside, replaced, mark) for v in value]
+                elem, meta["val"] = None, step.kind([val for _, val in pairs])
+            if "eager_input_vals" in meta:
+                meta["eager_input_vals"] = (
+                    fx.node.map_arg(node.args, _val),
+                    fx.node.map_arg(node.kwargs, _val),
+                )
+            if tracer.tensors_seen is not None:
+                raise UnknownStateError("the trace keeps the tensors of all nodes")
+            new[old] = node
+            made.append(node)
+            elems.append(elem)
+        return made, elems
+
+    def _make(
+        self,
+        value: _Value | None,
+        bases: list[torch.Tensor],
+        outside: dict[fx.Node, torch.Tensor],
+        replaced: Mapping[fx.Node, fx.Node],
+        mark: Any,
+    ) -> tuple[Any, Any]:
+        if value is None:
+            return None, None
+        if isinstance(value.base, fx.Node) and value.base not in outside:
+            source = replaced.get(value.base, value.base).meta["val"]
+            outside[value.base] = plain_alias(source)
+        attributes = self._attributes.get(value.device)
+        if attributes is None:
+            attributes = self._attributes[value.device] = attributes_at_birth(
+                self._mode, value.device
+            )
+        with BelowTorch():
+            if value.template is not None:
+                elem = copy_metadata(value.template)
+                mark(elem)
+                bases.append(elem)
+            else:
+                base = outside[value.base] if isinstance(value.base, fx.Node) else bases[value.base]
+                elem = view_metadata(base, *value.layout)  # type: ignore[misc]
+            return elem, fake_from_meta(elem, value.device, attributes)
+
+    def results(self, signature: Signature, made: list[fx.Node], elems: list[Any]) -> Any:
+        """The result of the equal call, on the nodes that `stamp` made."""
+        tensors: dict[int, Any] = {}
+        graded: list[tuple[int, torch.Tensor]] = []
+        cache: Any = self._tracer.cache
+        for key, (position, leaf) in self.outputs.items():
+            attributes = self._attributes[leaf.fake_device]  # type: ignore[attr-defined]
+            elem = elems[position]
+            if elem is None:
+                raise UnknownStateError("a result has no value")
+            with BelowTorch():
+                tensor = fake_from_meta(elem, leaf.fake_device, attributes)  # type: ignore[attr-defined]
+            if leaf.requires_grad:
+                graded.append((key, tensor))
+            tensors[key] = tensor
+        if graded:
+            with slots_off():
+                inputs = [t for t in signature.tensors if t.requires_grad]
+                results: Any = _Stamped.apply([t for _, t in graded], *inputs)  # type: ignore[no-untyped-call]
+            tensors.update({key: t for (key, _), t in zip(graded, results, strict=True)})
+        for key, (position, leaf) in self.outputs.items():
+            state = TensorState()
+            state.description = cache.describe(leaf)
+            state.elem = elems[position]
+            tensors[key]._symfx = state
+            slots.set_node_of_tensor(tensors[key], self._tracer, made[position], None)
+        for key, i in self._given.items():
+            tensors[key] = signature.tensors[i]
+        return _rebuilt(self.result, tensors)
+
+
+def slots_off() -> Any:
+    """A context manager: no mode sees what is done inside."""
+    return torch._C._DisableTorchDispatch()
+
+
+def _val(node: fx.Node) -> Any:
+    return node.meta.get("val")
+
+
+def _node_of(tracer: PythonKeyTracer, tensor: torch.Tensor) -> fx.Node | None:
+    found = tracer.node_of_tensor(tensor)
+    if found is None:
+        return None
+    if found[1] is not None:
+        raise UnknownStateError("it takes a tensor whose value is known")
+    return found[0]
+
+
+def _is_number(node: fx.Node) -> bool:
+    return isinstance(node.meta.get("val"), SYMBOLIC_TYPES)
+
+
+def _tensors(val: Any) -> list[torch.Tensor]:
+    values = val if isinstance(val, (list, tuple)) else (val,)
+    return [v for v in values if isinstance(v, torch.Tensor)]
+
+
+def _layout(val: torch.Tensor) -> tuple[Any, Any, Any]:
+    return val.size(), val.stride(), val.storage_offset()
+
+
+def _same_layout(tensor: torch.Tensor, val: Any) -> bool:
+    if not isinstance(val, torch.Tensor):
+        return False
+    return [*map(_term, (*tensor.shape, *tensor.stride(), tensor.storage_offset()))] == [
+        *map(_term, (*val.shape, *val.stride(), val.storage_offset()))
+    ]
+
+
+def _term(number: Any) -> Any:
+    return number.node.term if isinstance(number, torch.SymInt) else number
+
+
+def _leaves(result: Any) -> list[Any]:
+    if type(result) in _TREES:
+        members = result.values() if type(result) is dict else result
+        return [leaf for member in members for leaf in _leaves(member)]
+    return [result]
+
+
+def _rebuilt(result: Any, tensors: Mapping[int, Any]) -> Any:
+    if type(result) is dict:
+        return {key: _rebuilt(value, tensors) for key, value in result.items()}
+    if type(result) in _TREES:
+        return type(result)(_rebuilt(value, tensors) for value in result)
+    return tensors.get(id(result), result)
