@@ -274,3 +274,16 @@ def test_a_loaded_trace(t: symfx.Trace, tmp_path: Any) -> None:
     again = symfx.load(tmp_path / "t.symfx")
     for args, _, _ in CASES:
         assert str(again.why_not(*args)) == str(t.why_not(*args))
+
+
+def test_sizes_that_nothing_connects_are_searched_one_by_one() -> None:
+    def program(*xs: Tensor) -> Tensor:
+        return sum(x.view(-1, 16).sum() for x in xs)
+
+    args = tuple(r(32) for _ in range(5))
+    t = symfx.trace(program, args, dynamic={"xs": tuple((f"n{i}",) for i in range(5))})
+    found = t.why_not(*(f"f32[{n}]" for n in (17, 1000, 47, 15, 4099)))
+    assert [found.sizes[f"n{i}"] for i in range(5)] == [16, 1008, 48, 16, 4096]
+    assert len(found) == 1, "one line asked for all of these guards"
+    args, _ = found.nearest_call()
+    assert t.check(*args)
