@@ -7,6 +7,7 @@ input it happened, and *what to do* about it.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 __all__ = [
@@ -36,10 +37,11 @@ class SymfxError(Exception):
 
     Attributes:
         refused: the trace that was refused, and what in it is the reason: names of dimensions, or
-            guards; None for any other mistake. `symfx.explain` explains these.
+            guards; or the trace that refused inputs, and the inputs; None for any other mistake.
+            `symfx.explain` explains these.
     """
 
-    refused: tuple[Any, tuple[Any, ...]] | None = None
+    refused: tuple[Any, Sequence[Any]] | None = None
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
         self.what = what

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,6 +57,11 @@ def closing_in(x: Tensor) -> Tensor:
 def of_data(x: Tensor) -> Tensor:
     count = x.sum().int().item()
     return x if count > 3 else x + 1
+
+
+class OfData(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return of_data(x)
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +215,16 @@ def test_nodes(t: symfx.Trace, pinned: symfx.Trace) -> None:
     }
 
 
+def test_a_model_of_layers_alone() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.MaxPool2d(2))
+    t = symfx.trace(model, torch.randn(2, 3, 16, 16), dynamic=[("b", None, "h", "w")])
+    (height,) = [guard for guard in t.guards if "h" in str(guard.term)]
+    assert ("nodes", "max_pool2d_with_indices") in t.explain(height).details
+    pinned = symfx.trace(nn.Linear(8, 4), torch.randn(3, 8), dynamic=True, strict=False)
+    found = pinned.explain("input.shape[1]")
+    assert "linear.py" in found.sentence and found.fix == "use a layer that takes other sizes"
+
+
 def test_an_input_and_its_dimension_have_one_name() -> None:
     def repeated(x: Tensor, n: int) -> Tensor:
         return x.expand(n, 3)
@@ -312,6 +328,33 @@ def test_a_data_dependent_error_is_explained() -> None:
     assert made.line.line == "count = x.sum().int().item()" and made.note == "which is count"
     assert found.fix and "torch._check(count >= 4)" in found.fix
     assert pickle.loads(pickle.dumps(caught.value)).question is None
+
+
+def test_refused_inputs_are_explained(t: symfx.Trace) -> None:
+    with pytest.raises(symfx.InputMismatchError) as caught:
+        t(torch.randn(3, 7, 8), torch.randn(3, 7))
+    found = symfx.explain(caught.value)
+    assert "the program needs seq % 2 == 0" in str(found) and "if x.shape[1] > 4" in str(found)
+    assert ("x", "f32[3, 8, 8]") in found.details
+
+
+def test_an_error_behind_another_is_explained() -> None:
+    with symfx.installed(), pytest.raises(Exception) as caught:
+        torch.export.export(OfData(), (torch.randn(3),), strict=False)
+    assert not isinstance(caught.value, TracingError)
+    found = symfx.explain(caught.value)
+    assert found.reasons[0].kind == "open" and "count > 3" in str(found)
+
+
+def test_the_last_exception_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(sys, "last_exc", raising=False)
+    monkeypatch.delattr(sys, "last_value", raising=False)
+    with pytest.raises(SpecError, match="no exception to explain"):
+        symfx.explain()
+    with pytest.raises(GuardOnDataDependentSymNode) as caught:
+        symfx.trace(of_data, torch.randn(3))
+    monkeypatch.setattr(sys, "last_value", caught.value, raising=False)
+    assert symfx.explain() == symfx.explain(caught.value)
 
 
 def test_other_errors_have_their_place() -> None:

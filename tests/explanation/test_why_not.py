@@ -204,9 +204,18 @@ def test_the_number_in_a_tensor() -> None:
         return x.narrow(0, 0, n)
 
     t = symfx.trace(program, (r(8), torch.tensor(5)), dynamic={"x": ("rows",), "k": ()})
-    # What is asserted of data is checked when the graph runs.
-    assert not t.why_not(r(8), torch.tensor(5))
-    assert bool(t.why_not("f32[1]", "i64[]")) is not bool(t.check(r(1), torch.tensor(5)))
+    assert not t.why_not(r(8), torch.tensor(5)) and not t.why_not("f32[8]", "i64[] = 5")
+    found = t.why_not(r(3), torch.tensor(5))
+    (sentence,) = sentences(found)
+    assert sentence == (
+        "rows is 3 (dimension 0 of x) and k is 5; the program needs rows >= k.item()"
+    )
+    assert_nearest_fits(t, found)
+    # The texts of the nearest inputs can be asked about in turn.
+    assert not t.why_not(*(f"{path}: {text}" for path, text in found.nearest.items()))
+    assert t.why_not("x: f32[9]", "k: i64[] = 2")
+    with pytest.raises(SpecError, match="one value to a tensor of several"):
+        t.why_not("f32[8] = 5", "i64[] = 5")
 
 
 def smallest_cost(t: symfx.Trace, x: int, y: int, most: int) -> tuple[int, int]:
@@ -265,3 +274,16 @@ def test_a_loaded_trace(t: symfx.Trace, tmp_path: Any) -> None:
     again = symfx.load(tmp_path / "t.symfx")
     for args, _, _ in CASES:
         assert str(again.why_not(*args)) == str(t.why_not(*args))
+
+
+def test_sizes_that_nothing_connects_are_searched_one_by_one() -> None:
+    def program(*xs: Tensor) -> Tensor:
+        return sum(x.view(-1, 16).sum() for x in xs)
+
+    args = tuple(r(32) for _ in range(5))
+    t = symfx.trace(program, args, dynamic={"xs": tuple((f"n{i}",) for i in range(5))})
+    found = t.why_not(*(f"f32[{n}]" for n in (17, 1000, 47, 15, 4099)))
+    assert [found.sizes[f"n{i}"] for i in range(5)] == [16, 1008, 48, 16, 4096]
+    assert len(found) == 1, "one line asked for all of these guards"
+    args, _ = found.nearest_call()
+    assert t.check(*args)

@@ -16,7 +16,7 @@ __all__ = ["Explanation", "Kind", "Reason", "ReasonKind", "line_as_data"]
 
 Kind: TypeAlias = Literal["dimension", "guard", "condition", "node", "trace", "error", "recompile"]
 ReasonKind: TypeAlias = Literal[
-    "guard", "stated", "assertion", "range", "fact", "follows", "open", "data", "recompile"
+    "guard", "stated", "assertion", "range", "fact", "follows", "open", "data", "recompile", "unfit"
 ]
 
 #: What a condition is, in the words that stand before it.
@@ -30,6 +30,7 @@ _WORDS: Mapping[str, str] = {
     "open": "open",
     "data": "from data",
     "recompile": "failed guard",
+    "unfit": "",
 }
 #: What an operator has to do with a condition.
 _BY: Mapping[str, str] = {"data": "made by", "fact": "said by", "assertion": "needed by"}
@@ -46,7 +47,8 @@ class Reason:
             it. ``assertion``: the graph asserts it when it runs. ``range``: the dimension began
             with it. ``fact``: known in another way. ``follows``: it follows from `because`.
             ``open``: nothing decides it. ``data``: an operator makes the number from data.
-            ``recompile``: a guard of a compiled graph that new inputs failed.
+            ``recompile``: a guard of a compiled graph that new inputs failed. ``unfit``: a
+            sentence that says why inputs do not fit.
         operator: the torch operator that asked for it, if one did.
         line: the line of the program that caused it, with its source text; None where no line did.
         note: more about it, in words; empty where there is nothing more.

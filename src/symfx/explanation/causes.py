@@ -108,7 +108,7 @@ def _conditions_in_words(
     for mismatch in group:
         values.update(mismatch.found or {})
     cause = group[0].cause
-    given = ", ".join(
+    given = " and ".join(
         f"{admission.name_of(symbol)} is {value}{_place(admission, symbol)}"
         for symbol, value in sorted(values.items(), key=lambda item: item[0].name)
     )

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from symfx.algebra import Term
-from symfx.errors import SymfxError
+from symfx.errors import InputMismatchError, SymfxError
 from symfx.explanation.answers import Explanation, Reason
 from symfx.explanation.assumptions import Assumptions
+from symfx.explanation.rejections import rejection_of
 from symfx.symbolic_shapes import GuardOnDataDependentSymNode
 from symfx.user_code import raised_at
 
@@ -32,16 +33,18 @@ def explain_error(
     """
     if isinstance(error, GuardOnDataDependentSymNode) and error.question is not None:
         return _data_dependent(error)
-    refused = getattr(error, "refused", None)
-    if isinstance(error, SymfxError) and refused is not None:
-        trace, subjects = refused
+    if isinstance(error, SymfxError) and error.refused is not None:
+        trace, subjects = error.refused
+        if isinstance(error, InputMismatchError):
+            return _unfit(trace, subjects, error)
         parts = tuple(explain_subject(trace, subject) for subject in subjects)
         if len(parts) == 1:
             return replace(parts[0], fix=error.fix)
         return Explanation(type(error).__name__, "error", error.what, fix=error.fix, parts=parts)
     cause = error.__cause__
-    if isinstance(cause, SymfxError) and not isinstance(error, SymfxError):
-        return explain_error(cause, explain_subject)
+    inner = _inner(error)
+    if inner is not None:
+        return explain_error(inner, explain_subject)
     frame = raised_at(cause or error)
     what = error.what if isinstance(error, SymfxError) else f"{type(error).__name__}: {error}"
     place = getattr(error, "where", None)
@@ -54,6 +57,39 @@ def explain_error(
         what,
         details=tuple(details),
         fix=getattr(error, "fix", None),
+    )
+
+
+def _inner(error: BaseException) -> SymfxError | None:
+    """The error that an exception was raised for, if that one has more to say.
+
+    torch.export and torch.compile raise exceptions of their own for those of symfx.
+    """
+    seen: set[int] = set()
+    at = error.__cause__ or error.__context__
+    while at is not None and id(at) not in seen:
+        seen.add(id(at))
+        has_more = getattr(at, "question", None) or getattr(at, "refused", None)
+        if isinstance(at, SymfxError) and (has_more or not isinstance(error, SymfxError)):
+            return at
+        at = at.__cause__ or at.__context__
+    return None
+
+
+def _unfit(trace: Any, leaves: Sequence[Any], error: SymfxError) -> Explanation:
+    """Inputs that a trace refused, with the nearest that it admits."""
+    rejection = rejection_of(trace, leaves)
+    reasons = tuple(
+        Reason(cause.sentence, "unfit", cause.operator, cause.line) for cause in rejection
+    )
+    nearest = tuple((path, text) for path, text in rejection.nearest.items())
+    return Explanation(
+        trace.name,
+        "error",
+        "these inputs do not fit; the nearest that fit stand below",
+        reasons,
+        nearest,
+        error.fix,
     )
 
 

@@ -71,15 +71,21 @@ class _Search:
 
     def best(self) -> dict[Term, int]:
         """The nearest values that are admitted."""
-        start = {s: self._nearest_of(s) for s in self.symbols}
-        if self._admits(start):
-            return start
-        changing = self._connected(start)
-        for count in range(1, min(_AT_ONCE, len(changing)) + 1):
-            found = list(self._changed(start, changing, count))
+        values = {s: self._nearest_of(s) for s in self.symbols}
+        # Groups of symbols that no condition and no size connects are searched one by one.
+        for group in self._groups():
+            broken = [c for c in self.conditions if not self._holds(c, values)]
+            if any(condition.free_symbols & group for condition in broken):
+                values |= self._best_of([s for s in self.symbols if s in group], values)
+        return values if self._admits(values) else self._any(values)
+
+    def _best_of(self, group: Sequence[Term], start: dict[Term, int]) -> dict[Term, int]:
+        """The nearest values of a group of symbols that are admitted; none if none are found."""
+        for count in range(1, min(_AT_ONCE, len(group)) + 1):
+            found = list(self._changed(start, group, count))
             if found:
                 return min(found, key=self._cost)
-        return self._any(start)
+        return {}
 
     # -- where the search begins ----------------------------------------------------------------
 
@@ -130,31 +136,27 @@ class _Search:
                 return False
         return all(self._holds(condition, values) for condition in self.conditions)
 
-    def _connected(self, start: Mapping[Term, int]) -> list[Term]:
-        """The symbols of conditions that do not hold, and those connected with them."""
-        reached: set[Term] = set()
-        for condition in self.conditions:
-            if not self._holds(condition, start):
-                reached |= condition.free_symbols
-        growing = True
-        while growing:
-            growing = False
-            for condition in self.conditions:
-                symbols = condition.free_symbols & start.keys()
-                if symbols & reached and not symbols <= reached:
-                    reached |= symbols
-                    growing = True
-        return [symbol for symbol in self.symbols if symbol in reached]
+    def _groups(self) -> list[set[Term]]:
+        """The symbols, those together that a condition or a number of the inputs connects."""
+        sizes = [self.admission.facts[number] for number in self.actual]
+        terms = [*self.conditions, *sizes]
+        groups: list[set[Term]] = []
+        for symbols in [{s} for s in self.symbols] + [set(t.free_symbols) for t in terms]:
+            near = [group for group in groups if group & symbols]
+            groups = [group for group in groups if not group & symbols]
+            groups.append(symbols.union(*near))
+        return groups
 
     def _changed(
         self, start: dict[Term, int], changing: Sequence[Term], count: int
     ) -> Iterator[dict[Term, int]]:
         """Admitted values that differ from the first ones in so many symbols."""
-        broken = [c for c in self.conditions if not self._holds(c, start)]
+        near = [c for c in self.conditions if c.free_symbols.intersection(changing)]
+        broken = [c for c in near if not self._holds(c, start)]
         for chosen in itertools.combinations(changing, count):
             if not all(c.free_symbols.intersection(chosen) for c in broken):
                 continue  # some condition would stay broken
-            concerned = [c for c in self.conditions if c.free_symbols.intersection(chosen)]
+            concerned = [c for c in near if c.free_symbols.intersection(chosen)]
             most = _FAR if count == 1 else int(_COMBINATIONS ** (1 / count)) // 2
             choices = [list(self._near(symbol, start[symbol], most)) for symbol in chosen]
             for values in itertools.product(*choices):

@@ -41,8 +41,9 @@ def named_nodes(trace: TracedModel) -> dict[str, fx.Node]:
 def guards_by_node(trace: TracedModel) -> dict[str, tuple[ShapeGuard, ...]]:
     """The guards that each node of the graph caused, by the name of the node.
 
-    A node causes the guards that its operator asked for in its line. A guard for which no operator
-    asked, such as that of an ``if``, belongs to the first node of the line, if the line has one.
+    A node causes the guards that its operator asked for in its line; of several such nodes, the
+    first one does. A guard for which no operator asked, such as that of an ``if``, belongs to the
+    first node of the line, if the line has one.
     """
     by_line: dict[tuple[str, int], list[fx.Node]] = defaultdict(list)
     for node in trace.graph_module.graph.nodes:
@@ -62,6 +63,11 @@ def _node_of(cause: Provenance, by_line: Mapping[tuple[str, int], list[fx.Node]]
         return None
     near = by_line.get((cause.frame.filename, cause.frame.lineno), [])
     own = [node for node in near if cause.operator in (str(node.target), _aten(node))]
+    if not near:
+        # A function of torch may stand between the line of the node and that of its question.
+        every = [node for nodes in by_line.values() for node in nodes]
+        own = [node for node in every if cause.operator in (str(node.target), _aten(node))]
+        own = own if len(own) == 1 else []
     return next(iter(own or near), None)
 
 

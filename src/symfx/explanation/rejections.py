@@ -22,7 +22,7 @@ from symfx.tracing.markup import element
 from symfx.tracing.mismatches import LeafMeasure, Mismatch
 from symfx.tracing.traced_model import TracedModel
 
-__all__ = ["Rejection", "RejectionCause", "why_not"]
+__all__ = ["Rejection", "RejectionCause", "rejection_of", "why_not"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -151,9 +151,18 @@ def why_not(trace: TracedModel, args: Sequence[Any], kwargs: Mapping[str, Any]) 
         found = [Mismatch("arguments", error.what)]
         leaves = [leaf.example for leaf in admission.layout.leaves]
     else:
-        found = admission.mismatches(leaves)
-    if not found:
-        return Rejection()
+        return rejection_of(trace, leaves)
+    return _rejection(trace, leaves, found)
+
+
+def rejection_of(trace: TracedModel, leaves: Sequence[Any]) -> Rejection:
+    """Why a trace does not hold for flat inputs; see `why_not`."""
+    found = trace.admission.mismatches(leaves)
+    return _rejection(trace, leaves, found) if found else Rejection()
+
+
+def _rejection(trace: TracedModel, leaves: Sequence[Any], found: Sequence[Mismatch]) -> Rejection:
+    admission = trace.admission
     values = nearest_values(admission, leaves)
     return Rejection(
         causes_of(admission, found),

@@ -26,6 +26,8 @@ from symfx.tracing.traced_model import TracedModel
 __all__ = ["read_call"]
 
 _LABEL = "why_not(...)"
+#: A tensor of one number with its value.
+_VALUED = re.compile(r"(?P<type>.*\])\s*=\s*(?P<value>[+-]?\d{1,18})\s*")
 _NAMED = re.compile(r"\s*[A-Za-z_][\w.\[\]'\"]*\s*:")
 
 
@@ -47,11 +49,23 @@ def read_call(trace: TracedModel, args: Sequence[Any], kwargs: Mapping[str, Any]
         return _by_name(trace, args)
     leaves = layout.flatten(args, kwargs)
     return [
-        _made(trace, leaf, parse_type(value, _LABEL), value)
+        _read(trace, leaf, value)
         if isinstance(value, str) and not isinstance(leaf.example, str)
         else value
         for leaf, value in zip(layout.leaves, leaves, strict=True)
     ]
+
+
+def _split(text: str) -> tuple[str, int | None]:
+    """A text without its value at the end: ``i64[] = 5`` is a tensor of one number, which is 5."""
+    valued = _VALUED.fullmatch(text)
+    return (valued["type"], int(valued["value"])) if valued else (text, None)
+
+
+def _read(trace: TracedModel, leaf: Leaf, text: str) -> Any:
+    """An input from its text."""
+    described, value = _split(text)
+    return _made(trace, leaf, parse_type(described, _LABEL), text, value)
 
 
 def _by_name(trace: TracedModel, texts: Sequence[str]) -> list[Any]:
@@ -59,7 +73,8 @@ def _by_name(trace: TracedModel, texts: Sequence[str]) -> list[Any]:
     made: dict[Leaf, Any] = {}
     names = ", ".join(leaf.path for leaf in leaves)
     for text in texts:
-        read = parse_input(text, _LABEL)
+        described, value = _split(text)
+        read = parse_input(described, _LABEL)
         path = read.name + "".join(f"[{step!r}]" for step in read.path)
         leaf = next((leaf for leaf in leaves if path in (leaf.path, leaf.name)), None)
         if leaf is None:
@@ -68,7 +83,7 @@ def _by_name(trace: TracedModel, texts: Sequence[str]) -> list[Any]:
             )
         if leaf in made:
             raise SpecError(f"{path} is described twice", where=_LABEL, fix="describe it once")
-        made[leaf] = _made(trace, leaf, read.type, text)
+        made[leaf] = _made(trace, leaf, read.type, text, value)
     for leaf in leaves:
         if leaf not in made and isinstance(leaf.example, torch.Tensor):
             raise SpecError(
@@ -79,7 +94,9 @@ def _by_name(trace: TracedModel, texts: Sequence[str]) -> list[Any]:
     return [made.get(leaf, leaf.example) for leaf in leaves]
 
 
-def _made(trace: TracedModel, leaf: Leaf, type_: TypeSyntax, text: str) -> Any:
+def _made(
+    trace: TracedModel, leaf: Leaf, type_: TypeSyntax, text: str, value: int | None = None
+) -> Any:
     """An input of a type: a tensor without elements, an int or a constant."""
     if isinstance(type_, Constant):
         return type_.value
@@ -96,6 +113,14 @@ def _made(trace: TracedModel, leaf: Leaf, type_: TypeSyntax, text: str) -> Any:
     example = leaf.example if isinstance(leaf.example, torch.Tensor) else None
     dtype = getattr(torch, type_.dtype) if type_.dtype else getattr(example, "dtype", torch.float32)
     device = example.device if example is not None else torch.device("cpu")
+    if value is not None:
+        if any(n != 1 for n in shape):
+            raise SpecError(
+                f"{text!r} gives one value to a tensor of several numbers",
+                where=_LABEL,
+                fix="write a value for a tensor of one number alone, such as i64[] = 5",
+            )
+        return torch.full(shape, value, dtype=dtype, device=device)
     if all(n == 1 for n in shape):
         # A program may read such a tensor as a number: it has the value of the example.
         if example is not None and example.numel() == 1 and not example.is_meta:

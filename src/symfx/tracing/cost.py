@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import operator
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -56,7 +56,7 @@ class Cost:
 
     modules: tuple[ModuleCost, ...]
     notes: tuple[str, ...]
-    _life: _Life
+    _life: _Life = field(repr=False)
 
     @property
     def total(self) -> ModuleCost:

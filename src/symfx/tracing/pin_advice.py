@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from symfx.symbolic_shapes import Provenance
+from symfx.user_code import is_user_file
 
 __all__ = ["advice_for", "pin_advice"]
 
@@ -75,6 +76,8 @@ def advice_for(cause: Provenance) -> str:
         cause: the line, and the operator that asked for the size.
     """
     frame, operator = cause.frame, cause.operator
+    if frame is not None and not is_user_file(frame.filename):
+        return "use a layer that takes other sizes"
     if frame is not None and operator in (None, "aten.unbind.int", "aten.size.default"):
         return pin_advice(frame.line)
     return "change this line so that it holds for other sizes"

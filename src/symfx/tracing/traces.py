@@ -309,9 +309,11 @@ class Trace(TracedModel):
         leaves = self.admission.layout.flatten(args, kwargs)
         result = self.admission.check_leaves(leaves)
         if not result:
-            raise InputMismatchError(
+            error = InputMismatchError(
                 str(result), fix="trace again: with these inputs, or with more dynamic dimensions"
             )
+            error.refused = (self, leaves)
+            raise error
         return self.run(leaves)
 
     def __repr__(self) -> str:
