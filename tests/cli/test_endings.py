@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import PROGRAM, start
 
+from command_line import PROGRAM, start
 from symfx.cli import main
 
 MODELS = """
@@ -87,9 +87,19 @@ def test_ctrl_c_ends_a_command(models: Path, tmp_path: Path, function: str) -> N
     assert not saved.exists() and [p for p in tmp_path.iterdir() if p != record] == []
 
 
+def wait_for_torch(process: subprocess.Popen[str]) -> None:
+    """Wait until a process imports torch: then it has read its command line."""
+    maps = Path(f"/proc/{process.pid}/maps")
+    if not maps.exists():
+        pytest.skip("the system does not tell what a process has loaded")
+    while "libtorch" not in maps.read_text():
+        assert process.poll() is None, "the process has ended"
+        time.sleep(0.01)
+
+
 def test_ctrl_c_while_torch_is_imported(models: Path) -> None:
-    process = start("trace", f"{models}:fine", "-i", "x: f32[n]", "--verbose")
-    time.sleep(0.4)
+    process = start("trace", f"{models}:fine", "-i", "x: f32[n]")
+    wait_for_torch(process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert process.returncode == 130 and "Traceback" not in err
@@ -97,13 +107,12 @@ def test_ctrl_c_while_torch_is_imported(models: Path) -> None:
 
 def test_an_ignored_interrupt_stays_ignored(models: Path) -> None:
     """As under nohup."""
-    code = "import signal, subprocess, sys; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
-    code += f"sys.exit(subprocess.call({[*PROGRAM, 'trace', f'{models}:fine', '-i', 'x: f32[n]', '-q']!r}))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)
+    process = start(
+        "trace", f"{models}:fine", "-i", "x: f32[n]", "-q",
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )  # fmt: skip
+    wait_for_torch(process)
+    process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0 and "verified at" in out
 

@@ -5,7 +5,7 @@ A command is imported when it is called, so that ``symfx --help`` and completion
 
 from __future__ import annotations
 
-import atexit
+import contextlib
 import gc
 import sys
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ import typer.core
 
 from symfx._version import __version__
 from symfx.cli.console import CLOSED_PIPE, clear_errors, drop_output, print_errors_as_json
+from symfx.cli.endings import end_quickly, leave_on_interrupt
 from symfx.cli.help_pages import PlainCommand, print_page
-from symfx.cli.interrupts import leave_on_interrupt
 from symfx.cli.user_programs import is_user_program
 
 __all__ = ["COMMANDS", "Command", "app", "main"]
@@ -167,27 +167,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if is_user_program(words):
         words[0] = "run-program"
-    else:  # a user's program has Python's settings
+        app(args=words, prog_name="symfx")
+    with contextlib.ExitStack() as stack:
+        if arguments is None:
+            leave_on_interrupt()
+            stack.enter_context(end_quickly())
         # Importing torch and a model's library makes millions of objects that stay alive. Python's
         # default thresholds would search them for garbage so often that it takes a second or two.
         gc.set_threshold(100_000, 50, 100)
-        atexit.register(_end_without_search)
-        if arguments is None:
-            leave_on_interrupt()
-    try:
-        app(args=words, prog_name="symfx")
-    except BrokenPipeError:
-        drop_output()
-        sys.exit(CLOSED_PIPE)
-
-
-def _end_without_search() -> None:
-    """Keep the interpreter from searching all objects for garbage when it ends.
-
-    Not with triton: it would report the objects that are still there as leaks.
-    """
-    if "triton" not in sys.modules:
-        gc.freeze()
+        try:
+            app(args=words, prog_name="symfx")
+        except BrokenPipeError:
+            drop_output()
+            sys.exit(CLOSED_PIPE)
 
 
 def _print_version(wanted: bool) -> None:

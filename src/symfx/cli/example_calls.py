@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from symfx.cli.console import print_warning
 from symfx.cli.described_inputs import Leaf, arguments_of, leaves_of, mapped
+from symfx.cli.loading import load_torch
 from symfx.cli.models import load
 from symfx.cli.sizes_to_try import chosen_names, example_sizes, shape_of
-from symfx.cli.steps import progress
 from symfx.errors import SpecError
 from symfx.shape_language import parse_condition, parse_input
 from symfx.shape_language.syntax import InputSyntax, IntInput, Name, Size, TensorSyntax
@@ -108,8 +108,8 @@ def example_call(
     # A mistake in these texts is told before torch is loaded.
     described = [parse_input(text) for text in inputs]
     conditions = [(parse_condition(text, "--where"), Text(text, "--where")) for text in where]
-    with progress("loading torch"):
-        import torch
+    load_torch()
+    import torch
 
     from symfx.tracing.stated import Stated
 

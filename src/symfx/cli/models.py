@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import difflib
-import gc
 import importlib
 import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from symfx.cli.loading import uncollected
 from symfx.errors import TargetError
 from symfx.user_code import where
 
-__all__ = ["load", "read_init", "uncollected"]
+__all__ = ["load", "read_init"]
 
 _FORM = "name a model as module:attribute or file.py:attribute, such as torch.nn:Linear"
 
@@ -62,24 +61,6 @@ def load(target: str, init: Sequence[str] = ()) -> Callable[..., Any]:
         )
     # What torch.compile returns wraps the model, and is no model of its own.
     return getattr(found, "_orig_mod", found)  # type: ignore[no-any-return]
-
-
-@contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """Turn garbage collection off inside: it costs seconds, and modules and models stay alive.
-
-    Example:
-        >>> with uncollected():
-        ...     gc.isenabled()
-        False
-    """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def read_init(items: Sequence[str]) -> dict[str, Any]:

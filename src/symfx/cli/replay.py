@@ -10,8 +10,8 @@ import typer
 from rich.text import Text
 
 from symfx.cli.console import clear_errors, print_lines
+from symfx.cli.loading import load_torch
 from symfx.cli.options import Debug, Quiet, Verbose
-from symfx.cli.steps import progress
 from symfx.untrusted import Source
 
 __all__ = ["GuardLanguage", "replay_command"]
@@ -63,9 +63,10 @@ def replay_command(
     itself failed.
     """
     with clear_errors(debug, verbose):
-        with progress("loading torch"):
-            from symfx.recording import EventLog, EventLogError
-            from symfx.recording.report import describe_replay
+        load_torch(to_trace=False)
+        from symfx.recording import EventLog, EventLogError
+        from symfx.recording.report import describe_replay
+
         loaded = EventLog.load(log)
         env = loaded.replay()
         source = Source(str(log), EventLogError, "replay a log that EventLog.save wrote")

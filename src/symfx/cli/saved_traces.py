@@ -13,6 +13,7 @@ from rich.text import Text
 
 from symfx.cli.console import FAILED, clear_errors, print_error, print_json, print_lines
 from symfx.cli.input_files import read_inputs, write_results
+from symfx.cli.loading import load_torch
 from symfx.cli.options import (
     AsJson,
     Debug,
@@ -228,8 +229,7 @@ def load_trace(file: Path, libraries: Sequence[str]) -> Trace:
     """Read a saved trace, after the libraries whose operators it may call."""
     from importlib import import_module
 
-    with progress("loading torch"):
-        import torch  # noqa: F401 - its import takes the time
+    load_torch()
     for library in libraries:
         try:
             import_module(library)

@@ -17,7 +17,8 @@ from symfx.cli.console import (
     stdout_for_json,
 )
 from symfx.cli.described_inputs import arguments_of
-from symfx.cli.models import load, uncollected
+from symfx.cli.loading import load_torch, uncollected
+from symfx.cli.models import load
 from symfx.cli.options import (
     AsJson,
     Debug,
@@ -187,7 +188,8 @@ def _migrate(
     train: bool,
     allow_pinned: bool,
 ) -> Migration:
-    with progress("loading torch"):
+    load_torch(to_trace=False)
+    with progress("loading symfx"):
         import torch
 
         from symfx.shape_rules import max_rank
