@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+from tools.website.pictures import COMMANDS
+from tools.website.public_names import MODULES, outside_name, public_names
+
+import symfx
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -67,12 +72,44 @@ def test_each_document_that_is_linked_is_there() -> None:
             assert (document.parent / link).exists(), f"{document.name} links to {link}"
 
 
-def test_the_index_and_the_site_list_every_page() -> None:
-    index = (ROOT / "docs" / "index.md").read_text()
+def test_the_navigation_of_the_site_has_every_page() -> None:
     site = (ROOT / "mkdocs.yml").read_text()
     for page in (ROOT / "docs").glob("*.md"):
-        assert f"- {page.name}\n" in site, f"list {page.name} in mkdocs.yml"
-        assert page.name == "index.md" or f"({page.name})" in index, f"link {page.name} in index.md"
+        assert re.search(rf"^ +- [^:]+: {re.escape(page.name)}$", site, re.MULTILINE), (
+            f"list {page.name} in mkdocs.yml"
+        )
+
+
+def test_the_pictures_are_of_commands_and_ask_no_server() -> None:
+    for name in COMMANDS:
+        picture = (ROOT / "docs" / "pictures" / f"{name}.svg").read_text()
+        assert "verified at 6 shapes" in picture.replace("&#160;", " ") or name != "trace"
+        assert not re.search(r"url\([^#]|href=|<script", picture)
+        assert f"pictures/{name}.svg" in (ROOT / "docs" / "index.md").read_text()
+    assert "docs/pictures/trace.svg" in README
+
+
+def test_the_reference_of_the_site_has_every_public_module() -> None:
+    listed = {module for modules in MODULES.values() for module in modules}
+    found = {"symfx", *(f"symfx.{name}" for name in symfx._MODULES)}
+    found |= {f"symfx.{path.parent.name}" for path in (ROOT / "src/symfx").glob("*/__init__.py")}
+    public = {
+        module
+        for module in found
+        if (names := public_names(module)) and module not in ("symfx.cli",)
+        if any(not name.startswith("_") for name in names)
+    }
+    inner = {"symfx.shape_rules.rules", "symfx.torch_bridge", "symfx.fake_operators"}
+    assert public - inner - listed == set()
+    for module in listed:
+        loaded = importlib.import_module(module)
+        assert sorted(loaded.__all__) == sorted(public_names(module)), module
+
+
+def test_names_from_other_packages_are_told_apart() -> None:
+    assert outside_name("symfx", "trace") is None
+    assert outside_name("symfx", "errors") is None
+    assert outside_name("symfx.unification", "isvar") == "unification.variable.isvar"
 
 
 def test_the_paths_that_contributing_names_are_there() -> None:

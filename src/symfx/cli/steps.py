@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -70,7 +71,7 @@ def progress(step: str, total: int | None = None) -> Iterator[Callable[[], None]
     """
     console = Console(stderr=True)
     started = time.monotonic()
-    if console.is_terminal:
+    if sys.stderr.isatty():  # FORCE_COLOR makes a pipe a terminal for rich
         name = TextColumn("{task.description}")
         columns = (SpinnerColumn(), name, _Bar(), _Elapsed(), _Remaining())
         with Progress(*columns, console=console, transient=True, redirect_stdout=False) as shown:

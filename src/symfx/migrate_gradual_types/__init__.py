@@ -1,0 +1,1 @@
+"""Gradual types as constraints, and the constraints as formulas of z3."""
