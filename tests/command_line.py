@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+#: Runs the command line in this process: (exit code, stdout, stderr); the fixture ``run``.
+Run = Callable[..., tuple[int, str, str]]
 
 PROGRAM = [sys.executable, "-c", "from symfx.cli import main; main()"]
 

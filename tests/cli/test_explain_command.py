@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-
-from symfx.cli import main
+from command_line import Run
 
 MODELS = """
     import torch
@@ -30,23 +26,7 @@ MODELS = """
         n = x.sum().int().item()
         return x if n > 3 else x + 1
 """
-Run = Callable[..., tuple[int, str, str]]
 INPUTS = ("-i", "x: f32[batch=8, 8]", "-i", "y: f32[other]")
-
-
-@pytest.fixture
-def run(capsys: Any, monkeypatch: Any) -> Run:
-    """Run the command line in this process: (exit code, stdout, stderr)."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delenv("SYMFX_DEBUG", raising=False)
-
-    def go(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, err
-
-    return go
 
 
 @pytest.fixture

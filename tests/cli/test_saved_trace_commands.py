@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
 import torch
+from command_line import Run
 from safetensors.torch import load_file, save_file
-
-from symfx.cli import main
 
 MODELS = """
     import torch
@@ -28,22 +25,6 @@ MODELS = """
                 x = x * 2
             return {"y": self.lin(x) * scale, "n": x.shape[0] * 2}
 """
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(capsys: Any, monkeypatch: Any) -> Run:
-    """Run the command line in this process: (exit code, stdout, stderr)."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.delenv("SYMFX_DEBUG", raising=False)
-
-    def go(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            main([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        return int(left.value.code or 0), out, err
-
-    return go
 
 
 INPUTS = ("-i", "x: f32[batch=5, 8]", "-i", "scale: f32[]")

@@ -68,6 +68,11 @@ COMMANDS = {
         "Explain a dimension, a guard, a node, an error, or why inputs do not fit.",
         _MODELS,
     ),
+    "report": Command(
+        "report:report_command",
+        "Write a report of a trace: one HTML file that opens in a browser, without a network.",
+        _MODELS,
+    ),
     "cost": Command(
         "cost:cost_command",
         "Count the operations, the parameters and the memory of a model, per module.",

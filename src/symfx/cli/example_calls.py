@@ -91,6 +91,7 @@ def example_call(
     inputs: Sequence[str],
     seed: int,
     where: Sequence[str] = (),
+    train: bool | None = None,
 ) -> ExampleCall:
     """Load a model, and make the inputs that are described.
 
@@ -100,9 +101,10 @@ def example_call(
         inputs: descriptions of the inputs; see `symfx.shape_language.parse_input`.
         seed: the seed from which weights and inputs are drawn.
         where: conditions on the dimensions.
+        train: whether the model is put in train mode or in eval mode; None for neither.
 
     Raises:
-        SpecError: an input cannot be read, or the model does not take it.
+        SpecError: an input cannot be read, or the model does not take it or has no such mode.
         TargetError: the model cannot be loaded.
     """
     # A mistake in these texts is told before torch is loaded.
@@ -116,6 +118,14 @@ def example_call(
     stated = tuple(Stated(*condition) for condition in conditions)
     torch.manual_seed(seed)
     model = load(target, init)
+    if train is not None:
+        if not isinstance(model, torch.nn.Module):
+            raise SpecError(
+                f"{target} is not a module, and has no train and eval modes",
+                where="--train" if train else "--eval",
+                fix="leave this option out",
+            )
+        model.train(train)
     values, dynamic = make_inputs(described, seed, stated)
     args, kwargs = arrange(model, values)
     by_parameter = _by_parameter(model, dynamic, values)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,13 +23,14 @@ from symfx.cli.options import (
     AsJson,
     Debug,
     Init,
+    ModelOrFile,
     Quiet,
     Seed,
     Verbose,
     inputs_option,
     where_option,
 )
-from symfx.cli.saved_traces import Libraries, load_trace
+from symfx.cli.saved_traces import Libraries, is_saved, load_trace, refuse_for_saved
 from symfx.cli.steps import progress
 from symfx.errors import SpecError
 
@@ -49,15 +49,7 @@ def _asked(flag: str, metavar: str, help_: str) -> typer.models.OptionInfo:
 
 
 def explain_command(
-    target: Annotated[
-        str,
-        typer.Argument(
-            metavar="TARGET",
-            help="The model, module:attribute or file.py:attribute, as for symfx trace; or a file "
-            "that symfx trace --save or Trace.save wrote.",
-            show_default=False,
-        ),
-    ],
+    target: ModelOrFile,
     *,
     inputs: Annotated[
         list[str] | None,
@@ -175,14 +167,8 @@ def _trace(
 
     A dimension that the model pins is no error: the answer is about it.
     """
-    if zipfile.is_zipfile(target) or target.endswith(".symfx"):
-        for given, option in ((inputs, "--input"), (init, "--init"), (where, "--where")):
-            if given:
-                raise SpecError(
-                    f"{target} is a saved trace, and has its inputs and conditions",
-                    where=option,
-                    fix="leave the option out; --why-not describes other inputs",
-                )
+    if is_saved(target):
+        refuse_for_saved(target, {"--input": inputs, "--init": init, "--where": where})
         return load_trace(Path(target), libraries)
     call = example_call(target, init, inputs, seed, where)
     from symfx.errors import TracingError

@@ -16,9 +16,11 @@ __all__ = [
     "Init",
     "Lines",
     "MaxNodes",
+    "ModelOrFile",
     "Quiet",
     "Seed",
     "Target",
+    "Train",
     "Verbose",
     "inputs_option",
     "refuse_unwritable",
@@ -38,12 +40,30 @@ Target = Annotated[
         show_default=False,
     ),
 ]
+ModelOrFile = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET",
+        help="The model, module:attribute or file.py:attribute, as for symfx trace; or a file "
+        "that symfx trace --save or Trace.save wrote.",
+        show_default=False,
+    ),
+]
 Init = Annotated[
     list[str] | None,
     typer.Option(
         "--init",
         metavar="NAME=VALUE",
         help="An argument for building the model. Repeatable.",
+        show_default=False,
+    ),
+]
+Train = Annotated[
+    bool | None,
+    typer.Option(
+        "--train/--eval",
+        help="Put the module in train mode or in eval mode. By default it stays in the mode "
+        "in which it was built: train mode for torch's own modules.",
         show_default=False,
     ),
 ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,7 +31,15 @@ from symfx.errors import SpecError
 if TYPE_CHECKING:
     from symfx.tracing import Trace
 
-__all__ = ["Libraries", "check_command", "load_trace", "run_command", "show_command"]
+__all__ = [
+    "Libraries",
+    "check_command",
+    "is_saved",
+    "load_trace",
+    "refuse_for_saved",
+    "run_command",
+    "show_command",
+]
 
 _File = Annotated[
     Path,
@@ -223,6 +232,30 @@ def run_command(
         else:
             lines = [Text(f"{name:<12}  {_in_words(v)}") for name, v in named.items()]
             print_lines([Text("; ".join(line.plain for line in lines))] if quiet else lines)
+
+
+def is_saved(target: str) -> bool:
+    """Whether a target names the file of a saved trace, not a model."""
+    return zipfile.is_zipfile(target) or target.endswith(".symfx")
+
+
+def refuse_for_saved(target: str, given: Mapping[str, object]) -> None:
+    """Refuse options about a model that is to be traced.
+
+    Args:
+        target: the file of a saved trace.
+        given: what was given for each option.
+
+    Raises:
+        SpecError: one was given.
+    """
+    for option, value in given.items():
+        if value:
+            raise SpecError(
+                f"{target} is a saved trace, and has its inputs and conditions",
+                where=option,
+                fix="leave the option out",
+            )
 
 
 def load_trace(file: Path, libraries: Sequence[str]) -> Trace:

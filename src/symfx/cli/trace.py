@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +19,7 @@ from symfx.cli.console import (
     print_lines,
     stdout_for_json,
 )
-from symfx.cli.example_calls import ExampleCall, example_call, traced_call
+from symfx.cli.example_calls import example_call, traced_call
 from symfx.cli.fitting_sizes import telling_sizes
 from symfx.cli.handing_on import hand_on
 from symfx.cli.options import (
@@ -31,13 +31,13 @@ from symfx.cli.options import (
     Quiet,
     Seed,
     Target,
+    Train,
     Verbose,
     inputs_option,
     refuse_unwritable,
     where_option,
 )
 from symfx.cli.steps import progress
-from symfx.errors import SpecError
 
 if TYPE_CHECKING:
     from symfx.tracing import Trace, Verification
@@ -71,15 +71,7 @@ def trace_command(
         list[str] | None, where_option("The trace relies on it, and checks it of inputs.")
     ] = None,
     init: Init = None,
-    train: Annotated[
-        bool | None,
-        typer.Option(
-            "--train/--eval",
-            help="Put the module in train mode or in eval mode. By default it stays in the mode "
-            "in which it was built: train mode for torch's own modules.",
-            show_default=False,
-        ),
-    ] = None,
+    train: Train = None,
     verify: Annotated[
         bool,
         typer.Option(
@@ -161,7 +153,7 @@ def trace_command(
             refuse_unwritable(path, option)
         handed_on = (onnx, pt2, aoti) != (None, None, None)
         with stdout_for_json(as_json):
-            call = _call(target, inputs or [], init or [], train, seed, where or [])
+            call = example_call(target, init or [], inputs or [], seed, where or [], train)
             with telling_sizes(call, seed), progress("tracing"), _recorded(record):
                 traced = traced_call(call, strict=not allow_pinned, pre_dispatch=handed_on)
             verification = None
@@ -182,29 +174,6 @@ def trace_command(
             _print_report(traced, verification, graph, lines=lines, max_nodes=max_nodes)
     if verification is not None and not verification:
         raise typer.Exit(FAILED)
-
-
-def _call(
-    target: str,
-    inputs: Sequence[str],
-    init: Sequence[str],
-    train: bool | None,
-    seed: int,
-    where: Sequence[str],
-) -> ExampleCall:
-    """The model in the wanted mode, and its example call."""
-    call = example_call(target, init, inputs, seed, where)
-    import torch
-
-    if train is not None:
-        if not isinstance(call.model, torch.nn.Module):
-            raise SpecError(
-                f"{target} is not a module, and has no train and eval modes",
-                where="--train" if train else "--eval",
-                fix="leave this option out",
-            )
-        call.model.train(train)
-    return call
 
 
 @contextlib.contextmanager

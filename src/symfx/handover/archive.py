@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +10,7 @@ import torch
 from safetensors.torch import load, save
 
 from symfx.untrusted import Limits, Source, shown
+from symfx.whole_files import written_whole
 
 __all__ = ["read_archive", "write_archive"]
 
@@ -30,29 +28,11 @@ def write_archive(path: Path, text: str, tensors: Mapping[str, torch.Tensor]) ->
     Raises:
         OSError: the file cannot be written.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            with zipfile.ZipFile(file, "w") as archive:
-                described = zipfile.ZipInfo(_TEXT, _DATE)
-                archive.writestr(described, text, zipfile.ZIP_DEFLATED)
-                stored = zipfile.ZipInfo(_TENSORS, _DATE)
-                archive.writestr(stored, save(dict(tensors)), zipfile.ZIP_STORED)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, _usual_mode())
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
-
-
-def _usual_mode() -> int:
-    """The mode that a new file gets; temporary files are for their owner alone."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
+    with written_whole(path) as file, zipfile.ZipFile(file, "w") as archive:
+        described = zipfile.ZipInfo(_TEXT, _DATE)
+        archive.writestr(described, text, zipfile.ZIP_DEFLATED)
+        stored = zipfile.ZipInfo(_TENSORS, _DATE)
+        archive.writestr(stored, save(dict(tensors)), zipfile.ZIP_STORED)
 
 
 def read_archive(path: Path, source: Source, limits: Limits) -> tuple[str, dict[str, torch.Tensor]]:

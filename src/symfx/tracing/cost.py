@@ -19,7 +19,7 @@ from symfx.tracing.columns import section
 from symfx.tracing.model_state import module_of
 from symfx.tracing.traced_model import TracedModel
 
-__all__ = ["Cost", "ModuleCost", "cost_of"]
+__all__ = ["Cost", "ModuleCost", "NodeCost", "cost_of"]
 
 _Sizes = list[Term]
 
@@ -45,6 +45,27 @@ class ModuleCost:
 
 
 @dataclass(frozen=True)
+class NodeCost:
+    """The cost of one node of the graph, and the time that its result takes memory.
+
+    Attributes:
+        name: its name in the graph.
+        flops: its floating-point operations; see `ModuleCost`.
+        memory: the bytes that it writes.
+        held: the bytes of its result, if that is an input or written by the node.
+        first, last: the places in the graph of the first and the last node during which the result
+            lives, or a view of it.
+    """
+
+    name: str
+    flops: Term
+    memory: Term
+    held: Term
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
 class Cost:
     """The cost of a traced model; ``str`` of it is a table of its modules.
 
@@ -52,10 +73,12 @@ class Cost:
         modules: the whole model, and each module that has parameters or was called, in the order
             of the model.
         notes: what was not counted, a sentence each.
+        nodes: each node of the graph, in its order.
     """
 
     modules: tuple[ModuleCost, ...]
     notes: tuple[str, ...]
+    nodes: tuple[NodeCost, ...]
     _life: _Life = field(repr=False)
 
     @property
@@ -89,15 +112,25 @@ class Cost:
         """
         values = self._life.values(sizes, [m.flops for m in self.modules])
         table = self.total.flops.table
+        memo: dict[Term, Any] = {}
+
+        def number(term: Term) -> Term:
+            return table.const(int(evaluate(term, values, memo)))
+
         return replace(
             self,
             modules=tuple(
-                replace(
-                    module,
-                    flops=table.const(int(evaluate(module.flops, values))),
-                    memory=table.const(int(evaluate(module.memory, values))),
-                )
+                replace(module, flops=number(module.flops), memory=number(module.memory))
                 for module in self.modules
+            ),
+            nodes=tuple(
+                replace(
+                    node,
+                    flops=number(node.flops),
+                    memory=number(node.memory),
+                    held=number(node.held),
+                )
+                for node in self.nodes
             ),
         )
 
@@ -164,13 +197,18 @@ def cost_of(trace: TracedModel) -> Cost:
         (640, 480)
     """
     counter = _Counter(trace)
+    life = _Life(trace, counter)
     flops: dict[str, Term] = {}
     memory: dict[str, Term] = {}
     called: dict[str, str] = {}
-    for node in trace.graph_module.graph.nodes:
+    nodes = []
+    for node, (first, last, held) in life.spans.items():
+        own = written = counter.zero
+        if node.op == "call_function":
+            own, written = counter.flops(node, trace.graph_module), counter.written(node)
+        nodes.append(NodeCost(node.name, own, written, held, first, last))
         if node.op != "call_function":
             continue
-        own, written = counter.flops(node, trace.graph_module), counter.written(node)
         stack = dict((node.meta.get("nn_module_stack") or {}).values())
         called.update(stack)
         for path in {"", *(parent for inner in stack for parent in _parents(inner))}:
@@ -189,7 +227,7 @@ def cost_of(trace: TracedModel) -> Cost:
                     memory.get(path, counter.zero),
                 )
             )
-    return Cost(tuple(modules), tuple(counter.notes), _Life(trace, counter))
+    return Cost(tuple(modules), tuple(counter.notes), tuple(nodes), life)
 
 
 def _parents(path: str) -> Iterator[str]:
@@ -358,7 +396,12 @@ _FORMULAS: dict[str, Callable[[_Counter, fx.Node], Term]] = {
 
 
 class _Life:
-    """The bytes of the values of a trace, and the nodes between which they live."""
+    """The bytes of the values of a trace, and the nodes between which they live.
+
+    Attributes:
+        spans: for each node the places of the first and the last node during which its result
+            lives, and the bytes of the result; no bytes for a view and for a parameter.
+    """
 
     def __init__(self, trace: TracedModel, counter: _Counter) -> None:
         nodes = list(trace.graph_module.graph.nodes)
@@ -369,12 +412,13 @@ class _Life:
             for source in node.all_input_nodes:
                 end = last[node] if is_view(node) else place[node]
                 last[source] = max(last[source], end)
-        self._values: list[tuple[int, int, Term]] = []
+        self.spans: dict[fx.Node, tuple[int, int, Term]] = {}
         for node in nodes:
-            if node.op == "placeholder" or (node.op == "call_function" and not is_view(node)):
-                size = counter.bytes_of(node.meta.get("val"))
-                start = 0 if node.op == "placeholder" else place[node]
-                self._values.append((start, last[node], size))
+            made = node.op == "call_function" and not is_view(node)
+            held = made or node.op == "placeholder"
+            size = counter.bytes_of(node.meta.get("val")) if held else counter.zero
+            start = 0 if node.op == "placeholder" else place[node]
+            self.spans[node] = start, last[node], size
         self._steps = len(nodes)
 
     def values(self, sizes: Mapping[str, int], terms: list[Term]) -> dict[Term, int]:
@@ -383,7 +427,7 @@ class _Life:
         Raises:
             SpecError: one is missing, or a name is none of a symbol.
         """
-        every = [*terms, *(size for _, _, size in self._values)]
+        every = [*terms, *(size for _, _, size in self.spans.values())]
         symbols = {symbol.name: symbol for term in every for symbol in term.free_symbols}
         for name in sizes:
             if name not in symbols:
@@ -405,7 +449,7 @@ class _Life:
         """The most bytes that live at once."""
         values = self.values(sizes, [])
         change = [0] * (self._steps + 1)
-        for start, end, size in self._values:
+        for start, end, size in self.spans.values():
             count = int(evaluate(size, values))
             change[start] += count
             change[end + 1 if end + 1 <= self._steps else self._steps] -= count

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from symfx.errors import InputMismatchError
+from symfx.errors import InputMismatchError, SymfxError
 from symfx.symbolic_shapes import GuardProgram
 from symfx.tracing.admission import CheckResult
 from symfx.tracing.cost import Cost, cost_of
@@ -235,6 +235,36 @@ class Trace(TracedModel):
         from symfx.handover.trace_files import write_trace  # costs time, and few traces are saved
 
         write_trace(self, Path(path), self.verification, weights=weights, examples=examples)
+
+    def report(self, path: str | Path, *, verify: bool = True) -> None:
+        """Write a report of the trace: one HTML file that opens in a browser without a network.
+
+        The report has the graph, folded by modules, with a shape on each edge; the symbols, the
+        guards and what pinned dimensions, each with the line that caused it; the verification; and
+        the cost of each module. The file loads nothing, and runs no script but its own.
+
+        Args:
+            path: the file.
+            verify: whether a trace that was not verified yet is verified first. A trace that
+                cannot be, such as one loaded without its model, gets a report that says why.
+
+        Raises:
+            OSError: the file cannot be written.
+
+        Example:
+            >>> import symfx
+            >>> t = symfx.trace(torch.relu, torch.randn(3, 4), dynamic=[("n", None)])
+            >>> t.report("report.html")  # doctest: +SKIP
+        """
+        from symfx.html_report import write_report  # few traces are reported
+
+        why = None
+        if self.verification is None and verify:
+            try:
+                self.verify()
+            except SymfxError as error:
+                why = f"{error.what}."
+        write_report(self, Path(path), self.verification, why)
 
     def to_exported_program(self) -> ExportedProgram:
         """The trace as a `torch.export.ExportedProgram`.
