@@ -112,7 +112,10 @@ class RepeatedBlocks:
             for module in changed:
                 vars(module).pop("forward", None)
             _active.reset(token)
+            # Tensors with a history in autograd would keep all of the trace alive.
             self._tracer = None
+            self._kinds.clear()
+            self._blocks.clear()
 
     @staticmethod
     def _can_run(tracer: PythonKeyTracer) -> bool:
