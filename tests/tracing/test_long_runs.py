@@ -50,7 +50,7 @@ def collect():
 
 def objects():
     """The number of live objects of each class of torch and symfx."""
-    kinds = [type(o) for o in gc.get_objects()]
+    kinds = [k for o in gc.get_objects() if isinstance((k := type(o)).__module__, str)]
     return Counter(k for k in kinds if k.__module__.partition(".")[0] in ("torch", "symfx"))
 
 
