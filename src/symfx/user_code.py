@@ -99,7 +99,11 @@ def _kind_of_path(path: str) -> int:
 def kind_of_code(code: CodeType) -> int:
     """The kind of a code object: 0 for one of a library; see `CODE_KINDS`."""
     kind = CODE_KINDS.get(id(code))
-    return _note_kind(code, _kind_of_path(code.co_filename)) if kind is None else kind
+    if kind is not None:
+        return kind
+    kind = _kind_of_path(code.co_filename)
+    # Graph modules and rewritten functions come and go; their code must not be kept.
+    return kind if code.co_filename.startswith("<") else _note_kind(code, kind)
 
 
 def _note_kind(code: CodeType, kind: int) -> int:

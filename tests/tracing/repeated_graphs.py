@@ -24,8 +24,8 @@ def stamped_calls(monkeypatch: Any) -> list[RepeatedBlocks]:
     made: list[RepeatedBlocks] = []
     init = RepeatedBlocks.__init__
 
-    def noting(self: RepeatedBlocks, root: torch.nn.Module) -> None:
-        init(self, root)
+    def noting(self: RepeatedBlocks, root: torch.nn.Module, **options: Any) -> None:
+        init(self, root, **options)
         made.append(self)
 
     monkeypatch.setattr(RepeatedBlocks, "__init__", noting)

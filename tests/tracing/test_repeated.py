@@ -488,3 +488,60 @@ def test_benchmark_models(monkeypatch, build, x, dims, train):
         mine, other = traces(model, x, dynamic=[dims])
     assert difference(mine, other) is None
     assert made[0].stamped or isinstance(model, ResNet)
+
+
+def calls_of_subgraphs(t):
+    nodes = t.graph_module.graph.nodes
+    return [n for n in nodes if n.target is torch.ops.higher_order.invoke_subgraph]
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_blocks_become_calls_of_one_subgraph(train):
+    model = Stack([Block(i) for i in range(6)]).train(train)
+    x, other = torch.randn(5, 3, WIDTH), torch.randn(4, 7, WIDTH)
+    with torch.no_grad():
+        t = symfx.trace(model, x, dynamic=[("n", "m", None)], repeated="subgraph")
+        calls = calls_of_subgraphs(t)
+        assert len(calls) == 6
+        assert len({n.args[0].target for n in calls}) == len({n.args[1] for n in calls}) == 1
+        torch.manual_seed(0)
+        expected = model(other)
+        torch.manual_seed(0)
+        torch.testing.assert_close(t(other), expected)
+        assert [*calls[3].meta["nn_module_stack"]] == ["", "blocks.3"]
+        if not train:
+            assert t.verify()
+
+
+def test_a_subgraph_is_exported_and_saved(tmp_path):
+    model, x = Stack([Block(i) for i in range(5)]).eval(), torch.randn(5, 3, WIDTH)
+    other = torch.randn(4, 7, WIDTH)
+    with torch.no_grad():
+        t = symfx.trace(model, x, dynamic=[("n", "m", None)], repeated="subgraph")
+        program = t.to_exported_program()
+        torch.testing.assert_close(program.module()(other), model(other))
+        targets = [n.target for n in program.graph.nodes]
+        assert targets.count(torch.ops.higher_order.invoke_subgraph) == 5
+        t.save(tmp_path / "t.symfx")
+        loaded = symfx.load(tmp_path / "t.symfx")
+        torch.testing.assert_close(loaded(other), model(other))
+        assert len(calls_of_subgraphs(loaded)) == 5
+
+
+@pytest.mark.parametrize(("blocks", "least"), [
+    pytest.param(blocks, 4, id=name) for name, blocks, _ in near_equal()
+])  # fmt: skip
+def test_only_equal_blocks_call_the_subgraph(blocks, least):
+    model, x = Stack(blocks), torch.randn(5, 3, WIDTH)
+    with torch.no_grad():
+        t = symfx.trace(model, x, dynamic=[("n", "m", None)], repeated="subgraph")
+        assert len(calls_of_subgraphs(t)) >= least
+        torch.manual_seed(0)
+        expected = model(x)
+        torch.manual_seed(0)
+        torch.testing.assert_close(t(x), expected)
+
+
+def test_an_unknown_way_to_repeat_is_refused():
+    with pytest.raises(symfx.errors.SpecError, match="repeated is 'once'"):
+        symfx.trace(nn.Linear(2, 2), torch.randn(3, 2), repeated="once")

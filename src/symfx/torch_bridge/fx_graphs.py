@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import functools
+import linecache
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +14,7 @@ import torch
 from torch import fx
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.fx import _symbolic_trace
+from torch.fx import graph_module as graph_modules
 from torch.fx._lazy_graph_module import _LazyGraphModule
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
@@ -65,6 +68,13 @@ class TracedModule(_LazyGraphModule):
     pickle hold the environment of symbols or the nodes' example values.
     """
 
+    def _real_recompile(self) -> Any:
+        made = super()._real_recompile()
+        # torch keeps the source of all generated code for tracebacks, also when it has gone.
+        forward: Any = type(self).forward
+        weakref.finalize(forward, _forget_source, forward.__code__.co_filename).atexit = False
+        return made
+
     def __reduce__(self) -> tuple[Any, ...]:
         body = {k: v for k, v in self.__dict__.items() if k not in ("_graph", "shape_env")}
         nodes = [
@@ -79,6 +89,11 @@ class TracedModule(_LazyGraphModule):
             for node in self.graph.nodes
         ]
         return _traced_module_from, (type(self).__name__, body, nodes, self.graph._codegen)
+
+
+def _forget_source(filename: str) -> None:
+    linecache.cache.pop(filename, None)
+    graph_modules._loader.eval_cache.pop(filename, None)
 
 
 _KEPT_METADATA = ("stack_trace", "nn_module_stack", "torch_fn", "seq_nr", "original_aten")

@@ -118,8 +118,9 @@ def trace(
             passes of torch decompose further; see `symfx.export`.
         repeated: what to do with submodules of equal calls, such as the layers of a transformer.
             ``"inline"`` runs the first ones alone and records the nodes of the others from them;
-            the graph is the same as with ``"off"``, which runs each. Calls are equal if all that
-            their operators depend on can be shown equal.
+            the graph is the same as with ``"off"``, which runs each. ``"subgraph"`` makes one
+            subgraph of the block, which the graph calls for each (``invoke_subgraph``). Calls
+            are equal if all that their operators depend on can be shown equal.
 
     Raises:
         SpecError: ``dynamic`` does not fit the inputs, or an argument is unknown.
@@ -138,11 +139,11 @@ def trace(
         False
     """
     refuse_unknown(unknown)
-    if repeated not in ("inline", "off"):
+    if repeated not in ("inline", "subgraph", "off"):
         raise SpecError(
             f"repeated is {repeated!r}",
             where="symfx.trace(repeated=...)",
-            fix='use "inline" or "off"',
+            fix='use "inline", "subgraph" or "off"',
         )
     model = uncompiled(model)
     refuse_unready(model)
@@ -301,7 +302,8 @@ class _Tracing:
         stack = ModuleStack(self.module, keeps_calls=True)
         if self.repeated == "off":
             return Origins(stack)
-        return Origins(stack, RepeatedBlocks(self.module).active)
+        blocks = RepeatedBlocks(self.module, subgraphs=self.repeated == "subgraph")
+        return Origins(stack, blocks.active)
 
     def _flat_function(self) -> Callable[..., tuple[Any, ...]]:
         """The model as a function of its parameters, its buffers and the leaves of its call."""

@@ -24,16 +24,54 @@ __all__ = ["SMTLIB_SUPPORT", "smtlib_script", "to_smtlib"]
 
 SORTS = {"int": "Int", "real": "Float64", "bool": "Bool"}
 
+#: Bit operations are exact for integers of so many bits, powers for exponents of so many.
+_BITS_OF_INTS, _POWER_BITS = 64, 6
+
+
+def _unrolled(name: str, depth: int, last: str, step: str) -> dict[str, str]:
+    """A function that halves an argument, as a chain of functions that each call the one below.
+
+    z3 defines a recursive function once in a context, so a second script could not be read in it.
+    What is left after `depth` steps is an uninterpreted function: a proof without its value holds.
+
+    Args:
+        name: the function.
+        depth: the number of steps.
+        last: the body without a step, which calls ``{rest}``.
+        step: the body of a step, which calls ``{below}``.
+    """
+    signature = "((a Int) (b Int)) Int"
+    lines = [
+        f"(declare-fun {name}.rest (Int Int) Int)",
+        f"(define-fun {name}.0 {signature}\n  {last.format(rest=f'({name}.rest a b)')})",
+    ]
+    for i in range(1, depth):
+        lines.append(
+            f"(define-fun {name}.{i} {signature}\n  {step.format(below=f'{name}.{i - 1}')})"
+        )
+    lines.append(f"(define-fun {name} {signature} ({name}.{depth - 1} a b))")
+    return {name: "\n".join(lines)}
+
+
 SMTLIB_SUPPORT: dict[str, str] = {
     "py.floordiv": """(define-fun py.floordiv ((a Int) (b Int)) Int
   (ite (> b 0) (div a b) (div (- a) (- b))))""",
     "py.mod": """(define-fun py.mod ((a Int) (b Int)) Int
   (ite (> b 0) (mod a b) (- (mod (- a) (- b)))))""",
-    "py.pow": """(define-fun-rec py.pow ((a Int) (n Int)) Int
-  (ite (<= n 0) 1 (* a (py.pow a (- n 1)))))""",
-    "py.and": """(define-fun-rec py.and ((a Int) (b Int)) Int
-  (ite (or (= a 0) (= b 0)) 0 (ite (= a (- 1)) b (ite (= b (- 1)) a
-    (+ (* 2 (py.and (div a 2) (div b 2))) (* (mod a 2) (mod b 2)))))))""",
+    **_unrolled(
+        "py.pow",
+        _POWER_BITS,
+        "(ite (<= b 0) 1 {rest})",
+        "(ite (<= b 0) 1 (let ((root ({below} a (div b 2))))\n"
+        "    (ite (= (mod b 2) 0) (* root root) (* a (* root root)))))",
+    ),
+    **_unrolled(
+        "py.and",
+        _BITS_OF_INTS,
+        "(ite (or (= a 0) (= b 0)) 0 (ite (= a (- 1)) b (ite (= b (- 1)) a {rest})))",
+        "(ite (or (= a 0) (= b 0)) 0 (ite (= a (- 1)) b (ite (= b (- 1)) a\n"
+        "    (+ (* 2 ({below} (div a 2) (div b 2))) (* (mod a 2) (mod b 2))))))",
+    ),
     "py.or": "(define-fun py.or ((a Int) (b Int)) Int (- (+ a b) (py.and a b)))",
     "py.xor": "(define-fun py.xor ((a Int) (b Int)) Int (- (+ a b) (* 2 (py.and a b))))",
     "py.min": "(define-fun py.min ((a Int) (b Int)) Int (ite (< b a) b a))",
@@ -290,9 +328,8 @@ def smtlib_script(
     Shared parts are defined once. A solver answers ``sat`` to the script with ``(check-sat)``
     just when some values of the symbols satisfy all conditions.
 
-    Powers with a symbolic exponent and bit operations on two symbols become recursive
-    functions. z3 defines such a function once in a context: read a second script of that kind
-    in a ``z3.Context()`` of its own.
+    Bit operations are exact for integers of up to 64 bits, and powers with a symbolic exponent
+    for exponents below 64: beyond, their values are left open.
 
     Args:
         conditions: the conditions to assert.

@@ -24,6 +24,7 @@ from symfx.proxy_tensor.modules import is_hook_of_stack
 from symfx.proxy_tensor.repeated.reads import Reads, ReadState, watching
 from symfx.proxy_tensor.repeated.signatures import BLOCK, BlockModules, Signature, facts_of_env
 from symfx.proxy_tensor.repeated.stamping import Recorded
+from symfx.proxy_tensor.repeated.subgraphs import Body, nodes_after
 from symfx.proxy_tensor.repeated.values import UnknownStateError
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Repeated", "RepeatedBlocks"]
 
-Repeated = Literal["inline", "off"]
+Repeated = Literal["inline", "subgraph", "off"]
 
 _log = logging.getLogger("symfx.repeated")
 #: A block has at least so many modules; smaller ones are traced as fast as compared.
@@ -54,12 +55,14 @@ class _Kind:
         reads: what a call reads, once one has run.
         recorded: the calls that can be recorded again.
         failures: the number of watched calls in vain.
+        runs: the nodes of each call that was run, where subgraphs are made.
     """
 
     members: int = 0
     reads: Reads | None = None
     recorded: list[_Call] = field(default_factory=list)
     failures: int = 0
+    runs: list[list[fx.Node]] = field(default_factory=list)
 
 
 @dataclass
@@ -71,6 +74,7 @@ class _Call:
     origins: OriginLog
     state: ReadState
     reads: Reads
+    body: Body | None = None
 
 
 class RepeatedBlocks:
@@ -78,14 +82,16 @@ class RepeatedBlocks:
 
     Args:
         root: the module that is traced.
+        subgraphs: whether the blocks become calls of a subgraph.
 
     Attributes:
         stamped: for each class of a block, the number of its calls that were not run.
         refused: for each class of a block, the reasons why calls were run after all.
     """
 
-    def __init__(self, root: torch.nn.Module) -> None:
+    def __init__(self, root: torch.nn.Module, *, subgraphs: bool = False) -> None:
         self._root = root
+        self._subgraphs = subgraphs
         self._tracer: PythonKeyTracer | None = None
         self._kinds: dict[tuple[Any, ...], _Kind] = {}
         self._blocks: dict[int, tuple[BlockModules, _Kind]] = {}
@@ -108,16 +114,32 @@ class RepeatedBlocks:
                 vars(module)["forward"] = self._calling(module, module.forward)
                 changed.append(module)
             yield
+            self._fold()
         finally:
             for module in changed:
                 vars(module).pop("forward", None)
             _active.reset(token)
+            # Tensors with a history in autograd would keep all of the trace alive.
             self._tracer = None
+            self._kinds.clear()
+            self._blocks.clear()
+
+    def _fold(self) -> None:
+        """Make the calls that were run calls of the subgraph, too."""
+        for kind in self._kinds.values():
+            for call in kind.recorded:
+                if call.body is None:
+                    continue
+                for nodes in kind.runs:
+                    if call.body.fold(nodes):
+                        kind.runs = [run for run in kind.runs if run is not nodes]
 
     @staticmethod
     def _can_run(tracer: PythonKeyTracer) -> bool:
         cache = tracer.cache
         if cache is None or cache.env is None or tracer.origins is None:
+            return False
+        if tracer.tensors_seen is not None:  # somebody wants the tensors of all nodes
             return False
         env: Any = cache.env
         return not env.should_record_events and env.validator is None
@@ -177,9 +199,11 @@ class RepeatedBlocks:
         ):
             return forward(*args, **kwargs)
         if kind.reads is None:
+            last = tracer.graph._root.prev
             with watching(block.modules) as reads, origins.logging():
                 result = forward(*args, **kwargs)
             kind.reads = reads
+            self._note_run(kind, last)
             return result
         facts = facts_of_env(tracer.cache.env)
         for call in kind.recorded:
@@ -206,9 +230,19 @@ class RepeatedBlocks:
             return None
         replaced = call.nodes.replacements(signature)
         modules = dict(zip(map(id, call.nodes.signature.modules), block.modules, strict=True))
-        origins = tracer.origins.repeat(call.origins, modules)
-        nodes, elems = call.nodes.stamp(replaced, origins)
+        if self._subgraphs:
+            vals, elems = call.nodes.values()
+            if call.body is None:
+                call.body = Body(tracer, call.nodes, type(block.modules[0]).__name__)
+            nodes = call.body.call([replaced.get(n, n) for n in call.body.operands], vals)
+        else:
+            origins = tracer.origins.repeat(call.origins, modules)
+            nodes, elems = call.nodes.stamp(replaced, origins)
         return (call.nodes.results(signature, nodes, elems),)
+
+    def _note_run(self, kind: _Kind, last: fx.Node) -> None:
+        if self._subgraphs:
+            kind.runs.append(nodes_after(last))
 
     def _watched(
         self,
@@ -236,6 +270,7 @@ class RepeatedBlocks:
         with watching(block.modules) as reads, tracer.origins.logging() as log:
             result = forward(*args, **kwargs)
         numbers, tracer.numbers_made = tracer.numbers_made, None
+        self._note_run(kind, last)
         covered = known.covers(reads)
         kind.reads = reads
         if before is None or not covered or facts != facts_of_env(tracer.cache.env):
@@ -250,7 +285,7 @@ class RepeatedBlocks:
             after = Signature(block, args, kwargs, known, state, tracer.cache)
             if after.tokens != before.tokens:
                 raise UnknownStateError("it changes what it reads")
-            nodes = _nodes_after(last)
+            nodes = nodes_after(last)
             if any(_is_foreign_number(node, numbers) for node in nodes):
                 raise UnknownStateError("it records numbers that are not of sizes")
             recorded = Recorded(tracer, nodes, before, result)
@@ -273,15 +308,6 @@ _active: ContextVar[RepeatedBlocks | None] = ContextVar("symfx_repeated", defaul
 
 def _differ(before: dict[str, Any], now: dict[str, Any]) -> bool:
     return before.keys() != now.keys() or any(now[k] is not v for k, v in before.items())
-
-
-def _nodes_after(last: fx.Node) -> list[fx.Node]:
-    nodes = []
-    node = last.next
-    while node.op != "root":
-        nodes.append(node)
-        node = node.next
-    return nodes
 
 
 def _is_foreign_number(node: fx.Node, numbers: set[fx.Node]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +136,7 @@ class Recorded:
                 for value in _tensors(node.meta.get("val")):
                     self._outside.setdefault(storage_id(value), node)
         self._storages: dict[int, int] = {}
+        self._templates: list[torch.Tensor] = []
         self.steps = [self._step(node) for node in nodes if node in self._own]
         self._positions = {step.node: i for i, step in enumerate(self.steps)}
         self._attributes: dict[torch.device, dict[str, Any]] = {}
@@ -191,7 +192,8 @@ class Recorded:
         if position is not None:
             return _Value(device, position, None, _layout(val))
         self._storages[storage] = position = len(self._storages)
-        return _Value(device, position, plain_alias(val), None)
+        self._templates.append(plain_alias(val))
+        return _Value(device, position, self._templates[-1], None)
 
     def _check_result(self, result: Any) -> None:
         """Note which nodes make the tensors of the result."""
@@ -214,6 +216,8 @@ class Recorded:
                 if id(leaf) in self.signature.shared:
                     continue
                 raise UnknownStateError("it returns a tensor from outside")
+            if not isinstance(self.steps[self._positions[node]].value, _Value):
+                raise UnknownStateError("its result is one of several of an operator")
             storage = storage_id(leaf)
             if storage in storages or storage in self._outside:
                 raise UnknownStateError("its results share memory")
@@ -257,9 +261,9 @@ class Recorded:
             origins: for each step, the metadata of its origin.
 
         Returns:
-            For each step its node, and the meta tensor behind its value.
+            For each of `outputs` its node, and the meta tensor behind it.
         """
-        tracer, graph = self._tracer, self._tracer.graph
+        graph = self._tracer.graph
         new: dict[fx.Node, fx.Node] = dict(replaced)
         bases: list[torch.Tensor] = []
         elems: list[Any] = []
@@ -285,12 +289,11 @@ class Recorded:
                     fx.node.map_arg(node.args, _val),
                     fx.node.map_arg(node.kwargs, _val),
                 )
-            if tracer.tensors_seen is not None:
-                raise UnknownStateError("the trace keeps the tensors of all nodes")
             new[old] = node
             made.append(node)
             elems.append(elem)
-        return made, elems
+        positions = [position for position, _ in self.outputs.values()]
+        return [made[i] for i in positions], [elems[i] for i in positions]
 
     def _make(
         self,
@@ -320,16 +323,43 @@ class Recorded:
                 elem = view_metadata(base, *value.layout)  # type: ignore[misc]
             return elem, fake_from_meta(elem, value.device, attributes)
 
-    def results(self, signature: Signature, made: list[fx.Node], elems: list[Any]) -> Any:
-        """The result of the equal call, on the nodes that `stamp` made."""
+    def values(self) -> tuple[list[Any], list[torch.Tensor]]:
+        """Values for the results of an equal call, and the meta tensors behind them.
+
+        Raises:
+            UnknownStateError: a result is a view of a tensor from outside.
+        """
+        mark = storage_marker(self._mode)
+        vals, elems = [], []
+        for position, _ in self.outputs.values():
+            value = self.steps[position].value
+            if not isinstance(value, _Value) or isinstance(value.base, fx.Node):
+                raise UnknownStateError("a result has no storage of its own")
+            attributes = self._attributes.setdefault(
+                value.device, attributes_at_birth(self._mode, value.device)
+            )
+            with BelowTorch():
+                elem = copy_metadata(self._templates[value.base])
+                mark(elem)
+                if value.layout is not None:
+                    elem = view_metadata(elem, *value.layout)
+                vals.append(fake_from_meta(elem, value.device, attributes))
+            elems.append(elem)
+        return vals, elems
+
+    def results(self, signature: Signature, nodes: Sequence[fx.Node], elems: Sequence[Any]) -> Any:
+        """The result of an equal call.
+
+        Args:
+            signature: the signature of that call.
+            nodes: for each of `outputs`, its node.
+            elems: for each of `outputs`, the meta tensor behind it.
+        """
         tensors: dict[int, Any] = {}
         graded: list[tuple[int, torch.Tensor]] = []
         cache: Any = self._tracer.cache
-        for key, (position, leaf) in self.outputs.items():
+        for (key, (_, leaf)), elem in zip(self.outputs.items(), elems, strict=True):
             attributes = self._attributes[leaf.fake_device]  # type: ignore[attr-defined]
-            elem = elems[position]
-            if elem is None:
-                raise UnknownStateError("a result has no value")
             with BelowTorch():
                 tensor = fake_from_meta(elem, leaf.fake_device, attributes)  # type: ignore[attr-defined]
             if leaf.requires_grad:
@@ -340,12 +370,13 @@ class Recorded:
                 inputs = [t for t in signature.tensors if t.requires_grad]
                 results: Any = _Stamped.apply([t for _, t in graded], *inputs)  # type: ignore[no-untyped-call]
             tensors.update({key: t for (key, _), t in zip(graded, results, strict=True)})
-        for key, (position, leaf) in self.outputs.items():
+        outputs = zip(self.outputs.items(), nodes, elems, strict=True)
+        for (key, (_, leaf)), node, elem in outputs:
             state = TensorState()
             state.description = cache.describe(leaf)
-            state.elem = elems[position]
+            state.elem = elem
             tensors[key]._symfx = state
-            slots.set_node_of_tensor(tensors[key], self._tracer, made[position], None)
+            slots.set_node_of_tensor(tensors[key], self._tracer, node, None)
         for key, i in self._given.items():
             tensors[key] = signature.tensors[i]
         return _rebuilt(self.result, tensors)
