@@ -7,6 +7,7 @@ downloaded. The file is long because it has one entry for each architecture.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,7 +76,7 @@ SPEECH = {
     "num_conv_pos_embedding_groups": 2,
     "num_feat_extract_layers": 3,
 }
-RESNET = {"embedding_size": 8, "hidden_sizes": [8, 12, 16, 20], "depths": [1, 1, 1, 1],
+RESNET: dict[str, Any] = {"embedding_size": 8, "hidden_sizes": [8, 12, 16, 20], "depths": [1, 1, 1, 1],
           "layer_type": "basic"}  # fmt: skip
 
 
@@ -104,8 +105,7 @@ class Architecture:
 
     def build(self) -> nn.Module:
         """The model in eval mode, with the same weights in every run."""
-        import transformers
-
+        transformers: Any = importlib.import_module("transformers")
         with torch.random.fork_rng():
             torch.manual_seed(0)
             settings = {k: v() if callable(v) else v for k, v in self.config.items()}
@@ -245,14 +245,12 @@ def _sound(name: str, base: Mapping[str, Any] = SPEECH, **more: Any) -> Architec
 
 def _backbone() -> Any:
     """A small ResNet for the detectors, whose configuration is made when a model is built."""
-    import transformers
-
+    transformers: Any = importlib.import_module("transformers")
     return transformers.ResNetConfig(**RESNET, out_features=["stage2", "stage3", "stage4"])
 
 
 def _segmented_backbone() -> Any:
-    import transformers
-
+    transformers: Any = importlib.import_module("transformers")
     stages = ["stage1", "stage2", "stage3", "stage4"]
     return transformers.ResNetConfig(**RESNET, out_features=stages)
 

@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,12 @@ def jobs_of_patterns(patterns: Sequence[str]) -> list[Job]:
     Raises:
         SpecError: a pattern names none.
     """
+    if find_spec("transformers") is None:
+        raise SpecError(
+            "architectures need the package transformers, which is not installed",
+            where=patterns[0],
+            fix="pip install transformers",
+        )
     from symfx.sweep.architectures import ARCHITECTURES  # imports torch
 
     jobs: dict[str, Job] = {}
