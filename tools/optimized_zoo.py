@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 import symfx
 from symfx.optimization import pipeline, tuning
 from symfx.optimization.runtime.packed_layer import PackedLayer
-from tools.zoo.models import ZOO, ZooModel
+from symfx.sweep.architectures import ARCHITECTURES, Architecture
 
 _LAYERS = ("Linear", "Conv1D", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose2d")
 
@@ -64,7 +64,7 @@ def _same(found: Any, expected: Any) -> bool:
     )
 
 
-def examine(model: ZooModel) -> Row:
+def examine(model: Architecture) -> Row:
     """Optimize a model, and compare."""
     module, inputs = model.build(), dict(model.example())
     row = Row(model.name, _called_layers(module, inputs))
@@ -91,9 +91,9 @@ def main(names: list[str]) -> int:
     timed: Any = tuning
     timed._MATTERS, timed._fastest = 0.0, lambda ways: (list(ways)[-1], 1.0)
     rows = []
-    for name in names or ZOO:
+    for name in names or ARCHITECTURES:
         with torch.no_grad():
-            rows.append(examine(ZOO[name]))
+            rows.append(examine(ARCHITECTURES[name]))
         row = rows[-1]
         print(f"{name}: {row.rewritten} for {row.layers} layers {row.problem}", flush=True)
     good = sum(row.rewritten > 0 and not row.problem for row in rows)

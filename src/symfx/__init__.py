@@ -107,6 +107,7 @@ _HOMES = {
 _MODULES = frozenset(
     {
         "algebra",
+        "cache",
         "config",
         "dynamic_spec",
         "errors",
@@ -119,6 +120,7 @@ _MODULES = frozenset(
         "refinement_types",
         "rewriter",
         "sym_node",
+        "sweep",
         "symbolic_shapes",
         "tracing",
         "unification",

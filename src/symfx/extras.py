@@ -19,6 +19,7 @@ EXTRAS = {
         "toolz": "toolz",
     },
     "z3": {"z3": "z3-solver"},
+    "dask": {"distributed": "distributed"},
     "onnx": {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},
 }
 

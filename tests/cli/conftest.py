@@ -6,8 +6,8 @@ import sys
 from typing import Any
 
 import pytest
-from command_line import Run
 
+from command_line import Run
 from symfx.cli import main
 
 

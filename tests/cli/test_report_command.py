@@ -7,8 +7,8 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from command_line import Run
 
+from command_line import Run
 from html_report.reported import contents_in
 
 MODELS = """

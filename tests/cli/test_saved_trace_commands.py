@@ -10,8 +10,9 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from command_line import Run
 from safetensors.torch import load_file, save_file
+
+from command_line import Run
 
 MODELS = """
     import torch

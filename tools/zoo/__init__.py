@@ -1,4 +1,4 @@
-"""The zoo: tiny models of many architectures of transformers, traced and verified.
+"""The zoo: tiny models of many architectures of transformers, traced and verified by a sweep.
 
     python -m tools.zoo               writes docs/zoo.md
     python -m tools.zoo bert resnet   prints the rows of some models
@@ -9,5 +9,6 @@ and where the architecture takes inputs of any length or size, so are the length
 the width. A row says what `symfx.trace` made of the model: the guards, each dimension that the
 model's own code pins, with the line that did, and the comparison with the model at other shapes.
 
-`tools.zoo.models.ZOO` has the models for other programs.
+The models are those of `symfx.sweep.architectures`. The sweep is that of
+``symfx sweep 'transformers:*'``: a run that was ended goes on where it was.
 """

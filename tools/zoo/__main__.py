@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import sys
-import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import tools.zoo
-from tools.zoo.models import ZOO
-from tools.zoo.outcomes import SHAPES, Outcome, outcome
+from symfx.cli.sweep_progress import progress_table
+from symfx.sweep.architectures import ARCHITECTURES
+from symfx.sweep.journal import Journal
+from symfx.sweep.model_lists import jobs_of_patterns
+from symfx.sweep.places import LocalProcesses
+from symfx.sweep.runner import run_sweep
+from tools.zoo.outcomes import SHAPES, outcome
 from tools.zoo.report import page
 
-PAGE = Path(__file__).parents[2] / "docs" / "zoo.md"
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "zoo.md"
+JOURNAL = ROOT / "build" / "zoo.sweep" / "journal.jsonl"
 
 
 def main() -> int:
@@ -24,32 +29,34 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="models whose rows are printed")
     parser.add_argument("--list", action="store_true", help="print the names of the models")
     parser.add_argument("--shapes", type=int, default=SHAPES, help="other shapes to compare at")
-    parser.add_argument("--save", type=Path, help="a file to which rows are added as they come")
-    parser.add_argument("--join", type=Path, help="a file of saved rows to write the page from")
+    parser.add_argument("-j", "--jobs", type=int, default=1, help="how many models run at a time")
+    parser.add_argument("--fresh", action="store_true", help="run all models again")
     options = parser.parse_args()
     if options.list:
-        print("\n".join(ZOO))
+        print("\n".join(ARCHITECTURES))
         return 0
-    if unknown := [name for name in options.names if name not in ZOO]:
+    if unknown := [name for name in options.names if name not in ARCHITECTURES]:
         parser.error(f"no model of the zoo is called {', '.join(unknown)}; --list names them")
-    if options.join:
-        lines = options.join.read_text().splitlines()
-        latest = {row.name: row for row in (Outcome(**json.loads(line)) for line in lines)}
-        PAGE.write_text(page([latest[name] for name in ZOO if name in latest]))
-        return 0
-    # The models, and torch's fake kernels, warn and log about their own affairs.
-    logging.disable(logging.ERROR)
-    warnings.simplefilter("ignore")
-    found = []
-    for name in options.names or ZOO:
-        found.append(outcome(ZOO[name], options.shapes))
-        if options.save:
-            with options.save.open("a") as file:
-                file.write(json.dumps(asdict(found[-1])) + "\n")
-        print(json.dumps(asdict(found[-1]), indent=1), file=sys.stderr, flush=True)
-    if not options.names:
-        PAGE.write_text(page(found))
-    return int(any(row.problem is not None for row in found))
+    patterns = [f"transformers:{name}" for name in options.names or ["*"]]
+    jobs = [replace(job, shapes=options.shapes) for job in jobs_of_patterns(patterns)]
+    with (
+        Journal(JOURNAL, fresh=options.fresh) as journal,
+        progress_table(len(jobs), told=True) as table,
+    ):
+        place, killed = LocalProcesses(options.jobs), True
+        try:
+            found = run_sweep(
+                jobs, [place], journal, started=table.started, finished=table.finished
+            )
+            killed = False
+        finally:
+            place.close(killed=killed)
+    rows = [outcome(result) for result in found]
+    if options.names:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+    else:
+        PAGE.write_text(page(rows))
+    return int(any(row.problem is not None for row in rows))
 
 
 if __name__ == "__main__":

@@ -88,6 +88,11 @@ COMMANDS = {
         "Optimize a model for inference on the CPU, check it, time it before and after, save it.",
         _MODELS,
     ),
+    "sweep": Command(
+        "sweep:sweep_command",
+        "Trace, verify, typecheck, optimize or export many models, and print one summary.",
+        _MODELS,
+    ),
     "show": Command(
         "saved_traces:show_command",
         "Print a saved trace: its graph, its symbols, its guards, and its last verification.",
@@ -108,10 +113,20 @@ COMMANDS = {
         "Replay the event log of a ShapeEnv, and print its symbols and guards at the end.",
         _SAVED,
     ),
+    "cache": Command(
+        "cache:cache_commands",
+        "The cache of symfx.trace(..., cache=True): its size, and how to clear it.",
+        _SYMFX,
+    ),
     "doctor": Command(
         "doctor:doctor_command",
         "Print the versions that symfx runs with, and what is missing for which part of it.",
         _SYMFX,
+    ),
+    # The process of one model of a sweep.
+    "sweep-model": Command(
+        "sweep_model:sweep_model_command",
+        "Take the steps of a sweep with the model whose job stands on stdin.",
     ),
     # `symfx run` of a Python file.
     "run-program": Command(

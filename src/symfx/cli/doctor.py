@@ -25,6 +25,7 @@ _PURPOSES = {
     "types": "symfx typecheck, gradual types, unification",
     "z3": "the prover that asks z3, translation validation",
     "onnx": "symfx trace --onnx",
+    "dask": "symfx sweep --dask",
 }
 
 

@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
-from collections.abc import Iterator
 from importlib import import_module
 
 from symfx.cli.steps import progress
+from symfx.collection import uncollected
 
-__all__ = ["load_torch", "uncollected"]
-
-
-@contextlib.contextmanager
-def uncollected() -> Iterator[None]:
-    """Turn garbage collection off inside: it costs seconds, and modules and models stay alive.
-
-    Example:
-        >>> with uncollected():
-        ...     gc.isenabled()
-        False
-    """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
+__all__ = ["load_torch"]
 
 
 def load_torch(*, to_trace: bool = True) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from symfx.cli.loading import uncollected
+from symfx.collection import uncollected
 from symfx.errors import TargetError
 from symfx.user_code import where
 

@@ -17,7 +17,7 @@ from symfx.cli.console import (
     stdout_for_json,
 )
 from symfx.cli.described_inputs import arguments_of
-from symfx.cli.loading import load_torch, uncollected
+from symfx.cli.loading import load_torch
 from symfx.cli.models import load
 from symfx.cli.options import (
     AsJson,
@@ -30,11 +30,12 @@ from symfx.cli.options import (
     where_option,
 )
 from symfx.cli.steps import progress
+from symfx.collection import uncollected
 
 if TYPE_CHECKING:
     from symfx.static_migration import Migration
 
-__all__ = ["typecheck_command"]
+__all__ = ["input_types", "typecheck_command"]
 
 
 def typecheck_command(
@@ -196,12 +197,12 @@ def _migrate(
         from symfx.static_migration import typecheck
         from symfx.static_migration.light_models import without_weights
 
-    types = _inputs(inputs, "--input")
+    types = input_types(inputs, "--input")
     smaller: Any = None
     if len(last_batch) == 1 and last_batch[0].strip().isdigit():
         smaller = int(last_batch[0])
     elif last_batch:
-        smaller = _inputs(last_batch, "--last-batch")
+        smaller = input_types(last_batch, "--last-batch")
     with without_weights():
         model: Any = load(target, init)
         of_loss: Any = None if loss is None else load(loss)
@@ -220,7 +221,7 @@ def _migrate(
         )
 
 
-def _inputs(texts: list[str], option: str) -> dict[str, Any]:
+def input_types(texts: list[str], option: str) -> dict[str, Any]:
     """The types of the inputs, by name."""
     from symfx.shape_language import parse_input
     from symfx.static_migration.conditions import InputType, type_of

@@ -18,7 +18,7 @@ from symfx.tracing.arguments import Layout, Leaf
 from symfx.tracing.dynamic import Entry, Extent
 from symfx.untrusted import Item, shown
 
-__all__ = ["describe_call", "read_call"]
+__all__ = ["describe_call", "describe_entry", "read_call"]
 
 _KINDS = {
     kind.name.lower(): kind
@@ -68,7 +68,7 @@ def describe_call(
             {
                 "name": leaf.name,
                 "example": _describe_example(leaf, tensors, data),
-                "dynamic": _describe_entry(entry),
+                "dynamic": describe_entry(entry),
             }
             for leaf, entry in zip(layout.leaves, entries, strict=True)
         ],
@@ -98,7 +98,8 @@ def _describe_example(leaf: Leaf, tensors: TensorWriter, data: bool) -> Any:
         ) from None
 
 
-def _describe_entry(entry: Entry) -> Any:
+def describe_entry(entry: Entry) -> Any:
+    """The dynamic dimensions of an argument as data."""
     if isinstance(entry, tuple):
         return [_describe_extent(extent) for extent in entry]
     return _describe_extent(entry)

@@ -16,11 +16,13 @@ from torch import fx
 from symfx.errors import TraceFileError
 from symfx.graph_data.arguments import decode, encode
 from symfx.graph_data.names import NODE_NAME, is_place
+from symfx.handover.late_metadata import LateMetadata
+from symfx.handover.listed import Listed
 from symfx.handover.numbers import NumberWriter
 from symfx.handover.operators import function_named, name_of_function
-from symfx.handover.origins import describe_origin, read_origin
+from symfx.handover.origins import OriginReader, OriginWriter
 from symfx.handover.values import ValueReader, describe_bindings, describe_value
-from symfx.torch_bridge.fx_graphs import compile_now, graph_module
+from symfx.torch_bridge.fx_graphs import append_call, compile_now, graph_module
 from symfx.untrusted import Item, is_identifier, shown
 
 __all__ = ["describe_graph", "read_graph"]
@@ -30,6 +32,7 @@ _OPS = {op: op for op in ("placeholder", "get_attr", "call_function", "output")}
 _NODES, _ATTRIBUTES = 50_000, 20_000
 #: How deep graphs are nested: the branches of a `cond` are graphs of their own.
 _NESTING = 8
+_NO_KEYWORDS: dict[str, Any] = {"dict": []}
 _GRAPH_MODULE = fx.GraphModule({}, fx.Graph())
 
 
@@ -52,6 +55,7 @@ def describe_graph(
     """
     attributes: dict[str, Any] = {}
     nodes = []
+    origins, values = OriginWriter(), Listed()
     for node in module.graph.nodes:
         where = f"{path}.{node.name}" if path else node.name
         target = str(node.target)
@@ -79,15 +83,18 @@ def describe_graph(
                 "target": target,
                 "args": encode(node.args, where, TraceFileError),
                 "kwargs": encode(dict(node.kwargs), where, TraceFileError),
-                "value": describe_value(node.meta.get("val"), numbers),
+                "value": values.place(describe_value(node.meta.get("val"), numbers)),
                 "bindings": describe_bindings(node.meta.get("unbacked_bindings") or {}, numbers),
-                "origin": describe_origin(node.meta),
+                "origin": origins.describe(node.meta),
             }
         )
     name = type(module).__name__
     return {
         "name": name if is_identifier(name) else "GraphModule",
         "attributes": attributes,
+        "values": values.values,
+        "modules": origins.modules.values,
+        "lines": origins.lines.values,
         "nodes": nodes,
     }
 
@@ -99,6 +106,8 @@ def read_graph(
     libraries: Collection[str],
     path: str = "",
     depth: int = 0,
+    *,
+    compiled: bool = True,
 ) -> fx.GraphModule:
     """The graph that data describe.
 
@@ -109,13 +118,15 @@ def read_graph(
         libraries: see `symfx.load`.
         path: the path of the graph in the whole trace.
         depth: the number of graphs around it.
+        compiled: whether the Python code of the graph is compiled now, or when it is first needed.
 
     Raises:
         TraceFileError: the data describe no graph.
     """
     if depth > _NESTING:
         raise item.refusal(f"graphs may be nested {_NESTING} deep")
-    fields = item.fields("name", "attributes", "nodes")
+    # Files of versions 1 and 2 have values and origins in the nodes.
+    fields = item.fields("name", "attributes", "nodes", optional=("values", "modules", "lines"))
     root = torch.nn.Module()
     attributes = fields["attributes"].entries()
     if len(attributes) > _ATTRIBUTES:
@@ -130,20 +141,23 @@ def read_graph(
         else:
             raise described.refusal(f"there is no kind of attribute called {shown(kind)}")
         _put(root, target, held, described)
-    graph = _read_nodes(fields["nodes"], attributes, values, libraries)
+    metadata = _MetadataReader(fields, values)
+    graph = _read_nodes(fields["nodes"], attributes, metadata, libraries)
     with item.source.guarding("the nodes make no function", fields["nodes"].path):
         graph.lint()
         made = graph_module(root, graph, fields["name"].identifier())
-        compile_now(made)
+        if compiled:
+            compile_now(made)
         return made
 
 
 def _read_nodes(
-    item: Item, attributes: Collection[str], values: ValueReader, libraries: Collection[str]
+    item: Item, attributes: Collection[str], metadata: _MetadataReader, libraries: Collection[str]
 ) -> fx.Graph:
     graph = fx.Graph()
     known: dict[str, fx.Node] = {}
     parameters: set[str] = set()
+    functions: dict[str, Any] = {}
     described = item.items(_NODES)
     for index, each in enumerate(described):
         entry = each.fields(
@@ -163,12 +177,16 @@ def _read_nodes(
             raise name.refusal(f"two nodes have the name {name.value}")
         if (op == "output") != (index == len(described) - 1):
             raise each.refusal("the last node must be the output, and no other node may be")
-        args, kwargs = decode(entry["args"], known), decode(entry["kwargs"], known)
+        args = decode(entry["args"], known)
+        kwargs = {} if entry["kwargs"].value == _NO_KEYWORDS else decode(entry["kwargs"], known)
         if type(args) is not tuple or type(kwargs) is not dict:
             raise each.refusal("its arguments are no tuple, or its keywords no dictionary")
         called: Any = target.text(10_000)
         if op == "call_function":
-            called = function_named(target, libraries)
+            function = functions.get(called)
+            if function is None:
+                function = functions[called] = function_named(target, libraries)
+            called = function
             strange = [key for key in kwargs if not isinstance(key, str) or not is_identifier(key)]
             if strange:
                 raise entry["kwargs"].refusal(f"{shown(strange[0])} is no keyword")
@@ -181,22 +199,44 @@ def _read_nodes(
             parameters.add(called)
         elif op == "get_attr" and called not in attributes:
             raise target.refusal(f"the graph has no attribute {shown(called)}")
-        node = graph.create_node(op, called, args, kwargs, name.value)
+        if op == "call_function":
+            node = append_call(graph, called, args, kwargs, name.value)
+        else:
+            node = graph.create_node(op, called, args, kwargs, name.value)
         if node.name != name.value:
             raise name.refusal(f"a node cannot have the name {name.value}")
-        _read_metadata(node, entry, values)
+        node.meta = metadata.read(entry)
         known[name.value] = node
     return graph
 
 
-def _read_metadata(node: fx.Node, entry: dict[str, Item], values: ValueReader) -> None:
-    value = entry["value"]
-    if value.value is not None:
-        node.meta["val"] = values.read(value)
-    if entry["bindings"].value:
-        node.meta["unbacked_bindings"] = values.bindings(entry["bindings"])
-    if "origin" in entry:
-        node.meta.update(read_origin(entry["origin"]))
+class _MetadataReader:
+    """Reads the metadata of the nodes of a graph.
+
+    Args:
+        fields: the data of the graph.
+        values: makes the values of the nodes.
+    """
+
+    def __init__(self, fields: dict[str, Item], values: ValueReader) -> None:
+        self._values = values
+        listed = fields.get("values")
+        self._listed = None if listed is None else [values.read(v) for v in listed.items(_NODES)]
+        self._origins = OriginReader(fields.get("modules"), fields.get("lines"))
+
+    def read(self, entry: dict[str, Item]) -> dict[str, Any]:
+        """The metadata of a node; its value is made when it is first asked for."""
+        meta = LateMetadata()
+        value = entry["value"]
+        if self._listed is not None:
+            meta.put_later("val", self._listed[value.whole(0, len(self._listed) - 1)])
+        elif value.value is not None:
+            meta.put_later("val", self._values.read(value))
+        if entry["bindings"].value:
+            meta["unbacked_bindings"] = self._values.bindings(entry["bindings"])
+        if "origin" in entry:
+            meta.update(self._origins.read(entry["origin"]))
+        return meta
 
 
 def _put(root: torch.nn.Module, path: str, held: Any, item: Item) -> None:

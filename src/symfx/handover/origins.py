@@ -1,55 +1,102 @@
-"""The origin of a node as data: the modules, the torch function and the lines that made it."""
+"""The origin of a node as data: the modules, the torch function and the lines that made it.
+
+Most nodes of a graph share their modules and their lines with others. So a graph has a list of
+each, and a node has places in them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from symfx.handover.listed import Listed
 from symfx.untrusted import Item, one_line
 
-__all__ = ["describe_origin", "read_origin"]
+__all__ = ["OriginReader", "OriginWriter"]
 
 #: The most modules that run one inside of the other, and the most characters of a text.
 _MODULES, _LONGEST, _NAME = 500, 100_000, 2_000
 
 
-def describe_origin(meta: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The origin that the metadata of a node tell; None for a node without one.
+class OriginWriter:
+    """Writes the origins of the nodes of a graph.
 
-    The operator behind the node is left out: it is that of the node.
+    Attributes:
+        modules: the list of the modules behind nodes, for the file.
+        lines: the list of their lines.
     """
-    modules = meta.get("nn_module_stack") or {}
-    function, lines = meta.get("torch_fn"), meta.get("stack_trace")
-    if not modules and function is None and not lines:
-        return None
-    return {
-        "modules": [[key, path, str(kind)] for key, (path, kind) in modules.items()],
-        "function": None if function is None else [str(part) for part in function],
-        "lines": lines or None,
-    }
+
+    def __init__(self) -> None:
+        self.modules = Listed()
+        self.lines = Listed()
+
+    def describe(self, meta: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The origin that the metadata of a node tell; None for a node without one.
+
+        The operator behind the node is left out: it is that of the node.
+        """
+        modules = meta.get("nn_module_stack") or {}
+        function, lines = meta.get("torch_fn"), meta.get("stack_trace")
+        if not modules and function is None and not lines:
+            return None
+        stack = [[key, path, str(kind)] for key, (path, kind) in modules.items()]
+        return {
+            "modules": self.modules.place(stack) if stack else None,
+            "function": None if function is None else [str(part) for part in function],
+            "lines": self.lines.place(lines) if lines else None,
+        }
 
 
-def read_origin(item: Item) -> dict[str, Any]:
-    """The metadata that `describe_origin` describes.
+class OriginReader:
+    """Reads the origins of the nodes of a graph.
+
+    Args:
+        modules: the list of modules; None for a file in which each node has its own.
+        lines: the list of lines; None likewise.
 
     Raises:
         TraceFileError: the data describe no origin.
     """
+
+    def __init__(self, modules: Item | None, lines: Item | None) -> None:
+        self._modules = None if modules is None else [_read_modules(m) for m in modules.items()]
+        self._lines = None if lines is None else [_read_lines(text) for text in lines.items()]
+
+    def read(self, item: Item) -> dict[str, Any]:
+        """The metadata of a node."""
+        if item.value is None:
+            return {}
+        fields = item.fields("modules", "function", "lines")
+        meta: dict[str, Any] = {}
+        stack = _entry(fields["modules"], self._modules, _read_modules)
+        if stack:
+            meta["nn_module_stack"] = dict(stack)
+        if fields["function"].value is not None:
+            parts = fields["function"].items(exactly=2)
+            meta["torch_fn"] = tuple(one_line(part.text(_NAME)) for part in parts)
+        lines = _entry(fields["lines"], self._lines, _read_lines)
+        if lines is not None:
+            meta["stack_trace"] = lines
+        return meta
+
+
+def _entry(item: Item, listed: Sequence[Any] | None, read: Any) -> Any:
     if item.value is None:
-        return {}
-    fields = item.fields("modules", "function", "lines")
-    meta: dict[str, Any] = {}
+        return None
+    return read(item) if listed is None else listed[item.whole(0, len(listed) - 1)]
+
+
+def _read_modules(item: Item) -> dict[str, tuple[str, str]]:
     stack = {}
-    for module in fields["modules"].items(_MODULES):
+    for module in item.items(_MODULES):
         key, path, kind = (one_line(part.text(_NAME)) for part in module.items(exactly=3))
         stack[key] = (path, kind)
-    if stack:
-        meta["nn_module_stack"] = stack
-    if fields["function"].value is not None:
-        parts = fields["function"].items(exactly=2)
-        meta["torch_fn"] = tuple(one_line(part.text(_NAME)) for part in parts)
-    if fields["lines"].value is not None:
-        text = fields["lines"].text(_LONGEST)
-        # Nothing in it may act on the terminal that shows it.
-        meta["stack_trace"] = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
-    return meta
+    return stack
+
+
+def _read_lines(item: Item) -> str:
+    text = item.text(_LONGEST)
+    # Nothing in it may act on the terminal that shows it.
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else " " for c in text)

@@ -111,6 +111,22 @@ class TensorReader:
         self._stored = stored
         self._without_data = FakeTensorMode(allow_non_fake_inputs=True)
 
+    def difference(self, item: Item, tensor: torch.Tensor) -> str | None:
+        """How the tensor that data describe differs from one of a model; None if it does not.
+
+        The tensor is not made.
+        """
+        entries = item.entries()
+        for part, own, now in (
+            ("shape", [*tensor.shape], tuple(tensor.shape)),
+            ("dtype", str(tensor.dtype).removeprefix("torch."), tensor.dtype),
+            ("device", str(tensor.device), tensor.device),
+        ):
+            theirs = entries[part].value if part in entries else None
+            if theirs != own:
+                return f"{part} {now}, and that of the file {shown(theirs)}"
+        return None
+
     def read(self, item: Item) -> torch.Tensor:
         """The tensor that data describe; a fake one where the file does not have its elements."""
         fields = item.fields(

@@ -19,6 +19,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
 from symfx._version import __version__
+from symfx.collection import uncollected
 from symfx.errors import SymfxError, TraceFileError
 from symfx.handover.archive import read_archive, write_archive
 from symfx.handover.calls import describe_call, read_call
@@ -37,7 +38,7 @@ from symfx.untrusted import Item, Limits, Source, one_line, parse, shown
 
 __all__ = ["FORMAT", "VERSION", "read_trace", "schema", "write_trace"]
 
-FORMAT, VERSION = "symfx trace", 2
+FORMAT, VERSION = "symfx trace", 3
 _LIMITS = Limits(size=256 << 20, items=8_000_000)
 _GIVE = "give a file that Trace.save wrote"
 _KEEP_OUT = "keep such parts out of the model that you trace"
@@ -186,7 +187,7 @@ def _describe_verification(
 
 
 def read_trace(
-    path: Path, libraries: Collection[str], model: Any
+    path: Path, libraries: Collection[str], model: Any, *, compiled: bool = True
 ) -> tuple[dict[str, Any], Verification | None]:
     """Read a file that `write_trace` wrote; see `symfx.load`.
 
@@ -195,6 +196,7 @@ def read_trace(
         libraries: the libraries of operators beside torch's that the file may name.
         model: the model that was traced, if it is at hand: the graph uses its parameters and
             buffers.
+        compiled: whether the Python code of the graph is compiled now, or when it is first needed.
 
     Returns:
         The arguments of the constructor of a `symfx.Trace`, and the last verification.
@@ -206,6 +208,13 @@ def read_trace(
     source = Source(str(path), TraceFileError, _GIVE)
     if not path.is_file():
         raise source.refusal("there is no such file")
+    with uncollected():
+        return _read(path, source, libraries, model, compiled)
+
+
+def _read(
+    path: Path, source: Source, libraries: Collection[str], model: Any, compiled: bool
+) -> tuple[dict[str, Any], Verification | None]:
     text, stored = read_archive(path, source, _LIMITS)
     header = parse(text, source, _LIMITS)
     entries = header.entries()
@@ -219,15 +228,19 @@ def read_trace(
             f"versions 1 to {VERSION}",
             fix=f"use the symfx that wrote it ({shown(writer)}), or a newer one",
         )
-    return _build(header, stored, libraries, model)
+    return _build(header, stored, libraries, model, compiled)
 
 
 def _build(
-    header: Item, stored: Mapping[str, torch.Tensor], libraries: Collection[str], model: Any
+    header: Item,
+    stored: Mapping[str, torch.Tensor],
+    libraries: Collection[str],
+    model: Any,
+    compiled: bool = True,
 ) -> tuple[dict[str, Any], Verification | None]:
     try:
         with header.source.guarding("the file describes no trace"):
-            return _build_parts(header, stored, libraries, model)
+            return _build_parts(header, stored, libraries, model, compiled)
     except TraceFileError:
         raise
     except SymfxError as error:  # a part of the file is wrong in the eyes of another module
@@ -235,7 +248,11 @@ def _build(
 
 
 def _build_parts(
-    header: Item, stored: Mapping[str, torch.Tensor], libraries: Collection[str], model: Any
+    header: Item,
+    stored: Mapping[str, torch.Tensor],
+    libraries: Collection[str],
+    model: Any,
+    compiled: bool = True,
 ) -> tuple[dict[str, Any], Verification | None]:
     fields = header.fields(*schema()["required"])
     tensors = TensorReader(stored)
@@ -251,19 +268,20 @@ def _build_parts(
         if name is None or parameter is None:
             raise item.refusal("'state' and 'parameter' must be given")
         plain = Item({key: each.value for key, each in inner.items()}, item.path, item.source)
-        made = tensors.read(plain)
         if name.value is None:
+            made = tensors.read(plain)
             return _as_parameter(made) if parameter.truth() else made
         known = name.text(5_000)
         state_names[path] = known
         if theirs is not None:
-            return _fitting(theirs.get(known), made, known, item)
+            return _fitting(theirs.get(known), plain, tensors, known)
+        made = tensors.read(plain)
         if known not in seen:
             seen[known] = _as_parameter(made) if parameter.truth() else made
         return seen[known]
 
     values = ValueReader(env, numbers)
-    graph_module = read_graph(fields["graph"], values, read_tensor, libraries)
+    graph_module = read_graph(fields["graph"], values, read_tensor, libraries, compiled=compiled)
     graph_module.training = fields["training"].truth()
     graph_module.shape_env = env  # type: ignore[assignment]
     placeholders = [n.target for n in graph_module.graph.nodes if n.op == "placeholder"]
@@ -303,7 +321,7 @@ def _as_parameter(tensor: torch.Tensor) -> torch.nn.Parameter:
 
 
 def _fitting(
-    theirs: torch.Tensor | None, described: torch.Tensor, name: str, item: Item
+    theirs: torch.Tensor | None, described: Item, tensors: TensorReader, name: str
 ) -> torch.Tensor:
     """The tensor of the model that stands for one of the file.
 
@@ -312,13 +330,10 @@ def _fitting(
     """
     fix = "give the model that was traced, or load the file without a model"
     if theirs is None:
-        raise item.refusal(f"the model has no parameter or buffer {shown(name)}", fix=fix)
-    for part in ("shape", "dtype", "device"):
-        one, other = getattr(theirs, part), getattr(described, part)
-        if one != other:
-            raise item.refusal(
-                f"{name} of the model has {part} {one}, and that of the file {other}", fix=fix
-            )
+        raise described.refusal(f"the model has no parameter or buffer {shown(name)}", fix=fix)
+    difference = tensors.difference(described, theirs)
+    if difference is not None:
+        raise described.refusal(f"{name} of the model has {difference}", fix=fix)
     return theirs
 
 

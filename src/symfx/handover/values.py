@@ -95,41 +95,45 @@ class ValueReader:
         self._env = env
         self._numbers = numbers
 
-    def read(self, item: Item) -> Any:
-        """The value that data describe."""
+    def read(self, item: Item) -> Callable[[], Any]:
+        """A function that makes the value that data describe, anew at each call.
+
+        Whether there can be such a value is found out at once.
+        """
         if item.value is None:
-            return None
+            return lambda: None
         entries = item.entries()
         for kind, make in (("tuple", tuple), ("list", list)):
             if kind in entries:
                 _, members = item.single()
-                return make([self.read(member) for member in members.items(_MEMBERS)])
+                parts = [self.read(member) for member in members.items(_MEMBERS)]
+                return lambda: make(part() for part in parts)
         if "number" in entries:
             _, number = item.single()
             value = self._numbers.number(number)
-            return (
-                value
-                if isinstance(value, float | None)
-                else self._env.wrap(self._numbers.as_term(number))
-            )
+            if not isinstance(value, float | None):
+                value = self._env.wrap(self._numbers.as_term(number))
+            return lambda: value
         return self._tensor(item)
 
-    def _tensor(self, item: Item) -> torch.Tensor:
+    def _tensor(self, item: Item) -> Callable[[], torch.Tensor]:
         fields = item.fields("dtype", "shape", "stride", "offset", "device")
         dtype, device = read_dtype(fields["dtype"]), read_device(fields["device"])
         size, env = self._numbers.size, self._env
         shape = [size(n, env) for n in fields["shape"].items(_RANK)]
         stride = [size(n, env) for n in fields["stride"].items(exactly=len(shape))]
         offset = size(fields["offset"], env)
-        with (
-            item.source.guarding("no tensor has these sizes", item.path),
-            self.mode,
-            self._env.suppress_guards(),
-        ):
-            made = torch.empty_strided(shape, stride, dtype=dtype, device=device)
-            if type(offset) is int and offset == 0:
-                return made
-            return made.as_strided(shape, stride, offset)
+
+        def make() -> torch.Tensor:
+            with self.mode, env.suppress_guards():
+                made = torch.empty_strided(shape, stride, dtype=dtype, device=device)
+                if type(offset) is int and offset == 0:
+                    return made
+                return made.as_strided(shape, stride, offset)
+
+        with item.source.guarding("no tensor has these sizes", item.path):
+            make()
+        return make
 
     def bindings(self, item: Item) -> dict[Any, Any]:
         """Where an operator's output has its unbacked symbols."""

@@ -26,6 +26,7 @@ __all__ = [
     "follow_renaming",
     "function_mode_count",
     "fx_tracing",
+    "modes_are_active",
     "note_call",
     "pop_function_mode",
     "push_function_mode",
@@ -76,6 +77,16 @@ def active_fake_mode() -> FakeTensorMode | None:
     """The fake mode that an operator would reach now, or None."""
     mode: FakeTensorMode | None = torch._C._get_dispatch_mode(FAKE_KEY)
     return mode
+
+
+def modes_are_active() -> bool:
+    """Whether a mode acts on operators or functions now, or a transform of `torch.func` does."""
+    return bool(
+        function_mode_count()
+        or active_proxy_mode() is not None
+        or torch._C._len_torch_dispatch_stack()
+        or torch._C._functorch.maybe_current_level() is not None
+    )
 
 
 def follow_renaming(env: Any, old: Any, new: Any) -> None:

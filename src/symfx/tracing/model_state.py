@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ __all__ = [
     "MethodModule",
     "attach",
     "detach_written_buffers",
+    "gradients_of",
     "module_of",
     "preserved",
     "untouched",
@@ -91,6 +92,15 @@ def _free_name(parent: torch.nn.Module, name: str, *, below: bool) -> str:
             break
         name += "_"
     return name
+
+
+def gradients_of(tensors: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """The gradients that tensors have: for each its identity and how often it was written."""
+    return {
+        name: (id(tensor.grad), tensor.grad._version)
+        for name, tensor in tensors.items()
+        if isinstance(tensor, torch.Tensor) and tensor.is_leaf and tensor.grad is not None
+    }
 
 
 def writes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, cast
 
 import torch
@@ -34,6 +35,7 @@ from symfx.tracing.model_state import (
     Effects,
     MethodModule,
     detach_written_buffers,
+    gradients_of,
     module_of,
     untouched,
 )
@@ -80,6 +82,7 @@ def trace(
     strict: bool = True,
     pre_dispatch: bool = False,
     repeated: Repeated = "inline",
+    cache: bool | str | Path = False,
     **unknown: Never,
 ) -> Trace:
     """Trace a model on example inputs.
@@ -121,6 +124,8 @@ def trace(
             the graph is the same as with ``"off"``, which runs each. ``"subgraph"`` makes one
             subgraph of the block, which the graph calls for each (``invoke_subgraph``). Calls
             are equal if all that their operators depend on can be shown equal.
+        cache: True, or a directory: a trace of an equal model and call is read from there, and
+            a new one is written there; see `symfx.cache`. `Trace.cache_use` tells which.
 
     Raises:
         SpecError: ``dynamic`` does not fit the inputs, or an argument is unknown.
@@ -164,7 +169,12 @@ def trace(
             )
         bound = read_spec(layout, spec)
         entries = entries_of_spec(bound)
-        return _traced(model, layout, entries, repeated, spec=bound, pre_dispatch=pre_dispatch)
+        traced = _traced(model, layout, entries, repeated, spec=bound, pre_dispatch=pre_dispatch)
+        if cache is not False:
+            from symfx.tracing.cached import not_cached  # few programs use a cache
+
+            return not_cached(traced, "dynamic= is a spec of symfx.dynamic_spec")
+        return traced
     called = model.forward if isinstance(model, torch.nn.Module) else model
     wanted = read_dynamic(layout, dynamic, stated, called)
 
@@ -173,10 +183,21 @@ def trace(
             model, layout, wanted.entries, repeated, stated=conditions, pre_dispatch=pre_dispatch
         )
 
-    traced = traced_under(wanted.stated)
-    if strict:
-        refuse_pins(traced, wanted.promised)
-        refuse_narrowing(traced, wanted.stated)
+    def checked() -> Trace:
+        traced = traced_under(wanted.stated)
+        if strict:
+            refuse_pins(traced, wanted.promised)
+            refuse_narrowing(traced, wanted.stated)
+        return traced
+
+    if cache is False:
+        traced = checked()
+    else:
+        from symfx.tracing.cached import Call, cached_trace
+
+        options = [pre_dispatch, strict, str(repeated), sorted(wanted.promised)]
+        options += [str(condition) for condition in wanted.stated]
+        traced = cached_trace(cache, Call(model, layout, wanted.entries, options), checked)
     traced.stated = wanted.stated
     traced.traced_under = traced_under
     return traced
@@ -323,12 +344,12 @@ class _Tracing:
                 **dict(zip(names, values, strict=False)),
                 **{leaf.path: v for leaf, v in zip(leaves, filled, strict=True)},
             }
-            gradients = _gradients(tensors)
+            gradients = gradients_of(tensors)
             if self.module is None:
                 result = self.model(*args, **kwargs)
             else:
                 result = self._call_module(state, args, kwargs)
-            after = _gradients(tensors)
+            after = gradients_of(tensors)
             self.gradients = [name for name, grad in after.items() if grad != gradients.get(name)]
             members = pytree.tree_leaves(with_parts((args, kwargs)))
             expected = pytree.tree_leaves(with_parts(self.layout.unflatten(filled)))
@@ -432,15 +453,6 @@ class _Tracing:
         if autocast.is_on:
             notes.append(f"the model was traced under {autocast}: the graph holds its casts")
         return tuple(notes)
-
-
-def _gradients(tensors: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    """The gradients that tensors have: for each its identity and how often it was written."""
-    return {
-        name: (id(tensor.grad), tensor.grad._version)
-        for name, tensor in tensors.items()
-        if isinstance(tensor, torch.Tensor) and tensor.is_leaf and tensor.grad is not None
-    }
 
 
 def _distinct(names: list[str], others: list[str]) -> list[str]:

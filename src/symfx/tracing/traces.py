@@ -20,6 +20,7 @@ from symfx.tracing.verification import MakeInputs, Run, Tolerance, Verification,
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
+    from symfx.cache.front import CacheUse
     from symfx.explanation.answers import Explanation
     from symfx.explanation.questions import Subject, SubjectKind
     from symfx.explanation.rejections import Rejection
@@ -46,11 +47,13 @@ class Trace(TracedModel):
         stated: the conditions of ``where=``.
         traced_under: traces the model again under other conditions; None for a trace that was
             loaded from a file.
+        cache_use: what the cache did for the trace; None without ``cache=``.
     """
 
     verification: Verification | None = None
     stated: tuple[Stated, ...] = ()
     traced_under: Callable[[Sequence[Stated]], Trace] | None = None
+    cache_use: CacheUse | None = None
 
     def check(self, /, *args: Any, **kwargs: Any) -> CheckResult:
         """Whether the graph holds for these inputs; if not, a sentence for each reason.

@@ -1,17 +1,13 @@
-"""The models of the zoo: architectures of transformers with tiny random weights.
-
-    from tools.zoo.models import ZOO
-    model = ZOO["bert"]
-    module, inputs = model.build(), model.example()
-    module(**inputs)
+"""Architectures of transformers with tiny random weights, each with an example call.
 
 Each entry has what a tool needs to trace, type or optimize it: a module in eval mode, an example
 of its arguments by name, and the dimensions that a user would ask to be dynamic. Nothing is
-downloaded.
+downloaded. The file is long because it has one entry for each architecture.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["ZOO", "ZooModel"]
+from symfx.dtypes import short_name
+from symfx.sweep.steps import Subject
+
+__all__ = ["ARCHITECTURES", "Architecture", "subject"]
 
 #: The arguments of a call by name.
 Inputs = dict[str, Tensor]
@@ -77,12 +76,16 @@ SPEECH = {
     "num_conv_pos_embedding_groups": 2,
     "num_feat_extract_layers": 3,
 }
-RESNET = {"embedding_size": 8, "hidden_sizes": [8, 12, 16, 20], "depths": [1, 1, 1, 1],
-          "layer_type": "basic"}  # fmt: skip
+RESNET: dict[str, Any] = {
+    "embedding_size": 8,
+    "hidden_sizes": [8, 12, 16, 20],
+    "depths": [1, 1, 1, 1],
+    "layer_type": "basic",
+}
 
 
 @dataclass(frozen=True)
-class ZooModel:
+class Architecture:
     """An architecture with tiny random weights.
 
     Attributes:
@@ -106,8 +109,7 @@ class ZooModel:
 
     def build(self) -> nn.Module:
         """The model in eval mode, with the same weights in every run."""
-        import transformers
-
+        transformers: Any = importlib.import_module("transformers")
         with torch.random.fork_rng():
             torch.manual_seed(0)
             settings = {k: v() if callable(v) else v for k, v in self.config.items()}
@@ -127,6 +129,25 @@ class ZooModel:
         with torch.random.fork_rng():
             torch.manual_seed(1)
             return self.draw({**self.sizes, **sizes})
+
+    def descriptions(self) -> list[str]:
+        """The arguments in the shape language, such as ``input_ids: i64[batch, seq]``."""
+        described = []
+        for name, tensor in self.example().items():
+            dims = zip(self.dynamic[name], tensor.shape, strict=True)
+            extents = ", ".join(name or str(size) for name, size in dims)
+            described.append(f"{name}: {short_name(tensor.dtype)}[{extents}]")
+        return described
+
+
+def subject(architecture: Architecture) -> Subject:
+    """An architecture as the subject of the steps of a sweep."""
+    return Subject(
+        architecture.build(),
+        kwargs=architecture.example(),
+        dynamic=dict(architecture.dynamic),
+        make_inputs=architecture.at,
+    )
 
 
 def _words(sizes: Sizes) -> Inputs:
@@ -205,37 +226,35 @@ _ANY_SIZE = {"pixel_values": ("batch", None, "height", "width")}
 _SOUNDS = {"input_values": ("batch", "samples")}
 
 
-def _text(name: str, base: Mapping[str, Any] = TINY, **more: Any) -> ZooModel:
-    return ZooModel(name, "text", TEXT, _WORDS, _words, {**base, **more})
+def _text(name: str, base: Mapping[str, Any] = TINY, **more: Any) -> Architecture:
+    return Architecture(name, "text", TEXT, _WORDS, _words, {**base, **more})
 
 
-def _pair(name: str, base: Mapping[str, Any] = PAIR, **more: Any) -> ZooModel:
+def _pair(name: str, base: Mapping[str, Any] = PAIR, **more: Any) -> Architecture:
     dims = {**_WORDS, "decoder_input_ids": ("batch", "target")}
-    return ZooModel(name, "pair", TEXT | {"target": 7}, dims, _pairs, {**base, **more})
+    return Architecture(name, "pair", TEXT | {"target": 7}, dims, _pairs, {**base, **more})
 
 
-def _image(name: str, head: str | None = None, **config: Any) -> ZooModel:
-    return ZooModel(name, "image", IMAGE, _ANY_SIZE, _images, config, head)
+def _image(name: str, head: str | None = None, **config: Any) -> Architecture:
+    return Architecture(name, "image", IMAGE, _ANY_SIZE, _images, config, head)
 
 
-def _square(name: str, base: Mapping[str, Any] = VIT, **more: Any) -> ZooModel:
-    return ZooModel(name, "image", SQUARE, _ONE_SIZE, _images, {**base, **more})
+def _square(name: str, base: Mapping[str, Any] = VIT, **more: Any) -> Architecture:
+    return Architecture(name, "image", SQUARE, _ONE_SIZE, _images, {**base, **more})
 
 
-def _sound(name: str, base: Mapping[str, Any] = SPEECH, **more: Any) -> ZooModel:
-    return ZooModel(name, "sound", SOUND, _SOUNDS, _sounds, {**base, **more})
+def _sound(name: str, base: Mapping[str, Any] = SPEECH, **more: Any) -> Architecture:
+    return Architecture(name, "sound", SOUND, _SOUNDS, _sounds, {**base, **more})
 
 
 def _backbone() -> Any:
     """A small ResNet for the detectors, whose configuration is made when a model is built."""
-    import transformers
-
+    transformers: Any = importlib.import_module("transformers")
     return transformers.ResNetConfig(**RESNET, out_features=["stage2", "stage3", "stage4"])
 
 
 def _segmented_backbone() -> Any:
-    import transformers
-
+    transformers: Any = importlib.import_module("transformers")
     stages = ["stage1", "stage2", "stage3", "stage4"]
     return transformers.ResNetConfig(**RESNET, out_features=stages)
 
@@ -246,7 +265,7 @@ _MODELS = [
     _text("bert"),
     _text("big_bird", attention_type="original_full"),
     _text("camembert"),
-    ZooModel("canine", "text", {"batch": 3, "seq": 24}, _WORDS, _words,
+    Architecture("canine", "text", {"batch": 3, "seq": 24}, _WORDS, _words,
              TINY | {"local_attention_window": 8, "downsampling_rate": 4, "num_hash_buckets": 64}),
     _text("convbert", embedding_size=16, conv_kernel_size=3),
     _text("deberta", relative_attention=True, pos_att_type=["c2p", "p2c"]),
@@ -257,12 +276,12 @@ _MODELS = [
     _text("ernie"),
     _text("esm", pad_token_id=1),
     _text("fnet"),
-    ZooModel("funnel", "text", TEXT, _WORDS, _words,
+    Architecture("funnel", "text", TEXT, _WORDS, _words,
              {"vocab_size": VOCABULARY, "block_sizes": [1, 1], "block_repeats": [1, 1],
               "d_model": 32, "n_head": 4, "d_head": 8, "d_inner": 40}, "FunnelModel"),
-    ZooModel("layoutlm", "text", TEXT, _WORDS | {"bbox": ("batch", "seq", None)}, _boxes,
+    Architecture("layoutlm", "text", TEXT, _WORDS | {"bbox": ("batch", "seq", None)}, _boxes,
              TINY | {"max_2d_position_embeddings": 64}),
-    ZooModel("lilt", "text", TEXT, _WORDS | {"bbox": ("batch", "seq", None)}, _boxes,
+    Architecture("lilt", "text", TEXT, _WORDS | {"bbox": ("batch", "seq", None)}, _boxes,
              TINY | {"hidden_size": 48, "max_2d_position_embeddings": 64,
                      "channel_shrink_ratio": 4}),
     _text("longformer", attention_window=4),
@@ -343,7 +362,7 @@ _MODELS = [
            num_denoising=0, decoder_in_channels=[16, 16, 16], backbone_config=_backbone),
     _image("segformer", hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1],
            num_attention_heads=[1, 2, 3, 4], decoder_hidden_size=16),
-    ZooModel("superpoint", "image", IMAGE, _ANY_SIZE, _gray_images,
+    Architecture("superpoint", "image", IMAGE, _ANY_SIZE, _gray_images,
              {"encoder_hidden_sizes": [8, 8, 8, 8], "decoder_hidden_size": 8,
               "descriptor_decoder_dim": 8, "keypoint_decoder_dim": 65},
              "SuperPointForKeypointDetection"),
@@ -356,7 +375,7 @@ _MODELS = [
     _square("beit"),
     _square("deit"),
     _square("dinov2", mlp_ratio=2),
-    ZooModel("sam", "image", SQUARE, _ONE_SIZE, _large_images,
+    Architecture("sam", "image", SQUARE, _ONE_SIZE, _large_images,
              {"vision_config": VIT | {"image_size": 64, "patch_size": 16, "output_channels": 16,
                                       "window_size": 2, "num_pos_feats": 8, "mlp_dim": 40,
                                       "global_attn_indexes": [1]},
@@ -366,45 +385,46 @@ _MODELS = [
                                       "num_attention_heads": 2, "iou_head_hidden_dim": 16}}),
     _square("vit"),
     # Words and images.
-    ZooModel("clip", "image", TEXT | {"images": 2},
+    Architecture("clip", "image", TEXT | {"images": 2},
              _WORDS | {"pixel_values": ("images", None, None, None)}, _words_and_images,
              {"text_config": TINY, "vision_config": VIT, "projection_dim": 16}),
     # Sounds.
     _sound("hubert"),
     _sound("wav2vec2"),
     _sound("wavlm"),
-    ZooModel("encodec", "sound", SOUND, {"input_values": ("batch", None, "samples")},
+    Architecture("encodec", "sound", SOUND, {"input_values": ("batch", None, "samples")},
              _channel_sounds, {"hidden_size": 16, "num_filters": 4, "codebook_size": 16,
                                "upsampling_ratios": [4, 2], "codebook_dim": 16}),
-    ZooModel("speecht5", "sound", SOUND | {"target": 7},
+    Architecture("speecht5", "sound", SOUND | {"target": 7},
              _SOUNDS | {"decoder_input_values": ("batch", "target", None)}, _speech_and_target,
              {**SPEECH, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
               "decoder_attention_heads": 4, "encoder_ffn_dim": 40, "decoder_ffn_dim": 40,
               "num_mel_bins": 20, "speech_decoder_prenet_units": 16,
               "speech_decoder_postnet_units": 16}, "SpeechT5ForSpeechToSpeech"),
-    ZooModel("univnet", "sound", {"batch": 2, "frames": 9},
+    Architecture("univnet", "sound", {"batch": 2, "frames": 9},
              {"input_features": ("batch", "frames", None),
               "noise_sequence": ("batch", "frames", None)}, _spectra_and_noise,
              {"model_in_channels": 8, "model_hidden_channels": 8, "num_mel_bins": 20,
               "resblock_kernel_sizes": [3, 3, 3], "kernel_predictor_hidden_channels": 8},
              "UnivNetModel"),
-    ZooModel("vits", "sound", TEXT, _WORDS, _words,
+    Architecture("vits", "sound", TEXT, _WORDS, _words,
              {**TINY, "ffn_dim": 40, "flow_size": 16, "spectrogram_bins": 9,
               "duration_predictor_filter_channels": 16, "prior_encoder_num_flows": 2,
               "upsample_initial_channel": 16, "upsample_rates": [4, 2],
               "upsample_kernel_sizes": [8, 4], "resblock_kernel_sizes": [3, 5],
               "resblock_dilation_sizes": [[1, 3], [1, 3]], "wavenet_dilation_rate": 1,
               "posterior_encoder_num_wavenet_layers": 2, "prior_encoder_num_wavenet_layers": 2}),
-    ZooModel("whisper", "sound", {"batch": 3, "target": 7},
+    Architecture("whisper", "sound", {"batch": 3, "target": 7},
              {"input_features": ("batch", None, None), "decoder_input_ids": ("batch", "target")},
              _features, PAIR | {"num_mel_bins": 20, "max_source_positions": 20,
                                 "max_target_positions": 32, "pad_token_id": 0}),
     # Series.
-    ZooModel("patchtst", "series", {"batch": 3}, {"past_values": ("batch", None, None)}, _series,
+    Architecture("patchtst", "series", {"batch": 3}, {"past_values": ("batch", None, None)},
+                 _series,
              {"num_input_channels": 3, "context_length": 32, "patch_length": 8, "patch_stride": 8,
               "d_model": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 16,
               "do_mask_input": False}),
 ]  # fmt: skip
 
-ZOO: Mapping[str, ZooModel] = {model.name: model for model in _MODELS}
-"""The models of the zoo by name."""
+ARCHITECTURES: Mapping[str, Architecture] = {model.name: model for model in _MODELS}
+"""The architectures by name."""

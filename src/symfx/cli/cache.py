@@ -1,0 +1,74 @@
+"""``symfx cache info`` and ``symfx cache clear``: the cache of traces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from symfx.cli.console import clear_errors, print_json, print_lines
+from symfx.cli.options import AsJson, Debug
+
+__all__ = ["cache_commands"]
+
+cache_commands = typer.Typer(
+    help="The cache of symfx.trace(..., cache=True): its size, and how to clear it.",
+    no_args_is_help=True,
+)
+Directory = Annotated[
+    Path | None,
+    typer.Option(
+        "--directory",
+        help="The directory of the cache. Default: SYMFX_CACHE_DIR, or ~/.cache/symfx.",
+        show_default=False,
+    ),
+]
+
+
+@cache_commands.command("info")
+def info_command(
+    directory: Directory = None, as_json: AsJson = False, debug: Debug = False
+) -> None:
+    """Print where the cache is, how many traces it has, and their size."""
+    with clear_errors(debug):
+        from symfx.cache import info
+
+        found = info(directory)
+        data = {
+            "directory": str(found.directory),
+            "entries": found.entries,
+            "size": found.size,
+            "limit": found.limit,
+        }
+        if as_json:
+            print_json("symfx cache", data)
+            return
+        print_lines(
+            [
+                Text(f"directory: {found.directory}"),
+                Text(f"traces:    {found.entries}"),
+                Text(f"size:      {_size(found.size)} of at most {_size(found.limit)}"),
+            ]
+        )
+
+
+@cache_commands.command("clear")
+def clear_command(directory: Directory = None, debug: Debug = False) -> None:
+    """Remove all traces from the cache; other files in its directory stay."""
+    with clear_errors(debug):
+        from symfx.cache import clear
+
+        before = clear(directory)
+        traces = "1 trace" if before.entries == 1 else f"{before.entries} traces"
+        print_lines([Text(f"removed {traces} ({_size(before.size)}) from {before.directory}")])
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
