@@ -146,7 +146,7 @@ def _free(trace: TracedModel, info: SymbolInfo, known: Assumptions) -> Explanati
     bounds = list(known.bounds(info.term))
     range_ = [bound.term for bound in bounds if bound.term is not None]
     others = [
-        known.reason(guard.term)
+        known.guard(guard)
         for guard in trace.guards
         if info.term in guard.term.free_symbols and prove_from(range_, guard.term).holds is not True
     ]

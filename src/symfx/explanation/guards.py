@@ -30,7 +30,7 @@ def explain_condition(trace: TracedModel, term: Term) -> Explanation:
     shown = next((guard for guard in trace.guards if guard.term is term), None)
     recorded = next((guard for guard in trace.shape_env.guards if guard.term is term), None)
     if shown is not None:
-        reason = known.reason(term)
+        reason = known.guard(shown)
         return Explanation(
             str(term),
             "guard",
