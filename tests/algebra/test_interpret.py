@@ -222,3 +222,16 @@ def test_texts_of_deep_terms(t: Table) -> None:
         v = (v + a) // b
     assert str(v).endswith("//b")
     assert str(v).count("//") == 1500
+
+
+def test_powers_that_are_no_real_number_have_no_value(t: Table) -> None:
+    a, r = t.symbol("a"), t.symbol("r", "real")
+    root = t.pow(t.to_real(a - 5), t.const(0.5))
+    assert evaluate(root, {a: 9}) == 2.0
+    for term, values in (
+        (root, {a: 4}),
+        (t.le(root, t.const(3.0)), {a: 4}),
+        (t.pow(r, t.const(0.5)), {r: -1.5}),
+    ):
+        with pytest.raises(ValueError, match="negative number"):
+            evaluate(term, values)

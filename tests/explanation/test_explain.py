@@ -174,6 +174,29 @@ def test_a_guard_of_several_questions() -> None:
     }
 
 
+def test_a_guard_that_is_not_listed() -> None:
+    def halves(x: Tensor) -> Tensor:
+        return x.view(2, -1).view(4, -1)
+
+    t = symfx.trace(halves, torch.randn(8), dynamic={"x": ("n",)})
+    recorded = [str(guard.term) for guard in t.shape_env.guards]
+    assert len(recorded) == 2
+    for text in recorded:
+        found = t.explain(text)
+        assert found.sentence.endswith("; it is not listed, because it follows from n % 4 == 0")
+        assert found.reasons[0].operator == "aten.view.default"
+
+
+def test_what_the_user_states_is_no_fault_of_the_program() -> None:
+    args = (torch.randn(16),)
+    stated = symfx.trace(torch.relu, args, dynamic=[("n",)], where="n == 16", strict=False)
+    found = stated.explain("n")
+    assert found.sentence.startswith("n is pinned to 16, as where= states") and found.fix is None
+    assert "where= states n == 16" in str(stated.why_not("f32[8]"))
+    narrow = symfx.trace(torch.relu, args, dynamic=[(symfx.Dim("n", min=16, max=16),)])
+    assert narrow.explain("n").sentence == "n is dynamic: the graph holds for 16 alone"
+
+
 def test_a_stated_condition() -> None:
     args = (torch.randn(16),)
     t = symfx.trace(torch.relu, args, dynamic=[("n",)], where="n % 8 == 0")

@@ -287,3 +287,19 @@ def test_sizes_that_nothing_connects_are_searched_one_by_one() -> None:
     assert len(found) == 1, "one line asked for all of these guards"
     args, _ = found.nearest_call()
     assert t.check(*args)
+
+
+def test_guards_without_a_value_at_the_inputs() -> None:
+    """A root of a negative number, or a division by zero: the guard does not hold there."""
+
+    def program(x: Tensor, y: Tensor) -> Tensor:
+        if x.shape[0] >= y.shape[0] and (x.shape[0] - y.shape[0]) ** 0.5 <= 3.0:
+            return x + 1
+        return x
+
+    t = symfx.trace(program, (r(9), r(4)), dynamic={"x": ("a",), "y": ("b",)})
+    assert not t.check(r(4), r(9))
+    found = t.why_not(r(4), r(9))
+    assert len(found) == 1 and found.sizes == {"a": 9, "b": 9}
+    assert_nearest_fits(t, t.why_not(r(30), r(4)))
+    assert t.explain("a >= 3").kind == "condition"

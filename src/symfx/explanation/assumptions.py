@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from symfx.algebra import Term
 from symfx.algebra.reasoning.proofs import prove_from
 from symfx.explanation.answers import Reason, ReasonKind
-from symfx.symbolic_shapes import Provenance, ShapeEnv
+from symfx.symbolic_shapes import Provenance, ShapeEnv, ShapeGuard
 
 __all__ = ["Assumptions", "reason_of"]
 
@@ -129,6 +129,17 @@ class Assumptions:
             if only.term is not None and prove_from([condition], only.term).holds is True:
                 return replace(only, statement=str(condition), term=condition)
         return Reason(str(condition), "follows", because=because, term=condition)
+
+    def guard(self, guard: ShapeGuard) -> Reason:
+        """A guard that the trace lists, with the questions of the program from which it follows.
+
+        A guard in other words has the cause of the question where the prover does not see that the
+        two are the same, as of ``n >= 5`` for ``n != min(n, 4)``.
+        """
+        reason = self.reason(guard.term)
+        if reason.kind == "follows" and not reason.because:
+            return reason_of(guard.term, "guard", guard.provenance)
+        return reason
 
     def bounds(self, symbol: Term) -> Iterator[Reason]:
         """The reasons for the bounds of a symbol, those of a machine word left out."""

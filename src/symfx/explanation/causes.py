@@ -120,9 +120,8 @@ def _conditions_in_words(
         and term.free_symbols == term.args[0].coeffs.keys()
         for c in term.args[0].coeffs.values()
     ]
-    if len(pinned) == len(terms) == 1:
-        who = "where= states" if cause is not None and cause.stated else "the program pins it to"
-        return f"{given}; {who} {pinned[0][1]}"
+    if len(pinned) == len(terms) == 1 and not (cause is not None and cause.stated):
+        return f"{given}; the program pins it to {pinned[0][1]}"
     needed = " and ".join(str(admission.shown(term)) for term in terms)
     if cause is not None and cause.stated:
         return f"{given}; where= states {needed}"

@@ -103,13 +103,15 @@ def _pinned(
     where = f", because of {causes[0].line.with_text}" if causes and causes[0].line else ""
     if not reason.because and reason.kind == "follows":
         reason = reason_of(condition, "fact", record.provenance)
+    stated = all(leaf.kind in ("stated", "range") for leaf in reason.leaves())
+    where = ", as where= states" if stated and not where else where
     return Explanation(
         info.name,
         "dimension",
         f"{info.name} is pinned to {record.value}{where}; the graph holds for this value alone",
         (reason,),
         _places(trace, info),
-        advice_for(record.provenance),
+        None if stated else advice_for(record.provenance),
     )
 
 
@@ -144,12 +146,14 @@ def _free(trace: TracedModel, info: SymbolInfo, known: Assumptions) -> Explanati
     bounds = list(known.bounds(info.term))
     range_ = [bound.term for bound in bounds if bound.term is not None]
     others = [
-        known.reason(guard.term)
+        known.guard(guard)
         for guard in trace.guards
         if info.term in guard.term.free_symbols and prove_from(range_, guard.term).holds is not True
     ]
     needs = " for which its guards hold" if others else ""
-    if info.lower is not None and info.upper is not None and info.upper < 1 << 62:
+    if info.lower is not None and info.lower == info.upper:
+        values = f"{info.lower} alone"
+    elif info.lower is not None and info.upper is not None and info.upper < 1 << 62:
         values = f"any value from {info.lower} to {info.upper}"
     elif info.lower is not None:
         values = f"any value of at least {info.lower}"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from symfx.algebra import Term
 from symfx.algebra.reasoning.facts import Facts
-from symfx.algebra.reasoning.proofs import example
+from symfx.algebra.reasoning.proofs import example, prove_from
 from symfx.explanation.answers import Explanation, Reason
 from symfx.explanation.assumptions import Assumptions
 from symfx.explanation.nodes import guards_by_node
@@ -31,7 +30,7 @@ def explain_condition(trace: TracedModel, term: Term) -> Explanation:
     shown = next((guard for guard in trace.guards if guard.term is term), None)
     recorded = next((guard for guard in trace.shape_env.guards if guard.term is term), None)
     if shown is not None:
-        reason = known.reason(term)
+        reason = known.guard(shown)
         return Explanation(
             str(term),
             "guard",
@@ -105,17 +104,17 @@ def _all_hold(conditions: Sequence[Term], values: Mapping[Term, int]) -> bool:
 
 
 def _implied(trace: TracedModel, term: Term, known: Assumptions) -> Explanation:
-    """A guard that the program asked for, and that the remaining guards imply."""
-    itself = known.causes.pop(term)
-    answer, because = known.proof(term)
-    asked = itself.as_reason()
-    others = " and ".join(reason.statement for reason in because)
-    implied = f"; it is not listed, because it follows from {others}" if answer and because else ""
+    """A guard that the program asked for, and that the guards of the trace imply."""
+    listed = [guard.term for guard in trace.guards]
+    ranges = [each.term for each in known.causes.values() if each.kind == "range"]
+    found = prove_from([*listed, *ranges], term)
+    others = " and ".join(map(str, found.facts))
+    implied = f"; it is not listed, because it follows from {others}" if found.holds else ""
     return Explanation(
         str(term),
         "guard",
         f"{term} is a guard that the program asked for{implied}",
-        (replace(asked, because=because),) if answer else (asked,),
+        (known.causes[term].as_reason(),),
         _details(trace, term, known),
     )
 

@@ -117,7 +117,7 @@ def explain_node(trace: TracedModel, node: fx.Node) -> Explanation:
         sentence += f", made by {line.with_text}"
     own = guards_by_node(trace).get(node.name, ()) if node.graph is trace.graph_module.graph else ()
     known = Assumptions(trace.shape_env)
-    reasons = [known.reason(guard.term) for guard in own]
+    reasons = [known.guard(guard) for guard in own]
     details = []
     if node.op in ("call_function", "call_method", "call_module"):
         details.append(("operator", target_of(node)))

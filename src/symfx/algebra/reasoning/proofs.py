@@ -9,7 +9,7 @@ is found of which no fact can be left out (Junker, "QuickXplain", AAAI 2004), th
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from symfx.algebra.reasoning.facts import UNDEFINED, Facts
@@ -137,7 +137,13 @@ def _smallest(items: list[Term], enough: Callable[[Sequence[Term]], bool]) -> li
     For each set that is not enough, every set that is enough has one of the other items. The search
     looks for the smallest sets that have one of each of these others.
     """
-    found = sorted(_fewest(items, enough), key=items.index)
+    order = {item: i for i, item in enumerate(items)}
+
+    def enough_in_order(some: Iterable[Term]) -> bool:
+        # What a prover concludes may depend on the order in which it learns.
+        return enough(sorted(some, key=order.__getitem__))
+
+    found = sorted(_fewest(items, enough_in_order), key=order.__getitem__)
     others: list[frozenset[Term]] = []
     left = _SETS if len(items) <= _FACTS else 0
     while len(found) > 1 and left > 0:
@@ -145,7 +151,7 @@ def _smallest(items: list[Term], enough: Callable[[Sequence[Term]], bool]) -> li
         if candidate is None:
             break
         left -= 1
-        if enough(candidate):
+        if enough_in_order(candidate):
             return candidate
         rest = []
         grown = set(candidate)
@@ -154,7 +160,7 @@ def _smallest(items: list[Term], enough: Callable[[Sequence[Term]], bool]) -> li
                 continue
             grown.add(item)
             left -= 1
-            if enough([i for i in items if i in grown]):
+            if enough_in_order(grown):
                 grown.discard(item)
                 rest.append(item)
         others.append(frozenset(rest))
