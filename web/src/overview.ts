@@ -53,7 +53,9 @@ function pinnedCard({ pins, guards }: Contents): HTMLElement {
   const more = guards.length
     ? el("p", {}, "The graph relies on ", el("a", { href: "#guards" }, count(guards.length, "guard")), ".")
     : el("p", { class: "dim" }, "The graph relies on no guards.");
-  return card("Which were pinned, by which line?", tinted(answer), pins.length ? "bad" : "good", pins.length ? el("ul", { class: "facts" }, ...lines) : null, more);
+  return card("Which were pinned, by which line?", tinted(answer), pins.length ? "bad" : "good", pins.length ? el("ul", { class: "facts" }, ...lines) : null, more,
+    // Where nothing is pinned there is room for the first conditions.
+    pins.length ? null : el("ul", { class: "facts" }, ...guards.slice(0, 3).map((guard) => el("li", {}, code(guard.condition), el("span", { class: "place" }, guard.cause.place)))));
 }
 
 export const sizesText = (sizes: Record<string, number>) =>
