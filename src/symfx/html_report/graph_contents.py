@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import operator
 from collections import defaultdict
 from collections.abc import Iterator
@@ -94,11 +93,12 @@ def graph_of(trace: TracedModel) -> dict[str, Any]:
         for placeholder, operand in graph.handed().items():
             sources[placeholder] = [place[operand]]
     zero = trace.shape_env.table.zero
-    free = NodeCost("", zero, zero, zero, 0, 0)  # the caller has the cost of a graph that it calls
+    # The caller has the cost of a graph that it calls.
+    free = [NodeCost("", zero, zero, zero, 0, 0)] * (len(nodes) - len(cost.nodes))
     described = []
     flops: dict[int, Term] = defaultdict(lambda: zero)
     memory: dict[int, Term] = defaultdict(lambda: zero)
-    for (graph, node), costs in itertools.zip_longest(nodes, cost.nodes, fillvalue=free):
+    for (graph, node), costs in zip(nodes, [*cost.nodes, *free], strict=True):
         value = node.meta.get("val")
         stack = frames_of_trace(node.stack_trace or "")
         module = modules.place(node) if graph is whole else modules.of_graph(graph)
