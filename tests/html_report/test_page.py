@@ -207,3 +207,32 @@ def test_report_does_not_replace_a_file_that_it_cannot_complete(
         t.report(path, verify=False)
     assert path.read_text() == "older"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_branches_stand_in_the_graph_between_their_operands_and_the_call() -> None:
+    def branched(x: torch.Tensor) -> torch.Tensor:
+        return torch.cond(x.sum() > 0, lambda a: a.sin(), lambda a: a.cos() * 2, (x + 1,))
+
+    t = symfx.trace(branched, torch.randn(3), dynamic=[("n",)])
+    contents = contents_in(report_page(t))
+    nodes = {node["name"]: (place, node) for place, node in enumerate(contents["nodes"])}
+    modules = [module["path"] for module in contents["modules"]]
+    assert modules == ["", "true_graph_0", "false_graph_0"]
+    _, sine = nodes["true_graph_0.sin"]
+    assert modules[sine["module"]] == "true_graph_0"
+    operand = contents["nodes"][sine["inputs"][0]]
+    assert operand["inputs"] == [nodes["add"][0]]
+    _, call = nodes["cond"]
+    assert {nodes[f"{branch}.output"][0] for branch in modules[1:]} <= set(call["inputs"])
+
+
+def test_a_trace_without_its_model_has_the_costs_of_its_modules(tmp_path: Path) -> None:
+    t = encoder_trace()
+    t.save(tmp_path / "net.symfx")
+    loaded = symfx.load(tmp_path / "net.symfx").cost()
+    known = {module.path: module for module in t.cost().modules}
+    assert {"", "layers.0", "layers.1.linear2"} <= {module.path for module in loaded.modules}
+    for module in loaded.modules:
+        same = known[module.path]
+        assert (module.kind, module.parameters) == (same.kind, same.parameters), module.path
+        assert (str(module.flops), str(module.memory)) == (str(same.flops), str(same.memory))

@@ -16,6 +16,7 @@ MODULES = {
         "symfx",
         "symfx.tracing",
         "symfx.explanation",
+        "symfx.html_report",
         "symfx.optimization",
         "symfx.installation",
         "symfx.errors",

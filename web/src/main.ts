@@ -28,7 +28,7 @@ function main(): void {
     ),
     el("main", { id: "main", tabindex: -1 },
       el("h1", {}, contents.model),
-      el("p", { class: "dim about" }, `${count(contents.nodes.length, "node")} · ${count(contents.modules.length - 1, "module call")} · traced with symfx ${contents.symfx}, torch ${contents.torch}`),
+      el("p", { class: "dim about" }, `${count(contents.nodes.length, "node")} · ${contents.modules.length > 1 ? `${count(contents.modules.length - 1, "module call")} · ` : ""}traced with symfx ${contents.symfx}, torch ${contents.torch}`),
       ...[pinsBanner(state)].filter((each) => each !== null),
       overview(state),
       graph.element,

@@ -54,7 +54,9 @@ export class Model {
     };
     nodes.forEach((node, i) => place(this.leaves[i], made[node.module]));
     for (const item of made) this.cutIntoRuns(item);
-    this.setSizes(new Map(symbolsOf(contents.terms).map((name) => [name, this.exampleOf(name)])));
+    const needed = new Set(symbolsOf(contents.terms));
+    const named = contents.symbols.map(({ name }) => name).filter((name) => needed.delete(name));
+    this.setSizes(new Map([...named, ...needed].map((name) => [name, this.exampleOf(name)])));
     for (const { nodes: places } of contents.pins)
       for (const place of places)
         for (let at: Item | null = this.leaves[place]; at; at = at.parent) this.pinning.add(at);
@@ -131,6 +133,11 @@ export class Model {
       most = Number.isNaN(alive) ? NaN : Math.max(most, alive);
     }
     return most;
+  }
+
+  /** The symbols that have no size yet, such as those whose value data gives. */
+  get unsized(): string[] {
+    return [...this.sizes].filter(([, size]) => !Number.isFinite(size)).map(([name]) => name);
   }
 
   data(item: Item): GraphNode | null {

@@ -53,7 +53,9 @@ function pinnedCard({ pins, guards }: Contents): HTMLElement {
   const more = guards.length
     ? el("p", {}, "The graph relies on ", el("a", { href: "#guards" }, count(guards.length, "guard")), ".")
     : el("p", { class: "dim" }, "The graph relies on no guards.");
-  return card("Which were pinned, by which line?", tinted(answer), pins.length ? "bad" : "good", pins.length ? el("ul", { class: "facts" }, ...lines) : null, more);
+  return card("Which were pinned, by which line?", tinted(answer), pins.length ? "bad" : "good", pins.length ? el("ul", { class: "facts" }, ...lines) : null, more,
+    // Where nothing is pinned there is room for the first conditions.
+    pins.length ? null : el("ul", { class: "facts" }, ...guards.slice(0, 3).map((guard) => el("li", {}, code(guard.condition), el("span", { class: "place" }, guard.cause.place)))));
 }
 
 export const sizesText = (sizes: Record<string, number>) =>
@@ -70,11 +72,14 @@ export function verdictOf(verification: Verification | null): [string, string] {
 function verifiedCard({ verification, unverified }: Contents): HTMLElement {
   const [word, tone] = verdictOf(verification);
   if (!verification) return card("Was it verified against eager?", word, tone, el("p", {}, unverified ?? "Trace.verify was not called."));
+  const failed = verification.runs.find((run) => !run.passed);
   const runs = verification.runs.slice(0, 7).map((run) =>
     el("li", {}, el("span", { class: run.failure ? "mark bad" : "mark good", "aria-hidden": "true" }, run.failure ? "✗" : "✓"),
       code(sizesText(run.sizes)),
       el("span", { class: "dim" }, !run.compared ? "not comparable" : run.passed ? (run.example ? "the example" : "") : "differs")));
-  return card("Was it verified against eager?", word, tone, el("p", {}, verification.verdict), el("ul", { class: "facts runs" }, ...runs));
+  return card("Was it verified against eager?", word, tone, el("p", {}, verification.verdict),
+    failed ? el("p", { class: "red" }, `At ${sizesText(failed.sizes)}: ${failed.failure}`) : null,
+    el("ul", { class: "facts runs" }, ...runs));
 }
 
 /** Inputs for the sizes at which costs are shown; all of them show the same sizes. */
@@ -117,6 +122,7 @@ export function moduleAround(leaf: Item): Item | null {
 
 export function bars(title: string, sums: { word: string; amount: number }[], most = 4): HTMLElement {
   const total = sums.reduce((sum, { amount }) => sum + amount, 0);
+  if (Number.isNaN(total)) return el("div", { class: "bars" }, el("h3", {}, title), el("p", { class: "dim" }, "known when each symbol has a size"));
   const sorted = sums.filter(({ amount }) => amount > 0).sort((a, b) => b.amount - a.amount);
   const shown = sorted.slice(0, sorted.length > most ? most - 1 : most);
   const rest = sorted.slice(shown.length).reduce((sum, { amount }) => sum + amount, 0);
@@ -128,7 +134,7 @@ export function bars(title: string, sums: { word: string; amount: number }[], mo
           (bar.firstElementChild as HTMLElement).style.width = `${(100 * amount) / total}%`;
           return el("li", {}, el("span", { class: "word" }, word), bar, el("span", { class: "amount" }, percent(amount / total)));
         }))
-      : el("p", { class: "dim" }, total === 0 ? "none" : "give each dimension a size"));
+      : el("p", { class: "dim" }, "none"));
 }
 
 function costCard(state: State): HTMLElement {
@@ -139,8 +145,16 @@ function costCard(state: State): HTMLElement {
   const shares = el("div", { class: "two" });
   const update = () => {
     const { root, peak } = model;
-    answer.textContent = `${short(root.flops)} operations, ${bytes(peak)} of memory at the peak`;
-    about.textContent = `The peak counts inputs and results, not the ${short(cost.parameters)} parameters. All operators together write ${bytes(root.memory)}.`;
+    const missing = model.unsized.join(", ");
+    const known = [
+      ...(Number.isFinite(root.flops) ? [`${short(root.flops)} operations`] : []),
+      ...(Number.isFinite(peak) ? [`${bytes(peak)} of memory at the peak`] : []),
+    ];
+    answer.textContent = known.join(", ") || "It depends on the sizes";
+    about.textContent =
+      (missing ? `Give ${missing} a size to see the rest. ` : "") +
+      `The peak counts inputs and results, not the ${short(cost.parameters)} parameters.` +
+      (Number.isFinite(root.memory) ? ` All operators together write ${bytes(root.memory)}.` : "");
     const by = costsBy(model, (leaf) => moduleAround(leaf)?.module?.kind ?? model.data(leaf)!.title);
     shares.replaceChildren(
       bars("Operations", by.map(({ word, flops }) => ({ word, amount: flops }))),

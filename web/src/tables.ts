@@ -149,7 +149,7 @@ function amount(text: string, share: number, polynomial: string): HTMLElement {
   const bar = el("span", { class: "bar", "aria-hidden": "true" }, el("span"));
   (bar.firstElementChild as HTMLElement).style.width = `${share > 0 ? share * 100 : 0}%`;
   return el("span", { class: "cost-amount" },
-    el("span", { class: "number" }, text), el("span", { class: "share" }, share > 0 ? percent(share) : ""), bar,
+    el("span", { class: "number" }, text), el("span", { class: "share" }, share > 0 ? percent(share) : ""), share > 0 ? bar : null,
     polynomial !== "0" ? el("code", { class: "polynomial" }, tinted(polynomial)) : null);
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from symfx.explanation.answers import Reason
 from symfx.explanation.nodes import guards_by_node
 from symfx.explanation.questions import Subject, explain_subject
 from symfx.html_report.graph_contents import graph_of
-from symfx.symbolic_shapes import Provenance, RuntimeAssert, ShapeGuard
+from symfx.symbolic_shapes import Provenance, RuntimeAssert, ShapeGuard, SymbolInfo
 from symfx.tracing.report import headline, range_of, sources_of
 from symfx.tracing.traced_model import TracedModel
 from symfx.tracing.verification import Run, Verification, verdict
@@ -80,7 +82,7 @@ class _Conditions:
                 {
                     "name": info.name,
                     "sources": sources_of(trace, info),
-                    "range": range_of(info),
+                    "range": range_of(_without_limit(info)),
                     "example": _plain(info.hint),
                     "unbacked": info.unbacked,
                     "proof": self._proof(info),
@@ -119,6 +121,12 @@ class _Conditions:
             "details": [list(pair) for pair in found.details],
             "fix": found.fix or "",
         }
+
+
+def _without_limit(info: SymbolInfo) -> SymbolInfo:
+    """A symbol without the bound that every size has."""
+    limited = info.upper is not None and info.upper >= sys.maxsize - 1
+    return replace(info, upper=None) if limited else info
 
 
 def _reason(reason: Reason) -> dict[str, Any]:

@@ -216,7 +216,8 @@ def cost_of(trace: TracedModel) -> Cost:
             memory[path] = memory.get(path, counter.zero) + written
     root = module_of(trace.model)
     modules = []
-    for path, kind, parameters in _modules(root, trace.name):
+    known = _modules(root, trace.name) if root is not None else _called_modules(trace, called)
+    for path, kind, parameters in known:
         if not path or parameters or path in called:
             modules.append(
                 ModuleCost(
@@ -237,15 +238,25 @@ def _parents(path: str) -> Iterator[str]:
         yield ".".join(parts[:count])
 
 
-def _modules(root: torch.nn.Module | None, name: str) -> Iterator[tuple[str, str, int]]:
-    """The path, the class and the number of parameters of each module; a function is one."""
-    if root is None:
-        yield "", name, 0
-        return
+def _modules(root: torch.nn.Module, name: str) -> Iterator[tuple[str, str, int]]:
+    """The path, the class and the number of parameters of each module."""
     # A module under several names may have been called under each.
     for path, module in root.named_modules(remove_duplicate=False):
         kind = name if not path else type(module).__name__
         yield path, kind, sum(p.numel() for p in module.parameters())
+
+
+def _called_modules(
+    trace: TracedModel, called: Mapping[str, Any]
+) -> Iterator[tuple[str, str, int]]:
+    """The same for a function, and for a trace that was loaded without its model."""
+    sizes = {name: p.numel() for name, p in trace.graph_module.named_parameters()}
+    names = {trace.state_names.get(name, name): size for name, size in sizes.items()}
+    yield "", trace.name, sum(sizes.values())
+    for path, kind in called.items():
+        if path:
+            inside = sum(n for name, n in names.items() if name.startswith(f"{path}."))
+            yield path, str(kind).rpartition(".")[2], inside
 
 
 class _Counter:
