@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from symfx.cli import main
+
 NETS = """
 import time
 import torch
@@ -77,7 +79,10 @@ def journal(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def test_mistakes_of_the_command_line(folder: Path) -> None:
+def test_mistakes_of_the_command_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
     (folder / "models.toml").write_text("[[model]]\nnam = 3\n")
     for words, message in (
         (["nothing.toml"], "there is no file nothing.toml"),
@@ -87,8 +92,10 @@ def test_mistakes_of_the_command_line(folder: Path) -> None:
         (["models.toml", "--memory-limit", "x"], "no size of memory"),
         (["transformers:nothing-like-it"], "names no architecture"),
     ):
-        code, out, err = run(folder, *words)
-        assert (code, out) == (2, ""), words
+        with pytest.raises(SystemExit) as left:
+            main(["sweep", *words])
+        out, err = capsys.readouterr()
+        assert (left.value.code, out) == (2, ""), words
         assert message in err
     assert not (folder / "models.sweep").exists()
 
@@ -155,6 +162,7 @@ def test_a_sweep_that_is_killed_goes_on(folder: Path) -> None:
     assert [each["name"] for each in journal(folder)] == ["one", "three"]
 
 
+@pytest.mark.slow
 def test_no_cluster(folder: Path) -> None:
     pytest.importorskip("distributed")
     (folder / "models.toml").write_text(table("one"))
