@@ -584,7 +584,7 @@ class Description:
                 self._imported(scope, level, imported, attributes)
 
     def _builtin(self, function: FunctionType, name: str) -> None:
-        own = function.__builtins__
+        own = getattr(function, "__builtins__", None)
         value = own.get(name) if isinstance(own, dict) else None
         if value is None:
             self._write("no global", name)
