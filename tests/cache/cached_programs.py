@@ -30,6 +30,7 @@ import os
 
 import torch
 import torch.nn.functional as F
+import torch.nn.utils.parametrize
 from torch import nn
 
 import HELPERS as helpers
@@ -37,6 +38,43 @@ from HELPERS import scaled
 
 FACTOR = 5
 OFFSETS = [1, 2]
+
+
+REGISTRY = {}
+
+
+def registered(function):
+    REGISTRY[function.__name__] = function
+    return function
+
+
+@registered
+def first(x):
+    return x - 0.5
+
+
+class Meta(type):
+    @property
+    def size(cls):
+        return 2
+
+
+class WithMeta(metaclass=Meta):
+    pass
+
+
+class Slotted:
+    __slots__ = ("value",)
+
+    def __init__(self):
+        self.value = 1
+
+
+class Scaling(nn.Module):
+    k = 2
+
+    def forward(self, weight):
+        return weight * self.k
 
 
 class Kind(enum.Enum):
@@ -96,6 +134,17 @@ class Base(nn.Module):
 
 
 class Model(Base):
+    class Inner:
+        k = 1
+
+    def __getattr__(self, name):
+        if name == "hidden":
+            return self.__dict__["store"]["hidden"]
+        return super().__getattr__(name)
+
+    def shifted(self, x, by=[1]):
+        return x + by[-1]
+
     def __init__(self, width=8):
         super().__init__()
         self.first = nn.Linear(width, width)
@@ -110,6 +159,10 @@ class Model(Base):
         self.flags = {"on"}
         self.order = ["a", "b"]
         self.note = None
+        self.slotted = Slotted()
+        self.store = {"hidden": 1}
+        self.third = nn.Linear(width, width)
+        nn.utils.parametrize.register_parametrization(self.third, "weight", Scaling())
         self.name = "relu"
         self.eval()
 
@@ -128,6 +181,8 @@ class Model(Base):
         x = self.inner(self.drop(x)) * scale + math.pi
         if os.environ.get("SYMFX_TEST_VARIABLE") == "1":
             x = x + 1
+        x = self.third(self.shifted(x)) * self.slotted.value * self.hidden
+        x = REGISTRY["first"](x) + WithMeta.size + self.Inner.k
         if self.note is not None:
             x = x * 2
         return F.relu(self.second(x)) + self.table

@@ -7,6 +7,7 @@ A wrong hit is the worst fault of a cache. Each mutation here changes one thing 
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import os
 import random
@@ -121,7 +122,18 @@ def _wrapped(program: Any, model: Any) -> None:
     program.scaled = functools.wraps(own)(lambda x: own(x) + 1)
 
 
+def _slot(program: Any, model: Any) -> None:
+    model.slotted.value = 3
+
+
 MUTATIONS: dict[str, Mutation] = {
+    "a slot": _slot,
+    "a property of a metaclass": _setattr("program.Meta.size", property(lambda cls: 7)),
+    "an attribute of an inner class": _setattr("program.Model.Inner.k", 6),
+    "a member of a mutable default": lambda p, m: p.Model.shifted.__defaults__[0].append(3),
+    "what __getattr__ gives": lambda p, m: m.store.update(hidden=8),
+    "a member of a registry": lambda p, m: p.REGISTRY.update(first=lambda x: x * 9),
+    "a parametrization": lambda p, m: setattr(m.third.parametrizations.weight[0], "k", 5),
     "an attribute": _setattr("model.note", 1),
     "a new attribute": _setattr("model.extra", 1),
     "a text": _setattr("model.name", "sigmoid"),
@@ -238,6 +250,25 @@ def test_functions_of_torch_in_whose_place_others_stand(
             patch.setattr(owner, name, value)
             assert not traced(model, tmp_path).cache_use.hit, name
     assert traced(model, tmp_path).cache_use.hit
+
+
+def test_methods_of_tensors_that_were_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Program(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.relu() + x
+
+    assert traced(Program(), tmp_path).cache_use.stored
+    for name, value in (
+        ("relu", lambda self: self * 3),
+        ("relu", torch.Tensor.sigmoid),
+        ("__add__", lambda self, other: self * 3),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.Tensor, name, value)
+            assert not traced(Program(), tmp_path).cache_use.hit, name
+    assert traced(Program(), tmp_path).cache_use.hit
 
 
 def test_arguments_that_change_the_key(tmp_path: Path) -> None:
@@ -384,9 +415,19 @@ class Identity(nn.Module):
         return x * (id(self) % 7)
 
 
+class Looking(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * len(inspect.stack())
+
+
+class Module(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * sys.modules[__name__].COUNT[0]
+
+
 @pytest.mark.parametrize(
     "kind",
-    [CountingGlobally, CountingInTheClass, Drawing, Reading, Iterating, Identity],
+    [CountingGlobally, CountingInTheClass, Drawing, Reading, Iterating, Identity, Looking, Module],
 )
 def test_what_cannot_be_compared_is_not_cached(kind: type[nn.Module], tmp_path: Path) -> None:
     for _ in range(3):

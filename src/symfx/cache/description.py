@@ -169,6 +169,13 @@ class Description:
         except RecursionError:
             raise NotCacheableError(f"{name} is nested too deep") from None
 
+    def add_tensors(self) -> None:
+        """Add the methods of tensors, which a program calls without a name that leads to them."""
+        for kind in (torch.Tensor, torch.nn.Parameter):
+            self._where.append(kind.__name__)
+            self._patched(kind)
+            self._where.pop()
+
     def add_roots(self, identities: Iterable[Identity]) -> None:
         """Add functions by their names: those that run, and that nothing else leads to.
 
@@ -278,7 +285,7 @@ class Description:
         elif isinstance(value, numpy.generic):
             self._write("number", f"{value.dtype} {value!r}")
         elif isinstance(value, logging.Logger):
-            self._write("logger", value.name)
+            self._write("logger", f"{value.name} {value.getEffectiveLevel()} {value.disabled}")
         elif isinstance(value, _LOCKS):
             self._write("lock", kind.__name__)
         elif isinstance(value, contextvars.ContextVar):
@@ -507,19 +514,20 @@ class Description:
         self._outside -= 1
 
     def _patched(self, kind: type) -> None:
-        """The functions of a library's class that are not the library's, or that run."""
-        for name, value in vars(kind).items():
+        """What a library's class has under its names: people put other functions there."""
+        for name in sorted(vars(kind)):
+            value = vars(kind)[name]
             function = getattr(value, "__func__", value)
             if isinstance(function, property):
                 function = function.fget
             if isinstance(function, FunctionType):
-                code = function.__code__
-                expected = f"{kind.__qualname__}.{name}"
-                if (
-                    not is_library(code.co_filename, str(function.__module__))
-                    or code.co_qualname != expected
-                ):
+                code, module = function.__code__, str(function.__globals__.get("__name__", ""))
+                if is_library(code.co_filename, module):
+                    self._write("own", f"{name} {module} {code.co_qualname} {code.co_firstlineno}")
+                else:
                     self._part(name, function)
+            elif callable(function):
+                self._write("own", f"{name} {type(function).__name__} {_name_in_full(function)}")
 
     def _function(self, function: FunctionType) -> None:
         if self._again(function):
@@ -576,7 +584,7 @@ class Description:
                 self._imported(scope, level, imported, attributes)
 
     def _builtin(self, function: FunctionType, name: str) -> None:
-        own = function.__builtins__
+        own = getattr(function, "__builtins__", None)
         value = own.get(name) if isinstance(own, dict) else None
         if value is None:
             self._write("no global", name)

@@ -35,6 +35,8 @@ _READS = {
                   "expanduser", "expandvars", "lexists", "islink", "samefile"},
     "genericpath": {"exists", "isfile", "isdir", "getmtime", "getsize", "samefile"},
     "pathlib": {"read_text", "read_bytes", "exists", "open", "iterdir", "glob"},
+    "inspect": {"stack", "currentframe", "trace", "getsource", "getsourcelines", "getfile"},
+    "traceback": {"extract_stack", "format_stack", "print_stack", "walk_stack"},
     "importlib": {"import_module", "reload"},
 }  # fmt: skip
 #: torch's functions that read files, random states or the machine. What a trace depends on of

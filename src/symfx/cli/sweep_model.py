@@ -110,10 +110,12 @@ def _of_file(job: Job) -> Subject:
 
 
 def _takes_nothing(function: Any) -> bool:
+    """Whether a function can be called without arguments."""
     try:
-        return not inspect.signature(function).parameters
+        inspect.signature(function).bind()
     except (TypeError, ValueError):
         return False
+    return True
 
 
 def models_of_file(target: str) -> list[SweepModel]:

@@ -118,7 +118,8 @@ def read_graph(
         libraries: see `symfx.load`.
         path: the path of the graph in the whole trace.
         depth: the number of graphs around it.
-        compiled: whether the Python code of the graph is compiled now, or when it is first needed.
+        compiled: whether torch.fx checks the graph and compiles its Python code now, or when it
+            is first needed.
 
     Raises:
         TraceFileError: the data describe no graph.
@@ -144,9 +145,9 @@ def read_graph(
     metadata = _MetadataReader(fields, values)
     graph = _read_nodes(fields["nodes"], attributes, metadata, libraries)
     with item.source.guarding("the nodes make no function", fields["nodes"].path):
-        graph.lint()
         made = graph_module(root, graph, fields["name"].identifier())
         if compiled:
+            graph.lint()
             compile_now(made)
         return made
 

@@ -156,7 +156,7 @@ class SweepModel:
 
     Attributes:
         name: its name in tables.
-        model: the model, or a function without arguments that makes it.
+        model: the model; or a function that can be called without arguments, and makes it.
         args: the positional arguments of an example call.
         kwargs: its keyword arguments.
         dynamic: the dynamic dimensions, as `symfx.trace` takes them.

@@ -139,6 +139,7 @@ def _found(store: Store, kind: str, call: Call) -> Trace | None:
 def _described(call: Call, running: Any, roots: Any) -> Description:
     described = Description(running, call.state())
     described.add("", call.model)
+    described.add_tensors()
     described.add_roots(roots)
     return described
 
