@@ -16,7 +16,7 @@ import pytest
 
 from command_line import PROGRAM, start
 from symfx.cli import main
-from symfx.cli.output_files import drop_unfinished, written_whole
+from symfx.cli.output_files import drop_unfinished, written_beside
 
 MODELS = """
     import sys
@@ -192,11 +192,11 @@ def test_quiet_prints_one_line(run: Any, models: Path, tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_finished_leaves_the_older_one(tmp_path: Path) -> None:
     path = tmp_path / "results.npz"
     path.write_text("older")
-    with pytest.raises(KeyboardInterrupt), written_whole(path) as unfinished:
+    with pytest.raises(KeyboardInterrupt), written_beside(path) as unfinished:
         unfinished.write_text("half of")
         raise KeyboardInterrupt
     assert path.read_text() == "older" and [*tmp_path.iterdir()] == [path]
-    with written_whole(path) as unfinished:
+    with written_beside(path) as unfinished:
         unfinished.write_text("newer")
         unfinished.with_suffix(".npz.data").write_text("more")
     assert path.read_text() == "newer"
@@ -204,7 +204,7 @@ def test_a_file_that_cannot_be_finished_leaves_the_older_one(tmp_path: Path) -> 
 
 
 def test_an_end_at_once_removes_what_is_unfinished(tmp_path: Path) -> None:
-    with written_whole(tmp_path / "results.npz") as unfinished:
+    with written_beside(tmp_path / "results.npz") as unfinished:
         unfinished.write_text("half of")
         drop_unfinished()
         assert [*tmp_path.iterdir()] == []

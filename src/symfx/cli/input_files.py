@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from symfx.cli.example_calls import make_inputs
-from symfx.cli.output_files import written_whole
+from symfx.cli.output_files import written_beside
 from symfx.errors import SpecError, describe
 from symfx.shape_language import parse_input
 
@@ -170,7 +170,7 @@ def write_results(path: Path, results: Mapping[str, Any]) -> None:
             where="--output",
             fix="use .pt, .npz or .safetensors",
         )
-    with written_whole(path) as unfinished:
+    with written_beside(path) as unfinished:
         write(unfinished)
 
 

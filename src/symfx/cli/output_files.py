@@ -1,4 +1,4 @@
-"""Files that a command writes: each appears under its name when it is complete."""
+"""Files that other libraries write for a command: each appears when it is complete."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["drop_unfinished", "written_whole"]
+__all__ = ["drop_unfinished", "written_beside"]
 
 _unfinished: set[Path] = set()
 _TRIES = 20
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_beside(path: Path) -> Iterator[Path]:
     """A path to write to instead of another; what is written there appears when the block ends.
 
     The path has the same file name, in a directory of its own beside it: some writers put the name
@@ -24,7 +24,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
     Example:
         >>> folder = Path(tempfile.mkdtemp())
-        >>> with written_whole(folder / "notes.txt") as unfinished:
+        >>> with written_beside(folder / "notes.txt") as unfinished:
         ...     _ = unfinished.write_text("all of it")
         ...     (folder / "notes.txt").exists()
         False

@@ -36,7 +36,6 @@ from symfx.cli.options import (
     refuse_unwritable,
     where_option,
 )
-from symfx.cli.output_files import written_whole
 from symfx.cli.steps import progress
 
 if TYPE_CHECKING:
@@ -192,8 +191,7 @@ def _recorded(path: Path | None) -> Iterator[None]:
             failed = error
         # The log is written for a trace that fails too: it helps to find the cause.
         for env in environments[:1]:
-            with written_whole(path) as unfinished:
-                EventLog.of(env, failed=failed is not None).save(unfinished)
+            EventLog.of(env, failed=failed is not None).save(path)
         if failed is not None:
             raise failed
 
