@@ -195,7 +195,7 @@ def test_a_pinned_dimension_is_an_error_unless_allowed(run):
     for options in ((), ("-q",), ("--json",)):
         code, out, err = run(*command, *options)
         assert code == 2 and out == "" and err.count("error: ") == 1
-        assert "pins what is to be dynamic: n, dimension 1 of x, to 16" in err
+        assert "specializes a size that is to be dynamic: n, dimension 1 of x, to 16" in err
         assert f"cli_models.py:{line}: " in err and "--allow-pinned" in err
     for options in ((), ("-q",), ("--json",)):
         code, out, err = run(*command, "--allow-pinned", *options)
@@ -219,7 +219,7 @@ def test_a_model_that_fails_on_the_example_leaves_with_2(run):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["trace", "net"], ["'net' is not a target", "file.py:attribute"]),
+        (["trace", "net"], ["'net' does not name a model", "file.py:attribute"]),
         (["trace", "nowhere.py:f"], ["there is no file nowhere.py"]),
         (["trace", "nowhere:f"], ["there is no module nowhere"]),
         (["trace", "{}:Nett"], ["has no attribute 'Nett'", "did you mean Net?"]),

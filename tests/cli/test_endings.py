@@ -16,6 +16,7 @@ import pytest
 
 from command_line import PROGRAM, start
 from symfx.cli import main
+from symfx.cli.output_files import drop_unfinished, written_beside
 
 MODELS = """
     import sys
@@ -183,3 +184,28 @@ def test_quiet_prints_one_line(run: Any, models: Path, tmp_path: Path) -> None:
     code, out, err = run("check", saved, "-i", "x: f32[n=9, 5]", "-q")
     assert code == 1 and len(out.splitlines()) == 1
     assert "error: dimension 1 of x is 5; it is static: 4 when traced" in err
+
+
+# -- files -----------------------------------------------------------------------------------------
+
+
+def test_a_file_that_cannot_be_finished_leaves_the_older_one(tmp_path: Path) -> None:
+    path = tmp_path / "results.npz"
+    path.write_text("older")
+    with pytest.raises(KeyboardInterrupt), written_beside(path) as unfinished:
+        unfinished.write_text("half of")
+        raise KeyboardInterrupt
+    assert path.read_text() == "older" and [*tmp_path.iterdir()] == [path]
+    with written_beside(path) as unfinished:
+        unfinished.write_text("newer")
+        unfinished.with_suffix(".npz.data").write_text("more")
+    assert path.read_text() == "newer"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["results.npz", "results.npz.data"]
+
+
+def test_an_end_at_once_removes_what_is_unfinished(tmp_path: Path) -> None:
+    with written_beside(tmp_path / "results.npz") as unfinished:
+        unfinished.write_text("half of")
+        drop_unfinished()
+        assert [*tmp_path.iterdir()] == []
+        unfinished.parent.mkdir()  # so that the block can end

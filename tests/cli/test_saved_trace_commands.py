@@ -114,12 +114,12 @@ def test_results_into_files(run: Run, saved: Path, tmp_path: Path, form: str) ->
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "a missing input": (["-i", "x: f32[6, 8]"], "needs an input 'scale'"),
-    "another name": (["-i", "y: f32[6, 8]"], "gives 'y', which is no input of the trace"),
+    "another name": (["-i", "y: f32[6, 8]"], "gives 'y', which is not an input of the trace"),
     "no such file": (["-i", "x=nothing.pt"], "there is no file nothing.pt"),
     "inputs that do not fit": (["-i", "x: f32[6, 9]", "-i", "scale: f32[]"], "do not fit"),
     "an unknown form": (
         ["-i", "x: f32[6, 8]", "-i", "scale: f32[]", "-o", "out.xyz"],
-        "out.xyz is of no known form",
+        "symfx cannot write a file that ends in '.xyz'",
     ),
     "twice": (["-i", "x: f32[6, 8]", "-i", "x: f32[6, 8]"], "twice"),
     "a module that is not there": (["--library", "no_such_module"], "cannot be imported"),

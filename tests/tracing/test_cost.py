@@ -167,7 +167,7 @@ def test_the_table(capsys):
     for wrong in ("n", "n=x", "=3", "n=-1"):
         with pytest.raises(SystemExit) as left:
             main([*given, "--at", wrong])
-        assert left.value.code == 2 and "is no size" in capsys.readouterr().err
+        assert left.value.code == 2 and "is not a size" in capsys.readouterr().err
 
 
 def test_the_command_tells_a_pinned_dimension(capsys) -> None:

@@ -165,7 +165,7 @@ def test_hints_of_torch():
     t = symfx.trace(f, (x, y), dynamic={"x": (auto, auto, auto), "y": {0: dynamic, 1: auto}})
     assert [record.value for record in t.specializations] == [16, 8]
     assert shapes(t)["y"][1] == "1" and not shapes(t)["y"][0].isdigit()
-    with pytest.raises(TracingError, match="pins what is to be dynamic"):
+    with pytest.raises(TracingError, match="specializes a size that is to be dynamic"):
         symfx.trace(f, (x, y), dynamic={"x": (static, dynamic, static)})
     t = symfx.trace(f, (x, y), dynamic={"x": (dynamic(max=64), None, None), "y": (auto(min=3), 1)})
     assert [(s.name, s.lower, s.upper) for s in t.symbols] == [("x_0", 2, 64), ("y_0", 3, None)]
@@ -213,7 +213,7 @@ def test_marked_tensors():
     assert [record.value for record in t.specializations] == [5]
     assert symfx.trace(f, (x, y), dynamic={}).symbols == ()
     torch._dynamo.mark_dynamic(y, 1)
-    with pytest.raises(TracingError, match="pins what is to be dynamic"):
+    with pytest.raises(TracingError, match="specializes a size that is to be dynamic"):
         symfx.trace(f, (x, y))
 
 

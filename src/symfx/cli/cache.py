@@ -9,30 +9,46 @@ import typer
 from rich.text import Text
 
 from symfx.cli.console import clear_errors, print_json, print_lines
-from symfx.cli.options import AsJson, Debug
+from symfx.cli.help_pages import PlainCommand, PlainGroup
+from symfx.cli.options import AsJson, Debug, Quiet, Verbose
 
 __all__ = ["cache_commands"]
 
 cache_commands = typer.Typer(
     help="The cache of symfx.trace(..., cache=True): its size, and how to clear it.",
+    cls=PlainGroup,
     no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 Directory = Annotated[
     Path | None,
     typer.Option(
         "--directory",
+        metavar="DIRECTORY",
         help="The directory of the cache. Default: SYMFX_CACHE_DIR, or ~/.cache/symfx.",
         show_default=False,
     ),
 ]
 
 
-@cache_commands.command("info")
+@cache_commands.command("info", cls=PlainCommand)
 def info_command(
-    directory: Directory = None, as_json: AsJson = False, debug: Debug = False
+    directory: Directory = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
 ) -> None:
-    """Print where the cache is, how many traces it has, and their size."""
-    with clear_errors(debug):
+    """Print where the cache is, how many traces it has, and their size.
+
+    Examples:
+        symfx cache info
+
+    Exit codes: 0 printed, 2 the directory cannot be read, 70 symfx itself failed.
+    """
+    with clear_errors(debug, verbose):
         from symfx.cache import info
 
         found = info(directory)
@@ -45,6 +61,9 @@ def info_command(
         if as_json:
             print_json("symfx cache", data)
             return
+        if quiet:
+            print_lines([Text(f"{found.entries} traces, {_size(found.size)}")])
+            return
         print_lines(
             [
                 Text(f"directory: {found.directory}"),
@@ -54,10 +73,22 @@ def info_command(
         )
 
 
-@cache_commands.command("clear")
-def clear_command(directory: Directory = None, debug: Debug = False) -> None:
-    """Remove all traces from the cache; other files in its directory stay."""
-    with clear_errors(debug):
+@cache_commands.command("clear", cls=PlainCommand)
+def clear_command(
+    directory: Directory = None,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Remove all traces from the cache; other files in its directory stay.
+
+    Examples:
+        symfx cache clear --directory my-cache
+
+    Exit codes: 0 removed, 2 the directory cannot be written, 70 symfx itself failed.
+    """
+    del quiet  # it is one line anyway
+    with clear_errors(debug, verbose):
         from symfx.cache import clear
 
         before = clear(directory)

@@ -81,7 +81,7 @@ def clear_errors(debug: bool, verbose: bool = False) -> Iterator[None]:
             traceback.print_exc()
         print_error(
             f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""),
-            fix="check the path and its permissions, and the space on the device",
+            fix="check the path, its permissions, and the free space",
         )
         raise typer.Exit(MISTAKE) from None
     except (MemoryError, RuntimeError) as error:

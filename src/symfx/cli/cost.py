@@ -111,7 +111,7 @@ def _sizes(texts: list[str]) -> dict[str, int]:
         name = name.strip()
         if not name.isidentifier() or not size.strip().isdecimal() or len(size) > 18:
             raise SpecError(
-                f"{text!r} is no size", where="--at", fix="write a name and a number: batch=8"
+                f"{text!r} is not a size", where="--at", fix="write a name and a number: batch=8"
             )
         if name in sizes:
             raise SpecError(f"{name} is given twice", where="--at", fix="give it once")

@@ -85,9 +85,9 @@ def arguments_of(
                 )
             if at and type(step) is not type(next(iter(at))):
                 raise SpecError(
-                    f"{_shown(steps[:i])} has members by position and by key",
+                    f"{_shown(steps[:i])} is described both as a list and as a dict",
                     where=option,
-                    fix="give all members of a list by position, and all of a dict by key",
+                    fix="use numbers for all members (a list) or names for all members (a dict)",
                 )
             if i == len(steps) - 1:
                 if step in at:
@@ -122,7 +122,7 @@ def _argument(path: str, tree: Any, make: Callable[[str, TypeSyntax], Any]) -> A
         missing = [i for i in range(len(tree)) if i not in tree]
         if missing:
             raise SpecError(
-                f"{path}[{missing[0]}] is not described, and {path}[{max(tree)}] is",
+                f"{path}[{max(tree)}] is described, but {path}[{missing[0]}] is not",
                 where="--input",
                 fix="describe the members of a list from [0] on",
             )
@@ -138,7 +138,7 @@ def _sized(path: str, type_: TypeSyntax) -> TensorSyntax | IntInput | Constant:
     """
     if isinstance(type_, AnyTensor):
         raise SpecError(
-            f"{path} has no type, and an example of it cannot be drawn",
+            f"{path} has no type, so symfx cannot make an example of it",
             where="--input",
             fix=f'write the type, such as "{path}: f32[batch, 64]"',
         )
@@ -151,7 +151,7 @@ def _sized(path: str, type_: TypeSyntax) -> TensorSyntax | IntInput | Constant:
             dims += [Size(Name(f"{dim.name}_{i}")) for i in range(_LEADING)]
         elif isinstance(dim, (Leading, Unknown)):
             raise SpecError(
-                f"{path} has a dimension {dim}, and an example of it cannot be drawn",
+                f"{path} has a dimension {dim}, so symfx cannot make an example of it",
                 where="--input",
                 fix="give it a name or a number; *dims is any number of leading dimensions",
             )

@@ -11,6 +11,8 @@ import sys
 import threading
 from collections.abc import Iterator
 
+from symfx.cli.output_files import drop_unfinished
+
 __all__ = ["INTERRUPTED", "end_quickly", "leave_on_interrupt"]
 
 #: The exit code of an interrupted command, as shells report it: 128 and the number of SIGINT.
@@ -42,6 +44,7 @@ def _wait(reading: int) -> None:
     select.select([reading], [], [], _GRACE)
     if sys.stderr.isatty():
         os.write(sys.stderr.fileno(), b"\x1b[?25h\n")  # a progress bar hides the cursor
+    drop_unfinished()
     os._exit(INTERRUPTED)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from symfx.cli.output_files import written_beside
 from symfx.cli.steps import progress
 from symfx.errors import SymfxError, TracingError
 from symfx.user_code import user_line_of_trace
@@ -44,8 +45,8 @@ def hand_on(trace: Trace, onnx: Path | None, pt2: Path | None, aoti: Path | None
         with progress(f"writing {path}"), contextlib.redirect_stdout(sys.stderr):
             # Each gets a program of its own, because the passes of torch may change it.
             exported = trace.to_exported_program()
-            with _refusing(option):
-                write(exported, path)
+            with written_beside(path) as unfinished, _refusing(option):
+                write(exported, unfinished)
 
 
 @contextlib.contextmanager

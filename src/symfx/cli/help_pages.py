@@ -12,7 +12,7 @@ from rich.text import Text
 
 from symfx.cli.console import console_for
 
-__all__ = ["PlainCommand", "print_page"]
+__all__ = ["PlainCommand", "PlainGroup", "print_page"]
 
 #: Text of more columns is tiring to read.
 _WIDEST = 100
@@ -24,6 +24,20 @@ class PlainCommand(typer.core.TyperCommand):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the page; click calls this."""
         print_page(self, ctx)
+
+
+class PlainGroup(typer.core.TyperGroup):
+    """A group of a few commands whose ``--help`` is printed by this module."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the page; click calls this."""
+        found = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        first = {
+            name: inspect.cleandoc(command.help or "").partition("\n\n")[0]
+            for name, command in found.items()
+            if command is not None
+        }
+        print_page(self, ctx, {"Commands": first})
 
 
 def print_page(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from symfx.cli.example_calls import make_inputs
+from symfx.cli.output_files import written_beside
 from symfx.errors import SpecError, describe
 from symfx.shape_language import parse_input
 
@@ -44,7 +45,7 @@ def read_inputs(
         known = by_path.get(name, name)
         if known not in names:
             raise SpecError(
-                f"{text} gives {name!r}, which is no input of the trace",
+                f"{text} gives {name!r}, which is not an input of the trace",
                 where=_WHERE,
                 fix=f"its inputs are {', '.join(names)}",
             )
@@ -100,10 +101,10 @@ def _several(found: Any) -> list[Any]:
 def _only(found: Mapping[str, Any], text: str) -> Any:
     if len(found) != 1:
         raise SpecError(
-            f"{text} is to give one tensor, and the file has {len(found)}: "
+            f"{text} should give one tensor, but the file has {len(found)}: "
             f"{', '.join(map(str, found))}",
             where=_WHERE,
-            fix="leave the name before = out: the names of the file are then those of the inputs",
+            fix="leave out the name before =; then the names in the file are those of the inputs",
         )
     return next(iter(found.values()))
 
@@ -156,18 +157,21 @@ def write_results(path: Path, results: Mapping[str, Any]) -> None:
         for name, value in results.items()
         if isinstance(value, torch.Tensor | bool | int | float)
     }
-    writers: dict[str, Callable[[], Any]] = {
-        ".pt": lambda: torch.save(tensors, path),
-        ".pth": lambda: torch.save(tensors, path),
-        ".safetensors": lambda: _save_safetensors(tensors, path),
-        ".npz": lambda: _save_npz(tensors, path),
+    writers: dict[str, Callable[[Path], Any]] = {
+        ".pt": lambda path: torch.save(tensors, path),
+        ".pth": lambda path: torch.save(tensors, path),
+        ".safetensors": lambda path: _save_safetensors(tensors, path),
+        ".npz": lambda path: _save_npz(tensors, path),
     }
     write = writers.get(path.suffix)
     if write is None:
         raise SpecError(
-            f"{path} is of no known form", where="--output", fix="use .pt, .npz or .safetensors"
+            f"symfx cannot write a file that ends in {path.suffix or path.name!r}",
+            where="--output",
+            fix="use .pt, .npz or .safetensors",
         )
-    write()
+    with written_beside(path) as unfinished:
+        write(unfinished)
 
 
 def _save_safetensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:

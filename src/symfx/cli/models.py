@@ -46,7 +46,7 @@ def load(target: str, init: Sequence[str] = ()) -> Callable[..., Any]:
     call = attribute.endswith("()")
     attribute = attribute.removesuffix("()")
     if not colon or not place or not attribute:
-        raise TargetError(f"{target!r} is not a target", where="TARGET", fix=_FORM)
+        raise TargetError(f"{target!r} does not name a model", where="TARGET", fix=_FORM)
     arguments = read_init(init)
     with uncollected():
         module = _from_file(place) if place.endswith(".py") else _from_name(place)
@@ -174,7 +174,7 @@ def _attribute(module: ModuleType, place: str, attribute: str) -> Any:
 def _build(factory: Any, name: str, arguments: dict[str, Any]) -> Any:
     if not callable(factory) or (hasattr(factory, "forward") and not inspect.isclass(factory)):
         raise TargetError(
-            f"{name} is a {type(factory).__name__} and needs no building",
+            f"{name} is an instance of {type(factory).__name__}, which --init cannot build again",
             where="--init",
             fix="leave --init out, or name its class instead",
         )

@@ -131,7 +131,9 @@ def optimize_command(
 def _refuse_options(dtype: str, save: Path | None) -> None:
     if dtype not in _DTYPES:
         raise SpecError(
-            f"{dtype!r} is not offered", where="--dtype", fix=f"choose from {', '.join(_DTYPES)}"
+            f"symfx optimize cannot use {dtype!r}",
+            where="--dtype",
+            fix=f"choose from {', '.join(_DTYPES)}",
         )
     refuse_unwritable(save, "--save")
 

@@ -116,7 +116,7 @@ def show_command(
         if format_ is not Format.TEXT:
             if as_json:
                 raise SpecError(
-                    f"--json and --format {format_} are two forms",
+                    f"--json and --format {format_} cannot be used together",
                     where="--format",
                     fix="leave one of them out",
                 )

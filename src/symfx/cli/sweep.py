@@ -119,7 +119,8 @@ def sweep_command(
 
     Examples:
         symfx sweep models.toml -j 4
-        symfx sweep 'transformers:bert*' --steps trace,verify,export
+        symfx sweep 'transformers:bert*' \\
+            --steps trace,verify,export
         symfx sweep models.toml --dask tcp://host:8786
 
     Exit codes: 0 all models are ok, 1 some are not, 2 the command or a file cannot be used, 70

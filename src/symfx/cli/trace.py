@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -185,12 +184,16 @@ def _recorded(path: Path | None) -> Iterator[None]:
     from symfx.recording import EventLog, recording_shape_envs
 
     with recording_shape_envs() as environments:
+        failed: Exception | None = None
         try:
             yield
-        finally:
-            # The log is written for a trace that fails too: it helps to find the cause.
-            for env in environments[:1]:
-                EventLog.of(env, failed=sys.exc_info()[1] is not None).save(path)
+        except Exception as error:  # noqa: BLE001 - raised again
+            failed = error
+        # The log is written for a trace that fails too: it helps to find the cause.
+        for env in environments[:1]:
+            EventLog.of(env, failed=failed is not None).save(path)
+        if failed is not None:
+            raise failed
 
 
 def _print_json(traced: Trace, verification: Verification | None) -> None:

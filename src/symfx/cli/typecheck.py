@@ -167,7 +167,7 @@ def _refuse(found: Migration, *, allow_pinned: bool, strict: bool) -> bool:
     if warned:
         print_error(
             f"--strict refuses {len(warned)} warning{'s' if len(warned) > 1 else ''}",
-            fix="mend the line that the warning names",
+            fix="correct the line that the warning names",
         )
     return bool(fixed or excluded or warned)
 

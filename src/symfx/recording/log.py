@@ -22,6 +22,7 @@ from symfx.symbolic_shapes.environment.recorder import ALSO_CALLED, RECORDED
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
 from symfx.symbolic_shapes.shape_env import ShapeEnv
 from symfx.untrusted import Source, parse, read_text, shown
+from symfx.whole_files import written_whole
 
 __all__ = ["SCHEMA", "EventLog", "EventLogError", "minimize"]
 
@@ -190,8 +191,9 @@ class EventLog:
         return cls(tuple(made))
 
     def save(self, path: str | Path) -> None:
-        """Write the log to a file, as JSON."""
-        Path(path).write_text(self.to_json(), encoding="utf-8")
+        """Write the log to a file, as JSON; the file appears when it is complete."""
+        with written_whole(Path(path)) as file:
+            file.write(self.to_json().encode())
 
     @classmethod
     def load(cls, path: str | Path) -> EventLog:

@@ -199,7 +199,8 @@ def refuse_pins(trace: TracedModel, promised: Collection[str]) -> None:
         return
     lines = dict.fromkeys(str(provenance).removeprefix("at ") for _, provenance in pins)
     error = TracingError(
-        f"{trace.name} pins what is to be dynamic: {'; '.join(words for words, _ in pins)}",
+        f"{trace.name} specializes a size that is to be dynamic: "
+        f"{'; '.join(words for words, _ in pins)}",
         where="; ".join(lines),
         fix=f"{advice_for(pins[0][1])}, or make the dimension static (None in dynamic); "
         "strict=False, or --allow-pinned on the command line, accepts a graph for this size alone",
