@@ -222,3 +222,12 @@ def test_texts_of_deep_terms(t: Table) -> None:
         v = (v + a) // b
     assert str(v).endswith("//b")
     assert str(v).count("//") == 1500
+
+
+def test_a_root_of_a_negative_number_has_no_value() -> None:
+    t = Table()
+    n = t.symbol("n")
+    root = t.pow(t.to_real(n), t.const(0.5))
+    assert evaluate(root, {n: 4}) == 2.0
+    with pytest.raises(ValueError, match="no real number"):
+        evaluate(root, {n: -4})

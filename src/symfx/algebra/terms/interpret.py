@@ -227,7 +227,10 @@ def _check_bits(bits: int) -> None:
 def _power(base: Any, exponent: Any) -> Any:
     if isinstance(base, int) and isinstance(exponent, int) and abs(base) > 1 and exponent > 0:
         _check_bits(base.bit_length() * exponent)
-    return base**exponent
+    result = base**exponent
+    if isinstance(result, complex):
+        raise ValueError(f"{base} to the power of {exponent} is no real number")
+    return result
 
 
 def _shifted_left(value: int, count: int) -> int:
