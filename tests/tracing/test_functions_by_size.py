@@ -114,6 +114,9 @@ NO_GUARD: dict[str, tuple[Callable[[torch.Tensor], Any], int]] = {
     "take_along_dim, beyond the end": (lambda x: x.take_along_dim(x.argsort(0), 1), 2),
     "take_along_dim of all": (lambda x: x.take_along_dim(x.argmax().reshape(1)), 2),
     "take_along_dim, broadcast": (lambda x: x.take_along_dim(x[:, :1].argsort(0), 0), 2),
+    "numel of a shape": (lambda x: x / x.shape.numel() + x.size()[1:].numel(), 3),
+    "numel of part of a shape": (lambda x: x.reshape(x.shape[:2].numel(), -1), 3),
+    "numel of a made shape": (lambda x: torch.ones(torch.Size([*x.shape, 2]).numel()), 2),
     "group_norm by size": (lambda x: F.group_norm(x, x.shape[1]), 3),
     "group_norm of pairs": (
         lambda x: F.group_norm(torch.cat([x, x], 1), x.shape[1], x.new_ones(2 * x.shape[1])), 4,
@@ -178,6 +181,29 @@ NO_PIN: dict[str, tuple[Callable[[torch.Tensor], Any], int]] = {
     "max with indices of a volume": (
         lambda x: F.max_pool3d(x, (x.shape[2] // 2, 1, 2), return_indices=True), 5,
     ),
+    "an eps by size": (lambda x: F.layer_norm(x, x.shape[1:], eps=1 / x.shape[0]), 3),
+    "an eps by size, weighted": (
+        lambda x: F.layer_norm(x, x.shape[1:], x[0], x[0] + 1, eps=1e-5 * x.shape[0]), 2,
+    ),
+    "no dropout": (lambda x: F.dropout(x, 1 / x.shape[0], False), 2),
+    "resized along a line": (
+        lambda x: F.interpolate(x, scale_factor=x.shape[0] / 4 + 0.1, mode="linear"), 3,
+    ),
+    "images resized by a factor": (
+        lambda x: F.interpolate(x, scale_factor=(x.shape[0] + 0.1) / 2, mode="bilinear"), 4,
+    ),
+    "images resized to others": (
+        lambda x: F.interpolate(
+            x.mT, scale_factor=[(n + 0.1) / m for n, m in zip(x.shape[2:], x.mT.shape[2:])],
+            mode="bicubic",
+        ), 4,
+    ),
+    "images that are doubled": (
+        lambda x: F.interpolate(x, scale_factor=(1 + 0.1 / x.shape[3], 2 + 0.1 / x.shape[3])), 4,
+    ),
+    "a volume resized by a factor": (
+        lambda x: F.interpolate(x, scale_factor=x.shape[0] * 0.4 + 0.1, mode="trilinear"), 5,
+    ),
     "half as many means": (lambda x: F.adaptive_avg_pool1d(x, x.shape[-1] // 2), 3),
 }  # fmt: skip
 
@@ -191,6 +217,26 @@ def test_not_pinned(name: str) -> None:
         x = torch.randn(shape)
         assert t.check(x), t.check(x)
         torch.testing.assert_close(t(x), f(x))
+
+
+@pytest.mark.parametrize("mode", ["nearest", "nearest-exact", "bilinear", "bicubic"])
+@pytest.mark.parametrize("factor", [1.05, 2.04, 0.97, 1.3, 2.3])
+def test_a_size_that_stays_or_doubles_by_a_factor_that_does_not(mode: str, factor: float) -> None:
+    def f(x: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(x, scale_factor=factor, mode=mode)
+
+    t = symfx.trace(f, torch.randn(1, 2, 9, 9), dynamic=((None, None, "h", "w"),))
+    for shape in ((9, 9), (3, 5), (4, 7), (12, 20)):
+        x = torch.randn(1, 2, *shape)
+        torch.testing.assert_close(t(x), f(x), rtol=1e-4, atol=1e-5)
+
+
+def test_numel_of_a_shape_outside_of_a_trace_is_torchs() -> None:
+    before = torch.Size.numel
+    symfx.trace(lambda x: x * x.shape.numel(), torch.randn(3, 4), dynamic=[("n", "m")])
+    assert torch.Size.numel is before
+    assert torch.Size((3, 4)).numel() == 12
+    assert type(torch.Size((3, 4)).numel()) is int
 
 
 def test_a_view_of_windows_is_a_view() -> None:
@@ -209,10 +255,7 @@ def test_a_view_of_windows_is_a_view() -> None:
 #: Numbers that torch's kernels draw or compute with as they are: the size is pinned, and told.
 PINNED = {
     "dropout": lambda x: F.dropout(x, 1 / x.shape[0], True),
-    "eps": lambda x: F.layer_norm(x, (7,), eps=1 / x.shape[0]),
-    "bilinear": lambda x: F.interpolate(
-        x[None, None], scale_factor=x.shape[0] / 4, mode="bilinear"
-    ),
+    "bins": lambda x: x.histc(x.shape[0]),
 }
 
 

@@ -199,7 +199,6 @@ ADVICE: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
     "dict": (lambda x: x * KEYS.get(x.shape[0], 3.0), r"torch\.sym_ite"),
     "list": (lambda x: x * len([0] * x.shape[0]), r"torch\.zeros"),
     "index": (lambda x: x * TABLE[x.shape[0]], r"torch\.tensor\(table\)"),
-    "numel": (lambda x: x * x.shape.numel(), r"math\.prod"),
     "complex": (lambda x: x * complex(x.shape[0], 1), r"torch\.sym_ite"),
     "bits": (lambda x: x * x.shape[0].bit_length(), r"\.item\(\)"),
     "text": (lambda x: x * len("%d" % x.shape[0]), "a text with a size"),  # noqa: UP031 - the kind in question

@@ -56,6 +56,16 @@ def rotated(x: torch.Tensor) -> torch.Tensor:
     return torch.cat([-b, a], -1) * x
 
 
+POSITIONS = torch.randn(1, 16, 8)
+
+
+def with_positions(x: torch.Tensor) -> torch.Tensor:
+    grid = POSITIONS.reshape(1, 4, 4, 8).permute(0, 3, 1, 2)
+    sizes = (x.shape[2] // 4, x.shape[3] // 4)
+    grid = F.interpolate(grid, sizes, mode="bicubic", align_corners=False)
+    return x.mean() + grid.permute(0, 2, 3, 1).reshape(1, -1, 8)
+
+
 LINEAR = nn.Linear(7, 2)
 
 
@@ -213,6 +223,13 @@ CASES = {
         [(Dim("b", min=1), None, Dim("h", min=1), Dim("w", min=1))],
         [],
         [[(2, 7, 1, 1)], [(1, 7, 1, 5)], [(3, 7, 4, 1)]],
+    ),
+    "position embeddings, resized": Case(
+        with_positions,
+        [(2, 3, 24, 40)],
+        [("b", None, "h", "w")],
+        [],
+        [[(2, 3, 4, 4)], [(3, 3, 7, 5)], [(2, 3, 4, 64)], [(2, 3, 12, 9)]],
     ),
     "half as many means": Case(
         lambda x: F.adaptive_avg_pool2d(x, (x.shape[2] // 2, 1)),

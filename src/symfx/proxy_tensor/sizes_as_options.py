@@ -16,6 +16,7 @@ from torch.nested._internal.nested_tensor import nested_view_from_values_offsets
 from torch.nn import functional as F
 
 from symfx.proxy_tensor.forms import Forms
+from symfx.proxy_tensor.interpolation import interpolate_by_scale
 from symfx.symbolic_shapes import statically_known_true
 
 __all__ = ["FORMS_BY_OPTION"]
@@ -96,6 +97,35 @@ def _quantile_of(function: Callable[..., Any]) -> Callable[..., Any]:
     return form
 
 
+@FORMS_BY_OPTION.of(F.layer_norm, torch.layer_norm)
+def _layer_norm(
+    input: torch.Tensor,
+    normalized_shape: Any,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    eps: Any = 1e-5,
+) -> Any:
+    dims = tuple(range(-len(normalized_shape), 0))
+    if not _is_symbolic(eps) or not dims or len(dims) > input.dim() or input.is_nested:
+        return NotImplemented
+    for d in dims:
+        torch._check(input.shape[d] == normalized_shape[d])  # type: ignore[no-untyped-call]
+    variance, mean = torch.var_mean(input, dims, correction=0, keepdim=True)
+    result = (input - mean) * torch.rsqrt(variance + eps)
+    result = result if weight is None else result * weight
+    return result if bias is None else result + bias
+
+
+@FORMS_BY_OPTION.of(F.dropout, torch.dropout)
+def _dropout(input: torch.Tensor, p: Any = 0.5, training: bool = True, inplace: Any = False) -> Any:
+    # In training, the operator draws as its number says, and the number is pinned.
+    if not _is_symbolic(p) or training:
+        return NotImplemented
+    torch._check(p >= 0)  # type: ignore[no-untyped-call]
+    torch._check(p <= 1)  # type: ignore[no-untyped-call]
+    return input.clone()
+
+
 for _function, _method in (
     (torch.quantile, torch.Tensor.quantile),
     (torch.nanquantile, torch.Tensor.nanquantile),
@@ -162,38 +192,4 @@ def _sequences(offsets: torch.Tensor, rows: Any) -> tuple[torch.Tensor, torch.Te
     return sequence, row - offsets[sequence]
 
 
-@FORMS_BY_OPTION.of(F.interpolate)
-def _interpolate(
-    input: torch.Tensor,
-    size: Any = None,
-    scale_factor: Any = None,
-    mode: str = "nearest",
-    align_corners: bool | None = None,
-    recompute_scale_factor: bool | None = None,
-    antialias: bool = False,
-) -> Any:
-    dims = input.dim() - 2
-    factors = scale_factor if isinstance(scale_factor, (list, tuple)) else [scale_factor] * dims
-    if size is not None or dims < 1 or len(factors) != dims or not _is_symbolic(*factors):
-        return NotImplemented
-    # With corners that are aligned, the factor gives the size and nothing else.
-    by_size = recompute_scale_factor or align_corners
-    if not by_size and (mode not in ("nearest", "nearest-exact") or antialias):
-        return NotImplemented
-    lengths = input.shape[2:]
-    sizes = [math.floor(n * factor) for n, factor in zip(lengths, factors, strict=True)]
-    for n in sizes:
-        torch._check(n >= 1)  # type: ignore[no-untyped-call]
-    if by_size:
-        return F.interpolate(
-            input, sizes, mode=mode, align_corners=align_corners, antialias=antialias
-        )
-    half = 0.5 if mode == "nearest-exact" else 0.0
-    x = input
-    for i, (n, length, factor) in enumerate(zip(sizes, lengths, factors, strict=True)):
-        # As the real kernel, in the precision of a float.
-        step = torch.full((), 1.0 / factor, dtype=torch.float32, device=input.device)
-        place = torch.arange(n, dtype=torch.float32, device=input.device) + half
-        source = (place * step).floor().to(torch.int64)
-        x = x.index_select(2 + i, source.clamp(max=length - 1))
-    return x
+FORMS_BY_OPTION.of(F.interpolate)(interpolate_by_scale)

@@ -6,12 +6,15 @@ the trace holds for its value alone then, and says at which line.
 
 The text of a symbolic number is the name of its symbol, which stays where it is only shown. A
 program that computes with the text gets the digits of the value, for which alone the trace holds.
+
+``x.shape.numel()`` is a number of C++ in torch. In a trace it stays symbolic.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dis
+import math
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -23,6 +26,7 @@ from symfx.proxy_tensor.rewritten_functions import in_trace
 from symfx.shown_texts import only_shown
 from symfx.sym_node import SymNode, wrap_node
 from symfx.torch_bridge.process_wide import ProcessWide
+from symfx.torch_bridge.size_type import SIZE_METHODS
 from symfx.user_code import is_user_file
 
 __all__ = ["symint_methods"]
@@ -110,9 +114,23 @@ def _formats(frame: FrameType) -> bool:
     return is_user_file(code.co_filename) and code.co_code[at : at + 2] == _REMAINDER
 
 
+_torchs_numel = SIZE_METHODS.numel
+
+
+def _numel(self: torch.Size) -> Any:
+    if (
+        in_trace()
+        and any(isinstance(n, _SymInt) for n in self)
+        and not torch.compiler.is_dynamo_compiling()
+    ):
+        return math.prod(self)
+    return _torchs_numel(self)
+
+
 _FLOAT: Any = torch.SymFloat
 _BOOL: Any = torch.SymBool
 _METHODS: tuple[tuple[ProcessWide, Callable[..., Any]], ...] = (
+    (ProcessWide(SIZE_METHODS, "numel"), _numel),
     (ProcessWide(_SymInt, "__round__"), _round),
     (ProcessWide(_SymInt, "__hash__"), _hash),
     (ProcessWide(_SymInt, "__int__"), _int_of(_SymInt.__int__)),

@@ -25,6 +25,8 @@ from symfx.proxy_tensor.sizes_as_options import FORMS_BY_OPTION
 from symfx.proxy_tensor.sizes_in_composites import FORMS_OF_COMPOSITES
 from symfx.proxy_tensor.symbolic_math import choose
 from symfx.proxy_tensor.views_by_size import VIEWS
+from symfx.sym_node import is_channels_last_contiguous_2d
+from symfx.symbolic_shapes import statically_known_true
 
 __all__ = ["TRACEABLE"]
 
@@ -246,6 +248,16 @@ def _interpolate(input: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
     found = FORMS_BY_OPTION[F.interpolate](input, *args, **kwargs)
     if found is not NotImplemented:
         return found
+    size = args[0] if args else kwargs.get("size")
+    if isinstance(input, torch.Tensor) and input.dim() == 4 and size is not None:
+        lies_as_nhwc = is_channels_last_contiguous_2d(input.shape, input.stride())
+        sizes = size if isinstance(size, (list, tuple)) else [size]
+        # torch's decomposition asks whether one pixel is left: then nothing is to be reordered.
+        if statically_known_true(lies_as_nhwc) and not any(
+            statically_known_true(n >= 2) for n in sizes
+        ):
+            found = F.interpolate(input.contiguous(), *args, **kwargs)
+            return found.contiguous(memory_format=torch.channels_last)
     # torch's decomposition for three dimensions keeps their order, and the operator does not.
     if not isinstance(input, torch.Tensor) or input.dim() != 3 or input.is_contiguous():
         return NotImplemented

@@ -36,10 +36,6 @@ _ADVICE = (
         "torch.Tensor takes no symbolic number in a list: write torch.tensor([...])",
     ),
     (
-        r"(?:shape|size\(\))\.numel\(",
-        "the sizes of a tensor are multiplied as numbers: write x.numel() or math.prod(x.shape)",
-    ),
-    (
         r"\bmath\.\w+\(",
         "of this function of math no symbolic form exists for these arguments: {otherwise}",
     ),
