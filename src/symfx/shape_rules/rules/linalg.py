@@ -272,20 +272,20 @@ def multi_dot(d: Sizes, *matrices: Any, **options: Any) -> Any:
 
 
 @rule(*named("diag_embed"))
-def diag_embed(d: Sizes, input: Shape, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Shape:
+def diag_embed(d: Sizes, input: Shape, offset: Dim = 0, dim1: int = -2, dim2: int = -1) -> Shape:
     """Put the last dimension on the diagonal of matrices."""
     rank = len(at_least(input, 1, "diag_embed")) + 1
     i, j = (axis(k, rank, "diag_embed") for k in (dim1, dim2))
     if i == j:
         raise IllTypedError(f"diag_embed names dimension {dim1} twice")
-    size = input[-1] + abs(offset)
+    size = input[-1] + d.compute("max", offset, 0 - offset)
     rest = iter(input[:-1])
     return Shape(size if k in (i, j) else next(rest) for k in range(rank))
 
 
 @rule(_L.diagonal)
 def linalg_diagonal(
-    d: Sizes, A: Shape, *, offset: int = 0, dim1: int = -2, dim2: int = -1
+    d: Sizes, A: Shape, *, offset: Dim = 0, dim1: int = -2, dim2: int = -1
 ) -> Shape:
     """The diagonals of matrices."""
     return diagonal(d, A, offset, dim1, dim2)
