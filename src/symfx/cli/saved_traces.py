@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,9 +30,9 @@ from symfx.errors import SpecError
 if TYPE_CHECKING:
     from symfx.tracing import Trace
 
-__all__ = ["Libraries", "check_command", "load_trace", "run_command", "show_command"]
+__all__ = ["File", "Libraries", "check_command", "load_trace", "run_command", "show_command"]
 
-_File = Annotated[
+File = Annotated[
     Path,
     typer.Argument(
         metavar="FILE",
@@ -74,7 +74,7 @@ class Format(StrEnum):
 
 
 def show_command(
-    file: _File,
+    file: File,
     *,
     format_: Annotated[
         Format,
@@ -138,7 +138,7 @@ def _drawn(t: Trace, form: Format) -> str:
 
 
 def check_command(
-    file: _File,
+    file: File,
     *,
     inputs: _Inputs = None,
     seed: Seed = 0,
@@ -171,7 +171,7 @@ def check_command(
 
 
 def run_command(
-    file: _File,
+    file: File,
     *,
     inputs: _Inputs = None,
     output: Annotated[
@@ -225,8 +225,10 @@ def run_command(
             print_lines([Text("; ".join(line.plain for line in lines))] if quiet else lines)
 
 
-def load_trace(file: Path, libraries: Sequence[str]) -> Trace:
-    """Read a saved trace, after the libraries whose operators it may call."""
+def load_trace(
+    file: Path, libraries: Sequence[str], model: Callable[..., Any] | None = None
+) -> Trace:
+    """Read a saved trace, with its model if given, after the libraries whose operators it calls."""
     from importlib import import_module
 
     load_torch()
@@ -241,7 +243,7 @@ def load_trace(file: Path, libraries: Sequence[str]) -> Trace:
             ) from None
     from symfx.tracing import load
 
-    return load(file, libraries=libraries)
+    return load(file, libraries=libraries, model=model)
 
 
 def _named_leaves(result: Any) -> dict[str, Any]:

@@ -65,6 +65,14 @@ class TracedModule(_LazyGraphModule):
     pickle hold the environment of symbols or the nodes' example values.
     """
 
+    def _real_recompile(self) -> Any:
+        code = super()._real_recompile()
+        # Dynamo captures the branches of `torch.cond` only if their code is there.
+        for part in self.children():
+            if isinstance(part, fx.GraphModule):
+                compile_now(part)
+        return code
+
     def __reduce__(self) -> tuple[Any, ...]:
         body = {k: v for k, v in self.__dict__.items() if k not in ("_graph", "shape_env")}
         nodes = [

@@ -11,7 +11,7 @@ from torch import nn
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.elementwise import broadcast_shapes, named
 from symfx.shape_rules.sizes import Dim, Shape, Sizes
-from symfx.shape_rules.table import at_least, axes, axis, module_rule, rule
+from symfx.shape_rules.table import at_least, axes, axis, exactly, module_rule, rule
 
 __all__: list[str] = []
 
@@ -96,6 +96,8 @@ def argsort(d: Sizes, input: Shape, *given: Any, **options: Any) -> Shape:
 @rule(torch.bucketize, "bucketize", torch.ops.aten.bucketize)
 def bucketize(d: Sizes, input: Shape, boundaries: Any, **options: Any) -> Shape:
     """One index among the boundaries for each value."""
+    if isinstance(boundaries, Shape):
+        exactly(boundaries, 1, "the boundaries of bucketize")
     return input
 
 

@@ -160,7 +160,9 @@ def solve(d: Sizes, A: Shape, B: Shape, *, left: bool = True) -> Any:
     if len(B) == 1:
         d.equal(B[0], n, "solve takes one right side for each equation")
         return Shape((*batch, n))
-    if len(B) == len(A) - 1 and all(isinstance(s, int) for s in (*A, *B)) and A[:-1] == B:
+    if len(B) == len(A) - 1 and all(
+        d.compare("==", *pair) is True for pair in zip(A, B, strict=False)
+    ):
         return B
     other, rows, columns = _matrix(B, "solve")
     d.equal(rows if left else columns, n, "solve takes one right side for each equation")

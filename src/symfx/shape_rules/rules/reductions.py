@@ -223,7 +223,14 @@ def distance(d: Sizes, input: Shape, other: Shape, p: Any = 2) -> Shape:
     return Shape()
 
 
-@rule(*_everywhere("equal", "allclose"))
+@rule(*_everywhere("allclose"))
+def all_close(d: Sizes, input: Shape, other: Shape, *rest: Any, **options: Any) -> Any:
+    """A truth value, of two tensors that broadcast."""
+    broadcast_shapes(d, input, other)
+    return NO_TENSOR
+
+
+@rule(*_everywhere("equal"))
 def truth_of_two(d: Sizes, input: Shape, other: Shape, *rest: Any, **options: Any) -> Any:
     """A truth value, which is no tensor."""
     return NO_TENSOR
