@@ -43,7 +43,8 @@ class ByOperators(Small):
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv(x).relu().mean((2, 3))
-        return torch.vmap(lambda row: self.head(row).softmax(0))(y)
+        rows: Tensor = torch.vmap(lambda row: self.head(row).softmax(0))(y)
+        return rows
 
 
 _HERE = Path(__file__)

@@ -50,8 +50,9 @@ def verify_command(
     train mode or eval mode.
 
     Examples:
-        symfx verify linear.symfx torch.nn:Linear --init in_features=8 \\
-            --init out_features=4 --where "batch in {1, 64, 1000}"
+        symfx verify linear.symfx torch.nn:Linear \\
+            --init in_features=8 --init out_features=4 \\
+            --where "batch in {1, 64, 1000}"
 
     Exit codes: 0 verified, 1 a result differs, 2 the file, the model or a condition cannot be
     used, 70 symfx itself failed.
