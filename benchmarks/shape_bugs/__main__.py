@@ -11,11 +11,19 @@ import torch
 import typer
 from rich.console import Console
 
-from benchmarks.shape_bugs import architectures, language, sequences, tensors, training, vision
+from benchmarks.shape_bugs import (
+    architectures,
+    domains,
+    language,
+    sequences,
+    tensors,
+    training,
+    vision,
+)
 from benchmarks.shape_bugs.cases import Case, all_cases
 from benchmarks.shape_bugs.checkers import CHECKERS, Checker, run_eager
 
-FAMILIES = (vision, sequences, tensors, architectures, language, training)
+FAMILIES = (vision, sequences, tensors, architectures, language, training, domains)
 
 
 @dataclass

@@ -69,6 +69,41 @@ def test_check_tells_the_reasons_and_the_exit_code(run: Run, saved: Path) -> Non
     }
 
 
+def test_a_saved_trace_is_verified_with_its_model(run: Run, saved: Path) -> None:
+    target = f"{saved.parent}/saved_models.py:Net"
+    code, out, _ = run("verify", saved, target, "--where", "batch in {4, 9, 100}")
+    assert code == 0 and all(f"batch={n} " in out for n in (4, 5, 9, 100))
+    assert "admit only" in out and "batch in {4, 9, 100}" in out
+    code, out, _ = run("verify", saved, target, "--shapes", 2, "-q")
+    assert (code, out) == (0, "Net: verified at 3 shapes: equal to eager\n")
+    code, out, _ = run("verify", saved, target, "--json")
+    document = json.loads(out)
+    assert code == 0 and document["schema"] == "symfx verify" and document["passed"]
+    assert len(document["runs"]) == 6
+
+
+def test_verify_finds_that_a_model_is_another_one(run: Run, saved: Path) -> None:
+    path = saved.parent / "changed_models.py"
+    path.write_text(textwrap.dedent(MODELS).replace("x = x * 2", "x = x * 2 + (x.shape[0] > 20)"))
+    code, out, _ = run("verify", saved, f"{path}:Net", "-w", "batch >= 30", "-w", "batch <= 40")
+    assert code == 1 and "FAILS" in out
+    code, _, err = run("verify", saved, f"{path}:Net", "-w", "size >= 30")
+    assert code == 2 and "no input has a dimension named size" in err and "batch" in err
+    path.write_text(textwrap.dedent(MODELS).replace("Linear(8, 4)", "Linear(8, 5)"))
+    code, _, err = run("verify", saved, f"{path}:Net")
+    assert code == 2 and "give the model that was traced" in err
+
+
+def test_verify_uses_the_mode_of_the_trace(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "norm.symfx"
+    init = ("--init", "num_features=3")
+    inputs = ("-i", "input: f32[n=4, 3]")
+    code, _, _ = run("trace", "torch.nn:BatchNorm1d", *init, *inputs, "--eval", "--save", path)
+    assert code == 0
+    code, out, _ = run("verify", path, "torch.nn:BatchNorm1d", *init)
+    assert code == 0, out
+
+
 @pytest.mark.parametrize("form", ["pt", "list.pt", "npz", "safetensors", "two files", "npy"])
 def test_inputs_from_files(run: Run, saved: Path, tmp_path: Path, form: str) -> None:
     x, scale = torch.randn(6, 8), torch.tensor(2.0)

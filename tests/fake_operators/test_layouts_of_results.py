@@ -76,3 +76,17 @@ def test_a_view_that_eager_mode_takes_is_taken() -> None:
 
     x = r(4, 7, 6)
     torch.testing.assert_close(symfx.trace(program, x)(x), program(x))
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1, -2])
+def test_distinct_rows_along_a_dimension_from_the_end(dim: int) -> None:
+    x = torch.tensor([[1.0, 1.0, 2.0], [1.0, 1.0, 3.0]])
+    for program in (
+        lambda x: torch.unique_consecutive(x, dim=dim),
+        lambda x: torch.ops.aten.unique_dim(x, dim, True, True, True),
+    ):
+        t = symfx.trace(program, x, dynamic=[("n", "m")])
+        torch.testing.assert_close(t(x), program(x))
+        node = next(n for n in t.graph_module.graph.nodes if "unique" in str(n.target))
+        shape = node.meta["val"][0].shape
+        assert [str(s) for s in shape] == [("n", "m")[i] if i != dim % 2 else "u0" for i in (0, 1)]

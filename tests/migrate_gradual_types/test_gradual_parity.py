@@ -112,6 +112,39 @@ def test_formulas(name: str) -> None:
     assert ours == theirs
 
 
+def tensor_numbers(formula: Any) -> set[str]:
+    """The numbers of the tensors in a formula."""
+    found, seen, todo = set(), set(), [formula]
+    while todo:
+        part = todo.pop()
+        if part.get_id() in seen:
+            continue
+        seen.add(part.get_id())
+        if part.decl().kind() == z3.Z3_OP_UNINTERPRETED and "Tensor" in part.sort().name():
+            found.add(str(part))
+        todo += part.children()
+    return found
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_numbers_of_variables(name: str) -> None:
+    """Each node has stock's number, and a number of a tensor is one of a tensor in stock.
+
+    The formula of symfx has fewer variables: it leaves out those that it has solved for.
+    """
+    numbers: list[Any] = []
+    tensors: list[set[str]] = []
+    for z3_of, _, gen, made in LIBRARIES.values():
+        generator_ = gen.ConstraintGenerator(traced(PROGRAMS[name]))
+        _, last = generator_.generate_constraints(0)
+        symbols = generator_.symbol_dict.items()
+        of_node = {n.name: v.tvar if isinstance(v, made.TVar) else v.c for n, v in symbols}
+        numbers.append((of_node, last))
+        tensors.append(tensor_numbers(z3_of.transform_all_constraints(traced(PROGRAMS[name]))))
+    assert numbers[0] == numbers[1]
+    assert tensors[1] <= tensors[0]
+
+
 @pytest.mark.parametrize("name", ["MaskedFill", "Less", "Expanded"])
 def test_what_tensors_are_stretched_to(name: str) -> None:
     """Numbers of no node stand for one thing too: ``z3.Const(9, ...)`` is one operand stretched."""

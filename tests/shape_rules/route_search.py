@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from rule_search import LEFT_OPEN, changed
+from rule_search import LEFT_OPEN, changed, put
 from torch import Tensor, nn
 
 from symfx.dtypes import LONG_NAMES, short_name
@@ -138,6 +138,17 @@ class Program:
             return type(value)(map(self._take_tensors, value))
         return value
 
+    def with_size(self, rng: random.Random) -> Program | None:
+        """The program with one of its numbers as the size of a further input, if it has numbers."""
+        places = [(path, n) for path, n in numbers_in(self._places) if n >= 1]
+        if not places:
+            return None
+        path, number = rng.choice(places)
+        args, kwargs = put(self._places, path, _SizeOf(len(self.tensors)))
+        made = Program(f"{self.name} of a size", self.call, args, kwargs)
+        made.tensors = [*self.tensors, torch.rand(number)]
+        return made
+
     def run(self, given: list[Any]) -> Any:
         args, kwargs = _filled(self._places, given)
         return self.call(*args, **kwargs)
@@ -161,9 +172,30 @@ class _Place:
     index: int
 
 
+@dataclass(frozen=True)
+class _SizeOf:
+    """The place of the size of a vector."""
+
+    index: int
+
+
+def numbers_in(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], int]]:
+    """The numbers in arguments, with their places."""
+    if type(value) is int:
+        yield path, value
+    elif isinstance(value, dict):
+        for key, part in value.items():
+            yield from numbers_in(part, (*path, key))
+    elif type(value) in (tuple, list):
+        for i, part in enumerate(value):
+            yield from numbers_in(part, (*path, i))
+
+
 def _filled(value: Any, given: list[Any]) -> Any:
     if isinstance(value, _Place):
         return given[value.index]
+    if isinstance(value, _SizeOf):
+        return given[value.index].shape[0]
     if isinstance(value, dict):
         return {key: _filled(part, given) for key, part in value.items()}
     if type(value) in (tuple, list):
@@ -193,7 +225,7 @@ def programs(rng: random.Random, share: float, samples: int) -> Iterator[Program
         forms = {operator.name: operator.op}
         for variant in (operator.method_variant, operator.inplace_variant):
             method = getattr(variant, "__name__", "<lambda>")
-            if method != "<lambda>":
+            if method not in ("<lambda>", "addbmm_"):  # addbmm_ may resize its tensor
                 forms[f".{method}"] = _method(method)
         for _ in range(samples):
             dtype = rng.choice((torch.float32, rng.choice(dtypes)))
@@ -338,5 +370,12 @@ def _about_data(failure: str) -> bool:
             "std >= 0.0",
             "expected scalar type Char but found Long",
             "number of ones in mask",
+            "must be smaller than num_classes",
+            "allocated size does not match",
+            "Expected idx >= 0",
+            "greater than input's length",
+            "'from' to be less than 'to'",
+            "expects std",
+            "to indexing result of shape [0",  # of a mask
         )
     )

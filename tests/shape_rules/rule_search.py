@@ -109,11 +109,11 @@ def _parts(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, 
             yield from _parts(part, (*path, i))
 
 
-def _put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     if not path:
         return new
     items = {**value} if isinstance(value, dict) else [*value]
-    items[path[0]] = _put(value[path[0]], path[1:], new)
+    items[path[0]] = put(value[path[0]], path[1:], new)
     return tuple(items) if isinstance(value, tuple) else items
 
 
@@ -134,7 +134,7 @@ def changed(rng: random.Random, arguments: Any) -> Any:
         new = tuple(_changed_tuple(rng, [*old], least=-9))
     else:
         new = rng.choice((old + 1, old - 1, -old, -1, 0, old + 3, 1, 2))
-    return _put(arguments, path, new)
+    return put(arguments, path, new)
 
 
 def _changed_tuple(rng: random.Random, sizes: list[int], least: int) -> list[int]:

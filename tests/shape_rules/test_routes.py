@@ -43,6 +43,24 @@ def test_both_routes_agree_with_eager(seed: int, route: object, names: float) ->
     assert not found, "\n".join(found)
 
 
+@pytest.mark.parametrize("route", [by_fx, by_operators])
+@pytest.mark.parametrize("seed", range(4 if LONG else 1))
+def test_both_routes_agree_where_a_number_is_a_size(seed: int, route: object) -> None:
+    torch.manual_seed(seed)
+    rng = random.Random(seed)
+    found: list[str] = []
+    tried = 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for program in programs(rng, *((1.0, 3) if LONG else (0.06, 1))):
+            sized = program.with_size(rng)
+            if sized is not None:
+                tried += 1
+                found += differences(rng, sized, route, 1.0)  # type: ignore[arg-type]
+    assert tried > 5
+    assert not found, "\n".join(found)
+
+
 def test_the_search_finds_a_wrong_prediction() -> None:
     class Wrong(Program):
         def run(self, given: list[object]) -> object:

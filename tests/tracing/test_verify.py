@@ -560,3 +560,13 @@ def test_masks_keep_their_kind():
         assert not made.all(-1).any() and made.any(-1).all()
     for made in record(left.flip(-1).t().contiguous().t()):
         assert (made[..., 1:] <= made[..., :-1]).all() and made.any(-1).all()
+
+
+def test_where_restricts_the_shapes():
+    t = symfx.trace(lambda x: x.relu(), randn(4, 6), dynamic=[("n", "m")])
+    found = t.verify(shapes=20, where=["n == m", "m in {3, 50}"])
+    assert sorted(run.sizes["n"] for run in found.runs[1:]) == [3, 50]
+    with pytest.raises(symfx.errors.SymfxError, match="no input has a dimension named k"):
+        t.verify(where="k > 3")
+    with pytest.raises(symfx.errors.SymfxError, match="where is 3"):
+        t.verify(where=3)

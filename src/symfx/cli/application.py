@@ -108,6 +108,11 @@ COMMANDS = {
         "Run a saved trace on inputs that fit it, or a Python program with symfx installed.",
         _SAVED,
     ),
+    "verify": Command(
+        "verify:verify_command",
+        "Run a saved trace and its model at several shapes, and compare their results.",
+        _SAVED,
+    ),
     "replay": Command(
         "replay:replay_command",
         "Replay the event log of a ShapeEnv, and print its symbols and guards at the end.",

@@ -19,7 +19,9 @@ __all__ = [
     "ModelOrFile",
     "Quiet",
     "Seed",
+    "Shapes",
     "Target",
+    "Tolerance",
     "Train",
     "Verbose",
     "inputs_option",
@@ -80,6 +82,22 @@ Verbose = Annotated[
 Seed = Annotated[
     int,
     typer.Option(min=-_SEEDS, max=_SEEDS - 1, metavar="N", help="The seed of all random numbers."),
+]
+Shapes = Annotated[
+    int,
+    typer.Option(
+        min=0, metavar="N", help="The number of shapes to verify at beside the example's."
+    ),
+]
+Tolerance = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        metavar="X",
+        help="The largest difference, absolute and relative, between results that agree. "
+        "Default: the tolerance of torch.testing.assert_close for the dtype.",
+        show_default=False,
+    ),
 ]
 Debug = Annotated[
     bool, typer.Option("--debug", envvar="SYMFX_DEBUG", help="Print the traceback of an error.")

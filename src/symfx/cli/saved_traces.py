@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from symfx.tracing import Trace
 
 __all__ = [
+    "File",
     "Libraries",
     "check_command",
     "is_saved",
@@ -41,7 +42,7 @@ __all__ = [
     "show_command",
 ]
 
-_File = Annotated[
+File = Annotated[
     Path,
     typer.Argument(
         metavar="FILE",
@@ -83,7 +84,7 @@ class Format(StrEnum):
 
 
 def show_command(
-    file: _File,
+    file: File,
     *,
     format_: Annotated[
         Format,
@@ -147,7 +148,7 @@ def _drawn(t: Trace, form: Format) -> str:
 
 
 def check_command(
-    file: _File,
+    file: File,
     *,
     inputs: _Inputs = None,
     seed: Seed = 0,
@@ -180,7 +181,7 @@ def check_command(
 
 
 def run_command(
-    file: _File,
+    file: File,
     *,
     inputs: _Inputs = None,
     output: Annotated[
@@ -258,8 +259,10 @@ def refuse_for_saved(target: str, given: Mapping[str, object]) -> None:
             )
 
 
-def load_trace(file: Path, libraries: Sequence[str]) -> Trace:
-    """Read a saved trace, after the libraries whose operators it may call."""
+def load_trace(
+    file: Path, libraries: Sequence[str], model: Callable[..., Any] | None = None
+) -> Trace:
+    """Read a saved trace, with its model if given, after the libraries whose operators it calls."""
     from importlib import import_module
 
     load_torch()
@@ -274,7 +277,7 @@ def load_trace(file: Path, libraries: Sequence[str]) -> Trace:
             ) from None
     from symfx.tracing import load
 
-    return load(file, libraries=libraries)
+    return load(file, libraries=libraries, model=model)
 
 
 def _named_leaves(result: Any) -> dict[str, Any]:

@@ -29,7 +29,9 @@ from symfx.cli.options import (
     MaxNodes,
     Quiet,
     Seed,
+    Shapes,
     Target,
+    Tolerance,
     Train,
     Verbose,
     inputs_option,
@@ -77,22 +79,8 @@ def trace_command(
             "--verify/--no-verify", help="Run the graph and the model, and compare their results."
         ),
     ] = True,
-    shapes: Annotated[
-        int,
-        typer.Option(
-            min=0, metavar="N", help="The number of shapes to verify at beside the example's."
-        ),
-    ] = 5,
-    tolerance: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            metavar="X",
-            help="The largest difference, absolute and relative, between results that agree. "
-            "Default: the tolerance of torch.testing.assert_close for the dtype.",
-            show_default=False,
-        ),
-    ] = None,
+    shapes: Shapes = 5,
+    tolerance: Tolerance = None,
     seed: Seed = 0,
     allow_pinned: Annotated[
         bool,

@@ -249,6 +249,10 @@ def _as_data(found: Migration) -> dict[str, Any]:
         "warnings": found.warnings,
         "unknown_operators": sorted(set(found.unknown_operators.values())),
     }
+    if found.leading:
+        data["leading"] = [
+            {"dimensions": count, "where": list(where)} for count, where in found.leading.items()
+        ]
     if found.paths:
         data["paths"] = [{"branches": path.branches, **_as_data(path)} for path in found.paths]
     if found.verdict == "unknown":

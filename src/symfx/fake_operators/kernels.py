@@ -126,6 +126,23 @@ def _rrelu(a: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
     return _aten.rrelu_with_noise.default(a, *args, **kwargs).new_empty(a.shape)
 
 
+# torch's fake kernels cut the shape at a negative dimension as Python does, so they repeat sizes.
+@_kernel(_aten.unique_consecutive.default, first=True)
+def _unique_consecutive(
+    a: torch.Tensor, return_inverse: bool = False, return_counts: bool = False, dim: Any = None
+) -> Any:
+    if dim is None or dim >= 0:
+        return NotImplemented
+    return _aten.unique_consecutive.default(a, return_inverse, return_counts, dim + a.dim())
+
+
+@_kernel(_aten.unique_dim.default, first=True)
+def _unique_dim(a: torch.Tensor, dim: int, *options: bool, **more: bool) -> Any:
+    if dim >= 0:
+        return NotImplemented
+    return _aten.unique_dim.default(a, dim + a.dim(), *options, **more)
+
+
 # torch's fake kernel returns a row-major tensor. The real kernel joins two slices, once a
 # dimension.
 @_kernel(_aten.roll.default, first=True)

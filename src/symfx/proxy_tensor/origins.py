@@ -24,6 +24,8 @@ __all__ = ["CALLS", "OriginLog", "Origins", "write_lines"]
 
 #: The calls that made a node, in its ``meta`` until they are text.
 CALLS = "symfx_calls"
+#: The frames of `Origins.mark`, of the tracer that calls it, and of what called the tracer.
+_OWN_FRAMES = 3
 _ORIGIN = (CALLS, "nn_module_stack", "torch_fn", "original_aten")
 _LOGGED = (CALLS, "nn_module_stack", "torch_fn")
 
@@ -101,7 +103,7 @@ class Origins:
             meta["torch_fn"] = self._torch_fn
         if isinstance(node.target, OpOverload):
             meta["original_aten"] = node.target
-        meta[CALLS] = calls_of_program(around)
+        meta[CALLS] = calls_of_program(around, skipped=_OWN_FRAMES)
 
     def _named(self, function: Any) -> tuple[str, str]:
         """A function, and which of its calls that made nodes this is."""

@@ -69,16 +69,18 @@ class CallsOfProgram:
 
 
 def calls_of_program(
-    around: CallsOfProgram | None = None, frame: FrameType | None = None
+    around: CallsOfProgram | None = None, frame: FrameType | None = None, skipped: int = 1
 ) -> CallsOfProgram:
     """The calls of the user's program and of torch's layers that are running.
 
     Args:
         around: the calls up to a frame, which are not looked for again.
         frame: the frame up to which the result can be used so; None for one that is not.
+        skipped: how many of the innermost frames are not the program's. Python makes a frame
+            object for each frame that is looked at, which is most of the work here.
     """
     found: list[Any] = []
-    at: FrameType | None = sys._getframe(1)
+    at: FrameType | None = sys._getframe(skipped + 1)
     stop = None if around is None else around.frame
     kinds = CODE_KINDS
     while at is not None and at is not stop:

@@ -109,6 +109,9 @@ def demand_dtypes(call: Call, module: nn.Module | None) -> None:
         _LOSSES[name](name, call)
     if call.in_place and name == "float_power" and isinstance(call.first, torch.dtype):
         _one_dtype(name, [Element(call.first), Element(torch.float64)])
+    elif call.in_place and name in ("abs", "absolute"):
+        if isinstance(call.first, torch.dtype) and call.first.is_complex:
+            raise IllTypedError(f"{name} of complex numbers cannot be written in place")
     elif call.in_place and (name in _WRITING or name in FLOATING):
         _result_fits(call)
 
@@ -150,10 +153,10 @@ def _bracket(index: Any) -> None:
 
 
 def _result_fits(call: Call) -> None:
-    """Demand that the promoted dtype of the operands can be written into the first tensor."""
+    """Demand that the dtype of the result can be written into the first tensor."""
     into, computed = call.first, promoted(call.elements)
     if call.name in FLOATING and not call.kwargs.get("rounding_mode"):
-        computed = computed if computed is None or _is_float(computed) else torch.float32
+        computed = computed if _is_float(computed) else torch.float32
     if isinstance(into, torch.dtype) and computed and not torch.can_cast(computed, into):
         raise IllTypedError(
             f"a result of {short_name(computed)} cannot be written into a tensor of "

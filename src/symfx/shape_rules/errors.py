@@ -10,6 +10,7 @@ __all__ = [
     "IllTypedError",
     "InvalidConstraintError",
     "OpenBranchError",
+    "OpenSizeError",
     "OperatorFailsError",
     "PinnedSizeError",
     "RankBoundError",
@@ -29,6 +30,10 @@ class InvalidConstraintError(SymfxError, TypeError, AssertionError, NotImplement
 
     PyTorch raises an `AssertionError` for the former and a `NotImplementedError` for the latter.
     """
+
+
+class OpenSizeError(GradualError):
+    """A size that is no number, where a shape rule needs one: its result is unknown."""
 
 
 class PinnedSizeError(GradualError):

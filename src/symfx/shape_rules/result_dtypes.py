@@ -74,7 +74,7 @@ FLOATING = _words(
     truediv div divide true_divide itruediv exp exp2 expm1 log log10 log1p log2 sqrt rsqrt sin cos
     tan asin acos atan sinh cosh tanh asinh acosh atanh sigmoid reciprocal erf erfc erfinv lgamma
     digamma atan2 arctan2 logit sinc deg2rad rad2deg logsumexp softmax log_softmax softmin i0
-    polygamma mvlgamma special_i0 xlogy
+    polygamma mvlgamma special_i0 xlogy ldexp
     """
 )
 #: Operators that add or multiply along dimensions: integers become int64.
@@ -116,7 +116,7 @@ IN_PLACE = _words(
 #: Operators that take a Boolean argument as an operand; other operators take it as a setting.
 _KEEPS_BOOL = _words("and_ or_ xor where fill add mul sub")
 #: Of `FLOATING`, the operators of several operands.
-_OF_SEVERAL = _words("truediv div divide true_divide itruediv atan2 arctan2 xlogy")
+_OF_SEVERAL = _words("truediv div divide true_divide itruediv atan2 arctan2 xlogy ldexp")
 _REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
 _COMPLEX = {real: whole for whole, real in _REAL.items()} | {whole: whole for whole in _REAL}
 

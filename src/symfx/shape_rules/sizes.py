@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from symfx.shape_rules.errors import IllTypedError
+from symfx.shape_rules.errors import IllTypedError, OpenSizeError
 
 __all__ = [
     "NO_TENSOR",
@@ -82,6 +82,14 @@ class Size:
 
     def __neg__(self) -> Dim:
         return self.kind.compute("-", 0, self)
+
+    def __lt__(self, other: object) -> bool:
+        raise OpenSizeError(f"{size_text(self)} is compared, and is no number")
+
+    __le__ = __gt__ = __ge__ = __lt__
+
+    def __index__(self) -> int:
+        raise OpenSizeError(f"{size_text(self)} is taken for a number")
 
 
 Dim: TypeAlias = int | Size

@@ -25,13 +25,23 @@ import torch
 from torch.fx import Node
 
 from symfx.shape_rules.attributes import is_known
-from symfx.shape_rules.errors import GradualError, IllTypedError
+from symfx.shape_rules.errors import GradualError, IllTypedError, OpenSizeError
 from symfx.shape_rules.registry import Registry
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Packed, Shape, Sizes, Unknown
+from symfx.shape_rules.sizes import (
+    UNKNOWN,
+    Dim,
+    Packed,
+    Shape,
+    Size,
+    Sizes,
+    Unknown,
+    size_text,
+)
 
 __all__ = [
     "Rule",
     "also",
+    "any_unknown",
     "at_least",
     "axes",
     "axis",
@@ -84,8 +94,8 @@ class Rule:
     ) -> Any:
         """The shapes of the results.
 
-        The results are `UNKNOWN` if the rule needs a tensor whose shape is unknown, or if it does
-        not foresee the arguments.
+        The results are `UNKNOWN` if the rule needs a tensor whose shape is unknown or a number that
+        is a size, or if it does not foresee the arguments.
 
         Raises:
             IllTypedError: the operator does not take these shapes.
@@ -93,11 +103,14 @@ class Rule:
         bound = self._bound(d, args, kwargs, module)
         if bound is None:
             return UNKNOWN
-        if not self.takes_unknown and _any_unknown((args, tuple(kwargs.values()))):
+        if not self.takes_unknown and any_unknown((args, tuple(kwargs.values()))):
             return UNKNOWN
         for name in self.tensors:
             refuse_other(bound.arguments.get(name, UNKNOWN), name)
-        result = self.function(*bound.args, **bound.kwargs)
+        try:
+            result = self.function(*bound.args, **bound.kwargs)
+        except OpenSizeError:
+            return UNKNOWN
         _refuse_negative(result, self.name)
         if self.in_place and args and isinstance(args[0], Shape) and isinstance(result, Shape):
             _demand_kept(d, args[0], result)
@@ -161,9 +174,10 @@ def _refuse_negative(result: Any, name: str) -> None:
             _refuse_negative(part, name)
 
 
-def _any_unknown(value: Any) -> bool:
+def any_unknown(value: Any) -> bool:
+    """Whether a value, or a part of a tuple or a list, is `UNKNOWN`."""
     if isinstance(value, (tuple, list)):
-        return any(map(_any_unknown, value))
+        return any(map(any_unknown, value))
     return isinstance(value, Unknown)
 
 
@@ -314,6 +328,8 @@ def axis(index: Any, rank: int, what: str, *, scalar: bool = False) -> int:
     Raises:
         IllTypedError: the tensor has no such dimension.
     """
+    if isinstance(index, Size):
+        raise OpenSizeError(f"{what} gets {size_text(index)} as the number of a dimension")
     if isinstance(index, bool) or not isinstance(index, int):
         raise IllTypedError(f"{what} takes the number of a dimension, not {index!r}")
     count = max(rank, 1) if scalar else rank

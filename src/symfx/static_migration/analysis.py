@@ -23,7 +23,7 @@ from symfx.shape_rules.element_types import AUTOCAST, ElementTypes, typed
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.graphs import parameter_of
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Packed, Shape, Size
-from symfx.shape_rules.table import Rule, lookup, operator_name
+from symfx.shape_rules.table import Rule, any_unknown, lookup, operator_name
 from symfx.static_migration.conditions import (
     InputType,
     declared_names,
@@ -206,7 +206,11 @@ class Interpreter:
         self._dtypes.of(node)
         if AUTOCAST not in node.meta:
             demand_dtypes(self._dtypes.call(node), module)
-        return rule(self.sizes, args, kwargs, module)
+        result = rule(self.sizes, args, kwargs, module)
+        if result is UNKNOWN and not any_unknown((args, tuple(kwargs.values()))):
+            name = operator_name(node, module)
+            self.result.unknown_operators[node] = f"{name} with these arguments"
+        return result
 
     def _take(self, condition: Any, truth: bool, text: str) -> None:
         """Demand the condition of a branch that the program takes, if it is one on sizes."""

@@ -111,12 +111,38 @@ def _for_leading(
         found = _along_paths(module, ranked, where, timeout, allow_pinned=allow_pinned)
         if ranked == types:
             return found
-        migrations.append(found)
         if found.verdict != "well-typed":
             if found.conflict is not None:
-                found.conflict = found.conflict.under(f"with {count} leading dimensions")
+                found.conflict = found.conflict.under(f"with {_dimensions(count)}")
             return found
-    return migrations[0]
+        migrations.append(found)
+    first = migrations[0]
+    for count, found in zip(_LEADING[1:], migrations[1:], strict=True):
+        _add_faults(first, found, f" (with {_dimensions(count)})")
+    first.leading = {
+        count: tuple(found.conditions) for count, found in zip(_LEADING, migrations, strict=True)
+    }
+    return first
+
+
+def _dimensions(count: int) -> str:
+    return f"{count} leading dimension{'' if count == 1 else 's'}"
+
+
+def _add_faults(first: Migration, other: Migration, note: str) -> None:
+    """Add what is wrong with a program for another number of leading dimensions."""
+    fixed = {name.name for name in first.fixed}
+    first.fixed += [
+        replace(name, origin=name.origin + note) for name in other.fixed if name.name not in fixed
+    ]
+    excluded = {sizes.condition for sizes in first.excluded}
+    first.excluded += [
+        replace(sizes, origin=sizes.origin + note)
+        for sizes in other.excluded
+        if sizes.condition not in excluded
+    ]
+    lines = {text.rpartition(", at ")[2] for text in first.warnings}
+    first.warnings += [t + note for t in other.warnings if t.rpartition(", at ")[2] not in lines]
 
 
 def _refuse_unknown_inputs(module: torch.nn.Module, types: Mapping[str, InputType]) -> None:

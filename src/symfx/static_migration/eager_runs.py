@@ -46,11 +46,15 @@ def example_tensor(shape: Sequence[int], dtype_name: str, integer: int = 0) -> t
     Args:
         shape: its shape.
         dtype_name: its dtype.
-        integer: the value of integers; 0 is an index of any dimension.
+        integer: the value of integers: 0 is an index of any dimension, 1 can be divided by. With 1
+            the matrices of floats are positive definite.
     """
     dtype: torch.dtype = getattr(torch, dtype_name)
     if dtype.is_floating_point or dtype.is_complex:
-        return torch.rand(shape, dtype=dtype)
+        drawn = torch.rand(shape, dtype=dtype)
+        if integer and len(shape) >= 2 and shape[-1] == shape[-2]:
+            drawn += shape[-1] * torch.eye(shape[-1], dtype=dtype)
+        return drawn
     return torch.full(tuple(shape), integer, dtype=dtype)
 
 

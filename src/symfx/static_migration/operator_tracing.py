@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -175,7 +175,7 @@ def traced_at(
     """
     extents_of: dict[str, tuple[NamedDim | None, ...]] = {}
     dimensions: dict[str, str] = {}
-    example_of: dict[str, torch.Tensor] = {}
+    shapes: dict[str, list[int]] = {}
     flat = flat_types(inputs)
     declared = frozenset(declared_names(flat))
     for name, given in flat.items():
@@ -192,16 +192,23 @@ def traced_at(
                 dimensions[symbol] = text
             extents.append(NamedDim(symbol, min=1))
             shape.append(_evaluated(text, sizes))
-        example_of[name] = example_tensor(shape, given.dtype)
+        shapes[name] = shape
         extents_of[name] = tuple(extents)
-    example = {n: built(n, given, lambda name, _: example_of[name]) for n, given in inputs.items()}
+
+    def with_integers(integer: int) -> dict[str, Any]:
+        def tensor(name: str, given: InputType) -> torch.Tensor:
+            return example_tensor(shapes[name], given.dtype, integer)
+
+        return {n: built(n, given, tensor) for n, given in inputs.items()}
+
+    example = with_integers(0)
     dynamic = {n: built(n, given, lambda name, _: extents_of[name]) for n, given in inputs.items()}
     try:
         with torch.no_grad(), blind_to_masks(module), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # such as torch's own on the broadcast of a loss
             traced = trace(module, (), example, dynamic=dynamic, strict=False)
     except PROGRAM_ERRORS as error:
-        _refuse_if_eager_fails(module, example, example_of)
+        _refuse_if_eager_fails(module, with_integers, shapes)
         if not isinstance(error, SymfxError):
             raise
         raise TracingError(
@@ -210,7 +217,7 @@ def traced_at(
             fix=error.fix or "trace the program yourself and pass the GraphModule",
         ) from error
     # Kernels check more than the fake ones that the trace has run.
-    _refuse_if_eager_fails(module, example, example_of)
+    _refuse_if_eager_fails(module, with_integers, shapes)
     graph_module = traced.graph_module
     table = traced.shape_env.table
     values = {table.symbol(name): size for name, size in sizes.items()}
@@ -242,18 +249,30 @@ def _evaluated(text: str, sizes: Mapping[str, int]) -> int:
 
 
 def _refuse_if_eager_fails(
-    module: torch.nn.Module, example: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]
+    module: torch.nn.Module,
+    with_integers: Callable[[int], dict[str, Any]],
+    shapes: Mapping[str, Sequence[int]],
 ) -> None:
-    """Raise an IllTypedError if the program fails in eager on the example."""
-    try:
-        run_on(module, example)
-    except NotImplementedError:
-        return  # the CPU lacks the kernel, for this dtype
-    except PROGRAM_ERRORS as error:
-        shapes = ", ".join(f"{name}: {list(x.shape)}" for name, x in tensors.items())
+    """Raise an IllTypedError if the program fails in eager on its examples.
+
+    A division by 0 or a matrix without an inverse is no fault of the shapes: one run that succeeds
+    is enough.
+    """
+    error: Exception | None = None
+    for integer in (0, 1):
+        try:
+            run_on(module, with_integers(integer))
+        except NotImplementedError:
+            return  # the CPU lacks the kernel, for this dtype
+        except PROGRAM_ERRORS as failure:
+            error = error or failure
+        else:
+            return
+    if error is not None:
+        at = ", ".join(f"{name}: {[*shape]}" for name, shape in shapes.items())
         message = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise IllTypedError(
-            f"the program fails with {shapes}: {message}",
+            f"the program fails with {at}: {message}",
             where=line_of(error),
             fix="no sizes were found with which it runs: change the program or the types",
         ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -132,6 +132,8 @@ class Migration:
             then has the graph of the first path, and the conditions that all share. A result that
             differs between the paths is ``Dyn``.
         other_paths: the branches of further paths, which have the same result.
+        leading: the numbers of dimensions that ``*dims`` was taken for, and the conditions for each
+            of them; the types are those for the first number. Empty without ``*dims``.
         make_types: computes `types`.
     """
 
@@ -153,6 +155,7 @@ class Migration:
     branches: tuple[str, ...] = ()
     paths: tuple[Migration, ...] = ()
     other_paths: tuple[str, ...] = ()
+    leading: Mapping[int, Sequence[str]] = field(default_factory=dict)
     make_types: Callable[[], dict[Node, Any]] = dict
 
     @cached_property
@@ -187,8 +190,22 @@ class Migration:
             brief = sum(len(path.shapes) for path in self.paths) > _MOST_LINES
             texts = [str(self.paths[0]), *(path.text(brief=brief) for path in self.paths[1:])]
             heads = ["; ".join(path.branches) for path in self.paths]
-            return "\n".join(f"{h}:\n{text}" for h, text in zip(heads, texts, strict=True))
-        return self.text(brief=False)
+            parts = [f"{h}:\n{text}" for h, text in zip(heads, texts, strict=True)]
+        else:
+            parts = [self.text(brief=False)]
+        return "\n".join([*parts, *self._of_leading()])
+
+    def _of_leading(self) -> list[str]:
+        """Lines about the numbers of leading dimensions that were tried."""
+        if not self.leading:
+            return []
+        shown = next(iter(self.leading))
+        tried = ", ".join(map(str, sorted(self.leading)))
+        lines = [f"checked for these numbers of leading dimensions: {tried}; shown for {shown}"]
+        for count in sorted(self.leading):
+            own = [c for c in self.leading[count] if c not in self.leading[shown]]
+            lines += [f"with {count} leading: where {', '.join(own)}"] if own else []
+        return lines
 
     def text(self, *, brief: bool) -> str:
         """The annotated program, or the conflict.

@@ -73,6 +73,10 @@ class TracedModule(_LazyGraphModule):
         # torch keeps the source of all generated code for tracebacks, also when it has gone.
         forward: Any = type(self).forward
         weakref.finalize(forward, _forget_source, forward.__code__.co_filename).atexit = False
+        # Dynamo captures the branches of `torch.cond` only if their code is there.
+        for part in self.children():
+            if isinstance(part, fx.GraphModule):
+                compile_now(part)
         return made
 
     def __reduce__(self) -> tuple[Any, ...]:

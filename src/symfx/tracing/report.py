@@ -330,14 +330,19 @@ def as_data(trace: TracedModel, verification: Verification | None = None) -> dic
         "notes": list(trace.notes),
     }
     if verification is not None:
-        data["verification"] = {
-            "passed": bool(verification),
-            "largest_difference": _json_number(verification.difference),
-            "note": verification.note,
-            "notes": list(verification.notes),
-            "runs": [_run_data(run) for run in verification.runs],
-        }
+        data["verification"] = verification_data(verification)
     return data
+
+
+def verification_data(verification: Verification) -> dict[str, Any]:
+    """A verification as plain data for JSON."""
+    return {
+        "passed": bool(verification),
+        "largest_difference": _json_number(verification.difference),
+        "note": verification.note,
+        "notes": list(verification.notes),
+        "runs": [_run_data(run) for run in verification.runs],
+    }
 
 
 def _node_data(node: torch.fx.Node) -> dict[str, Any]:

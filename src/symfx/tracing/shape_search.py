@@ -5,10 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
-from symfx.algebra import Term
+from symfx.algebra import Term, evaluate
+from symfx.shape_language.lowering import condition_term
 from symfx.symbolic_shapes import SymbolInfo
+from symfx.tracing.stated import Stated
 from symfx.tracing.traced_model import TracedModel
 
 __all__ = ["ShapeSearch"]
@@ -27,15 +30,22 @@ class ShapeSearch:
     Args:
         trace: the trace.
         rng: the source of random choices.
+        where: conditions on the symbols that the values must satisfy besides.
+
+    Raises:
+        SpecError: a condition names no symbol of the trace.
 
     Attributes:
         symbols: the symbols that are a size, a stride or the value of an input.
         example: their values in the example.
     """
 
-    def __init__(self, trace: TracedModel, rng: random.Random) -> None:
+    def __init__(
+        self, trace: TracedModel, rng: random.Random, where: Sequence[Stated] = ()
+    ) -> None:
         self.trace = trace
         self.rng = rng
+        self._where = [str(condition) for condition in where]
         at_inputs = {
             symbol
             for number, term in trace.admission.facts.items()
@@ -48,6 +58,9 @@ class ShapeSearch:
             if not info.unbacked and info.term in at_inputs
         ]
         self.example = {info.term: int(info.hint) for info in self.symbols if info.hint is not None}
+        names = {str(info.name): info.term for info in self.symbols}
+        table = trace.shape_env.table
+        self._wanted = [condition_term(table, c.tree, names, c.text) for c in where]
         # The values of integer inputs are those of the example at every shape.
         self._items = trace.admission.items_of(
             {leaf: leaf.example for leaf in trace.admission.layout.leaves}
@@ -60,7 +73,8 @@ class ShapeSearch:
             ranges = zip(self.symbols, known, strict=True)
             self.choices = {info.term: list(span) for info, span in ranges}
         else:
-            self.choices = {info.term: _sizes(info) for info in self.symbols}
+            named = _numbers_in(self._where)
+            self.choices = {info.term: _sizes(info, named) for info in self.symbols}
 
     def assignments(self) -> Iterator[dict[Term, int]]:
         """Values of the symbols that the trace admits, each once, without the example's."""
@@ -71,8 +85,15 @@ class ShapeSearch:
             key = tuple(values.values())
             if key not in seen:
                 seen.add(key)
-                if self.trace.admission.admits(self._items | values):
+                if self._satisfies(values) and self.trace.admission.admits(self._items | values):
                     yield values
+
+    def _satisfies(self, values: Mapping[Term, int]) -> bool:
+        """Whether values satisfy the conditions."""
+        try:
+            return all(evaluate(condition, values) for condition in self._wanted)
+        except ZeroDivisionError:
+            return False
 
     def _ladders(self) -> Iterator[dict[Term, int]]:
         """All symbols at once at the sizes most worth trying."""
@@ -104,14 +125,15 @@ class ShapeSearch:
             if info.upper is not None
         ]
         guards = [text for guard in self.trace.guards if (text := str(guard.term)) not in limits]
-        limits += guards[:_GUARDS]
+        limits += [*self._where, *guards[:_GUARDS]]
         if len(guards) > _GUARDS:
             limits.append(f"{len(guards) - _GUARDS} more guards")
         if self.every:
             return f"only {found} of {wanted} other shapes exist: {', '.join(limits)}"
         return (
             f"only {found} of {wanted} other shapes were found in {_ATTEMPTS} tries: "
-            f"the trace admits only {', '.join(limits)}"
+            f"{'the trace and where= admit' if self._where else 'the trace admits'} only "
+            f"{', '.join(limits)}"
         )
 
 
@@ -122,7 +144,13 @@ def _span(info: SymbolInfo) -> range | None:
     return range(info.lower, min(info.upper, info.lower + _ATTEMPTS) + 1)
 
 
-def _sizes(info: SymbolInfo) -> list[int]:
+def _numbers_in(texts: Sequence[str]) -> list[int]:
+    """The numbers in conditions, and their neighbors."""
+    numbers = {int(digits) for text in texts for digits in re.findall(r"\b\d{1,6}\b", text)}
+    return [n + step for n in sorted(numbers) for step in (0, 1, -1)]
+
+
+def _sizes(info: SymbolInfo, named: Sequence[int] = ()) -> list[int]:
     """Values to try for a symbol, those most likely to show a mistake first."""
     hint = int(info.hint or 0)
     # A number that is not a size may be negative.
@@ -131,4 +159,7 @@ def _sizes(info: SymbolInfo) -> list[int]:
     # Multiples and halves of the example's size satisfy guards on divisibility.
     first = [hint + 1, low, 2 * hint, hint - 1, 3 * hint, hint // 2, 4 * hint, high]
     wide = [*first, *_SIZES, 2 * hint + 1, hint]
-    return [size for size in dict.fromkeys(wide) if low <= size <= high] or [hint]
+    found = [size for size in dict.fromkeys(wide) if low <= size <= high]
+    most = math.inf if info.upper is None else info.upper
+    found += [size for size in named if low <= size <= most and size not in found]
+    return found or [hint]

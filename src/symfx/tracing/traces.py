@@ -164,6 +164,7 @@ class Trace(TracedModel):
         tolerance: Tolerance | None = None,
         make_inputs: MakeInputs | None = None,
         on_run: Callable[[Run], object] | None = None,
+        where: str | Sequence[str] | None = None,
     ) -> Verification:
         """Run the graph and the model, and compare their results.
 
@@ -182,6 +183,8 @@ class Trace(TracedModel):
                 arguments of the model as a tuple, or its arguments by name as a dict. By default
                 inputs are drawn in the manner of the example's. A shape at which the model itself
                 fails on them is not comparable, and says nothing about the graph.
+            where: conditions on the other shapes, such as ``"batch in {1, 8, 64}"``, in the
+                language of shapes.
 
         Raises:
             SymfxError: an argument cannot be used, a tensor is on the meta device, or the trace
@@ -196,6 +199,7 @@ class Trace(TracedModel):
             tolerance=tolerance,
             make_inputs=make_inputs,
             on_run=on_run,
+            where=where,
         )
         if self.stated and self.traced_under is not None:
             remarks = needless(self, self.stated, self.traced_under)

@@ -23,8 +23,9 @@ from symfx.tracing.example_values import Draw, copy_of, inputs_at
 from symfx.tracing.markup import element, table
 from symfx.tracing.model_state import module_of, untouched, written_tensors
 from symfx.tracing.shape_search import ShapeSearch
+from symfx.tracing.stated import read_where
 from symfx.tracing.traced_model import AbsentModel, TracedModel
-from symfx.user_code import where
+from symfx.user_code import where as line_of
 
 __all__ = [
     "MakeInputs",
@@ -194,6 +195,7 @@ def verify(
     tolerance: Tolerance | None = None,
     make_inputs: MakeInputs | None = None,
     on_run: Callable[[Run], object] | None = None,
+    where: Any = None,
 ) -> Verification:
     """Run the graph and the model of a trace on random inputs, and compare their results.
 
@@ -215,6 +217,7 @@ def verify(
             `symfx.tracing.Trace.verify`.
         make_inputs: a function that draws the inputs; see `symfx.tracing.Trace.verify`.
         on_run: a function that gets each comparison when it is done.
+        where: conditions on the shapes beside the example's; see `symfx.tracing.Trace.verify`.
 
     Raises:
         SymfxError: an argument cannot be used, or an input or a parameter has no data.
@@ -230,7 +233,7 @@ def verify(
     """
     _refuse_arguments(shapes, seed, tolerance, make_inputs)
     _refuse_dataless(trace)
-    search = ShapeSearch(trace, random.Random(seed))
+    search = ShapeSearch(trace, random.Random(seed), read_where(where))
     runner = _Runner(trace, seed, tolerance, make_inputs)
     tell = on_run or (lambda run: None)
     # The example runs first: if the model fails on it, no other shape is looked for.
@@ -346,7 +349,7 @@ class _Runner:
         if error is not None:
             raise InputMismatchError(
                 f"the model itself fails on the example: {_in_words(error)}",
-                where=where(error),
+                where=line_of(error),
                 fix="trace with an example that the model can run; the graph was not verified",
             ) from error
         return run
@@ -371,7 +374,7 @@ class _Runner:
             if error is None:
                 return run
         assert error is not None
-        at = where(error)
+        at = line_of(error)
         sentence = f"the model itself raised {_in_words(error)}" + (f" ({at})" if at else "")
         return Run(sizes, example=False, difference=None, relative=None, model_error=sentence)
 
@@ -387,7 +390,7 @@ class _Runner:
             except Exception as error:
                 raise InputMismatchError(
                     f"make_inputs failed for {sizes_in_words(sizes)}: {_in_words(error)}",
-                    where=where(error),
+                    where=line_of(error),
                     fix="make_inputs gets a dict with the size of each symbol",
                 ) from error
         if isinstance(made, torch.Tensor):

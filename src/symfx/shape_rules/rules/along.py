@@ -10,8 +10,8 @@ from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.elementwise import broadcast_shapes, named
-from symfx.shape_rules.sizes import Shape, Sizes
-from symfx.shape_rules.table import at_least, axes, axis, module_rule, rule
+from symfx.shape_rules.sizes import Dim, Shape, Sizes
+from symfx.shape_rules.table import at_least, axes, axis, exactly, module_rule, rule
 
 __all__: list[str] = []
 
@@ -96,6 +96,8 @@ def argsort(d: Sizes, input: Shape, *given: Any, **options: Any) -> Shape:
 @rule(torch.bucketize, "bucketize", torch.ops.aten.bucketize)
 def bucketize(d: Sizes, input: Shape, boundaries: Any, **options: Any) -> Shape:
     """One index among the boundaries for each value."""
+    if isinstance(boundaries, Shape):
+        exactly(boundaries, 1, "the boundaries of bucketize")
     return input
 
 
@@ -118,15 +120,14 @@ def pairwise_distance_module(d: Sizes, module: nn.PairwiseDistance, x1: Shape, x
 def diff(
     d: Sizes,
     input: Shape,
-    n: int = 1,
+    n: Dim = 1,
     dim: int = -1,
     prepend: Any = None,
     append: Any = None,
 ) -> Shape:
     """The differences of neighbors, taken `n` times: each time one value fewer."""
     at_least(input, 1, "diff")
-    if n < 0:
-        raise IllTypedError(f"diff takes an n of 0 or more, not {n}")
+    d.require(">=", n, 0, "diff takes an n of 0 or more")
     if n == 0 and prepend is None and append is None:
         return input
     i = axis(dim, len(input), "diff")

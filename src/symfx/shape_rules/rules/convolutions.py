@@ -17,7 +17,7 @@ from symfx.shape_rules.rules.windows import (
     settings_by_dimension,
     window,
 )
-from symfx.shape_rules.sizes import Dim, Shape, Sizes
+from symfx.shape_rules.sizes import Dim, Shape, Sizes, size_text
 from symfx.shape_rules.table import exactly, rule
 from symfx.shape_rules.weights import weight_shape
 
@@ -38,7 +38,7 @@ def convolve(
 ) -> Shape:
     """The result of a convolution over the last `n` dimensions."""
     batch, channels, positions = batch_channels_positions(x, n, what)
-    d.equal(channels, c_in, f"{what} takes {c_in} channels")
+    d.equal(channels, c_in, f"{what} takes {size_text(c_in)} channels")
     if padding == "same":
         stride = per_dimension(stride, n, f"the stride of {what}", 1)
         per_dimension(dilation, n, f"the dilation of {what}", 1)
@@ -70,7 +70,7 @@ def convolve_transposed(
 ) -> Shape:
     """The result of a transposed convolution over the last `n` dimensions."""
     batch, channels, positions = batch_channels_positions(x, n, what)
-    d.equal(channels, c_in, f"{what} takes {c_in} channels")
+    d.equal(channels, c_in, f"{what} takes {size_text(c_in)} channels")
     settings = settings_by_dimension(n, what, kernel, padding, dilation, stride)
     extras = per_dimension(output_padding, n, f"the output_padding of {what}", 0)
     moved: list[Dim] = []
@@ -121,7 +121,7 @@ def _transposed_module(
         c_in, c_out, kernel = weight[0], weight[1] * m.groups, weight[2:]
     _check_bias(d, m, c_out)
     if output_size is not None:
-        d.equal(channels, c_in, f"{what} takes {c_in} channels")
+        d.equal(channels, c_in, f"{what} takes {size_text(c_in)} channels")
         return Shape((*batch, c_out, *tuple(output_size)[-n:]))
     settings = (kernel, m.stride, m.padding, m.output_padding, m.dilation)
     return convolve_transposed(d, input, n, c_in, c_out, *settings, what)
@@ -136,7 +136,7 @@ def _convolution(
     stride: Any = 1,
     padding: Any = 0,
     dilation: Any = 1,
-    groups: int = 1,
+    groups: Dim = 1,
 ) -> Shape:
     exactly(weight, n + 2, f"the weight of conv{n}d")
     if isinstance(bias, Shape):
@@ -157,7 +157,7 @@ def _transposed(
     stride: Any = 1,
     padding: Any = 0,
     output_padding: Any = 0,
-    groups: int = 1,
+    groups: Dim = 1,
     dilation: Any = 1,
 ) -> Shape:
     exactly(weight, n + 2, f"the weight of conv_transpose{n}d")
@@ -180,7 +180,7 @@ def convolution(
     dilation: Any,
     transposed: bool,
     output_padding: Any,
-    groups: int,
+    groups: Dim,
 ) -> Shape:
     """The operator to which all convolutions are decomposed."""
     n = len(weight) - 2

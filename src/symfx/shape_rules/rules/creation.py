@@ -140,6 +140,9 @@ def arange(d: Sizes, *bounds: Any, **options: Any) -> Any:
 @rule(torch.linspace, torch.logspace, takes_unknown=True)
 def linspace(d: Sizes, start: Any, end: Any, steps: Any, *rest: Any, **options: Any) -> Shape:
     """A vector with `steps` values."""
+    for end_point in (start, end):
+        if isinstance(end_point, Shape):
+            exactly(end_point, 0, "an end of linspace and logspace")
     return _shape(d, (steps,))
 
 

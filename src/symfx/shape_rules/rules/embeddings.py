@@ -57,15 +57,16 @@ def embedding_bag(
 ) -> Shape:
     """One combined row for each row of indices, or for each offset."""
     width = exactly(weight, 2, "the weight of embedding_bag")[1]
+    weights = options.get("per_sample_weights")
+    if isinstance(weights, Shape):
+        exactly(weights, len(input), "per_sample_weights")
+        for a, b in zip(weights, input, strict=True):
+            d.equal(a, b, "embedding_bag takes one weight for each index")
     if len(input) == 2:
         return Shape((input[0], width))
     exactly(input, 1, "embedding_bag")
     if not isinstance(offsets, Shape):
         raise IllTypedError("embedding_bag takes offsets with a vector of indices")
-    weights = options.get("per_sample_weights")
-    if isinstance(weights, Shape):
-        count = exactly(weights, 1, "per_sample_weights")[0]
-        d.equal(count, input[0], "embedding_bag takes one weight for each index")
     return Shape((_bags(offsets, options.get("include_last_offset")), width))
 
 

@@ -143,13 +143,12 @@ def _even(d: Sizes, input: Shape, i: int, size: Dim) -> Pieces:
     "unsafe_chunk",
     torch.ops.aten.unsafe_chunk,
 )
-def chunk(d: Sizes, input: Shape, chunks: int, dim: int = 0) -> Any:
+def chunk(d: Sizes, input: Shape, chunks: Dim, dim: int = 0) -> Any:
     """At most `chunks` pieces of one size, of which the last may be smaller."""
     i = axis(dim, len(input), "chunk")
     whole = input[i]
-    if chunks < 1:
-        raise IllTypedError(f"chunk makes at least one piece, not {chunks}")
-    if isinstance(whole, int):
+    d.require(">=", chunks, 1, "chunk makes at least one piece")
+    if isinstance(whole, int) and isinstance(chunks, int):
         return _pieces(input, i, -(-whole // chunks) if whole else 0)
     return _even(d, input, i, (whole + (chunks - 1)) // chunks)
 

@@ -33,7 +33,6 @@ def _are_sizes(values: tuple[Any, ...]) -> bool:
     torch.ops.aten.reshape,
     torch.ops.aten._unsafe_view,
     torch.ops.aten.view_copy,
-    "resize_",
     takes_unknown=True,
 )
 def reshape(d: Sizes, input: Any, *shape: Any) -> Any:
@@ -325,10 +324,8 @@ def repeat_interleave(
 def _repeats(d: Sizes, repeats: Shape, size: Dim) -> None:
     if len(repeats) > 1:
         raise IllTypedError(f"repeat_interleave takes a number or a vector, not {repeats}")
-    if repeats and not (isinstance(repeats[0], int) and repeats[0] == 1):
-        d.broadcast(size, repeats[0], "repeat_interleave takes one number for each element")
-        if isinstance(repeats[0], int):
-            d.equal(size, repeats[0], "repeat_interleave takes one number for each element")
+    if repeats:
+        d.stretch(repeats[0], size, "repeat_interleave takes one number for each element")
 
 
 @rule("unfold", torch.ops.aten.unfold, torch.ops.aten.unfold_copy)
@@ -345,12 +342,13 @@ def unfold_method(d: Sizes, input: Shape, dimension: int, size: int, step: int) 
 
 
 @rule(torch.diagonal, "diagonal", torch.ops.aten.diagonal, torch.ops.aten.diagonal_copy)
-def diagonal(d: Sizes, input: Shape, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Shape:
+def diagonal(d: Sizes, input: Shape, offset: Dim = 0, dim1: int = 0, dim2: int = 1) -> Shape:
     """Put the diagonal of two dimensions into a new last dimension."""
     i, j = (axis(k, len(input), "diagonal") for k in (dim1, dim2))
     if i == j:
         raise IllTypedError(f"diagonal takes two different dimensions, not {dim1} twice")
-    down, right = (input[i] + min(offset, 0), input[j] - max(offset, 0))
+    down = input[i] + d.compute("min", offset, 0)
+    right = input[j] - d.compute("max", offset, 0)
     kept = (s for k, s in enumerate(input) if k not in (i, j))
     length = d.compute("min", down, right)
     return Shape((*kept, d.compute("max", length, 0) if offset else length))

@@ -160,7 +160,9 @@ def solve(d: Sizes, A: Shape, B: Shape, *, left: bool = True) -> Any:
     if len(B) == 1:
         d.equal(B[0], n, "solve takes one right side for each equation")
         return Shape((*batch, n))
-    if len(B) == len(A) - 1 and all(isinstance(s, int) for s in (*A, *B)) and A[:-1] == B:
+    if len(B) == len(A) - 1 and all(
+        d.compare("==", *pair) is True for pair in zip(A, B, strict=False)
+    ):
         return B
     other, rows, columns = _matrix(B, "solve")
     d.equal(rows if left else columns, n, "solve takes one right side for each equation")
@@ -272,20 +274,20 @@ def multi_dot(d: Sizes, *matrices: Any, **options: Any) -> Any:
 
 
 @rule(*named("diag_embed"))
-def diag_embed(d: Sizes, input: Shape, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Shape:
+def diag_embed(d: Sizes, input: Shape, offset: Dim = 0, dim1: int = -2, dim2: int = -1) -> Shape:
     """Put the last dimension on the diagonal of matrices."""
     rank = len(at_least(input, 1, "diag_embed")) + 1
     i, j = (axis(k, rank, "diag_embed") for k in (dim1, dim2))
     if i == j:
         raise IllTypedError(f"diag_embed names dimension {dim1} twice")
-    size = input[-1] + abs(offset)
+    size = input[-1] + d.compute("max", offset, 0 - offset)
     rest = iter(input[:-1])
     return Shape(size if k in (i, j) else next(rest) for k in range(rank))
 
 
 @rule(_L.diagonal)
 def linalg_diagonal(
-    d: Sizes, A: Shape, *, offset: int = 0, dim1: int = -2, dim2: int = -1
+    d: Sizes, A: Shape, *, offset: Dim = 0, dim1: int = -2, dim2: int = -1
 ) -> Shape:
     """The diagonals of matrices."""
     return diagonal(d, A, offset, dim1, dim2)

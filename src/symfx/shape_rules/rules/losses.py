@@ -301,7 +301,16 @@ def soft_multilabel_loss(
 def gaussian_loss(
     d: Sizes, input: Shape, target: Shape, var: Any, *rest: Any, **options: Any
 ) -> Any:
-    """A loss for each element; a variance has the inputs' shape, one per row, or one in all."""
+    """A loss for each element; the variance may lack one dimension, or have size 1 there."""
+    if isinstance(var, Shape):
+        what = "gaussian_nll_loss takes a variance for each element, or one along one dimension"
+        if len(var) not in (len(input), len(input) - 1):
+            raise IllTypedError(f"{what}: {var} for {input}")
+        for a, b in zip(var, input, strict=False):
+            if len(var) == len(input):
+                d.stretch(a, b, what)
+            else:
+                d.equal(a, b, what)
     return _loss(broadcast_shapes(d, input, target), options.get("reduction", "mean"))
 
 

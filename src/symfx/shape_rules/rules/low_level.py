@@ -106,8 +106,13 @@ def kept(d: Sizes, input: Shape, *settings: Any, **options: Any) -> Shape:
     return input
 
 
+@rule(_aten.native_dropout_backward)
+def dropout_gradient(d: Sizes, grad_output: Shape, mask: Shape, scale: Any) -> Shape:
+    """The product of a gradient, a mask and a number."""
+    return broadcast_shapes(d, grad_output, mask)
+
+
 @rule(
-    _aten.native_dropout_backward,
     _aten._softmax_backward_data,
     _aten._log_softmax_backward_data,
 )
@@ -260,6 +265,16 @@ def as_strided(d: Sizes, input: Any, size: Any, *layout: Any, **options: Any) ->
     return Shape(s if is_size(s) else d.fresh("a size") for s in size)
 
 
+@rule("resize_", _aten.resize_)
+def resize(d: Sizes, input: Shape, *size: Any, **options: Any) -> Shape:
+    """The given shape, of any number of elements."""
+    given = size[0] if len(size) == 1 and isinstance(size[0], (tuple, list)) else size
+    for each in given:
+        if is_size(each):
+            d.require(">=", each, 0, "resize_ takes sizes of 0 or more")
+    return Shape(each if is_size(each) else d.fresh("a size") for each in given)
+
+
 @rule("resize_as_", _aten.resize_as_)
 def resize_as(d: Sizes, input: Shape, other: Shape, **options: Any) -> Shape:
     """The shape of the other tensor."""
@@ -267,9 +282,9 @@ def resize_as(d: Sizes, input: Shape, other: Shape, **options: Any) -> Shape:
 
 
 @rule(*named("diagflat"))
-def diagflat(d: Sizes, input: Shape, offset: int = 0) -> Shape:
+def diagflat(d: Sizes, input: Shape, offset: Dim = 0) -> Shape:
     """All elements on the diagonal of a matrix."""
-    size = d.product(input) + abs(offset)
+    size = d.product(input) + d.compute("max", offset, 0 - offset)
     return Shape((size, size))
 
 

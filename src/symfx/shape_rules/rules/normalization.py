@@ -217,11 +217,10 @@ def layer_norm_module(d: Sizes, module: Any, input: Shape) -> Shape:
 
 
 @rule(F.group_norm, torch.group_norm, torch.ops.aten.group_norm)
-def group_norm(d: Sizes, input: Shape, num_groups: int, *weights: Any, **options: Any) -> Shape:
+def group_norm(d: Sizes, input: Shape, num_groups: Dim, *weights: Any, **options: Any) -> Shape:
     """Dimension 1 is divided into the groups."""
     at_least(input, 2, "group_norm")
-    if num_groups < 1:
-        raise IllTypedError(f"group_norm takes 1 group or more, not {num_groups}")
+    d.require(">=", num_groups, 1, "group_norm takes 1 group or more")
     d.fits(input[1], num_groups, what="group_norm divides dimension 1 into num_groups")
     _channels(d, input, *weights, *options.values(), rank=1)
     _several(d, Shape((input[0], input[1] // num_groups, *input[2:])), "group_norm")
@@ -237,10 +236,9 @@ def group_norm_module(d: Sizes, module: nn.GroupNorm, input: Shape) -> Shape:
 
 
 @rule(F.local_response_norm)
-def local_response_norm(d: Sizes, input: Shape, size: int, *rest: Any, **options: Any) -> Shape:
+def local_response_norm(d: Sizes, input: Shape, size: Dim, *rest: Any, **options: Any) -> Shape:
     """Keep the shape."""
-    if size < 1:
-        raise IllTypedError(f"local_response_norm takes 1 channel or more, not {size}")
+    d.require(">=", size, 1, "local_response_norm takes 1 channel or more")
     return at_least(input, 3, "local_response_norm")
 
 

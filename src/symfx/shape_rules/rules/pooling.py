@@ -47,8 +47,8 @@ def pool(
             moved.append(window(size, k, p, s, dil))
             continue
         # With ceil_mode a window may reach past the end, but none starts in the padding there.
-        least = dil * (k - 1) + 1 - 2 * p - (s - 1)
-        d.require(">=", size, max(least, 0), f"the window of {what} fits into its input")
+        least = d.compute("max", dil * (k - 1) + 1 - 2 * p - (s - 1), 0)
+        d.require(">=", size, least, f"the window of {what} fits into its input")
         up = (size + (2 * p - dil * (k - 1) - 1 + s - 1)) // s + 1
         moved.append(d.compute("min", up, (size + (p - 1)) // s + 1))
     return Shape((*batch, channels, *moved))

@@ -185,6 +185,8 @@ def multinomial(
     """As many indices as samples, for each row."""
     if len(input) not in (1, 2):
         raise IllTypedError(f"multinomial takes a tensor of rank 1 or 2, not {input}")
+    if is_size(num_samples):
+        d.require(">=", num_samples, 1, "multinomial draws one sample or more")
     if is_size(num_samples) and replacement is False:
         what = "multinomial without replacement draws at most all elements"
         d.require("<=", num_samples, input[-1], what)
@@ -221,7 +223,14 @@ def distance(d: Sizes, input: Shape, other: Shape, p: Any = 2) -> Shape:
     return Shape()
 
 
-@rule(*_everywhere("equal", "allclose"))
+@rule(*_everywhere("allclose"))
+def all_close(d: Sizes, input: Shape, other: Shape, *rest: Any, **options: Any) -> Any:
+    """A truth value, of two tensors that broadcast."""
+    broadcast_shapes(d, input, other)
+    return NO_TENSOR
+
+
+@rule(*_everywhere("equal"))
 def truth_of_two(d: Sizes, input: Shape, other: Shape, *rest: Any, **options: Any) -> Any:
     """A truth value, which is no tensor."""
     return NO_TENSOR
@@ -287,6 +296,8 @@ def covariance(d: Sizes, input: Shape, **options: Any) -> Any:
         raise IllTypedError(f"cov and corrcoef take a matrix, not {input}")
     for name in ("fweights", "aweights"):
         if isinstance(options.get(name), Shape):
+            if len(options[name]) > 1:
+                raise IllTypedError(f"{name} is a vector, not {options[name]}")
             count = input[-1] if input else 1
             d.equal(d.product(options[name]), count, f"{name} has one weight for each observation")
     one = d.compare("==", input[0], 1) if len(input) == 2 else True

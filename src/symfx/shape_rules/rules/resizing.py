@@ -19,7 +19,7 @@ from symfx.shape_rules.rules.windows import (
     settings_by_dimension,
     window,
 )
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes, size_text
 from symfx.shape_rules.table import at_least, exactly, module_rule, rule
 
 __all__: list[str] = []
@@ -200,22 +200,23 @@ def upsample_module(d: Sizes, module: Any, input: Shape) -> Any:
 
 
 @rule(F.pixel_shuffle, torch.ops.aten.pixel_shuffle)
-def pixel_shuffle(d: Sizes, input: Shape, upscale_factor: int) -> Shape:
+def pixel_shuffle(d: Sizes, input: Shape, upscale_factor: Dim) -> Shape:
     """Rearrange channels into positions."""
     *batch, c, h, w = at_least(input, 3, "pixel_shuffle")
     r = upscale_factor
-    channels = d.fits(c, r * r, what=f"pixel_shuffle divides the channels by {r}²")
+    d.require(">=", r, 1, "pixel_shuffle takes a factor of 1 or more")
+    channels = d.fits(c, r * r, what=f"pixel_shuffle divides the channels by {size_text(r)}²")
     return Shape((*batch, channels, h * r, w * r))
 
 
 @rule(F.pixel_unshuffle, torch.ops.aten.pixel_unshuffle)
-def pixel_unshuffle(d: Sizes, input: Shape, downscale_factor: int) -> Shape:
+def pixel_unshuffle(d: Sizes, input: Shape, downscale_factor: Dim) -> Shape:
     """Rearrange positions into channels."""
     *batch, c, h, w = at_least(input, 3, "pixel_unshuffle")
     r = downscale_factor
-    rows, columns = (
-        d.fits(s, r, what=f"pixel_unshuffle divides height and width by {r}") for s in (h, w)
-    )
+    d.require(">=", r, 1, "pixel_unshuffle takes a factor of 1 or more")
+    what = f"pixel_unshuffle divides height and width by {size_text(r)}"
+    rows, columns = (d.fits(s, r, what=what) for s in (h, w))
     return Shape((*batch, c * r * r, rows, columns))
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import fft
 
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.sizes import Dim, Shape, Sizes
+from symfx.shape_rules.sizes import Dim, Shape, Sizes, size_text
 from symfx.shape_rules.table import axes, axis, exactly, is_size, rule
 
 __all__: list[str] = []
@@ -124,7 +124,7 @@ def fft_to_real(d: Sizes, input: Shape, dim: Any, normalization: int, last_dim_s
 def stft(
     d: Sizes,
     input: Shape,
-    n_fft: int,
+    n_fft: Dim,
     hop_length: Any = None,
     win_length: Any = None,
     window: Any = None,
@@ -159,20 +159,20 @@ def stft(
 
 
 def _settings(
-    d: Sizes, n_fft: int, hop_length: Any, win_length: Any, window: Any, what: str
-) -> int:
+    d: Sizes, n_fft: Dim, hop_length: Any, win_length: Any, window: Any, what: str
+) -> Dim:
     """Check the window of a short-time transform, and return the distance of its places."""
-    if n_fft < 1:
-        raise IllTypedError(f"{what} takes an n_fft of 1 or more, not {n_fft}")
+    d.require(">=", n_fft, 1, f"{what} takes an n_fft of 1 or more")
     width = n_fft if win_length is None else win_length
-    if isinstance(width, int) and not 1 <= width <= n_fft:
-        raise IllTypedError(f"{what} takes a win_length from 1 to {n_fft}, not {width}")
+    if is_size(width):
+        d.require(">=", width, 1, f"{what} takes a win_length of 1 or more")
+        d.require("<=", width, n_fft, f"{what} takes a win_length up to its n_fft")
     if isinstance(window, Shape):
         what = f"the window of {what} has win_length values"
         d.equal(exactly(window, 1, "a window")[0], width, what)
-    hop: int = n_fft // 4 if hop_length is None else hop_length
-    if isinstance(hop, int) and hop < 1:
-        raise IllTypedError(f"{what} takes a hop_length of 1 or more, not {hop}")
+    hop: Dim = n_fft // 4 if hop_length is None else hop_length
+    if is_size(hop):
+        d.require(">=", hop, 1, f"{what} takes a hop_length of 1 or more")
     return hop
 
 
@@ -180,7 +180,7 @@ def _settings(
 def istft(
     d: Sizes,
     input: Shape,
-    n_fft: int,
+    n_fft: Dim,
     hop_length: Any = None,
     win_length: Any = None,
     window: Any = None,
@@ -194,11 +194,14 @@ def istft(
     if len(input) not in (2, 3):
         raise IllTypedError(f"istft takes a complex tensor of rank 2 or 3, not {input}")
     hop = _settings(d, n_fft, hop_length, win_length, window, "istft")
-    half = onesided
-    if onesided is None:
-        half = d.compare("==", input[-2], n_fft) is not True
-    wanted = n_fft // 2 + 1 if half else n_fft
-    d.equal(input[-2], wanted, f"istft takes {wanted} frequencies")
+    frequencies, half = input[-2], n_fft // 2 + 1
+    whole = d.compare("==", frequencies, n_fft) if onesided is None else not onesided
+    if isinstance(whole, bool):
+        wanted = n_fft if whole else half
+        d.equal(frequencies, wanted, f"istft takes {size_text(wanted)} frequencies")
+    else:
+        either = (frequencies - half) * (frequencies - n_fft)
+        d.require("==", either, 0, "istft takes the frequencies of a transform, or half of them")
     if length is not None:
         return Shape((*input[:-2], length if is_size(length) else d.fresh("a length")))
     cut = 2 * (n_fft // 2) if center else 0

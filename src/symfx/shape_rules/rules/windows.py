@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.sizes import Dim, Shape, Sizes
+from symfx.shape_rules.sizes import Dim, Shape, Sizes, size_text
 from symfx.shape_rules.table import module_rule, rule
 
 __all__ = [
@@ -102,11 +102,10 @@ def batch_channels_positions(
     return x[: len(x) - n - 1], x[-n - 1], x[-n:]
 
 
-def require_groups(d: Sizes, channels: Dim, groups: int, what: str) -> None:
+def require_groups(d: Sizes, channels: Dim, groups: Dim, what: str) -> None:
     """Demand that the channels can be divided into the groups."""
-    if groups < 1:
-        raise IllTypedError(f"{what} takes 1 group or more, not {groups}")
-    d.fits(channels, groups, what=f"{what} divides its channels into {groups} groups")
+    d.require(">=", groups, 1, f"{what} takes 1 group or more")
+    d.fits(channels, groups, what=f"{what} divides its channels into {size_text(groups)} groups")
 
 
 def _targets(names: str, n: int) -> list[Any]:
