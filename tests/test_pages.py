@@ -21,6 +21,7 @@ FLAGS = doctest.ELLIPSIS
 PAGE_OF = {
     "symfx": "root",
     "symfx.algebra": "algebra",
+    "symfx.cache": "cache",
     "symfx.config": "config",
     "symfx.dynamic_spec": "tracing",
     "symfx.errors": "root",
@@ -36,6 +37,7 @@ PAGE_OF = {
     "symfx.shape_rules": "shape_rules",
     "symfx.static_migration": "shape_rules",
     "symfx.sym_node": "sym_node",
+    "symfx.sweep": "sweep",
     "symfx.symbolic_shapes": "symbolic_shapes",
     "symfx._backward_state": "migrating",
     "symfx._constant_symnode": "migrating",

@@ -18,6 +18,8 @@ MODULES = {
         "symfx.explanation",
         "symfx.html_report",
         "symfx.optimization",
+        "symfx.cache",
+        "symfx.sweep",
         "symfx.installation",
         "symfx.errors",
     ),

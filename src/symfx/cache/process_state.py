@@ -6,13 +6,12 @@ import functools
 import os
 import platform
 import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from symfx import config
-from symfx._version import __version__
+from symfx._version import __version__, newest_change
 from symfx.cache.refusal import NotCacheableError
 from symfx.torch_bridge.modes import modes_are_active
 
@@ -21,13 +20,6 @@ __all__ = ["process_state", "refuse_unusual_state"]
 
 #: torch's kernels for attention, each of which can be turned off.
 _ATTENTIONS = ("flash", "mem_efficient", "math", "cudnn")
-
-
-@functools.cache
-def _own_files() -> str:
-    """The newest change of symfx's own files, so that developers of symfx get no older traces."""
-    files = Path(__file__).parents[1].rglob("*.py")
-    return str(max(file.stat().st_mtime_ns for file in files))
 
 
 @functools.cache
@@ -51,7 +43,7 @@ def process_state() -> str:
     backends = torch.backends
     state: list[Any] = [
         __version__,
-        _own_files(),
+        newest_change(),
         torch.__version__,
         torch.version.git_version,
         sys.version,

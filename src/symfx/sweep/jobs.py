@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from symfx._version import newest_change
+
 __all__ = ["STEPS", "Job", "Result", "StepResult", "SweepModel"]
 
 STEPS = ("trace", "verify", "typecheck", "optimize", "export")
@@ -67,7 +69,7 @@ class Job:
         if path.suffix == ".py" and path.is_file():
             content = path.read_bytes()
         releases = [_release(package) for package in _PACKAGES]
-        text = json.dumps([asdict(self), releases], sort_keys=True)
+        text = json.dumps([asdict(self), releases, newest_change()], sort_keys=True)
         return blake2b(text.encode() + content, digest_size=16).hexdigest()
 
     def to_json(self) -> str:
