@@ -19,6 +19,9 @@ MODULES = {
         "symfx.html_report",
         "symfx.optimization",
         "symfx.installation",
+        "symfx.html_report",
+        "symfx.sweep",
+        "symfx.cache",
         "symfx.errors",
     ),
     "Names of torch.fx.experimental": (
