@@ -72,3 +72,9 @@ def test_a_newer_torch_gives_a_warning_and_a_tested_one_none() -> None:
         warnings.simplefilter("error")
         for release in TESTED_RELEASES:
             warn_if_untested(release, "")
+
+
+def test_an_object_under_the_name_of_its_module_hides_no_name() -> None:
+    name = "torch._higher_order_ops.invoke_subgraph.invoke_subgraph"
+    assert self_check._look_up(name)
+    assert not self_check._look_up(name.replace("_subgraph.", "_subgraph.no_such_"))

@@ -21,6 +21,9 @@ MODULES = {
         "symfx.cache",
         "symfx.sweep",
         "symfx.installation",
+        "symfx.html_report",
+        "symfx.sweep",
+        "symfx.cache",
         "symfx.errors",
     ),
     "Names of torch.fx.experimental": (

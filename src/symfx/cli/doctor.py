@@ -91,7 +91,7 @@ def _lines(found: dict[str, Any]) -> list[Text]:
     releases = ", ".join(found["tested_releases"])
     lacking = [extra for extra, about in found["extras"].items() if about["missing"]]
     missing = len(found["missing"])
-    names = f"{missing} names missing" if missing else "no name missing"
+    names = "no name missing" if not missing else f"names missing: {missing}"
     without = f"; without the extras {', '.join(lacking)}" if lacking else ""
     lines = [
         Text(

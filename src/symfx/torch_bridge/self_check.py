@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -114,7 +115,10 @@ def _look_up(name: str) -> tuple[Any, ...]:
             try:
                 importlib.import_module(".".join(parts[:end]))
             except ImportError:
-                return ()
+                # A package may have an object under the name of one of its modules.
+                value = sys.modules.get(".".join(parts[: end - 1]))
+                if not hasattr(value, part):
+                    return ()
         value = getattr(value, part)
     return (value,)
 
