@@ -15,7 +15,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 import symfx
-from symfx.sweep.architectures import Architecture
+from symfx.sweep.architectures import ARCHITECTURES, Architecture
 
 __all__ = ["RoundTrip", "facts_of", "round_trip"]
 
@@ -102,7 +102,7 @@ def round_trip(model: Architecture, pythons: Sequence[str]) -> RoundTrip:
             return row
         torch.save(inputs, values)
         for python in pythons:
-            command = [python, "-m", "tools.zoo.round_trips", str(path), str(values)]
+            command = [python, "-m", "tools.zoo.round_trips", model.name, str(path), str(values)]
             done = subprocess.run(
                 command, cwd=_REPOSITORY, capture_output=True, text=True, check=False
             )
@@ -116,11 +116,14 @@ def round_trip(model: Architecture, pythons: Sequence[str]) -> RoundTrip:
 
 
 def main() -> None:
-    """Print the facts of a saved trace as JSON; the arguments are its file and its inputs' file."""
-    import transformers  # noqa: F401 - the trace may name its classes
+    """Print the facts of a saved trace as JSON.
 
-    t = symfx.load(sys.argv[1], libraries=_LIBRARIES)
-    inputs = torch.load(sys.argv[2], weights_only=True)
+    The arguments are the name of the model, the file of the trace, and the file of the inputs.
+    """
+    name, path, values = sys.argv[1:]
+    ARCHITECTURES[name].build()  # imports the classes that the trace may name
+    t = symfx.load(path, libraries=_LIBRARIES)
+    inputs = torch.load(values, weights_only=True)
     print(json.dumps({**facts_of(t, inputs), "torch": torch.__version__}))
 
 
