@@ -407,6 +407,18 @@ def test_a_trace_leaves_a_log(models, tmp_path, capsys):
     assert (code, err) == (0, "") and "batch in [2, oo]" in out
 
 
+@pytest.mark.parametrize("dim", ["8*batch", "2*batch + 1"])
+def test_a_trace_with_expressions_leaves_a_log(models, tmp_path, capsys, dim):
+    path = tmp_path / "log.json"
+    with pytest.raises(SystemExit) as leaving:
+        given = ["-i", f"input: f32[{dim}, k]", "-w", "k <= batch"]
+        main(["trace", "torch:relu", *given, "--record", str(path)])
+    assert leaving.value.code == 0, capsys.readouterr().err
+    capsys.readouterr()
+    code, out, err = replayed(capsys, path, "--no-events")
+    assert (code, err) == (0, "") and "batch" in out
+
+
 def test_a_trace_that_fails_leaves_one_too(models, tmp_path, capsys):
     path = tmp_path / "log.json"
     with pytest.raises(SystemExit) as leaving:

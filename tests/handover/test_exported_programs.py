@@ -269,7 +269,7 @@ def test_onnx(name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a C++ compiler")
-@pytest.mark.parametrize("name", ["mlp", "counter"])
+@pytest.mark.parametrize("name", ["mlp", "counter", "branches", "by-data", "by-input"])
 def test_aoti(name: str, tmp_path: Path) -> None:
     program = PROGRAMS[name]
     t = program.trace(pre_dispatch=True)
@@ -295,3 +295,17 @@ def test_graph_modules_are_compiled(name: str) -> None:
         if t.check(*args, **kwargs):
             leaves = t.admission.layout.flatten(args, kwargs)
             torch.testing.assert_close(compiled(*leaves), t.graph_module(*leaves))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="Inductor needs a C++ compiler")
+@pytest.mark.parametrize("name", ["branches", "by-data", "gpt2"])
+def test_graph_modules_are_compiled_by_inductor(name: str) -> None:
+    program = ALL[name]
+    t = program.trace()
+    torch._dynamo.reset()
+    compiled = torch.compile(t.graph_module, dynamic=True)
+    for size in program.sizes[:2]:
+        args, kwargs = program.call(size)
+        leaves = t.admission.layout.flatten(args, kwargs)
+        torch.testing.assert_close(compiled(*leaves), t.graph_module(*leaves))

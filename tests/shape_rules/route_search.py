@@ -376,6 +376,7 @@ def _about_data(failure: str) -> bool:
             "greater than input's length",
             "'from' to be less than 'to'",
             "expects std",
+            "expects sigma",
             "to indexing result of shape [0",  # of a mask
         )
     )

@@ -29,6 +29,7 @@ PROGRAMS: list[tuple[Any, list[str], str]] = [
     (lambda x: torch.diag_embed(x, x.size(0)), ["x: [n, k]"], "[n, k + n, k + n]"),
     (lambda x: torch.diagflat(x, -x.size(0)), ["x: [n, k]"], "[k*n + n, k*n + n]"),
     (lambda x: F.group_norm(x, x.size(0)), ["x: [n, k, 8]"], "[n, k, 8]"),
+    (lambda x, y: x.diagonal_scatter(y), ["x: [n, 6]", "y: [6]"], "[n, 6]"),
     (lambda x: F.max_pool1d(x, 3, stride=x.size(0), ceil_mode=True), ["x: [n, k]"], ""),
     (lambda x: x.stft(x.size(1), return_complex=True), ["x: [n, k]"], ""),
 ]

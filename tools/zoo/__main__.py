@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from symfx.sweep.places import LocalProcesses
 from symfx.sweep.runner import run_sweep
 from tools.zoo.outcomes import SHAPES, outcome
 from tools.zoo.report import page
+from tools.zoo.round_trips import round_trip
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "zoo.md"
@@ -31,12 +34,26 @@ def main() -> int:
     parser.add_argument("--shapes", type=int, default=SHAPES, help="other shapes to compare at")
     parser.add_argument("-j", "--jobs", type=int, default=1, help="how many models run at a time")
     parser.add_argument("--fresh", action="store_true", help="run all models again")
+    parser.add_argument(
+        "--round-trip",
+        action="store_true",
+        help="save each trace, load it here and in another process, and compare both",
+    )
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        help="with --round-trip: an interpreter that loads the traces too, for instance with "
+        "another release of torch; repeatable",
+    )
     options = parser.parse_args()
     if options.list:
         print("\n".join(ARCHITECTURES))
         return 0
     if unknown := [name for name in options.names if name not in ARCHITECTURES]:
         parser.error(f"no model of the zoo is called {', '.join(unknown)}; --list names them")
+    if options.round_trip:
+        return _round_trips(options.names or list(ARCHITECTURES), [sys.executable, *options.python])
     patterns = [f"transformers:{name}" for name in options.names or ["*"]]
     jobs = [replace(job, shapes=options.shapes) for job in jobs_of_patterns(patterns)]
     with (
@@ -57,6 +74,19 @@ def main() -> int:
     else:
         PAGE.write_text(page(rows))
     return int(any(row.problem is not None for row in rows))
+
+
+def _round_trips(names: list[str], pythons: list[str]) -> int:
+    """Print for each model whether its trace is the same after it was saved and loaded."""
+    logging.disable(logging.ERROR)
+    warnings.simplefilter("ignore")
+    same = 0
+    for name in names:
+        found = round_trip(ARCHITECTURES[name], pythons)
+        same += not found.differences
+        print(f"{name}: {'; '.join(found.differences) or 'the same'}", flush=True)
+    print(f"{same} of {len(names)} traces are the same after saving and loading")
+    return int(same < len(names))
 
 
 if __name__ == "__main__":

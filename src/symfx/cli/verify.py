@@ -8,6 +8,7 @@ import typer
 from rich.text import Text
 
 from symfx.cli.console import FAILED, clear_errors, print_json, print_lines, stdout_for_json
+from symfx.cli.loading import load_torch
 from symfx.cli.models import load
 from symfx.cli.options import (
     AsJson,
@@ -59,8 +60,8 @@ def verify_command(
     """
     with clear_errors(debug, verbose):
         with stdout_for_json(as_json):
-            with progress("loading torch"):
-                import torch
+            load_torch()
+            import torch
 
             torch.manual_seed(seed)
             model = load(target, init or [])

@@ -9,7 +9,7 @@ from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Sizes, size_text
-from symfx.shape_rules.table import at_least, axes, axis, is_size, module_rule, rule
+from symfx.shape_rules.table import at_least, axes, axis, exactly, is_size, module_rule, rule
 
 __all__ = ["flatten", "reshape", "sizes_of"]
 
@@ -352,6 +352,18 @@ def diagonal(d: Sizes, input: Shape, offset: Dim = 0, dim1: int = 0, dim2: int =
     kept = (s for k, s in enumerate(input) if k not in (i, j))
     length = d.compute("min", down, right)
     return Shape((*kept, d.compute("max", length, 0) if offset else length))
+
+
+@rule(torch.diagonal_scatter, "diagonal_scatter", torch.ops.aten.diagonal_scatter)
+def diagonal_scatter(
+    d: Sizes, input: Shape, src: Shape, offset: Dim = 0, dim1: int = 0, dim2: int = 1
+) -> Shape:
+    """A copy with another diagonal."""
+    replaced = diagonal(d, input, offset, dim1, dim2)
+    exactly(src, len(replaced), "the source of diagonal_scatter")
+    for a, b in zip(src, replaced, strict=True):
+        d.equal(a, b, "diagonal_scatter takes the shape of the diagonal")
+    return input
 
 
 @rule(torch.view_as_complex, torch.ops.aten.view_as_complex)
