@@ -13,6 +13,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from symfx.fake_operators.descriptions import state_of
+from symfx.symbolic_shapes import InputFact
 from symfx.torch_bridge.fake_tensors import (
     attributes_at_birth,
     copy_metadata,
@@ -42,6 +43,7 @@ class StaticInputs:
         counts = Counter(storage_id(t) for t in {id(t): t for t in plain}.values())
         self._alone = {id(t) for t in plain if counts[storage_id(t)] == 1 and _is_plain(t)}
         self._known: dict[Any, tuple[FakeTensor, torch.Tensor, str]] = {}
+        self._facts: dict[str, list[InputFact]] = {}
         self._attributes: dict[torch.device, dict[str, Any]] = {}
         self._mark = storage_marker(mode)
 
@@ -80,9 +82,20 @@ class StaticInputs:
             fake.requires_grad_(tensor.requires_grad)
         state_of(fake).elem = elem
         self._mode.fake_tensor_converter.set_tensor_memo(tensor, fake)
-        env: Any = self._mode.shape_env
-        env.inputs.copy_facts(first, name)
+        self._copy_facts(first, name)
         return fake
+
+    def _copy_facts(self, like: str, name: str) -> None:
+        """Note in the environment what it knows of another input with the same layout."""
+        env: Any = self._mode.shape_env
+        noted = env.inputs.facts
+        known = self._facts.get(like)
+        if known is None:
+            known = [fact for source, fact in noted.items() if source.startswith(f"{like}.")]
+            self._facts[like] = known
+        for fact in known:
+            source = name + fact.source[len(like) :]
+            noted[source] = InputFact(source, fact.kind, fact.term)
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

@@ -79,8 +79,6 @@ class Inputs:
         self._owner = owner
         self._new_ragged_size = new_ragged_size
         self.facts: dict[str, InputFact] = {}
-        # The facts about a static input, by the name of its source.
-        self._static: dict[str, list[InputFact]] = {}
         self.source_to_var: dict[str, sympy.Symbol] = {}
         self.val_to_var: dict[Any, sympy.Symbol] = {}
         self.exclusion_constraints: list[tuple[sympy.Symbol, int]] = []
@@ -306,21 +304,6 @@ class Inputs:
     def _note(self, source: str, term: Term) -> None:
         kind = "static" if term.op == "const" else "symbol" if term.op == "symbol" else "expression"
         self.facts[source] = InputFact(source, kind, term)  # type: ignore[arg-type]
-
-    def copy_facts(self, like: str, name: str) -> None:
-        """Note of a static input what is known of another with the same layout.
-
-        Args:
-            like: the name of the other's source.
-            name: the name of the input's source.
-        """
-        known = self._static.get(like)
-        if known is None:
-            known = [f for s, f in self.facts.items() if s.startswith(f"{like}.")]
-            self._static[like] = known
-        for fact in known:
-            source = name + fact.source[len(like) :]
-            self.facts[source] = InputFact(source, fact.kind, fact.term)
 
     # -- tensors --------------------------------------------------------------------------------
 
