@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from symfx.dynamic_spec import ParamsSpec, ShapesSpec
 from symfx.errors import SpecError, TracingError
 from symfx.proxy_tensor.metadata import snapshot_fake
 from symfx.proxy_tensor.shape_specs import BoundSpec, InputSymbol, spec_inputs
+from symfx.proxy_tensor.static_inputs import StaticInputs
 from symfx.shape_language.lowering import condition_term
 from symfx.shape_language.syntax import Condition
 from symfx.shape_language.texts import Text
@@ -146,8 +148,12 @@ def fake_inputs(
         )
     entries = dynamic_shapes.entries if isinstance(dynamic_shapes, StatedShapes) else dynamic_shapes
     specs = _by_argument(entries, names)
+    static = StaticInputs(mode, args) if is_symfx_env(mode.shape_env) else None
     inputs = tuple(
-        _apply(mode, arg, spec, name) for arg, spec, name in zip(args, specs, names, strict=True)
+        _apply(mode, arg, spec, name)
+        if spec is not None or static is None
+        else static.fake(arg, name, functools.partial(_apply, mode, arg, spec, name))
+        for arg, spec, name in zip(args, specs, names, strict=True)
     )
     if isinstance(dynamic_shapes, StatedShapes):
         env: Any = mode.shape_env

@@ -71,7 +71,9 @@ class Origins:
     def __init__(
         self,
         modules: ModuleStack | None = None,
-        repeating: Callable[[Any], contextlib.AbstractContextManager[None]] | None = None,
+        repeating: Callable[
+            [Any], contextlib.AbstractContextManager[None]
+        ] = contextlib.nullcontext,
     ) -> None:
         self.modules = modules
         self.repeating = repeating

@@ -350,11 +350,13 @@ def set_meta(proxy: fx.Proxy, val: Any) -> fx.Proxy:
 
 def set_node_meta(node: fx.Node, val: Any, cache: Any) -> None:
     """`set_meta` for a node."""
-    node.meta["val"] = extract_val(val, include_real=node.op == "placeholder")
+    node.meta["val"] = None  # the first key
     if isinstance(val, FakeTensor) or (
         isinstance(val, torch.Tensor) and val.layout is torch.strided
     ):
+        # This describes the tensor to the cache, which makes the snapshot cheaper.
         node.meta["tensor_meta"] = tensor_metadata(val, cache)
+    node.meta["val"] = extract_val(val, include_real=node.op == "placeholder")
 
 
 def track_tensor(

@@ -47,6 +47,7 @@ from symfx.torch_bridge.modes import (
     active_fake_mode,
     disable_autocast_cache,
     fx_tracing,
+    seen_by_no_mode,
     without_proxy_mode,
 )
 from symfx.torch_bridge.releases import DETACH_BECOMES_ALIAS, NUMBER_INPUTS_HAVE_VALUES
@@ -176,8 +177,7 @@ def make_fx(
 
     def trace(*args: Any) -> fx.GraphModule:
         names = argument_names(f, args)
-        fake_mode = None
-        cache = None
+        fake_mode = cache = None
         symbols: list[list[InputSymbol]] = []
         assertions = None
         if tracing_mode != "real":
@@ -285,7 +285,8 @@ class TraceRun:
             with without_proxy_mode():
                 self._bind_symbols(nodes)
                 for node, value in nodes:
-                    self._track_input(node, value)
+                    with seen_by_no_mode(value):
+                        self._track_input(node, value)
                 args = self._with_module_proxies(args, nodes)
             out = call_program(self.f, args)
             self.tracer.record_assertions(last=True)
@@ -324,7 +325,7 @@ class TraceRun:
             stack.enter_context(self.mode)
             stack.enter_context(disable_autocast_cache())
             stack.enter_context(fx_tracing(CURRENT_TRACER))
-            if origins is not None and origins.repeating is not None and not self.inside:
+            if origins is not None and not self.inside:
                 stack.enter_context(origins.repeating(self.tracer))
             token = _current.set(self)
             try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import _disable_infra_mode, _push_mode, _unset_infra_mode
 
@@ -31,6 +31,7 @@ __all__ = [
     "pop_function_mode",
     "push_function_mode",
     "push_mode",
+    "seen_by_no_mode",
     "torch_settings",
     "unset_proxy_mode",
     "without_proxy_mode",
@@ -177,6 +178,12 @@ def fx_tracing(tracer: Any) -> Iterator[None]:
     """
     with fx_traces(), _tracer_slot.set_to(tracer):
         yield
+
+
+def seen_by_no_mode(value: Any) -> contextlib.AbstractContextManager[Any]:
+    """A context in which looks at a plain fake tensor are no calls for a mode."""
+    plain = type(value) is FakeTensor
+    return torch._C.DisableTorchFunction() if plain else contextlib.nullcontext()
 
 
 def torch_settings() -> tuple[Any, ...]:

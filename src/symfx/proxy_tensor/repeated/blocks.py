@@ -230,15 +230,16 @@ class RepeatedBlocks:
             return None
         replaced = call.nodes.replacements(signature)
         modules = dict(zip(map(id, call.nodes.signature.modules), block.modules, strict=True))
-        if self._subgraphs:
-            vals, elems = call.nodes.values()
-            if call.body is None:
-                call.body = Body(tracer, call.nodes, type(block.modules[0]).__name__)
-            nodes = call.body.call([replaced.get(n, n) for n in call.body.operands], vals)
-        else:
-            origins = tracer.origins.repeat(call.origins, modules)
-            nodes, elems = call.nodes.stamp(replaced, origins)
-        return (call.nodes.results(signature, nodes, elems),)
+        with torch._C.DisableTorchFunction():
+            if self._subgraphs:
+                vals, elems = call.nodes.values()
+                if call.body is None:
+                    call.body = Body(tracer, call.nodes, type(block.modules[0]).__name__)
+                nodes = call.body.call([replaced.get(n, n) for n in call.body.operands], vals)
+            else:
+                origins = tracer.origins.repeat(call.origins, modules)
+                nodes, elems = call.nodes.stamp(replaced, origins)
+            return (call.nodes.results(signature, nodes, elems),)
 
     def _note_run(self, kind: _Kind, last: fx.Node) -> None:
         if self._subgraphs:
@@ -288,7 +289,8 @@ class RepeatedBlocks:
             nodes = nodes_after(last)
             if any(_is_foreign_number(node, numbers) for node in nodes):
                 raise UnknownStateError("it records numbers that are not of sizes")
-            recorded = Recorded(tracer, nodes, before, result)
+            with torch._C.DisableTorchFunction():
+                recorded = Recorded(tracer, nodes, before, result)
             for_nodes = [step.node for step in recorded.steps]
             origin_log = log.of_nodes(for_nodes)
         except UnknownStateError as error:

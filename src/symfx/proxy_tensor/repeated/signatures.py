@@ -172,12 +172,13 @@ class Signature:
         self._places: dict[int, Any] = {id(m): ("module", i) for i, m in enumerate(block.modules)}
         tokens = Tokens(self._places, state.names)
         tokens.found.append(torch_settings())
-        for tensor in block.tensors():
-            self._add_tensor(tokens, tensor)
-        self._add_tree(tokens, args)
-        self._add_tree(tokens, kwargs)
-        block.add_to(tokens, reads)
-        state.add_to(tokens)
+        with torch._C.DisableTorchFunction():  # the mode of the trace must not see these looks
+            for tensor in block.tensors():
+                self._add_tensor(tokens, tensor)
+            self._add_tree(tokens, args)
+            self._add_tree(tokens, kwargs)
+            block.add_to(tokens, reads)
+            state.add_to(tokens)
         self.tokens = tokens.found
         self.shared = tokens.shared
         self._kept = tokens.kept

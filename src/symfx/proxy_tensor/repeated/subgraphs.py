@@ -162,5 +162,10 @@ def _is_number(node: fx.Node) -> bool:
 
 def _told(val: Any) -> Any:
     if isinstance(val, torch.Tensor):
-        return val.dtype, val.device, *map(str, (val.shape, val.stride(), val.storage_offset()))
+        numbers = (*val.shape, *val.stride(), val.storage_offset())
+        return val.dtype, val.device, val.dim(), *(_term(n) for n in numbers)
     return [_told(v) for v in val] if isinstance(val, (list, tuple)) else val
+
+
+def _term(number: Any) -> Any:
+    return number.node.term if isinstance(number, torch.SymInt) else number
