@@ -175,12 +175,13 @@ class Item:
         """Where the value stands."""
         if isinstance(self._path, str):
             return self._path
-        around, step = self._path
+        item, step = self._path
+        around = item.path
         if isinstance(step, int):
-            return f"{around.path}[{step}]"
+            return f"{around}[{step}]"
         if step.isidentifier():
-            return f"{around.path}.{step}" if around.path else step
-        return f"{around.path}[{shown(step)}]"
+            return f"{around}.{step}" if around else step
+        return f"{around}[{shown(step)}]"
 
     def refusal(self, what: str, *, fix: str | None = None) -> SymfxError:
         """The error that says what is wrong at this place."""

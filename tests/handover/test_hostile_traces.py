@@ -261,7 +261,12 @@ INJECTIONS: dict[str, tuple[str, Change]] = {
         ]
     },
     **{
-        f"value {value!r}": ("mlp", lambda d, v=value: node(d, "call_function").update(value=v))
+        f"value {value!r}": (
+            "mlp",
+            lambda d, v=value: d["graph"]["values"].__setitem__(
+                node(d, "call_function")["value"], v
+            ),
+        )
         for value in [
             {"number": {"term": 10**6}},
             {"number": "CODE()"},
@@ -270,6 +275,13 @@ INJECTIONS: dict[str, tuple[str, Change]] = {
             {"dtype": "float32", "shape": [1], "stride": [], "offset": 0, "device": "cpu"},
             3,
         ]
+    },
+    **{
+        f"place of a value {place!r}": (
+            "mlp",
+            lambda d, p=place: node(d, "call_function").update(value=p),
+        )
+        for place in [10**6, -1, "CODE()", True, 1.0, {"number": 3}]
     },
     "two outputs": (
         "mlp",

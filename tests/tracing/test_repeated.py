@@ -161,6 +161,46 @@ def test_a_global_that_changes_is_read_again():
     assert difference(*graphs) is None
 
 
+def with_gelu(self, x):
+    return functional.gelu(self.out(self.inner(self.norm(x))))
+
+
+@pytest.mark.parametrize("name", ["gelu", "layer_norm", "linear"])
+def test_a_function_of_torch_that_is_replaced_is_seen(name):
+    before = getattr(functional, name)
+
+    def between(i):
+        if i == 3:
+            setattr(functional, name, lambda x, *_, **__: x.relu())
+
+    model = Chain([kind(with_gelu)() for _ in range(7)], between)
+    graphs = []
+    for repeated in ("inline", "off"):
+        try:
+            graphs.append(symfx.trace(model, torch.randn(2, 3, WIDTH), repeated=repeated))
+        finally:
+            setattr(functional, name, before)
+    assert difference(*graphs) is None
+    assert "aten.relu" in str([str(node.target) for node in graphs[1].graph_module.graph.nodes])
+
+
+def reads_unseen(self, x):
+    number = object.__getattribute__(self, "number")
+    return self.out(self.inner(self.norm(x))) * number
+
+
+def test_attributes_that_are_read_unseen_are_compared_nowhere():
+    blocks = [kind(reads_unseen)() for _ in range(6)]
+    for number, block in enumerate(blocks):
+        block.number = number
+    model = Chain(blocks, lambda i: None)
+    graphs = [
+        symfx.trace(model, torch.randn(2, 3, WIDTH), repeated=repeated)
+        for repeated in ("inline", "off")
+    ]
+    assert difference(*graphs) is None
+
+
 def closure_with(number):
     def advance():
         nonlocal number

@@ -39,6 +39,8 @@ _UNSTEADY = frozenset(
     {"open", "input", "eval", "exec", "globals", "__import__", "id", "breakpoint"}
 )
 _CHANGES_OUTSIDE = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "DELETE_DEREF"})
+#: Here people put other functions in torch's place, for a while.
+_PATCHED = (torch.nn.functional, torch.Tensor)
 _OF_MODULE = torch.nn.modules.module.__file__
 _LIBRARY_PATH = sysconfig.get_path("stdlib") + os.sep
 _PACKAGES = ("site-packages", "dist-packages")
@@ -216,6 +218,9 @@ class ReadState:
         if problem:
             raise UnknownStateError(f"{code.co_qualname} {problem}")
         names = frozenset(code.co_names)
+        # The method of an object that is compared as a whole may call that of its base.
+        if "__getattribute__" in names and code.co_name != "__getattribute__":
+            raise UnknownStateError(f"{code.co_qualname} reads attributes unseen")
         free = [name for name in code.co_freevars if name != "__class__"]
         if free and not inner:
             if function is None or function.__closure__ is None:
@@ -235,6 +240,8 @@ class ReadState:
         Raises:
             UnknownStateError: a value has no tokens.
         """
+        for place in _PATCHED:
+            tokens.add_identities(vars(place).values())
         for scope, name, names in self._names:
             self._add_value(tokens, scope.get(name), names, depth=0)
         for cell in self._cells:
@@ -252,6 +259,9 @@ class ReadState:
             top = value.__name__.partition(".")[0]
             tokens.found.append(id(value))
             if is_steady_module(top):
+                tokens.add_identities(
+                    vars(value)[name] for name in sorted(names & vars(value).keys())
+                )
                 return
             if STDLIB(top) and top != "__main__":
                 raise UnknownStateError(f"it uses the module {value.__name__}")

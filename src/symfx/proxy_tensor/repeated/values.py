@@ -50,7 +50,8 @@ _BY_IDENTITY: tuple[type, ...] = (
 #: The modules of Python whose functions give the same results in each call.
 _STEADY = frozenset(
     {
-        "abc", "builtins", "cmath", "collections", "contextlib", "copy", "dataclasses", "enum",
+        "abc", "builtins", "cmath", "collections", "contextlib", "copy", "copyreg",
+        "dataclasses", "enum",
         "functools", "inspect", "itertools", "logging", "math", "numbers", "operator", "re",
         "string", "types", "typing", "typing_extensions", "warnings", "_operator", "_collections",
         "_functools", "torch", "symfx",
@@ -100,6 +101,12 @@ class Tokens:
         self.kept: list[Any] = []
         self._places = places
         self._seen: dict[int, int] = {}
+
+    def add_identities(self, values: Iterable[Any]) -> None:
+        """Append one token for the identities of values."""
+        values = tuple(values)
+        self.kept.append(values)
+        self.found.append(tuple(map(id, values)))
 
     def add(self, value: Any) -> None:
         """Append the tokens of a value.
