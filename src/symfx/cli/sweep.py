@@ -23,6 +23,7 @@ from symfx.sweep.model_lists import (
     read_size,
     read_steps,
 )
+from symfx.whole_files import written_whole
 
 if TYPE_CHECKING:
     from symfx.sweep.places import Place
@@ -232,9 +233,9 @@ def _summarize(results: Sequence[Result], directory: Path, *, as_json: bool, qui
     from symfx.sweep.summary import as_data, as_html, describe
 
     text = json.dumps(as_data(results), indent=2, ensure_ascii=False)
-    _write_whole(directory / "summary.json", text + "\n")
+    _write(directory / "summary.json", text + "\n")
     page = as_html(results, f"symfx sweep: {directory.name}")
-    _write_whole(directory / "summary.html", page)
+    _write(directory / "summary.html", page)
     if as_json:
         typer.echo(text)
         return
@@ -246,8 +247,6 @@ def _summarize(results: Sequence[Result], directory: Path, *, as_json: bool, qui
     print_lines(lines)
 
 
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, "utf-8")
-    os.replace(part, path)
+def _write(path: Path, text: str) -> None:
+    with written_whole(path) as file:
+        file.write(text.encode())

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, fx
 
 from symfx._version import __version__
@@ -26,6 +26,7 @@ from symfx.graph_data.names import NODE_NAME
 from symfx.optimization.saved.modules import build_modules, describe_module, put, tensors_of
 from symfx.optimization.saved.nodes import OPS, function_named, name_of, why_not
 from symfx.untrusted import Item, Limits, Source, is_identifier, parse, shown
+from symfx.whole_files import written_whole
 
 __all__ = ["FORMAT", "Saved", "read_graph", "write_graph"]
 
@@ -115,7 +116,8 @@ def write_graph(module: fx.GraphModule, dtype: torch.dtype | None, path: str | P
     with source.guarding("this model cannot be saved"):
         text = json.dumps(header)
         _build(parse(text, source, _LIMITS), tensors)  # a file that is written can be read again
-    save_file(tensors, str(path), {FORMAT: text})
+    with written_whole(Path(path)) as file:
+        file.write(save(tensors, {FORMAT: text}))
 
 
 def read_graph(path: str | Path) -> Saved:
