@@ -77,7 +77,8 @@ class _Layer(nn.Module):
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x = x + self.attention(self.before(x), cos, sin)
         h = self.after(x)
-        return x + self.down(functional.silu(self.gate(h)) * self.up(h))
+        out: Tensor = x + self.down(functional.silu(self.gate(h)) * self.up(h))
+        return out
 
 
 class Llama(nn.Module):

@@ -394,6 +394,12 @@ def test_an_example_of_zero_or_one_cannot_stand_for_all(size):
 
 
 @pytest.mark.parametrize("value", [2.5, True, "text"])
+def test_inputs_beside_each_other_are_refused():
+    x = torch.ones(2)
+    with pytest.raises(SpecError, match="kwargs is a tensor"):
+        symfx.trace(torch.add, x, x)
+
+
 def test_only_ints_and_tensors_are_dynamic(value):
     with pytest.raises(SpecError, match="only tensors and ints can be dynamic"):
         symfx.trace(lambda x, v: x, (randn(3), value), dynamic={"v": "n"})

@@ -156,6 +156,11 @@ def trace(
         args = (args,)
     if not isinstance(args, (tuple, list)):
         raise SpecError(f"args is {describe(args)}", fix="give the positional arguments as a tuple")
+    if not isinstance(kwargs, (Mapping, type(None))):
+        raise SpecError(
+            f"kwargs is {describe(kwargs)}",
+            fix="give all positional arguments as one tuple, as in symfx.trace(model, (x, y))",
+        )
     layout = Layout(model, args, kwargs or {})
     refuse_nested(layout)
     stated = read_where(where)
