@@ -394,12 +394,6 @@ def test_an_example_of_zero_or_one_cannot_stand_for_all(size):
 
 
 @pytest.mark.parametrize("value", [2.5, True, "text"])
-def test_inputs_beside_each_other_are_refused():
-    x = torch.ones(2)
-    with pytest.raises(SpecError, match="kwargs is a tensor"):
-        symfx.trace(torch.add, x, x)
-
-
 def test_only_ints_and_tensors_are_dynamic(value):
     with pytest.raises(SpecError, match="only tensors and ints can be dynamic"):
         symfx.trace(lambda x, v: x, (randn(3), value), dynamic={"v": "n"})
@@ -776,3 +770,9 @@ def test_outputs_that_tell_of_a_mistake():
     with pytest.raises(InputMismatchError) as caught:
         symfx.trace(make, randn(3, 4))
     assert "if this function makes the model, trace make()" in caught.value.fix
+
+
+def test_inputs_beside_each_other_are_refused():
+    x = torch.ones(2)
+    with pytest.raises(SpecError, match="give all positional arguments as one tuple"):
+        symfx.trace(torch.add, x, x)
