@@ -106,7 +106,7 @@ def test_parts_of_inputs_are_put_together():
         (["x.a: f32[n]", "x[0]: f32[n]"], "x is described both as a list and as a dict"),
         (["x[1]: f32[n]"], "x\\[1\\] is described, but x\\[0\\] is not"),
         (["x: f32[?]"], "x has a dimension \\?, so symfx cannot make an example of it"),
-        (["x: f32[..., 3]"], "x has a dimension \\.\\.\\., and an example"),
+        (["x: f32[..., 3]"], "x has a dimension \\.\\.\\., so symfx cannot make an example of it"),
         (["x"], "x has no type"),
     ],
 )

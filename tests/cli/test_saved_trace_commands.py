@@ -253,6 +253,6 @@ def test_show_prints_the_graph_for_other_programs(run: Run, saved: Path) -> None
     code, out, _ = run("show", saved, "--format", "model-explorer")
     assert code == 0 and json.loads(out)["graphs"][0]["id"] == "Net"
     code, out, err = run("show", saved, "--format", "dot", "--json")
-    assert (code, out) == (2, "") and "two forms" in err
+    assert (code, out) == (2, "") and "cannot be used together" in err
     code, _, err = run("show", saved, "--format", "svg")
     assert code == 2 and "mermaid" in err

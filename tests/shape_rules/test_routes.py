@@ -52,7 +52,7 @@ def test_both_routes_agree_where_a_number_is_a_size(seed: int, route: object) ->
     tried = 0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for program in programs(rng, *((1.0, 3) if LONG else (0.06, 1))):
+        for program in programs(rng, *((1.0, 3) if LONG else (0.1, 1))):
             sized = program.with_size(rng)
             if sized is not None:
                 tried += 1

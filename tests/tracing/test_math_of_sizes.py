@@ -172,7 +172,7 @@ KEYS = {5: 2.0}
     ],
 )
 def test_a_size_as_a_key_is_pinned_by_the_line(f: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    with pytest.raises(symfx.errors.TracingError, match=r"pins .*to 5") as error:
+    with pytest.raises(symfx.errors.TracingError, match=r"specializes .*to 5") as error:
         symfx.trace(f, torch.randn(5, 7), dynamic=(("n", "m"),))
     assert "lambda x" in str(error.value.where)
     t = symfx.trace(f, torch.randn(5, 7), dynamic=(("n", "m"),), strict=False)
