@@ -99,11 +99,10 @@ def test_click_in_the_picture_selects_and_a_double_click_folds(
         box.click()
         assert "TransformerEncoderLayer" in opened.page.locator(".details").inner_text()
         folded = len(opened.boxes())
+        opened.page.wait_for_timeout(700)  # else the browser counts on from the click before
         box.dblclick()
-        assert (
-            opened.page.locator('.canvas [aria-label^="layers.0, "]').get_attribute("aria-expanded")
-            == "true"
-        )
+        unfolded = '.canvas [aria-label^="layers.0, "][aria-expanded="true"]'
+        opened.page.locator(unfolded).wait_for(timeout=10_000)
         assert len(opened.boxes()) > folded
         assert opened.tree_item("layers.0").get_attribute("aria-expanded") == "true"
 
