@@ -18,6 +18,7 @@ from torch.nn import functional
 import symfx
 from benchmarks.models import ResNet
 from examples.encoder import EncoderStack
+from symfx.torch_bridge.releases import RELEASE
 
 WIDTH = 8
 SETTINGS = SimpleNamespace(scale=1.0)
@@ -363,7 +364,9 @@ def test_batch_norm_in_training_is_traced(monkeypatch):
     model = Stack([block() for _ in range(5)])
     x = torch.randn(4, WIDTH)
     check(model, monkeypatch, stamped=0, args=(x,), dynamic=[("n", None)])
-    check(model.eval(), monkeypatch, stamped=3, args=(x,), dynamic=[("n", None)])
+    # With torch 2.14 one more call runs before others are recorded from it.
+    stamped = 3 if RELEASE < (2, 14) else 2
+    check(model.eval(), monkeypatch, stamped=stamped, args=(x,), dynamic=[("n", None)])
 
 
 class Passing(nn.Module):
