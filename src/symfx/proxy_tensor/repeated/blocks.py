@@ -204,6 +204,8 @@ class RepeatedBlocks:
                 result = forward(*args, **kwargs)
             kind.reads = reads
             self._note_run(kind, last)
+            if not reads.complete:
+                kind.failures = _MOST_FAILURES
             return result
         facts = facts_of_env(tracer.cache.env)
         for call in kind.recorded:
@@ -272,6 +274,9 @@ class RepeatedBlocks:
             result = forward(*args, **kwargs)
         numbers, tracer.numbers_made = tracer.numbers_made, None
         self._note_run(kind, last)
+        if not reads.complete:
+            kind.failures = _MOST_FAILURES
+            return result
         covered = known.covers(reads)
         kind.reads = reads
         if before is None or not covered or facts != facts_of_env(tracer.cache.env):

@@ -55,12 +55,14 @@ class Reads:
     Attributes:
         attributes: for the position of each submodule, the names that were read of it.
         functions: for the code of each function of the user's that ran, its globals.
+        complete: whether the call was watched to its end.
     """
 
     def __init__(self, modules: Sequence[torch.nn.Module]) -> None:
         self._position = {id(module): i for i, module in enumerate(modules)}
         self.attributes: list[set[str]] = [set() for _ in modules]
         self.functions: dict[CodeType, dict[str, Any]] = {}
+        self.complete = True
 
     def covers(self, other: Reads) -> bool:
         """Whether the other call, of an equal module, read nothing more."""
@@ -89,6 +91,10 @@ class _Watch(threading.local):
 
 _watch = _Watch()
 _lock = threading.RLock()
+#: A call that runs more functions is not watched to its end: it asks the prover much, so most of
+#: its time is not that of a trace, and watching the prover takes longer than a trace saves.
+_MOST_CALLS = 300_000
+_calls = [0]
 #: How many watches each class has.
 _watched: dict[type, int] = {}
 
@@ -121,6 +127,7 @@ def watching(modules: Sequence[torch.nn.Module]) -> Iterator[Reads]:
             if _watched[kind] == 1:
                 kind.__getattribute__ = _getattribute  # type: ignore[method-assign]
     _watch.running.append(reads)
+    _calls[0] = 0
     sys.setprofile(_profile)
     try:
         with _Pausing():
@@ -169,6 +176,12 @@ class _Pausing(TorchFunctionMode):
 
 def _profile(frame: Any, event: str, argument: Any) -> None:
     if event != "call":
+        return
+    _calls[0] += 1
+    if _calls[0] > _MOST_CALLS:
+        sys.setprofile(None)
+        for reads in _watch.running:
+            reads.complete = False
         return
     code = frame.f_code
     kind = CODE_KINDS.get(id(code))
