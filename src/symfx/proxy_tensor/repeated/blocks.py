@@ -38,6 +38,8 @@ Repeated = Literal["inline", "subgraph", "off"]
 _log = logging.getLogger("symfx.repeated")
 #: A block has at least so many modules; smaller ones are traced as fast as compared.
 _FEWEST_MODULES = 3
+#: The first two calls of a kind of block run under watch, which takes longer than one call saves.
+_FEWEST_BLOCKS = 4
 #: So many recordings of one kind of block that no later call could use end the attempts.
 _MOST_FAILURES = 4
 _GLOBAL_HOOKS = (
@@ -139,13 +141,15 @@ class RepeatedBlocks:
         cache = tracer.cache
         if cache is None or cache.env is None or tracer.origins is None:
             return False
-        if tracer.tensors_seen is not None:  # somebody wants the tensors of all nodes
+        if (
+            tracer.tensors_seen is not None
+        ):  # the caller of `make_fx` wants the tensors of all nodes
             return False
         env: Any = cache.env
         return not env.should_record_events and env.validator is None
 
     def _find(self) -> None:
-        """Find the modules of which there are several of one shape, the outermost of them."""
+        """Find the modules of which there are enough of one shape."""
         found: dict[int, BlockModules] = {}
         several = False
         seen: set[int] = set()
@@ -167,7 +171,8 @@ class RepeatedBlocks:
             kind = self._kinds.setdefault(block.shape, _Kind())
             kind.members += 1
             self._blocks[key] = block, kind
-        self._blocks = {k: (b, kind) for k, (b, kind) in self._blocks.items() if kind.members > 1}
+        fewest = 2 if self._subgraphs else _FEWEST_BLOCKS
+        self._blocks = {k: found for k, found in self._blocks.items() if found[1].members >= fewest}
 
     def _calling(self, module: torch.nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(forward)

@@ -93,7 +93,7 @@ _watch = _Watch()
 _lock = threading.RLock()
 #: A call that runs more functions is not watched to its end: it asks the prover much, so most of
 #: its time is not that of a trace, and watching the prover takes longer than a trace saves.
-_MOST_CALLS = 300_000
+_MOST_CALLS = 60_000
 _calls = [0]
 #: How many watches each class has.
 _watched: dict[type, int] = {}
