@@ -1,12 +1,14 @@
-"""Python's garbage collection, paused while many objects are made that stay alive."""
+"""Python's garbage collection: paused while many objects are made that stay alive, or seen."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import threading
 from collections.abc import Iterator
+from typing import Any
 
-__all__ = ["uncollected"]
+__all__ = ["Collections", "uncollected"]
 
 
 @contextlib.contextmanager
@@ -25,3 +27,32 @@ def uncollected() -> Iterator[None]:
     finally:
         if collecting:
             gc.enable()
+
+
+class Collections:
+    """Tells whether a call is one that a garbage collection makes, of a finalizer.
+
+    A collection can begin anywhere, so its finalizers are no part of the function that runs then.
+
+    Example:
+        >>> with Collections() as collections:
+        ...     collections.here()
+        False
+    """
+
+    def __init__(self) -> None:
+        self._thread: int | None = None
+
+    def __enter__(self) -> Collections:
+        gc.callbacks.append(self._note)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        gc.callbacks.remove(self._note)
+
+    def _note(self, phase: str, info: Any) -> None:
+        self._thread = threading.get_ident() if phase == "start" else None
+
+    def here(self) -> bool:
+        """Whether a collection runs in this thread."""
+        return self._thread is not None and self._thread == threading.get_ident()

@@ -7,7 +7,9 @@ A wrong hit is the worst fault of a cache. Each mutation here changes one thing 
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
+import logging
 import math
 import os
 import random
@@ -290,6 +292,51 @@ def test_arguments_that_change_the_key(tmp_path: Path) -> None:
     ):
         assert not traced(model, tmp_path, x, **options).cache_use.hit, options
         assert traced(model, tmp_path, x, **options).cache_use.hit, options
+
+
+def test_handlers_of_logs_are_no_part_of_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OfUser(logging.Handler):
+        count = 0
+
+        def emit(self, record: logging.LogRecord) -> None:
+            OfUser.count += 1
+
+    monkeypatch.setattr(logging.getLogger("torch.__trace"), "handlers", [OfUser()])
+    program, _ = stored(tmp_path)
+    assert OfUser.count
+    again = traced(program.Model(), tmp_path)
+    assert again.cache_use is not None and again.cache_use.hit
+
+
+TRACED_BY_AN_IMPORT = """
+import torch, symfx
+from torch import nn
+
+class Model(nn.Module):
+    def forward(self, x):
+        return scaled(x)
+
+def scaled(x):
+    return x * 2
+
+t = symfx.trace(Model(), torch.ones(3, 4), dynamic=[("n", None)], cache=FOLDER)
+"""
+
+
+def test_a_trace_that_an_import_makes_sees_the_functions_that_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = TRACED_BY_AN_IMPORT.replace("FOLDER", repr(str(tmp_path / "cache")))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    results = []
+    for factor in (2, 2, 5):
+        name = f"traces_when_imported_{len(results)}"
+        (tmp_path / f"{name}.py").write_text(source.replace("x * 2", f"x * {factor}"))
+        module = importlib.import_module(name)
+        results.append(module.t(torch.ones(3, 4)).sum().item())
+    assert results == [24, 24, 60]
 
 
 def test_a_state_of_torch_changes_the_key(tmp_path: Path) -> None:

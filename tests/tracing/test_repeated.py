@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
+import logging
 import random
 import sys
 import time
@@ -18,6 +20,7 @@ from torch.nn import functional
 import symfx
 from benchmarks.models import ResNet
 from examples.encoder import EncoderStack
+from symfx.proxy_tensor.repeated.reads import watching
 from symfx.torch_bridge.releases import RELEASE
 
 WIDTH = 8
@@ -123,6 +126,43 @@ def near_equal():
 ])  # fmt: skip
 def test_a_block_that_differs_is_traced(monkeypatch, blocks, stamped):
     check(Stack(blocks), monkeypatch, stamped)
+
+
+class OfUser(logging.Handler):
+    """A handler that runs code of its own, and logs again."""
+
+    count = 0
+
+    def emit(self, record):
+        OfUser.count += 1
+        logging.getLogger("tests.repeated").info("a message about a message")
+
+
+class Unneeded:
+    """Garbage that only a collection finds, and that runs a function of the user's then."""
+
+    count = 0
+
+    def __init__(self):
+        self.me = self
+
+    def __del__(self):
+        Unneeded.count += 1
+
+
+def test_what_happens_at_any_time_is_no_part_of_a_call(monkeypatch):
+    """torch logs when it meets a file for the first time, say; a collection begins anywhere."""
+    monkeypatch.setattr(logging.getLogger("torch.__trace"), "handlers", [OfUser()])
+    Unneeded()
+    block = Block()
+    with watching(list(block.modules())) as reads:
+        torch._logging._internal.trace_structured("artifact", metadata_fn=lambda: {"name": "test"})
+        gc.collect()
+        block(torch.ones(2, WIDTH))
+    assert OfUser.count and Unneeded.count
+    ran = {code.co_qualname for code in reads.functions}
+    assert "Block.forward" in ran
+    assert not ran & {"OfUser.emit", "Logger.callHandlers", "Logger.debug", "Unneeded.__del__"}
 
 
 class Chain(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from types import CodeType, FrameType
@@ -10,33 +11,42 @@ from typing import Any
 
 from symfx.cache.code import Identity, identity_of, is_library
 from symfx.cache.refusal import NotCacheableError
+from symfx.collection import Collections
 
 __all__ = ["recorded_calls"]
 
 _IMPORTS = "<frozen importlib"
+#: Hands a message to the handlers of logs, which the user chooses: what they run is no part of the
+#: model, whoever sent the message.
+_HANDS_ON = logging.Logger.callHandlers.__code__
+
+
+def _is_aside(frame: FrameType | None, outermost: FrameType) -> bool:
+    """Whether a frame is within an import, or a handler of logs, that began in `outermost`."""
+    while frame is not None and frame is not outermost:
+        code = frame.f_code
+        if code is _HANDS_ON or code.co_filename.startswith(_IMPORTS):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextlib.contextmanager
 def recorded_calls() -> Iterator[set[Identity]]:
     """The functions outside of libraries that this thread calls inside; filled in at the end.
 
-    The body of a module that is imported meanwhile, or of a class, counts as no function.
+    The body of a module that is imported meanwhile, or of a class, counts as no function. Functions
+    that an import or a handler of logs calls are left out.
 
     Raises:
         NotCacheableError: a debugger and a profiler use both ways to see the calls.
     """
     seen: dict[int, tuple[CodeType, Any]] = {}
-    finders: dict[int, CodeType] = {}
+    outermost = sys._getframe(2)  # calls this function, through contextlib
 
     def note(frame: FrameType, event: str, argument: Any) -> None:
         code = frame.f_code
-        if id(code) in seen:
-            return
-        caller = frame.f_back
-        if caller is not None and (
-            id(caller.f_code) in finders or caller.f_code.co_filename.startswith(_IMPORTS)
-        ):
-            finders[id(code)] = code  # it looks for a module that is being imported
+        if id(code) in seen or collections.here() or _is_aside(frame.f_back, outermost):
             return
         seen[id(code)] = code, frame.f_globals.get("__name__", "")
 
@@ -48,9 +58,11 @@ def recorded_calls() -> Iterator[set[Identity]]:
     else:
         raise NotCacheableError("a debugger and a profiler are running")
     calls: set[Identity] = set()
+    collections = Collections()
     follow(note)
     try:
-        yield calls
+        with collections:
+            yield calls
     finally:
         follow(None)
         calls.update(

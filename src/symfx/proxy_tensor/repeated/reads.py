@@ -10,6 +10,7 @@ import builtins
 import contextlib
 import dis
 import functools
+import logging
 import os
 import sys
 import sysconfig
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from symfx.collection import Collections
 from symfx.proxy_tensor.repeated.values import (
     STDLIB,
     Tokens,
@@ -43,6 +45,7 @@ _CHANGES_OUTSIDE = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "DELETE_DEREF"})
 _PATCHED = (torch.nn.functional, torch.Tensor)
 _OF_MODULE = torch.nn.modules.module.__file__
 _LIBRARY_PATH = sysconfig.get_path("stdlib") + os.sep
+_LOGGING = logging.__file__
 _PACKAGES = ("site-packages", "dist-packages")
 #: The types of torch's functions that are written in C.
 _OF_C = (type(torch.add), type(torch.Tensor.add), type(torch.Tensor.data))
@@ -87,6 +90,7 @@ class _Watch(threading.local):
 
     def __init__(self) -> None:
         self.running: list[Reads] = []
+        self.collections = Collections()
 
 
 _watch = _Watch()
@@ -130,7 +134,7 @@ def watching(modules: Sequence[torch.nn.Module]) -> Iterator[Reads]:
     _calls[0] = 0
     sys.setprofile(_profile)
     try:
-        with _Pausing():
+        with _watch.collections, _Pausing():
             yield reads
     finally:
         _profile_again(before)
@@ -187,13 +191,25 @@ def _profile(frame: Any, event: str, argument: Any) -> None:
     kind = CODE_KINDS.get(id(code))
     if kind is None:
         kind = kind_of_code(code)
-    if kind and is_user_file(code.co_filename):
+    if kind and is_user_file(code.co_filename) and not _watch.collections.here():
+        if code.co_filename == _LOGGING and not kind_of_code(frame.f_back.f_code):
+            sys.setprofile(functools.partial(_pausing, frame))
+            return
         # A method that dataclasses made has a file of no library.
         name = frame.f_globals.get("__name__")
         if isinstance(name, str) and name.partition(".")[0] in ("torch", "symfx"):
             return
         for reads in _watch.running:
             reads.functions.setdefault(code, frame.f_globals)
+
+
+def _pausing(logging_frame: Any, frame: Any, event: str, argument: Any) -> None:
+    """Note nothing until a call of `logging` returns: a library sent a message.
+
+    What the handlers of a log do with the messages of libraries is no part of the program.
+    """
+    if event == "return" and frame is logging_frame:
+        sys.setprofile(_profile)
 
 
 # -- the state that the functions of a call can read ----------------------------------------------
