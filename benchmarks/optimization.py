@@ -9,6 +9,7 @@ missing rows.
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import json
 import statistics
@@ -36,6 +37,9 @@ LATEST = Path(__file__).parent / "results" / "optimization.json"
 EAGER, STOCK, SYMFX, COMPILED = "eager", "stock", "symfx", "compile+freezing"
 ONNX_RUNTIME, OPENVINO = "onnxruntime", "openvino"
 PEERS = (EAGER, STOCK, SYMFX, COMPILED, ONNX_RUNTIME, OPENVINO)
+BFLOAT16, INT8 = "symfx bfloat16", "symfx int8"
+#: symfx in other dtypes: no peers, since their results are less exact.
+PRECISIONS = (BFLOAT16, INT8)
 
 Built = Callable[[Tensor], Any]
 
@@ -46,10 +50,10 @@ def _stock(model: nn.Module, x: Tensor) -> Built:
     return optimize_for_inference(model)
 
 
-def _symfx(model: nn.Module, x: Tensor) -> Built:
+def _symfx(model: nn.Module, x: Tensor, dtype: torch.dtype | None = None) -> Built:
     import symfx
 
-    return symfx.optimize(model, x)
+    return symfx.optimize(model, x, dtype=dtype)
 
 
 def _compiled(model: nn.Module, x: Tensor) -> Built:
@@ -109,6 +113,8 @@ _BUILDERS: dict[str, Callable[[nn.Module, Tensor], Built]] = {
     COMPILED: _compiled,
     ONNX_RUNTIME: _onnx_runtime,
     OPENVINO: _openvino,
+    BFLOAT16: functools.partial(_symfx, dtype=torch.bfloat16),
+    INT8: functools.partial(_symfx, dtype=torch.int8),
 }
 
 
@@ -292,6 +298,30 @@ def table(results: Sequence[NetworkResult], peers: Sequence[str]) -> Table:
     return shown
 
 
+def precision_table(results: Sequence[NetworkResult]) -> Table:
+    """How many times as fast bfloat16 and int8 are as float32, and their errors."""
+    shown = Table(
+        title="Other dtypes: their gain over symfx in float32, and their error",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+    )
+    for column in ("network", "batch", "threads"):
+        shown.add_column(column)
+    for dtype in PRECISIONS:
+        name = dtype.removeprefix("symfx ")
+        shown.add_column(f"{name} gain", justify="right")
+        shown.add_column(f"{name} error", justify="right")
+    for result in results:
+        cells = []
+        for dtype in PRECISIONS:
+            ratio = result.ratio(dtype)
+            cells.append(_cell(None if ratio is None else 1 / ratio, ".2f"))
+            cells.append(_cell(result.differences.get(dtype), ".1e"))
+        title = NETWORKS[result.name].title
+        shown.add_row(title, str(result.batch), str(result.threads), *cells)
+    return shown
+
+
 def goal_table(results: Sequence[NetworkResult]) -> Table:
     """Each goal with the figure wanted, the figure found, and the verdict."""
     shown = Table(title="Goals", title_justify="left", box=SIMPLE_HEAD)
@@ -355,6 +385,9 @@ def main(
     budget: Annotated[
         float, typer.Option(min=0, help="Seconds for eager alone; at least five rounds.")
     ] = 2.0,
+    dtypes: Annotated[
+        bool, typer.Option("--dtypes", help="Run symfx in bfloat16 and in int8 too.")
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep the rows that the file has, and add to them.")
     ] = False,
@@ -375,6 +408,7 @@ def main(
         if peer not in PEERS or peer in (EAGER, SYMFX):
             raise typer.BadParameter(f"no peer {peer!r} can be left out", param_hint="--without")
     peers = [peer for peer in PEERS if peer not in (without or ())]
+    forms = [*peers, *(PRECISIONS if dtypes else ())]
     results: list[NetworkResult] = []
     if resume and json_path.exists():
         results = from_data(json.loads(json_path.read_text()))
@@ -391,7 +425,7 @@ def main(
     for index, (name, size, count) in enumerate(rows):
         torch.set_num_threads(count)
         with torch.no_grad():
-            results.append(time_network(name, size, peers, repeat, budget))
+            results.append(time_network(name, size, forms, repeat, budget))
         json_path.write_text(json.dumps(as_data(results), indent=1) + "\n")
         found = ", ".join(
             f"{peer} {_cell(results[-1].ratio(peer), '.2f')}" for peer in peers if peer != SYMFX
@@ -403,6 +437,8 @@ def main(
     results.sort(key=lambda result: (result.threads, result.batch, order.index(result.name)))
     shown = [peer for peer in PEERS if any(peer in r.timings.seconds for r in results)]
     console.print(table(results, shown))
+    if any(result.ratio(dtype) for result in results for dtype in PRECISIONS):
+        console.print(precision_table(results))
     console.print(goal_table(results))
     for result in results:
         for peer, why in result.timings.errors.items():

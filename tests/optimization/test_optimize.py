@@ -24,11 +24,10 @@ from torch import Tensor, nn
 import symfx
 from symfx import optimization
 from symfx.errors import InputMismatchError, OptimizationError
-from symfx.optimization import optimize_for_inference, pipeline
+from symfx.optimization import optimize_for_inference
 from symfx.optimization.graphs import effects
 from symfx.optimization.reference import first_use
 from symfx.optimization.runtime import layers
-from symfx.optimization.runtime.capabilities import has_bfloat16
 from symfx.optimization.runtime.fused_conv import FusedConv
 from symfx.optimization.runtime.leaf_calls import Effect
 
@@ -327,40 +326,6 @@ def test_mistakes() -> None:
     uncopied.lock = __import__("threading").Lock()
     with pytest.raises(symfx.TracingError, match="Linear cannot be copied"):
         symfx.optimize(uncopied, torch.ones(1, 2))
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("measure", [False, True])
-def test_bfloat16_where_the_cpu_has_it(
-    measure: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(pipeline, "has_bfloat16", lambda: True)
-    monkeypatch.setattr(pipeline, "_medians", lambda forms, trials: dict.fromkeys(forms, 1.0))
-    model, x = trained(Residual()), torch.randn(4, 3, 8, 8)
-    low = symfx.optimize(model, x, dtype=torch.bfloat16, measure=measure)
-    assert low.dtype is torch.bfloat16 and low(x).dtype is torch.float32
-    torch.testing.assert_close(low(x), model(x), rtol=0.1, atol=0.1)
-    assert low.report.checks[0].tolerance == optimization.TOLERANCES[torch.bfloat16]
-    assert low.report.checks[0].relative > 1e-5  # it is computed in the lower precision
-    lazy = symfx.optimize(model, dtype=torch.bfloat16, measure=measure)
-    assert torch.equal(lazy(x), low(x)) and lazy.dtype is torch.bfloat16
-    low.save(tmp_path / "low")
-    again = optimization.load(tmp_path / "low")
-    assert again.dtype is (torch.bfloat16 if has_bfloat16() else None)
-    torch.testing.assert_close(again(x), model(x), rtol=0.1, atol=0.1)
-
-
-@torch.no_grad()
-def test_bfloat16_that_gains_nothing_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, x = trained(Residual()), torch.randn(4, 3, 8, 8)
-    slower = {"float32": 1.0, "torch.bfloat16": 1.1, "original": 2.0, "fused": 1.0}
-    monkeypatch.setattr(pipeline, "_medians", lambda forms, trials: dict(slower))
-    for has, why in ((True, "bfloat16 was slower here"), (False, "no instructions for bfloat16")):
-        monkeypatch.setattr(pipeline, "has_bfloat16", lambda has=has: has)
-        plain = symfx.optimize(model, x, dtype=torch.bfloat16)
-        assert any(why in note for note in plain.report.notes) and plain.dtype is None
-        assert [check.tolerance for check in plain.report.checks] == [1e-4, 1e-4]
-        torch.testing.assert_close(plain(x), model(x), rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["optimize_command"]
 
-_DTYPES = ("float32", "bfloat16")
+_DTYPES = ("float32", "bfloat16", "int8")
 
 
 def optimize_command(
@@ -60,7 +60,8 @@ def optimize_command(
         str,
         typer.Option(
             metavar="DTYPE",
-            help="The dtype of convolutions and matrix products: float32 or bfloat16.",
+            help="The dtype of convolutions and matrix products: float32, bfloat16, or int8 for "
+            "the dynamic quantization of linear layers.",
         ),
     ] = "float32",
     tolerance: Annotated[

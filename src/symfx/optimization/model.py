@@ -12,16 +12,13 @@ from torch.utils import _pytree as pytree
 
 from symfx.errors import OptimizationError
 from symfx.optimization.report import Report
-from symfx.optimization.runtime.capabilities import has_bfloat16
+from symfx.optimization.runtime.conv_kernels import has_bfloat16
 from symfx.optimization.runtime.graph_functions import arrange_arguments
 from symfx.optimization.saving import read_graph, write_graph
 
-__all__ = ["NO_BFLOAT16", "Lowered", "Made", "OptimizedModel", "load"]
+__all__ = ["NO_BFLOAT16", "Lowered", "OptimizedModel", "load"]
 
 NO_BFLOAT16 = "this CPU has no instructions for bfloat16: computed in float32"
-
-Made = tuple[fx.GraphModule, torch.dtype | None]
-"""The graph of an optimized model, and its `OptimizedModel.dtype`."""
 
 
 class OptimizedModel(nn.Module):
@@ -34,7 +31,8 @@ class OptimizedModel(nn.Module):
         graph_module: the graph that runs; None before the first use of a model that was made
             without example inputs.
         report: the rewrites, the parts left alone with the reasons, the checks and the times.
-        dtype: the dtype of convolutions and matrix products, if it is not that of their inputs.
+        dtype: the dtype of convolutions and matrix products, for a model from a file that names
+            one for all of them.
     """
 
     graph_module: fx.GraphModule | None
@@ -44,7 +42,7 @@ class OptimizedModel(nn.Module):
         self,
         graph_module: fx.GraphModule | None,
         report: Report,
-        make: Callable[[tuple[Any, ...], dict[str, Any]], Made] | None = None,
+        make: Callable[[tuple[Any, ...], dict[str, Any]], fx.GraphModule] | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
@@ -68,7 +66,7 @@ class OptimizedModel(nn.Module):
                     "this optimized model has no graph",
                     fix="call symfx.optimize again with the original model",
                 )
-            self.graph_module, self.dtype = self._make(args, kwargs)
+            self.graph_module = self._make(args, kwargs)
             self._make = None
         if isinstance(args, fx.Proxy):  # torch.fx traces this model
             args, kwargs = self._arranged(args, kwargs), {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,6 +14,7 @@ from torch import Tensor, fx, nn
 
 from symfx.errors import OptimizationError
 from symfx.optimization.checking import TOLERANCES, SameDraws, Trials, copy_inputs
+from symfx.optimization.clock import now
 from symfx.optimization.fidelity import capture_exactly
 from symfx.optimization.graphs.arguments import Arguments, bind_arguments
 from symfx.optimization.graphs.assumptions import has_assumptions, runs_again
@@ -22,7 +22,7 @@ from symfx.optimization.graphs.capture import capture, check_module, copy_of
 from symfx.optimization.graphs.effects import keeps_no_state
 from symfx.optimization.graphs.surgery import clean
 from symfx.optimization.graphs.whole_models import is_whole
-from symfx.optimization.model import NO_BFLOAT16, Lowered, Made, OptimizedModel
+from symfx.optimization.model import NO_BFLOAT16, OptimizedModel
 from symfx.optimization.parts import has_parts, optimize_parts, restore_idle_parts
 from symfx.optimization.passes.fold_layers import fold_affine
 from symfx.optimization.passes.formulas import name_formulas
@@ -35,8 +35,11 @@ from symfx.optimization.passes.simplify import (
     merge_duplicates,
 )
 from symfx.optimization.report import Report
-from symfx.optimization.runtime.capabilities import has_bfloat16
-from symfx.optimization.tuning import tune
+from symfx.optimization.runtime.conv_kernels import has_bfloat16
+from symfx.optimization.runtime.fused_conv import FusedConv
+from symfx.optimization.runtime.fused_linear import FusedLinear
+from symfx.optimization.runtime.quantized_linear import has_int8
+from symfx.optimization.tuning import lower_precision, tune
 
 __all__ = ["optimize"]
 
@@ -47,6 +50,8 @@ _CLEARLY = 0.9
 #: If it takes less than this share in the check, where both run for the first time, it is not timed
 #: again. Runs of fewer seconds are timed all the same: the first run of a short model is untypical.
 _OBVIOUSLY, _LONG = 0.8, 0.2
+#: Another dtype is used if it is so many times as fast as float32.
+_LEAST_GAIN = 1.03
 #: The original is returned if it takes less than this share of the fastest form's time, so often
 #: in a row.
 _NOISE, _CONFIRMATIONS = 0.95, 3
@@ -78,9 +83,12 @@ def optimize(
         example_inputs: arguments for the model: a tensor, a sequence of positional arguments, or
             a mapping of keyword arguments. Without them the model is optimized at its first use.
         example_kwargs: keyword arguments, beside positional ones.
-        dtype: `torch.bfloat16` to compute convolutions and matrix products in it, if the CPU has
-            instructions for it and, with ``measure``, a timed run is faster; the report says if
-            not. Results are float32 all the same. By default no dtype is changed.
+        dtype: `torch.bfloat16` to compute convolutions and matrix products in it, or `torch.int8`
+            to compute linear layers in 8-bit integers (dynamic quantization: the weight's step is
+            one for each channel of the result, the input's is found at each call). Either is
+            used if the CPU has instructions for it and, with ``measure``, a timed run is faster;
+            the report has the error and the gain. Results are float32 all the same. By default no
+            dtype is changed.
         check: compare the result with the original, on the example and on another batch size.
         tolerance: the largest difference between results that agree, relative to the largest
             value in them; by default 1e-4 for float32 (see `symfx.optimization.TOLERANCES`).
@@ -106,12 +114,20 @@ def optimize(
         folded BatchNorm1d into Linear: _0, _1 -> _0
     """
     check_module(model)
-    if dtype not in (None, torch.float32, torch.bfloat16):
+    if dtype not in (None, torch.float32, torch.bfloat16, torch.int8):
         raise OptimizationError(
-            f"{dtype} is not supported", where="dtype", fix="leave it out, or pass torch.bfloat16"
+            f"{dtype} is not supported",
+            where="dtype",
+            fix="leave it out, or pass torch.bfloat16 or torch.int8",
+        )
+    if dtype in (torch.bfloat16, torch.int8) and not fuse:
+        raise OptimizationError(
+            f"only fused operators compute in {dtype}",
+            where="fuse=False",
+            fix=f"leave out fuse, or dtype={dtype}",
         )
     options = _Options(
-        dtype if dtype is torch.bfloat16 else None,
+        None if dtype is torch.float32 else dtype,
         check,
         tolerance,
         measure,
@@ -128,8 +144,7 @@ def optimize(
             lambda args, kwargs: _build(original, args, kwargs, options, report),
         )
     args, kwargs = _arguments(example_inputs, example_kwargs)
-    module, dtype = _build(model, args, kwargs, options, report)
-    return OptimizedModel(module, report, dtype=dtype)
+    return OptimizedModel(_build(model, args, kwargs, options, report), report)
 
 
 @dataclass(frozen=True)
@@ -169,17 +184,17 @@ def _build(
     kwargs: dict[str, Any],
     options: _Options,
     report: Report,
-) -> Made:
+) -> fx.GraphModule:
     arguments = bind_arguments(model, args, kwargs)
     with torch.no_grad(), SameDraws():
         captured, trials = _capture(model, args, kwargs, arguments, options, report)
         _note_dtypes(captured, arguments.given)
         folded = _fold(captured, report)
-        if options.dtype is not None and not has_bfloat16():
-            report.notes.append(NO_BFLOAT16)
-        elif options.dtype is not None:
-            return _in_lower_precision(model, folded, options.dtype, trials, options, report)
-        return _fused(model, folded, trials, options, report), None
+        if options.dtype is not None:
+            if has_int8() if options.dtype is torch.int8 else has_bfloat16():
+                return _in_other_dtype(model, folded, options.dtype, trials, options, report)
+            report.notes.append(_NO_INT8 if options.dtype is torch.int8 else NO_BFLOAT16)
+        return _fused(model, folded, trials, options, report)
 
 
 def _capture(
@@ -270,6 +285,61 @@ def _fused(
     return forms[chosen]
 
 
+def _in_other_dtype(
+    model: nn.Module,
+    folded: fx.GraphModule,
+    dtype: torch.dtype,
+    trials: Trials | None,
+    options: _Options,
+    report: Report,
+) -> fx.GraphModule:
+    """The model in bfloat16 or int8, if that is faster than the fastest form in float32."""
+    found = Report()
+    if trials is None or not options.measure:
+        form = _with_linears(folded, trials, options, found)
+        lower_precision(form, dtype, None, (), {}, found)
+        restore_idle_parts(form)
+        _check(trials, form, dtype, options, found)
+        report.extend(found)
+        return form
+    in_float32 = Report()
+    float32 = _fused(model, folded, trials, options, in_float32)
+    if any(isinstance(each, FusedConv | FusedLinear) for each in float32.modules()):
+        form = copy_of(float32)
+        found.rewrites, found.left_alone = in_float32.rewrites[:], in_float32.left_alone[:]
+    else:
+        form = _with_linears(folded, trials, options, found)
+    with report.timed("choose algorithms"):
+        args, kwargs = copy_inputs((trials.args, trials.kwargs))
+        twin = _runnable(form)
+        if lower_precision(form, dtype, twin, args, kwargs, found, _times(trials)):
+            _check(trials, form, dtype, options, found)
+            forms = {"float32": _runnable(float32), str(dtype): _runnable(form)}
+            found.timings = _medians(forms, trials)
+    restore_idle_parts(form)
+    gain = found.timings["float32"] / found.timings[str(dtype)] if found.timings else 0.0
+    if gain < _LEAST_GAIN:
+        report.extend(in_float32)
+        report.notes.append(f"{dtype} is not faster here: computed in float32")
+        return float32
+    report.extend(found)
+    error = max((check.relative for check in report.checks), default=None)
+    measured = "not compared" if error is None else f"the largest relative error is {error:.2g}"
+    report.notes.append(f"{dtype} is {gain:.2f} times as fast as float32; {measured}")
+    return form
+
+
+def _with_linears(
+    folded: fx.GraphModule, trials: Trials | None, options: _Options, report: Report
+) -> fx.GraphModule:
+    """The form with all layers as fused operators, which can compute in other dtypes."""
+    with report.timed("fuse"):
+        fused = lower(_twin(folded), report=report, linears=True)
+    return _with_parts(fused, trials, options, report, linears=True)
+
+
+_NO_INT8 = "this CPU has no fast instructions for 8-bit integers: computed in float32"
+
 _SLOWER = {
     "folded": "the fused operators were slower here, and are not used",
     "original": "every other form was slower here: the model is returned unchanged",
@@ -277,9 +347,14 @@ _SLOWER = {
 
 
 def _with_parts(
-    module: fx.GraphModule, trials: Trials | None, options: _Options, report: Report
+    module: fx.GraphModule,
+    trials: Trials | None,
+    options: _Options,
+    report: Report,
+    linears: bool | None = None,
 ) -> fx.GraphModule:
     """The graph, with the parts of modules that it keeps whole optimized."""
+    linears = options.measure if linears is None else linears
     if trials is None or not has_parts(module):
         return module
 
@@ -288,34 +363,12 @@ def _with_parts(
         folded = _fold(part, found)
         if not options.fuse:
             return folded
-        return lower(folded, report=found, linears=options.measure)
+        return lower(folded, report=found, linears=linears)
 
     module = copy_of(module)
     with report.timed("parts"), torch.set_grad_enabled(trials.gradients):
         optimize_parts(module, trials.args, trials.kwargs, options.tracer, rewrite, report)
     return module
-
-
-def _in_lower_precision(
-    model: nn.Module,
-    folded: fx.GraphModule,
-    dtype: torch.dtype,
-    trials: Trials | None,
-    options: _Options,
-    report: Report,
-) -> Made:
-    """The folded graph and the lower precision, if that is faster; else `_fused`."""
-    _check(trials, folded, dtype, options, report)
-    if trials is not None and options.measure:
-        with report.timed("measure"):
-            mine = _runnable(folded)
-            medians = _medians({"float32": mine, str(dtype): Lowered(mine, dtype)}, trials)
-        report.timings.update(medians)
-        if medians[str(dtype)] > medians["float32"]:
-            report.notes.append(f"{dtype} was slower here: computed in float32")
-            report.checks.clear()
-            return _fused(model, folded, trials, options, report), None
-    return folded, dtype
 
 
 def _twin(module: fx.GraphModule) -> fx.GraphModule:
@@ -327,8 +380,12 @@ def _twin(module: fx.GraphModule) -> fx.GraphModule:
 
 def _tune(module: fx.GraphModule, trials: Trials, report: Report) -> None:
     args, kwargs = copy_inputs((trials.args, trials.kwargs))
-    times = Fraction(trials.size, trials.rows) if trials.size and trials.rows else Fraction(1)
-    tune(module, _runnable(module), args, kwargs, report, times)
+    tune(module, _runnable(module), args, kwargs, report, _times(trials))
+
+
+def _times(trials: Trials) -> Fraction:
+    """The ratio of the rows of the example to those of the trials."""
+    return Fraction(trials.size, trials.rows) if trials.size and trials.rows else Fraction(1)
 
 
 def _check(
@@ -344,7 +401,6 @@ def _check(
     checked: nn.Module = _runnable(module)
     tolerance = options.tolerance
     if dtype is not None:
-        checked = Lowered(checked, dtype)
         tolerance = TOLERANCES[dtype] if tolerance is None else tolerance
     with report.timed("check"):
         return trials.check(checked, report, tolerance)
@@ -417,15 +473,15 @@ def _fastest(
 def _medians(contestants: Mapping[str, nn.Module], trials: Trials) -> dict[str, float]:
     """The median seconds of one run of each contestant; they run in turn."""
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    started = time.perf_counter()
+    started = now()
     for _ in range(_ROUNDS):
         for name, contestant in contestants.items():
             args, kwargs = copy_inputs((trials.args, trials.kwargs))
-            start = time.perf_counter()
+            start = now()
             with torch.set_grad_enabled(trials.gradients):
                 contestant(*args, **kwargs)
-            seconds[name].append(time.perf_counter() - start)
-        if time.perf_counter() - started > _BUDGET:
+            seconds[name].append(now() - start)
+        if now() - started > _BUDGET:
             break
     # The first round warms up, and counts only if it is the only one.
     return {name: statistics.median(runs[1:] or runs) for name, runs in seconds.items()}

@@ -120,6 +120,16 @@ class Report:
             self.rewrites.append(Rewrite(each.what, tuple(map(below, each.nodes)), into))
         self.left_alone += [LeftAlone(below(each.node), each.why) for each in part.left_alone]
 
+    def extend(self, other: Report) -> None:
+        """Add all of another report."""
+        self.rewrites += other.rewrites
+        self.left_alone += other.left_alone
+        self.checks += other.checks
+        self.timings.update(other.timings)
+        self.notes += other.notes
+        for name, seconds in other.seconds.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
     @contextlib.contextmanager
     def timed(self, name: str) -> Iterator[None]:
         """Add the body's seconds to those of the pass ``name``."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -13,13 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from symfx.optimization.clock import now
 from symfx.optimization.report import Report
-from symfx.optimization.runtime.conv_kernels import BLOCKED, DEPTHWISE, DIRECT, WINOGRAD
+from symfx.optimization.runtime.conv_kernels import BFLOAT16, BLOCKED, DEPTHWISE, DIRECT, WINOGRAD
 from symfx.optimization.runtime.fused_conv import FusedConv
 from symfx.optimization.runtime.fused_linear import FusedLinear
 from symfx.optimization.runtime.linear_kernels import COMPILED, CONVOLUTION, MKL, ONEDNN
+from symfx.optimization.runtime.quantized_linear import INT8
 
-__all__ = ["tune"]
+__all__ = ["lower_precision", "tune"]
 
 #: Tuning takes this many times as long as a run of the model, or so many seconds if that is longer.
 #: The operators with the most to win come first; those that are not reached stay unchanged.
@@ -49,6 +50,9 @@ _FAR = 1.15
 #: The largest difference of another way's result, relative to the largest value: a tenth of the
 #: check's tolerance for float32.
 _CLOSE = 1e-5
+
+#: The way to compute in another dtype, and the same difference for it: a few of its steps.
+_PRECISIONS = {torch.int8: (INT8, 0.1), torch.bfloat16: (BFLOAT16, 0.05)}
 
 #: The seconds that no run is shorter than.
 _TICK = 1e-9
@@ -103,18 +107,18 @@ def tune(
         report: gets the choices.
         times: the ratio of the rows of the example to those of the arguments.
     """
-    started = _now()
+    started = now()
     groups = _groups(module, twin, args, kwargs)
-    whole = _now() - started
+    whole = now() - started
     worthwhile = [group for group in groups if group.seconds >= _MATTERS * whole]
-    started = _now()
+    started = now()
 
     def hope(group: _Alike) -> float:
         fused: Fused = module.get_submodule(group.paths[0])  # type: ignore[assignment]
         return group.seconds * max(map(_SAVES.__getitem__, fused.other_ways(group.x)), default=0)
 
     for group in sorted(filter(hope, worthwhile), key=hope, reverse=True):
-        if _now() - started > max(_LEAST, _SHARE * whole):
+        if now() - started > max(_LEAST, _SHARE * whole):
             report.notes.append("stopped timing algorithms: the time for it was used up")
             return
         members: list[Fused] = [module.get_submodule(path) for path in group.paths]  # type: ignore[misc]
@@ -132,6 +136,57 @@ def tune(
         report.rewrote(change, group.paths, None)
 
 
+def lower_precision(
+    module: fx.GraphModule,
+    dtype: torch.dtype,
+    twin: fx.GraphModule | None,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    report: Report,
+    times: Fraction = Fraction(1),
+) -> bool:
+    """Compute fused operators in another dtype, where that is faster for the example's shapes.
+
+    Args:
+        module: the graph.
+        dtype: `torch.int8`, for linear layers, or `torch.bfloat16`, for convolutions too.
+        twin: see `tune`; None to time nothing, and to take the dtype wherever it can be taken.
+        args: see `tune`.
+        kwargs: see `tune`.
+        report: gets the layers that change, and those that are left with the reason.
+        times: see `tune`.
+
+    Returns:
+        whether any operator changes.
+    """
+    way, close = _PRECISIONS[dtype]
+    before = len(report.rewrites)
+    if twin is None:
+        for path, part in module.named_modules():
+            if isinstance(part, FusedConv | FusedLinear) and part.can_compute_in(way):
+                part.compute_in(way)
+                report.rewrote(f"computed {way}", [path], None)
+        return len(report.rewrites) > before
+    for group in _groups(module, twin, args, kwargs):
+        members: list[Fused] = [module.get_submodule(path) for path in group.paths]  # type: ignore[misc]
+        if not members[0].can_compute_in(way):
+            continue
+        tried = group.rows(times)
+        plain, challenger = members[0].trial_of(way, tried, group.adds)
+        ratio = _duel(plain, challenger, close)
+        if ratio >= _CLEARLY:
+            why = "not faster" if ratio < math.inf else "too inexact"
+            for path in group.paths:
+                report.leave(path, f"{way} it is {why} for {tuple(tried.shape)}")
+            continue
+        for member in members:
+            member.compute_in(way)
+            member.get_ready(group.x)
+        change = f"{way} for {tuple(tried.shape)}, {1 / ratio:.2f} times as fast as in float32"
+        report.rewrote(f"computed {change}", group.paths, None)
+    return len(report.rewrites) > before
+
+
 def _groups(
     module: fx.GraphModule,
     twin: fx.GraphModule,
@@ -145,7 +200,7 @@ def _groups(
     def begin(path: str) -> Callable[[Any, tuple[Any, ...]], None]:
         def hook(fused: Fused, given: tuple[Any, ...]) -> None:
             fused.get_ready(given[0])
-            since[path] = _now()
+            since[path] = now()
 
         return hook
 
@@ -153,7 +208,7 @@ def _groups(
         fused: Fused = module.get_submodule(path)  # type: ignore[assignment]
 
         def hook(_: Fused, given: tuple[Any, ...], result: Any) -> None:
-            seconds = _now() - since[path]
+            seconds = now() - since[path]
             x, *rest = given
             if not (x.is_floating_point() and x.numel() and x.dim()):
                 return
@@ -194,29 +249,23 @@ def _fastest(ways: Mapping[str, Callable[[], Tensor]]) -> tuple[str, float]:
     return champion, gain
 
 
-def _now() -> float:
-    """The seconds of a clock that stands still while other programs have the processor.
-
-    With several threads there is no such clock: this thread would not count the others' work.
-    """
-    return time.thread_time() if torch.get_num_threads() == 1 else time.perf_counter()
-
-
-def _duel(champion: Callable[[], Tensor], challenger: Callable[[], Tensor]) -> float:
+def _duel(
+    champion: Callable[[], Tensor], challenger: Callable[[], Tensor], close: float = _CLOSE
+) -> float:
     """The ratio of the challenger's time to the champion's; infinity if its result is wrong."""
     expected, found = champion(), challenger()  # also packs the weights, ahead of the timing
-    if float((found - expected).abs().max()) > _CLOSE * float(expected.abs().max()):
+    if float((found - expected).abs().max()) > close * float(expected.abs().max()):
         return math.inf
     del expected, found
     least = [math.inf, math.inf]
-    started = _now()
+    started = now()
     for turn in range(_RUNS):
         for index, run in enumerate((champion, challenger)):
-            start = _now()
+            start = now()
             run()
-            least[index] = min(least[index], _now() - start)
+            least[index] = min(least[index], now() - start)
         ratio = least[1] / max(least[0], _TICK)
         clear = ratio > _FAR if turn == 0 else not 1 / _FAR < ratio < 1
-        if clear or (turn and _now() - started > _ENOUGH):
+        if clear or (turn and now() - started > _ENOUGH):
             break
     return ratio

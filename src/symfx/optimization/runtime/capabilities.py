@@ -13,17 +13,11 @@ from symfx.optimization.runtime.conv_kernels import FEW
 from symfx.optimization.runtime.fused_conv import FUNCTIONS, FusedConv
 from symfx.optimization.runtime.layers import CONVS, Layer
 
-__all__ = ["can_fuse", "has_bfloat16", "may_pool"]
+__all__ = ["can_fuse", "may_pool"]
 
 
 #: oneDNN takes sizes of 32 bits.
 _INT32 = 2**31 - 1
-
-
-def has_bfloat16() -> bool:
-    """Whether oneDNN computes in bfloat16 on this CPU, and not by way of float32."""
-    found: bool = torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return found
 
 
 def may_pool(layer: Layer, post: PostOp) -> bool:

@@ -77,6 +77,9 @@ class Kernels:
         self.rotate = library.symfx_rotate
         self.rotate.argtypes = [*[Pointer] * 6, whole]
         self.rotate.restype = None
+        self.quantize = library.symfx_quantize
+        self.quantize.argtypes = [Pointer, Size, *[Pointer] * 3, whole]
+        self.quantize.restype = whole
 
     @property
     def threads(self) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +19,7 @@ from symfx.optimization.runtime.tensor_checks import packed_alike
 from symfx.optimization.runtime.winograd import Winograd
 
 __all__ = [
+    "BFLOAT16",
     "BLOCKED",
     "DEPTHWISE",
     "DIRECT",
@@ -26,6 +28,7 @@ __all__ = [
     "ConvForm",
     "Direct",
     "Kernel",
+    "has_bfloat16",
     "is_way",
     "make_kernel",
     "other_ways",
@@ -34,6 +37,7 @@ __all__ = [
 #: The names of the ways.
 DIRECT, BLOCKED, WINOGRAD = "direct", "blocked", "winograd"
 DEPTHWISE = "by a compiled kernel for each channel"
+BFLOAT16 = "in bfloat16"
 #: With fewer channels than this, Winograd's algorithm was never the faster.
 _MANY = 32
 #: With up to this many input channels, oneDNN's kernels for channels last leave lanes empty.
@@ -143,6 +147,22 @@ class Direct:
             other = other.contiguous(memory_format=self._format)
             result = self._added(x, other, self.packed, *self._rest_of_sum)
         return self.form.pool.function(result) if self.form.pool else result
+
+
+class _BFloat16(Direct):
+    """oneDNN's fused operator on bfloat16 numbers; input and result are float32."""
+
+    def __init__(self, form: ConvForm, shape: Sequence[int], known: Sequence[Kernel]) -> None:
+        bias = None if form.bias is None else form.bias.detach().bfloat16()
+        short = replace(form, weight=form.weight.detach().bfloat16(), bias=bias)
+        super().__init__(
+            short, shape, [kernel for kernel in known if isinstance(kernel, _BFloat16)]
+        )
+
+    def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
+        """See `Kernel`."""
+        other = None if other is None else other.bfloat16()
+        return super().__call__(x.bfloat16(), other, accumulate=True).float()
 
 
 class _Tiles:
@@ -262,6 +282,13 @@ def _is_depthwise(form: ConvForm) -> bool:
     )
 
 
+@functools.cache
+def has_bfloat16() -> bool:
+    """Whether oneDNN computes in bfloat16 on this CPU, and not by way of float32."""
+    found: bool = torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return found
+
+
 def is_way(way: str, form: ConvForm, shape: Sequence[int]) -> bool:
     """Whether this is the name of a way to compute inputs of this shape."""
     return len(shape) == form.weight.ndim and way in (DIRECT, *other_ways(form, shape))
@@ -272,6 +299,7 @@ _MAKERS: dict[str, Callable[[ConvForm, Sequence[int], Sequence[Kernel]], Kernel]
     DEPTHWISE: _Depthwise,
     BLOCKED: _Blocked,
     WINOGRAD: _Tiles,
+    BFLOAT16: _BFloat16,
 }
 
 
@@ -279,7 +307,7 @@ def make_kernel(way: str, form: ConvForm, shape: Sequence[int], known: Sequence[
     """A kernel for inputs of this shape.
 
     Args:
-        way: `DIRECT` or one of `other_ways`.
+        way: `DIRECT`, one of `other_ways`, or `BFLOAT16`.
         form: the convolution.
         shape: of the input.
         known: kernels of the same convolution for other shapes, whose packed weights are shared

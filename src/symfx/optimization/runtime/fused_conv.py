@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from symfx.optimization.runtime.activations import PostOp
 from symfx.optimization.runtime.conv_kernels import (
+    BFLOAT16,
     DIRECT,
     ConvForm,
     Kernel,
@@ -28,7 +29,7 @@ from symfx.optimization.runtime.leaf_calls import leaf_forward
 from symfx.optimization.runtime.packed_layer import PackedLayer
 from symfx.optimization.runtime.tensor_checks import is_channels_last, is_ordinary
 
-__all__ = ["FUNCTIONS", "FusedConv"]
+__all__ = ["ALL_SHAPES", "FUNCTIONS", "FusedConv"]
 
 #: Torch's own functions, by the number of spatial dimensions and whether it is transposed.
 FUNCTIONS: dict[tuple[int, bool], Callable[..., Tensor]] = {
@@ -38,6 +39,10 @@ FUNCTIONS: dict[tuple[int, bool], Callable[..., Tensor]] = {
     (2, True): F.conv_transpose2d,
 }
 _FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+ALL_SHAPES = ()
+"""The shape in `FusedConv.ways` that stands for all: the module computes them in another dtype."""
 
 
 class FusedConv(PackedLayer):
@@ -179,7 +184,28 @@ class FusedConv(PackedLayer):
     def _make(self, key: Any) -> Kernel:
         """A kernel for inputs of a shape."""
         known = list(self._kernels.values())
-        return make_kernel(self.ways.get(tuple(key), DIRECT), self.form(), key, known)
+        way = self.ways.get(ALL_SHAPES) or self.ways.get(tuple(key), DIRECT)
+        return make_kernel(way, self.form(), key, known)
+
+    def compute_in(self, way: str) -> None:
+        """Compute inputs of all shapes in another dtype from now on: in the way of that name."""
+        self.ways = {ALL_SHAPES: way}
+        self._kernels.clear()
+
+    def can_compute_in(self, way: str) -> bool:
+        """Whether the layer can run in another dtype: in the way of that name."""
+        return way == BFLOAT16 and self.available and self._dtype is not None
+
+    def trial_of(
+        self, way: str, x: Tensor, adds: bool
+    ) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+        """Runs on inputs like this one: as the layer computes now, and in the way of that name."""
+        if self.rank == 1:
+            x = x.unsqueeze(2)
+        now = self.kernel(x.shape)
+        other = torch.zeros_like(now(x, None, False)) if adds else None
+        then = make_kernel(way, self.form(), x.shape, ())
+        return functools.partial(now, x, other, False), functools.partial(then, x, other, False)
 
     @property
     def kind_of_trial(self) -> tuple[Any, ...]:

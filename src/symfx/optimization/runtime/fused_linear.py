@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from symfx.optimization.runtime.activations import PostOp
-from symfx.optimization.runtime.conv_kernels import DIRECT, Kernel
+from symfx.optimization.runtime.conv_kernels import BFLOAT16, DIRECT, Kernel
 from symfx.optimization.runtime.layers import Layer
 from symfx.optimization.runtime.leaf_calls import leaf_forward
 from symfx.optimization.runtime.linear_kernels import (
@@ -20,6 +20,7 @@ from symfx.optimization.runtime.linear_kernels import (
     make_linear_kernel,
 )
 from symfx.optimization.runtime.packed_layer import PackedLayer
+from symfx.optimization.runtime.quantized_linear import INT8
 from symfx.optimization.runtime.tensor_checks import is_ordinary, is_plain_tensor
 
 __all__ = ["ALL_ROWS", "FusedLinear"]
@@ -116,6 +117,24 @@ class FusedLinear(PackedLayer):
         for way in names:
             ways[way] = functools.partial(self._packed, way, x, other)
         return ways
+
+    def can_compute_in(self, way: str) -> bool:
+        """See `FusedConv.can_compute_in`."""
+        return way in (INT8, BFLOAT16) and self.available and self.weight.dtype is torch.float
+
+    def trial_of(
+        self, way: str, x: Tensor, adds: bool
+    ) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
+        """See `FusedConv.trial_of`."""
+        x = x.contiguous()
+        other = torch.zeros(*x.shape[:-1], self.weight.shape[0]) if adds else None
+        known = self.ways.get(x.numel() // x.shape[-1], self.ways.get(ALL_ROWS))
+        now = self._in_place if known is None else functools.partial(self._packed, known)
+        return functools.partial(now, x, other), functools.partial(self._packed, way, x, other)
+
+    def compute_in(self, way: str) -> None:
+        """See `FusedConv.compute_in`."""
+        self.ways = {ALL_ROWS: way}
 
     def choose(self, shape: torch.Size, way: str) -> None:
         """Compute inputs of this shape in this way from now on."""

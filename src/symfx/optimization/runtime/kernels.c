@@ -662,3 +662,54 @@ void symfx_depthwise(const float *x, const float *weight, const float *bias, flo
     }
   }
 }
+
+/* Numbers as bytes: x is about (byte - zero) * step, where zero is a byte too.
+ *
+ * The bytes span the numbers' least to largest, and zero. Returns 1, and writes nothing of use, if a
+ * number is not finite, or the span is no float.
+ */
+int symfx_quantize(const float *x, int64_t count, uint8_t *result, float *step, int32_t *zero,
+                   int threads) {
+  const int64_t whole = count - count % LANES;
+  float low = 0.0f, high = 0.0f, odd = 0.0f;
+#pragma omp parallel num_threads(threads) reduction(min : low) reduction(max : high) \
+    reduction(+ : odd) if (threads > 1)
+  {
+    vec least = all(0.0f), most = all(0.0f), found = all(0.0f);
+#pragma omp for schedule(static)
+    for (int64_t i = 0; i < whole; i += LANES) {
+      const vec v = *(const vec *)(x + i);
+      found += v * 0.0f;
+      most = larger(v, most);
+      least = choose(v < least, v, least);
+    }
+    odd += sum_of(found);
+    high = largest_of(most);
+    low = -largest_of(-least);
+  }
+  for (int64_t i = whole; i < count; i++) {
+    odd += x[i] * 0.0f;
+    high = x[i] > high ? x[i] : high;
+    low = x[i] < low ? x[i] : low;
+  }
+  float size = (high - low) / 255.0f;
+  if (odd != odd || size * 0.0f != 0.0f) return 1;
+  if (size < 1e-30f) size = 1e-30f;
+  const float inverse = 1.0f / size, magic = 12582912.0f; /* see exponential */
+  const float middle = (-low * inverse + magic) - magic;
+  *step = size;
+  *zero = (int32_t)middle;
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+  for (int64_t i = 0; i < whole; i += LANES) {
+    vec v = *(const vec *)(x + i) * inverse + middle;
+    v = larger(v, all(0.0f));
+    v = choose(v > all(255.0f), all(255.0f), v) + magic;
+    *(bytes *)(result + i) = __builtin_convertvector((ints)v & 255, bytes);
+  }
+  for (int64_t i = whole; i < count; i++) {
+    float v = x[i] * inverse + middle;
+    v = v < 0.0f ? 0.0f : v > 255.0f ? 255.0f : v;
+    result[i] = (uint8_t)((v + magic) - magic);
+  }
+  return 0;
+}

@@ -11,7 +11,15 @@ from torch import Tensor
 
 from symfx.optimization.runtime.activations import PostOp
 from symfx.optimization.runtime.compiled import kernels
-from symfx.optimization.runtime.conv_kernels import DIRECT, ConvForm, Kernel, make_kernel
+from symfx.optimization.runtime.conv_kernels import (
+    BFLOAT16,
+    DIRECT,
+    ConvForm,
+    Kernel,
+    has_bfloat16,
+    make_kernel,
+)
+from symfx.optimization.runtime.quantized_linear import INT8, QuantizedProduct, has_int8
 
 __all__ = [
     "COMPILED",
@@ -22,6 +30,7 @@ __all__ = [
     "ONEDNN",
     "has_mkl",
     "has_onednn",
+    "known_ways",
     "linear_ways",
     "make_linear_kernel",
 ]
@@ -30,9 +39,10 @@ __all__ = [
 ONEDNN, MKL = "with a weight packed by oneDNN", "with a weight packed by MKL"
 CONVOLUTION = "as a 1x1 convolution"
 COMPILED = "by a compiled kernel"
+#: The ways that compute in float32.
 LINEAR_WAYS = (COMPILED, ONEDNN, CONVOLUTION, MKL)
 #: The ways that are the same for every number of rows.
-FOR_ALL_ROWS = (COMPILED,)
+FOR_ALL_ROWS = (COMPILED, INT8)
 
 
 def linear_ways() -> list[str]:
@@ -46,13 +56,19 @@ def linear_ways() -> list[str]:
     return [way for way in LINEAR_WAYS if has[way]]
 
 
+def known_ways() -> list[str]:
+    """`linear_ways`, and those in other dtypes, where the machine has them."""
+    others = {INT8: has_int8(), BFLOAT16: has_bfloat16() and has_onednn()}
+    return linear_ways() + [way for way, has in others.items() if has]
+
+
 def make_linear_kernel(
     way: str, weight: Tensor, bias: Tensor | None, post: PostOp, rows: int
 ) -> Kernel:
     """A kernel for inputs of this many rows. Input, sum and result are contiguous.
 
     Args:
-        way: one of `linear_ways`.
+        way: one of `known_ways`.
         weight: of the layer, of shape ``(channels_out, channels_in)``.
         bias: of the layer, or None.
         post: the activation behind it.
@@ -165,6 +181,22 @@ def _fuses(name: str, scalars: tuple[float, ...], algorithm: str) -> bool:
         return torch.allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
+class _BFloat16(_OneDnn):
+    """oneDNN's matrix product of bfloat16 numbers; input and result are float32."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, post: PostOp, rows: int) -> None:
+        short = None if bias is None else bias.detach().bfloat16()
+        super().__init__(weight.detach().bfloat16(), short, post, rows)
+
+    def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
+        """See `make_linear_kernel`."""
+        x = x.bfloat16()
+        if other is not None:
+            product = self._alone(x, self.packed, self.bias, "none", [], "")
+            return self.post.apply_to(other + product)
+        return super().__call__(x, None, accumulate).float()
+
+
 class _Mkl:
     """MKL's matrix product, with the weight packed for a number of rows."""
 
@@ -187,6 +219,8 @@ _MAKERS: dict[str, Callable[[Tensor, Tensor | None, PostOp, int], Kernel]] = {
     ONEDNN: _OneDnn,
     CONVOLUTION: _Convolution,
     MKL: _Mkl,
+    INT8: QuantizedProduct,
+    BFLOAT16: _BFloat16,
 }
 
 

@@ -12,7 +12,10 @@ from symfx.optimization.runtime.activations import PostOp
 from symfx.optimization.runtime.conv_kernels import Kernel
 from symfx.optimization.runtime.leaf_calls import Effect
 
-__all__ = ["PackedLayer"]
+__all__ = ["PackedLayer", "Run"]
+
+Run = Callable[[], Tensor]
+"""A run of a layer on given arguments."""
 
 #: The number of kinds of input for which a layer remembers its packed weight.
 _REMEMBERED = 64

@@ -17,12 +17,13 @@ from symfx.optimization.graphs.effects import is_plain
 from symfx.optimization.runtime.activations import ALGORITHMS, REFERENCES, SCALARS, PostOp
 from symfx.optimization.runtime.capabilities import can_fuse
 from symfx.optimization.runtime.compiled import kernels
-from symfx.optimization.runtime.conv_kernels import DEPTHWISE, is_way
-from symfx.optimization.runtime.fused_conv import FusedConv
+from symfx.optimization.runtime.conv_kernels import BFLOAT16, DEPTHWISE, has_bfloat16, is_way
+from symfx.optimization.runtime.fused_conv import ALL_SHAPES, FusedConv
 from symfx.optimization.runtime.fused_linear import FusedLinear
 from symfx.optimization.runtime.layers import CONVS, Layer, MaxPool
-from symfx.optimization.runtime.linear_kernels import LINEAR_WAYS, linear_ways
+from symfx.optimization.runtime.linear_kernels import LINEAR_WAYS, known_ways
 from symfx.optimization.runtime.normalization import NormalizedLinear, ScaleShift
+from symfx.optimization.runtime.quantized_linear import INT8
 from symfx.untrusted import Item, Source, shown
 
 __all__ = ["build_modules", "describe_module", "put", "tensors_of"]
@@ -352,6 +353,10 @@ def _make_fused(
         sides = tuple(side.whole(0, _LARGE) for side in shape.items(most=5))
         if way.text() == DEPTHWISE and kernels() is None:
             continue  # this machine has no compiler
+        if sides == ALL_SHAPES and way.text() == BFLOAT16:
+            if has_bfloat16():
+                made.ways[sides] = BFLOAT16
+            continue
         if not is_way(way.text(), form, sides):
             raise _no_way(way, f"inputs of shape {sides}")
         made.ways[sides] = way.text()
@@ -369,9 +374,9 @@ def _make_fused_linear(
     made.available = can_fuse(layer, post, adds=adds) is None
     for pair in fields["ways"].items():
         rows, way = pair.items(exactly=2)
-        if way.text() not in LINEAR_WAYS:
+        if way.text() not in (*LINEAR_WAYS, INT8, BFLOAT16):
             raise _no_way(way, f"{rows.whole(0, _LARGE)} rows")
-        if way.text() in linear_ways():
+        if way.text() in known_ways():
             made.ways[rows.whole(0, _LARGE)] = way.text()
     made.eval()
     return made
