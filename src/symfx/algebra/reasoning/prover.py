@@ -112,25 +112,25 @@ class Prover:
         if known is not None:
             return known
         effort = self._effort
-        again = effort.again or not effort.nested
+        nested = effort.nested
+        again = not nested or effort.again
         asked = (self._open_still if again else self._open).get(condition)
         if asked is not None and facts.stamp(condition) <= asked:
             return None
-        resolved = facts.resolve(condition)
-        if resolved is not condition:
+        if facts.replacements and (resolved := facts.resolve(condition)) is not condition:
             answer = self.decide(resolved)
-        elif effort.nested > NESTED or (effort.nested and effort.steps > STEPS):
-            return None
         else:
-            if effort.nested:
-                effort.steps += 1
-            else:
+            if not nested:
                 effort.begin()
-            effort.nested += 1
+            elif nested > NESTED or effort.steps > STEPS:
+                return None
+            else:
+                effort.steps += 1
+            effort.nested = nested + 1
             try:
                 answer = self._first_then_second_try(condition, again)
             finally:
-                effort.nested -= 1
+                effort.nested = nested
         if answer is not None:
             # Facts only grow: a conclusion stays true.
             self._decided[condition] = answer
@@ -157,16 +157,27 @@ class Prover:
 
     def _first_then_second_try(self, condition: Term, again: bool) -> bool | None:
         facts, effort = self.facts, self._effort
-        asked = self._open.get(condition)
-        answer = None
+        comparison = condition.op in ("eq", "ge")
+        if comparison and self._knows_orders_alone() and is_order(condition.args[0]):
+            # Intervals and orders decide such a comparison, or leave it open for good.
+            p = condition.args[0]
+            if condition.op == "ge":
+                answer = self._at_least_zero(p, ordered=not facts.excluded)
+            else:
+                answer = self._is_zero(p)
+            if answer is None:
+                self._open[condition] = self._open_still[condition] = facts.version
+            return answer
+        asked = self._open.get(condition) if again else None
         if asked is None or effort.again or facts.stamp(condition) > asked:
             answer = self._searched(condition)
-        if answer is not None:
-            return answer
-        if effort.nested == 1 or not effort.spent:
-            self._open[condition] = facts.version
+            if answer is not None:
+                return answer
+            if effort.nested == 1 or not effort.spent:
+                self._open[condition] = facts.version
         if not again or is_hopeless(self, condition):
             return None
+        answer = None
         first = not effort.again
         if first:
             effort.again, effort.left = True, TRIES_AGAIN
@@ -256,16 +267,21 @@ class Prover:
 
     def _searched(self, condition: Term) -> bool | None:
         answer = self.by_form(condition)
-        if answer is None and not (self._knows_orders_alone() and is_linear(condition)):
+        if answer is None and not (self._knows_bounds_alone() and is_linear(condition)):
             answer = self._rewritten(condition)
             if answer is None:
                 answer = by_cases(self, condition)
         return answer
 
-    def _knows_orders_alone(self) -> bool:
-        """Whether all facts are bounds and orders, which decide a linear condition at once."""
+    def _knows_bounds_alone(self) -> bool:
+        """Whether all facts are bounds of sums, which decide a linear condition at once."""
         facts = self.facts
         return not (facts.solved or facts.congruences or facts.alternatives)
+
+    def _knows_orders_alone(self) -> bool:
+        """Whether all facts compare symbols with each other and with constants."""
+        facts = self.facts
+        return not (facts.entangled or facts.nonlinear) and self._knows_bounds_alone()
 
     def by_form(self, condition: Term) -> bool | None:
         """Decide a comparison by bounds, any other condition by its parts."""
@@ -348,7 +364,7 @@ class Prover:
 
     # -- comparisons of integers -------------------------------------------------------------
 
-    def _at_least_zero(self, p: Term) -> bool | None:
+    def _at_least_zero(self, p: Term, *, ordered: bool = False) -> bool | None:
         low, high = self._interval(p)
         if low is not None and low >= 0:
             return True
@@ -356,7 +372,7 @@ class Prover:
             return False
         if len(p.coeffs) > LONG:
             return self._sign_assumed(p)
-        if self._only_ordered(p):
+        if ordered or self._only_ordered(p):
             low = by_orders(self.bounds, p.base)
             if low is not None and low + p.const >= 0:
                 return True

@@ -9,6 +9,7 @@ is learned here becomes a fact: no range gets narrower by it.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from symfx.algebra.reasoning.elimination import Row, System
 from symfx.algebra.reasoning.intervals import ANYTHING, Interval, at_least, better
 from symfx.algebra.reasoning.limits import ATOMS, NEAR, PRODUCTS, SUMMANDS
 from symfx.algebra.terms.definedness import UNDEFINED
-from symfx.algebra.terms.term import Term, by_uid
+from symfx.algebra.terms.term import Scalar, Term, by_uid
 
 if TYPE_CHECKING:
     from symfx.algebra.reasoning.facts import Facts
@@ -40,6 +41,9 @@ class Refuter:
         # For a sum without constant: the stamp of the facts, whether they could bound it at all,
         # and its lower bound where all of them are linear.
         self._bounds: dict[Term, tuple[int, bool, int | None]] = {}
+        # For a sum without constant: the stamp of the facts, and bounds between which linear facts
+        # leave open how large it is.
+        self._open: dict[Term, tuple[int, float, float]] = {}
 
     def proves(self, p: Term, sign: int, k: int) -> bool:
         """Whether sign * p >= k is proved, for a sign of 1 or -1."""
@@ -55,6 +59,38 @@ class Refuter:
             if supported and not self._is_supported(monomial, sign * coeff):
                 supported = False
         return supported
+
+    def note_open(self, p: Term, seen: Scalar | None = None) -> None:
+        """Note, for a sum p of symbols, that linear facts have left p >= 0 open.
+
+        Args:
+            p: the sum.
+            seen: its value in a situation in which all facts hold, if it is known.
+        """
+        base = p.base
+        stamp = self.facts.stamp(base)
+        ends = []
+        for sign, side in (1, base), (-1, p.table.neg(base)):
+            asked, worth_while, least = self._bounds.get(side, (-1, False, None))
+            if asked == stamp and worth_while:
+                return  # more than linear facts count, which may settle another comparison
+            if asked == stamp:
+                ends.append(-math.inf if least is None else least)
+            elif seen is None:
+                ends.append(-math.inf)
+            elif seen.__class__ is int:  # no bound excludes a value that was seen
+                ends.append(sign * (seen - p.const))
+            else:
+                return
+        self._open[base] = stamp, ends[0], -ends[1]
+
+    def leaves_open(self, p: Term) -> bool:
+        """Whether it is noted that linear facts leave p >= 0 open."""
+        base = p.base
+        noted = self._open.get(base)
+        if noted is None or noted[0] != self.facts.stamp(base):
+            return False
+        return noted[1] < -p.const <= noted[2]
 
     def _at_least(self, base: Term, k: int) -> bool:
         """Whether base >= k is proved, for a sum without constant."""

@@ -12,7 +12,6 @@ from symfx.algebra.reasoning.condition_forms import (
     is_large,
     is_linear,
     is_long,
-    is_order,
     with_nested_quotients,
     without_remainders,
 )
@@ -32,15 +31,13 @@ def is_hopeless(prover: Prover, condition: Term) -> bool:
     """Whether no fact bounds the symbols of a linear condition from the sides that matter."""
     if condition.op not in ("ge", "eq"):
         return False
-    p, facts = condition.args[0], prover.facts
-    if not (facts.nonlinear or facts.entangled or facts.solved or facts.congruences):
-        # Where the condition and all facts compare two symbols, the first try is complete.
-        if not facts.alternatives and is_order(p):
-            return True
-    elif facts.multiplied or facts.choosing:
+    p, facts, refuter = condition.args[0], prover.facts, prover.refuter
+    if condition.op == "ge" and refuter.leaves_open(p):
+        return True
+    if facts.multiplied or facts.choosing or refuter.may_bound(p, 1) or refuter.may_bound(p, -1):
         return False
-    may_bound = prover.refuter.may_bound
-    return not (may_bound(p, 1) or may_bound(p, -1))
+    refuter.note_open(p)
+    return True
 
 
 def second_try(prover: Prover, condition: Term) -> bool | None:
@@ -58,6 +55,8 @@ def second_try(prover: Prover, condition: Term) -> bool | None:
         multiplied = facts.multiplied
         products = bool(multiplied) and not multiplied.isdisjoint(condition.free_symbols)
         if answer is not None or not (products or facts.choosing):
+            if answer is None and condition.op == "ge":
+                prover.refuter.note_open(condition.args[0], prover.witness(condition.args[0]))
             return answer
         ways = (*_FROM_PRODUCTS, cases.by_choices_in_facts) if products else _FROM_CHOICES
     for way in ways:
