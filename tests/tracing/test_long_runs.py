@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 import symfx
-from symfx.torch_bridge.releases import RELEASE
 
 
 class Block(nn.Module):
@@ -55,10 +54,6 @@ def objects():
     return Counter(k for k in kinds if k.__module__.partition(".")[0] in ("torch", "symfx"))
 
 
-@pytest.mark.skipif(
-    RELEASE >= (2, 14),
-    reason="with torch 2.14 a trace stays alive, by references that gc does not see",
-)
 def test_traces_and_guard_programs_leave_nothing():
     for _ in range(5):
         trace_and_run()

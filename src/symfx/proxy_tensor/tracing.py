@@ -226,7 +226,12 @@ def make_fx(
 
 def _alias_of_dense(tensor: torch.Tensor) -> Any:
     """The decomposition of ``detach`` into ``alias``, which nested tensors do not have."""
-    return NotImplemented if tensor.is_nested else torch.ops.aten.alias.default(tensor)
+    if tensor.is_nested:
+        return NotImplemented
+    # Autograd detaches the results that it saves for a backward pass. As a view in autograd's
+    # eyes, the alias would keep such a result, whose history keeps the alias: none would be freed.
+    with torch._C._AutoDispatchBelowADInplaceOrView():
+        return torch.ops.aten.alias.default(tensor)
 
 
 @_disable_dynamo

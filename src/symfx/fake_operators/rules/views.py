@@ -120,6 +120,10 @@ def _view(n: Numbers, a: Shape, size: Sequence[Any]) -> View | None:
         if not n.positive(others):
             return None
         sizes[unknown] = n.floordiv(elements, others)
+    if not is_row_major_or_empty(n, a):
+        with_ones = _strides_with_other_ones(n, a, sizes)
+        if with_ones is not None:
+            return View(tuple(sizes), with_ones, a.offset)
     if not n.all_positive(a.sizes):
         # The tensor may have no elements; the strides of the view mean nothing then.
         if not (
@@ -179,6 +183,32 @@ def _require_product(n: Numbers, size: Number, factors: Sequence[Number]) -> boo
         if n.positive(others) and n.same(factors[i], n.floordiv(size, others)):
             return n.require_multiple(size, others)
     return n.require_same(product, size)
+
+
+def _strides_with_other_ones(
+    n: Numbers, a: Shape, sizes: Sequence[Number]
+) -> tuple[Number, ...] | None:
+    """The strides of a view that differs from the tensor in dimensions of size 1 alone.
+
+    Such a view exists at all sizes. Its other dimensions keep their strides. A new dimension has
+    the stride that torch's kernel gives it: the stride takes part where an elementwise operator
+    sorts the dimensions of its result.
+
+    Returns:
+        The strides; None for another view, or where the tensor has dimensions of size 1.
+    """
+    kept = [d for d, size in enumerate(sizes) if size != 1]
+    if 1 in a.sizes or not n.all_same([sizes[d] for d in kept], a.sizes):
+        return None
+    strides: list[Number] = list(a.strides)
+    following: Number = a.strides[-1] if a.strides else 1
+    for d in range(len(sizes) - 1, -1, -1):
+        if sizes[d] == 1:
+            strides.insert(sum(k < d for k in kept), following)
+        else:
+            at = kept.index(d)
+            following = n.mul(a.sizes[at], a.strides[at])
+    return tuple(strides)
 
 
 def _strides_of_view(n: Numbers, a: Shape, sizes: Sequence[Number]) -> tuple[Number, ...] | None:
