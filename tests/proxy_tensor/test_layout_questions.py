@@ -320,3 +320,15 @@ def test_the_stride_of_a_reshaped_tensor_guards_which_operators_made_it(n: int) 
         x = made(*sizes)
         if t.check(x):
             agrees(program, t, x)
+
+
+def test_an_added_dimension_of_size_1_has_the_stride_of_the_kernel() -> None:
+    """The stride takes part where an elementwise operator sorts overlapping dimensions."""
+
+    def function(x: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        y = x.unflatten(1, (1, -1)).unfold(0, 2, 1).relu()
+        return y, (y.stride(0), y.stride(-1))
+
+    dims = [(Dim("c", min=0), Dim("a", min=2))]
+    t = symfx.trace(function, torch.randn(3, 1).expand(3, 3), dynamic=dims)
+    agrees(function, t, torch.randn(3, 1).expand(3, 3), torch.randn(5, 1).expand(5, 4))

@@ -265,3 +265,21 @@ def test_a_number_of_data_that_is_asserted_is_no_specialization():
     torch.testing.assert_close(t(torch.tensor([3.0, 1.0])), torch.tensor([9.0, 3.0]))
     with pytest.raises(RuntimeError):
         t(torch.tensor([2.0, 1.0]))
+
+
+@pytest.mark.parametrize("squeeze", ["squeeze", "squeeze_"])
+def test_the_graph_asserts_that_squeeze_keeps_a_dimension_whose_size_is_data(squeeze):
+    def program(x):
+        y = getattr(x[x > 0], squeeze)()
+        return y, y.dim()
+
+    t = symfx.trace(program, T([1.0, -2, 3]), dynamic=[("n",)])
+    for x in (T([1.0, 2, 3, 4]), T([-1.0, -2])):
+        torch.testing.assert_close(t(x), program(x))
+    with pytest.raises(RuntimeError, match=r"u0 != 1 does not hold"):
+        t(T([1.0, -2]))
+
+
+def test_squeeze_of_a_dimension_of_size_1_asserts_nothing():
+    t = symfx.trace(lambda x: x.nonzero().squeeze(1), T([1.0, 0, 3]), dynamic=[("n",)])
+    assert t(T([0.0, 1])).tolist() == [1]

@@ -551,6 +551,23 @@ def test_a_pinned_dimension_that_was_to_be_dynamic_is_an_error(model, args, dyna
     assert t.specializations and t.check(*args)
 
 
+def test_guards_that_leave_one_value_together_are_a_pin():
+    def halves(x):
+        return x * 2 if x.shape[0] // 2 == 1 and x.shape[0] % 2 == 0 else x
+
+    def small(x):
+        a, b = x.shape
+        return x * 2 if a + b <= 6 and a >= 3 and b >= 3 else x
+
+    with pytest.raises(TracingError, match=r"a, dimension 0 of x, to 2"):
+        symfx.trace(halves, randn(2, 4), dynamic=[("a", None)])
+    t = symfx.trace(small, randn(3, 3), dynamic=[("a", "b")], strict=False)
+    assert [(pin.symbol_name, pin.value) for pin in t.specializations] == [("a", 3), ("b", 3)]
+    assert t.symbols == ()
+    t = symfx.trace(halves, randn(3, 4), dynamic=[("a", None)])
+    assert t.specializations == () and t.check(randn(5, 4))
+
+
 def test_what_was_not_promised_may_be_pinned():
     x = randn(3, 16, 8)
     for dynamic in (

@@ -21,6 +21,21 @@ KERNELS: dict[Any, Callable[..., Any]] = {}
 ASKED_FIRST: set[Any] = set()
 """Operators whose fake kernel in torch is wrong, so that the one here is called instead."""
 
+KEEP_DIMENSIONS = frozenset(
+    {
+        _aten.squeeze.default,
+        _aten.squeeze.dim,
+        _aten.squeeze.dims,
+        _aten.squeeze_.default,
+        _aten.squeeze_.dim,
+        _aten.squeeze_.dims,
+    }
+)
+"""Operators whose result is of the rank at tracing only while sizes that are data are not 1.
+
+The real kernels take any size, so the graph asserts this.
+"""
+
 
 def _kernel(
     *operators: Any, first: bool = False
@@ -156,6 +171,17 @@ def _roll(a: torch.Tensor, shifts: Sequence[Any], dims: Sequence[int] = ()) -> A
         start = -shift % size
         a = torch.cat([a.narrow(dim, start, size - start), a.narrow(dim, 0, start)], dim)
     return a
+
+
+# torch's fake kernels take a size that is data for none that is 1, and say nothing.
+@_kernel(*KEEP_DIMENSIONS, first=True)
+def _squeeze(a: torch.Tensor, dim: Any = None) -> Any:
+    dims = range(a.dim()) if dim is None else dim if isinstance(dim, (list, tuple)) else (dim,)
+    for d in dims:
+        size = a.shape[d] if -a.dim() <= d < a.dim() else 1
+        if isinstance(size, torch.SymInt) and not size.node.has_hint():
+            torch._check(size != 1)  # type: ignore[no-untyped-call]
+    return NotImplemented
 
 
 def _ctc(log_probs: torch.Tensor, width: Any) -> Any:

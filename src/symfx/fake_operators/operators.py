@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch._ops import OpOverload
 
-from symfx.fake_operators.kernels import ASKED_FIRST, KERNELS
+from symfx.fake_operators.kernels import ASKED_FIRST, KEEP_DIMENSIONS, KERNELS
 from symfx.fake_operators.rules import RULES
 
 __all__ = ["FROM_START", "OperatorFacts", "facts_of", "running"]
@@ -75,11 +75,13 @@ class OperatorFacts:
         kernel: symfx's fake kernel, where torch's is missing or wrong; else None.
         kernel_first: whether torch's own fake kernel is wrong, so that `kernel` goes first.
         exact_strides: whether a compiler must keep the strides of its inputs.
+        checks_sizes: whether the real kernel refuses the sizes that the fake kernel excludes.
     """
 
     __slots__ = (
         "aliases_matter",
         "cacheable",
+        "checks_sizes",
         "composite",
         "data_dependent",
         "exact_strides",
@@ -109,6 +111,7 @@ class OperatorFacts:
         self.data_dependent = torch.Tag.data_dependent_output in tags
         self.seeded = torch.Tag.nondeterministic_seeded in tags
         self.lift = func is _aten.lift_fresh.default
+        self.checks_sizes = func not in KEEP_DIMENSIONS
         written = [a.alias_info is not None and a.alias_info.is_write for a in arguments]
         self.mutated = tuple(i for i, w in enumerate(written) if w)
         self.mutated_names = tuple(

@@ -311,7 +311,8 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
                 out = facts.kernel(*args, **kwargs)
             if out is NotImplemented:
                 out = self._run(facts, recorded, args, kwargs)
-        tracer.leave_assertions_to_operator()
+        if facts.checks_sizes:
+            tracer.leave_assertions_to_operator()
         constant = self._constant_result(facts, args, kwargs, constants, all_constant, out)
         slots.track_tensor_tree(out, fx.Proxy(node, tracer), constant=constant, tracer=tracer)
         return out

@@ -10,6 +10,7 @@ from torch.utils import _pytree as pytree
 
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes import ShapeEnv, SymbolInfo
+from symfx.symbolic_shapes.checks.pins_of_guards import pins_of_guards
 from symfx.tracing.admission import Admission
 from symfx.tracing.autocast import Autocast
 from symfx.tracing.tables import GuardTable, PinTable
@@ -113,7 +114,8 @@ class TracedModel:
         Each has its sources, its range and its value in the example. A symbol that the program
         pinned to one value is among the `specializations` instead.
         """
-        pinned = {record.symbol_name for record in self.shape_env.specialization_records()}
+        records = [*self.shape_env.specialization_records(), *self.specializations]
+        pinned = {record.symbol_name for record in records}
         return tuple(
             info
             for info in self.shape_env.symbol_table()
@@ -135,11 +137,15 @@ class TracedModel:
         """The symbols that the program pinned to one value, each with the line that pinned it.
 
         The graph holds for these values alone. A number that data gives is none of them: the graph
-        asserts its value when it runs.
+        asserts its value when it runs. A symbol is pinned, too, by guards that leave it one value
+        together, such as ``n <= 3`` and ``n % 2 == 0`` of a size from 2.
         """
-        data = {info.name for info in self.shape_env.symbol_table() if info.unbacked}
-        records = self.shape_env.specialization_records()
-        return PinTable(record for record in records if record.symbol_name not in data)
+        env = self.shape_env
+        data = {info.name for info in env.symbol_table() if info.unbacked}
+        records = [r for r in env.specialization_records() if r.symbol_name not in data]
+        known = {record.symbol_name for record in records}
+        records += pins_of_guards(env, self.guards, known)
+        return PinTable(records)
 
     def run(self, leaves: Sequence[Any]) -> Any:
         """Run the graph on flat inputs, without a check.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from symfx.symbolic_shapes.records import ShapeGuard
     from symfx.symbolic_shapes.shape_env import ShapeEnv
 
-__all__ = ["needed_guards"]
+__all__ = ["implied_by_ranges", "needed_guards"]
 
 # A guard among more connected ones than this is kept without a look, so that the work is bounded.
 _CONNECTED = 40
@@ -49,6 +49,16 @@ def needed_guards(env: ShapeEnv) -> tuple[ShapeGuard, ...]:
         if _implied(term, [*_given(env, (term, *others)), *others], env):
             del kept[term]
     return tuple(kept.values())
+
+
+def implied_by_ranges(condition: Term, env: ShapeEnv) -> bool:
+    """Whether a condition holds wherever the ranges hold that its symbols began with.
+
+    Args:
+        condition: the condition.
+        env: its environment.
+    """
+    return _implied(condition, _given(env, (condition,)), env)
 
 
 def _parts(condition: Term, env: ShapeEnv) -> tuple[Term, ...]:
