@@ -180,7 +180,7 @@ def _squeeze(a: torch.Tensor, dim: Any = None) -> Any:
     for d in dims:
         size = a.shape[d] if -a.dim() <= d < a.dim() else 1
         if isinstance(size, torch.SymInt) and not size.node.has_hint():
-            torch._check(size != 1)  # type: ignore[no-untyped-call]
+            torch._check(size != 1)
     return NotImplemented
 
 

@@ -22,6 +22,7 @@ from symfx.errors import SpecError
 from symfx.fake_operators.cache import OperationCache
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.cleanup import remove_dead_nodes
+from symfx.proxy_tensor.detached import alias_of_dense
 from symfx.proxy_tensor.function_mode import PreDispatchTorchFunctionMode, TracingFunctionMode
 from symfx.proxy_tensor.higher_order import record_higher_order
 from symfx.proxy_tensor.inputs import (
@@ -169,7 +170,7 @@ def make_fx(
 
     table: dict[Any, Callable[..., Any]] = dict(decomposition_table or {})
     if decomposition_table is None and not pre_dispatch and DETACH_BECOMES_ALIAS:
-        table[torch.ops.aten.detach.default] = _alias_of_dense
+        table[torch.ops.aten.detach.default] = alias_of_dense
     table.setdefault(torch.ops.aten.sym_numel.default, torch._decomp.decompositions.sym_numel)
     # Under a spec the two fake modes are one: the spec alone says which sizes are symbols.
     mode_name: TracingMode = tracing_mode if spec is None else "symbolic"
@@ -222,16 +223,6 @@ def make_fx(
         return _outside_dynamo(trace, args)
 
     return wrapped
-
-
-def _alias_of_dense(tensor: torch.Tensor) -> Any:
-    """The decomposition of ``detach`` into ``alias``, which nested tensors do not have."""
-    if tensor.is_nested:
-        return NotImplemented
-    # Autograd detaches the results that it saves for a backward pass. As a view in autograd's
-    # eyes, the alias would keep such a result, whose history keeps the alias: none would be freed.
-    with torch._C._AutoDispatchBelowADInplaceOrView():
-        return torch.ops.aten.alias.default(tensor)
 
 
 @_disable_dynamo
