@@ -153,7 +153,7 @@ def run(each: Job) -> Result:
 def test_the_limit_of_time() -> None:
     began = time.monotonic()
     found = run(job("a", time_limit=0.3, steps=("trace", "export")))
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     assert [step.outcome for step in found.steps] == ["timeout", "skipped"]
     assert "0.3 s" in str(found.message)
 
