@@ -1,4 +1,7 @@
-"""The prover against small models of integers and doubles together: no answer is wrong."""
+"""The prover against small models of integers and doubles together: no answer is wrong.
+
+``SYMFX_LONG=35 pytest -s tests/soundness/test_mixed_models.py`` asks a million new questions.
+"""
 
 from __future__ import annotations
 
@@ -146,6 +149,7 @@ def one_case(seed: int, asked: int = 12) -> tuple[int, int]:
 def test_no_answer_is_wrong() -> None:
     counts = [one_case(SEED + i) for i in range(many(60))]
     asked, answered = (sum(column) for column in zip(*counts, strict=True))
+    print(f"{asked:,} questions, of which {answered:,} were answered, from seed {SEED} on")
     assert answered > asked / 15, "hardly anything was decided: the test would show nothing"
 
 

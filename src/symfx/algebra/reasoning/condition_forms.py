@@ -16,6 +16,7 @@ __all__ = [
     "DIVISIONS",
     "check_condition",
     "choices",
+    "compared",
     "is_large",
     "is_linear",
     "is_long",
@@ -60,14 +61,19 @@ def is_order(p: Term) -> bool:
     return len(coeffs) == 1 or not total
 
 
+def compared(condition: Term) -> Term | None:
+    """The sum that an integer condition compares with 0; None for any other condition."""
+    inner: Term = condition.args[0] if condition.op == "not" else condition
+    if inner.op == "eq" or condition.op == "ge":
+        p: Term = inner.args[0]
+        return p
+    return None
+
+
 def nonlinear_symbols(condition: Term) -> frozenset[Term]:
     """The symbols of an integer condition that stand inside a product or an operation."""
-    p = condition.args[0]
-    if condition.op == "not":
-        p = p.args[0] if p.op == "eq" else None
-    if p is None or p.sort != "int":
-        return frozenset()
-    return nonlinear_symbols_of(p)
+    p = compared(condition)
+    return frozenset() if p is None else nonlinear_symbols_of(p)
 
 
 def nonlinear_symbols_of(p: Term) -> frozenset[Term]:

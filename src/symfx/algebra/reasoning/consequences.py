@@ -7,11 +7,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from symfx.algebra.reasoning.cases import each
 from symfx.algebra.reasoning.factors import factors_of
-from symfx.algebra.reasoning.intervals import ANY, Interval, intersect, multiply, quotients, roots
+from symfx.algebra.reasoning.intervals import (
+    ANY,
+    Interval,
+    at_least,
+    intersect,
+    multiply,
+    quotients,
+    roots,
+)
 from symfx.algebra.reasoning.limits import CARRIED, DIVIDED, DIVIDEND, LONG, VALUES
 from symfx.algebra.terms.interpret import substitute
 from symfx.algebra.terms.monomials import shared_factors
@@ -25,6 +34,7 @@ __all__ = [
     "by_factors_of_zero",
     "by_product_equations",
     "by_ranges",
+    "by_signs_of_factors",
     "by_symbolic_moduli",
 ]
 
@@ -36,7 +46,7 @@ def by_symbolic_moduli(prover: Prover, condition: Term) -> bool | None:
     """
     table = prover.table
     supposed: list[Term] = []
-    for p in _equations(prover, condition):
+    for p in _sums_known(prover, condition):
         for atom, coeff in p.coeffs.items():
             if atom.op != "mod" or atom.args[1].op == "const" or coeff not in (1, -1):
                 continue
@@ -56,7 +66,7 @@ def by_divisors(prover: Prover, condition: Term) -> bool | None:
     The other factor may be a sum: in ``d*a - d*b == 6``, d divides 6.
     """
     table = prover.table
-    for p in _equations(prover, condition):
+    for p in _sums_known(prover, condition):
         if not p.const:
             continue
         coeff = math.gcd(*p.coeffs.values())
@@ -85,7 +95,7 @@ def by_product_equations(prover: Prover, condition: Term) -> bool | None:
     # The other side may have a product that could be replaced in turn, for ever.
     if prover.divided >= DIVIDED:
         return None
-    for p in _equations(prover, condition):
+    for p in _sums_known(prover, condition):
         for monomial, coeff in p.coeffs.items():
             if monomial.op != "product" or coeff not in (1, -1):
                 continue
@@ -104,13 +114,33 @@ def by_product_equations(prover: Prover, condition: Term) -> bool | None:
 
 def by_factors_of_zero(prover: Prover, condition: Term) -> bool | None:
     """Decide for each factor of a known zero: a - b and a + b, where ``a*a == b*b``."""
-    for p in _equations(prover, condition):
+    for p in _sums_known(prover, condition):
         factors = [f for f in dict.fromkeys(factors_of(p)) if f.op != "const"]
-        if len(factors) > 1:
+        if factors and factors != [p]:
             answer = each(prover, condition, [f.eq(0) for f in factors])
             if answer is not None:
                 return answer
     return None
+
+
+def by_signs_of_factors(prover: Prover, condition: Term) -> bool | None:
+    """Decide with known sums without their factors that are above 0.
+
+    So ``a < b`` follows from ``a**3 < b**3``, and from ``a**4 < b**4`` where neither is negative.
+    """
+    table = prover.table
+    supposed: list[Term] = []
+    for p in _sums_known(prover, condition, "ge"):
+        for shift in 0, 1:  # p >= 0, and p + 1 > 0
+            shifted = p + shift
+            factors = factors_of(shifted)
+            if factors == (shifted,):
+                continue
+            left = [f for f in factors if not at_least(prover.range(f)[0], 1 - shift)]
+            if left:
+                supposed.append(table.ge_zero(reduce(table.mul, left) - shift))
+    known = prover.facts.known
+    return _suppose(prover, condition, [c for c in supposed if c.op == "ge" and c not in known])
 
 
 def by_ranges(prover: Prover, condition: Term) -> bool | None:
@@ -152,8 +182,8 @@ def by_ranges(prover: Prover, condition: Term) -> bool | None:
     return _suppose(prover, condition, [c for c in supposed if c not in prover.facts.known])
 
 
-def _equations(prover: Prover, condition: Term) -> Iterator[Term]:
-    """The sums that are 0 by the assumptions about symbols connected with a condition."""
+def _sums_known(prover: Prover, condition: Term, op: str = "eq") -> Iterator[Term]:
+    """The sums that are 0, or at least 0, by the assumptions connected with a condition."""
     if not prover.splits:
         return
     near = prover.facts.connected(condition)
@@ -161,7 +191,7 @@ def _equations(prover: Prover, condition: Term) -> Iterator[Term]:
         for part in fact.args if fact.op == "and" else (fact,):
             resolved = prover.facts.resolve(part)
             for form in dict.fromkeys((resolved, prover.facts.solve(resolved))):
-                if form.op == "eq":
+                if form.op == op:
                     yield form.args[0]
 
 

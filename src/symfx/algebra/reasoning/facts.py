@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from symfx.algebra.reasoning import equations, inequalities
-from symfx.algebra.reasoning.condition_forms import check_condition, choices, is_linear
+from symfx.algebra.reasoning.condition_forms import check_condition, choices, compared, is_linear
 from symfx.algebra.reasoning.connections import Connections
 from symfx.algebra.reasoning.intervals import ANY, ANYTHING, Congruence, Interval
 from symfx.algebra.reasoning.limits import FOLLOWING
@@ -188,9 +188,11 @@ class Facts:
         self.connections.touch(condition)
         if because is condition and condition.free_symbols:
             self.connections.add(condition)
-            if condition.op in ("eq", "ge") and not is_linear(condition):
-                self.nonlinear |= condition.free_symbols
-                if any(map(_multiplies, condition.args[0].coeffs)):
+            compares = compared(condition)
+            if compares is not None and not is_linear(condition):
+                if condition.op != "not":
+                    self.nonlinear |= condition.free_symbols
+                if any(map(_multiplies, compares.coeffs)):
                     self.multiplied |= condition.free_symbols
                 if found := choices(condition):
                     self.choosing[condition] = found

@@ -281,7 +281,9 @@ class Prover:
     def _knows_orders_alone(self) -> bool:
         """Whether all facts compare symbols with each other and with constants."""
         facts = self.facts
-        return not (facts.entangled or facts.nonlinear) and self._knows_bounds_alone()
+        if facts.entangled or facts.nonlinear or facts.multiplied or facts.choosing:
+            return False
+        return self._knows_bounds_alone()
 
     def by_form(self, condition: Term) -> bool | None:
         """Decide a comparison by bounds, any other condition by its parts."""

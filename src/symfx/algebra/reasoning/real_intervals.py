@@ -102,15 +102,15 @@ def _quotient(a: Interval, b: Interval) -> RealInterval | None:
         sign = -1
     else:
         return None
-    ends = [_end(x, y, sign) for x in (a[0], a[1]) for y in (b[0], b[1])]
+    ends = [_end(x, y, sign) for x in a if x is not None for y in b]
     low = -math.inf if (a[0] if sign > 0 else a[1]) is None else min(ends)
     high = math.inf if (a[1] if sign > 0 else a[0]) is None else max(ends)
     return low, high
 
 
-def _end(x: int | None, y: int | None, sign: int) -> float:
+def _end(x: int, y: int | None, sign: int) -> float:
     """x / y at an end; an unbounded y takes the quotient to 0."""
-    if x is None or y is None:
+    if y is None:
         return 0.0
     try:
         return x / y

@@ -250,6 +250,7 @@ class _Known:
         elif atom.op == "abs":
             (x,) = atom.args
             sides = [atom - x, atom + x]
+            self._zeros[atom * atom - x * x] = None
         elif atom.op in ("lshift", "rshift"):
             x, k = atom.args
             sides = self._shift(atom, x, k)

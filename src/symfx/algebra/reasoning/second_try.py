@@ -97,7 +97,7 @@ def by_factors(prover: Prover, condition: Term) -> bool | None:
     for shift in (0, 1) if condition.op == "ge" else (0,):
         shifted = p.table.add(p, p.table.const(shift))
         factors = factors_of(shifted)
-        if len(factors) < 2:
+        if factors == (shifted,):
             continue
         low, high = _product_of(prover, factors)
         if condition.op == "ge":
@@ -107,8 +107,12 @@ def by_factors(prover: Prover, condition: Term) -> bool | None:
                 return False
         elif at_least(low, 1) or (high is not None and high < 0):
             return False
-        elif any(prover.decide(f.eq(0)) for f in factors):
-            return True
+        else:
+            answers = [prover.decide(f.eq(0)) for f in factors]
+            if any(answers):
+                return True
+            if all(answer is False for answer in answers):
+                return False
     return None
 
 
@@ -221,6 +225,7 @@ _FROM_PRODUCTS: tuple[_Way, ...] = (
     consequences.by_divisors,
     consequences.by_symbolic_moduli,
     consequences.by_factors_of_zero,
+    consequences.by_signs_of_factors,
     consequences.by_product_equations,
     consequences.by_ranges,
     cases.by_signs,

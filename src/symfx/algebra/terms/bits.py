@@ -20,11 +20,12 @@ def bit_and(table: Table, a: Term, b: Term) -> Term:
     if a.sort == "bool" and b.sort == "bool":
         return table.and_(a, b)
     for x, mask in ((a, b), (b, a)):
-        # x & (2**k - 1) = x % 2**k
+        # x & (2**k - 1) = x % 2**k, and x & -2**k = x - x % 2**k
         if x.sort == mask.sort == "int" and mask.op == "const":
-            modulus = mask.const + 1
-            if modulus > 1 and not modulus & mask.const:
-                return table.mod(x, table.const(modulus))
+            modulus = mask.const + 1 if mask.const > 0 else -mask.const
+            if modulus > 1 and not modulus & (modulus - 1):
+                rest = table.mod(x, table.const(modulus))
+                return rest if mask.const > 0 else table.sub(x, rest)
     return _bits(table, "bit_and", a, b, operator.and_, unit=-1, absorbing=0)
 
 
@@ -93,4 +94,7 @@ def rshift(table: Table, a: Term, b: Term) -> Term:
         return table.floordiv(a, table.const(1 << b.const))
     if a is table.zero or a is table.minus_one:
         return a
+    if a.op == "lshift" and a.args[1] is b:
+        shifted: Term = a.args[0]
+        return shifted
     return intern(table, "rshift", "int", (a, b))
