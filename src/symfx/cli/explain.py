@@ -31,7 +31,7 @@ from symfx.cli.options import (
     where_option,
 )
 from symfx.cli.saved_traces import Libraries, is_saved, load_trace, refuse_for_saved
-from symfx.cli.steps import progress
+from symfx.cli.steps import tracing
 from symfx.errors import SpecError
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _trace(
     from symfx.tracing import trace
 
     try:
-        with telling_sizes(call, seed), progress("tracing"):
+        with telling_sizes(call, seed), tracing(call.model):
             return trace(
                 call.model,
                 call.args,

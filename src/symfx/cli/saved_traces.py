@@ -277,7 +277,8 @@ def load_trace(
             ) from None
     from symfx.tracing import load
 
-    return load(file, libraries=libraries, model=model)
+    with progress(f"reading {file}"):
+        return load(file, libraries=libraries, model=model)
 
 
 def _named_leaves(result: Any) -> dict[str, Any]:

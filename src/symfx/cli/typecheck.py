@@ -209,7 +209,7 @@ def _migrate(
     for part in (model, of_loss):
         if isinstance(part, torch.nn.Module):
             part.train(train)
-    with max_rank(rank_bound):
+    with max_rank(rank_bound), progress("checking the types"):
         return typecheck(
             model,
             types,
