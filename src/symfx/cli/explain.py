@@ -97,9 +97,8 @@ def explain_command(
     The answer names the fewest facts that give it, the operators that asked for them, and the
     lines of the program. Without a subject, it is all that is notable in the trace.
 
-    Exit codes: 0 explained, 1 the model cannot be traced or the inputs of --why-not do not fit, and
-    the answer says why, 2 the command, the inputs or the model cannot be used, 70 symfx itself
-    failed.
+    Exit codes: 0 explained; 1 the model cannot be traced, or the inputs of --why-not do not fit; 2
+    the command, the inputs or the model cannot be used; 70 symfx itself failed.
     """
     with clear_errors(debug, verbose):
         with stdout_for_json(as_json):
@@ -129,7 +128,7 @@ def _answers(
     nodes: Sequence[str],
     rejected: Sequence[str],
 ) -> tuple[list[Explanation], Rejection | None]:
-    """The answers about a trace, or about the reason why there is none."""
+    """The answers about a trace, or about the error that stopped it."""
     from symfx.explanation import explain
 
     if isinstance(t, Exception):

@@ -245,7 +245,7 @@ def refuse_for_saved(target: str, given: Mapping[str, object]) -> None:
 
     Args:
         target: the file of a saved trace.
-        given: what was given for each option.
+        given: the values of each option.
 
     Raises:
         SpecError: one was given.

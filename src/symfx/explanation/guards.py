@@ -81,7 +81,7 @@ def _breaking(trace: TracedModel, term: Term, known: Assumptions) -> dict[Term, 
     for step in (sign * by for by in range(1, _FAR) for sign in (-1, 1)):
         for symbol in symbols if backed else ():
             tried = {**hints, symbol: hints[symbol] + step}
-            # Sizes are never negative, whatever is known of them.
+            # Sizes are never negative.
             if tried[symbol] >= 0 and not holds(term, tried) and _all_hold(others, tried):
                 return {s: tried[s] for s in symbols}
     facts = Facts(env.table)
