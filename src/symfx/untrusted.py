@@ -2,9 +2,9 @@
 
 A file may be damaged, or written to do harm: to run code, to take all memory, to hang, or to
 raise an error that the caller does not expect. Each of symfx's file formats is read through this
-module: `parse` bounds what a text can ask for before anything is built of it, an `Item` gives a
-value of the JSON out as the type that the reader names, and a `Source` makes one error of symfx
-out of whatever is wrong.
+module. `parse` refuses a text that asks for too much, before it builds anything. An `Item` returns
+a value of the JSON as the type that the reader names. A `Source` turns each fault into one error of
+symfx.
 """
 
 from __future__ import annotations

@@ -158,9 +158,10 @@ def test_verbose_tells_the_steps_on_stderr_and_nothing_else_changes(run: Any, mo
     code, told_out, told = run(*words, "-v")
     assert code == 0 and told_out == out
     steps = [re.fullmatch(r"(.+): \d+\.\d\d s", line) for line in told.splitlines()]
-    assert [step and step[1] for step in steps] == ["loading torch", "tracing", "verifying"]
+    expected = ["loading torch", "making the model", "tracing", "verifying"]
+    assert [step and step[1] for step in steps] == expected
     _, _, told = run("--json-errors", *words, "-v", "--json")
-    assert told.count('"schema": "symfx step"') == 3
+    assert told.count('"schema": "symfx step"') == 4
     assert run(*words)[2] == "", "it holds for one command"
 
 

@@ -13,25 +13,13 @@ import torch
 from torch import Tensor, nn
 
 import symfx
+from small_models import WithBlock
 from symfx import SpecError, TracingError
 from symfx.explanation.nodes import guards_by_node
 from symfx.symbolic_shapes import GuardOnDataDependentSymNode
 
 
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lin = nn.Linear(8, 8)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.lin(x))
-
-
-class Model(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.block = Block()
-
+class Model(WithBlock):
     def forward(self, x: Tensor, mask: Tensor) -> Any:
         y = self.block(x)
         if x.shape[1] > 4 and x.shape[1] % 2 == 0:

@@ -14,24 +14,12 @@ import torch
 from torch import Tensor, nn
 
 import symfx
+from small_models import WithBlock
 
 HOSTILE = '"]; x -> y [label="a\\"]\n</script><b>`#;&|%%{init: {}}%% end\\'
 
 
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lin = nn.Linear(8, 8)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(self.lin(x))
-
-
-class Model(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.block = Block()
-
+class Model(WithBlock):
     def forward(self, x: Tensor) -> Any:
         y = self.block(x).view(16, -1)
         first, second = torch.split(x, 4, dim=1)

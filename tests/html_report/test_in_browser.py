@@ -277,6 +277,18 @@ def test_tables_are_tables_with_heads(browser: Any, pinned: Path) -> None:
         assert "is a guard" in opened.page.locator("#guards").inner_text()
 
 
+def test_page_says_that_proofs_are_left_out(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("symfx.html_report.contents._PROOFS", 1)
+    path = tmp_path / "few_proofs.html"
+    pinned_trace().report(path, verify=False)
+    with Opened(browser, path) as opened:
+        guards = opened.page.locator("#guards")
+        assert "proofs of the first 1 pins" in guards.locator(".note").inner_text()
+        assert guards.get_by_text("left out", exact=True).count() >= 1
+
+
 def test_parameters_and_sizes_are_drawn_on_request(browser: Any, encoders: Path) -> None:
     with Opened(browser, encoders) as opened:
         opened.button("Unfold all modules").click()

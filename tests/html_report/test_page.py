@@ -51,6 +51,18 @@ def test_proof_of_a_range_has_the_lines_behind_it() -> None:
     assert "if ids.shape[0] > 64:" in lines
 
 
+def test_page_counts_the_proofs_that_it_leaves_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    t = pinned_trace()
+    contents = contents_in(report_page(t))
+    conditions = [*contents["pins"], *contents["symbols"], *contents["guards"]]
+    assert contents["proofs"]["left_out"] == 0 and all(each["proof"] for each in conditions)
+    monkeypatch.setattr("symfx.html_report.contents._PROOFS", 2)
+    contents = contents_in(report_page(t))
+    conditions = [*contents["pins"], *contents["symbols"], *contents["guards"]]
+    assert contents["proofs"] == {"most": 2, "left_out": len(conditions) - 2}
+    assert [each["proof"] is None for each in conditions].count(True) == len(conditions) - 2
+
+
 def test_costs_are_those_of_trace_cost() -> None:
     t = encoder_trace()
     contents = contents_in(report_page(t))

@@ -486,6 +486,28 @@ def test_inputs_of_the_users_own_that_do_not_fit(make, words):
         t.verify(make_inputs=make)
 
 
+def test_a_number_that_the_program_reads_from_a_tensor_has_the_value_of_its_symbol():
+    def first_rows(x, n):
+        count = n.item()
+        torch._check(count >= 0)
+        torch._check(count < x.shape[0])
+        return x.narrow(0, 0, count)
+
+    t = symfx.trace(first_rows, (torch.randn(3, 4), torch.tensor(2)), dynamic={"x": ("m", None)})
+    (item,) = [info.name for info in t.symbols if info.name != "m"]
+    drawn = []
+
+    def watched(x, n):
+        drawn.append({"m": x.shape[0], item: int(n)})
+        return first_rows(x, n)
+
+    t.model = watched
+    verification = t.verify()
+    assert verification, str(verification)
+    assert [dict(run.sizes) for run in verification.runs] == drawn
+    assert len({sizes[item] for sizes in drawn}) > 1
+
+
 def test_positions_count_on():
     for x in record(torch.arange(6)):
         assert x.tolist() == list(range(len(x)))

@@ -19,9 +19,9 @@ def page(found: Sequence[Row]) -> str:
 
 Written by `python -m tools.operators` with torch {torch.__version__}. Each operator of torch's own
 test database on CPU is traced with symbolic shapes, for up to {SAMPLES["function"]} samples in
-float32 and int64 (one sample in the forms other than functions). A sample counts as traced if the
-results of the graph equal those of the operator, at the traced shapes and, where the guards of the
-trace admit one, at another shape. The same test decides for symfx and for stock torch.
+float32 and int64; the forms other than functions get one sample. A sample counts as traced if the
+results of the graph equal those of the operator at the traced shapes. They must be equal at another
+shape too, where the guards of the trace admit one. The same test decides for symfx and stock torch.
 
 """
     alone = {r.name for r in tried if r.symfx_alone}

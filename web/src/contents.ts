@@ -123,6 +123,8 @@ export interface Contents {
   pins: Pin[];
   guards: Condition[];
   asserts: Condition[];
+  /** How many conditions have a proof at most, and how many have none because of that. */
+  proofs: { most: number; left_out: number };
   notes: string[];
   verification: Verification | null;
   unverified: string | null;

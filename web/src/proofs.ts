@@ -1,6 +1,6 @@
 // A proof as a list that unfolds: a statement, and below it the statements from which it follows.
 
-import type { Cause, Proof, Reason } from "./contents";
+import type { Cause, Contents, Proof, Reason } from "./contents";
 import { code, el, tinted } from "./dom";
 import type { State } from "./model";
 
@@ -44,8 +44,16 @@ function reasonOf(reason: Reason): HTMLElement {
   );
 }
 
+/** Says that some conditions have no proof on the page, if that is so. */
+export function leftOutNote({ proofs }: Contents): HTMLElement | null {
+  if (!proofs.left_out) return null;
+  return el("p", { class: "note" },
+    `This page has the proofs of the first ${proofs.most} pins, symbols, guards and assertions, and leaves out ${proofs.left_out}. `,
+    "To see another one, call ", code("t.explain"), " or ", code("symfx explain"), ".");
+}
+
 export function proofOf(proof: Proof | null, _state: State): HTMLElement | null {
-  if (!proof) return null;
+  if (!proof) return el("span", { class: "dim" }, "left out");
   return el("details", { class: "proof" },
     el("summary", {}, "Why?"),
     el("p", {}, tinted(proof.sentence)),

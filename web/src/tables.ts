@@ -4,7 +4,7 @@ import type { Condition } from "./contents";
 import { bytes, code, count, el, percent, short, tinted, type Child } from "./dom";
 import type { Item, State } from "./model";
 import { bars, costsBy, sizeInputs, sizesText, verdictOf } from "./overview";
-import { causeOf, nodeLinks, proofOf } from "./proofs";
+import { causeOf, leftOutNote, nodeLinks, proofOf } from "./proofs";
 
 function section(id: string, title: string, ...children: Child[]): HTMLElement {
   return el("section", { id, class: "block", "aria-labelledby": `${id}-title`, tabindex: -1 }, el("h2", { id: `${id}-title` }, title), ...children);
@@ -40,7 +40,8 @@ export function symbolsSection(state: State): HTMLElement {
   return section("symbols", "Symbols",
     symbols.length + pins.length
       ? table("Symbols", ["symbol", "where it is", "range", "in the example", "proof"], [...pinned, ...rows])
-      : el("p", { class: "dim" }, "No dimension is dynamic."));
+      : el("p", { class: "dim" }, "No dimension is dynamic."),
+    leftOutNote(state.model.contents));
 }
 
 function conditionRows(conditions: Condition[], state: State): Child[][] {
@@ -58,6 +59,7 @@ export function guardsSection(state: State): HTMLElement {
       ? "The graph holds for inputs that fulfill all of these conditions. None follows from the others."
       : "The graph relies on no condition beyond the ranges of its symbols."),
     guards.length ? table("Guards", ["condition", "line that caused it", "proof"], conditionRows(guards, state)) : null,
+    leftOutNote(state.model.contents),
     asserts.length ? el("h3", {}, "Asserted at run time") : null,
     asserts.length ? table("Asserted at run time", ["condition", "line that caused it", "proof"], conditionRows(asserts, state)) : null,
   );

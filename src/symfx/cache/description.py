@@ -1,9 +1,9 @@
 """A digest of all that a trace of a model depends on: objects, classes, functions, variables.
 
-Two programs with one digest run the same functions on equal values, step by step. It holds because
-the functions that run are known from a trace that was recorded, and for each of them the digest has
-its code, and the values of all variables that it can name. A value of a kind that is not listed
-here makes the model not cacheable.
+Two programs with one digest run the same functions on equal values, step by step. The reason is
+that a recorded trace tells the functions that run. For each of them the digest has its code, and
+the values of all variables that it can name. A value of a kind that is not listed here makes the
+model not cacheable.
 
 What the digest has:
 
@@ -111,7 +111,7 @@ _OPEN = frozenset(("os", "sys", "random", "time", "numpy.random", "torch.random"
 
 
 class Description:
-    """The digest of things, and what was met on the way.
+    """The digest of things, and a record of the objects that it met.
 
     Args:
         running: the functions that are known to run, by their identities.

@@ -18,7 +18,7 @@ from symfx.torch_bridge.modes import modes_are_active
 __all__ = ["process_state", "refuse_unusual_state"]
 
 
-#: torch's kernels for attention, each of which can be turned off.
+#: torch's kernels for attention; a switch of torch turns off each one.
 _ATTENTIONS = ("flash", "mem_efficient", "math", "cudnn")
 
 

@@ -16,8 +16,8 @@ from symfx.collection import Collections
 __all__ = ["recorded_calls"]
 
 _IMPORTS = "<frozen importlib"
-#: Hands a message to the handlers of logs, which the user chooses: what they run is no part of the
-#: model, whoever sent the message.
+#: Hands a message to the handlers of logs, which the user chooses: the code of a handler is no part
+#: of the model, even where the model sends the message.
 _HANDS_ON = logging.Logger.callHandlers.__code__
 
 

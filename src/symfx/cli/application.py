@@ -240,7 +240,8 @@ def _root(
             --init hidden_size=16 -i "input: f32[seq, batch, 8]"
         symfx COMMAND --help
 
-    Options of every command: -q prints one line, -v also says on stderr what each step does and how
-    long it takes, --json prints one JSON document, --debug prints the traceback of an error.
+    Options of every command: -q prints one line. -v also prints to stderr each step and its time.
+    --debug prints the traceback of an error. Most commands have --json too, which prints one JSON
+    document.
     """
     print_errors_as_json(json_errors)

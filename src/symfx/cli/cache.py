@@ -15,7 +15,8 @@ from symfx.cli.options import AsJson, Debug, Quiet, Verbose
 __all__ = ["cache_commands"]
 
 cache_commands = typer.Typer(
-    help="The cache of symfx.trace(..., cache=True): its size, and how to clear it.",
+    help="The cache of symfx.trace(..., cache=True): its size, and how to clear it.\n\n"
+    "Examples:\n    symfx cache info\n    symfx cache clear --directory my-cache",
     cls=PlainGroup,
     no_args_is_help=True,
     add_completion=False,
@@ -62,7 +63,7 @@ def info_command(
             print_json("symfx cache", data)
             return
         if quiet:
-            print_lines([Text(f"{found.entries} traces, {_size(found.size)}")])
+            print_lines([Text(f"{_traces(found.entries)}, {_size(found.size)}")])
             return
         print_lines(
             [
@@ -92,8 +93,12 @@ def clear_command(
         from symfx.cache import clear
 
         before = clear(directory)
-        traces = "1 trace" if before.entries == 1 else f"{before.entries} traces"
-        print_lines([Text(f"removed {traces} ({_size(before.size)}) from {before.directory}")])
+        removed = f"removed {_traces(before.entries)} ({_size(before.size)})"
+        print_lines([Text(f"{removed} from {before.directory}")])
+
+
+def _traces(count: int) -> str:
+    return "1 trace" if count == 1 else f"{count} traces"
 
 
 def _size(count: int) -> str:

@@ -21,7 +21,7 @@ from symfx.cli.options import (
     inputs_option,
     where_option,
 )
-from symfx.cli.steps import progress
+from symfx.cli.steps import tracing
 from symfx.errors import SpecError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def cost_command(
         sizes = _sizes(at or [])
         with stdout_for_json(as_json):
             call = example_call(target, init or [], inputs or [], seed, where or [])
-            with telling_sizes(call, seed), progress("tracing"):
+            with telling_sizes(call, seed), tracing(call.model):
                 from symfx.tracing.cost import describe_cost
 
                 traced = traced_call(call, strict=False)

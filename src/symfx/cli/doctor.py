@@ -34,9 +34,9 @@ def doctor_command(
 ) -> None:
     """Print the versions that symfx runs with, and what is missing for which part of it.
 
-    These are the versions of Python and of packages, whether this release of torch is supported,
-    which extras are installed, the compilers, and the names of torch that symfx needs and this
-    torch lacks.
+    The command prints the versions of Python and of packages, the extras that are installed, and
+    the compilers. It tells whether this release of torch is supported, and which names this torch
+    lacks.
 
     Examples:
         symfx doctor

@@ -31,7 +31,7 @@ from symfx.cli.options import (
     where_option,
 )
 from symfx.cli.saved_traces import Libraries, is_saved, load_trace, refuse_for_saved
-from symfx.cli.steps import progress
+from symfx.cli.steps import tracing
 from symfx.errors import SpecError
 
 if TYPE_CHECKING:
@@ -97,9 +97,8 @@ def explain_command(
     The answer names the fewest facts that give it, the operators that asked for them, and the
     lines of the program. Without a subject, it is all that is notable in the trace.
 
-    Exit codes: 0 explained, 1 the model cannot be traced or the inputs of --why-not do not fit, and
-    the answer says why, 2 the command, the inputs or the model cannot be used, 70 symfx itself
-    failed.
+    Exit codes: 0 explained; 1 the model cannot be traced, or the inputs of --why-not do not fit; 2
+    the command, the inputs or the model cannot be used; 70 symfx itself failed.
     """
     with clear_errors(debug, verbose):
         with stdout_for_json(as_json):
@@ -129,7 +128,7 @@ def _answers(
     nodes: Sequence[str],
     rejected: Sequence[str],
 ) -> tuple[list[Explanation], Rejection | None]:
-    """The answers about a trace, or about the reason why there is none."""
+    """The answers about a trace, or about the error that stopped it."""
     from symfx.explanation import explain
 
     if isinstance(t, Exception):
@@ -176,7 +175,7 @@ def _trace(
     from symfx.tracing import trace
 
     try:
-        with telling_sizes(call, seed), progress("tracing"):
+        with telling_sizes(call, seed), tracing(call.model):
             return trace(
                 call.model,
                 call.args,

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from symfx.cli.steps import progress
 from symfx.collection import uncollected
 from symfx.errors import TargetError
 from symfx.user_code import where
@@ -48,7 +49,7 @@ def load(target: str, init: Sequence[str] = ()) -> Callable[..., Any]:
     if not colon or not place or not attribute:
         raise TargetError(f"{target!r} does not name a model", where="TARGET", fix=_FORM)
     arguments = read_init(init)
-    with uncollected():
+    with progress("making the model"), uncollected():
         module = _from_file(place) if place.endswith(".py") else _from_name(place)
         found = _attribute(module, place, attribute)
         if inspect.isclass(found) or arguments or call:

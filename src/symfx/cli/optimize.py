@@ -115,7 +115,8 @@ def optimize_command(
                     tolerance=tolerance,
                 )
             if save is not None:
-                fast.save(save)
+                with progress(f"writing {save}"):
+                    fast.save(save)
             with progress("timing", rounds + 1) as done:
                 before, after = _time(call, fast, rounds, done)
         if as_json:

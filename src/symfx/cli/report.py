@@ -32,7 +32,7 @@ from symfx.cli.options import (
     where_option,
 )
 from symfx.cli.saved_traces import Libraries, is_saved, load_trace, refuse_for_saved
-from symfx.cli.steps import progress
+from symfx.cli.steps import progress, tracing
 
 if TYPE_CHECKING:
     from symfx.tracing import Trace
@@ -115,7 +115,7 @@ def _traced(
 ) -> Trace:
     """The trace of a model, verified if that is wanted; a pinned dimension is no error here."""
     call = example_call(target, init, inputs, seed, where, train)
-    with telling_sizes(call, seed), progress("tracing"):
+    with telling_sizes(call, seed), tracing(call.model):
         trace = traced_call(call, strict=False)
     if verify:
         shapes = 5

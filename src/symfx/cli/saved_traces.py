@@ -245,7 +245,7 @@ def refuse_for_saved(target: str, given: Mapping[str, object]) -> None:
 
     Args:
         target: the file of a saved trace.
-        given: what was given for each option.
+        given: the values of each option.
 
     Raises:
         SpecError: one was given.
@@ -277,7 +277,8 @@ def load_trace(
             ) from None
     from symfx.tracing import load
 
-    return load(file, libraries=libraries, model=model)
+    with progress(f"reading {file}"):
+        return load(file, libraries=libraries, model=model)
 
 
 def _named_leaves(result: Any) -> dict[str, Any]:

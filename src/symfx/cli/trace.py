@@ -38,7 +38,7 @@ from symfx.cli.options import (
     refuse_unwritable,
     where_option,
 )
-from symfx.cli.steps import progress
+from symfx.cli.steps import progress, tracing
 
 if TYPE_CHECKING:
     from symfx.tracing import Trace, Verification
@@ -141,7 +141,7 @@ def trace_command(
         handed_on = (onnx, pt2, aoti) != (None, None, None)
         with stdout_for_json(as_json):
             call = example_call(target, init or [], inputs or [], seed, where or [], train)
-            with telling_sizes(call, seed), progress("tracing"), _recorded(record):
+            with telling_sizes(call, seed), tracing(call.model), _recorded(record):
                 traced = traced_call(call, strict=not allow_pinned, pre_dispatch=handed_on)
             verification = None
             if verify:
@@ -150,7 +150,8 @@ def trace_command(
                         shapes=shapes, seed=seed, tolerance=tolerance, on_run=lambda _: done()
                     )
             if save is not None:
-                traced.save(save)
+                with progress(f"writing {save}"):
+                    traced.save(save)
             if handed_on:
                 hand_on(traced, onnx, pt2, aoti)
         if as_json:

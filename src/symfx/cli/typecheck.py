@@ -116,9 +116,9 @@ def typecheck_command(
             --init out_channels=8 --init kernel_size=3 \\
             -i "input: [batch, 3, h, w]" --where "h == w"
 
-    Exit codes: 0 well-typed, 1 ill-typed, or a name is fixed, or, under --strict, sizes are
-    excluded or there is a warning, 2 the command or the model cannot be used, 3 undecided within
-    the time that z3 may take, 70 symfx itself failed.
+    Exit codes: 0 well-typed; 1 ill-typed, or a name is fixed; 2 the command or the model cannot be
+    used; 3 undecided within the time that z3 may take; 70 symfx itself failed. Under --strict,
+    excluded sizes and warnings end with 1 too.
     """
     with clear_errors(debug, verbose):
         with stdout_for_json(as_json), uncollected():
@@ -209,7 +209,7 @@ def _migrate(
     for part in (model, of_loss):
         if isinstance(part, torch.nn.Module):
             part.train(train)
-    with max_rank(rank_bound):
+    with max_rank(rank_bound), progress("checking the types"):
         return typecheck(
             model,
             types,

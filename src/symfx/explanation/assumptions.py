@@ -133,8 +133,9 @@ class Assumptions:
     def guard(self, guard: ShapeGuard) -> Reason:
         """A guard that the trace lists, with the questions of the program from which it follows.
 
-        A guard in other words has the cause of the question where the prover does not see that the
-        two are the same, as of ``n >= 5`` for ``n != min(n, 4)``.
+        The trace may list a guard in other words than the program's: ``n >= 5`` for ``n != min(n,
+        4)``. Where the prover does not see that the two are the same, the guard has the question's
+        cause.
         """
         reason = self.reason(guard.term)
         if reason.kind == "follows" and not reason.because:

@@ -9,7 +9,7 @@ from symfx.algebra.reasoning.facts import Facts
 from symfx.algebra.reasoning.proofs import example, prove_from
 from symfx.explanation.answers import Explanation, Reason
 from symfx.explanation.assumptions import Assumptions
-from symfx.explanation.nodes import guards_by_node
+from symfx.explanation.nodes import nodes_of_guards
 from symfx.tracing.admission import holds
 from symfx.tracing.traced_model import TracedModel
 
@@ -58,11 +58,7 @@ def _details(trace: TracedModel, term: Term, known: Assumptions) -> tuple[tuple[
     broken = _breaking(trace, term, known)
     if broken:
         details.append(("rejects", ", ".join(f"{s.name} = {v}" for s, v in broken.items())))
-    nodes = [
-        name
-        for name, guards in guards_by_node(trace).items()
-        if any(guard.term is term for guard in guards)
-    ]
+    nodes = nodes_of_guards(trace, term)
     if nodes:
         details.append(("nodes", ", ".join(nodes)))
     return tuple(details)
@@ -85,7 +81,7 @@ def _breaking(trace: TracedModel, term: Term, known: Assumptions) -> dict[Term, 
     for step in (sign * by for by in range(1, _FAR) for sign in (-1, 1)):
         for symbol in symbols if backed else ():
             tried = {**hints, symbol: hints[symbol] + step}
-            # Sizes are never negative, whatever is known of them.
+            # Sizes are never negative.
             if tried[symbol] >= 0 and not holds(term, tried) and _all_hold(others, tried):
                 return {s: tried[s] for s in symbols}
     facts = Facts(env.table)

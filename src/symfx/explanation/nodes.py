@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import fx
 
+from symfx.algebra import Term
 from symfx.explanation.answers import Explanation
 from symfx.explanation.assumptions import Assumptions
 from symfx.symbolic_shapes import Provenance, ShapeGuard
@@ -15,7 +16,7 @@ from symfx.tracing.report import call_of, module_of, target_of, value_in_words
 from symfx.tracing.traced_model import TracedModel
 from symfx.user_code import frame_of_trace, frames_of_trace
 
-__all__ = ["explain_node", "guards_by_node", "named_nodes", "new_symbols"]
+__all__ = ["explain_node", "guards_by_node", "named_nodes", "new_symbols", "nodes_of_guards"]
 
 
 def named_nodes(trace: TracedModel) -> dict[str, fx.Node]:
@@ -45,30 +46,50 @@ def guards_by_node(trace: TracedModel) -> dict[str, tuple[ShapeGuard, ...]]:
     first one does. A guard for which no operator asked, such as that of an ``if``, belongs to the
     first node of the line, if the line has one.
     """
-    by_line: dict[tuple[str, int], list[fx.Node]] = defaultdict(list)
-    for node in trace.graph_module.graph.nodes:
-        frame = frame_of_trace(node.stack_trace or "")
-        if frame is not None and node.op == "call_function":
-            by_line[frame.filename, frame.lineno].append(node)
+    return _guards_by_node(trace, trace.guards)
+
+
+def nodes_of_guards(trace: TracedModel, term: Term) -> list[str]:
+    """The names of the nodes that caused the guards with a condition."""
+    return list(_guards_by_node(trace, [guard for guard in trace.guards if guard.term is term]))
+
+
+def _guards_by_node(
+    trace: TracedModel, guards: Sequence[ShapeGuard]
+) -> dict[str, tuple[ShapeGuard, ...]]:
+    nodes = _Nodes(trace) if guards else None
     found: dict[str, list[ShapeGuard]] = defaultdict(list)
-    for guard in trace.guards:
-        node = _node_of(guard.provenance, by_line)
+    for guard in guards:
+        node = nodes.of_cause(guard.provenance) if nodes is not None else None
         if node is not None:
             found[node.name].append(guard)
-    return {name: tuple(guards) for name, guards in found.items()}
+    return {name: tuple(of_node) for name, of_node in found.items()}
 
 
-def _node_of(cause: Provenance, by_line: Mapping[tuple[str, int], list[fx.Node]]) -> fx.Node | None:
-    if cause.frame is None:
-        return None
-    near = by_line.get((cause.frame.filename, cause.frame.lineno), [])
-    own = [node for node in near if cause.operator in (str(node.target), _aten(node))]
-    if not near:
-        # A function of torch may stand between the line of the node and that of its question.
-        every = [node for nodes in by_line.values() for node in nodes]
-        own = [node for node in every if cause.operator in (str(node.target), _aten(node))]
-        own = own if len(own) == 1 else []
-    return next(iter(own or near), None)
+class _Nodes:
+    """The nodes of a graph that call operators, by their lines and by their operators."""
+
+    def __init__(self, trace: TracedModel) -> None:
+        self._by_line: dict[tuple[str, int], list[fx.Node]] = defaultdict(list)
+        self._by_operator: dict[str, list[fx.Node]] = defaultdict(list)
+        for node in trace.graph_module.graph.nodes:
+            frame = frame_of_trace(node.stack_trace or "")
+            if frame is not None and node.op == "call_function":
+                self._by_line[frame.filename, frame.lineno].append(node)
+                for name in {str(node.target), _aten(node)}:
+                    self._by_operator[name].append(node)
+
+    def of_cause(self, cause: Provenance) -> fx.Node | None:
+        """The node that asked for a guard; None if no node did."""
+        if cause.frame is None:
+            return None
+        near = self._by_line.get((cause.frame.filename, cause.frame.lineno), [])
+        own = [node for node in near if cause.operator in (str(node.target), _aten(node))]
+        if not near:
+            # A function of torch may stand between the line of the node and that of its question.
+            every = self._by_operator.get(cause.operator or "", [])
+            own = every if len(every) == 1 else []
+        return next(iter(own or near), None)
 
 
 def _aten(node: fx.Node) -> str:

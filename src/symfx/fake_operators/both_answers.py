@@ -262,7 +262,7 @@ def results_on_all_paths(
     run: Callable[[Answers], Outcome | None],
     guard: Callable[[Term], None],
 ) -> Outcome | None:
-    """The description of a kernel's results that is right whatever the answers to its questions.
+    """The description of a kernel's results that is right under both answers to each question.
 
     Args:
         facts: the facts of the environment.

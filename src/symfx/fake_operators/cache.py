@@ -1,9 +1,9 @@
 """The operation cache: an operator seen before, on tensors of the same description, is not run.
 
 The result of an operator on fake tensors depends on the descriptions of its arguments alone:
-dtypes, devices, sizes, strides, offsets. symfx keeps the results of each operator of a trace,
-keyed on the interned terms of those sizes, and on a second call makes tensors of the same
-description without asking torch's kernels again. A network of equal layers pays for one.
+dtypes, devices, sizes, strides, offsets. symfx keeps the results of each operator of a trace, keyed
+on the interned terms of those sizes. On a second call it makes tensors of the same description, and
+does not ask torch's kernels again. A network of equal layers pays for one.
 
 Why this is sound:
 

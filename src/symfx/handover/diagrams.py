@@ -103,7 +103,7 @@ def _dot_group(group: Group, drawing: Drawing, ids: _Id, prefix: str, depth: int
 
 
 def _dot(text: str) -> str:
-    """A quoted text of DOT, of which every character stands for itself."""
+    """A text quoted for DOT, so that each character stands for itself."""
     plain = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
     escaped = plain.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'

@@ -1,4 +1,4 @@
-"""Metadata of a node some of which is made when it is first asked for.
+"""Metadata of a node, with values that are made when a program first reads them.
 
 A graph that was read from a file has thousands of fake tensors, and few programs look at them.
 """

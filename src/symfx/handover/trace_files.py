@@ -1,9 +1,9 @@
 """A trace as one file of data: `write_trace` and `read_trace`.
 
 The file is a zip of ``trace.json``, in the form of `SCHEMA`, and ``tensors.safetensors``. Nothing
-in it is pickled or run: operators, classes and dtypes are looked up by name among those that torch
-and symfx have, names that become part of the source that torch.fx writes are checked first, and a
-name that is not known is refused with its place in the file.
+in it is pickled or run. Operators, classes and dtypes are looked up by name among those that torch
+and symfx have. A name that becomes part of the source that torch.fx writes is checked first. The
+error for an unknown name tells its place in the file.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from symfx.user_code import SavedFrame, UserFrame
 
 __all__ = ["contents_of"]
 
-#: How many symbols, guards and assertions get a proof: to find one takes some milliseconds.
+#: How many pins, symbols, guards and assertions get a proof: each takes some milliseconds.
 _PROOFS = 500
 
 
@@ -41,12 +41,19 @@ def contents_of(
         "headline": headline(trace),
         "symfx": __version__,
         "torch": torch.__version__,
-        **_Conditions(trace).described(),
+        **_conditions(trace),
         "notes": list(trace.notes),
         "verification": None if verification is None else _verification(verification),
         "unverified": why_unverified,
         **graph_of(trace),
     }
+
+
+def _conditions(trace: TracedModel) -> dict[str, Any]:
+    conditions = _Conditions(trace)
+    described = conditions.described()
+    proofs = {"most": _PROOFS, "left_out": conditions.without_proof}
+    return {**described, "proofs": proofs}
 
 
 class _Conditions:
@@ -61,6 +68,11 @@ class _Conditions:
             for name, guards in guards_by_node(trace).items()
             for guard in guards
         ]
+
+    @property
+    def without_proof(self) -> int:
+        """The number of conditions that were described without a proof."""
+        return max(0, self._proofs - _PROOFS)
 
     def described(self) -> dict[str, Any]:
         """The fields of the contents."""

@@ -85,9 +85,9 @@ class Values:
     def module(self, module: nn.Module) -> nn.Module:
         """A copy of a module whose parameters and buffers have no data.
 
-        References to parameters in other places (the flat weights of an LSTM) lead to those of
-        the copy, and state that changes while it runs (the batch count of a BatchNorm) changes
-        in the copy.
+        References to parameters in other places (the flat weights of an LSTM) lead to those of the
+        copy. State that changes while the module runs (the batch count of a BatchNorm) changes in
+        the copy.
         """
         known = self._twins.get(id(module))
         if known is None:
@@ -129,7 +129,7 @@ class Values:
     def run_override(
         self, override: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Call an override, whose result may be on the meta device whatever its arguments."""
+        """Call an override; its result may be on the meta device though its arguments are not."""
         devices = [t.device for t in tensors_in((args, kwargs))]
         return self._adopt(override(*args, **kwargs), devices[0] if devices else None)
 

@@ -36,7 +36,7 @@ class Aliases:
     """The dimensions that the equations of a program make equal.
 
     Args:
-        constraints: simple constraints, all of which hold.
+        constraints: simple constraints that hold together.
         visible: the variables of the program's nodes, which the formula must keep.
     """
 

@@ -5,10 +5,10 @@ rules of their own, which use the composite constraints of `constraint`; each ot
 typed from the table of `symfx.shape_rules` by a `Typing` constraint. An operator without any rule
 is typed ``Dyn``, and its name is kept.
 
-A rule takes a node, the module that the node calls (rules of modules only), the variable of each
-node so far, the constraints so far, and the number last given to a variable. The rule enters the
-variable of its node, and returns its constraints and the new number. The numbers of the nodes'
-variables are PyTorch's: they do not depend on the bound on ranks.
+A rule takes a node, and a rule of a module also the module that the node calls. It takes the
+variable of each node so far, the constraints so far, and the number last given to a variable. The
+rule enters the variable of its node, and returns its constraints and the new number. The numbers of
+the nodes' variables are PyTorch's: they do not depend on the bound on ranks.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 A composite constraint has one case for each rank of each tensor in it. Most cases contradict other
 constraints: the result of a convolution has rank 4, so a tensor that is added to it is expanded to
-rank 4. `narrow_ranks` computes the possible ranks of each tensor variable (a rank, or `DYN` for a
-tensor typed ``Dyn``) by propagating the ranks that each constraint allows until nothing changes,
-and drops the impossible cases. A dropped case has no solution, so the formula keeps all solutions.
+rank 4. `narrow_ranks` computes the possible ranks of each tensor variable: a rank, or `DYN` for a
+tensor typed ``Dyn``. It propagates the ranks that each constraint allows until nothing changes, and
+drops the impossible cases. A dropped case has no solution, so the formula keeps all solutions.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def narrow_ranks(constraints: Sequence[Constraint]) -> tuple[list[Constraint], d
     """Find the possible ranks of tensors, and drop the impossible alternatives.
 
     Args:
-        constraints: the constraints of a program, all of which hold.
+        constraints: the constraints of a program, which hold together.
 
     Returns:
         The constraints without impossible alternatives (``[F()]`` if they contradict each other),

@@ -67,7 +67,7 @@ class Typing(Constraint):
         module: the module that the node calls, if any.
         args: the operator's arguments, with variables for nodes.
         kwargs: the keyword arguments.
-        results: the variable of the result, or a tuple of variables, of which some may be ``None``.
+        results: the variable of the result, or a tuple of variables; some may be ``None``.
     """
 
     rule: Rule

@@ -152,7 +152,7 @@ def _read(path: str | Path, source: Source) -> tuple[str | None, dict[str, Tenso
 
 
 def _build(header: Item, tensors: Mapping[str, Tensor]) -> Saved:
-    """The graph of a header, all of which is checked before torch.fx writes source of it."""
+    """The graph of a header; all names in it are checked before torch.fx writes source of it."""
     source = header.source
     fields = header.fields(
         "format", "version", "symfx", "torch", "name", "dtype", "modules", "tensors", "nodes"

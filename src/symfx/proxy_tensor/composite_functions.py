@@ -4,9 +4,9 @@
 such as ``matmul`` and ``einsum`` call it. Where the layout allows a view at some shapes alone,
 torch asks (``n != 1``), and a guard would refuse these shapes. A copy is right at all of them, as
 long as nothing writes to the argument or to the result. So such a function runs on trial first.
-If the sizes and strides of its results are the same whatever the answers, then it is recorded as
-in the general case, without guards. The questions are kept. They are guarded before an operator
-writes to one of the tensors, and before the program asks where in its memory a tensor begins.
+If the sizes and strides of its results are the same for all answers, then it is recorded as in the
+general case, without guards. The questions are kept. They are guarded before an operator writes to
+one of the tensors, and before the program asks where in its memory a tensor begins.
 """
 
 from __future__ import annotations

@@ -14,11 +14,33 @@ import torch
 
 from symfx.proxy_tensor.program_calls import CallsOfProgram, calls_of_program
 
-__all__ = ["Entered", "ModuleProxy", "ModuleStack", "is_hook_of_stack", "module_of"]
+__all__ = [
+    "Entered",
+    "ModuleProxy",
+    "ModuleStack",
+    "is_hook_of_stack",
+    "module_of",
+    "telling_traced_modules",
+]
 
 #: The code of the hooks of all stacks.
 _codes_of_hooks: set[CodeType] = set()
 _active: ContextVar[ModuleStack | None] = ContextVar("symfx_module_stack", default=None)
+_Tell = Callable[[torch.nn.Module], object]
+_tell: ContextVar[_Tell | None] = ContextVar("symfx_tell_traced_modules", default=None)
+
+
+@contextlib.contextmanager
+def telling_traced_modules(tell: _Tell) -> Iterator[None]:
+    """Call a function with each module at the end of each of its calls in traces that run inside.
+
+    A call counts also where the trace records its nodes from an equal call.
+    """
+    token = _tell.set(tell)
+    try:
+        yield
+    finally:
+        _tell.reset(token)
 
 
 class Entered(NamedTuple):
@@ -96,8 +118,9 @@ class ModuleStack:
         kind = type(root)
         self._root = ("", f"{kind.__module__}.{kind.__qualname__}")
         self._open: list[torch.nn.Module] = []
-        #: Gets each module that is entered, while somebody logs them.
+        #: A list that gets each module that is entered; None while no caller asks for them.
         self.entered: list[Entered] | None = None
+        self._tell = _tell.get()
 
     @property
     def called(self) -> CallsOfProgram | None:
@@ -111,6 +134,8 @@ class ModuleStack:
 
     def count(self, module: torch.nn.Module) -> tuple[str, tuple[str, str]]:
         """Count a call of a module that is not run; its key and its name and class."""
+        if self._tell is not None:
+            self._tell(module)
         kind = type(module)
         name = self._names[module]
         calls = self._calls[name]
@@ -192,6 +217,8 @@ class ModuleStack:
                 self._open.pop()
                 if self._keeps_calls:
                     self._called.pop().frame = None
+                if self._tell is not None:
+                    self._tell(module)
 
         _codes_of_hooks.update((enter.__code__, leave.__code__))
         return enter, leave

@@ -93,7 +93,7 @@ def _reached_by(seeds: Mapping[int, Any], names: frozenset[str]) -> Reachable:
 class Reachable:
     """Functions that can be reached, found by `visit`.
 
-    A method counts where some function looks up its name, whatever the object.
+    A method counts where some function looks up its name, on any object.
 
     Args:
         names: names that other functions look up.

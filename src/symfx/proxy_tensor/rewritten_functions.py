@@ -178,7 +178,7 @@ def _make(changes: list[_Change], made: list[tuple[Any, str]]) -> None:
 
 
 def _unmake(made: list[tuple[Any, str]]) -> None:
-    """Restore what was set; the last of several traces does."""
+    """Restore the old functions; the last of several traces does so."""
     with _lock:
         for owner, name in reversed(made):
             swap = _swaps[id(owner), name]

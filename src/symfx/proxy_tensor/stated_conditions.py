@@ -1,4 +1,4 @@
-"""Conditions that are known to hold, as symbolic numbers that still say what was stated."""
+"""Conditions that are known to hold, as symbolic numbers that keep the stated text."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ class Both:
 
 @dataclass(frozen=True)
 class Either:
-    """Conditions of which one holds."""
+    """Conditions; at least one holds."""
 
     parts: tuple[Condition, ...]
     at: int = _place()
@@ -234,7 +234,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Unknown:
-    """``?``: a dimension of which nothing is said."""
+    """``?``: a dimension about which nothing is said."""
 
     at: int = _place()
 
@@ -247,7 +247,7 @@ class Leading:
     """``*dims`` or ``...``: any number of dimensions.
 
     Attributes:
-        name: the name that they have together; None for those of which nothing is said.
+        name: the name that they have together; None for those without a name.
     """
 
     name: str | None
@@ -282,7 +282,7 @@ class TensorSyntax:
 
 @dataclass(frozen=True)
 class AnyTensor:
-    """``Dyn``: a tensor of which nothing is said."""
+    """``Dyn``: a tensor about which nothing is said."""
 
     at: int = _place()
 
@@ -340,7 +340,7 @@ class InputSyntax:
     Attributes:
         name: the parameter that takes it, or of whose argument it is a part.
         path: the keys, names of attributes or positions that lead from the argument to the part.
-        type: what was said of it.
+        type: its description.
     """
 
     name: str

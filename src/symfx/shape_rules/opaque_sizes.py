@@ -1,4 +1,4 @@
-"""Sizes without values, of which only the identity is known.
+"""Sizes without values: only their identity is known.
 
 Run on them, a rule yields the ranks of its results, and which dimensions come from an argument.
 """

@@ -124,7 +124,7 @@ class Shape(tuple[Dim, ...]):
 
 
 class Pieces(tuple[Shape, ...]):
-    """Shapes of which neither the number nor the sizes are known; each is made when it is read.
+    """Shapes of unknown number and unknown sizes; each is made when it is read.
 
     Args:
         number: the number of shapes.
@@ -161,7 +161,7 @@ class Packed:
 
 
 class Unknown:
-    """The class of `UNKNOWN`: a value of which nothing is known, for a tensor not even the rank."""
+    """The class of `UNKNOWN`: a value about which nothing is known, not even a rank."""
 
     _only: Unknown | None = None
 

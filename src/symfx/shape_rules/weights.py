@@ -1,4 +1,4 @@
-"""The shapes of a layer's weights, which decide its sizes, whatever its attributes say.
+"""The shapes of a layer's weights, which decide its sizes also where its attributes differ.
 
 A weight may be replaced after the layer was built, shared with another layer, or lazy.
 """

@@ -60,8 +60,8 @@ class InputType:
         dtype: torch's name of the tensor's dtype.
         has_dtype: the user wrote the dtype, which is checked then.
         parts: the types of the parts of a dict, a tuple or a list, by key or by index.
-        leading: the name of leading dimensions, of which there may be any number; ``"_"`` for
-            those without a name, and ``None`` if there are none.
+        leading: the name of any number of leading dimensions; ``"_"`` for those without a name, and
+            ``None`` if there are none.
         bounds: the bounds that were written around dimensions, as conditions.
     """
 

@@ -1,8 +1,8 @@
 """The graph of a program, captured in the way that suits it.
 
 A layer that the table of shape rules knows is one call. Any other program is traced by torch.fx,
-with its branches decided. A program that torch.fx cannot trace (since it computes Python numbers
-from data, or has keyword arguments that depend on each other) is traced by symfx's own tracer,
+with its branches decided. Some programs cannot be traced by torch.fx: they compute Python numbers
+from data, or have keyword arguments that depend on each other. symfx's own tracer traces those,
 operator by operator.
 """
 

@@ -153,7 +153,7 @@ class Solver:
 
 
 def smallest_conflict(solver: Solver, conditions: Sequence[Term]) -> tuple[int, ...]:
-    """Find conditions that contradict each other, of which none can be left out.
+    """Find conditions that contradict each other, and that do not without any one of them.
 
     Args:
         solver: answers the questions.

@@ -60,7 +60,7 @@ class _WrongError(Exception):
 
     Args:
         message: what is wrong.
-        facts: what was found nevertheless.
+        facts: the results from before the failure.
     """
 
     def __init__(self, message: str, facts: Mapping[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """How a tensor lies in memory: each rule stated once, as a condition on sizes and strides.
 
-A rule takes the operations of which it is made: those of a `Table` make terms, `SYMPY` makes
-sympy expressions, and `NUMBERS` computes with ints.
+A rule takes the operations that it is made of: those of a `Table` make terms, `SYMPY` makes sympy
+expressions, and `NUMBERS` computes with ints.
 """
 
 from __future__ import annotations
@@ -182,10 +182,10 @@ def channels_last_strides(
 ) -> _T:
     """Whether strides grow in `order` from the channels, dimension 1, to the batch, dimension 0.
 
-    Gaps are allowed. As in torch's own rule, a tensor is not channels-last where it has no
-    elements, where its channel stride is 0, or where its channel and batch strides are equal
-    (both formats would claim ``N111``), unless sizes of 1 tell them apart. Neither is a tensor
-    of another rank than `order`.
+    Gaps are allowed. As in torch's own rule, a tensor is not channels-last where it has no elements
+    or its channel stride is 0. Nor is it where its channel and batch strides are equal (both
+    formats would claim ``N111``), unless sizes of 1 tell them apart. Neither is a tensor of another
+    rank than `order`.
     """
     if len(order) != len(sizes):
         return ops.false

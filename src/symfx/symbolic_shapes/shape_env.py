@@ -3,15 +3,15 @@
 A ShapeEnv is made of parts, in the folder environment: `Symbols` (names, sources, values at
 tracing), `Knowledge` (facts and a prover), `Ledger` (guards and runtime assertions), `Inputs` (how
 inputs are made symbolic) and `Recorder` (the log of calls). The class itself speaks in terms, and
-makes the nodes of torch's numbers. The names that torch calls and reads stand in the folder
-torch_api, as functions of an environment; the class is long because it lists each of them.
+makes the nodes of torch's numbers. The methods that torch calls stand in the folder torch_api, as
+functions of an environment; the class is long because it lists each of them. The state that torch
+reads is listed in `TorchState`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -49,10 +49,10 @@ from symfx.symbolic_shapes.torch_api import (
     input_symbols,
     numbers,
     questions,
-    state,
     statements,
 )
-from symfx.symbolic_shapes.torch_api.attributes import Computed, KeptIn
+from symfx.symbolic_shapes.torch_api.attributes import KeptIn
+from symfx.symbolic_shapes.torch_api.torch_state import TorchState
 from symfx.torch_bridge.fake_cache import mode_asking_for_a_key, refuse_dispatch_cache
 from symfx.torch_bridge.identity import TorchShapeEnv
 
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 __all__ = ["ShapeEnv"]
 
 
-class ShapeEnv:
+class ShapeEnv(TorchState):
     """The home of a trace's symbols, facts and guards.
 
     Args:
@@ -496,40 +496,6 @@ class ShapeEnv:
     is_recording = KeptIn[bool]("recorder", "busy")
     events = KeptIn[list[ShapeEnvEvent]]("recorder")
     failed_event = KeptIn[ShapeEnvEvent | None]("recorder", "failed")
-
-    # -- torch's names for state ----------------------------------------------------------------
-
-    pending_fresh_unbacked_symbols = KeptIn[list[sympy.Symbol]]("symbols")
-    ignorable_fresh_unbacked_symbols = KeptIn[list[sympy.Symbol]]("symbols")
-    unbacked_symint_counter = KeptIn[int]("symbols")
-    unbacked_symfloat_counter = KeptIn[int]("symbols")
-    unbacked_inputs = KeptIn[dict[sympy.Symbol, None]]("symbols")
-    unique_ids = KeptIn[set[int]]("symbols")
-    counter = KeptIn[Counter[str]]("symbols")
-    real_tensor_prop_unbacked_vals = KeptIn[dict[sympy.Symbol, sympy.Basic]]("symbols")
-    size_like = KeptIn[set[sympy.Symbol]]("knowledge")
-    unbacked_renamings = KeptIn[dict[sympy.Symbol, sympy.Symbol]]("knowledge")
-    source_to_var = KeptIn[dict[str, sympy.Symbol]]("inputs")
-    val_to_var = KeptIn[dict[Any, sympy.Symbol]]("inputs")
-    exclusion_constraints = KeptIn[list[tuple[sympy.Symbol, int]]]("inputs")
-    var_to_hint_override = KeptIn[dict[sympy.Symbol, int]]("inputs")
-    source_name_to_debug_name = KeptIn[dict[str, str]]("inputs")
-
-    backed_var_to_val = Computed(state.backed_var_to_val)
-    var_to_val = backed_var_to_val
-    var_to_range = Computed(state.var_to_range)
-    var_to_range_sloc = Computed(state.var_to_range_sloc)
-    var_to_sources = Computed(state.var_to_sources)
-    var_to_stack = Computed(state.var_to_stack)
-    replacements = Computed(state.replacements)
-    replacements_slocs = Computed(state.replacements_slocs)
-    divisible = Computed(state.divisible)
-    axioms = Computed(state.axioms)
-    deferred_runtime_asserts = Computed(state.deferred_runtime_asserts)
-    unbacked_alloc_order = Computed(state.unbacked_alloc_order)
-    symbol_guard_counter = Computed(state.symbol_guard_counter)
-    specializations = Computed(state.specializations)
-    specialization_stacks = Computed(state.specialization_stacks)
 
     # -- torch's methods: making symbols and numbers --------------------------------------------
 

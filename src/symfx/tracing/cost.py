@@ -72,7 +72,7 @@ class Cost:
     Attributes:
         modules: the whole model, and each module that has parameters or was called, in the order
             of the model.
-        notes: what was not counted, a sentence each.
+        notes: a sentence about each operator that was not counted.
         nodes: each node of the graph, in its order.
     """
 
@@ -418,7 +418,7 @@ class _Life:
         nodes = list(trace.graph_module.graph.nodes)
         place = {node: i for i, node in enumerate(nodes)}
         last = dict(place)
-        # A view keeps the values alive of which it is one.
+        # A view keeps the tensor alive whose memory it shares.
         for node in reversed(nodes):
             for source in node.all_input_nodes:
                 end = last[node] if is_view(node) else place[node]

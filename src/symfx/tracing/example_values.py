@@ -94,6 +94,10 @@ def _tensor_at(
         term = facts.get(LeafMeasure(leaf, measure))
         return int(measure.of(example) if term is None else evaluate(term, values))
 
+    item = facts.get(LeafMeasure(leaf, Measure("item")))
+    if item is not None and item.free_symbols <= values.keys():
+        # The program reads this number by .item(): it has the value of its symbol.
+        return torch.full_like(example, evaluate(item, values))
     size = [number(Measure("size", i)) for i in range(example.dim())]
     stride = [number(Measure("stride", i)) for i in range(example.dim())]
     offset = number(Measure("storage_offset"))

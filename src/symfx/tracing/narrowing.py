@@ -58,7 +58,7 @@ def needless(
     stated: Sequence[Stated],
     traced_under: Callable[[Sequence[Stated]], TracedModel],
 ) -> Iterator[str]:
-    """A sentence for each condition that the program does not need, or of which it needs less.
+    """A sentence for each condition that the program does not need, or needs only in part.
 
     The model is traced again without the condition.
 

@@ -8,6 +8,8 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+import torch
+
 from symfx.algebra import Term, evaluate
 from symfx.shape_language.lowering import condition_term
 from symfx.symbolic_shapes import SymbolInfo
@@ -52,19 +54,23 @@ class ShapeSearch:
             if term.op == "symbol" or number.measure.kind in ("size", "value")
             for symbol in term.free_symbols
         }
+        listed = {info.term for info in trace.symbols}
         self.symbols = [
             info
             for info in trace.shape_env.symbol_table()
-            if not info.unbacked and info.term in at_inputs
+            if not info.unbacked
+            and info.term in at_inputs
+            and (info.term in listed or info.term not in trace.admission.items)
         ]
         self.example = {info.term: int(info.hint) for info in self.symbols if info.hint is not None}
         names = {str(info.name): info.term for info in self.symbols}
         table = trace.shape_env.table
         self._wanted = [condition_term(table, c.tree, names, c.text) for c in where]
-        # The values of integer inputs are those of the example at every shape.
+        # A number of a tensor that the trace does not compute with stays as in the example.
         self._items = trace.admission.items_of(
             {leaf: leaf.example for leaf in trace.admission.layout.leaves}
         )
+        self._dtypes = {term: leaf.example.dtype for term, leaf in trace.admission.items.items()}
         # Ranges that are small enough are searched without gaps.
         spans = [_span(info) for info in self.symbols]
         known = [span for span in spans if span is not None]
@@ -85,8 +91,21 @@ class ShapeSearch:
             key = tuple(values.values())
             if key not in seen:
                 seen.add(key)
-                if self._satisfies(values) and self.trace.admission.admits(self._items | values):
+                if (
+                    self._holds(values)
+                    and self._satisfies(values)
+                    and self.trace.admission.admits(self._items | values)
+                ):
                     yield values
+
+    def _holds(self, values: Mapping[Term, int]) -> bool:
+        """Whether the tensors that the program reads numbers from can hold these values."""
+        for term, dtype in self._dtypes.items():
+            if term in values and not dtype.is_floating_point and dtype is not torch.bool:
+                limits = torch.iinfo(dtype)
+                if not limits.min <= values[term] <= limits.max:
+                    return False
+        return True
 
     def _satisfies(self, values: Mapping[Term, int]) -> bool:
         """Whether values satisfy the conditions."""

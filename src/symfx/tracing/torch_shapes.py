@@ -62,7 +62,7 @@ def shapes_of_torch(dynamic: Any, layout: Layout) -> Any:
 
 
 class _WithSignature:
-    """A function of which torch needs the signature alone."""
+    """A function whose signature alone torch needs."""
 
     def __init__(self, signature: inspect.Signature) -> None:
         self.__signature__ = signature

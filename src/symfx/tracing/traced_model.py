@@ -122,15 +122,24 @@ class TracedModel:
             if info.name not in pinned
             and (
                 info.unbacked
-                or any(self._varies(source) for source in info.sources)
+                or any(self._varies(source, info) for source in info.sources)
                 or (not info.sources and self.admission.numbers_with(info.term))
             )
         )
 
-    def _varies(self, source: str) -> bool:
+    def _varies(self, source: str, info: SymbolInfo) -> bool:
         """Whether a source names a size or the value of an input; strides follow from sizes."""
         number = self.admission.number_at(source)
+        if number is not None and number.measure.kind == "item":
+            return self._computes_with(info)
         return number is not None and number.measure.kind in ("size", "value")
+
+    def _computes_with(self, item: SymbolInfo) -> bool:
+        """Whether the graph or a guard uses the symbol of a number that a tensor holds."""
+        if any(item.term in guard.term.free_symbols for guard in self.shape_env.guards):
+            return True
+        values = (node.meta.get("val") for node in self.graph_module.graph.nodes)
+        return any(isinstance(value, torch.SymInt) and str(value) == item.name for value in values)
 
     @property
     def specializations(self) -> PinTable:

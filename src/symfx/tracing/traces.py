@@ -223,10 +223,11 @@ class Trace(TracedModel):
     def save(self, path: str | Path, *, weights: bool = True, examples: bool = True) -> None:
         """Write the trace to a file, from which `symfx.load` reads it.
 
-        The file is a zip of JSON and of tensors in safetensors. It has the graph, the symbols, the
-        guards with the lines that caused them, parameters, buffers and constants, the names and
-        the structure of arguments and results, the example inputs, and the last verification. The
-        file appears when it is complete; an older one of the name stays until then.
+        The file is a zip of JSON and of tensors in safetensors. It has the graph, the symbols, and
+        the guards with the lines that caused them. It has parameters, buffers and constants, the
+        names and the structure of arguments and results, the example inputs, and the last
+        verification. The file appears when it is complete; an older one of the name stays until
+        then.
 
         Args:
             path: the file.

@@ -1,10 +1,10 @@
 """`unify` and `reify`, the two functions of unification, on the library logical-unification.
 
 The library evaluates its rules on a stack of its own, so a term may be nested ten thousand levels
-deep. This module replaces some of its rules, to agree with PyTorch's: a list unifies with a tuple,
-the values of two variables are compared part by part (``==`` on deep tuples overflows Python's
-stack), and `reify` also replaces objects that `variables` declares to be variables. All other rules
-of the library are kept, including those that a user registers with `unifiable`.
+deep. This module replaces some of its rules, to agree with PyTorch's. A list unifies with a tuple.
+The values of two variables are compared part by part, because ``==`` on deep tuples overflows
+Python's stack. `reify` also replaces objects that `variables` declares to be variables. All other
+rules of the library are kept, including those that a user registers with `unifiable`.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ static inline double py_truediv(int128 a, int128 b, bool *bad) {
     bool negative = (a < 0) != (b < 0);
     unsigned __int128 n = a < 0 ? -a : a, d = b < 0 ? -b : b;
     int shift = 0;
-    /* 56 bits or more of quotient, of which the last says whether there is a rest. */
+    /* 56 bits or more of quotient; the last bit says whether there is a rest. */
     while (n && n < d << 56) { n <<= 1; shift++; }
     double r = ldexp((double)(n / d | (n % d != 0)), -shift);
     return negative ? -r : r;

@@ -1,9 +1,10 @@
 """Proofs from the fewest facts, and examples of values at which a condition holds.
 
 A proof is a set of assumptions from which a new prover, which knows nothing else, comes to the
-same conclusion. It is found by asking again, so it costs nothing until it is asked for. First a set
-is found of which no fact can be left out (Junker, "QuickXplain", AAAI 2004), then a smallest one
-(Ignatiev et al., "Smallest MUS Extraction with Minimal Hitting Set Dualization", CP 2015).
+same conclusion. It is found by asking again, so it costs nothing until it is asked for. The search
+first finds a minimal set: without any one of its facts the conclusion fails (Junker, "QuickXplain",
+AAAI 2004). Then it finds a smallest set (Ignatiev et al., "Smallest MUS Extraction with Minimal
+Hitting Set Dualization", CP 2015).
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def prove(facts: Facts, condition: Term, prover: Prover | None = None) -> Proof:
         condition: the condition to decide.
         prover: a stronger prover from the same facts (`symfx.algebra.z3_tier.Z3Prover`), which
             is asked if the ordinary one leaves the condition open. It names the facts that it
-            used, of which some may be superfluous.
+            used; some of them may be superfluous.
 
     Example:
         >>> from symfx.algebra import Table
@@ -170,7 +171,7 @@ def _smallest(items: list[Term], enough: Callable[[Sequence[Term]], bool]) -> li
 def _smallest_hitting(
     sets: Sequence[frozenset[Term]], items: Sequence[Term], most: int
 ) -> list[Term] | None:
-    """The fewest items, in their order, of which each set has one; None if that takes too many."""
+    """The fewest items, in their order, such that each set has one; None for more than `most`."""
     useful = [item for item in items if any(item in each for each in sets)]
     for size in range(most + 1):
         chosen = itertools.combinations(useful, size)
@@ -181,7 +182,7 @@ def _smallest_hitting(
 
 
 def _fewest(items: list[Term], enough: Callable[[Sequence[Term]], bool]) -> list[Term]:
-    """A subset that is enough, and of which no part is."""
+    """A minimal subset that is enough: none of its own subsets is."""
 
     def needed(background: list[Term], changed: bool, candidates: list[Term]) -> list[Term]:
         if changed and enough(background):

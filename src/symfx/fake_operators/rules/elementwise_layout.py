@@ -1,8 +1,8 @@
 """The strides that elementwise operators give a new tensor, found without a guard.
 
 torch sorts the dimensions by the strides of the operands and lays the result out in that order
-without gaps. The stride of a dimension of size 1, and each stride of a tensor without elements,
-means nothing, so an answer here is right if the strides of the other dimensions are.
+without gaps. The stride of a dimension of size 1 means nothing, nor does any stride of a tensor
+without elements. So an answer here is right if the strides of the other dimensions are.
 """
 
 from __future__ import annotations

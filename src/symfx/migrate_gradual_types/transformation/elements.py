@@ -83,7 +83,7 @@ def gen_all_reshape_possibilities(list_of_dims: Sequence[DVar], target: Sequence
     """The cases in which a tensor can be reshaped to a target shape.
 
     Args:
-        list_of_dims: the dimensions of the tensor, each of which may be unknown.
+        list_of_dims: the dimensions of the tensor; each may be unknown.
         target: the shape, with all dimensions known.
 
     Returns:

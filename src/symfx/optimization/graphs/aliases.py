@@ -118,7 +118,7 @@ def _is_size(node: fx.Node, sizes: Collection[fx.Node]) -> bool:
 
     Args:
         node: the node.
-        sizes: the earlier nodes of which this is true.
+        sizes: the earlier nodes for which this is true.
     """
     if node.op == "call_method":
         return node.target in ("size", "dim")

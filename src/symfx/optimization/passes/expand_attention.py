@@ -57,8 +57,9 @@ _DECODER_LAYER = _ENCODER_LAYER | {
 def expand_attention(module: fx.GraphModule, report: Report) -> fx.GraphModule:
     """Write out the attention and transformer layers of a graph whose formula is known.
 
-    A layer stays whole if it is in train mode, has hooks, is called with a padding mask or asked
-    for its attention weights, or has an activation other than ReLU and GELU.
+    A layer stays whole if it is in train mode, has hooks, or has an activation other than ReLU and
+    GELU. It also stays whole where the model gives it a padding mask or asks for its attention
+    weights.
 
     Args:
         module: the graph, whose nodes are changed.

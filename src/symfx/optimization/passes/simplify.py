@@ -40,7 +40,7 @@ def drop_identities(module: fx.GraphModule, report: Report) -> None:
 def fold_constants(module: fx.GraphModule, report: Report) -> None:
     """Compute ahead the values that depend only on parameters and buffers that never change.
 
-    Not computed ahead are values that the caller is given, values that are written to, random
+    Some values are not computed ahead: results of the model, values that are written to, random
     numbers, and values that would take much more memory than the tensors they depend on.
     """
     reader = Reader(module)

@@ -97,8 +97,9 @@ def modules_to_mkldnn(
 ) -> dict[Module, Module]:
     """Convert the modules that nodes call into oneDNN's layout, by `mkldnn_map`.
 
-    Not converted are modules with hooks, subclasses, modules whose weights are not float32 on the
-    CPU or whose padding is not zeros, and batch normalization in train mode or without statistics.
+    Modules with hooks and subclasses stay as they are. So do modules whose weights are not float32
+    on the CPU or whose padding is not zeros, and batch normalization in train mode or without
+    statistics.
 
     Args:
         nodes: of a graph.

@@ -157,7 +157,7 @@ class FusedLinear(PackedLayer):
         return make_linear_kernel(way, self.weight, self.bias, self.post, rows)
 
     def _in_place(self, x: Tensor, other: Tensor | None) -> Tensor:
-        """The result by torch's operators, each of which writes to the memory of the product."""
+        """The result by torch's operators; each of them writes to the memory of the product."""
         result = F.linear(x, self.weight, self.bias)
         return self.post.apply_to(result if other is None else result.add_(other))
 

@@ -1,4 +1,4 @@
-"""Repeated blocks: equal calls of modules of one class, of which a trace runs only the first ones.
+"""Repeated blocks: of equal calls of modules of one class, a trace runs only the first ones.
 
 A first call tells what such calls read. The next call runs under watch: if nothing changes while it
 runs, and no fact is learned, its nodes are recorded again for each later call of equal signature.
@@ -149,7 +149,7 @@ class RepeatedBlocks:
         return not env.should_record_events and env.validator is None
 
     def _find(self) -> None:
-        """Find the modules of which there are enough of one shape."""
+        """Find the modules whose shape enough modules have."""
         found: dict[int, BlockModules] = {}
         several = False
         seen: set[int] = set()

@@ -57,7 +57,7 @@ class BackwardOfStampedError(TracingError):
 
 
 class _Stamped(torch.autograd.Function):
-    """The results of a call that was not run: they require gradients, which nobody can compute."""
+    """The results of a call that was not run: they require gradients, and backward is an error."""
 
     @staticmethod
     def forward(ctx: Any, made: list[torch.Tensor], *inputs: torch.Tensor) -> Any:
@@ -92,7 +92,7 @@ class _Step:
         target, args, kwargs: of the node; nodes of the call are among the arguments as they are.
         name: the name that the node asked for.
         value: the recipe of its value, or a list of recipes.
-        meta: its metadata, of which each call replaces the value and the origin.
+        meta: its metadata; each call replaces the value and the origin in it.
     """
 
     node: fx.Node

@@ -1,8 +1,8 @@
 """Python values as flat lists of tokens: equal lists mean that a program reads the same from both.
 
-Values of a type that is not known to be plain data are compared by identity, and so is each object
-whose class is written in Python, together with its attributes. A value that may change without a
-trace of it (an iterator, a lock, an object of C) has no tokens.
+Values of a type that is not known to be plain data are compared by identity. An object whose class
+is written in Python is compared by identity and by its attributes. A value that may change without
+a trace of it (an iterator, a lock, an object of C) has no tokens.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ _MOST = 5000
 
 
 class UnknownStateError(Exception):
-    """A program depends on something of which it cannot be shown that it is the same again."""
+    """A program depends on a value that cannot be shown to be the same in each call."""
 
 
 def is_steady_module(name: str) -> bool:

@@ -87,7 +87,7 @@ def _with(shape: Shape, i: int, size: Dim) -> Shape:
     torch.ops.aten.unsafe_split_with_sizes,
 )
 def split(d: Sizes, input: Shape, split_size_or_sections: Any, dim: int = 0) -> Any:
-    """Pieces of one size, of which the last may be smaller; or pieces of given sizes."""
+    """Pieces of one size, the last one perhaps smaller; or pieces of given sizes."""
     i = axis(dim, len(input), "split")
     given = split_size_or_sections
     if isinstance(given, (tuple, list)):
@@ -117,7 +117,7 @@ def _pieces(input: Shape, i: int, size: int) -> tuple[Shape, ...]:
 
 
 def _even(d: Sizes, input: Shape, i: int, size: Dim) -> Pieces:
-    """Pieces of one size, of which the last may be smaller, of a dimension of unknown size."""
+    """Pieces of one size, the last one perhaps smaller, of a dimension of unknown size."""
     whole = input[i]
     # An empty dimension is one empty piece.
     full = d.compute("max", whole - 1, 0) // size
@@ -144,7 +144,7 @@ def _even(d: Sizes, input: Shape, i: int, size: Dim) -> Pieces:
     torch.ops.aten.unsafe_chunk,
 )
 def chunk(d: Sizes, input: Shape, chunks: Dim, dim: int = 0) -> Any:
-    """At most `chunks` pieces of one size, of which the last may be smaller."""
+    """At most `chunks` pieces of one size, the last one perhaps smaller."""
     i = axis(dim, len(input), "chunk")
     whole = input[i]
     d.require(">=", chunks, 1, "chunk makes at least one piece")

@@ -203,7 +203,7 @@ class GuardProgram:
     # -- writing ---------------------------------------------------------------------------------
 
     def _bases(self) -> dict[str, str]:
-        """A variable for each shape and each tuple of strides of which several inputs are items."""
+        """A variable for each shape and each tuple of strides that several inputs belong to."""
         bases = [read.base for read in self._reads if read.base]
         held: dict[str, str] = {}
         for base in dict.fromkeys(b for b in bases if bases.count(b) > 1):

@@ -1,4 +1,4 @@
-"""Events: calls that changed a ShapeEnv, each of which can be made again on another one."""
+"""Events: calls that changed a ShapeEnv, and that can be made again on another one."""
 
 from __future__ import annotations
 

@@ -453,5 +453,5 @@ def _is_polynomial(term: Term) -> bool:
 
 
 def _is_finite(bound: Any) -> bool:
-    # torch passes int_oo and sympy.oo for "no bound", the first of which calls itself finite.
+    # torch passes int_oo and sympy.oo for "no bound"; int_oo calls itself finite.
     return isinstance(bound, (int, sympy.Integer))

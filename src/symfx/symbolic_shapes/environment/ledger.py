@@ -66,7 +66,7 @@ class Ledger:
         asserts: the conditions that the running program has to check.
         frozen: whether guards are no longer recorded.
         runtime_asserts_frozen: whether a new runtime assertion is logged as a warning.
-        suppression: counts the blocks inside of which no guards are recorded.
+        suppression: counts the open blocks in which no guards are recorded.
         answers: answers open questions in place of guards while a kernel runs on trial; else None.
     """
 

@@ -230,7 +230,7 @@ class Symbols:
         return term.free_symbols <= self.hints.keys()
 
     def is_ephemeral(self, symbol: Term) -> bool:
-        """Whether a symbol stands for inputs only, none of which outlasts the trace."""
+        """Whether a symbol stands for inputs only, and none of them outlasts the trace."""
         record = self.records.get(symbol)
         sources = record.sources if record is not None else []
         return bool(sources) and all(source.is_ephemeral() for source in sources)

@@ -372,11 +372,11 @@ def _make_data_dependent_error(
 
 
 def _default_value_range(env: ShapeEnv, do_not_specialize_zero_one: bool = False) -> Any:
-    """The range of a size of which nothing else is known."""
+    """The range of a size about which nothing else is known."""
     low = 0 if do_not_specialize_zero_one or not env.specialize_zero_one else 2
     return ValueRanges(low, int_oo)
 
 
 def _default_unspecified_value_range(env: ShapeEnv) -> Any:
-    """The range of an integer input of which nothing is known."""
+    """The range of an integer input about which nothing is known."""
     return ValueRanges(-int_oo, int_oo)

@@ -100,8 +100,8 @@ class _Ratio:
 class SympyReader:
     """Reads sympy expressions as terms of one table.
 
-    A reader keeps the term of every expression that it has read, so the meaning of a symbol must
-    not change during the life of a reader (symbols may be added).
+    A reader keeps the term of every expression that it has read. So the meaning of a symbol must
+    not change during the life of a reader; new symbols may be added.
 
     Args:
         table: the table of the terms.
