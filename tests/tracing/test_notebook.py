@@ -32,6 +32,7 @@ t""",
     "t.explain('batch')",
     "t.why_not('f32[3, 2]')",
     "t.symbols",
+    "t.cost()",
     "dir(symfx)",
     "1/0",
 ]
@@ -74,7 +75,7 @@ def cells() -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_a_notebook_shows_tables(cells: list[dict[str, Any]]) -> None:
-    trace, guards, pins, verified, checked, explained, rejected, symbols, names = cells
+    trace, guards, pins, verified, checked, explained, rejected, symbols, cost, names = cells
     document = Document(trace["text/html"])
     assert {"table", "caption", "th", "details", "summary"} <= set(document.tags)
     for words in ("the program pins dimensions", "batch", "seq >= 5", "if x.shape[1] > 4:"):
@@ -89,6 +90,9 @@ def test_a_notebook_shows_tables(cells: list[dict[str, Any]]) -> None:
     for cell, most in ((trace, 1), (guards, 2), (verified, 1), (explained, 1), (rejected, 1)):
         assert len(cell["text/plain"].splitlines()) <= most, cell["text/plain"]
     assert "code object" not in "".join(cell["text/plain"] for cell in cells)
+    assert cost["text/plain"].startswith("<symfx.Cost of program: 0 parameters, ")
+    shown_cost = Document(cost["text/html"])
+    assert "table" in shown_cost.tags and "operations" in shown_cost.text
     assert symbols["text/plain"].startswith("(<SymbolInfo ")
     shown = eval(names["text/plain"])
     assert shown == dir(symfx)
@@ -125,6 +129,7 @@ class Hostile(nn.Module):
         lambda t: t.check(HOSTILE, HOSTILE),
         lambda t: t.why_not(torch.randn(5, 3), HOSTILE * 2),
         lambda t: t.explain(),
+        lambda t: t.cost(),
         lambda t: t.explain(next(n for n in t.graph_module.graph.nodes if "linear" in str(n.target) or n.op == "call_function")),
         lambda t: symfx.Verification((), 0, note=HOSTILE, remarks=(HOSTILE,)),
         lambda t: symfx.CheckResult((HOSTILE,)),

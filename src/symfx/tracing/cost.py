@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import operator
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torch._ops import OpOverload
 from symfx.algebra import Table, Term, evaluate
 from symfx.errors import SpecError
 from symfx.tracing.columns import section
+from symfx.tracing.markup import element, table
 from symfx.tracing.model_state import module_of
 from symfx.tracing.traced_model import TracedModel
 
@@ -65,9 +66,9 @@ class NodeCost:
     last: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cost:
-    """The cost of a traced model; ``str`` of it is a table of its modules.
+    """The cost of a traced model; ``str`` of it is a table of its modules, as in a notebook.
 
     Attributes:
         modules: the whole model, and each module that has parameters or was called, in the order
@@ -79,7 +80,7 @@ class Cost:
     modules: tuple[ModuleCost, ...]
     notes: tuple[str, ...]
     nodes: tuple[NodeCost, ...]
-    _life: _Life = field(repr=False)
+    _life: _Life
 
     @property
     def total(self) -> ModuleCost:
@@ -111,11 +112,11 @@ class Cost:
             SpecError: a dimension has no size, or a name is no dimension.
         """
         values = self._life.values(sizes, [m.flops for m in self.modules])
-        table = self.total.flops.table
+        terms = self.total.flops.table
         memo: dict[Term, Any] = {}
 
         def number(term: Term) -> Term:
-            return table.const(int(evaluate(term, values, memo)))
+            return terms.const(int(evaluate(term, values, memo)))
 
         return replace(
             self,
@@ -145,8 +146,22 @@ class Cost:
         """
         return self._life.peak(sizes)
 
+    def __repr__(self) -> str:
+        total = self.total
+        counted = f"{_number(total.flops)} operations, {_number(total.memory)} bytes written"
+        return f"<symfx.Cost of {total.kind}: {total.parameters:,} parameters, {counted}>"
+
     def __str__(self) -> str:
         return "\n".join(line.plain for line in describe_cost(self))
+
+    def _repr_html_(self) -> str:
+        header = ("module", "class", "parameters", "operations", "bytes")
+        rows = [
+            (m.path, m.kind, f"{m.parameters:,}", _number(m.flops), _number(m.memory))
+            for m in self.modules
+        ]
+        notes = [element("p", f"note: {note}") for note in self.notes]
+        return element("div", table("cost", header, rows), *notes)
 
 
 def describe_cost(cost: Cost, depth: int | None = None) -> list[Text]:
