@@ -90,7 +90,7 @@ def test_a_notebook_shows_tables(cells: list[dict[str, Any]]) -> None:
     for cell, most in ((trace, 1), (guards, 2), (verified, 1), (explained, 1), (rejected, 1)):
         assert len(cell["text/plain"].splitlines()) <= most, cell["text/plain"]
     assert "code object" not in "".join(cell["text/plain"] for cell in cells)
-    assert cost["text/plain"].startswith("<symfx.Cost of program: 0 parameters, ")
+    assert cost["text/plain"].startswith("<symfx.Cost of program: 1 modules, ")
     shown_cost = Document(cost["text/html"])
     assert "table" in shown_cost.tags and "operations" in shown_cost.text
     assert symbols["text/plain"].startswith("(<SymbolInfo ")

@@ -148,8 +148,7 @@ class Cost:
 
     def __repr__(self) -> str:
         total = self.total
-        counted = f"{_number(total.flops)} operations, {_number(total.memory)} bytes written"
-        return f"<symfx.Cost of {total.kind}: {total.parameters:,} parameters, {counted}>"
+        return f"<symfx.Cost of {total.kind}: {len(self.modules)} modules, {len(self.nodes)} nodes>"
 
     def __str__(self) -> str:
         return "\n".join(line.plain for line in describe_cost(self))
