@@ -215,7 +215,7 @@ class Store:
         return len(sizes), sum(sizes)
 
     def clear(self) -> tuple[int, int]:
-        """Remove all entries; what `size` told before."""
+        """Remove all entries, and return the `size` from before."""
         before = self.size()
         # Nothing else of the directory is removed: the user may have named one with other files.
         shutil.rmtree(self._root, ignore_errors=True)

@@ -125,7 +125,7 @@ COMMANDS = {
     ),
     "doctor": Command(
         "doctor:doctor_command",
-        "Print the versions that symfx runs with, and what is missing for which part of it.",
+        "Print the versions that symfx runs with, and which parts of it lack a package.",
         _SYMFX,
     ),
     # The process of one model of a sweep.

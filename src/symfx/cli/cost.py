@@ -54,7 +54,7 @@ def cost_command(
         typer.Option(
             min=0,
             metavar="N",
-            help="How deep modules with a line may lie.",
+            help="Print modules down to this depth: 0 is the whole model, 1 its own submodules.",
             show_default=False,
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""``symfx doctor``: what symfx runs with, and what is missing for which part of it."""
+"""``symfx doctor``: the versions that symfx runs with, and the missing packages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PURPOSES = {
 def doctor_command(
     as_json: AsJson = False, quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False
 ) -> None:
-    """Print the versions that symfx runs with, and what is missing for which part of it.
+    """Print the versions that symfx runs with, and which parts of it lack a package.
 
     The command prints the versions of Python and of packages, the extras that are installed, and
     the compilers. It tells whether this release of torch is supported, and which names this torch
