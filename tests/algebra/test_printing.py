@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from symfx.algebra import Table, evaluate, to_python
+from symfx.algebra import Table, Term, evaluate, to_python
 
 NAMES = {"a": "int", "b": "int", "c": "int", "r": "real", "p": "bool", "q": "bool"}
 
@@ -248,3 +248,34 @@ def test_infinite_constants_can_be_read() -> None:
         assert "float(" in text
         eval(text, {"r": 1.0})
     assert repr(r + 1.0) == "<real r + 1.0>"
+
+
+def rounded_towards_zero(term: Term, divisor: Term | int, times: int) -> Term:
+    """A term divided again and again, plus 1 each time, with quotients rounded towards zero."""
+    for _ in range(times):
+        quotients = term // divisor, -(-term // divisor)
+        term = term.table.where(term >= 0, *quotients) + 1
+    return term
+
+
+def test_the_text_of_shared_parts_grows_with_their_number() -> None:
+    t = Table()
+    x, d = t.symbol("x"), t.symbol("t1")  # a name that the text must not use again
+    for divisor in (t.const(2), t.const(3), d):
+        short, long = (len(str(rounded_towards_zero(x, divisor, n))) for n in (20, 40))
+        assert long < 3 * short
+        term = rounded_towards_zero(x, divisor, 12)
+        for at in (-100_000, -3, 0, 7, 123_456):
+            assert eval(str(term), {"x": at, "t1": 3}) == evaluate(term, {x: at, d: 3})
+            assert eval(to_python(term >= 1, {x: "y[0]"}), {"y": [at], "t1": 3}) is evaluate(
+                term >= 1, {x: at, d: 3}
+            )
+
+
+def test_long_texts_without_shared_parts_name_nothing() -> None:
+    t = Table()
+    term = t.zero
+    for i in range(3000):
+        term = term + (i + 2) * t.symbol(f"symbol{i}")
+    assert len(str(term)) > 20_000
+    assert ":=" not in str(term)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from symfx.algebra.terms.interpret import relation
+from symfx.algebra.terms.sharing import plan
 from symfx.algebra.terms.table import MATH_FUNCTIONS, Term
 from symfx.algebra.terms.term import postorder
 
@@ -14,6 +15,9 @@ __all__ = ["to_python"]
 _OR, _AND, _NOT, _COMPARE, _BITOR, _XOR, _BITAND, _SHIFT, _SUM, _PRODUCT, _UNARY, _POWER, _ATOM = (
     range(13)
 )
+
+# Longer texts name the parts that they have more than once.
+_LONG = 20_000
 
 _RELATIONS = {"eq": "==", "ne": "!=", "ge": ">=", "le": "<=", "gt": ">", "lt": "<"}
 _INFIX = {
@@ -56,7 +60,9 @@ def to_python(term: Term, names: Mapping[Term, str] | None = None) -> str:
     """The term as a Python expression.
 
     Monomials stand in the order of sympy's printer: highest powers of the alphabetically
-    first names first, the constant last.
+    first names first, the constant last. A very long text names the parts that it has more than
+    once, as in ``(t0 := x//2, t1 := t0 + t0*y, t1*t1)[-1]``: nested quotients that are rounded
+    towards zero would otherwise double their text at each step.
 
     Args:
         term: the term to print.
@@ -74,8 +80,26 @@ def to_python(term: Term, names: Mapping[Term, str] | None = None) -> str:
     names = names or {}
     done: dict[Term, tuple[str, int]] = {t: (text, _ATOM) for t, text in names.items()}
     for part in postorder(term, lambda t: t not in done):
-        done[part] = _print(part, done)
+        done[part] = printed = _print(part, done)
+        if len(printed[0]) > _LONG:
+            return _print_with_names(term, names)
     return done[term][0]
+
+
+def _print_with_names(term: Term, names: Mapping[Term, str]) -> str:
+    """`to_python` of a term whose shared parts are computed once, each under a name."""
+    done: dict[Term, tuple[str, int]] = {t: (text, _ATOM) for t, text in names.items()}
+    taken = {symbol.name for symbol in term.free_symbols}.union(names.values())
+    texts = []
+    for step in plan([term], taken):
+        for part in postorder(step.term, lambda t: t not in done):
+            done[part] = _print(part, done)
+        text = done[step.term][0] if step.term in done else _print(step.term, done)[0]
+        if step.name is not None:
+            done[step.term] = step.name, _ATOM
+            text = f"{step.name} := {text}"
+        texts.append(text)
+    return texts[0] if len(texts) == 1 else f"({', '.join(texts)})[-1]"
 
 
 def _bind(done: Mapping[Term, tuple[str, int]], term: Term, least: int) -> str:

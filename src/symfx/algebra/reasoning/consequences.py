@@ -131,6 +131,8 @@ def by_signs_of_factors(prover: Prover, condition: Term) -> bool | None:
     table = prover.table
     supposed: list[Term] = []
     for p in _sums_known(prover, condition, "ge"):
+        if all(m.op != "product" for m in p.coeffs):
+            continue
         for shift in 0, 1:  # p >= 0, and p + 1 > 0
             shifted = p + shift
             factors = factors_of(shifted)

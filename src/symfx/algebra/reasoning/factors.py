@@ -158,7 +158,8 @@ def _roots(p: Term, degree: int) -> tuple[Term, Term] | None:
 
 def _roots_of_sums(p: Term, degree: int) -> tuple[Term, Term] | None:
     """(a, b) with p = a**degree - b**degree, for sums a and b without common symbols; else None."""
-    if len(p.coeffs) > SHORT:
+    powers = (m for m in p.coeffs if m.op == "product" and m.args.count(m.args[0]) >= degree)
+    if len(p.coeffs) > SHORT or next(powers, None) is None:
         return None
     table = p.table
     roots: list[tuple[Term, int]] = []
