@@ -199,7 +199,9 @@ def test_a_view_of_a_slice_to_a_bound_is_guarded(b: int) -> None:
         return y.new_empty_strided(y.size(), y.stride()).fill_(1).flatten()
 
     n, m = symfx.Dim("n", min=2), symfx.Dim("m", min=0)
-    t = symfx.trace(program, torch.randn(4, 6, b, b), dynamic=[("c", n, m, m)])
+    # The guard at a size of 1 is a pin.
+    dynamic = [("c", n, m, m)]
+    t = symfx.trace(program, torch.randn(4, 6, b, b), dynamic=dynamic, strict=False)
     for m_now in (1, 2, 3, 7):
         x = torch.randn(2, 2, m_now, m_now)
         if t.check(x):

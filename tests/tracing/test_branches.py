@@ -1,4 +1,4 @@
-"""torch.cond in a trace: what its branches compute with sizes, and what they close over."""
+"""torch.cond, while_loop and scan in a trace: what their functions compute and close over."""
 
 from __future__ import annotations
 
@@ -130,3 +130,115 @@ def test_branches_of_other_structures_are_refused() -> None:
     f = either(lambda x: (x, x + 1), lambda x: x * 2)
     with pytest.raises(symfx.errors.TracingError, match="another structure"):
         symfx.trace(f, torch.rand(5, 7), dynamic=(("n", "m"),))
+
+
+def loop(condition: Callable[..., Any], body: Callable[..., Any], carried: Any) -> Any:
+    while condition(*carried):
+        carried = body(*carried)
+    return carried
+
+
+def loops(repeat: Callable[..., Any]) -> dict[str, Callable[..., Any]]:
+    """Programs with loops, by torch's operator or by Python's statement."""
+    linear = nn.Linear(4, 4, dtype=torch.float64)
+    torch.nn.init.eye_(linear.weight)
+    torch.nn.init.ones_(linear.bias)
+    zero = torch.zeros(())
+
+    def doubled(n: Any, x: torch.Tensor) -> torch.Tensor:
+        inner = repeat(lambda j, y: j < n + 1, lambda j, y: (j + 1, y + len(x) * n), (zero, x))
+        return inner[1]
+
+    return {
+        "tensors": lambda x: repeat(
+            lambda i, y: i < 5, lambda i, y: (i + 1, y.sin()), (torch.tensor(0), x)
+        ),
+        "a number": lambda x: repeat(
+            lambda i, y: i < x.shape[0], lambda i, y: (i + 1, y + i), (0, x)
+        ),
+        "a size and weights": lambda x: repeat(
+            lambda i, y: i < 3, lambda i, y: (i + 1, y * x.shape[0] + linear(y)), (zero, x)
+        ),
+        "functions of sizes": lambda x: repeat(
+            lambda i, y: (i < 4) & (y.sum() < 100),
+            lambda i, y: (i + 1, y.roll(1, 0) * math.sqrt(x.shape[0]) + x.max()),
+            (zero, x),
+        ),
+        "trees": lambda x: repeat(
+            lambda d: d["i"] < x.shape[0],
+            lambda d: ({"i": d["i"] + 1, "y": [d["y"][0] + x, d["y"][1] * max(x.shape)]},),
+            ({"i": zero, "y": [x, x.sum()]},),
+        ),
+        "a loop in a loop": lambda x: repeat(
+            lambda i, y: i < 2, lambda i, y: (i + 1, doubled(i, y)), (zero, x)
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", loops(loop))
+def test_a_loop_is_recorded_by_the_trace(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._higher_order_ops.while_loop import while_loop
+
+    monkeypatch.setattr(torch, "compile", None)  # Dynamo takes no part
+    program, plain = loops(while_loop)[name], loops(loop)[name]
+    t = symfx.trace(program, torch.rand(5, 4, dtype=torch.float64), dynamic=[("n", None)])
+    assert t.guards == ()
+    for n in (5, 2, 7):
+        x = torch.rand(n, 4, dtype=torch.float64)
+        torch.testing.assert_close(t(x), plain(x))
+
+
+@pytest.mark.parametrize(
+    ("condition", "body", "words"),
+    [
+        (lambda i, x: (i < 3, 1), lambda i, x: (i + 1, x), "the condition returns"),
+        (lambda i, x: x < 3, lambda i, x: (i + 1, x), "the condition returns"),
+        (lambda i, x: i < 3, lambda i, x: (i + 1, torch.cat([x, x])), "comes out as .* (2*n, 4)"),
+        (lambda i, x: i < 3, lambda i, x: (i + 1, x.double()), "comes out as torch.float64"),
+        (lambda i, x: i < 3, lambda i, x: i + 1, "takes 2 carried values, but returns 1"),
+    ],
+)
+def test_a_loop_whose_values_change_is_refused(
+    condition: Callable[..., Any], body: Callable[..., Any], words: str
+) -> None:
+    from torch._higher_order_ops.while_loop import while_loop
+
+    with pytest.raises(symfx.errors.TracingError) as caught:
+        symfx.trace(
+            lambda x: while_loop(condition, body, (torch.zeros(()), x)),
+            torch.rand(5, 4),
+            dynamic=[("n", None)],
+        )
+    for part in words.split(" .* "):
+        assert part in caught.value.what
+    assert caught.value.fix.startswith("return")
+
+
+def test_a_scan_is_recorded_by_the_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._higher_order_ops.scan import scan
+
+    monkeypatch.setattr(torch, "compile", None)
+
+    def program(x: torch.Tensor) -> Any:
+        n = x.shape[0]
+
+        def step(carried: Any, row: torch.Tensor) -> Any:
+            total = carried["total"]
+            new = {"total": total * 2 + row * n}
+            return new, [total + math.sqrt(n), (row * max(x.shape)).sum()]
+
+        return scan(step, {"total": torch.zeros(4)}, x)
+
+    def plain(x: torch.Tensor) -> Any:
+        n, total, first, second = x.shape[0], torch.zeros(4), [], []
+        for row in x:
+            first.append(total + math.sqrt(n))
+            second.append((row * max(x.shape)).sum())
+            total = total * 2 + row * n
+        return {"total": total}, [torch.stack(first), torch.stack(second)]
+
+    t = symfx.trace(program, torch.rand(5, 4), dynamic=[("n", None)])
+    assert t.guards == ()
+    for n in (5, 2, 7):
+        x = torch.rand(n, 4)
+        torch.testing.assert_close(t(x), plain(x))

@@ -23,7 +23,15 @@ from symfx.proxy_tensor.running_graphs import runnable
 from symfx.symbolic_shapes import ShapeEnv
 from symfx.torch_bridge.modes import active_fake_mode
 
-__all__ = ["record_higher_order"]
+__all__ = [
+    "copied",
+    "described",
+    "first_slice",
+    "of_any_iteration",
+    "outputs",
+    "record_higher_order",
+    "require_same_kind",
+]
 
 
 Rule = Callable[..., Any]
@@ -108,21 +116,23 @@ def _install(
         root.add_module(f"{name}{number}", graph)
 
 
-def _outputs(graph: fx.GraphModule) -> Any:
+def outputs(graph: fx.GraphModule) -> Any:
     """The values of a subgraph's results, from the metadata of its nodes."""
     (result,) = graph.graph.output_node().args
     return fx.node.map_arg(result, lambda n: n.meta["val"])
 
 
 def _leaf_count(graph: fx.GraphModule) -> int:
-    return len(pytree.tree_leaves(_outputs(graph)))
+    return len(pytree.tree_leaves(outputs(graph)))
 
 
-def _copied(value: Any) -> Any:
+def copied(value: Any) -> Any:
+    """A copy of a tensor; any other value itself."""
     return value.clone() if isinstance(value, torch.Tensor) else value
 
 
-def _first_slice(value: torch.Tensor) -> torch.Tensor:
+def first_slice(value: torch.Tensor) -> torch.Tensor:
+    """A copy of the first element along dimension 0, which stands for each of them."""
     return torch.select_copy(value, 0, 0)
 
 
@@ -138,7 +148,18 @@ def _same_kind(a: Any, b: Any) -> bool:
     )
 
 
-def _require_same_kind(op: str, role: str, expected: Sequence[Any], actual: Sequence[Any]) -> None:
+def require_same_kind(op: str, role: str, expected: Sequence[Any], actual: Sequence[Any]) -> None:
+    """Refuse a loop whose step does not return values of the kinds that it takes.
+
+    Args:
+        op: the operator.
+        role: a name of the values, in the plural.
+        expected: what the step takes.
+        actual: what it returns in their places.
+
+    Raises:
+        TracingError: two of them differ in size, dtype or device, or their numbers differ.
+    """
     if len(expected) != len(actual):
         raise TracingError(
             f"{op}: the function takes {len(expected)} {role}, but returns {len(actual)}",
@@ -148,12 +169,13 @@ def _require_same_kind(op: str, role: str, expected: Sequence[Any], actual: Sequ
         if not _same_kind(a, b):
             raise TracingError(
                 f"{op}: Expected {role} to keep the same metadata, but number {i} goes in as "
-                f"{_described(a)} and comes out as {_described(b)}",
+                f"{described(a)} and comes out as {described(b)}",
                 fix="return each value with the size, dtype and device of the value that came in",
             )
 
 
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
+    """A value of a loop in words."""
     if isinstance(value, torch.Tensor):
         return f"{value.dtype} {tuple(value.shape)} on {value.device}"
     return type(value).__name__
@@ -222,10 +244,10 @@ def _while_loop(
     if fake_mode is not None and fake_mode is not active_fake_mode():
         arguments = pytree.tree_map_only(torch.Tensor, fake_mode.from_tensor, arguments)
     with fake_mode or contextlib.nullcontext():
-        carried = tuple(_of_any_iteration(v, fake_mode) for v in arguments[: len(carried_inputs)])
+        carried = tuple(of_any_iteration(v, fake_mode) for v in arguments[: len(carried_inputs)])
         others = arguments[len(carried_inputs) :]
         graphs = [
-            mode.trace_subgraph(f, *map(_copied, carried), *others) for f in (cond_fn, body_fn)
+            mode.trace_subgraph(f, *map(copied, carried), *others) for f in (cond_fn, body_fn)
         ]
     prefix = "while_loop_cond_graph_"
     _install(mode, prefix, (prefix, graphs[0]), ("while_loop_body_graph_", graphs[1]))
@@ -246,7 +268,7 @@ def _numbers_can_vary(carried: Sequence[Any]) -> FakeTensorMode | None:
     return mode
 
 
-def _of_any_iteration(value: Any, fake_mode: FakeTensorMode | None) -> Any:
+def of_any_iteration(value: Any, fake_mode: FakeTensorMode | None) -> Any:
     """A value that stands for a carried value in every iteration."""
     if isinstance(value, torch.Tensor):
         value = value.clone()
@@ -270,11 +292,11 @@ def _scan(
     xs: Sequence[torch.Tensor],
     additional_inputs: Sequence[Any] = (),
 ) -> Any:
-    inits = [*map(_copied, init)]
-    arguments = [*inits, *map(_first_slice, xs), *map(_copied, additional_inputs)]
+    inits = [*map(copied, init)]
+    arguments = [*inits, *map(first_slice, xs), *map(copied, additional_inputs)]
     graph = mode.trace_subgraph(combine_fn, *arguments)
-    results = pytree.tree_leaves(_outputs(graph))
-    _require_same_kind("scan", "carried values", inits, results[: len(init)])
+    results = pytree.tree_leaves(outputs(graph))
+    require_same_kind("scan", "carried values", inits, results[: len(init)])
     _install(mode, "scan_combine_graph_", ("scan_combine_graph_", graph))
     proxy = _node(mode, op, (graph, init, xs, additional_inputs))
     return _finish(mode, op(graph, init, xs, additional_inputs), proxy)
@@ -288,11 +310,11 @@ def _associative_scan(
     xs: Sequence[torch.Tensor],
     additional_inputs: Sequence[Any] = (),
 ) -> Any:
-    slices = [*map(_first_slice, xs)]
-    arguments = [*slices, *map(_first_slice, xs), *map(_copied, additional_inputs)]
+    slices = [*map(first_slice, xs)]
+    arguments = [*slices, *map(first_slice, xs), *map(copied, additional_inputs)]
     graph = mode.trace_subgraph(combine_fn, *arguments)
-    results = pytree.tree_leaves(_outputs(graph))
-    _require_same_kind("associative_scan", "elements", slices, results)
+    results = pytree.tree_leaves(outputs(graph))
+    require_same_kind("associative_scan", "elements", slices, results)
     prefix = "associative_scan_combine_graph_"
     _install(mode, prefix, (prefix, graph))
     proxy = _node(mode, op, (graph, xs, additional_inputs))
@@ -309,7 +331,7 @@ def _map(
     **kwargs: Any,
 ) -> Any:
     # From torch 2.14 on the operator has an option for the arguments that `f` writes to.
-    graph = mode.trace_subgraph(f, *map(_first_slice, xs), *pos_args)
+    graph = mode.trace_subgraph(f, *map(first_slice, xs), *pos_args)
     _install(mode, "body_graph_", ("body_graph_", graph))
     out = op(graph, xs, pos_args, **kwargs)
     return _finish(mode, out, _node(mode, op, (graph, list(xs), list(pos_args)), kwargs))
