@@ -256,6 +256,7 @@ class SymbolNodes:
             if (
                 first not in term.free_symbols
                 or term in self._repeated
+                or _is_bound_of(first, term, env)
                 or env.facts.resolve(term).op != "const"
                 or not all(
                     env.symbols.is_backed(s) or self._has_source(s) for s in term.free_symbols
@@ -384,7 +385,8 @@ class SymbolNodes:
                 node, how, args, number = asked
                 known[top] = self._append_after(node, how, (node, *args), number)
                 continue
-            op, args = as_operation(top)
+            written = self._as_written(top)
+            op, args = written or as_operation(top)
             if op == "const":
                 known[top] = args[0]
                 continue
@@ -458,6 +460,29 @@ class SymbolNodes:
             return "mul", factors
         return "add", (product, table.const(total.const - product.const))
 
+    def _as_written(self, condition: Term) -> tuple[str, tuple[Term, ...]] | None:
+        """A comparison as the program wrote it, if the graph is torch's; None for other terms.
+
+        The normal form of `n > 4` is `n >= 5`.
+        """
+        env = self._env
+        if env is None or condition.sort != "bool" or not env.speaks_torch:
+            return None
+        asked = env.asked.get(condition)
+        if asked is None or asked[0] not in ("lt", "le", "gt", "ge"):
+            return None
+        method, *sides = asked
+        left, right = map(env.facts.resolve, sides)
+        if (left.sort, right.sort) != ("int", "int"):
+            return None
+        smaller, larger = (left, right) if method[0] == "l" else (right, left)
+        compare = env.table.lt if method[1] == "t" else env.table.le
+        if compare(smaller, larger) is not condition:
+            return None
+        if not (self.can_make(left) and self.can_make(right)):
+            return None
+        return method, (left, right)
+
     def _sum(self, parts: list[tuple[int, Any]]) -> Any:
         parts = sorted(parts, key=lambda part: -part[0])
         sign, total = parts[0]
@@ -486,6 +511,16 @@ class SymbolNodes:
     def _emit(self, function: Callable[..., Any], *args: Any) -> fx.Node:
         values = [a.meta["val"] if isinstance(a, fx.Node) else a for a in args]
         return self._append(function, args, OF_SYMBOLS.get(function, function)(*values))
+
+
+def _is_bound_of(symbol: Term, condition: Term, env: Any) -> bool:
+    """Whether a condition bounds a symbol alone that another assertion gives its value."""
+    return (
+        condition.op == "ge"
+        and condition.free_symbols == {symbol}
+        and env.facts.resolve(symbol).op == "const"
+        and any(r.term.op == "eq" and r.term.free_symbols == {symbol} for r in env.ledger.asserts)
+    )
 
 
 def _sign(part: Term) -> tuple[int, Term]:
