@@ -115,11 +115,14 @@ class SymbolNodes:
         The graph asks the first tensor that offers a term. It asks for a stride or a storage offset
         only if the term cannot be computed from sizes. The stride of a dimension of size 1 means
         nothing, so the real stride may differ from the term; and the kernel that runs chooses the
-        layout of a computed tensor.
+        layout of a computed tensor. The gradients of the outputs are asked only for what nothing
+        else gives: torch splits a joint graph, and its forward part has no gradients.
         """
-        is_input = node.op == "placeholder"
+        is_gradient = node.op == "placeholder" and "tangents" in str(node.target)
+        is_input = node.op == "placeholder" and not is_gradient
+        sizes = self._last_resort if is_gradient else self._askable
         for i, size in enumerate(tensor.shape):
-            self._offer(self._askable, size, node, _aten.sym_size.int, (i,))
+            self._offer(sizes, size, node, _aten.sym_size.int, (i,))
             if is_input and isinstance(size, torch.SymInt):
                 self._offer_parts(size)
         if tensor.layout is torch.sparse_coo:
