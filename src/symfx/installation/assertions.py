@@ -41,9 +41,7 @@ def _drop_repeated(graph: fx.Graph) -> None:
     """
     before = len(graph.nodes)
     asserted: set[fx.Node] = set()
-    for node in graph.find_nodes(
-        op="call_function", target=torch.ops.aten._assert_scalar.default
-    ):
+    for node in graph.find_nodes(op="call_function", target=torch.ops.aten._assert_scalar.default):
         condition = node.args[0]
         if not isinstance(condition, fx.Node):
             continue

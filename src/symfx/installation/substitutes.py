@@ -26,11 +26,9 @@ from symfx.proxy_tensor import ProxyTorchDispatchMode, PythonKeyTracer
 from symfx.proxy_tensor.inputs import is_symfx_env
 from symfx.proxy_tensor.tracing import NODES_OF_LAST_TRACE
 from symfx.symbolic_shapes import ShapeEnv
+from symfx.torch_bridge.dynamic_log import log_dynamic
 from symfx.torch_bridge.dynamo import function_of_torch
-from symfx.torch_bridge.identity import (
-    TorchShapeEnv,
-    proxy_tensor_of_torch,
-)
+from symfx.torch_bridge.identity import TorchShapeEnv, proxy_tensor_of_torch
 from symfx.torch_bridge.modes import active_proxy_mode
 
 __all__ = ["NOT_SWAPPED", "Present", "substitutes"]
@@ -121,6 +119,7 @@ def _environment_class() -> type:
         def __call__(cls, *args: Any, **kwargs: Any) -> ShapeEnv:
             env = ShapeEnv(*args, **kwargs)
             env.speaks_torch = True
+            log_dynamic(lambda: "create_env")
             return env
 
     # torch's class calls its own static methods by its name, which is now this class.
