@@ -22,7 +22,7 @@ from symfx.algebra.terms.interpret import PYTHON_OPS
 from symfx.algebra.terms.linear import solved_for
 from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.errors import TracingError
-from symfx.proxy_tensor.stated_conditions import stated
+from symfx.proxy_tensor.stated_conditions import as_written, settled_assertions, stated
 from symfx.proxy_tensor.symbolic_builtins import FORMS
 from symfx.proxy_tensor.symbolic_math import choose
 from symfx.sym_node import SymNode
@@ -101,8 +101,7 @@ class SymbolNodes:
         #: Makes a symbol of a trace around this one an input; False where no such trace has it.
         self.lift: Callable[[Term, Any], bool] | None = None
         self._env: Any = None
-        # The assertions of an earlier run that this graph repeats.
-        self._repeated: set[Term] = set()
+        self._repeated: set[Term] = set()  # assertions of an earlier run, made here too
         # The facts about the terms, once a term is known, and the epoch of the tables above.
         self._facts: Any = None
         self._epoch = 0
@@ -115,8 +114,8 @@ class SymbolNodes:
         The graph asks the first tensor that offers a term. It asks for a stride or a storage offset
         only if the term cannot be computed from sizes. The stride of a dimension of size 1 means
         nothing, so the real stride may differ from the term; and the kernel that runs chooses the
-        layout of a computed tensor. The gradients of the outputs are asked only for what nothing
-        else gives: torch splits a joint graph, and its forward part has no gradients.
+        layout of a computed tensor. Gradients of outputs are asked only for what nothing else
+        gives, because torch splits a joint graph, and its forward part has none.
         """
         is_gradient = node.op == "placeholder" and "tangents" in str(node.target)
         is_input = node.op == "placeholder" and not is_gradient
@@ -254,18 +253,10 @@ class SymbolNodes:
         self._repeat_assertions(env, known_as)
 
     def _repeat_assertions(self, env: Any, first: Term) -> None:
-        for record in env.ledger.asserts:
+        for record in settled_assertions(env, first):
             term = record.term
-            if (
-                first not in term.free_symbols
-                or term in self._repeated
-                or _is_bound_of(first, term, env)
-                or env.facts.resolve(term).op != "const"
-                or not all(
-                    env.symbols.is_backed(s) or self._has_source(s) for s in term.free_symbols
-                )
-                or not self.can_make(term)
-            ):
+            known = all(env.symbols.is_backed(s) or self._has_source(s) for s in term.free_symbols)
+            if term in self._repeated or not known or not self.can_make(term):
                 continue
             self._repeated.add(term)
             condition = self._build(term)
@@ -388,8 +379,7 @@ class SymbolNodes:
                 node, how, args, number = asked
                 known[top] = self._append_after(node, how, (node, *args), number)
                 continue
-            written = self._as_written(top)
-            op, args = written or as_operation(top)
+            op, args = self._operation(top)
             if op == "const":
                 known[top] = args[0]
                 continue
@@ -425,6 +415,13 @@ class SymbolNodes:
                     op, [known[a] if isinstance(a, Term) else a for a in args], top
                 )
         return known[term]
+
+    def _operation(self, term: Term) -> tuple[str, tuple[Any, ...]]:
+        """The operation that computes a term; in torch's graphs, comparisons as they were asked."""
+        written = None if self._env is None else as_written(self._env, term)
+        if written is not None and all(map(self.can_make, written[1])):
+            return written
+        return as_operation(term)
 
     def _solution(self, symbol: Term) -> tuple[Term, int, Term] | None:
         """The size that is a multiple of a symbol up to a rest, with the factor and the rest.
@@ -463,29 +460,6 @@ class SymbolNodes:
             return "mul", factors
         return "add", (product, table.const(total.const - product.const))
 
-    def _as_written(self, condition: Term) -> tuple[str, tuple[Term, ...]] | None:
-        """A comparison as the program wrote it, if the graph is torch's; None for other terms.
-
-        The normal form of `n > 4` is `n >= 5`.
-        """
-        env = self._env
-        if env is None or condition.sort != "bool" or not env.speaks_torch:
-            return None
-        asked = env.asked.get(condition)
-        if asked is None or asked[0] not in ("lt", "le", "gt", "ge"):
-            return None
-        method, *sides = asked
-        left, right = map(env.facts.resolve, sides)
-        if (left.sort, right.sort) != ("int", "int"):
-            return None
-        smaller, larger = (left, right) if method[0] == "l" else (right, left)
-        compare = env.table.lt if method[1] == "t" else env.table.le
-        if compare(smaller, larger) is not condition:
-            return None
-        if not (self.can_make(left) and self.can_make(right)):
-            return None
-        return method, (left, right)
-
     def _sum(self, parts: list[tuple[int, Any]]) -> Any:
         parts = sorted(parts, key=lambda part: -part[0])
         sign, total = parts[0]
@@ -514,16 +488,6 @@ class SymbolNodes:
     def _emit(self, function: Callable[..., Any], *args: Any) -> fx.Node:
         values = [a.meta["val"] if isinstance(a, fx.Node) else a for a in args]
         return self._append(function, args, OF_SYMBOLS.get(function, function)(*values))
-
-
-def _is_bound_of(symbol: Term, condition: Term, env: Any) -> bool:
-    """Whether a condition bounds a symbol alone that another assertion gives its value."""
-    return (
-        condition.op == "ge"
-        and condition.free_symbols == {symbol}
-        and env.facts.resolve(symbol).op == "const"
-        and any(r.term.op == "eq" and r.term.free_symbols == {symbol} for r in env.ledger.asserts)
-    )
 
 
 def _sign(part: Term) -> tuple[int, Term]:
