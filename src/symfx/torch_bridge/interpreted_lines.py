@@ -1,4 +1,4 @@
-"""The line and the variables of the program that Dynamo interprets, which has no frame of its own."""
+"""The line and the variables of the program that Dynamo interprets, which runs in no frame."""
 
 from __future__ import annotations
 
