@@ -33,7 +33,7 @@ def interpreted_variables() -> dict[str, Any]:
     if len(interpreted_lines()) != 1:
         return {}
     from torch._dynamo.symbolic_convert import InstructionTranslator
-    from torch._dynamo.variables import SymNodeVariable, TensorVariable
+    from torch._dynamo.variables.tensor import SymNodeVariable, TensorVariable
 
     try:
         translator = InstructionTranslator.current_tx()
@@ -43,7 +43,7 @@ def interpreted_variables() -> dict[str, Any]:
     for name, variable in translator.symbolic_locals.items():
         # By type: isinstance has Dynamo look at a variable that it has not looked at yet, which
         # may add a guard.
-        known = variable.unwrap()
+        known: Any = variable.unwrap()
         if issubclass(type(known), SymNodeVariable):
             found[name] = known.sym_num
         elif issubclass(type(known), TensorVariable):
