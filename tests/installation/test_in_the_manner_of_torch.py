@@ -412,3 +412,19 @@ def test_reasons_of_recompilations_are_in_torchs_words() -> None:
         compiled(*map(ones, sizes))
     reasons = [text for texts in torch._dynamo.utils.guard_failures.values() for text in texts]
     assert any("2 <= x.size()[0] <= 4" in text for text in reasons), reasons
+
+
+def test_an_error_about_data_names_the_variables_that_dynamo_interprets() -> None:
+    def branch(x, y):
+        count = x.item()
+        return y + 1 if count > 5 else y
+
+    compiled = torch.compile(branch, backend="eager", fullgraph=True, dynamic=True)
+    with (
+        torch._dynamo.config.patch(capture_scalar_outputs=True),
+        pytest.raises(torch._dynamo.exc.UserError) as error,
+    ):
+        compiled(torch.tensor([4]), ones(2))
+    text = str(error.value)
+    assert "data-dependent expression count >= 6" in text
+    assert "torch._check(count >= 6)" in text

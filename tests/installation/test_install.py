@@ -268,6 +268,36 @@ def test_symfx_run(tmp_path) -> None:
     assert lost.returncode == 2 and "there is no file" in lost.stderr
 
 
+def test_symfx_run_of_programs_that_fail(tmp_path) -> None:
+    script = tmp_path / "a_script_of_a_user.py"
+    script.write_text("def f():\n    raise ValueError('boom')\nf()\n")
+    done = run("-m", "symfx", "run", str(script))
+    assert done.returncode == 1 and done.stderr.endswith("ValueError: boom\n")
+    assert done.stderr.count("  File ") == 2, "only the frames of the program"
+    script.write_text("def f(:\n")
+    done = run("-m", "symfx", "run", str(script))
+    assert done.returncode == 1 and "SyntaxError" in done.stderr and "runpy" not in done.stderr
+    lost = run("-m", "symfx", "run", "-m", "no_such.module")
+    assert lost.returncode == 2 and lost.stderr.startswith("there is no module no_such.module")
+
+
+def test_processes_of_a_program_use_symfx_too(tmp_path) -> None:
+    script = tmp_path / "a_script_of_a_user.py"
+    script.write_text("""
+import multiprocessing, sys, torch
+def work(n):
+    import symfx
+    rows = torch.export.Dim("rows")
+    made = torch.fx.experimental.symbolic_shapes.ShapeEnv()
+    return type(made).__module__, n
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        print(pool.map(work, [len(sys.argv)]))
+""")
+    done = run("-m", "symfx", "run", str(script), "a", "b")
+    assert done.stdout == "[('symfx.symbolic_shapes.shape_env', 3)]\n", done.stderr
+
+
 def test_the_variable(tmp_path) -> None:
     for value, module in (("1", "symfx.symbolic_shapes.shape_env"), ("0", "torch.fx.exp")):
         done = run("-c", "import symfx\n" + PROGRAM, SYMFX_INSTALL=value)

@@ -252,3 +252,31 @@ def two_tensors_of_an_item():
         return torch.ones(count, 3) + torch.zeros(count, 1), torch.full((count,), 2.0)[1:]
 
     return f
+
+
+# Sizes that a joint graph computes, and dimensions that are marked.
+
+
+@program(x, ((3, 4), (6, 5), (9, 7), (12, 4)), ways=("aot_eager", "inductor"))
+def half_of_the_rows_with_gradients():
+    class Half(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.tensor(2.0))
+
+        def forward(self, x):
+            return x[: x.shape[0] // 2 + 1] * self.scale
+
+    return Half()
+
+
+@program(rows_and_number, ((4, 2), (6, 4), (4, 1), (9, 9)), rows, ways=EXPORTS)
+def two_parts_of_data():
+    def f(x, n):
+        first = n.item()
+        torch._check(first >= 0)
+        torch._check(first <= x.shape[0])
+        a, b = torch.split(x, [first, x.shape[0] - first])
+        return a.sum(0) + b.sum(0) * first
+
+    return f

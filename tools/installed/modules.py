@@ -381,3 +381,49 @@ def compiled_by_inductor():
 @program(x, TWO, ways=("inductor",))
 def reductions_by_inductor():
     return lambda x: (x.softmax(-1) * x.shape[0]).sum(0) + x.mean(0)
+
+
+@program(lambda a, b: (t(a, b),), ((3, 4), (5, 6), (2, 9), (8, 3)), ways=("export", "aot_eager"))
+def nested_regions():
+    @torch.compiler.nested_compile_region
+    def region(x, y):
+        return x.sin() * y.shape[0]
+
+    return lambda x: region(x, x) + region(x + 1, x)
+
+
+@program(lambda a, b: (t(a, 4),), ((3, 4), (5, 6), (2, 9), (8, 3)), ways=("train",))
+def checkpointed():
+    from torch.utils.checkpoint import checkpoint
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(4, 4)
+
+        def forward(self, x):
+            def part(x):
+                return self.linear(x)[: x.shape[0] // 2 + 1].relu()
+
+            return checkpoint(part, x, use_reentrant=False)
+
+    return Model()
+
+
+@program(lambda a, b: (t(a, b),), ((3, 4), (5, 6), (2, 9), (8, 3)), ways=("aot_eager",))
+def function_transforms():
+    def f(x):
+        gradient = torch.func.grad(lambda v: (v.sin() * v.shape[0]).sum())(x)
+        return gradient + torch.vmap(lambda row: row * row.shape[0])(x)
+
+    return f
+
+
+@program(
+    lambda a, b: (t(a, 4),),
+    ((3, 4), (5, 6), (2, 9), (8, 3)),
+    lambda: ({0: Dim("rows", max=64)},),
+    ways=("packaged",),
+)
+def packaged_by_aot_inductor():
+    return nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 2), nn.Softmax(-1))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import io
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -159,6 +161,15 @@ def _unflattened(program: Program, outcome: Outcome) -> None:
     _check(program, torch.export.unflatten(exported), "unflattened")
 
 
+def _packaged(program: Program, outcome: Outcome) -> None:
+    exported = _export(program, outcome)
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        path = torch._inductor.aoti_compile_and_package(
+            exported, package_path=str(Path(folder) / "program.pt2")
+        )
+        _check(program, torch._inductor.aoti_load_package(path), "packaged")
+
+
 def _draft(program: Program, outcome: Outcome) -> None:
     built = _build(program)
     args = program.inputs(*program.sizes[0])
@@ -236,6 +247,7 @@ WAYS: dict[str, Callable[[Program, Outcome], None]] = {
     "decomposed": _decomposed,
     "saved": _saved,
     "unflattened": _unflattened,
+    "packaged": _packaged,
     "draft": _draft,
     "eager": _compiled("eager"),
     "aot_eager": _compiled("aot_eager"),

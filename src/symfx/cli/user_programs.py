@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import runpy
 import sys
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated
 
 import typer
@@ -50,9 +52,10 @@ def run_program_command(
     SYMFX_INSTALL is set for them. The exit code is that of the program; 2 means that there is no
     such program.
     """
-    if not module and not Path(program).exists():
-        error = TargetError(f"there is no file {program}", fix="name a Python file, or use -m")
-        typer.echo(str(error), err=True)
+    sys.path.insert(0, os.getcwd() if module else str(Path(program).resolve().parent))
+    missing = _missing(program, module)
+    if missing is not None:
+        typer.echo(str(missing), err=True)
         raise typer.Exit(2)
 
     from symfx.installation import install, installed_report
@@ -62,9 +65,36 @@ def run_program_command(
     if report:
         typer.echo(str(installed_report()), err=True)
     sys.argv = [program, *context.args]
-    if module:
-        sys.path.insert(0, os.getcwd())
-        runpy.run_module(program, run_name="__main__", alter_sys=True)
-    else:
-        sys.path.insert(0, str(Path(program).resolve().parent))
-        runpy.run_path(program, run_name="__main__")
+    try:
+        if module:
+            runpy.run_module(program, run_name="__main__", alter_sys=True)
+        else:
+            runpy.run_path(program, run_name="__main__")
+    except Exception as raised:  # noqa: BLE001  the program may raise anything
+        # As Python shows it for a program of its own: without the frames that started it.
+        error = raised.with_traceback(_from_program(raised.__traceback__))
+        sys.excepthook(type(error), error, error.__traceback__)
+        raise typer.Exit(1) from None
+
+
+def _missing(program: str, module: bool) -> TargetError | None:
+    """The error that there is no such program; None if there is one."""
+    if not module:
+        if Path(program).exists():
+            return None
+        return TargetError(f"there is no file {program}", fix="name a Python file, or use -m")
+    try:
+        found = importlib.util.find_spec(program)
+    except ModuleNotFoundError:  # no package of which it is a part
+        found = None
+    if found is not None:
+        return None
+    return TargetError(f"there is no module {program}", fix="name an installed module, or a file")
+
+
+def _from_program(trace: TracebackType | None) -> TracebackType | None:
+    """The frames of a traceback from the first one of the program on."""
+    starters = {__file__, runpy.__file__, "<frozen runpy>"}
+    while trace is not None and trace.tb_frame.f_code.co_filename in starters:
+        trace = trace.tb_next
+    return trace

@@ -16,19 +16,19 @@ from typing import Any
 
 from torch import fx
 from torch._guards import detect_fake_mode
+from torch.fx.passes.runtime_assert import insert_deferred_runtime_asserts
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from symfx import proxy_tensor, symbolic_shapes
 from symfx.errors import SymfxError
+from symfx.installation.assertions import asserting_once
 from symfx.proxy_tensor import ProxyTorchDispatchMode, PythonKeyTracer
 from symfx.proxy_tensor.inputs import is_symfx_env
 from symfx.proxy_tensor.tracing import NODES_OF_LAST_TRACE
 from symfx.symbolic_shapes import ShapeEnv
+from symfx.torch_bridge.dynamic_log import log_dynamic
 from symfx.torch_bridge.dynamo import function_of_torch
-from symfx.torch_bridge.identity import (
-    TorchShapeEnv,
-    proxy_tensor_of_torch,
-)
+from symfx.torch_bridge.identity import TorchShapeEnv, proxy_tensor_of_torch
 from symfx.torch_bridge.modes import active_proxy_mode
 
 __all__ = ["NOT_SWAPPED", "Present", "substitutes"]
@@ -71,6 +71,8 @@ def substitutes() -> dict[str, tuple[Any, Any]]:
     name = "_FAKE_TENSOR_ID_TO_PROXY_MAP_FOR_EXPORT"  # torch.export reads it after a trace
     if hasattr(proxy_tensor_of_torch, name):
         found[name] = getattr(proxy_tensor_of_torch, name), NODES_OF_LAST_TRACE
+    insert = insert_deferred_runtime_asserts
+    found[insert.__name__] = insert, asserting_once(insert)
     for name, is_for_symfx in _OF_SHAPES.items():
         function = function_of_torch(name)
         if function is not None:
@@ -117,6 +119,7 @@ def _environment_class() -> type:
         def __call__(cls, *args: Any, **kwargs: Any) -> ShapeEnv:
             env = ShapeEnv(*args, **kwargs)
             env.speaks_torch = True
+            log_dynamic(lambda: "create_env")
             return env
 
     # torch's class calls its own static methods by its name, which is now this class.

@@ -10,6 +10,7 @@ from typing import Any
 
 from symfx.errors import SymfxError
 from symfx.installation.substitutes import Present, substitutes
+from symfx.torch_bridge.dynamo import skip_frames_of_symfx
 from symfx.torch_bridge.holders import Place, import_users, replace_everywhere
 from symfx.torch_bridge.running_work import between_compilations, running_work
 
@@ -94,6 +95,7 @@ def install() -> None:
         with _no_compilation("install"):
             found = replace_everywhere(list(made.pairs.values()))
             made.places = {name: found[id(theirs)] for name, (theirs, _) in made.pairs.items()}
+            skip_frames_of_symfx(True)
             _Process.installation = made
             Present.installed = True
 
@@ -113,6 +115,7 @@ def uninstall() -> None:
         with _no_compilation("uninstall"):
             # Modules that were imported since have taken the substitutes from torch's modules.
             replace_everywhere([pair[::-1] for pair in _Process.installation.pairs.values()])
+            skip_frames_of_symfx(False)
             _Process.installation = None
             Present.installed = False
 

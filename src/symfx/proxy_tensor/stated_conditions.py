@@ -1,7 +1,8 @@
-"""Conditions that are known to hold, as symbolic numbers that keep the stated text."""
+"""Conditions as the program stated them, though the environment has learned from them since."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import sympy
@@ -10,7 +11,7 @@ import torch
 from symfx.algebra import Term
 from symfx.sym_node import SymNode
 
-__all__ = ["stated"]
+__all__ = ["as_written", "settled_assertions", "stated"]
 
 
 class _Stated(SymNode):
@@ -38,3 +39,43 @@ def stated(env: Any, condition: Term, expr: sympy.Basic) -> torch.SymBool:
     number: Any = _Stated.of(env, condition, None)
     number.stated = expr
     return torch.SymBool(number)  # type: ignore[no-untyped-call]
+
+
+def as_written(env: Any, condition: Term) -> tuple[str, tuple[Term, Term]] | None:
+    """An order of integers as the program wrote it, for a graph of torch; None for other terms.
+
+    The normal form of ``n > 4`` is ``n >= 5``.
+
+    Args:
+        env: the ShapeEnv.
+        condition: the term.
+
+    Returns:
+        The name of the operation, and both sides as they are known now.
+    """
+    asked = env.asked.get(condition) if env.speaks_torch else None
+    if asked is None or asked[0] not in ("lt", "le", "gt", "ge"):
+        return None
+    method, *sides = asked
+    left, right = map(env.facts.resolve, sides)
+    if (left.sort, right.sort) != ("int", "int"):
+        return None
+    smaller, larger = (left, right) if method[0] == "l" else (right, left)
+    compare = env.table.lt if method[1] == "t" else env.table.le
+    return (method, (left, right)) if compare(smaller, larger) is condition else None
+
+
+def settled_assertions(env: Any, symbol: Term) -> Iterator[Any]:
+    """The assertions about a symbol that the facts they gave have made trivial.
+
+    A bound of a symbol that another assertion gives its value is not among them.
+    """
+    settled = [
+        record
+        for record in env.ledger.asserts
+        if symbol in record.term.free_symbols and env.facts.resolve(record.term).op == "const"
+    ]
+    pinned = any(r.term.op == "eq" and r.term.free_symbols == {symbol} for r in settled)
+    for record in settled:
+        if not (pinned and record.term.op == "ge" and record.term.free_symbols == {symbol}):
+            yield record

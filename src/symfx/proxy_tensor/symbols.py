@@ -22,7 +22,7 @@ from symfx.algebra.terms.interpret import PYTHON_OPS
 from symfx.algebra.terms.linear import solved_for
 from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.errors import TracingError
-from symfx.proxy_tensor.stated_conditions import stated
+from symfx.proxy_tensor.stated_conditions import as_written, settled_assertions, stated
 from symfx.proxy_tensor.symbolic_builtins import FORMS
 from symfx.proxy_tensor.symbolic_math import choose
 from symfx.sym_node import SymNode
@@ -101,8 +101,7 @@ class SymbolNodes:
         #: Makes a symbol of a trace around this one an input; False where no such trace has it.
         self.lift: Callable[[Term, Any], bool] | None = None
         self._env: Any = None
-        # The assertions of an earlier run that this graph repeats.
-        self._repeated: set[Term] = set()
+        self._repeated: set[Term] = set()  # assertions of an earlier run, made here too
         # The facts about the terms, once a term is known, and the epoch of the tables above.
         self._facts: Any = None
         self._epoch = 0
@@ -115,11 +114,14 @@ class SymbolNodes:
         The graph asks the first tensor that offers a term. It asks for a stride or a storage offset
         only if the term cannot be computed from sizes. The stride of a dimension of size 1 means
         nothing, so the real stride may differ from the term; and the kernel that runs chooses the
-        layout of a computed tensor.
+        layout of a computed tensor. Gradients of outputs are asked only for what nothing else
+        gives, because torch splits a joint graph, and its forward part has none.
         """
-        is_input = node.op == "placeholder"
+        is_gradient = node.op == "placeholder" and "tangents" in str(node.target)
+        is_input = node.op == "placeholder" and not is_gradient
+        sizes = self._last_resort if is_gradient else self._askable
         for i, size in enumerate(tensor.shape):
-            self._offer(self._askable, size, node, _aten.sym_size.int, (i,))
+            self._offer(sizes, size, node, _aten.sym_size.int, (i,))
             if is_input and isinstance(size, torch.SymInt):
                 self._offer_parts(size)
         if tensor.layout is torch.sparse_coo:
@@ -251,17 +253,10 @@ class SymbolNodes:
         self._repeat_assertions(env, known_as)
 
     def _repeat_assertions(self, env: Any, first: Term) -> None:
-        for record in env.ledger.asserts:
+        for record in settled_assertions(env, first):
             term = record.term
-            if (
-                first not in term.free_symbols
-                or term in self._repeated
-                or env.facts.resolve(term).op != "const"
-                or not all(
-                    env.symbols.is_backed(s) or self._has_source(s) for s in term.free_symbols
-                )
-                or not self.can_make(term)
-            ):
+            known = all(env.symbols.is_backed(s) or self._has_source(s) for s in term.free_symbols)
+            if term in self._repeated or not known or not self.can_make(term):
                 continue
             self._repeated.add(term)
             condition = self._build(term)
@@ -384,7 +379,7 @@ class SymbolNodes:
                 node, how, args, number = asked
                 known[top] = self._append_after(node, how, (node, *args), number)
                 continue
-            op, args = as_operation(top)
+            op, args = self._operation(top)
             if op == "const":
                 known[top] = args[0]
                 continue
@@ -420,6 +415,13 @@ class SymbolNodes:
                     op, [known[a] if isinstance(a, Term) else a for a in args], top
                 )
         return known[term]
+
+    def _operation(self, term: Term) -> tuple[str, tuple[Any, ...]]:
+        """The operation that computes a term; in torch's graphs, comparisons as they were asked."""
+        written = None if self._env is None else as_written(self._env, term)
+        if written is not None and all(map(self.can_make, written[1])):
+            return written
+        return as_operation(term)
 
     def _solution(self, symbol: Term) -> tuple[Term, int, Term] | None:
         """The size that is a multiple of a symbol up to a rest, with the factor and the rest.

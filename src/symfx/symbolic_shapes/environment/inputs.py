@@ -368,7 +368,12 @@ class Inputs:
                 self.specializations_asked[Specialization(at, check)] = None
             if i in overrides and isinstance(symbol, sympy.Symbol):
                 self.var_to_hint_override[symbol] = overrides[i]
-            sizes.append(self._current(symbol))
+            if context.dynamic_sizes[i] is DimDynamic.UNBACKED:
+                # Under its own name, also where it equals another size (`shape_ids`): torch looks
+                # for each fresh symbol in the tensor.
+                sizes.append(self._symbols.reader.read(symbol))
+            else:
+                sizes.append(self._current(symbol))
         self._note_exclusions(context, sizes, overrides)
         strides = self._strides(source, sizes, ex_size, ex_stride, context, static)
         offset = self.symbol_for(

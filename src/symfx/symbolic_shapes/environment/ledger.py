@@ -206,6 +206,9 @@ class Ledger:
             _ShapeEnvGuardError: inside of `error_on_new_guards`.
         """
         condition = self.has_value(term, value)
+        if self._is_checked_by_the_program(condition):
+            self._record_assert(condition, f"evaluate_expr: {term}")
+            return
         provenance = self._here()
         asked = self.asked.get(term)
         if asked is not None and not value:
@@ -231,6 +234,24 @@ class Ledger:
         log_guard(guard, knowledge.symbols.source_name, at_run_time=False)
         knowledge.learn(guard.term, provenance, stated=False)
         self._specialize_much_guarded(condition)
+
+    def _is_checked_by_the_program(self, condition: Term) -> bool:
+        """Whether the exported program checks a condition itself, in place of a guard.
+
+        Bounds of a symbol, and equations that give a symbol its value, are guards in any case:
+        the promises about dimensions are compared with them.
+        """
+        settings = self._settings
+        if not settings.prefer_deferred_runtime_asserts_over_guards or self.frozen:
+            return False
+        if not torch.compiler.is_exporting():
+            return False
+        if condition.op not in ("eq", "ge"):
+            return True
+        coeffs = condition.args[0].coeffs
+        if condition.op == "ge":
+            return len(coeffs) > 1 or any(part.op != "symbol" for part in coeffs)
+        return all(part.op != "symbol" or abs(factor) != 1 for part, factor in coeffs.items())
 
     def has_value(self, term: Term, value: Scalar) -> Term:
         """The condition that a term has a value."""

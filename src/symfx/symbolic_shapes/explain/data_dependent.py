@@ -26,10 +26,10 @@ from symfx.symbolic_shapes.environment.symbols import Symbols
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode
 from symfx.symbolic_shapes.explain.provenance import current_provenance
 from symfx.symbolic_shapes.explain.suggestions import fix_for_condition, fix_for_number
-from symfx.torch_bridge.interpreted_lines import interpreted_lines
+from symfx.torch_bridge.interpreted_lines import interpreted_lines, interpreted_variables
 from symfx.user_code import asking_expression, user_frame
 
-__all__ = ["data_dependent_error", "symbolic_locals"]
+__all__ = ["data_dependent_error", "symbolic_variables"]
 
 #: How many known facts, and how many fixes, the text shows.
 _NEAREST, _FIXES = 4, 3
@@ -117,7 +117,8 @@ def _in_torchs_words(env: _Environment, condition: sympy.Basic, sort: str) -> st
     sizes = ", ".join(sorted(str(s) for s in condition.free_symbols & env.size_like)) or "none"
     return (
         f"  torch's words: {begin} {condition} (unhinted: {condition}).  "
-        f"(Size-like symbols: {sizes})"
+        f"(Size-like symbols: {sizes}); consider using data-dependent friendly APIs such as "
+        "guard_or_false, guard_or_true and statically_known_true."
     )
 
 
@@ -156,7 +157,8 @@ def _unnamed(env: _Environment, term: Term, called: Mapping[Term, str]) -> bool:
 def _names_in_user_code(env: _Environment, frame: FrameType | None) -> dict[Term, str]:
     """The names that the user's local variables give to symbols and to conditions."""
     names: dict[Term, str] = {}
-    for text, number in () if frame is None else symbolic_locals(frame):
+    variables = interpreted_variables() if frame is None else frame.f_locals
+    for text, number in symbolic_variables(variables):
         node = number.node
         owner: object = node.shape_env if type(node) is SymNode else None
         if owner is not env or (node.term.op != "symbol" and node.term.sort != "bool"):
@@ -173,12 +175,12 @@ def _names_in_user_code(env: _Environment, frame: FrameType | None) -> dict[Term
     return symbols
 
 
-def symbolic_locals(frame: FrameType) -> Iterator[tuple[str, Any]]:
-    """The symbolic numbers in a frame's local variables, each with the Python that reads it.
+def symbolic_variables(variables: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The symbolic numbers in local variables, each with the Python that reads it.
 
     The sizes of tensors are among them, and the members of containers.
     """
-    for variable, value in frame.f_locals.items():
+    for variable, value in variables.items():
         for path, leaf in pytree.tree_leaves_with_path(value):
             name = variable + pytree.keystr(path)
             if isinstance(leaf, SymTypes):

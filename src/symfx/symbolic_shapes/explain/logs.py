@@ -1,6 +1,7 @@
 """The log lines about symbols and guards; switches of `symfx.config` add the stack to some.
 
-The same facts go into torch's structured trace, under the names that torch's own environments use.
+The same facts go into torch's structured trace and into its log of dynamic shapes, under the names
+that torch's own environments use.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from symfx import config
 from symfx.algebra.languages.sympy import to_sympy
 from symfx.sym_node import SymTypes
 from symfx.symbolic_shapes.explain.provenance import Provenance
+from symfx.torch_bridge.dynamic_log import log_dynamic
 from symfx.torch_bridge.structured_trace import is_traced, trace_event
 from symfx.user_code import UserFrame, user_frame
 
@@ -47,6 +49,14 @@ def log_symbol(term: Term, source: Any, hint: Any, low: int | None, provenance: 
 
     name = "create_unbacked_symbol" if hint is None else "create_symbol"
     trace_event(name, provenance.summary, fields)
+
+    def text() -> str:
+        of = fields()
+        value = "" if hint is None else f" = {of['val']} for {of['source']}"
+        return f"{name} {of['symbol']}{value} {of['vr']}"
+
+    variable = "TORCHDYNAMO_EXTENDED_DEBUG_CREATE_SYMBOL"
+    log_dynamic(text, provenance.summary, (variable, lambda: term.name))
     if not log.isEnabledFor(logging.INFO):
         return
     wanted = (config.extended_debug_create_symbol or "").split(",")
@@ -68,6 +78,11 @@ def log_guard(guard: ShapeGuard | RuntimeAssert, source_of: SourceOf, *, at_run_
     """
     if is_traced():
         _trace_guard(guard, source_of, at_run_time=at_run_time)
+    log_dynamic(
+        lambda: f"{'runtime_assert' if at_run_time else 'eval'} {guard.expr} [guard added]",
+        guard.provenance.summary,
+        ("TORCHDYNAMO_EXTENDED_DEBUG_GUARD_ADDED", lambda: str(guard.expr)),
+    )
     if not log.isEnabledFor(logging.INFO):
         return
     wanted = config.extended_debug_guard_added
@@ -130,6 +145,9 @@ def log_specialization(
             "value": repr(value),
             "reason": str(provenance),
         },
+    )
+    log_dynamic(
+        lambda: f"set_replacement {symbol.name} = {value} (specialized) VR[{value}, {value}]"
     )
     name = sources[0].name if sources else symbol.name
     if config.print_specializations:

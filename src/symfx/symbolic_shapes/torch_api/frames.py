@@ -15,7 +15,7 @@ import sympy
 from torch.utils._sympy.printers import PythonPrinter
 
 from symfx.errors import SymfxError
-from symfx.symbolic_shapes.explain.data_dependent import symbolic_locals
+from symfx.symbolic_shapes.explain.data_dependent import symbolic_variables
 from symfx.user_code import SYMFX_FOLDER, UserFrame, user_frame
 
 __all__ = [
@@ -74,7 +74,7 @@ def _suggest_fixes_for_data_dependent_error_non_strict(e: Any) -> None:
     shown = "".join(traceback.StackSummary.from_list([line]).format())
     text = f"{e.args[0]}\n\nThe following call raised this error:\n{shown}"
     names: dict[str, list[str]] = defaultdict(list)
-    for name, number in symbolic_locals(frame):
+    for name, number in symbolic_variables(frame.f_locals):
         names[str(number.node.expr)].append(name)
     condition = e.cond
     if isinstance(condition, sympy.logic.boolalg.Boolean) and all(

@@ -24,6 +24,7 @@ from symfx.symbolic_shapes.checks.text_functions import SYMPY_INTERP
 from symfx.symbolic_shapes.environment.events import replay_shape_env_events
 from symfx.symbolic_shapes.records import ShapeGuard
 from symfx.symbolic_shapes.torch_api.constraints import EqualityConstraint
+from symfx.torch_bridge.dynamic_log import log_dynamic
 
 if TYPE_CHECKING:
     from torch._guards import Source
@@ -87,6 +88,8 @@ def produce_guards_verbose(
         SymfxError: the inputs do not fit their sources or contexts, or a guard is on a size
             that no input has.
     """
+    if env.speaks_torch:
+        log_dynamic(lambda: "produce_guards")
     if env.check_recorded_events:
         env.check_equal(replay_shape_env_events(env.events))
     checks = InputChecks(

@@ -1,0 +1,54 @@
+"""Runtime assertions of exported graphs: each condition is asserted once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx
+
+from symfx.proxy_tensor.inputs import is_symfx_env
+
+__all__ = ["asserting_once"]
+
+#: torch's mark of an assertion whose message is the user's.
+_WRITTEN_BY_USER = "_fx_runtime_assert_preserve"
+
+
+def asserting_once(insert: Callable[..., None]) -> Callable[..., None]:
+    """torch's `insert_deferred_runtime_asserts`, without a second assertion of a condition.
+
+    A graph that is traced again has the assertions of its first trace, and torch inserts those of
+    the environment. torch drops the second ones by the expressions of the conditions, which tell
+    nothing where the environment has learned by the assertion that the condition is true.
+    """
+
+    @functools.wraps(insert)
+    def either(gm: fx.GraphModule, shape_env: Any, *args: Any, **kwargs: Any) -> None:
+        insert(gm, shape_env, *args, **kwargs)
+        if is_symfx_env(shape_env):
+            _drop_repeated(gm.graph)
+
+    return either
+
+
+def _drop_repeated(graph: fx.Graph) -> None:
+    """Erase assertions whose condition is the node of an earlier one, and numbers that they left.
+
+    torch has replaced the node of the condition already, so that its operands may have no use.
+    """
+    before = len(graph.nodes)
+    asserted: set[fx.Node] = set()
+    for node in graph.find_nodes(op="call_function", target=torch.ops.aten._assert_scalar.default):
+        condition = node.args[0]
+        if not isinstance(condition, fx.Node):
+            continue
+        if condition in asserted and not node.users and _WRITTEN_BY_USER not in node.meta:
+            graph.erase_node(node)
+        asserted.add(condition)
+    if len(graph.nodes) < before:
+        for node in reversed(graph.nodes):
+            if not node.users and getattr(node.target, "__module__", None) == "_operator":
+                graph.erase_node(node)
