@@ -90,7 +90,8 @@ def one_line(text: str) -> str:
         >>> one_line("a\\nb \\x1b[2J")
         'a b \\\\x1b[2J'
     """
-    return printable(" ".join(text.split()))
+    # Spaces stay as they are: a line of a program may align its comment.
+    return printable(re.sub(r"[^\S ]+", " ", text).strip())
 
 
 def is_identifier(text: str) -> bool:
