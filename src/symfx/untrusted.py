@@ -90,8 +90,9 @@ def one_line(text: str) -> str:
         >>> one_line("a\\nb \\x1b[2J")
         'a b \\\\x1b[2J'
     """
-    # Spaces stay as they are: a line of a program may align its comment.
-    return printable(re.sub(r"[^\S ]+", " ", text).strip())
+    # Spaces and tabs stay as they are: a line of a program may align its comment.
+    joined = re.sub(r"[^\S \t]+", " ", text).strip()
+    return "\t".join(map(printable, joined.split("\t")))
 
 
 def is_identifier(text: str) -> bool:

@@ -157,11 +157,6 @@ def asked_by_program(frame: FrameType | None) -> bool:
 # -- a line in words ------------------------------------------------------------------------------
 
 
-def _line_of(path: str, lineno: int) -> str:
-    """The text of a line without its indentation; a tab in it is a space."""
-    return linecache.getline(path, lineno).strip().replace("\t", " ")
-
-
 def line_in_words(path: str, lineno: int, text: str | None = None) -> str:
     """A line for people to read, such as ``model.py:12: y = x.view(-1)``.
 
@@ -171,7 +166,7 @@ def line_in_words(path: str, lineno: int, text: str | None = None) -> str:
         text: the text of the line; read from the file by default, left out where it is empty.
     """
     if text is None:
-        text = _line_of(path, lineno)
+        text = linecache.getline(path, lineno).strip()
     return f"{_short(path)}:{lineno}" + (f": {text}" if text else "")
 
 
@@ -211,7 +206,7 @@ class UserFrame:
     @cached_property
     def line(self) -> str:
         """The text of the line without its indentation; empty where the source is not at hand."""
-        return _line_of(self.filename, self.lineno)
+        return linecache.getline(self.filename, self.lineno).strip()
 
     @property
     def with_text(self) -> str:
@@ -287,7 +282,7 @@ def user_line_of_calls(calls: Sequence[tuple[str, int, str]]) -> SavedFrame | No
     for path, lineno, function in reversed(calls):
         kind = _kind_of_path(path)
         if kind == _USER or (kind == _MODULE and layer is None):
-            text = _line_of(path, lineno)
+            text = linecache.getline(path, lineno).strip()
             frame = SavedFrame(path, lineno, function, text)
             if kind == _USER:
                 return frame
