@@ -77,7 +77,7 @@ class _NoOrigins(Origins):
         return [{} for _ in log.nodes]
 
 
-def measured(name: str, rounds: int, repeated: str) -> tuple[int, float, float, float, float]:
+def measured(name: str, rounds: int, repeated: Any) -> tuple[int, float, float, float, float]:
     """The nodes of a model, seconds without and with origins, their share, and seconds to read.
 
     The share is the median over pairs of traces in a row, which meet the same load.

@@ -371,7 +371,7 @@ def test_guards_that_follow_from_the_others_are_dropped_again(tmp_path: Path) ->
         rows, columns = x.shape[0] // 2, x.shape[1] // 2
         y = x * 2 if rows >= 2 and columns >= 3 else x
         # That both factors are 1 follows as no size is negative.
-        return y  + 1 if ((rows + 90) // 97) * ((columns + 90) // 97) == 1 else y
+        return y + 1 if ((rows + 90) // 97) * ((columns + 90) // 97) == 1 else y
 
     t = symfx.trace(model, torch.randn(30, 40), dynamic=[("h", "w")])
     t.save(tmp_path / "t")

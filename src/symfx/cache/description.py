@@ -38,7 +38,6 @@ import numpy
 import torch
 
 from symfx.cache.program_digest import is_library_class
-from symfx.cache.refusal import NotCacheableError
 from symfx.cache.tensor_digest import TensorDigest
 
 __all__ = ["Description"]
@@ -86,21 +85,6 @@ class Description(TensorDigest):
             container or an object that a function, a class or a closure holds; None if there is
             none.
     """
-
-    def add(self, name: str, value: Any) -> None:
-        """Add a value to the digest.
-
-        Args:
-            name: what the value is called in a reason.
-            value: the value.
-
-        Raises:
-            NotCacheableError: a part of it cannot be compared.
-        """
-        try:
-            self._part(name, value)
-        except RecursionError:
-            raise NotCacheableError(f"{name} is nested too deep") from None
 
     # -- values of any kind -----------------------------------------------------------------------
 

@@ -63,6 +63,21 @@ class DigestWriter:
         self._of_layer = False
         self._namespaces: set[tuple[int, tuple[str, ...]]] = set()
 
+    def add(self, name: str, value: Any) -> None:
+        """Add a value to the digest.
+
+        Args:
+            name: what the value is called in a reason.
+            value: the value.
+
+        Raises:
+            NotCacheableError: a part of it cannot be compared.
+        """
+        try:
+            self._part(name, value)
+        except RecursionError:
+            raise NotCacheableError(f"{name} is nested too deep") from None
+
     def missing(self) -> set[Identity]:
         """The functions that run, and that were not met so far."""
         return {one for one in self._running if one not in self.reached}
