@@ -53,7 +53,7 @@ def hand_on(trace: Trace, onnx: Path | None, pt2: Path | None, aoti: Path | None
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep notes of torch's converters on optional packages and on outdated calls off the screen."""
+    """Keep notes of torch on optional packages and on its outdated calls off the screen."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level
     logger.setLevel(logging.ERROR)
