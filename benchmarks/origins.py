@@ -1,13 +1,15 @@
 """``python -m benchmarks.origins``: the share of a trace that goes to the origins of its nodes.
 
 The origins are the lines, the modules and the torch functions behind each node. The same models are
-traced with and without them, in turns, and CPU time is compared. The last column has the time to
-read the lines of all nodes afterward, as a share of the trace.
+traced with and without them, in turns, and CPU time is compared, for a trace that runs every block
+(``repeated="off"``) and for one that runs equal blocks once. The last column has the time to read
+the lines of all nodes afterward, as a share of the trace.
 """
 
 from __future__ import annotations
 
 import gc
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +25,7 @@ from rich.table import Table
 import symfx
 from benchmarks.models import ResNet
 from examples.encoder import EncoderStack
+from symfx.proxy_tensor.origins import OriginLog, Origins
 
 __all__ = ["MODELS", "measured"]
 
@@ -60,24 +63,42 @@ MODELS: dict[str, Callable[[], tuple[Any, Any, Any]]] = {
 }
 
 
-def measured(name: str, rounds: int) -> tuple[int, float, float, float]:
-    """The nodes of a model, seconds without and with origins, and seconds to read all lines."""
+class _NoOrigins(Origins):
+    """Follows the modules, which the search for equal blocks needs, and notes nothing of a node."""
+
+    def enter_function(self, function: Any) -> None:
+        """Do nothing."""
+
+    def mark(self, node: Any) -> None:
+        """Do nothing."""
+
+    def repeat(self, log: OriginLog, modules: Any) -> list[dict[str, Any]]:
+        """No origin for each node."""
+        return [{} for _ in log.nodes]
+
+
+def measured(name: str, rounds: int, repeated: Any) -> tuple[int, float, float, float, float]:
+    """The nodes of a model, seconds without and with origins, their share, and seconds to read.
+
+    The share is the median over pairs of traces in a row, which meet the same load.
+    """
     model, example, dynamic = MODELS[name]()
     seconds: dict[bool, list[float]] = {False: [], True: []}
     reading: list[float] = []
     nodes = 0
     for turn in range(2 * (rounds + 1)):
         keeps = turn % 2 == 1
-        without = mock.patch("symfx.tracing.tracer.Origins", lambda _: None)
+        stand_in: Any = (lambda *_: None) if repeated == "off" else _NoOrigins
+        without = mock.patch("symfx.tracing.tracer.Origins", stand_in)
         gc.collect()
         gc.disable()
         try:
             start = time.process_time()
             if keeps:
-                traced = symfx.trace(model, example, dynamic=[dynamic])
+                traced = symfx.trace(model, example, dynamic=[dynamic], repeated=repeated)
             else:
                 with without:
-                    traced = symfx.trace(model, example, dynamic=[dynamic])
+                    traced = symfx.trace(model, example, dynamic=[dynamic], repeated=repeated)
             taken = time.process_time() - start
         finally:
             gc.enable()
@@ -91,7 +112,9 @@ def measured(name: str, rounds: int) -> tuple[int, float, float, float]:
                 str(node.stack_trace)
             reading.append(time.process_time() - start)
     low = {keeps: statistics.median(each) for keeps, each in seconds.items()}
-    return nodes, low[False], low[True], statistics.median(reading)
+    shares = [full / plain - 1 for plain, full in zip(*seconds.values(), strict=True)]
+    share = statistics.median(shares)
+    return nodes, low[False], low[True], share, statistics.median(reading)
 
 
 def main(
@@ -101,12 +124,20 @@ def main(
     """Print the share of each trace that goes to the origins of its nodes."""
     torch.manual_seed(0)
     table = Table(box=SIMPLE_HEAD)
-    for column in ("model", "nodes", "ms without", "ms with", "share", "to read all lines"):
+    for column in (
+        "model",
+        "blocks",
+        "nodes",
+        "ms without",
+        "ms with",
+        "share",
+        "to read all lines",
+    ):
         table.add_column(column, justify="left" if column == "model" else "right")
-    for name in only or MODELS:
-        nodes, plain, full, reading = measured(name, repeat)
-        row = (f"{plain * 1e3:.1f}", f"{full * 1e3:.1f}", f"{full / plain - 1:+.1%}")
-        table.add_row(name, str(nodes), *row, f"{reading / plain:.1%}")
+    for name, repeated in itertools.product(only or MODELS, ("off", "inline")):
+        nodes, plain, full, share, reading = measured(name, repeat, repeated)
+        row = (f"{plain * 1e3:.1f}", f"{full * 1e3:.1f}", f"{share:+.1%}")
+        table.add_row(name, repeated, str(nodes), *row, f"{reading / plain:.1%}")
     Console().print(table)
 
 

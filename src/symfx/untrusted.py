@@ -90,7 +90,9 @@ def one_line(text: str) -> str:
         >>> one_line("a\\nb \\x1b[2J")
         'a b \\\\x1b[2J'
     """
-    return printable(" ".join(text.split()))
+    # Spaces and tabs stay as they are: a line of a program may align its comment.
+    joined = re.sub(r"[^\S \t]+", " ", text).strip()
+    return "\t".join(map(printable, joined.split("\t")))
 
 
 def is_identifier(text: str) -> bool:

@@ -364,3 +364,18 @@ def test_state_of_a_copy_is_its_own() -> None:
     again = copy.deepcopy(t.graph_module)
     again(torch.ones(4, 3), torch.ones(4, 1))
     assert again.total == 4 and model.total == 0
+
+
+def test_guards_that_follow_from_the_others_are_dropped_again(tmp_path: Path) -> None:
+    def model(x: torch.Tensor) -> torch.Tensor:
+        rows, columns = x.shape[0] // 2, x.shape[1] // 2
+        y = x * 2 if rows >= 2 and columns >= 3 else x
+        # That both factors are 1 follows as no size is negative.
+        return y + 1 if ((rows + 90) // 97) * ((columns + 90) // 97) == 1 else y
+
+    t = symfx.trace(model, torch.randn(30, 40), dynamic=[("h", "w")])
+    t.save(tmp_path / "t")
+    again = symfx.load(tmp_path / "t")
+    lines = [str(guard.provenance) for guard in t.guards]
+    assert [str(guard.provenance) for guard in again.guards] == lines and "y  + 1" in lines[0]
+    assert [str(g.term) for g in again.guards] == [str(g.term) for g in t.guards]

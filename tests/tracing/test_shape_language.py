@@ -147,7 +147,7 @@ def test_arithmetic_of_dims():
         assert str(made) == text
     assert (a + b).dims == {"a": a, "b": b}
     assert 2 * a == 2 * a and hash(2 * a) == hash(2 * a) and 2 * a != 3 * a
-    with pytest.raises(TypeError):
+    with pytest.raises(SpecError, match=r"computed with 1\.5"):
         a + 1.5
     with pytest.raises(SpecError, match="a is described in two ways"):
         a + Dim("a", max=3)
@@ -400,3 +400,56 @@ def test_expressions_and_conditions_are_handed_on(tmp_path):
             module(torch.randn(rows, 3), torch.randn(length))
     torch.export.save(program, tmp_path / "p.pt2")
     assert torch.export.load(tmp_path / "p.pt2").module()(torch.randn(16, 3), torch.randn(11))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lambda",
+        "None",
+        "in",
+        "ｂ",
+        "b" * 201,
+        "8b",
+        "b//0",
+        "5 <= b <= 4",
+        "b <= 1",
+        "0*b",
+        "b - b",
+    ],
+)
+def test_the_same_mistakes_are_refused_before_a_trace(text):
+    for part in [text, "[" + text + ", 8]"]:
+        entry = part if part.startswith("[") else (part, 8)
+        with pytest.raises(SpecError) as caught:
+            symfx.trace(torch.relu, torch.randn(6, 8), dynamic=[entry])
+        assert caught.value.where.startswith("dynamic") and caught.value.fix
+
+
+def test_names_that_say_nothing_are_static():
+    for text in ("?", "_", "Dyn"):
+        assert not symfx.trace(torch.relu, torch.randn(6, 8), dynamic=[(text, 8)]).symbols
+
+
+def test_mistakes_in_the_arithmetic_of_dimensions():
+    d = symfx.Dim("d")
+    for make in (
+        lambda: d / 2,
+        lambda: 6 / d,
+        lambda: d * 1.5,
+        lambda: d + "c",
+        lambda: d + torch.export.Dim("e"),
+        lambda: d**9,
+        lambda: d**d,
+        lambda: symfx.Dim("class"),
+        lambda: symfx.Dim("d", min="2"),
+        lambda: symfx.Dim("d", max=True),
+        lambda: symfx.Dim("d", min=5, max=4),
+    ):
+        with pytest.raises(SpecError) as caught:
+            make()
+        assert caught.value.fix
+    t = symfx.trace(
+        lambda x, y: (x + 1, y), (torch.randn(9), torch.randn(3)), dynamic=[(d**2,), (d,)]
+    )
+    assert t.check(torch.randn(25), torch.randn(5)) and not t.check(torch.randn(8), torch.randn(3))

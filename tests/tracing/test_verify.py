@@ -588,6 +588,20 @@ def test_where_restricts_the_shapes():
     t = symfx.trace(lambda x: x.relu(), randn(4, 6), dynamic=[("n", "m")])
     found = t.verify(shapes=20, where=["n == m", "m in {3, 50}"])
     assert sorted(run.sizes["n"] for run in found.runs[1:]) == [3, 50]
+    for where in (
+        "n == 37*m + 5",
+        "n*m == 1000",
+        "n % 41 == 8 and m > n + 300",
+        "n // 7 == m",
+        ["m in {3, 999}", "n + m == 1010"],
+        "n == max(m, 60) + 1000",
+    ):
+        found = t.verify(shapes=1, where=where)
+        assert found and len(found.runs) == 2, where
+    impossible = t.verify(shapes=2, where=["n == 2*m", "m == 2*n"])
+    assert len(impossible.runs) == 1 and "n == 2*m, m == 2*n" in impossible.note
+    only = t.verify(shapes=2, where=["n == 4", "m == 6"])
+    assert len(only.runs) == 1 and "only 0 of 2 other shapes" in only.note
     with pytest.raises(symfx.errors.SymfxError, match="no input has a dimension named k"):
         t.verify(where="k > 3")
     with pytest.raises(symfx.errors.SymfxError, match="where is 3"):

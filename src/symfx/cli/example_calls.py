@@ -68,15 +68,22 @@ def traced_call(call: ExampleCall, *, strict: bool, pre_dispatch: bool = False) 
     """
     from symfx.tracing import trace
 
-    traced = trace(
-        call.model,
-        call.args,
-        call.kwargs,
-        dynamic=call.dynamic,
-        where=call.stated,
-        strict=strict,
-        pre_dispatch=pre_dispatch,
-    )
+    try:
+        traced = trace(
+            call.model,
+            call.args,
+            call.kwargs,
+            dynamic=call.dynamic,
+            where=call.stated,
+            strict=strict,
+            pre_dispatch=pre_dispatch,
+        )
+    except SpecError as error:
+        # What Python calls `dynamic` is described by this option.
+        if error.where is not None and error.where.partition(",")[0] == "dynamic":
+            where = "--input" + error.where.removeprefix("dynamic")
+            raise SpecError(error.what, where=where, fix=error.fix) from None
+        raise
     for record in traced.specializations:
         print_warning(
             f"the graph holds for {record.symbol_name} = {record.value} alone",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,8 +47,22 @@ def hand_on(trace: Trace, onnx: Path | None, pt2: Path | None, aoti: Path | None
         with progress(f"writing {path}"), contextlib.redirect_stdout(sys.stderr):
             # Each gets a program of its own, because the passes of torch may change it.
             exported = trace.to_exported_program()
-            with written_beside(path) as unfinished, _refusing(option):
+            with written_beside(path) as unfinished, _refusing(option), _quiet():
                 write(exported, unfinished)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep notes of torch on optional packages and on its outdated calls off the screen."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 @contextlib.contextmanager

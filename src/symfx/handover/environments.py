@@ -63,6 +63,8 @@ def describe_environment(env: ShapeEnv, numbers: NumberWriter) -> dict[str, Any]
         ],
         # Symbols without a record are the prover's own, and so are the facts about them.
         "facts": [numbers.term(c) for c in assumed if c.free_symbols <= records.keys()],
+        # With these, a guard that follows from the others is found again.
+        "given": [numbers.term(c) for c in knowledge.given if c.free_symbols <= records.keys()],
         "guards": [
             {
                 "condition": numbers.term(guard.term),
@@ -168,6 +170,7 @@ def read_environment(
         "specializations",
         "asked",
         "inputs",
+        optional=("given",),  # versions 1 to 3 do not have it
     )
     env = ShapeEnv()
     symbols: dict[str, Term] = {}
@@ -281,6 +284,8 @@ def _learn(
         env.knowledge.replacement_origins[symbol] = _read_cause(inner["cause"])
     for condition in fields["facts"].items(_CONDITIONS):
         env.facts.assume(numbers.condition(condition))
+    for condition in fields["given"].items(_CONDITIONS) if "given" in fields else ():
+        env.knowledge.given.append(numbers.condition(condition))
 
 
 def _read_guard(item: Item, numbers: NumberReader) -> ShapeGuard:

@@ -38,7 +38,7 @@ from symfx.untrusted import Item, Limits, Source, one_line, parse, shown
 
 __all__ = ["FORMAT", "VERSION", "read_trace", "schema", "write_trace"]
 
-FORMAT, VERSION = "symfx trace", 3
+FORMAT, VERSION = "symfx trace", 4
 _LIMITS = Limits(size=256 << 20, items=8_000_000)
 _GIVE = "give a file that Trace.save wrote"
 _KEEP_OUT = "keep such parts out of the model that you trace"

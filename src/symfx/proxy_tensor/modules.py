@@ -106,6 +106,8 @@ class ModuleStack:
     def __init__(self, root: torch.nn.Module, *, keeps_calls: bool = False) -> None:
         self._keeps_calls = keeps_calls
         self._called: list[CallsOfProgram] = []
+        #: The calls of the program up to the module that is running, if those are kept.
+        self.called: CallsOfProgram | None = None
         self.running: OrderedDict[str, tuple[str, str]] = OrderedDict()
         self._names = {module: name for name, module in root.named_modules()}
         names = sum(1 for _ in root.named_modules(remove_duplicate=False))
@@ -121,11 +123,6 @@ class ModuleStack:
         #: A list that gets each module that is entered; None while no caller asks for them.
         self.entered: list[Entered] | None = None
         self._tell = _tell.get()
-
-    @property
-    def called(self) -> CallsOfProgram | None:
-        """The calls of the program up to the module that is running, if those are kept."""
-        return self._called[-1] if self._called else None
 
     @property
     def innermost(self) -> torch.nn.Module | None:
@@ -199,16 +196,17 @@ class ModuleStack:
                 if self._taken[module]:
                     self._names[module] = self._taken[module].pop()
                 name = self._names[module]
-                calls = self._calls[name]
-                self._calls[name] += 1
-                key = f"{name}@{calls}" if calls else name
+                count = self._calls[name]
+                self._calls[name] = count + 1
+                key = f"{name}@{count}" if count else name
                 self.running[key] = (name, described)
                 self._open.append(module)
                 if self._keeps_calls:
                     # The frame that calls this hook calls the module's `forward` next.
-                    self._called.append(calls_of_program(self.called, sys._getframe(1)))
+                    self.called = calls = calls_of_program(self.called, sys._getframe(1))
+                    self._called.append(calls)
                     if self.entered is not None:
-                        self.entered.append(Entered(module, key, self._called[-1]))
+                        self.entered.append(Entered(module, key, calls))
 
         def leave(*_: Any) -> None:
             if _active.get() is self and self.running:
@@ -217,6 +215,7 @@ class ModuleStack:
                 self._open.pop()
                 if self._keeps_calls:
                     self._called.pop().frame = None
+                    self.called = self._called[-1] if self._called else None
                 if self._tell is not None:
                     self._tell(module)
 

@@ -81,6 +81,7 @@ class Origins:
         self._calls: Counter[Any] = Counter()
         self._torch_fn: tuple[str, str] | None = None
         self.log: OriginLog | None = None
+        self._last: CallsOfProgram | None = None
 
     def enter_function(self, function: Any) -> None:
         """Name the torch function that makes the nodes to come."""
@@ -96,16 +97,18 @@ class Origins:
             meta.update({key: earlier[key] for key in _ORIGIN if key in earlier})
             return
         around = None
-        if self.modules is not None:
-            around = self.modules.called
-            meta["nn_module_stack"] = self.modules.snapshot()
+        modules = self.modules
+        if modules is not None:
+            around = modules.called
+            meta["nn_module_stack"] = modules.snapshot()
         if self._function is not None:
             if self._torch_fn is None:
                 self._torch_fn = self._named(self._function)
             meta["torch_fn"] = self._torch_fn
         if isinstance(node.target, OpOverload):
             meta["original_aten"] = node.target
-        meta[CALLS] = calls_of_program(around, skipped=_OWN_FRAMES)
+        # The nodes of one call of an operator share the calls that led to it, and so their text.
+        meta[CALLS] = self._last = calls_of_program(around, None, _OWN_FRAMES, self._last)
 
     def _named(self, function: Any) -> tuple[str, str]:
         """A function, and which of its calls that made nodes this is."""
@@ -154,6 +157,7 @@ class Origins:
         self._function, last = log.last
         self._torch_fn = None if last is None else functions.get(id(last), last)
         stacks = {id(log.stack): stack.snapshot()}
+        lines: dict[int, CallsOfProgram] = {}
         outer = log.stack.keys()
         found = []
         for origin in log.nodes:
@@ -165,8 +169,10 @@ class Origins:
             made["nn_module_stack"] = stacks[id(running)]
             if "torch_fn" in made:
                 made["torch_fn"] = functions.get(id(made["torch_fn"]), made["torch_fn"])
-            around = made[CALLS].around
-            made[CALLS] = made[CALLS].inside_of(calls.get(id(around), around))
+            before = made[CALLS]
+            if id(before) not in lines:
+                lines[id(before)] = before.inside_of(calls.get(id(before.around), before.around))
+            made[CALLS] = lines[id(before)]
             found.append(made)
         return found
 
@@ -176,5 +182,5 @@ def write_lines(graph_module: fx.GraphModule) -> None:
     for module in graph_module.modules():
         for node in module.graph.nodes if isinstance(module, fx.GraphModule) else ():
             calls: CallsOfProgram | None = node.meta.pop(CALLS, None)
-            if calls is not None and calls.text:
-                node.meta["stack_trace"] = calls.text
+            if calls is not None and (text := calls.text):
+                node.meta["stack_trace"] = text

@@ -10,6 +10,7 @@ from typing import Any, Never
 from lark import Token, Transformer_NonRecursive
 
 from symfx.shape_language.syntax import (
+    LARGEST_POWER,
     OPERATIONS,
     AnyTensor,
     Both,
@@ -39,10 +40,13 @@ from symfx.shape_language.syntax import (
 from symfx.shape_language.texts import Text
 from symfx.shape_language.words import (
     INTEGER_BITS,
+    NAME_FIX,
+    NOTHING_SAID,
     dtype_of,
     is_dtype,
     literal_of,
     shortened,
+    why_no_name,
 )
 
 __all__ = ["Actions"]
@@ -51,9 +55,7 @@ __all__ = ["Actions"]
 _LARGEST = 2**63 - 1
 #: The most dimensions that a tensor may have, and the most levels of an expression or a type.
 _RANK, _DEEPEST = 64, 50
-_LARGEST_POWER = 8
 _WORDS: dict[str, Any] = {"true": True, "false": False, "none": None}
-_ANYTHING = ("Dyn", "dyn", "_")
 _EXAMPLES = {"float": "float=0.5", "bool": "bool=true", "str": "str='mean'"}
 _DOWN, _UP = ("<=", "<"), (">=", ">")
 
@@ -109,12 +111,9 @@ class Actions(Transformer_NonRecursive[Token, Any]):
         return self._name(parts[0])
 
     def _name(self, token: Token) -> Name:
-        if not str(token).isidentifier():
-            self._refuse(
-                f"{str(token)!r} cannot be a name",
-                token.start_pos or 0,
-                "use letters, digits and underscores, such as batch or seq_len",
-            )
+        why = why_no_name(str(token))
+        if why is not None:
+            self._refuse(f"{shortened(str(token))!r} {why}", token.start_pos or 0, NAME_FIX)
         return Name(str(token), token.start_pos or 0)
 
     def signed(self, parts: Children) -> Expression:
@@ -126,6 +125,12 @@ class Actions(Transformer_NonRecursive[Token, Any]):
         """A sum or a product of several parts."""
         result: Expression = parts[0]
         for sign, right in zip(parts[1::2], parts[2::2], strict=True):
+            if str(sign) in ("//", "%") and _constant(right) == 0:
+                self._refuse(
+                    f"{Operation(str(sign), result, right)} divides by zero",
+                    right.at,
+                    "divide by another number",
+                )
             result = Operation(str(sign), result, right, result.at)
             if len(parts) > 2 * _DEEPEST:
                 self._refuse(
@@ -138,9 +143,9 @@ class Actions(Transformer_NonRecursive[Token, Any]):
     def power(self, parts: Children) -> Operation:
         """``n**2``."""
         base, exponent = parts
-        if self._integer(exponent) > _LARGEST_POWER:
+        if self._integer(exponent) > LARGEST_POWER:
             self._refuse(
-                f"the power {exponent} is larger than {_LARGEST_POWER}",
+                f"the power {exponent} is larger than {LARGEST_POWER}",
                 exponent.start_pos,
                 "write a smaller one",
             )
@@ -213,7 +218,7 @@ class Actions(Transformer_NonRecursive[Token, Any]):
                     "a range needs the name of a dimension", sizes[-1].at, "write 2 <= n <= 512"
                 )
             return Size(Number(plain[0] or 0, sizes[0].at), at=sizes[0].at)
-        if isinstance(sizes[0], Name) and sizes[0].name in _ANYTHING and not signs:
+        if isinstance(sizes[0], Name) and sizes[0].name in NOTHING_SAID and not signs:
             return Unknown(sizes[0].at)
         if len(named) > 1:
             self._refuse(
@@ -258,8 +263,15 @@ class Actions(Transformer_NonRecursive[Token, Any]):
             if kind in found or (kind == "example" and "high" in found):
                 self._refuse(f"{value} is described twice", sizes[other].at, "describe it once")
             found[kind] = number
-        if found.get("high", 0) < 0:
-            self._refuse(f"no size is below {found['high'] + 1}", value.at, "give a larger bound")
+        low, high = found.get("low", 0), found.get("high")
+        if high is not None and high < 0:
+            self._refuse(f"no size is below {high + 1}", value.at, "give a larger bound")
+        if high is not None and high < low:
+            self._refuse(
+                f"no size of {value} is at least {low} and at most {high}",
+                value.at,
+                "give a smallest size that is not above the largest",
+            )
         return Size(value, found.get("low"), found.get("high"), found.get("example"), value.at)
 
     # -- types ---------------------------------------------------------------------------------
@@ -328,7 +340,7 @@ class Actions(Transformer_NonRecursive[Token, Any]):
         word, at = str(parts[0]), parts[0].start_pos
         if word.lower() in _WORDS:
             return Constant(_WORDS[word.lower()], at)
-        if word in _ANYTHING:
+        if word in NOTHING_SAID:
             return AnyTensor(at)
         if word == "int":
             return IntInput(None, at)

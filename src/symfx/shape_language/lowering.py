@@ -193,7 +193,8 @@ def determined(dims: Sequence[Measured], where: str = "dynamic") -> dict[str, in
     for symbol, term, factor, rest in determined_symbols(by_term, values):
         values[symbol] = _value(by_term[term], factor, int(evaluate(rest, values)), where)
     for dim, term in open_:
-        unknown = [s.name for s in term.free_symbols if s not in values]
+        # A name that cancels out, as in b - b, is a name too.
+        unknown = [name for name in names_in(dim.tree) if symbols[name] not in values]
         if unknown:
             name = min(unknown)
             raise SpecError(

@@ -20,7 +20,7 @@ from symfx.shape_language.syntax import (
     TypeSyntax,
 )
 from symfx.shape_language.texts import Text
-from symfx.shape_language.words import is_dtype, shortened
+from symfx.shape_language.words import NOTHING_SAID, is_dtype, shortened, why_no_name
 
 if TYPE_CHECKING:
     from lark import Lark, Token
@@ -82,7 +82,7 @@ def parse_dimension(text: str, label: str = "dynamic") -> Dimension:
         >>> str(parse_dimension("2*(h+1)"))
         '2*(h + 1)'
     """
-    if text.isidentifier() and text.isascii() and text not in ("and", "or", "not", "in"):
+    if text.isascii() and text not in NOTHING_SAID and why_no_name(text) is None:
         return Size(Name(text))
     read: Dimension = _parse("dimension", Text(text, label))
     return read
@@ -156,6 +156,13 @@ _CHARACTERS = {
     "!": "write not, or != between two sizes",
     "^": "write a power as n**2",
 }
+#: What a text wants after what may be its end.
+_END = {
+    "input": "nothing more",
+    "type": "nothing more",
+    "dimension": "a bound or the end",
+    "condition": "'and', 'or' or the end",
+}
 #: What a text wants, in words, by tokens that would be right: the first row that fits counts.
 _WANTED: tuple[tuple[frozenset[str], str], ...] = (
     (frozenset({"QUESTION", "LBRACE"}), "a type or a value"),
@@ -191,7 +198,7 @@ def _unexpected(start: str, text: Text, error: UnexpectedToken) -> Exception:
     found = "the end" if token.type == "$END" else repr(shortened(str(token)))
     before = text.text[:at].rstrip()
     accepted = error.accepts or error.expected
-    wanted = next((words for row, words in _WANTED if row <= accepted), "something else")
+    wanted = next((words for row, words in _WANTED if row <= accepted), _END[start])
     fix = _FORMS[start]
     if not before:
         wanted = {"input": "the name of an input", "dimension": _SIZE}.get(start, wanted)

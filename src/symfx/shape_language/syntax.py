@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 __all__ = [
+    "LARGEST_POWER",
     "OPERATIONS",
     "AnyTensor",
     "Both",
@@ -38,6 +39,7 @@ __all__ = [
     "Unknown",
     "depth",
     "names_in",
+    "subtracts",
 ]
 
 
@@ -108,6 +110,9 @@ OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "**": operator.pow,
 }
 """What each sign computes, of integers and of terms."""
+
+LARGEST_POWER = 8
+"""The largest number after ``**``."""
 
 
 @dataclass(frozen=True)
@@ -388,6 +393,11 @@ def names_in(tree: Tree) -> list[str]:
         ['b', 'a']
     """
     return [*dict.fromkeys(part.name for part in _walk(tree) if isinstance(part, Name))]
+
+
+def subtracts(tree: Tree) -> bool:
+    """Whether there is a minus in an expression, which may be negative then."""
+    return any(isinstance(p, Negative) or getattr(p, "sign", "") == "-" for p in _walk(tree))
 
 
 def depth(tree: Tree, limit: int) -> int:

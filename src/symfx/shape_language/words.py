@@ -4,12 +4,30 @@ from __future__ import annotations
 
 import ast
 import difflib
+import keyword
 from typing import Any
 
 from symfx.dtypes import LONG_NAMES
 from symfx.shape_language.texts import Text
+from symfx.untrusted import is_identifier
 
-__all__ = ["INTEGER_BITS", "dtype_of", "is_dtype", "literal_of", "shortened"]
+__all__ = [
+    "INTEGER_BITS",
+    "NAME_FIX",
+    "NOTHING_SAID",
+    "dtype_of",
+    "is_dtype",
+    "literal_of",
+    "shortened",
+    "why_no_name",
+]
+
+#: The names that say nothing of a size or a type, as ``?`` does.
+NOTHING_SAID = ("Dyn", "dyn", "_")
+#: How to name a dimension.
+NAME_FIX = "use a name of letters, digits and underscores, such as batch or seq_len"
+#: The most characters of a name, which files of traces have too.
+_LONGEST_NAME = 200
 
 #: The bits of an integer's magnitude, by dtype.
 INTEGER_BITS = {"int8": 7, "int16": 15, "int32": 31, "int64": 63, "uint8": 8}
@@ -21,6 +39,25 @@ _OTHER_NAMES = {long: long for long in LONG_NAMES.values()} | {
     "int": "int32",
     "long": "int64",
 }
+
+
+def why_no_name(text: str) -> str | None:
+    """Why a text cannot be a name, as the end of a sentence; None if it can.
+
+    Names become part of guards and of generated source. So a keyword is none, nor is a name that
+    Python would read as another one.
+
+    Example:
+        >>> why_no_name("batch"), why_no_name("lambda")
+        (None, 'is a word of Python, and cannot be a name')
+    """
+    if keyword.iskeyword(text):
+        return "is a word of Python, and cannot be a name"
+    if not is_identifier(text):
+        return "cannot be a name"
+    if len(text) > _LONGEST_NAME:
+        return f"is longer than {_LONGEST_NAME} characters, and cannot be a name"
+    return None
 
 
 def is_dtype(name: str) -> bool:

@@ -182,10 +182,14 @@ def _dim_text(dim: Dimension) -> DimText:
 
 
 def _bounds_of(dim: Dimension) -> list[str]:
-    """The bounds that were written around a dimension, as conditions."""
+    """The bounds that were written around a dimension, as conditions.
+
+    An expression that may be negative is bounded by 0.
+    """
     if not isinstance(dim, Size):
         return []
-    low = [] if dim.low is None else [f"{dim.value} >= {dim.low}"]
+    least = 0 if dim.low is None and syntax.subtracts(dim.value) else dim.low
+    low = [] if least is None else [f"{dim.value} >= {least}"]
     return low + ([] if dim.high is None else [f"{dim.value} <= {dim.high}"])
 
 

@@ -403,7 +403,10 @@ class _Reader:
                 fix="leave the example size out: the tensor has it",
             )
         if isinstance(read.value, Name):
-            return Dim(read.value.name, min=read.low, max=read.high)
+            try:
+                return Dim(read.value.name, min=read.low, max=read.high)
+            except SpecError as error:
+                raise SpecError(error.what, where=where, fix=error.fix) from None
         if read.low is not None or read.high is not None:
             self.bounds.append(bounds_of(read, where))
         return DimExpression(read.value, {name: Dim(name) for name in names_in(read.value)})

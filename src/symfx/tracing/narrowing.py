@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import Callable, Iterator, Sequence
 
-from symfx.algebra import Facts, Prover, Term, evaluate
+from symfx.algebra import Facts, Prover, Term
+from symfx.algebra.reasoning.drawn_values import drawn_values, satisfies
 from symfx.errors import SymfxError, TracingError
 from symfx.shape_language.lowering import condition_term
 from symfx.symbolic_shapes import ShapeGuard
@@ -145,19 +147,14 @@ def _sizes_with(
     choices = [_choices(_hint(trace, s))[: most if len(ordered) > 1 else None] for s in ordered]
     for sizes in itertools.product(*choices):
         values = dict(zip(ordered, sizes, strict=True))
-        if all(_holds(term, values) for term in near) and not _holds(without, values):
+        if satisfies(near, values) and not satisfies([without], values):
             return values
-    return None
+    ranges: dict[Term, tuple[int | None, int | None]] = dict.fromkeys(ordered, (0, None))
+    wanted = [*near, without.table.not_(without)]
+    return next(drawn_values(wanted, ranges, {}, random.Random(0)), None)
 
 
 def _choices(hint: int) -> list[int]:
     """Sizes to try for a symbol, the example's and small ones first."""
     far = [hint + 1, hint - 1, 2 * hint, *(2**i for i in range(10, 20))]
     return list(dict.fromkeys([hint, *range(_SIZES), *far]))
-
-
-def _holds(term: Term, values: dict[Term, int]) -> bool:
-    try:
-        return bool(evaluate(term, values))
-    except ZeroDivisionError:
-        return False

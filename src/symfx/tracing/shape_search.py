@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 import random
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 
-from symfx.algebra import Term, evaluate
+from symfx.algebra import Term
+from symfx.algebra.reasoning.drawn_values import drawn_values, satisfies
 from symfx.shape_language.lowering import condition_term
 from symfx.symbolic_shapes import SymbolInfo
 from symfx.tracing.stated import Stated
@@ -79,8 +79,7 @@ class ShapeSearch:
             ranges = zip(self.symbols, known, strict=True)
             self.choices = {info.term: list(span) for info, span in ranges}
         else:
-            named = _numbers_in(self._where)
-            self.choices = {info.term: _sizes(info, named) for info in self.symbols}
+            self.choices = {info.term: _sizes(info) for info in self.symbols}
 
     def assignments(self) -> Iterator[dict[Term, int]]:
         """Values of the symbols that the trace admits, each once, without the example's."""
@@ -91,11 +90,9 @@ class ShapeSearch:
             key = tuple(values.values())
             if key not in seen:
                 seen.add(key)
-                if (
-                    self._holds(values)
-                    and self._satisfies(values)
-                    and self.trace.admission.admits(self._items | values)
-                ):
+                if not self._holds(values) or not satisfies(self._wanted, values):
+                    continue
+                if self.trace.admission.admits(self._items | values):
                     yield values
 
     def _holds(self, values: Mapping[Term, int]) -> bool:
@@ -107,13 +104,6 @@ class ShapeSearch:
                     return False
         return True
 
-    def _satisfies(self, values: Mapping[Term, int]) -> bool:
-        """Whether values satisfy the conditions."""
-        try:
-            return all(evaluate(condition, values) for condition in self._wanted)
-        except ZeroDivisionError:
-            return False
-
     def _ladders(self) -> Iterator[dict[Term, int]]:
         """All symbols at once at the sizes most worth trying."""
         sizes = {info.term: _sizes(info) for info in self.symbols}
@@ -121,14 +111,19 @@ class ShapeSearch:
             yield {term: values[step % len(values)] for term, values in sizes.items()}
 
     def _others(self) -> Iterator[dict[Term, int]]:
-        """All assignments in a random order if they are few, otherwise random ones."""
+        """All assignments in a random order if they are few, otherwise random ones that fit."""
         if self.every:
             every = list(itertools.product(*self.choices.values()))
             self.rng.shuffle(every)
             yield from (dict(zip(self.choices, values, strict=True)) for values in every)
             return
-        for _ in range(_ATTEMPTS):
-            yield {term: self.rng.choice(sizes) for term, sizes in self.choices.items()}
+        if not self._where:
+            for _ in range(_ATTEMPTS):
+                yield {term: self.rng.choice(sizes) for term, sizes in self.choices.items()}
+        # Sizes that conditions leave few of are not met by chance.
+        conditions = [*self._wanted, *(guard.term for guard in self.trace.shape_env.guards)]
+        ranges = {info.term: (info.lower, info.upper) for info in self.symbols}
+        yield from drawn_values(conditions, ranges, self.choices, self.rng)
 
     def why_no_more(self, found: int, wanted: int) -> str:
         """A sentence that says why fewer shapes were found than wanted."""
@@ -150,7 +145,7 @@ class ShapeSearch:
         if self.every:
             return f"only {found} of {wanted} other shapes exist: {', '.join(limits)}"
         return (
-            f"only {found} of {wanted} other shapes were found in {_ATTEMPTS} tries: "
+            f"only {found} of {wanted} other shapes were found: "
             f"{'the trace and where= admit' if self._where else 'the trace admits'} only "
             f"{', '.join(limits)}"
         )
@@ -163,13 +158,7 @@ def _span(info: SymbolInfo) -> range | None:
     return range(info.lower, min(info.upper, info.lower + _ATTEMPTS) + 1)
 
 
-def _numbers_in(texts: Sequence[str]) -> list[int]:
-    """The numbers in conditions, and their neighbors."""
-    numbers = {int(digits) for text in texts for digits in re.findall(r"\b\d{1,6}\b", text)}
-    return [n + step for n in sorted(numbers) for step in (0, 1, -1)]
-
-
-def _sizes(info: SymbolInfo, named: Sequence[int] = ()) -> list[int]:
+def _sizes(info: SymbolInfo) -> list[int]:
     """Values to try for a symbol, those most likely to show a mistake first."""
     hint = int(info.hint or 0)
     # A number that is not a size may be negative.
@@ -179,6 +168,4 @@ def _sizes(info: SymbolInfo, named: Sequence[int] = ()) -> list[int]:
     first = [hint + 1, low, 2 * hint, hint - 1, 3 * hint, hint // 2, 4 * hint, high]
     wide = [*first, *_SIZES, 2 * hint + 1, hint]
     found = [size for size in dict.fromkeys(wide) if low <= size <= high]
-    most = math.inf if info.upper is None else info.upper
-    found += [size for size in named if low <= size <= most and size not in found]
     return found or [hint]

@@ -33,6 +33,9 @@ class Wish:
 
     extent: Dim | str | bool
 
+    def __repr__(self) -> str:
+        return repr(self.extent)
+
 
 # -- torch.export ----------------------------------------------------------------------------------
 
@@ -57,7 +60,9 @@ def shapes_of_torch(dynamic: Any, layout: Layout) -> Any:
         raise SpecError(
             f"the {kind} does not fit the arguments: {error}",
             where="dynamic",
-            fix="describe the tensors that are passed, themselves and not copies",
+            fix="describe the tensors that are passed, themselves and not copies"
+            if kind == "ShapesCollection"
+            else "add arguments of the same structure, whose tensors have as many dimensions",
         ) from error
 
 
