@@ -105,8 +105,9 @@ def _working_example(
     }
     result = run_graph(graph, module, freed)
     sizes = result.sizes
-    wishes = _as_written(sizes, inputs, result, graph, where)
-    answer = solver.ask([d.condition for d in sizes.demands], wishes=wishes, small=True)
+    wishes, near = _as_written(sizes, inputs, result, graph, where)
+    demands = [d.condition for d in sizes.demands]
+    answer = solver.ask(demands, wishes=wishes, near=near, small=True)
     if result.failed is not None or answer.verdict != "sat":
         return None, result.failed is not None or answer.verdict == "unsat"
     values = {sizes.table.symbol(name): value for name, value in answer.values.items()}
@@ -128,19 +129,25 @@ def _as_written(
     result: GraphRun,
     graph: Graph,
     where: Sequence[str],
-) -> list[Term]:
-    """The user's types as wishes for the example: equal names, then numbers, then conditions."""
+) -> tuple[list[Term], list[tuple[Term, int]]]:
+    """The user's types as wishes for the example: equal names, then numbers, then conditions.
+
+    Returns:
+        The wishes, and the numbers, which the example should be close to if it cannot have them.
+    """
     named: dict[str, Term] = {}
     equal: list[Term] = []
-    numbers: list[Term] = []
+    numbers: list[tuple[Term, int]] = []
     for node in graph.nodes:
         shape = result.values.get(node)
         if node.op != "placeholder" or not isinstance(shape, Shape):
             continue
         for dim, size in zip(inputs[input_name(node)].dims or (), shape, strict=True):
             if isinstance(dim, int):
-                numbers.append(sizes.term(size).eq(sizes.table.const(dim)))
+                numbers.append((sizes.term(size), dim))
             elif dim is not None and dim.isidentifier():
                 equal.append(named.setdefault(dim, sizes.term(size)).eq(sizes.term(size)))
     said = [text for text in where if {*names_in_condition(text)} <= named.keys()]
-    return [*equal, *numbers, *(parse_condition(sizes.table, text, named) for text in said)]
+    conditions = [parse_condition(sizes.table, text, named) for text in said]
+    exact = [size.eq(sizes.table.const(number)) for size, number in numbers]
+    return [*equal, *exact, *conditions], numbers

@@ -15,6 +15,9 @@ with importing("types", "symfx typecheck"):
 
 __all__ = ["Answer", "Solver", "smallest_conflict"]
 
+#: An example that is farther than this from the user's sizes is any that z3 finds.
+_FARTHEST = 4096
+
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "const": lambda value: z3.BoolVal(value) if isinstance(value, bool) else z3.IntVal(int(value)),
     "add": lambda *parts: z3.Sum(parts),
@@ -89,13 +92,19 @@ class Solver:
         return solver
 
     def ask(
-        self, conditions: Sequence[Term], *, wishes: Sequence[Term] = (), small: bool = False
+        self,
+        conditions: Sequence[Term],
+        *,
+        wishes: Sequence[Term] = (),
+        near: Sequence[tuple[Term, int]] = (),
+        small: bool = False,
     ) -> Answer:
         """Decide whether conditions hold together.
 
         Args:
             conditions: the conditions.
             wishes: further conditions, each kept if it is possible with those before it.
+            near: sizes, each with a number that it should be close to.
             small: look for small sizes.
         """
         solver = self._solver()
@@ -117,6 +126,8 @@ class Solver:
                 model = solver.model()
             else:
                 solver.pop()
+        if near:
+            model = self._nearest(solver, labels, near) or model
         if small:
             for bound in (2, 4, 8, 16, 64, 256, 1024, 65536):
                 solver.push()
@@ -130,6 +141,31 @@ class Solver:
             for name, symbol in self._symbols.items()
         }
         return Answer("sat", values)
+
+    def _nearest(
+        self, solver: Any, labels: Sequence[Any], near: Sequence[tuple[Term, int]]
+    ) -> Any:
+        """The model with the least of the largest distance between sizes and numbers.
+
+        Returns:
+            The model, whose distance the solver then demands; ``None`` if z3 finds none.
+        """
+        distances = [self.formula(size) - number for size, number in near]
+        low, high, found = 0, 1, None
+        while low < high and high <= _FARTHEST:
+            tried = (low + high) // 2 if found is not None else high
+            solver.push()
+            solver.add([z3.And(-tried <= distance, distance <= tried) for distance in distances])
+            if str(solver.check(*labels)) == "sat":
+                found, high = solver.model(), tried
+            elif found is None:
+                low, high = high + 1, 2 * high
+            else:
+                low = tried + 1
+            solver.pop()
+        if found is not None:
+            solver.add([z3.And(-high <= distance, distance <= high) for distance in distances])
+        return found
 
     def follows(self, conditions: Iterable[Term], conclusion: Term) -> bool:
         """Whether a condition follows from others; False if z3 does not know."""
