@@ -179,17 +179,16 @@ def _demand_of_layer(call: Call, module: nn.Module) -> None:
         _indices(f"the ids of {name}", call.elements[0] if call.elements else None, _INTEGERS)
     elif name in _LOSSES:
         _LOSSES[name](name, call)
-    if not isinstance(given, torch.dtype) or not isinstance(module, (*_OF_WEIGHTS, *_NORMALIZING)):
+    if not isinstance(module, (*_OF_WEIGHTS, *_NORMALIZING)):
         return
     weights = {p.dtype for p in module.parameters() if _is_float(p.dtype)}
     if len(weights) != 1:
         return
     (wanted,) = weights
-    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)) and given in (None, wanted):
         states = [e.dtype for e in call.elements[1:] if isinstance(e.dtype, torch.dtype)]
-        if given == wanted:
-            what, given = "state", next((each for each in states if each != wanted), given)
-    if given == wanted:
+        what, given = "state", next((each for each in states if each != wanted), wanted)
+    if not isinstance(given, torch.dtype) or given == wanted:
         return
     narrower = _is_float(given) and not given.is_complex and given.itemsize < wanted.itemsize
     if isinstance(module, _NORMALIZING) and narrower:

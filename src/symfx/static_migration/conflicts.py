@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,9 @@ from symfx.static_migration.solver import Solver, smallest_conflict
 from symfx.static_migration.term_sizes import TermSizes
 
 __all__ = ["find_conflict"]
+
+#: How far from the user's sizes examples are looked for, by the number of sizes that differ.
+_RADIUS = {1: 256, 2: 16, 3: 4}
 
 
 def find_conflict(
@@ -107,10 +111,11 @@ def _working_example(
     sizes = result.sizes
     wishes, near = _as_written(sizes, inputs, result, graph, where)
     demands = [d.condition for d in sizes.demands]
-    answer = solver.ask(demands, wishes=wishes, near=near, small=True)
+    answer = solver.ask(demands, wishes=wishes, small=True)
     if result.failed is not None or answer.verdict != "sat":
         return None, result.failed is not None or answer.verdict == "unsat"
     values = {sizes.table.symbol(name): value for name, value in answer.values.items()}
+    values = _nearer(demands, values, near)
     example: dict[str, tuple[int, ...]] = {}
     for node in graph.nodes:
         shape = result.values[node]
@@ -121,6 +126,33 @@ def _working_example(
     tried = {**inputs, **{n: replace(inputs[n], dims=shape) for n, shape in example.items()}}
     works = bool(example) and run_graph(graph, module, tried).failed is None
     return (example if works else None), False
+
+
+def _nearer(
+    demands: Sequence[Term], values: dict[Term, int], near: Sequence[tuple[Term, int]]
+) -> dict[Term, int]:
+    """The values with sizes that are closer to the numbers that the user wrote, if there are any.
+
+    z3 finds some example; for products of sizes it cannot find the closest.
+    """
+    off = [(size, number) for size, number in near if values.get(size, number) != number]
+    farthest = max((abs(values[size] - number) for size, number in off), default=0)
+    for distance in range(1, min(_RADIUS.get(len(off), 0), farthest - 1) + 1):
+        steps = itertools.product(range(-distance, distance + 1), repeat=len(off))
+        shell = [step for step in steps if distance in map(abs, step)]
+        for step in sorted(shell, key=lambda each: (len({*each}), sum(map(abs, each)))):
+            moved = {size: number + by for (size, number), by in zip(off, step, strict=True)}
+            tried = {**values, **moved}
+            if min(moved.values()) >= 1 and all(_holds(demand, tried) for demand in demands):
+                return tried
+    return values
+
+
+def _holds(demand: Term, values: Mapping[Term, int]) -> bool:
+    try:
+        return demand.free_symbols <= values.keys() and bool(evaluate(demand, values))
+    except ZeroDivisionError:
+        return False
 
 
 def _as_written(

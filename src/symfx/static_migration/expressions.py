@@ -65,7 +65,11 @@ def _arguments(
     """The expression of the argument, if a tree is the call of the node."""
     if isinstance(tree, (ast.BinOp, ast.AugAssign)):
         if node.op == "call_function" and isinstance(tree.op, _SIGNS.get(node.target, ())):
-            sides = (tree.left, tree.right) if isinstance(tree, ast.BinOp) else (tree.target, tree.value)
+            sides = (
+                (tree.left, tree.right)
+                if isinstance(tree, ast.BinOp)
+                else (tree.target, tree.value)
+            )
             if path in ((0,), (1,)):
                 yield sides[path[0]]
         return

@@ -110,8 +110,13 @@ def program_graph(
             continue
         except _UNTRACEABLE as error:
             reason = _reason_of(error)
+            handles = isinstance(error.__context__, OperatorFailsError)
+            if reason is not None and handles and not tracer.refused_by_plan:
+                follow_tries = False  # the handler only tells of the operator that is to blame
+                ways.insert(0, all_factories)
+                continue
             # A raise that no size decided may be torch.fx's fault: eager will tell.
-            if reason is None or tracer.last_condition is None:
+            if reason is None or (tracer.last_condition is None and not handles):
                 first = first or error
                 continue
             graph = tracer.graph

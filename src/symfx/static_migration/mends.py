@@ -185,7 +185,9 @@ def _candidates(node: Node, position: int, result: GraphRun) -> Iterator[tuple[N
             found = [*kind(shape, len(given) == 1)]
             if kind is _one_inserted and name in _ELEMENTWISE and len(given) == 2:
                 other = result.values[given[0] if used is given[1] else given[1]]
-                found.sort(key=lambda each: each != _inserted(_behind_mismatch(shape, other), shape))
+                found.sort(
+                    key=lambda each: each != _inserted(_behind_mismatch(shape, other), shape)
+                )
             for reason, calls in found:
                 yield used, Mend(position, used.name, calls, reason)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,6 @@ with importing("types", "symfx typecheck"):
 
 __all__ = ["Answer", "Solver", "smallest_conflict"]
 
-#: An example that is farther than this from the user's sizes is any that z3 finds.
-_FARTHEST = 4096
-
 _OPERATIONS: dict[str, Callable[..., Any]] = {
     "const": lambda value: z3.BoolVal(value) if isinstance(value, bool) else z3.IntVal(int(value)),
     "add": lambda *parts: z3.Sum(parts),
@@ -25,8 +23,8 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     # For sizes and positive divisors z3's rounding is Python's.
     "floordiv": lambda a, b: a / b,
     "mod": lambda a, b: a % b,
-    "min": lambda a, b: z3.If(a <= b, a, b),
-    "max": lambda a, b: z3.If(a >= b, a, b),
+    "min": lambda *parts: functools.reduce(lambda a, b: z3.If(a <= b, a, b), parts),
+    "max": lambda *parts: functools.reduce(lambda a, b: z3.If(a >= b, a, b), parts),
     "abs": lambda a: z3.If(a >= 0, a, -a),
     "where": z3.If,
     "eq": lambda a, b: a == b,
@@ -92,19 +90,13 @@ class Solver:
         return solver
 
     def ask(
-        self,
-        conditions: Sequence[Term],
-        *,
-        wishes: Sequence[Term] = (),
-        near: Sequence[tuple[Term, int]] = (),
-        small: bool = False,
+        self, conditions: Sequence[Term], *, wishes: Sequence[Term] = (), small: bool = False
     ) -> Answer:
         """Decide whether conditions hold together.
 
         Args:
             conditions: the conditions.
             wishes: further conditions, each kept if it is possible with those before it.
-            near: sizes, each with a number that it should be close to.
             small: look for small sizes.
         """
         solver = self._solver()
@@ -126,8 +118,6 @@ class Solver:
                 model = solver.model()
             else:
                 solver.pop()
-        if near:
-            model = self._nearest(solver, labels, near) or model
         if small:
             for bound in (2, 4, 8, 16, 64, 256, 1024, 65536):
                 solver.push()
@@ -141,31 +131,6 @@ class Solver:
             for name, symbol in self._symbols.items()
         }
         return Answer("sat", values)
-
-    def _nearest(
-        self, solver: Any, labels: Sequence[Any], near: Sequence[tuple[Term, int]]
-    ) -> Any:
-        """The model with the least of the largest distance between sizes and numbers.
-
-        Returns:
-            The model, whose distance the solver then demands; ``None`` if z3 finds none.
-        """
-        distances = [self.formula(size) - number for size, number in near]
-        low, high, found = 0, 1, None
-        while low < high and high <= _FARTHEST:
-            tried = (low + high) // 2 if found is not None else high
-            solver.push()
-            solver.add([z3.And(-tried <= distance, distance <= tried) for distance in distances])
-            if str(solver.check(*labels)) == "sat":
-                found, high = solver.model(), tried
-            elif found is None:
-                low, high = high + 1, 2 * high
-            else:
-                low = tried + 1
-            solver.pop()
-        if found is not None:
-            solver.add([z3.And(-high <= distance, distance <= high) for distance in distances])
-        return found
 
     def follows(self, conditions: Iterable[Term], conclusion: Term) -> bool:
         """Whether a condition follows from others; False if z3 does not know."""
