@@ -165,8 +165,8 @@ def _result_fits(call: Call) -> None:
     if isinstance(into, torch.dtype) and computed and not torch.can_cast(computed, into):
         raise IllTypedError(
             f"a result of {short_name(computed)} cannot be written into a tensor of "
-            f"{short_name(into)}: use {_SIGNS.get(call.name, call.name)} without changing the tensor "
-            "in place"
+            f"{short_name(into)}: use {_SIGNS.get(call.name, call.name)} without changing the "
+            "tensor in place"
         )
 
 

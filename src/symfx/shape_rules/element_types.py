@@ -158,7 +158,7 @@ class ElementTypes:
         if node.target is getattr and node.args[1] in ("T", "mT", "H", "mH", "data", "grad"):
             return self._known.get(node.args[0])  # type: ignore[arg-type]
         if node.target is getattr and node.args[1] in _ATTRIBUTES:
-            return _ATTRIBUTES[node.args[1]]  # type: ignore[index]
+            return _ATTRIBUTES[node.args[1]]
         if operator_of(node) in ("size", "dim", "numel", "len", "sym_size", "ndimension"):
             return int
         return result_dtype(self.call(node))

@@ -111,7 +111,9 @@ _CASTS = {
 _MAKING = _words("zeros ones empty rand randn linspace logspace eye empty_strided hann_window")
 #: Python's operators that change their first operand.
 IN_PLACE = _words(
-    "iadd isub imul ifloordiv imod ipow itruediv iand ior ixor ilshift irshift setitem index_put copy"
+    """
+    iadd isub imul ifloordiv imod ipow itruediv iand ior ixor ilshift irshift setitem index_put copy
+    """
 )
 #: Operators that take a Boolean argument as an operand; other operators take it as a setting.
 _KEEPS_BOOL = _words("and_ or_ xor where fill add mul sub")

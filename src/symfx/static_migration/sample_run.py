@@ -4,8 +4,8 @@ The shapes of a program tell nothing about layouts: ``x.permute(0, 2, 1).view(n,
 number of elements and fails in eager. Nor do they tell that a function gets ``None`` or a packed
 sequence, or that an operator without a shape rule does not take its arguments. So the program runs
 in eager. It may also fail since its inputs are arbitrary numbers; that is no fault of the program.
-Kernels of the meta device see no numbers, so a failure counts if it happens there too. It also counts
-if its message is about dtypes, which that device checks less.
+Kernels of the meta device see no numbers, so a failure counts if it happens there too. It also
+counts if its message is about dtypes, which that device checks less.
 """
 
 from __future__ import annotations

@@ -112,7 +112,10 @@ def _in_place(name: str) -> Callable[[TracedValue, Any], Any]:
 
 
 #: torch.fx records ``y += x`` as an addition, whose result may be larger than ``y``.
-for _name in "iadd isub imul itruediv ifloordiv imod ipow iand ior ixor ilshift irshift".split():
+for _name in (
+    *("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow"),
+    *("iand", "ior", "ixor", "ilshift", "irshift"),
+):
     setattr(TracedValue, f"__{_name}__", _in_place(_name))
 
 

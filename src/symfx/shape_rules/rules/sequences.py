@@ -55,7 +55,7 @@ def unpack(
     return (Shape((*front, *sequence.shape[2:])), Shape((batch,)))
 
 
-@rule(torch._C._nn.pad_sequence, torch.ops.aten.pad_sequence)  # type: ignore[attr-defined]
+@rule(torch._C._nn.pad_sequence, torch.ops.aten.pad_sequence)
 def pad(
     d: Sizes,
     sequences: Any,
