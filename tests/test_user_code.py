@@ -8,7 +8,6 @@ import json
 import os
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,14 +121,3 @@ def test_a_line_is_named_before_torch_is_loaded() -> None:
     source = str(Path(user_code.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": source}
     subprocess.run([sys.executable, "-c", code, torch.__file__], check=True, env=environment)
-
-
-def test_the_programs_line_stands_before_that_of_a_package() -> None:
-    package = f"{sysconfig.get_paths()['purelib']}{os.sep}somewhere{os.sep}layers.py"
-    own = 'File "/no/model.py", line 3, in forward\n    return self.net(x)\n'
-    inner = f'File "{package}", line 7, in forward\n    return x + y\n'
-    expected = f"/no/model.py:3: return self.net(x), in somewhere{os.sep}layers.py:7: return x + y"
-    assert user_code.program_line_of_trace(own + inner) == expected
-    assert user_code.program_line_of_trace(own) == "/no/model.py:3: return self.net(x)"
-    assert user_code.program_line_of_trace(inner) == f"{package}:7: return x + y"
-    assert user_code.program_line_of_trace("") is None

@@ -14,7 +14,6 @@ import linecache
 import os
 import re
 import sys
-import sysconfig
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,8 +38,6 @@ __all__ = [
     "is_user_file",
     "kind_of_code",
     "line_in_words",
-    "program_line",
-    "program_line_of_trace",
     "raised_at",
     "running_node",
     "statement_of_trace",
@@ -501,47 +498,3 @@ def user_line_of_trace(formatted: str) -> str | None:
     """
     frames = [f for f in frames_of_trace(formatted) if is_user_file(f.filename)]
     return frames[-1].with_text if frames else None
-
-
-# -- lines of other packages -----------------------------------------------------------------------
-
-
-def program_line_of_trace(formatted: str) -> str | None:
-    """As `user_line_of_trace`, but a line of an installed package follows the program's own line.
-
-    Example:
-        >>> program_line_of_trace('File "model.py", line 3, in forward\n    return x + 1')
-        'model.py:3: return x + 1'
-    """
-    return _with_own_line([f for f in frames_of_trace(formatted) if is_user_file(f.filename)])
-
-
-def program_line(error: BaseException) -> str | None:
-    """As `where`, but a line of an installed package follows the program's own line.
-
-    Example:
-        >>> program_line(ValueError("never raised")) is None
-        True
-    """
-    calls = [(f.f_code, line) for f, line in traceback.walk_tb(error.__traceback__)]
-    frames = [UserFrame(code, line) for code, line in calls if is_user_file(code.co_filename)]
-    return _with_own_line(frames) or where(error)
-
-
-def _with_own_line(frames: Sequence[UserFrame | SavedFrame]) -> str | None:
-    if not frames:
-        return None
-    last = frames[-1]
-    own = [f for f in frames if not f.filename.startswith(_packages())]
-    if not own or own[-1] is last:
-        return last.with_text
-    folder = next(each for each in _packages() if last.filename.startswith(each))
-    place = f"{last.filename.removeprefix(folder)}:{last.lineno}"
-    return f"{own[-1].with_text}, in {place}: {last.line}"
-
-
-@cache
-def _packages() -> tuple[str, ...]:
-    """The folders of installed packages, and that of Python's own."""
-    names = ("purelib", "platlib", "stdlib")
-    return tuple(dict.fromkeys(sysconfig.get_paths()[name] + os.sep for name in names))

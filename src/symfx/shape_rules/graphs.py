@@ -10,7 +10,7 @@ from torch.fx import Graph, Node
 from torch.fx.tensor_type import Dyn, TensorType
 
 from symfx.shape_rules.errors import GradualError
-from symfx.user_code import program_line_of_trace
+from symfx.shape_rules.program_lines import program_line_of_trace
 
 __all__ = ["annotation_of", "graph_of", "is_shape", "parameter_of", "where_of"]
 

@@ -12,9 +12,9 @@ import torch
 from torch.fx import Node
 
 from symfx.shape_rules.fractions_of_sizes import Fraction
+from symfx.shape_rules.program_lines import program_line_of_trace
 from symfx.shape_rules.sizes import NO_TENSOR, Dim, Packed, Pieces, Shape, Size
 from symfx.static_migration.term_sizes import OpenCondition
-from symfx.user_code import program_line_of_trace
 
 __all__ = ["code_of", "input_name", "layer_of", "place_of", "text_of"]
 

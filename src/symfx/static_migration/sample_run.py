@@ -21,11 +21,11 @@ import torch
 from torch.fx import GraphModule, Interpreter, Node
 
 from symfx.shape_rules.element_types import AUTOCAST
+from symfx.shape_rules.program_lines import program_line
 from symfx.shape_rules.sizes import Shape
 from symfx.static_migration.conditions import InputType
 from symfx.static_migration.eager_runs import PROGRAM_ERRORS, has_lazy_weights, raised_by_user
 from symfx.static_migration.printing import input_name, place_of
-from symfx.user_code import program_line
 
 __all__ = ["Failure", "failure_at"]
 
