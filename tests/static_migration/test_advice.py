@@ -503,3 +503,18 @@ def test_conditions_of_a_try_have_no_impossible_alternatives() -> None:
     assert one.branches[0].startswith("where t == 1, at") and output_of(one) == "[n, 3]"
     assert many.branches[0].startswith("where t != 1, at") and output_of(many) == "[n, 3*t]"
     assert many.conditions == ["t >= 2"] and not one.excluded and not many.excluded
+
+
+class TakesOptions(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+
+    def forward(self, x: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+        return x + self.attention(x, x, x, need_weights=False)[0]
+
+
+def test_arguments_that_are_not_given_are_no_inputs() -> None:
+    found = check(TakesOptions(), "x: f32[n, t, 16]")
+    assert "Dyn" not in "".join(found.shapes.values())
+    assert [n.name for n in found.graph.nodes if n.op == "placeholder"] == ["x"]

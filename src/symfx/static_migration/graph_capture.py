@@ -121,7 +121,9 @@ def program_graph(
                 continue
             graph = tracer.graph
             _end_with_failure(graph, tracer, reason, error)
-        _without_left_out(graph, {*input_parameters(module), *flat_types(types)})
+        starred = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        named = {n for n, p in input_parameters(module).items() if p.kind not in starred}
+        _without_left_out(graph, {*named, *flat_types(types)})
         return GraphModule(tracer.root, graph, type(module).__name__)
     assert first is not None
     if decisions is not None:
@@ -141,7 +143,10 @@ def program_graph(
 
 
 def _without_left_out(graph: Graph, inputs: Collection[str]) -> None:
-    """Remove the inputs of arguments that keep their defaults, which torch.fx makes and asserts."""
+    """Remove the inputs that are not given and not used.
+
+    torch.fx makes and asserts arguments that keep their defaults, and makes one of ``**options``.
+    """
     left_out = {
         node
         for node in graph.nodes
