@@ -329,6 +329,7 @@ class LabelSmoothingMended(LabelSmoothing):
 
 @bug("a float64 time feature joins float32", "x: f32[n, 8]", n=4)
 class DoubleTime(nn.Module):
+    freqs: Tensor
     dt = torch.float64
 
     def __init__(self) -> None:
@@ -376,6 +377,7 @@ def knn_features_mended(x: Tensor) -> Tensor:
     t=16000,
 )
 class SpecNet(nn.Module):
+    window: Tensor
     bins = 400
 
     def __init__(self) -> None:
