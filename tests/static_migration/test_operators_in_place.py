@@ -136,3 +136,13 @@ def test_the_result_has_to_fit_the_dtype() -> None:
     assert "a result of f32 cannot be written into a tensor of i64" in str(found.conflict)
     assert "use + without" in str(found.conflict)
     assert check(adds, "f32[n]", "i64[n]").verdict == "well-typed"
+
+
+def test_a_table_that_is_cut_to_the_sequence_bounds_its_length() -> None:
+    def positions(x: Tensor, y: Tensor) -> Tensor:
+        x = x * 1
+        x += y[:, : x.size(1)]
+        return x
+
+    found = check(positions, "f32[n, t, 8]", "f32[1, 64, 8]")
+    assert found.verdict == "well-typed" and found.conditions == ["t <= 64"]

@@ -17,7 +17,7 @@ def program_line_of_trace(formatted: str) -> str | None:
     """As `user_line_of_trace`, but a line of an installed package follows the program's own line.
 
     Example:
-        >>> program_line_of_trace('File "model.py", line 3, in forward\n    return x + 1')
+        >>> program_line_of_trace('File "model.py", line 3, in forward\\n    return x + 1')
         'model.py:3: return x + 1'
     """
     return _with_own_line([f for f in frames_of_trace(formatted) if is_user_file(f.filename)])
