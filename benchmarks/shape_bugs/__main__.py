@@ -15,6 +15,7 @@ from benchmarks.shape_bugs import (
     architectures,
     domains,
     language,
+    reported,
     sequences,
     tensors,
     training,
@@ -23,7 +24,7 @@ from benchmarks.shape_bugs import (
 from benchmarks.shape_bugs.cases import Case, all_cases
 from benchmarks.shape_bugs.checkers import CHECKERS, Checker, run_eager
 
-FAMILIES = (vision, sequences, tensors, architectures, language, training, domains)
+FAMILIES = (vision, sequences, tensors, architectures, language, training, domains, reported)
 
 
 @dataclass

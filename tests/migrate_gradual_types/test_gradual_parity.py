@@ -217,6 +217,30 @@ def test_conditions_under_what_the_user_says() -> None:
 # -- where stock is wrong --------------------------------------------------------------------
 
 
+class TwiceTheSize(nn.Module):
+    def forward(self, x: TensorType((2, 3))):
+        return torch.arange(2 * x.size(1))
+
+
+class SizeAsCondition(nn.Module):
+    def forward(self, x: TensorType((2, 6))):
+        return 2 * x.size(1) == 12
+
+
+def test_stock_leaves_computed_sizes_open() -> None:
+    module = traced(TwiceTheSize)
+    ours, theirs = (Questions(module, library).answers() for library in ("symfx", "stock"))
+    assert not ours.pop(("arange", 0, "unknown")) and theirs.pop(("arange", 0, "unknown"))
+    assert ours == theirs and ours["arange", 0] == 6
+    graph = RewritingTracer().trace(SizeAsCondition())
+    condition = next(node for node in graph.nodes if node.target is operator.eq)
+    found = [
+        library.evaluate_conditional_with_constraints(SizeAsCondition(), graph, condition)
+        for library in (to_z3, stock_z3)
+    ]
+    assert found == [(z3.sat, z3.unsat), (z3.sat, z3.sat)]
+
+
 def test_where_stock_is_wrong() -> None:
     """Programs that cannot run and that stock accepts, or the other way round."""
 

@@ -46,6 +46,7 @@ _UNCHECKED = {
     "index_reduce",
     "histogramdd",
     "linalg.lstsq",
+    "lu_unpack",  # of pivots that are 0
 }
 #: The dtypes that inputs can be given.
 _DTYPES = {getattr(torch, name) for name in LONG_NAMES.values()}
@@ -87,6 +88,7 @@ def value_of(text: str, sizes: Mapping[str, int]) -> Any:
         "min": min,
         "max": max,
         "math": math,
+        "float": float,
         "where": lambda c, a, b: a if c else b,
     }
     return eval(text, {"__builtins__": {}}, _Names({**functions, **sizes}))

@@ -16,7 +16,8 @@ from torch.fx import Graph, Node
 from torch.fx.proxy import TraceError
 
 from symfx.shape_rules.element_types import ElementTypes
-from symfx.static_migration import Migration, typecheck
+from symfx.static_migration import Migration, program_graph, typecheck
+from symfx.static_migration.programs import FunctionProgram
 
 LONG = bool(os.environ.get("SYMFX_LONG"))
 
@@ -259,3 +260,70 @@ def test_operators_within_autocast_take_other_dtypes() -> None:
     assert "Linear has weights of f32, and its input is f64" in str(found)
     found = typecheck(Outside(), {"x": "f16[n, 8]"})
     assert "Linear has weights of f32, and its input is f16" in str(found)
+
+
+def test_sizes_and_devices_are_no_tensors_of_unknown_dtype() -> None:
+    def positions(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        t = x.shape[1]
+        return (
+            torch.arange(t, device=x.device),
+            torch.arange(0, t - 1, requires_grad=False),
+            torch.arange(0, 1, 1 / t),
+            torch.full((t,), t // 2),
+            torch.tensor([t, 2 * x.size(0)]),
+            torch.arange(t).to(x.device),
+            torch.arange(t).to(x.dtype),
+            torch.zeros(t, dtype=x.dtype),
+        )
+
+    eager = [each.dtype for each in positions(torch.zeros(2, 6, dtype=torch.float64))]
+    graph = program_graph(FunctionProgram(positions, ["x"]), {"x": "f64[n, 6]"})
+    types = ElementTypes(graph, {"x": torch.float64})
+    (made,) = graph.graph.output_node().args
+    assert [types.of(node) for node in made] == eager  # type: ignore[union-attr]
+    unknown = ElementTypes(graph, {})
+    assert [unknown.of(node) for node in made][-2:] == [None, None]  # type: ignore[union-attr]
+
+
+class Positions(nn.Module):
+    def __init__(self, kind: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        self.fc = nn.Linear(1, 8).to(kind)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        places = torch.arange(x.size(1), device=x.device).unsqueeze(-1)
+        return x + self.fc(places)
+
+
+class StateOfDoubles(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(8, 8, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state = torch.zeros(1, x.size(0), 8, dtype=torch.float64)
+        return self.rnn(x, (state, state))[0]
+
+
+class TableOfDoubles(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 8)
+        self.register_buffer("table", torch.ones(8, dtype=torch.float64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(x * self.table)
+
+
+@pytest.mark.parametrize("model", [Positions(), StateOfDoubles(), TableOfDoubles()])
+@pytest.mark.parametrize("written", ["f32[n, 5, 8]", "[n, 5, 8]"])
+def test_dtypes_of_made_tensors_are_checked(model: nn.Module, written: str) -> None:
+    with pytest.raises(RuntimeError):
+        model(torch.zeros(2, 5, 8))
+    assert typecheck(model, {"x": written}).verdict == "ill-typed"
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float32, torch.bfloat16])
+def test_models_of_other_dtypes_take_inputs_without_one(kind: torch.dtype) -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 2)).to(kind)
+    assert typecheck(model, {"input": "[n, 8]"}).verdict == "well-typed"

@@ -400,3 +400,121 @@ def test_training_needs_several_values_of_each_channel() -> None:
     assert not typecheck(Normalized().train(), {"x": "[n, 8]"}, ["n >= 2"]).excluded
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         Normalized().train()(torch.zeros(1, 8))
+
+
+def test_an_offered_input_is_close_to_the_one_that_was_written() -> None:
+    layers = (nn.Conv2d(3, 6, 5), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.MaxPool2d(2))
+    model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(16 * 4 * 4, 10))
+    conflict = check(model, "input: f32[2, 3, 32, 32]").conflict
+    assert conflict is not None and conflict.example == {"input": (2, 3, 31, 31)}
+    model(torch.zeros(2, 3, 31, 31))
+    one = nn.Sequential(nn.Conv2d(1, 4, 5), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(400, 10))
+    conflict = check(one, "input: f32[n, 1, 28, 28]").conflict
+    assert conflict is not None and conflict.example == {"input": (1, 1, 25, 25)}
+
+
+def test_a_missing_dimension_is_put_where_the_sizes_differ() -> None:
+    masked = Made(lambda m, x, y: x.masked_fill(y, 0.0))
+    conflict = check(masked, "x: f32[3, 4, 5, 5]", "y: bool[3, 1, 5]").conflict
+    assert conflict is not None and conflict.hint.endswith("y.unsqueeze(1)?")
+    scaled = Made(lambda m, x, y: x / y)
+    conflict = check(scaled, "x: f32[10, 16]", "y: f32[10]").conflict
+    assert conflict is not None and conflict.hint.endswith("y.unsqueeze(-1)?")
+
+
+def test_a_dimension_too_many_is_one_that_the_program_puts() -> None:
+    def smoothed(m: Any, x: Any, y: Any) -> Any:
+        return torch.full_like(x, 0.1).scatter_(1, y.unsqueeze(1), 0.9)
+
+    conflict = check(Made(smoothed), "x: f32[6, 8]", "y: i64[3, 2]").conflict
+    assert conflict is not None
+    assert conflict.hint == "a dimension too many: y without unsqueeze(1)?"
+
+
+def test_the_tensor_that_is_changed_is_no_argument_to_mend() -> None:
+    def added(m: Any, x: Any, y: Any) -> Any:
+        total = x.sum(1)
+        total += y
+        return total
+
+    conflict = check(Made(added), "x: f32[4, 3]", "y: f32[4, 1]").conflict
+    assert conflict is not None and conflict.hint.endswith("y.squeeze(1)?")
+    conflict = check(Made(added), "x: f32[4, 3]", "y: f32[4, 5]").conflict
+    assert conflict is not None and "total" not in conflict.hint
+
+
+def test_sizes_with_a_one_inside_are_a_warning_where_tensors_are_compared() -> None:
+    def differs(m: Any, x: Any, y: Any) -> Any:
+        return (x - y).pow(2).mean()
+
+    assert check(Made(differs), "x: f32[4, 1, 8, 8]", "y: f32[4, 8, 8]").warnings
+    assert not check(Made(differs), "x: f32[1, 4, 8, 8]", "y: f32[4, 8, 8]").warnings
+    bias = Made(lambda m, x, y: x + y)  # a mask of samples and a bias of heads
+    assert not check(bias, "x: f32[4, 1, 8, 8]", "y: f32[4, 8, 8]").warnings
+
+
+def test_the_programs_line_stands_before_that_of_a_package() -> None:
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8], depths=[1], layer_type="basic")
+    model = ResNetForImageClassification(config)
+    model.classifier = nn.Sequential(nn.Flatten(), nn.Linear(512, 5))
+    conflict = check(
+        Made(lambda m, x: m.net(pixel_values=x).logits, net=model), "x: f32[n, 3, 64, 64]"
+    ).conflict
+    assert conflict is not None
+    line = conflict.lines[-1]
+    assert "test_advice.py" in line and "m.net(pixel_values=x)" in line
+    assert ", in transformers/models/resnet/modeling_resnet.py:" in line
+
+
+class Explains(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        try:
+            return self.fc(x)
+        except RuntimeError as error:
+            raise ValueError(f"bad input {x.shape}") from error
+
+
+def test_a_handler_that_raises_leaves_the_operator_to_blame() -> None:
+    conflict = check(Explains(), "x: f32[n, 7]").conflict
+    assert conflict is not None
+    assert conflict.message.endswith("7 == 8 does not hold")
+    fixed = check(Explains(), "x: f32[n, k]").fixed
+    assert [(name.name, name.value) for name in fixed] == [("k", 8)]
+    assert output_of(check(Explains(), "x: f32[n, 8]")) == "[n, 4]"
+
+
+class ViewsOrCopies(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = x.transpose(1, 2)
+        try:
+            return y.view(x.size(0), -1)
+        except RuntimeError:
+            return y.contiguous().view(x.size(0), -1)
+
+
+def test_conditions_of_a_try_have_no_impossible_alternatives() -> None:
+    one, many = check(ViewsOrCopies(), "x: f32[n, t, 3]").paths
+    assert one.branches[0].startswith("where t == 1, at") and output_of(one) == "[n, 3]"
+    assert many.branches[0].startswith("where t != 1, at") and output_of(many) == "[n, 3*t]"
+    assert many.conditions == ["t >= 2"] and not one.excluded and not many.excluded
+
+
+class TakesOptions(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 4, batch_first=True)
+
+    def forward(self, x: torch.Tensor, *rest: Any, **options: Any) -> torch.Tensor:
+        return x + self.attention(x, x, x, need_weights=False)[0]
+
+
+def test_arguments_that_are_not_given_are_no_inputs() -> None:
+    found = check(TakesOptions(), "x: f32[n, t, 16]")
+    assert "Dyn" not in "".join(found.shapes.values())
+    assert [n.name for n in found.graph.nodes if n.op == "placeholder"] == ["x"]

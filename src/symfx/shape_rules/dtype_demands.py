@@ -74,6 +74,11 @@ _INDEXED: dict[str, tuple[int, str, tuple[torch.dtype, ...]]] = {
 }
 #: Operators that compute in the promoted dtype, and write the result into their first tensor.
 _WRITING = _words("add sub mul iadd isub imul ifloordiv floor_divide pow ipow remainder fmod ldexp")
+#: Python's signs of the operators that change their first operand.
+_SIGNS = {
+    **{"iadd": "+", "isub": "-", "imul": "*", "itruediv": "/", "ifloordiv": "//", "imod": "%"},
+    **{"ipow": "**", "iand": "&", "ior": "|", "ixor": "^"},
+}
 
 
 def demand_dtypes(call: Call, module: nn.Module | None) -> None:
@@ -93,7 +98,7 @@ def demand_dtypes(call: Call, module: nn.Module | None) -> None:
         _one_dtype(name, call.elements)
     elif name == "scaled_dot_product_attention":
         _one_dtype(name, call.elements[:3])
-    elif name in _ON_FLOATS and call.asked is None:
+    elif name in _ON_FLOATS and call.asked is None and not call.asks_unknown:
         _floats(name, call.first)
     elif name in _INDEXED:
         place, word, accepted = _INDEXED[name]
@@ -160,7 +165,8 @@ def _result_fits(call: Call) -> None:
     if isinstance(into, torch.dtype) and computed and not torch.can_cast(computed, into):
         raise IllTypedError(
             f"a result of {short_name(computed)} cannot be written into a tensor of "
-            f"{short_name(into)}: use {call.name} without changing the tensor in place"
+            f"{short_name(into)}: use {_SIGNS.get(call.name, call.name)} without changing the "
+            "tensor in place"
         )
 
 
@@ -168,23 +174,28 @@ def _result_fits(call: Call) -> None:
 
 
 def _demand_of_layer(call: Call, module: nn.Module) -> None:
-    name, given = type(module).__name__, call.first
+    name, given, what = type(module).__name__, call.first, "input"
     if isinstance(module, (nn.Embedding, nn.EmbeddingBag)):
         _indices(f"the ids of {name}", call.elements[0] if call.elements else None, _INTEGERS)
     elif name in _LOSSES:
         _LOSSES[name](name, call)
-    if not isinstance(given, torch.dtype) or not isinstance(module, (*_OF_WEIGHTS, *_NORMALIZING)):
+    if not isinstance(module, (*_OF_WEIGHTS, *_NORMALIZING)):
         return
     weights = {p.dtype for p in module.parameters() if _is_float(p.dtype)}
-    if len(weights) != 1 or given in weights:
+    if len(weights) != 1:
         return
     (wanted,) = weights
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase)) and given in (None, wanted):
+        states = [e.dtype for e in call.elements[1:] if isinstance(e.dtype, torch.dtype)]
+        what, given = "state", next((each for each in states if each != wanted), wanted)
+    if not isinstance(given, torch.dtype) or given == wanted:
+        return
     narrower = _is_float(given) and not given.is_complex and given.itemsize < wanted.itemsize
     if isinstance(module, _NORMALIZING) and narrower:
         return
     raise IllTypedError(
-        f"{name} has weights of {short_name(wanted)}, and its input is {short_name(given)}: "
-        f"convert the input with .to({wanted})"
+        f"{name} has weights of {short_name(wanted)}, and its {what} is {short_name(given)}: "
+        f"convert the {what} with .to({wanted})"
     )
 
 

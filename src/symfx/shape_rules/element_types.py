@@ -22,7 +22,7 @@ from symfx.shape_rules.promotion import Call, Element, Known
 from symfx.shape_rules.result_dtypes import IN_PLACE, result_dtype
 from symfx.shape_rules.sizes import Shape
 
-__all__ = ["AUTOCAST", "SHAPED_BY_DTYPE", "ElementTypes", "operator_of", "typed"]
+__all__ = ["AUTOCAST", "SHAPED_BY_DTYPE", "ElementTypes", "is_in_place", "operator_of", "typed"]
 
 #: Layers without weights that keep the dtype of their input, if it is a float.
 _KEEPING_LAYERS = (nn.ReLU, nn.ReLU6, nn.Flatten, nn.Unflatten, nn.Identity)
@@ -55,6 +55,14 @@ def operator_of(node: Node) -> str:
     return name[:-1] if in_place else name
 
 
+def is_in_place(node: Node) -> bool:
+    """Whether a node calls an operator that changes its first argument."""
+    target: Any = node.target
+    name = target if isinstance(target, str) else str(getattr(target, "__name__", target))
+    called = node.op in ("call_function", "call_method")
+    return called and (operator_of(node) != name or name in IN_PLACE)
+
+
 def typed(value: Any, dtype: Known) -> Any:
     """A value of a graph with dtypes on its shapes."""
     if isinstance(value, Shape):
@@ -68,6 +76,8 @@ def typed(value: Any, dtype: Known) -> Any:
     return value
 
 
+#: Attributes of tensors that are numbers, tuples of numbers, or no numbers.
+_ATTRIBUTES: dict[Any, type] = {"shape": int, "ndim": int, "device": torch.device}
 #: The key in the meta of a node that runs within ``torch.autocast``.
 AUTOCAST = "symfx_autocast"
 #: Operators whose result has a dtype of its own also within ``torch.autocast``.
@@ -111,14 +121,12 @@ class ElementTypes:
     def call(self, node: Node) -> Call:
         """The call that a node makes, with the dtypes of its arguments."""
         args, kwargs = arguments_of(node, self._element)
-        target: Any = node.target
-        name = target if isinstance(target, str) else str(getattr(target, "__name__", target))
-        changes = node.op in ("call_function", "call_method") and (
-            operator_of(node) != name or name in IN_PLACE
-        )
-        return Call(operator_of(node), target, args, kwargs, changes)
+        return Call(operator_of(node), node.target, args, kwargs, is_in_place(node))
 
     def _element(self, used: Node) -> Any:
+        if used.target is getattr and used.args[1] == "dtype":
+            dtype = self._known.get(used.args[0])  # type: ignore[arg-type]
+            return dtype if isinstance(dtype, torch.dtype) else Element(None)
         known = self._known.get(used)
         if isinstance(known, tuple):
             return tuple(map(Element, known))
@@ -149,6 +157,8 @@ class ElementTypes:
                 return known[place] if inside else None  # type: ignore[index]
         if node.target is getattr and node.args[1] in ("T", "mT", "H", "mH", "data", "grad"):
             return self._known.get(node.args[0])  # type: ignore[arg-type]
+        if node.target is getattr and node.args[1] in _ATTRIBUTES:
+            return _ATTRIBUTES[node.args[1]]
         if operator_of(node) in ("size", "dim", "numel", "len", "sym_size", "ndimension"):
             return int
         return result_dtype(self.call(node))

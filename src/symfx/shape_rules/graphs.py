@@ -10,7 +10,7 @@ from torch.fx import Graph, Node
 from torch.fx.tensor_type import Dyn, TensorType
 
 from symfx.shape_rules.errors import GradualError
-from symfx.user_code import user_line_of_trace
+from symfx.shape_rules.program_lines import program_line_of_trace
 
 __all__ = ["annotation_of", "graph_of", "is_shape", "parameter_of", "where_of"]
 
@@ -51,7 +51,7 @@ def graph_of(module: Any, graph: Graph | None = None) -> Graph:
 
 def where_of(node: Node) -> str:
     """The user's source line that a node comes from, if tracing recorded it; else the node."""
-    line = user_line_of_trace(node.stack_trace or "")
+    line = program_line_of_trace(node.stack_trace or "")
     if line:
         return line
     called = f", a call of {node._pretty_print_target(node.target)}" if "call" in node.op else ""

@@ -117,6 +117,11 @@ class Call:
         given = (*self.args, *self.kwargs.values())
         return next((value for value in given if isinstance(value, torch.dtype)), None)
 
+    @property
+    def asks_unknown(self) -> bool:
+        """Whether the arguments name a dtype that is not known, such as that of an input."""
+        return isinstance(self.kwargs.get("dtype"), Element)
+
     def argument(self, place: int, name: str) -> Any:
         """One argument, given by its place or its name; ``None`` if it is left out."""
         return self.args[place] if place < len(self.args) else self.kwargs.get(name)

@@ -111,10 +111,14 @@ _CASTS = {
 _MAKING = _words("zeros ones empty rand randn linspace logspace eye empty_strided hann_window")
 #: Python's operators that change their first operand.
 IN_PLACE = _words(
-    "iadd isub imul ifloordiv imod ipow itruediv iand ior ixor setitem index_put copy"
+    """
+    iadd isub imul ifloordiv imod ipow itruediv iand ior ixor ilshift irshift setitem index_put copy
+    """
 )
 #: Operators that take a Boolean argument as an operand; other operators take it as a setting.
 _KEEPS_BOOL = _words("and_ or_ xor where fill add mul sub")
+#: Python's operators on two numbers.
+_ARITHMETIC = _words("add sub mul floordiv mod truediv iadd isub imul ifloordiv imod itruediv")
 #: Of `FLOATING`, the operators of several operands.
 _OF_SEVERAL = _words("truediv div divide true_divide itruediv atan2 arctan2 xlogy ldexp")
 _REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
@@ -124,8 +128,13 @@ _COMPLEX = {real: whole for whole, real in _REAL.items()} | {whole: whole for wh
 def result_dtype(call: Call) -> Known:
     """The dtype of the result of an operator; a tuple for several results."""
     name, first = call.name, call.first
-    if call.in_place and name not in ("requires_grad",):
+    kinds = {e.dtype for e in call.elements}
+    if name in _ARITHMETIC and kinds and kinds <= {int, float}:
+        return float if name in ("truediv", "itruediv") or float in kinds else int
+    if call.in_place and name != "requires_grad" and first not in (bool, int, float):
         return first
+    if call.asks_unknown:
+        return None
     for names, result in _FAMILIES:
         if name in names:
             return result(call)
@@ -133,7 +142,8 @@ def result_dtype(call: Call) -> Known:
         return _CASTS[name]
     if name in ("to", "type", "_to_copy", "type_as"):
         other = call.argument(1, "other")
-        return call.asked or (other.dtype if isinstance(other, Element) else first)
+        is_dtype = isinstance(other, Element) and other.dtype is not torch.device
+        return call.asked or (other.dtype if is_dtype else first)
     return None
 
 
@@ -191,7 +201,10 @@ def _as_given(call: Call) -> Known:
     """The dtype of a tensor that is made of numbers."""
     if call.asked is not None:
         return call.asked
-    given = call.elements
+    options = ("device", "layout", "out")
+    values = [value for name, value in call.kwargs.items() if name not in options]
+    given = [*elements_of((*call.args, *values))]
+    given = [e for e in given if e.dtype is not bool or call.name != "arange"]
     if call.name == "full":
         value = call.argument(1, "fill_value")
         given = [*elements_of(value)]

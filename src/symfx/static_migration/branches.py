@@ -91,6 +91,8 @@ class BranchTracer(RewritingTracer, NumberSource):
         self.autocasts = 0
         #: The node of the last condition that was decided.
         self.last_condition: Node | None = None
+        #: The plan of the path says that an operator inside ``try`` fails.
+        self.refused_by_plan = False
 
     def is_leaf_module(self, m: torch.nn.Module, module_qualified_name: str) -> bool:
         """Whether a module becomes one call: torch's own, and those that have a shape rule."""
@@ -209,7 +211,7 @@ class BranchTracer(RewritingTracer, NumberSource):
         own = [d.condition for d in trial.sizes.demands if d.node is node]
         if not own or all(self._solver.follows(before, condition) for condition in own):
             return
-        condition = trial.sizes.table.and_(*own)
+        condition = trial.sizes.table.and_(*(self._possible(each, before) for each in own))
         refuted = trial.sizes.table.not_(condition)
         branch = OpenBranch(str(condition), str(refuted), where_of(node), implicit=True)
         decision = self._decisions.next(branch)
@@ -219,7 +221,16 @@ class BranchTracer(RewritingTracer, NumberSource):
         else:
             self.graph.erase_node(node)
             self._take(branch.holds, decision)
+            self.refused_by_plan = True
             raise OperatorFailsError(f"{condition} does not hold", where=branch.place)
+
+    def _possible(self, condition: Term, known: Sequence[Term]) -> Term:
+        """A condition without the alternatives that known conditions refute."""
+        if condition.op != "or":
+            return condition
+        table = condition.table
+        left = [p for p in condition.args if not self._solver.follows(known, table.not_(p))]
+        return table.or_(*left)
 
     def _take(self, condition: Any, decision: Decision) -> None:
         """Record a branch that the types leave open."""

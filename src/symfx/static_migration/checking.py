@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -32,7 +33,7 @@ from symfx.static_migration.nested_inputs import flat_types
 from symfx.static_migration.operator_trace import OperatorTrace
 from symfx.static_migration.printing import place_of, text_of
 from symfx.static_migration.programs import FunctionProgram, ModelWithLoss, input_parameters
-from symfx.static_migration.results import Conflict, ExcludedSizes, Migration
+from symfx.static_migration.results import Conflict, ExcludedSizes, FixedName, Migration
 from symfx.static_migration.sample_run import Failure, failure_at
 from symfx.static_migration.solver import Solver
 
@@ -236,7 +237,12 @@ def _along_paths(
     else:
         one = _one_program(found, conditions, flat_types(types), where, timeout)
         common = _of_paths(found) if one is None else one
-    common.excluded += excluded
+    for sizes in excluded:
+        fixing = re.fullmatch(r"([^\W\d]\w*) == (\d+)", sizes.condition)
+        if fixing is None:
+            common.excluded.append(sizes)
+        else:
+            common.fixed.append(FixedName(fixing[1], int(fixing[2]), sizes.origin))
     return common
 
 

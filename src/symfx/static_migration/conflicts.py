@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,9 @@ from symfx.static_migration.solver import Solver, smallest_conflict
 from symfx.static_migration.term_sizes import TermSizes
 
 __all__ = ["find_conflict"]
+
+#: How far from the user's sizes examples are looked for, by the number of sizes that differ.
+_RADIUS = {1: 256, 2: 16, 3: 4}
 
 
 def find_conflict(
@@ -105,11 +109,13 @@ def _working_example(
     }
     result = run_graph(graph, module, freed)
     sizes = result.sizes
-    wishes = _as_written(sizes, inputs, result, graph, where)
-    answer = solver.ask([d.condition for d in sizes.demands], wishes=wishes, small=True)
+    wishes, near = _as_written(sizes, inputs, result, graph, where)
+    demands = [d.condition for d in sizes.demands]
+    answer = solver.ask(demands, wishes=wishes, small=True)
     if result.failed is not None or answer.verdict != "sat":
         return None, result.failed is not None or answer.verdict == "unsat"
     values = {sizes.table.symbol(name): value for name, value in answer.values.items()}
+    values = _nearer(demands, values, near)
     example: dict[str, tuple[int, ...]] = {}
     for node in graph.nodes:
         shape = result.values[node]
@@ -122,25 +128,58 @@ def _working_example(
     return (example if works else None), False
 
 
+def _nearer(
+    demands: Sequence[Term], values: dict[Term, int], near: Sequence[tuple[Term, int]]
+) -> dict[Term, int]:
+    """The values with sizes that are closer to the numbers that the user wrote, if there are any.
+
+    z3 finds some example; for products of sizes it cannot find the closest.
+    """
+    off = [(size, number) for size, number in near if values.get(size, number) != number]
+    farthest = max((abs(values[size] - number) for size, number in off), default=0)
+    for distance in range(1, min(_RADIUS.get(len(off), 0), farthest - 1) + 1):
+        steps = itertools.product(range(-distance, distance + 1), repeat=len(off))
+        shell = [step for step in steps if distance in map(abs, step)]
+        for step in sorted(shell, key=lambda each: (len({*each}), sum(map(abs, each)))):
+            moved = {size: number + by for (size, number), by in zip(off, step, strict=True)}
+            tried = {**values, **moved}
+            if min(moved.values()) >= 1 and all(_holds(demand, tried) for demand in demands):
+                return tried
+    return values
+
+
+def _holds(demand: Term, values: Mapping[Term, int]) -> bool:
+    try:
+        return demand.free_symbols <= values.keys() and bool(evaluate(demand, values))
+    except ZeroDivisionError:
+        return False
+
+
 def _as_written(
     sizes: TermSizes,
     inputs: Mapping[str, InputType],
     result: GraphRun,
     graph: Graph,
     where: Sequence[str],
-) -> list[Term]:
-    """The user's types as wishes for the example: equal names, then numbers, then conditions."""
+) -> tuple[list[Term], list[tuple[Term, int]]]:
+    """The user's types as wishes for the example: equal names, then numbers, then conditions.
+
+    Returns:
+        The wishes, and the numbers, which the example should be close to if it cannot have them.
+    """
     named: dict[str, Term] = {}
     equal: list[Term] = []
-    numbers: list[Term] = []
+    numbers: list[tuple[Term, int]] = []
     for node in graph.nodes:
         shape = result.values.get(node)
         if node.op != "placeholder" or not isinstance(shape, Shape):
             continue
         for dim, size in zip(inputs[input_name(node)].dims or (), shape, strict=True):
             if isinstance(dim, int):
-                numbers.append(sizes.term(size).eq(sizes.table.const(dim)))
+                numbers.append((sizes.term(size), dim))
             elif dim is not None and dim.isidentifier():
                 equal.append(named.setdefault(dim, sizes.term(size)).eq(sizes.term(size)))
     said = [text for text in where if {*names_in_condition(text)} <= named.keys()]
-    return [*equal, *numbers, *(parse_condition(sizes.table, text, named) for text in said)]
+    conditions = [parse_condition(sizes.table, text, named) for text in said]
+    exact = [size.eq(sizes.table.const(number)) for size, number in numbers]
+    return [*equal, *exact, *conditions], numbers

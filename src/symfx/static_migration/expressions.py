@@ -22,6 +22,7 @@ _SIGNS: dict[Any, type[ast.operator]] = {
     operator.mul: ast.Mult,
     operator.imul: ast.Mult,
     operator.truediv: ast.Div,
+    operator.itruediv: ast.Div,
     operator.matmul: ast.MatMult,
 }
 #: Expressions to which a call of a method can be appended.
@@ -62,9 +63,15 @@ def _arguments(
     tree: ast.AST, node: Node, path: tuple[int, ...] | None, keyword: str | None
 ) -> Iterator[ast.expr]:
     """The expression of the argument, if a tree is the call of the node."""
-    if isinstance(tree, ast.BinOp) and node.op == "call_function" and path in ((0,), (1,)):
-        if isinstance(tree.op, _SIGNS.get(node.target, ())):
-            yield tree.left if path == (0,) else tree.right
+    if isinstance(tree, (ast.BinOp, ast.AugAssign)):
+        if node.op == "call_function" and isinstance(tree.op, _SIGNS.get(node.target, ())):
+            sides = (
+                (tree.left, tree.right)
+                if isinstance(tree, ast.BinOp)
+                else (tree.target, tree.value)
+            )
+            if path in ((0,), (1,)):
+                yield sides[path[0]]
         return
     if not isinstance(tree, ast.Call) or not _is_call_of(tree, node):
         return

@@ -110,13 +110,20 @@ def program_graph(
             continue
         except _UNTRACEABLE as error:
             reason = _reason_of(error)
+            handles = isinstance(error.__context__, OperatorFailsError)
+            if reason is not None and handles and not tracer.refused_by_plan:
+                follow_tries = False  # the handler only tells of the operator that is to blame
+                ways.insert(0, all_factories)
+                continue
             # A raise that no size decided may be torch.fx's fault: eager will tell.
-            if reason is None or tracer.last_condition is None:
+            if reason is None or (tracer.last_condition is None and not handles):
                 first = first or error
                 continue
             graph = tracer.graph
             _end_with_failure(graph, tracer, reason, error)
-        _without_left_out(graph, {*input_parameters(module), *flat_types(types)})
+        starred = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        named = {n for n, p in input_parameters(module).items() if p.kind not in starred}
+        _without_left_out(graph, {*named, *flat_types(types)})
         return GraphModule(tracer.root, graph, type(module).__name__)
     assert first is not None
     if decisions is not None:
@@ -136,7 +143,10 @@ def program_graph(
 
 
 def _without_left_out(graph: Graph, inputs: Collection[str]) -> None:
-    """Remove the inputs of arguments that keep their defaults, which torch.fx makes and asserts."""
+    """Remove the inputs that are not given and not used.
+
+    torch.fx makes and asserts arguments that keep their defaults, and makes one of ``**options``.
+    """
     left_out = {
         node
         for node in graph.nodes

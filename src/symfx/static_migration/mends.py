@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from torch.fx import Graph, GraphModule, Node
 
+from symfx.shape_rules.element_types import is_in_place
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape
 from symfx.static_migration.analysis import GraphRun
 from symfx.static_migration.expressions import expression_of
@@ -66,11 +67,14 @@ class Mend:
         node.replace_input_with(used, made[-1])
         return made
 
-    def text(self, expression: str) -> str:
-        """The mend as the program would write it."""
-        return expression + "".join(
-            f".{method}({', '.join(map(str, args))})" for method, args in self.calls
-        )
+    def hint(self, expression: str) -> str:
+        """The mend as the program would write it, with the reason."""
+        calls = [f".{method}({', '.join(map(str, args))})" for method, args in self.calls]
+        if self.calls[0][0] == "squeeze" and expression.endswith(f".un{calls[0][1:]}"):
+            shorter = expression.removesuffix(f".un{calls[0][1:]}")
+            return f"a dimension too many: {shorter} without un{calls[0][1:]}?"
+        written = expression + "".join(calls)
+        return f"{self.reason}: {written}?" if self.reason else f"{written}?"
 
 
 class Mender:
@@ -109,8 +113,7 @@ class Mender:
                 break
             if self._fits(mend, node):
                 shape = text_of(result.sizes, result.values[used])
-                written = mend.text(expression_of(used, node) or f"the tensor {shape}")
-                return f"{mend.reason}: {written}?" if mend.reason else f"{written}?"
+                return mend.hint(expression_of(used, node) or f"the tensor {shape}")
         return ""
 
     def _fits(self, mend: Mend, node: Node) -> bool:
@@ -154,6 +157,9 @@ def _is_plausible(node: Node, made: Sequence[Node], run: GraphRun) -> bool:
 
 def _name(node: Node) -> str:
     target = node.target
+    root = node.graph.owning_module
+    if node.op == "call_module" and root is not None:
+        return type(root.get_submodule(str(target))).__name__
     return target if isinstance(target, str) else str(getattr(target, "__name__", ""))
 
 
@@ -167,19 +173,34 @@ def _candidates(node: Node, position: int, result: GraphRun) -> Iterator[tuple[N
     kinds = [_channels_first, _one_removed, _one_inserted, _swapped, _flat, _two_inserted]
     if name in _ELEMENTWISE:
         kinds.insert(3, kinds.pop())
+    changed = node.args[0] if is_in_place(node) and node.args else None
     for kind in kinds:
         for used in given:
+            if used is changed:
+                continue  # the program needs the tensor itself
             shape = result.values[used]
             highest = len(given) > 1 and len(shape) == max(ranks)
             if highest and kind in (_one_inserted, _two_inserted) and name not in _PAIRING:
                 continue  # a rank higher than that of all operands is not what is missing
-            for reason, calls in kind(shape, len(given) == 1):
+            found = [*kind(shape, len(given) == 1)]
+            if kind is _one_inserted and name in _ELEMENTWISE and len(given) == 2:
+                other = result.values[given[0] if used is given[1] else given[1]]
+                found.sort(
+                    key=lambda each: each != _inserted(_behind_mismatch(shape, other), shape)
+                )
+            for reason, calls in found:
                 yield used, Mend(position, used.name, calls, reason)
 
 
-_Calls = Iterator[tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]]
+_Call = tuple[str, tuple[tuple[str, tuple[int, ...]], ...]]
+_Calls = Iterator[_Call]
 #: Operators whose error another order of dimensions would only hide.
-_NEVER = frozenset({"view", "reshape", "pixel_shuffle", "pixel_unshuffle"})
+_NEVER = frozenset(
+    {
+        *("view", "reshape", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle"),
+        *("PixelShuffle", "PixelUnshuffle", "ChannelShuffle"),
+    }
+)
 #: Operators that compare each row of one tensor with each of another.
 _PAIRING = frozenset({"cosine_similarity", "pairwise_distance"})
 
@@ -198,7 +219,25 @@ def _one_removed(shape: Shape, alone: bool) -> _Calls:
 def _one_inserted(shape: Shape, alone: bool) -> _Calls:
     rank = len(shape)
     for i in (0, rank, *range(1, rank)) if alone else (rank, *reversed(range(rank))):
-        yield "a dimension is missing", (("unsqueeze", (-1 if i == rank and rank else i,)),)
+        yield _inserted(i, shape)
+
+
+def _inserted(i: int, shape: Shape) -> _Call:
+    place = -1 if i == len(shape) and shape else i
+    return "a dimension is missing", (("unsqueeze", (place,)),)
+
+
+def _behind_mismatch(shape: Shape, other: Shape) -> int:
+    """The place behind the last dimension that does not broadcast.
+
+    The dimensions behind it stay where they are: a mask [n, 1, t] of scores [n, 4, t, t] becomes
+    [n, 1, 1, t], not [n, 1, t, 1].
+    """
+    aligned = zip(reversed(range(len(shape))), reversed(shape), reversed(other), strict=False)
+    for i, mine, its in aligned:
+        if str(mine) != str(its) and mine != 1 and its != 1:
+            return i + 1
+    return len(shape)
 
 
 def _swapped(shape: Shape, alone: bool) -> _Calls:

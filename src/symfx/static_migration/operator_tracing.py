@@ -7,6 +7,7 @@ that satisfy the user's conditions.
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,6 +44,9 @@ _MOST_NUMBERS = 6
 _LARGEST = 256
 #: Examples with more elements are not tried after the first one.
 _MOST_ELEMENTS = 4_000_000
+
+#: A program that makes a larger tensor does not run in eager.
+_MOST_COMPUTED = 100_000_000
 
 #: The preferred example sizes, one sequence for each attempt: the first name gets the first size.
 #: Distinct primes keep names apart; multiples of 48 divide well; images are large.
@@ -216,9 +220,10 @@ def traced_at(
             where=error.where or line_of(error.__cause__ or error),
             fix=error.fix or "trace the program yourself and pass the GraphModule",
         ) from error
-    # Kernels check more than the fake ones that the trace has run.
-    _refuse_if_eager_fails(module, with_integers, shapes)
     graph_module = traced.graph_module
+    if not _is_heavy(graph_module):
+        # Kernels check more than the fake ones that the trace has run.
+        _refuse_if_eager_fails(module, with_integers, shapes)
     table = traced.shape_env.table
     values = {table.symbol(name): size for name, size in sizes.items()}
     values |= {
@@ -229,6 +234,20 @@ def traced_at(
     structure = traced.out_spec if traced.flat_output else None
     OperatorTrace(traced.shape_env, dimensions, values, structure).attach(graph_module)
     return graph_module
+
+
+def _is_heavy(graph: GraphModule) -> bool:
+    """Whether eager would make a large tensor: ``torch.combinations(x, r=n)`` makes 13^11 rows."""
+    made = (node.meta.get("val") for node in graph.graph.nodes)
+    return any(
+        math.prod(_hint(size) for size in value.shape) > _MOST_COMPUTED
+        for value in made
+        if isinstance(value, torch.Tensor)
+    )
+
+
+def _hint(size: int | torch.SymInt) -> int:
+    return size if isinstance(size, int) else size.node.hint or 1
 
 
 def is_large(inputs: Mapping[str, InputType], sizes: Mapping[str, int]) -> bool:

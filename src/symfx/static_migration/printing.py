@@ -12,9 +12,9 @@ import torch
 from torch.fx import Node
 
 from symfx.shape_rules.fractions_of_sizes import Fraction
+from symfx.shape_rules.program_lines import program_line_of_trace
 from symfx.shape_rules.sizes import NO_TENSOR, Dim, Packed, Pieces, Shape, Size
 from symfx.static_migration.term_sizes import OpenCondition
-from symfx.user_code import user_line_of_trace
 
 __all__ = ["code_of", "input_name", "layer_of", "place_of", "text_of"]
 
@@ -63,8 +63,11 @@ def layer_of(node: Node, root: torch.nn.Module) -> str:
 
 
 def place_of(node: Node, root: torch.nn.Module) -> str:
-    """The user's line that a node comes from; the layer or the code of the node without a line."""
-    line = user_line_of_trace(node.stack_trace or "")
+    """The user's line that a node comes from; the layer or the code of the node without a line.
+
+    A line of an installed package follows the line that calls the package.
+    """
+    line = program_line_of_trace(node.stack_trace or "")
     return line or layer_of(node, root) or code_of(node)
 
 

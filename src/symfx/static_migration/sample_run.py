@@ -4,13 +4,15 @@ The shapes of a program tell nothing about layouts: ``x.permute(0, 2, 1).view(n,
 number of elements and fails in eager. Nor do they tell that a function gets ``None`` or a packed
 sequence, or that an operator without a shape rule does not take its arguments. So the program runs
 in eager. It may also fail since its inputs are arbitrary numbers; that is no fault of the program.
-Kernels of the meta device see no numbers, so a failure counts if it happens there too.
+Kernels of the meta device see no numbers, so a failure counts if it happens there too. It also
+counts if its message is about dtypes, which that device checks less.
 """
 
 from __future__ import annotations
 
 import copy
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +21,11 @@ import torch
 from torch.fx import GraphModule, Interpreter, Node
 
 from symfx.shape_rules.element_types import AUTOCAST
+from symfx.shape_rules.program_lines import program_line
 from symfx.shape_rules.sizes import Shape
 from symfx.static_migration.conditions import InputType
 from symfx.static_migration.eager_runs import PROGRAM_ERRORS, has_lazy_weights, raised_by_user
 from symfx.static_migration.printing import input_name, place_of
-from symfx.user_code import where as line_of
 
 __all__ = ["Failure", "failure_at"]
 
@@ -37,8 +39,16 @@ _LARGEST = 4_000_000
 _MOST_WORK = 100_000_000
 #: With more inputs without a dtype than this, not all combinations of dtypes are tried.
 _MOST_UNTYPED = 3
+#: The dtypes of which all combinations are tried.
+_DTYPES = ("float32", "int64", "bool", "float64")
 #: No numbers in its inputs make a program fail so.
 _NEVER_DATA = (TypeError, AttributeError, NameError)
+#: What torch says of dtypes, and of a write into a view whose elements share their memory, also
+#: where the meta device accepts them.
+_NEVER_DATA_WORDS = re.compile(
+    r"same dtype|scalar type|dtypes? match|type \(.*\) and .* type \(.*\) should be the same"
+    r"|can't be cast to the desired output type|refers to a single memory location"
+)
 #: The operators that sum over one of their dimensions.
 _PRODUCTS = ("mul", "mm", "linear", "conv", "einsum", "attention", "dot")
 
@@ -108,8 +118,10 @@ def _attempts(untyped: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     yield 0, {}
     yield 1, {}
     if untyped:
-        for choice in itertools.product(("float32", "int64", "bool"), repeat=len(untyped)):
+        for choice in itertools.product(_DTYPES, repeat=len(untyped)):
             yield 0, dict(zip(untyped, choice, strict=True))
+        for dtype in ("float16", "bfloat16", "complex64"):
+            yield 0, dict.fromkeys(untyped, dtype)
 
 
 def _failure(
@@ -119,14 +131,15 @@ def _failure(
     error: BaseException,
 ) -> Failure | None:
     message = (str(error).strip() or type(error).__name__).splitlines()[0]
-    line = line_of(error) or ""
+    line = program_line(error) or ""
     at_line = [n for n in graph.graph.nodes if "call" in n.op and place_of(n, graph) == line]
     if any(reason in message for reason in _REASONS):
         views = [node for node in at_line if _is_view(node, graph)]
         node = views[0] if len(views) == 1 else _meta_failure(graph, types, sizes)
         return Failure(message, node or (views or at_line or [None])[-1], line, of_layout=True)
     failed = _meta_failure(graph, types, sizes)
-    if not isinstance(error, _NEVER_DATA) and (failed is None or place_of(failed, graph) != line):
+    never_data = isinstance(error, _NEVER_DATA) or _NEVER_DATA_WORDS.search(message) is not None
+    if not never_data and (failed is None or place_of(failed, graph) != line):
         return None
     return Failure(message, failed if failed in at_line else None, line, of_layout=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +23,8 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     # For sizes and positive divisors z3's rounding is Python's.
     "floordiv": lambda a, b: a / b,
     "mod": lambda a, b: a % b,
-    "min": lambda a, b: z3.If(a <= b, a, b),
-    "max": lambda a, b: z3.If(a >= b, a, b),
+    "min": lambda *parts: functools.reduce(lambda a, b: z3.If(a <= b, a, b), parts),
+    "max": lambda *parts: functools.reduce(lambda a, b: z3.If(a >= b, a, b), parts),
     "abs": lambda a: z3.If(a >= 0, a, -a),
     "where": z3.If,
     "eq": lambda a, b: a == b,

@@ -37,6 +37,8 @@ _ELEMENTWISE = frozenset(
         *(nn.ReLU, nn.GELU, nn.Dropout, nn.Identity, nn.Tanh, nn.SiLU),
     }
 )
+#: Operators that change their first tensor, which stays where it is in memory.
+_IN_PLACE = frozenset({"iadd", "isub", "imul", "itruediv", "add_", "sub_", "mul_", "div_"})
 #: Operators and layers that return a new contiguous tensor.
 _NEW = frozenset({"contiguous", "linear", "bmm", "zeros", "ones", "rand", nn.Linear, nn.Embedding})
 
@@ -70,6 +72,8 @@ def strides_of(
     layout = node.kwargs.get("memory_format")
     if layout is not None and name in ("clone", "contiguous", "to"):
         return _contiguous(sizes, value) if layout is torch.contiguous_format else None
+    if name in _IN_PLACE and isinstance(node.args[0], Node):
+        return known.get(node.args[0])
     if name in _NEW or (name == "matmul" and all(len(values[used]) >= 3 for used in given)):
         return _contiguous(sizes, value)
     if name in _KEEPING:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch.fx import Graph, Node
 
+from symfx.shape_rules.element_types import operator_of
 from symfx.shape_rules.sizes import Dim, Shape
 from symfx.shape_rules.table import lookup
 from symfx.static_migration.analysis import GraphRun
@@ -26,6 +27,8 @@ _LOSSES = (
 )
 _BROADCASTING = ("arithmetic", "broadcasting", "comparison")
 _ELEMENTWISE = ("elementwise", "elementwise_module")
+#: Operators that compare two tensors, or weigh one with the other.
+_COMPARING = frozenset({"sub", "mul", "eq", "ne"})
 #: Operators that put a dimension of size 1 on purpose, or that swap dimensions.
 _ON_PURPOSE = frozenset(
     {
@@ -75,7 +78,11 @@ def _warning(node: Node, root: torch.nn.Module, result: GraphRun) -> str:
         return f"a loss of {pair} broadcasts; both should have one shape"
     if rule.name not in _BROADCASTING or len(longer) == len(shorter):
         return ""
-    if not (_is_column(sizes, longer, shorter) or _doubles_a_name(sizes, longer, shorter)):
+    if not (
+        _is_column(sizes, longer, shorter)
+        or _doubles_a_name(sizes, longer, shorter)
+        or (operator_of(node) in _COMPARING and _keeps_a_one(sizes, longer, shorter))
+    ):
         return ""
     if any(_on_purpose(used, root) for used in operands) or stretched.op == "get_attr":
         return ""
@@ -117,6 +124,14 @@ def _doubles_a_name(sizes: Any, longer: Shape, shorter: Shape) -> bool:
         if _is_one(own) and name.value is None and any(sizes.term(o) is name for o in longer):
             return True
     return False
+
+
+def _keeps_a_one(sizes: Any, longer: Shape, shorter: Shape) -> bool:
+    """Whether one shape is the other with a dimension of size 1 inside: [4, 1, 8] and [4, 8]."""
+    ones = [i for i, size in enumerate(longer) if _is_one(size)]
+    if len(longer) != len(shorter) + 1 or len(ones) != 1 or ones[0] == 0:
+        return False
+    return _same(sizes, Shape(size for size in longer if not _is_one(size)), shorter)
 
 
 def _is_one(size: Dim) -> bool:

@@ -221,8 +221,9 @@ class TermSizes(Sizes):
 
     def _stretch(self, a: Dim, b: Dim, what: str) -> None:
         one, other = self.term(a), self.term(b)
-        if self.prover.decide(one.eq(1)) is False:
-            self._equal(a, b, what)
+        never = self.prover.decide(one.eq(1)) is False
+        if never or self._implies(one.eq(1), other.eq(1)):
+            self._equal(a, b, what)  # it is never stretched, or only from 1 to 1
         else:
             choices = self.table.or_(one.eq(1), one.eq(other))
             self.demand(choices, what, text=f"{one} == {other}")

@@ -102,6 +102,23 @@ class TracedValue(Proxy):
         record(torch._assert, (holds, f"the program unpacks {wanted} values"), {})
 
 
+def _in_place(name: str) -> Callable[[TracedValue, Any], Any]:
+    function = getattr(operator, name)
+
+    def method(self: TracedValue, other: Any) -> Any:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    return method
+
+
+#: torch.fx records ``y += x`` as an addition, whose result may be larger than ``y``.
+for _name in (
+    *("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow"),
+    *("iand", "ior", "ixor", "ilshift", "irshift"),
+):
+    setattr(TracedValue, f"__{_name}__", _in_place(_name))
+
+
 class _TracedAttribute(TracedValue, Attribute):
     """An attribute of a traced value, such as ``x.shape``, or a method to call."""
 

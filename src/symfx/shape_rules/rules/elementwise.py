@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -211,8 +212,8 @@ _BROADCAST = _words(
 _OPERATORS = tuple(
     getattr(operator, name)
     for name in _words(
-        "add and_ floordiv iadd iand ifloordiv imod imul ior isub ixor lshift mod mul or_ rshift "
-        "sub xor"
+        "add and_ floordiv iadd iand ifloordiv ilshift imod imul ior irshift isub ixor lshift mod "
+        "mul or_ rshift sub xor"
     )
 )
 _ARITHMETIC: dict[Any, str] = {}
@@ -291,11 +292,19 @@ def _are_numbers(*values: Any) -> bool:
     return all(isinstance(v, (int, float, Size, NoTensor)) for v in values)
 
 
-def _arithmetic_rule(sign: str, *targets: Any) -> None:
+def _of_tensors(d: Sizes, left: Any, right: Any) -> Any:
+    return broadcasting(d, left, right)
+
+
+def _of_tensors_in_place(d: Sizes, left: Any, right: Any) -> Any:
+    """As ``y += x``: a tensor ``y`` keeps its shape, and a number becomes a tensor."""
+    return into(d, left, right) if isinstance(left, Shape) else broadcasting(d, left, right)
+
+
+def _arithmetic_rule(sign: str, combined: Callable[..., Any], *targets: Any) -> None:
     def arithmetic(d: Sizes, left: Any, right: Any) -> Any:
-        shapes = [x for x in (left, right) if isinstance(x, Shape)]
-        if shapes:
-            return broadcast_shapes(d, *shapes, what="the operands broadcast")
+        if isinstance(left, Shape) or isinstance(right, Shape):
+            return combined(d, left, right)
         if isinstance(left, Dim) and isinstance(right, Dim):
             return d.compute(sign, left, right)
         if _are_numbers(left, right):
@@ -308,7 +317,7 @@ def _arithmetic_rule(sign: str, *targets: Any) -> None:
     rule(*targets)(arithmetic)
 
 
-@rule(operator.truediv, operator.itruediv)
+@rule(operator.truediv)
 def division(d: Sizes, left: Any, right: Any) -> Any:
     """The shape that tensors broadcast to; a fraction of numbers."""
     if _are_numbers(left, right):
@@ -317,7 +326,13 @@ def division(d: Sizes, left: Any, right: Any) -> Any:
     return broadcasting(d, left, right)
 
 
-@rule(operator.pow, operator.ipow)
+@rule(operator.itruediv)
+def division_in_place(d: Sizes, left: Any, right: Any) -> Any:
+    """As `division`; a tensor on the left keeps its shape."""
+    return into(d, left, right) if isinstance(left, Shape) else division(d, left, right)
+
+
+@rule(operator.pow)
 def powers(d: Sizes, left: Any, right: Any) -> Any:
     """The shape that tensors broadcast to; a number to the power of a number."""
     if _are_numbers(left, right):
@@ -326,8 +341,17 @@ def powers(d: Sizes, left: Any, right: Any) -> Any:
     return broadcasting(d, left, right)
 
 
+@rule(operator.ipow)
+def powers_in_place(d: Sizes, left: Any, right: Any) -> Any:
+    """As `powers`; a tensor on the left keeps its shape."""
+    return into(d, left, right) if isinstance(left, Shape) else powers(d, left, right)
+
+
 for _sign in sorted(set(_ARITHMETIC.values())):
-    _arithmetic_rule(_sign, *(op for op, sign in _ARITHMETIC.items() if sign == _sign))
+    _found = [op for op, sign in _ARITHMETIC.items() if sign == _sign]
+    _changing = [op for op in _found if op.__name__.startswith("i")]
+    _arithmetic_rule(_sign, _of_tensors, *(op for op in _found if op not in _changing))
+    _arithmetic_rule(_sign, _of_tensors_in_place, *_changing)
 
 
 def _comparison_rule(sign: str, *targets: Any) -> None:

@@ -138,6 +138,25 @@ def singular_values(d: Sizes, A: Shape, **options: Any) -> Shape:
     return Shape((*batch, d.compute("min", m, n)))
 
 
+@rule(*named("ormqr"))
+def product_with_q(
+    d: Sizes, input: Shape, tau: Shape, other: Shape, left: bool = True, transpose: bool = False
+) -> Shape:
+    """The product of a matrix with the orthogonal matrix that reflectors describe."""
+    batch, m, n = _matrix(input, "ormqr")
+    others, rows, columns = _matrix(other, "ormqr")
+    side = rows if left else columns
+    d.equal(side, m, "ormqr multiplies a matrix with as many rows as the reflectors")
+    given = exactly(tau, len(input) - 1, "ormqr")
+    d.equal(given[-1], d.compute("min", side, n), "ormqr takes one factor for each reflector")
+    for each in (others, given[:-1]):
+        if len(each) != len(batch):
+            raise IllTypedError(f"ormqr takes one batch, not {input} with {tau} and {other}")
+        for one, own in zip(each, batch, strict=True):
+            d.equal(one, own, "ormqr takes one batch")
+    return other
+
+
 @rule(_L.eigh, _L.eig)
 def eigen(d: Sizes, A: Shape, *settings: Any, **options: Any) -> Any:
     """Eigenvalues and eigenvectors."""

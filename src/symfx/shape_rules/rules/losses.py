@@ -327,18 +327,19 @@ def ctc_loss(
     """A loss for each sequence; the dimensions are time, batch and classes."""
     if len(log_probs) not in (2, 3):
         raise IllTypedError(f"ctc_loss takes a tensor of rank 2 or 3, not {log_probs}")
-    if len(log_probs) == 2:
-        return Shape()
-    batch = log_probs[1]
-    if len(targets) > 2:
+    batch = log_probs[1] if len(log_probs) == 3 else 1
+    if len(targets) not in (1, 2):
         raise IllTypedError(f"ctc_loss takes targets of rank 1 or 2, not {targets}")
     if len(targets) == 2:
         d.equal(targets[0], batch, "ctc_loss takes one target for each sequence")
     for name, lengths in (("input_lengths", input_lengths), ("target_lengths", target_lengths)):
         if isinstance(lengths, (Shape, tuple, list)):
-            one = exactly(lengths, 1, name)[0] if isinstance(lengths, Shape) else len(lengths)
+            one: Any = 1  # a tensor of rank 0 has the length of the only sequence
+            if lengths or not isinstance(lengths, Shape):
+                one = exactly(lengths, 1, name)[0] if isinstance(lengths, Shape) else len(lengths)
             d.equal(one, batch, f"{name} has one length for each sequence")
-    return _loss(Shape((batch,)), options.get("reduction", "mean"))
+    each = Shape((batch,)) if len(log_probs) == 3 else Shape()
+    return _loss(each, options.get("reduction", "mean"))
 
 
 @module_rule(nn.CTCLoss)

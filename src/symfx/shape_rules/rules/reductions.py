@@ -260,6 +260,24 @@ def histogram(d: Sizes, input: Shape, bins: Any = 100, *rest: Any, **options: An
     return Shape((bins if is_size(bins) else d.fresh("the number of bins"),))
 
 
+@rule(*_everywhere("histogram"))
+def histogram_with_edges(
+    d: Sizes, input: Shape, bins: Any, *, weight: Any = None, **options: Any
+) -> Any:
+    """One count for each bin, and the edges of the bins."""
+    if isinstance(weight, Shape):
+        exactly(weight, len(input), "histogram")
+        for one, own in zip(weight, input, strict=True):
+            d.equal(one, own, "histogram takes one weight for each number")
+    if isinstance(bins, Shape):
+        edges = exactly(bins, 1, "histogram")[0]
+        d.require(">=", edges, 2, "histogram takes two edges or more")
+    else:
+        edges = bins + 1
+        d.require(">=", bins, 1, "histogram takes a bin or more")
+    return Shape((edges - 1,)), Shape((edges,))
+
+
 @rule(*_everywhere("bincount"))
 def bincount(d: Sizes, input: Shape, weights: Any = None, minlength: Any = 0) -> Shape:
     """One count for each number up to the largest, which is data."""

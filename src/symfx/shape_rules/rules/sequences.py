@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.utils import rnn
 
@@ -52,6 +53,33 @@ def unpack(
         d.require("<=", longest, time, "no sequence is longer than the padding")
     front = (batch, longest) if batch_first else (longest, batch)
     return (Shape((*front, *sequence.shape[2:])), Shape((batch,)))
+
+
+@rule(torch._C._nn.pad_sequence, torch.ops.aten.pad_sequence)
+def pad(
+    d: Sizes,
+    sequences: Any,
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    padding_side: str = "right",
+) -> Any:
+    """Stack sequences of several lengths, padded to the longest one."""
+    if not isinstance(sequences, (tuple, list)):
+        return UNKNOWN
+    if not all(isinstance(each, Shape) for each in sequences):
+        return UNKNOWN
+    if not sequences:
+        raise IllTypedError("pad_sequence takes at least one sequence")
+    first: Shape = sequences[0]
+    longest = at_least(first, 1, "pad_sequence")[0]
+    for other in sequences[1:]:
+        if len(other) != len(first):
+            raise IllTypedError(f"pad_sequence takes tensors of one rank, not {first} and {other}")
+        longest = d.compute("max", longest, other[0])
+        for own, wanted in zip(other[1:], first[1:], strict=True):
+            d.stretch(own, wanted, "pad_sequence takes features of one shape")
+    number = len(sequences)
+    return Shape((*((number, longest) if batch_first else (longest, number)), *first[1:]))
 
 
 def _sequence(
