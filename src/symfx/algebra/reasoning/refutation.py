@@ -250,7 +250,6 @@ class _Known:
         elif atom.op == "abs":
             (x,) = atom.args
             sides = [atom - x, atom + x]
-            self._zeros[atom * atom - x * x] = None
         elif atom.op in ("lshift", "rshift"):
             x, k = atom.args
             sides = self._shift(atom, x, k)
@@ -322,6 +321,11 @@ class _Known:
         if not wanted:
             return
         table = self.table
+        for atom in self._atoms:
+            if atom.op == "abs":
+                square = table.mul(atom, atom) - table.mul(*atom.args, *atom.args)
+                self._zeros[square] = None
+        wanted = self._products(self._all())
         atoms = sorted({atom for factors in wanted for atom in factors}, key=by_uid)
         for p in [p for p in self._zeros if len(p.coeffs) <= SUMMANDS]:
             for atom in atoms:
