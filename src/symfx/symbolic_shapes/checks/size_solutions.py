@@ -128,6 +128,13 @@ def solve_condition(
     Returns:
         The least and the greatest integer; None for a bound that is not known.
     """
+    bounds = _plain_bounds(condition, symbol)
+    if bounds is not None:
+        low, high = bounds
+        if value is None:
+            return bounds
+        inside = (low is None or low <= value) and (high is None or value <= high)
+        return bounds if inside else (None, None)
     # sympy finds exactly the solutions of a symbol that has no assumptions but to be real.
     x = sympy.Symbol("x", real=True)
     if isinstance(condition, sympy.Ne):
@@ -150,6 +157,25 @@ def solve_condition(
         elif isinstance(piece, sympy.Interval) and (value is None or piece.contains(value)):
             return _inside(piece)
     return None, None
+
+
+def _plain_bounds(
+    condition: sympy.Basic, symbol: sympy.Symbol
+) -> tuple[int | None, int | None] | None:
+    """The bound in a comparison of a symbol with an integer; None for other conditions.
+
+    Most conditions are such ones, and sympy is slow to solve them.
+    """
+    if not isinstance(condition, (sympy.Lt, sympy.Le, sympy.Gt, sympy.Ge)):
+        return None
+    left, right = condition.args
+    below = isinstance(condition, (sympy.Lt, sympy.Le))
+    if right == symbol:
+        left, right, below = right, left, not below
+    if left != symbol or not right.is_Integer:
+        return None
+    strict = isinstance(condition, (sympy.Lt, sympy.Gt))
+    return (None, int(right) - strict) if below else (int(right) + strict, None)
 
 
 def _between(equation: sympy.Basic, value: Any) -> tuple[int | None, int | None]:
