@@ -283,3 +283,32 @@ def test_the_graph_asserts_that_squeeze_keeps_a_dimension_whose_size_is_data(squ
 def test_squeeze_of_a_dimension_of_size_1_asserts_nothing():
     t = symfx.trace(lambda x: x.nonzero().squeeze(1), T([1.0, 0, 3]), dynamic=[("n",)])
     assert t(T([0.0, 1])).tolist() == [1]
+
+
+ELEMENTWISE = {
+    "add": lambda x, z: x + z,
+    "mul_": lambda x, z: x.clone().mul_(z),
+    "atan2": torch.atan2,
+    "where": lambda x, z: torch.where(x > 0, x, z),
+    "lerp": lambda x, z: torch.lerp(x, z, 0.5),
+    "masked_fill": lambda x, z: x.masked_fill(z > 0, 2.0),
+    "copy_": lambda x, z: x.clone().copy_(z),
+    "expand": lambda x, z: z.expand(x.shape[0]),
+    "expand_as": lambda x, z: z.expand_as(x),
+    "addmm": lambda x, z: torch.addmm(z, x[None].T, x[None]),
+    "foreach": lambda x, z: torch._foreach_add([x], [z])[0],
+    "polar": torch.polar,
+}
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_the_graph_asserts_that_a_size_that_is_data_is_not_broadcast(name):
+    def program(x, y):
+        z = y.nonzero().squeeze(1).float()
+        return ELEMENTWISE[name](x, z), torch.ones(z.shape[0])
+
+    t = symfx.trace(program, (T([1.0, 2, 3]), T([1, 1, 1, 0])), dynamic=[("n",), ("m",)])
+    other = T([4.0, 5]), T([0, 1, 1])
+    torch.testing.assert_close(t(*other), program(*other))
+    with pytest.raises(RuntimeError, match=r"n == u0 does not hold"):
+        t(T([1.0, 2, 3]), T([0, 1]))  # eager mode broadcasts one element

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch._ops import OpOverload
 
-from symfx.fake_operators.kernels import ASKED_FIRST, KEEP_DIMENSIONS, KERNELS
+from symfx.fake_operators.kernels import ASKED_FIRST, KERNELS
 from symfx.fake_operators.rules import RULES
 
 __all__ = ["FROM_START", "OperatorFacts", "facts_of", "running"]
@@ -52,6 +52,22 @@ _KEPT_WHOLE = frozenset({_aten.size.default, _aten.stride.default, _aten.storage
 
 # The output's shape of these depends on data only where an index is a mask.
 _MASK_INDEXERS = frozenset({_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default})
+
+
+# Operators whose real kernels refuse the sizes that the fake ones exclude. Others do not, where
+# sizes are data: they broadcast a size of 1, or leave out a dimension of it, and the graph asserts
+# that it is another size.
+_REFUSES_SIZES = frozenset(
+    """
+    mm bmm dot vdot mv cat stack view _unsafe_view reshape view_copy split split_with_sizes unbind
+    chunk select slice narrow unfold index_select gather embedding one_hot constant_pad_nd
+    reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d
+    replication_pad3d convolution native_layer_norm native_group_norm native_batch_norm
+    _native_batch_norm_legit _native_batch_norm_legit_no_training _native_batch_norm_legit_functional
+    avg_pool2d avg_pool3d max_pool2d_with_indices max_pool3d_with_indices topk kthvalue
+    pixel_shuffle pixel_unshuffle view_as_complex as_strided
+    """.split()
+)
 
 
 class OperatorFacts:
@@ -111,7 +127,7 @@ class OperatorFacts:
         self.data_dependent = torch.Tag.data_dependent_output in tags
         self.seeded = torch.Tag.nondeterministic_seeded in tags
         self.lift = func is _aten.lift_fresh.default
-        self.checks_sizes = func not in KEEP_DIMENSIONS
+        self.checks_sizes = func.namespace == "aten" and self.name in _REFUSES_SIZES
         written = [a.alias_info is not None and a.alias_info.is_write for a in arguments]
         self.mutated = tuple(i for i, w in enumerate(written) if w)
         self.mutated_names = tuple(
