@@ -58,15 +58,55 @@ _MASK_INDEXERS = frozenset({_aten.index.Tensor, _aten.index_put.default, _aten.i
 # sizes are data: they broadcast a size of 1, or leave out a dimension of it, and the graph asserts
 # that it is another size.
 _REFUSES_SIZES = frozenset(
-    """
-    mm bmm dot vdot mv cat stack view _unsafe_view reshape view_copy split split_with_sizes unbind
-    chunk select slice narrow unfold index_select gather embedding one_hot constant_pad_nd
-    reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d
-    replication_pad3d convolution native_layer_norm native_group_norm native_batch_norm
-    _native_batch_norm_legit _native_batch_norm_legit_no_training _native_batch_norm_legit_functional
-    avg_pool2d avg_pool3d max_pool2d_with_indices max_pool3d_with_indices topk kthvalue
-    pixel_shuffle pixel_unshuffle view_as_complex as_strided
-    """.split()
+    {
+        "_native_batch_norm_legit",
+        "_native_batch_norm_legit_functional",
+        "_native_batch_norm_legit_no_training",
+        "_unsafe_view",
+        "as_strided",
+        "avg_pool2d",
+        "avg_pool3d",
+        "bmm",
+        "cat",
+        "chunk",
+        "constant_pad_nd",
+        "convolution",
+        "dot",
+        "embedding",
+        "gather",
+        "index_select",
+        "kthvalue",
+        "max_pool2d_with_indices",
+        "max_pool3d_with_indices",
+        "mm",
+        "mv",
+        "narrow",
+        "native_batch_norm",
+        "native_group_norm",
+        "native_layer_norm",
+        "one_hot",
+        "pixel_shuffle",
+        "pixel_unshuffle",
+        "reflection_pad1d",
+        "reflection_pad2d",
+        "reflection_pad3d",
+        "replication_pad1d",
+        "replication_pad2d",
+        "replication_pad3d",
+        "reshape",
+        "select",
+        "slice",
+        "split",
+        "split_with_sizes",
+        "stack",
+        "topk",
+        "unbind",
+        "unfold",
+        "vdot",
+        "view",
+        "view_as_complex",
+        "view_copy",
+    }
 )
 
 
