@@ -40,6 +40,23 @@ def binned(x: Any, edges: Any) -> Any:
     return torch.histogram(x, edges)[0]
 
 
+def put(x: Any, places: Any, source: Any) -> Any:
+    return torch.put(x, places.long() % 2, source)
+
+
+def put_in_place(x: Any, places: Any, source: Any) -> Any:
+    return x.clone().put_(places.long() % 2, source)
+
+
+def accumulated(x: Any, mask: Any, rows: Any, columns: Any, values: Any) -> Any:
+    indices = [rows.long() % 2, columns.long() % 2]
+    return torch.ops.aten._unsafe_masked_index_put_accumulate(x, mask > 0, indices, values)
+
+
+def upsampled(x: Any) -> Any:
+    return torch.ops.aten.upsample_nearest1d.vec(x, None, [0.6])
+
+
 _LOG_PROBS = ((9, 5), (9, 3, 5), (9, 1, 5))
 _LENGTHS = ((3,), (1,), ())
 _SEQUENCES = ((2,), (3,), (2, 4), (3, 4), (3, 1), ())
@@ -56,6 +73,15 @@ CASES: list[tuple[Callable[..., Any], Any]] = [
         from_the_right,
         itertools.product(_MATRICES, ((5,), (3,), (2, 5)), ((5, 4), (2, 4, 5), (4, 5))),
     ),
+    (put, itertools.product(((3, 4),), ((5,), (2, 3), ()), ((5,), (6,), (3, 2), ()))),
+    (put_in_place, itertools.product(((3, 4),), ((5,), (2, 3)), ((5,), (6,), (3, 2)))),
+    (
+        accumulated,
+        itertools.product(
+            ((5, 6),), ((2, 3), (3,)), ((2, 1), (3,)), ((3,), (2,)), ((2, 3), (3,), (2,), ())
+        ),
+    ),
+    (upsampled, ((shape,) for shape in ((2, 3, 1), (2, 3, 2), (2, 3, 5)))),
     (binned, itertools.product(((7,), (2, 3)), ((4,), (2,), (1,), (2, 2)))),
 ]
 

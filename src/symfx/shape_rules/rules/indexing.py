@@ -419,6 +419,23 @@ def index_put(d: Sizes, input: Any, indices: Any, values: Any, *r: Any, **option
     return input
 
 
+@rule(torch.ops.aten._unsafe_masked_index_put_accumulate)
+def masked_index_put(d: Sizes, input: Shape, mask: Shape, indices: Any, values: Any) -> Shape:
+    """Keep the shape; the mask and the values broadcast to the place that the indices name."""
+    place = aten_index(d, input, indices)
+    for part in (mask, values):
+        _assign(d, place, part)
+    return input
+
+
+@rule(*named("put"), torch.ops.aten.put)
+def put(d: Sizes, input: Shape, index: Shape, source: Shape, *r: Any, **options: Any) -> Shape:
+    """Keep the shape; there is one element of the source for each index."""
+    counts = d.product(index), d.product(source)
+    d.require("==", *counts, "put takes as many elements as indices")
+    return input
+
+
 @rule(torch.masked_select, "masked_select", torch.ops.aten.masked_select)
 def masked_select(d: Sizes, input: Shape, mask: Shape) -> Shape:
     """A vector of the elements where the mask is true; their number is data."""

@@ -160,13 +160,17 @@ def _upsampling_rule(n: int, target: Any) -> None:
     def upsampling(d: Sizes, input: Shape, output_size: Any, *settings: Any) -> Any:
         """Resize the positions to `output_size`, or scale them by the last of the settings."""
         exactly(input, n + 2, "an upsampling")
-        if output_size is not None:
-            return Shape((*input[:2], *exactly_per_dimension(output_size, n, "output_size")))
         factors = settings[-1] if settings and isinstance(settings[-1], (tuple, list)) else None
-        if factors is None:
+        new: tuple[Dim, ...]
+        if output_size is not None:
+            new = tuple(exactly_per_dimension(output_size, n, "output_size"))
+        elif factors is not None:
+            new = tuple(_scaled(d, s, f) for s, f in zip(input[2:], factors, strict=True))
+        else:
             return UNKNOWN
-        pairs = zip(input[2:], factors, strict=True)
-        return Shape((*input[:2], *(_scaled(d, size, factor) for size, factor in pairs)))
+        for each in (*input[2:], *new):
+            d.require(">=", each, 1, "an upsampling takes and returns at least one position")
+        return Shape((*input[:2], *new))
 
     rule(target)(upsampling)
 
