@@ -159,3 +159,11 @@ def test_a_loss_that_broadcasts_is_a_warning_operator_by_operator(
             F.mse_loss, [each.replace("x:", "input:").replace("y:", "target:") for each in inputs]
         )
         assert "broadcasts; both should have one shape" in found.warnings[0]
+
+
+def test_repeats_whose_sum_is_given(operator_by_operator: None) -> None:
+    def program(x: Tensor, n: Tensor) -> Tensor:
+        return torch.repeat_interleave(x * 2, n, dim=0, output_size=6)
+
+    found = checked(program, ["x: f32[k, 2]", "n: i64[k]"])
+    assert result_of(found) == "[6, 2]"
