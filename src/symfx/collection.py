@@ -30,9 +30,9 @@ def uncollected() -> Iterator[None]:
 
 
 class Collections:
-    """Tells whether a call is one that a garbage collection makes, of a finalizer.
+    """Tells whether a call is one that a garbage collection makes: of a finalizer or a callback.
 
-    A collection can begin anywhere, so its finalizers are no part of the function that runs then.
+    A collection can begin anywhere, so its calls are no part of the function that runs then.
 
     Example:
         >>> with Collections() as collections:
@@ -44,14 +44,22 @@ class Collections:
         self._thread: int | None = None
 
     def __enter__(self) -> Collections:
-        gc.callbacks.append(self._note)
+        # Around the callbacks of others, such as those of hypothesis, which measure collections.
+        gc.callbacks.insert(0, self._begin)
+        gc.callbacks.append(self._end)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        gc.callbacks.remove(self._note)
+        gc.callbacks.remove(self._begin)
+        gc.callbacks.remove(self._end)
 
-    def _note(self, phase: str, info: Any) -> None:
-        self._thread = threading.get_ident() if phase == "start" else None
+    def _begin(self, phase: str, info: Any) -> None:
+        if phase == "start":
+            self._thread = threading.get_ident()
+
+    def _end(self, phase: str, info: Any) -> None:
+        if phase == "stop":
+            self._thread = None
 
     def here(self) -> bool:
         """Whether a collection runs in this thread."""

@@ -155,14 +155,22 @@ def test_what_happens_at_any_time_is_no_part_of_a_call(monkeypatch):
     monkeypatch.setattr(logging.getLogger("torch.__trace"), "handlers", [OfUser()])
     Unneeded()
     block = Block()
+    phases = []
+
+    def measuring(phase, info):
+        phases.append(phase)
+
+    gc.callbacks.append(measuring)
     with watching(list(block.modules())) as reads:
         torch._logging._internal.trace_structured("artifact", metadata_fn=lambda: {"name": "test"})
         gc.collect()
         block(torch.ones(2, WIDTH))
-    assert OfUser.count and Unneeded.count
+    gc.callbacks.remove(measuring)
+    assert OfUser.count and Unneeded.count and {*phases} == {"start", "stop"}
     ran = {code.co_qualname for code in reads.functions}
     assert "Block.forward" in ran
     assert not ran & {"OfUser.emit", "Logger.callHandlers", "Logger.debug", "Unneeded.__del__"}
+    assert not any("measuring" in name for name in ran)
 
 
 class Chain(nn.Module):
