@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import os
 import sysconfig
+from pathlib import Path
+
+import pytest
 
 from symfx.shape_rules.program_lines import program_line, program_line_of_trace
 
 
-def test_the_programs_line_stands_before_that_of_a_package() -> None:
+def test_the_programs_line_stands_before_that_of_a_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # paths below the current directory are shown without it
     package = f"{sysconfig.get_paths()['purelib']}{os.sep}somewhere{os.sep}layers.py"
     own = 'File "/no/model.py", line 3, in forward\n    return self.net(x)\n'
     inner = f'File "{package}", line 7, in forward\n    return x + y\n'

@@ -54,14 +54,18 @@ _KEPT_WHOLE = frozenset({_aten.size.default, _aten.stride.default, _aten.storage
 _MASK_INDEXERS = frozenset({_aten.index.Tensor, _aten.index_put.default, _aten.index_put_.default})
 
 
+# These broadcast their mask.
+_MASKED = frozenset({_aten.masked_select.default})
+
 # Operators whose real kernels refuse the sizes that the fake ones exclude. Others do not, where
 # sizes are data: they broadcast a size of 1, or leave out a dimension of it, and the graph asserts
-# that it is another size.
+# that it is another size. What an operator says of the sizes that it makes itself holds as well.
 _REFUSES_SIZES = frozenset(
     {
         "_native_batch_norm_legit",
         "_native_batch_norm_legit_functional",
         "_native_batch_norm_legit_no_training",
+        "_to_sparse",
         "_unsafe_view",
         "as_strided",
         "avg_pool2d",
@@ -167,7 +171,9 @@ class OperatorFacts:
         self.data_dependent = torch.Tag.data_dependent_output in tags
         self.seeded = torch.Tag.nondeterministic_seeded in tags
         self.lift = func is _aten.lift_fresh.default
-        self.checks_sizes = func.namespace == "aten" and self.name in _REFUSES_SIZES
+        makes_sizes = torch.Tag.dynamic_output_shape in tags and func not in _MASKED
+        of_others = func.namespace != "aten"  # whose fake kernels say what the real ones check
+        self.checks_sizes = of_others or makes_sizes or self.name in _REFUSES_SIZES
         written = [a.alias_info is not None and a.alias_info.is_write for a in arguments]
         self.mutated = tuple(i for i, w in enumerate(written) if w)
         self.mutated_names = tuple(

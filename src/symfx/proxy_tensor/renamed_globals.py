@@ -59,11 +59,11 @@ def _known_of(code: CodeType) -> _Known:
     number = id(code)
     found = _known.get(number)
     if found is None or found.code() is not code:
-
-        def forget(reference: Any) -> None:
-            held = _known.get(number)
+        # The default keeps the table for code that dies when the interpreter ends.
+        def forget(reference: Any, known: dict[int, _Known] = _known) -> None:
+            held = known.get(number)
             if held is not None and held.code is reference:
-                del _known[number]
+                del known[number]
 
         found = _known[number] = _Known(weakref.ref(code, forget))
     return found
