@@ -59,12 +59,14 @@ def recorded_calls() -> Iterator[set[Identity]]:
         raise NotCacheableError("a debugger and a profiler are running")
     calls: set[Identity] = set()
     collections = Collections()
-    follow(note)
     try:
         with collections:
-            yield calls
+            follow(note)
+            try:
+                yield calls
+            finally:
+                follow(None)
     finally:
-        follow(None)
         calls.update(
             identity_of(code, module)
             for code, module in seen.values()

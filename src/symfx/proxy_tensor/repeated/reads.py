@@ -132,12 +132,15 @@ def watching(modules: Sequence[torch.nn.Module]) -> Iterator[Reads]:
                 kind.__getattribute__ = _getattribute  # type: ignore[method-assign]
     _watch.running.append(reads)
     _calls[0] = 0
-    sys.setprofile(_profile)
     try:
-        with _watch.collections, _Pausing():
-            yield reads
+        with _watch.collections:
+            sys.setprofile(_profile)
+            try:
+                with _Pausing():
+                    yield reads
+            finally:
+                _profile_again(before)
     finally:
-        _profile_again(before)
         _watch.running.pop()
         with _lock:
             for kind in kinds:
