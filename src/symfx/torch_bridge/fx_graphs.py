@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch._compile import _disable_dynamo
 from torch._ops import HigherOrderOperator, OpOverload
 from torch.fx import _symbolic_trace
 from torch.fx import graph_module as graph_modules
@@ -68,6 +69,7 @@ class TracedModule(_LazyGraphModule):
     pickle hold the environment of symbols or the nodes' example values.
     """
 
+    @_disable_dynamo  # `torch.compile` meets the first run of a module, which compiles its code
     def _real_recompile(self) -> Any:
         made = super()._real_recompile()
         # torch keeps the source of all generated code for tracebacks, also when it has gone.
