@@ -85,7 +85,7 @@ def _missing(program: str, module: bool) -> TargetError | None:
         return TargetError(f"there is no file {program}", fix="name a Python file, or use -m")
     try:
         found = importlib.util.find_spec(program)
-    except ModuleNotFoundError:  # no package of which it is a part
+    except ModuleNotFoundError:  # the package around the module is missing
         found = None
     if found is not None:
         return None

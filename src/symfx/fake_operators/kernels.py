@@ -21,21 +21,6 @@ KERNELS: dict[Any, Callable[..., Any]] = {}
 ASKED_FIRST: set[Any] = set()
 """Operators whose fake kernel in torch is wrong, so that the one here is called instead."""
 
-KEEP_DIMENSIONS = frozenset(
-    {
-        _aten.squeeze.default,
-        _aten.squeeze.dim,
-        _aten.squeeze.dims,
-        _aten.squeeze_.default,
-        _aten.squeeze_.dim,
-        _aten.squeeze_.dims,
-    }
-)
-"""Operators whose result is of the rank at tracing only while sizes that are data are not 1.
-
-The real kernels take any size, so the graph asserts this.
-"""
-
 
 def _kernel(
     *operators: Any, first: bool = False
@@ -173,8 +158,17 @@ def _roll(a: torch.Tensor, shifts: Sequence[Any], dims: Sequence[int] = ()) -> A
     return a
 
 
-# torch's fake kernels take a size that is data for none that is 1, and say nothing.
-@_kernel(*KEEP_DIMENSIONS, first=True)
+# torch's fake kernels take a size that is data for none that is 1, and say nothing. The real
+# kernels take any size, so the graph asserts it.
+@_kernel(
+    _aten.squeeze.default,
+    _aten.squeeze.dim,
+    _aten.squeeze.dims,
+    _aten.squeeze_.default,
+    _aten.squeeze_.dim,
+    _aten.squeeze_.dims,
+    first=True,
+)
 def _squeeze(a: torch.Tensor, dim: Any = None) -> Any:
     dims = range(a.dim()) if dim is None else dim if isinstance(dim, (list, tuple)) else (dim,)
     for d in dims:

@@ -257,9 +257,7 @@ def _fused(
     before = len(report.rewrites)
     forms = {"folded": folded}
     if options.fuse:
-        with report.timed("fuse"):
-            fused = lower(_twin(folded), report=report, linears=options.measure)
-        fused = _with_parts(fused, trials, options, report)
+        fused = _lowered(folded, trials, options, report, linears=options.measure)
         if trials is not None and options.measure:
             with report.timed("choose algorithms"):
                 _tune(fused, trials, report)
@@ -296,7 +294,7 @@ def _in_other_dtype(
     """The model in bfloat16 or int8, if that is faster than the fastest form in float32."""
     found = Report()
     if trials is None or not options.measure:
-        form = _with_linears(folded, trials, options, found)
+        form = _lowered(folded, trials, options, found, linears=True)
         lower_precision(form, dtype, None, (), {}, found)
         restore_idle_parts(form)
         _check(trials, form, dtype, options, found)
@@ -308,7 +306,7 @@ def _in_other_dtype(
         form = copy_of(float32)
         found.rewrites, found.left_alone = in_float32.rewrites[:], in_float32.left_alone[:]
     else:
-        form = _with_linears(folded, trials, options, found)
+        form = _lowered(folded, trials, options, found, linears=True)
     with report.timed("choose algorithms"):
         args, kwargs = copy_inputs((trials.args, trials.kwargs))
         twin = _runnable(form)
@@ -329,13 +327,18 @@ def _in_other_dtype(
     return form
 
 
-def _with_linears(
-    folded: fx.GraphModule, trials: Trials | None, options: _Options, report: Report
+def _lowered(
+    folded: fx.GraphModule,
+    trials: Trials | None,
+    options: _Options,
+    report: Report,
+    *,
+    linears: bool,
 ) -> fx.GraphModule:
-    """The form with all layers as fused operators, which can compute in other dtypes."""
+    """The folded graph with fused operators, in its parts too; see `lower` for ``linears``."""
     with report.timed("fuse"):
-        fused = lower(_twin(folded), report=report, linears=True)
-    return _with_parts(fused, trials, options, report, linears=True)
+        fused = lower(_twin(folded), report=report, linears=linears)
+    return _with_parts(fused, trials, options, report, linears=linears)
 
 
 _NO_INT8 = "this CPU has no fast instructions for 8-bit integers: computed in float32"
@@ -351,10 +354,10 @@ def _with_parts(
     trials: Trials | None,
     options: _Options,
     report: Report,
-    linears: bool | None = None,
+    *,
+    linears: bool = False,
 ) -> fx.GraphModule:
     """The graph, with the parts of modules that it keeps whole optimized."""
-    linears = options.measure if linears is None else linears
     if trials is None or not has_parts(module):
         return module
 

@@ -39,7 +39,7 @@ _LARGEST = 4_000_000
 _MOST_WORK = 100_000_000
 #: With more inputs without a dtype than this, not all combinations of dtypes are tried.
 _MOST_UNTYPED = 3
-#: The dtypes of which all combinations are tried.
+#: All combinations of these dtypes are tried.
 _DTYPES = ("float32", "int64", "bool", "float64")
 #: No numbers in its inputs make a program fail so.
 _NEVER_DATA = (TypeError, AttributeError, NameError)

@@ -56,7 +56,7 @@ class QuantizedProduct:
     def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
         """See `symfx.optimization.runtime.linear_kernels.make_linear_kernel`."""
         found = quantized(x) if x.numel() else None
-        if found is None:  # a number is not finite, or there is none
+        if found is None:  # some input is not finite, or x has no elements
             result = F.linear(x, self.weight, self.bias)
             return self.post.apply_to(result if other is None else result.add_(other))
         whole, step, zero = found

@@ -141,9 +141,8 @@ class RepeatedBlocks:
         cache = tracer.cache
         if cache is None or cache.env is None or tracer.origins is None:
             return False
-        if (
-            tracer.tensors_seen is not None
-        ):  # the caller of `make_fx` wants the tensors of all nodes
+        # Then the caller of `make_fx` wants the tensors of all nodes.
+        if tracer.tensors_seen is not None:
             return False
         env: Any = cache.env
         return not env.should_record_events and env.validator is None
