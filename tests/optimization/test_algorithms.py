@@ -25,7 +25,7 @@ from symfx.optimization.runtime.winograd import Winograd
 @pytest.fixture(autouse=True)
 def whatever_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fused form is taken, and no time is spent on finding the fastest way."""
-    monkeypatch.setattr("symfx.optimization.pipeline._fastest", lambda *given: "fused")
+    monkeypatch.setattr("symfx.optimization.pipeline.fastest_form", lambda *given: "fused")
     monkeypatch.setattr("symfx.optimization.tuning._fastest", lambda ways: (DIRECT, 1.0))
     monkeypatch.setattr("symfx.optimization.tuning._MATTERS", 0.0)
 

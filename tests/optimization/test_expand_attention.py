@@ -279,7 +279,7 @@ class Classifier(nn.Module):
 def test_optimize_writes_out_attention_and_saves_it(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "_fastest", lambda *_: "fused")  # whatever the clock says
+    monkeypatch.setattr(pipeline, "fastest_form", lambda *_: "fused")  # whatever the clock says
     torch.manual_seed(0)
     model = Classifier().eval()
     ids = torch.randint(30, (4, 9))
@@ -309,7 +309,7 @@ class Branching(nn.Module):
 def test_an_encoder_that_is_the_model_is_written_out(
     inside: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "_fastest", lambda *_: "fused")
+    monkeypatch.setattr(pipeline, "fastest_form", lambda *_: "fused")
     torch.manual_seed(0)
     model = (Branching() if inside else encoder(batch_first=True)).eval()
     fast = symfx.optimize(model, torch.randn(4, 9, WIDE))

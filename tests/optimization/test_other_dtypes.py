@@ -104,8 +104,10 @@ def test_a_layer_takes_a_dtype_only_where_it_gains(
     ratios = iter([0.5, 1.5])
     medians = {"float32": 3.0, str(dtype): 2.0, "original": 4.0, "fused": 3.0, "folded": 4.0}
     monkeypatch.setattr(pipeline, "tune", lambda *args: None)
-    monkeypatch.setattr(pipeline, "_medians", lambda forms, trials: {n: medians[n] for n in forms})
-    monkeypatch.setattr(pipeline, "_fastest", lambda *args: "fused")
+    monkeypatch.setattr(
+        pipeline, "median_seconds", lambda forms, trials: {n: medians[n] for n in forms}
+    )
+    monkeypatch.setattr(pipeline, "fastest_form", lambda *args: "fused")
     monkeypatch.setattr(tuning, "_duel", lambda *args: next(ratios))
     low = symfx.optimize(model, x, dtype=dtype)
     changed = [rewrite for rewrite in low.report.rewrites if rewrite.what.startswith("computed")]

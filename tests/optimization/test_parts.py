@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import symfx
-from symfx.optimization import pipeline
+from symfx.optimization import contest, pipeline
 from symfx.optimization.graphs.capture import copy_of
 from symfx.optimization.runtime.fused_conv import FusedConv
 from symfx.optimization.runtime.fused_linear import FusedLinear
@@ -22,7 +22,7 @@ from symfx.optimization.runtime.fused_linear import FusedLinear
 @pytest.fixture(autouse=True)
 def whatever_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fused form is taken, whatever this machine finds faster at these sizes."""
-    monkeypatch.setattr(pipeline, "_fastest", lambda *given: "fused")
+    monkeypatch.setattr(pipeline, "fastest_form", lambda *given: "fused")
     monkeypatch.setattr(pipeline, "restore_idle_parts", lambda module: None)
 
 
@@ -239,7 +239,7 @@ def test_the_results_are_those_of_the_model(kind: type[nn.Module], measure: bool
 def test_a_slower_result_is_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     slower = {"original": 1.0, "fused": 2.0, "folded": 1.5}
-    monkeypatch.setattr(pipeline, "_medians", lambda forms, trials: dict(slower))
+    monkeypatch.setattr(contest, "median_seconds", lambda forms, trials: dict(slower))
     model, x = (
         nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval(),
         torch.randn(2, 4, 8, 8),

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from symfx.cli.output_files import written_beside
-from symfx.cli.steps import progress
+from symfx.cli.steps import progress_of_work
 from symfx.errors import SymfxError, TracingError
 from symfx.user_code import user_line_of_trace
+from symfx.work import share_of_work
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from symfx.tracing import Trace
 
 __all__ = ["hand_on"]
+
+
+#: The usual share of the time that symfx takes to convert a trace, before torch writes the file.
+_CONVERTED = {"--onnx": 0.06, "--pt2": 0.5, "--aoti": 0.01}
 
 
 def hand_on(trace: Trace, onnx: Path | None, pt2: Path | None, aoti: Path | None) -> None:
@@ -44,9 +49,10 @@ def hand_on(trace: Trace, onnx: Path | None, pt2: Path | None, aoti: Path | None
     for path, option, write in asked:
         if path is None:
             continue
-        with progress(f"writing {path}"), contextlib.redirect_stdout(sys.stderr):
+        with progress_of_work(f"writing {path}"), contextlib.redirect_stdout(sys.stderr):
             # Each gets a program of its own, because the passes of torch may change it.
-            exported = trace.to_exported_program()
+            with share_of_work(0.0, _CONVERTED[option]):
+                exported = trace.to_exported_program()
             with written_beside(path) as unfinished, _refusing(option), _quiet():
                 write(exported, unfinished)
 

@@ -22,7 +22,7 @@ from symfx.cli.options import (
     refuse_unwritable,
     where_option,
 )
-from symfx.cli.steps import progress
+from symfx.cli.steps import progress, progress_of_work
 from symfx.errors import SpecError, TargetError
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def optimize_command(
         _refuse_options(dtype, save)
         with stdout_for_json(as_json):
             call = _load(target, inputs or [], init or [], seed, where or [])
-            with progress("optimizing"):
+            with progress_of_work("optimizing"):
                 import torch
 
                 from symfx.optimization import optimize
@@ -115,7 +115,7 @@ def optimize_command(
                     tolerance=tolerance,
                 )
             if save is not None:
-                with progress(f"writing {save}"):
+                with progress_of_work(f"writing {save}"):
                     fast.save(save)
             with progress("timing", rounds + 1) as done:
                 before, after = _time(call, fast, rounds, done)

@@ -12,7 +12,7 @@ from rich.text import Text
 from symfx.cli.console import clear_errors, print_lines
 from symfx.cli.loading import load_torch
 from symfx.cli.options import Debug, Quiet, Verbose
-from symfx.cli.steps import progress
+from symfx.cli.steps import progress_of_work
 from symfx.untrusted import Source
 
 __all__ = ["GuardLanguage", "replay_command"]
@@ -69,7 +69,7 @@ def replay_command(
         from symfx.recording.report import describe_replay
 
         loaded = EventLog.load(log)
-        with progress("replaying"):
+        with progress_of_work("replaying"):
             env = loaded.replay()
         source = Source(str(log), EventLogError, "replay a log that EventLog.save wrote")
         if guards is None:

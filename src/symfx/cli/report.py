@@ -32,7 +32,7 @@ from symfx.cli.options import (
     where_option,
 )
 from symfx.cli.saved_traces import Libraries, is_saved, load_trace, refuse_for_saved
-from symfx.cli.steps import progress, tracing
+from symfx.cli.steps import progress, progress_of_work, tracing
 
 if TYPE_CHECKING:
     from symfx.tracing import Trace
@@ -91,7 +91,7 @@ def report_command(
                 trace = load_trace(Path(target), libraries or [])
             else:
                 trace = _traced(target, inputs or [], where or [], init or [], train, seed, verify)
-            with progress("writing the report"):
+            with progress_of_work("writing the report"):
                 trace.report(output, verify=False)
         if as_json:
             print_json("symfx report", _as_data(trace, output))

@@ -25,7 +25,7 @@ from symfx.cli.options import (
     Verbose,
     refuse_unwritable,
 )
-from symfx.cli.steps import progress
+from symfx.cli.steps import progress, progress_of_work
 from symfx.errors import SpecError
 
 if TYPE_CHECKING:
@@ -277,7 +277,7 @@ def load_trace(
             ) from None
     from symfx.tracing import load
 
-    with progress(f"reading {file}"):
+    with progress_of_work(f"reading {file}"):
         return load(file, libraries=libraries, model=model)
 
 

@@ -20,13 +20,16 @@ from rich.progress import (
 from rich.text import Text
 
 from symfx.cli.console import print_step
+from symfx.work import telling_work
 
-__all__ = ["progress", "tracing"]
+__all__ = ["progress", "progress_of_work", "tracing"]
 
 #: A step that takes no longer than these seconds is shown without its time.
 _SHORT = 2.0
 #: From so many seconds on, a time is told in minutes.
 _MINUTES = 100
+#: So finely is the share of the work that is done told apart.
+_PARTS = 1000
 
 
 class _Time(ProgressColumn):
@@ -100,6 +103,23 @@ def progress(
     else:
         yield lambda: None
     print_step(step, time.monotonic() - started)
+
+
+@contextlib.contextmanager
+def progress_of_work(step: str) -> Iterator[None]:
+    """Show the step that runs inside, as `progress` does; symfx tells how much of it is done.
+
+    Args:
+        step: the words for it.
+    """
+    done = 0.0
+
+    def tell(share: float) -> None:
+        nonlocal done
+        done = max(done, share)
+
+    with telling_work(tell), progress(step, _PARTS, lambda: int(_PARTS * done)):
+        yield
 
 
 class _Shown(Progress):

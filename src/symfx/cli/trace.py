@@ -38,7 +38,7 @@ from symfx.cli.options import (
     refuse_unwritable,
     where_option,
 )
-from symfx.cli.steps import progress, tracing
+from symfx.cli.steps import progress, progress_of_work, tracing
 
 if TYPE_CHECKING:
     from symfx.tracing import Trace, Verification
@@ -150,7 +150,7 @@ def trace_command(
                         shapes=shapes, seed=seed, tolerance=tolerance, on_run=lambda _: done()
                     )
             if save is not None:
-                with progress(f"writing {save}"):
+                with progress_of_work(f"writing {save}"):
                     traced.save(save)
             if handed_on:
                 hand_on(traced, onnx, pt2, aoti)

@@ -29,7 +29,7 @@ from symfx.cli.options import (
     inputs_option,
     where_option,
 )
-from symfx.cli.steps import progress
+from symfx.cli.steps import progress, progress_of_work
 from symfx.collection import uncollected
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def _migrate(
     for part in (model, of_loss):
         if isinstance(part, torch.nn.Module):
             part.train(train)
-    with max_rank(rank_bound), progress("checking the types"):
+    with max_rank(rank_bound), progress_of_work("checking the types"):
         return typecheck(
             model,
             types,

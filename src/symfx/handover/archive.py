@@ -11,6 +11,7 @@ from safetensors.torch import load, save
 
 from symfx.untrusted import Limits, Source, shown
 from symfx.whole_files import written_whole
+from symfx.work import write_counted
 
 __all__ = ["read_archive", "write_archive"]
 
@@ -32,7 +33,10 @@ def write_archive(path: Path, text: str, tensors: Mapping[str, torch.Tensor]) ->
         described = zipfile.ZipInfo(_TEXT, _DATE)
         archive.writestr(described, text, zipfile.ZIP_DEFLATED)
         stored = zipfile.ZipInfo(_TENSORS, _DATE)
-        archive.writestr(stored, save(dict(tensors)), zipfile.ZIP_STORED)
+        content = save(dict(tensors))
+        stored.file_size = len(content)
+        with archive.open(stored, "w") as member:
+            write_counted(member, content)
 
 
 def read_archive(path: Path, source: Source, limits: Limits) -> tuple[str, dict[str, torch.Tensor]]:

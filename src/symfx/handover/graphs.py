@@ -24,6 +24,7 @@ from symfx.handover.origins import OriginReader, OriginWriter
 from symfx.handover.values import ValueReader, describe_bindings, describe_value
 from symfx.torch_bridge.fx_graphs import append_call, compile_now, graph_module
 from symfx.untrusted import Item, is_identifier, shown
+from symfx.work import counted
 
 __all__ = ["describe_graph", "read_graph"]
 
@@ -56,7 +57,7 @@ def describe_graph(
     attributes: dict[str, Any] = {}
     nodes = []
     origins, values = OriginWriter(), Listed()
-    for node in module.graph.nodes:
+    for node in counted(module.graph.nodes):
         where = f"{path}.{node.name}" if path else node.name
         target = str(node.target)
         if node.op == "get_attr" and target not in attributes:
@@ -160,7 +161,7 @@ def _read_nodes(
     parameters: set[str] = set()
     functions: dict[str, Any] = {}
     described = item.items(_NODES)
-    for index, each in enumerate(described):
+    for index, each in enumerate(counted(described)):
         entry = each.fields(
             "name",
             "op",

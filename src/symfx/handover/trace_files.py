@@ -35,12 +35,15 @@ from symfx.tracing.model_state import written_tensors
 from symfx.tracing.traced_model import TracedModel
 from symfx.tracing.verification import Run, Verification
 from symfx.untrusted import Item, Limits, Source, one_line, parse, shown
+from symfx.work import share_of_work
 
 __all__ = ["FORMAT", "VERSION", "read_trace", "schema", "write_trace"]
 
 FORMAT, VERSION = "symfx trace", 4
 _LIMITS = Limits(size=256 << 20, items=8_000_000)
 _GIVE = "give a file that Trace.save wrote"
+#: The usual shares of the time of saving: the graph as data, and with it the reading as a test.
+_DESCRIBED, _CHECKED = 0.4, 0.8
 _KEEP_OUT = "keep such parts out of the model that you trace"
 
 
@@ -89,6 +92,8 @@ def write_trace(
             **tensors.describe(tensor, key, data=weights or name is None),
         }
 
+    with share_of_work(0.0, _DESCRIBED):
+        graph = describe_graph(trace.graph_module, numbers, describe_tensor)
     data = {
         "format": FORMAT,
         "version": VERSION,
@@ -102,7 +107,7 @@ def write_trace(
             "structure": describe_structure(trace.out_spec, "the result"),
             "flat": trace.flat_output,
         },
-        "graph": describe_graph(trace.graph_module, numbers, describe_tensor),
+        "graph": graph,
         "environment": describe_environment(trace.shape_env, numbers),
         "training": trace.graph_module.training,
         "grad_enabled": trace.grad_enabled,
@@ -118,8 +123,10 @@ def write_trace(
     source = Source(str(path), TraceFileError, _KEEP_OUT)
     with source.guarding("this trace cannot be saved"):
         text = json.dumps(data, allow_nan=False)
-    _check_readable(text, tensors.stored, source)
-    write_archive(path, text, tensors.stored)
+    with share_of_work(_DESCRIBED, _CHECKED):
+        _check_readable(text, tensors.stored, source)
+    with share_of_work(_CHECKED, 1.0):
+        write_archive(path, text, tensors.stored)
 
 
 def _refuse_shared_memory(trace: TracedModel) -> None:

@@ -19,6 +19,7 @@ from symfx.tracing.report import headline, range_of, sources_of
 from symfx.tracing.traced_model import TracedModel
 from symfx.tracing.verification import Run, Verification, verdict
 from symfx.user_code import SavedFrame, UserFrame
+from symfx.work import share_of_work, tell_work
 
 __all__ = ["contents_of"]
 
@@ -36,24 +37,26 @@ def contents_of(
         verification: its verification; None if it was not verified.
         why_unverified: a sentence that says why it was not.
     """
+    described = _Conditions(trace)
+    # A proof takes about as long as ten nodes.
+    proofs = 10 * min(_PROOFS, described.count)
+    proven = proofs / (proofs + len(trace.graph_module.graph.nodes))
+    with share_of_work(0.0, proven):
+        conditions = described.described()
+    with share_of_work(proven, 1.0):
+        graph = graph_of(trace)
     return {
         "model": trace.name,
         "headline": headline(trace),
         "symfx": __version__,
         "torch": torch.__version__,
-        **_conditions(trace),
+        **conditions,
+        "proofs": {"most": _PROOFS, "left_out": described.without_proof},
         "notes": list(trace.notes),
         "verification": None if verification is None else _verification(verification),
         "unverified": why_unverified,
-        **graph_of(trace),
+        **graph,
     }
-
-
-def _conditions(trace: TracedModel) -> dict[str, Any]:
-    conditions = _Conditions(trace)
-    described = conditions.described()
-    proofs = {"most": _PROOFS, "left_out": conditions.without_proof}
-    return {**described, "proofs": proofs}
 
 
 class _Conditions:
@@ -62,6 +65,11 @@ class _Conditions:
     def __init__(self, trace: TracedModel) -> None:
         self._trace = trace
         self._proofs = 0
+        self._asserts = trace.shape_env.deferred_asserts()
+        #: The number of the conditions.
+        self.count = sum(
+            map(len, (trace.specializations, trace.symbols, trace.guards, self._asserts))
+        )
         place = {node.name: i for i, node in enumerate(trace.graph_module.graph.nodes)}
         self._caused = [
             (guard, place[name])
@@ -104,7 +112,7 @@ class _Conditions:
             "guards": [self._condition(guard) for guard in trace.guards],
             "asserts": [
                 self._condition(asserted) | {"message": str(asserted.message)}
-                for asserted in trace.shape_env.deferred_asserts()
+                for asserted in self._asserts
             ],
         }
 
@@ -123,6 +131,7 @@ class _Conditions:
     def _proof(self, subject: Subject, itself: str = "") -> dict[str, Any] | None:
         """Why something holds; without the condition itself, which needs no reason but its line."""
         self._proofs += 1
+        tell_work((self._proofs - 1) / self.count)
         if self._proofs > _PROOFS:
             return None
         found = explain_subject(self._trace, subject)

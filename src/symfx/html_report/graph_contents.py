@@ -19,6 +19,7 @@ from symfx.tracing.cost import NodeCost, cost_of
 from symfx.tracing.report import call_of, value_in_words
 from symfx.tracing.traced_model import TracedModel
 from symfx.user_code import frames_of_trace, is_user_file
+from symfx.work import counted
 
 __all__ = ["graph_of"]
 
@@ -98,7 +99,8 @@ def graph_of(trace: TracedModel) -> dict[str, Any]:
     described = []
     flops: dict[int, Term] = defaultdict(lambda: zero)
     memory: dict[int, Term] = defaultdict(lambda: zero)
-    for (graph, node), costs in zip(nodes, [*cost.nodes, *free], strict=True):
+    costly = [*zip(nodes, [*cost.nodes, *free], strict=True)]
+    for (graph, node), costs in counted(costly):
         value = node.meta.get("val")
         stack = frames_of_trace(node.stack_trace or "")
         module = modules.place(node) if graph is whole else modules.of_graph(graph)

@@ -25,6 +25,7 @@ from symfx.optimization.runtime.assumed import OtherAnswerError
 from symfx.optimization.runtime.graph_functions import same_constant
 from symfx.optimization.runtime.leaf_calls import Effect
 from symfx.optimization.runtime.packed_layer import PackedLayer
+from symfx.work import counted
 
 __all__ = ["Rewrites", "has_parts", "optimize_parts", "restore_idle_parts"]
 
@@ -170,7 +171,7 @@ def optimize_parts(
     """
     calls = record_calls(copy_of(module), args, kwargs)
     work = _Work(calls, tracer, rewrite, report)
-    for path, called in kept_whole(module):
+    for path, called in counted(list(kept_whole(module))):
         work.visit(path, called)
     return work.done
 
@@ -191,7 +192,7 @@ class _Work:
 
     def descend(self, path: str, owner: nn.Module) -> None:
         """Optimize the submodules of a module that is kept whole."""
-        for name, child in owner.named_children():
+        for name, child in counted(list(owner.named_children())):
             if child in self._seen:
                 continue
             self.visit(f"{path}.{name}", child)
@@ -229,7 +230,7 @@ class _Work:
         )
         if gains:
             self._install(path, part, graph, call, report)
-        for below, module in inner:
+        for below, module in counted(inner):
             if module not in self._seen:
                 self.visit(below, module)
         return True

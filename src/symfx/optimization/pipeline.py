@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from symfx.errors import OptimizationError
 from symfx.optimization.checking import TOLERANCES, SameDraws, Trials, copy_inputs
-from symfx.optimization.clock import now
+from symfx.optimization.contest import fastest_form, median_seconds, runnable
 from symfx.optimization.fidelity import capture_exactly
 from symfx.optimization.graphs.arguments import Arguments, bind_arguments
 from symfx.optimization.graphs.assumptions import has_assumptions, runs_again
@@ -40,21 +40,22 @@ from symfx.optimization.runtime.fused_conv import FusedConv
 from symfx.optimization.runtime.fused_linear import FusedLinear
 from symfx.optimization.runtime.quantized_linear import has_int8
 from symfx.optimization.tuning import lower_precision, tune
+from symfx.work import share_of_work
 
 __all__ = ["optimize"]
 
-#: Timing the forms against each other takes this many seconds, and at most so many rounds.
-_BUDGET, _ROUNDS = 0.4, 8
-#: If the fused form takes less than this share of the original's time, no other form is timed.
-_CLEARLY = 0.9
-#: If it takes less than this share in the check, where both run for the first time, it is not timed
-#: again. Runs of fewer seconds are timed all the same: the first run of a short model is untypical.
-_OBVIOUSLY, _LONG = 0.8, 0.2
 #: Another dtype is used if it is so many times as fast as float32.
 _LEAST_GAIN = 1.03
-#: The original is returned if it takes less than this share of the fastest form's time, so often
-#: in a row.
-_NOISE, _CONFIRMATIONS = 0.95, 3
+#: The usual shares of the time that the long passes take: from which share to which.
+_SHARES = {
+    "capture": (0.0, 0.1),
+    "check": (0.1, 0.3),
+    "parts": (0.3, 0.6),
+    "choose algorithms": (0.6, 0.8),
+    "measure": (0.8, 1.0),
+}
+#: The share of the time that float32 takes, where another dtype is tried too.
+_FIRST_DTYPE = 0.6
 
 Example = Tensor | Sequence[Any] | Mapping[str, Any]
 
@@ -178,6 +179,13 @@ def _arguments(
     )
 
 
+@contextlib.contextmanager
+def _long(name: str, report: Report) -> Iterator[None]:
+    """A pass that may take long."""
+    with report.timed(name), share_of_work(*_SHARES[name]):
+        yield
+
+
 def _build(
     model: nn.Module,
     args: tuple[Any, ...],
@@ -206,11 +214,11 @@ def _capture(
     report: Report,
 ) -> tuple[fx.GraphModule, Trials | None]:
     """The model as a graph with the same results, and the runs of the model, if it is run."""
-    with report.timed("capture"):
+    with _long("capture", report):
         captured = capture(copy_of(model), options.tracer, report, arguments)
     if not (options.check or options.measure):
         return captured, None
-    with report.timed("check"):
+    with _long("check", report):
         # A model that keeps a state is copied before it is run.
         original = model if keeps_no_state(captured) else copy_of(model)
         trials = Trials(original, args, kwargs, options.patience)
@@ -259,7 +267,7 @@ def _fused(
     if options.fuse:
         fused = _lowered(folded, trials, options, report, linears=options.measure)
         if trials is not None and options.measure:
-            with report.timed("choose algorithms"):
+            with _long("choose algorithms", report):
                 _tune(fused, trials, report)
             restore_idle_parts(fused)
         if len(report.rewrites) > before:
@@ -269,8 +277,8 @@ def _fused(
     chosen = "fused" if "fused" in forms else "folded"
     seconds = _check(trials, forms[chosen], None, options, report)
     if trials is not None and options.measure and chosen == "fused":
-        with report.timed("measure"):
-            chosen = _fastest(forms, trials, seconds, report)
+        with _long("measure", report):
+            chosen = fastest_form(forms, trials, seconds, report)
         if chosen != "fused":
             report.rewrites = report.rewrites[:before] if chosen == "folded" else []
             report.notes.append(_SLOWER[chosen])
@@ -301,19 +309,20 @@ def _in_other_dtype(
         report.extend(found)
         return form
     in_float32 = Report()
-    float32 = _fused(model, folded, trials, options, in_float32)
+    with share_of_work(0.0, _FIRST_DTYPE):
+        float32 = _fused(model, folded, trials, options, in_float32)
     if any(isinstance(each, FusedConv | FusedLinear) for each in float32.modules()):
         form = copy_of(float32)
         found.rewrites, found.left_alone = in_float32.rewrites[:], in_float32.left_alone[:]
     else:
         form = _lowered(folded, trials, options, found, linears=True)
-    with report.timed("choose algorithms"):
+    with report.timed("choose algorithms"), share_of_work(_FIRST_DTYPE, 1.0):
         args, kwargs = copy_inputs((trials.args, trials.kwargs))
-        twin = _runnable(form)
+        twin = runnable(form)
         if lower_precision(form, dtype, twin, args, kwargs, found, _times(trials)):
             _check(trials, form, dtype, options, found)
-            forms = {"float32": _runnable(float32), str(dtype): _runnable(form)}
-            found.timings = _medians(forms, trials)
+            forms = {"float32": runnable(float32), str(dtype): runnable(form)}
+            found.timings = median_seconds(forms, trials)
     restore_idle_parts(form)
     gain = found.timings["float32"] / found.timings[str(dtype)] if found.timings else 0.0
     if gain < _LEAST_GAIN:
@@ -369,7 +378,7 @@ def _with_parts(
         return lower(folded, report=found, linears=linears)
 
     module = copy_of(module)
-    with report.timed("parts"), torch.set_grad_enabled(trials.gradients):
+    with _long("parts", report), torch.set_grad_enabled(trials.gradients):
         optimize_parts(module, trials.args, trials.kwargs, options.tracer, rewrite, report)
     return module
 
@@ -383,7 +392,7 @@ def _twin(module: fx.GraphModule) -> fx.GraphModule:
 
 def _tune(module: fx.GraphModule, trials: Trials, report: Report) -> None:
     args, kwargs = copy_inputs((trials.args, trials.kwargs))
-    tune(module, _runnable(module), args, kwargs, report, _times(trials))
+    tune(module, runnable(module), args, kwargs, report, _times(trials))
 
 
 def _times(trials: Trials) -> Fraction:
@@ -401,17 +410,12 @@ def _check(
     """Compare with the original; return the seconds that the sample took."""
     if trials is None or not options.check:
         return None
-    checked: nn.Module = _runnable(module)
+    checked: nn.Module = runnable(module)
     tolerance = options.tolerance
     if dtype is not None:
         tolerance = TOLERANCES[dtype] if tolerance is None else tolerance
     with report.timed("check"):
         return trials.check(checked, report, tolerance)
-
-
-def _runnable(module: fx.GraphModule) -> fx.GraphModule:
-    """The module, or a copy if a run changes it."""
-    return module if keeps_no_state(module) else copy_of(module)
 
 
 def _note_dtypes(module: fx.GraphModule, given: Mapping[str, Any]) -> None:
@@ -436,55 +440,3 @@ def _fold(module: fx.GraphModule, report: Report) -> fx.GraphModule:
         with report.timed(name):
             run(module, report)
     return clean(module)
-
-
-def _fastest(
-    forms: Mapping[str, fx.GraphModule],
-    trials: Trials,
-    seconds: float | None,
-    report: Report,
-) -> str:
-    """The name of the fastest form. The folded one is timed only where the fused one gains little.
-
-    It is ``"original"`` where the model is clearly faster than each form.
-
-    Args:
-        forms: of the model, by name.
-        trials: the runs of the original.
-        seconds: the time of the fused form for the sample; None if it has not run.
-        report: gets the times.
-    """
-    long = trials.seconds > _LONG
-    if long and seconds is not None and seconds < _OBVIOUSLY * trials.seconds:
-        report.timings.update({"original": trials.seconds, "fused": seconds})
-        return "fused"
-    original = trials.original
-    original = original if keeps_no_state(forms["folded"]) else copy_of(original)
-    contestants = {"original": original, "fused": _runnable(forms["fused"])}
-    medians = _medians(contestants, trials)
-    if medians["fused"] > _CLEARLY * medians["original"]:
-        medians |= _medians({**contestants, "folded": _runnable(forms["folded"])}, trials)
-    report.timings.update(medians)
-    fastest = min((name for name in forms if name in medians), key=medians.__getitem__)
-    for _ in range(_CONFIRMATIONS):
-        if medians["original"] >= _NOISE * medians[fastest]:
-            return fastest
-        medians = _medians({"original": original, fastest: _runnable(forms[fastest])}, trials)
-    return "original"
-
-
-def _medians(contestants: Mapping[str, nn.Module], trials: Trials) -> dict[str, float]:
-    """The median seconds of one run of each contestant; they run in turn."""
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    started = now()
-    for _ in range(_ROUNDS):
-        for name, contestant in contestants.items():
-            args, kwargs = copy_inputs((trials.args, trials.kwargs))
-            start = now()
-            with torch.set_grad_enabled(trials.gradients):
-                contestant(*args, **kwargs)
-            seconds[name].append(now() - start)
-        if now() - started > _BUDGET:
-            break
-    # The first round warms up, and counts only if it is the only one.
-    return {name: statistics.median(runs[1:] or runs) for name, runs in seconds.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from symfx.optimization.saved.modules import build_modules, describe_module, put
 from symfx.optimization.saved.nodes import OPS, function_named, name_of, why_not
 from symfx.untrusted import Item, Limits, Source, is_identifier, parse, shown
 from symfx.whole_files import written_whole
+from symfx.work import counted, share_of_work, write_counted
 
 __all__ = ["FORMAT", "Saved", "read_graph", "write_graph"]
 
@@ -35,6 +36,8 @@ FORMAT, VERSION = "symfx.optimized", 3
 #: to parse source with a million arguments in it.
 _NODES, _MODULES = 20_000, 10_000
 _LIMITS = Limits(items=600_000)
+#: The usual share of the time of saving that it takes to describe the graph and copy its tensors.
+_DESCRIBED = 0.5
 _GIVE = "give a file that OptimizedModel.save wrote"
 _AROUND = "keep such parts out of the saved model: optimize and save the modules around them"
 
@@ -73,10 +76,36 @@ def write_graph(module: fx.GraphModule, dtype: torch.dtype | None, path: str | P
         if first == name:
             tensors[name] = tensor.detach().contiguous().clone()
 
+    with share_of_work(0.0, _DESCRIBED):
+        called, nodes = _described(module, keep)
+    name = type(module).__name__
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "symfx": __version__,
+        "torch": torch.__version__,
+        "name": name if is_identifier(name) else "GraphModule",
+        "dtype": None if dtype is None else str(dtype).removeprefix("torch."),
+        "modules": called,
+        "tensors": places,
+        "nodes": nodes,
+    }
+    source = Source(str(path), OptimizationError, _AROUND)
+    with source.guarding("this model cannot be saved"):
+        text = json.dumps(header)
+        _build(parse(text, source, _LIMITS), tensors)  # a file that is written can be read again
+    with written_whole(Path(path)) as file, share_of_work(_DESCRIBED, 1.0):
+        write_counted(file, save(tensors, {FORMAT: text}))
+
+
+def _described(
+    module: fx.GraphModule, keep: Callable[[str, Tensor], None]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The modules that a graph calls, and its nodes, as data; their tensors are kept."""
     modules = dict(module.named_modules())
     called: dict[str, Any] = {}
     nodes: list[dict[str, Any]] = []
-    for node in module.graph.nodes:
+    for node in counted(module.graph.nodes):
         why = why_not(node, modules)
         if why is not None:
             raise OptimizationError(f"{node.name} cannot be saved: {why}", fix=_AROUND)
@@ -100,24 +129,7 @@ def write_graph(module: fx.GraphModule, dtype: torch.dtype | None, path: str | P
                 "kwargs": encode(dict(node.kwargs), node.name, OptimizationError),
             }
         )
-    name = type(module).__name__
-    header = {
-        "format": FORMAT,
-        "version": VERSION,
-        "symfx": __version__,
-        "torch": torch.__version__,
-        "name": name if is_identifier(name) else "GraphModule",
-        "dtype": None if dtype is None else str(dtype).removeprefix("torch."),
-        "modules": called,
-        "tensors": places,
-        "nodes": nodes,
-    }
-    source = Source(str(path), OptimizationError, _AROUND)
-    with source.guarding("this model cannot be saved"):
-        text = json.dumps(header)
-        _build(parse(text, source, _LIMITS), tensors)  # a file that is written can be read again
-    with written_whole(Path(path)) as file:
-        file.write(save(tensors, {FORMAT: text}))
+    return called, nodes
 
 
 def read_graph(path: str | Path) -> Saved:

@@ -19,6 +19,7 @@ from symfx.optimization.runtime.fused_conv import FusedConv
 from symfx.optimization.runtime.fused_linear import FusedLinear
 from symfx.optimization.runtime.linear_kernels import COMPILED, CONVOLUTION, MKL, ONEDNN
 from symfx.optimization.runtime.quantized_linear import INT8
+from symfx.work import counted
 
 __all__ = ["lower_precision", "tune"]
 
@@ -117,7 +118,7 @@ def tune(
         fused: Fused = module.get_submodule(group.paths[0])  # type: ignore[assignment]
         return group.seconds * max(map(_SAVES.__getitem__, fused.other_ways(group.x)), default=0)
 
-    for group in sorted(filter(hope, worthwhile), key=hope, reverse=True):
+    for group in counted(sorted(filter(hope, worthwhile), key=hope, reverse=True)):
         if now() - started > max(_LEAST, _SHARE * whole):
             report.notes.append("stopped timing algorithms: the time for it was used up")
             return
@@ -167,7 +168,7 @@ def lower_precision(
                 part.compute_in(way)
                 report.rewrote(f"computed {way}", [path], None)
         return len(report.rewrites) > before
-    for group in _groups(module, twin, args, kwargs):
+    for group in counted(_groups(module, twin, args, kwargs)):
         members: list[Fused] = [module.get_submodule(path) for path in group.paths]  # type: ignore[misc]
         if not members[0].can_compute_in(way):
             continue

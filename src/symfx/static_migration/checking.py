@@ -36,12 +36,15 @@ from symfx.static_migration.programs import FunctionProgram, ModelWithLoss, inpu
 from symfx.static_migration.results import Conflict, ExcludedSizes, FixedName, Migration
 from symfx.static_migration.sample_run import Failure, failure_at
 from symfx.static_migration.solver import Solver
+from symfx.work import share_of_work
 
 __all__ = ["typecheck"]
 
 
 #: How many dimensions ``*dims`` is taken for, one number after the other.
 _LEADING = (2, 1, 0, 3)
+#: The usual shares of the time on a path that its graph and its types take.
+_SHARES = {"graph": (0.0, 0.6), "types": (0.6, 0.7)}
 
 
 def typecheck(
@@ -299,9 +302,10 @@ def _one_path(
     allow_pinned: bool,
 ) -> Migration:
     try:
-        graph = program_graph(
-            module, types, where, timeout, allow_pinned=allow_pinned, decisions=decisions
-        )
+        with share_of_work(*_SHARES["graph"]):
+            graph = program_graph(
+                module, types, where, timeout, allow_pinned=allow_pinned, decisions=decisions
+            )
     except (IllTypedError, PinnedSizeError) as error:
         place = (f"at {error.where}",) if error.where else ()
         advice = (f"to fix: {error.fix}",) if error.fix else ()
@@ -318,7 +322,9 @@ def _one_path(
 
     cut = any(node.target is program_raises for node in graph.graph.nodes)
     flat = flat_types(types)
-    found = migrate_traced(graph, flat, where, timeout=timeout, retrace=retrace if cut else None)
+    with share_of_work(*_SHARES["types"]):
+        again = retrace if cut else None
+        found = migrate_traced(graph, flat, where, timeout=timeout, retrace=again)
     if found and OperatorTrace.of(graph) is not None:
         # Few programs need symfx's own tracer, and its import takes half a second.
         from symfx.static_migration.regions import without_needless_conditions

@@ -13,6 +13,7 @@ import torch
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes.environment.event_arguments import argument_in_words, translate
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
+from symfx.work import counted
 
 if TYPE_CHECKING:
     from symfx.symbolic_shapes.shape_env import ShapeEnv
@@ -189,7 +190,7 @@ def replay_shape_env_events(events: Iterable[ShapeEnvEvent]) -> ShapeEnv:
             fix="replay all of env.events of a ShapeEnv(should_record_events=True)",
         )
     env: ShapeEnv = steps[0].run()
-    for event in steps[1:]:
+    for event in counted(steps[1:]):
         try:
             event.run(env)
         except Exception as error:

@@ -1,0 +1,85 @@
+"""The forms of an optimized model, timed against each other and against the model."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+
+import torch
+from torch import fx, nn
+
+from symfx.optimization.checking import Trials, copy_inputs
+from symfx.optimization.clock import now
+from symfx.optimization.graphs.capture import copy_of
+from symfx.optimization.graphs.effects import keeps_no_state
+from symfx.optimization.report import Report
+
+__all__ = ["fastest_form", "median_seconds", "runnable"]
+
+#: Timing the forms against each other takes this many seconds, and at most so many rounds.
+_BUDGET, _ROUNDS = 0.4, 8
+#: If the fused form takes less than this share of the original's time, no other form is timed.
+_CLEARLY = 0.9
+#: If it takes less than this share in the check, where both run for the first time, it is not timed
+#: again. Runs of fewer seconds are timed all the same: the first run of a short model is untypical.
+_OBVIOUSLY, _LONG = 0.8, 0.2
+#: The original is returned if it takes less than this share of the fastest form's time, so often
+#: in a row.
+_NOISE, _CONFIRMATIONS = 0.95, 3
+
+
+def fastest_form(
+    forms: Mapping[str, fx.GraphModule],
+    trials: Trials,
+    seconds: float | None,
+    report: Report,
+) -> str:
+    """The name of the fastest form. The folded one is timed only where the fused one gains little.
+
+    It is ``"original"`` where the model is clearly faster than each form.
+
+    Args:
+        forms: of the model, by name.
+        trials: the runs of the original.
+        seconds: the time of the fused form for the sample; None if it has not run.
+        report: gets the times.
+    """
+    long = trials.seconds > _LONG
+    if long and seconds is not None and seconds < _OBVIOUSLY * trials.seconds:
+        report.timings.update({"original": trials.seconds, "fused": seconds})
+        return "fused"
+    original = trials.original
+    original = original if keeps_no_state(forms["folded"]) else copy_of(original)
+    contestants = {"original": original, "fused": runnable(forms["fused"])}
+    medians = median_seconds(contestants, trials)
+    if medians["fused"] > _CLEARLY * medians["original"]:
+        medians |= median_seconds({**contestants, "folded": runnable(forms["folded"])}, trials)
+    report.timings.update(medians)
+    fastest = min((name for name in forms if name in medians), key=medians.__getitem__)
+    for _ in range(_CONFIRMATIONS):
+        if medians["original"] >= _NOISE * medians[fastest]:
+            return fastest
+        medians = median_seconds({"original": original, fastest: runnable(forms[fastest])}, trials)
+    return "original"
+
+
+def median_seconds(contestants: Mapping[str, nn.Module], trials: Trials) -> dict[str, float]:
+    """The median seconds of one run of each contestant; they run in turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    started = now()
+    for _ in range(_ROUNDS):
+        for name, contestant in contestants.items():
+            args, kwargs = copy_inputs((trials.args, trials.kwargs))
+            start = now()
+            with torch.set_grad_enabled(trials.gradients):
+                contestant(*args, **kwargs)
+            seconds[name].append(now() - start)
+        if now() - started > _BUDGET:
+            break
+    # The first round warms up, and counts only if it is the only one.
+    return {name: statistics.median(runs[1:] or runs) for name, runs in seconds.items()}
+
+
+def runnable(module: fx.GraphModule) -> fx.GraphModule:
+    """The module, or a copy if a run changes it."""
+    return module if keeps_no_state(module) else copy_of(module)
