@@ -72,14 +72,17 @@ def explain_size(trace: TracedModel, size: LeafMeasure) -> Explanation:
     return Explanation(subject, "dimension", sentence, fix=fix)
 
 
-def explain_dimension(trace: TracedModel, info: SymbolInfo) -> Explanation:
+def explain_dimension(
+    trace: TracedModel, info: SymbolInfo, known: Assumptions | None = None
+) -> Explanation:
     """Why a symbol has the values that the trace admits.
 
     Args:
         trace: the trace.
         info: the symbol.
+        known: what the trace takes for granted, if it was gathered before.
     """
-    known = Assumptions(trace.shape_env)
+    known = Assumptions(trace.shape_env) if known is None else known
     record = next(
         (r for r in trace.shape_env.specialization_records() if r.symbol_name == info.name), None
     )

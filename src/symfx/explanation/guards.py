@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from symfx.algebra import Term
 from symfx.algebra.reasoning.facts import Facts
-from symfx.algebra.reasoning.proofs import example, prove_from
+from symfx.algebra.reasoning.proofs import connected, example, prove_from
 from symfx.explanation.answers import Explanation, Reason
 from symfx.explanation.assumptions import Assumptions
 from symfx.explanation.nodes import nodes_of_guards
@@ -19,14 +19,17 @@ __all__ = ["explain_condition"]
 _FAR = 1_000
 
 
-def explain_condition(trace: TracedModel, term: Term) -> Explanation:
+def explain_condition(
+    trace: TracedModel, term: Term, known: Assumptions | None = None
+) -> Explanation:
     """Why the graph relies on a condition, or whether it holds for all inputs that fit.
 
     Args:
         trace: the trace.
         term: a guard, or any other condition on its symbols.
+        known: what the trace takes for granted, if it was gathered before.
     """
-    known = Assumptions(trace.shape_env)
+    known = Assumptions(trace.shape_env) if known is None else known
     shown = next((guard for guard in trace.guards if guard.term is term), None)
     recorded = next((guard for guard in trace.shape_env.guards if guard.term is term), None)
     if shown is not None:
@@ -78,14 +81,18 @@ def _breaking(trace: TracedModel, term: Term, known: Assumptions) -> dict[Term, 
     hints = {s: v for s, v in env.symbols.hints.items() if isinstance(v, int)}
     symbols = sorted(term.free_symbols, key=lambda s: s.name)
     backed = all(symbol in hints for symbol in symbols)
+    # The conditions without the symbol hold at the example.
+    of_symbol = {s: [c for c in others if s in c.free_symbols] for s in symbols}
     for step in (sign * by for by in range(1, _FAR) for sign in (-1, 1)):
         for symbol in symbols if backed else ():
             tried = {**hints, symbol: hints[symbol] + step}
             # Sizes are never negative.
-            if tried[symbol] >= 0 and not holds(term, tried) and _all_hold(others, tried):
+            if tried[symbol] < 0 or holds(term, tried):
+                continue
+            if _all_hold(of_symbol[symbol], tried):
                 return {s: tried[s] for s in symbols}
     facts = Facts(env.table)
-    for condition in others:
+    for condition in connected(term, others):
         facts.assume(condition)
     if facts.contradiction is not None:
         return {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cache
 
 import torch
 from torch import fx
@@ -72,8 +73,9 @@ class _Nodes:
     def __init__(self, trace: TracedModel) -> None:
         self._by_line: dict[tuple[str, int], list[fx.Node]] = defaultdict(list)
         self._by_operator: dict[str, list[fx.Node]] = defaultdict(list)
+        frames = cache(frame_of_trace)  # many nodes have one line
         for node in trace.graph_module.graph.nodes:
-            frame = frame_of_trace(node.stack_trace or "")
+            frame = frames(node.stack_trace or "")
             if frame is not None and node.op == "call_function":
                 self._by_line[frame.filename, frame.lineno].append(node)
                 for name in {str(node.target), _aten(node)}:

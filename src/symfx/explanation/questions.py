@@ -11,6 +11,7 @@ from torch import fx
 from symfx.algebra import Term
 from symfx.errors import SpecError, describe
 from symfx.explanation.answers import Explanation
+from symfx.explanation.assumptions import Assumptions
 from symfx.explanation.dimensions import (
     dimension_names,
     explain_dimension,
@@ -92,8 +93,17 @@ def explain_subject(
     subject: Subject = None,
     kind: SubjectKind | None = None,
     verification: Verification | None = None,
+    known: Assumptions | None = None,
 ) -> Explanation:
-    """The answer about a dimension, a guard or a node of a trace; see `symfx.Trace.explain`."""
+    """The answer about a dimension, a guard or a node of a trace; see `symfx.Trace.explain`.
+
+    Args:
+        trace: the trace.
+        subject: the subject; None for the whole trace.
+        kind: the kind of a subject that is given by name.
+        verification: the verification of the trace.
+        known: what the trace takes for granted, if it was gathered before.
+    """
     if kind not in (None, "dimension", "guard", "node"):
         raise SpecError(
             f"kind is {describe(kind)}",
@@ -103,15 +113,15 @@ def explain_subject(
     if subject is None:
         return _whole(trace, verification)
     if isinstance(subject, SymbolInfo):
-        return explain_subject(trace, subject.name, "dimension")
+        return explain_subject(trace, subject.name, "dimension", known=known)
     if isinstance(subject, SpecializationRecord):
-        return explain_subject(trace, subject.symbol_name, "dimension")
+        return explain_subject(trace, subject.symbol_name, "dimension", known=known)
     if isinstance(subject, (ShapeGuard, RuntimeAssert)):
         subject = subject.term
     if isinstance(subject, Term):
         if subject.table is not trace.shape_env.table:
             return explain_subject(trace, str(subject), "guard")
-        return explain_condition(trace, subject)
+        return explain_condition(trace, subject, known)
     if isinstance(subject, fx.Node):
         if not isinstance(subject.graph.owning_module, fx.GraphModule) or not any(
             subject is node for node in named_nodes(trace).values()
@@ -124,10 +134,12 @@ def explain_subject(
             where="explain(subject)",
             fix='give the name of a dimension or of a node, a guard such as "seq >= 4", or nothing',
         )
-    return _named(trace, subject.strip(), kind)
+    return _named(trace, subject.strip(), kind, known)
 
 
-def _named(trace: TracedModel, text: str, kind: SubjectKind | None) -> Explanation:
+def _named(
+    trace: TracedModel, text: str, kind: SubjectKind | None, known: Assumptions | None
+) -> Explanation:
     """The answer about what a text names.
 
     Raises:
@@ -136,7 +148,7 @@ def _named(trace: TracedModel, text: str, kind: SubjectKind | None) -> Explanati
     dims, nodes = dimension_names(trace), named_nodes(trace)
     if kind in (None, "dimension"):
         if text in dims:
-            return explain_dimension(trace, dims[text])
+            return explain_dimension(trace, dims[text], known)
         size = size_at(trace, text)
         if size is not None:
             return explain_size(trace, size)
@@ -195,12 +207,13 @@ def _whole(trace: TracedModel, verification: Verification | None) -> Explanation
         by = env.facts.replacements.get(info.term)
         if by is not None and by.free_symbols and info.sources:
             shown.append(info.name)
-    parts = [explain_dimension(trace, names[name]) for name in dict.fromkeys(shown)]
+    known = Assumptions(env)
+    parts = [explain_dimension(trace, names[name], known) for name in dict.fromkeys(shown)]
     symbols = {names[name].term for name in pinned}
     for guard in trace.guards:
         # The answer about a pinned dimension has its guards.
         if not guard.term.free_symbols <= symbols:
-            parts.append(explain_condition(trace, guard.term))
+            parts.append(explain_condition(trace, guard.term, known))
     details = [("note", note) for note in trace.notes]
     if verification is not None:
         details.append(("verification", verdict(verification)))

@@ -11,6 +11,7 @@ import torch
 
 from symfx._version import __version__
 from symfx.explanation.answers import Reason
+from symfx.explanation.assumptions import Assumptions
 from symfx.explanation.nodes import guards_by_node
 from symfx.explanation.questions import Subject, explain_subject
 from symfx.html_report.graph_contents import graph_of
@@ -65,6 +66,7 @@ class _Conditions:
     def __init__(self, trace: TracedModel) -> None:
         self._trace = trace
         self._proofs = 0
+        self._known = Assumptions(trace.shape_env)
         self._asserts = trace.shape_env.deferred_asserts()
         #: The number of the conditions.
         self.count = sum(
@@ -134,7 +136,7 @@ class _Conditions:
         tell_work((self._proofs - 1) / self.count)
         if self._proofs > _PROOFS:
             return None
-        found = explain_subject(self._trace, subject)
+        found = explain_subject(self._trace, subject, known=self._known)
         reasons = [each for each in found.reasons if each.because or each.statement != itself]
         return {
             "sentence": found.sentence,

@@ -20,7 +20,7 @@ from symfx.algebra.terms.interpret import evaluate
 from symfx.algebra.terms.table import Scalar, Term
 from symfx.algebra.terms.term import postorder
 
-__all__ = ["Proof", "example", "prove", "prove_from"]
+__all__ = ["Proof", "connected", "example", "prove", "prove_from"]
 
 # A try of a condition with more parts than this counts as several.
 _PARTS_OF_A_TRY = 25
@@ -97,18 +97,18 @@ def prove_from(assumptions: Sequence[Term], condition: Term) -> Proof:
         n == 16 holds, because n <= 16 and n >= 16
     """
     facts = Facts(condition.table)
-    for assumption in dict.fromkeys(assumptions):
+    near = connected(condition, list(dict.fromkeys(assumptions)))
+    for assumption in near:
         facts.assume(assumption)
     holds = Prover(facts).decide(condition)
     if holds is None or facts.contradiction is not None:
         return Proof(condition, None, ())
     enough = _enough_for(condition, holds, facts)
-    near = _connected(condition, list(dict.fromkeys(assumptions)))
     used = _smallest(near, enough) if enough(near) else near
     return Proof(condition, holds, tuple(used))
 
 
-def _connected(condition: Term, assumptions: Sequence[Term]) -> list[Term]:
+def connected(condition: Term, assumptions: Sequence[Term]) -> list[Term]:
     """The assumptions that share symbols with a condition, or with others that do."""
     reached, found = set(condition.free_symbols), set[Term]()
     while near := [t for t in assumptions if t not in found and t.free_symbols & reached]:
