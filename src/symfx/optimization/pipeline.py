@@ -28,6 +28,7 @@ from symfx.optimization.passes.fold_layers import fold_affine
 from symfx.optimization.passes.formulas import name_formulas
 from symfx.optimization.passes.fuse import lower
 from symfx.optimization.passes.inplace import settle_writes
+from symfx.optimization.passes.keep_values import keep_values
 from symfx.optimization.passes.simplify import (
     drop_identities,
     fold_constants,
@@ -346,7 +347,7 @@ def _lowered(
 ) -> fx.GraphModule:
     """The folded graph with fused operators, in its parts too; see `lower` for ``linears``."""
     with report.timed("fuse"):
-        fused = lower(_twin(folded), report=report, linears=linears)
+        fused = keep_values(lower(_twin(folded), report=report, linears=linears), report)
     return _with_parts(fused, trials, options, report, linears=linears)
 
 
@@ -375,7 +376,7 @@ def _with_parts(
         folded = _fold(part, found)
         if not options.fuse:
             return folded
-        return lower(folded, report=found, linears=linears)
+        return keep_values(lower(folded, report=found, linears=linears), found)
 
     module = copy_of(module)
     with _long("parts", report), torch.set_grad_enabled(trials.gradients):
