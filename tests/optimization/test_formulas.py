@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -114,6 +116,16 @@ def llama_norm(m: Any, x: Tensor) -> Tensor:
     return m.scale * wide.to(x.dtype)
 
 
+@dataclasses.dataclass
+class Rows(OrderedDict):  # type: ignore[type-arg]
+    """As outputs of `transformers` are."""
+
+    rows: Tensor
+
+    def __post_init__(self) -> None:
+        self.update(vars(self))
+
+
 @torch.no_grad()
 def test_norms_are_computed_in_one_pass() -> None:
     model = Formula(lambda m, x: m.square(llama_norm(m, m.square(x)))).eval()
@@ -121,6 +133,11 @@ def test_norms_are_computed_in_one_pass() -> None:
     assert "rms_norm by a compiled kernel" in what(fast)
     x = torch.randn(2, 5, 6)
     torch.testing.assert_close(fast(x), model(x), rtol=1e-4, atol=1e-5)
+    # The last norm of a model of transformers goes to the class of its result.
+    model = Formula(lambda m, x: Rows(rows=llama_norm(m, m.square(x)))).eval()
+    fast = symfx.optimize(model, torch.randn(3, 5, 6))
+    assert "rms_norm by a compiled kernel" in what(fast)
+    torch.testing.assert_close(fast(x)["rows"], model(x)["rows"], rtol=1e-4, atol=1e-5)
     layers = nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6), nn.Linear(6, 6)).eval()
     fast = symfx.optimize(layers, torch.randn(3, 5, 6))
     assert "layer_norm by a compiled kernel" in what(fast)

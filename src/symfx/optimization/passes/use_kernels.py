@@ -101,7 +101,7 @@ def _rms_norm(reader: Reader, node: fx.Node, report: Report) -> None:
                 continue
             dtype = cast.args[1]
             same = is_call(dtype, getattr) and tuple(dtype.args) == (x, "dtype")
-            if same and all(map(reader.aliases.is_quiet, (node, x))):
+            if same and reader.aliases.is_quiet(x):
                 _install(node, rms_norm, (x, weight, eps), {}, report)
                 return
 
