@@ -16,6 +16,7 @@ from symfx.errors import SpecError, SymfxError, TracingError, describe
 from symfx.fake_operators.operators import FROM_START
 from symfx.proxy_tensor import make_fx
 from symfx.proxy_tensor.branches import recording_branches
+from symfx.proxy_tensor.cleanup import remove_unused_operators
 from symfx.proxy_tensor.inputs import DynamicShapes, StatedShapes
 from symfx.proxy_tensor.modules import ModuleStack
 from symfx.proxy_tensor.origins import Origins
@@ -23,7 +24,6 @@ from symfx.proxy_tensor.parts import parts_made_singly, with_whole_tuples
 from symfx.proxy_tensor.repeated import BackwardOfStampedError, Repeated, RepeatedBlocks
 from symfx.proxy_tensor.rewritten_functions import symbolic_numbers
 from symfx.proxy_tensor.shape_specs import BoundSpec
-from symfx.torch_bridge.fx_graphs import graph_module
 from symfx.torch_bridge.nested_tensors import with_parts
 from symfx.tracing.admission import Admission
 from symfx.tracing.arguments import Layout
@@ -418,21 +418,18 @@ class _Tracing:
         structure = _fx_structure(self.out_spec, results)
         if structure is not None:
             output.args = structure
-        graph.lint()
-        module = graph_module(traced, graph, name_of(self.model))
         # Operators keep results for a backward pass, which the graph does not have.
-        module.graph.eliminate_dead_code()
-        detach_written_buffers(module)
-        module.recompile()
-        module.shape_env = cast("Any", env)
+        remove_unused_operators(traced)
+        detach_written_buffers(traced)
+        traced.recompile()
         autocast = Autocast.now(
             [*self.state.values(), *(leaf.example for leaf in self.layout.leaves)]
         )
-        module.training = self.module.training if self.module is not None else False
+        traced.training = self.module.training if self.module is not None else False
         return Trace(
-            graph_module=module,
+            graph_module=traced,
             model=self.model,
-            admission=Admission(self.layout, self.entries, env, _offsets_matter(env, module)),
+            admission=Admission(self.layout, self.entries, env, _offsets_matter(env, traced)),
             out_spec=self.out_spec,
             flat_output=structure is None,
             grad_enabled=torch.is_grad_enabled(),
