@@ -20,6 +20,7 @@ __all__ = [
     "Attributes",
     "Effects",
     "MethodModule",
+    "count_of_state",
     "detach_written_buffers",
     "gradients_of",
     "module_of",
@@ -49,6 +50,16 @@ def module_of(model: Callable[..., Any]) -> torch.nn.Module | None:
         return model
     owner = getattr(model, "__self__", None)
     return owner if isinstance(owner, torch.nn.Module) and inspect.ismethod(model) else None
+
+
+def count_of_state(root: torch.nn.Module | None) -> int:
+    """How many places for parameters and buffers in the modules of a module are filled."""
+    return sum(
+        tensor is not None
+        for module in (root.modules() if root is not None else ())
+        for registry in (module._parameters, module._buffers)
+        for tensor in registry.values()
+    )
 
 
 class Attributes:
@@ -135,6 +146,9 @@ def writes(
     Yields:
         The node that writes, the ``get_attr`` node of the tensor, and the tensor.
     """
+    targets = {node.target for node in graph_module.graph.nodes if node.op == "call_function"}
+    if not any(target._schema.is_mutable for target in targets if hasattr(target, "_schema")):
+        return
     owners: dict[torch.fx.Node, tuple[torch.fx.Node, torch.Tensor]] = {}
     for node in graph_module.graph.nodes:
         if node.op == "get_attr":

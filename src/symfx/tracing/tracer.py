@@ -34,6 +34,7 @@ from symfx.tracing.dynamic import Entry, entries_of_spec, read_dynamic, read_spe
 from symfx.tracing.model_state import (
     Effects,
     MethodModule,
+    count_of_state,
     detach_written_buffers,
     gradients_of,
     module_of,
@@ -257,6 +258,8 @@ class _Tracing:
         if self.module is not None:
             self.state.update(self.module.named_parameters())
             self.state.update(self.module.named_buffers())
+        #: Whether the module holds one of them in several places.
+        self._tied = len(self.state) < count_of_state(self.module)
         #: Whether the tracer sees a leaf; the other leaves are constants of the graph.
         self.through = [
             isinstance(leaf.example, torch.Tensor) or entry is not None
@@ -384,7 +387,9 @@ class _Tracing:
         """Call the module with these parameters and buffers."""
         given = {self._prefix + name: tensor for name, tensor in state.items()}
         state = dict(given)
-        result = torch.func.functional_call(self.caller, given, args, kwargs)
+        result = torch.func.functional_call(
+            self.caller, given, args, kwargs, tie_weights=self._tied
+        )
         # functional_call leaves in the dict the tensor that the module now holds under each
         # name. A buffer that was assigned anew is written back, so that the graph updates it.
         for key, before in state.items():
