@@ -152,8 +152,8 @@ class ModuleStack:
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Follow the calls of the modules in this thread."""
-        # One key for the hooks of all modules: torch's own functions take a number for each hook, and
-        # make an object that removes it, which for thousands of modules takes long.
+        # One key for the hooks of all modules: torch itself takes a number for each hook, and would
+        # make an object for the removal of each, which for thousands of modules takes long.
         key: Any = RemovableHandle(OrderedDict()).id
         enter, leave = self._hooks()
         modules = list(self._names)

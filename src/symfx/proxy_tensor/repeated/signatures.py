@@ -142,9 +142,7 @@ class BlockModules:
                     found.append(name)
                     tokens.add(own[name])
                 elif not (
-                    name in own["_parameters"]
-                    or name in own["_buffers"]
-                    or name in own["_modules"]
+                    name in own["_parameters"] or name in own["_buffers"] or name in own["_modules"]
                 ):
                     found.append(("class", name))
                     tokens.add(static_attribute(type(module), name))
