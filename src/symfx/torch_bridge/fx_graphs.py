@@ -27,6 +27,7 @@ __all__ = [
     "forget_wrapped_functions_that_are_gone",
     "graph_module",
     "remove_unused",
+    "set_metadata",
     "take_pytree_inputs",
     "takes_pytree_inputs",
 ]
@@ -52,6 +53,11 @@ def append_call(
     graph._find_nodes_lookup_table.insert(node)
     graph._len += 1
     return node
+
+
+def set_metadata(node: fx.Node, meta: dict[str, Any]) -> None:
+    """Assign ``node.meta``, without the search of the graph's tables that fx makes for it."""
+    object.__setattr__(node, "meta", meta)
 
 
 def become_attribute(node: fx.Node, target: str) -> None:
