@@ -233,16 +233,20 @@ class _MetadataReader:
 
     def read(self, node: Item) -> dict[str, Any]:
         """The metadata of a node; its value is made when it is first asked for."""
-        meta = LateMetadata()
-        value = node.at("value")
+        item = node.at("value")
+        late = None
         if self._listed is not None:
-            meta.put_later("val", self._listed[value.whole(0, len(self._listed) - 1)])
-        elif value.value is not None:
-            meta.put_later("val", self._values.read(value))
+            late = self._listed[item.whole(0, len(self._listed) - 1)]
+        elif item.value is not None:
+            late = self._values.read(item)
+        plain: dict[str, Any] = {"val": None} if late is not None else {}  # the first key
         if node.value["bindings"]:
-            meta["unbacked_bindings"] = self._values.bindings(node.at("bindings"))
+            plain["unbacked_bindings"] = self._values.bindings(node.at("bindings"))
         if "origin" in node.value:
-            meta.update(self._origins.read(node.at("origin")))
+            plain.update(self._origins.read(node.at("origin")))
+        meta = LateMetadata(plain)
+        if late is not None:
+            meta.put_later("val", late)
         return meta
 
 
