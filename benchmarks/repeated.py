@@ -3,14 +3,24 @@
 A LLaMA-like model is traced with each block run ("off"), with equal blocks recorded from the second
 one ("inline"), as calls of one subgraph ("subgraph"), and by stock's `torch.export.export`. The
 columns have the median CPU milliseconds of the rounds, and the peak of Python's memory in MB.
+
+Another revision of symfx is measured beside them, in processes that take turns:
+
+git worktree add ../before 615d5ae           the last revision that ran each block in its own way
+python -m benchmarks.repeated --before ../before
 """
 
 from __future__ import annotations
 
+import os
+import statistics
+import subprocess
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import torch
@@ -26,6 +36,25 @@ from benchmarks.timing import Contestant, measure
 __all__ = ["Llama"]
 
 WAYS = ("off", "inline", "subgraph")
+ROOT = Path(__file__).parent.parent
+#: Prints the CPU milliseconds of the fastest of several traces; the first is not counted.
+_TRACES = """
+import gc, sys, time, torch
+import symfx
+from benchmarks.repeated import Llama
+model, ids = Llama(int(sys.argv[1])).eval(), torch.randint(100, (3, 17))
+options = {"repeated": sys.argv[2]} if sys.argv[2] else {}
+spent = []
+with torch.no_grad():
+    for _ in range(6):
+        gc.collect()
+        gc.disable()
+        began = time.process_time()
+        symfx.trace(model, ids, dynamic=[("batch", "seq")], **options)
+        spent.append(time.process_time() - began)
+        gc.enable()
+print(1e3 * min(spent[1:]))
+"""
 
 
 class _Norm(nn.Module):
@@ -116,12 +145,45 @@ def _peak(run: Callable[[], Any]) -> float:
     return peak / 1e6
 
 
+def _milliseconds(checkout: Path, layers: int, way: str) -> float:
+    """The CPU milliseconds of a trace by the symfx of a checkout, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", _TRACES, str(layers), way],
+        env={**os.environ, "PYTHONPATH": f"{checkout / 'src'}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(done.stdout)
+
+
+def _print_beside(before: Path, layers: list[int], rounds: int) -> None:
+    """Print the times of this revision and of the one before, in turns, and their ratios."""
+    grid = Grid("layers", "before", *WAYS, title="CPU ms, and the part of the time before")
+    for count in layers:
+        runs: dict[str, list[float]] = {"": [], **{way: [] for way in WAYS}}
+        for _ in range(rounds):
+            for way, spent in runs.items():
+                spent.append(_milliseconds(ROOT if way else before.resolve(), count, way))
+        medians = {way: statistics.median(spent) for way, spent in runs.items()}
+        cells = [f"{medians[way]:.0f} ({medians[way] / medians['']:.2f})" for way in WAYS]
+        grid.add_row(str(count), f"{medians['']:.0f}", *cells)
+    Console().print(grid)
+    Console().print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
+
+
 def main(
     layers: Annotated[list[int], typer.Option(help="Numbers of layers.")] = [32, 126],  # noqa: B006
     repeat: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 5,
     stock: Annotated[bool, typer.Option(help="Time torch.export, too.")] = True,
+    before: Annotated[
+        Path | None, typer.Option(help="A checkout of another revision; times that one instead.")
+    ] = None,
 ) -> None:
     """Print the table."""
+    if before is not None:
+        _print_beside(before, layers, repeat)
+        return
     ids = torch.randint(100, (3, 17))
     grid = Grid("layers", *WAYS, "torch.export", *(f"{way} MB" for way in WAYS), title="CPU ms")
     dims = {0: torch.export.Dim("batch"), 1: torch.export.Dim("seq")}

@@ -27,15 +27,17 @@ class TensorState:
         elem: a plain meta tensor on the same storage, or None until one is needed.
         tracer: the tracer whose graph has a node for the tensor, or None.
         node: that node.
+        like: for a new static input, another one whose metadata this one has; else None.
     """
 
-    __slots__ = ("description", "elem", "node", "tracer")
+    __slots__ = ("description", "elem", "like", "node", "tracer")
 
     def __init__(self) -> None:
         self.description: Description | None = None
         self.elem: torch.Tensor | None = None
         self.tracer: Any = None
         self.node: Any = None
+        self.like: torch.Tensor | None = None
 
     # A copy of a tensor, or one that was saved, is not the tensor that was traced.
     def __deepcopy__(self, memo: dict[int, Any]) -> TensorState:

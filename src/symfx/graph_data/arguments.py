@@ -86,6 +86,34 @@ def decode(item: Item, known: Mapping[str, fx.Node], depth: int = 0) -> Any:
         known: the nodes before this one, by name.
         depth: the number of lists around it.
     """
+    try:
+        return _decoded(item.value, known, depth)
+    except _UnusualError:
+        return _decoded_with_care(item, known, depth)
+
+
+class _UnusualError(Exception):
+    """A value that `_decoded` leaves to `_decoded_with_care`."""
+
+
+def _decoded(value: Any, known: Mapping[str, fx.Node], depth: int) -> Any:
+    """The arguments of most nodes: nodes, small numbers, and tuples and lists of them."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if type(value) is not dict or len(value) != 1 or depth > _DEPTH:
+        raise _UnusualError
+    ((kind, inner),) = value.items()
+    if kind == "node" and type(inner) is str:
+        node = known.get(inner)
+        if node is not None:
+            return node
+    elif kind in ("tuple", "list") and type(inner) is list:
+        made = [_decoded(each, known, depth + 1) for each in inner]
+        return tuple(made) if kind == "tuple" else made
+    raise _UnusualError
+
+
+def _decoded_with_care(item: Item, known: Mapping[str, fx.Node], depth: int) -> Any:
     value = item.value
     if value is None or isinstance(value, bool | int | float):
         return value

@@ -6,6 +6,7 @@ and prints the same guards.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -33,6 +34,10 @@ __all__ = ["describe_environment", "read_environment"]
 _SORTS = {"int": "int", "real": "real", "bool": "bool"}
 _KINDS = {"symbol": "symbol", "static": "static", "expression": "expression"}
 _COMPARISONS = {name: name for name in ("eq", "ne", "lt", "le", "gt", "ge")}
+#: The sources of a model's parameters, of which there are thousands.
+_PLAIN_SOURCE = re.compile(
+    r"[A-Za-z_][A-Za-z_0-9]*\.((size|stride)\(\)\[\d{1,3}\]|storage_offset\(\))"
+)
 #: More than the largest models have.
 _SYMBOLS, _CONDITIONS = 5_000, 50_000
 
@@ -325,7 +330,9 @@ def _read_specialization(item: Item, numbers: NumberReader) -> SpecializationRec
 
 def _read_input(item: Item, numbers: NumberReader) -> InputFact:
     fields = item.fields("source", "kind", "value")
-    source = _read_torch_source(fields["source"]).name
+    source = fields["source"].text(5_000)
+    if not _PLAIN_SOURCE.fullmatch(source):
+        source = _read_torch_source(fields["source"]).name
     kind: Any = fields["kind"].choice(_KINDS, "kind of fact")
     return InputFact(source, kind, numbers.as_term(fields["value"]))
 

@@ -22,7 +22,7 @@ from symfx.handover.numbers import NumberWriter
 from symfx.handover.operators import function_named, name_of_function
 from symfx.handover.origins import OriginReader, OriginWriter
 from symfx.handover.values import ValueReader, describe_bindings, describe_value
-from symfx.torch_bridge.fx_graphs import append_call, compile_now, graph_module
+from symfx.torch_bridge.fx_graphs import append_call, compile_now, graph_module, set_metadata
 from symfx.untrusted import Item, is_identifier, shown
 from symfx.work import counted
 
@@ -108,7 +108,7 @@ def read_graph(
     path: str = "",
     depth: int = 0,
     *,
-    compiled: bool = True,
+    checked: bool = True,
 ) -> fx.GraphModule:
     """The graph that data describe.
 
@@ -119,8 +119,8 @@ def read_graph(
         libraries: see `symfx.load`.
         path: the path of the graph in the whole trace.
         depth: the number of graphs around it.
-        compiled: whether torch.fx checks the graph and compiles its Python code now, or when it
-            is first needed.
+        checked: whether torch.fx checks the graph, and its Python code is compiled, now. Otherwise
+            the code is compiled when it is first needed.
 
     Raises:
         TraceFileError: the data describe no graph.
@@ -147,7 +147,7 @@ def read_graph(
     graph = _read_nodes(fields["nodes"], attributes, metadata, libraries)
     with item.source.guarding("the nodes make no function", fields["nodes"].path):
         made = graph_module(root, graph, fields["name"].identifier())
-        if compiled:
+        if checked:
             graph.lint()
             compile_now(made)
         return made
@@ -162,7 +162,8 @@ def _read_nodes(
     functions: dict[str, Any] = {}
     described = item.items(_NODES)
     for index, each in enumerate(counted(described)):
-        entry = each.fields(
+        # The items of the fields are made where one is refused: a graph has thousands of nodes.
+        entry = each.raw_fields(
             "name",
             "op",
             "target",
@@ -172,15 +173,19 @@ def _read_nodes(
             "bindings",
             optional=("origin",),  # files of version 1 have none
         )
-        op, target, name = entry["op"].choice(_OPS, "kind of node"), entry["target"], entry["name"]
-        if not NODE_NAME.fullmatch(name.text()) or not is_identifier(name.text()):
-            raise name.refusal(f"{shown(name.value)} cannot be the name of a node")
-        if name.value in known:
-            raise name.refusal(f"two nodes have the name {name.value}")
+        op, name, target = (
+            each.at("op").choice(_OPS, "kind of node"),
+            entry["name"],
+            each.at("target"),
+        )
+        if not isinstance(name, str) or not NODE_NAME.fullmatch(name) or not is_identifier(name):
+            raise each.at("name").refusal(f"{shown(name)} cannot be the name of a node")
+        if name in known:
+            raise each.at("name").refusal(f"two nodes have the name {name}")
         if (op == "output") != (index == len(described) - 1):
             raise each.refusal("the last node must be the output, and no other node may be")
-        args = decode(entry["args"], known)
-        kwargs = {} if entry["kwargs"].value == _NO_KEYWORDS else decode(entry["kwargs"], known)
+        args = decode(each.at("args"), known)
+        kwargs = {} if entry["kwargs"] == _NO_KEYWORDS else decode(each.at("kwargs"), known)
         if type(args) is not tuple or type(kwargs) is not dict:
             raise each.refusal("its arguments are no tuple, or its keywords no dictionary")
         called: Any = target.text(10_000)
@@ -191,7 +196,7 @@ def _read_nodes(
             called = function
             strange = [key for key in kwargs if not isinstance(key, str) or not is_identifier(key)]
             if strange:
-                raise entry["kwargs"].refusal(f"{shown(strange[0])} is no keyword")
+                raise each.at("kwargs").refusal(f"{shown(strange[0])} is no keyword")
         elif kwargs or len(args) != (op == "output"):
             raise each.refusal("these arguments do not fit a node of this kind")
         elif op == "placeholder":
@@ -202,13 +207,13 @@ def _read_nodes(
         elif op == "get_attr" and called not in attributes:
             raise target.refusal(f"the graph has no attribute {shown(called)}")
         if op == "call_function":
-            node = append_call(graph, called, args, kwargs, name.value)
+            node = append_call(graph, called, args, kwargs, name)
         else:
-            node = graph.create_node(op, called, args, kwargs, name.value)
-        if node.name != name.value:
-            raise name.refusal(f"a node cannot have the name {name.value}")
-        node.meta = metadata.read(entry)
-        known[name.value] = node
+            node = graph.create_node(op, called, args, kwargs, name)
+        if node.name != name:
+            raise each.at("name").refusal(f"a node cannot have the name {name}")
+        set_metadata(node, metadata.read(each))
+        known[name] = node
     return graph
 
 
@@ -226,18 +231,22 @@ class _MetadataReader:
         self._listed = None if listed is None else [values.read(v) for v in listed.items(_NODES)]
         self._origins = OriginReader(fields.get("modules"), fields.get("lines"))
 
-    def read(self, entry: dict[str, Item]) -> dict[str, Any]:
+    def read(self, node: Item) -> dict[str, Any]:
         """The metadata of a node; its value is made when it is first asked for."""
-        meta = LateMetadata()
-        value = entry["value"]
+        item = node.at("value")
+        late = None
         if self._listed is not None:
-            meta.put_later("val", self._listed[value.whole(0, len(self._listed) - 1)])
-        elif value.value is not None:
-            meta.put_later("val", self._values.read(value))
-        if entry["bindings"].value:
-            meta["unbacked_bindings"] = self._values.bindings(entry["bindings"])
-        if "origin" in entry:
-            meta.update(self._origins.read(entry["origin"]))
+            late = self._listed[item.whole(0, len(self._listed) - 1)]
+        elif item.value is not None:
+            late = self._values.read(item)
+        plain: dict[str, Any] = {"val": None} if late is not None else {}  # the first key
+        if node.value["bindings"]:
+            plain["unbacked_bindings"] = self._values.bindings(node.at("bindings"))
+        if "origin" in node.value:
+            plain.update(self._origins.read(node.at("origin")))
+        meta = LateMetadata(plain)
+        if late is not None:
+            meta.put_later("val", late)
         return meta
 
 

@@ -5,7 +5,7 @@ A graph that was read from a file has thousands of fake tensors, and few program
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterator, ValuesView
+from collections.abc import Callable, ItemsView, Iterator, Mapping, ValuesView
 from typing import Any
 
 __all__ = ["LateMetadata"]
@@ -23,8 +23,8 @@ class LateMetadata(dict[str, Any]):
 
     __slots__ = ("_late",)
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+        super().__init__(values or {})
         self._late: dict[str, Callable[[], Any]] = {}
 
     def put_later(self, key: str, make: Callable[[], Any]) -> None:

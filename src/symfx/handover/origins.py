@@ -66,15 +66,15 @@ class OriginReader:
         """The metadata of a node."""
         if item.value is None:
             return {}
-        fields = item.fields("modules", "function", "lines")
+        fields = item.raw_fields("modules", "function", "lines")
         meta: dict[str, Any] = {}
-        stack = _entry(fields["modules"], self._modules, _read_modules)
+        stack = _entry(item.at("modules"), self._modules, _read_modules)
         if stack:
-            meta["nn_module_stack"] = dict(stack)
-        if fields["function"].value is not None:
-            parts = fields["function"].items(exactly=2)
-            meta["torch_fn"] = tuple(one_line(part.text(_NAME)) for part in parts)
-        lines = _entry(fields["lines"], self._lines, _read_lines)
+            meta["nn_module_stack"] = stack  # the nodes of one call share it, as in a trace
+        if fields["function"] is not None:
+            parts = item.at("function").items(exactly=2)
+            meta["torch_fn"] = tuple([one_line(part.text(_NAME)) for part in parts])
+        lines = _entry(item.at("lines"), self._lines, _read_lines)
         if lines is not None:
             meta["stack_trace"] = lines
         return meta

@@ -194,7 +194,7 @@ def _describe_verification(
 
 
 def read_trace(
-    path: Path, libraries: Collection[str], model: Any, *, compiled: bool = True
+    path: Path, libraries: Collection[str], model: Any, *, checked: bool = True
 ) -> tuple[dict[str, Any], Verification | None]:
     """Read a file that `write_trace` wrote; see `symfx.load`.
 
@@ -203,7 +203,9 @@ def read_trace(
         libraries: the libraries of operators beside torch's that the file may name.
         model: the model that was traced, if it is at hand: the graph uses its parameters and
             buffers.
-        compiled: whether the Python code of the graph is compiled now, or when it is first needed.
+        checked: whether the values of nodes are made and the Python code of the graph is compiled
+            now, to find out that they can be; or when they are first needed, as for a file that
+            symfx keeps itself.
 
     Returns:
         The arguments of the constructor of a `symfx.Trace`, and the last verification.
@@ -216,11 +218,11 @@ def read_trace(
     if not path.is_file():
         raise source.refusal("there is no such file")
     with uncollected():
-        return _read(path, source, libraries, model, compiled)
+        return _read(path, source, libraries, model, checked)
 
 
 def _read(
-    path: Path, source: Source, libraries: Collection[str], model: Any, compiled: bool
+    path: Path, source: Source, libraries: Collection[str], model: Any, checked: bool
 ) -> tuple[dict[str, Any], Verification | None]:
     text, stored = read_archive(path, source, _LIMITS)
     header = parse(text, source, _LIMITS)
@@ -235,7 +237,7 @@ def _read(
             f"versions 1 to {VERSION}",
             fix=f"use the symfx that wrote it ({shown(writer)}), or a newer one",
         )
-    return _build(header, stored, libraries, model, compiled)
+    return _build(header, stored, libraries, model, checked)
 
 
 def _build(
@@ -243,11 +245,11 @@ def _build(
     stored: Mapping[str, torch.Tensor],
     libraries: Collection[str],
     model: Any,
-    compiled: bool = True,
+    checked: bool = True,
 ) -> tuple[dict[str, Any], Verification | None]:
     try:
         with header.source.guarding("the file describes no trace"):
-            return _build_parts(header, stored, libraries, model, compiled)
+            return _build_parts(header, stored, libraries, model, checked)
     except TraceFileError:
         raise
     except SymfxError as error:  # a part of the file is wrong in the eyes of another module
@@ -259,7 +261,7 @@ def _build_parts(
     stored: Mapping[str, torch.Tensor],
     libraries: Collection[str],
     model: Any,
-    compiled: bool = True,
+    checked: bool = True,
 ) -> tuple[dict[str, Any], Verification | None]:
     fields = header.fields(*schema()["required"])
     tensors = TensorReader(stored)
@@ -287,8 +289,8 @@ def _build_parts(
             seen[known] = _as_parameter(made) if parameter.truth() else made
         return seen[known]
 
-    values = ValueReader(env, numbers)
-    graph_module = read_graph(fields["graph"], values, read_tensor, libraries, compiled=compiled)
+    values = ValueReader(env, numbers, checked=checked)
+    graph_module = read_graph(fields["graph"], values, read_tensor, libraries, checked=checked)
     graph_module.training = fields["training"].truth()
     graph_module.shape_env = env  # type: ignore[assignment]
     placeholders = [n.target for n in graph_module.graph.nodes if n.op == "placeholder"]

@@ -85,21 +85,21 @@ class ValueReader:
     Args:
         env: the environment of the trace.
         numbers: reads the sizes.
+        checked: whether it is found out at once that there can be each value, or when one is asked
+            for the first time.
 
     Attributes:
         mode: the mode of the fake tensors.
     """
 
-    def __init__(self, env: ShapeEnv, numbers: NumberReader) -> None:
+    def __init__(self, env: ShapeEnv, numbers: NumberReader, *, checked: bool = True) -> None:
+        self._checked = checked
         self.mode = FakeTensorMode(shape_env=env, allow_non_fake_inputs=True)  # type: ignore[arg-type]
         self._env = env
         self._numbers = numbers
 
     def read(self, item: Item) -> Callable[[], Any]:
-        """A function that makes the value that data describe, anew at each call.
-
-        Whether there can be such a value is found out at once.
-        """
+        """A function that makes the value that data describe, anew at each call."""
         if item.value is None:
             return lambda: None
         entries = item.entries()
@@ -131,8 +131,9 @@ class ValueReader:
                     return made
                 return made.as_strided(shape, stride, offset)
 
-        with item.source.guarding("no tensor has these sizes", item.path):
-            make()
+        if self._checked:
+            with item.source.guarding("no tensor has these sizes", item.path):
+                make()
         return make
 
     def bindings(self, item: Item) -> dict[Any, Any]:

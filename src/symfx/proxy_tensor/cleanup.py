@@ -9,8 +9,9 @@ import torch
 from torch import fx
 
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
+from symfx.torch_bridge.fx_graphs import remove_unused
 
-__all__ = ["remove_dead_nodes"]
+__all__ = ["remove_dead_nodes", "remove_unused_operators"]
 
 _aten = torch.ops.aten
 _QUESTIONS = frozenset(
@@ -32,12 +33,24 @@ def remove_dead_nodes(graph: fx.Graph) -> None:
     Unused operators on tensors stay, because an operator may be there for its effect (``item``
     checks the tensor's size).
     """
-    graph.eliminate_dead_code(_may_have_effect)
+    remove_unused(graph, _may_have_effect)
+
+
+def remove_unused_operators(module: fx.GraphModule) -> None:
+    """Remove unused nodes of a module's graph, and of the graphs that it calls.
+
+    What stays are inputs, operators that write, and those that torch registers for their effect.
+    """
+    remove_unused(module.graph, fx.Node.is_impure)
+    called = {node.target for node in module.graph.find_nodes(op="get_attr")}
+    for name, child in module.named_children():
+        if name in called and isinstance(child, fx.GraphModule):
+            remove_unused_operators(child)
+            child.recompile()
 
 
 def _may_have_effect(node: fx.Node) -> bool:
-    # fx asks for every node, and only nodes without users can go: the costly test comes last.
-    if node.users or node.is_impure():
+    if node.is_impure():
         return True
     asked: Any = node
     if node.target is operator.getitem:

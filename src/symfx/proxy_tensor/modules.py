@@ -11,6 +11,7 @@ from types import CodeType
 from typing import Any, NamedTuple
 
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from symfx.proxy_tensor.program_calls import CallsOfProgram, calls_of_program
 
@@ -23,6 +24,7 @@ __all__ = [
     "telling_traced_modules",
 ]
 
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_forward_hooks_always_called")
 #: The code of the hooks of all stacks.
 _codes_of_hooks: set[CodeType] = set()
 _active: ContextVar[ModuleStack | None] = ContextVar("symfx_module_stack", default=None)
@@ -150,20 +152,29 @@ class ModuleStack:
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Follow the calls of the modules in this thread."""
+        # One key for the hooks of all modules: torch itself takes a number for each hook, and would
+        # make an object for the removal of each, which for thousands of modules takes long.
+        key: Any = RemovableHandle(OrderedDict()).id
+        enter, leave = self._hooks()
+        modules = list(self._names)
         with contextlib.ExitStack() as stack:
-            for module in self._names:
-                if self._several and module._modules:
-                    stack.enter_context(self._watch_submodules(module))
-                enter, leave = self._hooks(module)
-                before = module.register_forward_pre_hook(enter, prepend=True)
-                stack.callback(before.remove)
-                after = module.register_forward_hook(leave, always_call=True)
-                stack.callback(after.remove)
+            if self._several:
+                for module in modules:
+                    if module._modules:
+                        stack.enter_context(self._watch_submodules(module))
             token = _active.set(self)
             try:
+                for module in modules:
+                    module._forward_pre_hooks[key] = enter
+                    module._forward_pre_hooks.move_to_end(key, last=False)
+                    module._forward_hooks[key] = leave
+                    module._forward_hooks_always_called[key] = True
                 yield
             finally:
                 _active.reset(token)
+                for module in modules:
+                    for hooks in _HOOKS:
+                        getattr(module, hooks).pop(key, None)
 
     @contextlib.contextmanager
     def _watch_submodules(self, parent: torch.nn.Module) -> Iterator[None]:
@@ -185,11 +196,8 @@ class ModuleStack:
             before.update(watched)
             parent._modules = before
 
-    def _hooks(self, module: torch.nn.Module) -> tuple[Callable[..., None], Callable[..., None]]:
-        kind = type(module)
-        described = f"{kind.__module__}.{kind.__qualname__}"
-
-        def enter(*_: Any) -> None:
+    def _hooks(self) -> tuple[Callable[..., None], Callable[..., None]]:
+        def enter(module: torch.nn.Module, *_: Any) -> None:
             # Another thread may run the same module outside of this trace.
             if _active.get() is self:
                 self._snapshot = None
@@ -199,7 +207,8 @@ class ModuleStack:
                 count = self._calls[name]
                 self._calls[name] = count + 1
                 key = f"{name}@{count}" if count else name
-                self.running[key] = (name, described)
+                kind = type(module)
+                self.running[key] = (name, f"{kind.__module__}.{kind.__qualname__}")
                 self._open.append(module)
                 if self._keeps_calls:
                     # The frame that calls this hook calls the module's `forward` next.
@@ -208,7 +217,7 @@ class ModuleStack:
                     if self.entered is not None:
                         self.entered.append(Entered(module, key, calls))
 
-        def leave(*_: Any) -> None:
+        def leave(module: torch.nn.Module, *_: Any) -> None:
             if _active.get() is self and self.running:
                 self._snapshot = None
                 self.running.popitem()

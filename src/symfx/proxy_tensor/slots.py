@@ -18,8 +18,8 @@ from torch.utils._thunk import Thunk
 
 from symfx.errors import TracingError
 from symfx.fake_operators.cache import OperationCache
-from symfx.fake_operators.descriptions import state_of
-from symfx.proxy_tensor.metadata import extract_val, tensor_metadata
+from symfx.fake_operators.descriptions import TensorState, state_of
+from symfx.proxy_tensor.metadata import extract_val, snapshot_fake, tensor_metadata
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES, SymbolNodes
 from symfx.symbolic_shapes import compute_unbacked_bindings
 from symfx.torch_bridge.identity import BackwardState
@@ -357,6 +357,30 @@ def set_node_meta(node: fx.Node, val: Any, cache: Any) -> None:
         # This describes the tensor to the cache, which makes the snapshot cheaper.
         node.meta["tensor_meta"] = tensor_metadata(val, cache)
     node.meta["val"] = extract_val(val, include_real=node.op == "placeholder")
+
+
+def track_like_another(tensor: Any, node: fx.Node, tracer: TracerWithSlots) -> bool:
+    """Make a node the node of a static input, with the metadata of an equal one that has a node.
+
+    Args:
+        tensor: an input of the trace.
+        node: its placeholder.
+        tracer: the tracer whose graph has the node.
+
+    Returns:
+        False where no other input is known to be equal, so that the tensor is to be looked at.
+    """
+    state: TensorState | None = getattr(tensor, "_symfx", None)
+    if state is None or state.like is None:
+        return False
+    like, state.like = state_of(state.like), None  # the program may change the sizes of both
+    if like.tracer is not tracer or like.description is None:
+        return False
+    state.description = like.description
+    set_node_of_tensor(tensor, tracer, node, None)
+    node.meta["val"] = snapshot_fake(tensor)
+    node.meta["tensor_meta"] = like.node.meta["tensor_meta"]
+    return True
 
 
 def track_tensor(

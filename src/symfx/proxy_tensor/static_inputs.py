@@ -80,7 +80,9 @@ class StaticInputs:
             if "_is_param" in vars(like):
                 fake._is_param = True
             fake.requires_grad_(tensor.requires_grad)
-        state_of(fake).elem = elem
+        state = state_of(fake)
+        state.elem = elem
+        state.like = like
         self._mode.fake_tensor_converter.set_tensor_memo(tensor, fake)
         self._copy_facts(first, name)
         return fake

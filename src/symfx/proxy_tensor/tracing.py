@@ -345,7 +345,8 @@ class TraceRun:
         defaults = parameter_defaults(self.f) if flat else {}
         for name, arg in zip(self.names, args, strict=True):
             default = (defaults[name],) if name in defaults else ()
-            for i, leaf in enumerate(pytree.tree_leaves(arg), 1):
+            leaves = (arg,) if isinstance(arg, torch.Tensor) else pytree.tree_leaves(arg)
+            for i, leaf in enumerate(leaves, 1):
                 node = tracer.create_node("placeholder", f"{name}_{i}", default, {})
                 nodes.append((node, leaf))
         if not flat:
@@ -353,6 +354,8 @@ class TraceRun:
         return nodes
 
     def _track_input(self, node: fx.Node, value: Any) -> None:
+        if slots.track_like_another(value, node, self.tracer):
+            return
         if slots.is_tracked(value):
             proxy = fx.Proxy(node, self.tracer)
             slots.track_tensor_tree(value, proxy, constant=None, tracer=self.tracer)

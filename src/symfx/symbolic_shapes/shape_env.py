@@ -26,6 +26,7 @@ from symfx.symbolic_shapes.checks.dim_constraints import DimConstraints
 from symfx.symbolic_shapes.checks.validation import TranslationValidator
 from symfx.symbolic_shapes.dims import Dim, DimExpression
 from symfx.symbolic_shapes.environment.comparison import shape_env_check_state_equal
+from symfx.symbolic_shapes.environment.copying import copied
 from symfx.symbolic_shapes.environment.events import ShapeEnvEvent
 from symfx.symbolic_shapes.environment.inputs import Inputs
 from symfx.symbolic_shapes.environment.knowledge import Knowledge
@@ -169,8 +170,9 @@ class ShapeEnv(TorchState):
         return f"<ShapeEnv of {names or 'no symbols'}, {len(self.guards)} guards>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ShapeEnv:
-        # Terms live and die with their table: a copied graph module keeps speaking of this one.
-        return self
+        # The numbers in a graph module stay those of this environment when the module is copied.
+        # Only a copy of the environment itself, for which `memo` is empty, is another one.
+        return self if memo else copied(self)
 
     def cleanup(self) -> None:
         """Do nothing: terms die with the environment. torch calls this after a trace."""

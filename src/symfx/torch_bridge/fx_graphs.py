@@ -23,8 +23,11 @@ from torch.utils import _pytree as pytree
 __all__ = [
     "TracedModule",
     "append_call",
+    "become_attribute",
     "forget_wrapped_functions_that_are_gone",
     "graph_module",
+    "remove_unused",
+    "set_metadata",
     "take_pytree_inputs",
     "takes_pytree_inputs",
 ]
@@ -50,6 +53,40 @@ def append_call(
     graph._find_nodes_lookup_table.insert(node)
     graph._len += 1
     return node
+
+
+def set_metadata(node: fx.Node, meta: dict[str, Any]) -> None:
+    """Assign ``node.meta``, without the search of the graph's tables that fx makes for it."""
+    object.__setattr__(node, "meta", meta)
+
+
+def become_attribute(node: fx.Node, target: str) -> None:
+    """Make a node without arguments a ``get_attr`` node, with the name that a new one would get.
+
+    The node keeps its users, its metadata and its place.
+    """
+    graph = node.graph
+    # Each assignment to a node would take it out of this table, and put it back.
+    graph._find_nodes_lookup_table.remove(node)
+    name = graph._graph_namespace.create_name(graph._target_to_str(target), None)
+    graph._graph_namespace._rename_object(node, name)
+    for key, value in (("op", "get_attr"), ("target", target), ("name", name)):
+        object.__setattr__(node, key, value)
+    graph._find_nodes_lookup_table.insert(node)
+
+
+def remove_unused(graph: fx.Graph, may_have_effect: Callable[[fx.Node], bool]) -> None:
+    """Remove the nodes of a graph that have no users, and those that get none by that.
+
+    `Graph.eliminate_dead_code` checks the whole graph before, and asks about every node.
+
+    Args:
+        graph: the graph, in order.
+        may_have_effect: whether a node without users has to stay.
+    """
+    for node in reversed(graph.nodes):
+        if not node.users and not may_have_effect(node):
+            graph.erase_node(node)
 
 
 def graph_module(root: torch.nn.Module, graph: fx.Graph, name: str) -> fx.GraphModule:

@@ -147,7 +147,7 @@ def _described(call: Call, running: Any, roots: Any) -> Description:
 def _read(entry: CacheEntry, call: Call, tensors: Sequence[torch.Tensor]) -> Trace:
     from symfx.handover.trace_files import read_trace  # costs time, and few programs use a cache
 
-    arguments, _ = read_trace(entry.path, (), call.model, compiled=False)
+    arguments, _ = read_trace(entry.path, (), call.model, checked=False)
     graph_module = arguments["graph_module"]
     if [leaf.name for leaf in call.layout.leaves] != [
         leaf.name for leaf in arguments["admission"].layout.leaves

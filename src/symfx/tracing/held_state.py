@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import operator
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -243,21 +244,21 @@ def _content(cell: CellType) -> Any:
 
 
 def _members(container: Any) -> list[Any]:
-    """The members of a container; those of a dict in pairs."""
-    return list(container.items()) if isinstance(container, dict) else list(container)
+    """The members of a container; of a dict the keys and then the values."""
+    return [*container, *container.values()] if isinstance(container, dict) else list(container)
 
 
 def _same(now: list[Any], before: list[Any]) -> bool:
-    """Whether two lists have the same members: the very objects, not equal ones."""
+    """Whether two lists have the same members: the very objects, or tuples of them."""
     if len(now) != len(before):
         return False
-    return all(
+    return all(map(operator.is_, now, before)) or all(
         one is other
         or (
             isinstance(one, tuple)
             and isinstance(other, tuple)
             and len(one) == len(other)
-            and all(a is b for a, b in zip(one, other, strict=True))
+            and all(map(operator.is_, one, other))
         )
         for one, other in zip(now, before, strict=True)
     )
@@ -265,7 +266,10 @@ def _same(now: list[Any], before: list[Any]) -> bool:
 
 def _put_back(container: Any, members: list[Any]) -> None:
     container.clear()
-    if isinstance(container, (dict, set)):
+    if isinstance(container, dict):
+        count = len(members) // 2
+        container.update(zip(members[:count], members[count:], strict=True))
+    elif isinstance(container, set):
         container.update(members)
     else:
         container.extend(members)

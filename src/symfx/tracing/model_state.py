@@ -17,9 +17,10 @@ import torch
 from symfx.tracing.held_state import HeldState
 
 __all__ = [
+    "Attributes",
     "Effects",
     "MethodModule",
-    "attach",
+    "count_of_state",
     "detach_written_buffers",
     "gradients_of",
     "module_of",
@@ -51,32 +52,59 @@ def module_of(model: Callable[..., Any]) -> torch.nn.Module | None:
     return owner if isinstance(owner, torch.nn.Module) and inspect.ismethod(model) else None
 
 
-def attach(root: torch.nn.Module, name: str, tensor: torch.Tensor) -> str:
-    """Make a tensor a parameter or buffer of a module.
+def count_of_state(root: torch.nn.Module | None) -> int:
+    """How many places for parameters and buffers in the modules of a module are filled."""
+    return sum(
+        tensor is not None
+        for module in (root.modules() if root is not None else ())
+        for registry in (module._parameters, module._buffers)
+        for tensor in registry.values()
+    )
+
+
+class Attributes:
+    """Tensors as parameters and buffers of a module.
 
     Args:
         root: the module.
-        name: the wanted qualified name; submodules are made for its parts.
-        tensor: the tensor.
-
-    Returns:
-        The qualified name that the tensor got; see `_free_name`.
     """
-    *path, leaf = name.split(".")
-    parent = root
-    target = []
-    for part in path:
+
+    def __init__(self, root: torch.nn.Module) -> None:
+        #: For each qualified name of a module: the module, and the name that it got.
+        self._modules: dict[str, tuple[torch.nn.Module, str]] = {"": (root, "")}
+
+    def add(self, name: str, tensor: torch.Tensor) -> str:
+        """Add a tensor.
+
+        Args:
+            name: the wanted qualified name; submodules are made for its parts.
+            tensor: the tensor.
+
+        Returns:
+            The qualified name that the tensor got; see `_free_name`.
+        """
+        path, _, leaf = name.rpartition(".")
+        parent, target = self._module(path)
+        own = _free_name(parent, leaf, below=False)
+        if isinstance(tensor, torch.nn.Parameter):
+            parent.register_parameter(own, tensor)
+        else:
+            parent.register_buffer(own, tensor)
+        return f"{target}.{own}" if target else own
+
+    def _module(self, path: str) -> tuple[torch.nn.Module, str]:
+        known = self._modules.get(path)
+        if known is not None:
+            return known
+        above, _, part = path.rpartition(".")
+        parent, target = self._module(above)
         own = _free_name(parent, part, below=True)
-        if not hasattr(parent, own):
-            parent.add_module(own, torch.nn.Module())
-        parent = getattr(parent, own)
-        target.append(own)
-    own = _free_name(parent, leaf, below=False)
-    if isinstance(tensor, torch.nn.Parameter):
-        parent.register_parameter(own, tensor)
-    else:
-        parent.register_buffer(own, tensor)
-    return ".".join([*target, own])
+        module = parent._modules.get(own)
+        if module is None:
+            module = torch.nn.Module()
+            parent.add_module(own, module)
+        self._modules[path] = found = module, f"{target}.{own}" if target else own
+        return found
 
 
 def _free_name(parent: torch.nn.Module, name: str, *, below: bool) -> str:
@@ -87,8 +115,14 @@ def _free_name(parent: torch.nn.Module, name: str, *, below: bool) -> str:
         name: the wanted name.
         below: whether a submodule is wanted, so that an existing one of that name is used.
     """
-    while hasattr(parent, name):
-        if below and isinstance(getattr(parent, name), torch.nn.Module):
+    while (
+        name in vars(parent)
+        or name in parent._parameters
+        or name in parent._buffers
+        or name in parent._modules
+        or hasattr(type(parent), name)
+    ):
+        if below and name in parent._modules:
             break
         name += "_"
     return name
@@ -112,6 +146,9 @@ def writes(
     Yields:
         The node that writes, the ``get_attr`` node of the tensor, and the tensor.
     """
+    targets = {node.target for node in graph_module.graph.nodes if node.op == "call_function"}
+    if not any(target._schema.is_mutable for target in targets if hasattr(target, "_schema")):
+        return
     owners: dict[torch.fx.Node, tuple[torch.fx.Node, torch.Tensor]] = {}
     for node in graph_module.graph.nodes:
         if node.op == "get_attr":

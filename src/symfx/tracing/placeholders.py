@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from symfx.torch_bridge.fx_graphs import become_attribute
 from symfx.tracing.arguments import Leaf
-from symfx.tracing.model_state import attach
+from symfx.tracing.model_state import Attributes
 
 __all__ = ["attach_state", "name_inputs"]
 
@@ -15,26 +16,25 @@ __all__ = ["attach_state", "name_inputs"]
 def attach_state(
     traced: torch.fx.GraphModule, nodes: list[torch.fx.Node], state: Mapping[str, torch.Tensor]
 ) -> dict[str, str]:
-    """Replace the placeholders of parameters and buffers by attributes near their first use.
+    """Make the placeholders of parameters and buffers attributes, near their first use.
 
     Returns:
         The names of these tensors in the model, by the names of the attributes.
     """
     graph = traced.graph
     names: dict[str, str] = {}
+    attributes = Attributes(traced)
     pending = dict(zip(nodes, state.items(), strict=True))
     for user in list(graph.nodes):
         for node in user.all_input_nodes:
             if node not in pending:
                 continue
             name, tensor = pending.pop(node)
-            target = attach(traced, name, tensor)
+            target = attributes.add(name, tensor)
             names[target] = name
-            with graph.inserting_before(user):
-                attribute = graph.get_attr(target)
-            attribute.meta = dict(node.meta)
-            node.replace_all_uses_with(attribute)
-    for node in nodes:
+            become_attribute(node, target)
+            user.prepend(node)
+    for node in pending:
         graph.erase_node(node)
     return names
 

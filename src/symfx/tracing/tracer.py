@@ -16,6 +16,7 @@ from symfx.errors import SpecError, SymfxError, TracingError, describe
 from symfx.fake_operators.operators import FROM_START
 from symfx.proxy_tensor import make_fx
 from symfx.proxy_tensor.branches import recording_branches
+from symfx.proxy_tensor.cleanup import remove_unused_operators
 from symfx.proxy_tensor.inputs import DynamicShapes, StatedShapes
 from symfx.proxy_tensor.modules import ModuleStack
 from symfx.proxy_tensor.origins import Origins
@@ -23,7 +24,6 @@ from symfx.proxy_tensor.parts import parts_made_singly, with_whole_tuples
 from symfx.proxy_tensor.repeated import BackwardOfStampedError, Repeated, RepeatedBlocks
 from symfx.proxy_tensor.rewritten_functions import symbolic_numbers
 from symfx.proxy_tensor.shape_specs import BoundSpec
-from symfx.torch_bridge.fx_graphs import graph_module
 from symfx.torch_bridge.nested_tensors import with_parts
 from symfx.tracing.admission import Admission
 from symfx.tracing.arguments import Layout
@@ -34,6 +34,7 @@ from symfx.tracing.dynamic import Entry, entries_of_spec, read_dynamic, read_spe
 from symfx.tracing.model_state import (
     Effects,
     MethodModule,
+    count_of_state,
     detach_written_buffers,
     gradients_of,
     module_of,
@@ -257,6 +258,8 @@ class _Tracing:
         if self.module is not None:
             self.state.update(self.module.named_parameters())
             self.state.update(self.module.named_buffers())
+        #: Whether the module holds one of them in several places.
+        self._tied = len(self.state) < count_of_state(self.module)
         #: Whether the tracer sees a leaf; the other leaves are constants of the graph.
         self.through = [
             isinstance(leaf.example, torch.Tensor) or entry is not None
@@ -384,7 +387,9 @@ class _Tracing:
         """Call the module with these parameters and buffers."""
         given = {self._prefix + name: tensor for name, tensor in state.items()}
         state = dict(given)
-        result = torch.func.functional_call(self.caller, given, args, kwargs)
+        result = torch.func.functional_call(
+            self.caller, given, args, kwargs, tie_weights=self._tied
+        )
         # functional_call leaves in the dict the tensor that the module now holds under each
         # name. A buffer that was assigned anew is written back, so that the graph updates it.
         for key, before in state.items():
@@ -418,21 +423,18 @@ class _Tracing:
         structure = _fx_structure(self.out_spec, results)
         if structure is not None:
             output.args = structure
-        graph.lint()
-        module = graph_module(traced, graph, name_of(self.model))
         # Operators keep results for a backward pass, which the graph does not have.
-        module.graph.eliminate_dead_code()
-        detach_written_buffers(module)
-        module.recompile()
-        module.shape_env = cast("Any", env)
+        remove_unused_operators(traced)
+        detach_written_buffers(traced)
+        traced.recompile()
         autocast = Autocast.now(
             [*self.state.values(), *(leaf.example for leaf in self.layout.leaves)]
         )
-        module.training = self.module.training if self.module is not None else False
+        traced.training = self.module.training if self.module is not None else False
         return Trace(
-            graph_module=module,
+            graph_module=traced,
             model=self.model,
-            admission=Admission(self.layout, self.entries, env, _offsets_matter(env, module)),
+            admission=Admission(self.layout, self.entries, env, _offsets_matter(env, traced)),
             out_spec=self.out_spec,
             flat_output=structure is None,
             grad_enabled=torch.is_grad_enabled(),

@@ -22,7 +22,13 @@ from torch.nn.modules import module as torch_modules
 
 from symfx.proxy_tensor.modules import is_hook_of_stack
 from symfx.proxy_tensor.repeated.reads import Reads, ReadState, watching
-from symfx.proxy_tensor.repeated.signatures import BLOCK, BlockModules, Signature, facts_of_env
+from symfx.proxy_tensor.repeated.signatures import (
+    BLOCK,
+    BlockModules,
+    Signature,
+    facts_of_env,
+    modules_of,
+)
 from symfx.proxy_tensor.repeated.stamping import Recorded
 from symfx.proxy_tensor.repeated.subgraphs import Body, nodes_after
 from symfx.proxy_tensor.repeated.values import UnknownStateError
@@ -149,27 +155,22 @@ class RepeatedBlocks:
 
     def _find(self) -> None:
         """Find the modules whose shape enough modules have."""
-        found: dict[int, BlockModules] = {}
-        several = False
-        seen: set[int] = set()
-        for module in self._root.modules():
-            for child in module._modules.values():
-                if child is not None:
-                    several = several or id(child) in seen
-                    seen.add(id(child))
-        if several:  # names of a module that has several depend on how the program looks it up
+        modules = modules_of(self._root)
+        children = [id(c) for m in modules for _, c in m._modules.items() if c is not None]
+        # Names of a module that has several depend on how the program looks it up.
+        if len(set(children)) < len(children):
             return
-        classes = Counter(type(m) for m in self._root.modules() if m._modules)
-        for module in self._root.modules():
+        classes = Counter(type(m) for m in modules if m._modules)
+        shapes: dict[int, tuple[Any, ...]] = {}
+        for module in modules:
             if classes[type(module)] < 2 or "forward" in vars(module):
                 continue
             block = BlockModules(module, is_hook_of_stack)
             if len(block.modules) >= _FEWEST_MODULES and block.can_repeat:
-                found[id(module)] = block
-        for key, block in found.items():
-            kind = self._kinds.setdefault(block.shape, _Kind())
-            kind.members += 1
-            self._blocks[key] = block, kind
+                with torch._C.DisableTorchFunction():  # the mode of the trace notes each look
+                    kind = self._kinds.setdefault(block.shape(shapes), _Kind())
+                kind.members += 1
+                self._blocks[id(module)] = block, kind
         fewest = 2 if self._subgraphs else _FEWEST_BLOCKS
         self._blocks = {k: found for k, found in self._blocks.items() if found[1].members >= fewest}
 

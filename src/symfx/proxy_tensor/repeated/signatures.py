@@ -16,7 +16,7 @@ from symfx.torch_bridge.modes import torch_settings
 if TYPE_CHECKING:
     from symfx.fake_operators.cache import OperationCache
 
-__all__ = ["BLOCK", "BlockModules", "Facts", "Signature", "facts_of_env"]
+__all__ = ["BLOCK", "BlockModules", "Facts", "Signature", "facts_of_env", "modules_of"]
 
 _HOOKS = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
@@ -25,8 +25,11 @@ _HOOKS = (
 )  # fmt: skip
 _HOOKS_BY_ID = ("_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs",
                 "_forward_hooks_always_called")  # fmt: skip
-_REGISTRIES = frozenset(("_parameters", "_buffers", "_modules"))
-_LEFT_OUT = _REGISTRIES | {*_HOOKS, "training", "_non_persistent_buffers_set"}
+_LEFT_OUT = frozenset(
+    {
+        "_parameters", "_buffers", "_modules", *_HOOKS, "training", "_non_persistent_buffers_set",
+    }
+)  # fmt: skip
 #: The attribute of the functions by which a trace follows the calls of blocks.
 BLOCK = "symfx_block"
 _TREES = (list, tuple, dict)
@@ -47,6 +50,19 @@ def facts_of_env(env: Any) -> Facts:
     )
 
 
+def modules_of(root: torch.nn.Module) -> list[torch.nn.Module]:
+    """The modules of a module in the order of `Module.modules`, each once."""
+    found: dict[int, torch.nn.Module] = {}
+    waiting: list[torch.nn.Module | None] = [root]
+    while waiting:
+        module = waiting.pop()
+        if module is not None and id(module) not in found:
+            found[id(module)] = module
+            # `values` of a watched module would tell that the program takes out each of them.
+            waiting += [child for _, child in reversed(module._modules.items())]
+    return list(found.values())
+
+
 class BlockModules:
     """A module and its submodules, in order, each once.
 
@@ -60,22 +76,30 @@ class BlockModules:
     """
 
     def __init__(self, module: torch.nn.Module, own_hooks: Callable[[Any], bool]) -> None:
-        self.modules = list(module.modules())
+        self.modules = modules_of(module)
         self.positions = {id(m): i for i, m in enumerate(self.modules)}
         self._own_hooks = own_hooks
 
-    @functools.cached_property
-    def shape(self) -> tuple[Any, ...]:
-        """What two modules must share to be worth a comparison."""
-        return tuple(
-            (
-                type(m),
-                tuple((n, self.positions.get(id(c))) for n, c in m._modules.items()),
-                tuple((n, *_size(p)) for n, p in m._parameters.items()),
-                tuple((n, *_size(b)) for n, b in m._buffers.items()),
-            )
-            for m in self.modules
-        )
+    def shape(self, known: dict[int, tuple[Any, ...]]) -> tuple[Any, ...]:
+        """What two modules must share to be worth a comparison.
+
+        Args:
+            known: what each module has alone, by its id; the method adds to it.
+        """
+        positions = self.positions
+        found: list[Any] = []
+        for module in self.modules:
+            own = known.get(id(module))
+            if own is None:
+                tensors = (module._parameters, module._buffers)
+                own = known[id(module)] = (
+                    type(module),
+                    tuple(module._modules),
+                    *(tuple((n, *_size(t)) for n, t in held.items()) for held in tensors),
+                )
+            found.append(own)
+            found += [positions.get(id(child)) for _, child in module._modules.items()]
+        return tuple(found)
 
     @functools.cached_property
     def can_repeat(self) -> bool:
@@ -100,24 +124,26 @@ class BlockModules:
             UnknownStateError: an attribute has no tokens.
         """
         found = tokens.found
+        first = self.modules[0]
         for kind in dict.fromkeys(map(type, self.modules)):
             tokens.add_class(kind)
         for module, names in zip(self.modules, reads.attributes, strict=True):
             own = vars(module)
             found.append((type(module), own["training"]))
-            for name in _HOOKS:
-                hooks = own.get(name)
-                # Those of the block itself run for each call.
-                if hooks and module is not self.modules[0]:
-                    self._add_hooks(tokens, module, name, hooks)
-            everything = "__dict__" in names
-            for name in sorted(own if everything else names):
+            if module is not first:  # the hooks of the block itself run for each call
+                for name in _HOOKS:
+                    hooks = own.get(name)
+                    if hooks:
+                        self._add_hooks(tokens, module, name, hooks)
+            for name in sorted(own if "__dict__" in names else names):
                 if name in _LEFT_OUT:
                     continue
-                if name in own and not hasattr(own[name], BLOCK):
+                if name in own and not (name == "forward" and hasattr(own[name], BLOCK)):
                     found.append(name)
                     tokens.add(own[name])
-                elif not any(name in own[registry] for registry in _REGISTRIES):
+                elif not (
+                    name in own["_parameters"] or name in own["_buffers"] or name in own["_modules"]
+                ):
                     found.append(("class", name))
                     tokens.add(static_attribute(type(module), name))
 

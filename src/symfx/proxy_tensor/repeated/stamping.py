@@ -271,27 +271,28 @@ class Recorded:
         outside: dict[fx.Node, torch.Tensor] = {}
         mark = storage_marker(self._mode)
         get = new.get
-        for step, origin in zip(self.steps, origins, strict=True):
-            old = step.node
-            args = fx.node.map_arg(old.args, lambda n: get(n, n))
-            kwargs = fx.node.map_arg(old.kwargs, lambda n: get(n, n)) if old.kwargs else {}
-            node = append_call(graph, old.target, args, kwargs, step.name)  # type: ignore[arg-type]
-            meta, value = node.meta, step.value
-            meta.update(step.meta)  # the order of the keys is that of the other node
-            meta.update(origin)
-            if step.kind is None:
-                elem, meta["val"] = self._make(value, bases, outside, replaced, mark)
-            else:
-                pairs = [self._make(v, bases, outside, replaced, mark) for v in value]
-                elem, meta["val"] = None, step.kind([val for _, val in pairs])
-            if "eager_input_vals" in meta:
-                meta["eager_input_vals"] = (
-                    fx.node.map_arg(node.args, _val),
-                    fx.node.map_arg(node.kwargs, _val),
-                )
-            new[old] = node
-            made.append(node)
-            elems.append(elem)
+        with BelowTorch():
+            for step, origin in zip(self.steps, origins, strict=True):
+                old = step.node
+                args = fx.node.map_arg(old.args, lambda n: get(n, n))
+                kwargs = fx.node.map_arg(old.kwargs, lambda n: get(n, n)) if old.kwargs else {}
+                node = append_call(graph, old.target, args, kwargs, step.name)  # type: ignore[arg-type]
+                meta, value = node.meta, step.value
+                meta.update(step.meta)  # the order of the keys is that of the other node
+                meta.update(origin)
+                if step.kind is None:
+                    elem, meta["val"] = self._make(value, bases, outside, replaced, mark)
+                else:
+                    pairs = [self._make(v, bases, outside, replaced, mark) for v in value]
+                    elem, meta["val"] = None, step.kind([val for _, val in pairs])
+                if "eager_input_vals" in meta:
+                    meta["eager_input_vals"] = (
+                        fx.node.map_arg(node.args, _val),
+                        fx.node.map_arg(node.kwargs, _val),
+                    )
+                new[old] = node
+                made.append(node)
+                elems.append(elem)
         positions = [position for position, _ in self.outputs.values()]
         return [made[i] for i in positions], [elems[i] for i in positions]
 
@@ -303,6 +304,7 @@ class Recorded:
         replaced: Mapping[fx.Node, fx.Node],
         mark: Any,
     ) -> tuple[Any, Any]:
+        """A meta tensor like a value, and the fake tensor of it; the caller is in `BelowTorch`."""
         if value is None:
             return None, None
         if isinstance(value.base, fx.Node) and value.base not in outside:
@@ -313,15 +315,14 @@ class Recorded:
             attributes = self._attributes[value.device] = attributes_at_birth(
                 self._mode, value.device
             )
-        with BelowTorch():
-            if value.template is not None:
-                elem = copy_metadata(value.template)
-                mark(elem)
-                bases.append(elem)
-            else:
-                base = outside[value.base] if isinstance(value.base, fx.Node) else bases[value.base]
-                elem = view_metadata(base, *value.layout)  # type: ignore[misc]
-            return elem, fake_from_meta(elem, value.device, attributes)
+        if value.template is not None:
+            elem = copy_metadata(value.template)
+            mark(elem)
+            bases.append(elem)
+        else:
+            base = outside[value.base] if isinstance(value.base, fx.Node) else bases[value.base]
+            elem = view_metadata(base, *value.layout)  # type: ignore[misc]
+        return elem, fake_from_meta(elem, value.device, attributes)
 
     def values(self) -> tuple[list[Any], list[torch.Tensor]]:
         """Values for the results of an equal call, and the meta tensors behind them.

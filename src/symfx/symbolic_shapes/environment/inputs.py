@@ -93,6 +93,10 @@ class Inputs:
         self.named: dict[str, Term] = {}
         self._by_shape_id: dict[str, Term] = {}
 
+    def own(self, env: object) -> None:
+        """Belong to another environment, of which the inputs were copied."""
+        self._owner = id(env)
+
     # -- numbers --------------------------------------------------------------------------------
 
     def symbol_for(
