@@ -13,6 +13,7 @@ from torch import fx
 from torch._compile import _disable_dynamo
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.passes import runtime_assert
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -424,7 +425,13 @@ def trace_subgraph(
     names = argument_names(f, args)
     fake_mode = active_fake_mode()
     inner = mode.for_subgraph(decomposition_table)
-    return TraceRun(f, args, names, inner, fake_mode, inside=True).run()
+    graph = TraceRun(f, args, names, inner, fake_mode, inside=True).run()
+    env = None if fake_mode is None else fake_mode.shape_env
+    if inner.tracer.cache is None and is_symfx_env(env) and env.ledger.asserts:
+        # This trace leaves assertions to torch's pass, which its caller runs on the outer graph.
+        runtime_assert.insert_deferred_runtime_asserts(graph, env, "trace_subgraph")
+        graph.recompile()
+    return graph
 
 
 # Rules of higher-order operators trace subgraphs with the mode that calls the rules.

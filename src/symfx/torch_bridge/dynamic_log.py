@@ -7,7 +7,7 @@ import os
 import traceback
 from collections.abc import Callable
 
-__all__ = ["log_dynamic"]
+__all__ = ["line_and_place", "log_dynamic"]
 
 _log = logging.getLogger("torch.fx.experimental.symbolic_shapes")
 #: How many characters of a path torch shows.
@@ -31,8 +31,7 @@ def log_dynamic(
         return
     line = text()
     for frame in user_stack() if user_stack is not None else ():
-        place = f"{frame.filename[-_PATH:]}:{frame.lineno} in {frame.name.rpartition('.')[2]}"
-        line += f" {frame.line or ''}  # {place}"
+        line += f" {line_and_place(frame)}"
     with_stack = False
     if more is not None:
         variable, value = more[0], more[1]()
@@ -41,3 +40,14 @@ def log_dynamic(
         if not with_stack:
             line += f', for more info run with {variable}="{value}"'
     _log.info("%s", line, stack_info=with_stack)
+
+
+def line_and_place(frame: traceback.FrameSummary) -> str:
+    """A line of the user's program with its place, as torch's messages have it.
+
+    Example:
+        >>> line_and_place(traceback.FrameSummary("model.py", 3, "f", line="x = y.item()"))
+        'x = y.item()  # model.py:3 in f'
+    """
+    place = f"{frame.filename[-_PATH:]}:{frame.lineno} in {frame.name.rpartition('.')[2]}"
+    return f"{frame.line or ''}  # {place}"

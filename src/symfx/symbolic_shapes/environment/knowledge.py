@@ -240,7 +240,7 @@ class Knowledge:
         self.facts.assume(condition)
         for part in parts:
             if part.op == "eq":
-                self._replace_a_symbol_of(part.args[0], provenance)
+                self._replace_a_symbol_of(self._plain_equation(part).args[0], provenance)
             elif part.op == "ge":
                 self._note_bound(part.args[0], provenance)
         solved = self.facts.solved
@@ -282,6 +282,19 @@ class Knowledge:
                 self.bound_origins.setdefault(symbol, {})[side] = origin
 
     # -- equalities -----------------------------------------------------------------------------
+
+    def _plain_equation(self, equation: Term) -> Term:
+        """An equation that was learned, without the minima and maxima that it settles itself.
+
+        ``a + min(4, b) == b`` for a positive `a` says that `b` is above 4, and so that it is a + 4.
+        """
+        if equation not in self.facts.choosing:
+            return equation
+        plain = self.with_settled_extrema(equation)
+        if plain is equation or plain.op != "eq":
+            return equation
+        self.facts.assume(plain)
+        return plain
 
     def _replace_a_symbol_of(self, p: Term, provenance: Provenance | None) -> None:
         """Solve p == 0 for a symbol, and replace the symbol by the solution.
