@@ -8,6 +8,7 @@ import re
 
 import pytest
 import torch
+from torch._dynamo.testing import AotEagerAndRecordGraphs
 from torch.export import Dim, export
 from torch.export.dynamic_shapes import refine_dynamic_shapes_from_suggested_fixes
 
@@ -505,3 +506,10 @@ def test_an_error_about_data_names_the_variables_of_a_function_that_dynamo_inlin
     assert re.search(r"Caused by: return x \+ 1 if count > 5 else x  # .*:\d+ in inner", text)
     assert 'also add TORCHDYNAMO_EXTENDED_DEBUG_CREATE_SYMBOL="u0"' in text
     assert "User Stack (most recent call last):" in text
+
+
+def test_graphs_of_aot_autograd_are_named_as_torch_names_them() -> None:
+    recorder = AotEagerAndRecordGraphs()
+    torch.compile(lambda x: x + 1, backend=recorder, dynamic=True)(ones(3))
+    text = recorder.fw_graphs[0].print_readable(print_output=False)
+    assert text.startswith("class <lambda>(torch.nn.Module):")

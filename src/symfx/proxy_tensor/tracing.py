@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Literal
@@ -500,4 +501,12 @@ def call_program(f: Callable[..., Any], args: Sequence[Any]) -> Any:
 
 
 def _name(f: Callable[..., Any]) -> str:
-    return type(f).__name__ if isinstance(f, torch.nn.Module) else getattr(f, "__name__", "f")
+    """The name of the class of a function's graph, which texts of the graph begin with."""
+    if isinstance(f, torch.nn.Module):
+        return type(f).__name__
+    # torch wraps functions of any number of arguments, as AOTAutograd's are, in a lambda.
+    code = getattr(inspect.unwrap(f), "__code__", None)
+    if code is None or code.co_flags & inspect.CO_VARARGS:
+        return "<lambda>"
+    name: str = f.__name__
+    return name

@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from types import FrameType
 from typing import Any
 
+import torch
 from torch._guards import TracingContext
+from torch.utils._traceback import shorten_filename
 
-__all__ = ["interpreted_lines", "interpreted_stack", "interpreted_variables"]
+__all__ = ["asking_place", "interpreted_lines", "interpreted_stack", "interpreted_variables"]
+
+_TORCH = os.path.dirname(torch.__file__)
+_SYMFX = os.path.dirname(os.path.dirname(__file__))
+#: Files and folders of torch that pass a question on.
+_PASSING = tuple(
+    os.path.join(_TORCH, *path.split("/"))
+    for path in (
+        "__init__.py",
+        "_compile.py",
+        "_higher_order_ops/",
+        "_logging/",
+        "_subclasses/fake_",
+        "_subclasses/meta_utils.py",
+        "fx/experimental/",
+        "fx/interpreter.py",
+    )
+)
 
 
 def interpreted_lines() -> list[tuple[str, int, str]]:
@@ -25,6 +45,21 @@ def interpreted_lines() -> list[tuple[str, int, str]]:
         (frame.filename, frame.lineno or 0, frame.name) for frame in context.frame_summary_stack
     ]
     return [*around, context.loc_in_frame]
+
+
+def asking_place(frame: FrameType | None) -> str | None:
+    """The place in torch, on the stack above a frame, that asks a symbolic number for its value.
+
+    Example:
+        >>> asking_place(None) is None
+        True
+    """
+    while frame is not None:
+        code = frame.f_code
+        if not code.co_filename.startswith((_SYMFX, *_PASSING)):
+            return f"{shorten_filename(code.co_filename)}:{frame.f_lineno} in {code.co_name}"
+        frame = frame.f_back
+    return None
 
 
 def interpreted_stack() -> list[traceback.FrameSummary]:

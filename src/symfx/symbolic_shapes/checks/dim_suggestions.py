@@ -33,7 +33,7 @@ def is_number(name: str) -> bool:
 
 
 def is_derivable(size: sympy.Basic) -> bool:
-    """Whether `torch.export` can write a size: a number, or one dimension times a number plus one."""
+    """Whether a `Dim` can be a size: a number, or one dimension times a number plus one."""
     if size.is_Integer or size.is_Symbol:
         return True
     numbers = [part for part in size.args if part.is_Integer]

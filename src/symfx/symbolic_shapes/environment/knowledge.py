@@ -30,6 +30,8 @@ __all__ = ["Knowledge", "as_python_number"]
 
 # Sizes of memory are far below; sentinels such as sys.maxsize are above.
 _NO_SIZE = 2**48
+# The least size that a symbol has by default.
+_USUAL = 2
 # Longer sums are no simpler than the symbol that they would replace.
 _FEW = 5
 
@@ -342,6 +344,7 @@ class Knowledge:
         """
         # A symbol that was replaced by a term with this one in it may have one value now, too.
         open_ = [s for s, t in self.facts.replacements.items() if symbol in t.free_symbols]
+        self._pass_bound_origins_on(symbol, by)
         self.facts.replace(symbol, by)
         where = provenance or self._here()
         self.replacement_origins[symbol] = where
@@ -356,6 +359,23 @@ class Knowledge:
             value = self.facts.replacements[pinned]
             if value.op == "const":
                 self.specializations.append(SpecializationRecord(pinned.name, value.args[0], where))
+
+    def _pass_bound_origins_on(self, symbol: Term, by: Term) -> None:
+        """Note why the symbol in `by` has its bounds: they may be those of the replaced symbol."""
+        sides = self.bound_origins.get(symbol)
+        if not sides or len(by.coeffs) != 1:
+            return
+        ((other, factor),) = by.coeffs.items()
+        if other.op != "symbol" or factor < 1:
+            return
+        low, high = self.facts.bounds(symbol)
+        least = None if low is None else -((by.const - low) // factor)
+        greatest = None if high is None else (high - by.const) // factor
+        for side, bound, own in zip(
+            ("lower", "upper"), (least, greatest), self.prover.range(other), strict=True
+        ):
+            if side in sides and bound is not None and bound == own and bound > _USUAL:
+                self.bound_origins.setdefault(other, {}).setdefault(side, sides[side])
 
     def equate(self, symbol: Term, by: Term) -> None:
         """Learn that a symbol equals a term, and replace the symbol where nothing speaks against.

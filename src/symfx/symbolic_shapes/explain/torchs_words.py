@@ -8,7 +8,6 @@ from collections.abc import Set
 import sympy
 
 from symfx.symbolic_shapes.explain.provenance import Provenance
-from symfx.torch_bridge.dynamic_log import line_and_place
 from symfx.torch_bridge.interpreted_lines import interpreted_stack
 from symfx.torch_bridge.structured_trace import trace_event
 
@@ -42,16 +41,16 @@ def in_torchs_words(
         "guard_on_data_dependent_error",
         provenance.summary,
         lambda: {"expr": repr(condition), "unhinted_expr": repr(condition), "expr_id": None},
+        detailed=True,
     )
     sizes = ", ".join(str(s) for s in symbols if s in size_like) or "none"
-    place = " ".join(map(line_and_place, provenance.summary())) or "None"
     names = ",".join(map(str, symbols))
     lines = [
         "In torch's words:",
         f"{begin} {question}.  (Size-like symbols: {sizes})",
         "",
         apis,
-        f"Caused by: {place}",
+        f"Caused by: {provenance.in_torchs_words()}",
         'For more information, run with TORCH_LOGS="dynamic"',
         "For extended logs when we create symbols, also add "
         f'TORCHDYNAMO_EXTENDED_DEBUG_CREATE_SYMBOL="{names}"',
