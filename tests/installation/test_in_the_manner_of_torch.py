@@ -11,6 +11,7 @@ import torch
 from torch._dynamo.testing import AotEagerAndRecordGraphs
 from torch.export import Dim, export
 from torch.export.dynamic_shapes import refine_dynamic_shapes_from_suggested_fixes
+from torch.testing._internal.two_tensor import TwoTensor
 
 import symfx
 
@@ -513,3 +514,15 @@ def test_graphs_of_aot_autograd_are_named_as_torch_names_them() -> None:
     torch.compile(lambda x: x + 1, backend=recorder, dynamic=True)(ones(3))
     text = recorder.fw_graphs[0].print_readable(print_output=False)
     assert text.startswith("class <lambda>(torch.nn.Module):")
+
+
+def test_sizes_of_a_subclass_are_read_from_its_last_inputs() -> None:
+    recorder = AotEagerAndRecordGraphs()
+    pair = TwoTensor(torch.ones(3, 4), torch.ones(3, 4))
+    torch.compile(lambda t: t.sin().view(-1), backend=recorder, dynamic=True)(pair)
+    text = recorder.fw_graphs[0].print_readable(print_output=False)
+    assert "return (view, view_1, sym_size_int)" in text
+    assert "No stacktrace" not in text  # the question for a size has the line of its tensor
+    torch._dynamo.reset()
+    torch.compile(lambda t: t.sin(), backend=recorder, dynamic=True)(pair)
+    assert "return (sin, sin_1, arg4_1, arg6_1, arg6_1)" in recorder.fw_graphs[1].code

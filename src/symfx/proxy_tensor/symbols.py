@@ -197,7 +197,9 @@ class SymbolNodes:
     def offer_number(self, number: Any, node: fx.Node) -> None:
         """Make a node the node of a symbolic number, unless the number has one."""
         term = self._term(number)
-        if term is not None:
+        if term is not None and node.op == "placeholder" and term.op == "symbol":
+            self._known[term] = node  # of equal inputs, such as sizes of a subclass, torch's choice
+        elif term is not None:
             self._known.setdefault(term, node)
 
     def promise_number(self, number: Any, make: Callable[[], fx.Node]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Literal
@@ -14,7 +13,6 @@ from torch import fx
 from torch._compile import _disable_dynamo
 from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.fx.passes import runtime_assert
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -43,9 +41,15 @@ from symfx.proxy_tensor.origins import Origins, write_lines
 from symfx.proxy_tensor.running_graphs import interpreted
 from symfx.proxy_tensor.shape_specs import BoundSpec, InputSymbol, bind
 from symfx.proxy_tensor.sizes_as_numbers import sizes_as_numbers
+from symfx.proxy_tensor.stated_conditions import insert_assertions
 from symfx.proxy_tensor.tracer import PythonKeyTracer
 from symfx.proxy_tensor.transforms import outside_of_transforms
-from symfx.torch_bridge.fx_graphs import graph_module, take_pytree_inputs, takes_pytree_inputs
+from symfx.torch_bridge.fx_graphs import (
+    class_name_of,
+    graph_module,
+    take_pytree_inputs,
+    takes_pytree_inputs,
+)
 from symfx.torch_bridge.modes import (
     active_fake_mode,
     disable_autocast_cache,
@@ -294,7 +298,7 @@ class TraceRun:
             alive = ((ref(), node) for ref, node in self.tracer.tensors_seen)
             NODES_OF_LAST_TRACE.update((id(t), node) for t, node in alive if t is not None)
         remove_dead_nodes(self.tracer.graph)
-        result = graph_module(self.tracer.root, self.tracer.graph, _name(self.f))
+        result = graph_module(self.tracer.root, self.tracer.graph, class_name_of(self.f))
         if self.tracer.origins is not None and not self.inside:
             write_lines(result)
         if self.mode.tracing_mode == "symbolic" and self.fake_tensor_mode is not None:
@@ -423,15 +427,11 @@ def trace_subgraph(
     """
     if isinstance(f, fx.GraphModule):
         f = interpreted(f)
-    names = argument_names(f, args)
     fake_mode = active_fake_mode()
     inner = mode.for_subgraph(decomposition_table)
-    graph = TraceRun(f, args, names, inner, fake_mode, inside=True).run()
-    env = None if fake_mode is None else fake_mode.shape_env
-    if inner.tracer.cache is None and is_symfx_env(env) and env.ledger.asserts:
-        # This trace leaves assertions to torch's pass, which its caller runs on the outer graph.
-        runtime_assert.insert_deferred_runtime_asserts(graph, env, "trace_subgraph")
-        graph.recompile()
+    graph = TraceRun(f, args, argument_names(f, args), inner, fake_mode, inside=True).run()
+    if inner.tracer.cache is None and fake_mode is not None:
+        insert_assertions(graph, fake_mode.shape_env)
     return graph
 
 
@@ -491,22 +491,10 @@ def dispatch_trace(
     """
     graph = tracer.trace(root, concrete_args)  # type: ignore[arg-type]
     remove_dead_nodes(graph)
-    return graph_module(tracer.root, graph, _name(root))
+    return graph_module(tracer.root, graph, class_name_of(root))
 
 
 @boundary
 def call_program(f: Callable[..., Any], args: Sequence[Any]) -> Any:
     """Call the user's function. Frames inside of this call are the user's, others symfx's."""
     return f(*args)
-
-
-def _name(f: Callable[..., Any]) -> str:
-    """The name of the class of a function's graph, which texts of the graph begin with."""
-    if isinstance(f, torch.nn.Module):
-        return type(f).__name__
-    # torch wraps functions of any number of arguments, as AOTAutograd's are, in a lambda.
-    code = getattr(inspect.unwrap(f), "__code__", None)
-    if code is None or code.co_flags & inspect.CO_VARARGS:
-        return "<lambda>"
-    name: str = f.__name__
-    return name

@@ -57,7 +57,8 @@ def asking_place(frame: FrameType | None) -> str | None:
     while frame is not None:
         code = frame.f_code
         if not code.co_filename.startswith((_SYMFX, *_PASSING)):
-            return f"{shorten_filename(code.co_filename)}:{frame.f_lineno} in {code.co_name}"
+            file: str = shorten_filename(code.co_filename)  # type: ignore[no-untyped-call]
+            return f"{file}:{frame.f_lineno} in {code.co_name}"
         frame = frame.f_back
     return None
 
