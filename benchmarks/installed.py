@@ -1,11 +1,14 @@
 """torch.export and torch.compile on symfx against stock: ``python -m benchmarks.installed``.
 
 Each work runs in this process in turn with stock torch and with symfx installed. The columns are
-the medians of the rounds in milliseconds, the ratio stock / symfx, and the ratio to reach.
+the medians of the rounds in milliseconds, the ratio stock / symfx, the ratio to reach, and the
+ceiling: the ratio if symbolic shapes, make_fx and fake tensors were free, which `ceiling` estimates
+from samples of stock torch. `--cpu` takes CPU time, for a machine that is busy.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 from torch.export import Dim, export
 
 import symfx
+from benchmarks.ceiling import ceiling
 from benchmarks.timing import Contestant, Timings, measure
 from examples.encoder import EncoderStack
 
@@ -116,8 +120,14 @@ WORKS = (
 )
 
 
-def times(work: Work, repeat: int) -> Timings:
-    """Time one work with stock torch and with symfx installed."""
+def times(
+    work: Work, repeat: int, clock: Callable[[], float] = time.perf_counter
+) -> tuple[Timings, float | None]:
+    """Time one work with stock torch and with symfx installed.
+
+    Returns:
+        The times, and the ceiling of their ratio.
+    """
     torch.manual_seed(0)
     model = work.build()
     made: list[Any] = [None]
@@ -136,8 +146,11 @@ def times(work: Work, repeat: int) -> Timings:
 
         return Contestant(name, run, prepare)
 
+    stock, ours = contestant("stock"), contestant("symfx")
     try:
-        return measure([contestant("stock"), contestant("symfx")], repeat)
+        found = measure([stock, ours], repeat, clock=clock)
+        best = None if found.errors or stock.prepare is None else ceiling(stock.prepare, stock.run)
+        return found, best
     finally:
         symfx.uninstall()
         torch._dynamo.reset()
@@ -146,19 +159,22 @@ def times(work: Work, repeat: int) -> Timings:
 def main(
     repeat: Annotated[int, typer.Option(min=1, help="Timed rounds.")] = 5,
     only: Annotated[str, typer.Option(help="A part of the names of the works to time.")] = "",
+    cpu: Annotated[bool, typer.Option("--cpu", help="Take CPU time, not wall time.")] = False,
 ) -> None:
     """Print the table."""
-    grid = Grid("work", "stock, ms", "symfx, ms", "stock / symfx", "goal")
+    clock = time.process_time if cpu else time.perf_counter
+    grid = Grid("work", "stock, ms", "symfx, ms", "stock / symfx", "goal", "ceiling")
     errors = []
     for work in WORKS:
         if only not in work.name:
             continue
-        found = times(work, repeat)
+        found, best = times(work, repeat, clock)
         errors += [f"{work.name}, {name}: {e}" for name, e in found.errors.items()]
         medians = [found.median(name) for name in ("stock", "symfx")]
         ratio = found.ratio("stock", "symfx")
         cells = ["-" if m is None else f"{1e3 * m:.0f}" for m in medians]
-        grid.add_row(work.name, *cells, "-" if ratio is None else f"{ratio:.2f}", f"{work.goal}")
+        shown = ["-" if r is None else f"{r:.2f}" for r in (ratio, best)]
+        grid.add_row(work.name, *cells, shown[0], f"{work.goal}", shown[1])
     console = Console()
     console.print(grid)
     for error in errors:

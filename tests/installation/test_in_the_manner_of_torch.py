@@ -8,7 +8,10 @@ import re
 
 import pytest
 import torch
+from torch._dynamo.testing import AotEagerAndRecordGraphs
 from torch.export import Dim, export
+from torch.export.dynamic_shapes import refine_dynamic_shapes_from_suggested_fixes
+from torch.testing._internal.two_tensor import TwoTensor
 
 import symfx
 
@@ -127,7 +130,7 @@ def test_new_roots_are_suggested_as_torch_does(modulus, rest, bounds, root, form
         export(model, args, dynamic_shapes=shapes)
     lines = error.value.args[0].split("Suggested fixes:\n")[1].split("\n\n")[0].split("\n")
     assert [line.strip() for line in lines] == [root, form]
-    found = torch.export.dynamic_shapes.refine_dynamic_shapes_from_suggested_fixes(
+    found = refine_dynamic_shapes_from_suggested_fixes(
         error.value.args[0].split("\n\nThe error above")[0], shapes
     )
     program = export(model, args, dynamic_shapes=found)
@@ -142,6 +145,49 @@ def test_guards_read_as_the_kernel_asks() -> None:
     )
     with pytest.raises(AssertionError, match=r"x\.size\(\)\[0\] == -1 \+ y\.size\(\)\[0\]"):
         program.module()(ones(5), ones(7))
+
+
+@both
+def test_dimensions_are_derived_from_suggested_fixes(strict) -> None:
+    def refined(model, args, shapes):
+        with pytest.raises(torch._dynamo.exc.UserError) as error:
+            export(model, args, dynamic_shapes=shapes, strict=strict)
+        found = refine_dynamic_shapes_from_suggested_fixes(error.value.msg, shapes)
+        export(model, args, dynamic_shapes=found, strict=strict)
+        return found
+
+    found = refined(
+        Of(lambda x, y: x + y[4:]),
+        (ones(6, 4), ones(10, 4)),
+        ((Dim("dx0"), Dim("dx1")), (Dim("dy0"), Dim("dy1"))),
+    )
+    assert found[1][0].root == found[0][0] and found[1][0].fn(5) == 9
+    assert found[1][1] == found[0][1]
+    # torch cannot write a size that is the sum of two dimensions, and needs no fix for it.
+    found = refined(
+        Of(lambda x, y: torch.cat([x, x]) + y),
+        (ones(2, 3), ones(4, 3)),
+        ({0: Dim("a")}, {0: Dim("c"), 1: Dim("e")}),
+    )
+    assert found[1][1] == 3 and found[1][0].fn(5) == 10
+
+    class Three(torch.nn.Module):
+        def forward(self, x, y, z):
+            return torch.cat([x, y]) + z
+
+    parts = {"x": {0: Dim("a")}, "y": {0: Dim("b")}, "z": {0: Dim("c"), 1: Dim("e")}}
+    assert refined(Three(), (ones(2, 3), ones(4, 3), ones(6, 3)), parts)["z"][1] == 3
+
+
+@both
+def test_automatic_dimensions_are_suggested_by_their_sources(strict) -> None:
+    with pytest.raises(torch._dynamo.exc.UserError, match=r"fixes:\n  L\['y'\].*\[0\] = 2\*dx"):
+        export(
+            Of(lambda x, y: x.reshape(-1) + y),
+            (ones(4, 2), ones(8)),
+            dynamic_shapes=({0: Dim("dx")}, {0: Dim.AUTO}),
+            strict=strict,
+        )
 
 
 # Numbers that data gives, and what is checked about them when the program runs.
@@ -224,6 +270,25 @@ def test_what_a_program_relies_on_is_checked_in_every_form(function, good, bad, 
         assert torch.equal(module(*inputs), model(*inputs))
         with pytest.raises(RuntimeError, match=r"Runtime assertion failed|size of tensor"):
             module(*map(torch.tensor, bad))
+
+
+@both
+def test_what_a_branch_relies_on_is_checked_in_it(strict) -> None:
+    def of_data(x, y):
+        n = y.item()
+        torch._check(n >= 2)
+        torch._check(n <= 5)
+        return x * n
+
+    model = Of(lambda x, y: torch.cond(x.sum() > 0, of_data, lambda x, y: x.clone(), [x, y]))
+    program = export(model, (ones(3), torch.tensor(2)), strict=strict)
+    for form in (program, program.run_decompositions(), saved_and_loaded(program)):
+        module = form.module()
+        assert module(ones(3), torch.tensor(5)).sum() == 15
+        assert module(-ones(3), torch.tensor(6)).sum() == -3
+        for n in (1, 6):
+            with pytest.raises(RuntimeError, match="Runtime assertion failed for expression"):
+                module(ones(3), torch.tensor(n))
 
 
 def test_an_assertion_does_not_compare_a_number_with_itself() -> None:
@@ -428,3 +493,41 @@ def test_an_error_about_data_names_the_variables_that_dynamo_interprets() -> Non
     text = str(error.value)
     assert "data-dependent expression count >= 6" in text
     assert "torch._check(count >= 6)" in text
+
+
+def test_an_error_about_data_names_the_variables_of_a_function_that_dynamo_inlines() -> None:
+    def inner(x):
+        count = x.item()
+        return x + 1 if count > 5 else x
+
+    with pytest.raises(torch._dynamo.exc.UserError) as error:
+        export(Of(lambda x, y: inner(x) + y), (torch.tensor(4), ones(2)), strict=True)
+    text = str(error.value)
+    assert "torch._check(count >= 6)" in text
+    assert re.search(r"Caused by: return x \+ 1 if count > 5 else x  # .*:\d+ in inner", text)
+    assert 'also add TORCHDYNAMO_EXTENDED_DEBUG_CREATE_SYMBOL="u0"' in text
+    assert "User Stack (most recent call last):" in text
+
+
+def test_graphs_of_aot_autograd_are_named_as_torch_names_them() -> None:
+    recorder = AotEagerAndRecordGraphs()
+    torch.compile(lambda x: x + 1, backend=recorder, dynamic=True)(ones(3))
+    text = recorder.fw_graphs[0].print_readable(print_output=False)
+    assert text.startswith("class <lambda>(torch.nn.Module):")
+
+
+def test_sizes_of_a_subclass_are_read_from_its_last_inputs() -> None:
+    recorder = AotEagerAndRecordGraphs()
+    pair = TwoTensor(torch.ones(3, 4), torch.ones(3, 4))
+    torch.compile(lambda t: t.sin().view(-1), backend=recorder, dynamic=True)(pair)
+    text = recorder.fw_graphs[0].print_readable(print_output=False)
+    assert "sym_size.int(view, 0)" in text
+    assert "No stacktrace" not in text  # the question for a size has the line of its tensor
+    torch._dynamo.reset()
+    torch.compile(lambda t: t.sin(), backend=recorder, dynamic=True)(pair)
+    graph = recorder.fw_graphs[1].graph
+    numbers = {str(n.meta["val"]): n for n in graph.find_nodes(op="placeholder")}  # the last ones
+    rows, columns = (
+        numbers[str(size)] for size in graph.find_nodes(op="placeholder")[2].meta["val"].shape
+    )
+    assert graph.output_node().args[0][-3:] == (rows, columns, columns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pytest
 import torch
@@ -76,3 +77,57 @@ def test_the_variable_that_a_line_names_shows_the_stack(caplog, monkeypatch) -> 
     assert any(line.startswith("eval s77 > 2 [guard added]") for line in lines)
     (record,) = [r for r in caplog.records if r.getMessage().startswith("eval s77 > 2")]
     assert record.stack_info and "for more info" not in record.getMessage()
+
+
+def guard_lines(f, *args) -> str:
+    """The guards on sizes that TORCH_LOGS=guards shows, without places."""
+    records: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("torch._dynamo.guards.__guards")
+    torch._logging.set_logs(guards=True)
+    logger.addHandler(handler)
+    try:
+        torch.compile(f, backend="eager", dynamic=True)(*args)
+    finally:
+        logger.removeHandler(handler)
+        torch._logging.set_logs()
+    lines = [line for text in records for line in text.split("\n") if "LAMBDA_GUARD: " in line]
+    sizes = [line.split("LAMBDA_GUARD: ")[1] for line in lines if "size()" in line]
+    return "\n".join(re.sub(r"[^ ]+:\d+ in [^ ]+", "#:# in #", line) for line in sizes)
+
+
+def test_guards_have_the_line_and_the_place_that_asked() -> None:
+    def f(x, y, z):
+        x = x * 3
+        if x.size(0) % 3 == 0:
+            return x + torch.cat([y, z])
+        return x * 2
+
+    assert guard_lines(f, torch.ones(6), torch.ones(3), torch.ones(3)) == (
+        """\
+L['x'].size()[0] == 2*L['y'].size()[0]  # return x + torch.cat([y, z])  # #:# in # #:# in #
+L['z'].size()[0] == L['y'].size()[0]  # duck sizing added this equality because these variables \
+had the same size 3 (to avoid this specialization, set torch.fx.experimental._config.\
+use_duck_shape = False)
+((2*L['y'].size()[0]) % 3) == 0  # if x.size(0) % 3 == 0:  # #:# in # #:# in #
+2 <= L['y'].size()[0]  # return x + torch.cat([y, z])  # #:# in # (user code shown is first use of \
+this value--the guard itself is not due user code but due to 0/1 specialization in the framework; \
+to avoid specialization try torch._dynamo.decorators.mark_unbacked(tensor, dim))"""
+    )
+
+
+def test_a_range_has_the_lines_of_both_bounds() -> None:
+    def f(x, y):
+        torch._check(x.size(0) > 5)
+        torch._check(x.size(0) < 30)
+        torch._check(x.size(0) == y.size(0) * 2)
+        return x + 1
+
+    assert guard_lines(f, torch.ones(6), torch.ones(3)) == (
+        """\
+L['x'].size()[0] == 2*L['y'].size()[0]  # torch._check(x.size(0) == y.size(0) * 2)  \
+# #:# in # #:# in #
+3 <= L['y'].size()[0] <= 14  # torch._check(x.size(0) > 5)  # #:# in # #:# in # and \
+torch._check(x.size(0) < 30)  # #:# in # #:# in #"""
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,8 +28,12 @@ _MEASURE = re.compile(r"(?P<tensor>[\w.\[\]']+)\.(?P<what>size|stride)\(\)\[(?P<
 _NAME = re.compile(r"\b[A-Za-z_][\w.\[\]']*")
 #: How Dynamo calls the rest of a function behind a graph break.
 _RESUMED = re.compile(r"torch_dynamo_resume_in_(?P<name>.*)_at_(?P<line>\d+)")
-#: How torch writes the line of a guard: its text, then the end of the path and the function.
-_TORCH_LINE = re.compile(r"(?P<text>.*?)\s+# (?P<place>\S+:\d+) in \S+", re.DOTALL)
+#: How torch writes the line of a guard: its text, the end of the path, the function, the reason.
+_TORCH_LINE = re.compile(
+    r"(?P<text>\S.*?)\s+# (?P<place>\S+:\d+) in \S+"
+    r"(?: \([^()]*(?:\([^()]*\)[^()]*)*\))?(?: and |$)",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True)
@@ -163,8 +168,8 @@ def _lines(comment: str | None) -> tuple[str, ...]:
         return ()
     if comment.startswith("at ") or " at " in comment.partition(":")[0]:
         return tuple(part.removeprefix("at ") for part in comment.split(" and at "))
-    torchs = _TORCH_LINE.match(comment)
-    return (comment if torchs is None else f"{torchs['place']}: {torchs['text']}",)
+    torchs = [f"{os.path.basename(m['place'])}: {m['text']}" for m in _TORCH_LINE.finditer(comment)]
+    return tuple(dict.fromkeys(torchs)) or (comment,)
 
 
 _LOOK = "set TORCH_LOGS=recompiles_verbose to see more"

@@ -7,11 +7,13 @@ from typing import Any
 
 import sympy
 import torch
+from torch import fx
+from torch.fx.passes import runtime_assert
 
 from symfx.algebra import Term
 from symfx.sym_node import SymNode
 
-__all__ = ["as_written", "settled_assertions", "stated"]
+__all__ = ["as_written", "insert_assertions", "settled_assertions", "stated"]
 
 
 class _Stated(SymNode):
@@ -79,3 +81,18 @@ def settled_assertions(env: Any, symbol: Term) -> Iterator[Any]:
     for record in settled:
         if not (pinned and record.term.op == "ge" and record.term.free_symbols == {symbol}):
             yield record
+
+
+def insert_assertions(graph: fx.GraphModule, env: Any) -> None:
+    """Insert the assertions about the numbers that a branch reads from data into its graph.
+
+    A trace without an operation cache leaves assertions to torch, whose pass for the outer graph
+    does not look into branches.
+
+    Args:
+        graph: the graph of the branch.
+        env: the environment of the trace; one of torch has no ledger.
+    """
+    if getattr(env, "ledger", None) is not None and env.ledger.asserts:
+        runtime_assert.insert_deferred_runtime_asserts(graph, env, "trace_subgraph")
+        graph.recompile()

@@ -92,12 +92,10 @@ class SymbolNodes:
         self._input_layouts: dict[Term, _Question] = {}
         self._last_resort: dict[Term, _Question] = {}
         self._layouts = ChainMap(self._input_layouts, self._last_resort)
-        # Of a symbol the sizes of inputs that are multiples of it: term, factor and rest. Inside of
-        # a search for such a size, the symbols that are looked for.
+        # Of a symbol the sizes of inputs that are multiples of it: term, factor and rest.
         self._multiples: dict[Term, list[tuple[Term, int, Term]]] = {}
-        self._solving: set[Term] = set()
-        # The function that makes a term's node when the node is first needed.
-        self._promised: dict[Term, Callable[[], fx.Node]] = {}
+        self._solving: set[Term] = set()  # the symbols that a search for such a size looks for
+        self._promised: dict[Term, Callable[[], fx.Node]] = {}  # makes the node when it is needed
         #: Makes a symbol of a trace around this one an input; False where no such trace has it.
         self.lift: Callable[[Term, Any], bool] | None = None
         self._env: Any = None
@@ -197,7 +195,9 @@ class SymbolNodes:
     def offer_number(self, number: Any, node: fx.Node) -> None:
         """Make a node the node of a symbolic number, unless the number has one."""
         term = self._term(number)
-        if term is not None:
+        if term is not None and node.op == "placeholder" and term.op == "symbol":
+            self._known[term] = node  # of equal inputs, such as sizes of a subclass, torch's choice
+        elif term is not None:
             self._known.setdefault(term, node)
 
     def promise_number(self, number: Any, make: Callable[[], fx.Node]) -> None:

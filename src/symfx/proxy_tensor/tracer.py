@@ -434,7 +434,10 @@ class PythonKeyTracer(slots.TracerWithSlots):
             self._last_question = node
             return node
         with self.graph.inserting_after(after):
-            return self._append_number(target, args, value)
+            node = self._append_number(target, args, value)
+        if "stack_trace" in after.meta:  # the line that made the tensor, not the one that asks
+            node.meta["stack_trace"] = after.meta["stack_trace"]
+        return node
 
     @staticmethod
     def _last_placeholder(node: fx.Node) -> fx.Node:

@@ -41,9 +41,15 @@ from symfx.proxy_tensor.origins import Origins, write_lines
 from symfx.proxy_tensor.running_graphs import interpreted
 from symfx.proxy_tensor.shape_specs import BoundSpec, InputSymbol, bind
 from symfx.proxy_tensor.sizes_as_numbers import sizes_as_numbers
+from symfx.proxy_tensor.stated_conditions import insert_assertions
 from symfx.proxy_tensor.tracer import PythonKeyTracer
 from symfx.proxy_tensor.transforms import outside_of_transforms
-from symfx.torch_bridge.fx_graphs import graph_module, take_pytree_inputs, takes_pytree_inputs
+from symfx.torch_bridge.fx_graphs import (
+    class_name_of,
+    graph_module,
+    take_pytree_inputs,
+    takes_pytree_inputs,
+)
 from symfx.torch_bridge.modes import (
     active_fake_mode,
     disable_autocast_cache,
@@ -292,7 +298,7 @@ class TraceRun:
             alive = ((ref(), node) for ref, node in self.tracer.tensors_seen)
             NODES_OF_LAST_TRACE.update((id(t), node) for t, node in alive if t is not None)
         remove_dead_nodes(self.tracer.graph)
-        result = graph_module(self.tracer.root, self.tracer.graph, _name(self.f))
+        result = graph_module(self.tracer.root, self.tracer.graph, class_name_of(self.f))
         if self.tracer.origins is not None and not self.inside:
             write_lines(result)
         if self.mode.tracing_mode == "symbolic" and self.fake_tensor_mode is not None:
@@ -424,10 +430,12 @@ def trace_subgraph(
     """
     if isinstance(f, fx.GraphModule):
         f = interpreted(f)
-    names = argument_names(f, args)
     fake_mode = active_fake_mode()
     inner = mode.for_subgraph(decomposition_table)
-    return TraceRun(f, args, names, inner, fake_mode, inside=True).run()
+    graph = TraceRun(f, args, argument_names(f, args), inner, fake_mode, inside=True).run()
+    if inner.tracer.cache is None and fake_mode is not None:
+        insert_assertions(graph, fake_mode.shape_env)
+    return graph
 
 
 # Rules of higher-order operators trace subgraphs with the mode that calls the rules.
@@ -486,14 +494,10 @@ def dispatch_trace(
     """
     graph = tracer.trace(root, concrete_args)  # type: ignore[arg-type]
     remove_dead_nodes(graph)
-    return graph_module(tracer.root, graph, _name(root))
+    return graph_module(tracer.root, graph, class_name_of(root))
 
 
 @boundary
 def call_program(f: Callable[..., Any], args: Sequence[Any]) -> Any:
     """Call the user's function. Frames inside of this call are the user's, others symfx's."""
     return f(*args)
-
-
-def _name(f: Callable[..., Any]) -> str:
-    return type(f).__name__ if isinstance(f, torch.nn.Module) else getattr(f, "__name__", "f")

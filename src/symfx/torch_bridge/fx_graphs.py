@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import inspect
 import linecache
 import weakref
 from collections.abc import Callable
@@ -24,6 +25,7 @@ __all__ = [
     "TracedModule",
     "append_call",
     "become_attribute",
+    "class_name_of",
     "forget_wrapped_functions_that_are_gone",
     "graph_module",
     "remove_unused",
@@ -235,3 +237,15 @@ def takes_pytree_inputs(graph: fx.Graph, out_spec: pytree.TreeSpec | None = None
     if out_spec is not None:
         codegen.pytree_info = codegen.pytree_info._replace(out_spec=out_spec)
     return True
+
+
+def class_name_of(f: Callable[..., Any]) -> str:
+    """The name of the class of a function's graph, which texts of the graph begin with."""
+    if isinstance(f, torch.nn.Module):
+        return type(f).__name__
+    # torch wraps functions of any number of arguments, as AOTAutograd's are, in a lambda.
+    code = getattr(inspect.unwrap(f), "__code__", None)
+    if code is None or code.co_flags & inspect.CO_VARARGS:
+        return "<lambda>"
+    name: str = f.__name__
+    return name

@@ -23,6 +23,7 @@ from symfx.symbolic_shapes.checks.dim_suggestions import (
     explain_forced,
     given_dims,
     is_as_given,
+    is_derivable,
     is_number,
     root_of,
     through_root,
@@ -411,14 +412,15 @@ class DimConstraints:
                 value = (value - summand) // factor if factor else value  # noqa: PLW2901
             equal[name] = f"{name} = {value}"
         for source, expr in self._symbolic_equivalences:
-            name = self._dcp.source_name_to_debug_name.get(source.name)
-            if name is None or is_number(name) or root_of(name) is not None:
+            # The size of an automatic dimension has no name but its source.
+            name = self._dcp.source_name_to_debug_name.get(source.name, source.name)
+            if is_number(name) or (name != source.name and root_of(name) is not None):
                 continue
             named = {s: self._name(s) for s in expr.free_symbols}
             if any(n is None for n in named.values()):
                 continue
             meant = expr.xreplace({s: roots.get(s, sympy.Symbol(n)) for s, n in named.items()})
-            if meant != sympy.Symbol(name):
+            if meant != sympy.Symbol(name) and is_derivable(meant):
                 ranges.pop(name, None)
                 equal[name] = f"{name} = {meant}"
         return [ranges[n] for n in sorted(ranges)] + [equal[n] for n in sorted(equal)]

@@ -6,11 +6,13 @@ import ast
 from collections.abc import Mapping
 from typing import Any
 
+import sympy
+
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes.checks.size_solutions import SizeSolution
 
-__all__ = ["LEAST_SIZE", "dim_text", "explain_forced", "given_dims", "is_as_given", "is_number",
-           "root_of", "through_root"]  # fmt: skip
+__all__ = ["LEAST_SIZE", "dim_text", "explain_forced", "given_dims", "is_as_given", "is_derivable",
+           "is_number", "root_of", "through_root"]  # fmt: skip
 
 LEAST_SIZE = 2
 """The least size that a suggestion mentions; every program is specialized on sizes 0 and 1."""
@@ -28,6 +30,16 @@ def given_dims(dynamic_shapes: Any) -> dict[str, Any]:
 def is_number(name: str) -> bool:
     """Whether the name of a dimension is a size, by which torch.export calls a fixed dimension."""
     return name.lstrip("-").isdecimal()
+
+
+def is_derivable(size: sympy.Basic) -> bool:
+    """Whether a `Dim` can be a size: a number, or one dimension times a number plus one."""
+    if size.is_Integer or size.is_Symbol:
+        return True
+    numbers = [part for part in size.args if part.is_Integer]
+    rest = [part for part in size.args if not part.is_Integer]
+    plain = isinstance(size, (sympy.Add, sympy.Mul)) and len(numbers) == len(rest) == 1
+    return plain and is_derivable(rest[0])
 
 
 def root_of(name: str) -> tuple[str, int, int] | None:

@@ -21,6 +21,7 @@ from symfx.symbolic_shapes.checks.measures import is_tensor_like, measures
 from symfx.symbolic_shapes.checks.promises import Promises
 from symfx.symbolic_shapes.checks.text import Condition, _ShapeGuardsHelper, conditions_as_text
 from symfx.symbolic_shapes.errors import ConstraintViolationError
+from symfx.symbolic_shapes.explain.provenance import Provenance
 from symfx.symbolic_shapes.records import ShapeGuard
 from symfx.symbolic_shapes.torch_api.constraints import (
     EqualityConstraint,
@@ -34,6 +35,13 @@ if TYPE_CHECKING:
     from symfx.symbolic_shapes.shape_env import ShapeEnv
 
 __all__ = ["InputChecks", "bound_symbols", "nontrivial_guards"]
+
+#: Why a size is at least 2, in torch's words.
+_FIRST_USE = (
+    "user code shown is first use of this value--the guard itself is not due user code but due to "
+    "0/1 specialization in the framework; to avoid specialization try "
+    "torch._dynamo.decorators.mark_unbacked(tensor, dim)"
+)
 
 
 class InputChecks:
@@ -209,12 +217,15 @@ class InputChecks:
             return "the layout at tracing"
         origin = env.replacements_slocs.get(original)
         if origin is not None:
-            return str(origin)
+            return self._in_words(origin)
         return (  # torch's words, which its logs and tests have
             "duck sizing added this equality because these variables had the same size "
             f"{env.backed_var_to_val.get(original)} (to avoid this specialization, set "
             "torch.fx.experimental._config.use_duck_shape = False)"
         )
+
+    def _in_words(self, cause: Provenance, reason: str | None = None) -> str:
+        return cause.in_torchs_words(reason) if self._env.speaks_torch else str(cause)
 
     def _add_guards(self, guards: Sequence[ShapeGuard]) -> None:
         """Check the guards that do not follow from ranges and equalities."""
@@ -230,7 +241,7 @@ class InputChecks:
             trivial = False
             if any(_has_size(self.promises.sources.get(s, ())) for s in expr.free_symbols):
                 trivial = self.dim_constraints.add(expr)
-            self.conditions.append(Condition(expr, str(guard.provenance)))
+            self.conditions.append(Condition(expr, self._in_words(guard.provenance)))
             if not trivial and len(expr.free_symbols) == 1:
                 (symbol,) = expr.free_symbols
                 self.promises.check_guard(symbol, expr, str(guard.provenance))
@@ -242,6 +253,8 @@ class InputChecks:
 
     def _add_ranges(self) -> None:
         """Check that every symbol lies in its range, and that no float is NaN."""
+        from torch._dynamo.source import TensorPropertySource
+
         env = self._env
         usual = env._default_value_range().lower
         for symbol, sources in self.promises.sources.items():
@@ -251,9 +264,14 @@ class InputChecks:
             if term.sort == "real":
                 # A trace assumes that every float equals itself.
                 nan = sympy.Function("isnan")(symbol)
-                self.conditions.append(Condition(nan, "floats are taken not to be NaN"))
+                self.conditions.append(
+                    Condition(
+                        nan,
+                        "implicit guard for float input due to NaN specialization in the framework",
+                    )
+                )
                 continue
-            low, high = env.prover.range(term)
+            low, high = self._range(term, usual)
             if _has_size(sources):
                 if low is not None:
                     self.dim_constraints.add(sympy.Ge(symbol, low, evaluate=False))
@@ -268,13 +286,24 @@ class InputChecks:
                 continue
             both = sympy.And(*parts, evaluate=False) if len(parts) > 1 else parts[0]
             origins = env.var_to_range_sloc[symbol]
-            causes = dict.fromkeys(
-                str(origin)
-                for origin, bound in ((origins.lower, low), (origins.upper, high))
-                if bound is not None
-            )
+            causes = [
+                self._in_words(o)
+                for o, b in ((origins.lower, low), (origins.upper, high))
+                if b is not None
+            ]
+            if low == usual and isinstance(sources[0], TensorPropertySource):
+                causes[0] = self._in_words(env.symbols.records[term].provenance, _FIRST_USE)
+            if not env.speaks_torch:
+                causes = list(dict.fromkeys(causes))
             self.conditions.append(Condition(both, " and ".join(causes)))
             self.promises.check_range(symbol, low, high, origins)
+
+    def _range(self, term: Term, usual: Any) -> tuple[int | None, int | None]:
+        """The range to check. A remainder that a guard checks may leave out the least values."""
+        low, high = self._env.prover.range(term)
+        known = self._env.facts.bounds(term)[0]
+        rounded = known == usual and self._env.facts.congruences.get(term) is not None
+        return (known if rounded else low), high
 
     def _add_ranges_of_replaced(self) -> None:
         """Check the range of a replaced symbol on the expression that replaces it."""
@@ -291,7 +320,7 @@ class InputChecks:
                 None if high is None else table.le(by, table.const(high)),
             ):
                 if bound is not None and self._ranges.decide(bound) is not True:
-                    origin = str(env.symbols.records[symbol].provenance)
+                    origin = self._in_words(env.symbols.records[symbol].provenance)
                     self.conditions.append(Condition(to_sympy(bound), origin))
 
     def _add_exclusions(self) -> None:

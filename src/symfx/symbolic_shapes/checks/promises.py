@@ -155,7 +155,7 @@ class Promises:
         if not strict and expr in (0, 1):
             return  # every program is specialized on those
         stack = self._env.specialization_stacks.get(at)
-        because = f" It was specialized here:\n{''.join(stack.format())}" if stack else ""
+        because = f"\n\nUser stack:\n{''.join(stack.format())}" if stack else ""
         text = (
             f"You marked {name} as dynamic but your code specialized it to be a constant "
             f"({expr}). If you're using mark_dynamic, either remove it or use maybe_mark_dynamic. "

@@ -30,6 +30,8 @@ __all__ = ["Knowledge", "as_python_number"]
 
 # Sizes of memory are far below; sentinels such as sys.maxsize are above.
 _NO_SIZE = 2**48
+# The least size that a symbol has by default.
+_USUAL = 2
 # Longer sums are no simpler than the symbol that they would replace.
 _FEW = 5
 
@@ -240,7 +242,7 @@ class Knowledge:
         self.facts.assume(condition)
         for part in parts:
             if part.op == "eq":
-                self._replace_a_symbol_of(part.args[0], provenance)
+                self._replace_a_symbol_of(self._plain_equation(part).args[0], provenance)
             elif part.op == "ge":
                 self._note_bound(part.args[0], provenance)
         solved = self.facts.solved
@@ -282,6 +284,19 @@ class Knowledge:
                 self.bound_origins.setdefault(symbol, {})[side] = origin
 
     # -- equalities -----------------------------------------------------------------------------
+
+    def _plain_equation(self, equation: Term) -> Term:
+        """An equation that was learned, without the minima and maxima that it settles itself.
+
+        ``a + min(4, b) == b`` for a positive `a` says that `b` is above 4, and so that it is a + 4.
+        """
+        if equation not in self.facts.choosing:
+            return equation
+        plain = self.with_settled_extrema(equation)
+        if plain is equation or plain.op != "eq":
+            return equation
+        self.facts.assume(plain)
+        return plain
 
     def _replace_a_symbol_of(self, p: Term, provenance: Provenance | None) -> None:
         """Solve p == 0 for a symbol, and replace the symbol by the solution.
@@ -329,6 +344,7 @@ class Knowledge:
         """
         # A symbol that was replaced by a term with this one in it may have one value now, too.
         open_ = [s for s, t in self.facts.replacements.items() if symbol in t.free_symbols]
+        self._pass_bound_origins_on(symbol, by)
         self.facts.replace(symbol, by)
         where = provenance or self._here()
         self.replacement_origins[symbol] = where
@@ -343,6 +359,23 @@ class Knowledge:
             value = self.facts.replacements[pinned]
             if value.op == "const":
                 self.specializations.append(SpecializationRecord(pinned.name, value.args[0], where))
+
+    def _pass_bound_origins_on(self, symbol: Term, by: Term) -> None:
+        """Note why the symbol in `by` has its bounds: they may be those of the replaced symbol."""
+        sides = self.bound_origins.get(symbol)
+        if not sides or len(by.coeffs) != 1:
+            return
+        ((other, factor),) = by.coeffs.items()
+        if other.op != "symbol" or factor < 1:
+            return
+        low, high = self.facts.bounds(symbol)
+        least = None if low is None else -((by.const - low) // factor)
+        greatest = None if high is None else (high - by.const) // factor
+        for side, bound, own in zip(
+            ("lower", "upper"), (least, greatest), self.prover.range(other), strict=True
+        ):
+            if side in sides and bound is not None and bound == own and bound > _USUAL:
+                self.bound_origins.setdefault(other, {}).setdefault(side, sides[side])
 
     def equate(self, symbol: Term, by: Term) -> None:
         """Learn that a symbol equals a term, and replace the symbol where nothing speaks against.

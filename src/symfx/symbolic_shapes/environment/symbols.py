@@ -124,10 +124,11 @@ class Symbols:
         while sympy_name in self._sympy_names:  # another symbol is called s_x in truth
             sympy_name += "_"
         self._sympy_names.add(sympy_name)
-        kinds: dict[str, bool] = {"real": True} if sort == "real" else {"integer": True}
+        kinds: dict[str, bool] = {}
         if low is not None and low >= 0:
             # A symbol that may be 0 is not `positive` for sympy.
             kinds["positive" if low >= 1 else "nonnegative"] = True
+        kinds["real" if sort == "real" else "integer"] = True  # torch.export saves this order
         view = sympy.Symbol(sympy_name, **kinds)
         if sympy_name != name:
             self.shown_as[view] = sympy.Symbol(name, **kinds)

@@ -26,6 +26,7 @@ from symfx.symbolic_shapes.environment.symbols import Symbols
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode
 from symfx.symbolic_shapes.explain.provenance import current_provenance
 from symfx.symbolic_shapes.explain.suggestions import fix_for_condition, fix_for_number
+from symfx.symbolic_shapes.explain.torchs_words import in_torchs_words
 from symfx.torch_bridge.interpreted_lines import interpreted_lines, interpreted_variables
 from symfx.user_code import asking_expression, user_frame
 
@@ -101,24 +102,9 @@ def data_dependent_error(env: _Environment, term: Term) -> GuardOnDataDependentS
         fix = _fix_in_names(term, found, names)
     condition = as_asked(term, env.asked.get(term))
     if env.speaks_torch:
-        lines.append(_in_torchs_words(env, condition, term.sort))
+        lines += in_torchs_words(condition, term.sort, env.size_like, provenance)
     return GuardOnDataDependentSymNode(
         condition, "\n".join(lines), where=str(provenance).removeprefix("at "), fix=fix
-    )
-
-
-def _in_torchs_words(env: _Environment, condition: sympy.Basic, sort: str) -> str:
-    """The question as torch's own error puts it: programs that use torch read such errors."""
-    if sort == "bool":
-        begin = "Could not guard on data-dependent expression"
-    else:
-        kind = "integer" if sort == "int" else "float"
-        begin = f"Could not extract specialized {kind} from data-dependent expression"
-    sizes = ", ".join(sorted(str(s) for s in condition.free_symbols & env.size_like)) or "none"
-    return (
-        f"  torch's words: {begin} {condition} (unhinted: {condition}).  "
-        f"(Size-like symbols: {sizes}); consider using data-dependent friendly APIs such as "
-        "guard_or_false, guard_or_true and statically_known_true."
     )
 
 

@@ -56,7 +56,7 @@ def log_symbol(term: Term, source: Any, hint: Any, low: int | None, provenance: 
         return f"{name} {of['symbol']}{value} {of['vr']}"
 
     variable = "TORCHDYNAMO_EXTENDED_DEBUG_CREATE_SYMBOL"
-    log_dynamic(text, provenance.summary, (variable, lambda: term.name))
+    log_dynamic(text, provenance.in_torchs_words, (variable, lambda: term.name))
     if not log.isEnabledFor(logging.INFO):
         return
     wanted = (config.extended_debug_create_symbol or "").split(",")
@@ -80,7 +80,7 @@ def log_guard(guard: ShapeGuard | RuntimeAssert, source_of: SourceOf, *, at_run_
         _trace_guard(guard, source_of, at_run_time=at_run_time)
     log_dynamic(
         lambda: f"{'runtime_assert' if at_run_time else 'eval'} {guard.expr} [guard added]",
-        guard.provenance.summary,
+        guard.provenance.in_torchs_words,
         ("TORCHDYNAMO_EXTENDED_DEBUG_GUARD_ADDED", lambda: str(guard.expr)),
     )
     if not log.isEnabledFor(logging.INFO):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dis
 import sys
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from symfx.torch_bridge.interpreted_lines import interpreted_lines
+from symfx.torch_bridge.dynamic_log import line_and_place
+from symfx.torch_bridge.interpreted_lines import asking_place, interpreted_lines
 from symfx.user_code import SavedFrame, UserFrame, user_frame, user_line, user_line_of_calls
 
 __all__ = ["STATED", "Provenance", "current_provenance", "in_assert_statement"]
@@ -23,10 +24,12 @@ class Provenance:
     Attributes:
         frame: the line of the user's program; None where no frame of a program was found.
         operator: the torch operator that asked, if one did.
+        asker: the place in torch that asked, where Dynamo interprets the program.
     """
 
     frame: UserFrame | SavedFrame | None = None
     operator: str | None = None
+    asker: str | None = field(default=None, compare=False)
 
     @property
     def stated(self) -> bool:
@@ -41,6 +44,19 @@ class Provenance:
         if self.frame is not None:
             parts.append(f"at {self.frame.with_text}")
         return " ".join(parts) or "no user code"
+
+    def in_torchs_words(self, reason: str | None = None) -> str:
+        """The line with its place as torch's guards have it, and in parentheses the reason.
+
+        Args:
+            reason: why the line is the cause; the place in torch that asked, where not given.
+        """
+        reason = reason or self.asker
+        stack = self.summary()
+        if not stack:
+            return str(self)
+        line = line_and_place(stack[0])
+        return line if reason is None else f"{line} ({reason})"
 
     def summary(self) -> traceback.StackSummary:
         """The place as Python's tracebacks have it: one frame, or none."""
@@ -69,8 +85,10 @@ def current_provenance(operator: object = None) -> Provenance:
         operator: the torch operator, if one runs.
     """
     calls = interpreted_lines()
-    line = user_line_of_calls(calls) if calls else user_line(sys._getframe(1))
-    return Provenance(line, None if operator is None else str(operator))
+    operator = None if operator is None else str(operator)
+    if calls:
+        return Provenance(user_line_of_calls(calls), operator, asking_place(sys._getframe(1)))
+    return Provenance(user_line(sys._getframe(1)), operator)
 
 
 def in_assert_statement() -> bool:
