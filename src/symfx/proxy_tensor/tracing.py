@@ -1,4 +1,7 @@
-"""make_fx: call a function once on fake or real arguments, and record its operators as a graph."""
+"""make_fx: call a function once on fake or real arguments, and record its operators as a graph.
+
+The file is long because one `TraceRun` has all parts of a trace: its inputs, modes and output.
+"""
 
 from __future__ import annotations
 
