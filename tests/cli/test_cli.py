@@ -529,7 +529,7 @@ def test_the_function_that_makes_the_model(run):
 
 def test_an_argument_in_other_letters(run):
     code, _, err = run("trace", "{}:Net", "--init", "Width=8", "-i", "x: f32[n, 3, 8]")
-    assert code == 2 and "did you mean --init width=8?" in err
+    assert code == 2 and "did you mean width=8?" in err
     code, _, err = run("trace", "{}:Net", "-i", "X: f32[n, 3, 8]")
     assert code == 2 and "its inputs are x, mask, flag" in err
 
