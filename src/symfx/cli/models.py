@@ -244,7 +244,7 @@ def _near_argument(arguments: dict[str, Any], signature: inspect.Signature) -> s
     for name, value in arguments.items():
         if name not in signature.parameters:
             near = difflib.get_close_matches(name.lower(), names, n=1)
-            return f"did you mean --init {names[near[0]]}={value}?" if near else None
+            return f"did you mean {names[near[0]]}={value}?" if near else None
     return None
 
 
