@@ -76,6 +76,19 @@ def test_example_sizes_satisfy_stated_conditions(where, fits):
     assert fits(*values["x"].shape)
 
 
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("x: f32[5 - 2*b, 8]", (1, 8)),
+        ("x: f32[9 - b, 8]", (6, 8)),
+        ("x: f32[2*b - 6, b, c - 3]", (2, 4, 2)),
+    ],
+)
+def test_expressions_get_sizes_that_are_no_special_ones(text, shape):
+    values, _ = make(text)
+    assert values["x"].shape == shape
+
+
 def test_conditions_that_no_sizes_satisfy():
     with pytest.raises(SpecError, match="no sizes of h were found for which h < 3 and h > 4 hold"):
         make("x: f32[h]", where=["h < 3", "h > 4"])
