@@ -192,6 +192,8 @@ class CoordConvMended(CoordConv):
 
 @bug("anchors without the dimensions of cells", "x: f32[n, 32, g, g]", where=("g >= 4",), n=2, g=13)
 class Anchors(nn.Module):
+    anchors: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.head = nn.Conv2d(32, 3 * 85, 1)
@@ -436,6 +438,8 @@ class FourierLayerMended(FourierLayer):
 
 @bug("the columns of a random projection are its rows", "x: f32[n, 3]", n=5)
 class RandomFeatures(nn.Module):
+    b: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("b", torch.randn(64, 3))

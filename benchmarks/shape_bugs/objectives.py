@@ -261,6 +261,8 @@ def mahalanobis_mended(x: Tensor) -> Tensor:
     "quantiles minus a target without a column", "x: f32[n, 8]", "y: f32[n]", where=("n >= 4",), n=6
 )
 class Quantiles(nn.Module):
+    levels: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.net = nn.Linear(8, 3)

@@ -293,8 +293,9 @@ def repeat(d: Sizes, input: Shape, *sizes: Any) -> Shape:
 def _times(d: Sizes, size: Dim, times: Any) -> Dim:
     if not is_size(times):
         return d.fresh("a repeated size")
-    d.require(">=", times, 0, "a tensor is not repeated a negative number of times")
-    return size * times
+    number: Dim = times
+    d.require(">=", number, 0, "a tensor is not repeated a negative number of times")
+    return size * number
 
 
 @rule(torch.tile, "tile")
