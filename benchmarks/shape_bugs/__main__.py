@@ -13,8 +13,10 @@ from rich.console import Console
 
 from benchmarks.shape_bugs import (
     architectures,
+    blocks,
     domains,
     language,
+    objectives,
     reported,
     sequences,
     tensors,
@@ -24,7 +26,18 @@ from benchmarks.shape_bugs import (
 from benchmarks.shape_bugs.cases import Case, all_cases
 from benchmarks.shape_bugs.checkers import CHECKERS, Checker, run_eager
 
-FAMILIES = (vision, sequences, tensors, architectures, language, training, domains, reported)
+FAMILIES = (
+    vision,
+    sequences,
+    tensors,
+    architectures,
+    language,
+    training,
+    domains,
+    reported,
+    blocks,
+    objectives,
+)
 
 
 @dataclass

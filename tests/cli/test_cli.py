@@ -380,6 +380,29 @@ def test_a_logs_guards_as_a_program(event_log, capsys, language, text):
     assert (code, err) == (0, "") and text in out and "symbols" not in out
 
 
+def test_a_replayed_log_as_json(event_log, capsys):
+    code, out, err = replayed(capsys, event_log, "--json")
+    data = json.loads(out)
+    assert (code, err) == (0, "") and (data["schema"], data["version"]) == ("symfx replay", 1)
+    assert data["events"][0] == "ShapeEnv()" and len(data["events"]) == 5
+    backed, unbacked = data["symbols"]
+    assert backed["sources"] and backed["example"] is not None
+    assert unbacked["unbacked"] and unbacked["example"] is None
+    assert len(data["guards"]) == len(data["runtime_asserts"]) == 1
+    code, out, _ = replayed(capsys, event_log, "--json", "--no-events")
+    assert code == 0 and "events" not in json.loads(out)
+    code, out, _ = replayed(capsys, event_log, "--json", "--guards", "c")
+    assert code == 0 and "bool check_guards(" in json.loads(out)["program"]
+
+
+def test_a_cleared_cache_as_json(tmp_path, capsys):
+    with pytest.raises(SystemExit) as leaving:
+        main(["cache", "clear", "--directory", str(tmp_path), "--json"])
+    data = json.loads(capsys.readouterr().out)
+    assert leaving.value.code == 0 and data["schema"] == "symfx cache clear"
+    assert (data["version"], data["removed_entries"], data["removed_size"]) == (1, 0, 0)
+
+
 def test_what_is_no_log(tmp_path, capsys):
     (tmp_path / "bad.json").write_text('{"format": "symfx event log", "version": 9}')
     code, out, err = replayed(capsys, tmp_path / "bad.json")
@@ -529,7 +552,7 @@ def test_the_function_that_makes_the_model(run):
 
 def test_an_argument_in_other_letters(run):
     code, _, err = run("trace", "{}:Net", "--init", "Width=8", "-i", "x: f32[n, 3, 8]")
-    assert code == 2 and "did you mean --init width=8?" in err
+    assert code == 2 and "did you mean width=8?" in err
     code, _, err = run("trace", "{}:Net", "-i", "X: f32[n, 3, 8]")
     assert code == 2 and "its inputs are x, mask, flag" in err
 

@@ -76,6 +76,19 @@ def test_example_sizes_satisfy_stated_conditions(where, fits):
     assert fits(*values["x"].shape)
 
 
+@pytest.mark.parametrize(
+    ("text", "shape"),
+    [
+        ("x: f32[5 - 2*b, 8]", (1, 8)),
+        ("x: f32[9 - b, 8]", (6, 8)),
+        ("x: f32[2*b - 6, b, c - 3]", (2, 4, 2)),
+    ],
+)
+def test_expressions_get_sizes_that_are_no_special_ones(text, shape):
+    values, _ = make(text)
+    assert values["x"].shape == shape
+
+
 def test_conditions_that_no_sizes_satisfy():
     with pytest.raises(SpecError, match="no sizes of h were found for which h < 3 and h > 4 hold"):
         make("x: f32[h]", where=["h < 3", "h > 4"])
@@ -248,10 +261,16 @@ def test_a_file_sees_its_neighbours_and_a_module_the_current_directory(write, tm
         ("{}:Net.nothing", [], "has no attribute 'Net.nothing'"),
         ("{}:number", [], "is a int, which cannot be called"),
         ("{}:returns_nothing()", [], "is a NoneType, which cannot be called"),
-        ("{}:net", ["width=3"], "net is an instance of Net, which --init cannot build again"),
+        ("{}:net", ["width=3"], "net is an instance of Net, which takes no arguments"),
         ("{}:Net", ["depth=3"], "Net cannot be built: got an unexpected keyword argument 'depth'"),
         ("{}:refuse", [], None),
         ("{}:refuse", ["width=3"], "refuse cannot be built: RuntimeError: no such width"),
+        ("{}:net()", [], "net is an instance of Net, which takes no arguments"),
+        ("{}:Net(depth=3)", [], "Net cannot be built: got an unexpected keyword argument 'depth'"),
+        ("{}:Net(width=len('abc'))", [], "the argument len('abc') is no literal"),
+        ("{}:Net(**{{}})", [], "** is no argument that can be read"),
+        ("{}:Net()()", [], "()() cannot be read as arguments"),
+        ("{}:Net(width=3)", ["width=3"], "'width' is given twice"),
         ("{}:Net", ["width"], "'width' is not name=value"),
         ("{}:Net", ["=3"], "'=3' is not name=value"),
         ("{}:Net", ["width=3", "width=4"], "'width' is given twice"),
@@ -266,6 +285,28 @@ def test_targets_that_cannot_be_loaded(write, target, init, message):
         load(target.format(path), init)
     assert message in caught.value.what
     assert caught.value.where and caught.value.fix
+
+
+def test_arguments_stand_behind_the_name():
+    assert repr(load("torch.nn:Linear(8, 4, bias=False)")) == repr(
+        torch.nn.Linear(8, 4, bias=False)
+    )
+    made = load("torch.nn:Linear(8)", ["out_features=2"])
+    assert made.weight.shape == (2, 8)
+    assert load("torch.nn:Sequential()")(3) == 3
+
+
+def test_a_loss_is_named_as_one():
+    assert load("torch.nn:CrossEntropyLoss(ignore_index=-1)", option="--loss").ignore_index == -1
+    with pytest.raises(TargetError) as caught:
+        load("nn.CrossEntropyLoss()", option="--loss")
+    assert caught.value.what == "'nn.CrossEntropyLoss()' does not name a loss"
+    assert caught.value.where == "--loss" and "torch.nn:CrossEntropyLoss" in caught.value.fix
+
+
+def test_a_function_without_arguments_makes_a_loss(write):
+    path = write("from torch import nn\ndef make(): return nn.NLLLoss()")
+    assert repr(load(f"{path}:make", option="--loss")) == "NLLLoss()"
 
 
 def test_near_names_are_suggested(write):

@@ -44,7 +44,7 @@ def pyramid(x: Any) -> Any:
     [
         (Program(windows), "[n, h, w, 8]", ["h % 7 == 0", "w % 5 == 0"]),
         (Program(pyramid), "[n, 3, h, w]", ["h % 4 == 0", "w % 4 == 0"]),
-        (Residual(), "[n, 3, t]", ["t == 2 or t % 2 == 1"]),
+        (Residual(), "[n, 3, t]", ["t % 2 == 1 or t == 2"]),
         (
             Program(lambda x: x.flatten(1).view(x.shape[0], -1, 6)),
             "[n, t, 3]",

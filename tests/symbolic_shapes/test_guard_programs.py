@@ -180,6 +180,21 @@ def test_a_traced_model() -> None:
     assert program.check(torch.randn(4, 6), n=3, y=torch.randn(6, 8)) is True
 
 
+@pytest.mark.parametrize(
+    ("size", "admitted"),
+    [("10 - b", [*range(9)]), ("2*b - 3", [1, 3, 5, 7]), ("b + 1", [*range(3, 9)])],
+)
+def test_sizes_that_are_expressions(size: str, admitted: list[int]) -> None:
+    """No input holds the symbol itself; a stride does not matter at the sizes 0 and 1."""
+    trace = symfx.trace(torch.sin, torch.randn(3, 8), dynamic=[f"[{size}, 8]"])
+    program = trace.guard_program()
+    for n in range(9):
+        x = torch.randn(n, 8)
+        assert program.check(x) == bool(trace.check(x)) == (n in admitted), n
+    assert not trace.check(torch.randn(3, 16)[:, :8])
+    assert bool(trace.check(torch.randn(1, 16)[:, :8])) == (1 in admitted)
+
+
 def test_a_view_as_an_input() -> None:
     """Its base is of interest while tracing alone: other inputs need not be views."""
     base = torch.randn(6, 4)

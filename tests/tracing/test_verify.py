@@ -72,6 +72,13 @@ def test_a_static_trace_is_verified_at_its_only_shape():
     assert v and len(v.runs) == 1 and "nothing is dynamic" in v.note
 
 
+def test_an_example_without_elements_is_compared():
+    v = symfx.trace(torch.nn.Linear(8, 5), torch.zeros(0, 8)).verify()
+    assert v and len(v.runs) == 1
+    v = symfx.trace(torch.abs, torch.zeros(4, 0, 8), dynamic=[("n", None, None)]).verify()
+    assert v and len(v.runs) > 1
+
+
 def test_the_same_seed_tries_the_same():
     t = symfx.trace(torch.sin, randn(6, 7), dynamic=[("n", "m")])
     assert str(t.verify(shapes=9, seed=3)) == str(t.verify(shapes=9, seed=3))

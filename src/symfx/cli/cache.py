@@ -77,6 +77,7 @@ def info_command(
 @cache_commands.command("clear", cls=PlainCommand)
 def clear_command(
     directory: Directory = None,
+    as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -88,11 +89,19 @@ def clear_command(
 
     Exit codes: 0 removed, 2 the directory cannot be written, 70 symfx itself failed.
     """
-    del quiet  # it is one line anyway
+    del quiet  # the text is one line anyway
     with clear_errors(debug, verbose):
         from symfx.cache import clear
 
         before = clear(directory)
+        if as_json:
+            data = {
+                "directory": str(before.directory),
+                "removed_entries": before.entries,
+                "removed_size": before.size,
+            }
+            print_json("symfx cache clear", data)
+            return
         removed = f"removed {_traces(before.entries)} ({_size(before.size)})"
         print_lines([Text(f"{removed} from {before.directory}")])
 

@@ -7,7 +7,8 @@ import inspect
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,14 @@ if TYPE_CHECKING:
     from symfx.tracing import Trace
     from symfx.tracing.stated import Stated
 
-__all__ = ["ExampleCall", "arrange", "example_call", "make_inputs", "traced_call"]
+__all__ = [
+    "ExampleCall",
+    "arrange",
+    "example_call",
+    "inputs_are_options",
+    "make_inputs",
+    "traced_call",
+]
 
 
 #: The bytes of one element while it is drawn: a double, and the result.
@@ -58,6 +66,18 @@ class ExampleCall:
     chosen: dict[str, int]
 
 
+@contextmanager
+def inputs_are_options() -> Iterator[None]:
+    """Name ``--input`` in an error about what Python calls `dynamic`."""
+    try:
+        yield
+    except SpecError as error:
+        if error.where is None or error.where.partition(",")[0] != "dynamic":
+            raise
+        where = "--input" + error.where.removeprefix("dynamic")
+        raise SpecError(error.what, where=where, fix=error.fix) from None
+
+
 def traced_call(call: ExampleCall, *, strict: bool, pre_dispatch: bool = False) -> Trace:
     """The trace of a call; each pinned dimension is told on stderr, also where it is allowed.
 
@@ -68,7 +88,7 @@ def traced_call(call: ExampleCall, *, strict: bool, pre_dispatch: bool = False) 
     """
     from symfx.tracing import trace
 
-    try:
+    with inputs_are_options():
         traced = trace(
             call.model,
             call.args,
@@ -78,12 +98,6 @@ def traced_call(call: ExampleCall, *, strict: bool, pre_dispatch: bool = False) 
             strict=strict,
             pre_dispatch=pre_dispatch,
         )
-    except SpecError as error:
-        # What Python calls `dynamic` is described by this option.
-        if error.where is not None and error.where.partition(",")[0] == "dynamic":
-            where = "--input" + error.where.removeprefix("dynamic")
-            raise SpecError(error.what, where=where, fix=error.fix) from None
-        raise
     for record in traced.specializations:
         print_warning(
             f"the graph holds for {record.symbol_name} = {record.value} alone",

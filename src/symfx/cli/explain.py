@@ -17,7 +17,7 @@ from symfx.cli.console import (
     print_lines,
     stdout_for_json,
 )
-from symfx.cli.example_calls import example_call
+from symfx.cli.example_calls import example_call, inputs_are_options
 from symfx.cli.fitting_sizes import telling_sizes
 from symfx.cli.options import (
     AsJson,
@@ -175,7 +175,7 @@ def _trace(
     from symfx.tracing import trace
 
     try:
-        with telling_sizes(call, seed), tracing(call.model):
+        with telling_sizes(call, seed), tracing(call.model), inputs_are_options():
             return trace(
                 call.model,
                 call.args,

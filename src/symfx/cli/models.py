@@ -1,4 +1,7 @@
-"""The model that a command line names: ``package.module:attribute`` or ``file.py:attribute``."""
+"""The model that a command line names: ``package.module:attribute`` or ``file.py:attribute``.
+
+The arguments of a class stand behind its name, ``torch.nn:Linear(8, 4)``, or in ``--init``.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,19 +25,23 @@ from symfx.user_code import where
 
 __all__ = ["load", "read_init"]
 
-_FORM = "name a model as module:attribute or file.py:attribute, such as torch.nn:Linear"
+_FORM = "name a {} as module:attribute or file.py:attribute, such as torch.nn:{}"
+#: A module or a file, an attribute, and arguments in parentheses.
+_TARGET = re.compile(r"(?P<place>.+?):(?P<attribute>\w[\w.]*)(?P<call>\(.*\))?", re.DOTALL)
 
 
-def load(target: str, init: Sequence[str] = ()) -> Callable[..., Any]:
+def load(target: str, init: Sequence[str] = (), option: str = "TARGET") -> Callable[..., Any]:
     """The model that a target names.
 
-    A class is called with the arguments of ``init``, and so is a function if ``init`` has any or
-    the target ends with ``()``; the result is the model. Any other object is the model itself.
+    A class is called with the arguments of ``init`` and those in parentheses behind its name, and
+    so is a function if there are arguments or parentheses; the result is the model. Any other
+    object is the model itself. Arguments are literals of Python.
     The file's directory and the current directory are put on ``sys.path``.
 
     Args:
         target: the target.
         init: arguments for building the model, each ``name=value``; see `read_init`.
+        option: where the target stands on the command line; behind ``--loss`` it is a loss.
 
     Raises:
         TargetError: the module or the attribute does not exist, the model cannot be built, its
@@ -43,17 +51,23 @@ def load(target: str, init: Sequence[str] = ()) -> Callable[..., Any]:
         >>> load("torch.nn:Linear", ["in_features=8", "out_features=4"])
         Linear(in_features=8, out_features=4, bias=True)
     """
-    place, colon, attribute = target.rpartition(":")
-    call = attribute.endswith("()")
-    attribute = attribute.removesuffix("()")
-    if not colon or not place or not attribute:
-        raise TargetError(f"{target!r} does not name a model", where="TARGET", fix=_FORM)
-    arguments = read_init(init)
-    with progress("making the model"), uncollected():
-        module = _from_file(place) if place.endswith(".py") else _from_name(place)
-        found = _attribute(module, place, attribute)
-        if inspect.isclass(found) or arguments or call:
-            found = _build(found, attribute, arguments)
+    kind = "loss" if option == "--loss" else "model"
+    form = _FORM.format(kind, "CrossEntropyLoss" if kind == "loss" else "Linear")
+    parts = _TARGET.fullmatch(target)
+    if parts is None:
+        raise TargetError(f"{target!r} does not name a {kind}", where=option, fix=form)
+    place, attribute, call = parts["place"], parts["attribute"], parts["call"]
+    values, arguments = _called_with(call, option) if call else ([], {})
+    for name, value in read_init(init).items():
+        if name in arguments:
+            raise TargetError(f"{name!r} is given twice", where="--init", fix="give it once")
+        arguments[name] = value
+    with progress(f"making the {kind}"), uncollected():
+        module = _from_file(place) if place.endswith(".py") else _from_name(place, option, form)
+        found = _attribute(module, place, attribute, form)
+        makes = kind == "loss" and inspect.isfunction(found) and not found.__code__.co_argcount
+        if inspect.isclass(found) or arguments or call or makes:
+            found = _build(found, attribute, values, arguments)
     if not callable(found):
         raise TargetError(
             f"{attribute} in {place} is a {type(found).__name__}, which cannot be called",
@@ -62,6 +76,31 @@ def load(target: str, init: Sequence[str] = ()) -> Callable[..., Any]:
         )
     # What torch.compile returns wraps the model, and is no model of its own.
     return getattr(found, "_orig_mod", found)  # type: ignore[no-any-return]
+
+
+def _called_with(call: str, option: str) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments in parentheses; they are literals, as no code of the command line is run."""
+    fix = "write arguments as literals: (8, bias=False); a function in a file can make others"
+    try:
+        tree = ast.parse(f"f{call}", mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        raise TargetError(f"{call} cannot be read as arguments", where=option, fix=fix) from None
+    if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
+        raise TargetError(f"{call} cannot be read as arguments", where=option, fix=fix)
+    given = [*tree.args, *(keyword.value for keyword in tree.keywords)]
+    values = []
+    for each in given:
+        try:
+            values.append(ast.literal_eval(each))
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+            raise TargetError(
+                f"the argument {ast.unparse(each)} is no literal", where=option, fix=fix
+            ) from None
+    names = [keyword.arg for keyword in tree.keywords]
+    if None in names:
+        raise TargetError("** is no argument that can be read", where=option, fix=fix)
+    plain = values[: len(tree.args)]
+    return plain, {str(name): v for name, v in zip(names, values[len(plain) :], strict=True)}
 
 
 def read_init(items: Sequence[str]) -> dict[str, Any]:
@@ -110,7 +149,7 @@ def _from_file(place: str) -> ModuleType:
         name = f"symfx_target_{abs(hash(path))}"  # hides no module that is loaded
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise TargetError(f"{place} cannot be loaded as Python", where=place, fix=_FORM)
+        raise TargetError(f"{place} cannot be loaded as Python", where=place, fix="check the file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look it up
     try:
@@ -121,9 +160,9 @@ def _from_file(place: str) -> ModuleType:
     return module
 
 
-def _from_name(place: str) -> ModuleType:
+def _from_name(place: str, option: str, form: str) -> ModuleType:
     if not all(part.isidentifier() for part in place.split(".")):
-        raise TargetError(f"{place!r} is not the name of a module", where="TARGET", fix=_FORM)
+        raise TargetError(f"{place!r} is not the name of a module", where=option, fix=form)
     _importable(os.getcwd())
     try:
         return importlib.import_module(place)
@@ -147,7 +186,7 @@ def _importable(directory: str) -> None:
         sys.path.insert(0, directory)
 
 
-def _attribute(module: ModuleType, place: str, attribute: str) -> Any:
+def _attribute(module: ModuleType, place: str, attribute: str, form: str) -> Any:
     found: Any = module
     for part in attribute.split("."):
         try:
@@ -167,17 +206,17 @@ def _attribute(module: ModuleType, place: str, attribute: str) -> Any:
             if fix is None and usable:
                 fix = f"it has {', '.join(usable[:8])}" + (", ..." if len(usable) > 8 else "")
             raise TargetError(
-                f"{place} has no attribute {attribute!r}", where=place, fix=fix or _FORM
+                f"{place} has no attribute {attribute!r}", where=place, fix=fix or form
             ) from None
     return found
 
 
-def _build(factory: Any, name: str, arguments: dict[str, Any]) -> Any:
+def _build(factory: Any, name: str, values: list[Any], arguments: dict[str, Any]) -> Any:
     if not callable(factory) or (hasattr(factory, "forward") and not inspect.isclass(factory)):
         raise TargetError(
-            f"{name} is an instance of {type(factory).__name__}, which --init cannot build again",
-            where="--init",
-            fix="leave --init out, or name its class instead",
+            f"{name} is an instance of {type(factory).__name__}, which takes no arguments",
+            where=name,
+            fix="leave its arguments and --init out, or name its class instead",
         )
     try:
         signature = inspect.signature(factory)
@@ -185,7 +224,7 @@ def _build(factory: Any, name: str, arguments: dict[str, Any]) -> Any:
         signature = None
     if signature is not None:
         try:
-            signature.bind(**arguments)
+            signature.bind(*values, **arguments)
         except TypeError as error:
             raise TargetError(
                 f"{name} cannot be built: {error}",
@@ -194,7 +233,7 @@ def _build(factory: Any, name: str, arguments: dict[str, Any]) -> Any:
                 or "give its arguments as --init name=value",
             ) from None
     try:
-        return factory(**arguments)
+        return factory(*values, **arguments)
     except (Exception, SystemExit) as error:
         raise _failure(f"{name} cannot be built", error) from error
 
@@ -205,7 +244,7 @@ def _near_argument(arguments: dict[str, Any], signature: inspect.Signature) -> s
     for name, value in arguments.items():
         if name not in signature.parameters:
             near = difflib.get_close_matches(name.lower(), names, n=1)
-            return f"did you mean --init {names[near[0]]}={value}?" if near else None
+            return f"did you mean {names[near[0]]}={value}?" if near else None
     return None
 
 

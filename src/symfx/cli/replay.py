@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from symfx.cli.console import clear_errors, print_lines
+from symfx.cli.console import clear_errors, print_json, print_lines
 from symfx.cli.loading import load_torch
-from symfx.cli.options import Debug, Quiet, Verbose
+from symfx.cli.options import AsJson, Debug, Quiet, Verbose
 from symfx.cli.steps import progress_of_work
 from symfx.untrusted import Source
 
@@ -47,6 +47,7 @@ def replay_command(
         ),
     ] = None,
     events: Annotated[bool, typer.Option("--events/--no-events", help="List the events.")] = True,
+    as_json: AsJson = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -66,12 +67,17 @@ def replay_command(
     with clear_errors(debug, verbose):
         load_torch(to_trace=False)
         from symfx.recording import EventLog, EventLogError
-        from symfx.recording.report import describe_replay
+        from symfx.recording.report import describe_replay, replay_data
 
         loaded = EventLog.load(log)
         with progress_of_work("replaying"):
             env = loaded.replay()
         source = Source(str(log), EventLogError, "replay a log that EventLog.save wrote")
+        if guards is None and as_json:
+            with source.guarding("the replayed environment cannot be described"):
+                data = replay_data(loaded, env, events=events)
+            print_json("symfx replay", data)
+            return
         if guards is None:
             with source.guarding("the replayed environment cannot be described"):
                 lines = [*describe_replay(loaded, env, events=events)]
@@ -87,4 +93,7 @@ def replay_command(
                 "smtlib": program.to_smtlib,
             }
             text = write[guards.value]()
-        typer.echo(text, nl=False)
+        if as_json:
+            print_json("symfx replay", {"language": guards.value, "program": text})
+        else:
+            typer.echo(text, nl=False)

@@ -142,7 +142,37 @@ def example_sizes(leaves: Sequence[Leaf], stated: Sequence[Stated]) -> dict[str,
             size = next((n for n in inside if n not in taken), max(use.high, low))
         sizes[name] = size
         taken.add(size)
-    return _satisfying(stated, sizes, known)
+    return _with_room(leaves, stated, _satisfying(stated, sizes, known), known)
+
+
+def _with_room(
+    leaves: Sequence[Leaf],
+    stated: Sequence[Stated],
+    sizes: dict[str, int],
+    known: Mapping[str, _Known],
+) -> dict[str, int]:
+    """Sizes for which expressions such as ``3 - b`` are 2 or more too, or else 1."""
+    table = Table()
+    symbols = {name: table.symbol(name) for name in sizes}
+    values = {symbols[name]: size for name, size in sizes.items()}
+    dims = [
+        size_term(table, dim.value, symbols)
+        for leaf in leaves
+        for dim in (leaf.type.dims if isinstance(leaf.type, TensorSyntax) else ())
+        if isinstance(dim, Size) and names_in(dim.value) and not isinstance(dim.value, Name)
+    ]
+    narrow = [dim for dim in dims if not _hold([dim >= 2], values)]
+    if not narrow:
+        return sizes
+    free = {symbol.name for dim in narrow for symbol in dim.free_symbols}
+    held = {n: known[n] if n in free else _Known(example=sizes[n]) for n in sizes}
+    conditions = [condition_term(table, s.tree, symbols, s.text) for s in stated]
+    for least in (2, 1):
+        wanted = [*conditions, *(dim >= least for dim in dims)]
+        found = _search(wanted, [*sizes], symbols, sizes, held)
+        if found is not None:
+            return {**sizes, **found}
+    return sizes
 
 
 def _is_odd_prime(n: int) -> bool:

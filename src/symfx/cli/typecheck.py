@@ -85,8 +85,9 @@ def typecheck_command(
         typer.Option(
             "--loss",
             metavar="TARGET",
-            help="A loss to check with the model: torch.nn:CrossEntropyLoss, or a function. It "
-            "takes the result, and the inputs that the model does not take.",
+            help="A loss to check with the model: torch.nn:CrossEntropyLoss, "
+            "'torch.nn:CrossEntropyLoss(ignore_index=0)', or a function. It takes the result, and "
+            "the inputs that the model does not take.",
             show_default=False,
         ),
     ] = None,
@@ -205,7 +206,7 @@ def _migrate(
         smaller = input_types(last_batch, "--last-batch")
     with without_weights():
         model: Any = load(target, init)
-        of_loss: Any = None if loss is None else load(loss)
+        of_loss: Any = None if loss is None else load(loss, option="--loss")
     for part in (model, of_loss):
         if isinstance(part, torch.nn.Module):
             part.train(train)

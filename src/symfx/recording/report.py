@@ -1,9 +1,9 @@
-"""A replayed log as text: its events, and the symbols and guards of the environment."""
+"""A replayed log as text and as data: its events, the symbols and guards of the environment."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from symfx.recording.log import EventLog
 from symfx.untrusted import printable
@@ -11,7 +11,7 @@ from symfx.untrusted import printable
 if TYPE_CHECKING:
     from symfx.symbolic_shapes import ShapeEnv
 
-__all__ = ["describe_replay"]
+__all__ = ["describe_replay", "replay_data"]
 
 
 def describe_replay(log: EventLog, env: ShapeEnv, *, events: bool = True) -> Iterator[str]:
@@ -25,6 +25,32 @@ def describe_replay(log: EventLog, env: ShapeEnv, *, events: bool = True) -> Ite
         events: list the events too.
     """
     return map(printable, _lines(log, env, events))
+
+
+def replay_data(log: EventLog, env: ShapeEnv, *, events: bool = True) -> dict[str, Any]:
+    """What `describe_replay` says, as data for JSON.
+
+    Args:
+        log: the log.
+        env: the environment from `EventLog.replay`.
+        events: the events too.
+    """
+    data: dict[str, Any] = {"events": [str(event) for event in log]} if events else {}
+    data["symbols"] = [
+        {
+            "name": info.name,
+            "lower": info.lower,
+            "upper": info.upper,
+            "example": None if info.unbacked else info.hint,
+            "unbacked": info.unbacked,
+            "sources": [*info.sources],
+        }
+        for info in env.symbol_table()
+    ]
+    data["replacements"] = {str(symbol): str(by) for symbol, by in env.facts.replacements.items()}
+    data["guards"] = [str(guard.term) for guard in env.guards]
+    data["runtime_asserts"] = [str(record.term) for record in env.deferred_asserts()]
+    return data
 
 
 def _lines(log: EventLog, env: ShapeEnv, events: bool) -> Iterator[str]:

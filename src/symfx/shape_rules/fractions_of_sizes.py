@@ -10,14 +10,25 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from symfx.shape_rules.sizes import Dim, NoTensor, Sizes, size_text
+from symfx.shape_rules.sizes import Dim, NoTensor, Size, Sizes, size_text
 
-__all__ = ["Fraction", "compared", "computed", "power", "quotient", "rounded_up", "truncated"]
+__all__ = [
+    "Fraction",
+    "compared",
+    "computed",
+    "magnitude",
+    "power",
+    "quotient",
+    "rounded_up",
+    "truncated",
+]
 
 #: A float with a larger denominator, such as 0.1, counts as inexact.
 _LARGEST_DENOMINATOR = 1024
 #: Powers with larger exponents are not computed.
 _LARGEST_EXPONENT = 64
+#: A size to the power of a larger number is not computed.
+_LARGEST_POWER = 8
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,13 @@ def computed(d: Sizes, sign: str, left: Any, right: Any) -> Fraction | None:
     return None
 
 
+def magnitude(d: Sizes, value: NoTensor) -> NoTensor:
+    """``abs(value)``; the value itself if it is no fraction."""
+    if not isinstance(value, Fraction):
+        return value
+    return Fraction(d.compute("max", value.numerator, 0 - value.numerator), value.denominator)
+
+
 def compared(d: Sizes, sign: str, left: Any, right: Any) -> Any:
     """``left sign right`` for a comparison; ``None`` if a number is inexact, or none."""
     a, b = _read(left), _read(right)
@@ -83,8 +101,10 @@ def quotient(d: Sizes, left: Any, right: Any) -> Any:
     return Fraction(a.numerator * b.denominator, a.denominator * b.numerator)
 
 
-def power(base: Any, exponent: Any) -> Any:
-    """``base ** exponent`` of two plain numbers; ``None`` for other ones."""
+def power(d: Sizes, base: Any, exponent: Any) -> Any:
+    """``base ** exponent`` of two plain numbers, or of a size; ``None`` for other ones."""
+    if isinstance(base, Size) and isinstance(exponent, int) and 0 <= exponent <= _LARGEST_POWER:
+        return d.product([base] * exponent)
     if not isinstance(base, (int, float)) or not isinstance(exponent, (int, float)):
         return None
     if abs(exponent) > _LARGEST_EXPONENT or (base <= 0 and exponent != abs(int(exponent))):

@@ -29,6 +29,7 @@ __all__ = [
     "Size",
     "Sizes",
     "Unknown",
+    "number_of_steps",
     "size_text",
 ]
 
@@ -83,6 +84,9 @@ class Size:
     def __neg__(self) -> Dim:
         return self.kind.compute("-", 0, self)
 
+    def __abs__(self) -> Dim:
+        return self.kind.compute("max", self, -self)
+
     def __lt__(self, other: object) -> bool:
         raise OpenSizeError(f"{size_text(self)} is compared, and is no number")
 
@@ -93,6 +97,11 @@ class Size:
 
 
 Dim: TypeAlias = int | Size
+
+
+def number_of_steps(length: Dim, step: Dim) -> Dim:
+    """The number of steps that begin within a length, as a slice and ``range`` count them."""
+    return length if isinstance(step, int) and step == 1 else (length + (step - 1)) // step
 
 
 def size_text(size: object) -> str:
@@ -279,6 +288,17 @@ class Sizes(abc.ABC):
             self._stretch(a, b, what)
         return b
 
+    def place(self, size: Dim, bound: Dim) -> Dim:
+        """The place where a slice of a dimension begins or ends: a negative bound counts from the
+        end, and each bound stays within the dimension.
+        """
+        from_front = self.compare(">=", bound, 0)
+        if from_front is True:
+            return 0 if isinstance(bound, int) and bound == 0 else self.compute("min", size, bound)
+        if from_front is False:
+            return self.compute("max", size + bound, 0)
+        return self._place(size, bound)
+
     def product(self, sizes: Iterable[Dim]) -> Dim:
         """The product of sizes; 1 if there are none."""
         numbers: list[int] = []
@@ -325,6 +345,10 @@ class Sizes(abc.ABC):
 
     def _stretch(self, a: Dim, b: Dim, what: str) -> None:  # noqa: B027 - not all kinds compare
         """Demand that a size is 1 or another size; by default, accept it."""
+
+    def _place(self, size: Dim, bound: Dim) -> Dim:
+        """As `place`, for a bound that may be negative or not."""
+        return self.fresh("the place of a slice")
 
     def _fits(self, whole: Dim, part: Dim, what: str) -> Dim:
         self._require("==", self.compute("%", whole, part), 0, what)

@@ -210,7 +210,18 @@ class Interpreter:
         if result is UNKNOWN and not any_unknown((args, tuple(kwargs.values()))):
             name = operator_name(node, module)
             self.result.unknown_operators[node] = f"{name} with these arguments"
+        for shape in result if isinstance(result, (tuple, list)) else ():
+            self._demand_sizes(shape)
+        self._demand_sizes(result)
         return result
+
+    def _demand_sizes(self, shape: Any) -> None:
+        """Demand that no size of a result is negative, as a difference of sizes can be."""
+        for size in shape if isinstance(shape, Shape) else ():
+            if isinstance(size, Size):
+                term = self.sizes.term(size)
+                if term.const < 0 or any(coeff < 0 for coeff in term.coeffs.values()):
+                    self.sizes.demand(term >= 0, "the size of a result is not negative")
 
     def _take(self, condition: Any, truth: bool, text: str) -> None:
         """Demand the condition of a branch that the program takes, if it is one on sizes."""

@@ -10,6 +10,7 @@ import torch
 from torch.fx import Node
 
 from symfx.algebra import Term, evaluate
+from symfx.algebra.reasoning.plain_forms import plain_form
 from symfx.static_migration.decisions import branch_taken
 from symfx.static_migration.printing import place_of
 from symfx.static_migration.results import ExcludedSizes, FixedName
@@ -68,10 +69,12 @@ def conditions_of(
             text = f"{symbol.name} == {term}"
             found[text] = NamedCondition(text, symbol.eq(term))
     for demand in sizes.demands:
-        condition = from_two(sizes.facts.resolve(demand.condition))
-        if condition.op != "const" and not _is_trivial(condition):
-            text = str(condition)
-            found.setdefault(text, NamedCondition(text, condition, demand.origin))
+        whole = plain_form(sizes.facts.resolve(demand.condition))
+        for part in whole.args if whole.op == "and" else (whole,):
+            condition = from_two(plain_form(part))
+            if condition.op != "const" and not _is_trivial(condition):
+                text = str(condition)
+                found.setdefault(text, NamedCondition(text, condition, demand.origin))
     return _simplified(_without_implied([*found.values()], solver), solver)
 
 

@@ -44,12 +44,13 @@ def text_of(sizes: Any, value: Any) -> str:
     if isinstance(value, OpenCondition):
         return str(value.condition)
     if isinstance(value, Fraction):
-        return f"{_size_text(sizes, value.numerator)} / {value.denominator}"
+        above = _size_text(sizes, value.numerator)
+        return f"{above if above.isalnum() else f'({above})'} / {value.denominator}"
     return "no tensor" if value is NO_TENSOR else "Dyn"
 
 
 def _size_text(sizes: Any, size: Dim) -> str:
-    return str(sizes.term(size)) if isinstance(size, Size) else str(size)
+    return str(sizes.shown(size)) if isinstance(size, Size) else str(size)
 
 
 def layer_of(node: Node, root: torch.nn.Module) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 from torch.fx import Node
 
-from symfx.algebra import Facts, Prover, Table, Term
+from symfx.algebra import Facts, Prover, Table, Term, substitute
+from symfx.algebra.terms.term import postorder
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.sizes import UNKNOWN, Dim, Size, Sizes
 from symfx.static_migration.solver import Solver
@@ -42,6 +43,14 @@ class OpenCondition:
     """The value of a comparison of sizes that the known facts leave open."""
 
     condition: Term
+
+
+#: A condition with more alternatives than this is kept as it is.
+_MOST_ALTERNATIVES = 8
+
+
+def _each(_: Term) -> bool:
+    return True
 
 
 _OPERATIONS: dict[str, Callable[[Table, Term, Term], Term]] = {
@@ -84,6 +93,21 @@ class TermSizes(Sizes):
             return self.facts.resolve(value)
         return self.table.const(size)
 
+    def shown(self, size: Dim) -> Term:
+        """A size as a term, without alternatives that the demands leave one outcome."""
+        term = self.term(size)
+        choices = [part for part in postorder(term, _each) if part.op == "where"]
+        if choices:
+            known = [self.facts.resolve(demand.condition) for demand in self.demands]
+            solver = Solver(1.0)
+            for choice in choices:
+                test, *outcomes = choice.args
+                for fact, outcome in zip((test, self.table.not_(test)), outcomes, strict=True):
+                    if solver.follows(known, fact):
+                        term = substitute(term, {choice: outcome})
+                        break
+        return term
+
     def size(self, term: Term) -> Dim:
         """A term as a size; a constant as a number."""
         term = self.facts.resolve(term)
@@ -121,10 +145,41 @@ class TermSizes(Sizes):
         truth = self.prover.decide(condition)
         if truth:
             return
+        if truth is None and any(part.op == "where" for part in postorder(condition, _each)):
+            condition = self._settled(condition)
         self.demands.append(Demand(condition, what, self.node, origin))
         if truth is False:
             raise IllTypedError(f"{what}: {text or condition} does not hold")
         self._learn(condition)
+
+    def _settled(self, condition: Term) -> Term:
+        """A condition with the outcomes that it allows in place of ``a if test else b``.
+
+        ``(a if t >= 5 else b) == 5`` is ``t >= 5 and a == 5`` where ``b`` is never 5.
+        """
+        known = [self.facts.resolve(demand.condition) for demand in self.demands]
+        solver, table = Solver(1.0), self.table
+        left = [*condition.args] if condition.op == "or" else [condition]
+        found: list[Term] = []
+        while left:
+            part = left.pop()
+            choice = next((t for t in postorder(part, _each) if t.op == "where"), None)
+            if choice is None:
+                found.append(part)
+            elif len(found) + len(left) >= _MOST_ALTERNATIVES:
+                return condition
+            else:
+                test, *outcomes = choice.args
+                for fact, outcome in zip((test, table.not_(test)), outcomes, strict=True):
+                    if not solver.follows([*known, part], table.not_(fact)):
+                        rest = substitute(part, {choice: outcome})
+                        implied = solver.follows([*known, fact], rest)
+                        left.append(fact if implied else table.and_(fact, rest))
+        for part in [*found]:
+            others = [other for other in found if other is not part]
+            if others and solver.follows([*known, part], table.or_(*others)):
+                found.remove(part)
+        return table.or_(*found)
 
     def _learn(self, condition: Term) -> None:
         if condition.op == "and":
@@ -235,8 +290,22 @@ class TermSizes(Sizes):
         known = [self.facts.resolve(demand.condition) for demand in self.demands]
         return Solver(1.0).follows([*known, premise], conclusion)
 
+    def _place(self, size: Dim, bound: Dim) -> Dim:
+        front = self.term(bound) >= 0
+        known = [self.facts.resolve(demand.condition) for demand in self.demands]
+        solver = Solver(1.0)
+        not_behind = solver.follows(known, self.term(bound) <= 0)
+        at_front = 0 if not_behind else self.compute("min", size, bound)
+        if solver.follows(known, front):
+            return at_front
+        at_end = self.compute("max", size + bound, 0)
+        if solver.follows(known, self.table.not_(front)):
+            return at_end
+        return self.size(self.table.where(front, self.term(at_front), self.term(at_end)))
+
     def _fits(self, whole: Dim, part: Dim, what: str) -> Dim:
         one, other = self.term(whole), self.term(part)
+        self.demand(other.ne(0), f"{one} is not divided by 0")
         self.demand((one % other).eq(0), what, text=f"{one} % {other} == 0")
         return self.size(self.facts.resolve(one // other))
 

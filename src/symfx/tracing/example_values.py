@@ -127,7 +127,9 @@ def _tensor_at(
 
 def _extent(size: Sequence[int], stride: Sequence[int], offset: int | torch.SymInt) -> int:
     """The number of elements that the storage of a tensor of this layout needs."""
-    return int(offset) + 1 + sum((n - 1) * st for n, st in zip(size, stride, strict=True) if n)
+    if 0 in size:
+        return 0
+    return int(offset) + 1 + sum((n - 1) * st for n, st in zip(size, stride, strict=True))
 
 
 def copy_of(value: Any) -> Any:

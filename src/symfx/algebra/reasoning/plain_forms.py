@@ -24,6 +24,10 @@ def plain_form(condition: Term) -> Term:
     if condition.op == "not":
         table = condition.table
         return table.not_(plain_form(condition.args[0]))
+    if condition.op in ("and", "or"):
+        parts = map(plain_form, condition.args)
+        join = condition.table.and_ if condition.op == "and" else condition.table.or_
+        return join(*parts)
     if condition.op not in ("eq", "ge"):
         return condition
     return _of_remainder(_bound_of_quotient(_without_quotient(_without_extremum(condition))))
@@ -170,18 +174,25 @@ def _without_quotient(condition: Term) -> Term:
 
 
 def _bound_of_quotient(condition: Term) -> Term:
-    """``x >= a*k`` for ``x//a >= k``, and ``x <= a*k + a - 1`` for ``x//a <= k``."""
-    p, table = condition.args[0], condition.table
-    if condition.op != "ge" or len(p.coeffs) != 1:
+    """``x >= a*k`` for ``x//a >= k``, and ``x <= a*k + a - 1`` for ``x//a <= k``.
+
+    ``k`` is an integer: a number, or a term without quotients.
+    """
+    if condition.op != "ge":
         return condition
-    ((quotient, coeff),) = p.coeffs.items()
-    if coeff not in (1, -1) or not _is_quotient(quotient):
+    p, table = condition.args[0], condition.table
+    quotients = [(q, coeff) for q, coeff in p.coeffs.items() if _is_quotient(q)]
+    if len(quotients) != 1:
+        return condition
+    ((quotient, coeff),) = quotients
+    if coeff not in (1, -1):
         return condition
     x, a = quotient.args
+    rest = table.sub(p, quotient * coeff)
     if coeff == 1:
-        plain = x + a * p.const
+        plain = x + a * rest
     else:
-        plain = a * (p.const + 1) - 1 - x
+        plain = a * (rest + 1) - 1 - x
     return plain_form(table.ge_zero(plain))
 
 

@@ -9,7 +9,7 @@ import torch
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.layout import diagonal as matrix_diagonal
 from symfx.shape_rules.rules.layout import sizes_of
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size, Sizes
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Shape, Size, Sizes, number_of_steps
 from symfx.shape_rules.table import exactly, is_size, rule
 
 __all__: list[str] = []
@@ -123,18 +123,17 @@ def arange(d: Sizes, *bounds: Any, **options: Any) -> Any:
             raise IllTypedError(f"arange cannot go from {start} to {end} in steps of {step}")
         count = (end - start) / step
         return Shape((max(0, -int(-count // 1)),))
-    if not all(is_size(v) for v in (start, end, step)) or not isinstance(step, int):
+    if not all(is_size(v) for v in (start, end, step)):
         return Shape((d.fresh("the number of steps"),))
-    length = end - start
-    if step == 0:
+    if isinstance(step, int) and step == 0:
         raise IllTypedError("arange cannot take steps of 0")
-    if step > 0:
-        d.require("<=", start, end, "arange with a positive step goes upwards")
-    if step == 1:
-        return Shape((length,))
-    return Shape(
-        ((length + (step - 1)) // step,) if step > 0 else (d.fresh("the number of steps"),)
-    )
+    upwards = d.compare(">", step, 0)
+    if upwards is False:
+        start, end, step = end, start, -step
+    elif upwards is not True:
+        return Shape((d.fresh("the number of steps"),))
+    d.require("<=", start, end, "arange goes from its start to its end in the sense of its step")
+    return Shape((number_of_steps(end - start, step),))
 
 
 @rule(torch.linspace, torch.logspace, takes_unknown=True)

@@ -12,7 +12,7 @@ from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.fractions_of_sizes import compared as fraction_compared
-from symfx.shape_rules.fractions_of_sizes import computed, power, quotient
+from symfx.shape_rules.fractions_of_sizes import computed, magnitude, power, quotient
 from symfx.shape_rules.sizes import NO_TENSOR, UNKNOWN, Dim, NoTensor, Shape, Size, Sizes
 from symfx.shape_rules.table import at_least, axis, exactly, module_rule, rule
 from symfx.shape_rules.weights import weight_shape
@@ -90,8 +90,6 @@ _SAME = _words(
 
 def _unary_targets() -> list[Any]:
     unique: dict[Any, None] = dict.fromkeys(named(*_SAME))
-    unique[operator.neg] = unique[operator.pos] = unique[operator.invert] = None
-    unique[operator.abs] = None
     for name in ("uniform_", "normal_", "type", "pin_memory", "retain_grad", "requires_grad_"):
         unique[name] = None
     return [*unique]
@@ -107,7 +105,37 @@ def elementwise(d: Sizes, input: Any, *settings: Any, **options: Any) -> Any:
     for layout, rank in _LAYOUTS.items():
         if options.get("memory_format") is layout and isinstance(input, Shape):
             exactly(input, rank, f"the memory format {layout}")
-    return -input if isinstance(input, Size) else input
+    return input
+
+
+@rule(operator.pos)
+def unchanged(d: Sizes, value: Any) -> Any:
+    """Keep the shape, or the number."""
+    return value
+
+
+@rule(operator.neg)
+def negative(d: Sizes, value: Any) -> Any:
+    """Keep the shape; a number with the other sign."""
+    if isinstance(value, (int, float, Size)):
+        return -value
+    return (computed(d, "-", 0, value) or NO_TENSOR) if isinstance(value, NoTensor) else value
+
+
+@rule(operator.abs)
+def absolute(d: Sizes, value: Any) -> Any:
+    """Keep the shape; a number without its sign."""
+    if isinstance(value, (int, float, Size)):
+        return abs(value)
+    return magnitude(d, value) if isinstance(value, NoTensor) else value
+
+
+@rule(operator.invert)
+def inverted(d: Sizes, value: Any) -> Any:
+    """Keep the shape; ``-n - 1`` of a number."""
+    if isinstance(value, Dim):
+        return -1 - value
+    return value
 
 
 _SAME_MODULES = (
@@ -212,10 +240,12 @@ _BROADCAST = _words(
 _OPERATORS = tuple(
     getattr(operator, name)
     for name in _words(
-        "add and_ floordiv iadd iand ifloordiv ilshift imod imul ior irshift isub ixor lshift mod "
-        "mul or_ rshift sub xor"
+        "add and_ floordiv iadd iand ifloordiv ilshift imod imul ior irshift isub ixor mod "
+        "mul or_ sub xor"
     )
 )
+#: Sizes shifted by more bits are not computed.
+_LARGEST_SHIFT = 32
 _ARITHMETIC: dict[Any, str] = {}
 for _sign, _names in {
     "+": "add iadd",
@@ -287,6 +317,22 @@ def broadcasting(d: Sizes, *operands: Any, **options: Any) -> Any:
     return NO_TENSOR if _are_numbers(*given) else UNKNOWN
 
 
+@rule(operator.lshift)
+def shifted_left(d: Sizes, left: Any, right: Any) -> Any:
+    """The shape that tensors broadcast to; a size times a power of 2."""
+    if isinstance(left, Dim) and isinstance(right, int) and 0 <= right <= _LARGEST_SHIFT:
+        return left * 2**right
+    return broadcasting(d, left, right)
+
+
+@rule(operator.rshift)
+def shifted_right(d: Sizes, left: Any, right: Any) -> Any:
+    """The shape that tensors broadcast to; a size divided by a power of 2, rounded down."""
+    if isinstance(left, Dim) and isinstance(right, int) and 0 <= right <= _LARGEST_SHIFT:
+        return left // 2**right
+    return broadcasting(d, left, right)
+
+
 def _are_numbers(*values: Any) -> bool:
     """Whether values are sizes and other numbers, and no tensors."""
     return all(isinstance(v, (int, float, Size, NoTensor)) for v in values)
@@ -336,7 +382,7 @@ def division_in_place(d: Sizes, left: Any, right: Any) -> Any:
 def powers(d: Sizes, left: Any, right: Any) -> Any:
     """The shape that tensors broadcast to; a number to the power of a number."""
     if _are_numbers(left, right):
-        found = power(left, right)
+        found = power(d, left, right)
         return NO_TENSOR if found is None else found
     return broadcasting(d, left, right)
 

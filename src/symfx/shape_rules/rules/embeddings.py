@@ -109,4 +109,6 @@ def _rows_of(module: nn.Embedding | nn.EmbeddingBag) -> Shape:
 def one_hot(d: Sizes, tensor: Shape, num_classes: Any = -1) -> Shape:
     """A new last dimension with one entry for each class."""
     known = is_size(num_classes) and not (isinstance(num_classes, int) and num_classes == -1)
+    if known:
+        d.require(">=", num_classes, 1, "one_hot has one class or more")
     return Shape((*tensor, num_classes if known else d.fresh("the number of classes")))

@@ -9,7 +9,7 @@ import torch
 
 from symfx.shape_rules.errors import IllTypedError
 from symfx.shape_rules.rules.elementwise import broadcast_shapes, into, named
-from symfx.shape_rules.sizes import UNKNOWN, Dim, Pieces, Shape, Sizes, Unknown
+from symfx.shape_rules.sizes import UNKNOWN, Dim, Pieces, Shape, Sizes, Unknown, number_of_steps
 from symfx.shape_rules.table import axis, exactly, is_size, rule
 
 __all__ = ["index_tensor", "sliced"]
@@ -170,26 +170,29 @@ def _inside(d: Sizes, size: Dim, index: Any) -> None:
     if isinstance(index, int):
         least = index + 1 if index >= 0 else -index
         d.require(">=", size, least, f"index {index} is within the dimension")
+    elif is_size(index):
+        what = "a computed index is within the dimension"
+        d.require("<=", index, size - 1, what)
+        d.require(">=", index, -size, what)
 
 
 def sliced(d: Sizes, size: Dim, index: slice) -> Dim:
     """The number of elements that a slice takes of a dimension."""
     start, stop, step = index.start, index.stop, 1 if index.step is None else index.step
     bounds = (start, stop)
-    if any(b is not None and not is_size(b) for b in bounds) or not isinstance(step, int):
+    if any(b is not None and not is_size(b) for b in (*bounds, step)):
         return d.fresh("a slice")
-    if step <= 0:
-        raise IllTypedError(f"a slice of a tensor takes a positive step, not {step}")
-    if isinstance(size, int) and all(b is None or isinstance(b, int) for b in bounds):
+    d.require(">=", step, 1, "a slice of a tensor takes a positive step")
+    if all(b is None or isinstance(b, int) for b in (size, *bounds, step)):
         return len(range(size)[slice(start, stop, step)])
     if (start is None or _is(start, 0)) and (stop is None or _is_huge(stop)):
-        return size if step == 1 else (size + (step - 1)) // step
+        return number_of_steps(size, step)
     low = _clamped(d, size, start, 0)
     high = _clamped(d, size, stop, size)
     length = high - low
     if not (isinstance(low, int) and low == 0):
         length = d.compute("max", length, 0)
-    return length if step == 1 else (length + (step - 1)) // step
+    return number_of_steps(length, step)
 
 
 def _is(bound: Any, value: int) -> bool:
@@ -203,12 +206,7 @@ def _is_huge(bound: Any) -> bool:
 def _clamped(d: Sizes, size: Dim, bound: Any, default: Dim) -> Dim:
     if bound is None or _is_huge(bound):
         return default if bound is None else size
-    if isinstance(bound, int) and bound < 0:
-        return d.compute("max", size + bound, 0)
-    if isinstance(bound, int) and bound == 0:
-        return 0
-    # A computed size is assumed to count from the front.
-    return bound if bound is size else d.compute("min", size, bound)
+    return size if bound is size else d.place(size, bound)
 
 
 @rule(torch.ops.aten.slice)
@@ -238,6 +236,11 @@ def narrow(d: Sizes, input: Shape, dim: int, start: Any, length: Any) -> Shape:
         d.require(">=", input[i], new + start if start >= 0 else -start, inside)
         if start < 0:
             d.require("<=", new, -start, inside)
+    elif is_size(start):
+        inside = f"narrow stays within dimension {dim}"
+        d.require("<=", start, input[i], inside)
+        d.require(">=", start, -input[i], inside)
+        d.require("<=", d.place(input[i], start) + new, input[i], inside)
     return Shape((*input[:i], new, *input[i + 1 :]))
 
 

@@ -165,17 +165,10 @@ def tensor_split(d: Sizes, input: Shape, indices_or_sections: Any, dim: int = 0)
             raise IllTypedError(f"tensor_split makes at least one piece, not {given}")
         return tuple(_with(input, i, (whole + (given - 1 - k)) // given) for k in range(given))
     if isinstance(given, (tuple, list)) and all(is_size(cut) for cut in given):
-        cuts = [0, *(_cut(d, whole, cut) for cut in given), whole]
+        cuts = [0, *(d.place(whole, cut) for cut in given), whole]
         lengths = [d.compute("max", b - a, 0) for a, b in itertools.pairwise(cuts)]
         return tuple(_with(input, i, length) for length in lengths)
     return UNKNOWN
-
-
-def _cut(d: Sizes, whole: Dim, at: Dim) -> Dim:
-    """An index of a cut, within a dimension; a negative number counts from the end."""
-    if isinstance(at, int) and at < 0:
-        return d.compute("max", whole + at, 0)
-    return d.compute("min", at, whole)
 
 
 _AXES: dict[Any, tuple[int, int]] = {

@@ -291,7 +291,11 @@ def repeat(d: Sizes, input: Shape, *sizes: Any) -> Shape:
 
 
 def _times(d: Sizes, size: Dim, times: Any) -> Dim:
-    return size * times if is_size(times) else d.fresh("a repeated size")
+    if not is_size(times):
+        return d.fresh("a repeated size")
+    number: Dim = times
+    d.require(">=", number, 0, "a tensor is not repeated a negative number of times")
+    return size * number
 
 
 @rule(torch.tile, "tile")

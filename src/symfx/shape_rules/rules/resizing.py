@@ -25,10 +25,19 @@ from symfx.shape_rules.table import at_least, exactly, module_rule, rule
 __all__: list[str] = []
 
 
-@rule(F.pad, torch.ops.aten.pad, torch.ops.aten.constant_pad_nd)
+@rule(F.pad, torch.ops.aten.pad)
 def pad(d: Sizes, input: Shape, pad: Any, mode: str = "constant", value: Any = None) -> Shape:
     """Add to both ends of the last dimensions; a negative amount cuts off."""
-    amounts = tuple(pad)
+    return _padded(d, input, tuple(pad), mode)
+
+
+@rule(torch.constant_pad_nd, torch.ops.aten.constant_pad_nd)
+def constant_pad(d: Sizes, input: Shape, pad: Any, value: Any = 0) -> Shape:
+    """As `pad`."""
+    return _padded(d, input, tuple(pad), "constant")
+
+
+def _padded(d: Sizes, input: Shape, amounts: tuple[Any, ...], mode: str) -> Shape:
     count = len(amounts) // 2
     # Modes other than "constant" take positions with channels and at most a batch before them.
     fits = count <= len(input) if mode == "constant" else 1 <= len(input) - count <= 2
@@ -44,7 +53,7 @@ def pad(d: Sizes, input: Shape, pad: Any, mode: str = "constant", value: Any = N
         if mode in ("reflect", "replicate"):  # one end may cut off values that the other added
             d.require(">=", new, 0, "padding does not cut off more than the dimension has")
         else:
-            cut = -sum(min(a, 0) for a in (before, after) if isinstance(a, int))
+            cut = d.compute("max", -before, 0) + d.compute("max", -after, 0)
             d.require(
                 ">=", sizes[where], cut, "padding does not cut off more than the dimension has"
             )
@@ -60,11 +69,9 @@ def pad(d: Sizes, input: Shape, pad: Any, mode: str = "constant", value: Any = N
 def _within(d: Sizes, size: Dim, amounts: tuple[Any, ...], mode: str) -> None:
     """Demand that a dimension is long enough to be mirrored or repeated."""
     for amount in amounts:
-        if isinstance(amount, int):
-            least = amount + 1 if mode == "reflect" else amount
-            d.require(
-                ">=", size, least, f"{mode} padding by {amount} takes a dimension long enough"
-            )
+        least = amount + 1 if mode == "reflect" else amount
+        what = f"{mode} padding by {size_text(amount)} takes a dimension long enough"
+        d.require(">=", size, least, what)
 
 
 def _pad_rule(mode: str, target: Any) -> None:

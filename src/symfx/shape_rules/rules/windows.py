@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from symfx.shape_rules.errors import IllTypedError
-from symfx.shape_rules.sizes import Dim, Shape, Sizes, size_text
+from symfx.shape_rules.sizes import Dim, Shape, Size, Sizes, size_text
 from symfx.shape_rules.table import module_rule, rule
 
 __all__ = [
@@ -51,6 +51,8 @@ def per_dimension(
         for each in values:
             if isinstance(each, int) and each < least:
                 raise IllTypedError(f"{what} must be {least} or more, not {each}")
+            if isinstance(each, Size):
+                each.kind.require(">=", each, least, f"{what} is {least} or more")
     return values * n if len(values) == 1 else values
 
 

@@ -416,7 +416,7 @@ class _Builder:
             self.table.le(size, self.table.zero) for size in around.values() if size is not own
         ]
         open_cases = [c for c in idle if self.env.prover.decide(c) is not False]
-        return self.table.or_(holds, *open_cases)
+        return self.table.or_(holds, *map(self._readable, open_cases))
 
     def _range(self, term: Term, low: int | None, high: int | None) -> list[GuardCondition]:
         table = self.table
