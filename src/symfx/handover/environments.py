@@ -103,7 +103,12 @@ def describe_environment(env: ShapeEnv, numbers: NumberWriter) -> dict[str, Any]
             if (asked := _describe_asked(env.asked.get(condition), numbers)) is not None
         ],
         "inputs": [
-            {"source": fact.source, "kind": fact.kind, "value": numbers.of_term(fact.term)}
+            {
+                "source": fact.source,
+                "kind": fact.kind,
+                "value": numbers.of_term(fact.term),
+                **({"asked": True} if fact.asked else {}),
+            }
             for fact in env.input_facts()
         ],
     }
@@ -329,12 +334,11 @@ def _read_specialization(item: Item, numbers: NumberReader) -> SpecializationRec
 
 
 def _read_input(item: Item, numbers: NumberReader) -> InputFact:
-    fields = item.fields("source", "kind", "value")
-    source = fields["source"].text(5_000)
-    if not _PLAIN_SOURCE.fullmatch(source):
-        source = _read_torch_source(fields["source"]).name
+    fields = item.fields("source", "kind", "value", optional=("asked",))
+    source = _read_torch_source(fields["source"]).name
     kind: Any = fields["kind"].choice(_KINDS, "kind of fact")
-    return InputFact(source, kind, numbers.as_term(fields["value"]))
+    asked = "asked" in fields and fields["asked"].truth()
+    return InputFact(source, kind, numbers.as_term(fields["value"]), asked)
 
 
 def _read_cause(item: Item) -> Provenance:

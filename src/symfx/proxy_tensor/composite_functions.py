@@ -62,6 +62,15 @@ _ONE_RESULT = _COPIES | frozenset(
         torch.nn.functional.adaptive_avg_pool3d,
     }
 )  # fmt: skip
+# Functions whose results never share memory with their arguments.
+_NEW = frozenset(
+    {
+        torch.nn.functional.linear, torch.conv1d, torch.layer_norm,
+        torch.nn.functional.layer_norm, torch.group_norm, torch.nn.functional.group_norm,
+        torch.instance_norm, torch.nn.functional.instance_norm, torch.cdist, torch.bmm,
+        torch.outer, _Tensor.outer, torch.nn.functional.scaled_dot_product_attention,
+    }
+)  # fmt: skip
 # Functions that ask for more than the layout of their argument.
 _ASK_OF_RESULTS = frozenset(
     {
@@ -120,8 +129,9 @@ class CompositeFunctions:
         for tensor, copy in zip(tensors, untouched, strict=True):
             reset_layout_answers(tensor, copy)
         if isinstance(result, torch.Tensor):
-            storages = tuple(t.untyped_storage() for t in tensors)
-            self._may_alias.append((storages, general.log))
+            if func not in _NEW:
+                storages = tuple(t.untyped_storage() for t in tensors)
+                self._may_alias.append((storages, general.log))
             found = slots.node_of_tensor(result, self._tracer)
             if found is not None:
                 self._made[found[0]] = general.log
@@ -141,6 +151,10 @@ class CompositeFunctions:
                 for question in questions:
                     env.evaluate_term(question)
                 questions.clear()
+
+    def may_differ(self, node: fx.Node) -> bool:
+        """Whether open questions show which operators make a tensor in eager mode."""
+        return bool(self._made.get(node))
 
     def settle_operators(self, node: fx.Node) -> None:
         """Guard on the questions that show which operators make a tensor in eager mode.

@@ -25,6 +25,12 @@ from torch.utils import _pytree as pytree
 
 from symfx.errors import TracingError
 from symfx.proxy_tensor import slots
+from symfx.proxy_tensor.exact_strides import Exact, ExactStrides
+from symfx.sym_node import (
+    is_channels_last_contiguous_2d,
+    is_channels_last_contiguous_3d,
+    is_contiguous,
+)
 from symfx.symbolic_shapes import statically_known_true
 from symfx.user_code import asked_by_program
 
@@ -48,6 +54,10 @@ _OFFSET = frozenset({torch.Tensor.storage_offset, _aten.sym_storage_offset.defau
 _IS_CONTIGUOUS = torch.Tensor.is_contiguous
 _METHODS = frozenset({torch.Tensor.stride, torch.Tensor.storage_offset, _IS_CONTIGUOUS})
 _CHANNELS_LAST = (torch.channels_last, torch.channels_last_3d)
+_PACKED = {
+    (torch.channels_last, 4): is_channels_last_contiguous_2d,
+    (torch.channels_last_3d, 5): is_channels_last_contiguous_3d,
+}
 LAYOUT_QUESTIONS = _STRIDE | _OFFSET | {_IS_CONTIGUOUS}
 """The functions that return strides and storage offsets, or test a memory format."""
 
@@ -65,6 +75,7 @@ class LayoutQuestions:
         self._asked: dict[tuple[fx.Node, int | None], torch.SymInt] = {}
         # The last nodes of functions that the graph computes by other operators than eager mode.
         self._otherwise: dict[fx.Node, str] = {}
+        self._exact = ExactStrides(tracer, self._may_differ)
 
     def computed_otherwise(self, result: Any, function: Any) -> None:
         """Note that the graph computes a function by other operators than eager mode does.
@@ -116,11 +127,11 @@ class LayoutQuestions:
                         torch._check(size >= 1)
                 if not _has_elements(tensor):
                     return self._is_channels_last(tensor, node)
-            return NotImplemented
+            return _is_packed(tensor, asked)
         if func in _OFFSET:
             cache.env.inputs.offsets_asked = True
             self._tracer.composites.settle_aliases([tensor])
-            if _has_elements(tensor):
+            if self._is_exact(self._exact.offset(node)) or _has_elements(tensor):
                 return self._checked(node, None, tensor.storage_offset())
             return self._ask(node, None)
         rank = tensor.dim()
@@ -145,10 +156,31 @@ class LayoutQuestions:
         return True
 
     def _stride(self, tensor: torch.Tensor, node: fx.Node, dim: int) -> Any:
-        if _surely(tensor.shape[dim], 2) and _has_elements(tensor):
+        size = tensor.shape[dim]
+        known = all(statically_known_true(n >= 1) for n in tensor.shape)
+        if not (known and statically_known_true(size >= 2)) and _had(size, 2):
+            if self._is_exact(self._exact.stride(node, dim)):
+                return self._checked(node, dim, tensor.stride(dim))
+        if _surely(size, 2) and _has_elements(tensor):
             return self._checked(node, dim, tensor.stride(dim))
         self._refuse_others_choice(node, dim)
         return self._ask(node, dim)
+
+    def _is_exact(self, needed: Exact | None) -> bool:
+        """Whether an answer of a fake tensor holds at every size, also where it means nothing."""
+        if needed is None or not all(_has_elements(node.meta["val"]) for node in needed.full):
+            return False
+        inputs: Any = self._tracer.cache.env.inputs  # type: ignore[union-attr]
+        sources = self._tracer.sources
+        asked = [f"{sources[node]}.stride()[{dim}]" for node, dim in needed.inputs]
+        if not all(source in inputs.facts for source in asked):
+            return False
+        inputs.note_asked(asked)
+        return True
+
+    def _may_differ(self, node: fx.Node) -> bool:
+        """Whether eager mode may make the tensor of a node by other operators than the graph."""
+        return node in self._otherwise or self._tracer.composites.may_differ(node)
 
     def _refuse_others_choice(self, node: fx.Node, dim: int) -> None:
         """Refuse the stride of a dimension of size 1 that other operators chose than in eager mode.
@@ -198,6 +230,21 @@ class LayoutQuestions:
         return answer
 
 
+def _is_packed(tensor: torch.Tensor, memory_format: Any) -> Any:
+    """Whether a tensor has a memory format; NotImplemented if torch may answer.
+
+    torch compares dimension by dimension, and would guard on each. This is one condition.
+    """
+    rule = _PACKED.get((memory_format, tensor.dim()))
+    if memory_format in (None, torch.contiguous_format):
+        rule = is_contiguous
+    sizes, strides = tensor.shape, tensor.stride()
+    numbers = [n for n in (*sizes, *strides) if isinstance(n, torch.SymInt)]
+    if rule is None or not numbers or not all(n.node.has_hint() for n in numbers):
+        return NotImplemented
+    return bool(rule(sizes, strides))
+
+
 def _is_view_of_input(node: fx.Node) -> bool:
     """Whether a node is an input, a constant, or a view of one."""
     while isinstance(node.target, OpOverload) and node.target.is_view:
@@ -216,5 +263,11 @@ def _surely(size: Any, least: int) -> bool:
         return size >= least
     if statically_known_true(size >= least):
         return True
-    hint = size.node.hint if size.node.has_hint() else None
-    return hint is not None and hint >= least and bool(size >= least)
+    return _had(size, least) and bool(size >= least)
+
+
+def _had(size: Any, least: int) -> bool:
+    """Whether a size was at least `least` at tracing."""
+    if isinstance(size, int):
+        return size >= least
+    return bool(size.node.has_hint() and size.node.hint >= least)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -97,7 +98,7 @@ class StaticInputs:
             self._facts[like] = known
         for fact in known:
             source = name + fact.source[len(like) :]
-            noted[source] = InputFact(source, fact.kind, fact.term)
+            noted[source] = replace(fact, source=source)
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

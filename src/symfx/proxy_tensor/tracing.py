@@ -15,7 +15,7 @@ import torch
 from torch import fx
 from torch._compile import _disable_dynamo
 from torch._dispatch.python import enable_python_dispatcher
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode, is_fake
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -194,6 +194,7 @@ def make_fx(
             fake_mode = fake_mode_of(args, symbolic, _allow_non_fake_inputs)
             sources = parameter_names(f, len(args))[0]
             env: Any = fake_mode.shape_env
+            real = [isinstance(arg, torch.Tensor) and not is_fake(arg) for arg in args]
             if spec is None:
                 args = fake_inputs(fake_mode, sources, args, symbolic, dynamic_shapes)
             else:
@@ -225,7 +226,10 @@ def make_fx(
             table,
         )
         mode.watch_functions = not _disable_torch_fn_metadata_mode
-        return TraceRun(f, args, names, mode, fake_mode, symbols=symbols).run()
+        run = TraceRun(f, args, names, mode, fake_mode, symbols=symbols)
+        if fake_mode is not None:
+            run.sources = [s if r else None for s, r in zip(sources, real, strict=True)]
+        return run.run()
 
     @functools.wraps(f)
     def wrapped(*args: Any) -> fx.GraphModule:
@@ -281,6 +285,8 @@ class TraceRun:
         self.tracer: Any = mode.tracer
         self.inside = inside
         self.symbols = symbols
+        #: For each argument that is a real tensor, its name in the environment.
+        self.sources: Sequence[str | None] = [None] * len(self.args)
 
     def run(self) -> fx.GraphModule:
         """Trace the function."""
@@ -352,12 +358,14 @@ class TraceRun:
         spec = pytree.tree_structure(args)
         flat = all(child.is_leaf() for child in spec.children())
         defaults = parameter_defaults(self.f) if flat else {}
-        for name, arg in zip(self.names, args, strict=True):
+        for name, arg, source in zip(self.names, args, self.sources, strict=True):
             default = (defaults[name],) if name in defaults else ()
             leaves = (arg,) if isinstance(arg, torch.Tensor) else pytree.tree_leaves(arg)
             for i, leaf in enumerate(leaves, 1):
                 node = tracer.create_node("placeholder", f"{name}_{i}", default, {})
                 nodes.append((node, leaf))
+                if source is not None:
+                    tracer.sources[node] = source
         if not flat:
             take_pytree_inputs(tracer.graph, list(self.names), spec)
         return nodes

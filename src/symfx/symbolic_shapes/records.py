@@ -81,11 +81,14 @@ class InputFact:
         kind: ``"symbol"`` where it defines or repeats a symbol, ``"static"`` where it is a
             constant, ``"expression"`` where it follows from symbols.
         term: the term that it equals.
+        asked: of a stride, whether it matters where its dimension has one element too, because the
+            program asked for it.
     """
 
     source: str
     kind: Literal["symbol", "static", "expression"]
     term: Term
+    asked: bool = False
 
 
 @dataclass(frozen=True, repr=False)

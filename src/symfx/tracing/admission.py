@@ -92,10 +92,14 @@ class Admission:
         }
         #: The term that each number of an input must equal.
         self.facts: dict[LeafMeasure, Term] = {}
+        # The strides that matter where their dimension has one element too.
+        self._asked: set[LeafMeasure] = set()
         for fact in env.input_facts():
             number = self.number_at(fact.source)
             if number is not None:
                 self.facts[number] = fact.term
+                if fact.asked:
+                    self._asked.add(number)
         # The items of tensors that the program read, and that guards are about.
         guarded = {symbol for guard in env.guards for symbol in guard.term.free_symbols}
         for info in env.symbol_table():
@@ -165,7 +169,9 @@ class Admission:
             SymfxError: a guard has a symbol that no input gives.
         """
         facts = [
-            InputFact(number.measure.source(number.leaf.name), "expression", term)
+            InputFact(
+                number.measure.source(number.leaf.name), "expression", term, number in self._asked
+            )
             for number, term in self.facts.items()
         ]
         names = [leaf.name for leaf in self.layout.leaves]
@@ -217,7 +223,9 @@ class Admission:
         first: dict[Term, LeafMeasure] = {}
         values.update(self.items_of(leaves))
         present = {
-            n: t for n, t in self.facts.items() if n.leaf in leaves and n.matters(leaves[n.leaf])
+            n: t
+            for n, t in self.facts.items()
+            if n.leaf in leaves and (n in self._asked or n.matters(leaves[n.leaf]))
         }
         # Sizes and values first: strides and offsets follow from them.
         order = sorted(present, key=lambda n: n.measure.kind in ("stride", "storage_offset"))
@@ -279,11 +287,11 @@ class Admission:
             else traced
             for term, traced in terms
         )
-        advice = (
-            f"pass {leaf.path}.contiguous()"
-            if leaf.example.is_contiguous()
-            else "pass it in the traced layout, or trace again"
-        )
+        advice = "pass it in the traced layout, or trace again"
+        if leaf.example.is_contiguous():
+            # `contiguous` keeps the strides of dimensions of size 1.
+            call = "clone(memory_format=torch.contiguous_format)"
+            advice = f"pass {leaf.path}.{call if value.is_contiguous() else 'contiguous()'}"
         return f"the strides of {leaf.path} are {value.stride()}, not {expected}: {advice}"
 
     def items_of(self, leaves: Mapping[Leaf, Any]) -> dict[Term, int]:

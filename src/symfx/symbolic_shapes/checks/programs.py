@@ -339,7 +339,7 @@ class _Builder:
             read = readable[fact.source]
             label = self._label(fact, read)
             holds = self.table.eq(label, self._readable(fact.term))
-            if read.measure.kind == "stride":
+            if read.measure.kind == "stride" and not fact.asked:
                 holds = self._or_stride_is_idle(holds, read, sizes)
             conditions.append(GuardCondition(holds, fact.source))
         for info in infos:
