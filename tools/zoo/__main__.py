@@ -17,6 +17,7 @@ from symfx.sweep.journal import Journal
 from symfx.sweep.model_lists import jobs_of_patterns
 from symfx.sweep.places import LocalProcesses
 from symfx.sweep.runner import run_sweep
+from tools.zoo.minimality import minimality
 from tools.zoo.outcomes import SHAPES, outcome
 from tools.zoo.report import page
 from tools.zoo.round_trips import round_trip
@@ -46,6 +47,12 @@ def main() -> int:
         help="with --round-trip: an interpreter that loads the traces too, for instance with "
         "another release of torch; repeatable",
     )
+    parser.add_argument(
+        "--minimal",
+        action="store_true",
+        help="look for guards that could be left out, and for shapes that torch.export takes and "
+        "the trace refuses",
+    )
     options = parser.parse_args()
     if options.list:
         print("\n".join(ARCHITECTURES))
@@ -54,6 +61,8 @@ def main() -> int:
         parser.error(f"no model of the zoo is called {', '.join(unknown)}; --list names them")
     if options.round_trip:
         return _round_trips(options.names or list(ARCHITECTURES), [sys.executable, *options.python])
+    if options.minimal:
+        return _minimal(options.names or list(ARCHITECTURES), options.shapes)
     patterns = [f"transformers:{name}" for name in options.names or ["*"]]
     jobs = [replace(job, shapes=options.shapes) for job in jobs_of_patterns(patterns)]
     with (
@@ -87,6 +96,23 @@ def _round_trips(names: list[str], pythons: list[str]) -> int:
         print(f"{name}: {'; '.join(found.differences) or 'the same'}", flush=True)
     print(f"{same} of {len(names)} traces are the same after saving and loading")
     return int(same < len(names))
+
+
+def _minimal(names: list[str], shapes: int) -> int:
+    """Print for each model the guards that could be left out, and the shapes refused."""
+    logging.disable(logging.ERROR)
+    warnings.simplefilter("ignore")
+    guards = asked = wrong = 0
+    for name in names:
+        found = minimality(ARCHITECTURES[name], shapes)
+        guards, asked = guards + found.guards, asked + found.asked
+        told = [f"{text} could be left out" for text in found.needless]
+        told += [f"torch.export takes {text}" for text in found.refused]
+        wrong += len(told)
+        told += [] if found.problem is None else [found.problem]
+        print(f"{name}: {'; '.join(told) or 'nothing'}", flush=True)
+    print(f"{guards} guards and {asked} shapes of {len(names)} models: {wrong} findings")
+    return int(wrong > 0)
 
 
 if __name__ == "__main__":

@@ -130,11 +130,13 @@ class OperationCache:
             torch._C._get_default_device(),
             torch.is_inference_mode_enabled(),
         ]
-        if not self.scan(args, parts, facts.mask_indexer):
-            return None
+        for value in args:
+            # The masks of an indexed tensor are in a list, and the tensor itself may be boolean.
+            if not self.scan((value,), parts, facts.mask_indexer and type(value) in _SEQUENCES):
+                return None
         for name, value in kwargs.items():
             parts.append(name)
-            if not self.scan((value,), parts, facts.mask_indexer):
+            if not self.scan((value,), parts, facts.mask_indexer and type(value) in _SEQUENCES):
                 return None
         return tuple(parts)
 
@@ -254,6 +256,9 @@ class OperationCache:
             return mode._dispatch_impl(func, types, args, kwargs)
         facts = facts_of(func)
         key = self.key(facts, args, kwargs) if facts.cacheable else None
+        if key is None and facts.elementwise:
+            args = self._without_values(args)
+            key = self.key(facts, args, kwargs)
         if key is None:
             self.bypasses += 1
             with running(self.env, func):
@@ -396,6 +401,19 @@ class OperationCache:
         answer: Any = outcome[0] if sequence is None else sequence(outcome)
         entry = self.entries[key] = self._results.of_rule(answer, self._shapes(args), None)
         return entry
+
+    def _without_values(self, args: Sequence[Any]) -> Sequence[Any]:
+        """Arguments whose constants are plain fake tensors, if others are no constants.
+
+        Then the value of a constant (``torch.tensor(2.0)``) says nothing of the result's metadata.
+        """
+        tensors = [a for a in args if type(a) is FakeTensor and a.fake_mode is self.mode]
+        if all(t.constant is None for t in tensors) or all(t.constant is not None for t in tensors):
+            return args
+        return tuple(
+            self._results.copies((a,))[0] if type(a) is FakeTensor and a.constant is not None else a
+            for a in args
+        )
 
     def _fakes(self, values: Iterable[Any]) -> tuple[Any, ...]:
         """Arguments with fake tensors in place of the real ones."""

@@ -130,6 +130,7 @@ class OperatorFacts:
         mutated: positions of the arguments it writes to.
         mutated_names: names of the keyword arguments it writes to.
         cacheable: whether its result depends on the metadata of its arguments alone.
+        elementwise: whether it is cacheable, elementwise, and writes to no argument.
         mask_indexer: whether `cacheable` holds only while no argument is a mask.
         rule: symfx's rule for its result's sizes and strides, or None.
         kernel: symfx's fake kernel, where torch's is missing or wrong; else None.
@@ -144,6 +145,7 @@ class OperatorFacts:
         "checks_sizes",
         "composite",
         "data_dependent",
+        "elementwise",
         "exact_strides",
         "func",
         "kernel",
@@ -188,6 +190,9 @@ class OperatorFacts:
             and torch.Tag.inplace_view not in tags
             and func not in _NEVER_CACHED
             and bool(func._schema.returns)
+        )
+        self.elementwise = (
+            self.cacheable and torch.Tag.pointwise in tags and not self.aliases_matter
         )
         self.rule = RULES.get(func) if self.cacheable else None
         self.kernel: Any = KERNELS.get(func)

@@ -37,7 +37,7 @@ class Exact(NamedTuple):
     inputs: frozenset[tuple[fx.Node, int]] = frozenset()
     full: frozenset[fx.Node] = frozenset()
 
-    def __or__(self, other: Exact) -> Exact:  # type: ignore[override]
+    def __or__(self, other: Exact) -> Exact:
         """What both need."""
         return Exact(self.inputs | other.inputs, self.full | other.full)
 
@@ -48,23 +48,27 @@ _NOTHING = Exact()
 _ELEMENTWISE = torch.Tag.pointwise
 # Kernels whose results are row-major, whatever the layout of their arguments.
 _ROW_MAJOR = frozenset(
-    """
-    _log_softmax _softmax addmm all.dim all.dims amax amin any.dim any.dims arange argmax argmin
-    bmm count_nonzero.dim_IntList cummax cummin cumprod cumsum embedding empty.memory_format eye
-    full gather index_select kthvalue linalg_vector_norm linspace.default logcumsumexp logsumexp
-    mean.dim median.dim mm mode native_layer_norm new_empty new_full new_ones new_zeros ones
-    prod.dim_int rand randn repeat scatter.reduce scatter.src scatter.value std.correction
-    sum.dim_IntList topk tril triu var.correction zeros
-    """.split()
-)
-# Kernels whose results are row-major if each of their tensors is, exactly. So are elementwise kernels
-# that broadcast no tensor but those of rank 0.
+    {
+        "_log_softmax", "_softmax", "addmm", "all.dim", "all.dims", "amax", "amin", "any.dim",
+        "any.dims", "arange", "argmax", "argmin", "bmm", "count_nonzero.dim_IntList", "cummax",
+        "cummin", "cumprod", "cumsum", "embedding", "empty.memory_format", "eye", "full",
+        "gather", "index_select", "kthvalue", "linalg_vector_norm", "linspace",
+        "logcumsumexp", "logsumexp", "mean.dim", "median.dim", "mm", "mode",
+        "native_layer_norm", "new_empty", "new_full", "new_ones", "new_zeros", "ones",
+        "prod.dim_int", "rand", "randn", "repeat", "scatter.reduce", "scatter.src",
+        "scatter.value", "std.correction", "sum.dim_IntList", "topk", "tril", "triu",
+        "var.correction", "zeros",
+    }
+)  # fmt: skip
+# Kernels whose results are row-major if each of their tensors is, exactly. So are elementwise
+# kernels that broadcast no tensor but those of rank 0.
 _KEEP_ROW_MAJOR = frozenset(
-    """
-    _to_copy argsort cat clone constant_pad_nd empty_like flip full_like index_fill.int_Scalar
-    nan_to_num ones_like rand_like randn_like sort sort.stable stack zeros_like
-    """.split()
-)
+    {
+        "_to_copy", "argsort", "cat", "clone", "constant_pad_nd", "empty_like", "flip",
+        "full_like", "index_fill.int_Scalar", "nan_to_num", "ones_like", "rand_like",
+        "randn_like", "sort", "sort.stable", "stack", "zeros_like",
+    }
+)  # fmt: skip
 # Operators that are told the strides of their results.
 _TOLD = frozenset({"as_strided", "empty_strided", "new_empty_strided"})
 
@@ -163,7 +167,9 @@ class ExactStrides:
             if not isinstance(given, FakeTensor) or not given.dim():
                 continue
             whole = _whole(self._strides[source], source)
-            if whole is None or not (name in _KEEP_ROW_MAJOR or _all_same(given.shape, value.shape)):
+            if whole is None or not (
+                name in _KEEP_ROW_MAJOR or _all_same(given.shape, value.shape)
+            ):
                 return None
             found = found | whole
         return [found] * value.dim()
@@ -255,7 +261,8 @@ def _whole(strides: _Strides | None, node: fx.Node) -> Exact | None:
 def _dim(node: fx.Node, given: Any, at: int = 1) -> int:
     """The dimension that an operator's argument names."""
     value = node.args[at] if len(node.args) > at else node.kwargs.get("dim", 0)
-    return int(value) % max(given.dim(), 1)  # type: ignore[call-overload, no-any-return]
+    dim: int = value % max(given.dim(), 1)
+    return dim
 
 
 def _same(node: fx.Node, before: _Strides, given: Any, value: Any) -> _Strides:
@@ -279,11 +286,11 @@ def _reversed(node: fx.Node, before: _Strides, given: Any, value: Any) -> _Strid
 
 
 def _permuted(node: fx.Node, before: _Strides, given: Any, value: Any) -> _Strides:
-    return [before[d] for d in node.args[1]]  # type: ignore[union-attr, index, misc]
+    return [before[d] for d in node.args[1]]  # type: ignore[union-attr, index]
 
 
 def _inserted(node: fx.Node, before: _Strides, given: Any, value: Any) -> _Strides:
-    dim = node.args[1] % value.dim()  # type: ignore[operator]
+    dim = node.args[1] % value.dim()
     return [*before[:dim], None, *before[dim:]]
 
 

@@ -3,8 +3,9 @@
 The layout of a fake tensor is that of the real tensor if each dimension has two elements or more.
 The stride of a dimension of size 1 means nothing: kernels, and callers that pass inputs, choose any
 number. The same holds for the strides and the offset of a tensor without elements. Where the size
-may be 1 at another shape, a guard excludes that shape. Where the size is 1, the graph asks the
-tensor itself when it runs, and the answer is an unbacked symbol.
+may be 1 at another shape and `exact_strides` does not know what the kernel chooses, a guard
+excludes that shape. Where the size is 1, the graph asks the tensor itself when it runs, and the
+answer is an unbacked symbol.
 
 A view lies in memory as its base says. The layout of any other tensor is the choice of a kernel.
 Some of torch's fake kernels name another layout than the real kernel chooses, so the graph asserts
@@ -131,7 +132,8 @@ class LayoutQuestions:
         if func in _OFFSET:
             cache.env.inputs.offsets_asked = True
             self._tracer.composites.settle_aliases([tensor])
-            if self._is_exact(self._exact.offset(node)) or _has_elements(tensor):
+            had = all(_had(size, 1) for size in tensor.shape)
+            if (had and self._is_exact(self._exact.offset(node))) or _has_elements(tensor):
                 return self._checked(node, None, tensor.storage_offset())
             return self._ask(node, None)
         rank = tensor.dim()
@@ -157,11 +159,14 @@ class LayoutQuestions:
 
     def _stride(self, tensor: torch.Tensor, node: fx.Node, dim: int) -> Any:
         size = tensor.shape[dim]
-        known = all(statically_known_true(n >= 1) for n in tensor.shape)
-        if not (known and statically_known_true(size >= 2)) and _had(size, 2):
-            if self._is_exact(self._exact.stride(node, dim)):
-                return self._checked(node, dim, tensor.stride(dim))
-        if _surely(size, 2) and _has_elements(tensor):
+        known = statically_known_true(size >= 2) and all(
+            statically_known_true(n >= 1) for n in tensor.shape
+        )
+        if (
+            known
+            or (_had(size, 2) and self._is_exact(self._exact.stride(node, dim)))
+            or (_surely(size, 2) and _has_elements(tensor))
+        ):
             return self._checked(node, dim, tensor.stride(dim))
         self._refuse_others_choice(node, dim)
         return self._ask(node, dim)

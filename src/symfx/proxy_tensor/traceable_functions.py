@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional as F
 from torch.nn._reduction import legacy_get_string
 
+from symfx.proxy_tensor.compared_sizes import FORMS_OF_LOSSES
 from symfx.proxy_tensor.forms import Forms
 from symfx.proxy_tensor.functions_of_sizes import FORMS_BY_SIZE, one_hot
 from symfx.proxy_tensor.indexing import get_item, set_item
@@ -36,7 +37,14 @@ TRACEABLE = Forms()
 The form returns NotImplemented where the function's own form can be traced."""
 
 
-for _forms in (FORMS_BY_SIZE, POOLS, VIEWS, FORMS_BY_OPTION, FORMS_OF_COMPOSITES):
+for _forms in (
+    FORMS_BY_SIZE,
+    POOLS,
+    VIEWS,
+    FORMS_BY_OPTION,
+    FORMS_OF_COMPOSITES,
+    FORMS_OF_LOSSES,
+):
     TRACEABLE.update(_forms)
 TRACEABLE[torch.Tensor.__getitem__] = get_item
 TRACEABLE[torch.Tensor.__setitem__] = set_item

@@ -125,7 +125,7 @@ class PythonKeyTracer(slots.TracerWithSlots):
         # The tracer around this one whose values become inputs here, and these values in order.
         self._outer: PythonKeyTracer | None = None
         self.lifted: list[Any] = []
-        # The names of the inputs that are real tensors, by which the environment knows their strides.
+        # The inputs that are real tensors, by the names under which the environment knows them.
         self.sources: dict[fx.Node, str] = {}
         # The inner tensors of wrapper inputs, each with the input's node, its name, the input.
         self._parts: dict[int, tuple[torch.Tensor, fx.Node, str, torch.Tensor]] = {}

@@ -36,6 +36,26 @@ _ADVICE = (
         "torch.Tensor takes no symbolic number in a list: write torch.tensor([...])",
     ),
     (
+        r"\bdropout\w*\(|\bDropout\w*\(",
+        "the probability of dropout is a number of the graph: compute the mask from p, "
+        "x * (torch.rand_like(x) >= p) / (1 - p)",
+    ),
+    (
+        r"\bhistc\(|\bhistogram\(",
+        "the number of bins of histc is a number of the graph: compute the bin of each element, "
+        "then torch.bincount(bins, minlength=n)",
+    ),
+    (
+        r"\bistft\(",
+        "the n_fft of istft is a number of the graph: invert the frames by torch.fft.irfft(y, n), "
+        "and add them up by index_add",
+    ),
+    (
+        r"\bstft\(",
+        "the n_fft of stft is a number of the graph: cut the frames by x.unfold(-1, n, hop), then "
+        "torch.fft.rfft(frames * window)",
+    ),
+    (
         r"\bmath\.\w+\(",
         "of this function of math no symbolic form exists for these arguments: {otherwise}",
     ),
