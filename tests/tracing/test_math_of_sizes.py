@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 import symfx
 import symfx.errors
@@ -202,6 +203,9 @@ ADVICE: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
     "complex": (lambda x: x * complex(x.shape[0], 1), r"torch\.sym_ite"),
     "bits": (lambda x: x * x.shape[0].bit_length(), r"\.item\(\)"),
     "text": (lambda x: x * len("%d" % x.shape[0]), "a text with a size"),  # noqa: UP031 - the kind in question
+    "dropout": (lambda x: F.dropout(x, 1 / x.shape[0]), "rand_like"),
+    "histc": (lambda x: torch.histc(x, bins=x.shape[0]), "bincount"),
+    "stft": (lambda x: torch.stft(x.mT, x.shape[0], return_complex=True), r"fft\.rfft"),
     "condition": (lambda x: x * 2 if x.shape[0] == 5 else x, "other branch"),
 }
 TABLE = list(range(30))

@@ -57,6 +57,21 @@ def rotated(x: torch.Tensor) -> torch.Tensor:
     return torch.cat([-b, a], -1) * x
 
 
+def masked_keys(mask: torch.Tensor) -> torch.Tensor:
+    rows = torch.arange(mask.shape[0])[:, None, None, None]
+    return (mask > 0)[rows, torch.arange(mask.shape[1])[None, None, None]]
+
+
+def scaled_heads(x: torch.Tensor) -> torch.Tensor:
+    heads = x.view(x.shape[0], x.shape[1], 2, -1).permute(0, 2, 1, 3)
+    return heads / torch.tensor(2.0)
+
+
+def padded(x: torch.Tensor) -> torch.Tensor:
+    more = -x.shape[-1] % 4
+    return F.pad(x, (more // 2, more - more // 2, 1, 0)).relu().sum(-1)
+
+
 POSITIONS = torch.randn(1, 16, 8)
 
 
@@ -84,7 +99,23 @@ def conv(rank: int, channels: tuple[int, int] = (2, 3), transposed: bool = False
 CONV1, CONV2, CONV3 = conv(1), conv(2), conv(3)
 MANY = [[(1 + 16 * i, 2, 9, 11)] for i in (0, 1, 2)]
 
+FROM_ONE = [(Dim("b", min=1), Dim("s", min=1))]
+
 CASES = {
+    "an index of a mask, sizes from 1": Case(
+        masked_keys, [(3, 7)], FROM_ONE, [], [[(1, 5)], [(3, 1)], [(1, 1)], [(2, 9)]]
+    ),
+    "a constant beside heads, sizes from 1": Case(
+        scaled_heads,
+        [(3, 7, 8)],
+        [(*FROM_ONE[0], None)],
+        [],
+        [[(1, 5, 8)], [(3, 1, 8)], [(1, 1, 8)]],
+    ),
+    "pad by a remainder": Case(padded, [(3, 7)], FROM_ONE, [], [[(1, 1)], [(4, 8)], [(2, 10)]]),
+    "flip of a transposed tensor, sizes from 1": Case(
+        lambda x: x.mT.flip(1), [(3, 7)], FROM_ONE, [], [[(1, 1)], [(4, 1)], [(1, 8)]]
+    ),
     "x * 2, sizes from 0": Case(
         lambda x: x * 2, [(4, 3)], [(Dim("n", min=0), None)], [], [[(0, 3)], [(1, 3)], [(9, 3)]]
     ),

@@ -3,6 +3,7 @@
     python -m tools.zoo               writes docs/zoo.md
     python -m tools.zoo bert resnet   prints the rows of some models
     python -m tools.zoo --list        prints the names of the models
+    python -m tools.zoo --minimal     looks for guards that could be left out
 
 Each model has random weights and two layers or so, and nothing is downloaded. Its batch is dynamic,
 and where the architecture takes inputs of any length or size, so are the length, or the height and

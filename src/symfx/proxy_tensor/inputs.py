@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch._guards import detect_fake_mode
-from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, is_fake
 from torch.utils import _pytree as pytree
 
 from symfx.dynamic_spec import ParamsSpec, ShapesSpec
@@ -38,6 +38,7 @@ __all__ = [
     "inputs_of_spec",
     "parameter_defaults",
     "parameter_names",
+    "sources_of_real",
 ]
 
 
@@ -98,6 +99,18 @@ def argument_names(f: Callable[..., Any], args: Sequence[Any]) -> list[str]:
         )
     plain = own_parameters and hasattr(inspect.unwrap(f), "__code__")
     return names if plain else [f"arg{i}" for i in range(len(args))]
+
+
+def sources_of_real(
+    f: Callable[..., Any], names: Sequence[str], args: Sequence[Any]
+) -> dict[str, str]:
+    """For the name of each argument that is a real tensor, its name in the environment."""
+    sources = parameter_names(f, len(args))[0]
+    return {
+        name: source
+        for name, source, arg in zip(names, sources, args, strict=True)
+        if isinstance(arg, torch.Tensor) and not is_fake(arg)
+    }
 
 
 def parameter_defaults(f: Callable[..., Any]) -> dict[str, Any]:

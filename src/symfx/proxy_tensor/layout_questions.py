@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -175,12 +176,13 @@ class LayoutQuestions:
         """Whether an answer of a fake tensor holds at every size, also where it means nothing."""
         if needed is None or not all(_has_elements(node.meta["val"]) for node in needed.full):
             return False
-        inputs: Any = self._tracer.cache.env.inputs  # type: ignore[union-attr]
-        sources = self._tracer.sources
+        env: Any = self._tracer.cache.env  # type: ignore[union-attr]
+        facts, sources = env.inputs.facts, self._tracer.sources
         asked = [f"{sources[node]}.stride()[{dim}]" for node, dim in needed.inputs]
-        if not all(source in inputs.facts for source in asked):
+        if not all(source in facts for source in asked):
             return False
-        inputs.note_asked(asked)
+        for source in asked:
+            facts[source] = replace(facts[source], asked=True)
         return True
 
     def _may_differ(self, node: fx.Node) -> bool:

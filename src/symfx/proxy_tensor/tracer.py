@@ -125,7 +125,9 @@ class PythonKeyTracer(slots.TracerWithSlots):
         # The tracer around this one whose values become inputs here, and these values in order.
         self._outer: PythonKeyTracer | None = None
         self.lifted: list[Any] = []
-        # The inputs that are real tensors, by the names under which the environment knows them.
+        # The names under which the environment knows the inputs that are real tensors, by those of
+        # the arguments and by their nodes.
+        self.real_inputs: dict[str, str] = {}
         self.sources: dict[fx.Node, str] = {}
         # The inner tensors of wrapper inputs, each with the input's node, its name, the input.
         self._parts: dict[int, tuple[torch.Tensor, fx.Node, str, torch.Tensor]] = {}

@@ -15,7 +15,7 @@ import torch
 from torch import fx
 from torch._compile import _disable_dynamo
 from torch._dispatch.python import enable_python_dispatcher
-from torch._subclasses.fake_tensor import FakeTensorMode, is_fake
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
@@ -37,6 +37,7 @@ from symfx.proxy_tensor.inputs import (
     is_symfx_env,
     parameter_defaults,
     parameter_names,
+    sources_of_real,
 )
 from symfx.proxy_tensor.mode import ProxyTorchDispatchMode, Table, register_higher_order
 from symfx.proxy_tensor.modules import ModuleStack, module_of
@@ -187,6 +188,7 @@ def make_fx(
 
     def trace(*args: Any) -> fx.GraphModule:
         names = argument_names(f, args)
+        real = sources_of_real(f, names, args)
         fake_mode = cache = None
         symbols: list[list[InputSymbol]] = []
         assertions = None
@@ -194,7 +196,6 @@ def make_fx(
             fake_mode = fake_mode_of(args, symbolic, _allow_non_fake_inputs)
             sources = parameter_names(f, len(args))[0]
             env: Any = fake_mode.shape_env
-            real = [isinstance(arg, torch.Tensor) and not is_fake(arg) for arg in args]
             if spec is None:
                 args = fake_inputs(fake_mode, sources, args, symbolic, dynamic_shapes)
             else:
@@ -214,7 +215,7 @@ def make_fx(
         modules = None if root is None else ModuleStack(root)
         tracer = PythonKeyTracer(cache, record_stack_traces or modules is not None, modules)
         tracer.proxy_module_inputs = proxy_module_inputs
-        tracer.origins = _origins
+        tracer.origins, tracer.real_inputs = _origins, real
         if assertions is not None:
             tracer.assert_from(assertions)
         mode = ProxyTorchDispatchMode(
@@ -226,10 +227,7 @@ def make_fx(
             table,
         )
         mode.watch_functions = not _disable_torch_fn_metadata_mode
-        run = TraceRun(f, args, names, mode, fake_mode, symbols=symbols)
-        if fake_mode is not None:
-            run.sources = [s if r else None for s, r in zip(sources, real, strict=True)]
-        return run.run()
+        return TraceRun(f, args, names, mode, fake_mode, symbols=symbols).run()
 
     @functools.wraps(f)
     def wrapped(*args: Any) -> fx.GraphModule:
@@ -285,8 +283,6 @@ class TraceRun:
         self.tracer: Any = mode.tracer
         self.inside = inside
         self.symbols = symbols
-        #: For each argument that is a real tensor, its name in the environment.
-        self.sources: Sequence[str | None] = [None] * len(self.args)
 
     def run(self) -> fx.GraphModule:
         """Trace the function."""
@@ -358,14 +354,14 @@ class TraceRun:
         spec = pytree.tree_structure(args)
         flat = all(child.is_leaf() for child in spec.children())
         defaults = parameter_defaults(self.f) if flat else {}
-        for name, arg, source in zip(self.names, args, self.sources, strict=True):
+        for name, arg in zip(self.names, args, strict=True):
             default = (defaults[name],) if name in defaults else ()
             leaves = (arg,) if isinstance(arg, torch.Tensor) else pytree.tree_leaves(arg)
             for i, leaf in enumerate(leaves, 1):
                 node = tracer.create_node("placeholder", f"{name}_{i}", default, {})
                 nodes.append((node, leaf))
-                if source is not None:
-                    tracer.sources[node] = source
+                if name in tracer.real_inputs:
+                    tracer.sources[node] = tracer.real_inputs[name]
         if not flat:
             take_pytree_inputs(tracer.graph, list(self.names), spec)
         return nodes

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from symfx.algebra.reasoning.condition_forms import nonlinear_symbols_of
@@ -344,10 +345,17 @@ class _Known:
     def _multiply_inequalities(self, wanted: set[tuple[Term, ...]], size: int) -> None:
         """Take the products of two inequalities of few summands in which wanted monomials occur."""
         short = [p for p in self._positives if p.op != "const" and len(p.coeffs) <= size]
+        # For the factors of a monomial, those of the monomials with which it makes a wanted one.
+        partners: dict[tuple[Term, ...], set[tuple[Term, ...]]] = defaultdict(set)
+        for factors in wanted:
+            for part, rest in _splits(factors):
+                partners[part].add(rest)
+        own = {p: {tuple(m.factors) for m in p.coeffs} for p in short}
+        sought = {p: set().union(*(partners.get(m, ()) for m in own[p])) for p in short}
         helpful = (
             (p, q)
             for p, q in itertools.combinations_with_replacement(short, 2)
-            if any(_factors(m, n) in wanted for m in p.coeffs for n in q.coeffs)
+            if not sought[p].isdisjoint(own[q])
         )
         table = self.table
         products = [table.mul(p, q) for p, q in itertools.islice(helpful, PRODUCTS)]
@@ -365,6 +373,17 @@ class _Known:
 def _factors(m: Term, n: Term) -> tuple[Term, ...]:
     """The factors of the product of two monomials, in their normal order."""
     return tuple(sorted((*m.factors, *n.factors), key=by_uid))
+
+
+def _splits(factors: tuple[Term, ...]) -> Iterator[tuple[tuple[Term, ...], tuple[Term, ...]]]:
+    """The ways to write a product, by its factors, as a product of two monomials."""
+    places = range(len(factors))
+    for count in range(1, len(factors)):
+        for chosen in itertools.combinations(places, count):
+            yield (
+                tuple(factors[i] for i in chosen),
+                tuple(factors[i] for i in places if i not in chosen),
+            )
 
 
 def _at_least_zero(interval: tuple[int | None, int | None]) -> bool:

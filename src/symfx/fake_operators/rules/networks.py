@@ -232,6 +232,23 @@ def _adaptive_avg_pool(n: Numbers, a: Shape, output_size: Sequence[Any]) -> New 
     return _row_major(n, a.dtype, (*a.sizes[:outer], *output_size))
 
 
+# -- padding ----------------------------------------------------------------------------------
+
+
+@rule(_aten.constant_pad_nd.default)
+def _constant_pad_nd(n: Numbers, a: Shape, pad: Any, value: Any = 0) -> New | None:
+    if len(pad) % 2 or len(pad) > 2 * len(a.sizes) or not is_row_major(n, a):
+        return None
+    if not all(n.at_most(0, each) for each in pad):
+        return None
+    sizes = list(a.sizes)
+    for i in range(len(pad) // 2):
+        # The pairs begin with that of the last dimension.
+        sizes[-1 - i] = n.add(sizes[-1 - i], n.add(pad[2 * i], pad[2 * i + 1]))
+        n.learn_positive(sizes[-1 - i])
+    return _row_major(n, a.dtype, tuple(sizes))
+
+
 # -- pixels and channels --------------------------------------------------------------------------
 
 

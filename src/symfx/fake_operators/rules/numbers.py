@@ -130,6 +130,9 @@ class Numbers:
         if self._prover is None:
             return False
         condition: Any = a <= b if isinstance(a, Term) else b >= a
+        # The prover would try to refute it, which is of no use here.
+        if self._prover.witness(condition) is False:
+            return False
         return self._prover.decide(condition) is True
 
     def require_at_most(self, a: Number, b: Number) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -309,15 +308,6 @@ class Inputs:
     def _note(self, source: str, term: Term) -> None:
         kind = "static" if term.op == "const" else "symbol" if term.op == "symbol" else "expression"
         self.facts[source] = InputFact(source, kind, term)  # type: ignore[arg-type]
-
-    def note_asked(self, strides: Iterable[str]) -> None:
-        """Note that the program asked for strides of dimensions that may have the size 1.
-
-        Args:
-            strides: their sources.
-        """
-        for source in strides:
-            self.facts[source] = replace(self.facts[source], asked=True)
 
     # -- tensors --------------------------------------------------------------------------------
 
