@@ -189,3 +189,25 @@ def test_checks_of_operators_are_left_to_them() -> None:
         torch.tensor([2, 3]), torch.rand(5)
     )
     assert torch.ops.aten._assert_scalar.default not in [n.target for n in g.graph.nodes]
+
+
+class Around(torch.nn.Module):
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) * 2
+
+
+@pytest.mark.parametrize("around", [lambda m: m, Around, lambda m: lambda x: m(x) - 1])
+def test_a_module_that_never_ran_is_compiled_whole(around: Any) -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        return torch.cond(x.sum() > 0, torch.relu, torch.neg, (x,)) + x.shape[0]
+
+    torch._dynamo.reset()
+    made = make_fx(program, tracing_mode="symbolic")(torch.ones(4, 5))
+    compiled = torch.compile(around(made), fullgraph=True, backend="eager")
+    for x in (torch.ones(4, 5), -torch.ones(4, 5)):
+        wanted = program(x) * 2 if around is Around else around(program)(x)
+        torch.testing.assert_close(compiled(x), wanted)

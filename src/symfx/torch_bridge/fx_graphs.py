@@ -101,12 +101,37 @@ def compile_now(module: fx.GraphModule) -> None:
     _LazyGraphModule.force_recompile(module)
 
 
+class _Forward:
+    """The method ``forward`` of a module whose code is not compiled yet.
+
+    torch's own stands in its file, which Dynamo skips, and Dynamo would refuse to trace it.
+    """
+
+    def __get__(self, module: Any, kind: type) -> Any:
+        if module is None:
+            return kind._lazy_forward  # type: ignore[attr-defined]
+        module.real_recompile()
+        return module.forward
+
+
+_FORWARD = _Forward()
+
+
 class TracedModule(_LazyGraphModule):
     """A graph module that is pickled node by node, so that loading it gives the same graph.
 
     torch pickles a graph's code instead, and traces the code again. In neither case does the
     pickle hold the environment of symbols or the nodes' example values.
     """
+
+    @classmethod
+    def recompile(cls) -> None:  # type: ignore[override]
+        """Have the code compiled when it is next needed."""
+        cls.forward = _FORWARD  # type: ignore[assignment,method-assign]
+
+    @classmethod
+    def _needs_recompile(cls) -> bool:
+        return inspect.getattr_static(cls, "forward") is _FORWARD
 
     @_disable_dynamo  # `torch.compile` meets the first run of a module, which compiles its code
     def _real_recompile(self) -> Any:
