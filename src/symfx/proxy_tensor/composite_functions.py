@@ -104,6 +104,7 @@ class CompositeFunctions:
         self._may_alias: list[tuple[tuple[torch.UntypedStorage, ...], list[Term]]] = []
         # The questions of the call that made a tensor, by the node of the tensor.
         self._made: dict[fx.Node, list[Term]] = {}
+        self._reshaped: set[fx.Node] = set()
 
     def call(self, func: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
         """The result of a function of `COMPOSITES`; NotImplemented where it may run as it is."""
@@ -135,6 +136,8 @@ class CompositeFunctions:
             found = slots.node_of_tensor(result, self._tracer)
             if found is not None:
                 self._made[found[0]] = general.log
+                if func in _COPIES:
+                    self._reshaped.add(found[0])
         return result
 
     def settle_aliases(self, tensors: Iterable[torch.Tensor]) -> None:
@@ -155,6 +158,10 @@ class CompositeFunctions:
     def may_differ(self, node: fx.Node) -> bool:
         """Whether open questions show which operators make a tensor in eager mode."""
         return bool(self._made.get(node))
+
+    def is_reshaped(self, node: fx.Node) -> bool:
+        """Whether the function that made a node returns a view where it can, else a copy."""
+        return node in self._reshaped
 
     def settle_operators(self, node: fx.Node) -> None:
         """Guard on the questions that show which operators make a tensor in eager mode.

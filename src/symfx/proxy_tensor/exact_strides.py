@@ -131,7 +131,9 @@ class ExactStrides:
 
     def _rule(self, node: fx.Node, sources: Sequence[fx.Node]) -> _Strides | None:
         value = node.meta.get("val")
-        if not isinstance(value, FakeTensor) or self._may_differ(node):
+        # A view of a tensor that is row-major at every size is a view in eager mode too.
+        view = _name(node) == "view" and self._tracer.composites.is_reshaped(node)
+        if not isinstance(value, FakeTensor) or (self._may_differ(node) and not view):
             return None
         rank = value.dim()
         if node.op == "get_attr":

@@ -133,7 +133,9 @@ def _view(x: torch.Tensor, items: Sequence[Any]) -> tuple[torch.Tensor, tuple[An
             x = x.unsqueeze(dim)
             rest.append(slice(None))
         elif isinstance(item, slice):
-            if not (item.start is None and item.stop is None and item.step in (None, 1)):
+            # A step that is a size would be guarded where it is compared.
+            whole = item.step is None or (type(item.step) is int and item.step == 1)
+            if not (item.start is None and item.stop is None and whole):
                 x = _aten.slice.Tensor(
                     x,
                     dim,

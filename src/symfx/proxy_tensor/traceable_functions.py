@@ -26,7 +26,7 @@ from symfx.proxy_tensor.sizes_as_options import FORMS_BY_OPTION
 from symfx.proxy_tensor.sizes_in_composites import FORMS_OF_COMPOSITES
 from symfx.proxy_tensor.symbolic_math import choose
 from symfx.proxy_tensor.views_by_size import VIEWS
-from symfx.sym_node import is_channels_last_contiguous_2d
+from symfx.sym_node import is_channels_last_contiguous_2d, is_contiguous
 from symfx.symbolic_shapes import statically_known_true
 
 __all__ = ["TRACEABLE"]
@@ -182,7 +182,8 @@ def _one_hot(x: torch.Tensor, num_classes: Any = -1) -> Any:
         return one_hot(x, num_classes)
     if num_classes != -1:
         # torch's own form keeps the order of the dimensions, and the operator does not.
-        return NotImplemented if x.is_contiguous() else F.one_hot(x.contiguous(), num_classes)
+        row_major = statically_known_true(is_contiguous(x.shape, x.stride()))
+        return NotImplemented if row_major else F.one_hot(x.contiguous(), num_classes)
     _assert_all(x >= 0, "Class values must be non-negative.")
     count = (x.max() + 1).item()
     torch._check(count >= 1)  # type: ignore[no-untyped-call]
