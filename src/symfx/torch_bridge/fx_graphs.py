@@ -127,7 +127,7 @@ class TracedModule(_LazyGraphModule):
     @classmethod
     def recompile(cls) -> None:  # type: ignore[override]
         """Have the code compiled when it is next needed."""
-        cls.forward = _FORWARD  # type: ignore[assignment,method-assign]
+        cls.forward = _FORWARD  # type: ignore[assignment]
 
     @classmethod
     def _needs_recompile(cls) -> bool:
