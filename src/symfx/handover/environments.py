@@ -335,7 +335,9 @@ def _read_specialization(item: Item, numbers: NumberReader) -> SpecializationRec
 
 def _read_input(item: Item, numbers: NumberReader) -> InputFact:
     fields = item.fields("source", "kind", "value", optional=("asked",))
-    source = _read_torch_source(fields["source"]).name
+    source = fields["source"].text(5_000)
+    if not _PLAIN_SOURCE.fullmatch(source):
+        source = _read_torch_source(fields["source"]).name
     kind: Any = fields["kind"].choice(_KINDS, "kind of fact")
     asked = "asked" in fields and fields["asked"].truth()
     return InputFact(source, kind, numbers.as_term(fields["value"]), asked)
