@@ -68,5 +68,10 @@ NEAR = 24
 ATOMS = 16
 PRODUCTS = 120
 SUMMANDS = 6
-# The second tries that one question may have, its sub-questions included.
-TRIES_AGAIN = 24
+# The second tries of sub-questions that one way to decide a question may have.
+TRIES_OF_A_WAY = 16
+# The powers of constants in a condition that are taken apart, and the coefficients in their exponents.
+FEW_POWERS = 8
+EXPONENT = 8
+# The digits that a known sum is split into.
+DIGITS = 4
