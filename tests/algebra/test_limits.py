@@ -23,9 +23,9 @@ def ask(facts: Facts, condition: Term) -> bool | None:
     """The answer of a new prover, which must stay within the limits of a search."""
     prover, before = Prover(facts), len(facts.table)
     answer = prover.decide(condition)
-    assert prover._effort.steps <= STEPS + 1 and prover._effort.nested == 0
+    assert prover.effort.steps <= STEPS + 1 and prover.effort.nested == 0
     # Each of the last searches still looks at one term.
-    assert prover._effort.looked <= LOOKED + 2 * STEPS
+    assert prover.effort.looked <= LOOKED + 2 * STEPS
     assert len(facts.table) - before < 60_000
     return answer
 

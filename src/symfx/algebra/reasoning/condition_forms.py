@@ -124,14 +124,22 @@ def without_quotient(condition: Term, is_positive: Callable[[Term], bool]) -> Te
         return condition
     table, p = condition.table, condition.args[0]
     for atom, coeff in p.coeffs.items():
-        if atom.op == "floordiv" and coeff in (1, -1) and is_positive(atom.args[1]):
-            x, d = atom.args
+        if atom.op != "floordiv" or coeff not in (1, -1):
+            continue
+        x, d = atom.args
+        # Sums of many quotients by symbols would grow with each of them.
+        if d.op == "const" or (_has_few_quotients(p) and is_positive(d)):
             rest = coeff * p - atom
             below, above = x + d * rest, d - 1 - x - d * rest
             if condition.op == "eq":
                 return table.and_(table.ge_zero(below), table.ge_zero(above))
             return table.ge_zero(below if coeff > 0 else above)
     return condition
+
+
+def _has_few_quotients(p: Term) -> bool:
+    inside = postorder(p, lambda t: t.op not in ("const", "symbol"))
+    return sum(t.op == "floordiv" for t in inside) < CHOSEN
 
 
 def with_masks_as_remainders(condition: Term) -> Term:

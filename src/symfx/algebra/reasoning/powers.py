@@ -28,10 +28,11 @@ def with_powers_apart(prover: Prover, condition: Term) -> Term:
     So ``2**(k + 1)`` and ``2 << k`` are ``2*2**k`` for k >= 0, and ``2**b`` is ``2**a * 2**(b - a)``
     beside ``2**a``, for a <= b.
     """
+    inside = postorder(condition, lambda t: t.op not in ("const", "symbol"))
+    if not 0 < sum(t.op in POWERS for t in inside) <= FEW_POWERS:
+        return condition
     form = _with_shifts_as_powers(condition)
     atoms = _powers_in(form)
-    if not atoms or len(atoms) > FEW_POWERS:
-        return form
     form = substitute(form, {atom: _apart(prover, atom) for atom in atoms})
     for low, high in itertools.permutations(_powers_in(form), 2):
         (base, small), (same, large) = low.args, high.args

@@ -21,7 +21,7 @@ from symfx.algebra.reasoning.condition_forms import (
 from symfx.algebra.reasoning.digits import digits_of_zero
 from symfx.algebra.reasoning.factors import factors_of, has_no_root
 from symfx.algebra.reasoning.intervals import Interval, at_least
-from symfx.algebra.reasoning.limits import LONG, TRIES_OF_A_WAY
+from symfx.algebra.reasoning.limits import LONG, TRIES_AGAIN, TRIES_OF_A_WAY
 from symfx.algebra.reasoning.powers import with_powers_apart
 from symfx.algebra.terms.definedness import UNDEFINED
 from symfx.algebra.terms.interpret import substitute
@@ -80,14 +80,17 @@ def second_try(prover: Prover, condition: Term, *, first: bool) -> bool | None:
                 prover.refuter.note_open(condition.args[0], prover.witness(condition.args[0]))
             return answer
         ways = (*_FROM_PRODUCTS, cases.by_choices_in_facts) if products else _FROM_CHOICES
+    effort, rest = prover.effort, TRIES_AGAIN
     for way in ways:
         if first:
-            prover.effort.left = TRIES_OF_A_WAY
+            given = effort.left = min(TRIES_OF_A_WAY, rest)
         # A form or a case in which the condition has no value says nothing.
         with contextlib.suppress(*UNDEFINED):
             answer = way(prover, condition)
             if answer is not None:
                 return answer
+        if first:
+            rest -= given - effort.left
     return None
 
 
