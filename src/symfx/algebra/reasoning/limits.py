@@ -69,8 +69,8 @@ ATOMS = 16
 PRODUCTS = 120
 SUMMANDS = 6
 # The second tries that the sub-questions of one question may have, and those of one way to decide it.
-TRIES_AGAIN = 48
-TRIES_OF_A_WAY = 16
+TRIES_AGAIN = 24
+TRIES_OF_A_WAY = 12
 # The powers of constants in a condition that are taken apart, and the coefficients in their exponents.
 FEW_POWERS = 8
 EXPONENT = 8
