@@ -136,7 +136,9 @@ def by_values_supposed(prover: Prover, condition: Term) -> bool | None:
     opposite = () if condition.op == "eq" else (table.not_(condition),)
     for supposed in (condition, *opposite):
         branch = None if prover.witness(supposed) else prover.under(supposed)
-        for symbol in sorted(condition.free_symbols, key=by_uid)[:SIGNS] if branch else ():
+        if branch is None:
+            continue
+        for symbol in sorted(condition.free_symbols, key=by_uid)[:SIGNS]:
             low, high = branch.range(symbol)
             if low is None or high is None or high - low >= QUOTIENTS:
                 continue

@@ -145,7 +145,7 @@ def _has_few_quotients(p: Term) -> bool:
 def with_masks_as_remainders(condition: Term) -> Term:
     """The condition with bits that a constant masks as remainders: ``x & 12`` is x % 16 - x % 4."""
     table = condition.table
-    forms = {}
+    forms: dict[Term, Term] = {}
     for atom in postorder(condition, lambda t: t.op not in ("const", "symbol")):
         if atom.op not in _BIT_OPERATIONS or not any(a.op == "const" for a in atom.args):
             continue

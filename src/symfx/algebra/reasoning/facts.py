@@ -277,7 +277,7 @@ class Facts:
 
 
 def _multiplies(monomial: Term) -> bool:
-    """Whether a monomial is a product, a power, or the remainder by a divisor that is no constant."""
+    """Whether a monomial is a product, a power, or a remainder by more than a constant."""
     op = monomial.op
     return op in _MULTIPLY or (op == "mod" and monomial.args[1].op != "const")
 

@@ -25,8 +25,8 @@ POWERS = frozenset(("pow", "lshift", "rshift"))
 def with_powers_apart(prover: Prover, condition: Term) -> Term:
     """The condition with its powers as products of those of the fewest exponents.
 
-    So ``2**(k + 1)`` and ``2 << k`` are ``2*2**k`` for k >= 0, and ``2**b`` is ``2**a * 2**(b - a)``
-    beside ``2**a``, for a <= b.
+    So ``2**(k + 1)`` and ``2 << k`` are ``2*2**k`` for k >= 0, and ``2**b`` beside ``2**a`` is
+    ``2**a * 2**(b - a)`` for a <= b.
     """
     inside = postorder(condition, lambda t: t.op not in ("const", "symbol"))
     if not 0 < sum(t.op in POWERS for t in inside) <= FEW_POWERS:
@@ -92,7 +92,7 @@ def _with_shifts_as_powers(condition: Term) -> Term:
     """The condition with ``x << k`` as ``x * 2**k``, and ``x >> k`` as ``x // 2**k``."""
     table = condition.table
     two = table.const(2)
-    forms = {}
+    forms: dict[Term, Term] = {}
     for atom in postorder(condition, lambda t: t.op not in ("const", "symbol")):
         if atom.op in ("lshift", "rshift"):
             x, k = (substitute(part, forms) if forms else part for part in atom.args)
@@ -110,8 +110,8 @@ def _apart(prover: Prover, atom: Term) -> Term:
     if times > EXPONENT:
         return atom
     parts: list[tuple[Term, int]] = []
-    for monomial, coeff in exponent.coeffs.items():
-        coeff *= times
+    for monomial, once in exponent.coeffs.items():
+        coeff = once * times
         low, high = prover.intervals.of(monomial)
         end = low if coeff > 0 else high
         if end is None or abs(coeff) > EXPONENT:

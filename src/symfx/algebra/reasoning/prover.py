@@ -356,13 +356,15 @@ class Prover:
         return substitute(condition, forms) if forms else condition
 
     def _compare_casts(self, op: str, a: Term, b: Term) -> bool | None:
-        """Compare two integers that are cast to doubles, which keeps their order, if not strictly."""
+        """Compare integers that are cast to doubles: different ones may be equal beyond 2**53."""
         table = self.table
-        if self.decide(table.le(b, a)) and op == "flt":
+        if op == "flt" and self.decide(table.le(b, a)):
             return False
         if op == "fle" and self.decide(table.le(a, b)):
             return True
-        exact = all(end is not None and abs(end) <= 2**53 for x in (a, b) for end in self._interval(x))
+        exact = all(
+            end is not None and abs(end) <= 2**53 for x in (a, b) for end in self._interval(x)
+        )
         if op == "feq":
             answer = self.decide(table.eq(a, b))
             return answer if answer or exact else None

@@ -42,7 +42,14 @@ def is_hopeless(prover: Prover, condition: Term) -> bool:
         return True
     if condition.op == "ge" and refuter.leaves_open(p):
         return True
-    if facts.barred or facts.tiled or facts.multiplied or facts.choosing or refuter.may_bound(p, 1) or refuter.may_bound(p, -1):
+    if (
+        facts.barred
+        or facts.tiled
+        or facts.multiplied
+        or facts.choosing
+        or refuter.may_bound(p, 1)
+        or refuter.may_bound(p, -1)
+    ):
         return False
     refuter.note_open(p)
     return True
@@ -95,7 +102,7 @@ def second_try(prover: Prover, condition: Term, *, first: bool) -> bool | None:
 
 
 def _has_gaps(condition: Term) -> bool:
-    """Whether a linear equation has a solution for some values of its symbols but the first only."""
+    """Whether a linear equation has solutions for some values of a symbol only: x == 25*y."""
     if condition.op != "eq":
         return False
     large = [abs(c) > 1 for c in condition.args[0].coeffs.values()]
