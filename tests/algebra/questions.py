@@ -15,6 +15,7 @@ from types import CodeType
 from typing import Any
 
 import compiler_questions
+import later_questions
 import more_questions
 
 from symfx.algebra import Table, Term
@@ -297,7 +298,12 @@ k >= 0 |- ((x << k) >> k) == x
 }
 
 
-_ALL = QUESTIONS | compiler_questions.QUESTIONS | more_questions.QUESTIONS
+_ALL = {
+    **QUESTIONS,
+    **compiler_questions.QUESTIONS,
+    **more_questions.QUESTIONS,
+    **later_questions.QUESTIONS,
+}
 
 
 def questions() -> list[tuple[str, str]]:

@@ -130,7 +130,7 @@ def test_a_question_narrows_no_range(kind: str, question: str) -> None:
     if facts.alternatives:
         pytest.skip("a question settles a known alternative, which the facts then hold")
     conditions = [questions.read(condition, table) for condition in asked]
-    symbols = [table.symbol(name) for name in names_in(question)]
+    symbols = [questions.read(name, table) for name in names_in(question)]
 
     def state() -> object:
         learned = {c for c in facts.known if c.free_symbols <= set(symbols)}

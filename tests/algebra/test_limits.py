@@ -10,6 +10,7 @@ from functools import reduce
 import pytest
 
 from symfx.algebra import Facts, Prover, Table, Term, evaluate, smtlib_script
+from symfx.algebra.languages.sympy import to_sympy
 from symfx.algebra.reasoning.limits import LOOKED, STEPS
 from symfx.errors import ExpressionError
 
@@ -23,9 +24,9 @@ def ask(facts: Facts, condition: Term) -> bool | None:
     """The answer of a new prover, which must stay within the limits of a search."""
     prover, before = Prover(facts), len(facts.table)
     answer = prover.decide(condition)
-    assert prover._effort.steps <= STEPS + 1 and prover._effort.nested == 0
+    assert prover.effort.steps <= STEPS + 1 and prover.effort.nested == 0
     # Each of the last searches still looks at one term.
-    assert prover._effort.looked <= LOOKED + 2 * STEPS
+    assert prover.effort.looked <= LOOKED + 2 * STEPS
     assert len(facts.table) - before < 60_000
     return answer
 
@@ -176,6 +177,22 @@ def test_a_chain_of_one_kind(t: Table, kind: str, links: int) -> None:
     # A part that is used several times is written once, and once more in the condition under
     # which each part around it has a value: quadratic, never exponential.
     assert len(smtlib_script([y >= 0])) < 70 * links**2 + 1200 * links + 4000
+
+
+@pytest.mark.parametrize("links", [12, 300])
+@pytest.mark.parametrize("kind", CHAINS)
+def test_the_sympy_of_a_chain_shares_its_parts(t: Table, kind: str, links: int) -> None:
+    x, y, z = map(t.symbol, "xyz")
+    for i in range(links):
+        y = CHAINS[kind](t, y, x, z, i)
+    found = set()
+    waiting = [to_sympy(y)]
+    while waiting:
+        top = waiting.pop()
+        if id(top) not in found:
+            found.add(id(top))
+            waiting += top.args
+    assert len(found) < 20 * links
 
 
 @pytest.mark.parametrize(("n", "linked"), [(2000, False), (100, True)])

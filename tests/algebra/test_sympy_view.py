@@ -423,3 +423,25 @@ def test_conditions_and_doubles_nest(t: Table) -> None:
         real = real * real + 1.0
     assert reader_of(t).read(to_sympy(condition)) is condition
     assert reader_of(t).read(to_sympy(real)) is real
+
+
+def test_large_sums_and_products(t: Table) -> None:
+    x, y = t.symbol("x"), t.symbol("y")
+    large = y
+    for i in range(9):
+        a, b = large + x, 2 + i % 3
+        large = t.where(a >= 0, a // b, -(-a // b))
+    term = 3 * large * large * x - 2 * large + (large << y) + 5
+    view = to_sympy(term)
+    for at in ({x: 4, y: 2}, {x: -70, y: 3}, {x: 9000, y: 0}):
+        shown = {to_sympy(symbol): sympy.Integer(value) for symbol, value in at.items()}
+        stack = [view]
+        while stack:  # `xreplace` would walk the view as a tree
+            top = stack[-1]
+            below = [part for part in top.args if part not in shown]
+            if below:
+                stack += below
+            else:
+                shown.setdefault(top, top.func(*map(shown.get, top.args)) if top.args else top)
+                stack.pop()
+        assert shown[view] == evaluate(term, at)

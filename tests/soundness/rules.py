@@ -208,6 +208,11 @@ BITS = [
     rule("& of a mask of low bits", "x & {m}", "x % ({m} + 1)", m=(1, 3, 7, 31)),
     rule("& of a mask of high bits", "x & -{m}", "x - x % {m}", m=(2, 4, 32)),
     rule("a shift and its opposite", "(x << abs(y)) >> abs(y)", "x"),
+    rule("& of one of its operands", "x & (x & y)", "x & y"),
+    rule("| of one of its operands", "x | (y | x)", "x | y"),
+    rule("^ of one of its operands", "x ^ (x ^ y)", "y"),
+    rule("& absorbs |", "x & (y | x)", "x"),
+    rule("| absorbs &", "x | (x & y)", "x"),
     rule("| 0", "x | 0", "x"),
     rule("| -1", "x | -1", "-1"),
     rule("^ 0", "x ^ 0", "x"),
@@ -303,6 +308,11 @@ INTEGERS_AMONG_ROUNDINGS = [
     rule("integers above a whole double", "x > {k} * 1.0", "x > {k}", k=N),
     rule("integers at least a whole double", "x >= {k} * 1.0", "x >= {k}", k=N),
     rule("integers equal to a whole double", "x == {k} * 1.0", "x == {k}", k=N),
+    rule("cast integers below a fraction", "float(x) < {k} + 0.5", "x <= {k}", k=N),
+    rule("cast integers at most a whole double", "float(x) <= {k} * 1.0", "x <= {k}", k=N),
+    rule("cast integers above a whole double", "float(x) > {k} * 1.0", "x > {k}", k=N),
+    rule("cast integers equal to a whole double", "float(x) == {k} * 1.0", "x == {k}", k=N),
+    rule("cast integers equal to a fraction", "float(x) == {k} + 0.5", "False", k=N),
     rule("integers below a large double", "x < 1e300", "x < 10**300 + (int(1e300) - 10**300)"),
     rule("a constant integer below doubles", "{k} < r", "{k} * 1.0 < r", k=N),
     rule("a constant integer at most doubles", "{k} <= r", "{k} * 1.0 <= r", k=N),
@@ -352,6 +362,17 @@ FORMS = [
     ),
     rule("the square of an absolute value", "abs(x)*abs(x)", "x*x"),
     rule("a square of a sum", "x*x + 2*{a}*x*y + {a}*{a}*y*y", "(x + {a}*y)**2", a=N),
+    rule("the square of an integer", "x*x >= x", "True"),
+    rule("a quotient at least", "x//{c} + y >= 0", "x + {c}*y >= 0", c=C),
+    rule("a quotient at most", "y >= x//{c}", "{c}*y + {c} - 1 - x >= 0", c=C),
+    rule("a quotient equal", "x//{c} == y", "({c}*y <= x) & (x <= {c}*y + {c} - 1)", c=C),
+    rule("a quotient by a symbol at least", "x//(y*y + 1) >= z", "x >= z*(y*y + 1)"),
+    rule(
+        "a digit and the rest",
+        "{c}*x + y % {c} - z % {c} == 0",
+        "(x == 0) & (y % {c} - z % {c} == 0)",
+        c=C,
+    ),
     rule("a product of two sums", "x*y + {a}*x + {b}*y + {a}*{b}", "(x + {b})*(y + {a})", a=N, b=N),
 ]
 FORMS_OF_BITS = [
@@ -360,10 +381,27 @@ FORMS_OF_BITS = [
     rule("| by the opposites", "x | y", "-1 - ((-1 - x) & (-1 - y))"),
     rule("^ of an opposite", "x ^ y", "-1 - ((-1 - x) ^ y)"),
     rule("& of a multiple and a smaller number", "({m}*x) & (y % {m})", "0", m=(1, 2, 4, 8)),
+    rule("& of a mask of bits", "x & 12", "x % 16 - x % 4"),
+    rule("& of a mask of bits in two runs", "x & 13", "x % 16 - x % 4 + x % 2"),
+    rule("& of a mask of all other bits", "x & -13", "x - (x % 16 - x % 4)"),
+    rule("| of a mask of bits", "x | 12", "x + 12 - (x % 16 - x % 4)"),
+    rule("^ of a mask of bits", "x ^ 12", "x + 12 - 2*(x % 16 - x % 4)"),
+]
+# Exponents that are not negative.
+FORMS_OF_POWERS = [
+    rule("a constant leaves an exponent", "2**(abs(x) + {k})", "2**{k} * 2**abs(x)", k=(0, 1, 3)),
+    rule("a power of a power", "4**abs(x)", "2**abs(x) * 2**abs(x)"),
+    rule("a power of a sum", "3**(abs(x) + abs(y))", "3**abs(x) * 3**abs(y)"),
+    rule("a shift to the left", "x << abs(y)", "x * 2**abs(y)"),
+    rule("a shift to the right", "x >> abs(y)", "x // 2**abs(y)"),
+    rule("powers keep the order", "2**abs(x) < 2**abs(y)", "abs(x) < abs(y)"),
+    rule("a power at most", "2**abs(x) <= {k}", "abs(x) < {d}", k=(8, 15), d=(4,)),
+    rule("a power at least", "3**abs(x) >= {k}", "abs(x) >= {d}", k=(10, 27), d=(3,)),
+    rule("cast integers keep the order", "float(x) < float(y)", "x < y"),
 ]
 
 _BY_Z3 = [*SUMS, *PRODUCTS, *DIVISIONS, *REMAINDERS, *EXTREMES, *CHOICES, *COMPARISONS]
 _BY_GRID_ALONE = [*BITS, *INTEGERS_AMONG_ROUNDINGS, *DOUBLES]
 REWRITES = [*_BY_Z3, *_BY_GRID_ALONE]
 BY_Z3 = [*_BY_Z3, *FORMS]
-ALL = [*REWRITES, *FORMS, *FORMS_OF_BITS]
+ALL = [*REWRITES, *FORMS, *FORMS_OF_BITS, *FORMS_OF_POWERS]

@@ -34,7 +34,7 @@ from symfx.algebra.reasoning.limits import (
 from symfx.algebra.terms.definedness import UNDEFINED
 from symfx.algebra.terms.interpret import substitute
 from symfx.algebra.terms.table import Term
-from symfx.algebra.terms.term import postorder
+from symfx.algebra.terms.term import by_uid, postorder
 
 if TYPE_CHECKING:
     from symfx.algebra.reasoning.prover import Prover
@@ -48,6 +48,8 @@ __all__ = [
     "by_remainders_in_facts",
     "by_signs",
     "by_supposing_the_opposite",
+    "by_values_found",
+    "by_values_supposed",
     "each",
 ]
 
@@ -101,6 +103,52 @@ def by_values(prover: Prover, condition: Term) -> bool | None:
     )
 
 
+def by_values_found(prover: Prover, condition: Term) -> bool | None:
+    """Decide for each value of a symbol that has few, also by more than its interval.
+
+    So ``a*b <= 16`` where a and b are at least 1 and ``a + b <= 8``.
+    """
+    if not prover.splits:
+        return None
+    facts, table = prover.facts, prover.table
+    symbols = condition.free_symbols
+    if condition.op in ("eq", "ge"):
+        factors = {f for m in condition.args[0].coeffs for f in m.factors if m.op == "product"}
+        symbols = symbols & (factors | facts.apart)
+    for symbol in sorted(symbols, key=by_uid)[:SIGNS]:
+        low, high = prover.range(symbol)
+        if low is not None and high is not None and 0 <= high - low < VALUES // 2:
+            cases = [table.eq(symbol, table.const(v)) for v in range(low, high + 1)]
+            answer = each(prover, condition, cases)
+            if answer is not None:
+                return answer
+    return None
+
+
+def by_values_supposed(prover: Prover, condition: Term) -> bool | None:
+    """Refute a condition, or its opposite, by the few values that it leaves to a symbol.
+
+    So a is not ``2*a % 3`` for a >= 1: it would be at most 2.
+    """
+    if condition.op not in ("eq", "ge") or not prover.splits:
+        return None
+    table = prover.table
+    opposite = () if condition.op == "eq" else (table.not_(condition),)
+    for supposed in (condition, *opposite):
+        branch = None if prover.witness(supposed) else prover.under(supposed)
+        if branch is None:
+            continue
+        for symbol in sorted(condition.free_symbols, key=by_uid)[:SIGNS]:
+            low, high = branch.range(symbol)
+            if low is None or high is None or high - low >= QUOTIENTS:
+                continue
+            values = map(table.const, range(low, high + 1))
+            cases = (substitute(supposed, {symbol: value}) for value in values)
+            if all(prover.decide(case) is False for case in cases):
+                return supposed is not condition
+    return None
+
+
 def by_remainders(prover: Prover, condition: Term) -> bool | None:
     """Decide for each remainder of the symbols in products that are divided by a constant.
 
@@ -144,7 +192,8 @@ def by_remainders_in_facts(prover: Prover, condition: Term) -> bool | None:
         return None
     table = prover.table
     for symbol, m in moduli(condition, in_products=False).items():
-        if m > REMAINDERS or symbol not in prover.facts.nonlinear:
+        facts = prover.facts
+        if m > REMAINDERS or (symbol not in facts.nonlinear and symbol not in facts.barred):
             continue
         rest = table.mod(symbol, table.const(m))
         answer = each(prover, condition, [table.eq(rest, table.const(r)) for r in range(m)])
@@ -297,8 +346,8 @@ def _by_denial(prover: Prover, condition: Term) -> bool | None:
 
 
 def by_supposing_the_opposite(prover: Prover, condition: Term) -> bool | None:
-    """`by_denial` of a longer "and" or "or"."""
-    if condition.op in ("and", "or") and DISJUNCTIONS < len(condition.args) <= PARTS:
+    """`by_denial` of an "and" or "or" that may be longer."""
+    if condition.op in ("and", "or") and len(condition.args) <= PARTS:
         return _by_denial(prover, condition)
     return None
 
@@ -320,11 +369,20 @@ def by_choices_in_facts(prover: Prover, condition: Term) -> bool | None:
             if atom in tried or len(tried) == DISJUNCTIONS:
                 continue
             tried.add(atom)
-            branches = (table.and_(c, table.eq(atom, value)) for c, value in options(atom))
+            branches = [
+                table.and_(c, table.eq(atom, value), _chosen(fact, atom, value))
+                for c, value in options(atom)
+            ]
             common = each(prover, condition, branches)
             if common is not None:
                 return common
     return None
+
+
+def _chosen(fact: Term, atom: Term, value: Term) -> Term:
+    """The fact at one branch of a choice between constants: there is no equation of the choice."""
+    constant = value.op == "const" and atom.op == "where"
+    return substitute(fact, {atom: value}) if constant else fact.table.true
 
 
 def by_alternatives(prover: Prover, condition: Term) -> bool | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 from symfx.algebra.reasoning.limits import CHOSEN, LARGE, LONG
 from symfx.algebra.terms.interpret import substitute
@@ -24,10 +25,14 @@ __all__ = [
     "moduli",
     "nonlinear_symbols",
     "options",
+    "with_masks_as_remainders",
     "with_nested_quotients",
+    "without_quotient",
     "without_remainders",
 ]
 
+# How often x & y is taken from x + y, for x | y and x ^ y.
+_BIT_OPERATIONS = {"bit_and": 0, "bit_or": 1, "bit_xor": 2}
 CHOICES = frozenset(("min", "max", "abs", "where"))
 DIVISIONS = frozenset(("floordiv", "mod"))
 
@@ -107,6 +112,58 @@ def with_nested_quotients(condition: Term) -> Term:
             if k > 1:
                 quotient = table.floordiv(x, divide_out(table, divisor, [], k))
                 forms[atom] = table.floordiv(quotient, table.const(k))
+    return substitute(condition, forms) if forms else condition
+
+
+def without_quotient(condition: Term, is_positive: Callable[[Term], bool]) -> Term:
+    """A comparison with a quotient by a positive divisor as one with the dividend.
+
+    ``x//d + r >= 0`` is x + d*r >= 0, and ``-(x//d) + r >= 0`` is d*r + d - 1 - x >= 0.
+    """
+    if condition.op not in ("eq", "ge"):
+        return condition
+    table, p = condition.table, condition.args[0]
+    for atom, coeff in p.coeffs.items():
+        if atom.op != "floordiv" or coeff not in (1, -1):
+            continue
+        x, d = atom.args
+        # Sums of many quotients by symbols would grow with each of them.
+        if d.op == "const" or (_has_few_quotients(p) and is_positive(d)):
+            rest = coeff * p - atom
+            below, above = x + d * rest, d - 1 - x - d * rest
+            if condition.op == "eq":
+                return table.and_(table.ge_zero(below), table.ge_zero(above))
+            return table.ge_zero(below if coeff > 0 else above)
+    return condition
+
+
+def _has_few_quotients(p: Term) -> bool:
+    inside = postorder(p, lambda t: t.op not in ("const", "symbol"))
+    return sum(t.op == "floordiv" for t in inside) < CHOSEN
+
+
+def with_masks_as_remainders(condition: Term) -> Term:
+    """The condition with bits that a constant masks as remainders: ``x & 12`` is x % 16 - x % 4."""
+    table = condition.table
+    forms: dict[Term, Term] = {}
+    for atom in postorder(condition, lambda t: t.op not in ("const", "symbol")):
+        if atom.op not in _BIT_OPERATIONS or not any(a.op == "const" for a in atom.args):
+            continue
+        mask, x = sorted(atom.args, key=lambda a: a.op != "const")
+        bits = mask.const
+        if bits < 0:  # the bits of x outside of it are those that -1 - mask has
+            bits = -1 - bits
+        ends = [k for k in range(bits.bit_length() + 1) if (bits >> k ^ bits << 1 >> k) & 1]
+        if len(ends) > 2 * CHOSEN:
+            continue
+        x = substitute(x, forms) if forms else x
+        kept = table.sum(
+            sign * table.mod(x, table.const(1 << k))
+            for k, sign in zip(ends, itertools.cycle((-1, 1)), strict=False)
+        )
+        both = kept if mask.const >= 0 else x - kept
+        times = _BIT_OPERATIONS[atom.op]
+        forms[atom] = both if not times else x + mask - times * both
     return substitute(condition, forms) if forms else condition
 
 

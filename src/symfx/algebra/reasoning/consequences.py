@@ -5,12 +5,14 @@ A consequence is supposed in a store beside the facts, so a question narrows no 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from functools import reduce
 from typing import TYPE_CHECKING
 
 from symfx.algebra.reasoning.cases import each
+from symfx.algebra.reasoning.digits import digits_of_zero
 from symfx.algebra.reasoning.factors import factors_of
 from symfx.algebra.reasoning.intervals import (
     ANY,
@@ -21,7 +23,8 @@ from symfx.algebra.reasoning.intervals import (
     quotients,
     roots,
 )
-from symfx.algebra.reasoning.limits import CARRIED, DIVIDED, DIVIDEND, LONG, VALUES
+from symfx.algebra.reasoning.limits import CARRIED, CHOSEN, DIVIDED, DIVIDEND, LONG, VALUES
+from symfx.algebra.reasoning.powers import POWERS, bounds_of_exponents, with_powers_apart
 from symfx.algebra.terms.interpret import substitute
 from symfx.algebra.terms.monomials import shared_factors
 from symfx.algebra.terms.term import Term, by_uid
@@ -30,8 +33,11 @@ if TYPE_CHECKING:
     from symfx.algebra.reasoning.prover import Prover
 
 __all__ = [
+    "by_digits",
     "by_divisors",
     "by_factors_of_zero",
+    "by_known_quotients",
+    "by_powers",
     "by_product_equations",
     "by_ranges",
     "by_signs_of_factors",
@@ -58,6 +64,23 @@ def by_symbolic_moduli(prover: Prover, condition: Term) -> bool | None:
                 supposed.append(form)
             break
     return _suppose(prover, condition, supposed)
+
+
+def by_known_quotients(prover: Prover, condition: Term) -> bool | None:
+    """Decide with the remainders in facts whose quotient is 0: ``c % b`` is c for 0 <= c < b."""
+    table = prover.table
+    seen: dict[Term, None] = {}
+    for op in "eq", "ge":
+        for p in _sums_known(prover, condition, op):
+            divisions = (m for m in p.coeffs if m.op == "mod" and m.args[1].op != "const")
+            seen.update(dict.fromkeys(divisions))
+    supposed = []
+    for atom in itertools.islice(seen, CHOSEN):
+        x, d = atom.args
+        # By bounds alone: the question itself is one of few that may take long.
+        if prover.by_form(x >= 0) and prover.by_form(x < d):
+            supposed.append(table.eq(atom, x))
+    return _suppose(prover, condition, [c for c in supposed if c not in prover.facts.known])
 
 
 def by_divisors(prover: Prover, condition: Term) -> bool | None:
@@ -110,6 +133,34 @@ def by_product_equations(prover: Prover, condition: Term) -> bool | None:
             if answer is not None:
                 return answer
     return None
+
+
+def by_digits(prover: Prover, condition: Term) -> bool | None:
+    """Decide with the parts of known equations of flattened indices, one by one.
+
+    So i == k and j == l follow from ``i*n + j == k*n + l``, where j and l are below n.
+    """
+    supposed: list[Term] = []
+    for p in _sums_known(prover, condition):
+        digits = digits_of_zero(prover, p)
+        supposed += [d.eq(0) for d in digits] if digits[1:] else []
+    return _suppose(prover, condition, [c for c in supposed if c not in prover.facts.known])
+
+
+def by_powers(prover: Prover, condition: Term) -> bool | None:
+    """Decide with known powers of constants in another form, and the bounds of their exponents."""
+    table, known = prover.table, prover.facts.known
+    supposed: list[Term] = []
+    for op, make in ("eq", lambda p: p.eq(0)), ("ge", table.ge_zero):
+        for p in _sums_known(prover, condition, op):
+            if not any(f.op in POWERS for m in p.coeffs for f in m.factors):
+                continue
+            form = with_powers_apart(prover, make(p))
+            supposed += bounds_of_exponents(p, op)
+            supposed.append(form)
+            if form.op in ("eq", "ge"):
+                supposed += bounds_of_exponents(form.args[0], form.op)
+    return _suppose(prover, condition, [c for c in supposed if c.op != "const" and c not in known])
 
 
 def by_factors_of_zero(prover: Prover, condition: Term) -> bool | None:

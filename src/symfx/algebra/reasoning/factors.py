@@ -16,7 +16,7 @@ from symfx.algebra.terms.monomials import (
 )
 from symfx.algebra.terms.term import Term, by_uid
 
-__all__ = ["factors_of", "known_factors_of"]
+__all__ = ["factors_of", "has_no_root", "known_factors_of"]
 
 # The degrees of powers whose differences are recognized; 4 and 6 are 2 in steps.
 _DEGREES = 2, 3, 5, 7
@@ -74,6 +74,20 @@ def _square_root(p: Term) -> tuple[Term, Term] | None:
                 if sum_ * sum_ is p:
                     return sum_, sum_
     return None
+
+
+def has_no_root(p: Term) -> bool:
+    """Whether p is a*x*x + b*x + c for numbers a, b and c such that it is 0 for no integer x."""
+    if len(p.coeffs) > 2:
+        return False
+    square = max(p.coeffs, key=grade)
+    x = square.factors[0]
+    if square.factors != (x, x) or not p.coeffs.keys() <= {x, square}:
+        return False
+    a, b = p.coeffs[square], p.coeffs.get(x, 0)
+    squared = b * b - 4 * a * p.const  # 4*a*p = (2*a*x + b)**2 - squared
+    root = math.isqrt(squared) if squared > 0 else 0
+    return root * root != squared or all((sign * root - b) % (2 * a) for sign in (1, -1))
 
 
 def _by_roots(p: Term) -> tuple[Term, Term] | None:

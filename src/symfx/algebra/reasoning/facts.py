@@ -14,12 +14,13 @@ from symfx.algebra.reasoning import equations, inequalities
 from symfx.algebra.reasoning.condition_forms import check_condition, choices, compared, is_linear
 from symfx.algebra.reasoning.connections import Connections
 from symfx.algebra.reasoning.intervals import ANY, ANYTHING, Congruence, Interval
-from symfx.algebra.reasoning.limits import FOLLOWING
+from symfx.algebra.reasoning.limits import FOLLOWING, LONG
 from symfx.algebra.terms.definedness import UNDEFINED
 from symfx.algebra.terms.table import Table, Term
 
 __all__ = ["UNDEFINED", "Facts"]
 
+_MULTIPLY = frozenset(("product", "pow", "lshift", "rshift"))
 # The indexes whose entries are collections that grow.
 _NESTED = ("before", "after", "touching", "excluded", "equal_reals", "alternatives", "mentioning")
 
@@ -50,7 +51,11 @@ class Facts:
         equal_reals: for a real term, those that were assumed to equal it.
         alternatives: for an assumption, the disjunctions that hold because of it.
         nonlinear: the symbols of assumed comparisons that have a product or an operation.
-        multiplied: those of them with a product, or a remainder by a divisor that is no constant.
+        multiplied: those of them with a product, a power, or a remainder by a divisor that is no
+            constant.
+        barred: the symbols of equations with an operation that are known not to hold.
+        apart: the symbols of sums of symbols that are known not to have a value.
+        tiled: the symbols of assumed equations with larger coefficients, as of flattened indices.
         choosing: for an assumption, the first few choices (min, max, abs, where) in it.
         stamp: see `Connections.stamp`.
     """
@@ -83,6 +88,9 @@ class Facts:
         self.alternatives: dict[Term, list[Term]] = {}
         self.nonlinear: set[Term] = set()
         self.multiplied: set[Term] = set()
+        self.barred: set[Term] = set()
+        self.apart: set[Term] = set()
+        self.tiled: set[Term] = set()
         self.choosing: dict[Term, list[Term]] = {}
         self._nested = 0
 
@@ -190,12 +198,18 @@ class Facts:
             self.connections.add(condition)
             compares = compared(condition)
             if compares is not None and not is_linear(condition):
-                if condition.op != "not":
+                if condition.op == "not":
+                    self.barred |= condition.free_symbols
+                else:
                     self.nonlinear |= condition.free_symbols
                 if any(map(_multiplies, compares.coeffs)):
                     self.multiplied |= condition.free_symbols
                 if found := choices(condition):
                     self.choosing[condition] = found
+            elif condition.op == "not" and compares is not None and len(compares.coeffs) > 1:
+                self.apart |= condition.free_symbols
+            elif condition.op == "eq" and _tiles(condition.args[0]):
+                self.tiled |= condition.free_symbols
         if condition.op == "and":
             for part in condition.args:
                 self.assume(part, because)
@@ -263,6 +277,12 @@ class Facts:
 
 
 def _multiplies(monomial: Term) -> bool:
-    """Whether a monomial is a product or the remainder by a divisor that is no constant."""
+    """Whether a monomial is a product, a power, or a remainder by more than a constant."""
     op = monomial.op
-    return op == "product" or (op == "mod" and monomial.args[1].op != "const")
+    return op in _MULTIPLY or (op == "mod" and monomial.args[1].op != "const")
+
+
+def _tiles(p: Term) -> bool:
+    """Whether a sum may be one of flattened indices, which are equal if their parts are."""
+    coeffs = p.coeffs
+    return 4 <= len(coeffs) <= LONG and any(abs(c) > 1 for c in coeffs.values())

@@ -68,5 +68,12 @@ NEAR = 24
 ATOMS = 16
 PRODUCTS = 120
 SUMMANDS = 6
-# The second tries that one question may have, its sub-questions included.
+# The second tries that one question may have, its sub-questions included, and those of one way to
+# decide it.
 TRIES_AGAIN = 24
+TRIES_OF_A_WAY = 12
+# The powers of constants in a condition that are taken apart, and the coefficients in exponents.
+FEW_POWERS = 8
+EXPONENT = 8
+# The digits that a known sum is split into.
+DIGITS = 4

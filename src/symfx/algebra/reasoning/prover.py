@@ -25,7 +25,7 @@ from symfx.algebra.reasoning.effort import Effort
 from symfx.algebra.reasoning.factors import known_factors_of
 from symfx.algebra.reasoning.facts import Facts
 from symfx.algebra.reasoning.intervals import Interval, at_least
-from symfx.algebra.reasoning.limits import LONG, NESTED, REDUCED, STEPS, TRIES_AGAIN
+from symfx.algebra.reasoning.limits import LONG, NESTED, REDUCED, STEPS, TRIES_OF_A_WAY
 from symfx.algebra.reasoning.lower_bounds import LowerBounds
 from symfx.algebra.reasoning.lower_bounds.known_sums import by_orders
 from symfx.algebra.reasoning.real_intervals import RealInterval
@@ -52,6 +52,7 @@ class Prover:
         intervals: the intervals of terms.
         bounds: the search for lower bounds of integer terms.
         refuter: the search for contradictions.
+        effort: the work that the running question has taken so far.
         splits: the number of suppositions that may still be made within each other.
         divided: the number of divisions by remainders, and of replacements of products, around the
             running question.
@@ -76,8 +77,8 @@ class Prover:
         self.facts = facts
         self.table = facts.table
         self.intervals = TermIntervals(facts)
-        self._effort = _effort or Effort()
-        self.bounds = LowerBounds(facts, self.intervals, self._effort)
+        self.effort = _effort or Effort()
+        self.bounds = LowerBounds(facts, self.intervals, self.effort)
         self.refuter = Refuter(facts, self.intervals)
         # Bound here, because every question asks these.
         self._interval = self.intervals.of
@@ -111,7 +112,7 @@ class Prover:
             known = self._decided.get(condition)
         if known is not None:
             return known
-        effort = self._effort
+        effort = self.effort
         nested = effort.nested
         again = not nested or effort.again
         asked = (self._open_still if again else self._open).get(condition)
@@ -138,7 +139,7 @@ class Prover:
 
     def decide_at_first(self, condition: Term) -> bool | None:
         """`decide` without its second try, which finds more and takes many times as long."""
-        effort = self._effort
+        effort = self.effort
         effort.begin()
         effort.nested += 1
         try:
@@ -156,7 +157,7 @@ class Prover:
         self._open_still.clear()
 
     def _first_then_second_try(self, condition: Term, again: bool) -> bool | None:
-        facts, effort = self.facts, self._effort
+        facts, effort = self.facts, self.effort
         comparison = condition.op in ("eq", "ge")
         if comparison and self._knows_orders_alone() and is_order(condition.args[0]):
             # Intervals and orders decide such a comparison, or leave it open for good.
@@ -180,11 +181,11 @@ class Prover:
         answer = None
         first = not effort.again
         if first:
-            effort.again, effort.left = True, TRIES_AGAIN
+            effort.again, effort.left = True, TRIES_OF_A_WAY
         try:
             if effort.left > 0:
                 effort.left -= 1
-                answer = second_try(self, condition)
+                answer = second_try(self, condition, first=first)
             if answer is None and effort.left > 0 and not effort.spent:
                 self._open_still[condition] = facts.version
         finally:
@@ -195,8 +196,8 @@ class Prover:
 
     def range(self, term: Term) -> Interval:
         """The tightest interval that the search finds for an integer term."""
-        if not self._effort.nested:
-            self._effort.begin()
+        if not self.effort.nested:
+            self.effort.begin()
         term = self.facts.resolve(term)
         low = self._least(term)
         high = self._least(self.table.neg(term))
@@ -259,9 +260,19 @@ class Prover:
         if cached is None or cached[0] != stamp:
             layer = facts.layer(supposed, *near)
             layer.assume(facts.resolve(supposed))
-            cached = stamp, Prover(layer, _splits=self.splits - 1, _effort=self._effort)
+            cached = stamp, Prover(layer, _splits=self.splits - 1, _effort=self.effort)
+            if layer.barred and layer.contradiction is None:
+                cached[1]._notice_barred()
             self._branches[key] = cached
         return None if cached[1].facts.contradiction is not None else cached[1]
+
+    def _notice_barred(self) -> None:
+        """Notice that the remainders known of a term leave it no value but an excluded one."""
+        for base, values in self.facts.excluded.items():
+            if base.op != "symbol":
+                m, r = self.congruence(base)
+                if m == 0 and r in values:
+                    self.facts.contradiction = self.table.ne(base, self.table.const(r))
 
     # -- searching ---------------------------------------------------------------------------
 
@@ -281,7 +292,7 @@ class Prover:
     def _knows_orders_alone(self) -> bool:
         """Whether all facts compare symbols with each other and with constants."""
         facts = self.facts
-        if facts.entangled or facts.nonlinear or facts.multiplied or facts.choosing:
+        if facts.entangled or facts.nonlinear or facts.multiplied or facts.choosing or facts.barred:
             return False
         return self._knows_bounds_alone()
 
@@ -344,7 +355,26 @@ class Prover:
                 forms[product] = table.add(table.mul(table.const(m), quotient), table.const(r))
         return substitute(condition, forms) if forms else condition
 
+    def _compare_casts(self, op: str, a: Term, b: Term) -> bool | None:
+        """Compare integers that are cast to doubles: different ones may be equal beyond 2**53."""
+        table = self.table
+        if op == "flt" and self.decide(table.le(b, a)):
+            return False
+        if op == "fle" and self.decide(table.le(a, b)):
+            return True
+        exact = all(
+            end is not None and abs(end) <= 2**53 for x in (a, b) for end in self._interval(x)
+        )
+        if op == "feq":
+            answer = self.decide(table.eq(a, b))
+            return answer if answer or exact else None
+        return self.decide(table.lt(a, b) if op == "flt" else table.le(a, b)) if exact else None
+
     def _compare_reals(self, op: str, a: Term, b: Term) -> bool | None:
+        if a.op == b.op == "to_real":
+            answer = self._compare_casts(op, a.args[0], b.args[0])
+            if answer is not None:
+                return answer
         left, right = self._range_of_number(a), self._range_of_number(b)
         if left is None or right is None:
             return None

@@ -326,6 +326,10 @@ class _Known:
             if atom.op == "abs":
                 square = table.mul(atom, atom) - table.mul(*atom.args, *atom.args)
                 self._zeros[square] = None
+        for factors in self._products(self._all()):
+            if len(factors) == 2 and factors[0] is factors[1]:
+                square = table.mul(*factors)  # x*x >= x and x*x >= -x
+                self._positives |= {square - factors[0]: None, square + factors[0]: None}
         wanted = self._products(self._all())
         atoms = sorted({atom for factors in wanted for atom in factors}, key=by_uid)
         for p in [p for p in self._zeros if len(p.coeffs) <= SUMMANDS]:

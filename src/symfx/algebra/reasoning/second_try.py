@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from symfx.algebra.reasoning import cases, consequences, intervals
@@ -12,11 +13,16 @@ from symfx.algebra.reasoning.condition_forms import (
     is_large,
     is_linear,
     is_long,
+    with_masks_as_remainders,
     with_nested_quotients,
+    without_quotient,
     without_remainders,
 )
-from symfx.algebra.reasoning.factors import factors_of
+from symfx.algebra.reasoning.digits import digits_of_zero
+from symfx.algebra.reasoning.factors import factors_of, has_no_root
 from symfx.algebra.reasoning.intervals import Interval, at_least
+from symfx.algebra.reasoning.limits import LONG, TRIES_AGAIN, TRIES_OF_A_WAY
+from symfx.algebra.reasoning.powers import with_powers_apart
 from symfx.algebra.terms.definedness import UNDEFINED
 from symfx.algebra.terms.interpret import substitute
 from symfx.algebra.terms.term import Term, by_uid
@@ -28,22 +34,36 @@ __all__ = ["is_hopeless", "second_try"]
 
 
 def is_hopeless(prover: Prover, condition: Term) -> bool:
-    """Whether no fact bounds the symbols of a linear condition from the sides that matter."""
+    """Whether a condition is too long, or no fact bounds its symbols from the sides that matter."""
     if condition.op not in ("ge", "eq"):
-        return False
+        return is_long(condition)
     p, facts, refuter = condition.args[0], prover.facts, prover.refuter
+    if len(p.coeffs) > LONG:
+        return True
     if condition.op == "ge" and refuter.leaves_open(p):
         return True
-    if facts.multiplied or facts.choosing or refuter.may_bound(p, 1) or refuter.may_bound(p, -1):
+    if (
+        facts.barred
+        or facts.tiled
+        or facts.multiplied
+        or facts.choosing
+        or refuter.may_bound(p, 1)
+        or refuter.may_bound(p, -1)
+    ):
         return False
     refuter.note_open(p)
     return True
 
 
-def second_try(prover: Prover, condition: Term) -> bool | None:
-    """Decide a condition by each of the stronger ways."""
-    if is_long(condition):
-        return None
+def second_try(prover: Prover, condition: Term, *, first: bool) -> bool | None:
+    """Decide a condition by each of the stronger ways.
+
+    Args:
+        prover: the prover.
+        condition: the condition.
+        first: whether no other condition has its second try at the time. Each way then starts with
+            all tries, whatever the ways before it have used.
+    """
     ways: tuple[_Way, ...]
     if not is_linear(condition):
         ways = (by_parts,) if is_large(condition) else _WAYS
@@ -54,25 +74,53 @@ def second_try(prover: Prover, condition: Term) -> bool | None:
         facts = prover.facts
         multiplied = facts.multiplied
         products = bool(multiplied) and not multiplied.isdisjoint(condition.free_symbols)
+        if answer is None and (
+            not facts.barred.isdisjoint(condition.free_symbols) or _has_gaps(condition)
+        ):
+            answer = by_supposing(prover, condition)
+        if answer is None and not facts.tiled.isdisjoint(condition.free_symbols):
+            answer = consequences.by_digits(prover, condition)
+        if answer is None and not facts.apart.isdisjoint(condition.free_symbols):
+            answer = cases.by_values_found(prover, condition)
         if answer is not None or not (products or facts.choosing):
             if answer is None and condition.op == "ge":
                 prover.refuter.note_open(condition.args[0], prover.witness(condition.args[0]))
             return answer
         ways = (*_FROM_PRODUCTS, cases.by_choices_in_facts) if products else _FROM_CHOICES
+    effort, rest = prover.effort, TRIES_AGAIN
     for way in ways:
+        if first:
+            given = effort.left = min(TRIES_OF_A_WAY, rest)
         # A form or a case in which the condition has no value says nothing.
         with contextlib.suppress(*UNDEFINED):
             answer = way(prover, condition)
             if answer is not None:
                 return answer
+        if first:
+            rest -= given - effort.left
     return None
+
+
+def _has_gaps(condition: Term) -> bool:
+    """Whether a linear equation has solutions for some values of a symbol only: x == 25*y."""
+    if condition.op != "eq":
+        return False
+    large = [abs(c) > 1 for c in condition.args[0].coeffs.values()]
+    return any(large) and not all(large)
 
 
 def by_rewriting(prover: Prover, condition: Term) -> bool | None:
     """Decide a comparison in another form: without remainders, or with known multiples, ..."""
     if condition.op in ("and", "or"):
         return None  # its parts are rewritten one by one
-    for rewrite in (without_remainders, with_nested_quotients, prover.by_known_multiples):
+    for rewrite in (
+        without_remainders,
+        with_nested_quotients,
+        partial(without_quotient, is_positive=lambda d: prover.decide(d >= 1) is True),
+        with_masks_as_remainders,
+        prover.by_known_multiples,
+        partial(with_powers_apart, prover),
+    ):
         form = rewrite(condition)
         if form is not condition:
             answer = prover.decide(form)
@@ -93,6 +141,8 @@ def by_factors(prover: Prover, condition: Term) -> bool | None:
     p = condition.args[0]
     if p.op != "sum":
         return None
+    if condition.op == "eq" and has_no_root(p):
+        return False
     # p + 1 > 0 and p - 1 < 0 are the comparisons that p itself decides.
     for shift in (0, 1) if condition.op == "ge" else (0,):
         shifted = p.table.add(p, p.table.const(shift))
@@ -182,11 +232,27 @@ def by_extrema(prover: Prover, condition: Term) -> bool | None:
     return None
 
 
-def by_supposing(prover: Prover, condition: Term) -> bool | None:
-    """Refute an equation that the facts exclude once it is supposed, as ``x*x == 2``."""
-    if condition.op != "eq" or not prover.splits or prover.witness(condition):
+def by_digits(prover: Prover, condition: Term) -> bool | None:
+    """Decide an equation of flattened indices by those of their parts."""
+    if condition.op != "eq":
         return None
-    return False if prover.under(condition) is None else None
+    digits = digits_of_zero(prover, condition.args[0])
+    return prover.decide(prover.table.and_(*(d.eq(0) for d in digits))) if digits[1:] else None
+
+
+def by_supposing(prover: Prover, condition: Term) -> bool | None:
+    """Refute an equation that the facts exclude once it is supposed, as ``x*x == 2``.
+
+    Beside equations that are known not to hold, prove an order whose opposite they exclude.
+    """
+    if condition.op not in ("eq", "ge") or not prover.splits:
+        return None
+    if not prover.witness(condition) and prover.under(condition) is None:
+        return False
+    if condition.op == "eq" or prover.facts.barred.isdisjoint(condition.free_symbols):
+        return None
+    opposite = prover.table.not_(condition)
+    return True if not prover.witness(opposite) and prover.under(opposite) is None else None
 
 
 def by_ends(prover: Prover, condition: Term) -> bool | None:
@@ -229,6 +295,10 @@ _FROM_PRODUCTS: tuple[_Way, ...] = (
     consequences.by_product_equations,
     consequences.by_ranges,
     cases.by_signs,
+    consequences.by_known_quotients,
+    by_digits,
+    consequences.by_digits,
+    consequences.by_powers,
 )
 _WAYS: tuple[_Way, ...] = (
     by_parts,
@@ -243,6 +313,8 @@ _WAYS: tuple[_Way, ...] = (
     cases.by_choices_made,
     cases.by_supposing_the_opposite,
     cases.by_few_quotients,
+    cases.by_values_found,
     *_FROM_PRODUCTS[1:],
+    cases.by_values_supposed,
     cases.by_remainders_in_facts,
 )

@@ -18,7 +18,7 @@ from symfx.algebra.reasoning.intervals import (
 from symfx.algebra.reasoning.limits import BITS, DEEP
 from symfx.algebra.reasoning.real_intervals import RealInterval, integer_interval, real_interval
 from symfx.algebra.terms.table import Term
-from symfx.algebra.terms.term import postorder
+from symfx.algebra.terms.term import by_uid, postorder
 
 __all__ = ["TermIntervals"]
 
@@ -286,6 +286,13 @@ class TermIntervals:
         self._level += 1
         try:
             result = real_interval(term, self._real, self.of, self.facts.real_bounds)
+            if term in self.facts.equal_reals:
+                self._reals[term] = (stamp, result)  # an equal term may have this one in it
+                for other in sorted(self.facts.equal_reals[term], key=by_uid):
+                    theirs = self._real(other)
+                    if theirs is not None and result is not None:
+                        result = max(theirs[0], result[0]), min(theirs[1], result[1])
+                    result = result or theirs
         finally:
             self._level -= 1
         self._reals[term] = (stamp, result)

@@ -26,6 +26,9 @@ def bit_and(table: Table, a: Term, b: Term) -> Term:
             if modulus > 1 and not modulus & (modulus - 1):
                 rest = table.mod(x, table.const(modulus))
                 return rest if mask.const > 0 else table.sub(x, rest)
+    for x, both in ((a, b), (b, a)):
+        if both.op == "bit_or" and x in both.args:  # x & (x | y) = x
+            return x
     return _bits(table, "bit_and", a, b, operator.and_, unit=-1, absorbing=0)
 
 
@@ -33,6 +36,9 @@ def bit_or(table: Table, a: Term, b: Term) -> Term:
     """a | b: bitwise of integers, logical of booleans."""
     if a.sort == "bool" and b.sort == "bool":
         return table.or_(a, b)
+    for x, both in ((a, b), (b, a)):
+        if both.op == "bit_and" and x in both.args:  # x | (x & y) = x
+            return x
     return _bits(table, "bit_or", a, b, operator.or_, unit=0, absorbing=-1)
 
 
@@ -42,6 +48,10 @@ def bit_xor(table: Table, a: Term, b: Term) -> Term:
         return table.or_(table.and_(a, table.not_(b)), table.and_(table.not_(a), b))
     if a is b:
         return table.zero
+    for x, both in ((a, b), (b, a)):
+        if both.op == "bit_xor" and x in both.args:  # x ^ (x ^ y) = y
+            left: Term = both.args[both.args[0] is x]
+            return left
     return _bits(table, "bit_xor", a, b, operator.xor, unit=0, absorbing=None)
 
 
@@ -68,6 +78,9 @@ def _bits(
             return a
     elif a is b:
         return a
+    for x, both in ((a, b), (b, a)):
+        if both.op == op and x in both.args:  # x & (x & y) = x & y
+            return both
     return intern(table, op, "int", tuple(sorted((a, b), key=by_uid)))
 
 

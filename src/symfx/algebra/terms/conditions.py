@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from symfx.algebra.terms.interning import combine, intern
-from symfx.algebra.terms.mixed import mixed_eq, mixed_order
+from symfx.algebra.terms.mixed import mixed_eq, mixed_order, without_casts
 from symfx.algebra.terms.reals import as_ints
 from symfx.algebra.terms.term import Term, by_uid, postorder
 
@@ -50,6 +50,7 @@ def eq(table: Table, a: Term, b: Term) -> Term:
     ints = as_ints(table, a, b)
     if ints:
         return table.eq(*ints)
+    a, b = without_casts(a, b)
     if a.sort != b.sort:
         return mixed_eq(table, _number(table, a), _number(table, b))
     a, b = sorted((a, b), key=by_uid)
@@ -139,6 +140,7 @@ def _number(table: Table, a: Term) -> Term:
 def _real_order(
     table: Table, op: str, a: Term, b: Term, compute: Callable[[float, float], bool]
 ) -> Term:
+    a, b = without_casts(a, b)
     if a.sort != b.sort:
         return mixed_order(table, op, _number(table, a), _number(table, b))
     return _real_compare(table, op, a, b, compute)

@@ -16,7 +16,20 @@ from symfx.algebra.terms.term import Term, by_uid
 if TYPE_CHECKING:
     from symfx.algebra.terms.table import Table
 
-__all__ = ["mixed_eq", "mixed_order"]
+__all__ = ["mixed_eq", "mixed_order", "without_casts"]
+
+
+def without_casts(a: Term, b: Term) -> tuple[Term, Term]:
+    """The operands of a comparison of doubles, where one is a cast integer and one is constant.
+
+    The integer itself then compares in the same way: below 2**53 no cast rounds, and beyond it none
+    rounds down to a double below.
+    """
+    if a.op == "to_real" and b.op == "const" and abs(b.args[0]) < 2**53:
+        a = a.args[0]
+    elif b.op == "to_real" and a.op == "const" and abs(a.args[0]) < 2**53:
+        b = b.args[0]
+    return a, b
 
 
 def mixed_eq(table: Table, a: Term, b: Term) -> Term:

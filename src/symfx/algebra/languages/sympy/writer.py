@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,8 +23,10 @@ from symfx.algebra.terms.table import Term
 
 __all__ = ["to_sympy"]
 
-# The number of nodes of an expression that sympy may walk to put its operands in order.
+# The nodes of an expression, and the levels, that sympy may walk: to put operands in order, and to
+# find what it assumes about them.
 _WALKED_NODES = 2000
+_WALKED_LEVELS = 60
 
 
 def to_sympy(term: Term) -> sympy.Basic:
@@ -122,12 +125,15 @@ def _build(term: Term, parts: tuple[Term, ...], bounds: dict[Term, int | None]) 
         return _symbol(term)
     if op == "sum":
         scaled = [
-            m.sympy if c == 1 else sympy.Mul(sympy.Integer(c), m.sympy)
+            m.sympy if c == 1 else _product([sympy.Integer(c), m.sympy])
             for m, c in term.coeffs.items()
         ]
-        return sympy.Add(*scaled, sympy.Integer(term.const))
+        if _is_small(scaled):
+            return sympy.Add(*scaled, sympy.Integer(term.const))
+        const = [sympy.Integer(term.const)] if term.const else []
+        return sympy.Add._from_args([*const, *_in_order(scaled)], is_commutative=True)
     if op == "product":
-        return sympy.Mul(*args)
+        return _product(args)
     if op in ("eq", "ge"):
         return _RELATIONS[relation(term)[0]](*args, evaluate=False)
     if op in ("feq", "fle", "flt"):
@@ -146,13 +152,13 @@ def _build(term: Term, parts: tuple[Term, ...], bounds: dict[Term, int | None]) 
         return (torch_fn.Mod if signless else torch_fn.PythonMod)(*args, evaluate=False)
     if op == "pow":
         if parts[1].op == "const":
-            return sympy.Pow(*args)
+            return _power(*args)
         return torch_fn.PowByNatural(*args, evaluate=False)
     if op in ("lshift", "rshift"):
         # torch writes shifts as products with, and quotients by, powers of two.
         power = torch_fn.PowByNatural(sympy.Integer(2), args[1], evaluate=False)
         if op == "lshift":
-            return sympy.Mul(args[0], power)
+            return _product([args[0], power])
         return torch_fn.FloorDiv(args[0], power, evaluate=False)
     if op in ("fadd", "fmul", "fneg"):
         if op == "fneg":
@@ -164,6 +170,31 @@ def _build(term: Term, parts: tuple[Term, ...], bounds: dict[Term, int | None]) 
     if op == "call":
         return function_class(term.name, term.sort)(*args, evaluate=False)
     return _FUNCTIONS[op](*args, evaluate=False)
+
+
+def _product(args: list[sympy.Basic]) -> sympy.Basic:
+    """The product of integers.
+
+    The constructors of Add, Mul and Pow ask for assumptions about operands, which walk these as
+    trees.
+    """
+    if _is_small(args):
+        return sympy.Mul(*args)
+    factors = [f for a in args for f in (a.args if isinstance(a, sympy.Mul) else (a,))]
+    number = math.prod(f for f in factors if f.is_Integer)
+    counts = Counter(f for f in factors if not f.is_Integer)
+    powers = [f if n == 1 else _power(f, sympy.Integer(n)) for f, n in counts.items()]
+    numbers = [sympy.Integer(number)] if number != 1 else []
+    return sympy.Mul._from_args([*numbers, *_in_order(powers)], is_commutative=True)
+
+
+def _power(base: sympy.Basic, exponent: sympy.Integer) -> sympy.Basic:
+    """The power of an integer."""
+    if _is_small([base]):
+        return sympy.Pow(base, exponent)
+    power = sympy.Expr.__new__(sympy.Pow, base, exponent)
+    power.is_commutative = True
+    return power
 
 
 def _constant(term: Term) -> sympy.Basic:
@@ -215,16 +246,18 @@ def _in_sympys_order(cls: Any, args: list[sympy.Basic]) -> sympy.Basic:
 
 
 def _is_small(args: Iterable[sympy.Basic]) -> bool:
-    """Whether sympy may walk the expressions in a short time.
+    """Whether sympy may walk the expressions in a short time, and by recursion.
 
     sympy walks an expression as a tree, so the time may be exponential in the depth of an
     expression whose parts occur often.
     """
-    stack = list(args)
-    for _ in range(_WALKED_NODES):
-        if not stack:
-            return True
-        stack.extend(stack.pop().args)
+    level = list(args)
+    walked = 0
+    for _ in range(_WALKED_LEVELS):
+        walked += len(level)
+        if not level or walked > _WALKED_NODES:
+            return not level
+        level = [below for expr in level for below in expr.args]
     return False
 
 
