@@ -6,6 +6,7 @@ import gc
 import linecache
 import weakref
 from collections import Counter
+from contextvars import copy_context
 
 import pytest
 import torch
@@ -58,11 +59,12 @@ def test_traces_and_guard_programs_leave_nothing():
     for _ in range(5):
         trace_and_run()
     collect()
-    sources, before = len(linecache.cache), objects()
+    sources, before, variables = len(linecache.cache), objects(), len(copy_context())
     made = [trace_and_run() for _ in range(20)]
     collect()
     assert not [ref() for pair in made for ref in pair if ref() is not None]
     assert len(linecache.cache) <= sources
+    assert len(copy_context()) == variables
     assert not {k: n for k, n in (objects() - before).items() if n >= 20}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -401,12 +402,21 @@ def is_symfx_env(env: Any) -> bool:
     return type(env) is ShapeEnv
 
 
+@functools.cache  # each patch of torch's settings leaves a variable in the context for good
+def _without_access_to_data() -> contextlib.AbstractContextManager[Any]:
+    """A context in which new fake modes refuse to give pointers to data."""
+    import torch._functorch.config as functorch_config
+
+    patch: contextlib.AbstractContextManager[Any] = functorch_config.patch(
+        fake_tensor_allow_unsafe_data_ptr_access=False
+    )
+    return patch
+
+
 def fake_mode_of(
     args: Sequence[Any], symbolic: bool, allow_non_fake_inputs: bool
 ) -> FakeTensorMode:
     """The fake mode of the arguments, or else the active one, or else a new one."""
-    import torch._functorch.config as functorch_config
-
     mode: FakeTensorMode | None = detect_fake_mode(args)
     if mode is not None:
         if symbolic and mode.shape_env is None:
@@ -415,7 +425,7 @@ def fake_mode_of(
                 fix="make it with FakeTensorMode(shape_env=symfx.symbolic_shapes.ShapeEnv())",
             )
         return mode
-    with functorch_config.patch(fake_tensor_allow_unsafe_data_ptr_access=False):
+    with _without_access_to_data():
         return FakeTensorMode(
             allow_fallback_kernels=not symbolic,
             allow_non_fake_inputs=allow_non_fake_inputs,

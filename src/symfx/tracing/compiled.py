@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +32,12 @@ def running_eagerly() -> contextlib.AbstractContextManager[Any]:
     """A context in which the compiled parts of a model that is traced run as plain Python."""
     if "torch._dynamo" not in sys.modules:  # no part is compiled: that would have loaded it
         return contextlib.nullcontext()
-    patched: contextlib.AbstractContextManager[Any] = torch._dynamo.config.patch(
+    return _patch()
+
+
+@functools.cache  # each patch of torch's settings leaves a variable in the context for good
+def _patch() -> contextlib.AbstractContextManager[Any]:
+    patch: contextlib.AbstractContextManager[Any] = torch._dynamo.config.patch(
         error_on_nested_fx_trace=False
     )
-    return patched
+    return patch
