@@ -217,6 +217,22 @@ def test_marked_tensors():
         symfx.trace(f, (x, y))
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_mark_that_a_trace_does_not_read_is_told(strict):
+    x = torch.randn(6, 3)
+    torch._dynamo.decorators.mark_unbacked(x, 0, strict=strict)
+    with pytest.raises(SpecError, match="mark_unbacked was called on dimension 0 of x") as caught:
+        symfx.trace(lambda x: x * 2, (x,))
+    assert "symfx.dynamic_spec" in caught.value.fix
+    assert symfx.trace(lambda x: x * 2, (x,), dynamic={"x": ("n", None)}).symbols[0].name == "n"
+
+
+def test_another_rank_is_told_in_the_words_of_the_entry():
+    with pytest.raises(SpecError) as caught:
+        symfx.trace(torch.relu, (torch.randn(6, 3),), dynamic=["[b, 2*s, 8]"])
+    assert caught.value.what.endswith("has 2 dimensions, and its entry (b, 2*s, 8) has 3")
+
+
 class Annotated(nn.Module):
     def __init__(self):
         super().__init__()

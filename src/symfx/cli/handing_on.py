@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
+
 from symfx.cli.output_files import written_beside
 from symfx.cli.steps import progress_of_work
 from symfx.errors import SymfxError, TracingError
@@ -79,10 +81,14 @@ def _refusing(option: str) -> Iterator[None]:
     except (SymfxError, OSError):
         raise
     except Exception as error:
-        lines = [line for line in str(error).splitlines() if line.strip()]
+        # The first cause has the reason; what torch wraps it in tells of its own steps.
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        lines = [line for line in Text.from_ansi(str(cause)).plain.splitlines() if line.strip()]
         first = lines[0] if lines else "no message"
         raise TracingError(
-            f"torch cannot convert the program: {type(error).__name__}: {first:.300}",
+            f"torch cannot convert the program: {type(cause).__name__}: {first:.300}",
             where=option,
             fix="run again with --debug to see the message of torch as a whole",
         ) from error

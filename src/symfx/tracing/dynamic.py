@@ -278,9 +278,9 @@ class _Reader:
         elif isinstance(entry, (list, tuple)):
             entry = with_leading(entry, rank, where)
             if len(entry) != rank:
+                parts = ", ".join(str(e) if isinstance(e, Size) else repr(e) for e in entry)
                 raise SpecError(
-                    f"{path} has {rank} dimensions, and its entry {tuple(entry)!r} has "
-                    f"{len(entry)}",
+                    f"{path} has {rank} dimensions, and its entry ({parts}) has {len(entry)}",
                     where=where,
                     fix="give one part for each dimension; None is static",
                 )

@@ -130,7 +130,21 @@ def marked(tensor: torch.Tensor, path: str) -> dict[int, Any] | None:
 
     Returns:
         The dimensions by number; None for a tensor without marks.
+
+    Raises:
+        SpecError: ``mark_unbacked`` was called on it: only a spec of all inputs says that.
     """
+    unbacked: set[int] = set()
+    for kind in ("_dynamo_unbacked_indices", "_dynamo_strict_unbacked_indices"):
+        unbacked |= getattr(tensor, kind, set())
+    if unbacked:
+        raise SpecError(
+            f"mark_unbacked was called on dimension {min(unbacked)} of {path}, and a trace does "
+            "not read that mark",
+            where="dynamic",
+            fix="pass a spec of symfx.dynamic_spec, whose sizes are unbacked, or call mark_dynamic "
+            "on a tensor without the mark",
+        )
     strict: set[int] = getattr(tensor, "_dynamo_dynamic_indices", set())
     weak: set[int] = getattr(tensor, "_dynamo_weak_dynamic_indices", set())
     if not strict and not weak:
