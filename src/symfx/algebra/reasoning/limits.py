@@ -62,12 +62,14 @@ DIVIDED = 2
 TRIES = 20_000
 SYMBOLS = 12
 
-# Of a refutation: the facts and the operations that it takes, the products of inequalities, and the
-# summands of an inequality that is multiplied.
+# Of a refutation: the facts and the operations that it takes, the products of inequalities, the
+# summands of an inequality that is multiplied, and the factors of a product that is split in all
+# ways.
 NEAR = 24
 ATOMS = 16
 PRODUCTS = 120
 SUMMANDS = 6
+FACTORS = 6
 # The second tries that one question may have, its sub-questions included, and those of one way to
 # decide it.
 TRIES_AGAIN = 24

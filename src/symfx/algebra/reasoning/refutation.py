@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from symfx.algebra.reasoning.condition_forms import nonlinear_symbols_of
 from symfx.algebra.reasoning.elimination import Row, System
 from symfx.algebra.reasoning.intervals import ANYTHING, Interval, at_least, better
-from symfx.algebra.reasoning.limits import ATOMS, NEAR, PRODUCTS, SUMMANDS
+from symfx.algebra.reasoning.limits import ATOMS, FACTORS, NEAR, PRODUCTS, SUMMANDS
 from symfx.algebra.terms.definedness import UNDEFINED
 from symfx.algebra.terms.term import Scalar, Term, by_uid
 
@@ -351,10 +351,11 @@ class _Known:
         short = [p for p in self._positives if p.op != "const" and len(p.coeffs) <= size]
         # For the factors of a monomial, those of the monomials with which it makes a wanted one.
         partners: dict[tuple[Term, ...], set[tuple[Term, ...]]] = defaultdict(set)
-        for factors in wanted:
-            for part, rest in _splits(factors):
-                partners[part].add(rest)
         own = {p: {tuple(m.factors) for m in p.coeffs} for p in short}
+        present = set().union(*own.values())
+        for factors in wanted:
+            for part, rest in _splits(factors, present):
+                partners[part].add(rest)
         sought = {p: set().union(*(partners.get(m, ()) for m in own[p])) for p in short}
         helpful = (
             (p, q)
@@ -379,8 +380,23 @@ def _factors(m: Term, n: Term) -> tuple[Term, ...]:
     return tuple(sorted((*m.factors, *n.factors), key=by_uid))
 
 
-def _splits(factors: tuple[Term, ...]) -> Iterator[tuple[tuple[Term, ...], tuple[Term, ...]]]:
-    """The ways to write a product, by its factors, as a product of two monomials."""
+def _splits(
+    factors: tuple[Term, ...], present: Collection[tuple[Term, ...]]
+) -> Iterator[tuple[tuple[Term, ...], tuple[Term, ...]]]:
+    """The ways to write a product, by its factors, as a product of two monomials.
+
+    Args:
+        factors: the factors of the product.
+        present: the monomials that count. A product of many factors is divided by each of them,
+            because it has too many ways.
+    """
+    if len(factors) > FACTORS:
+        for part in present:
+            rest = Counter(factors)
+            rest.subtract(part)
+            if part and min(rest.values()) >= 0 and len(part) < len(factors):
+                yield part, tuple(sorted(rest.elements(), key=by_uid))
+        return
     places = range(len(factors))
     for count in range(1, len(factors)):
         for chosen in itertools.combinations(places, count):
