@@ -14,6 +14,7 @@ import torch
 
 from symfx.algebra import Facts, Prover, Term
 from symfx.algebra.languages.sympy import to_sympy
+from symfx.algebra.reasoning.facts import UNDEFINED
 from symfx.errors import SymfxError
 from symfx.sym_node import SymTypes
 from symfx.symbolic_shapes.checks.dim_constraints import DimConstraints
@@ -96,6 +97,8 @@ class InputChecks:
         self._simplified = simplified
         self.promises = Promises(env)
         self.conditions: list[Condition] = []
+        # The guards that are checked, in their order.
+        self._issued: dict[Term, None] = {}
         # The expression that each number of the inputs is in the trace.
         self._measured: list[tuple[Source, sympy.Basic]] = []
         named = [_as_source(source) for source in sources]
@@ -230,12 +233,11 @@ class InputChecks:
     def _add_guards(self, guards: Sequence[ShapeGuard]) -> None:
         """Check the guards that do not follow from ranges and equalities."""
         env = self._env
-        issued: set[Term] = set()
         for guard in guards:
             term = _nontrivial(env, guard, self._ranges)
-            if term is None or term in issued:
+            if term is None or term in self._issued:
                 continue
-            issued.add(term)
+            self._issued[term] = None
             # A guard reads as the program wrote it, unless a symbol of it has been replaced since.
             expr = guard.expr if term is guard.term else to_sympy(term)
             trivial = False
@@ -298,12 +300,24 @@ class InputChecks:
             self.conditions.append(Condition(both, " and ".join(causes)))
             self.promises.check_range(symbol, low, high, origins)
 
-    def _range(self, term: Term, usual: Any) -> tuple[int | None, int | None]:
-        """The range to check. A remainder that a guard checks may leave out the least values."""
+    def _range(self, term: Term, usual: int) -> tuple[int | None, int | None]:
+        """The range to check.
+
+        A remainder may leave out the least values. Where the guard on it is checked, the range
+        begins at the usual bound, as in torch.
+        """
         low, high = self._env.prover.range(term)
-        known = self._env.facts.bounds(term)[0]
-        rounded = known == usual and self._env.facts.congruences.get(term) is not None
-        return (known if rounded else low), high
+        facts, table = self._env.facts, self._env.table
+        if facts.congruences.get(term) is None or facts.bounds(term)[0] != usual or low is None:
+            return low, high
+        checked = Facts(table)
+        for known in (*self._issued, table.le(table.const(int(usual)), term)):
+            checked.assume(known)
+        try:
+            implied = Prover(checked).decide(table.le(table.const(low), term)) is True
+        except UNDEFINED:
+            implied = False
+        return (int(usual) if implied else low), high
 
     def _add_ranges_of_replaced(self) -> None:
         """Check the range of a replaced symbol on the expression that replaces it."""

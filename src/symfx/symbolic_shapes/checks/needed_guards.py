@@ -73,7 +73,8 @@ def _parts(condition: Term, env: ShapeEnv) -> tuple[Term, ...]:
     plain = plain_form(
         parts_of_equation(condition, partial(_implied, assumed=_given(env, (condition,)), env=env))
     )
-    return plain.args if plain.op == "and" else (plain,)
+    # The order of the arguments is that in which the terms were made, so another one after loading.
+    return tuple(sorted(plain.args, key=str)) if plain.op == "and" else (plain,)
 
 
 def _joined(kept: dict[Term, ShapeGuard], env: ShapeEnv) -> dict[Term, ShapeGuard]:
