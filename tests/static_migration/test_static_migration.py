@@ -147,7 +147,7 @@ def test_branches_are_decided_for_a_class_of_inputs() -> None:
     assert torch.equal(narrow(x[:1]), x[:1].sum(1, keepdim=True))
     with pytest.raises(GradualError, match="holds for some of the inputs and not for others"):
         eliminate_branches(Branching(), {"x": "[n, k]"})
-    with pytest.raises(GradualError, match="no input y"):
+    with pytest.raises(GradualError, match="no input 'y'"):
         eliminate_branches(Branching(), {"y": "[n, k]"})
 
 

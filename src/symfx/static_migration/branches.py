@@ -439,7 +439,7 @@ def eliminate_branches(
     for name in types:
         if name not in parameters:
             raise GradualError(
-                f"the program has no input {name}",
+                f"the model has no input {name!r}",
                 fix=f"its inputs are {', '.join(parameters) or 'none'}",
             )
     tracer = BranchTracer(types, where, timeout)

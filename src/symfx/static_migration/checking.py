@@ -157,7 +157,7 @@ def _refuse_unknown_inputs(module: torch.nn.Module, types: Mapping[str, InputTyp
     for name in types:
         if name not in parameters:
             raise GradualError(
-                f"the program has no input {name}",
+                f"the model has no input {name!r}",
                 fix=f"its inputs are {', '.join(parameters) or 'none'}",
             )
 

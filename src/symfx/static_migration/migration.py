@@ -177,7 +177,7 @@ def _input_types(graph: Graph, given: Mapping[str, Any]) -> dict[str, InputType]
     for name in given:
         if name not in placeholders:
             raise GradualError(
-                f"the program has no input {name}",
+                f"the model has no input {name!r}",
                 fix=f"its inputs are {', '.join(placeholders) or 'none'}",
             )
     types: dict[str, InputType] = {}
