@@ -34,7 +34,7 @@ __all__ = ["describe_environment", "read_environment"]
 _SORTS = {"int": "int", "real": "real", "bool": "bool"}
 _KINDS = {"symbol": "symbol", "static": "static", "expression": "expression"}
 _COMPARISONS = {name: name for name in ("eq", "ne", "lt", "le", "gt", "ge")}
-#: The sources of a model's parameters, of which there are thousands.
+#: The sources of parameters: a model may have thousands of them.
 _PLAIN_SOURCE = re.compile(
     r"[A-Za-z_][A-Za-z_0-9]*\.((size|stride)\(\)\[\d{1,3}\]|storage_offset\(\))"
 )

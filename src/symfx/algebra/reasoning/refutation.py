@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from symfx.algebra.reasoning.elimination import Row, System
 from symfx.algebra.reasoning.intervals import ANYTHING, Interval, at_least, better
 from symfx.algebra.reasoning.limits import ATOMS, FACTORS, NEAR, PRODUCTS, SUMMANDS
 from symfx.algebra.terms.definedness import UNDEFINED
+from symfx.algebra.terms.monomials import multiset_divide
 from symfx.algebra.terms.term import Scalar, Term, by_uid
 
 if TYPE_CHECKING:
@@ -392,10 +393,9 @@ def _splits(
     """
     if len(factors) > FACTORS:
         for part in present:
-            rest = Counter(factors)
-            rest.subtract(part)
-            if part and min(rest.values()) >= 0 and len(part) < len(factors):
-                yield part, tuple(sorted(rest.elements(), key=by_uid))
+            rest = multiset_divide(factors, part)
+            if part and rest:
+                yield part, rest
         return
     places = range(len(factors))
     for count in range(1, len(factors)):

@@ -279,7 +279,7 @@ class _Found:
 
 
 def _owner(node: fx.Node) -> fx.Node | None:
-    """The tensor of which a node reads a property that does not depend on its values."""
+    """The tensor whose size, dtype or device a node reads; None for another node."""
     by_method = node.op == "call_method" and node.target in _METHODS
     by_name = node.op == "call_function" and node.target is getattr
     if by_method or (by_name and node.args[1] in _ATTRIBUTES):

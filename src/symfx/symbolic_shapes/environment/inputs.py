@@ -94,7 +94,7 @@ class Inputs:
         self._by_shape_id: dict[str, Term] = {}
 
     def own(self, env: object) -> None:
-        """Belong to another environment, of which the inputs were copied."""
+        """Make these inputs, a copy, belong to the copy of their environment."""
         self._owner = id(env)
 
     # -- numbers --------------------------------------------------------------------------------
