@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "by_digits",
     "by_divisors",
+    "by_excluded_ends",
     "by_factors_of_zero",
     "by_known_quotients",
     "by_powers",
@@ -163,6 +164,21 @@ def by_powers(prover: Prover, condition: Term) -> bool | None:
     return _suppose(prover, condition, [c for c in supposed if c.op != "const" and c not in known])
 
 
+def by_excluded_ends(prover: Prover, condition: Term) -> bool | None:
+    """Decide with known sums that are not the least, or the greatest, number that they could be.
+
+    So x >= 33 follows from x >= 1 and ``(x + 31)//32 != 1``, which is ``(x + 31)//32 >= 2``.
+    """
+    table = prover.table
+    supposed: list[Term] = []
+    for p in _sums_known(prover, condition, "not"):
+        if prover.by_form(table.ge_zero(p)):
+            supposed.append(table.ge_zero(p - 1))
+        elif prover.by_form(table.ge_zero(-p)):
+            supposed.append(table.ge_zero(-p - 1))
+    return _suppose(prover, condition, [c for c in supposed if c not in prover.facts.known])
+
+
 def by_factors_of_zero(prover: Prover, condition: Term) -> bool | None:
     """Decide for each factor of a known zero: a - b and a + b, where ``a*a == b*b``."""
     for p in _sums_known(prover, condition):
@@ -236,7 +252,7 @@ def by_ranges(prover: Prover, condition: Term) -> bool | None:
 
 
 def _sums_known(prover: Prover, condition: Term, op: str = "eq") -> Iterator[Term]:
-    """The sums that are 0, or at least 0, by the assumptions connected with a condition."""
+    """The sums that are 0, at least 0, or not 0, by the assumptions connected with a condition."""
     if not prover.splits:
         return
     near = prover.facts.connected(condition)
@@ -244,8 +260,13 @@ def _sums_known(prover: Prover, condition: Term, op: str = "eq") -> Iterator[Ter
         for part in fact.args if fact.op == "and" else (fact,):
             resolved = prover.facts.resolve(part)
             for form in dict.fromkeys((resolved, prover.facts.solve(resolved))):
-                if form.op == op:
-                    yield form.args[0]
+                if form.op != op:
+                    continue
+                inner = form.args[0]
+                if op != "not":
+                    yield inner
+                elif inner.op == "eq":
+                    yield inner.args[0]
 
 
 def _suppose(prover: Prover, condition: Term, supposed: list[Term]) -> bool | None:

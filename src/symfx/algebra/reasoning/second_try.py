@@ -78,6 +78,8 @@ def second_try(prover: Prover, condition: Term, *, first: bool) -> bool | None:
             not facts.barred.isdisjoint(condition.free_symbols) or _has_gaps(condition)
         ):
             answer = by_supposing(prover, condition)
+        if answer is None and not facts.barred.isdisjoint(condition.free_symbols):
+            answer = consequences.by_excluded_ends(prover, condition)
         if answer is None and not facts.tiled.isdisjoint(condition.free_symbols):
             answer = consequences.by_digits(prover, condition)
         if answer is None and not facts.apart.isdisjoint(condition.free_symbols):
@@ -314,6 +316,7 @@ _WAYS: tuple[_Way, ...] = (
     cases.by_supposing_the_opposite,
     cases.by_few_quotients,
     cases.by_values_found,
+    consequences.by_excluded_ends,
     *_FROM_PRODUCTS[1:],
     cases.by_values_supposed,
     cases.by_remainders_in_facts,
