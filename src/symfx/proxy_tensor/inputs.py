@@ -163,18 +163,20 @@ def fake_inputs(
     entries = dynamic_shapes.entries if isinstance(dynamic_shapes, StatedShapes) else dynamic_shapes
     specs = _by_argument(entries, names)
     static = StaticInputs(mode, args) if is_symfx_env(mode.shape_env) else None
-    inputs = tuple(
-        _apply(mode, arg, spec, name)
-        if spec is not None or static is None
-        else static.fake(arg, name, functools.partial(_apply, mode, arg, spec, name))
-        for arg, spec, name in zip(args, specs, names, strict=True)
-    )
+    inputs: list[Any] = []
+    for arg, spec, name in zip(args, specs, names, strict=True):
+        if spec is not None or static is None:
+            inputs.append(_apply(mode, arg, spec, name))
+        else:
+            static.fake(arg, name, functools.partial(_apply, mode, arg, spec, name), inputs)
+    if static is not None:
+        static.finish()
     if isinstance(dynamic_shapes, StatedShapes):
         env: Any = mode.shape_env
         for condition, text in dynamic_shapes.conditions:
             term = condition_term(env.table, condition, env.inputs.named, text)
             env.state_condition(term, str(condition))
-    return inputs
+    return tuple(inputs)
 
 
 def inputs_of_spec(

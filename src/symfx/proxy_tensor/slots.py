@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -19,11 +19,12 @@ from torch.utils._thunk import Thunk
 from symfx.errors import TracingError
 from symfx.fake_operators.cache import OperationCache
 from symfx.fake_operators.descriptions import TensorState, state_of
-from symfx.proxy_tensor.metadata import extract_val, snapshot_fake, tensor_metadata
+from symfx.proxy_tensor.metadata import extract_val, tensor_metadata
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES, SymbolNodes
 from symfx.symbolic_shapes import compute_unbacked_bindings
+from symfx.torch_bridge.fake_tensors import attributes_at_birth, fake_from_meta
 from symfx.torch_bridge.identity import BackwardState
-from symfx.torch_bridge.modes import active_fake_mode, active_proxy_mode
+from symfx.torch_bridge.modes import BelowTorch, active_fake_mode, active_proxy_mode
 from symfx.torch_bridge.releases import is_constant_type, is_custom_object
 
 __all__ = [
@@ -359,28 +360,42 @@ def set_node_meta(node: fx.Node, val: Any, cache: Any) -> None:
     node.meta["val"] = extract_val(val, include_real=node.op == "placeholder")
 
 
-def track_like_another(tensor: Any, node: fx.Node, tracer: TracerWithSlots) -> bool:
-    """Make a node the node of a static input, with the metadata of an equal one that has a node.
+def track_like_others(
+    inputs: Iterable[tuple[fx.Node, Any]], tracer: TracerWithSlots
+) -> Iterator[tuple[fx.Node, Any]]:
+    """Make placeholders the nodes of static inputs, with the metadata of equal ones.
 
     Args:
-        tensor: an input of the trace.
-        node: its placeholder.
-        tracer: the tracer whose graph has the node.
+        inputs: the placeholder of each input of the trace, and the input; the caller tracks those
+            that are given back before it asks for the next.
+        tracer: the tracer whose graph has the nodes.
 
-    Returns:
-        False where no other input is known to be equal, so that the tensor is to be looked at.
+    Yields:
+        The pairs of the inputs that are like no other one, so that they are to be looked at.
     """
-    state: TensorState | None = getattr(tensor, "_symfx", None)
-    if state is None or state.like is None:
-        return False
-    like, state.like = state_of(state.like), None  # the program may change the sizes of both
-    if like.tracer is not tracer or like.description is None:
-        return False
-    state.description = like.description
-    set_node_of_tensor(tensor, tracer, node, None)
-    node.meta["val"] = snapshot_fake(tensor)
-    node.meta["tensor_meta"] = like.node.meta["tensor_meta"]
-    return True
+    waiting: list[tuple[fx.Node, Any, TensorState]] = []
+    for node, tensor in inputs:
+        state: TensorState | None = getattr(tensor, "_symfx", None)
+        if state is None or state.like is None or state.elem is None:
+            yield node, tensor
+        else:
+            waiting.append((node, tensor, state))
+    others = []
+    births: dict[torch.device, dict[str, Any]] = {}
+    with BelowTorch():
+        for node, tensor, state in waiting:
+            like, state.like = state_of(state.like), None  # the program may change both
+            if like.tracer is not tracer or like.description is None:
+                others.append((node, tensor))
+                continue
+            state.description = like.description
+            set_node_of_tensor(tensor, tracer, node, None)
+            device = tensor.fake_device
+            if device not in births:
+                births[device] = attributes_at_birth(tensor.fake_mode, device)
+            node.meta["val"] = fake_from_meta(state.elem, device, births[device])
+            node.meta["tensor_meta"] = like.node.meta["tensor_meta"]
+    yield from others
 
 
 def track_tensor(

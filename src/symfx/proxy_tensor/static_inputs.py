@@ -7,20 +7,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from symfx.fake_operators.descriptions import state_of
+from symfx.fake_operators.descriptions import TensorState
 from symfx.symbolic_shapes import InputFact
 from symfx.torch_bridge.fake_tensors import (
     attributes_at_birth,
     copy_metadata,
     fake_from_meta,
     plain_alias,
-    storage_id,
+    remember_fake,
     storage_marker,
 )
 from symfx.torch_bridge.modes import BelowTorch
@@ -40,24 +39,33 @@ class StaticInputs:
 
     def __init__(self, mode: FakeTensorMode, inputs: Iterable[Any]) -> None:
         self._mode = mode
-        plain = [t for t in inputs if type(t) in _PLAIN and t.layout is torch.strided]
-        counts = Counter(storage_id(t) for t in {id(t): t for t in plain}.values())
-        self._alone = {id(t) for t in plain if counts[storage_id(t)] == 1 and _is_plain(t)}
+        storages: Counter[int] = Counter()
+        plain: dict[int, int] = {}
+        for tensor in {id(t): t for t in inputs if type(t) in _PLAIN}.values():
+            if tensor.layout is torch.strided:
+                storage = tensor.untyped_storage()
+                storages[storage._cdata] += 1
+                if _is_plain(tensor, storage):
+                    plain[id(tensor)] = storage._cdata
+        self._alone = {key for key, storage in plain.items() if storages[storage] == 1}
         self._known: dict[Any, tuple[FakeTensor, torch.Tensor, str]] = {}
-        self._facts: dict[str, list[InputFact]] = {}
-        self._attributes: dict[torch.device, dict[str, Any]] = {}
-        self._mark = storage_marker(mode)
+        self._facts: dict[str, list[tuple[str, InputFact]]] = {}
+        self._waiting: list[tuple[list[Any], int, torch.Tensor, FakeTensor, torch.Tensor]] = []
 
-    def fake(self, tensor: Any, name: str, make: Callable[[], Any]) -> Any:
-        """The fake tensor for a static input.
+    def fake(
+        self, tensor: Any, name: str, make: Callable[[], Any], inputs: list[Any]
+    ) -> None:
+        """Append the fake tensor for a static input; one like an earlier one comes by `finish`.
 
         Args:
             tensor: the input.
             name: the name of its source.
             make: makes the fake tensor in torch's way.
+            inputs: the list.
         """
         if id(tensor) not in self._alone:
-            return make()
+            inputs.append(make())
+            return
         self._alone.discard(id(tensor))  # torch remembers one that is given twice
         key = (
             type(tensor), tensor.dtype, tensor.device, tensor.shape, tensor.stride(),
@@ -68,25 +76,38 @@ class StaticInputs:
             fake = make()
             if type(fake) is FakeTensor:
                 self._known[key] = fake, plain_alias(fake), name
-            return fake
+            inputs.append(fake)
+            return
         like, template, first = known
-        attributes = self._attributes.get(like.fake_device)
-        if attributes is None:
-            attributes = attributes_at_birth(self._mode, like.fake_device)
-            self._attributes[like.fake_device] = attributes
-        with BelowTorch():
-            elem = copy_metadata(template)
-            self._mark(elem)
-            fake = fake_from_meta(elem, like.fake_device, attributes)
-            if "_is_param" in vars(like):
-                fake._is_param = True
-            fake.requires_grad_(tensor.requires_grad)
-        state = state_of(fake)
-        state.elem = elem
-        state.like = like
-        self._mode.fake_tensor_converter.set_tensor_memo(tensor, fake)
+        self._waiting.append((inputs, len(inputs), tensor, like, template))
+        inputs.append(None)
         self._copy_facts(first, name)
-        return fake
+
+    def finish(self) -> None:
+        """Put the fake tensors that wait into their lists."""
+        mark = storage_marker(self._mode)
+        converter = self._mode.fake_tensor_converter
+        births: dict[torch.device, dict[str, Any]] = {}
+        with BelowTorch():
+            for inputs, place, tensor, like, template in self._waiting:
+                device = like.fake_device
+                attributes = births.get(device)
+                if attributes is None:
+                    attributes = births[device] = attributes_at_birth(self._mode, device)
+                elem = copy_metadata(template)
+                mark(elem)
+                fake = fake_from_meta(elem, device, attributes)
+                own = fake.__dict__
+                if "_is_param" in like.__dict__:
+                    own["_is_param"] = True
+                if tensor.requires_grad:
+                    fake.requires_grad_(True)
+                state = own["_symfx"] = TensorState()
+                state.elem = elem
+                state.like = like
+                remember_fake(converter, tensor, fake)
+                inputs[place] = fake
+        self._waiting.clear()
 
     def _copy_facts(self, like: str, name: str) -> None:
         """Note in the environment what it knows of another input with the same layout."""
@@ -94,15 +115,24 @@ class StaticInputs:
         noted = env.inputs.facts
         known = self._facts.get(like)
         if known is None:
-            known = [fact for source, fact in noted.items() if source.startswith(f"{like}.")]
+            known = [
+                (source[len(like) :], fact)
+                for source, fact in noted.items()
+                if source.startswith(f"{like}.")
+            ]
             self._facts[like] = known
-        for fact in known:
-            source = name + fact.source[len(like) :]
-            noted[source] = replace(fact, source=source)
+        for measure, fact in known:
+            source = name + measure
+            noted[source] = InputFact(source, fact.kind, fact.term, fact.asked)
 
 
-def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether a tensor has nothing but a dtype, a device, sizes, strides and memory of its own."""
+def _is_plain(tensor: torch.Tensor, storage: torch.UntypedStorage) -> bool:
+    """Whether a tensor has nothing but a dtype, a device, sizes, strides and memory of its own.
+
+    Args:
+        tensor: the tensor.
+        storage: its storage.
+    """
     return (
         tensor.dim() > 0
         and tensor.is_leaf
@@ -113,6 +143,6 @@ def _is_plain(tensor: torch.Tensor) -> bool:
         and not tensor.is_inference()
         and tensor.device.type != "meta"
         and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-        and tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()
+        and storage.nbytes() == tensor.numel() * tensor.element_size()
         and not vars(tensor)
     )

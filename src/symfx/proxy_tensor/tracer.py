@@ -21,7 +21,7 @@ from symfx.proxy_tensor.composite_functions import CompositeFunctions
 from symfx.proxy_tensor.metadata import extract_val
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES, SymbolNodes
 from symfx.sym_node import SymNode, wrap_node
-from symfx.torch_bridge.fx_graphs import append_call
+from symfx.torch_bridge.fx_graphs import append_call, append_input
 from symfx.torch_bridge.modes import without_proxy_mode
 
 if TYPE_CHECKING:
@@ -245,6 +245,17 @@ class PythonKeyTracer(slots.TracerWithSlots):
             self.origins.mark(node)
         return node
 
+    def create_placeholder(self, name: str, default: tuple[Any, ...]) -> fx.Node:
+        """Record an input.
+
+        Args:
+            name: its name, unless that is taken.
+            default: its default, if it has one.
+        """
+        if self.modules is not None or fx_traceback.has_preserved_node_meta():
+            return self.create_node("placeholder", name, default, {})
+        return append_input(self.graph, "placeholder", name, default)
+
     def enter_function(self, function: Any) -> None:
         """Name the torch function that makes the nodes to come."""
         if self.origins is not None:
@@ -366,6 +377,15 @@ class PythonKeyTracer(slots.TracerWithSlots):
         if self._annotating or fx_traceback.has_preserved_node_meta():
             return self.create_node("call_function", target, args, kwargs, name)
         node = append_call(self.graph, target, args, kwargs, name)
+        if self.origins is not None:
+            self.origins.mark(node)
+        return node
+
+    def create_attribute(self, target: str) -> fx.Node:
+        """Record the reading of an attribute of the root module."""
+        if self._annotating or fx_traceback.has_preserved_node_meta():
+            return self.create_node("get_attr", target, (), {})
+        node = append_input(self.graph, "get_attr", target)
         if self.origins is not None:
             self.origins.mark(node)
         return node

@@ -291,7 +291,7 @@ class TraceRun:
         with self._modes(), self._sizes_as_numbers():
             with without_proxy_mode():
                 self._bind_symbols(nodes)
-                for node, value in nodes:
+                for node, value in slots.track_like_others(nodes, self.tracer):
                     with seen_by_no_mode(value):
                         self._track_input(node, value)
                 args = self._with_module_proxies(args, nodes)
@@ -358,7 +358,7 @@ class TraceRun:
             default = (defaults[name],) if name in defaults else ()
             leaves = (arg,) if isinstance(arg, torch.Tensor) else pytree.tree_leaves(arg)
             for i, leaf in enumerate(leaves, 1):
-                node = tracer.create_node("placeholder", f"{name}_{i}", default, {})
+                node = tracer.create_placeholder(f"{name}_{i}", default)
                 nodes.append((node, leaf))
                 if name in tracer.real_inputs:
                     tracer.sources[node] = tracer.real_inputs[name]
@@ -367,8 +367,6 @@ class TraceRun:
         return nodes
 
     def _track_input(self, node: fx.Node, value: Any) -> None:
-        if slots.track_like_another(value, node, self.tracer):
-            return
         if slots.is_tracked(value):
             proxy = fx.Proxy(node, self.tracer)
             slots.track_tensor_tree(value, proxy, constant=None, tracer=self.tracer)

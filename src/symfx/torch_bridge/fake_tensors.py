@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import (
     FakeTensor,
+    FakeTensorConverter,
     FakeTensorMode,
     in_kernel_invocation_manager,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "copy_metadata",
     "fake_from_meta",
     "plain_alias",
+    "remember_fake",
     "reset_layout_answers",
     "storage_id",
     "storage_marker",
@@ -89,6 +91,20 @@ def plain_alias(fake: FakeTensor) -> torch.Tensor:
         alias = torch.ops.aten.detach.default(fake)
         # Without this, torch would dispatch the alias to the fake tensor's device.
         return _make_subclass(torch.Tensor, alias, False, device_for_backend_keys=_META)
+
+
+def remember_fake(converter: FakeTensorConverter, real: torch.Tensor, fake: FakeTensor) -> None:
+    """Have a mode find a fake tensor for a real one, as torch's ``set_tensor_memo`` does.
+
+    torch looks up the real tensor three times, and each look-up makes a weak reference.
+    """
+    describer = converter.meta_converter.describer
+    number = describer.lookup_tensor.get(real)
+    if number is None:
+        number = describer.next_tensor_id
+        describer.next_tensor_id = type(number)(number + 1)
+        describer.lookup_tensor[real] = number
+    converter.meta_converter.tensor_memo[number] = fake
 
 
 def reset_layout_answers(fake: FakeTensor, untouched: torch.Tensor) -> None:

@@ -24,6 +24,7 @@ from torch.utils import _pytree as pytree
 __all__ = [
     "TracedModule",
     "append_call",
+    "append_input",
     "become_attribute",
     "class_name_of",
     "forget_wrapped_functions_that_are_gone",
@@ -47,10 +48,20 @@ def append_call(
     `Graph.create_node` walks all arguments to warn about symbolic numbers among them. The
     tracer has already replaced those by nodes.
     """
-    namespace = graph._graph_namespace
-    name = namespace.create_name(name, None)
-    node = fx.Node(graph, name, "call_function", target, args, kwargs)
-    namespace.associate_name_with_obj(name, node)
+    name = graph._graph_namespace.create_name(name, None)
+    return _append(graph, fx.Node(graph, name, "call_function", target, args, kwargs))
+
+
+def append_input(
+    graph: fx.Graph, op: str, target: str, default: tuple[Any, ...] = ()
+) -> fx.Node:
+    """Append a ``placeholder`` with its default, or a ``get_attr`` node."""
+    name = graph._graph_namespace.create_name(graph._target_to_str(target), None)
+    return _append(graph, fx.Node(graph, name, op, target, default, {}))
+
+
+def _append(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    graph._graph_namespace.associate_name_with_obj(node.name, node)
     graph._insert(node)
     graph._find_nodes_lookup_table.insert(node)
     graph._len += 1
@@ -70,7 +81,11 @@ def become_attribute(node: fx.Node, target: str) -> None:
     graph = node.graph
     # Each assignment to a node would take it out of this table, and put it back.
     graph._find_nodes_lookup_table.remove(node)
-    name = graph._graph_namespace.create_name(graph._target_to_str(target), None)
+    wanted = graph._target_to_str(target)
+    plain = wanted.replace(".", "_")
+    if not (plain.isidentifier() and plain.isascii()):
+        plain = wanted  # fx makes one underscore of several such characters
+    name = graph._graph_namespace.create_name(plain, None)
     graph._graph_namespace._rename_object(node, name)
     for key, value in (("op", "get_attr"), ("target", target), ("name", name)):
         object.__setattr__(node, key, value)

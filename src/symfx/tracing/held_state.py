@@ -12,9 +12,8 @@ import operator
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from types import CellType, FunctionType, MethodType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils import _pytree as pytree
@@ -30,6 +29,8 @@ _LIBRARIES = frozenset({*sys.stdlib_module_names, "torch", "numpy", "sympy", "sy
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 #: The containers whose members are remembered. The methods of other classes may do anything.
 _CONTAINERS = (list, set, dict, deque, OrderedDict, defaultdict, Counter)
+#: Values of these types reach no other value.
+_PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None)})
 _MISSING = object()
 
 
@@ -52,6 +53,8 @@ class HeldState:
         self._seen: set[int] = set()
         #: The dicts of parameters, buffers and submodules, with their members.
         self._registries: list[tuple[dict[str, Any], list[Any]]] = []
+        #: For each class of a module, the containers that it holds itself.
+        self._of_classes: dict[type, dict[str, Any]] = {}
         self._containers: list[_Remembered] = []
         self._objects: list[_Remembered] = []
         self._module_attributes: list[_Remembered] = []
@@ -70,9 +73,12 @@ class HeldState:
         """Remember these values, and all values that are reachable from them."""
         while pending:
             name, value = pending.pop()
-            if id(value) not in self._seen:
+            if type(value) not in _PLAIN and id(value) not in self._seen:
                 self._seen.add(id(value))
-                pending.extend(self._visit(name, value, shared))
+                if type(value) is torch.nn.Parameter:  # most values are: they skip the generator
+                    self.parameters[name] = value
+                else:
+                    pending.extend(self._visit(name, value, shared))
 
     def _visit(self, name: str, value: Any, shared: bool) -> Iterator[tuple[str, Any]]:
         """Remember a value; yield the values that are reachable from it, with their names."""
@@ -106,21 +112,30 @@ class HeldState:
 
     def _module(self, name: str, module: torch.nn.Module) -> Iterator[tuple[str, Any]]:
         self.modules[name] = module
-        own = {key: part for key, part in vars(module).items() if key not in _OF_EVERY_MODULE}
-        of_classes = {
-            key: part
-            for cls in reversed(type(module).__mro__)
-            if cls.__module__.partition(".")[0] not in _LIBRARIES
-            for key, part in vars(cls).items()
-            if type(part) in _CONTAINERS and not key.startswith("__")
-        }
-        self._module_attributes.append(_Remembered(name, module, dict(vars(module)), False))
+        kind = type(module)
+        of_classes = self._of_classes.get(kind)
+        if of_classes is None:
+            of_classes = self._of_classes[kind] = {
+                key: part
+                for cls in reversed(kind.__mro__)
+                if cls.__module__.partition(".")[0] not in _LIBRARIES
+                for key, part in vars(cls).items()
+                if type(part) in _CONTAINERS and not key.startswith("__")
+            }
+        attributes = vars(module)
+        self._module_attributes.append(_Remembered(name, module, dict(attributes), False))
         registries: list[Any] = [module._parameters, module._buffers, module._modules]
         self._registries += [(registry, _members(registry)) for registry in registries]
-        parts = [member for registry in registries for member in registry.items()]
-        for key, part in [*of_classes.items(), *own.items(), *parts]:
-            yield (f"{name}.{key}" if name else key), part
-        forward = getattr(type(module), "forward", None)
+        place = f"{name}." if name else ""
+        for key, part in of_classes.items():
+            yield place + key, part
+        for key, part in attributes.items():
+            if key not in _OF_EVERY_MODULE and type(part) not in _PLAIN:
+                yield place + key, part
+        for registry in registries:
+            for key, part in registry.items():
+                yield place + key, part
+        forward = getattr(kind, "forward", None)
         if isinstance(forward, FunctionType):
             yield name, forward
 
@@ -161,7 +176,7 @@ class HeldState:
         """
         changes: list[str] = []
         for registry, before in self._registries:
-            if not _same(_members(registry), before):
+            if (registry or before) and not _same(_members(registry), before):
                 _put_back(registry, before)
         for held in self._module_attributes if modules_alone else self._with_attributes():
             changes += held.restore_attributes()
@@ -176,8 +191,7 @@ class HeldState:
         return [*self._module_attributes, *self._objects]
 
 
-@dataclass(frozen=True)
-class _Remembered:
+class _Remembered(NamedTuple):
     """An object or a container as it was.
 
     Attributes:
@@ -205,6 +219,13 @@ class _Remembered:
     def restore_attributes(self) -> list[str]:
         """Put the attributes of an object back; return descriptions of changes."""
         now = vars(self.value)
+        before = self.before
+        if (
+            len(now) == len(before)
+            and all(map(operator.is_, now.values(), before.values()))
+            and list(now) == list(before)
+        ):
+            return []
         changed = [key for key in now if now[key] is not self.before.get(key, _MISSING)]
         if not changed and len(now) == len(self.before):
             return []

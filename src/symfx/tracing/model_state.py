@@ -86,10 +86,9 @@ class Attributes:
         path, _, leaf = name.rpartition(".")
         parent, target = self._module(path)
         own = _free_name(parent, leaf, below=False)
-        if isinstance(tensor, torch.nn.Parameter):
-            parent.register_parameter(own, tensor)
-        else:
-            parent.register_buffer(own, tensor)
+        # The tensors and their names are a module's already, so that nothing is left to check.
+        held = parent._parameters if isinstance(tensor, torch.nn.Parameter) else parent._buffers
+        held[own] = tensor
         return f"{target}.{own}" if target else own
 
     def _module(self, path: str) -> tuple[torch.nn.Module, str]:
@@ -101,8 +100,7 @@ class Attributes:
         own = _free_name(parent, part, below=True)
         module = parent._modules.get(own)
         if module is None:
-            module = torch.nn.Module()
-            parent.add_module(own, module)
+            module = parent._modules[own] = torch.nn.Module()
         self._modules[path] = found = module, f"{target}.{own}" if target else own
         return found
 

@@ -101,7 +101,7 @@ class RepeatedBlocks:
         self._root = root
         self._subgraphs = subgraphs
         self._tracer: PythonKeyTracer | None = None
-        self._kinds: dict[tuple[Any, ...], _Kind] = {}
+        self._kinds: dict[tuple[int, ...], _Kind] = {}
         self._blocks: dict[int, tuple[BlockModules, _Kind]] = {}
         self.stamped: Counter[type] = Counter()
         self.refused: dict[type, Counter[str]] = {}
@@ -122,7 +122,8 @@ class RepeatedBlocks:
                 vars(module)["forward"] = self._calling(module, module.forward)
                 changed.append(module)
             yield
-            self._fold()
+            with torch._C.DisableTorchFunction():  # the mode of the trace notes each look
+                self._fold()
         finally:
             for module in changed:
                 vars(module).pop("forward", None)
@@ -161,14 +162,15 @@ class RepeatedBlocks:
         if len(set(children)) < len(children):
             return
         classes = Counter(type(m) for m in modules if m._modules)
-        shapes: dict[int, tuple[Any, ...]] = {}
+        shapes: dict[int, int] = {}
+        numbers: dict[tuple[Any, ...], int] = {}
         for module in modules:
             if classes[type(module)] < 2 or "forward" in vars(module):
                 continue
             block = BlockModules(module, is_hook_of_stack)
             if len(block.modules) >= _FEWEST_MODULES and block.can_repeat:
                 with torch._C.DisableTorchFunction():  # the mode of the trace notes each look
-                    kind = self._kinds.setdefault(block.shape(shapes), _Kind())
+                    kind = self._kinds.setdefault(block.shape(shapes, numbers), _Kind())
                 kind.members += 1
                 self._blocks[id(module)] = block, kind
         fewest = 2 if self._subgraphs else _FEWEST_BLOCKS

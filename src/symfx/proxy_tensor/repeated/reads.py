@@ -32,7 +32,7 @@ from symfx.proxy_tensor.repeated.values import (
 )
 from symfx.user_code import CODE_KINDS, is_user_file, kind_of_code
 
-__all__ = ["ReadState", "Reads", "watching"]
+__all__ = ["NOT_READ", "ReadState", "Reads", "watching"]
 
 #: Reads of these attributes may lead to all others.
 _WHOLE = frozenset({"__dict__", "__getstate__", "__reduce__", "__reduce_ex__", "__dir__"})
@@ -43,6 +43,15 @@ _UNSTEADY = frozenset(
 _CHANGES_OUTSIDE = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL", "DELETE_DEREF"})
 #: Here people put other functions in torch's place, for a while.
 _PATCHED = (torch.nn.functional, torch.Tensor)
+#: The attributes of a module that are no part of what its program reads, or are compared always.
+NOT_READ = frozenset(
+    {
+        "_parameters", "_buffers", "_modules", "training", "_non_persistent_buffers_set",
+        "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
+        "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs",
+        "_forward_hooks_always_called", "_is_full_backward_hook",
+    }
+)  # fmt: skip
 _OF_MODULE = torch.nn.modules.module.__file__
 _LIBRARY_PATH = sysconfig.get_path("stdlib") + os.sep
 _LOGGING = logging.__file__
@@ -66,6 +75,13 @@ class Reads:
         self.attributes: list[set[str]] = [set() for _ in modules]
         self.functions: dict[CodeType, dict[str, Any]] = {}
         self.complete = True
+
+    @functools.cached_property
+    def names(self) -> list[list[str] | None]:
+        """Once the call has ended: the names in order; None for a module of which all was read."""
+        return [
+            None if "__dict__" in names else sorted(names - NOT_READ) for names in self.attributes
+        ]
 
     def covers(self, other: Reads) -> bool:
         """Whether the other call, of an equal module, read nothing more."""

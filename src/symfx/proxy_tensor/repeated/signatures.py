@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
-from symfx.proxy_tensor.repeated.reads import Reads, ReadState, can_be_watched
+from symfx.proxy_tensor.repeated.reads import NOT_READ, Reads, ReadState, can_be_watched
 from symfx.proxy_tensor.repeated.values import Tokens, UnknownStateError, static_attribute
 from symfx.torch_bridge.modes import torch_settings
 
@@ -20,16 +20,10 @@ __all__ = ["BLOCK", "BlockModules", "Facts", "Signature", "facts_of_env", "modul
 
 _HOOKS = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
-    "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs", "_forward_hooks_always_called",
     "_is_full_backward_hook",
 )  # fmt: skip
 _HOOKS_BY_ID = ("_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs",
                 "_forward_hooks_always_called")  # fmt: skip
-_LEFT_OUT = frozenset(
-    {
-        "_parameters", "_buffers", "_modules", *_HOOKS, "training", "_non_persistent_buffers_set",
-    }
-)  # fmt: skip
 #: The attribute of the functions by which a trace follows the calls of blocks.
 BLOCK = "symfx_block"
 _TREES = (list, tuple, dict)
@@ -80,33 +74,37 @@ class BlockModules:
         self.positions = {id(m): i for i, m in enumerate(self.modules)}
         self._own_hooks = own_hooks
 
-    def shape(self, known: dict[int, tuple[Any, ...]]) -> tuple[Any, ...]:
+    def shape(
+        self, known: dict[int, int], numbers: dict[tuple[Any, ...], int]
+    ) -> tuple[int, ...]:
         """What two modules must share to be worth a comparison.
 
         Args:
-            known: what each module has alone, by its id; the method adds to it.
+            known: for the id of each module the number of what it has alone; the method adds to it.
+            numbers: these numbers; the method adds to them.
         """
-        positions = self.positions
-        found: list[Any] = []
+        found = []
         for module in self.modules:
-            own = known.get(id(module))
-            if own is None:
-                tensors = (module._parameters, module._buffers)
-                own = known[id(module)] = (
+            number = known.get(id(module))
+            if number is None:
+                own = (
                     type(module),
-                    tuple(module._modules),
-                    *(tuple((n, *_size(t)) for n, t in held.items()) for held in tensors),
+                    tuple([(name, part is None) for name, part in module._modules.items()]),
+                    *(
+                        tuple([(name, *_size(tensor)) for name, tensor in held.items()])
+                        for held in (module._parameters, module._buffers)
+                    ),
                 )
-            found.append(own)
-            found += [positions.get(id(child)) for _, child in module._modules.items()]
+                number = known[id(module)] = numbers.setdefault(own, len(numbers))
+            found.append(number)
         return tuple(found)
 
     @functools.cached_property
     def can_repeat(self) -> bool:
         """Whether calls of the module can be watched at all."""
         return all(
-            can_be_watched(type(m)) and not isinstance(m, torch.fx.GraphModule)
-            for m in self.modules
+            can_be_watched(kind) and not issubclass(kind, torch.fx.GraphModule)
+            for kind in set(map(type, self.modules))
         )
 
     def tensors(self) -> Iterator[torch.Tensor]:
@@ -127,17 +125,17 @@ class BlockModules:
         first = self.modules[0]
         for kind in dict.fromkeys(map(type, self.modules)):
             tokens.add_class(kind)
-        for module, names in zip(self.modules, reads.attributes, strict=True):
+        of_classes: dict[tuple[type, str], None] = {}
+        for module, names in zip(self.modules, reads.names, strict=True):
             own = vars(module)
-            found.append((type(module), own["training"]))
+            kind = type(module)
+            found += (kind, own["training"])
             if module is not first:  # the hooks of the block itself run for each call
                 for name in _HOOKS:
                     hooks = own.get(name)
                     if hooks:
                         self._add_hooks(tokens, module, name, hooks)
-            for name in sorted(own if "__dict__" in names else names):
-                if name in _LEFT_OUT:
-                    continue
+            for name in sorted(own.keys() - NOT_READ) if names is None else names:
                 if name in own and not (name == "forward" and hasattr(own[name], BLOCK)):
                     found.append(name)
                     tokens.add(own[name])
@@ -145,13 +143,13 @@ class BlockModules:
                     name in own["_parameters"] or name in own["_buffers"] or name in own["_modules"]
                 ):
                     found.append(("class", name))
-                    tokens.add(static_attribute(type(module), name))
+                    of_classes[kind, name] = None
+        for kind, name in of_classes:
+            tokens.add(static_attribute(kind, name))
 
     def _add_hooks(self, tokens: Tokens, module: torch.nn.Module, name: str, hooks: Any) -> None:
         if not isinstance(hooks, dict):
             tokens.add(hooks)
-        elif name in _HOOKS_BY_ID:
-            return  # they stand beside the hooks, and are added with them
         else:
             for key, hook in hooks.items():
                 if not self._own_hooks(hook):

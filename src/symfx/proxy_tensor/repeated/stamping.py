@@ -310,11 +310,7 @@ class Recorded:
         if isinstance(value.base, fx.Node) and value.base not in outside:
             source = replaced.get(value.base, value.base).meta["val"]
             outside[value.base] = plain_alias(source)
-        attributes = self._attributes.get(value.device)
-        if attributes is None:
-            attributes = self._attributes[value.device] = attributes_at_birth(
-                self._mode, value.device
-            )
+        attributes = self._attributes_on(value.device)
         if value.template is not None:
             elem = copy_metadata(value.template)
             mark(elem)
@@ -323,6 +319,12 @@ class Recorded:
             base = outside[value.base] if isinstance(value.base, fx.Node) else bases[value.base]
             elem = view_metadata(base, *value.layout)  # type: ignore[misc]
         return elem, fake_from_meta(elem, value.device, attributes)
+
+    def _attributes_on(self, device: torch.device) -> dict[str, Any]:
+        found = self._attributes.get(device)
+        if found is None:
+            found = self._attributes[device] = attributes_at_birth(self._mode, device)
+        return found
 
     def values(self) -> tuple[list[Any], list[torch.Tensor]]:
         """Values for the results of an equal call, and the meta tensors behind them.
@@ -336,9 +338,7 @@ class Recorded:
             value = self.steps[position].value
             if not isinstance(value, _Value) or isinstance(value.base, fx.Node):
                 raise UnknownStateError("a result has no storage of its own")
-            attributes = self._attributes.setdefault(
-                value.device, attributes_at_birth(self._mode, value.device)
-            )
+            attributes = self._attributes_on(value.device)
             with BelowTorch():
                 elem = copy_metadata(self._templates[value.base])
                 mark(elem)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -76,13 +76,13 @@ class Body:
         """
         self.calls += 1
         tracer = self._tracer
-        body = tracer.create_node("get_attr", self._target, (), {})
+        body = tracer.create_attribute(self._target)
         args = (body, self._identifier, *operands)
-        node = tracer.create_node("call_function", invoke_subgraph, args, {}, "invoke_subgraph")
+        node = tracer.call(invoke_subgraph, args, {}, "invoke_subgraph")
         node.meta["val"] = tuple(vals)
         results = []
         for i, val in enumerate(vals):
-            item = tracer.create_node("call_function", operator.getitem, (node, i), {}, "getitem")
+            item = tracer.call(operator.getitem, (node, i), {}, "getitem")
             item.meta["val"] = val
             results.append(item)
         return results
@@ -134,14 +134,34 @@ class Body:
             for a, b in zip(mine.all_input_nodes, theirs.all_input_nodes, strict=False):
                 if (a in own) != (b in theirs_own) or found.setdefault(a, b) is not b:
                     return None
-            args = fx.node.map_arg((mine.args, mine.kwargs), lambda n: found.get(n, n))
-            if repr(args) != repr((theirs.args, theirs.kwargs)):
+            if not _agree((mine.args, mine.kwargs), (theirs.args, theirs.kwargs), found):
                 return None
             if _told(mine.meta.get("val")) != _told(theirs.meta.get("val")):
                 return None
             if found.setdefault(mine, theirs) is not theirs:
                 return None
         return found
+
+
+def _agree(mine: Any, theirs: Any, found: Mapping[fx.Node, fx.Node]) -> bool:
+    """Whether arguments of two nodes are the same, with nodes that stand for each other."""
+    if isinstance(mine, fx.Node):
+        return found.get(mine, mine) is theirs
+    if isinstance(mine, (list, tuple)) and isinstance(theirs, (list, tuple)):
+        pairs = zip(mine, theirs, strict=False)
+        kinds = isinstance(mine, tuple) is isinstance(theirs, tuple)
+        return (
+            kinds
+            and len(mine) == len(theirs)
+            and all(_agree(a, b, found) for a, b in pairs)
+        )
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        return _agree(list(mine.items()), list(theirs.items()), found)
+    if isinstance(mine, slice) and isinstance(theirs, slice):
+        return _agree(
+            (mine.start, mine.stop, mine.step), (theirs.start, theirs.stop, theirs.step), found
+        )
+    return mine is theirs or repr(mine) == repr(theirs)  # 0.0 equals -0.0, and 1 equals True
 
 
 def _in_order(after: fx.Node, nodes: Sequence[fx.Node]) -> None:

@@ -37,12 +37,14 @@ from symfx.sym_node import SymNode
 __all__ = ["Tokens", "UnknownStateError", "is_steady_module"]
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
-_BY_VALUE = (bool, int, str, bytes, type(None), slice, range, type(Ellipsis), type(NotImplemented))
+_BY_VALUE = frozenset(
+    {bool, int, str, bytes, type(None), slice, range, type(Ellipsis), type(NotImplemented)}
+)
 _SEQUENCES = (list, tuple, set, frozenset, deque, torch.Size)
 _MAPPINGS = (dict, OrderedDict, defaultdict, Counter)
 #: Objects of these types never change, or only in ways that no result depends on.
 _BY_IDENTITY: tuple[type, ...] = (
-    type, FunctionType, MethodDescriptorType, WrapperDescriptorType, GetSetDescriptorType,
+    FunctionType, type, MethodDescriptorType, WrapperDescriptorType, GetSetDescriptorType,
     MemberDescriptorType, functools._lru_cache_wrapper, staticmethod, classmethod, property,
     torch.dtype, torch.device, torch.layout, torch.memory_format, OpOverload, OpOverloadPacket,
     HigherOrderOperator, enum.Enum, re.Pattern, logging.Logger, GenericAlias, UnionType,
