@@ -14,6 +14,7 @@ import torch
 from torch.utils.hooks import RemovableHandle
 
 from symfx.proxy_tensor.program_calls import CallsOfProgram, calls_of_program
+from symfx.torch_bridge.modules import named_modules
 
 __all__ = [
     "Entered",
@@ -111,9 +112,10 @@ class ModuleStack:
         #: The calls of the program up to the module that is running, if those are kept.
         self.called: CallsOfProgram | None = None
         self.running: OrderedDict[str, tuple[str, str]] = OrderedDict()
-        self._names = {module: name for name, module in root.named_modules()}
-        names = sum(1 for _ in root.named_modules(remove_duplicate=False))
-        self._several = names > len(self._names)
+        self._names = {module: name for name, module in named_modules(root)}
+        # In a tree of modules, each but the root is in one place.
+        places = sum(part is not None for m in self._names for _, part in m._modules.items())
+        self._several = places >= len(self._names)
         # The names under which the program looked up a module without calling it yet. A call
         # belongs to the last one, as in `self.b(self.a(x))`.
         self._taken: dict[torch.nn.Module, list[str]] = {module: [] for module in self._names}

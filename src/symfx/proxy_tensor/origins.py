@@ -10,7 +10,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import fx
@@ -19,15 +19,18 @@ from torch.fx import traceback as fx_traceback
 
 from symfx.proxy_tensor.modules import Entered, ModuleStack
 from symfx.proxy_tensor.program_calls import CallsOfProgram, calls_of_program
+from symfx.torch_bridge.modules import modules_of
 
-__all__ = ["CALLS", "OriginLog", "Origins", "write_lines"]
+__all__ = ["CALLS", "Origin", "OriginLog", "Origins", "write_lines"]
 
 #: The calls that made a node, in its ``meta`` until they are text.
 CALLS = "symfx_calls"
 #: The frames of `Origins.mark`, of the tracer that calls it, and of what called the tracer.
 _OWN_FRAMES = 3
 _ORIGIN = (CALLS, "nn_module_stack", "torch_fn", "original_aten")
-_LOGGED = (CALLS, "nn_module_stack", "torch_fn")
+
+#: The calls that made a node, the modules that were running, and ``torch_fn``.
+Origin: TypeAlias = tuple[CallsOfProgram, dict[str, Any], tuple[str, str] | None]
 
 
 @dataclass
@@ -40,7 +43,7 @@ class OriginLog:
         calls: the calls of the program up to the module.
         stack: the modules that were running at the call.
         last: the torch function that was entered last, and its ``torch_fn``.
-        nodes: the origins of the nodes.
+        nodes: the origins of the nodes: calls, modules, and ``torch_fn`` or None.
     """
 
     calls: CallsOfProgram | None
@@ -48,11 +51,12 @@ class OriginLog:
     entered: list[Entered] = field(default_factory=list)
     functions: list[tuple[Any, tuple[str, str]]] = field(default_factory=list)
     last: tuple[Any, tuple[str, str] | None] = (None, None)
-    nodes: list[dict[str, Any]] = field(default_factory=list)
+    nodes: list[Origin] = field(default_factory=list)
 
     def of_nodes(self, nodes: list[fx.Node]) -> OriginLog:
         """The log, with the origins of these nodes."""
-        self.nodes = [{k: n.meta[k] for k in _LOGGED if k in n.meta} for n in nodes]
+        metas = [node.meta for node in nodes]
+        self.nodes = [(m[CALLS], m["nn_module_stack"], m.get("torch_fn")) for m in metas]
         return self
 
 
@@ -139,7 +143,7 @@ class Origins:
 
     def repeat(
         self, log: OriginLog, modules: Mapping[int, torch.nn.Module]
-    ) -> list[dict[str, Any]]:
+    ) -> list[Origin]:
         """The origins of the nodes of a call that repeats another.
 
         Args:
@@ -159,27 +163,23 @@ class Origins:
         stacks = {id(log.stack): stack.snapshot()}
         lines: dict[int, CallsOfProgram] = {}
         outer = log.stack.keys()
-        found = []
-        for origin in log.nodes:
-            made = dict(origin)
-            running = made["nn_module_stack"]
-            if id(running) not in stacks:
+        found: list[Origin] = []
+        for before, running, named in log.nodes:
+            around = stacks.get(id(running))
+            if around is None:
                 inner = [keys[key] for key in running if key not in outer]
-                stacks[id(running)] = {**stack.snapshot(), **dict(inner)}
-            made["nn_module_stack"] = stacks[id(running)]
-            if "torch_fn" in made:
-                made["torch_fn"] = functions.get(id(made["torch_fn"]), made["torch_fn"])
-            before = made[CALLS]
-            if id(before) not in lines:
-                lines[id(before)] = before.inside_of(calls.get(id(before.around), before.around))
-            made[CALLS] = lines[id(before)]
-            found.append(made)
+                around = stacks[id(running)] = {**stack.snapshot(), **dict(inner)}
+            line = lines.get(id(before))
+            if line is None:
+                line = before.inside_of(calls.get(id(before.around), before.around))
+                lines[id(before)] = line
+            found.append((line, around, functions.get(id(named), named)))
         return found
 
 
 def write_lines(graph_module: fx.GraphModule) -> None:
     """Put the lines of all nodes of a graph, and of the graphs in it, into words."""
-    for module in graph_module.modules():
+    for module in modules_of(graph_module):
         for node in module.graph.nodes if isinstance(module, fx.GraphModule) else ():
             calls: CallsOfProgram | None = node.meta.pop(CALLS, None)
             if calls is not None and (text := calls.text):

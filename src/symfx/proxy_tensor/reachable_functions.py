@@ -24,6 +24,7 @@ from typing import Any
 import torch
 
 from symfx.proxy_tensor.renamed_globals import names_in
+from symfx.torch_bridge.modules import modules_of
 
 __all__ = ["CACHED", "Reachable", "reachable"]
 
@@ -155,7 +156,7 @@ class Reachable:
         # An object that stands in for another may lie about its class, or fail when it is asked.
         kind = type(thing)
         if issubclass(kind, torch.nn.Module):
-            modules = list(thing.modules())
+            modules = modules_of(thing)
             self._seen.update(map(id, modules))
             return [part for module in modules for part in self._of_module(module)]
         if kind is FunctionType:

@@ -20,7 +20,6 @@ __all__ = [
     "Attributes",
     "Effects",
     "MethodModule",
-    "count_of_state",
     "detach_written_buffers",
     "gradients_of",
     "module_of",
@@ -50,16 +49,6 @@ def module_of(model: Callable[..., Any]) -> torch.nn.Module | None:
         return model
     owner = getattr(model, "__self__", None)
     return owner if isinstance(owner, torch.nn.Module) and inspect.ismethod(model) else None
-
-
-def count_of_state(root: torch.nn.Module | None) -> int:
-    """How many places for parameters and buffers in the modules of a module are filled."""
-    return sum(
-        tensor is not None
-        for module in (root.modules() if root is not None else ())
-        for registry in (module._parameters, module._buffers)
-        for tensor in registry.values()
-    )
 
 
 class Attributes:

@@ -13,6 +13,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
 from symfx.errors import SpecError, TracingError, describe
+from symfx.torch_bridge.modules import named_state
 from symfx.tracing.arguments import Layout
 from symfx.tracing.model_state import module_of
 from symfx.tracing.pin_advice import advice_for, pin_advice
@@ -76,7 +77,7 @@ def refuse_unready(model: Callable[..., Any]) -> None:
             fix="pass the module or function that was compiled",
         )
     module = module_of(model)
-    for name, parameter in module.named_parameters() if module is not None else ():
+    for name, parameter in named_state(module)[0].items() if module is not None else ():
         if torch.nn.parameter.is_lazy(parameter):
             raise TracingError(
                 f"the parameter {name} has no shape yet",

@@ -24,6 +24,7 @@ from symfx.proxy_tensor.parts import parts_made_singly, with_whole_tuples
 from symfx.proxy_tensor.repeated import BackwardOfStampedError, Repeated, RepeatedBlocks
 from symfx.proxy_tensor.rewritten_functions import symbolic_numbers
 from symfx.proxy_tensor.shape_specs import BoundSpec
+from symfx.torch_bridge.modules import modules_of, named_state, state_count
 from symfx.torch_bridge.nested_tensors import with_parts
 from symfx.tracing.admission import Admission
 from symfx.tracing.arguments import Layout
@@ -34,7 +35,6 @@ from symfx.tracing.dynamic import Entry, entries_of_spec, read_dynamic, read_spe
 from symfx.tracing.model_state import (
     Effects,
     MethodModule,
-    count_of_state,
     detach_written_buffers,
     gradients_of,
     module_of,
@@ -256,10 +256,10 @@ class _Tracing:
         #: Every parameter and buffer once; tied ones go by the first of their names.
         self.state: dict[str, torch.Tensor] = {}
         if self.module is not None:
-            self.state.update(self.module.named_parameters())
-            self.state.update(self.module.named_buffers())
+            for named in named_state(self.module):
+                self.state.update(named)
         #: Whether the module holds one of them in several places.
-        self._tied = len(self.state) < count_of_state(self.module)
+        self._tied = self.module is not None and len(self.state) < state_count(self.module)
         #: Whether the tracer sees a leaf; the other leaves are constants of the graph.
         self.through = [
             isinstance(leaf.example, torch.Tensor) or entry is not None
@@ -478,7 +478,7 @@ def _offsets_matter(env: ShapeEnv, traced: torch.fx.GraphModule) -> bool:
     """Whether a graph depends on the storage offsets of its inputs."""
     return env.inputs.offsets_asked or any(
         node.target in FROM_START
-        for module in traced.modules()
+        for module in modules_of(traced)
         if isinstance(module, torch.fx.GraphModule)
         for node in module.graph.nodes
     )

@@ -19,6 +19,7 @@ from torch.nn import TransformerEncoder
 
 from symfx.errors import TracingError
 from symfx.proxy_tensor.rewritten_functions import in_trace
+from symfx.torch_bridge.modules import named_modules
 from symfx.torch_bridge.transformers import masks_as_given
 from symfx.tracing.model_state import module_of
 
@@ -36,7 +37,7 @@ def transformers_without_a_look(model: Callable[..., Any]) -> Iterator[None]:
     """
     module = module_of(model)
     with contextlib.ExitStack() as stack:
-        for name, part in module.named_modules() if module is not None else ():
+        for name, part in named_modules(module) if module is not None else ():
             if isinstance(part, TransformerEncoder):
                 hook = part.register_forward_pre_hook(_before(name), with_kwargs=True)
                 stack.callback(hook.remove)

@@ -27,11 +27,11 @@ from symfx.proxy_tensor.repeated.signatures import (
     BlockModules,
     Signature,
     facts_of_env,
-    modules_of,
 )
 from symfx.proxy_tensor.repeated.stamping import Recorded
 from symfx.proxy_tensor.repeated.subgraphs import Body, nodes_after
 from symfx.proxy_tensor.repeated.values import UnknownStateError
+from symfx.torch_bridge.modules import modules_of
 
 if TYPE_CHECKING:
     from symfx.proxy_tensor.origins import OriginLog

@@ -12,11 +12,12 @@ from torch._subclasses.fake_tensor import FakeTensor
 from symfx.proxy_tensor.repeated.reads import NOT_READ, Reads, ReadState, can_be_watched
 from symfx.proxy_tensor.repeated.values import Tokens, UnknownStateError, static_attribute
 from symfx.torch_bridge.modes import torch_settings
+from symfx.torch_bridge.modules import modules_of
 
 if TYPE_CHECKING:
     from symfx.fake_operators.cache import OperationCache
 
-__all__ = ["BLOCK", "BlockModules", "Facts", "Signature", "facts_of_env", "modules_of"]
+__all__ = ["BLOCK", "BlockModules", "Facts", "Signature", "facts_of_env"]
 
 _HOOKS = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
@@ -42,19 +43,6 @@ def facts_of_env(env: Any) -> Facts:
         len(ledger.asserts),
         ledger.suppression.depth,
     )
-
-
-def modules_of(root: torch.nn.Module) -> list[torch.nn.Module]:
-    """The modules of a module in the order of `Module.modules`, each once."""
-    found: dict[int, torch.nn.Module] = {}
-    waiting: list[torch.nn.Module | None] = [root]
-    while waiting:
-        module = waiting.pop()
-        if module is not None and id(module) not in found:
-            found[id(module)] = module
-            # `values` of a watched module would tell that the program takes out each of them.
-            waiting += [child for _, child in reversed(module._modules.items())]
-    return list(found.values())
 
 
 class BlockModules:

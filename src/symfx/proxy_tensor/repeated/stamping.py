@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +17,7 @@ from symfx.errors import TracingError
 from symfx.fake_operators.descriptions import TensorState
 from symfx.fake_operators.operators import facts_of
 from symfx.proxy_tensor import slots
-from symfx.proxy_tensor.origins import CALLS
+from symfx.proxy_tensor.origins import CALLS, Origin
 from symfx.proxy_tensor.repeated.values import UnknownStateError
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.torch_bridge.fake_tensors import (
@@ -29,7 +29,7 @@ from symfx.torch_bridge.fake_tensors import (
     storage_marker,
     view_metadata,
 )
-from symfx.torch_bridge.fx_graphs import append_call
+from symfx.torch_bridge.fx_graphs import append_call, set_metadata
 from symfx.torch_bridge.modes import BelowTorch
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["BackwardOfStampedError", "Recorded"]
 
 _TREES = (list, tuple, dict)
+_WITH_PARTS = (list, tuple, dict, slice)
 _KNOWN_META = frozenset(
     {
         "val",
@@ -76,12 +77,14 @@ class _Value:
         base: the storage: its position among those of the call, or a node from outside.
         template: for a new storage, a meta tensor like the first one on it.
         layout: for a view, its sizes, strides and offset.
+        like: the position among all values of an earlier one on the same storage with this layout.
     """
 
     device: torch.device
     base: int | fx.Node
     template: torch.Tensor | None
     layout: tuple[Any, Any, Any] | None
+    like: int | None = None
 
 
 @dataclass
@@ -93,13 +96,15 @@ class _Step:
         name: the name that the node asked for.
         value: the recipe of its value, or a list of recipes.
         meta: its metadata; each call replaces the value and the origin in it.
+        flat: whether no node is inside of another value among the arguments.
     """
 
     node: fx.Node
     name: str
     value: Any
     kind: type | None
-    meta: dict[str, Any] = field(default_factory=dict)
+    meta: dict[str, Any]
+    flat: bool
 
 
 class Recorded:
@@ -124,7 +129,7 @@ class Recorded:
     ) -> None:
         self._tracer = tracer
         self.signature = signature
-        self._mode: Any = tracer.cache.mode  # type: ignore[union-attr]
+        self.mode: Any = tracer.cache.mode  # type: ignore[union-attr]
         self.inputs = [_node_of(tracer, tensor) for tensor in signature.tensors]
         self._own = set(nodes)
         self.numbers = [node for node in nodes if _is_number(node)]
@@ -137,6 +142,9 @@ class Recorded:
                     self._outside.setdefault(storage_id(value), node)
         self._storages: dict[int, int] = {}
         self._templates: list[torch.Tensor] = []
+        # For a storage and a layout, the position of the first such value; the number of values.
+        self._alike: dict[tuple[Any, ...], int] = {}
+        self._count = 0
         self.steps = [self._step(node) for node in nodes if node in self._own]
         self._positions = {step.node: i for i, step in enumerate(self.steps)}
         self._attributes: dict[torch.device, dict[str, Any]] = {}
@@ -163,9 +171,10 @@ class Recorded:
             raise UnknownStateError(f"it records {target}")
         val = node.meta.get("val")
         meta = dict(node.meta)
+        flat = not node.kwargs and not any(isinstance(a, _WITH_PARTS) for a in node.args)
         if isinstance(val, (list, tuple)) and type(val) in (list, tuple):
-            return _Step(node, name, [self._value(v) for v in val], type(val), meta)
-        return _Step(node, name, self._value(val), None, meta)
+            return _Step(node, name, [self._value(v) for v in val], type(val), meta, flat)
+        return _Step(node, name, self._value(val), None, meta, flat)
 
     def _refuse_writes(self, node: fx.Node, facts: Any) -> None:
         written = [node.args[i] for i in facts.mutated if i < len(node.args)]
@@ -181,24 +190,36 @@ class Recorded:
     def _value(self, val: Any) -> _Value | None:
         if val is None:
             return None
-        if type(val) is not FakeTensor or val.fake_mode is not self._mode:
+        if type(val) is not FakeTensor or val.fake_mode is not self.mode:
             raise UnknownStateError(f"it makes a {type(val).__name__}")
+        if val.is_conj() or val.is_neg():
+            raise UnknownStateError("it makes a view that torch computes when it is read")
         storage = storage_id(val)
         device = val.fake_device
+        layout = _layout(val)
+        key = (storage, *map(_term, (*layout[0], *layout[1], layout[2])))
+        like = self._alike.setdefault(key, self._count)
+        self._count += 1
         outside = self._outside.get(storage)
-        if outside is not None:
-            return _Value(device, outside, None, _layout(val))
         position = self._storages.get(storage)
-        if position is not None:
-            return _Value(device, position, None, _layout(val))
-        self._storages[storage] = position = len(self._storages)
-        self._templates.append(plain_alias(val))
-        return _Value(device, position, self._templates[-1], None)
+        if outside is None and position is None:
+            self._storages[storage] = position = len(self._storages)
+            self._templates.append(plain_alias(val))
+            return _Value(device, position, self._templates[-1], None)
+        base = outside if outside is not None else position
+        if val.dtype != self._dtype(base):
+            raise UnknownStateError("it reads memory as another dtype")
+        return _Value(device, base, None, layout, like if like < self._count - 1 else None)
+
+    def _dtype(self, base: int | fx.Node) -> torch.dtype:
+        if isinstance(base, int):
+            return self._templates[base].dtype
+        return next(iter(_tensors(base.meta["val"]))).dtype
 
     def _check_result(self, result: Any) -> None:
         """Note which nodes make the tensors of the result."""
         storages: set[int] = set()
-        born = attributes_at_birth(self._mode, torch.device("cpu")).keys() | {"_symfx"}
+        born = attributes_at_birth(self.mode, torch.device("cpu")).keys() | {"_symfx"}
         for leaf in _leaves(result):
             if not isinstance(leaf, torch.Tensor):
                 if isinstance(leaf, SYMBOLIC_TYPES) or leaf is None:
@@ -252,78 +273,61 @@ class Recorded:
     def stamp(
         self,
         replaced: dict[fx.Node, fx.Node],
-        origins: list[dict[str, Any]],
+        origins: list[Origin],
     ) -> tuple[list[fx.Node], list[Any]]:
         """Record the nodes for an equal call.
 
         Args:
             replaced: see `replacements`.
-            origins: for each step, the metadata of its origin.
+            origins: the origin of each step.
 
         Returns:
             For each of `outputs` its node, and the meta tensor behind it.
         """
         graph = self._tracer.graph
         new: dict[fx.Node, fx.Node] = dict(replaced)
-        bases: list[torch.Tensor] = []
+        making = _Making(self, replaced)
         elems: list[Any] = []
         made: list[fx.Node] = []
-        outside: dict[fx.Node, torch.Tensor] = {}
-        mark = storage_marker(self._mode)
         get = new.get
+        is_node = fx.Node
         with BelowTorch():
-            for step, origin in zip(self.steps, origins, strict=True):
+            for step, (calls, modules, named) in zip(self.steps, origins, strict=True):
                 old = step.node
-                args = fx.node.map_arg(old.args, lambda n: get(n, n))
-                kwargs = fx.node.map_arg(old.kwargs, lambda n: get(n, n)) if old.kwargs else {}
-                node = append_call(graph, old.target, args, kwargs, step.name)  # type: ignore[arg-type]
-                meta, value = node.meta, step.value
-                meta.update(step.meta)  # the order of the keys is that of the other node
-                meta.update(origin)
-                if step.kind is None:
-                    elem, meta["val"] = self._make(value, bases, outside, replaced, mark)
+                kwargs: dict[str, Any] = {}
+                if step.flat:
+                    args: Any = tuple([get(a, a) if type(a) is is_node else a for a in old.args])
                 else:
-                    pairs = [self._make(v, bases, outside, replaced, mark) for v in value]
-                    elem, meta["val"] = None, step.kind([val for _, val in pairs])
+                    args = fx.node.map_arg(old.args, lambda n: get(n, n))
+                    kwargs = fx.node.map_arg(old.kwargs, lambda n: get(n, n))  # type: ignore[assignment]
+                node = append_call(graph, old.target, args, kwargs, step.name)  # type: ignore[arg-type]
+                meta = dict(step.meta)  # the order of the keys is that of the other node
+                meta[CALLS] = calls
+                meta["nn_module_stack"] = modules
+                if named is not None:
+                    meta["torch_fn"] = named
+                if step.kind is None:
+                    elem, meta["val"] = making.value(step.value)
+                else:
+                    elem = None
+                    meta["val"] = step.kind([making.value(v)[1] for v in step.value])
                 if "eager_input_vals" in meta:
                     meta["eager_input_vals"] = (
                         fx.node.map_arg(node.args, _val),
                         fx.node.map_arg(node.kwargs, _val),
                     )
+                set_metadata(node, meta)
                 new[old] = node
                 made.append(node)
                 elems.append(elem)
         positions = [position for position, _ in self.outputs.values()]
         return [made[i] for i in positions], [elems[i] for i in positions]
 
-    def _make(
-        self,
-        value: _Value | None,
-        bases: list[torch.Tensor],
-        outside: dict[fx.Node, torch.Tensor],
-        replaced: Mapping[fx.Node, fx.Node],
-        mark: Any,
-    ) -> tuple[Any, Any]:
-        """A meta tensor like a value, and the fake tensor of it; the caller is in `BelowTorch`."""
-        if value is None:
-            return None, None
-        if isinstance(value.base, fx.Node) and value.base not in outside:
-            source = replaced.get(value.base, value.base).meta["val"]
-            outside[value.base] = plain_alias(source)
-        attributes = self._attributes_on(value.device)
-        if value.template is not None:
-            elem = copy_metadata(value.template)
-            mark(elem)
-            bases.append(elem)
-        else:
-            base = outside[value.base] if isinstance(value.base, fx.Node) else bases[value.base]
-            elem = view_metadata(base, *value.layout)  # type: ignore[misc]
-        return elem, fake_from_meta(elem, value.device, attributes)
-
-    def _attributes_on(self, device: torch.device) -> dict[str, Any]:
+    def attributes_on(self, device: torch.device) -> dict[str, Any]:
+        """The attributes of a new fake tensor on a device."""
         found = self._attributes.get(device)
         if found is None:
-            found = self._attributes[device] = attributes_at_birth(self._mode, device)
+            found = self._attributes[device] = attributes_at_birth(self.mode, device)
         return found
 
     def values(self) -> tuple[list[Any], list[torch.Tensor]]:
@@ -332,13 +336,13 @@ class Recorded:
         Raises:
             UnknownStateError: a result is a view of a tensor from outside.
         """
-        mark = storage_marker(self._mode)
+        mark = storage_marker(self.mode)
         vals, elems = [], []
         for position, _ in self.outputs.values():
             value = self.steps[position].value
             if not isinstance(value, _Value) or isinstance(value.base, fx.Node):
                 raise UnknownStateError("a result has no storage of its own")
-            attributes = self._attributes_on(value.device)
+            attributes = self.attributes_on(value.device)
             with BelowTorch():
                 elem = copy_metadata(self._templates[value.base])
                 mark(elem)
@@ -381,6 +385,43 @@ class Recorded:
         for key, i in self._given.items():
             tensors[key] = signature.tensors[i]
         return _rebuilt(self.result, tensors)
+
+
+class _Making:
+    """The values of one call that is recorded again; its methods are called in `BelowTorch`."""
+
+    def __init__(self, recorded: Recorded, replaced: Mapping[fx.Node, fx.Node]) -> None:
+        self._recorded = recorded
+        self._replaced = replaced
+        self._bases: list[torch.Tensor] = []
+        self._outside: dict[fx.Node, torch.Tensor] = {}
+        self._elems: list[torch.Tensor] = []
+        self._mark = storage_marker(recorded.mode)
+
+    def value(self, value: _Value | None) -> tuple[Any, Any]:
+        """A meta tensor like a value, and the fake tensor of it."""
+        if value is None:
+            return None, None
+        if value.template is not None:
+            elem = copy_metadata(value.template)
+            self._mark(elem)
+            self._bases.append(elem)
+        elif value.like is not None:
+            elem = self._elems[value.like]
+        else:
+            base = value.base
+            at = self._bases[base] if isinstance(base, int) else self._from_outside(base)
+            elem = view_metadata(at, *value.layout)  # type: ignore[misc]
+        self._elems.append(elem)
+        attributes = self._recorded.attributes_on(value.device)
+        return elem, fake_from_meta(elem, value.device, attributes)
+
+    def _from_outside(self, node: fx.Node) -> torch.Tensor:
+        found = self._outside.get(node)
+        if found is None:
+            source = self._replaced.get(node, node).meta["val"]
+            found = self._outside[node] = plain_alias(source)
+        return found
 
 
 def slots_off() -> Any:
