@@ -354,6 +354,7 @@ CALLS: dict[str, Any] = {
     "unary": lambda x: (
         x.relu(), x.exp(), x.neg(), F.gelu(x), x.logical_not(), x.clamp(0, 1),
         x**2, x.clone(), x.to(torch.float64), torch.zeros_like(x), x.half(), x.clamp_min(0.1),
+        (x * 3).long().neg(), 2.0**x, 2 ** (x * 3).long(),
         torch.full_like(x, 2.0), (x > 0.5).bitwise_not(), x.clone(memory_format=torch.contiguous_format),
     ),
     "with a number": lambda x: (
@@ -361,6 +362,8 @@ CALLS: dict[str, Any] = {
         (x > 0) + 1, (x > 0) * 2.5, x.maximum(x), x.to(torch.bfloat16) * 2,
     ),
     "with itself": lambda x: (
+        torch.cat([x, x]) if x.dim() else x, torch.cat([x, -x], -1) if x.dim() else x,
+        torch.cat([x, x.contiguous()], 1) if x.dim() > 1 else x,
         x + x, x * x.double(), x / x, x < x, torch.where(x > 0.5, x, x), x.masked_fill(x > 0.5, 0),
         (x > 0) & (x < 1), x + x.contiguous(), (x > 0.5) | (x > 0.2),
     ),
@@ -542,6 +545,8 @@ def test_on_networks() -> None:
         torch.cat([x, x], 1), torch.cat([x, x, x])
         torch.baddbmm(torch.rand(3, 4), torch.rand(2, 3, 5), torch.rand(2, 5, 4))
         torch.addmm(torch.rand(4), torch.rand(3, 5), torch.rand(5, 4))
+        torch.arange(5), torch.arange(3, dtype=torch.float32), torch.arange(2, 9, 3)
+        torch.arange(9, 2, -2), torch.arange(1.5), torch.arange(0)
         x.new_zeros(3, 4), x.new_empty(2), torch.zeros(3, 2), torch.ones(3), torch.empty(2, 3)
         torch.full((2, 3), 1.5, dtype=torch.float64)
         aten._unsafe_view(x, [6, 8])

@@ -141,9 +141,7 @@ class Origins:
             self.log = self.modules.entered = None
             log.last = self._function, self._torch_fn
 
-    def repeat(
-        self, log: OriginLog, modules: Mapping[int, torch.nn.Module]
-    ) -> list[Origin]:
+    def repeat(self, log: OriginLog, modules: Mapping[int, torch.nn.Module]) -> list[Origin]:
         """The origins of the nodes of a call that repeats another.
 
         Args:

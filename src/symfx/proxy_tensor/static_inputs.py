@@ -52,9 +52,7 @@ class StaticInputs:
         self._facts: dict[str, list[tuple[str, InputFact]]] = {}
         self._waiting: list[tuple[list[Any], int, torch.Tensor, FakeTensor, torch.Tensor]] = []
 
-    def fake(
-        self, tensor: Any, name: str, make: Callable[[], Any], inputs: list[Any]
-    ) -> None:
+    def fake(self, tensor: Any, name: str, make: Callable[[], Any], inputs: list[Any]) -> None:
         """Append the fake tensor for a static input; one like an earlier one comes by `finish`.
 
         Args:

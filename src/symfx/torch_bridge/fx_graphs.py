@@ -52,9 +52,7 @@ def append_call(
     return _append(graph, fx.Node(graph, name, "call_function", target, args, kwargs))
 
 
-def append_input(
-    graph: fx.Graph, op: str, target: str, default: tuple[Any, ...] = ()
-) -> fx.Node:
+def append_input(graph: fx.Graph, op: str, target: str, default: tuple[Any, ...] = ()) -> fx.Node:
     """Append a ``placeholder`` with its default, or a ``get_attr`` node."""
     name = graph._graph_namespace.create_name(graph._target_to_str(target), None)
     return _append(graph, fx.Node(graph, name, op, target, default, {}))

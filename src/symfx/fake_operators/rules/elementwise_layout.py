@@ -43,7 +43,11 @@ def packed_in(
 
 
 def layout_of_result(
-    n: Numbers, sizes: tuple[Number, ...], operands: Sequence[Shape]
+    n: Numbers,
+    sizes: tuple[Number, ...],
+    operands: Sequence[Shape],
+    *,
+    in_order: bool = False,
 ) -> tuple[Number, ...] | None:
     """The strides of an elementwise operator's new result; None where they are not certain.
 
@@ -51,6 +55,7 @@ def layout_of_result(
         n: answers the questions about sizes and strides.
         sizes: the sizes of the result, to which the operands broadcast.
         operands: the operands, in the operator's order.
+        in_order: whether torch looks at the operands in this order.
     """
     full = [a for a in operands if a.sizes]
     if all(is_row_major_or_empty(n, a) for a in full):
@@ -69,7 +74,7 @@ def layout_of_result(
     wide = [d for d, size in enumerate(sizes) if size != 1]
     outer_first: dict[tuple[int, int], bool] = {}
     for i, j in itertools.combinations(wide, 2):
-        decided = _is_outer(n, sizes, full, i, j)
+        decided = _is_outer(n, sizes, full, i, j, in_order)
         if decided is None or (decided == _ALIKE and not steady):
             return None
         outer_first[i, j] = decided != _INNER
@@ -93,12 +98,17 @@ _OUTER, _INNER, _ALIKE = "outer", "inner", "alike"
 
 
 def _is_outer(
-    n: Numbers, sizes: Sequence[Number], operands: Sequence[Shape], i: int, j: int
+    n: Numbers,
+    sizes: Sequence[Number],
+    operands: Sequence[Shape],
+    i: int,
+    j: int,
+    in_order: bool,
 ) -> str | None:
     """How dimension i of the result lies to dimension j, where i < j.
 
     For torch the first operand decides whose strides of both are not 0. Operands that disagree
-    are left to torch: some operators take them in another order.
+    are left to torch where it takes them in another order.
 
     Returns:
         `_OUTER`, `_INNER`, or `_ALIKE` where no operand decides and torch keeps the dimensions
@@ -125,7 +135,14 @@ def _is_outer(
         if answer not in (_ALIKE, own):
             return None
         answer = own
+        if in_order and not _may_be_equal(n, first, second):
+            return own
     return answer
+
+
+def _may_be_equal(n: Numbers, a: Number, b: Number) -> bool:
+    """Whether two numbers are not surely different."""
+    return not (n.at_most(n.add(a, 1), b) or n.at_most(n.add(b, 1), a))
 
 
 def _steps_over(n: Numbers, stride: Number, other: Number, size: Number) -> bool:

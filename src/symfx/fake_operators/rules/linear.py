@@ -81,7 +81,10 @@ def _cat(n: Numbers, tensors: Sequence[Shape], dim: Any = 0) -> New | None:
     ):
         return None
     d = dimension(len(first.sizes), dim)
-    if d is None or not all(is_row_major(n, t) for t in tensors):
+    if d is None or not (
+        all(is_row_major(n, t) for t in tensors)
+        or any(_is_never_channels_last(n, t) for t in tensors)
+    ):
         return None
     total: Number = 0
     for t in tensors:
@@ -89,6 +92,15 @@ def _cat(n: Numbers, tensors: Sequence[Shape], dim: Any = 0) -> New | None:
         if not n.all_same(t.sizes[:d] + t.sizes[d + 1 :], first.sizes[:d] + first.sizes[d + 1 :]):
             return None
     return _matrix(n, first.dtype, (*first.sizes[:d], total, *first.sizes[d + 1 :]))
+
+
+def _is_never_channels_last(n: Numbers, a: Shape) -> bool:
+    """Whether torch surely finds no memory format of channels in a tensor.
+
+    For such a format a channel steps at most as far as the last dimension does.
+    """
+    strides = a.strides
+    return len(strides) not in (4, 5) or n.at_most(n.add(strides[-1], 1), strides[1])
 
 
 # -- made from sizes alone -----------------------------------------------------------------------
@@ -140,6 +152,39 @@ def _full(
     if dtype is None or not isinstance(value, (int, float)):
         return None
     return _made(n, size, dtype, layout, device, pin_memory)
+
+
+@rule(_aten.arange.default)
+def _arange(
+    n: Numbers,
+    end: Any,
+    *,
+    dtype: torch.dtype | None = None,
+    layout: Any = None,
+    device: torch.device | None = None,
+    pin_memory: Any = None,
+) -> New | None:
+    if isinstance(end, (bool, float)):
+        return None
+    return _made(n, (end,), dtype or torch.int64, layout, device, pin_memory)
+
+
+@rule(_aten.arange.start_step)
+def _arange_of_steps(
+    n: Numbers,
+    start: Any,
+    end: Any,
+    step: Any = 1,
+    *,
+    dtype: torch.dtype | None = None,
+    layout: Any = None,
+    device: torch.device | None = None,
+    pin_memory: Any = None,
+) -> New | None:
+    if not type(start) is type(end) is type(step) is int or step == 0:
+        return None
+    size = len(range(start, end, step))
+    return _made(n, (size,), dtype or torch.int64, layout, device, pin_memory)
 
 
 @rule(_aten.new_empty.default, _aten.new_zeros.default, _aten.new_ones.default)

@@ -75,13 +75,15 @@ def broadcast(n: Numbers, shapes: Sequence[Sequence[Number]]) -> tuple[Number, .
     return tuple(result)
 
 
-def _elementwise(n: Numbers, operands: Sequence[Any], dtype: torch.dtype | None) -> New | None:
-    """The result of an elementwise operator on shapes and numbers."""
+def _elementwise(
+    n: Numbers, operands: Sequence[Any], dtype: torch.dtype | None, *, in_order: bool = False
+) -> New | None:
+    """The result of an elementwise operator on shapes and numbers; see `layout_of_result`."""
     shapes = [a for a in operands if is_shape(a)]
     if dtype is None:
         return None
     sizes = broadcast(n, [a.sizes for a in shapes])
-    strides = None if sizes is None else layout_of_result(n, sizes, shapes)
+    strides = None if sizes is None else layout_of_result(n, sizes, shapes, in_order=in_order)
     return None if strides is None or sizes is None else New(dtype, sizes, strides)
 
 
@@ -95,7 +97,7 @@ def _floating(dtype: torch.dtype | None) -> torch.dtype | None:
 
 
 @rule(
-    _aten.relu.default, _aten.neg.default, _aten.abs.default,
+    _aten.relu.default, _aten.abs.default,
     _aten.silu.default, _aten.hardtanh.default, _aten.leaky_relu.default, _aten.elu.default,
     _aten.gelu.default, _aten.hardswish.default, _aten.hardsigmoid.default,
 )  # fmt: skip
@@ -104,6 +106,11 @@ def _keeps_dtype(n: Numbers, a: Shape, *options: Any, **more: Any) -> New | None
     if not all(map(is_number, options)) or more.get("approximate") not in (None, "none", "tanh"):
         return None
     return _elementwise(n, [a], a.dtype if a.dtype.is_floating_point else None)
+
+
+@rule(_aten.neg.default)
+def _neg(n: Numbers, a: Shape) -> New | None:
+    return _elementwise(n, [a], None if a.dtype is torch.bool else a.dtype)  # torch refuses bools
 
 
 @rule(
@@ -158,12 +165,12 @@ def _arithmetic(n: Numbers, a: Shape, b: Any, alpha: Any = 1) -> New | None:
         return None
     dtype = promoted((a, b))
     # torch refuses to subtract bools.
-    return None if dtype is torch.bool else _elementwise(n, [a, b], dtype)
+    return None if dtype is torch.bool else _elementwise(n, [a, b], dtype, in_order=True)
 
 
 @rule(_aten.div.Tensor, _aten.div.Scalar, numbers=True)
 def _div(n: Numbers, a: Shape, b: Any) -> New | None:
-    return _elementwise(n, [a, b], _floating(promoted((a, b))))
+    return _elementwise(n, [a, b], _floating(promoted((a, b))), in_order=True)
 
 
 @rule(_aten.maximum.default, _aten.minimum.default)

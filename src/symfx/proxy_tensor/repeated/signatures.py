@@ -62,9 +62,7 @@ class BlockModules:
         self.positions = {id(m): i for i, m in enumerate(self.modules)}
         self._own_hooks = own_hooks
 
-    def shape(
-        self, known: dict[int, int], numbers: dict[tuple[Any, ...], int]
-    ) -> tuple[int, ...]:
+    def shape(self, known: dict[int, int], numbers: dict[tuple[Any, ...], int]) -> tuple[int, ...]:
         """What two modules must share to be worth a comparison.
 
         Args:

@@ -150,11 +150,7 @@ def _agree(mine: Any, theirs: Any, found: Mapping[fx.Node, fx.Node]) -> bool:
     if isinstance(mine, (list, tuple)) and isinstance(theirs, (list, tuple)):
         pairs = zip(mine, theirs, strict=False)
         kinds = isinstance(mine, tuple) is isinstance(theirs, tuple)
-        return (
-            kinds
-            and len(mine) == len(theirs)
-            and all(_agree(a, b, found) for a, b in pairs)
-        )
+        return kinds and len(mine) == len(theirs) and all(_agree(a, b, found) for a, b in pairs)
     if isinstance(mine, dict) and isinstance(theirs, dict):
         return _agree(list(mine.items()), list(theirs.items()), found)
     if isinstance(mine, slice) and isinstance(theirs, slice):
