@@ -65,13 +65,14 @@ class Reads:
     """What one call read.
 
     Attributes:
+        position: for the id of each submodule its position.
         attributes: for the position of each submodule, the names that were read of it.
         functions: for the code of each function of the user's that ran, its globals.
         complete: whether the call was watched to its end.
     """
 
     def __init__(self, modules: Sequence[torch.nn.Module]) -> None:
-        self._position = {id(module): i for i, module in enumerate(modules)}
+        self.position = {id(module): i for i, module in enumerate(modules)}
         self.attributes: list[set[str]] = [set() for _ in modules]
         self.functions: dict[CodeType, dict[str, Any]] = {}
         self.complete = True
@@ -80,7 +81,7 @@ class Reads:
     def names(self) -> list[list[str] | None]:
         """Once the call has ended: the names in order; None for a module of which all was read."""
         return [
-            None if "__dict__" in names else sorted(names - NOT_READ) for names in self.attributes
+            None if names & _WHOLE else sorted(names - NOT_READ) for names in self.attributes
         ]
 
     def covers(self, other: Reads) -> bool:
@@ -89,23 +90,13 @@ class Reads:
             theirs <= mine for mine, theirs in zip(self.attributes, other.attributes, strict=True)
         )
 
-    def note(self, module: Any, name: str) -> None:
-        """Note that an attribute of a module was read."""
-        position = self._position.get(id(module))
-        if position is None:
-            return
-        if name in _WHOLE:
-            caller = sys._getframe(2).f_code
-            if name == "__dict__" and caller.co_filename == _OF_MODULE:
-                return  # the lookup of a parameter, whose name is noted
-        self.attributes[position].add(name)
-
 
 class _Watch(threading.local):
-    """The watched calls that run in this thread, the outermost first."""
+    """The watched calls that run in this thread, the outermost first, and how much they called."""
 
     def __init__(self) -> None:
         self.running: list[Reads] = []
+        self.calls = 0
         self.collections = Collections()
 
 
@@ -114,14 +105,18 @@ _lock = threading.RLock()
 #: A call that runs more functions is not watched to its end: it asks the prover much, so most of
 #: its time is not that of a trace, and watching the prover takes longer than a trace saves.
 _MOST_CALLS = 60_000
-_calls = [0]
 #: How many watches each class has.
 _watched: dict[type, int] = {}
 
 
 def _getattribute(self: Any, name: str) -> Any:
+    # Each call in here is an event for the profiler, so the work stands here, and not in a method.
     for reads in _watch.running:
-        reads.note(self, name)
+        position = reads.position.get(id(self))
+        if position is not None and not (
+            name == "__dict__" and sys._getframe(1).f_code.co_filename == _OF_MODULE
+        ):  # there it is the lookup of a parameter, whose name is noted
+            reads.attributes[position].add(name)
     return _get(self, name)
 
 
@@ -147,7 +142,8 @@ def watching(modules: Sequence[torch.nn.Module]) -> Iterator[Reads]:
             if _watched[kind] == 1:
                 kind.__getattribute__ = _getattribute  # type: ignore[method-assign]
     _watch.running.append(reads)
-    _calls[0] = 0
+    if len(_watch.running) == 1:
+        _watch.calls = 0
     try:
         with _watch.collections:
             sys.setprofile(_profile)
@@ -200,8 +196,8 @@ class _Pausing(TorchFunctionMode):
 def _profile(frame: Any, event: str, argument: Any) -> None:
     if event != "call":
         return
-    _calls[0] += 1
-    if _calls[0] > _MOST_CALLS:
+    _watch.calls += 1
+    if _watch.calls > _MOST_CALLS:
         sys.setprofile(None)
         for reads in _watch.running:
             reads.complete = False
