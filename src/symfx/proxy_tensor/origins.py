@@ -10,7 +10,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import fx
@@ -29,6 +29,7 @@ CALLS = "symfx_calls"
 _OWN_FRAMES = 3
 _ORIGIN = (CALLS, "nn_module_stack", "torch_fn", "original_aten")
 
+_T = TypeVar("_T")
 #: The calls that made a node, the modules that were running, and ``torch_fn``.
 Origin: TypeAlias = tuple[CallsOfProgram, dict[str, Any], tuple[str, str] | None]
 
@@ -43,7 +44,9 @@ class OriginLog:
         calls: the calls of the program up to the module.
         stack: the modules that were running at the call.
         last: the torch function that was entered last, and its ``torch_fn``.
-        nodes: the origins of the nodes: calls, modules, and ``torch_fn`` or None.
+        lines, stacks, named: the calls that led to nodes, the modules that were running, and the
+            ``torch_fn``, each once.
+        nodes: for each node its positions in those.
     """
 
     calls: CallsOfProgram | None
@@ -51,13 +54,26 @@ class OriginLog:
     entered: list[Entered] = field(default_factory=list)
     functions: list[tuple[Any, tuple[str, str]]] = field(default_factory=list)
     last: tuple[Any, tuple[str, str] | None] = (None, None)
-    nodes: list[Origin] = field(default_factory=list)
+    lines: list[CallsOfProgram] = field(default_factory=list)
+    stacks: list[dict[str, Any]] = field(default_factory=list)
+    named: list[tuple[str, str] | None] = field(default_factory=list)
+    nodes: list[tuple[int, int, int]] = field(default_factory=list)
 
     def of_nodes(self, nodes: list[fx.Node]) -> OriginLog:
         """The log, with the origins of these nodes."""
         metas = [node.meta for node in nodes]
-        self.nodes = [(m[CALLS], m["nn_module_stack"], m.get("torch_fn")) for m in metas]
+        self.lines, lines = _each_once([meta[CALLS] for meta in metas])
+        self.stacks, stacks = _each_once([meta["nn_module_stack"] for meta in metas])
+        self.named, named = _each_once([meta.get("torch_fn") for meta in metas])
+        self.nodes = list(zip(lines, stacks, named, strict=True))
         return self
+
+
+def _each_once(values: list[_T]) -> tuple[list[_T], list[int]]:
+    """The values, each object once; and the position of each value among them."""
+    found = {id(value): value for value in values}
+    positions = {key: i for i, key in enumerate(found)}
+    return list(found.values()), [positions[id(value)] for value in values]
 
 
 class Origins:
@@ -158,21 +174,17 @@ class Origins:
         functions = {id(named): self._named(function) for function, named in log.functions}
         self._function, last = log.last
         self._torch_fn = None if last is None else functions.get(id(last), last)
-        stacks = {id(log.stack): stack.snapshot()}
-        lines: dict[int, CallsOfProgram] = {}
         outer = log.stack.keys()
-        found: list[Origin] = []
-        for before, running, named in log.nodes:
-            around = stacks.get(id(running))
-            if around is None:
-                inner = [keys[key] for key in running if key not in outer]
-                around = stacks[id(running)] = {**stack.snapshot(), **dict(inner)}
-            line = lines.get(id(before))
-            if line is None:
-                line = before.inside_of(calls.get(id(before.around), before.around))
-                lines[id(before)] = line
-            found.append((line, around, functions.get(id(named), named)))
-        return found
+        around = stack.snapshot()
+        stacks = [
+            around
+            if running is log.stack
+            else {**around, **dict(keys[key] for key in running if key not in outer)}
+            for running in log.stacks
+        ]
+        lines = [line.inside_of(calls.get(id(line.around), line.around)) for line in log.lines]
+        torch_fns = [functions.get(id(named), named) for named in log.named]
+        return [(lines[i], stacks[j], torch_fns[k]) for i, j, k in log.nodes]
 
 
 def write_lines(graph_module: fx.GraphModule) -> None:

@@ -27,22 +27,26 @@ class CallsOfProgram:
         found: each code followed by the offset in it, the innermost first.
         around: the calls around these.
         frame: a frame that is running.
+        like: the same calls inside of others, with which these share their text.
 
     Attributes:
         frame: a frame that is running, at which a later search may stop; None when it has ended.
     """
 
-    __slots__ = ("_around", "_found", "_text", "frame")
+    __slots__ = ("_around", "_found", "_inner", "_like", "_text", "frame")
 
     def __init__(
         self,
         found: list[Any],
         around: CallsOfProgram | None,
         frame: FrameType | None = None,
+        like: CallsOfProgram | None = None,
     ) -> None:
         self._found = found
         self._around = around
         self._text: str | None = None
+        self._inner: str | None = None
+        self._like = like
         self.frame = frame
 
     @property
@@ -52,7 +56,7 @@ class CallsOfProgram:
 
     def inside_of(self, around: CallsOfProgram | None) -> CallsOfProgram:
         """The same calls inside of others."""
-        return CallsOfProgram(self._found, around)
+        return CallsOfProgram(self._found, around, like=self)
 
     @property
     def text(self) -> str:
@@ -62,10 +66,18 @@ class CallsOfProgram:
         """
         if self._text is None:
             outer = "" if self._around is None else self._around.text
-            calls = self._found
-            inner = [_call_in_words(calls[i], calls[i + 1]) for i in range(0, len(calls), 2)]
-            self._text = outer + "".join(reversed(inner))
+            self._text = outer + self._inner_text()
         return self._text
+
+    def _inner_text(self) -> str:
+        if self._inner is None:
+            if self._like is not None:
+                self._inner = self._like._inner_text()
+            else:
+                calls = self._found
+                inner = [_call_in_words(calls[i], calls[i + 1]) for i in range(0, len(calls), 2)]
+                self._inner = "".join(reversed(inner))
+        return self._inner
 
 
 def calls_of_program(

@@ -31,7 +31,7 @@ from symfx.proxy_tensor.repeated.signatures import (
 from symfx.proxy_tensor.repeated.stamping import Recorded
 from symfx.proxy_tensor.repeated.subgraphs import Body, nodes_after
 from symfx.proxy_tensor.repeated.values import UnknownStateError
-from symfx.torch_bridge.modules import modules_of
+from symfx.torch_bridge.modules import registered_modules
 
 if TYPE_CHECKING:
     from symfx.proxy_tensor.origins import OriginLog
@@ -156,7 +156,7 @@ class RepeatedBlocks:
 
     def _find(self) -> None:
         """Find the modules whose shape enough modules have."""
-        modules = modules_of(self._root)
+        modules = registered_modules(self._root)
         children = [id(c) for m in modules for _, c in m._modules.items() if c is not None]
         # Names of a module that has several depend on how the program looks it up.
         if len(set(children)) < len(children):

@@ -80,9 +80,7 @@ class Reads:
     @functools.cached_property
     def names(self) -> list[list[str] | None]:
         """Once the call has ended: the names in order; None for a module of which all was read."""
-        return [
-            None if names & _WHOLE else sorted(names - NOT_READ) for names in self.attributes
-        ]
+        return [None if names & _WHOLE else sorted(names - NOT_READ) for names in self.attributes]
 
     def covers(self, other: Reads) -> bool:
         """Whether the other call, of an equal module, read nothing more."""

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from symfx.proxy_tensor.repeated.reads import NOT_READ, Reads, ReadState, can_be_watched
 from symfx.proxy_tensor.repeated.values import Tokens, UnknownStateError, static_attribute
 from symfx.torch_bridge.modes import torch_settings
-from symfx.torch_bridge.modules import modules_of
+from symfx.torch_bridge.modules import registered_modules
 
 if TYPE_CHECKING:
     from symfx.fake_operators.cache import OperationCache
@@ -58,7 +58,7 @@ class BlockModules:
     """
 
     def __init__(self, module: torch.nn.Module, own_hooks: Callable[[Any], bool]) -> None:
-        self.modules = modules_of(module)
+        self.modules = registered_modules(module)
         self.positions = {id(m): i for i, m in enumerate(self.modules)}
         self._own_hooks = own_hooks
 
