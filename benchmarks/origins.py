@@ -25,7 +25,7 @@ from rich.table import Table
 import symfx
 from benchmarks.models import ResNet
 from examples.encoder import EncoderStack
-from symfx.proxy_tensor.origins import OriginLog, Origins
+from symfx.proxy_tensor.origins import Origin, OriginLog, Origins
 
 __all__ = ["MODELS", "measured"]
 
@@ -72,9 +72,9 @@ class _NoOrigins(Origins):
     def mark(self, node: Any) -> None:
         """Do nothing."""
 
-    def repeat(self, log: OriginLog, modules: Any) -> list[dict[str, Any]]:
+    def repeat(self, log: OriginLog, modules: Any) -> list[Origin]:
         """No origin for each node."""
-        return [{} for _ in log.nodes]
+        return [(None, None, None) for _ in log.nodes]
 
 
 def measured(name: str, rounds: int, repeated: Any) -> tuple[int, float, float, float, float]:

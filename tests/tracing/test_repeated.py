@@ -7,7 +7,9 @@ import itertools
 import logging
 import random
 import sys
+import threading
 import time
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -20,7 +22,7 @@ from torch.nn import functional
 import symfx
 from benchmarks.models import ResNet
 from examples.encoder import EncoderStack
-from symfx.proxy_tensor.repeated.reads import watching
+from symfx.proxy_tensor.repeated.reads import _MOST_CALLS, watching
 from symfx.torch_bridge.releases import RELEASE
 
 WIDTH = 8
@@ -127,6 +129,44 @@ def near_equal():
 ])  # fmt: skip
 def test_a_block_that_differs_is_traced(monkeypatch, blocks, stamped):
     check(Stack(blocks), monkeypatch, stamped)
+
+
+@pytest.mark.parametrize("way", ["inline", "subgraph"])
+def test_memory_that_is_read_as_another_dtype_keeps_its_dtype(way):
+    def reads_bits(self, x):
+        return x + self.out(self.inner(x)).view(torch.int32).view(torch.float32)
+
+    model, x = Stack([kind(reads_bits)() for _ in range(5)]).eval(), torch.randn(5, 3, WIDTH)
+    t, other = (symfx.trace(model, x, dynamic=[("n", "m", None)], repeated=r) for r in (way, "off"))
+    dtypes = [
+        Counter(n.meta["val"].dtype for n in g.graph_module.graph.nodes if n.op == "call_function")
+        for g in (t, other)
+    ]
+    assert dtypes[0] == dtypes[1]
+    torch.testing.assert_close(t(x), model(x))
+
+
+def test_calls_are_counted_in_each_thread():
+    module = Block()
+
+    def watched_elsewhere():
+        with watching([module]):
+            nothing()
+
+    thread = threading.Thread(target=watched_elsewhere)
+    half = _MOST_CALLS // 2 + 100
+    with watching([module]) as reads:
+        for _ in range(half):
+            nothing()
+        thread.start()
+        thread.join()
+        for _ in range(half):
+            nothing()
+    assert not reads.complete
+
+
+def nothing():
+    pass
 
 
 class OfUser(logging.Handler):

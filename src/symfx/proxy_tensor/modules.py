@@ -167,8 +167,9 @@ class ModuleStack:
             token = _active.set(self)
             try:
                 for module in modules:
-                    module._forward_pre_hooks[key] = enter
-                    module._forward_pre_hooks.move_to_end(key, last=False)
+                    before: Any = module._forward_pre_hooks
+                    before[key] = enter
+                    before.move_to_end(key, last=False)
                     module._forward_hooks[key] = leave
                     module._forward_hooks_always_called[key] = True
                 yield

@@ -30,8 +30,8 @@ _OWN_FRAMES = 3
 _ORIGIN = (CALLS, "nn_module_stack", "torch_fn", "original_aten")
 
 _T = TypeVar("_T")
-#: The calls that made a node, the modules that were running, and ``torch_fn``.
-Origin: TypeAlias = tuple[CallsOfProgram, dict[str, Any], tuple[str, str] | None]
+#: The calls that made a node, the modules that were running, and ``torch_fn``; None if unknown.
+Origin: TypeAlias = tuple[CallsOfProgram | None, dict[str, Any] | None, tuple[str, str] | None]
 
 
 @dataclass
@@ -54,16 +54,16 @@ class OriginLog:
     entered: list[Entered] = field(default_factory=list)
     functions: list[tuple[Any, tuple[str, str]]] = field(default_factory=list)
     last: tuple[Any, tuple[str, str] | None] = (None, None)
-    lines: list[CallsOfProgram] = field(default_factory=list)
-    stacks: list[dict[str, Any]] = field(default_factory=list)
+    lines: list[CallsOfProgram | None] = field(default_factory=list)
+    stacks: list[dict[str, Any] | None] = field(default_factory=list)
     named: list[tuple[str, str] | None] = field(default_factory=list)
     nodes: list[tuple[int, int, int]] = field(default_factory=list)
 
     def of_nodes(self, nodes: list[fx.Node]) -> OriginLog:
         """The log, with the origins of these nodes."""
         metas = [node.meta for node in nodes]
-        self.lines, lines = _each_once([meta[CALLS] for meta in metas])
-        self.stacks, stacks = _each_once([meta["nn_module_stack"] for meta in metas])
+        self.lines, lines = _each_once([meta.get(CALLS) for meta in metas])
+        self.stacks, stacks = _each_once([meta.get("nn_module_stack") for meta in metas])
         self.named, named = _each_once([meta.get("torch_fn") for meta in metas])
         self.nodes = list(zip(lines, stacks, named, strict=True))
         return self
@@ -178,11 +178,14 @@ class Origins:
         around = stack.snapshot()
         stacks = [
             around
-            if running is log.stack
+            if running is None or running is log.stack
             else {**around, **dict(keys[key] for key in running if key not in outer)}
             for running in log.stacks
         ]
-        lines = [line.inside_of(calls.get(id(line.around), line.around)) for line in log.lines]
+        lines = [
+            None if line is None else line.inside_of(calls.get(id(line.around), line.around))
+            for line in log.lines
+        ]
         torch_fns = [functions.get(id(named), named) for named in log.named]
         return [(lines[i], stacks[j], torch_fns[k]) for i, j, k in log.nodes]
 

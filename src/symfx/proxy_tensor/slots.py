@@ -373,18 +373,19 @@ def track_like_others(
     Yields:
         The pairs of the inputs that are like no other one, so that they are to be looked at.
     """
-    waiting: list[tuple[fx.Node, Any, TensorState]] = []
+    waiting: list[tuple[fx.Node, Any, TensorState, torch.Tensor, torch.Tensor]] = []
     for node, tensor in inputs:
         state: TensorState | None = getattr(tensor, "_symfx", None)
         if state is None or state.like is None or state.elem is None:
             yield node, tensor
         else:
-            waiting.append((node, tensor, state))
+            waiting.append((node, tensor, state, state.like, state.elem))
+            state.like = None  # the program may change both
     others = []
     births: dict[torch.device, dict[str, Any]] = {}
     with BelowTorch():
-        for node, tensor, state in waiting:
-            like, state.like = state_of(state.like), None  # the program may change both
+        for node, tensor, state, other, elem in waiting:
+            like = state_of(other)
             if like.tracer is not tracer or like.description is None:
                 others.append((node, tensor))
                 continue
@@ -393,7 +394,7 @@ def track_like_others(
             device = tensor.fake_device
             if device not in births:
                 births[device] = attributes_at_birth(tensor.fake_mode, device)
-            node.meta["val"] = fake_from_meta(state.elem, device, births[device])
+            node.meta["val"] = fake_from_meta(elem, device, births[device])
             node.meta["tensor_meta"] = like.node.meta["tensor_meta"]
     yield from others
 

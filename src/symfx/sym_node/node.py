@@ -250,8 +250,8 @@ class SymNode:
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SymNode:
-        # A number never changes. Alone, or in a graph's metadata, its copy stays in the environment,
-        # so that it meets the other numbers; a copy of the environment has numbers of its own.
+        # A number never changes. Alone, or in a graph's metadata, its copy stays in the
+        # environment, so that it meets the other numbers; a copied environment has its own.
         return self
 
     def __reduce__(self) -> Any:

@@ -98,11 +98,11 @@ def remember_fake(converter: FakeTensorConverter, real: torch.Tensor, fake: Fake
 
     torch looks up the real tensor three times, and each look-up makes a weak reference.
     """
-    describer = converter.meta_converter.describer
+    describer: Any = converter.meta_converter.describer
     number = describer.lookup_tensor.get(real)
     if number is None:
         number = describer.next_tensor_id
-        describer.next_tensor_id = type(number)(number + 1)
+        describer.next_tensor_id = number + 1
         describer.lookup_tensor[real] = number
     converter.meta_converter.tensor_memo[number] = fake
 

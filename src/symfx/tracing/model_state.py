@@ -76,7 +76,9 @@ class Attributes:
         parent, target = self._module(path)
         own = _free_name(parent, leaf, below=False)
         # The tensors and their names are a module's already, so that nothing is left to check.
-        held = parent._parameters if isinstance(tensor, torch.nn.Parameter) else parent._buffers
+        held: dict[str, Any] = (
+            parent._parameters if isinstance(tensor, torch.nn.Parameter) else parent._buffers
+        )
         held[own] = tensor
         return f"{target}.{own}" if target else own
 

@@ -206,7 +206,7 @@ class Recorded:
             self._storages[storage] = position = len(self._storages)
             self._templates.append(plain_alias(val))
             return _Value(device, position, self._templates[-1], None)
-        base = outside if outside is not None else position
+        base: Any = position if outside is None else outside
         if val.dtype != self._dtype(base):
             raise UnknownStateError("it reads memory as another dtype")
         return _Value(device, base, None, layout, like if like < self._count - 1 else None)
@@ -299,11 +299,12 @@ class Recorded:
                     args: Any = tuple([get(a, a) if type(a) is is_node else a for a in old.args])
                 else:
                     args = fx.node.map_arg(old.args, lambda n: get(n, n))
-                    kwargs = fx.node.map_arg(old.kwargs, lambda n: get(n, n))  # type: ignore[assignment]
+                    kwargs = fx.node.map_arg(old.kwargs, lambda n: get(n, n))
                 node = append_call(graph, old.target, args, kwargs, step.name)  # type: ignore[arg-type]
                 meta = dict(step.meta)  # the order of the keys is that of the other node
-                meta[CALLS] = calls
-                meta["nn_module_stack"] = modules
+                if calls is not None:
+                    meta[CALLS] = calls
+                    meta["nn_module_stack"] = modules
                 if named is not None:
                     meta["torch_fn"] = named
                 if step.kind is None:
