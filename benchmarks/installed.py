@@ -3,7 +3,9 @@
 Each work runs in this process in turn with stock torch and with symfx installed. The columns are
 the medians of the rounds in milliseconds, the ratio stock / symfx, the ratio to reach, and the
 ceiling: the ratio if symbolic shapes, make_fx and fake tensors were free, which `ceiling` estimates
-from samples of stock torch. `--cpu` takes CPU time, for a machine that is busy.
+from samples of stock torch. `--cpu` takes CPU time, for a machine that is busy. torch computes on
+one thread: the works run small kernels now and then, and a second thread on a busy machine spends
+more CPU time on waiting than these kernels take.
 """
 
 from __future__ import annotations
@@ -163,6 +165,7 @@ def main(
 ) -> None:
     """Print the table."""
     clock = time.process_time if cpu else time.perf_counter
+    torch.set_num_threads(1)
     grid = Grid("work", "stock, ms", "symfx, ms", "stock / symfx", "goal", "ceiling")
     errors = []
     for work in WORKS:

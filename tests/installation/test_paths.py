@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import re
 
 import pytest
 import torch
+from torch._dynamo.testing import AotEagerAndRecordGraphs
+from torch._guards import detect_fake_mode
 from torch.export import Dim, export
 
 import symfx
@@ -156,3 +159,51 @@ def test_onnx_takes_programs_of_symfx() -> None:
         x = torch.linspace(-1, 1, rows * 4).reshape(rows, 4)
         (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
         torch.testing.assert_close(torch.from_numpy(found), model(x))
+
+
+def test_joint_graphs_of_equal_layers_describe_what_runs() -> None:
+    """Operators that an earlier pass ran are recorded without a run, with the same descriptions."""
+
+    class Layer(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(4, 4)
+            self.register_buffer("calls", torch.zeros(4))
+
+        def forward(self, x):
+            self.calls.add_(x.detach().sum(0))
+            half = x[: x.shape[0] // 2 + 1].t().contiguous()
+            return self.linear(x).relu_() * half.sum(1) + self.calls.mean()
+
+    stack = torch.nn.Sequential(Layer(), Layer(), Layer())
+    eager = copy.deepcopy(stack)
+    recorder = AotEagerAndRecordGraphs()
+    compiled = torch.compile(stack, backend=recorder, dynamic=True, fullgraph=True)
+    for rows in (6, 9, 2):
+        x = torch.linspace(-1, 1, 4 * rows).reshape(rows, 4)
+        for model, run in ((stack, compiled), (eager, eager)):
+            model.zero_grad()
+            run(x).sin().sum().backward()
+        for mine, theirs in zip(stack.parameters(), eager.parameters(), strict=True):
+            torch.testing.assert_close(mine.grad, theirs.grad)
+        for mine, theirs in zip(stack.buffers(), eager.buffers(), strict=True):
+            torch.testing.assert_close(mine, theirs)
+    assert len(recorder.fw_graphs) == 1
+    for graph in (recorder.fw_graphs[0], recorder.bw_graphs[0]):
+        inputs = [node.meta["val"] for node in graph.graph.find_nodes(op="placeholder")]
+        mode = detect_fake_mode(inputs)
+        with mode:
+            Described(graph).run(*inputs)
+
+
+class Described(torch.fx.Interpreter):
+    """Runs a graph, and compares each result with the description on its node."""
+
+    def run_node(self, n):
+        result = super().run_node(n)
+        if isinstance(result, torch.Tensor):
+            told, meta = n.meta["val"], n.meta["tensor_meta"]
+            assert result.shape == told.shape == meta.shape
+            assert result.stride() == told.stride() == meta.stride
+            assert result.dtype is told.dtype is meta.dtype
+        return result

@@ -143,6 +143,26 @@ def test_literals_come_out_as_numbers():
     assert type(a * 0) is int
 
 
+def test_a_number_compared_with_itself():
+    env = ShapeEnv()
+    n, x = symint(env, 5, "n"), symfloat(env, 0.5, "x")
+    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
+        assert bool(BINARY[name](n, n)) is BINARY[name](5, 5)
+    assert env.guards == []
+    assert (x == x).node.term.op != "const"  # x may be NaN
+
+
+def test_a_text_is_as_simple_as_the_facts_of_the_moment_allow():
+    env = ShapeEnv()
+    u = env.create_unbacked_symint()
+    least = torch.sym_min(u, 5)
+    assert str(least) == "Min(5, u0)"
+    torch._check(u <= 3)
+    assert str(least) == "u0"
+    torch._check(u >= 3)
+    assert (str(least), str(u)) == ("3", "3")
+
+
 def test_division_by_zero_is_pythons():
     with pytest.raises(ZeroDivisionError):
         symint(ShapeEnv(), 3, "a") // 0

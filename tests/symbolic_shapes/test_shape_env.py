@@ -18,6 +18,7 @@ from symfx.symbolic_shapes import (
     GuardOnDataDependentSymNode,
     ShapeEnv,
     StatelessSymbolicContext,
+    constrain_range,
     guard_or_false,
     guard_or_true,
     has_hint,
@@ -181,6 +182,16 @@ def test_a_false_check_is_an_error(env):
         torch._check(u < 2, lambda: "never below")
     with pytest.raises(ValueError):
         torch._check_value(u < 2)
+
+
+@pytest.mark.parametrize(("low", "high"), [(6, 9), (None, 1), (6, None), (3, 2)])
+def test_ranges_without_a_common_value_are_refused(env, low, high):
+    u = env.create_unbacked_symint()
+    constrain_range(u, min=2, max=5)
+    with pytest.raises(ConstraintViolationError, match=r"cannot be|no int is at least"):
+        constrain_range(u, min=low, max=high)
+    constrain_range(u, min=5, max=9)
+    assert u == 5
 
 
 def test_an_unbacked_equality_replaces(env, fake):

@@ -47,7 +47,7 @@ from symfx.fake_operators.results import Entry, Results, as_rule_results, tensor
 from symfx.fake_operators.rules import Number, Numbers
 from symfx.fake_operators.rules.elementwise_layout import is_row_major_or_empty
 
-__all__ = ["OperationCache", "adopt"]
+__all__ = ["OperationCache", "adopt", "cache_of"]
 
 _SYMBOLIC = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _NUMBERS = frozenset({int, float, bool, complex})
@@ -460,3 +460,11 @@ def adopt(mode: FakeTensorMode, env: Any) -> None:
     if "_cached_dispatch_impl" in mode.__dict__ or mode.propagate_real_tensors:
         return
     OperationCache(mode, env).install_for_good()
+
+
+def cache_of(mode: FakeTensorMode | None) -> OperationCache | None:
+    """The cache that a mode dispatches through now; None for a mode without one of symfx."""
+    if mode is None:
+        return None
+    cache = getattr(mode.__dict__.get("_cached_dispatch_impl"), "__self__", None)
+    return cache if type(cache) is OperationCache else None

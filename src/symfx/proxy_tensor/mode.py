@@ -19,19 +19,18 @@ from symfx.errors import TracingError
 from symfx.fake_operators.operators import OperatorFacts, facts_of, running
 from symfx.fake_operators.results import tensors_in
 from symfx.proxy_tensor import refusals, slots
-from symfx.proxy_tensor.metadata import tensor_metadata
 from symfx.proxy_tensor.original_operator import set_original_aten_op
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES
 from symfx.torch_bridge.identity import TorchProxyMode
 from symfx.torch_bridge.modes import (
     PRE_DISPATCH,
     PROXY_KEY,
-    active_fake_mode,
     push_mode,
     unset_proxy_mode,
 )
 
 if TYPE_CHECKING:
+    from symfx.fake_operators.cache import OperationCache
     from symfx.fake_operators.results import Entry
     from symfx.proxy_tensor.tracer import PythonKeyTracer
 
@@ -206,23 +205,22 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
                 return func(*args, **kwargs)
         self.tracer.record_assertions()
         facts = facts_of(func)
-        cache = self.tracer.cache
         if facts.aliases_matter:
             self.tracer.composites.settle_aliases(tensors_in((*args, *kwargs.values())))
         if (
-            cache is not None
-            and facts.cacheable
+            facts.cacheable
             and not facts.composite
-            and id(func) not in self._decomposed
             and not self.pre_dispatch
-            and active_fake_mode() is cache.mode
+            and id(func) not in self._decomposed
         ):
-            key = cache.key(facts, args, kwargs)
-            entry = None if key is None else cache.lookup(key, facts, args, kwargs)
-            self.tracer.leave_assertions_to_operator()
-            if entry is not None:
-                with set_original_aten_op(func):
-                    return self._replay(entry, facts, args, kwargs)
+            cache = slots.cache_for(self.tracer, args, kwargs)
+            if cache is not None:
+                key = cache.key(facts, args, kwargs)
+                entry = None if key is None else cache.lookup(key, facts, args, kwargs)
+                self.tracer.leave_assertions_to_operator()
+                if entry is not None:
+                    with set_original_aten_op(func):
+                        return self._replay(cache, entry, facts, args, kwargs)
         with set_original_aten_op(func):
             return self._record(facts, args, kwargs, self.pre_dispatch)
 
@@ -245,11 +243,15 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
             return self.record_higher_order(func, args, kwargs)
 
     def _replay(
-        self, entry: Entry, facts: OperatorFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        cache: OperationCache,
+        entry: Entry,
+        facts: OperatorFacts,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> Any:
         """Record an operator whose results the cache has."""
         tracer = self.tracer
-        cache: Any = tracer.cache
         node = tracer.call(
             facts.func, tracer.node_args(args), tracer.node_kwargs(kwargs), facts.name
         )
@@ -258,13 +260,13 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         results = cache.build(entry, args, snapshots=True)
         if entry.sequence is None:
             result, snapshot = results[0]
-            _attach(node, tracer, result, snapshot)
+            slots.attach_result(node, tracer, cache, result, snapshot)
             return result
         node.meta["val"] = entry.sequence([snapshot for _, snapshot in results])
         for i, (result, snapshot) in enumerate(results):
             item = tracer.call(operator.getitem, (node, i), {}, "getitem")
             if result is not None:
-                _attach(item, tracer, result, snapshot)
+                slots.attach_result(item, tracer, cache, result, snapshot)
         return entry.sequence([result for result, _ in results])
 
     def _record(
@@ -402,14 +404,6 @@ def _device(tensor: Any) -> torch.device:
     if type(tensor) is FakeTensor:
         return _META if tensor.fake_mode.in_kernel_invocation else tensor.fake_device
     return _DEVICE(tensor)  # type: ignore[no-any-return]
-
-
-def _attach(node: fx.Node, tracer: PythonKeyTracer, result: Any, snapshot: Any) -> None:
-    """Make a node stand for a tensor from the cache."""
-    node.meta["val"] = snapshot
-    if result is not None:
-        slots.set_node_of_tensor(result, tracer, node, None)
-        node.meta["tensor_meta"] = tensor_metadata(result, tracer.cache)
 
 
 def _with_values(arguments: Any, constants: dict[int, torch.Tensor]) -> Any:

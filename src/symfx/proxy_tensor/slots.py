@@ -17,9 +17,10 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils._thunk import Thunk
 
 from symfx.errors import TracingError
-from symfx.fake_operators.cache import OperationCache
+from symfx.fake_operators.cache import OperationCache, cache_of
 from symfx.fake_operators.descriptions import TensorState, state_of
-from symfx.proxy_tensor.metadata import extract_val, tensor_metadata
+from symfx.fake_operators.results import tensors_in
+from symfx.proxy_tensor.metadata import extract_val, snapshot_fake, tensor_metadata
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES, SymbolNodes
 from symfx.symbolic_shapes import compute_unbacked_bindings
 from symfx.torch_bridge.fake_tensors import attributes_at_birth, fake_from_meta
@@ -30,6 +31,8 @@ from symfx.torch_bridge.releases import is_constant_type, is_custom_object
 __all__ = [
     "ProxyTensor",
     "TracerWithSlots",
+    "attach_result",
+    "cache_for",
     "fetch_object_proxy",
     "fetch_sym_proxy",
     "get_proxy_slot",
@@ -416,6 +419,39 @@ def track_tensor(
     """
     set_node_of_tensor(tensor, tracer, proxy.node, constant)
     tracer.symbols.offer_tensor(proxy.node, tensor)
+
+
+def attach_result(
+    node: fx.Node, tracer: TracerWithSlots, cache: OperationCache, result: Any, snapshot: Any
+) -> None:
+    """Make a node stand for a tensor from a cache, None for a result that is no tensor."""
+    node.meta["val"] = snapshot
+    if result is not None:
+        set_node_of_tensor(result, tracer, node, None)
+        node.meta["tensor_meta"] = tensor_metadata(result, cache)
+        if cache is not tracer.cache:
+            # The operator that made the entry, and offered the sizes, ran in another trace.
+            tracer.symbols.offer_tensor(node, result)
+
+
+def cache_for(
+    tracer: TracerWithSlots, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> OperationCache | None:
+    """The cache that may answer for an operator; None where the operator has to run.
+
+    A trace of fake tensors in mode ``"real"``, as AOTAutograd makes it, has no cache of its own.
+    The fake mode's serves it for tensors that the trace has recorded.
+    """
+    mode = active_fake_mode()
+    if tracer.cache is not None:
+        return tracer.cache if mode is tracer.cache.mode else None
+    cache = cache_of(mode)
+    if cache is not None:
+        for tensor in tensors_in((*args, *kwargs.values())):
+            state = getattr(tensor, "_symfx", None)
+            if state is None or state.tracer is not tracer:
+                return None
+    return cache
 
 
 def track_tensor_tree(

@@ -80,7 +80,11 @@ def _binary(
         right = other._term if other._epoch == epoch else other.term
         if divides and right.op != "const" and env.hint_of(right) == 0:
             raise ZeroDivisionError(f"{left} is divided by {right}, which is 0 at tracing")
-        result = make(env.table, left, right)
+        if left is right and relation is not None and left.sort == "int":
+            # Autograd compares the sizes of each gradient with those of its tensor.
+            result = env.table.const(relation in _TRUE_OF_EQUALS)
+        else:
+            result = make(env.table, left, right)
         if result.op == "const" and self.is_wrapped_literal and right.op == "const":
             return self._computed(env, result)
         if relation is not None and result.op == "const" and env.speaks_torch:
@@ -163,6 +167,9 @@ _BINARY: dict[str, tuple[_Operation, _Operation]] = {
     "lshift": (Table.lshift, operator.lshift),
     "rshift": (Table.rshift, operator.rshift),
 }
+
+#: The comparisons that hold of a number and itself.
+_TRUE_OF_EQUALS = frozenset(("eq", "le", "ge"))
 
 _DIVISIONS = frozenset(
     ("mod", "floordiv", "int_floordiv", "truediv", "int_truediv", "float_truediv")

@@ -43,8 +43,8 @@ class SymNode:
         fx_node: for torch; symfx does not use it.
     """
 
-    __slots__ = ("__weakref__", "_epoch", "_hint", "_origin", "_term", "constant", "fx_node",
-                 "pytype", "shape_env")  # fmt: skip
+    __slots__ = ("__weakref__", "_epoch", "_hint", "_origin", "_shown", "_term", "constant",
+                 "fx_node", "pytype", "shape_env")  # fmt: skip
 
     # torch tests isinstance(node, its own SymNode) in places, which has to be true.
     __class__ = TorchSymNode  # type: ignore[assignment]
@@ -105,6 +105,7 @@ class SymNode:
         self.pytype = _PYTYPES[term.sort]
         self.constant: Scalar | None = term.args[0] if term.op == "const" else None
         self.fx_node = None
+        self._shown: tuple[Any, _str] | None = None
         self._origin = term
         self._term = term
         self._epoch = shape_env.facts.epoch
@@ -229,13 +230,21 @@ class SymNode:
         """The value as sympy prints it, as torch prints its own symbolic numbers.
 
         A dimension that the user named prints under that name. A number is as simple as the facts
-        allow.
+        allow. torch prints the sizes at each node of a graph, so the text is kept until the next
+        fact.
         """
-        expr, names = self.expr, self.shape_env.shown_as
+        env = self.shape_env
+        names, facts = env.shown_as, env.facts
+        known = (facts.version, facts.epoch, len(names))
+        if self._shown is not None and self._shown[0] == known:
+            return self._shown[1]
+        expr = self.expr
         if self.term.sort == "int":
-            simple = self.shape_env.settled(self.term)
+            simple = env.settled(self.term)
             expr = expr if simple is self.term else to_sympy(simple)
-        return str(expr.xreplace(names) if names else expr)
+        text = str(expr.xreplace(names) if names else expr)
+        self._shown = known, text
+        return text
 
     _graph_repr = __str__ = str
 

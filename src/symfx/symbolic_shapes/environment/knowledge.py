@@ -258,12 +258,14 @@ class Knowledge:
         """
         low = int(low) if low is not None and _is_finite(low) else None
         high = int(high) if high is not None and _is_finite(high) else None
-        if low is not None and high is not None and high < low:
-            raise ConstraintViolationError(f"{term} cannot be between {low} and {high}")
-        if low is not None:
-            self.learn(self.table.le(self.table.const(low), term))
-        if high is not None:
-            self.learn(self.table.le(term, self.table.const(high)))
+        const, le = self.table.const, self.table.le
+        bounds = [] if low is None else [le(const(low), term)]
+        bounds += [] if high is None else [le(term, const(high))]
+        crossed = low is not None and high is not None and high < low
+        if crossed or any(self.decide(bound) is False for bound in bounds):
+            raise ConstraintViolationError(_nothing_left(term, low, high, self.prover.range(term)))
+        for bound in bounds:
+            self.learn(bound)
 
     def constrain_as_size(
         self, symbol: sympy.Symbol, low: int | None = None, high: int | None = None
@@ -488,3 +490,10 @@ def _is_polynomial(term: Term) -> bool:
 def _is_finite(bound: Any) -> bool:
     # torch passes int_oo and sympy.oo for "no bound"; int_oo calls itself finite.
     return isinstance(bound, (int, sympy.Integer))
+
+
+def _nothing_left(term: Term, low: int | None, high: int | None, known: tuple[Any, Any]) -> str:
+    """The message about bounds that exclude all values of a term, with torch's words."""
+    least = max((b for b in (low, known[0]) if b is not None), default="-int_oo")
+    most = min((b for b in (high, known[1]) if b is not None), default="int_oo")
+    return f"{term} cannot be between {low} and {high} (Invalid ranges [{least}:{most}])"
