@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -18,14 +18,13 @@ from torch.utils._thunk import Thunk
 
 from symfx.errors import TracingError
 from symfx.fake_operators.cache import OperationCache, cache_of
-from symfx.fake_operators.descriptions import TensorState, state_of
+from symfx.fake_operators.descriptions import state_of
 from symfx.fake_operators.results import tensors_in
-from symfx.proxy_tensor.metadata import extract_val, snapshot_fake, tensor_metadata
+from symfx.proxy_tensor.metadata import extract_val, tensor_metadata
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES, SymbolNodes
 from symfx.symbolic_shapes import compute_unbacked_bindings
-from symfx.torch_bridge.fake_tensors import attributes_at_birth, fake_from_meta
 from symfx.torch_bridge.identity import BackwardState
-from symfx.torch_bridge.modes import BelowTorch, active_fake_mode, active_proxy_mode
+from symfx.torch_bridge.modes import active_fake_mode, active_proxy_mode
 from symfx.torch_bridge.releases import is_constant_type, is_custom_object
 
 __all__ = [
@@ -361,45 +360,6 @@ def set_node_meta(node: fx.Node, val: Any, cache: Any) -> None:
         # This describes the tensor to the cache, which makes the snapshot cheaper.
         node.meta["tensor_meta"] = tensor_metadata(val, cache)
     node.meta["val"] = extract_val(val, include_real=node.op == "placeholder")
-
-
-def track_like_others(
-    inputs: Iterable[tuple[fx.Node, Any]], tracer: TracerWithSlots
-) -> Iterator[tuple[fx.Node, Any]]:
-    """Make placeholders the nodes of static inputs, with the metadata of equal ones.
-
-    Args:
-        inputs: the placeholder of each input of the trace, and the input; the caller tracks those
-            that are given back before it asks for the next.
-        tracer: the tracer whose graph has the nodes.
-
-    Yields:
-        The pairs of the inputs that are like no other one, so that they are to be looked at.
-    """
-    waiting: list[tuple[fx.Node, Any, TensorState, torch.Tensor, torch.Tensor]] = []
-    for node, tensor in inputs:
-        state: TensorState | None = getattr(tensor, "_symfx", None)
-        if state is None or state.like is None or state.elem is None:
-            yield node, tensor
-        else:
-            waiting.append((node, tensor, state, state.like, state.elem))
-            state.like = None  # the program may change both
-    others = []
-    births: dict[torch.device, dict[str, Any]] = {}
-    with BelowTorch():
-        for node, tensor, state, other, elem in waiting:
-            like = state_of(other)
-            if like.tracer is not tracer or like.description is None:
-                others.append((node, tensor))
-                continue
-            state.description = like.description
-            set_node_of_tensor(tensor, tracer, node, None)
-            device = tensor.fake_device
-            if device not in births:
-                births[device] = attributes_at_birth(tensor.fake_mode, device)
-            node.meta["val"] = fake_from_meta(elem, device, births[device])
-            node.meta["tensor_meta"] = like.node.meta["tensor_meta"]
-    yield from others
 
 
 def track_tensor(

@@ -6,13 +6,15 @@ torch makes the first one of each layout, and its metadata is copied for the oth
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
+from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from symfx.fake_operators.descriptions import TensorState
+from symfx.fake_operators.descriptions import TensorState, state_of
+from symfx.proxy_tensor import slots
 from symfx.symbolic_shapes import InputFact
 from symfx.torch_bridge.fake_tensors import (
     attributes_at_birth,
@@ -24,7 +26,7 @@ from symfx.torch_bridge.fake_tensors import (
 )
 from symfx.torch_bridge.modes import BelowTorch
 
-__all__ = ["StaticInputs"]
+__all__ = ["StaticInputs", "track_like_others"]
 
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
@@ -144,3 +146,42 @@ def _is_plain(tensor: torch.Tensor, storage: torch.UntypedStorage) -> bool:
         and storage.nbytes() == tensor.numel() * tensor.element_size()
         and not vars(tensor)
     )
+
+
+def track_like_others(
+    inputs: Iterable[tuple[fx.Node, Any]], tracer: slots.TracerWithSlots
+) -> Iterator[tuple[fx.Node, Any]]:
+    """Make placeholders the nodes of static inputs, with the metadata of equal ones.
+
+    Args:
+        inputs: the placeholder of each input of the trace, and the input; the caller tracks those
+            that are given back before it asks for the next.
+        tracer: the tracer whose graph has the nodes.
+
+    Yields:
+        The pairs of the inputs that are like no other one, so that they are to be looked at.
+    """
+    waiting: list[tuple[fx.Node, Any, TensorState, torch.Tensor, torch.Tensor]] = []
+    for node, tensor in inputs:
+        state: TensorState | None = getattr(tensor, "_symfx", None)
+        if state is None or state.like is None or state.elem is None:
+            yield node, tensor
+        else:
+            waiting.append((node, tensor, state, state.like, state.elem))
+            state.like = None  # the program may change both
+    others = []
+    births: dict[torch.device, dict[str, Any]] = {}
+    with BelowTorch():
+        for node, tensor, state, other, elem in waiting:
+            like = state_of(other)
+            if like.tracer is not tracer or like.description is None:
+                others.append((node, tensor))
+                continue
+            state.description = like.description
+            slots.set_node_of_tensor(tensor, tracer, node, None)
+            device = tensor.fake_device
+            if device not in births:
+                births[device] = attributes_at_birth(tensor.fake_mode, device)
+            node.meta["val"] = fake_from_meta(elem, device, births[device])
+            node.meta["tensor_meta"] = like.node.meta["tensor_meta"]
+    yield from others

@@ -46,6 +46,7 @@ from symfx.proxy_tensor.running_graphs import interpreted
 from symfx.proxy_tensor.shape_specs import BoundSpec, InputSymbol, bind
 from symfx.proxy_tensor.sizes_as_numbers import sizes_as_numbers
 from symfx.proxy_tensor.stated_conditions import insert_assertions
+from symfx.proxy_tensor.static_inputs import track_like_others
 from symfx.proxy_tensor.tracer import PythonKeyTracer
 from symfx.proxy_tensor.transforms import outside_of_transforms
 from symfx.torch_bridge.fx_graphs import (
@@ -291,7 +292,7 @@ class TraceRun:
         with self._modes(), self._sizes_as_numbers():
             with without_proxy_mode():
                 self._bind_symbols(nodes)
-                for node, value in slots.track_like_others(nodes, self.tracer):
+                for node, value in track_like_others(nodes, self.tracer):
                     with seen_by_no_mode(value):
                         self._track_input(node, value)
                 args = self._with_module_proxies(args, nodes)
