@@ -48,8 +48,24 @@ def append_call(
     `Graph.create_node` walks all arguments to warn about symbolic numbers among them. The
     tracer has already replaced those by nodes.
     """
-    name = graph._graph_namespace.create_name(name, None)
+    name = _free_name(graph._graph_namespace, name)
     return _append(graph, fx.Node(graph, name, "call_function", target, args, kwargs))
+
+
+def _free_name(namespace: Any, name: str) -> str:
+    """What ``namespace.create_name(name, None)`` gives, which takes most names apart once more."""
+    used, counts = namespace._used_names, namespace._base_count
+    number = counts.get(name)
+    if number is None or name not in used or name[-1].isdigit():
+        found: str = namespace.create_name(name, None)
+        return found
+    found = name
+    while found in used:
+        number += 1
+        found = f"{name}_{number}"
+    used.add(found)
+    counts[name] = number
+    return found
 
 
 def append_input(graph: fx.Graph, op: str, target: str, default: tuple[Any, ...] = ()) -> fx.Node:
