@@ -26,7 +26,7 @@ from symfx.optimization.runtime.winograd import Winograd
 def whatever_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fused form is taken, and no time is spent on finding the fastest way."""
     monkeypatch.setattr("symfx.optimization.pipeline.fastest_form", lambda *given: "fused")
-    monkeypatch.setattr("symfx.optimization.tuning._fastest", lambda ways: (DIRECT, 1.0))
+    monkeypatch.setattr("symfx.optimization.tuning._fastest", lambda ways, *rest: (DIRECT, 1.0))
     monkeypatch.setattr("symfx.optimization.tuning._MATTERS", 0.0)
 
 
@@ -40,7 +40,9 @@ def made_to(
     """Optimized, with a way for every layer that has it, be it the fastest or not."""
     used = []
 
-    def choose(ways: dict[str, Callable[[], torch.Tensor]]) -> tuple[str, float]:
+    def choose(
+        ways: dict[str, Callable[[], torch.Tensor]], beside: bool = False
+    ) -> tuple[str, float]:
         used.extend(name for name in ways if name == way)
         return (way if way in ways else DIRECT), 1.0
 

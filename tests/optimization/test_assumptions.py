@@ -25,7 +25,9 @@ from symfx.optimization.runtime.fused_linear import FusedLinear
 def whatever_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fused form is taken, whatever this machine finds faster at these sizes."""
     monkeypatch.setattr(pipeline, "fastest_form", lambda *given: "fused")
-    monkeypatch.setattr("symfx.optimization.tuning._fastest", lambda ways: (list(ways)[-1], 1.0))
+    monkeypatch.setattr(
+        "symfx.optimization.tuning._fastest", lambda ways, *rest: (list(ways)[-1], 1.0)
+    )
     monkeypatch.setattr("symfx.optimization.tuning._MATTERS", 0.0)
     torch.manual_seed(0)
 

@@ -14,6 +14,7 @@ import symfx
 from symfx.optimization import load
 from symfx.optimization.passes.keep_values import compute_each_time, keep_values
 from symfx.optimization.report import Report
+from symfx.optimization.runtime.assumed import OtherAnswerError, assumed_truth
 from symfx.optimization.runtime.kept_values import KeptValues
 
 
@@ -177,6 +178,20 @@ def test_values_that_are_used_before_other_sizes_are_known():
     inlined = compute_each_time(kept)
     assert not kept_in(inlined)
     torch.testing.assert_close(inlined(x), owner(x))
+
+
+def test_values_wait_for_the_checks_in_front_of_them():
+    def function(self, x):
+        assumed_truth(x.shape[0] <= 3, True)
+        return x + torch.ones(3 - x.shape[0]).sum()
+
+    owner, kept = graph_of(function)
+    assert kept_in(kept)
+    for size in (3, 2, 3):
+        x = torch.randn(size)
+        torch.testing.assert_close(kept(x), owner(x))
+    with pytest.raises(OtherAnswerError):
+        kept(torch.randn(4))
 
 
 def test_copies_files_and_traces(pair, tmp_path):

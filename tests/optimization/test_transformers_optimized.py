@@ -97,3 +97,18 @@ def test_optimized_models_return_the_same(name: str, measure: bool) -> None:
                 torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
                 if name != "upernet":  # it resizes images of one pixel that are channels last
                     assert mine.stride() == theirs.stride()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_an_example_of_one_row(name: str) -> None:
+    """With one row, the code that makes the mask takes another branch."""
+    torch.manual_seed(0)
+    model: Any = MODELS[name]().eval()
+    fast = symfx.optimize(model, example_kwargs={"input_ids": torch.randint(2, 60, (1, 9))})
+    for batch in (1, 3, 1):
+        ids = torch.randint(2, 60, (batch, 9))
+        expected, found = model(input_ids=ids), fast(input_ids=ids)
+        torch.testing.assert_close(
+            found.last_hidden_state, expected.last_hidden_state, rtol=1e-4, atol=1e-4
+        )

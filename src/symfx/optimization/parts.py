@@ -27,7 +27,7 @@ from symfx.optimization.runtime.leaf_calls import Effect
 from symfx.optimization.runtime.packed_layer import PackedLayer
 from symfx.work import counted
 
-__all__ = ["Rewrites", "has_parts", "optimize_parts", "restore_idle_parts"]
+__all__ = ["Rewrites", "Runner", "has_parts", "optimize_parts", "restore_idle_parts", "runners"]
 
 #: The passes over the captured graph of a part; the arguments are those of the part's call.
 Rewrites = Callable[[fx.GraphModule, Arguments, Report], fx.GraphModule]
@@ -45,7 +45,7 @@ class Part(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The result of the part."""
-        runner: _Runner | None = vars(self).get(_RUNNER)
+        runner: Runner | None = vars(self).get(_RUNNER)
         if runner is None or self.training or not runner.takes(args, kwargs):
             own: Any = super().forward
             return own(*args, **kwargs)
@@ -80,7 +80,7 @@ class Part(nn.Module):
         return _new_part, (type(self).__bases__[1],), state[2]
 
 
-class _Runner(nn.Module):
+class Runner(nn.Module):
     """The optimized graph of a part, and the calls that it takes.
 
     Args:
@@ -244,7 +244,7 @@ class _Work:
             part.__class__ = _class_of(kind)
         except TypeError:
             return  # a class whose instances cannot change theirs
-        vars(part)[_RUNNER] = _Runner(module, call)
+        vars(part)[_RUNNER] = Runner(module, call)
         self.done += 1
         shown = path.removeprefix("call.").removeprefix("whole.")
         self.report.add_part(shown, report)
@@ -261,6 +261,12 @@ def _only_call(graph: fx.GraphModule) -> nn.Module | None:
         and output.args == (call,)
     )
     return graph.get_submodule(str(call.target)) if plain else None
+
+
+def runners(module: nn.Module) -> list[Runner]:
+    """The optimized graphs of the parts of a model."""
+    found = [vars(part).get(_RUNNER) for part in module.modules() if isinstance(part, Part)]
+    return [runner for runner in found if runner is not None]
 
 
 def restore_idle_parts(module: nn.Module) -> None:

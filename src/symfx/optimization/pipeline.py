@@ -23,7 +23,8 @@ from symfx.optimization.graphs.effects import keeps_no_state
 from symfx.optimization.graphs.surgery import clean
 from symfx.optimization.graphs.whole_models import is_whole
 from symfx.optimization.model import NO_BFLOAT16, OptimizedModel
-from symfx.optimization.parts import has_parts, optimize_parts, restore_idle_parts
+from symfx.optimization.parts import has_parts, optimize_parts, restore_idle_parts, runners
+from symfx.optimization.passes.chain_kernels import chain_kernels, unchained
 from symfx.optimization.passes.fold_layers import fold_affine
 from symfx.optimization.passes.formulas import name_formulas
 from symfx.optimization.passes.fuse import lower
@@ -271,6 +272,7 @@ def _fused(
             with _long("choose algorithms", report):
                 _tune(fused, trials, report)
             restore_idle_parts(fused)
+            fused = _chained(fused, report)
         if len(report.rewrites) > before:
             forms["fused"] = fused
     else:
@@ -313,7 +315,7 @@ def _in_other_dtype(
     with share_of_work(0.0, _FIRST_DTYPE):
         float32 = _fused(model, folded, trials, options, in_float32)
     if any(isinstance(each, FusedConv | FusedLinear) for each in float32.modules()):
-        form = copy_of(float32)
+        form = _unchained(float32)
         found.rewrites, found.left_alone = in_float32.rewrites[:], in_float32.left_alone[:]
     else:
         form = _lowered(folded, trials, options, found, linears=True)
@@ -389,6 +391,23 @@ def _twin(module: fx.GraphModule) -> fx.GraphModule:
     twin = fx.GraphModule(module, copy.deepcopy(module.graph), type(module).__name__)
     twin.training = module.training
     return twin
+
+
+def _chained(module: fx.GraphModule, report: Report) -> fx.GraphModule:
+    """The graph with kernels that run in one call, in its parts too."""
+    for runner in runners(module):
+        if isinstance(runner.module, fx.GraphModule):
+            runner.module = chain_kernels(runner.module, report)
+    return chain_kernels(module, report)
+
+
+def _unchained(module: fx.GraphModule) -> fx.GraphModule:
+    """A copy of the graph with each kernel as a node of its own, in its parts too."""
+    module = copy_of(module)
+    for runner in runners(module):
+        if isinstance(runner.module, fx.GraphModule):
+            runner.module = unchained(runner.module)
+    return unchained(module)
 
 
 def _tune(module: fx.GraphModule, trials: Trials, report: Report) -> None:

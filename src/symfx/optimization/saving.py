@@ -23,6 +23,7 @@ from symfx._version import __version__
 from symfx.errors import OptimizationError
 from symfx.graph_data.arguments import decode, encode
 from symfx.graph_data.names import NODE_NAME
+from symfx.optimization.passes.chain_kernels import chain_kernels, unchained
 from symfx.optimization.passes.keep_values import compute_each_time, keep_values
 from symfx.optimization.report import Report
 from symfx.optimization.saved.modules import build_modules, describe_module, put, tensors_of
@@ -67,7 +68,7 @@ def write_graph(module: fx.GraphModule, dtype: torch.dtype | None, path: str | P
         dtype: see `Saved`.
         path: the file.
     """
-    module = compute_each_time(module)
+    module = compute_each_time(unchained(module))
     tensors: dict[str, Tensor] = {}
     places: dict[str, str] = {}
     seen: dict[tuple[Any, ...], str] = {}
@@ -216,6 +217,6 @@ def _build(header: Item, tensors: Mapping[str, Tensor]) -> Saved:
     if dtype not in (None, "bfloat16"):
         raise fields["dtype"].refusal(f"models do not run in {shown(dtype)}")
     module.training = False
-    module = keep_values(module, Report())
+    module = chain_kernels(keep_values(module, Report()), Report())
     writer = f"{fields['symfx'].text(50)!r:.50}"
     return Saved(module, None if dtype is None else torch.bfloat16, writer)

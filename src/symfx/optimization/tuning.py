@@ -14,7 +14,14 @@ from torch import Tensor, fx
 
 from symfx.optimization.clock import now
 from symfx.optimization.report import Report
-from symfx.optimization.runtime.conv_kernels import BFLOAT16, BLOCKED, DEPTHWISE, DIRECT, WINOGRAD
+from symfx.optimization.runtime.conv_kernels import (
+    BFLOAT16,
+    BLOCKED,
+    DEPTHWISE,
+    DIRECT,
+    POINTWISE,
+    WINOGRAD,
+)
 from symfx.optimization.runtime.fused_conv import FusedConv
 from symfx.optimization.runtime.fused_linear import FusedLinear
 from symfx.optimization.runtime.linear_kernels import COMPILED, CONVOLUTION, MKL, ONEDNN
@@ -30,6 +37,7 @@ _SHARE, _LEAST = 3.0, 0.3
 _SAVES = {
     BLOCKED: 0.5,
     DEPTHWISE: 0.5,
+    POINTWISE: 0.2,
     WINOGRAD: 0.2,
     COMPILED: 0.3,
     ONEDNN: 0.3,
@@ -45,8 +53,15 @@ _LONG = 0.02
 _RUNS, _ENOUGH = 5, 0.06
 #: The share of the champion's time that a challenger must stay below.
 _CLEARLY = 0.97
-#: A challenger that takes this many times as long in its first run is not run again, nor is one
-#: that is still slower after its second run; one that takes less than the inverse has won.
+#: The ways that can run in one call with the kernels around them, which saves time that a duel does
+#: not show (see `symfx.optimization.runtime.kernel_chain`), and the shares of the champion's time
+#: that such a challenger must stay below, and another one against such a champion. Beside a
+#: convolution of each channel the gain is largest, since the values between them stay in the cache.
+_CHAINED = (COMPILED, DEPTHWISE, POINTWISE)
+_NEARLY, _BY_FAR, _BESIDE = 1.1, 0.88, 1.8
+#: A challenger that takes this many times as long as it may in its first run is not run again, nor
+#: is one that still takes too long after its second run; one that takes less than the inverse of
+#: the champion's time has won.
 _FAR = 1.15
 #: The largest difference of another way's result, relative to the largest value: a tenth of the
 #: check's tolerance for float32.
@@ -118,23 +133,60 @@ def tune(
         fused: Fused = module.get_submodule(group.paths[0])  # type: ignore[assignment]
         return group.seconds * max(map(_SAVES.__getitem__, fused.other_ways(group.x)), default=0)
 
-    for group in counted(sorted(filter(hope, worthwhile), key=hope, reverse=True)):
+    beside_depthwise = _beside_depthwise(module)
+    won: dict[str, int] = {}
+    waiting = sorted(filter(hope, worthwhile), key=hope, reverse=True)
+    small = [group for group in groups if group.seconds < _MATTERS * whole]
+    for group in counted(waiting[:]):
         if now() - started > max(_LEAST, _SHARE * whole):
             report.notes.append("stopped timing algorithms: the time for it was used up")
-            return
-        members: list[Fused] = [module.get_submodule(path) for path in group.paths]  # type: ignore[misc]
+            break
+        waiting.remove(group)
+        first: Fused = module.get_submodule(group.paths[0])  # type: ignore[assignment]
         tried = group.rows(times)
-        chosen, gain = _fastest(members[0].trials(tried, group.adds))
-        if chosen == DIRECT:
-            continue
-        shape = group.x.shape
-        larger = torch.Size([int(shape[0] * times), *shape[1:]])
-        for member in members:
-            for each in {shape, larger}:
-                member.choose(each, chosen)
-            member.get_ready(group.x)  # otherwise its first run would include the packing
-        change = f"{chosen} for {tuple(tried.shape)}, {gain:.2f} times as fast as {DIRECT}"
-        report.rewrote(change, group.paths, None)
+        beside = not beside_depthwise.isdisjoint(group.paths)
+        chosen, gain = _fastest(first.trials(tried, group.adds), beside)
+        for way in first.other_ways(group.x):
+            won[way] = won.get(way, 0) + (1 if way == chosen else -1)
+        if chosen != DIRECT:
+            _choose(module, group, chosen, times)
+            change = f"{chosen} for {tuple(tried.shape)}, {gain:.2f} times as fast as {DIRECT}"
+            report.rewrote(change, group.paths, None)
+    for group in (*waiting, *small):
+        fused: Fused = module.get_submodule(group.paths[0])  # type: ignore[assignment]
+        ways = fused.other_ways(group.x)
+        usual = [way for way in ways if way in _CHAINED and won.get(way, 0) > 0]
+        if usual:
+            _choose(module, group, usual[0], times)
+            change = f"{usual[0]} for {tuple(group.x.shape)}, not timed"
+            report.rewrote(change, group.paths, None)
+
+
+def _beside_depthwise(module: fx.GraphModule) -> set[str]:
+    """The paths of the convolutions in front of one of each channel alone, and behind it."""
+    modules = dict(module.named_modules())
+
+    def convolution(node: fx.Node) -> FusedConv | None:
+        called = modules.get(str(node.target)) if node.op == "call_module" else None
+        return called if isinstance(called, FusedConv) else None
+
+    found: set[str] = set()
+    for node in module.graph.nodes:
+        fused = convolution(node)
+        if fused is not None and 1 < fused.groups == fused.channels:
+            found.update(str(each.target) for each in (*node.all_input_nodes, *node.users))
+    return found
+
+
+def _choose(module: fx.GraphModule, group: _Alike, way: str, times: Fraction) -> None:
+    """Let alike operators compute the example's inputs in one way."""
+    shape = group.x.shape
+    larger = torch.Size([int(shape[0] * times), *shape[1:]])
+    for path in group.paths:
+        member: Fused = module.get_submodule(path)  # type: ignore[assignment]
+        for each in {shape, larger}:
+            member.choose(each, way)
+        member.get_ready(group.x)  # otherwise its first run would include the packing
 
 
 def lower_precision(
@@ -238,20 +290,30 @@ def _groups(
     return list(found.values())
 
 
-def _fastest(ways: Mapping[str, Callable[[], Tensor]]) -> tuple[str, float]:
+def _fastest(
+    ways: Mapping[str, Callable[[], Tensor]], beside_depthwise: bool = False
+) -> tuple[str, float]:
     """The name of the fastest way with the right result, and its speed relative to `DIRECT`."""
     champion, gain = DIRECT, 1.0
     for name in ways:
         if name == DIRECT:
             continue
-        ratio = _duel(ways[champion], ways[name])
-        if ratio < _CLEARLY:
+        limit = _BY_FAR if champion in _CHAINED else _CLEARLY
+        if name in _CHAINED and name != POINTWISE:
+            limit = _NEARLY
+        if name == POINTWISE and beside_depthwise:
+            limit = _BESIDE
+        ratio = _duel(ways[champion], ways[name], limit=limit)
+        if ratio < limit:
             champion, gain = name, gain / ratio
     return champion, gain
 
 
 def _duel(
-    champion: Callable[[], Tensor], challenger: Callable[[], Tensor], close: float = _CLOSE
+    champion: Callable[[], Tensor],
+    challenger: Callable[[], Tensor],
+    close: float = _CLOSE,
+    limit: float = 1.0,
 ) -> float:
     """The ratio of the challenger's time to the champion's; infinity if its result is wrong."""
     expected, found = champion(), challenger()  # also packs the weights, ahead of the timing
@@ -266,7 +328,7 @@ def _duel(
             run()
             least[index] = min(least[index], now() - start)
         ratio = least[1] / max(least[0], _TICK)
-        clear = ratio > _FAR if turn == 0 else not 1 / _FAR < ratio < 1
+        clear = ratio > _FAR * limit if turn == 0 else not 1 / _FAR < ratio < limit
         if clear or (turn and now() - started > _ENOUGH):
             break
     return ratio

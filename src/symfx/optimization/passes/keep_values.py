@@ -7,7 +7,7 @@ sizes and the constants, and computes them all.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -77,7 +77,7 @@ def _keep(module: fx.GraphModule, found: _Found, outputs: list[fx.Node], report:
     while hasattr(module, name):
         name += "_"
     module.add_submodule(name, KeptValues(fx.GraphModule(nn.Module(), inner, "ValuesOfSizes")))
-    with graph.inserting_after(inputs[-1]):
+    with graph.inserting_after(found.last_before(inputs, outputs)):
         call = at = graph.call_module(name, tuple(inputs))
     for place, node in enumerate(outputs):
         with graph.inserting_after(at):
@@ -260,11 +260,27 @@ class _Found:
         nodes: Iterator[fx.Node] = iter(self._graph.nodes)
         return next(node for node in nodes if node.op != "placeholder")
 
+    def last_before(self, inputs: Iterable[fx.Node], outputs: list[fx.Node]) -> fx.Node:
+        """The last node that must run before the outputs: an input of theirs, or a check.
+
+        A check stops the graph for inputs that it was not traced for. With such inputs, the nodes
+        behind the check may raise errors of their own.
+        """
+        awaited, computed = set(inputs), set(outputs)
+        check: fx.Node | None = None
+        for node in self._graph.nodes:
+            if getattr(node.target, "symfx_keeps", False):
+                check = node
+            elif node in computed and check is not None:
+                awaited.add(check)
+        last: fx.Node = [node for node in self._graph.nodes if node in awaited][-1]
+        return last
+
     def groups(self, outputs: list[fx.Node]) -> Iterator[list[fx.Node]]:
         """The outputs in groups: all inputs of a group come before all uses of its outputs."""
         order = {node: place for place, node in enumerate(self._graph.nodes)}
         known = {
-            node: max(order[each] for each in self.needed([node]) if self.is_given(each))
+            node: order[self.last_before(filter(self.is_given, self.needed([node])), [node])]
             for node in outputs
         }
         group: list[fx.Node] = []

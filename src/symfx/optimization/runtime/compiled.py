@@ -1,4 +1,4 @@
-"""The compiled kernels of ``kernels.c``, where the machine has a C compiler.
+"""The compiled kernels in the C files of this folder, where the machine has a C compiler.
 
 The library is built once for each processor, compiler and version of the source, in seconds, and
 kept in the user's cache directory. Without a compiler `kernels` returns None, and torch's operators
@@ -11,23 +11,30 @@ import contextlib
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import platform
 import shutil
 import stat
+import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
+
+from symfx.optimization.runtime.tape import Step, running_tape
 
 __all__ = ["SWITCH", "Kernels", "compiler", "kernels"]
 
 SWITCH = "SYMFX_COMPILED_KERNELS"
 """The environment variable that turns the compiled kernels off if it is 0."""
 
-_SOURCE = Path(__file__).with_name("kernels.c")
+_SOURCE = Path(__file__).with_name("steps.c")
+_SOURCES = [_SOURCE.with_name(name) for name in ("kernels.c", "layers.c", "steps.c")]
 _COMPILERS = ("gcc", "cc", "clang")
 #: Not -ffast-math: NaN and infinities must come out as they do in torch.
 _FLAGS = (
@@ -46,7 +53,9 @@ Size, Pointer = ctypes.c_int64, ctypes.c_void_p
 
 
 class Kernels:
-    """The functions of the library; ``kernels.c`` says what each of them takes.
+    """The functions of the library; the files in C say what each of them takes.
+
+    A tape that is running notes each call; see `symfx.optimization.runtime.tape`.
 
     Args:
         path: the library.
@@ -57,34 +66,170 @@ class Kernels:
         library = ctypes.CDLL(str(path))
         self.threaded = threaded
         whole, number = ctypes.c_int, ctypes.c_float
-        self.attention = library.symfx_attention
-        self.attention.argtypes = [*[Pointer] * 5, whole, whole, number, Pointer, Pointer, whole]
-        self.attention.restype = whole
-        self.normalize = library.symfx_normalize
-        self.normalize.argtypes = [
-            *(Pointer, Size, Size, number),
-            *(Pointer, Pointer, whole, Pointer, whole),
-        ]
-        self.normalize.restype = None
-        self.linear = library.symfx_linear
-        self.linear.argtypes = [*[Pointer] * 5, *[Size] * 3, whole, whole]
-        self.linear.restype = None
+
+        def function(name: str, *arguments: Any, refuses: bool = False) -> Any:
+            found = getattr(library, f"symfx_{name}")
+            found.argtypes, found.restype = arguments, whole if refuses else None
+            return found
+
+        self._attention = function(
+            "attention",
+            *(*[Pointer] * 5, whole, whole, number, Pointer, Pointer, whole),
+            refuses=True,
+        )
+        self._normalize = function(
+            "normalize",
+            *(Pointer, Size, Size, number, Pointer, Pointer, whole, Pointer, whole),
+        )
+        self._linear = function(
+            "linear", *[Pointer] * 5, *[Size] * 3, whole, number, number, whole, Pointer
+        )
+        self._depthwise = function("depthwise", *[Pointer] * 5, number, number, whole)
+        self._rotate = function("rotate", *[Pointer] * 6, whole)
+        self.quantize = function("quantize", Pointer, Size, *[Pointer] * 3, whole, refuses=True)
+        self.run = function("run", Pointer, Size, Pointer, whole, refuses=True)
         self.columns: int = library.symfx_columns()
-        self.depthwise = library.symfx_depthwise
-        self.depthwise.argtypes = [*[Pointer] * 5, number, number, whole]
-        self.depthwise.restype = None
         self.lanes: int = library.symfx_lanes()
-        self.rotate = library.symfx_rotate
-        self.rotate.argtypes = [*[Pointer] * 6, whole]
-        self.rotate.restype = None
-        self.quantize = library.symfx_quantize
-        self.quantize.argtypes = [Pointer, Size, *[Pointer] * 3, whole]
-        self.quantize.restype = whole
 
     @property
     def threads(self) -> int:
         """The number of threads to run on: as many as torch's operators take."""
         return torch.get_num_threads() if self.threaded else 1
+
+    def attention(
+        self,
+        tensors: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None],
+        mask_is_bool: bool,
+        causal: bool,
+        scale: float,
+        sizes: tuple[int, ...],
+        strides: tuple[int, ...],
+    ) -> bool:
+        """Attention of queries to keys and values, into a result, under a mask.
+
+        Returns:
+            whether the kernel refuses the numbers.
+        """
+        query, key, value, result, mask = tensors
+        refused = self._attention(
+            query.data_ptr(),
+            key.data_ptr(),
+            value.data_ptr(),
+            result.data_ptr(),
+            None if mask is None else mask.data_ptr(),
+            mask_is_bool,
+            causal,
+            scale,
+            _seven(*sizes),
+            _sixteen(*strides),
+            self.threads,
+        )
+        if (tape := running_tape()) is not None:
+            numbers = (mask_is_bool, causal, *sizes, *strides)
+            tape.add(Step.ATTENTION, tensors, 3, numbers, (scale,))
+        return bool(refused)
+
+    def normalize(
+        self,
+        tensors: tuple[Tensor, Tensor | None, Tensor | None, Tensor],
+        size: int,
+        eps: float,
+        centers: bool,
+    ) -> None:
+        """LayerNorm or RMSNorm of rows, times a weight, plus a bias, into a result."""
+        x, weight, bias, result = tensors
+        rows = x.numel() // size
+        self._normalize(
+            x.data_ptr(),
+            rows,
+            size,
+            eps,
+            None if weight is None else weight.data_ptr(),
+            None if bias is None else bias.data_ptr(),
+            centers,
+            result.data_ptr(),
+            self.threads,
+        )
+        if (tape := running_tape()) is not None:
+            tape.add(Step.NORMALIZE, tensors, 3, (rows, size, centers), (eps,))
+
+    def linear(
+        self,
+        tensors: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor],
+        sizes: tuple[int, int, int],
+        post: int,
+        low: float = -math.inf,
+        high: float = math.inf,
+    ) -> None:
+        """A linear layer of rows by packed panels, plus a bias and a sum, into a result."""
+        x, panels, bias, other, result = tensors
+        self._linear(
+            x.data_ptr(),
+            panels.data_ptr(),
+            bias.data_ptr(),
+            None if other is None else other.data_ptr(),
+            result.data_ptr(),
+            *sizes,
+            post,
+            low,
+            high,
+            self.threads,
+            None,
+        )
+        if (tape := running_tape()) is not None:
+            tape.hold(panels)
+            tape.hold(bias)
+            tape.add(Step.LINEAR, tensors, 4, (*sizes, post), (low, high))
+
+    def depthwise(
+        self,
+        tensors: tuple[Tensor, Tensor, Tensor, Tensor],
+        sizes: tuple[int, ...],
+        low: float,
+        high: float,
+    ) -> None:
+        """A convolution of each channel by a packed weight, plus a bias, into a result."""
+        x, weight, bias, result = tensors
+        self._depthwise(
+            x.data_ptr(),
+            weight.data_ptr(),
+            bias.data_ptr(),
+            result.data_ptr(),
+            _fourteen(*sizes),
+            low,
+            high,
+            self.threads,
+        )
+        if (tape := running_tape()) is not None:
+            tape.hold(weight)
+            tape.hold(bias)
+            tape.add(Step.DEPTHWISE, tensors, 3, sizes, (low, high))
+
+    def rotate(
+        self,
+        tensors: tuple[Tensor, Tensor, Tensor, Tensor],
+        sizes: tuple[int, ...],
+        strides: tuple[int, ...],
+    ) -> None:
+        """Rotary positions of queries or keys, by cosines and sines, into a result."""
+        x, cos, sin, result = tensors
+        self._rotate(
+            x.data_ptr(),
+            cos.data_ptr(),
+            sin.data_ptr(),
+            result.data_ptr(),
+            _four(*sizes),
+            _ten(*strides),
+            self.threads,
+        )
+        if (tape := running_tape()) is not None:
+            tape.add(Step.ROTATE, tensors, 3, (*sizes, *strides))
+
+
+# Sizes and strides, as the kernels read them from memory.
+_four, _seven = struct.Struct("4q").pack, struct.Struct("7q").pack
+_ten, _fourteen = struct.Struct("10q").pack, struct.Struct("14q").pack
+_sixteen = struct.Struct("16q").pack
 
 
 @functools.cache
@@ -128,7 +273,14 @@ def _identity(found: str) -> list[str]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         known = ("model name", "flags", "Features", "CPU part")
         processor += "".join(sorted({line for line in lines if line.startswith(known)}))
-    return [_SOURCE.read_text(), " ".join(_FLAGS), found, version, processor, str(_openmp())]
+    return [
+        *(source.read_text() for source in _SOURCES),
+        " ".join(_FLAGS),
+        found,
+        version,
+        processor,
+        str(_openmp()),
+    ]
 
 
 def _openmp() -> Path | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -14,7 +13,9 @@ from torch import Tensor
 
 from symfx.optimization.runtime.activations import PostOp
 from symfx.optimization.runtime.compiled import kernels
+from symfx.optimization.runtime.compiled_linear import CompiledLinear
 from symfx.optimization.runtime.layers import MaxPool
+from symfx.optimization.runtime.tape import NotOnTapeError, running_tape
 from symfx.optimization.runtime.tensor_checks import packed_alike
 from symfx.optimization.runtime.winograd import Winograd
 
@@ -24,6 +25,7 @@ __all__ = [
     "DEPTHWISE",
     "DIRECT",
     "FEW",
+    "POINTWISE",
     "WINOGRAD",
     "ConvForm",
     "Direct",
@@ -37,6 +39,7 @@ __all__ = [
 #: The names of the ways.
 DIRECT, BLOCKED, WINOGRAD = "direct", "blocked", "winograd"
 DEPTHWISE = "by a compiled kernel for each channel"
+POINTWISE = "by a compiled kernel for each pixel"
 BFLOAT16 = "in bfloat16"
 #: With fewer channels than this, Winograd's algorithm was never the faster.
 _MANY = 32
@@ -202,6 +205,27 @@ class _Blocked:
         return self.form.post.apply_to(pooled).contiguous(memory_format=torch.channels_last)
 
 
+class _Pointwise:
+    """The compiled kernel for linear layers, of which each pixel is a row."""
+
+    def __init__(self, form: ConvForm, shape: Sequence[int], known: Sequence[Kernel]) -> None:
+        others = [each.linear for each in known if isinstance(each, _Pointwise)]
+        weight = form.weight.detach().flatten(1)
+        self.linear: CompiledLinear = (
+            others[0] if others else CompiledLinear(weight, form.bias, form.post)
+        )
+        self.shape = shape[0], weight.shape[0], *shape[2:]
+        self.rows = shape[0] * math.prod(shape[2:])
+
+    def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        if other is not None:
+            other = other.contiguous(memory_format=torch.channels_last)
+        result = torch.empty(self.shape, memory_format=torch.channels_last)
+        self.linear.compute(x, other, result, self.rows)
+        return self.linear.rest.apply_to(result)
+
+
 class _Depthwise:
     """The compiled kernel for a convolution of each channel alone."""
 
@@ -221,7 +245,7 @@ class _Depthwise:
         ]
         self.shape = shape[0], channels, *sides
         places = *form.stride, *form.padding, *form.dilation
-        self.sizes = _fourteen(*shape, *sides, down, across, *places)
+        self.sizes = *shape, *sides, down, across, *places
         post = self.post = form.post
         self.range = _CLAMPS.get(post.name, (-math.inf, math.inf))
         if post.name == "hardtanh":
@@ -232,24 +256,15 @@ class _Depthwise:
         x = x.contiguous(memory_format=torch.channels_last)
         result = torch.empty(self.shape, memory_format=torch.channels_last)
         low, high = (-math.inf, math.inf) if other is not None else self.range
-        self.kernels.depthwise(
-            x.data_ptr(),
-            self.weight.data_ptr(),
-            self.bias.data_ptr(),
-            result.data_ptr(),
-            self.sizes,
-            low,
-            high,
-            self.kernels.threads,
-        )
-        if other is None:
-            return self.rest.apply_to(result)
-        return self.post.apply_to(result.add_(other))
+        self.kernels.depthwise((x, self.weight, self.bias, result), self.sizes, low, high)
+        rest = self.rest if other is None else self.post
+        if (other is not None or rest.function is not None) and running_tape() is not None:
+            raise NotOnTapeError  # torch's operators change the result
+        return rest.apply_to(result if other is None else result.add_(other))
 
 
 #: The least and the greatest result behind an activation.
 _CLAMPS = {"none": (-math.inf, math.inf), "relu": (0.0, math.inf)}
-_fourteen = struct.Struct("14q").pack
 
 
 def other_ways(form: ConvForm, shape: Sequence[int]) -> list[str]:
@@ -257,6 +272,8 @@ def other_ways(form: ConvForm, shape: Sequence[int]) -> list[str]:
     weight = form.weight
     if _is_depthwise(form):
         return [DEPTHWISE]
+    if _is_pointwise(form):
+        return [POINTWISE]
     if form.transposed or weight.ndim != 4 or form.groups != 1 or form.dilation != [1, 1]:
         return []
     if form.pool is not None:
@@ -282,6 +299,22 @@ def _is_depthwise(form: ConvForm) -> bool:
     )
 
 
+def _is_pointwise(form: ConvForm) -> bool:
+    """Whether a convolution is a linear layer of each pixel."""
+    weight = form.weight
+    return (
+        kernels() is not None
+        and not form.transposed
+        and form.pool is None
+        and weight.ndim == 4
+        and weight.shape[2:] == (1, 1)
+        and form.groups == 1
+        and form.stride == [1, 1]
+        and form.padding == [0, 0]
+        and weight.dtype is torch.float
+    )
+
+
 @functools.cache
 def has_bfloat16() -> bool:
     """Whether oneDNN computes in bfloat16 on this CPU, and not by way of float32."""
@@ -297,6 +330,7 @@ def is_way(way: str, form: ConvForm, shape: Sequence[int]) -> bool:
 _MAKERS: dict[str, Callable[[ConvForm, Sequence[int], Sequence[Kernel]], Kernel]] = {
     DIRECT: Direct,
     DEPTHWISE: _Depthwise,
+    POINTWISE: _Pointwise,
     BLOCKED: _Blocked,
     WINOGRAD: _Tiles,
     BFLOAT16: _BFloat16,

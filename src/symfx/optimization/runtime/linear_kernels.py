@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from symfx.optimization.runtime.activations import PostOp
 from symfx.optimization.runtime.compiled import kernels
+from symfx.optimization.runtime.compiled_linear import CompiledLinear
 from symfx.optimization.runtime.conv_kernels import (
     BFLOAT16,
     DIRECT,
@@ -75,51 +75,6 @@ def make_linear_kernel(
         rows: the number of rows of the input: all dimensions but the last, multiplied.
     """
     return _MAKERS[way](weight, bias, post, rows)
-
-
-class _Compiled:
-    """The kernel of ``kernels.c``, which adds and applies most activations itself."""
-
-    _POSTS: ClassVar[dict[tuple[str, str], int]] = {
-        ("none", ""): 0,
-        ("relu", ""): 1,
-        ("swish", ""): 2,
-        ("gelu", "none"): 3,
-        ("gelu", "tanh"): 4,
-    }
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, post: PostOp, rows: int) -> None:
-        compiled = kernels()
-        assert compiled is not None
-        self.kernels = compiled
-        self.width, self.depth = weight.shape
-        panels = -(-self.width // compiled.columns)
-        filled = weight.detach().new_zeros(panels * compiled.columns, self.depth)
-        filled[: self.width] = weight.detach()
-        self.packed = filled.view(panels, compiled.columns, self.depth).transpose(1, 2).contiguous()
-        self.bias = weight.detach().new_zeros(panels * compiled.columns)
-        if bias is not None:
-            self.bias[: self.width] = bias.detach()
-        self.applied = self._POSTS.get((post.name, post.algorithm), 0)
-        self.rest = post if self.applied == 0 else PostOp("none")
-        # The addresses stay the same, and asking for them takes time.
-        self._pointers = self.packed.data_ptr(), self.bias.data_ptr()
-
-    def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
-        """See `make_linear_kernel`."""
-        result = x.new_empty(*x.shape[:-1], self.width)
-        self.kernels.linear(
-            x.data_ptr(),
-            *self._pointers,
-            None if other is None else other.data_ptr(),
-            result.data_ptr(),
-            x.numel() // self.depth,
-            self.depth,
-            self.width,
-            self.applied,
-            self.kernels.threads,
-        )
-        return self.rest.apply_to(result)
 
 
 class _Convolution:
@@ -215,7 +170,7 @@ class _Mkl:
 
 
 _MAKERS: dict[str, Callable[[Tensor, Tensor | None, PostOp, int], Kernel]] = {
-    COMPILED: _Compiled,
+    COMPILED: lambda weight, bias, post, rows: CompiledLinear(weight, bias, post),
     ONEDNN: _OneDnn,
     CONVOLUTION: _Convolution,
     MKL: _Mkl,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import struct
 from typing import Any
 
 import torch
@@ -23,9 +22,6 @@ __all__ = ["layer_norm", "plain_rms_norm", "plainly_rotated", "rms_norm", "rotat
 
 #: torch's choice of a kernel for attention: its fused one for the CPU.
 _choice, _FUSED = torch._fused_sdp_choice, 1
-# Sizes and strides, as the kernels read them from memory.
-_seven, _sixteen = struct.Struct("7q").pack, struct.Struct("16q").pack
-_four, _ten = struct.Struct("4q").pack, struct.Struct("10q").pack
 
 
 @leaf_function(Effect.FRESH)
@@ -119,23 +115,18 @@ def _attention(
         mask = mask.expand(batch, heads, length, count)
         steps = mask.stride()
     refused = compiled.attention(
-        query.data_ptr(),
-        key.data_ptr(),
-        value.data_ptr(),
-        result.data_ptr(),
-        None if mask is None else mask.data_ptr(),
+        (query, key, value, result, mask),
         mask is not None and mask.dtype is torch.bool,
         causal,
         1 / math.sqrt(width) if scale is None else scale,
-        _seven(batch, heads, length, count, width, width, sharing),
-        _sixteen(
+        (batch, heads, length, count, width, width, sharing),
+        (
             *query.stride()[:3],
             *key.stride()[:3],
             *value.stride()[:3],
             *result.stride()[:3],
             *steps,
         ),
-        compiled.threads,
     )
     return None if refused else result
 
@@ -207,18 +198,7 @@ def _normalized(
 ) -> Tensor:
     x = x.contiguous()  # as torch's own norms do, whose results are contiguous
     result = torch.empty_like(x)
-    size = x.shape[-1]
-    compiled.normalize(
-        x.data_ptr(),
-        x.numel() // size,
-        size,
-        eps,
-        None if weight is None else weight.data_ptr(),
-        None if bias is None else bias.data_ptr(),
-        centers,
-        result.data_ptr(),
-        compiled.threads,
-    )
+    compiled.normalize((x, weight, bias, result), x.shape[-1], eps, centers)
     return result
 
 
@@ -246,13 +226,9 @@ def _rotated(compiled: Kernels, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     strides = [cos.stride(), sin.stride()]
     steps = [(0 if cos.shape[0] == 1 else stride[0], stride[2]) for stride in strides]
     compiled.rotate(
-        x.data_ptr(),
-        cos.data_ptr(),
-        sin.data_ptr(),
-        result.data_ptr(),
-        _four(batch, heads, length, width),
-        _ten(*x.stride()[:3], *result.stride()[:3], *steps[0], *steps[1]),
-        compiled.threads,
+        (x, cos, sin, result),
+        (batch, heads, length, width),
+        (*x.stride()[:3], *result.stride()[:3], *steps[0], *steps[1]),
     )
     return result
 
