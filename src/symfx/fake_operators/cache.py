@@ -284,6 +284,8 @@ class OperationCache:
                 with watching(self.env.ledger), running(self.env, func):  # type: ignore[union-attr]
                     found = self._run_kernel(facts, types, args, kwargs)
             except OpenQuestionError:
+                if self.learn_layouts((*args, *kwargs.values())):
+                    return self.dispatch(func, types, args, kwargs)
                 entry = self._on_all_paths(facts, types, args, kwargs)
                 if entry is not None:
                     results = [result for result, _ in self.build(entry, args)]
@@ -333,6 +335,18 @@ class OperationCache:
             and not env.should_record_events
             and env.validator is None
         )
+
+    def learn_layouts(self, values: Iterable[Any]) -> bool:
+        """Learn the strides of tensors that were open; whether any were."""
+        if self.env is None:
+            return False
+        learn = self.env.ledger.deferred.learn_about
+        learned = False
+        for tensor in tensors_in(values):
+            found = self.describe(tensor) if type(tensor) is FakeTensor else None
+            for stride in () if found is None else found.strides:
+                learned = (isinstance(stride, Term) and learn(stride)) or learned
+        return learned
 
     def has_plain_layout(self, tensor: FakeTensor) -> bool:
         """Whether a tensor is surely row-major without gaps, with no dimension of size 1 or 0."""

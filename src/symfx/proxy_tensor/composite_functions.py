@@ -227,6 +227,8 @@ class CompositeFunctions:
             try:
                 run(None)
             except OpenQuestionError:
+                if cache.learn_layouts((*args, *kwargs.values())):
+                    return CompositeFunctions._try(cache, func, args, kwargs)
                 outcome = results_on_all_paths(env.facts, run, guard)
                 if outcome is None:
                     return None

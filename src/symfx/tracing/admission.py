@@ -234,6 +234,11 @@ class Admission:
             if term.op == "symbol" and term not in values:
                 values[term] = actual
                 first[term] = number
+        # A stride that means nothing is as good as another: some are right for the guards if this
+        # one is.
+        for number, term in self.facts.items():
+            if number.leaf in leaves and term.op == "symbol" and term not in values:
+                values[term] = number.of(leaves[number.leaf])
         # Of a size that is a multiple of a symbol, the symbol is a part.
         sizes = {t: n for n, t in present.items() if n.measure.kind in ("size", "value")}
         for symbol, term, factor, rest in determined_symbols(sizes, values):
