@@ -97,6 +97,7 @@ class General:
         all_as_traced: whether the questions of a function that chooses between operators get the
             answer at tracing, because any choice gives the same values in the same layout. The
             kernels of the operators guard what they need themselves.
+        one_way: whether the function makes its result in the same way whatever the answers are.
 
     Attributes:
         log: the questions that were answered so.
@@ -104,8 +105,9 @@ class General:
 
     on_trial = False
 
-    def __init__(self, env: Any, all_as_traced: bool) -> None:
+    def __init__(self, env: Any, all_as_traced: bool, one_way: bool = False) -> None:
         self._env = env
+        self.one_way = one_way
         self._all_as_traced = all_as_traced
         self.log: list[Term] = []
 

@@ -134,11 +134,12 @@ class LayoutQuestions:
             cache.env.inputs.offsets_asked = True
             self._tracer.composites.settle_aliases([tensor])
             had = all(_had(size, 1) for size in tensor.shape)
-            if had and self._is_exact(self._exact.offset(node)):
+            exact = self._exact.offset(node)
+            if had and _needs_nothing(exact):
                 return self._checked(node, None, tensor.storage_offset())
             if had and not self._comes_from_others(node):
                 return self._answer_later(tensor, node, None)
-            if _has_elements(tensor):
+            if (had and self._is_exact(exact)) or _has_elements(tensor):
                 return self._checked(node, None, tensor.storage_offset())
             return self._ask(node, None)
         rank = tensor.dim()
@@ -167,12 +168,13 @@ class LayoutQuestions:
         known = statically_known_true(size >= 2) and all(
             statically_known_true(n >= 1) for n in tensor.shape
         )
-        had = _had(size, 2) and all(_had(n, 1) for n in tensor.shape)
-        if known or (_had(size, 2) and self._is_exact(self._exact.stride(node, dim))):
+        exact = self._exact.stride(node, dim) if _had(size, 2) else None
+        if known or _needs_nothing(exact):
             return self._checked(node, dim, tensor.stride(dim))
+        had = _had(size, 2) and all(_had(n, 1) for n in tensor.shape)
         if had and not self._comes_from_others(node):
             return self._answer_later(tensor, node, dim)
-        if _surely(size, 2) and _has_elements(tensor):
+        if self._is_exact(exact) or (_surely(size, 2) and _has_elements(tensor)):
             return self._checked(node, dim, tensor.stride(dim))
         self._refuse_others_choice(node, dim)
         return self._ask(node, dim)
@@ -186,22 +188,28 @@ class LayoutQuestions:
         if (node, dim) in self._asked:
             return self._asked[node, dim]
         answer = tensor.storage_offset() if dim is None else tensor.stride(dim)
+        sizes = tensor.shape
+
+        def make_sure() -> None:
+            """Exclude the sizes at which the answer means nothing, if it is not exact there."""
+            exact = self._exact.offset(node) if dim is None else self._exact.stride(node, dim)
+            if not self._is_exact(exact):
+                if dim is not None:
+                    _surely(sizes[dim], 2)
+                for size in sizes:
+                    _surely(size, 1)
+
         if isinstance(answer, torch.SymInt) and not answer.node.has_hint():
-            if dim is not None:
-                _surely(tensor.shape[dim], 2)
-            _has_elements(tensor)
+            make_sure()
             return self._checked(node, dim, answer)
         asked = self._ask(node, dim)
         env: Any = self._tracer.cache.env  # type: ignore[union-attr]
-        symbol, sizes = asked.node.term, tensor.shape
+        symbol = asked.node.term
         checked = not _is_view_of_input(node)
 
         def learn() -> None:
             env.knowledge.take_hint_back(symbol)
-            if dim is not None:
-                _surely(sizes[dim], 2)
-            for size in sizes:
-                _surely(size, 1)
+            make_sure()
             if checked:
                 torch._check(asked == answer)  # type: ignore[no-untyped-call]
                 self._tracer.record_assertions()
@@ -316,6 +324,17 @@ def _is_view_of_input(node: fx.Node) -> bool:
     while isinstance(node.target, OpOverload) and node.target.is_view:
         node = node.args[0]  # type: ignore[assignment]
     return node.op in ("placeholder", "get_attr")
+
+
+def _needs_nothing(exact: Exact | None) -> bool:
+    """Whether a stride or an offset is exact whatever the inputs are."""
+    return (
+        exact is not None
+        and not exact.inputs
+        and all(
+            statically_known_true(n >= 1) for node in exact.full for n in node.meta["val"].shape
+        )
+    )
 
 
 def _has_elements(tensor: torch.Tensor) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -475,7 +476,9 @@ class Inputs:
 
         def learn() -> None:
             for name, symbol, stride in made:
+                asked = self.facts[name].asked
                 self._note(name, stride)
+                self.facts[name] = replace(self.facts[name], asked=asked)
                 self._knowledge.equate(symbol, stride)
 
         result: list[Term] = []
