@@ -135,7 +135,8 @@ class LayoutQuestions:
             self._tracer.composites.settle_aliases([tensor])
             had = all(_had(size, 1) for size in tensor.shape)
             exact = self._exact.offset(node)
-            if had and _needs_nothing(exact):
+            full = all(statically_known_true(size >= 1) for size in tensor.shape)
+            if full or (had and _needs_nothing(exact)):
                 return self._checked(node, None, tensor.storage_offset())
             if had and not self._comes_from_others(node):
                 return self._answer_later(tensor, node, None)
@@ -165,11 +166,13 @@ class LayoutQuestions:
 
     def _stride(self, tensor: torch.Tensor, node: fx.Node, dim: int) -> Any:
         size = tensor.shape[dim]
-        known = statically_known_true(size >= 2) and all(
-            statically_known_true(n >= 1) for n in tensor.shape
+        known = (
+            not self._is_open(tensor.stride(dim))
+            and statically_known_true(size >= 2)
+            and all(statically_known_true(n >= 1) for n in tensor.shape)
         )
         exact = self._exact.stride(node, dim) if _had(size, 2) else None
-        if known or _needs_nothing(exact):
+        if known or (_needs_nothing(exact) and not self._is_open(tensor.stride(dim))):
             return self._checked(node, dim, tensor.stride(dim))
         had = _had(size, 2) and all(_had(n, 1) for n in tensor.shape)
         if had and not self._comes_from_others(node):
@@ -178,6 +181,11 @@ class LayoutQuestions:
             return self._checked(node, dim, tensor.stride(dim))
         self._refuse_others_choice(node, dim)
         return self._ask(node, dim)
+
+    def _is_open(self, number: Any) -> bool:
+        """Whether it is not known yet what a stride equals."""
+        env: Any = self._tracer.cache.env  # type: ignore[union-attr]
+        return isinstance(number, torch.SymInt) and env.ledger.deferred.waits(env.read(number))
 
     def _answer_later(self, tensor: torch.Tensor, node: fx.Node, dim: int | None) -> Any:
         """A number that the graph asks the tensor for; a stride or offset known at tracing.
@@ -208,7 +216,7 @@ class LayoutQuestions:
         checked = not _is_view_of_input(node)
 
         def learn() -> None:
-            env.knowledge.take_hint_back(symbol)
+            env.knowledge.set_hint(symbol, None)
             make_sure()
             if checked:
                 torch._check(asked == answer)  # type: ignore[no-untyped-call]
@@ -217,13 +225,13 @@ class LayoutQuestions:
                 env.knowledge.equate(symbol, env.read(answer))
 
         def forget() -> None:
-            env.knowledge.take_hint_back(symbol)
+            env.knowledge.set_hint(symbol, None)
             for term, number in env.nodes.items():
                 if symbol in term.free_symbols:
                     number._hint = None
 
         hint = answer if isinstance(answer, int) else answer.node.hint
-        env.knowledge.lend_hint(symbol, hint)
+        env.knowledge.set_hint(symbol, hint)
         env.ledger.deferred.add(symbol, learn, at_end=forget)
         return asked
 
@@ -330,9 +338,13 @@ def _needs_nothing(exact: Exact | None) -> bool:
     """Whether a stride or an offset is exact whatever the inputs are."""
     return (
         exact is not None
-        and not exact.inputs
         and all(
-            statically_known_true(n >= 1) for node in exact.full for n in node.meta["val"].shape
+            statically_known_true(node.meta["val"].shape[dim] >= 2) for node, dim in exact.inputs
+        )
+        and all(
+            statically_known_true(n >= 1)
+            for node in (*exact.full, *(node for node, _ in exact.inputs))
+            for n in node.meta["val"].shape
         )
     )
 

@@ -1,4 +1,7 @@
-"""How the numbers and tensors that come into a trace are made symbolic."""
+"""How the numbers and tensors that come into a trace are made symbolic.
+
+The module is long because sizes, strides and numbers share the tables of what inputs stand for.
+"""
 
 from __future__ import annotations
 

@@ -107,14 +107,13 @@ class Knowledge:
             return None
         return self._evaluate(term, hints, self._hint_memo)
 
-    def lend_hint(self, symbol: Term, value: Scalar) -> None:
-        """Let an unbacked symbol have a value at tracing, as if it were backed."""
-        self._hints[symbol] = value
-
-    def take_hint_back(self, symbol: Term) -> None:
-        """Make a symbol unbacked again that `lend_hint` gave a value."""
-        del self._hints[symbol]
-        self._hint_memo.clear()
+    def set_hint(self, symbol: Term, value: Scalar | None) -> None:
+        """Give an unbacked symbol a value at tracing, as if it were backed; or take it back."""
+        if value is None:
+            del self._hints[symbol]
+            self._hint_memo.clear()
+        else:
+            self._hints[symbol] = value
 
     def observed(self, term: Term) -> Scalar | None:
         """The value of a term in the run on real tensors; None where that run does not say."""

@@ -94,7 +94,7 @@ class Ledger:
         self.runtime_asserts_frozen = False
         self.suppression = Suppression()
         self.answers: Answers | None = None
-        self.deferred = DeferredFacts()
+        self.deferred = DeferredFacts(knowledge)
         self._error_on_new_guards = False
         self._updates = 0
         self._guards_on: dict[Term, int] = {}
