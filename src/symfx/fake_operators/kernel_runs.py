@@ -113,12 +113,16 @@ class KernelRuns:
 
         return results_on_all_paths(self._env.facts, self.run, guard)
 
-    def _guarded(self) -> Outcome:
-        """The description of the results of a run that guards each of its questions."""
+    def _guarded_strides(self) -> list[Sequence[Any]]:
+        """The strides of the results, after guards on what they depend on."""
+        outcome = self.on_all_paths()
+        if outcome is not None:
+            return [r.strides if isinstance(r, New) else () for r in outcome]
+        # The kernel cannot run under other answers: each of its questions is guarded.
         given, named = self._copies(False)
         with running(self._env, self.facts.func):
             out = self._run_kernel(self.facts, self._types, given, named)
-        return self._described(given, named, out)
+        return [t.stride() for t in (out if isinstance(out, (list, tuple)) else (out,))]
 
     def of_equal_sizes(self) -> tuple[Outcome, set[Place]] | None:
         """The results at tracing, and all their strides, for a kernel that asks for nothing else.
@@ -168,19 +172,20 @@ class KernelRuns:
         call = (self.facts, self._types, *self._copies(False))
         kept = KernelRuns(call, self._results, env, self._run_kernel, self._learn_layouts)
 
-        def equate(found: Outcome) -> None:
+        def equate(strides: Sequence[Sequence[Any]]) -> None:
             for (k, d), symbol in symbols.items():
-                stride = found[k].strides[d]  # type: ignore[union-attr]
-                deferred.equate(symbol, env.read(stride))
+                deferred.equate(symbol, env.read(strides[k][d]))
 
         def learn() -> None:
             with answering(env.ledger, None), without_proxy_mode():
                 self._learn_layouts((*kept.args, *kept.kwargs.values()))
-                found = kept.on_all_paths() or kept._guarded()
-            equate(found)
+                strides = kept._guarded_strides()
+            equate(strides)
+
+        traced = [r.strides if isinstance(r, New) else () for r in outcome]
 
         for symbol in symbols.values():
-            deferred.add(symbol, learn, at_end=partial(equate, outcome), in_graph=False)
+            deferred.add(symbol, learn, at_end=partial(equate, traced), in_graph=False)
         return tuple(
             replace(
                 result,
