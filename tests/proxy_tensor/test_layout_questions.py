@@ -157,9 +157,25 @@ def test_the_stride_of_an_input_of_size_1_is_the_one_of_the_call(low: int | None
         agrees(function, t, x)
 
 
-def test_a_stride_that_the_program_asks_for_is_checked_where_the_size_is_1(tmp_path: Path) -> None:
+def test_a_stride_that_the_program_only_computes_with_is_asked_of_the_input(tmp_path: Path) -> None:
     def function(x: torch.Tensor) -> torch.Tensor:
         return x * x.stride(0)
+
+    t = symfx.trace(function, torch.randn(6, 5), dynamic=[(Dim("a", min=1), "b")])
+    assert not t.guards
+    path = tmp_path / "trace.symfx"
+    t.save(path)
+    for each in (t, symfx.load(path)):
+        for x in (torch.randn(2, 7), torch.randn(1, 7), with_strides((1, 7), (91, 1))):
+            assert each.check(x)
+            agrees(function, each, x)
+
+
+def test_a_stride_that_the_program_depends_on_is_checked_where_the_size_is_1(
+    tmp_path: Path,
+) -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return x * 2 if x.stride(0) == x.shape[1] else x
 
     t = symfx.trace(function, torch.randn(6, 5), dynamic=[(Dim("a", min=1), "b")])
     assert not t.guards

@@ -33,7 +33,9 @@ __all__ = [
     "General",
     "OpenQuestionError",
     "Outcome",
+    "Place",
     "answering",
+    "results_but_strides",
     "results_on_all_paths",
     "watching",
 ]
@@ -48,6 +50,8 @@ ERRORS = (
 
 Outcome: TypeAlias = "tuple[Result | None, ...]"
 """The results of a run; None for a result that was None."""
+Place: TypeAlias = "tuple[int, int]"
+"""A stride of the results of a run: the position of the result, and the dimension."""
 _Path: TypeAlias = "tuple[tuple[Term, bool], ...]"
 
 
@@ -97,6 +101,7 @@ class General:
         all_as_traced: whether the questions of a function that chooses between operators get the
             answer at tracing, because any choice gives the same values in the same layout. The
             kernels of the operators guard what they need themselves.
+        one_way: whether the function makes its result in the same way whatever the answers are.
 
     Attributes:
         log: the questions that were answered so.
@@ -104,8 +109,9 @@ class General:
 
     on_trial = False
 
-    def __init__(self, env: Any, all_as_traced: bool) -> None:
+    def __init__(self, env: Any, all_as_traced: bool, one_way: bool = False) -> None:
         self._env = env
+        self.one_way = one_way
         self._all_as_traced = all_as_traced
         self.log: list[Term] = []
 
@@ -223,11 +229,18 @@ class Answers:
                 return i
         return None
 
-    def agrees(self, a: Outcome, b: Outcome) -> bool:
-        """Whether two descriptions of the results mean the same on this path."""
-        return len(a) == len(b) and all(map(self._same_result, a, b))
+    def agrees(self, a: Outcome, b: Outcome, *, but_strides: bool = False) -> bool:
+        """Whether two descriptions of the results mean the same on this path.
 
-    def _same_result(self, a: Result | None, b: Result | None) -> bool:
+        Args:
+            a, b: the descriptions.
+            but_strides: whether the strides of new tensors may differ.
+        """
+        return len(a) == len(b) and all(
+            self._same_result(one, other, but_strides) for one, other in zip(a, b, strict=True)
+        )
+
+    def _same_result(self, a: Result | None, b: Result | None, but_strides: bool) -> bool:
         if a is None or b is None or isinstance(a, Arg) or isinstance(b, Arg):
             return a == b
         if len(a.sizes) != len(b.sizes) or not all(map(self._same, a.sizes, b.sizes)):
@@ -235,6 +248,8 @@ class Answers:
         if isinstance(a, New):
             if not isinstance(b, New) or (a.dtype, a.device) != (b.dtype, b.device):
                 return False
+            if but_strides:
+                return True
         elif not isinstance(b, View) or a.of != b.of:
             return False
         if any(self._same(size, 0) for size in a.sizes):
@@ -249,6 +264,17 @@ class Answers:
             self._same(one, other) or self._same(size, 1)
             for size, one, other in zip(a.sizes, a.strides, b.strides, strict=True)
         )
+
+    def differing_strides(self, a: Outcome, b: Outcome) -> set[Place]:
+        """The strides that differ on this path between descriptions which agree but for strides."""
+        return {
+            (k, d)
+            for k, (one, other) in enumerate(zip(a, b, strict=True))
+            if isinstance(one, New) and isinstance(other, New)
+            if not self._same_result(one, other, but_strides=False)
+            for d, (s, t) in enumerate(zip(one.strides, other.strides, strict=True))
+            if not self._same(s, t) and not self._same(one.sizes[d], 1)
+        }
 
     def _same(self, a: Number, b: Number) -> bool:
         if a is b or a == b:
@@ -284,6 +310,37 @@ def results_on_all_paths(
         return None
 
 
+def results_but_strides(
+    facts: Facts, run: Callable[[Answers], Outcome | None]
+) -> tuple[Outcome, set[Place]] | None:
+    """The description of a kernel's results at tracing, if all answers give the same but strides.
+
+    Args:
+        facts: the facts of the environment.
+        run: runs the kernel under some answers; None where it raises an error.
+
+    Returns:
+        The description, and the strides that depend on an answer. None where more than the strides
+        of new tensors does, and where the kernel cannot be run under other answers.
+    """
+    try:
+        leaves = _Paths(facts, run).all_leaves()
+    except AbandonedError:
+        return None
+    if leaves is None:
+        return None
+    common = _common(leaves)
+    if common is not None:
+        return common, set()
+    traced = leaves[0][1]
+    places: set[Place] = set()
+    for answers, outcome in leaves:
+        if not answers.agrees(traced, outcome, but_strides=True):
+            return None
+        places |= answers.differing_strides(traced, outcome)
+    return traced, places
+
+
 _Leaf: TypeAlias = "tuple[Answers, Outcome]"
 
 
@@ -314,6 +371,19 @@ class _Paths:
             if needed is None:
                 return _common(leaves)
             guard(needed)
+
+    def all_leaves(self) -> list[_Leaf] | None:
+        """The results on all paths, that of the tracing first; None where one is an error."""
+        answers, outcome = self._run_along(())
+        if outcome is None:
+            return None
+        leaves = [(answers, outcome)]
+        for i in reversed(range(len(answers.log))):
+            more = self._below(_turned(answers.log, i))
+            if more is None:
+                return None
+            leaves += [leaf for leaf in more if not leaf[0].impossible]
+        return leaves
 
     def _run_along(self, script: _Path) -> tuple[Answers, Outcome | None]:
         if self._left == 0:

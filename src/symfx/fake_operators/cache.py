@@ -31,19 +31,16 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from symfx.algebra import Term
 from symfx.fake_operators.asking_kernels import ASKING
 from symfx.fake_operators.both_answers import (
-    ERRORS,
-    AbandonedError,
-    Answers,
     OpenQuestionError,
     Outcome,
-    answering,
-    results_on_all_paths,
+    results_but_strides,
     watching,
 )
 from symfx.fake_operators.descriptions import Description, Descriptions, forget
 from symfx.fake_operators.environment import Environment
+from symfx.fake_operators.kernel_runs import KernelRuns
 from symfx.fake_operators.operators import OperatorFacts, facts_of, running
-from symfx.fake_operators.results import Entry, Results, as_rule_results, tensors_in
+from symfx.fake_operators.results import Entry, Results, tensors_in
 from symfx.fake_operators.rules import Number, Numbers
 from symfx.fake_operators.rules.elementwise_layout import is_row_major_or_empty
 
@@ -284,7 +281,11 @@ class OperationCache:
                 with watching(self.env.ledger), running(self.env, func):  # type: ignore[union-attr]
                     found = self._run_kernel(facts, types, args, kwargs)
             except OpenQuestionError:
-                entry = self._on_all_paths(facts, types, args, kwargs)
+                entry = None if written else self._with_open_strides(facts, types, args, kwargs)
+                if entry is None:
+                    if self.learn_layouts((*args, *kwargs.values())):
+                        return self.dispatch(func, types, args, kwargs)
+                    entry = self._on_all_paths(facts, types, args, kwargs)
                 if entry is not None:
                     results = [result for result, _ in self.build(entry, args)]
                     return results[0] if entry.sequence is None else entry.sequence(results)
@@ -334,6 +335,18 @@ class OperationCache:
             and env.validator is None
         )
 
+    def learn_layouts(self, values: Iterable[Any]) -> bool:
+        """Learn the strides of tensors that were open; whether any were."""
+        if self.env is None:
+            return False
+        learn = self.env.ledger.deferred.learn_about
+        learned = False
+        for tensor in tensors_in(values):
+            found = self.describe(tensor) if type(tensor) is FakeTensor else None
+            for stride in () if found is None else found.strides:
+                learned = (isinstance(stride, Term) and learn(stride)) or learned
+        return learned
+
     def has_plain_layout(self, tensor: FakeTensor) -> bool:
         """Whether a tensor is surely row-major without gaps, with no dimension of size 1 or 0."""
         found = self.describe(tensor)
@@ -363,43 +376,42 @@ class OperationCache:
 
         None where the kernel has to run in the usual way, in which each question is guarded.
         """
+        kernel = self._runs(facts, types, args, kwargs)
+        outcome = kernel.on_all_paths()
+        return None if outcome is None else self._remember(kernel, outcome)
+
+    def _with_open_strides(
+        self,
+        facts: OperatorFacts,
+        types: Sequence[type],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+    ) -> Entry | None:
+        """The entry of a call whose open questions concern the strides of its results alone.
+
+        Strides that depend on an answer are symbols, until a guard needs to know them.
+        """
+        kernel = self._runs(facts, types, args, kwargs)
         env: Any = self.env
-        writes = bool(facts.mutated or facts.mutated_names)
-        shape: list[Any] = []
-
-        def run(answers: Answers) -> Outcome | None:
-            symbols = self._symbol_count()
-            given = self._results.copies(args, own_storage=writes)
-            named = dict(zip(kwargs, self._results.copies(kwargs.values(), writes), strict=True))
-            try:
-                with answering(env.ledger, answers), running(env, facts.func):
-                    out = self._run_kernel(facts, types, given, named)
-            except ERRORS:
-                return None
-            if self._symbol_count() != symbols:
-                raise AbandonedError
-            entry = self._results.of_run(facts, given, named, out)
-            outcome = None if entry is None else as_rule_results(entry)
-            if entry is None or outcome is None:
-                raise AbandonedError
-            shape[:] = [entry.sequence]
-            return outcome
-
-        def guard(question: Term) -> None:
-            with running(env, facts.func):
-                env.evaluate_term(question)
-
-        outcome = results_on_all_paths(env.facts, run, guard)
-        if outcome is None:
+        found = kernel.of_equal_sizes() or results_but_strides(env.facts, kernel.run)
+        if found is None or not kernel.has_hints(*found):
             return None
+        outcome, places = found
+        return self._remember(kernel, kernel.with_open_strides(outcome, places))
+
+    def _runs(self, *call: Any) -> KernelRuns:
+        return KernelRuns(call, self._results, self.env, self._run_kernel, self.learn_layouts)
+
+    def _remember(self, kernel: KernelRuns, outcome: Outcome) -> Entry | None:
         # A guard may have taught an equality, so the key is made again.
-        key = self.key(facts, args, kwargs)
+        key = self.key(kernel.facts, kernel.args, kernel.kwargs)
         if key is None:
             return None
         self.misses += 1
-        sequence = shape[0]
+        sequence = kernel.sequence
         answer: Any = outcome[0] if sequence is None else sequence(outcome)
-        entry = self.entries[key] = self._results.of_rule(answer, self._shapes(args), None)
+        entry = self._results.of_rule(answer, self._shapes(kernel.args), None)
+        self.entries[key] = entry
         return entry
 
     def _without_values(self, args: Sequence[Any]) -> Sequence[Any]:

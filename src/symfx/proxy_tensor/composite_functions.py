@@ -129,7 +129,7 @@ class CompositeFunctions:
             untouched += cache.copies([result])
         for tensor, copy in zip(tensors, untouched, strict=True):
             reset_layout_answers(tensor, copy)
-        if isinstance(result, torch.Tensor):
+        if isinstance(result, torch.Tensor) and not general.one_way:
             if func not in _NEW:
                 storages = tuple(t.untyped_storage() for t in tensors)
                 self._may_alias.append((storages, general.log))
@@ -200,6 +200,7 @@ class CompositeFunctions:
         env: Any = cache.env
         symbols = len(env.symbols.records)
         outcomes: list[Outcome] = []
+        memory: set[int | None] = set()  # the argument whose memory the result has, in each run
 
         def run(answers: Answers | None) -> Outcome | None:
             given = cache.copies(args)
@@ -216,24 +217,35 @@ class CompositeFunctions:
             found = None if type(out) is not FakeTensor else cache.describe(out)
             if found is None or len(env.symbols.records) != symbols:
                 raise AbandonedError
+            shared = [i for i, a in enumerate(given) if _same_memory(a, out)]
+            memory.add(shared[0] if shared else None)
             outcomes.append((New(found.dtype, found.sizes, found.strides, found.device),))
             return outcomes[-1]
 
         def guard(question: Term) -> None:
             env.evaluate_term(question)
             outcomes.clear()  # the runs begin anew
+            memory.clear()
 
         with without_proxy_mode():
             try:
                 run(None)
             except OpenQuestionError:
+                if cache.learn_layouts((*args, *kwargs.values())):
+                    return CompositeFunctions._try(cache, func, args, kwargs)
                 outcome = results_on_all_paths(env.facts, run, guard)
                 if outcome is None:
                     return None
                 # The operators that follow from the answers at tracing make the right layout if
                 # that of the first run, which has these answers, is right on all paths.
                 right = outcome == outcomes[0]
-                return partial(General, env, all_as_traced=right and func in _ONE_RESULT)
+                as_traced = right and func in _ONE_RESULT
+                one_way = as_traced and func in _COPIES and len(memory) == 1
+                return partial(General, env, all_as_traced=as_traced, one_way=one_way)
             except ERRORS:  # the call itself will raise it
                 return None
         return None
+
+
+def _same_memory(a: Any, b: torch.Tensor) -> bool:
+    return isinstance(a, torch.Tensor) and storage_id(a) == storage_id(b)

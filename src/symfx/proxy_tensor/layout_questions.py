@@ -134,7 +134,13 @@ class LayoutQuestions:
             cache.env.inputs.offsets_asked = True
             self._tracer.composites.settle_aliases([tensor])
             had = all(_had(size, 1) for size in tensor.shape)
-            if (had and self._is_exact(self._exact.offset(node))) or _has_elements(tensor):
+            exact = self._exact.offset(node)
+            full = all(statically_known_true(size >= 1) for size in tensor.shape)
+            if full or (had and _needs_nothing(exact)):
+                return self._checked(node, None, tensor.storage_offset())
+            if had and not self._comes_from_others(node):
+                return self._answer_later(tensor, node, None)
+            if (had and self._is_exact(exact)) or _has_elements(tensor):
                 return self._checked(node, None, tensor.storage_offset())
             return self._ask(node, None)
         rank = tensor.dim()
@@ -160,17 +166,74 @@ class LayoutQuestions:
 
     def _stride(self, tensor: torch.Tensor, node: fx.Node, dim: int) -> Any:
         size = tensor.shape[dim]
-        known = statically_known_true(size >= 2) and all(
-            statically_known_true(n >= 1) for n in tensor.shape
+        known = (
+            not self._is_open(tensor.stride(dim))
+            and statically_known_true(size >= 2)
+            and all(statically_known_true(n >= 1) for n in tensor.shape)
         )
-        if (
-            known
-            or (_had(size, 2) and self._is_exact(self._exact.stride(node, dim)))
-            or (_surely(size, 2) and _has_elements(tensor))
-        ):
+        exact = self._exact.stride(node, dim) if _had(size, 2) else None
+        if known or (_needs_nothing(exact) and not self._is_open(tensor.stride(dim))):
+            return self._checked(node, dim, tensor.stride(dim))
+        had = _had(size, 2) and all(_had(n, 1) for n in tensor.shape)
+        if had and not self._comes_from_others(node):
+            return self._answer_later(tensor, node, dim)
+        if self._is_exact(exact) or (_surely(size, 2) and _has_elements(tensor)):
             return self._checked(node, dim, tensor.stride(dim))
         self._refuse_others_choice(node, dim)
         return self._ask(node, dim)
+
+    def _is_open(self, number: Any) -> bool:
+        """Whether it is not known yet what a stride equals."""
+        env: Any = self._tracer.cache.env  # type: ignore[union-attr]
+        return isinstance(number, torch.SymInt) and env.ledger.deferred.waits(env.read(number))
+
+    def _answer_later(self, tensor: torch.Tensor, node: fx.Node, dim: int | None) -> Any:
+        """A number that the graph asks the tensor for; a stride or offset known at tracing.
+
+        The number equals the stride or offset of the fake tensor at sizes where that means
+        something. Guards exclude the other sizes only if the program depends on the number.
+        """
+        if (node, dim) in self._asked:
+            return self._asked[node, dim]
+        answer = tensor.storage_offset() if dim is None else tensor.stride(dim)
+        sizes = tensor.shape
+
+        def make_sure() -> None:
+            """Exclude the sizes at which the answer means nothing, if it is not exact there."""
+            exact = self._exact.offset(node) if dim is None else self._exact.stride(node, dim)
+            if not self._is_exact(exact):
+                if dim is not None:
+                    _surely(sizes[dim], 2)
+                for size in sizes:
+                    _surely(size, 1)
+
+        if isinstance(answer, torch.SymInt) and not answer.node.has_hint():
+            make_sure()
+            return self._checked(node, dim, answer)
+        asked = self._ask(node, dim)
+        env: Any = self._tracer.cache.env  # type: ignore[union-attr]
+        symbol = asked.node.term
+        checked = not _is_view_of_input(node)
+
+        def learn() -> None:
+            env.knowledge.set_hint(symbol, None)
+            make_sure()
+            if checked:
+                torch._check(asked == answer)  # type: ignore[no-untyped-call]
+                self._tracer.record_assertions()
+            else:
+                env.knowledge.equate(symbol, env.read(answer))
+
+        def forget() -> None:
+            env.knowledge.set_hint(symbol, None)
+            for term, number in env.nodes.items():
+                if symbol in term.free_symbols:
+                    number._hint = None
+
+        hint = answer if isinstance(answer, int) else answer.node.hint
+        env.knowledge.set_hint(symbol, hint)
+        env.ledger.deferred.add(symbol, learn, at_end=forget)
+        return asked
 
     def _is_exact(self, needed: Exact | None) -> bool:
         """Whether an answer of a fake tensor holds at every size, also where it means nothing."""
@@ -188,6 +251,18 @@ class LayoutQuestions:
     def _may_differ(self, node: fx.Node) -> bool:
         """Whether eager mode may make the tensor of a node by other operators than the graph."""
         return node in self._otherwise or self._tracer.composites.may_differ(node)
+
+    def _comes_from_others(self, node: fx.Node) -> bool:
+        """Whether other operators than in eager mode may have made a tensor, or an ancestor."""
+        waiting, seen = [node], {node}
+        while waiting:
+            top = waiting.pop()
+            if self._may_differ(top):
+                return True
+            new = [source for source in top.all_input_nodes if source not in seen]
+            seen.update(new)
+            waiting += new
+        return False
 
     def _refuse_others_choice(self, node: fx.Node, dim: int) -> None:
         """Refuse the stride of a dimension of size 1 that other operators chose than in eager mode.
@@ -257,6 +332,21 @@ def _is_view_of_input(node: fx.Node) -> bool:
     while isinstance(node.target, OpOverload) and node.target.is_view:
         node = node.args[0]  # type: ignore[assignment]
     return node.op in ("placeholder", "get_attr")
+
+
+def _needs_nothing(exact: Exact | None) -> bool:
+    """Whether a stride or an offset is exact whatever the inputs are."""
+    return (
+        exact is not None
+        and all(
+            statically_known_true(node.meta["val"].shape[dim] >= 2) for node, dim in exact.inputs
+        )
+        and all(
+            statically_known_true(n >= 1)
+            for node in (*exact.full, *(node for node, _ in exact.inputs))
+            for n in node.meta["val"].shape
+        )
+    )
 
 
 def _has_elements(tensor: torch.Tensor) -> bool:

@@ -96,7 +96,7 @@ class SymbolNodes:
         self._multiples: dict[Term, list[tuple[Term, int, Term]]] = {}
         self._solving: set[Term] = set()  # the symbols that a search for such a size looks for
         self._promised: dict[Term, Callable[[], fx.Node]] = {}  # makes the node when it is needed
-        #: Makes a symbol of a trace around this one an input; False where no such trace has it.
+        #: Makes a symbol of a trace around this one an input; False where none has it.
         self.lift: Callable[[Term, Any], bool] | None = None
         self._env: Any = None
         self._repeated: set[Term] = set()  # assertions of an earlier run, made here too
@@ -355,9 +355,8 @@ class SymbolNodes:
         Raises:
             TracingError: the term is not of this trace.
         """
-        found = self._known.get(term)
-        if found is not None:
-            return found
+        if term not in self._known and self._env is not None:
+            term = self._env.ledger.deferred.computable(term)
         self._follow_renamings()
         return self._build(term)
 

@@ -299,6 +299,8 @@ class TraceRun:
             out = call_program(self.f, args)
             self.tracer.record_assertions(last=True)
             self._output(out)
+        if not self.inside and self.tracer.cache is not None and self.tracer.cache.env is not None:
+            self.tracer.cache.env.ledger.deferred.end()
         if self.tracer.tensors_seen is not None and not self.inside:
             NODES_OF_LAST_TRACE.clear()
             alive = ((ref(), node) for ref, node in self.tracer.tensors_seen)

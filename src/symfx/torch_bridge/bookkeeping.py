@@ -7,11 +7,13 @@ from types import FrameType
 
 __all__ = ["BOOKKEEPING_FILES", "compares_for_itself"]
 
-BOOKKEEPING_FILES = ("ATen/EmptyTensor.cpp",)
+BOOKKEEPING_FILES = ("ATen/EmptyTensor.cpp", "ATen/native/Resize.h")
 """The ends of the paths of files of C++.
 
 ``EmptyTensor.cpp`` asks whether a size is 0, to count the bytes of a new storage. A fake tensor's
-storage holds no data, so either answer makes the same graph.
+storage holds no data, so either answer makes the same graph. ``Resize.h`` asks whether a tensor is
+empty, because an empty one may lie anywhere. A tensor outside of its storage is an error of the
+kernel that makes it, when the graph runs.
 """
 
 _COMPARING = (

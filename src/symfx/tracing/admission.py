@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,9 @@ from symfx.tracing.mismatches import Kind, LeafMeasure, Mismatch, differences
 from symfx.tracing.tables import GuardTable
 
 __all__ = ["Admission", "CheckResult", "holds"]
+
+# The most choices of strides that mean nothing with which inputs are tried.
+_CHOICES = 500
 
 
 @dataclass(frozen=True)
@@ -209,8 +213,41 @@ class Admission:
             return []
         values, disagreements = self.bind(alike)
         found += disagreements
+        if not found:
+            values |= self._idle_strides(alike, values)
         found += self._broken(values, complete=not found)
         return found
+
+    def _idle_strides(
+        self, leaves: Mapping[Leaf, Any], values: Mapping[Term, int]
+    ) -> dict[Term, int]:
+        """Strides for dimensions of one element with which inputs fit; none if there are none.
+
+        Such a stride means nothing: the tensor is the same with any other number. The guards may
+        be about the order of the strides all the same.
+        """
+        guarded = {symbol for term, _ in self.conditions for symbol in term.free_symbols}
+        idle: dict[Term, list[int]] = {}
+        for number, term in self.facts.items():
+            if number.measure.kind == "stride" and term in guarded and term not in values:
+                tensor = leaves[number.leaf]
+                others = [s * n for s, n in zip(tensor.stride(), tensor.shape, strict=True)]
+                near = (number.of(tensor), *tensor.stride(), *others, 2 * max(others))
+                idle[term] = list(dict.fromkeys((*idle.get(term, ()), *near)))
+        if not idle:
+            return {}
+        told = [
+            (term, number.of(leaves[number.leaf]))
+            for number, term in self.facts.items()
+            if term.free_symbols & idle.keys()
+            and (number in self._asked or number.matters(leaves[number.leaf]))
+        ]
+        for chosen in itertools.islice(itertools.product(*idle.values()), _CHOICES):
+            choice = dict(zip(idle, chosen, strict=True))
+            given = {**values, **choice}
+            if all(evaluate(term, given) == n for term, n in told) and self.admits(given):
+                return choice
+        return {}
 
     def values_of(self, leaves: Sequence[Any]) -> dict[Term, int]:
         """The values of the symbols in flat inputs of the right types."""

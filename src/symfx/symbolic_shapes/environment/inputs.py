@@ -1,8 +1,12 @@
-"""How the numbers and tensors that come into a trace are made symbolic."""
+"""How the numbers and tensors that come into a trace are made symbolic.
+
+The module is long because sizes, strides and numbers share the tables of what inputs stand for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -449,7 +453,51 @@ class Inputs:
                 self._note(at.name, strides[i])
             else:
                 strides[i] = self._stride_symbol(value, at, DimDynamic.DYNAMIC, context)
+        if self._layout_is_open(source, sizes, ex_size):
+            return self._open_strides(source, strides, ex_stride)
         return strides
+
+    def _layout_is_open(
+        self, source: Source, sizes: Sequence[Term], ex_size: Sequence[Any]
+    ) -> bool:
+        """Whether the strides at tracing leave open how the tensor lies in memory at other sizes.
+
+        A tensor with a dimension of one element, or of none, may have any stride there.
+        """
+        return any(
+            term.op != "const" and not is_nested_int(size) and size <= 1
+            for term, size in zip(sizes, ex_size, strict=True)
+        ) and any((source.name, i) in self._symbols.dims for i in range(len(sizes)))
+
+    def _open_strides(
+        self, source: Source, strides: Sequence[Term], ex_stride: Sequence[Any]
+    ) -> list[Term]:
+        """Symbols for strides, which equal `strides` as soon as a question needs to know them."""
+        from torch._dynamo.source import TensorProperty, TensorPropertySource
+
+        made: list[tuple[str, Term, Term]] = []
+
+        def learn() -> None:
+            for name, symbol, stride in made:
+                asked = self.facts[name].asked
+                self._note(name, stride)
+                self.facts[name] = replace(self.facts[name], asked=asked)
+                self._knowledge.equate(symbol, stride)
+
+        result: list[Term] = []
+        for i, (stride, value) in enumerate(zip(strides, ex_stride, strict=True)):
+            at = TensorPropertySource(source, TensorProperty.STRIDE, i)
+            record = self._symbols.records.get(stride)
+            if record is not None and record.sources[:1] == [at]:
+                result.append(stride)  # it follows from no other number
+                continue
+            symbol = self._integer(value, at, duck=False, positive=True, specialize=False)
+            self.source_to_var[at.name] = to_sympy(symbol)
+            self._note(at.name, symbol)
+            made.append((at.name, symbol, stride))
+            result.append(symbol)
+            self._ledger.deferred.add(symbol, learn)
+        return result
 
     def _is_above_one(self, size: Term) -> bool:
         """Whether a size is known to be at least 2."""

@@ -107,6 +107,14 @@ class Knowledge:
             return None
         return self._evaluate(term, hints, self._hint_memo)
 
+    def set_hint(self, symbol: Term, value: Scalar | None) -> None:
+        """Give an unbacked symbol a value at tracing, as if it were backed; or take it back."""
+        if value is None:
+            del self._hints[symbol]
+            self._hint_memo.clear()
+        else:
+            self._hints[symbol] = value
+
     def observed(self, term: Term) -> Scalar | None:
         """The value of a term in the run on real tensors; None where that run does not say."""
         by_symbol = self.symbols.real_tensor_prop_unbacked_vals

@@ -18,6 +18,7 @@ from symfx import config
 from symfx.algebra import Scalar, Term, evaluate
 from symfx.errors import SymfxError
 from symfx.sym_node.comparisons import as_asked
+from symfx.symbolic_shapes.environment.deferred import DeferredFacts
 from symfx.symbolic_shapes.environment.knowledge import Knowledge
 from symfx.symbolic_shapes.environment.switches import Suppression
 from symfx.symbolic_shapes.errors import GuardOnDataDependentSymNode, _ShapeEnvGuardError
@@ -68,6 +69,7 @@ class Ledger:
         runtime_asserts_frozen: whether a new runtime assertion is logged as a warning.
         suppression: counts the open blocks in which no guards are recorded.
         answers: answers open questions in place of guards while a kernel runs on trial; else None.
+        deferred: facts that are learned before a guard depends on them.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Ledger:
         self.runtime_asserts_frozen = False
         self.suppression = Suppression()
         self.answers: Answers | None = None
+        self.deferred = DeferredFacts(knowledge)
         self._error_on_new_guards = False
         self._updates = 0
         self._guards_on: dict[Term, int] = {}
@@ -145,6 +148,8 @@ class Ledger:
                 answer = self.answers(term, hint, fallback)
                 if answer is not None:
                     return bool(answer)
+            if self.deferred.learn_about(term):
+                return self.value_of(term, size_oblivious=size_oblivious, fallback=fallback)
             self.record_guard(term, hint, size_oblivious)
         return hint
 
@@ -327,6 +332,8 @@ class Ledger:
             return bool(self.value_of(condition))
         if self.suppression.depth:
             return True
+        if self.deferred.learn_about(condition):
+            return self.expect(condition, message)
         self._record_assert(condition, message)
         return True
 
