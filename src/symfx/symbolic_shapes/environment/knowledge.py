@@ -19,14 +19,14 @@ from symfx.algebra.terms.interpret import rebuild
 from symfx.algebra.terms.term import postorder
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes.checks.validation import TranslationValidator
-from symfx.symbolic_shapes.environment.symbols import Symbols
+from symfx.symbolic_shapes.environment.symbols import Symbols, as_python_number
 from symfx.symbolic_shapes.errors import ConstraintViolationError
 from symfx.symbolic_shapes.explain.logs import log_specialization
 from symfx.symbolic_shapes.explain.provenance import Provenance
 from symfx.symbolic_shapes.records import SpecializationRecord
 from symfx.symbolic_shapes.settings import ShapeEnvSettings
 
-__all__ = ["Knowledge", "as_python_number"]
+__all__ = ["Knowledge"]
 
 # Sizes of memory are far below; sentinels such as sys.maxsize are above.
 _NO_SIZE = 2**48
@@ -475,16 +475,6 @@ class Knowledge:
             self.size_like = size_like
             del self.specializations[specialized:]
             self.validator = validator
-
-
-def as_python_number(value: Any) -> Scalar:
-    """Return a number that may be sympy's as Python's."""
-    if not isinstance(value, sympy.Basic):
-        number: Scalar = value
-        return number
-    if value in (sympy.true, sympy.false):
-        return bool(value)
-    return int(value) if value.is_Integer else float(value)
 
 
 def _is_polynomial(term: Term) -> bool:

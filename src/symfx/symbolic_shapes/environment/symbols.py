@@ -23,7 +23,7 @@ from symfx.symbolic_shapes.explain.provenance import Provenance
 if TYPE_CHECKING:
     from torch._guards import Source
 
-__all__ = ["SymbolRecord", "Symbols"]
+__all__ = ["SymbolRecord", "Symbols", "as_python_number"]
 
 # torch tells the kind of a sympy symbol by its name: a size is "s" and a number, or begins with
 # "s_". A user's name gets this prefix in sympy, because Inductor refuses symbols of other names.
@@ -264,3 +264,13 @@ class Symbols:
             return "by a rewrite"
         provenance = record.provenance
         return f"by {provenance}" if provenance.operator else str(provenance)
+
+
+def as_python_number(value: Any) -> Scalar:
+    """Return a number that may be sympy's as Python's."""
+    if not isinstance(value, sympy.Basic):
+        number: Scalar = value
+        return number
+    if value in (sympy.true, sympy.false):
+        return bool(value)
+    return int(value) if value.is_Integer else float(value)

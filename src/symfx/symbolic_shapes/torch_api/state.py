@@ -20,7 +20,7 @@ from symfx.algebra import Term
 from symfx.algebra.languages.sympy import to_sympy
 from symfx.errors import SymfxError
 from symfx.symbolic_shapes.environment.inputs import is_nested_int
-from symfx.symbolic_shapes.environment.knowledge import as_python_number
+from symfx.symbolic_shapes.environment.symbols import as_python_number
 from symfx.symbolic_shapes.explain.provenance import Provenance
 from symfx.symbolic_shapes.records import RuntimeAssert, ValueRangesSLoc
 from symfx.symbolic_shapes.torch_api.numbers import read_question
