@@ -107,7 +107,10 @@ class ExactStrides:
             source = _source(node)
             if name in _STEPS:
                 before = self._of(source)
-                moved = None if before is None else before[_dim(_step(node), source.meta["val"])]
+                # A split names the sizes of the parts before the dimension.
+                at = 2 if name in ("split.Tensor", "split_with_sizes") else 1
+                dim = _dim(_step(node), source.meta["val"], at)
+                moved = None if before is None else before[dim]
                 if moved is None:
                     return None
                 needed = needed | moved
