@@ -205,3 +205,20 @@ def test_the_offset_of_a_part_follows_the_dimension_that_is_split(
             assert t(x) == function(x)
     assert t.check(numbers(2, 4, 4))
     assert t(numbers(2, 4, 4)) == function(numbers(2, 4, 4))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.sum().clone().swapaxes_(0, -1).unsqueeze(0).stride(0),
+        lambda x: x.sum().transpose(0, 0).clone().storage_offset(),
+        lambda x: x.sum().transpose(0, -1).expand(3).stride(),
+        lambda x: x.sum().permute(()).view(1, 1).stride(),
+        lambda x: x.sum().squeeze(0)[None].storage_offset(),
+        lambda x: x.sum().t().unsqueeze(-1).stride(-1),
+    ],
+)
+def test_views_of_a_number_have_no_dimension_to_move(function: Callable[..., Any]) -> None:
+    t = trace(function, numbers(4), A)
+    for n in (1, 2, 5):
+        assert t(numbers(n)) == function(numbers(n))

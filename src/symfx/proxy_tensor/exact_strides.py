@@ -154,6 +154,8 @@ class ExactStrides:
         given = sources[0].meta.get("val")
         if before is None or not isinstance(given, FakeTensor):
             return None
+        if not before:
+            return [None] * rank  # of a number; a dimension that a view adds has any stride
         moved = _MOVES[name](node, before, given, value) if name in _MOVES else before
         return moved if moved is not None and len(moved) == rank else None
 
