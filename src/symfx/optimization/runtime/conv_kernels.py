@@ -206,7 +206,7 @@ class _Blocked:
 
 
 class _Pointwise:
-    """The compiled kernel for linear layers, of which each pixel is a row."""
+    """The compiled kernel for linear layers; each pixel is a row of its input."""
 
     def __init__(self, form: ConvForm, shape: Sequence[int], known: Sequence[Kernel]) -> None:
         others = [each.linear for each in known if isinstance(each, _Pointwise)]

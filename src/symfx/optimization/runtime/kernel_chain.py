@@ -124,7 +124,7 @@ class KernelChain(nn.Module):
         self._hooks, self._watched = hooks, watched
 
     def _noted(self, key: Any, given: tuple[Any, ...], tensors: list[Tensor]) -> tuple[Any, ...]:
-        """The values by one kernel after the other, of which a program is made."""
+        """The values, by one kernel after the other; a program is made from these calls."""
         self._trials[key] = self._trials.get(key, 0) + 1
         held = [tensor for _, _, tensor in self._watched if tensor is not None]
         try:

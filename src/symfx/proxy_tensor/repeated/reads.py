@@ -79,7 +79,7 @@ class Reads:
 
     @functools.cached_property
     def names(self) -> list[list[str] | None]:
-        """Once the call has ended: the names in order; None for a module of which all was read."""
+        """The names in order, once the call has ended; None for a module read as a whole."""
         return [None if names & _WHOLE else sorted(names - NOT_READ) for names in self.attributes]
 
     def covers(self, other: Reads) -> bool:

@@ -53,7 +53,7 @@ class DeferredFacts:
             self._hidden.add(symbol)
 
     def new_number(self, value: Scalar) -> Term:
-        """A symbol for a number of which only the value at tracing is known yet."""
+        """A symbol for a number with a value at tracing and, so far, no equal term."""
         with _ignore_fresh_unbacked_symbols_tls_context():
             symbol = self._knowledge.symbols.new_unbacked("int")
         self._knowledge.begin_at(0, symbol)
