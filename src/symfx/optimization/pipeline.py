@@ -21,7 +21,7 @@ from symfx.optimization.graphs.assumptions import has_assumptions, runs_again
 from symfx.optimization.graphs.capture import capture, check_module, copy_of
 from symfx.optimization.graphs.effects import keeps_no_state
 from symfx.optimization.graphs.surgery import clean
-from symfx.optimization.graphs.whole_models import is_whole
+from symfx.optimization.graphs.whole_models import SAVED_INSTEAD, is_whole
 from symfx.optimization.model import NO_BFLOAT16, OptimizedModel
 from symfx.optimization.parts import has_parts, optimize_parts, restore_idle_parts, runners
 from symfx.optimization.passes.chain_kernels import chain_kernels, unchained
@@ -287,11 +287,25 @@ def _fused(
             report.notes.append(_SLOWER[chosen])
             report.checks.clear()
         if chosen == "original":
-            whole = {"": "its own operators are faster here"}
-            forms["original"] = capture(copy_of(model), report=report, closed=whole)
+            forms["original"] = _unchanged(model, trials, options, report)
         if chosen != "fused":
             _check(trials, forms[chosen], None, options, report)
     return forms[chosen]
+
+
+def _unchanged(
+    model: nn.Module, trials: Trials, options: _Options, report: Report
+) -> fx.GraphModule:
+    """A call of the model; a file gets a graph of the same operators, if there is one."""
+    whole = {"": "its own operators are faster here"}
+    module = capture(copy_of(model), report=report, closed=whole)
+    arguments = bind_arguments(model, trials.args, trials.kwargs)
+    operators = capture(copy_of(model), options.tracer, arguments=arguments)
+    if options.check:
+        operators = capture_exactly(model, operators, trials, options.tracer, arguments, Report())
+    if not is_whole(operators):
+        module.meta[SAVED_INSTEAD] = operators
+    return module
 
 
 def _in_other_dtype(

@@ -23,6 +23,7 @@ from symfx._version import __version__
 from symfx.errors import OptimizationError
 from symfx.graph_data.arguments import decode, encode
 from symfx.graph_data.names import NODE_NAME
+from symfx.optimization.graphs.whole_models import SAVED_INSTEAD
 from symfx.optimization.passes.chain_kernels import chain_kernels, unchained
 from symfx.optimization.passes.keep_values import compute_each_time, keep_values
 from symfx.optimization.report import Report
@@ -68,7 +69,7 @@ def write_graph(module: fx.GraphModule, dtype: torch.dtype | None, path: str | P
         dtype: see `Saved`.
         path: the file.
     """
-    module = compute_each_time(unchained(module))
+    module = compute_each_time(unchained(module.meta.get(SAVED_INSTEAD, module)))
     tensors: dict[str, Tensor] = {}
     places: dict[str, str] = {}
     seen: dict[tuple[Any, ...], str] = {}

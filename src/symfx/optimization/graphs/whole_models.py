@@ -11,7 +11,7 @@ from torch import fx, nn
 from symfx.optimization.graphs.arguments import Arguments
 from symfx.optimization.runtime.graph_functions import only_default
 
-__all__ = ["HOOKS", "STARS", "is_whole", "pin", "whole", "whole_as_called"]
+__all__ = ["HOOKS", "SAVED_INSTEAD", "STARS", "is_whole", "pin", "whole", "whole_as_called"]
 
 HOOKS = (
     "_forward_hooks",
@@ -22,6 +22,9 @@ HOOKS = (
     "_backward_hooks",
     "_backward_pre_hooks",
 )
+#: The key in the `meta` of a graph of `whole` under which a graph of the same operators stands: a
+#: file cannot describe the code of the model.
+SAVED_INSTEAD = "symfx.saved_instead"
 STARS: dict[Any, str] = {
     inspect.Parameter.VAR_POSITIONAL: "*",
     inspect.Parameter.VAR_KEYWORD: "**",
