@@ -137,7 +137,13 @@ def mutated_tensors(tensors: dict[str, Any], picks: random.Random, share: float)
         name = picks.choice(list(found))
         tensor = found.pop(name)
         if picks.random() < 0.7:
-            changed = [tensor.reshape(-1), tensor[:0], tensor.double(), tensor.int(), tensor[None]]
+            changed = [
+                tensor.reshape(-1),
+                tensor.reshape(-1)[:0],
+                tensor.double(),
+                tensor.int(),
+                tensor[None],
+            ]
             found[name] = picks.choice(changed).contiguous()
     return found
 

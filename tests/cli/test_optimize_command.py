@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from symfx.cli import main
-from symfx.optimization import load
+from symfx.optimization import load, pipeline
 
 MODELS = """
     from torch import nn
@@ -41,6 +41,13 @@ def run(*words: str) -> int:
     return int(left.value.code or 0)
 
 
+@pytest.fixture
+def fused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fused form is taken, whatever this machine finds faster."""
+    monkeypatch.setattr(pipeline, "fastest_form", lambda *given: "fused")
+
+
+@pytest.mark.usefixtures("fused")
 def test_report_and_file(models: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "net.safetensors"
     spec = "x: f32[batch=2, 3, height=9, width=8]"
@@ -55,6 +62,7 @@ def test_report_and_file(models: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert load(out)(torch.randn(5, 3, 7, 6)).shape == (5, 4, 5, 4)
 
 
+@pytest.mark.usefixtures("fused")
 def test_json(models: str, capsys: pytest.CaptureFixture[str]) -> None:
     code = run(f"{models}:Net", "-i", "x: f32[2, 3, 9, 8]", "--json", "--rounds", "0")
     data = json.loads(capsys.readouterr().out)
