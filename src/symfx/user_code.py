@@ -255,18 +255,18 @@ def user_line(start: FrameType | None = None) -> UserFrame | None:
     """
     layer: UserFrame | None = None
     at = sys._getframe(1) if start is None else start
-    kinds = CODE_KINDS
+    known = CODE_KINDS.get
     while at is not None:
-        code = at.f_code
-        kind = kinds.get(id(code))
-        if kind is None:
-            kind = kind_of_code(code)
+        kind = known(id(at.f_code), -1)
         if kind:  # most frames are of a library, and every guard passes a dozen of them
+            code = at.f_code
+            if kind < 0:
+                kind = kind_of_code(code)
             if kind == _USER:
                 return UserFrame(code, at.f_lineno)
             if kind == BOUNDARY:
                 break
-            if layer is None:
+            if kind and layer is None:
                 layer = UserFrame(code, at.f_lineno)
         at = at.f_back  # type: ignore[assignment]
     return layer
