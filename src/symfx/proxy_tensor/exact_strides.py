@@ -85,6 +85,7 @@ class ExactStrides:
         self._tracer = tracer
         self._may_differ = may_differ
         self._strides: dict[fx.Node, _Strides | None] = {}
+        self._follows: dict[fx.Node, bool] = {}
 
     def stride(self, node: fx.Node, dim: int) -> Exact | None:
         """What the stride of a dimension needs to be exact; None if nothing makes it so."""
@@ -115,6 +116,43 @@ class ExactStrides:
                     return None
                 needed = needed | moved
             node = source
+
+    def follow_idle_strides(self, node: fx.Node) -> bool:
+        """Whether the strides of a tensor may depend on strides that mean nothing.
+
+        torch chooses the layout of the results of convolutions, poolings, paddings and others by
+        all strides of their arguments, also by those of dimensions of size 1.
+        """
+        waiting = [node]
+        while waiting:
+            top = waiting[-1]
+            sources = _step(top).all_input_nodes if top not in self._follows else []
+            sources = [each for each in sources if isinstance(each.meta.get("val"), FakeTensor)]
+            name = _name(top)
+            if name in _ROW_MAJOR or name in _TOLD or _is_row_major_copy(top):
+                sources = []
+            elif name in _MOVES or _writes(top):
+                sources = sources[:1]
+            unknown = [source for source in sources if source not in self._follows]
+            if unknown:
+                waiting += unknown
+                continue
+            if top not in self._follows:
+                chooses = not (_makes(top) or name in _MOVES or _writes(top))
+                self._follows[top] = any(self._follows[each] for each in sources) or (
+                    chooses and any(map(self._has_idle_strides, sources))
+                )
+            waiting.pop()
+        return self._follows[node]
+
+    def _has_idle_strides(self, node: fx.Node) -> bool:
+        """Whether torch may take an image for channels-last because of strides of size 1."""
+        value = node.meta["val"]
+        return (
+            value.dim() > 3
+            and not all(statically_known_true(size >= 2) for size in value.shape)
+            and _whole(self._of(node), node) is None
+        )
 
     def _of(self, node: fx.Node) -> _Strides | None:
         """What each stride of the tensor of a node needs; None where the node has no rule."""

@@ -129,7 +129,14 @@ class LayoutQuestions:
                         torch._check(size >= 1)
                 if not _has_elements(tensor):
                     return self._is_channels_last(tensor, node)
-            return _is_packed(tensor, asked)
+            strides: tuple[Any, ...] = tensor.stride()
+            if self._exact.follow_idle_strides(node):
+                strides = tuple(
+                    # The stride of a dimension of size 1 takes no part in the answer.
+                    stride if type(size) is int and size == 1 else self._stride(tensor, node, d)
+                    for d, (size, stride) in enumerate(zip(tensor.shape, strides, strict=True))
+                )
+            return _is_packed(tensor.shape, strides, asked)
         if func in _OFFSET:
             cache.env.inputs.offsets_asked = True
             self._tracer.composites.settle_aliases([tensor])
@@ -170,6 +177,7 @@ class LayoutQuestions:
             not self._is_open(tensor.stride(dim))
             and statically_known_true(size >= 2)
             and all(statically_known_true(n >= 1) for n in tensor.shape)
+            and not self._exact.follow_idle_strides(node)
         )
         exact = self._exact.stride(node, dim) if _had(size, 2) else None
         if known or (_needs_nothing(exact) and not self._is_open(tensor.stride(dim))):
@@ -312,15 +320,14 @@ class LayoutQuestions:
         return answer
 
 
-def _is_packed(tensor: torch.Tensor, memory_format: Any) -> Any:
+def _is_packed(sizes: torch.Size, strides: tuple[Any, ...], memory_format: Any) -> Any:
     """Whether a tensor has a memory format; NotImplemented if torch may answer.
 
     torch compares dimension by dimension, and would guard on each. This is one condition.
     """
-    rule = _PACKED.get((memory_format, tensor.dim()))
+    rule = _PACKED.get((memory_format, len(sizes)))
     if memory_format in (None, torch.contiguous_format):
         rule = is_contiguous
-    sizes, strides = tensor.shape, tensor.stride()
     numbers = [n for n in (*sizes, *strides) if isinstance(n, torch.SymInt)]
     if rule is None or not numbers or not all(n.node.has_hint() for n in numbers):
         return NotImplemented

@@ -48,6 +48,7 @@ def layout_of_result(
     operands: Sequence[Shape],
     *,
     in_order: bool = False,
+    alone: bool = False,
 ) -> tuple[Number, ...] | None:
     """The strides of an elementwise operator's new result; None where they are not certain.
 
@@ -56,6 +57,7 @@ def layout_of_result(
         sizes: the sizes of the result, to which the operands broadcast.
         operands: the operands, in the operator's order.
         in_order: whether torch looks at the operands in this order.
+        alone: whether there are no numbers among the operands, which torch makes tensors of.
     """
     full = [a for a in operands if a.sizes]
     if all(is_row_major_or_empty(n, a) for a in full):
@@ -88,10 +90,102 @@ def layout_of_result(
     order = sorted(wide, key=around.__getitem__)
     if sorted(around.values()) != list(range(len(wide))):
         return None  # the comparisons are not those of one order
+    if 1 in sizes:
+        found = _of_dense_operands(n, sizes, full, order) if alone else None
+        if found is None:
+            found = _of_sorted_dimensions(n, sizes, full)
+        if found is not None:
+            return found
     for d, size in enumerate(sizes):
         if size == 1:
             order.insert(d, d)
     return packed_in(n, sizes, order)
+
+
+def _of_dense_operands(
+    n: Numbers, sizes: Sequence[Number], operands: Sequence[Shape], order: Sequence[int]
+) -> tuple[Number, ...] | None:
+    """The strides that torch gives the result of equally dense operands, also those of size 1.
+
+    Args:
+        n: answers the questions about sizes and strides.
+        sizes: the sizes of the result.
+        operands: the operands.
+        order: the dimensions that are not of size 1, from the outermost.
+
+    Returns:
+        The strides; None for operands that are not equally dense.
+    """
+    packed = packed_in(
+        n, [sizes[d] for d in sorted(order)], [sorted(order).index(d) for d in order]
+    )
+    for a in operands:
+        wide = [a.strides[d] for d in sorted(order)] if len(a.sizes) == len(sizes) else []
+        if not n.all_same(a.sizes, sizes) or not n.all_same(wide, packed):
+            return None
+    rank = len(sizes)
+    channels_last = (0, *range(2, rank), 1)
+    if rank in (4, 5) and list(order) == [d for d in channels_last if d in order]:
+        return packed_in(n, sizes, channels_last)
+    same = all(n.all_same(a.strides, operands[0].strides) for a in operands)
+    return operands[0].strides if same else None
+
+
+def _of_sorted_dimensions(
+    n: Numbers, sizes: Sequence[Number], operands: Sequence[Shape]
+) -> tuple[Number, ...] | None:
+    """The strides that torch's sorting of all dimensions gives, also of those of size 1.
+
+    The sorting is the insertion sort of `TensorIterator`, which begins with the last dimension.
+
+    Args:
+        n: answers the questions about sizes and strides.
+        sizes: the sizes of the result.
+        operands: the operands.
+
+    Returns:
+        The strides; None where a comparison of two strides is not certain.
+    """
+    order = list(reversed(range(len(sizes))))
+    for end in range(1, len(order)):
+        at = end
+        for before in range(end - 1, -1, -1):
+            swaps = _swaps(n, sizes, operands, order[before], order[at])
+            if swaps is None:
+                return None
+            if swaps < 0:
+                break
+            if swaps > 0:
+                order[before], order[at] = order[at], order[before]
+                at = before
+    return packed_in(n, sizes, order[::-1])
+
+
+def _swaps(
+    n: Numbers, sizes: Sequence[Number], operands: Sequence[Shape], i: int, j: int
+) -> int | None:
+    """Whether torch's sorting lets dimension j come before i: 1 yes, -1 no, 0 undecided."""
+    for a in operands:
+        lead = len(sizes) - len(a.sizes)
+        if i < lead or j < lead:
+            continue
+        first, second = (
+            0 if a.sizes[d - lead] == 1 and sizes[d] != 1 else a.strides[d - lead] for d in (i, j)
+        )
+        if first == 0 or second == 0:
+            continue
+        if not (n.positive(first) and n.positive(second)):
+            return None
+        if n.same(first, second):
+            if not n.at_most(sizes[i], sizes[j]):
+                return 1 if n.at_most(n.add(sizes[j], 1), sizes[i]) else None
+        elif n.at_most(n.add(first, 1), second):
+            return -1
+        elif n.at_most(n.add(second, 1), first):
+            return 1
+        else:
+            return None
+    return 0
 
 
 _OUTER, _INNER, _ALIKE = "outer", "inner", "alike"

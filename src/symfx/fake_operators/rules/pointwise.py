@@ -83,7 +83,12 @@ def _elementwise(
     if dtype is None:
         return None
     sizes = broadcast(n, [a.sizes for a in shapes])
-    strides = None if sizes is None else layout_of_result(n, sizes, shapes, in_order=in_order)
+    alone = len(shapes) == len(operands)
+    strides = (
+        None
+        if sizes is None
+        else layout_of_result(n, sizes, shapes, in_order=in_order, alone=alone)
+    )
     return None if strides is None or sizes is None else New(dtype, sizes, strides)
 
 
