@@ -14,8 +14,16 @@ from torch import nn
 
 import symfx
 from symfx.optimization import OptimizedModel, load
+from symfx.optimization.runtime import compiled, compiled_conv, conv_kernels
 from symfx.optimization.runtime.activations import REFERENCES, SCALARS, PostOp
-from symfx.optimization.runtime.conv_kernels import BLOCKED, DIRECT, WINOGRAD, other_ways
+from symfx.optimization.runtime.conv_kernels import (
+    BLOCKED,
+    DIRECT,
+    GATHERED,
+    TILES_OF_4,
+    WINOGRAD,
+    other_ways,
+)
 from symfx.optimization.runtime.fused_conv import FusedConv
 from symfx.optimization.runtime.fused_linear import FusedLinear
 from symfx.optimization.runtime.linear_kernels import CONVOLUTION, linear_ways, make_linear_kernel
@@ -82,17 +90,24 @@ class Block(nn.Module):
         return self.head(y.mean((2, 3)))
 
 
-WAYS = [WINOGRAD, BLOCKED, *linear_ways()]
+WITHOUT_COMPILER = (WINOGRAD, BLOCKED)
+WAYS = [*WITHOUT_COMPILER, *linear_ways()]
+if compiled.kernels() is not None:
+    WAYS += [GATHERED, TILES_OF_4]
 
 
 @torch.no_grad()
 @pytest.mark.parametrize(
-    ("way", "post"), [*((way, nn.ReLU()) for way in WAYS), (WINOGRAD, nn.SiLU())]
+    ("way", "post"),
+    [*((way, nn.ReLU()) for way in WAYS), (WINOGRAD, nn.SiLU()), (TILES_OF_4, nn.SiLU())],
 )
 def test_each_way_against_eager(
     way: str, post: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(1)
+    if way in WITHOUT_COMPILER:
+        for module in (conv_kernels, compiled_conv):
+            monkeypatch.setattr(module, "kernels", lambda: None)
     model, x = Block(post).eval(), torch.randn(2, 3, 80, 72)
     fast = made_to(way, model, x, monkeypatch)
     fast.save(tmp_path / "fast")
@@ -135,7 +150,7 @@ def test_residual_rows(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @torch.no_grad()
-def test_layers_that_have_no_other_way() -> None:
+def test_layers_that_have_no_faster_algorithm() -> None:
     options = [
         {"stride": 2},
         {"dilation": 2},
@@ -147,7 +162,9 @@ def test_layers_that_have_no_other_way() -> None:
         conv = nn.Conv2d(**{"in_channels": 64, "out_channels": 64, "kernel_size": 3, **option})
         fast = symfx.optimize(conv.eval(), torch.randn(1, 64, 12, 12), measure=False)
         for part in parts(fast):
-            assert other_ways(part.form(), (1, 64, 12, 12)) == []
+            form = part.form()
+            direct = [] if form.groups > 1 or compiled.kernels() is None else [GATHERED]
+            assert other_ways(form, (1, 64, 12, 12)) == direct
 
 
 @torch.no_grad()

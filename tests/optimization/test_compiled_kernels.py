@@ -19,7 +19,6 @@ from torch import Tensor
 from symfx.optimization.runtime import compiled, one_pass
 from symfx.optimization.runtime.activations import PostOp
 from symfx.optimization.runtime.compiled import SWITCH
-from symfx.optimization.runtime.conv_kernels import DEPTHWISE, ConvForm, make_kernel, other_ways
 from symfx.optimization.runtime.linear_kernels import COMPILED, linear_ways, make_linear_kernel
 from symfx.optimization.runtime.one_pass import (
     layer_norm,
@@ -346,42 +345,3 @@ def test_kernels_that_compute_wrongly_are_not_used(monkeypatch: pytest.MonkeyPat
     right = one_pass._normalized
     monkeypatch.setattr(one_pass, "_normalized", lambda *a, **k: right(*a, **k) + 1)
     assert one_pass._trusted.__wrapped__() is None
-
-
-@needs_compiler
-@pytest.mark.parametrize("post", [*POSTS[:3], POSTS[-1]], ids=str)
-def test_depthwise_convolutions(post: PostOp) -> None:
-    draw = random.Random(str(post))
-    channels = 32
-    for turn in range(30):
-        size = draw.choice([(3, 3), (5, 5), (1, 3), (2, 2), (7, 1)])
-        stride, dilation = draw.choice([[1, 1], [2, 2], [1, 2]]), draw.choice([[1, 1], [2, 1]])
-        padding = draw.choice([[0, 0], [1, 1], [3, 2]])
-        x = torch.randn(draw.choice([1, 3]), channels, draw.choice([14, 15]), 13)
-        weight = torch.randn(channels, 1, *size)
-        bias = torch.randn(channels) if turn % 2 else None
-        form = ConvForm(
-            weight, bias, stride, padding, dilation, [0, 0], channels, False, post, None
-        )
-        assert other_ways(form, x.shape) == [DEPTHWISE]
-        exact = F.conv2d(
-            x.double(),
-            weight.double(),
-            None if bias is None else bias.double(),
-            stride,
-            padding,
-            dilation,
-            channels,
-        )
-        other = torch.randn(exact.shape) if turn % 3 == 0 else None
-        kernel = make_kernel(DEPTHWISE, form, x.shape, ())
-        found = kernel(x, None if other is None else other.clone(), False)
-        exact = exact if other is None else exact + other
-        exact = post.function(exact) if post.function else exact
-        assert found.is_contiguous(memory_format=torch.channels_last)
-        torch.testing.assert_close(found, exact.float(), rtol=1e-4, atol=1e-5)
-    x[0, 3, 4, 5] = torch.nan
-    plain = F.conv2d(x, weight, bias, stride, padding, dilation, channels)
-    expected = post.apply_to(plain)
-    found = make_kernel(DEPTHWISE, form, x.shape, ())(x, None, False)
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5, equal_nan=True)

@@ -17,9 +17,13 @@ from symfx.optimization.report import Report
 from symfx.optimization.runtime.conv_kernels import (
     BFLOAT16,
     BLOCKED,
+    COMPILED_WAYS,
     DEPTHWISE,
     DIRECT,
+    GATHERED,
     POINTWISE,
+    TILES_OF_2,
+    TILES_OF_4,
     WINOGRAD,
 )
 from symfx.optimization.runtime.fused_conv import FusedConv
@@ -39,6 +43,9 @@ _SAVES = {
     DEPTHWISE: 0.5,
     POINTWISE: 0.2,
     WINOGRAD: 0.2,
+    GATHERED: 0.1,
+    TILES_OF_2: 0.4,
+    TILES_OF_4: 0.5,
     COMPILED: 0.3,
     ONEDNN: 0.3,
     CONVOLUTION: 0.1,
@@ -57,8 +64,10 @@ _CLEARLY = 0.97
 #: not show (see `symfx.optimization.runtime.kernel_chain`), and the shares of the champion's time
 #: that such a challenger must stay below, and another one against such a champion. Beside a
 #: convolution of each channel the gain is largest, since the values between them stay in the cache.
-_CHAINED = (COMPILED, DEPTHWISE, POINTWISE)
+_CHAINED = (COMPILED, *COMPILED_WAYS)
 _NEARLY, _BY_FAR, _BESIDE = 1.1, 0.88, 1.8
+#: A way that is so many times as fast as `DIRECT` is taken, and no further way is timed.
+_SUFFICES = 1.5
 #: A challenger that takes this many times as long as it may in its first run is not run again, nor
 #: is one that still takes too long after its second run; one that takes less than the inverse of
 #: the champion's time has won.
@@ -134,7 +143,7 @@ def tune(
         return group.seconds * max(map(_SAVES.__getitem__, fused.other_ways(group.x)), default=0)
 
     beside_depthwise = _beside_depthwise(module)
-    won: dict[str, int] = {}
+    known = _Known()
     waiting = sorted(filter(hope, worthwhile), key=hope, reverse=True)
     small = [group for group in groups if group.seconds < _MATTERS * whole]
     for group in counted(waiting[:]):
@@ -143,11 +152,15 @@ def tune(
             break
         waiting.remove(group)
         first: Fused = module.get_submodule(group.paths[0])  # type: ignore[assignment]
+        sure = known.sure_way(first, group.x)
+        if sure is not None:
+            _choose(module, group, sure, times)
+            report.rewrote(f"{sure} for {tuple(group.x.shape)}, not timed", group.paths, None)
+            continue
         tried = group.rows(times)
         beside = not beside_depthwise.isdisjoint(group.paths)
         chosen, gain = _fastest(first.trials(tried, group.adds), beside)
-        for way in first.other_ways(group.x):
-            won[way] = won.get(way, 0) + (1 if way == chosen else -1)
+        known.note(first, group.x, chosen)
         if chosen != DIRECT:
             _choose(module, group, chosen, times)
             change = f"{chosen} for {tuple(tried.shape)}, {gain:.2f} times as fast as {DIRECT}"
@@ -155,11 +168,45 @@ def tune(
     for group in (*waiting, *small):
         fused: Fused = module.get_submodule(group.paths[0])  # type: ignore[assignment]
         ways = fused.other_ways(group.x)
-        usual = [way for way in ways if way in _CHAINED and won.get(way, 0) > 0]
+        usual = [way for way in ways if way in _CHAINED and known.won.get(way, 0) > 0]
         if usual:
             _choose(module, group, usual[0], times)
             change = f"{usual[0]} for {tuple(group.x.shape)}, not timed"
             report.rewrote(change, group.paths, None)
+
+
+class _Known:
+    """The trials so far.
+
+    Attributes:
+        won: for each way, how many more trials it has won than lost.
+    """
+
+    def __init__(self) -> None:
+        self.won: dict[str, int] = {}
+        self._lost: set[str] = set()
+        self._least: dict[str, float] = {}  # the least expected gain with which a way has won
+
+    def note(self, fused: Fused, x: Tensor, chosen: str) -> None:
+        """Take the result of a trial into account."""
+        for way in fused.other_ways(x):
+            self.won[way] = self.won.get(way, 0) + (1 if way == chosen else -1)
+            gain = fused.expected_gain(way, x)
+            if way == chosen and gain is not None:
+                self._least[way] = min(gain, self._least.get(way, gain))
+            if way == chosen:
+                return  # the ways behind it may not have been tried
+            self._lost.add(way)
+
+    def sure_way(self, fused: Fused, x: Tensor) -> str | None:
+        """The way that needs no trial: it won each of its trials, with no more to gain there."""
+        for way in fused.other_ways(x):
+            gain = fused.expected_gain(way, x)
+            if gain is None or way not in self._least or way in self._lost:
+                continue
+            if gain >= min(self._least[way], _SUFFICES):
+                return way
+        return None
 
 
 def _beside_depthwise(module: fx.GraphModule) -> set[str]:
@@ -298,6 +345,8 @@ def _fastest(
     for name in ways:
         if name == DIRECT:
             continue
+        if gain > _SUFFICES:
+            break
         limit = _BY_FAR if champion in _CHAINED else _CLEARLY
         if name in _CHAINED and name != POINTWISE:
             limit = _NEARLY

@@ -14,7 +14,7 @@ from symfx.optimization.report import Report
 from symfx.optimization.runtime.assumed import assumed_length, assumed_truth
 from symfx.optimization.runtime.attention import attend, self_attend
 from symfx.optimization.runtime.compiled import kernels
-from symfx.optimization.runtime.conv_kernels import DEPTHWISE, POINTWISE
+from symfx.optimization.runtime.conv_kernels import COMPILED_WAYS
 from symfx.optimization.runtime.fused_conv import FusedConv
 from symfx.optimization.runtime.fused_linear import FusedLinear
 from symfx.optimization.runtime.kernel_chain import COPIES, SUMS, KernelChain
@@ -23,7 +23,6 @@ from symfx.optimization.runtime.one_pass import layer_norm, rms_norm, rotated, s
 
 __all__ = ["chain_kernels", "unchained"]
 
-_CONVOLUTIONS = (DEPTHWISE, POINTWISE)
 _KERNELS = frozenset({attend, layer_norm, rms_norm, rotated, sdpa, self_attend})
 #: Functions of sizes, and functions whose result is a view.
 _FUNCTIONS = frozenset(
@@ -119,7 +118,7 @@ def _computes(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     if node.op == "call_module":
         called = modules[str(node.target)]
         if isinstance(called, FusedConv):
-            return bool(called.ways) and all(way in _CONVOLUTIONS for way in called.ways.values())
+            return bool(called.ways) and all(way in COMPILED_WAYS for way in called.ways.values())
         return isinstance(called, FusedLinear) and COMPILED in called.ways.values()
     return node.op == "call_function" and node.target in _KERNELS
 

@@ -34,7 +34,9 @@ SWITCH = "SYMFX_COMPILED_KERNELS"
 """The environment variable that turns the compiled kernels off if it is 0."""
 
 _SOURCE = Path(__file__).with_name("steps.c")
-_SOURCES = [_SOURCE.with_name(name) for name in ("kernels.c", "layers.c", "steps.c")]
+_SOURCES = [
+    _SOURCE.with_name(name) for name in ("kernels.c", "layers.c", "convolutions.c", "steps.c")
+]
 _COMPILERS = ("gcc", "cc", "clang")
 #: Not -ffast-math: NaN and infinities must come out as they do in torch.
 _FLAGS = (
@@ -86,10 +88,15 @@ class Kernels:
         )
         self._depthwise = function("depthwise", *[Pointer] * 5, number, number, whole)
         self._rotate = function("rotate", *[Pointer] * 6, whole)
+        layer = *[Pointer] * 6, number, number, whole
+        self._convolve = function("convolve", *layer, Pointer, refuses=True)
+        self._winograd = function("winograd", *layer, refuses=True)
+        self._pool = function("pool", *[Pointer] * 3, whole)
         self.quantize = function("quantize", Pointer, Size, *[Pointer] * 3, whole, refuses=True)
         self.run = function("run", Pointer, Size, Pointer, whole, refuses=True)
         self.columns: int = library.symfx_columns()
         self.lanes: int = library.symfx_lanes()
+        self.deepest: int = library.symfx_deepest()
 
     @property
     def threads(self) -> int:
@@ -205,6 +212,56 @@ class Kernels:
             tape.hold(bias)
             tape.add(Step.DEPTHWISE, tensors, 3, sizes, (low, high))
 
+    def convolve(
+        self,
+        tensors: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor],
+        sizes: tuple[int, ...],
+        low: float,
+        high: float,
+    ) -> bool:
+        """A convolution by packed panels, plus a bias and a sum, into a result.
+
+        Returns:
+            whether the kernel finds no memory.
+        """
+        found = self._convolve(*map(_pointer, tensors), _packed(sizes), low, high, self.threads, 0)
+        return self._note_layer(Step.CONVOLVE, tensors, sizes, (low, high), found)
+
+    def winograd(
+        self,
+        tensors: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor],
+        sizes: tuple[int, ...],
+        low: float,
+        high: float,
+    ) -> bool:
+        """A 3x3 convolution by Winograd's algorithm, plus a bias and a sum, into a result.
+
+        Returns:
+            whether the kernel refuses the numbers.
+        """
+        found = self._winograd(*map(_pointer, tensors), _packed(sizes), low, high, self.threads)
+        return self._note_layer(Step.WINOGRAD, tensors, sizes, (low, high), found)
+
+    def _note_layer(
+        self,
+        step: Step,
+        tensors: tuple[Tensor, Tensor, Tensor, Tensor | None, Tensor],
+        sizes: tuple[int, ...],
+        reals: tuple[float, float],
+        refused: int,
+    ) -> bool:
+        if not refused and (tape := running_tape()) is not None:
+            tape.hold(tensors[1])
+            tape.hold(tensors[2])
+            tape.add(step, tensors, 4, sizes, reals)
+        return bool(refused)
+
+    def pool(self, x: Tensor, result: Tensor, sizes: tuple[int, ...]) -> None:
+        """The greatest value of each window of an image that is channels last, into a result."""
+        self._pool(x.data_ptr(), result.data_ptr(), _packed(sizes), self.threads)
+        if (tape := running_tape()) is not None:
+            tape.add(Step.POOL, (x, result), 1, sizes)
+
     def rotate(
         self,
         tensors: tuple[Tensor, Tensor, Tensor, Tensor],
@@ -230,6 +287,14 @@ class Kernels:
 _four, _seven = struct.Struct("4q").pack, struct.Struct("7q").pack
 _ten, _fourteen = struct.Struct("10q").pack, struct.Struct("14q").pack
 _sixteen = struct.Struct("16q").pack
+
+
+def _pointer(x: Tensor | None) -> int:
+    return 0 if x is None else x.data_ptr()
+
+
+def _packed(sizes: tuple[int, ...]) -> bytes:
+    return struct.pack(f"{len(sizes)}q", *sizes)
 
 
 @functools.cache

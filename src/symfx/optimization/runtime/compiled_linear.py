@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import math
 
 from torch import Tensor
 
@@ -10,7 +10,42 @@ from symfx.optimization.runtime.activations import PostOp
 from symfx.optimization.runtime.compiled import kernels
 from symfx.optimization.runtime.tape import NotOnTapeError, running_tape
 
-__all__ = ["CompiledLinear"]
+__all__ = ["CompiledLinear", "applied", "filled_up", "panels"]
+
+
+#: The activations that the kernels apply, by name and algorithm, and their numbers in ``layers.c``.
+_POSTS = {
+    ("none", ""): 0,
+    ("relu", ""): 1,
+    ("swish", ""): 2,
+    ("gelu", "none"): 3,
+    ("gelu", "tanh"): 4,
+    ("hardtanh", ""): 5,
+}
+
+
+def applied(post: PostOp) -> tuple[int, tuple[float, float]]:
+    """The kernels' number for an activation, 0 if they do not apply it, and the range it keeps."""
+    low, high = post.scalars if post.name == "hardtanh" else (-math.inf, math.inf)
+    return _POSTS.get((post.name, post.algorithm), 0), (low, high)
+
+
+def panels(weight: Tensor, columns: int) -> Tensor:
+    """Matrices of shape ``(..., channels_out, depth)`` in panels of so many output channels."""
+    *front, width, depth = weight.shape
+    count = -(-width // columns)
+    filled = weight.new_zeros(*front, count * columns, depth)
+    filled[..., :width, :] = weight
+    return filled.view(*front, count, columns, depth).transpose(-1, -2).contiguous()
+
+
+def filled_up(bias: Tensor | None, weight: Tensor, columns: int) -> Tensor:
+    """A bias, zero if there is none, with zeros for the empty columns of the last panel."""
+    width = weight.shape[0]
+    result = weight.detach().new_zeros(-(-width // columns) * columns)
+    if bias is not None:
+        result[:width] = bias.detach()
+    return result
 
 
 class CompiledLinear:
@@ -25,29 +60,14 @@ class CompiledLinear:
         rest: the activation that the kernel does not apply, or none.
     """
 
-    _POSTS: ClassVar[dict[tuple[str, str], int]] = {
-        ("none", ""): 0,
-        ("relu", ""): 1,
-        ("swish", ""): 2,
-        ("gelu", "none"): 3,
-        ("gelu", "tanh"): 4,
-        ("hardtanh", ""): 5,
-    }
-
     def __init__(self, weight: Tensor, bias: Tensor | None, post: PostOp) -> None:
         compiled = kernels()
         assert compiled is not None
         self.kernels = compiled
         self.width, self.depth = weight.shape
-        panels = -(-self.width // compiled.columns)
-        filled = weight.detach().new_zeros(panels * compiled.columns, self.depth)
-        filled[: self.width] = weight.detach()
-        self.packed = filled.view(panels, compiled.columns, self.depth).transpose(1, 2).contiguous()
-        self.bias = weight.detach().new_zeros(panels * compiled.columns)
-        if bias is not None:
-            self.bias[: self.width] = bias.detach()
-        self.applied = self._POSTS.get((post.name, post.algorithm), 0)
-        self.range = tuple(post.scalars) if post.name == "hardtanh" else ()
+        self.packed = panels(weight.detach(), compiled.columns)
+        self.bias = filled_up(bias, weight, compiled.columns)
+        self.applied, self.range = applied(post)
         self.rest = post if self.applied == 0 else PostOp("none")
 
     def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:

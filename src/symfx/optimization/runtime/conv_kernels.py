@@ -5,16 +5,22 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from symfx.optimization.runtime.activations import PostOp
 from symfx.optimization.runtime.compiled import kernels
+from symfx.optimization.runtime.compiled_conv import (
+    Gathered,
+    Tiled,
+    best_side,
+    may_gather,
+    promise,
+)
 from symfx.optimization.runtime.compiled_linear import CompiledLinear
-from symfx.optimization.runtime.layers import MaxPool
+from symfx.optimization.runtime.conv_form import ConvForm, Kernel
 from symfx.optimization.runtime.tape import NotOnTapeError, running_tape
 from symfx.optimization.runtime.tensor_checks import packed_alike
 from symfx.optimization.runtime.winograd import Winograd
@@ -22,14 +28,17 @@ from symfx.optimization.runtime.winograd import Winograd
 __all__ = [
     "BFLOAT16",
     "BLOCKED",
+    "COMPILED_WAYS",
     "DEPTHWISE",
     "DIRECT",
     "FEW",
+    "GATHERED",
     "POINTWISE",
+    "TILES_OF_2",
+    "TILES_OF_4",
     "WINOGRAD",
-    "ConvForm",
     "Direct",
-    "Kernel",
+    "expected_gain",
     "has_bfloat16",
     "is_way",
     "make_kernel",
@@ -40,70 +49,17 @@ __all__ = [
 DIRECT, BLOCKED, WINOGRAD = "direct", "blocked", "winograd"
 DEPTHWISE = "by a compiled kernel for each channel"
 POINTWISE = "by a compiled kernel for each pixel"
+GATHERED = "by a compiled kernel for each place"
+TILES_OF_2 = "by a compiled kernel in tiles of 2x2"
+TILES_OF_4 = "by a compiled kernel in tiles of 4x4"
+COMPILED_WAYS = (DEPTHWISE, POINTWISE, GATHERED, TILES_OF_2, TILES_OF_4)
 BFLOAT16 = "in bfloat16"
+#: Multiples of so many channels fill all lanes of the compiled kernels.
+_WHOLE = 32
 #: With fewer channels than this, Winograd's algorithm was never the faster.
 _MANY = 32
 #: With up to this many input channels, oneDNN's kernels for channels last leave lanes empty.
 FEW = 4
-
-
-@dataclass(frozen=True)
-class ConvForm:
-    """A convolution with the activation and the pooling behind it, as kernels take it.
-
-    Attributes:
-        weight: in torch's layout.
-        bias: of shape ``(channels_out,)``, or None.
-        stride, padding, dilation, output_padding: one number for each spatial dimension.
-        groups: the number of groups of channels.
-        transposed: it is a transposed convolution.
-        post: the operation on each element.
-        pool: the max-pooling behind it, or None.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-    stride: list[int]
-    padding: list[int]
-    dilation: list[int]
-    output_padding: list[int]
-    groups: int
-    transposed: bool
-    post: PostOp
-    pool: MaxPool | None
-
-    @property
-    def format(self) -> torch.memory_format:
-        """Channels last, for this number of dimensions."""
-        return torch.channels_last if self.weight.ndim == 4 else torch.channels_last_3d
-
-    def pack(self, shape: Sequence[int]) -> Tensor:
-        """The weight in the layout that oneDNN's kernel for this input shape needs."""
-        places = self.padding, self.stride, self.dilation, self.groups, list(shape)
-        if self.transposed:
-            found: Tensor = torch.ops.mkldnn._reorder_convolution_transpose_weight(
-                self.weight.contiguous(), self.padding, self.output_padding, *places[1:]
-            )
-            return found
-        nn_: Any = torch._C._nn
-        two = self.weight.ndim == 4
-        pack = nn_.mkldnn_reorder_conv2d_weight if two else nn_.mkldnn_reorder_conv3d_weight
-        packed: Tensor = pack(self.weight.contiguous().to_mkldnn(), *places)
-        return packed
-
-
-class Kernel(Protocol):
-    """Computes a layer for one shape of input."""
-
-    def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
-        """The result, channels last in memory.
-
-        Args:
-            x: the input of the layer.
-            other: a tensor that is added to the layer's result, or None.
-            accumulate: the kernel may write to ``other``.
-        """
-        ...
 
 
 class Direct:
@@ -237,12 +193,7 @@ class _Depthwise:
         self.weight = form.weight.detach().reshape(channels, -1).t().contiguous()
         bias = form.bias
         self.bias = self.weight.new_zeros(channels) if bias is None else bias.detach().contiguous()
-        sides = [
-            (side + 2 * pad - gap * (size - 1) - 1) // step + 1
-            for side, pad, gap, size, step in zip(
-                shape[2:], form.padding, form.dilation, (down, across), form.stride, strict=True
-            )
-        ]
+        sides = form.sides(shape)
         self.shape = shape[0], channels, *sides
         places = *form.stride, *form.padding, *form.dilation
         self.sizes = *shape, *sides, down, across, *places
@@ -269,19 +220,32 @@ _CLAMPS = {"none": (-math.inf, math.inf), "relu": (0.0, math.inf)}
 
 def other_ways(form: ConvForm, shape: Sequence[int]) -> list[str]:
     """The names of the ways that may compute inputs of this shape faster than `DIRECT`."""
-    weight = form.weight
+    if len(shape) != form.weight.ndim:
+        return []  # an image without a batch
+    return _compiled_ways(form, shape) or _torchs_ways(form, shape)
+
+
+def _compiled_ways(form: ConvForm, shape: Sequence[int]) -> list[str]:
     if _is_depthwise(form):
         return [DEPTHWISE]
     if _is_pointwise(form):
         return [POINTWISE]
+    if not may_gather(form):
+        return []
+    side = best_side(form, shape)
+    return [GATHERED] if side is None else [_TILES[side], GATHERED]
+
+
+def _torchs_ways(form: ConvForm, shape: Sequence[int]) -> list[str]:
+    """The ways that need no compiler."""
+    weight = form.weight
     if form.transposed or weight.ndim != 4 or form.groups != 1 or form.dilation != [1, 1]:
         return []
     if form.pool is not None:
         return [BLOCKED] if weight.shape[1] <= FEW and form.post.name in ("none", "relu") else []
     if weight.shape[2:] != (3, 3) or form.stride != [1, 1] or min(weight.shape[:2]) < _MANY:
         return []
-    sizes = [size + 2 * pad - 2 for size, pad in zip(shape[2:], form.padding, strict=True)]
-    return [WINOGRAD] if min(sizes) >= 4 else []
+    return [WINOGRAD] if min(form.sides(shape)) >= 4 else []
 
 
 def _is_depthwise(form: ConvForm) -> bool:
@@ -315,6 +279,20 @@ def _is_pointwise(form: ConvForm) -> bool:
     )
 
 
+#: The ways of Winograd's algorithm, by the side of a tile.
+_TILES = {2: TILES_OF_2, 4: TILES_OF_4}
+
+
+def expected_gain(way: str, form: ConvForm, shape: Sequence[int]) -> float | None:
+    """How many times as fast as `DIRECT` a way should be; None where only a trial can tell."""
+    channels, depth = form.weight.shape[:2]
+    for side, name in _TILES.items():
+        if way == name:
+            return promise(form, shape, side)
+    fills = channels >= 0.75 * -(-channels // _WHOLE) * _WHOLE and depth % _WHOLE == 0
+    return 1.0 if way == GATHERED and fills else None
+
+
 @functools.cache
 def has_bfloat16() -> bool:
     """Whether oneDNN computes in bfloat16 on this CPU, and not by way of float32."""
@@ -324,13 +302,18 @@ def has_bfloat16() -> bool:
 
 def is_way(way: str, form: ConvForm, shape: Sequence[int]) -> bool:
     """Whether this is the name of a way to compute inputs of this shape."""
-    return len(shape) == form.weight.ndim and way in (DIRECT, *other_ways(form, shape))
+    if len(shape) != form.weight.ndim:
+        return False
+    return way in (DIRECT, *_compiled_ways(form, shape), *_torchs_ways(form, shape))
 
 
 _MAKERS: dict[str, Callable[[ConvForm, Sequence[int], Sequence[Kernel]], Kernel]] = {
     DIRECT: Direct,
     DEPTHWISE: _Depthwise,
     POINTWISE: _Pointwise,
+    GATHERED: Gathered,
+    TILES_OF_2: functools.partial(Tiled, side=2),
+    TILES_OF_4: functools.partial(Tiled, side=4),
     BLOCKED: _Blocked,
     WINOGRAD: _Tiles,
     BFLOAT16: _BFloat16,

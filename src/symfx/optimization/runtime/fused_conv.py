@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from symfx.optimization.runtime.activations import PostOp
+from symfx.optimization.runtime.conv_form import ConvForm, Kernel
 from symfx.optimization.runtime.conv_kernels import (
     BFLOAT16,
     DIRECT,
-    ConvForm,
-    Kernel,
+    expected_gain,
     make_kernel,
     other_ways,
 )
@@ -218,6 +218,10 @@ class FusedConv(PackedLayer):
         if not (self.available and self.rank == 2 and self._dtype is not None):
             return []
         return other_ways(self.form(), x.shape)
+
+    def expected_gain(self, way: str, x: Tensor) -> float | None:
+        """How many times as fast as `DIRECT` a way should be; None where only a trial can tell."""
+        return expected_gain(way, self.form(), x.shape)
 
     def trials(self, x: Tensor, adds: bool) -> dict[str, Callable[[], Tensor]]:
         """Runs of each way to compute inputs like this one, `DIRECT` first.

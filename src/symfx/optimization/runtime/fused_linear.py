@@ -11,10 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from symfx.optimization.runtime.activations import PostOp
-from symfx.optimization.runtime.conv_kernels import BFLOAT16, DIRECT, Kernel
+from symfx.optimization.runtime.conv_form import Kernel
+from symfx.optimization.runtime.conv_kernels import BFLOAT16, DIRECT
 from symfx.optimization.runtime.layers import Layer
 from symfx.optimization.runtime.leaf_calls import leaf_forward
 from symfx.optimization.runtime.linear_kernels import (
+    COMPILED,
     FOR_ALL_ROWS,
     linear_ways,
     make_linear_kernel,
@@ -28,6 +30,9 @@ __all__ = ["ALL_ROWS", "FusedLinear"]
 
 ALL_ROWS = 0
 """The number in `FusedLinear.ways` that stands for all numbers of rows without a way."""
+
+#: The compiled kernel fills its tiles for matrices with sides of so many numbers, and so many rows.
+_WIDE, _ROWS = 32, 16
 
 
 def _key(way: str, rows: int) -> tuple[str, int]:
@@ -104,6 +109,11 @@ class FusedLinear(PackedLayer):
         if not self.available or self.weight.dtype is not torch.float or x.dim() < 2:
             return []
         return linear_ways()
+
+    def expected_gain(self, way: str, x: Tensor) -> float | None:
+        """See `FusedConv.expected_gain`."""
+        fills = min(self.weight.shape) >= _WIDE and x.numel() >= _ROWS * x.shape[-1]
+        return 1.0 if way == COMPILED and fills else None
 
     def trials(self, x: Tensor, adds: bool) -> dict[str, Callable[[], Tensor]]:
         """Runs of each way to compute inputs like this one; torch's is called `DIRECT`."""

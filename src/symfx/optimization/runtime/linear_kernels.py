@@ -11,14 +11,8 @@ from torch import Tensor
 from symfx.optimization.runtime.activations import PostOp
 from symfx.optimization.runtime.compiled import kernels
 from symfx.optimization.runtime.compiled_linear import CompiledLinear
-from symfx.optimization.runtime.conv_kernels import (
-    BFLOAT16,
-    DIRECT,
-    ConvForm,
-    Kernel,
-    has_bfloat16,
-    make_kernel,
-)
+from symfx.optimization.runtime.conv_form import ConvForm, Kernel
+from symfx.optimization.runtime.conv_kernels import BFLOAT16, DIRECT, has_bfloat16, make_kernel
 from symfx.optimization.runtime.quantized_linear import INT8, QuantizedProduct, has_int8
 
 __all__ = [

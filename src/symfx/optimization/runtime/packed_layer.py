@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from symfx.optimization.runtime.activations import PostOp
-from symfx.optimization.runtime.conv_kernels import Kernel
+from symfx.optimization.runtime.conv_form import Kernel
 from symfx.optimization.runtime.leaf_calls import Effect
 
 __all__ = ["PackedLayer", "Run"]

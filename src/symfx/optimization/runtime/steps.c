@@ -3,8 +3,10 @@
  */
 #include "kernels.c"
 #include "layers.c"
+#include "convolutions.c"
 
-enum { ATTENTION, NORMALIZE, LINEAR, DEPTHWISE, ROTATE, COPY, COMBINE, SEPARABLE };
+enum { ATTENTION, NORMALIZE, LINEAR, DEPTHWISE, ROTATE, COPY, COMBINE, SEPARABLE,
+       CONVOLVE, WINOGRAD, POOL };
 
 #define PLACES 9
 #define NUMBERS 28
@@ -122,10 +124,11 @@ void symfx_separable(void *const *pointers, const int64_t *sizes, const double *
   }
 }
 
-/* The weight of the next linear layer, or NULL. */
+/* The weight of the next layer, or NULL. */
 static const float *panels_behind(const step *s, const step *end, char *const *bases) {
   for (; s < end; s++)
-    if (s->kernel == LINEAR) return (const float *)(bases[s->base[1]] + s->offset[1]);
+    if (s->kernel == LINEAR || s->kernel == CONVOLVE || s->kernel == WINOGRAD)
+      return (const float *)(bases[s->base[1]] + s->offset[1]);
   return NULL;
 }
 
@@ -166,6 +169,18 @@ int symfx_run(const step *steps, int64_t count, char *const *bases, int threads)
         break;
       case SEPARABLE:
         symfx_separable(p, n, r, threads);
+        break;
+      case CONVOLVE:
+        if (symfx_convolve(p[0], p[1], p[2], p[3], p[4], n, (float)r[0], (float)r[1], threads,
+                           panels_behind(s + 1, steps + count, bases)))
+          return 1;
+        break;
+      case WINOGRAD:
+        if (symfx_winograd(p[0], p[1], p[2], p[3], p[4], n, (float)r[0], (float)r[1], threads))
+          return 1;
+        break;
+      case POOL:
+        symfx_pool(p[0], p[1], n, threads);
         break;
     }
   }

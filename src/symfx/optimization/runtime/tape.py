@@ -25,6 +25,9 @@ class Step(enum.IntEnum):
     COPY = 5
     COMBINE = 6
     SEPARABLE = 7
+    CONVOLVE = 8
+    WINOGRAD = 9
+    POOL = 10
 
 
 class NotOnTapeError(Exception):

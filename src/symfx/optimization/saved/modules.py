@@ -16,8 +16,12 @@ from symfx.graph_data.names import is_place
 from symfx.optimization.graphs.effects import is_plain
 from symfx.optimization.runtime.activations import ALGORITHMS, REFERENCES, SCALARS, PostOp
 from symfx.optimization.runtime.capabilities import can_fuse
-from symfx.optimization.runtime.compiled import kernels
-from symfx.optimization.runtime.conv_kernels import BFLOAT16, DEPTHWISE, has_bfloat16, is_way
+from symfx.optimization.runtime.conv_kernels import (
+    BFLOAT16,
+    COMPILED_WAYS,
+    has_bfloat16,
+    is_way,
+)
 from symfx.optimization.runtime.fused_conv import ALL_SHAPES, FusedConv
 from symfx.optimization.runtime.fused_linear import FusedLinear
 from symfx.optimization.runtime.layers import CONVS, Layer, MaxPool
@@ -351,13 +355,13 @@ def _make_fused(
     for pair in fields["ways"].items():
         shape, way = pair.items(exactly=2)
         sides = tuple(side.whole(0, _LARGE) for side in shape.items(most=5))
-        if way.text() == DEPTHWISE and kernels() is None:
-            continue  # this machine has no compiler
         if sides == ALL_SHAPES and way.text() == BFLOAT16:
             if has_bfloat16():
                 made.ways[sides] = BFLOAT16
             continue
         if not is_way(way.text(), form, sides):
+            if way.text() in COMPILED_WAYS:
+                continue  # this machine has no compiler, or shorter vectors
             raise _no_way(way, f"inputs of shape {sides}")
         made.ways[sides] = way.text()
     made.eval()
