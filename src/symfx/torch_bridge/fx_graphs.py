@@ -52,6 +52,22 @@ def append_call(
     return _append(graph, fx.Node(graph, name, "call_function", target, args, kwargs))
 
 
+def append_named(
+    graph: fx.Graph,
+    op: str,
+    target: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    name: str,
+) -> fx.Node:
+    """Append a node of any kind whose arguments are nodes and literals, with a name if it is free.
+
+    What ``graph.create_node`` does also checks the arguments for nodes of other graphs.
+    """
+    name = _new_name(graph._graph_namespace, name)
+    return _append(graph, fx.Node(graph, name, op, target, args, kwargs))
+
+
 def _free_name(namespace: Any, name: str) -> str:
     """What ``namespace.create_name(name, None)`` gives, which takes most names apart once more."""
     used, counts = namespace._used_names, namespace._base_count
@@ -84,16 +100,18 @@ def _target_as_name(graph: fx.Graph, target: str) -> str:
 def _new_name(namespace: Any, candidate: str) -> str:
     """What ``namespace.create_name(candidate, None)`` gives, which takes each name apart."""
     used, counts = namespace._used_names, namespace._base_count
-    if (
-        candidate in used
-        or candidate in _illegal_names
-        or candidate[-1:].isdigit()
-        or not (candidate.isidentifier() and candidate.isascii())
-    ):
+    if candidate in used or not (candidate.isidentifier() and candidate.isascii()):
         found: str = namespace.create_name(candidate, None)
         return found
+    base, _, number = candidate.rpartition("_")
+    if base and number.isdigit():
+        counts[base] = int(number)
+    elif candidate in _illegal_names:
+        taken: str = namespace.create_name(candidate, None)
+        return taken
+    else:
+        counts.setdefault(candidate, 0)
     used.add(candidate)
-    counts.setdefault(candidate, 0)
     return candidate
 
 

@@ -263,8 +263,8 @@ class _Tracing:
         #: Every parameter and buffer once; tied ones go by the first of their names.
         self.state: dict[str, torch.Tensor] = {}
         if self.module is not None:
-            for named in named_state(self.module):
-                self.state.update(named)
+            parameters, buffers = named_state(self.module)
+            self.state = {**parameters, **buffers}
         #: Whether the module holds one of them in several places.
         self._tied = self.module is not None and len(self.state) < state_count(self.module)
         #: Whether the tracer sees a leaf; the other leaves are constants of the graph.
@@ -394,12 +394,9 @@ class _Tracing:
         """Call the module with these parameters and buffers."""
         given = {self._prefix + name: tensor for name, tensor in state.items()}
         state = dict(given)
-        if self._tied:
-            result = torch.func.functional_call(self.caller, given, args, kwargs)
-        else:
-            result = call_with_state(self.caller, given, args, kwargs)
-        # Both leave in the dict the tensor that the module now holds under each
-        # name. A buffer that was assigned anew is written back, so that the graph updates it.
+        result = call_with_state(self.caller, given, args, kwargs, tied=self._tied)
+        # The dict has now what the module held at last. A buffer that was assigned anew is
+        # written back, so that the graph updates it.
         for key, before in state.items():
             after = given[key]
             if after is before:

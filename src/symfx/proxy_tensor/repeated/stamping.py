@@ -138,8 +138,11 @@ class Recorded:
         self._outside: dict[int, fx.Node] = {}
         for node in dict.fromkeys(n for made in nodes for n in made.all_input_nodes):
             if node not in self._own:
-                for value in _tensors(node.meta.get("val")):
-                    self._outside.setdefault(storage_id(value), node)
+                val = node.meta.get("val")
+                if isinstance(val, torch.Tensor):
+                    self._outside.setdefault(storage_id(val), node)
+                elif _tensors(val):
+                    raise UnknownStateError("it takes apart several results from outside")
         self._storages: dict[int, int] = {}
         self._templates: list[torch.Tensor] = []
         # For a storage and a layout, the position of the first such value; the number of values.
@@ -214,7 +217,8 @@ class Recorded:
     def _dtype(self, base: int | fx.Node) -> torch.dtype:
         if isinstance(base, int):
             return self._templates[base].dtype
-        return next(iter(_tensors(base.meta["val"]))).dtype
+        dtype: torch.dtype = base.meta["val"].dtype
+        return dtype
 
     def _check_result(self, result: Any) -> None:
         """Note which nodes make the tensors of the result."""
