@@ -336,10 +336,11 @@ def _read_specialization(item: Item, numbers: NumberReader) -> SpecializationRec
 def _read_input(item: Item, numbers: NumberReader) -> InputFact:
     # A fact is there for each size of each parameter, so few items are made.
     fields = item.raw_fields("source", "kind", "value", optional=("asked",))
-    source, kind = fields["source"], fields["kind"]
+    source: Any = fields["source"]
+    kind: Any = fields["kind"]
     if type(source) is not str or len(source) > 5_000 or not _PLAIN_SOURCE.fullmatch(source):
         source = _read_torch_source(item.at("source")).name
-    if type(kind) is not str or kind not in _KINDS:
+    if kind not in _KINDS.values():
         raise item.refusal(f"there is no kind of fact {shown(kind)}")
     asked = "asked" in fields and item.at("asked").truth()
     return InputFact(source, kind, numbers.as_term(item.at("value")), asked)

@@ -77,15 +77,16 @@ def refuse_unready(model: Callable[..., Any]) -> None:
             fix="pass the module or function that was compiled",
         )
     module = module_of(model)
+    is_lazy: Any = torch.nn.parameter.is_lazy
     if module is None or not any(
-        isinstance(parameter, torch.nn.parameter.UninitializedTensorMixin)
+        is_lazy(parameter)
         for part in registered_modules(module)
         if part._parameters
         for parameter in part._parameters.values()
     ):
         return
     for name, parameter in named_state(module)[0].items():
-        if torch.nn.parameter.is_lazy(parameter):
+        if is_lazy(parameter):
             raise TracingError(
                 f"the parameter {name} has no shape yet",
                 fix="call the model once on the example inputs: a lazy module makes its parameters "
