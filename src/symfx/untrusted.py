@@ -278,13 +278,13 @@ class Item:
         value = self.value
         if not isinstance(value, dict):
             raise self._no("an object")
-        missing = [name for name in names if name not in value]
-        if missing:
-            raise self.refusal(f"{' and '.join(map(repr, missing))} must be given, and is not")
-        if len(value) > len(names):
+        for name in names:
+            if name not in value:
+                missing = [name for name in names if name not in value]
+                raise self.refusal(f"{' and '.join(map(repr, missing))} must be given, and is not")
+        if len(value) > len(names) + sum([name in value for name in optional]):
             strange = [name for name in value if name not in names and name not in optional]
-            if strange:
-                raise self.refusal(f"there is no field {shown(strange[0])}")
+            raise self.refusal(f"there is no field {shown(strange[0])}")
         return value
 
     def at(self, key: str) -> Item:

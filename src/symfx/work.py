@@ -91,6 +91,9 @@ def tell_work(share: float) -> None:
 
 def counted(parts: _Sized[Part]) -> Iterator[Part]:
     """The parts of the surrounding work, in turn; each is an equal share of it."""
+    if _running.get() is None:  # no work is told
+        yield from parts
+        return
     for place, part in enumerate(parts):
         with share_of_work(place / len(parts), (place + 1) / len(parts)):
             yield part

@@ -17,7 +17,7 @@ from torch import fx
 from symfx.errors import SymfxError
 from symfx.untrusted import Item, shown
 
-__all__ = ["decode", "encode"]
+__all__ = ["decode", "decode_field", "encode"]
 
 #: torch.fx drops each line of its source that contains this text, which is its own mark.
 _MARK = "# COUNTER:"
@@ -78,6 +78,14 @@ def encode(value: Any, where: str, error: type[SymfxError]) -> Any:
     raise error(f"{where} has a {type(value).__name__} in it, which cannot be saved as data")
 
 
+def decode_field(item: Item, key: str, known: Mapping[str, fx.Node]) -> Any:
+    """The argument that `encode` wrote as a field of an object; see `decode`."""
+    try:
+        return _decoded(item.value[key], known, 0)
+    except _UnusualError:
+        return _decoded_with_care(item.at(key), known, 0)
+
+
 def decode(item: Item, known: Mapping[str, fx.Node], depth: int = 0) -> Any:
     """The argument that `encode` wrote as JSON.
 
@@ -98,9 +106,10 @@ class _UnusualError(Exception):
 
 def _decoded(value: Any, known: Mapping[str, fx.Node], depth: int) -> Any:
     """The arguments of most nodes: nodes, small numbers, and tuples and lists of them."""
-    if value is None or isinstance(value, bool | int):
+    kind = type(value)
+    if kind is int or value is None or kind is bool:
         return value
-    if type(value) is not dict or len(value) != 1 or depth > _DEPTH:
+    if kind is not dict or len(value) != 1 or depth > _DEPTH:
         raise _UnusualError
     ((kind, inner),) = value.items()
     if kind == "node" and type(inner) is str:

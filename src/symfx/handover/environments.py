@@ -26,7 +26,7 @@ from symfx.symbolic_shapes import (
     SpecializationRecord,
 )
 from symfx.symbolic_shapes.checks.sources import read_source as parse_source
-from symfx.untrusted import Item, is_identifier, one_line
+from symfx.untrusted import Item, is_identifier, one_line, shown
 from symfx.user_code import SavedFrame, UserFrame
 
 __all__ = ["describe_environment", "read_environment"]
@@ -334,13 +334,16 @@ def _read_specialization(item: Item, numbers: NumberReader) -> SpecializationRec
 
 
 def _read_input(item: Item, numbers: NumberReader) -> InputFact:
-    fields = item.fields("source", "kind", "value", optional=("asked",))
-    source = fields["source"].text(5_000)
-    if not _PLAIN_SOURCE.fullmatch(source):
-        source = _read_torch_source(fields["source"]).name
-    kind: Any = fields["kind"].choice(_KINDS, "kind of fact")
-    asked = "asked" in fields and fields["asked"].truth()
-    return InputFact(source, kind, numbers.as_term(fields["value"]), asked)
+    # A fact is there for each size of each parameter, so few items are made.
+    fields = item.raw_fields("source", "kind", "value", optional=("asked",))
+    source: Any = fields["source"]
+    kind: Any = fields["kind"]
+    if type(source) is not str or len(source) > 5_000 or not _PLAIN_SOURCE.fullmatch(source):
+        source = _read_torch_source(item.at("source")).name
+    if kind not in _KINDS.values():
+        raise item.refusal(f"there is no kind of fact {shown(kind)}")
+    asked = "asked" in fields and item.at("asked").truth()
+    return InputFact(source, kind, numbers.as_term(item.at("value")), asked)
 
 
 def _read_cause(item: Item) -> Provenance:

@@ -14,7 +14,7 @@ import torch
 from torch import fx
 
 from symfx.errors import TraceFileError
-from symfx.graph_data.arguments import decode, encode
+from symfx.graph_data.arguments import decode_field, encode
 from symfx.graph_data.names import NODE_NAME, is_place
 from symfx.handover.late_metadata import LateMetadata
 from symfx.handover.listed import Listed
@@ -22,7 +22,7 @@ from symfx.handover.numbers import NumberWriter
 from symfx.handover.operators import function_named, name_of_function
 from symfx.handover.origins import OriginReader, OriginWriter
 from symfx.handover.values import ValueReader, describe_bindings, describe_value
-from symfx.torch_bridge.fx_graphs import append_call, compile_now, graph_module, set_metadata
+from symfx.torch_bridge.fx_graphs import append_named, compile_now, graph_module, set_metadata
 from symfx.untrusted import Item, is_identifier, shown
 from symfx.work import counted
 
@@ -33,6 +33,7 @@ _OPS = {op: op for op in ("placeholder", "get_attr", "call_function", "output")}
 _NODES, _ATTRIBUTES = 50_000, 20_000
 #: How deep graphs are nested: the branches of a `cond` are graphs of their own.
 _NESTING = 8
+_FIELDS = ("name", "op", "target", "args", "kwargs", "value", "bindings")
 _NO_KEYWORDS: dict[str, Any] = {"dict": []}
 _GRAPH_MODULE = fx.GraphModule({}, fx.Graph())
 
@@ -161,38 +162,29 @@ def _read_nodes(
     parameters: set[str] = set()
     functions: dict[str, Any] = {}
     described = item.items(_NODES)
+    last = len(described) - 1
     for index, each in enumerate(counted(described)):
         # The items of the fields are made where one is refused: a graph has thousands of nodes.
-        entry = each.raw_fields(
-            "name",
-            "op",
-            "target",
-            "args",
-            "kwargs",
-            "value",
-            "bindings",
-            optional=("origin",),  # files of version 1 have none
-        )
-        op, name, target = (
-            each.at("op").choice(_OPS, "kind of node"),
-            entry["name"],
-            each.at("target"),
-        )
+        entry = each.raw_fields(*_FIELDS, optional=("origin",))  # files of version 1 have none
+        op, name, called = entry["op"], entry["name"], entry["target"]
+        if not isinstance(op, str) or op not in _OPS:
+            raise each.refusal(f"there is no kind of node {shown(op)}")
         if not isinstance(name, str) or not NODE_NAME.fullmatch(name) or not is_identifier(name):
             raise each.at("name").refusal(f"{shown(name)} cannot be the name of a node")
         if name in known:
             raise each.at("name").refusal(f"two nodes have the name {name}")
-        if (op == "output") != (index == len(described) - 1):
+        if (op == "output") != (index == last):
             raise each.refusal("the last node must be the output, and no other node may be")
-        args = decode(each.at("args"), known)
-        kwargs = {} if entry["kwargs"] == _NO_KEYWORDS else decode(each.at("kwargs"), known)
+        args = decode_field(each, "args", known)
+        kwargs = {} if entry["kwargs"] == _NO_KEYWORDS else decode_field(each, "kwargs", known)
         if type(args) is not tuple or type(kwargs) is not dict:
             raise each.refusal("its arguments are no tuple, or its keywords no dictionary")
-        called: Any = target.text(10_000)
+        if type(called) is not str:
+            each.at("target").text(10_000)  # raises the error
         if op == "call_function":
             function = functions.get(called)
             if function is None:
-                function = functions[called] = function_named(target, libraries)
+                function = functions[called] = function_named(each.at("target"), libraries)
             called = function
             strange = [key for key in kwargs if not isinstance(key, str) or not is_identifier(key)]
             if strange:
@@ -200,16 +192,15 @@ def _read_nodes(
         elif kwargs or len(args) != (op == "output"):
             raise each.refusal("these arguments do not fit a node of this kind")
         elif op == "placeholder":
-            called = target.identifier()
+            called = each.at("target").identifier()
             if called in parameters or called == "self":
-                raise target.refusal(f"{shown(called)} cannot be the name of another parameter")
+                raise each.at("target").refusal(
+                    f"{shown(called)} cannot be the name of another parameter"
+                )
             parameters.add(called)
         elif op == "get_attr" and called not in attributes:
-            raise target.refusal(f"the graph has no attribute {shown(called)}")
-        if op == "call_function":
-            node = append_call(graph, called, args, kwargs, name)
-        else:
-            node = graph.create_node(op, called, args, kwargs, name)
+            raise each.at("target").refusal(f"the graph has no attribute {shown(called)}")
+        node = append_named(graph, op, called, args, kwargs, name)
         if node.name != name:
             raise each.at("name").refusal(f"a node cannot have the name {name}")
         set_metadata(node, metadata.read(each))
@@ -233,21 +224,20 @@ class _MetadataReader:
 
     def read(self, node: Item) -> dict[str, Any]:
         """The metadata of a node; its value is made when it is first asked for."""
-        item = node.at("value")
+        value = node.value["value"]
         late = None
         if self._listed is not None:
-            late = self._listed[item.whole(0, len(self._listed) - 1)]
-        elif item.value is not None:
-            late = self._values.read(item)
+            if type(value) is not int or not 0 <= value < len(self._listed):
+                node.at("value").whole(0, len(self._listed) - 1)  # raises the error
+            late = self._listed[value]
+        elif value is not None:
+            late = self._values.read(node.at("value"))
         plain: dict[str, Any] = {"val": None} if late is not None else {}  # the first key
         if node.value["bindings"]:
             plain["unbacked_bindings"] = self._values.bindings(node.at("bindings"))
         if "origin" in node.value:
-            plain.update(self._origins.read(node.at("origin")))
-        meta = LateMetadata(plain)
-        if late is not None:
-            meta.put_later("val", late)
-        return meta
+            plain.update(self._origins.read(node))
+        return LateMetadata(plain, None if late is None else {"val": late})
 
 
 def _put(root: torch.nn.Module, path: str, held: Any, item: Item) -> None:
@@ -257,11 +247,13 @@ def _put(root: torch.nn.Module, path: str, held: Any, item: Item) -> None:
         raise item.refusal(f"{shown(path)} cannot be the path of a part of a graph")
     owner = root
     for part in parents:
-        if part not in owner._modules:
+        inner = owner._modules.get(part)
+        if inner is None:
             if hasattr(owner, part):
                 raise item.refusal(f"{shown(path)} leads through a tensor")
-            owner.add_module(part, torch.nn.Module())
-        owner = owner.get_submodule(part)
+            inner = torch.nn.Module()
+            owner.add_module(part, inner)
+        owner = inner
     if hasattr(owner, last) or isinstance(owner, fx.GraphModule):
         raise item.refusal(f"two parts of the graph have the path {shown(path)}")
     if isinstance(held, torch.nn.Parameter):

@@ -14,6 +14,10 @@ __all__ = ["LateMetadata"]
 class LateMetadata(dict[str, Any]):
     """A dict that keeps functions for some of its values until the values are asked for.
 
+    Args:
+        values: the contents; of a late value the key, with None.
+        late: for the keys of late values the functions.
+
     Example:
         >>> meta = LateMetadata()
         >>> meta.put_later("val", lambda: 3)
@@ -23,9 +27,13 @@ class LateMetadata(dict[str, Any]):
 
     __slots__ = ("_late",)
 
-    def __init__(self, values: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        values: Mapping[str, Any] | None = None,
+        late: Mapping[str, Callable[[], Any]] | None = None,
+    ) -> None:
         super().__init__(values or {})
-        self._late: dict[str, Callable[[], Any]] = {}
+        self._late: dict[str, Callable[[], Any]] = dict(late) if late else {}
 
     def put_later(self, key: str, make: Callable[[], Any]) -> None:
         """Set a key to what a function returns when the value is first asked for."""

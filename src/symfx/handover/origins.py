@@ -62,10 +62,44 @@ class OriginReader:
         self._modules = None if modules is None else [_read_modules(m) for m in modules.items()]
         self._lines = None if lines is None else [_read_lines(text) for text in lines.items()]
 
-    def read(self, item: Item) -> dict[str, Any]:
-        """The metadata of a node."""
-        if item.value is None:
+    def read(self, node: Item) -> dict[str, Any]:
+        """The metadata of a node whose data have the field ``origin``."""
+        value = node.value["origin"]
+        if value is None:
             return {}
+        return self._of_listed(value) or self._with_care(node.at("origin"))
+
+    def _of_listed(self, value: Any) -> dict[str, Any] | None:
+        """The metadata that most origins tell; None for one that `_with_care` reads."""
+        if type(value) is not dict or len(value) != 3:
+            return None
+        stacks, texts = self._modules, self._lines
+        at, function, line = value.get("modules"), value.get("function"), value.get("lines")
+        if (
+            stacks is None
+            or texts is None
+            or type(function) is not list
+            or type(at) is not int
+            or type(line) is not int
+            or not (0 <= at < len(stacks) and 0 <= line < len(texts) and len(function) == 2)
+        ):
+            return None
+        name, full = function
+        if not (
+            type(name) is type(full) is str
+            and name.isidentifier()
+            and full.isprintable()
+            and len(name) <= _NAME >= len(full)
+        ):
+            return None
+        meta: dict[str, Any] = {}
+        if stacks[at]:
+            meta["nn_module_stack"] = stacks[at]
+        meta["torch_fn"] = (name, full.strip())
+        meta["stack_trace"] = texts[line]
+        return meta
+
+    def _with_care(self, item: Item) -> dict[str, Any]:
         fields = item.raw_fields("modules", "function", "lines")
         meta: dict[str, Any] = {}
         stack = _entry(item.at("modules"), self._modules, _read_modules)
@@ -87,11 +121,26 @@ def _entry(item: Item, listed: Sequence[Any] | None, read: Any) -> Any:
 
 
 def _read_modules(item: Item) -> dict[str, tuple[str, str]]:
+    value = item.value
+    if type(value) is list and len(value) <= _MODULES and all(map(_is_plain_module, value)):
+        return {key: (path, kind) for key, path, kind in value}
     stack = {}
     for module in item.items(_MODULES):
         key, path, kind = (one_line(part.text(_NAME)) for part in module.items(exactly=3))
         stack[key] = (path, kind)
     return stack
+
+
+def _is_plain_module(value: Any) -> bool:
+    """Whether a module is written as most are: three short texts that `one_line` leaves alone."""
+    return (
+        type(value) is list
+        and len(value) == 3
+        and all(
+            type(text) is str and len(text) <= _NAME and text.isprintable() and text == text.strip()
+            for text in value
+        )
+    )
 
 
 def _read_lines(item: Item) -> str:

@@ -61,6 +61,7 @@ DynamicShapes = (
 )
 """The dimensions of the inputs that vary; see `symfx.proxy_tensor.make_fx`."""
 
+_REAL = (torch.Tensor, torch.nn.Parameter)
 _LITERALS = (type(None), bool, int, float, str)
 _DIM_SPECS = (Dim, DimExpression, str, bool, int, type(None))
 
@@ -110,8 +111,17 @@ def sources_of_real(
     return {
         name: source
         for name, source, arg in zip(names, sources, args, strict=True)
-        if isinstance(arg, torch.Tensor) and not is_fake(arg)
+        if isinstance(arg, torch.Tensor) and not _is_fake(arg)
     }
+
+
+def _is_fake(tensor: torch.Tensor) -> bool:
+    if type(tensor) in _REAL and not (
+        torch._is_functional_tensor(tensor)
+        or torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    ):
+        return False
+    return is_fake(tensor)
 
 
 def parameter_defaults(f: Callable[..., Any]) -> dict[str, Any]:
@@ -219,8 +229,10 @@ def _without_values(mode: FakeTensorMode, args: Sequence[Any]) -> tuple[Any, ...
             found[id(fake)] = snapshot_fake(fake).requires_grad_(fake.requires_grad)
         return found[id(fake)]
 
-    replaced: tuple[Any, ...] = pytree.tree_map_only(FakeTensor, without_value, tuple(args))
-    return replaced
+    return tuple(
+        arg if type(arg) in _REAL else pytree.tree_map_only(FakeTensor, without_value, arg)
+        for arg in args
+    )
 
 
 def _map_leaves(arg: Any, name: str, leaf: Callable[[Any, str], Any]) -> Any:

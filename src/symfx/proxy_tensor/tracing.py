@@ -62,6 +62,7 @@ from symfx.torch_bridge.modes import (
     seen_by_no_mode,
     without_proxy_mode,
 )
+from symfx.torch_bridge.modules import forget_walks
 from symfx.torch_bridge.releases import DETACH_BECOMES_ALIAS, NUMBER_INPUTS_HAVE_VALUES
 from symfx.user_code import boundary
 
@@ -296,6 +297,7 @@ class TraceRun:
                     with seen_by_no_mode(value):
                         self._track_input(node, value)
                 args = self._with_module_proxies(args, nodes)
+            forget_walks()
             out = call_program(self.f, args)
             self.tracer.record_assertions(last=True)
             self._output(out)

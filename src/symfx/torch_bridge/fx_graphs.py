@@ -18,7 +18,7 @@ from torch._ops import HigherOrderOperator, OpOverload
 from torch.fx import _symbolic_trace
 from torch.fx import graph_module as graph_modules
 from torch.fx._lazy_graph_module import _LazyGraphModule
-from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
+from torch.fx.graph import _illegal_names, _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
 
 __all__ = [
@@ -52,6 +52,22 @@ def append_call(
     return _append(graph, fx.Node(graph, name, "call_function", target, args, kwargs))
 
 
+def append_named(
+    graph: fx.Graph,
+    op: str,
+    target: Any,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    name: str,
+) -> fx.Node:
+    """Append a node of any kind whose arguments are nodes and literals, with a name if it is free.
+
+    What ``graph.create_node`` does also checks the arguments for nodes of other graphs.
+    """
+    name = _new_name(graph._graph_namespace, name)
+    return _append(graph, fx.Node(graph, name, op, target, args, kwargs))
+
+
 def _free_name(namespace: Any, name: str) -> str:
     """What ``namespace.create_name(name, None)`` gives, which takes most names apart once more."""
     used, counts = namespace._used_names, namespace._base_count
@@ -70,8 +86,33 @@ def _free_name(namespace: Any, name: str) -> str:
 
 def append_input(graph: fx.Graph, op: str, target: str, default: tuple[Any, ...] = ()) -> fx.Node:
     """Append a ``placeholder`` with its default, or a ``get_attr`` node."""
-    name = graph._graph_namespace.create_name(graph._target_to_str(target), None)
+    name = _new_name(graph._graph_namespace, _target_as_name(graph, target))
     return _append(graph, fx.Node(graph, name, op, target, default, {}))
+
+
+def _target_as_name(graph: fx.Graph, target: str) -> str:
+    """What ``graph._target_to_str(target)`` gives: most targets as they are."""
+    if target.islower() and target.isascii() and not target.startswith("__"):
+        return target
+    return graph._target_to_str(target)
+
+
+def _new_name(namespace: Any, candidate: str) -> str:
+    """What ``namespace.create_name(candidate, None)`` gives, which takes each name apart."""
+    used, counts = namespace._used_names, namespace._base_count
+    if candidate in used or not (candidate.isidentifier() and candidate.isascii()):
+        found: str = namespace.create_name(candidate, None)
+        return found
+    base, _, number = candidate.rpartition("_")
+    if base and number.isdigit():
+        counts[base] = int(number)
+    elif candidate in _illegal_names:
+        taken: str = namespace.create_name(candidate, None)
+        return taken
+    else:
+        counts.setdefault(candidate, 0)
+    used.add(candidate)
+    return candidate
 
 
 def _append(graph: fx.Graph, node: fx.Node) -> fx.Node:
@@ -95,11 +136,11 @@ def become_attribute(node: fx.Node, target: str) -> None:
     graph = node.graph
     # Each assignment to a node would take it out of this table, and put it back.
     graph._find_nodes_lookup_table.remove(node)
-    wanted = graph._target_to_str(target)
+    wanted = _target_as_name(graph, target)
     plain = wanted.replace(".", "_")
     if not (plain.isidentifier() and plain.isascii()):
         plain = wanted  # fx makes one underscore of several such characters
-    name = graph._graph_namespace.create_name(plain, None)
+    name = _new_name(graph._graph_namespace, plain)
     graph._graph_namespace._rename_object(node, name)
     for key, value in (("op", "get_attr"), ("target", target), ("name", name)):
         object.__setattr__(node, key, value)

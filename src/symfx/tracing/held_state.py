@@ -32,6 +32,7 @@ _CONTAINERS = (list, set, dict, deque, OrderedDict, defaultdict, Counter)
 #: Values of these types reach no other value.
 _PLAIN = frozenset({bool, int, float, complex, str, bytes, type(None)})
 _MISSING = object()
+_NOTHING: list[Any] = []
 
 
 class HeldState:
@@ -53,8 +54,8 @@ class HeldState:
         self._seen: set[int] = set()
         #: The dicts of parameters, buffers and submodules, with their members.
         self._registries: list[tuple[dict[str, Any], list[Any]]] = []
-        #: For each class of a module, the containers that it holds itself.
-        self._of_classes: dict[type, dict[str, Any]] = {}
+        #: The classes of the modules, whose own containers and functions are visited once.
+        self._classes: set[type] = set()
         self._containers: list[_Remembered] = []
         self._objects: list[_Remembered] = []
         self._module_attributes: list[_Remembered] = []
@@ -66,19 +67,26 @@ class HeldState:
         while self._globals:
             found, self._globals = self._globals, []
             self._walk(found, shared=True)
+        #: All that the registries and the attributes of modules hold, in one row.
+        self._row = self._in_a_row()
 
     # -- remembering -----------------------------------------------------------------------------
 
     def _walk(self, pending: list[tuple[str, Any]], *, shared: bool) -> None:
         """Remember these values, and all values that are reachable from them."""
+        seen = self._seen
         while pending:
             name, value = pending.pop()
-            if type(value) not in _PLAIN and id(value) not in self._seen:
-                self._seen.add(id(value))
-                if type(value) is torch.nn.Parameter:  # most values are: they skip the generator
-                    self.parameters[name] = value
-                else:
-                    pending.extend(self._visit(name, value, shared))
+            kind = type(value)
+            if kind in _PLAIN or id(value) in seen:
+                continue
+            seen.add(id(value))
+            if kind is torch.nn.Parameter:  # most values are one, or a module
+                self.parameters[name] = value
+            elif isinstance(value, torch.nn.Module):
+                self._visit_module(name, value, pending)
+            else:
+                pending.extend(self._visit(name, value, shared))
 
     def _visit(self, name: str, value: Any, shared: bool) -> Iterator[tuple[str, Any]]:
         """Remember a value; yield the values that are reachable from it, with their names."""
@@ -86,8 +94,6 @@ class HeldState:
             self.parameters[name] = value
         elif isinstance(value, torch.Tensor):
             self.tensors.append(value)
-        elif isinstance(value, torch.nn.Module):
-            yield from self._module(name, value)
         elif type(value) in _CONTAINERS:
             self._containers.append(_Remembered(name, value, _members(value), shared))
             members = value.items() if isinstance(value, dict) else enumerate(value)
@@ -110,34 +116,35 @@ class HeldState:
             if isinstance(call, FunctionType):
                 yield name, call
 
-    def _module(self, name: str, module: torch.nn.Module) -> Iterator[tuple[str, Any]]:
+    def _visit_module(
+        self, name: str, module: torch.nn.Module, pending: list[tuple[str, Any]]
+    ) -> None:
+        """Remember a module; append what is reachable from it."""
         self.modules[name] = module
         kind = type(module)
-        of_classes = self._of_classes.get(kind)
-        if of_classes is None:
-            of_classes = self._of_classes[kind] = {
-                key: part
-                for cls in reversed(kind.__mro__)
-                if cls.__module__.partition(".")[0] not in _LIBRARIES
-                for key, part in vars(cls).items()
-                if type(part) in _CONTAINERS and not key.startswith("__")
-            }
-        attributes = vars(module)
-        self._module_attributes.append(_Remembered(name, module, dict(attributes), False))
-        registries: list[Any] = [module._parameters, module._buffers, module._modules]
-        self._registries += [(registry, _members(registry)) for registry in registries]
         place = f"{name}." if name else ""
-        for key, part in of_classes.items():
-            yield place + key, part
+        if kind not in self._classes:
+            self._classes.add(kind)
+            for cls in reversed(kind.__mro__):
+                if cls.__module__.partition(".")[0] not in _LIBRARIES:
+                    for key, part in vars(cls).items():
+                        if type(part) in _CONTAINERS and not key.startswith("__"):
+                            pending.append((place + key, part))
+            forward = getattr(kind, "forward", None)
+            if isinstance(forward, FunctionType):
+                pending.append((name, forward))
+        attributes = vars(module)
+        self._module_attributes.append(_Remembered(name, module, attributes.copy(), False))
         for key, part in attributes.items():
-            if key not in _OF_EVERY_MODULE and type(part) not in _PLAIN:
-                yield place + key, part
-        for registry in registries:
-            for key, part in registry.items():
-                yield place + key, part
-        forward = getattr(kind, "forward", None)
-        if isinstance(forward, FunctionType):
-            yield name, forward
+            if type(part) not in _PLAIN and key not in _OF_EVERY_MODULE:
+                pending.append((place + key, part))
+        for registry in (module._parameters, module._buffers, module._modules):
+            if registry:
+                self._registries.append((registry, _members(registry)))
+                for key, part in registry.items():
+                    pending.append((place + key, part))
+            else:
+                self._registries.append((registry, _NOTHING))
 
     def _function(self, function: FunctionType) -> Iterator[tuple[str, Any]]:
         """The variables of other scopes that a function of the user's reads or assigns."""
@@ -175,20 +182,41 @@ class HeldState:
             that hold another tensor or symbolic number, and the containers with other members.
         """
         changes: list[str] = []
-        for registry, before in self._registries:
-            if (registry or before) and not _same(_members(registry), before):
-                _put_back(registry, before)
-        for held in self._module_attributes if modules_alone else self._with_attributes():
-            changes += held.restore_attributes()
+        now = self._in_a_row()
+        if len(now) != len(self._row) or not all(map(operator.is_, now, self._row)):
+            changes += self._restore_modules()
         if not modules_alone:
+            for held in self._objects:
+                changes += held.restore_attributes()
             for held in self._containers:
                 changes += held.restore_members()
             for place, name, value in self._variables:
                 changes += _restore_variable(place, name, value)
         return changes
 
-    def _with_attributes(self) -> list[_Remembered]:
-        return [*self._module_attributes, *self._objects]
+    def _in_a_row(self) -> list[Any]:
+        row: list[Any] = []
+        extend = row.extend
+        for registry, _ in self._registries:
+            row.append(len(registry))
+            if registry:
+                extend(registry)
+                extend(registry.values())
+        for held in self._module_attributes:
+            attributes = vars(held.value)
+            row.append(len(attributes))
+            extend(attributes)
+            extend(attributes.values())
+        return row
+
+    def _restore_modules(self) -> list[str]:
+        changes: list[str] = []
+        for registry, before in self._registries:
+            if not _same(_members(registry), before):
+                _put_back(registry, before)
+        for held in self._module_attributes:
+            changes += held.restore_attributes()
+        return changes
 
 
 class _Remembered(NamedTuple):
@@ -219,13 +247,6 @@ class _Remembered(NamedTuple):
     def restore_attributes(self) -> list[str]:
         """Put the attributes of an object back; return descriptions of changes."""
         now = vars(self.value)
-        before = self.before
-        if (
-            len(now) == len(before)
-            and all(map(operator.is_, now.values(), before.values()))
-            and list(now) == list(before)
-        ):
-            return []
         changed = [key for key in now if now[key] is not self.before.get(key, _MISSING)]
         if not changed and len(now) == len(self.before):
             return []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import operator
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,6 +28,11 @@ __all__ = [
     "untouched",
     "written_tensors",
 ]
+
+
+_OF_PLAIN_MODULE = frozenset(dir(torch.nn.Module))
+_OF_EMPTY_MODULE: dict[str, Any] = vars(torch.nn.Module())
+_CONTAINERS = (dict, set, OrderedDict)
 
 
 class MethodModule(torch.nn.Module):
@@ -91,9 +97,18 @@ class Attributes:
         own = _free_name(parent, part, below=True)
         module = parent._modules.get(own)
         if module is None:
-            module = parent._modules[own] = torch.nn.Module()
+            module = parent._modules[own] = _empty_module()
         self._modules[path] = found = module, f"{target}.{own}" if target else own
         return found
+
+
+def _empty_module() -> torch.nn.Module:
+    """What ``torch.nn.Module()`` makes, which assigns each attribute in a way of its own."""
+    module = torch.nn.Module.__new__(torch.nn.Module)
+    vars(module).update(
+        {k: v.copy() if type(v) in _CONTAINERS else v for k, v in _OF_EMPTY_MODULE.items()}
+    )
+    return module
 
 
 def _free_name(parent: torch.nn.Module, name: str, *, below: bool) -> str:
@@ -104,12 +119,13 @@ def _free_name(parent: torch.nn.Module, name: str, *, below: bool) -> str:
         name: the wanted name.
         below: whether a submodule is wanted, so that an existing one of that name is used.
     """
+    kind = type(parent)
     while (
-        name in vars(parent)
+        (name in _OF_PLAIN_MODULE if kind is torch.nn.Module else hasattr(kind, name))
         or name in parent._parameters
         or name in parent._buffers
         or name in parent._modules
-        or hasattr(type(parent), name)
+        or name in vars(parent)
     ):
         if below and name in parent._modules:
             break

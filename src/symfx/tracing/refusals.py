@@ -13,7 +13,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
 from symfx.errors import SpecError, TracingError, describe
-from symfx.torch_bridge.modules import named_state
+from symfx.torch_bridge.modules import named_state, registered_modules
 from symfx.tracing.arguments import Layout
 from symfx.tracing.model_state import module_of
 from symfx.tracing.pin_advice import advice_for, pin_advice
@@ -77,8 +77,16 @@ def refuse_unready(model: Callable[..., Any]) -> None:
             fix="pass the module or function that was compiled",
         )
     module = module_of(model)
-    for name, parameter in named_state(module)[0].items() if module is not None else ():
-        if torch.nn.parameter.is_lazy(parameter):
+    is_lazy: Any = torch.nn.parameter.is_lazy
+    if module is None or not any(
+        is_lazy(parameter)
+        for part in registered_modules(module)
+        if part._parameters
+        for parameter in part._parameters.values()
+    ):
+        return
+    for name, parameter in named_state(module)[0].items():
+        if is_lazy(parameter):
             raise TracingError(
                 f"the parameter {name} has no shape yet",
                 fix="call the model once on the example inputs: a lazy module makes its parameters "

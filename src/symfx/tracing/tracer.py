@@ -24,7 +24,13 @@ from symfx.proxy_tensor.parts import parts_made_singly, with_whole_tuples
 from symfx.proxy_tensor.repeated import BackwardOfStampedError, Repeated, RepeatedBlocks
 from symfx.proxy_tensor.rewritten_functions import symbolic_numbers
 from symfx.proxy_tensor.shape_specs import BoundSpec
-from symfx.torch_bridge.modules import modules_of, named_state, state_count
+from symfx.torch_bridge.modules import (
+    call_with_state,
+    modules_of,
+    named_state,
+    state_count,
+    walking_once,
+)
 from symfx.torch_bridge.nested_tensors import with_parts
 from symfx.tracing.admission import Admission
 from symfx.tracing.arguments import Layout
@@ -218,7 +224,8 @@ def _traced(
 ) -> Trace:
     """One run of the tracer; a second one where a program needs gradients of a repeated block."""
     try:
-        return _Tracing(model, layout, entries, repeated=repeated, **options).run()
+        with walking_once():
+            return _Tracing(model, layout, entries, repeated=repeated, **options).run()
     except BackwardOfStampedError:
         return _Tracing(model, layout, entries, repeated="off", **options).run()
 
@@ -256,8 +263,8 @@ class _Tracing:
         #: Every parameter and buffer once; tied ones go by the first of their names.
         self.state: dict[str, torch.Tensor] = {}
         if self.module is not None:
-            for named in named_state(self.module):
-                self.state.update(named)
+            parameters, buffers = named_state(self.module)
+            self.state = {**parameters, **buffers}
         #: Whether the module holds one of them in several places.
         self._tied = self.module is not None and len(self.state) < state_count(self.module)
         #: Whether the tracer sees a leaf; the other leaves are constants of the graph.
@@ -387,11 +394,9 @@ class _Tracing:
         """Call the module with these parameters and buffers."""
         given = {self._prefix + name: tensor for name, tensor in state.items()}
         state = dict(given)
-        result = torch.func.functional_call(
-            self.caller, given, args, kwargs, tie_weights=self._tied
-        )
-        # functional_call leaves in the dict the tensor that the module now holds under each
-        # name. A buffer that was assigned anew is written back, so that the graph updates it.
+        result = call_with_state(self.caller, given, args, kwargs, tied=self._tied)
+        # The dict has now what the module held at last. A buffer that was assigned anew is
+        # written back, so that the graph updates it.
         for key, before in state.items():
             after = given[key]
             if after is before:

@@ -27,6 +27,7 @@ from symfx.proxy_tensor.repeated.signatures import (
     BlockModules,
     Signature,
     facts_of_env,
+    shape_alone,
 )
 from symfx.proxy_tensor.repeated.stamping import Recorded
 from symfx.proxy_tensor.repeated.subgraphs import Body, nodes_after
@@ -59,6 +60,7 @@ class _Kind:
     """The blocks of one shape: class, submodules, sizes of parameters.
 
     Attributes:
+        can_repeat: whether calls of these modules can be watched at all.
         members: the number of modules of this kind.
         reads: what a call reads, once one has run.
         recorded: the calls that can be recorded again.
@@ -66,6 +68,7 @@ class _Kind:
         runs: the nodes of each call that was run, where subgraphs are made.
     """
 
+    can_repeat: bool
     members: int = 0
     reads: Reads | None = None
     recorded: list[_Call] = field(default_factory=list)
@@ -157,20 +160,23 @@ class RepeatedBlocks:
     def _find(self) -> None:
         """Find the modules whose shape enough modules have."""
         modules = registered_modules(self._root)
-        children = [id(c) for m in modules for _, c in m._modules.items() if c is not None]
+        sizes = _sizes_of_trees(modules)
         # Names of a module that has several depend on how the program looks it up.
-        if len(set(children)) < len(children):
+        if sizes is None:
             return
         classes = Counter(type(m) for m in modules if m._modules)
-        shapes: dict[int, int] = {}
         numbers: dict[tuple[Any, ...], int] = {}
-        for module in modules:
-            if classes[type(module)] < 2 or "forward" in vars(module):
+        with torch._C.DisableTorchFunction():  # the mode of the trace notes each look
+            alone = [shape_alone(module, numbers) for module in modules]
+        for i, (module, size) in enumerate(zip(modules, sizes, strict=True)):
+            if size < _FEWEST_MODULES or classes[type(module)] < 2 or "forward" in vars(module):
                 continue
-            block = BlockModules(module, is_hook_of_stack)
-            if len(block.modules) >= _FEWEST_MODULES and block.can_repeat:
-                with torch._C.DisableTorchFunction():  # the mode of the trace notes each look
-                    kind = self._kinds.setdefault(block.shape(shapes, numbers), _Kind())
+            shape = tuple(alone[i : i + size])  # a module stands before all that is in it
+            block = BlockModules(modules[i : i + size], is_hook_of_stack)
+            kind = self._kinds.get(shape)
+            if kind is None:
+                kind = self._kinds[shape] = _Kind(can_repeat=block.can_repeat)
+            if kind.can_repeat:
                 kind.members += 1
                 self._blocks[id(module)] = block, kind
         fewest = 2 if self._subgraphs else _FEWEST_BLOCKS
@@ -318,6 +324,24 @@ class RepeatedBlocks:
 
 
 _active: ContextVar[RepeatedBlocks | None] = ContextVar("symfx_repeated", default=None)
+
+
+def _sizes_of_trees(modules: list[torch.nn.Module]) -> list[int] | None:
+    """How many modules are in each module, itself included; None if some is in two places.
+
+    Args:
+        modules: each module before those in it.
+    """
+    sizes: dict[int, int] = {}
+    places = 0
+    for module in reversed(modules):
+        size = 1
+        for _, part in module._modules.items() if module._modules else ():
+            if part is not None:
+                places += 1
+                size += sizes.get(id(part), 0)
+        sizes[id(module)] = size
+    return [sizes[id(m)] for m in modules] if places == len(modules) - 1 else None
 
 
 def _differ(before: dict[str, Any], now: dict[str, Any]) -> bool:

@@ -12,7 +12,6 @@ from torch._subclasses.fake_tensor import FakeTensor
 from symfx.proxy_tensor.repeated.reads import NOT_READ, Reads, ReadState, can_be_watched
 from symfx.proxy_tensor.repeated.values import Tokens, UnknownStateError, static_attribute
 from symfx.torch_bridge.modes import torch_settings
-from symfx.torch_bridge.modules import registered_modules
 
 if TYPE_CHECKING:
     from symfx.fake_operators.cache import OperationCache
@@ -45,47 +44,39 @@ def facts_of_env(env: Any) -> Facts:
     )
 
 
+def shape_alone(module: torch.nn.Module, numbers: dict[tuple[Any, ...], int]) -> int:
+    """A number for what a module and another one must share alone to be worth a comparison.
+
+    Args:
+        module: the module.
+        numbers: these numbers; the function adds to them.
+    """
+    parts, parameters, buffers = module._modules, module._parameters, module._buffers
+    own = (
+        type(module),
+        tuple([(name, part is None) for name, part in parts.items()]) if parts else (),
+        tuple([(name, *_size(t)) for name, t in parameters.items()]) if parameters else (),
+        tuple([(name, *_size(t)) for name, t in buffers.items()]) if buffers else (),
+    )
+    return numbers.setdefault(own, len(numbers))
+
+
 class BlockModules:
     """A module and its submodules, in order, each once.
 
     Args:
-        module: the module.
+        modules: the module first.
         own_hooks: whether a hook was registered by the trace itself.
 
     Attributes:
-        modules: the module first.
-        positions: the position of each by its id.
+        modules: the modules.
     """
 
-    def __init__(self, module: torch.nn.Module, own_hooks: Callable[[Any], bool]) -> None:
-        self.modules = registered_modules(module)
-        self.positions = {id(m): i for i, m in enumerate(self.modules)}
+    def __init__(self, modules: list[torch.nn.Module], own_hooks: Callable[[Any], bool]) -> None:
+        self.modules = modules
         self._own_hooks = own_hooks
 
-    def shape(self, known: dict[int, int], numbers: dict[tuple[Any, ...], int]) -> tuple[int, ...]:
-        """What two modules must share to be worth a comparison.
-
-        Args:
-            known: for the id of each module the number of what it has alone; the method adds to it.
-            numbers: these numbers; the method adds to them.
-        """
-        found = []
-        for module in self.modules:
-            number = known.get(id(module))
-            if number is None:
-                own = (
-                    type(module),
-                    tuple([(name, part is None) for name, part in module._modules.items()]),
-                    *(
-                        tuple([(name, *_size(tensor)) for name, tensor in held.items()])
-                        for held in (module._parameters, module._buffers)
-                    ),
-                )
-                number = known[id(module)] = numbers.setdefault(own, len(numbers))
-            found.append(number)
-        return tuple(found)
-
-    @functools.cached_property
+    @property
     def can_repeat(self) -> bool:
         """Whether calls of the module can be watched at all."""
         return all(
@@ -116,7 +107,8 @@ class BlockModules:
             own = vars(module)
             kind = type(module)
             found += (kind, own["training"])
-            if module is not first:  # the hooks of the block itself run for each call
+            # The hooks of the block itself run for each call.
+            if module is not first and not self._has_own_hooks_alone(own):
                 for name in _HOOKS:
                     hooks = own.get(name)
                     if hooks:
@@ -133,6 +125,18 @@ class BlockModules:
         for kind, name in of_classes:
             tokens.add(static_attribute(kind, name))
 
+    def _has_own_hooks_alone(self, own: dict[str, Any]) -> bool:
+        """Whether the trace alone has registered hooks: a quick look, which may miss it."""
+        before, after = own["_forward_pre_hooks"], own["_forward_hooks"]
+        return (
+            len(before) == 1 == len(after)
+            and not own["_backward_hooks"]
+            and not own["_backward_pre_hooks"]
+            and own["_is_full_backward_hook"] is None
+            and self._own_hooks(*before.values())
+            and self._own_hooks(*after.values())
+        )
+
     def _add_hooks(self, tokens: Tokens, module: torch.nn.Module, name: str, hooks: Any) -> None:
         if not isinstance(hooks, dict):
             tokens.add(hooks)
@@ -141,6 +145,11 @@ class BlockModules:
                 if not self._own_hooks(hook):
                     tokens.add(hook)
                     tokens.found.append(tuple(key in vars(module).get(n, ()) for n in _HOOKS_BY_ID))
+
+
+@functools.cache
+def _module_places(count: int) -> tuple[tuple[str, int], ...]:
+    return tuple(("module", i) for i in range(count))
 
 
 def _size(tensor: torch.Tensor | None) -> tuple[Any, ...]:
@@ -179,7 +188,8 @@ class Signature:
         self._cache = cache
         self.modules = block.modules
         self.tensors: list[torch.Tensor] = []
-        self._places: dict[int, Any] = {id(m): ("module", i) for i, m in enumerate(block.modules)}
+        places = _module_places(len(block.modules))
+        self._places: dict[int, Any] = dict(zip(map(id, block.modules), places, strict=True))
         tokens = Tokens(self._places, state.names)
         tokens.found.append(torch_settings())
         with torch._C.DisableTorchFunction():  # the mode of the trace must not see these looks

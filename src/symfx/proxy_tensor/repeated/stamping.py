@@ -75,14 +75,14 @@ class _Value:
 
     Attributes:
         base: the storage: its position among those of the call, or a node from outside.
-        template: for a new storage, a meta tensor like the first one on it.
+        is_first: whether it is the first value on its storage, all of which it has.
         layout: for a view, its sizes, strides and offset.
         like: the position among all values of an earlier one on the same storage with this layout.
     """
 
     device: torch.device
     base: int | fx.Node
-    template: torch.Tensor | None
+    is_first: bool
     layout: tuple[Any, Any, Any] | None
     like: int | None = None
 
@@ -138,10 +138,15 @@ class Recorded:
         self._outside: dict[int, fx.Node] = {}
         for node in dict.fromkeys(n for made in nodes for n in made.all_input_nodes):
             if node not in self._own:
-                for value in _tensors(node.meta.get("val")):
-                    self._outside.setdefault(storage_id(value), node)
+                val = node.meta.get("val")
+                if isinstance(val, torch.Tensor):
+                    self._outside.setdefault(storage_id(val), node)
+                elif _tensors(val):
+                    raise UnknownStateError("it takes apart several results from outside")
         self._storages: dict[int, int] = {}
-        self._templates: list[torch.Tensor] = []
+        # For each storage the first value on it, and a meta tensor like that once one is wanted.
+        self._firsts: list[FakeTensor] = []
+        self._templates: dict[int, torch.Tensor] = {}
         # For a storage and a layout, the position of the first such value; the number of values.
         self._alike: dict[tuple[Any, ...], int] = {}
         self._count = 0
@@ -204,17 +209,24 @@ class Recorded:
         position = self._storages.get(storage)
         if outside is None and position is None:
             self._storages[storage] = position = len(self._storages)
-            self._templates.append(plain_alias(val))
-            return _Value(device, position, self._templates[-1], None)
+            self._firsts.append(val)
+            return _Value(device, position, True, None)
         base: Any = position if outside is None else outside
         if val.dtype != self._dtype(base):
             raise UnknownStateError("it reads memory as another dtype")
-        return _Value(device, base, None, layout, like if like < self._count - 1 else None)
+        return _Value(device, base, False, layout, like if like < self._count - 1 else None)
 
     def _dtype(self, base: int | fx.Node) -> torch.dtype:
-        if isinstance(base, int):
-            return self._templates[base].dtype
-        return next(iter(_tensors(base.meta["val"]))).dtype
+        held = self._firsts[base] if isinstance(base, int) else base.meta["val"]
+        dtype: torch.dtype = held.dtype
+        return dtype
+
+    def template(self, storage: int) -> torch.Tensor:
+        """A meta tensor like the first value on a storage of the call."""
+        found = self._templates.get(storage)
+        if found is None:
+            found = self._templates[storage] = plain_alias(self._firsts[storage])
+        return found
 
     def _check_result(self, result: Any) -> None:
         """Note which nodes make the tensors of the result."""
@@ -344,8 +356,9 @@ class Recorded:
             if not isinstance(value, _Value) or isinstance(value.base, fx.Node):
                 raise UnknownStateError("a result has no storage of its own")
             attributes = self.attributes_on(value.device)
+            template = self.template(value.base)
             with BelowTorch():
-                elem = copy_metadata(self._templates[value.base])
+                elem = copy_metadata(template)
                 mark(elem)
                 if value.layout is not None:
                     elem = view_metadata(elem, *value.layout)
@@ -403,8 +416,8 @@ class _Making:
         """A meta tensor like a value, and the fake tensor of it."""
         if value is None:
             return None, None
-        if value.template is not None:
-            elem = copy_metadata(value.template)
+        if value.is_first:
+            elem = copy_metadata(self._recorded.template(value.base))  # type: ignore[arg-type]
             self._mark(elem)
             self._bases.append(elem)
         elif value.like is not None:

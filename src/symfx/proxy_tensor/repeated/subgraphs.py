@@ -10,7 +10,7 @@ import torch
 from torch import fx
 from torch._higher_order_ops.invoke_subgraph import invoke_subgraph
 
-from symfx.torch_bridge.fx_graphs import graph_module
+from symfx.torch_bridge.fx_graphs import append_named, graph_module, set_metadata
 
 if TYPE_CHECKING:
     from symfx.proxy_tensor.repeated.stamping import Recorded
@@ -55,10 +55,15 @@ class Body:
             new[node] = graph.placeholder(f"arg{i}")
             new[node].meta["val"] = node.meta.get("val")
         for step in recorded.steps:
-            new[step.node] = graph.node_copy(step.node, lambda n: new[n])
+            node = step.node
+            args: Any = fx.node.map_arg(node.args, lambda n: new[n])
+            kwargs: Any = fx.node.map_arg(node.kwargs, lambda n: new[n])
+            new[node] = append_named(graph, node.op, node.target, args, kwargs, node.name)
+            set_metadata(new[node], dict(node.meta))
         graph.output(tuple(new[recorded.steps[i].node] for i in self._outputs))
         self._inputs = [new[node] for node in self.operands]
-        self._nodes = [new[step.node] for step in recorded.steps]
+        self._copied = [step.node for step in recorded.steps]
+        self._nodes = [new[node] for node in self._copied]
         root = tracer.root
         number = 0
         while hasattr(root, f"repeated_subgraph{number}"):
@@ -126,6 +131,7 @@ class Body:
         """For each node of the subgraph the one of a call, if both compute the same."""
         if len(nodes) != len(self._nodes):
             return None
+        compared = nodes != self._copied
         found: dict[fx.Node, fx.Node] = {}
         own, theirs_own = set(self._nodes), set(nodes)
         for mine, theirs in zip(self._nodes, nodes, strict=True):
@@ -134,11 +140,13 @@ class Body:
             for a, b in zip(mine.all_input_nodes, theirs.all_input_nodes, strict=False):
                 if (a in own) != (b in theirs_own) or found.setdefault(a, b) is not b:
                     return None
+            if found.setdefault(mine, theirs) is not theirs:
+                return None
+            if not compared:
+                continue
             if not _agree((mine.args, mine.kwargs), (theirs.args, theirs.kwargs), found):
                 return None
             if _told(mine.meta.get("val")) != _told(theirs.meta.get("val")):
-                return None
-            if found.setdefault(mine, theirs) is not theirs:
                 return None
         return found
 

@@ -165,6 +165,10 @@ class Tokens:
             for name, value in list(vars(base).items()):
                 if name in _OF_EVERY_CLASS:
                     continue
+                if type(value) is FunctionType:  # most are
+                    self.kept.append(value)
+                    self.found.append(id(value))
+                    continue
                 length = len(self.found)
                 try:
                     self.add(value)
@@ -272,7 +276,7 @@ def static_attribute(kind: type, name: str) -> Any:
 def is_of_library(kind: type) -> bool:
     """Whether a class is Python's, torch's or symfx's."""
     top = kind.__module__.partition(".")[0]
-    return is_steady_module(top) or (STDLIB(top) and top != "__main__")
+    return top in _STEADY or (STDLIB(top) and top != "__main__")
 
 
 STDLIB: Callable[[str], bool] = sys.stdlib_module_names.__contains__
