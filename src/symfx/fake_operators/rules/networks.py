@@ -154,6 +154,25 @@ def _in_suggested_format(n: Numbers, a: Shape) -> New | None:
     return New(a.dtype, a.sizes, packed_in(n, a.sizes, order))
 
 
+def _in_format_of_dense(n: Numbers, a: Shape) -> New | None:
+    """A new tensor as `_in_suggested_format` makes it, of a kernel that first looks for gaps.
+
+    The strides of dimensions of size 1 have no part in that.
+    """
+    rank = len(a.sizes)
+    orders: list[Sequence[int]] = [range(rank)]
+    if rank in (4, 5):
+        orders.append((0, *range(2, rank), 1))
+    for order in orders:
+        packed = packed_in(n, a.sizes, order)
+        if all(
+            size == 1 or n.same(stride, step)
+            for size, stride, step in zip(a.sizes, a.strides, packed, strict=True)
+        ):
+            return New(a.dtype, a.sizes, packed)
+    return _in_suggested_format(n, a)
+
+
 def _spread(
     n: Numbers,
     sizes: Sequence[Number],
@@ -310,7 +329,7 @@ def _batch_norm(
 ) -> tuple[New, New, New] | None:  # fmt: skip
     if not _has_usual_form(n, a, (weight, bias, running_mean, running_var)):
         return None
-    normalized = _in_suggested_format(n, a)
+    normalized = _in_format_of_dense(n, a)
     statistics = New(a.dtype, a.sizes[1:2], (1,)) if training else New(a.dtype, (0,), (1,))
     return None if normalized is None else (normalized, statistics, statistics)
 
@@ -321,7 +340,7 @@ def _batch_norm_without_statistics(
 ) -> tuple[New, New, New] | None:  # fmt: skip
     if not training or not _has_usual_form(n, a, (weight, bias)):
         return None
-    normalized = _in_suggested_format(n, a)
+    normalized = _in_format_of_dense(n, a)
     statistics = New(a.dtype, a.sizes[1:2], (1,))
     return None if normalized is None else (normalized, statistics, statistics)
 
