@@ -36,6 +36,7 @@ OPERATORS: dict[str, Callable[[Tensor], Tensor]] = {
         x, torch.zeros(x.shape[1], dtype=x.dtype), torch.ones(x.shape[1], dtype=x.dtype)
     ),
     "group_norm": lambda x: F.group_norm(x, 1),
+    "channel_shuffle": lambda x: F.channel_shuffle(x, 1),
     "prelu": lambda x: F.prelu(x, torch.ones(1, dtype=x.dtype)),
     "of two layouts": lambda x: x + x.contiguous(),
 }

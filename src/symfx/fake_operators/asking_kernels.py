@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch._prims_common import infer_size
+from torch._prims_common import infer_size, suggest_memory_format
 
 __all__ = ["ASKING"]
 
@@ -65,8 +65,21 @@ def _strides_of_view(a: torch.Tensor, sizes: Sequence[Any]) -> list[Any] | None:
     return strides[::-1]
 
 
+# torch's fake kernel returns a row-major tensor, whatever the format of its argument is.
+def _channel_shuffle(a: torch.Tensor, groups: int) -> Any:
+    if a.dim() not in (4, 5) or groups < 1:
+        return NotImplemented
+    torch._check(  # type: ignore[no-untyped-call]
+        a.shape[1] % groups == 0,
+        lambda: f"the number of channels, {a.shape[1]}, must be divisible by {groups} groups",
+    )
+    memory_format: torch.memory_format = suggest_memory_format(a)
+    return torch.empty(a.shape, dtype=a.dtype, device=a.device, memory_format=memory_format)
+
+
 ASKING: dict[Any, Callable[..., Any]] = {
     _aten.view.default: _view,
     _aten._unsafe_view.default: _view,
+    _aten.channel_shuffle.default: _channel_shuffle,
 }
 """For an operator, a function of fake arguments that returns fake results, or NotImplemented."""
