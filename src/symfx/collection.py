@@ -45,8 +45,9 @@ class Collections:
 
     def __enter__(self) -> Collections:
         # Around the callbacks of others, such as those of hypothesis, which measure collections.
-        gc.callbacks.insert(0, self._begin)
+        # A collection may run between these lines: its begin must not be noted without its end.
         gc.callbacks.append(self._end)
+        gc.callbacks.insert(0, self._begin)
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -134,6 +134,28 @@ def test_a_buffer_that_grows_is_refused():
         symfx.trace(Counter(grow=True), randn(3, 4))
 
 
+@pytest.mark.parametrize("deleted", [True, False])
+def test_a_buffer_that_goes_away_is_refused(deleted):
+    class Used(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("first", torch.ones(3))
+
+        def forward(self, x):
+            y = x + self.first
+            if deleted:
+                del self.first
+            else:
+                self.first = None
+            return y
+
+    model = Used()
+    before = model.first
+    with pytest.raises(TracingError, match=r"replaces its buffer first.*by None"):
+        symfx.trace(model, randn(2, 3))
+    assert model.first is before and list(model._buffers) == ["first"]
+
+
 def test_a_method_of_a_module():
     model = Stack()
     t = symfx.trace(model.half, randn(3, 8), {"bias": False}, dynamic={"x": ("n", None)})

@@ -179,7 +179,7 @@ def _read_nodes(
         kwargs = {} if entry["kwargs"] == _NO_KEYWORDS else decode_field(each, "kwargs", known)
         if type(args) is not tuple or type(kwargs) is not dict:
             raise each.refusal("its arguments are no tuple, or its keywords no dictionary")
-        if type(called) is not str:
+        if type(called) is not str or len(called) > 10_000:
             each.at("target").text(10_000)  # raises the error
         if op == "call_function":
             function = functions.get(called)

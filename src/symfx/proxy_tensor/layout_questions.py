@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -253,7 +252,7 @@ class LayoutQuestions:
         if not all(source in facts for source in asked):
             return False
         for source in asked:
-            facts[source] = replace(facts[source], asked=True)
+            facts[source] = facts[source]._replace(asked=True)
         return True
 
     def _may_differ(self, node: fx.Node) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import sympy
 from torch.utils._sympy import functions as torch_fn
@@ -72,8 +72,7 @@ class SymbolInfo:
         return f"<SymbolInfo {low}{self.name}{high}, {value}>"
 
 
-@dataclass(frozen=True)
-class InputFact:
+class InputFact(NamedTuple):
     """The term that a size, stride or offset of an input must equal for the trace to hold.
 
     Attributes:

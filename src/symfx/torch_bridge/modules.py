@@ -140,7 +140,7 @@ def state_count(root: torch.nn.Module) -> int:
 
 def call_with_state(
     root: torch.nn.Module,
-    state: dict[str, torch.Tensor],
+    state: dict[str, Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     *,
@@ -151,7 +151,7 @@ def call_with_state(
     Args:
         root: the module.
         state: tensors to use in place of the parameters and buffers of these names. At the end it
-            has the tensors that the module held then.
+            has the tensors that the module held then, and None for one that was deleted.
         args, kwargs: the arguments of the call.
         tied: whether the module has one of its tensors in several places.
     """
@@ -163,9 +163,7 @@ def call_with_state(
     try:
         for name, tensor in state.items():
             path, _, own = name.rpartition(".")
-            module = modules.get(path)
-            if module is None:
-                module = modules[path] = root.get_submodule(path)
+            module = _module_at(path, modules)
             before.append(_exchange(module, own, tensor))
             places.append((module, own))
         return root(*args, **kwargs)
@@ -174,7 +172,16 @@ def call_with_state(
             _exchange(module, own, tensor)
             for (module, own), tensor in zip(places, before, strict=True)
         ]
-        state.update({k: t for k, t in zip(state, after, strict=False) if t is not _MISSING})
+        state.update({k: None if t is _MISSING else t for k, t in zip(state, after, strict=False)})
+
+
+def _module_at(path: str, known: dict[str, torch.nn.Module]) -> torch.nn.Module:
+    """The module of a path, looked up once."""
+    module = known.get(path)
+    if module is None:
+        above, _, last = path.rpartition(".")
+        module = known[path] = getattr(_module_at(above, known), last)
+    return module
 
 
 def _exchange(module: torch.nn.Module, name: str, tensor: Any) -> Any:

@@ -392,7 +392,7 @@ class _Tracing:
         self, state: dict[str, torch.Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Call the module with these parameters and buffers."""
-        given = {self._prefix + name: tensor for name, tensor in state.items()}
+        given: dict[str, Any] = {self._prefix + name: tensor for name, tensor in state.items()}
         state = dict(given)
         result = call_with_state(self.caller, given, args, kwargs, tied=self._tied)
         # The dict has now what the module held at last. A buffer that was assigned anew is
@@ -402,7 +402,7 @@ class _Tracing:
             if after is before:
                 continue
             name = key.removeprefix(self._prefix)
-            if after.shape != before.shape or after.dtype != before.dtype:
+            if after is None or after.shape != before.shape or after.dtype != before.dtype:
                 raise TracingError(
                     f"{name_of(self.model)} replaces its buffer {name}, {describe(before)}, "
                     f"by {describe(after)}",

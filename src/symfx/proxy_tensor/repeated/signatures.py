@@ -130,9 +130,9 @@ class BlockModules:
         before, after = own["_forward_pre_hooks"], own["_forward_hooks"]
         return (
             len(before) == 1 == len(after)
-            and not own["_backward_hooks"]
-            and not own["_backward_pre_hooks"]
-            and own["_is_full_backward_hook"] is None
+            and not own.get("_backward_hooks")
+            and not own.get("_backward_pre_hooks")
+            and own.get("_is_full_backward_hook") is None
             and self._own_hooks(*before.values())
             and self._own_hooks(*after.values())
         )

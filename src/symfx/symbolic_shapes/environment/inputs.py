@@ -6,7 +6,6 @@ The module is long because sizes, strides and numbers share the tables of what i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -481,7 +480,7 @@ class Inputs:
             for name, symbol, stride in made:
                 asked = self.facts[name].asked
                 self._note(name, stride)
-                self.facts[name] = replace(self.facts[name], asked=asked)
+                self.facts[name] = self.facts[name]._replace(asked=asked)
                 self._knowledge.equate(symbol, stride)
 
         result: list[Term] = []
