@@ -12,6 +12,7 @@ from symfx.optimization.runtime.activations import PostOp
 from symfx.optimization.runtime.compiled import kernels
 from symfx.optimization.runtime.compiled_linear import applied, filled_up, panels
 from symfx.optimization.runtime.conv_form import ConvForm, Kernel
+from symfx.optimization.runtime.image_kernels import pooled
 from symfx.optimization.runtime.tape import NotOnTapeError, running_tape
 
 __all__ = ["Gathered", "Tiled", "best_side", "may_gather", "promise"]
@@ -82,11 +83,6 @@ class _Compiled:
         self.bias = filled_up(form.bias, form.weight, compiled.columns)
         self.applied, self.range = applied(form.post)
         self.rest = form.post if self.applied == 0 else PostOp("none")
-        self.pool: tuple[tuple[int, ...], tuple[int, ...]] | None = None
-        if form.pool is not None:
-            down, across = _pooled(form, self.sides)
-            places = *form.pool.kernel, *form.pool.stride, *form.pool.padding, 1, 1
-            self.pool = (*self.shape[:2], down, across), (*self.shape, down, across, *places)
 
     def _compute(self, x: Tensor, other: Tensor | None, result: Tensor) -> bool:
         """Write the convolution, the sum and the activation; whether the kernel refuses."""
@@ -103,19 +99,8 @@ class _Compiled:
         if refused:
             return self.form.plainly(x, other)
         result = self.rest.apply_to(result)
-        if self.pool is None:
-            return result
-        shape, sizes = self.pool
-        pooled = torch.empty(shape, memory_format=torch.channels_last)
-        self.kernels.pool(result, pooled, sizes)
-        return pooled
-
-
-def _pooled(form: ConvForm, sides: Sequence[int]) -> list[int]:
-    """The height and the width behind the pooling, as torch computes them."""
-    assert form.pool is not None
-    image = torch.empty(1, 1, *sides, device="meta")
-    return list(form.pool.function(image).shape[2:])
+        pool = self.form.pool
+        return result if pool is None else pooled(self.kernels, result, pool)
 
 
 class Gathered(_Compiled):

@@ -54,8 +54,9 @@ TILES_OF_2 = "by a compiled kernel in tiles of 2x2"
 TILES_OF_4 = "by a compiled kernel in tiles of 4x4"
 COMPILED_WAYS = (DEPTHWISE, POINTWISE, GATHERED, TILES_OF_2, TILES_OF_4)
 BFLOAT16 = "in bfloat16"
-#: Multiples of so many channels fill all lanes of the compiled kernels.
-_WHOLE = 32
+#: Multiples of so many channels fill all lanes of the compiled kernels, and so many channels of the
+#: image let the time for the first and the last of them be little.
+_WHOLE, _DEEP = 16, 16
 #: With fewer channels than this, Winograd's algorithm was never the faster.
 _MANY = 32
 #: With up to this many input channels, oneDNN's kernels for channels last leave lanes empty.
@@ -289,8 +290,9 @@ def expected_gain(way: str, form: ConvForm, shape: Sequence[int]) -> float | Non
     for side, name in _TILES.items():
         if way == name:
             return promise(form, shape, side)
-    fills = channels >= 0.75 * -(-channels // _WHOLE) * _WHOLE and depth % _WHOLE == 0
-    return 1.0 if way == GATHERED and fills else None
+    fills = channels >= 0.75 * -(-channels // _WHOLE) * _WHOLE
+    fills = fills and (way == DEPTHWISE or depth <= FEW or depth >= _DEEP)
+    return 1.0 if way in COMPILED_WAYS and fills else None
 
 
 @functools.cache

@@ -20,6 +20,7 @@ from symfx.optimization.runtime.conv_form import ConvForm, Kernel
 from symfx.optimization.runtime.conv_kernels import (
     BFLOAT16,
     DIRECT,
+    FEW,
     expected_gain,
     make_kernel,
     other_ways,
@@ -233,7 +234,8 @@ class FusedConv(PackedLayer):
             return {}
         form, shape = self.form(), x.shape
         direct = self.kernel(shape)
-        x = x if self.pool else x.contiguous(memory_format=form.format)
+        few = self.pool is not None or form.weight.shape[1] <= FEW  # an input of the graph
+        x = x if few else x.contiguous(memory_format=form.format)
         other = torch.zeros_like(direct(x, None, False)) if adds else None
         makers = {DIRECT: lambda: direct}
         makers |= {name: functools.partial(make_kernel, name, form, shape, ()) for name in names}

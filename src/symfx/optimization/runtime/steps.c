@@ -6,7 +6,7 @@
 #include "convolutions.c"
 
 enum { ATTENTION, NORMALIZE, LINEAR, DEPTHWISE, ROTATE, COPY, COMBINE, SEPARABLE,
-       CONVOLVE, WINOGRAD, POOL };
+       CONVOLVE, WINOGRAD, POOL, MEAN };
 
 #define PLACES 9
 #define NUMBERS 28
@@ -181,6 +181,9 @@ int symfx_run(const step *steps, int64_t count, char *const *bases, int threads)
         break;
       case POOL:
         symfx_pool(p[0], p[1], n, threads);
+        break;
+      case MEAN:
+        symfx_mean(p[0], p[1], n[0], n[1], n[2]);
         break;
     }
   }

@@ -28,6 +28,7 @@ class Step(enum.IntEnum):
     CONVOLVE = 8
     WINOGRAD = 9
     POOL = 10
+    MEAN = 11
 
 
 class NotOnTapeError(Exception):
@@ -178,7 +179,7 @@ class Tape:
         Args:
             step: the kernel.
             pointers: the tensors whose addresses it takes.
-            result: the place of the one that it writes, which is new.
+            result: the place of the one that it writes, which is new, or has been written in part.
             numbers: its other whole arguments.
             reals: its other real arguments.
         """
@@ -191,7 +192,9 @@ class Tape:
                 places.append(None)
                 continue
             start = _start(x)
-            if place == result:
+            if place == result and start in self._made:
+                self._made[start].last = index  # the parts of a concatenation
+            elif place == result:
                 size = x.untyped_storage().nbytes()
                 self._made[start] = _Memory(index, index, size, x)
             elif start in self._made:
