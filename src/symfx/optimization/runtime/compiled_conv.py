@@ -12,7 +12,7 @@ from symfx.optimization.runtime.activations import PostOp
 from symfx.optimization.runtime.compiled import kernels
 from symfx.optimization.runtime.compiled_linear import applied, filled_up, panels
 from symfx.optimization.runtime.conv_form import ConvForm, Kernel
-from symfx.optimization.runtime.image_kernels import pooled
+from symfx.optimization.runtime.image_kernels import channels_last, pooled
 from symfx.optimization.runtime.tape import NotOnTapeError, running_tape
 
 __all__ = ["Gathered", "Tiled", "best_side", "may_gather", "promise"]
@@ -91,7 +91,7 @@ class _Compiled:
     def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
         """See `Kernel`."""
         if other is not None:
-            other = other.contiguous(memory_format=torch.channels_last)
+            other = channels_last(other)
         result = torch.empty(self.shape, memory_format=torch.channels_last)
         refused = self._compute(x, other, result)
         if (refused or self.rest.function is not None) and running_tape() is not None:
@@ -126,7 +126,7 @@ class Gathered(_Compiled):
         if self.narrow:
             strides: tuple[int, ...] = x.stride()
         else:
-            x, strides = x.contiguous(memory_format=torch.channels_last), (0, 0, 0, 0)
+            x, strides = channels_last(x), (0, 0, 0, 0)
         tensors = x, self.packed, self.bias, other, result
         return self.kernels.convolve(tensors, (*self.sizes, *strides), *self.range)
 
@@ -159,7 +159,7 @@ class Tiled(_Compiled):
         return panels(matrices.view(-1, *weight.shape[:2]), self.kernels.columns)
 
     def _compute(self, x: Tensor, other: Tensor | None, result: Tensor) -> bool:
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = channels_last(x)
         tensors = x, self.packed, self.bias, other, result
         return self.kernels.winograd(tensors, self.sizes, *self.range)
 

@@ -21,6 +21,7 @@ from symfx.optimization.runtime.compiled_conv import (
 )
 from symfx.optimization.runtime.compiled_linear import CompiledLinear
 from symfx.optimization.runtime.conv_form import ConvForm, Kernel
+from symfx.optimization.runtime.image_kernels import channels_last
 from symfx.optimization.runtime.tape import NotOnTapeError, running_tape
 from symfx.optimization.runtime.tensor_checks import packed_alike
 from symfx.optimization.runtime.winograd import Winograd
@@ -175,9 +176,9 @@ class _Pointwise:
         self.rows = shape[0] * math.prod(shape[2:])
 
     def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = channels_last(x)
         if other is not None:
-            other = other.contiguous(memory_format=torch.channels_last)
+            other = channels_last(other)
         result = torch.empty(self.shape, memory_format=torch.channels_last)
         self.linear.compute(x, other, result, self.rows)
         return self.linear.rest.apply_to(result)
@@ -205,7 +206,7 @@ class _Depthwise:
         self.rest = PostOp("none") if post.name in (*_CLAMPS, "hardtanh") else post
 
     def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = channels_last(x)
         result = torch.empty(self.shape, memory_format=torch.channels_last)
         low, high = (-math.inf, math.inf) if other is not None else self.range
         self.kernels.depthwise((x, self.weight, self.bias, result), self.sizes, low, high)

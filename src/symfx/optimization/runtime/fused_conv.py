@@ -105,8 +105,8 @@ class FusedConv(PackedLayer):
         """
         if not (finite and self._fits(x, other)):
             return self.plainly(x, other)
-        if self.rank == 1:  # a line is an image with one row
-            x = x.unsqueeze(2)
+        if self.rank == 1:
+            x = self._as_image(x)
             other = None if other is None else other.unsqueeze(2)
         result = self.kernel(x.shape)(x, other, self.accumulates)
         return result.squeeze(2) if self.rank == 1 else result
@@ -180,7 +180,11 @@ class FusedConv(PackedLayer):
     def get_ready(self, x: Tensor) -> None:
         """Pack the weight for such an input now, and not at the first run."""
         if self._fits(x, None):
-            self.kernel(x.unsqueeze(2).shape if self.rank == 1 else x.shape)
+            self.kernel(self._as_image(x).shape)
+
+    def _as_image(self, x: Tensor) -> Tensor:
+        """The input; a line is an image with one row."""
+        return x.unsqueeze(2) if self.rank == 1 and x.dim() == 3 else x
 
     def _make(self, key: Any) -> Kernel:
         """A kernel for inputs of a shape."""
@@ -201,8 +205,7 @@ class FusedConv(PackedLayer):
         self, way: str, x: Tensor, adds: bool
     ) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
         """Runs on inputs like this one: as the layer computes now, and in the way of that name."""
-        if self.rank == 1:
-            x = x.unsqueeze(2)
+        x = self._as_image(x)
         now = self.kernel(x.shape)
         other = torch.zeros_like(now(x, None, False)) if adds else None
         then = make_kernel(way, self.form(), x.shape, ())
@@ -216,13 +219,13 @@ class FusedConv(PackedLayer):
 
     def other_ways(self, x: Tensor) -> list[str]:
         """The names of the ways that may compute inputs like this one faster than `DIRECT`."""
-        if not (self.available and self.rank == 2 and self._dtype is not None):
+        if not (self.available and self.rank < 3 and self._dtype is not None):
             return []
-        return other_ways(self.form(), x.shape)
+        return other_ways(self.form(), self._as_image(x).shape)
 
     def expected_gain(self, way: str, x: Tensor) -> float | None:
         """How many times as fast as `DIRECT` a way should be; None where only a trial can tell."""
-        return expected_gain(way, self.form(), x.shape)
+        return expected_gain(way, self.form(), self._as_image(x).shape)
 
     def trials(self, x: Tensor, adds: bool) -> dict[str, Callable[[], Tensor]]:
         """Runs of each way to compute inputs like this one, `DIRECT` first.
@@ -232,7 +235,8 @@ class FusedConv(PackedLayer):
         names = self.other_ways(x)
         if not names:
             return {}
-        form, shape = self.form(), x.shape
+        form, x = self.form(), self._as_image(x)
+        shape = x.shape
         direct = self.kernel(shape)
         few = self.pool is not None or form.weight.shape[1] <= FEW  # an input of the graph
         x = x if few else x.contiguous(memory_format=form.format)
@@ -248,6 +252,8 @@ class FusedConv(PackedLayer):
 
     def choose(self, shape: torch.Size, way: str) -> None:
         """Compute inputs of this shape in this way from now on."""
+        if self.rank == 1 and len(shape) == 3:
+            shape = torch.Size([*shape[:2], 1, shape[2]])
         self._kernels.pop(shape, None)
         self.ways.pop(tuple(shape), None)
         if way != DIRECT:

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from symfx.optimization.runtime.compiled import Kernels
 from symfx.optimization.runtime.layers import MaxPool
+from symfx.optimization.runtime.tape import running_tape
 
-__all__ = ["concatenates", "image_kernel", "pooled"]
+__all__ = ["channels_last", "concatenates", "image_kernel", "pooled"]
 
 _MAX_POOLS = (F.max_pool2d, torch.max_pool2d)
 _POOL_NAMES = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
@@ -83,6 +84,15 @@ def _is_image(x: Tensor) -> bool:
         and x.dtype is torch.float
         and x.is_contiguous(memory_format=torch.channels_last)
     )
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """An image with its channels last in memory; a tape notes the copy, if there is one."""
+    result = x.contiguous(memory_format=torch.channels_last)
+    tape = running_tape()
+    if tape is not None and result.data_ptr() != x.data_ptr():
+        tape.add_copy(x, result)
+    return result
 
 
 def pooled(kernels: Kernels, x: Tensor, pool: MaxPool) -> Tensor:

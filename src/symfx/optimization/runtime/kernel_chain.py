@@ -259,7 +259,7 @@ class _Noting(fx.Interpreter):
             if not value.is_contiguous():
                 raise NotOnTapeError
             value = value.view(source.shape)
-        self._note_part(source, value)
+        self.tape.add_copy(source, value)
 
     def _note_concatenation(
         self, value: Tensor, parts: Sequence[Tensor], dimension: Sequence[int]
@@ -269,18 +269,8 @@ class _Noting(fx.Interpreter):
         if not _is_dense(value) or not all(x.dim() == value.dim() for x in parts):
             raise NotOnTapeError  # torch skips a vector without elements
         for part in parts:
-            self._note_part(part, value.narrow(at, place, part.shape[at]))
+            self.tape.add_copy(part, value.narrow(at, place, part.shape[at]))
             place += part.shape[at]
-
-    def _note_part(self, source: Tensor, target: Tensor) -> None:
-        """Note a copy of a tensor to memory that may be larger, along the latter's order."""
-        if source.dim() > 4 or source.dtype is not torch.float or not source.numel():
-            raise NotOnTapeError
-        fill = 4 - source.dim()
-        order = sorted(range(source.dim()), key=lambda each: -target.stride(each))
-        sizes = (*[1] * fill, *[source.shape[each] for each in order])
-        strides = [(*[0] * fill, *[x.stride(each) for each in order]) for x in (source, target)]
-        self.tape.add(Step.COPY, (source, target), 1, (*sizes, *strides[0], *strides[1]))
 
 
 def _copies(called: Any) -> bool:

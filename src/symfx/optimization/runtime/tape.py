@@ -204,6 +204,21 @@ class Tape:
             places.append((start, x.data_ptr() - start))
         self._steps.append(_Noted(step, places, list(numbers), list(reals)))
 
+    def add_copy(self, source: Tensor, target: Tensor) -> None:
+        """Note a copy of a tensor of floats, along the order of the target's memory.
+
+        Args:
+            source: of up to four dimensions.
+            target: of the same shape; its memory may be larger.
+        """
+        if source.dim() > 4 or source.element_size() != 4 or not source.numel():
+            raise NotOnTapeError
+        fill = 4 - source.dim()
+        order = sorted(range(source.dim()), key=lambda each: -target.stride(each))
+        sizes = (*[1] * fill, *[source.shape[each] for each in order])
+        strides = [(*[0] * fill, *[x.stride(each) for each in order]) for x in (source, target)]
+        self.add(Step.COPY, (source, target), 1, (*sizes, *strides[0], *strides[1]))
+
     def finish(self, values: Sequence[Any]) -> Program:
         """The program of the noted kernels.
 
