@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import torch
@@ -42,6 +42,7 @@ __all__ = [
     "expected_gain",
     "has_bfloat16",
     "is_way",
+    "known_ways",
     "make_kernel",
     "other_ways",
 ]
@@ -294,6 +295,20 @@ def expected_gain(way: str, form: ConvForm, shape: Sequence[int]) -> float | Non
     fills = channels >= 0.75 * -(-channels // _WHOLE) * _WHOLE
     fills = fills and (way == DEPTHWISE or depth <= FEW or depth >= _DEEP)
     return 1.0 if way in COMPILED_WAYS and fills else None
+
+
+def known_ways(ways: Collection[str], form: ConvForm, shape: Sequence[int]) -> list[str]:
+    """The compiled ways for inputs of a shape whose weight is packed already, or the direct one.
+
+    Args:
+        ways: those for other shapes.
+        form: the convolution.
+        shape: of the input.
+    """
+    if len(shape) != form.weight.ndim or not any(way in COMPILED_WAYS for way in ways):
+        return []
+    found = _compiled_ways(form, shape)
+    return [way for way in found if way in ways] or [way for way in found if way == GATHERED]
 
 
 @functools.cache

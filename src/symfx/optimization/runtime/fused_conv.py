@@ -22,6 +22,7 @@ from symfx.optimization.runtime.conv_kernels import (
     DIRECT,
     FEW,
     expected_gain,
+    known_ways,
     make_kernel,
     other_ways,
 )
@@ -59,7 +60,8 @@ class FusedConv(PackedLayer):
     Attributes:
         accumulates: the sum may be written to the second argument's memory.
         last: the layer's weight was channels last in memory, and so were the original's results.
-        ways: the name of the way for a shape of input, where it is not ``"direct"``.
+        ways: the name of the way for a shape of input, where it is not ``"direct"``. A compiled
+            kernel takes other shapes too, with the same packed weight.
     """
 
     def __init__(
@@ -189,8 +191,11 @@ class FusedConv(PackedLayer):
     def _make(self, key: Any) -> Kernel:
         """A kernel for inputs of a shape."""
         known = list(self._kernels.values())
-        way = self.ways.get(ALL_SHAPES) or self.ways.get(tuple(key), DIRECT)
-        return make_kernel(way, self.form(), key, known)
+        form = self.form()
+        way = self.ways.get(ALL_SHAPES) or self.ways.get(tuple(key))
+        if way is None:
+            way = next(iter(known_ways(self.ways.values(), form, key)), DIRECT)
+        return make_kernel(way, form, key, known)
 
     def compute_in(self, way: str) -> None:
         """Compute inputs of all shapes in another dtype from now on: in the way of that name."""

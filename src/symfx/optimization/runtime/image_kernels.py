@@ -97,8 +97,8 @@ def channels_last(x: Tensor) -> Tensor:
 
 def pooled(kernels: Kernels, x: Tensor, pool: MaxPool) -> Tensor:
     """The greatest value of each window of an image that is channels last."""
-    *front, height, width = pool.function(x.new_empty(x.shape, device="meta")).shape
-    shape = (*front, height, width)
+    height, width = pool.sides(x.shape[2:])
+    shape = (*x.shape[:2], height, width)
     result = torch.empty(shape, memory_format=torch.channels_last)
     places = *pool.kernel, *pool.stride, *pool.padding, 1, 1
     kernels.pool(x, result, (*x.shape, height, width, *places))
