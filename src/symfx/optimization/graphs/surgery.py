@@ -110,7 +110,7 @@ def inlined(module: fx.GraphModule, kind: type[nn.Module]) -> fx.GraphModule:
             arguments = iter(node.args)
             for each in inner.graph.nodes:
                 if each.op == "placeholder":
-                    own[each] = copies[next(arguments)]  # type: ignore[index]
+                    own[each] = copies[next(arguments)]
                 elif each.op != "output":
                     own[each] = copied(each, own, inner)
             values: Any = inner.graph.output_node().args[0]

@@ -69,7 +69,7 @@ def _max_pool(called: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Ma
     ceil = found.get("ceil_mode", False)
     if not plain or sizes[3] != (1, 1) or type(ceil) is not bool:
         return None
-    return MaxPool(sizes[0], sizes[1], sizes[2], ceil)  # type: ignore[arg-type]
+    return MaxPool(sizes[0], sizes[1], sizes[2], ceil)
 
 
 def concatenates(called: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:

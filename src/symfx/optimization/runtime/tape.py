@@ -214,7 +214,8 @@ class Tape:
         if source.dim() > 4 or source.element_size() != 4 or not source.numel():
             raise NotOnTapeError
         fill = 4 - source.dim()
-        order = sorted(range(source.dim()), key=lambda each: -target.stride(each))
+        steps = target.stride()
+        order = sorted(range(source.dim()), key=lambda each: -steps[each])
         sizes = (*[1] * fill, *[source.shape[each] for each in order])
         strides = [(*[0] * fill, *[x.stride(each) for each in order]) for x in (source, target)]
         self.add(Step.COPY, (source, target), 1, (*sizes, *strides[0], *strides[1]))
