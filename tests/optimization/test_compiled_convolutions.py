@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from symfx.optimization.runtime import compiled
 from symfx.optimization.runtime.activations import PostOp
+from symfx.optimization.runtime.compiled_conv import Gathered, Tiled
 from symfx.optimization.runtime.conv_form import ConvForm
 from symfx.optimization.runtime.conv_kernels import (
     DEPTHWISE,
@@ -23,7 +25,8 @@ from symfx.optimization.runtime.conv_kernels import (
     make_kernel,
     other_ways,
 )
-from symfx.optimization.runtime.layers import MaxPool
+from symfx.optimization.runtime.fused_conv import FusedConv
+from symfx.optimization.runtime.layers import Layer, MaxPool
 
 needs_compiler = pytest.mark.skipif(compiled.compiler() is None, reason="there is no C compiler")
 
@@ -85,6 +88,7 @@ def test_depthwise_convolutions(post: PostOp) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5, equal_nan=True)
 
 
+OPTIONS = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1}
 CONVOLVED = [GATHERED, TILES_OF_2, TILES_OF_4]
 
 
@@ -232,6 +236,34 @@ def test_the_ways_to_compute_a_convolution() -> None:
     assert ways((14, 14)) == [TILES_OF_2, GATHERED]
     # The weights of all places of a tile would take longer to read than the products they save.
     assert ways((2, 2)) == [GATHERED]
-    assert ways((56, 56), 20) == [GATHERED]
+    assert ways((56, 56), 18) == [GATHERED]
     assert ways((56, 56), stride=[2, 2]) == [GATHERED]
     assert ways((56, 56), groups=2) == []
+
+
+def test_sizes_of_poolings() -> None:
+    sides, kernels = range(1, 14), (1, 2, 3, 5)
+    for side, size, step, pad, ceil in itertools.product(
+        sides, kernels, (1, 2, 3, 4), (0, 1, 2), (False, True)
+    ):
+        if pad > size // 2 or side + 2 * pad < size:
+            continue  # torch refuses them
+        pool = MaxPool((size, 1), (step, 1), (pad, 0), ceil)
+        expected = pool.function(torch.zeros(1, 1, side, 4)).shape[2:]
+        assert pool.sides((side, 4)) == list(expected)
+
+
+@needs_compiler
+def test_other_shapes_share_the_packed_weight() -> None:
+    conv = FusedConv(
+        Layer(nn.Conv2d, torch.randn(64, 64, 3, 3), None, OPTIONS), POSTS[0], adds=False
+    )
+    conv.choose(torch.Size([1, 64, 56, 56]), TILES_OF_4)
+    kernels = [conv.kernel(torch.Size(shape)) for shape in ((1, 64, 56, 56), (9, 64, 30, 33))]
+    assert isinstance(kernels[0], Tiled) and isinstance(kernels[1], Tiled)
+    assert kernels[0].packed is kernels[1].packed
+    assert isinstance(conv.kernel(torch.Size([1, 64, 2, 2])), Gathered)
+    for shape in ((9, 64, 30, 33), (1, 64, 2, 2)):
+        x = torch.randn(shape)
+        found, expected = conv(x), F.conv2d(x, conv.weight, None, 1, 1)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)

@@ -19,10 +19,10 @@ import symfx
 from symfx.optimization import load, pipeline, tuning
 from symfx.optimization.passes.chain_kernels import unchained
 from symfx.optimization.runtime import compiled
-from symfx.optimization.runtime.conv_kernels import DEPTHWISE, DIRECT, POINTWISE
+from symfx.optimization.runtime.conv_kernels import COMPILED_WAYS, DIRECT
 from symfx.optimization.runtime.kernel_chain import KernelChain
 from symfx.optimization.runtime.linear_kernels import COMPILED
-from symfx.optimization.runtime.tape import NotOnTapeError, Step, Tape
+from symfx.optimization.runtime.tape import _STEP, NotOnTapeError, Step, Tape
 
 pytestmark = pytest.mark.skipif(compiled.compiler() is None, reason="there is no C compiler")
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(compiled.compiler() is None, reason="there is no
 @pytest.fixture(autouse=True)
 def compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each layer is computed by a compiled kernel, where there is one, be it fast or not."""
-    wanted = (COMPILED, DEPTHWISE, POINTWISE)
+    wanted = (COMPILED, *COMPILED_WAYS)
 
     def choose(ways: dict[str, Any], *rest: Any) -> tuple[str, float]:
         return next((way for way in ways if way in wanted), DIRECT), 1.0
@@ -97,10 +97,45 @@ class Inverted(nn.Module):
         return result
 
 
+class Images(nn.Module):
+    """Convolutions, poolings, a concatenation, a mean and a last layer, as in residual networks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.pool = nn.Conv2d(3, 16, 7, 2, 3), nn.MaxPool2d(3, 2, 1)
+        self.one, self.two = nn.Conv2d(16, 16, 3, 1, 1), nn.Conv2d(16, 16, 3, 1, 1)
+        self.down, self.last = nn.Conv2d(16, 32, 3, 2, 1), nn.Conv2d(48, 32, 3, 1, 1)
+        self.mean, self.flatten = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        self.head = nn.Linear(32, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(torch.relu(self.stem(x)))
+        x = torch.relu(self.two(F.relu6(self.one(x))) + x)
+        y = torch.cat([F.relu(self.down(x)), F.max_pool2d(x, 3, 2, 1)], 1)
+        result: Tensor = self.head(self.flatten(self.mean(F.silu(self.last(y)))))
+        return result
+
+
+class Lines(nn.Module):
+    """Convolutions of lines in front of rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv1d(8, 16, 3, padding=1), nn.Conv1d(16, 16, 3, 2, 1)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(F.gelu(self.two(F.gelu(self.one(x)))).transpose(1, 2))
+        return y
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "encoder": (encoder, (3, 7, 32)),
     "gated": (Gated, (5, 16)),
     "inverted": (lambda: Inverted(16, 32, 1), (2, 3, 12, 9)),
+    "images": (Images, (2, 3, 45, 52)),
+    "small images": (Images, (1, 3, 5, 6)),
+    "lines": (Lines, (3, 8, 21)),
     "inverted, large": (lambda: Inverted(8, 96, 2), (2, 3, 50, 41)),
 }
 
@@ -283,9 +318,10 @@ def test_separable_convolutions_of_random_sizes(expands: bool, threads: int) -> 
             fast = symfx.optimize(model, x, patience=torch.inf)
             fast(x)
             steps = [
-                int.from_bytes(ready.program.steps[:8], "little")
+                int.from_bytes(ready.program.steps[start : start + 8], "little")
                 for chain in chains(fast)
                 for ready in chain._programs.values()
+                for start in range(0, len(ready.program.steps), _STEP.size)
             ]
             assert Step.SEPARABLE in steps
             exact = copy.deepcopy(model).double()(x.double())
@@ -324,3 +360,43 @@ def test_an_answer_that_depends_on_numbers_is_asked_each_time() -> None:
         x = torch.randn(5, 8)
         close(fast(x), model(x))
         close(fast(-x), model(-x))
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_network_of_images_is_one_call(last: bool) -> None:
+    layout = torch.channels_last if last else torch.contiguous_format
+    model, x = Images().eval(), torch.randn(2, 3, 45, 52)
+    fast = symfx.optimize(model, x)
+    (chain,) = chains(fast)
+    for shape in ((2, 3, 45, 52), (1, 3, 45, 52), (9, 3, 33, 64), (2, 3, 45, 52), (1, 3, 7, 9)):
+        for _ in range(3):
+            given = torch.randn(shape).contiguous(memory_format=layout)
+            close(fast(given), model(given))
+    assert len([n for n in fast.graph_module.graph.nodes if n.op.startswith("call")]) == 2
+    assert len(chain._programs) >= 4
+    # The programs were noted with finite numbers.
+    for number in (torch.nan, torch.inf, -torch.inf):
+        given = torch.randn(2, 3, 45, 52).contiguous(memory_format=layout)
+        given[1, 2, 20, 30] = number
+        close(fast(given), model(given))
+
+
+def test_a_check_that_other_nodes_need_stays() -> None:
+    class Both(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Conv2d(16, 16, 3, 1, 1), nn.Conv2d(16, 16, 3, 1, 1)
+            self.grouped = nn.Conv2d(16, 16, 3, 1, 1, groups=2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = torch.relu(self.two(torch.relu(self.one(x))))
+            z: Tensor = torch.relu(self.grouped(torch.sort(y, 3)[0]))
+            return z
+
+    model, x = Both().eval(), torch.randn(2, 16, 9, 8)
+    fast = symfx.optimize(model, x)
+    assert chains(fast)
+    for number in (1.0, torch.nan, torch.inf):
+        x[0, 1, 2, 3] = number
+        for _ in range(3):
+            close(fast(x), model(x))

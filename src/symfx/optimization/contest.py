@@ -23,6 +23,9 @@ _CLEARLY = 0.9
 #: If it takes less than this share in the check, where both run for the first time, it is not timed
 #: again. Runs of fewer seconds are timed all the same: the first run of a short model is untypical.
 _OBVIOUSLY, _LONG = 0.8, 0.2
+#: The timing ends where the fused form takes less than this share of the original's time in two
+#: rounds, or in one of so many seconds.
+_FAR, _WHOLE_ROUND = 0.7, 0.05
 #: The original is returned if it takes less than this share of the fastest form's time, so often
 #: in a row.
 _NOISE, _CONFIRMATIONS = 0.95, 3
@@ -74,10 +77,19 @@ def median_seconds(contestants: Mapping[str, nn.Module], trials: Trials) -> dict
             with torch.set_grad_enabled(trials.gradients):
                 contestant(*args, **kwargs)
             seconds[name].append(now() - start)
-        if now() - started > _BUDGET:
+        if now() - started > _BUDGET or _is_clear(seconds):
             break
     # The first round warms up, and counts only if it is the only one.
     return {name: statistics.median(runs[1:] or runs) for name, runs in seconds.items()}
+
+
+def _is_clear(seconds: Mapping[str, list[float]]) -> bool:
+    """Whether the fused form was far faster than the original in the last rounds."""
+    if seconds.keys() != {"original", "fused"}:
+        return False
+    rounds = list(zip(seconds["original"], seconds["fused"], strict=True))
+    enough = len(rounds) > 1 or sum(rounds[0]) > _WHOLE_ROUND
+    return enough and all(fused < _FAR * original for original, fused in rounds[-2:])
 
 
 def runnable(module: fx.GraphModule) -> fx.GraphModule:

@@ -72,6 +72,8 @@ _SUFFICES = 1.5
 #: is one that still takes too long after its second run; one that takes less than the inverse of
 #: the champion's time has won.
 _FAR = 1.15
+#: A challenger that takes less than this share of the champion's time in its first run has won.
+_WON = 0.7
 #: The largest difference of another way's result, relative to the largest value: a tenth of the
 #: check's tolerance for float32.
 _CLOSE = 1e-5
@@ -377,7 +379,7 @@ def _duel(
             run()
             least[index] = min(least[index], now() - start)
         ratio = least[1] / max(least[0], _TICK)
-        clear = ratio > _FAR * limit if turn == 0 else not 1 / _FAR < ratio < limit
+        clear = not _WON < ratio < _FAR * limit if turn == 0 else not 1 / _FAR < ratio < limit
         if clear or (turn and now() - started > _ENOUGH):
             break
     return ratio

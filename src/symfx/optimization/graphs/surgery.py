@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from symfx.optimization.graphs.effects import effect_of
 from symfx.optimization.runtime.leaf_calls import Effect
 
-__all__ = ["clean", "drop_dead", "fresh_name", "install", "replace", "succeed"]
+__all__ = ["clean", "drop_dead", "fresh_name", "inlined", "install", "replace", "succeed"]
 
 
 def replace(old: fx.Node, new: fx.Node) -> None:
@@ -75,6 +76,52 @@ def fresh_name(module: nn.Module, name: str) -> str:
     while hasattr(module, found):
         found, number = f"{name}_{number}", number + 1
     return found
+
+
+def inlined(module: fx.GraphModule, kind: type[nn.Module]) -> fx.GraphModule:
+    """A copy of a graph with the nodes of a graph inside in the place of each call of it.
+
+    Args:
+        module: the graph; itself is returned if it has no such call.
+        kind: the class of the modules that are called. Each of them returns a tuple of values, as
+            its attribute ``graph_module`` computes them.
+    """
+    modules = dict(module.named_modules())
+    calls: dict[fx.Node, Any] = {
+        node: modules[str(node.target)]
+        for node in module.graph.nodes
+        if node.op == "call_module" and isinstance(modules[str(node.target)], kind)
+    }
+    if not calls:
+        return module
+    graph = fx.Graph()
+    copies: dict[fx.Node, Any] = {}
+    held: dict[str, Tensor | nn.Module] = {}
+
+    def copied(node: fx.Node, known: dict[fx.Node, Any], owner: nn.Module) -> fx.Node:
+        if node.op in ("call_module", "get_attr"):
+            held[str(node.target)] = operator.attrgetter(str(node.target))(owner)
+        return graph.node_copy(node, known.__getitem__)
+
+    for node in module.graph.nodes:
+        if node in calls:
+            inner: fx.GraphModule = calls[node].graph_module
+            own: dict[fx.Node, Any] = {}
+            arguments = iter(node.args)
+            for each in inner.graph.nodes:
+                if each.op == "placeholder":
+                    own[each] = copies[next(arguments)]
+                elif each.op != "output":
+                    own[each] = copied(each, own, inner)
+            values: Any = inner.graph.output_node().args[0]
+            copies[node] = tuple(own[value] for value in values)
+        elif node.target is operator.getitem and node.args[0] in calls:
+            copies[node] = copies[node.args[0]][node.args[1]]
+        else:
+            copies[node] = copied(node, copies, module)
+    result = fx.GraphModule(held, graph, type(module).__name__)
+    result.training = module.training
+    return result
 
 
 def drop_dead(module: fx.GraphModule) -> None:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
-from symfx.optimization.graphs.surgery import clean, fresh_name
+from symfx.optimization.graphs.surgery import clean, fresh_name, inlined
 from symfx.optimization.report import Report
 from symfx.optimization.runtime.assumed import assumed_length, assumed_truth
 from symfx.optimization.runtime.attention import attend, self_attend
@@ -17,6 +17,8 @@ from symfx.optimization.runtime.compiled import kernels
 from symfx.optimization.runtime.conv_kernels import COMPILED_WAYS
 from symfx.optimization.runtime.fused_conv import FusedConv
 from symfx.optimization.runtime.fused_linear import FusedLinear
+from symfx.optimization.runtime.graph_functions import all_finite, laid_out_as
+from symfx.optimization.runtime.image_kernels import concatenates, image_kernel
 from symfx.optimization.runtime.kernel_chain import COPIES, SUMS, KernelChain
 from symfx.optimization.runtime.linear_kernels import COMPILED
 from symfx.optimization.runtime.one_pass import layer_norm, rms_norm, rotated, sdpa
@@ -103,9 +105,9 @@ def _runs(graph: fx.Graph, modules: dict[str, nn.Module]) -> Iterator[list[fx.No
         if _computes(node, modules):
             run += [*tail, node]
             tail = []
-        elif node.op == "get_attr" or _is_free(node):
-            # A copy in front of the first kernel may belong to it.
-            if run or tail or node.target == "contiguous":
+        elif node.op == "get_attr" or _is_free(node, modules):
+            # A copy in front of the first kernel may belong to it, and a check of its numbers.
+            if run or tail or node.target in ("contiguous", all_finite):
                 tail.append(node)
         else:
             yield run
@@ -123,8 +125,15 @@ def _computes(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     return node.op == "call_function" and node.target in _KERNELS
 
 
-def _is_free(node: fx.Node) -> bool:
-    """Whether a node is a view, a question about sizes, or a sum or product."""
+def _is_free(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether a node is a view, a question about sizes, or an operator that has a kernel too."""
+    called = modules.get(str(node.target)) if node.op == "call_module" else node.target
+    if _is_check(node) or called is laid_out_as or type(called) is nn.Flatten:
+        return True
+    if node.op != "call_method":
+        given: Any = called, node.args, node.kwargs
+        if image_kernel(*given) is not None or concatenates(*given):
+            return True
     if node.op == "call_method":
         return node.target in _METHODS
     if node.op != "call_function":
@@ -135,15 +144,36 @@ def _is_free(node: fx.Node) -> bool:
     return plain and "out" not in node.kwargs and (node.target not in SUMS or not node.kwargs)
 
 
+def _is_check(node: fx.Node) -> bool:
+    """Whether a node checks the inputs of the graph for NaN, which no compiled kernel needs."""
+    inputs = [each for each in node.args if isinstance(each, fx.Node)]
+    return node.target is all_finite and [each.op for each in inputs] == ["placeholder"] * len(
+        node.args
+    )
+
+
+def _sources(node: fx.Node) -> list[fx.Node]:
+    """The nodes that a node reads; instead of a check of the graph's inputs, these inputs."""
+    found: list[fx.Node] = []
+    for each in node.all_input_nodes:
+        found += each.all_input_nodes if _is_check(each) else [each]
+    return found
+
+
 def _chain(module: fx.GraphModule, nodes: list[fx.Node], report: Report) -> None:
     """One call of a `KernelChain` in the place of some nodes."""
     graph, inner = module.graph, fx.Graph()
+    inside = set(nodes)
+    for node in nodes:
+        if _is_check(node) and not inside.issuperset(node.users):
+            nodes[0].prepend(node)  # nodes outside need it, and those inside get a copy
+    nodes = [n for n in nodes if not _is_check(n) or inside.issuperset(n.users)]
     inside = set(nodes)
     outputs = [n for n in nodes if n.op != "get_attr" and any(u not in inside for u in n.users)]
     inputs: list[fx.Node] = []
     copies: dict[fx.Node, fx.Node] = {}
     for node in nodes:
-        for source in node.all_input_nodes:
+        for source in _sources(node):
             if source not in inside and source not in copies and source.op != "get_attr":
                 inputs.append(source)
                 copies[source] = inner.placeholder(source.name)
@@ -176,41 +206,4 @@ def _chain(module: fx.GraphModule, nodes: list[fx.Node], report: Report) -> None
 
 def unchained(module: fx.GraphModule) -> fx.GraphModule:
     """A copy of a graph with the nodes of its chains in their place."""
-    modules = dict(module.named_modules())
-    calls = {
-        node: modules[str(node.target)]
-        for node in module.graph.nodes
-        if node.op == "call_module" and isinstance(modules[str(node.target)], KernelChain)
-    }
-    if not calls:
-        return module
-    graph = fx.Graph()
-    copies: dict[fx.Node, Any] = {}
-    held: dict[str, Any] = {}
-
-    def holds(node: fx.Node, owner: nn.Module) -> None:
-        if node.op in ("call_module", "get_attr"):
-            held[str(node.target)] = operator.attrgetter(str(node.target))(owner)
-
-    for node in module.graph.nodes:
-        if node in calls:
-            chain: Any = calls[node]
-            own: dict[fx.Node, Any] = {}
-            arguments = iter(node.args)
-            for each in chain.graph_module.graph.nodes:
-                if each.op == "placeholder":
-                    own[each] = copies[next(arguments)]
-                elif each.op == "output":
-                    copies[node] = tuple(own[value] for value in each.args[0])
-                else:
-                    own[each] = graph.node_copy(each, own.__getitem__)
-                    holds(each, chain.graph_module)
-        elif node.target is operator.getitem and node.args[0] in calls:
-            copies[node] = copies[node.args[0]][node.args[1]]
-        else:
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-            holds(node, module)
-    root: dict[str, Tensor | nn.Module] = held
-    result = fx.GraphModule(root, graph, type(module).__name__)
-    result.training = module.training
-    return result
+    return inlined(module, KernelChain)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +15,7 @@ from torch import Tensor, fx, nn
 
 from symfx.optimization.graphs.aliases import Aliases
 from symfx.optimization.graphs.effects import attribute_of, effect_of, is_plain
-from symfx.optimization.graphs.surgery import clean
+from symfx.optimization.graphs.surgery import clean, inlined
 from symfx.optimization.report import Report
 from symfx.optimization.runtime.kept_values import KeptValues
 from symfx.optimization.runtime.leaf_calls import Effect
@@ -90,39 +89,7 @@ def _keep(module: fx.GraphModule, found: _Found, outputs: list[fx.Node], report:
 
 def compute_each_time(module: fx.GraphModule) -> fx.GraphModule:
     """A copy of a graph with the nodes of its `KeptValues` modules in their place."""
-    modules = dict(module.named_modules())
-    calls = [
-        node
-        for node in module.graph.nodes
-        if node.op == "call_module" and isinstance(modules[str(node.target)], KeptValues)
-    ]
-    if not calls:
-        return module
-    graph = fx.Graph()
-    copies: dict[fx.Node, Any] = {}
-    for node in module.graph.nodes:
-        if node in calls:
-            kept: Any = modules[str(node.target)]
-            copies[node] = _inlined(graph, kept.graph_module.graph, [copies[a] for a in node.args])
-        elif node.target is operator.getitem and node.args[0] in calls:
-            copies[node] = copies[node.args[0]][node.args[1]]
-        else:
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-    result = fx.GraphModule(module, graph, type(module).__name__)
-    result.training = module.training
-    return result
-
-
-def _inlined(graph: fx.Graph, inner: fx.Graph, given: list[fx.Node]) -> tuple[fx.Node, ...]:
-    copies: dict[fx.Node, fx.Node] = {}
-    arguments = iter(given)
-    for node in inner.nodes:
-        if node.op == "placeholder":
-            copies[node] = next(arguments)
-        elif node.op != "output":
-            copies[node] = graph.node_copy(node, copies.__getitem__)
-    values: Any = inner.output_node().args[0]
-    return tuple(copies[node] for node in values)
+    return inlined(module, KeptValues)
 
 
 class _Found:

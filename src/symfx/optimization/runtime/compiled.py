@@ -91,6 +91,7 @@ class Kernels:
         layer = *[Pointer] * 6, number, number, whole
         self._convolve = function("convolve", *layer, Pointer, refuses=True)
         self._winograd = function("winograd", *layer, refuses=True)
+        self._mean = function("mean", Pointer, Pointer, Size, Size, Size)
         self._pool = function("pool", *[Pointer] * 3, whole)
         self.quantize = function("quantize", Pointer, Size, *[Pointer] * 3, whole, refuses=True)
         self.run = function("run", Pointer, Size, Pointer, whole, refuses=True)
@@ -261,6 +262,14 @@ class Kernels:
         self._pool(x.data_ptr(), result.data_ptr(), _packed(sizes), self.threads)
         if (tape := running_tape()) is not None:
             tape.add(Step.POOL, (x, result), 1, sizes)
+
+    def mean(self, x: Tensor, result: Tensor) -> None:
+        """The mean of all pixels of an image that is channels last, into a result."""
+        images, channels, height, width = x.shape
+        sizes = images, height * width, channels
+        self._mean(x.data_ptr(), result.data_ptr(), *sizes)
+        if (tape := running_tape()) is not None:
+            tape.add(Step.MEAN, (x, result), 1, sizes)
 
     def rotate(
         self,

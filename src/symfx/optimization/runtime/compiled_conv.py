@@ -12,6 +12,7 @@ from symfx.optimization.runtime.activations import PostOp
 from symfx.optimization.runtime.compiled import kernels
 from symfx.optimization.runtime.compiled_linear import applied, filled_up, panels
 from symfx.optimization.runtime.conv_form import ConvForm, Kernel
+from symfx.optimization.runtime.image_kernels import channels_last, pooled
 from symfx.optimization.runtime.tape import NotOnTapeError, running_tape
 
 __all__ = ["Gathered", "Tiled", "best_side", "may_gather", "promise"]
@@ -82,11 +83,6 @@ class _Compiled:
         self.bias = filled_up(form.bias, form.weight, compiled.columns)
         self.applied, self.range = applied(form.post)
         self.rest = form.post if self.applied == 0 else PostOp("none")
-        self.pool: tuple[tuple[int, ...], tuple[int, ...]] | None = None
-        if form.pool is not None:
-            down, across = _pooled(form, self.sides)
-            places = *form.pool.kernel, *form.pool.stride, *form.pool.padding, 1, 1
-            self.pool = (*self.shape[:2], down, across), (*self.shape, down, across, *places)
 
     def _compute(self, x: Tensor, other: Tensor | None, result: Tensor) -> bool:
         """Write the convolution, the sum and the activation; whether the kernel refuses."""
@@ -95,7 +91,7 @@ class _Compiled:
     def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
         """See `Kernel`."""
         if other is not None:
-            other = other.contiguous(memory_format=torch.channels_last)
+            other = channels_last(other)
         result = torch.empty(self.shape, memory_format=torch.channels_last)
         refused = self._compute(x, other, result)
         if (refused or self.rest.function is not None) and running_tape() is not None:
@@ -103,19 +99,8 @@ class _Compiled:
         if refused:
             return self.form.plainly(x, other)
         result = self.rest.apply_to(result)
-        if self.pool is None:
-            return result
-        shape, sizes = self.pool
-        pooled = torch.empty(shape, memory_format=torch.channels_last)
-        self.kernels.pool(result, pooled, sizes)
-        return pooled
-
-
-def _pooled(form: ConvForm, sides: Sequence[int]) -> list[int]:
-    """The height and the width behind the pooling, as torch computes them."""
-    assert form.pool is not None
-    image = torch.empty(1, 1, *sides, device="meta")
-    return list(form.pool.function(image).shape[2:])
+        pool = self.form.pool
+        return result if pool is None else pooled(self.kernels, result, pool)
 
 
 class Gathered(_Compiled):
@@ -141,7 +126,7 @@ class Gathered(_Compiled):
         if self.narrow:
             strides: tuple[int, ...] = x.stride()
         else:
-            x, strides = x.contiguous(memory_format=torch.channels_last), (0, 0, 0, 0)
+            x, strides = channels_last(x), (0, 0, 0, 0)
         tensors = x, self.packed, self.bias, other, result
         return self.kernels.convolve(tensors, (*self.sizes, *strides), *self.range)
 
@@ -174,7 +159,7 @@ class Tiled(_Compiled):
         return panels(matrices.view(-1, *weight.shape[:2]), self.kernels.columns)
 
     def _compute(self, x: Tensor, other: Tensor | None, result: Tensor) -> bool:
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = channels_last(x)
         tensors = x, self.packed, self.bias, other, result
         return self.kernels.winograd(tensors, self.sizes, *self.range)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import torch
@@ -21,6 +21,7 @@ from symfx.optimization.runtime.compiled_conv import (
 )
 from symfx.optimization.runtime.compiled_linear import CompiledLinear
 from symfx.optimization.runtime.conv_form import ConvForm, Kernel
+from symfx.optimization.runtime.image_kernels import channels_last
 from symfx.optimization.runtime.tape import NotOnTapeError, running_tape
 from symfx.optimization.runtime.tensor_checks import packed_alike
 from symfx.optimization.runtime.winograd import Winograd
@@ -41,6 +42,7 @@ __all__ = [
     "expected_gain",
     "has_bfloat16",
     "is_way",
+    "known_ways",
     "make_kernel",
     "other_ways",
 ]
@@ -54,8 +56,9 @@ TILES_OF_2 = "by a compiled kernel in tiles of 2x2"
 TILES_OF_4 = "by a compiled kernel in tiles of 4x4"
 COMPILED_WAYS = (DEPTHWISE, POINTWISE, GATHERED, TILES_OF_2, TILES_OF_4)
 BFLOAT16 = "in bfloat16"
-#: Multiples of so many channels fill all lanes of the compiled kernels.
-_WHOLE = 32
+#: Multiples of so many channels fill all lanes of the compiled kernels, and so many channels of the
+#: image let the time for the first and the last of them be little.
+_WHOLE, _DEEP = 16, 16
 #: With fewer channels than this, Winograd's algorithm was never the faster.
 _MANY = 32
 #: With up to this many input channels, oneDNN's kernels for channels last leave lanes empty.
@@ -174,9 +177,9 @@ class _Pointwise:
         self.rows = shape[0] * math.prod(shape[2:])
 
     def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = channels_last(x)
         if other is not None:
-            other = other.contiguous(memory_format=torch.channels_last)
+            other = channels_last(other)
         result = torch.empty(self.shape, memory_format=torch.channels_last)
         self.linear.compute(x, other, result, self.rows)
         return self.linear.rest.apply_to(result)
@@ -204,7 +207,7 @@ class _Depthwise:
         self.rest = PostOp("none") if post.name in (*_CLAMPS, "hardtanh") else post
 
     def __call__(self, x: Tensor, other: Tensor | None, accumulate: bool) -> Tensor:
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = channels_last(x)
         result = torch.empty(self.shape, memory_format=torch.channels_last)
         low, high = (-math.inf, math.inf) if other is not None else self.range
         self.kernels.depthwise((x, self.weight, self.bias, result), self.sizes, low, high)
@@ -289,8 +292,23 @@ def expected_gain(way: str, form: ConvForm, shape: Sequence[int]) -> float | Non
     for side, name in _TILES.items():
         if way == name:
             return promise(form, shape, side)
-    fills = channels >= 0.75 * -(-channels // _WHOLE) * _WHOLE and depth % _WHOLE == 0
-    return 1.0 if way == GATHERED and fills else None
+    fills = channels >= 0.75 * -(-channels // _WHOLE) * _WHOLE
+    fills = fills and (way == DEPTHWISE or depth <= FEW or depth >= _DEEP)
+    return 1.0 if way in COMPILED_WAYS and fills else None
+
+
+def known_ways(ways: Collection[str], form: ConvForm, shape: Sequence[int]) -> list[str]:
+    """The compiled ways for inputs of a shape whose weight is packed already, or the direct one.
+
+    Args:
+        ways: those for other shapes.
+        form: the convolution.
+        shape: of the input.
+    """
+    if len(shape) != form.weight.ndim or not any(way in COMPILED_WAYS for way in ways):
+        return []
+    found = _compiled_ways(form, shape)
+    return [way for way in found if way in ways] or [way for way in found if way == GATHERED]
 
 
 @functools.cache

@@ -551,3 +551,24 @@ void symfx_pool(const float *x, float *to, const int64_t *sizes, int threads) {
     }
   }
 }
+
+/* The mean of all pixels of each channel. */
+void symfx_mean(const float *x, float *to, int64_t images, int64_t pixels, int64_t channels) {
+  for (int64_t image = 0; image < images; image++, x += pixels * channels, to += channels) {
+    int64_t c = 0;
+    for (; c + LANES <= channels; c += LANES) {
+      /* Several sums, so that rounding errors grow less with the number of pixels. */
+      vec sums[4] = {all(0.0f), all(0.0f), all(0.0f), all(0.0f)};
+      int64_t p = 0;
+      for (; p + 4 <= pixels; p += 4)
+        for (int i = 0; i < 4; i++) sums[i] += *(const vec *)(x + (p + i) * channels + c);
+      for (; p < pixels; p++) sums[0] += *(const vec *)(x + p * channels + c);
+      *(vec *)(to + c) = (sums[0] + sums[1] + sums[2] + sums[3]) / (float)pixels;
+    }
+    for (; c < channels; c++) {
+      double sum = 0;
+      for (int64_t p = 0; p < pixels; p++) sum += x[p * channels + c];
+      to[c] = (float)(sum / pixels);
+    }
+  }
+}

@@ -20,7 +20,9 @@ from symfx.optimization.runtime.conv_form import ConvForm, Kernel
 from symfx.optimization.runtime.conv_kernels import (
     BFLOAT16,
     DIRECT,
+    FEW,
     expected_gain,
+    known_ways,
     make_kernel,
     other_ways,
 )
@@ -58,7 +60,8 @@ class FusedConv(PackedLayer):
     Attributes:
         accumulates: the sum may be written to the second argument's memory.
         last: the layer's weight was channels last in memory, and so were the original's results.
-        ways: the name of the way for a shape of input, where it is not ``"direct"``.
+        ways: the name of the way for a shape of input, where it is not ``"direct"``. A compiled
+            kernel takes other shapes too, with the same packed weight.
     """
 
     def __init__(
@@ -104,8 +107,8 @@ class FusedConv(PackedLayer):
         """
         if not (finite and self._fits(x, other)):
             return self.plainly(x, other)
-        if self.rank == 1:  # a line is an image with one row
-            x = x.unsqueeze(2)
+        if self.rank == 1:
+            x = self._as_image(x)
             other = None if other is None else other.unsqueeze(2)
         result = self.kernel(x.shape)(x, other, self.accumulates)
         return result.squeeze(2) if self.rank == 1 else result
@@ -179,13 +182,20 @@ class FusedConv(PackedLayer):
     def get_ready(self, x: Tensor) -> None:
         """Pack the weight for such an input now, and not at the first run."""
         if self._fits(x, None):
-            self.kernel(x.unsqueeze(2).shape if self.rank == 1 else x.shape)
+            self.kernel(self._as_image(x).shape)
+
+    def _as_image(self, x: Tensor) -> Tensor:
+        """The input; a line is an image with one row."""
+        return x.unsqueeze(2) if self.rank == 1 and x.dim() == 3 else x
 
     def _make(self, key: Any) -> Kernel:
         """A kernel for inputs of a shape."""
         known = list(self._kernels.values())
-        way = self.ways.get(ALL_SHAPES) or self.ways.get(tuple(key), DIRECT)
-        return make_kernel(way, self.form(), key, known)
+        form = self.form()
+        way = self.ways.get(ALL_SHAPES) or self.ways.get(tuple(key))
+        if way is None:
+            way = next(iter(known_ways(self.ways.values(), form, key)), DIRECT)
+        return make_kernel(way, form, key, known)
 
     def compute_in(self, way: str) -> None:
         """Compute inputs of all shapes in another dtype from now on: in the way of that name."""
@@ -200,8 +210,7 @@ class FusedConv(PackedLayer):
         self, way: str, x: Tensor, adds: bool
     ) -> tuple[Callable[[], Tensor], Callable[[], Tensor]]:
         """Runs on inputs like this one: as the layer computes now, and in the way of that name."""
-        if self.rank == 1:
-            x = x.unsqueeze(2)
+        x = self._as_image(x)
         now = self.kernel(x.shape)
         other = torch.zeros_like(now(x, None, False)) if adds else None
         then = make_kernel(way, self.form(), x.shape, ())
@@ -215,13 +224,13 @@ class FusedConv(PackedLayer):
 
     def other_ways(self, x: Tensor) -> list[str]:
         """The names of the ways that may compute inputs like this one faster than `DIRECT`."""
-        if not (self.available and self.rank == 2 and self._dtype is not None):
+        if not (self.available and self.rank < 3 and self._dtype is not None):
             return []
-        return other_ways(self.form(), x.shape)
+        return other_ways(self.form(), self._as_image(x).shape)
 
     def expected_gain(self, way: str, x: Tensor) -> float | None:
         """How many times as fast as `DIRECT` a way should be; None where only a trial can tell."""
-        return expected_gain(way, self.form(), x.shape)
+        return expected_gain(way, self.form(), self._as_image(x).shape)
 
     def trials(self, x: Tensor, adds: bool) -> dict[str, Callable[[], Tensor]]:
         """Runs of each way to compute inputs like this one, `DIRECT` first.
@@ -231,9 +240,11 @@ class FusedConv(PackedLayer):
         names = self.other_ways(x)
         if not names:
             return {}
-        form, shape = self.form(), x.shape
+        form, x = self.form(), self._as_image(x)
+        shape = x.shape
         direct = self.kernel(shape)
-        x = x if self.pool else x.contiguous(memory_format=form.format)
+        few = self.pool is not None or form.weight.shape[1] <= FEW  # an input of the graph
+        x = x if few else x.contiguous(memory_format=form.format)
         other = torch.zeros_like(direct(x, None, False)) if adds else None
         makers = {DIRECT: lambda: direct}
         makers |= {name: functools.partial(make_kernel, name, form, shape, ()) for name in names}
@@ -246,6 +257,8 @@ class FusedConv(PackedLayer):
 
     def choose(self, shape: torch.Size, way: str) -> None:
         """Compute inputs of this shape in this way from now on."""
+        if self.rank == 1 and len(shape) == 3:
+            shape = torch.Size([*shape[:2], 1, shape[2]])
         self._kernels.pop(shape, None)
         self.ways.pop(tuple(shape), None)
         if way != DIRECT:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,8 @@ from torch import Tensor, fx, nn
 from symfx.optimization.runtime.assumed import assumed_truth
 from symfx.optimization.runtime.compiled import kernels
 from symfx.optimization.runtime.fused_linear import FusedLinear
+from symfx.optimization.runtime.graph_functions import laid_out_as
+from symfx.optimization.runtime.image_kernels import concatenates, image_kernel
 from symfx.optimization.runtime.leaf_calls import Effect, leaf_forward
 from symfx.optimization.runtime.one_pass import layer_norm
 from symfx.optimization.runtime.tape import NotOnTapeError, Program, Result, Step, Tape
@@ -172,13 +174,25 @@ class _Noting(fx.Interpreter):
         super().__init__(module, garbage_collect_values=False)
         self.tape = tape
         self._copied: dict[Tensor, Tensor] = {}
+        compiled = kernels()
+        assert compiled is not None
+        self._kernels = compiled
 
     def run_node(self, n: fx.Node) -> Any:
         """The value of a node."""
+        if n.op not in ("call_function", "call_method", "call_module"):
+            return super().run_node(n)
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        called = self.fetch_attr(str(n.target)) if n.op == "call_module" else n.target
+        image = None if n.op == "call_method" else image_kernel(called, args, kwargs)
+        if image is not None:
+            pooled = image(self._kernels, args[0])
+            if pooled is None:
+                raise NotOnTapeError
+            return pooled
         value = self._of_rows(n) if self._takes_rows(n) else super().run_node(n)
-        if n.op not in ("call_function", "call_method"):
+        if n.op == "call_module" and type(called) is not nn.Flatten:
             return value
-        args, _ = self.fetch_args_kwargs_from_env(n)
         if n.target is assumed_truth and isinstance(args[0], Tensor):
             raise NotOnTapeError  # other numbers could give another answer
         if not isinstance(value, Tensor):
@@ -186,7 +200,9 @@ class _Noting(fx.Interpreter):
             return value
         if n.target in SUMS:
             value = self._combined(SUMS[n.target], value, *args)
-        elif n.target in COPIES and not self.tape.knows(value):
+        elif concatenates(n.target, args, kwargs) and not self.tape.knows(value):
+            self._note_concatenation(value, args[0], (*args[1:], *kwargs.values()))
+        elif _copies(called) and not self.tape.knows(value):
             self._note_copy(args[0], value)
             if value.shape == args[0].shape:
                 self._copied[args[0]] = value
@@ -237,13 +253,34 @@ class _Noting(fx.Interpreter):
 
     def _note_copy(self, source: Tensor, value: Tensor) -> None:
         """Note a copy in another order, or in the same order with other sizes."""
-        if source.dim() > 4 or value.dtype is not torch.float or not value.is_contiguous():
+        if not self.tape.knows(source) or not _is_dense(value):
             raise NotOnTapeError
-        fill = 4 - source.dim()
-        sizes = (*[1] * fill, *source.shape)
-        to = value.view(source.shape).stride()
-        strides = (*[0] * fill, *source.stride(), *[0] * fill, *to)
-        self.tape.add(Step.COPY, (source, value), 1, (*sizes, *strides))
+        if value.shape != source.shape:
+            if not value.is_contiguous():
+                raise NotOnTapeError
+            value = value.view(source.shape)
+        self.tape.add_copy(source, value)
+
+    def _note_concatenation(
+        self, value: Tensor, parts: Sequence[Tensor], dimension: Sequence[int]
+    ) -> None:
+        """Note a concatenation as copies of its terms."""
+        at, place = (dimension[0] if dimension else 0), 0
+        if not _is_dense(value) or not all(x.dim() == value.dim() for x in parts):
+            raise NotOnTapeError  # torch skips a vector without elements
+        for part in parts:
+            self.tape.add_copy(part, value.narrow(at, place, part.shape[at]))
+            place += part.shape[at]
+
+
+def _copies(called: Any) -> bool:
+    """Whether a call gives the same numbers, as a view or as a copy in another order."""
+    return called in COPIES or called is laid_out_as or type(called) is nn.Flatten
+
+
+def _is_dense(x: Tensor) -> bool:
+    """Whether a tensor of floats has all of its memory for itself."""
+    return x.dtype is torch.float and x.untyped_storage().nbytes() == 4 * x.numel()
 
 
 def _same(one: Any, two: Any) -> bool:

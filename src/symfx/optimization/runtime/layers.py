@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,6 +99,18 @@ class MaxPool:
     def function(self, x: Tensor) -> Tensor:
         """The pooling of a tensor, by torch."""
         return F.max_pool2d(x, self.kernel, self.stride, self.padding, ceil_mode=self.ceil)
+
+    def sides(self, shape: Sequence[int]) -> list[int]:
+        """The height and the width of the result for an image of this height and width."""
+        found = []
+        for side, size, step, pad in zip(
+            shape, self.kernel, self.stride, self.padding, strict=True
+        ):
+            windows = (side + 2 * pad - size + (step - 1 if self.ceil else 0)) // step + 1
+            # The last window must begin inside the image or the padding in front of it.
+            outside = self.ceil and (windows - 1) * step >= side + pad
+            found.append(windows - outside)
+        return found
 
     def describe(self) -> dict[str, Any]:
         """The pooling as plain data."""

@@ -6,7 +6,7 @@
 #include "convolutions.c"
 
 enum { ATTENTION, NORMALIZE, LINEAR, DEPTHWISE, ROTATE, COPY, COMBINE, SEPARABLE,
-       CONVOLVE, WINOGRAD, POOL };
+       CONVOLVE, WINOGRAD, POOL, MEAN };
 
 #define PLACES 9
 #define NUMBERS 28
@@ -36,7 +36,15 @@ void symfx_copy(const float *from, float *to, const int64_t *sizes, const int64_
         float *y = to + a * strides[4] + b * strides[5] + c * strides[6];
         if (strides[3] == 1 && strides[7] == 1)
           memcpy(y, x, sizeof(float) * sizes[3]);
-        else
+        else if (strides[2] == 1 && strides[7] == 1 && sizes[2] - c >= LANES) {
+          /* Squares of a matrix that is transposed. */
+          int64_t d = 0;
+          for (; d + LANES <= sizes[3]; d += LANES)
+            turn_square(x + d * strides[3], strides[3], y + d, strides[6]);
+          for (; d < sizes[3]; d++)
+            for (int i = 0; i < LANES; i++) y[i * strides[6] + d] = x[i + d * strides[3]];
+          c += LANES - 1;
+        } else
           for (int64_t d = 0; d < sizes[3]; d++) y[d * strides[7]] = x[d * strides[3]];
       }
 }
@@ -181,6 +189,9 @@ int symfx_run(const step *steps, int64_t count, char *const *bases, int threads)
         break;
       case POOL:
         symfx_pool(p[0], p[1], n, threads);
+        break;
+      case MEAN:
+        symfx_mean(p[0], p[1], n[0], n[1], n[2]);
         break;
     }
   }

@@ -28,6 +28,7 @@ class Step(enum.IntEnum):
     CONVOLVE = 8
     WINOGRAD = 9
     POOL = 10
+    MEAN = 11
 
 
 class NotOnTapeError(Exception):
@@ -178,7 +179,7 @@ class Tape:
         Args:
             step: the kernel.
             pointers: the tensors whose addresses it takes.
-            result: the place of the one that it writes, which is new.
+            result: the place of the one that it writes, which is new, or has been written in part.
             numbers: its other whole arguments.
             reals: its other real arguments.
         """
@@ -191,7 +192,9 @@ class Tape:
                 places.append(None)
                 continue
             start = _start(x)
-            if place == result:
+            if place == result and start in self._made:
+                self._made[start].last = index  # the parts of a concatenation
+            elif place == result:
                 size = x.untyped_storage().nbytes()
                 self._made[start] = _Memory(index, index, size, x)
             elif start in self._made:
@@ -200,6 +203,22 @@ class Tape:
                 raise NotOnTapeError
             places.append((start, x.data_ptr() - start))
         self._steps.append(_Noted(step, places, list(numbers), list(reals)))
+
+    def add_copy(self, source: Tensor, target: Tensor) -> None:
+        """Note a copy of a tensor of floats, along the order of the target's memory.
+
+        Args:
+            source: of up to four dimensions.
+            target: of the same shape; its memory may be larger.
+        """
+        if source.dim() > 4 or source.element_size() != 4 or not source.numel():
+            raise NotOnTapeError
+        fill = 4 - source.dim()
+        steps = target.stride()
+        order = sorted(range(source.dim()), key=lambda each: -steps[each])
+        sizes = (*[1] * fill, *[source.shape[each] for each in order])
+        strides = [(*[0] * fill, *[x.stride(each) for each in order]) for x in (source, target)]
+        self.add(Step.COPY, (source, target), 1, (*sizes, *strides[0], *strides[1]))
 
     def finish(self, values: Sequence[Any]) -> Program:
         """The program of the noted kernels.
