@@ -280,6 +280,18 @@ def test_the_graph_asserts_that_squeeze_keeps_a_dimension_whose_size_is_data(squ
         t(T([1.0, -2]))
 
 
+def test_squeeze_drops_a_dimension_whose_size_is_data_and_known_to_be_1():
+    def model(x):
+        chosen = x[x > 0]
+        torch._check(chosen.shape[0] > 0)
+        torch._check(chosen.shape[0] < 4)
+        return chosen[:1].squeeze(0) * 2
+
+    t = symfx.trace(model, (T([1.0, -1, 2, -2]),), dynamic=[("n",)])
+    for x in (T([1.0, -1, 2, -2]), T([-5.0, 3.0])):
+        assert torch.equal(t.graph_module(x), model(x))
+
+
 def test_squeeze_of_a_dimension_of_size_1_asserts_nothing():
     t = symfx.trace(lambda x: x.nonzero().squeeze(1), T([1.0, 0, 3]), dynamic=[("n",)])
     assert t(T([0.0, 1])).tolist() == [1]
@@ -312,3 +324,111 @@ def test_the_graph_asserts_that_a_size_that_is_data_is_not_broadcast(name):
     torch.testing.assert_close(t(*other), program(*other))
     with pytest.raises(RuntimeError, match=r"n == u0 does not hold"):
         t(T([1.0, 2, 3]), T([0, 1]))  # eager mode broadcasts one element
+
+
+def rows(x, y):
+    """A copy of the input, and a number of its rows and columns that is data."""
+    count = (y + y).sum().item() // 2
+    torch._check(count >= 0)
+    torch._check(count <= x.shape[0])
+    return x.clone(), count
+
+
+def flattened(x, y):
+    a, count = rows(x, y)
+    a[:count].mT.flatten().add_(1)
+    return a
+
+
+def packed(x, y):
+    a, count = rows(x, y)
+    a[:, :count].contiguous().mul_(2)
+    return a
+
+
+def written_before(x, y):
+    a, count = rows(x, y)
+    b = a[:, :count].reshape(-1)
+    a.add_(1)
+    return b
+
+
+@pytest.mark.parametrize(
+    ("model", "shared"), [(flattened, {1}), (packed, {1, 4}), (written_before, {1, 4})]
+)
+def test_the_graph_asserts_that_a_copy_which_data_decides_is_no_view(model, shared):
+    example = randn(4, 4)
+    t = symfx.trace(model, (example, T([2])), dynamic=[("a", "b"), None])
+    for x in (example, randn(4, 4)):
+        for count in range(5):
+            expected = model(x, T([count]))
+            if count in shared:
+                with pytest.raises(RuntimeError, match=r"u\d+.* does not hold; asserted at"):
+                    t.graph_module(x, T([count]))
+            else:
+                assert torch.equal(t.graph_module(x, T([count])), expected)
+
+
+def test_a_copy_which_data_decides_asserts_nothing_where_nothing_is_written():
+    def model(x, y):
+        a, count = rows(x, y)
+        return a[:count].mT.flatten() + a[:, :count].contiguous().sum()
+
+    t = symfx.trace(model, (randn(4, 4), T([2])), dynamic=[("a", "b"), None])
+    x = randn(5, 5)
+    for count in range(6):
+        torch.testing.assert_close(t.graph_module(x, T([count])), model(x, T([count])))
+
+
+@pytest.mark.parametrize("n", [0, 1, 4])
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda x: torch.repeat_interleave((x > 0).long() * 2),
+        lambda x: x.repeat_interleave((x > 0).long()),
+        lambda x: x[:, None].repeat_interleave((x > 0).long() + 1, 0),
+    ],
+)
+def test_repeats_that_are_data(model, n):
+    example = randn(n)
+    t = symfx.trace(model, (example,), dynamic=[(symfx.Dim("n", min=0),)], strict=False)
+    for x in (example, randn(n), -example):
+        assert torch.equal(t.graph_module(x), model(x))
+
+
+@pytest.mark.parametrize(
+    "select", [lambda y: y[y > 0], lambda y: y.nonzero(), lambda y: y.unique()]
+)
+def test_elements_of_a_tensor_that_guards_show_to_be_empty(select):
+    def model(x):
+        return select(x[:1].diff(dim=0))
+
+    t = symfx.trace(model, (randn(3),), dynamic=[("n",)])
+    for x in (randn(3), randn(1), randn(7)):
+        assert torch.equal(t.graph_module(x), model(x))
+
+
+def of_no_elements(y):
+    """An index of two dimensions, whose number of elements is data."""
+    return torch.zeros_like(y[y > 0][None, 3:]).long()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda y, v: v.scatter(0, of_no_elements(y), y),
+        lambda y, v: v.scatter(0, of_no_elements(y), 1.0),
+        lambda y, v: v.scatter_add(0, of_no_elements(y), y),
+        lambda y, v: v.scatter_reduce(0, of_no_elements(y), y, "sum"),
+        lambda y, v: v.clone().scatter_(0, of_no_elements(y), 1.0),
+        lambda y, v: v.gather(0, of_no_elements(y)),
+    ],
+)
+def test_an_index_of_another_rank_has_to_be_empty(model):
+    v = randn(6)
+    t = symfx.trace(model, (T([1.0, 1, 1, -1, 2]) - 1.5, v), dynamic=[("n",), ("m",)])
+    for count in range(4):
+        y = torch.cat([torch.ones(count), -torch.ones(3)])
+        assert torch.equal(t.graph_module(y, v), model(y, v))
+    with pytest.raises(RuntimeError, match="same number of dimensions"):
+        t.graph_module(torch.ones(5), v)

@@ -77,7 +77,56 @@ def _channel_shuffle(a: torch.Tensor, groups: int) -> Any:
     return torch.empty(a.shape, dtype=a.dtype, device=a.device, memory_format=memory_format)
 
 
+# torch's fake kernels refuse an index of another rank than the tensors beside it. The real kernels
+# take one without elements, and the number of elements may be data.
+def _scatter(
+    a: torch.Tensor, dim: int, index: torch.Tensor, src: Any, *more: Any, **named: Any
+) -> Any:
+    found = _scatter_into(a, dim, index, src)
+    return found if found is NotImplemented else a.new_empty(a.shape)
+
+
+def _scatter_into(
+    a: torch.Tensor, dim: int, index: torch.Tensor, src: Any, *more: Any, **named: Any
+) -> Any:
+    beside = (a, src) if isinstance(src, torch.Tensor) else (a,)
+    return a if _has_to_be_empty(index, beside) else NotImplemented
+
+
+def _gather(a: torch.Tensor, dim: int, index: torch.Tensor, **named: Any) -> Any:
+    return a.new_empty(index.shape) if _has_to_be_empty(index, (a,)) else NotImplemented
+
+
+def _has_to_be_empty(index: torch.Tensor, beside: Sequence[torch.Tensor]) -> bool:
+    """Whether only an index without elements, whose number is data, is right; demand that."""
+    count: Any = index.numel()
+    known = not isinstance(count, torch.SymInt) or count.node.has_hint()
+    if known or all(max(a.dim(), 1) == max(index.dim(), 1) for a in beside):
+        return False
+    torch._check(  # type: ignore[no-untyped-call]
+        count == 0,
+        lambda: (
+            f"an index of shape {list(index.shape)} has elements, and another rank than "
+            f"the tensors of shapes {', '.join(str(list(a.shape)) for a in beside)}"
+        ),
+    )
+    return True
+
+
 ASKING: dict[Any, Callable[..., Any]] = {
+    _aten.gather.default: _gather,
+    _aten.scatter.reduce: _scatter,
+    _aten.scatter.src: _scatter,
+    _aten.scatter.value: _scatter,
+    _aten.scatter.value_reduce: _scatter,
+    _aten.scatter_add.default: _scatter,
+    _aten.scatter_reduce.two: _scatter,
+    _aten.scatter_.reduce: _scatter_into,
+    _aten.scatter_.src: _scatter_into,
+    _aten.scatter_.value: _scatter_into,
+    _aten.scatter_.value_reduce: _scatter_into,
+    _aten.scatter_add_.default: _scatter_into,
+    _aten.scatter_reduce_.two: _scatter_into,
     _aten.view.default: _view,
     _aten._unsafe_view.default: _view,
     _aten.channel_shuffle.default: _channel_shuffle,

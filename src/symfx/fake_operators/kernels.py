@@ -174,7 +174,9 @@ def _squeeze(a: torch.Tensor, dim: Any = None) -> Any:
     for d in dims:
         size = a.shape[d] if -a.dim() <= d < a.dim() else 1
         if isinstance(size, torch.SymInt) and not size.node.has_hint():
-            torch._check(size != 1)
+            one: Any = size == 1
+            if not one.node.guard_or_false(__file__, 0):  # nothing shows that it is 1
+                torch._check(size != 1)
     return NotImplemented
 
 

@@ -20,6 +20,7 @@ from torch import fx
 from torch._subclasses.fake_tensor import FakeTensor
 
 from symfx.algebra import Term
+from symfx.errors import TracingError
 from symfx.fake_operators.both_answers import (
     ERRORS,
     AbandonedError,
@@ -108,6 +109,29 @@ class CompositeFunctions:
 
     def call(self, func: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
         """The result of a function of `COMPOSITES`; NotImplemented where it may run as it is."""
+        a = args[0] if args else None
+        env = None if self._tracer.cache is None else self._tracer.cache.env
+        if func not in _COPIES or env is None or type(a) is not FakeTensor or _has_hints(a):
+            return self._call(func, args, kwargs)
+        # Whether the result is a view depends on data: torch takes it for the general case.
+        with env.ledger.collecting_assumptions() as assumed:
+            result = self._call(func, args, kwargs)
+            if result is NotImplemented:
+                result = func(*args, **kwargs)
+        if assumed and isinstance(result, torch.Tensor) and not _same_memory(a, result):
+            elements: Any = result.numel()
+            if isinstance(elements, torch.SymInt):  # memory without elements is not shared
+                assumed = [each | elements.node.term.eq(0) for each in assumed]
+            self._may_alias.append(((a.untyped_storage(), result.untyped_storage()), assumed))
+        return result
+
+    def decided(self) -> None:
+        """Take note that the function that runs now has chosen its first operator."""
+        cache = self._tracer.cache
+        if cache is not None and cache.env is not None:
+            cache.env.ledger.assumed = None
+
+    def _call(self, func: Callable[..., Any], args: Any, kwargs: Mapping[str, Any]) -> Any:
         cache = self._tracer.cache
         if cache is None or not cache.may_try():
             return NotImplemented
@@ -141,7 +165,7 @@ class CompositeFunctions:
         return result
 
     def settle_aliases(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Guard on the questions that show whether tensors share memory with others.
+        """Guard on the questions that show whether tensors share memory with others, or assert.
 
         To call before an operator writes to the tensors, or depends on where they begin.
         """
@@ -152,7 +176,14 @@ class CompositeFunctions:
         for storages, questions in self._may_alias:
             if asked & {storage._cdata for storage in storages}:
                 for question in questions:
-                    env.evaluate_term(question)
+                    if env.hint_of(question) is not None:
+                        env.evaluate_term(question)
+                    elif not env.ledger.expect(question, "whether two tensors share memory"):
+                        raise TracingError(
+                            f"the program may write to two tensors that share memory unless "
+                            f"{question}, which does not hold",
+                            fix="copy the tensor with clone() before reshape() or contiguous()",
+                        )
                 questions.clear()
 
     def may_differ(self, node: fx.Node) -> bool:
@@ -190,7 +221,9 @@ class CompositeFunctions:
             return None
         key = tuple(parts)
         if key not in self._known:
-            self._known[key] = self._try(cache, func, args, kwargs)
+            env: Any = cache.env
+            with env.ledger.collecting_assumptions():  # those of a trial count for nothing
+                self._known[key] = self._try(cache, func, args, kwargs)
         return self._known[key]
 
     @staticmethod
@@ -199,6 +232,7 @@ class CompositeFunctions:
     ) -> Callable[[], General] | None:
         env: Any = cache.env
         symbols = len(env.symbols.records)
+        pending = len(env.pending_fresh_unbacked_symbols)
         outcomes: list[Outcome] = []
         memory: set[int | None] = set()  # the argument whose memory the result has, in each run
 
@@ -244,7 +278,17 @@ class CompositeFunctions:
                 return partial(General, env, all_as_traced=as_traced, one_way=one_way)
             except ERRORS:  # the call itself will raise it
                 return None
+            finally:
+                # Sizes that are data are made anew by the call itself.
+                del env.pending_fresh_unbacked_symbols[pending:]
         return None
+
+
+def _has_hints(a: torch.Tensor) -> bool:
+    """Whether no size or stride of a tensor depends on data."""
+    return all(
+        not isinstance(n, torch.SymInt) or n.node.has_hint() for n in (*a.shape, *a.stride())
+    )
 
 
 def _same_memory(a: Any, b: torch.Tensor) -> bool:

@@ -203,10 +203,12 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
             # are recorded below them.
             with self._below_transforms():
                 return func(*args, **kwargs)
-        self.tracer.record_assertions()
         facts = facts_of(func)
         if facts.aliases_matter:
             self.tracer.composites.settle_aliases(tensors_in((*args, *kwargs.values())))
+        if not facts.composite:
+            self.tracer.composites.decided()
+        self.tracer.record_assertions()
         if (
             facts.cacheable
             and not facts.composite

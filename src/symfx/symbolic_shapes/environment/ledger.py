@@ -70,6 +70,7 @@ class Ledger:
         suppression: counts the open blocks in which no guards are recorded.
         answers: answers open questions in place of guards while a kernel runs on trial; else None.
         deferred: facts that are learned before a guard depends on them.
+        assumed: collects the conditions that answers without a hint stand for; else None.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Ledger:
         self.suppression = Suppression()
         self.answers: Answers | None = None
         self.deferred = DeferredFacts(knowledge)
+        self.assumed: list[Term] | None = None
         self._error_on_new_guards = False
         self._updates = 0
         self._guards_on: dict[Term, int] = {}
@@ -183,6 +185,8 @@ class Ledger:
         """The value of a term that has no hint: most often, because it depends on data."""
         general = self._value_for_sizes(term, size_oblivious, fallback)
         if general is not None:
+            if self.assumed is not None:
+                self.assumed.append(self.has_value(term, general))
             return general
         knowledge = self._knowledge
         if knowledge.symbols.is_backed(term):
@@ -301,6 +305,19 @@ class Ledger:
             yield
         finally:
             self._error_on_new_guards = before
+
+    @contextlib.contextmanager
+    def collecting_assumptions(self) -> Iterator[list[Term]]:
+        """Yield a list that gets the conditions which answers rely on that have no hint.
+
+        Such an answer is the one for the general case, or a fallback, and is not asserted. The
+        list ends where `assumed` is set to None.
+        """
+        before, self.assumed = self.assumed, []
+        try:
+            yield self.assumed
+        finally:
+            self.assumed = before
 
     @contextlib.contextmanager
     def without_guards(self) -> Iterator[None]:

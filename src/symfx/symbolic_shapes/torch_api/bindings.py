@@ -265,7 +265,9 @@ def compute_unbacked_bindings(
     found = _free_unbacked_symbols_with_path(
         example_value, (), shape_env=shape_env, pending=pending
     )
-    lost = sorted(map(str, pending - ignorable))
+    # A size with one possible value, as the number of true elements of an empty mask, is a number.
+    known = {symbol for symbol in pending if shape_env.simplify(symbol).is_number}
+    lost = sorted(map(str, pending - ignorable - known))
     if lost and not peek:
         error = PendingUnbackedSymbolNotFound(
             f"the operator made {', '.join(lost)}, but nothing in its output has that size or "
