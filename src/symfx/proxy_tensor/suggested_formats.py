@@ -91,7 +91,7 @@ class SuggestedFormats:
 def _chooses(node: fx.Node) -> bool:
     """Whether the kernel of a node chooses a memory format by its arguments."""
     target = node.target
-    return isinstance(target, OpOverload) and any(part in target.name() for part in _CHOOSE)
+    return isinstance(target, OpOverload) and any(part in target._schema.name for part in _CHOOSE)
 
 
 def _loose(tensor: torch.Tensor) -> list[int]:
