@@ -64,9 +64,14 @@ _ROW_MAJOR = frozenset(
 # kernels that broadcast no tensor but those of rank 0.
 _KEEP_ROW_MAJOR = frozenset(
     {
-        "_to_copy", "argsort", "cat", "clone", "constant_pad_nd", "empty_like", "flip",
-        "full_like", "index_fill.int_Scalar", "nan_to_num", "ones_like", "rand_like",
-        "randn_like", "sort", "sort.stable", "stack", "zeros_like",
+        "_adaptive_avg_pool2d", "_native_batch_norm_legit", "_native_batch_norm_legit.no_stats",
+        "_native_batch_norm_legit_no_training", "_to_copy", "adaptive_max_pool2d", "argsort",
+        "avg_pool2d", "cat", "clone", "constant_pad_nd", "convolution", "empty_like", "flip",
+        "full_like", "index_fill.int_Scalar", "max_pool2d_with_indices", "nan_to_num",
+        "native_batch_norm", "native_group_norm", "ones_like", "pixel_shuffle",
+        "pixel_unshuffle", "rand_like", "randn_like", "reflection_pad2d",
+        "replication_pad2d", "sort", "sort.stable", "stack", "upsample_bicubic2d",
+        "upsample_bilinear2d", "upsample_nearest2d", "zeros_like",
     }
 )  # fmt: skip
 # Operators that are told the strides of their results.

@@ -27,6 +27,7 @@ from torch.utils import _pytree as pytree
 from symfx.errors import TracingError
 from symfx.proxy_tensor import slots
 from symfx.proxy_tensor.exact_strides import Exact, ExactStrides
+from symfx.proxy_tensor.suggested_formats import SuggestedFormats
 from symfx.sym_node import (
     is_channels_last_contiguous_2d,
     is_channels_last_contiguous_3d,
@@ -77,6 +78,7 @@ class LayoutQuestions:
         # The last nodes of functions that the graph computes by other operators than eager mode.
         self._otherwise: dict[fx.Node, str] = {}
         self._exact = ExactStrides(tracer, self._may_differ)
+        self._formats = SuggestedFormats(self._exact, self._is_exact)
 
     def computed_otherwise(self, result: Any, function: Any) -> None:
         """Note that the graph computes a function by other operators than eager mode does.
@@ -116,6 +118,7 @@ class LayoutQuestions:
             return NotImplemented
         node = found[0]
         if func is _IS_CONTIGUOUS:
+            self._formats.settle(node)
             asked = args[1] if len(args) > 1 else kwargs.get("memory_format")
             # torch looks at the strides even where the tensor has no elements.
             if (
