@@ -22,7 +22,7 @@ from symfx.symbolic_shapes import statically_known_true
 if TYPE_CHECKING:
     from symfx.proxy_tensor.tracer import PythonKeyTracer
 
-__all__ = ["Exact", "ExactStrides"]
+__all__ = ["Exact", "ExactStrides", "needs_nothing"]
 
 
 class Exact(NamedTuple):
@@ -40,6 +40,21 @@ class Exact(NamedTuple):
     def __or__(self, other: Exact) -> Exact:
         """What both need."""
         return Exact(self.inputs | other.inputs, self.full | other.full)
+
+
+def needs_nothing(exact: Exact | None) -> bool:
+    """Whether a stride or an offset is exact whatever the inputs are."""
+    return (
+        exact is not None
+        and all(
+            statically_known_true(node.meta["val"].shape[dim] >= 2) for node, dim in exact.inputs
+        )
+        and all(
+            statically_known_true(n >= 1)
+            for node in (*exact.full, *(node for node, _ in exact.inputs))
+            for n in node.meta["val"].shape
+        )
+    )
 
 
 _Strides: TypeAlias = "list[Exact | None]"
@@ -64,14 +79,19 @@ _ROW_MAJOR = frozenset(
 # kernels that broadcast no tensor but those of rank 0.
 _KEEP_ROW_MAJOR = frozenset(
     {
+        "_to_copy", "argsort", "clone", "empty_like", "flip", "full_like",
+        "index_fill.int_Scalar", "nan_to_num", "ones_like", "rand_like", "randn_like", "sort",
+        "sort.stable", "stack", "zeros_like",
+    }
+)  # fmt: skip
+# Those among them that choose a memory format by all strides, also those of size 1.
+_IN_A_FORMAT = frozenset(
+    {
         "_adaptive_avg_pool2d", "_native_batch_norm_legit", "_native_batch_norm_legit.no_stats",
-        "_native_batch_norm_legit_no_training", "_to_copy", "adaptive_max_pool2d", "argsort",
-        "avg_pool2d", "cat", "clone", "constant_pad_nd", "convolution", "empty_like", "flip",
-        "full_like", "index_fill.int_Scalar", "max_pool2d_with_indices", "nan_to_num",
-        "native_batch_norm", "native_group_norm", "ones_like", "pixel_shuffle",
-        "pixel_unshuffle", "rand_like", "randn_like", "reflection_pad2d",
-        "replication_pad2d", "sort", "sort.stable", "stack", "upsample_bicubic2d",
-        "upsample_bilinear2d", "upsample_nearest2d", "zeros_like",
+        "_native_batch_norm_legit_no_training", "adaptive_max_pool2d", "avg_pool2d", "cat",
+        "constant_pad_nd", "convolution", "max_pool2d_with_indices", "native_batch_norm",
+        "native_group_norm", "pixel_shuffle", "pixel_unshuffle", "reflection_pad2d",
+        "replication_pad2d", "upsample_bicubic2d", "upsample_bilinear2d", "upsample_nearest2d",
     }
 )  # fmt: skip
 # Operators that are told the strides of their results.
@@ -143,7 +163,9 @@ class ExactStrides:
                 waiting += unknown
                 continue
             if top not in self._follows:
-                chooses = not (_makes(top) or name in _MOVES or _writes(top))
+                chooses = name in _IN_A_FORMAT or not (
+                    _makes(top) or name in _MOVES or _writes(top)
+                )
                 self._follows[top] = any(self._follows[each] for each in sources) or (
                     chooses and any(map(self._has_idle_strides, sources))
                 )
@@ -156,7 +178,7 @@ class ExactStrides:
         return (
             value.dim() > 3
             and not all(statically_known_true(size >= 2) for size in value.shape)
-            and _whole(self._of(node), node) is None
+            and not needs_nothing(_whole(self._of(node), node))
         )
 
     def _of(self, node: fx.Node) -> _Strides | None:
@@ -218,7 +240,9 @@ class ExactStrides:
                 continue
             whole = _whole(self._strides[source], source)
             if whole is None or not (
-                name in _KEEP_ROW_MAJOR or _all_same(given.shape, value.shape)
+                name in _KEEP_ROW_MAJOR
+                or name in _IN_A_FORMAT
+                or _all_same(given.shape, value.shape)
             ):
                 return None
             found = found | whole
@@ -257,7 +281,9 @@ def _sources(node: fx.Node) -> list[fx.Node]:
 def _makes(node: fx.Node) -> bool:
     """Whether a node is a new tensor whose layout has a rule."""
     name, target = _name(node), node.target
-    if name in _ROW_MAJOR or name in _KEEP_ROW_MAJOR or (name in _TOLD and name != "as_strided"):
+    if name in _ROW_MAJOR or name in _KEEP_ROW_MAJOR or name in _IN_A_FORMAT:
+        return True
+    if name in _TOLD and name != "as_strided":
         return True
     return isinstance(target, OpOverload) and _ELEMENTWISE in target.tags and not _writes(node)
 

@@ -26,8 +26,7 @@ from torch.utils import _pytree as pytree
 
 from symfx.errors import TracingError
 from symfx.proxy_tensor import slots
-from symfx.proxy_tensor.exact_strides import Exact, ExactStrides
-from symfx.proxy_tensor.suggested_formats import SuggestedFormats
+from symfx.proxy_tensor.exact_strides import Exact, ExactStrides, needs_nothing
 from symfx.sym_node import (
     is_channels_last_contiguous_2d,
     is_channels_last_contiguous_3d,
@@ -78,7 +77,6 @@ class LayoutQuestions:
         # The last nodes of functions that the graph computes by other operators than eager mode.
         self._otherwise: dict[fx.Node, str] = {}
         self._exact = ExactStrides(tracer, self._may_differ)
-        self._formats = SuggestedFormats(self._exact, self._is_exact)
 
     def computed_otherwise(self, result: Any, function: Any) -> None:
         """Note that the graph computes a function by other operators than eager mode does.
@@ -118,7 +116,6 @@ class LayoutQuestions:
             return NotImplemented
         node = found[0]
         if func is _IS_CONTIGUOUS:
-            self._formats.settle(node)
             asked = args[1] if len(args) > 1 else kwargs.get("memory_format")
             # torch looks at the strides even where the tensor has no elements.
             if (
@@ -145,7 +142,7 @@ class LayoutQuestions:
             had = all(_had(size, 1) for size in tensor.shape)
             exact = self._exact.offset(node)
             full = all(statically_known_true(size >= 1) for size in tensor.shape)
-            if full or (had and _needs_nothing(exact)):
+            if full or (had and needs_nothing(exact)):
                 return self._checked(node, None, tensor.storage_offset())
             if had and not self._comes_from_others(node):
                 return self._answer_later(tensor, node, None)
@@ -182,7 +179,7 @@ class LayoutQuestions:
             and not self._exact.follow_idle_strides(node)
         )
         exact = self._exact.stride(node, dim) if _had(size, 2) else None
-        if known or (_needs_nothing(exact) and not self._is_open(tensor.stride(dim))):
+        if known or (needs_nothing(exact) and not self._is_open(tensor.stride(dim))):
             return self._checked(node, dim, tensor.stride(dim))
         had = _had(size, 2) and all(_had(n, 1) for n in tensor.shape)
         if had and not self._comes_from_others(node):
@@ -341,21 +338,6 @@ def _is_view_of_input(node: fx.Node) -> bool:
     while isinstance(node.target, OpOverload) and node.target.is_view:
         node = node.args[0]  # type: ignore[assignment]
     return node.op in ("placeholder", "get_attr")
-
-
-def _needs_nothing(exact: Exact | None) -> bool:
-    """Whether a stride or an offset is exact whatever the inputs are."""
-    return (
-        exact is not None
-        and all(
-            statically_known_true(node.meta["val"].shape[dim] >= 2) for node, dim in exact.inputs
-        )
-        and all(
-            statically_known_true(n >= 1)
-            for node in (*exact.full, *(node for node, _ in exact.inputs))
-            for n in node.meta["val"].shape
-        )
-    )
 
 
 def _has_elements(tensor: torch.Tensor) -> bool:
