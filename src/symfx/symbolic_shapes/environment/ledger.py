@@ -184,6 +184,11 @@ class Ledger:
         general = self._value_for_sizes(term, size_oblivious, fallback)
         if general is not None:
             return general
+        if term.sort == "int":
+            # Facts replace a symbol that has one value left, and no other term.
+            low, high = self._prover.range(term)
+            if low is not None and low == high:
+                return low
         knowledge = self._knowledge
         if knowledge.symbols.is_backed(term):
             return evaluate(term, knowledge.symbols.hints)  # undefined: raises Python's error
