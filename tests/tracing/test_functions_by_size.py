@@ -121,6 +121,9 @@ NO_GUARD: dict[str, tuple[Callable[[torch.Tensor], Any], int]] = {
     "group_norm of pairs": (
         lambda x: F.group_norm(torch.cat([x, x], 1), x.shape[1], x.new_ones(2 * x.shape[1])), 4,
     ),
+    "trapezoid": (lambda x: torch.trapezoid(x, dx=1 / x.shape[1]), 2),
+    "trapezoid of columns": (lambda x: torch.trapz(x, dx=x.shape[0], dim=0), 2),
+    "cumulative_trapezoid": (lambda x: torch.cumulative_trapezoid(x, dx=1 / x.shape[1]), 2),
     "tensor_split": (lambda x: x.tensor_split(3, 1), 2),
     "tensor_split of more parts than rows": (lambda x: torch.tensor_split(x, 11), 2),
     "tensor_split, one part": (lambda x: x.tensor_split(4, -1)[2] * 2, 3),
