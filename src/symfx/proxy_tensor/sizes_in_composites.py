@@ -233,14 +233,14 @@ for _name in ("irfft", "hfft"):
 @FORMS_OF_COMPOSITES.of(torch.trapezoid, torch.trapz)
 def _trapezoid(y: torch.Tensor, *, dx: Any = 1, dim: int = -1) -> Any:
     # The operator reads the step, and multiplies by it at the end.
-    if not isinstance(dx, (torch.SymInt, torch.SymFloat)):
+    if type(dx) not in (torch.SymInt, torch.SymFloat):
         return NotImplemented
     return torch.trapezoid(y, dim=dim) * dx
 
 
 @FORMS_OF_COMPOSITES.of(torch.cumulative_trapezoid)
 def _cumulative_trapezoid(y: torch.Tensor, *, dx: Any = 1, dim: int = -1) -> Any:
-    if not isinstance(dx, (torch.SymInt, torch.SymFloat)):
+    if type(dx) not in (torch.SymInt, torch.SymFloat):
         return NotImplemented
     return torch.cumulative_trapezoid(y, dx=2, dim=dim) * (dx / 2)
 

@@ -143,7 +143,7 @@ def _degrees(x: Any, /) -> Any:
 @_form_of(math.copysign)
 def _copysign(x: Any, y: Any, /) -> Any:
     if isinstance(y, torch.SymInt):
-        sign = torch.sym_ite(y >= 0, 1.0, -1.0)
+        sign = torch.sym_ite(y >= 0, 1.0, -1.0)  # type: ignore[no-untyped-call]
     elif isinstance(y, SYMBOLIC):
         return NotImplemented  # a real number may be -0.0, which no comparison tells from 0.0
     else:
