@@ -457,6 +457,45 @@ class TestDivisions:
         assert w.proves(out >= 4, out <= h, 2 * out <= h + 1)
 
 
+def test_an_exact_quotient_of_a_product_times_its_divisor_is_the_product(w: World) -> None:
+    b, c, m = w("b c m")
+    w.know(b >= 2, c >= 2, m >= 2, (b * c % 3).eq(0))
+    third = b * c // 3
+    assert w.proves(
+        (3 * third % b).eq(0),
+        (6 * third // b).eq(2 * c),
+        ((6 * third + m) % b).eq(m % b),
+        (3 * ((b * c + 3) // 3) % b).eq(3 % b),
+    )
+    for open_ in (2 * third % b, third % b, 3 * (b * m // 3) % b):
+        assert w.decide(open_.eq(0)) is None
+
+
+def test_exact_quotients_are_right_at_all_small_values() -> None:
+    """Each answer that a known divisibility gives, against all values that have it."""
+    sizes = range(1, 9)
+    for k, times, shift in itertools.product((2, 3, -2), (1, 2, 3, 6), (0, 1, 3)):
+        w = World()
+        b, c, m = w("b c m")
+        w.know(*(s >= 1 for s in (b, c, m)), *(s <= 8 for s in (b, c, m)), (b * c % k).eq(0))
+        places = [p for p in itertools.product(sizes, repeat=3) if p[0] * p[1] % k == 0]
+        asked = {
+            (times * ((b * c + shift) // k) % b).eq(0): lambda x, y, z: (
+                times * ((x * y + shift) // k) % x == 0
+            ),
+            (times * (b * c // k) + shift).eq(m): lambda x, y, z: times * (x * y // k) + shift == z,
+            times * (b * c // k) >= b: lambda x, y, z: times * (x * y // k) >= x,
+        }
+        for condition, value in asked.items():
+            found = {value(*p) for p in places}
+            for asked_of, values in (
+                (condition, found),
+                (w.table.not_(condition), {not v for v in found}),
+            ):
+                answer = w.prover.decide(asked_of)
+                assert answer is None or values == {answer}, (str(asked_of), k, times, shift)
+
+
 def test_an_equation_that_makes_no_sense_where_facts_hold_is_no_crash(w: World) -> None:
     x, y, z = w("x y z")
     w.know(z.eq(0), y.eq(x % z))

@@ -118,6 +118,35 @@ def repeated(x, pos):
     return x
 
 
+def wrapped(x, pos):
+    if bool(x.max() > 0):
+        return x
+    return -x
+
+
+def wrapped_and_negated(x, pos):
+    return x if not bool((pos > 7).any()) else -x
+
+
+def counted(x, pos):
+    n = int(x.sum() * 3)
+    for _ in range(n):
+        x = x + 1
+    return x
+
+
+def cast(x, pos):
+    for _ in range(int(pos.max())):
+        x = x + 1
+    return x
+
+
+def shifted(x, pos):
+    for _ in range(pos.max() + 1):
+        x = x + 1
+    return x
+
+
 #: The program, the condition or number as the error names it, and parts of the fix.
 PROGRAMS = [
     (total, "x.sum() > 0", "torch.where(x.sum() > 0, ", "torch.cond(x.sum() > 0, "),
@@ -136,6 +165,11 @@ PROGRAMS = [
     (flag, "ok", "torch._check(ok)", "guard_or_false(ok)"),
     (taken, "pos.max().item() > n", "n_ = pos.max().item()", "torch._check(n_ > n)"),
     (repeated, "range(pos.max().item())", "n = pos.max().item()", "torch._check(n == 2)"),
+    (wrapped, "bool(x.max() > 0)", "torch.where(x.max() > 0, ", "ok = (x.max() > 0).item()"),
+    (wrapped_and_negated, "bool((pos > 7).any())", "ok = (pos > 7).any().item()", "torch.cond"),
+    (counted, "range(n)", "before this line: torch._check(n == 2);", "tensors"),
+    (cast, "range(int(pos.max()))", "n = pos.max().item()", "torch._check(n == 2)"),
+    (shifted, "range(pos.max() + 1)", "n = (pos.max() + 1).item()", "torch._check(n == 2)"),
 ]
 
 
@@ -181,6 +215,10 @@ PASTED = [
     (flag, ("return x * 2 if ok", "return x * 2 if ok"), "torch._check(ok)"),
     (taken, ("pos.max().item()", "n_"), "n_ = pos.max().item()", "torch._check(n_ > n)"),
     (repeated, ("pos.max().item()", "n"), "n = pos.max().item()", "torch._check(n == 2)"),
+    (wrapped, ("bool(x.max() > 0)", "ok"), "ok = (x.max() > 0).item()", "torch._check(ok)"),
+    (counted, ("range(n)", "range(n)"), "torch._check(n == 2)"),
+    (cast, ("int(pos.max())", "n"), "n = pos.max().item()", "torch._check(n == 2)"),
+    (shifted, ("pos.max() + 1", "n"), "n = (pos.max() + 1).item()", "torch._check(n == 2)"),
 ]
 
 
@@ -188,7 +226,7 @@ PASTED = [
 def test_pasted_fixes_work(model, expression, before):
     fix = error_of(model, randn(5), T([1, 2])).fix
     for line in before:
-        assert line.partition(" = ")[2] in fix or "write it before this line" in fix, line
+        assert (line.partition(" = ")[2] or line) in fix or "write it before this line" in fix, line
     fixed = pasted(model, expression, *before)
     assert symfx.trace(fixed, (randn(5), T([1, 2])), dynamic=[("n",), None])
 

@@ -121,6 +121,25 @@ NO_GUARD: dict[str, tuple[Callable[[torch.Tensor], Any], int]] = {
     "group_norm of pairs": (
         lambda x: F.group_norm(torch.cat([x, x], 1), x.shape[1], x.new_ones(2 * x.shape[1])), 4,
     ),
+    "trapezoid": (lambda x: torch.trapezoid(x, dx=1 / x.shape[1]), 2),
+    "trapezoid of columns": (lambda x: torch.trapz(x, dx=x.shape[0], dim=0), 2),
+    "cumulative_trapezoid": (lambda x: torch.cumulative_trapezoid(x, dx=1 / x.shape[1]), 2),
+    "tensor_split": (lambda x: x.tensor_split(3, 1), 2),
+    "tensor_split of more parts than rows": (lambda x: torch.tensor_split(x, 11), 2),
+    "tensor_split, one part": (lambda x: x.tensor_split(4, -1)[2] * 2, 3),
+    "tensor_split of a transpose": (lambda x: x.mT.tensor_split(2)[1].contiguous(), 2),
+    "hsplit": (lambda x: torch.cat([x, x], 1).hsplit(2)[1] * 2, 2),
+    "fftfreq": (lambda x: torch.fft.fftfreq(x.shape[0]), 2),
+    "fftfreq of a step by size": (
+        lambda x: torch.fft.fftfreq(x.shape[1], d=1 / x.shape[0], dtype=torch.float64), 2,
+    ),
+    "rfftfreq": (lambda x: torch.fft.rfftfreq(x.shape[0] + x.shape[1], 0.5), 2),
+    "rfftfreq of a step by size": (lambda x: torch.fft.rfftfreq(x.shape[0], 1 / x.shape[1]), 2),
+    "unravel_index": (lambda x: torch.unravel_index(x.argmax(), x.shape), 3),
+    "unravel_index of all": (
+        lambda x: torch.unravel_index(torch.arange(-3, x.numel()), (x.shape[1], x.shape[0])), 2,
+    ),
+    "unravel_index of a vector": (lambda x: torch.unravel_index(torch.arange(3), x.shape[0]), 2),
     "pad by a number": (lambda x: F.pad(x, (0, x.shape[0]), value=1 / x.shape[1]), 2),
     "attention": (lambda x: F.scaled_dot_product_attention(x, x, x, scale=x.shape[-1] ** -0.5), 3),
     "resized between corners": (

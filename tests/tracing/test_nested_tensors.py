@@ -78,6 +78,21 @@ def test_a_width_that_is_dynamic() -> None:
     assert not symfx.trace(lambda n: n * 2, nested(2, 3)).check(nested(1, 2, width=7))
 
 
+@pytest.mark.parametrize("dynamic", [True, {0: True}, {"input": True}])
+def test_a_tensor_that_is_dynamic_as_a_whole_promises_no_width(dynamic: Any) -> None:
+    linear = nn.Linear(4, 2)
+    t = symfx.trace(linear, nested(2, 3), dynamic=dynamic)
+    (pin,) = t.specializations
+    (guard,) = t.guards
+    assert str(pin.value) == "4" and str(guard.term).endswith(" == 4")
+    other = nested(1, 4, 4)
+    assert t.check(other)
+    assert not t.check(nested(1, 2, width=7))
+    same(t(other), linear(other))
+    with pytest.raises(symfx.TracingError, match="width"):
+        symfx.trace(linear, nested(2, 3), dynamic={0: (True, True, "width")})
+
+
 def test_inputs_of_another_kind_do_not_fit() -> None:
     t = symfx.trace(lambda n: n * 2, nested(2, 3))
     assert not t.check(torch.randn(2, 3, 4))

@@ -45,6 +45,27 @@ def test_a_transformer_encoder_with_a_padding_mask(make, name):
     assert encoder.use_nested_tensor and not encoder._forward_pre_hooks
 
 
+def test_a_function_that_calls_an_encoder() -> None:
+    encoder = Wrapped().encoder.eval()
+    held = {"encoders": [encoder]}
+
+    def closure(x, mask):
+        return encoder(x, src_key_padding_mask=mask)
+
+    def in_a_list(x, mask):
+        return held["encoders"][0](x, src_key_padding_mask=mask)
+
+    mask = torch.tensor([[False, False, True, True], [False] * 4])
+    args, dynamic = (randn(2, 4, 16), mask), [("b", "s", None), ("b", "s")]
+    for model in (closure, in_a_list):
+        v = symfx.trace(model, args, dynamic=dynamic).verify()
+        assert v and len(v.runs) == 6, str(v)
+        with torch.no_grad(), pytest.raises(symfx.TracingError) as caught:
+            symfx.trace(model, args, dynamic=dynamic)
+        assert caught.value.fix == "build it with enable_nested_tensor=False"
+    assert encoder.use_nested_tensor and not encoder._forward_pre_hooks
+
+
 def causal(size: int) -> torch.Tensor:
     return nn.Transformer.generate_square_subsequent_mask(size)
 

@@ -23,6 +23,8 @@ __all__ = ["FORMS_BY_SIZE", "one_hot"]
 FORMS_BY_SIZE = Forms()
 """For a torch function, its form, which returns NotImplemented where no size is symbolic."""
 
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
 
 def _ramp(n: Any, dtype: torch.dtype | None, device: Any) -> Any:
     """0, 1, 2, ... of a floating-point dtype."""
@@ -133,6 +135,34 @@ def _kaiser_window(
         return torch.special.i0(beta * (1 - x * x).clamp(min=0).sqrt()) / height
 
     return _window(n, periodic, dtype, device, options, shape)
+
+
+@FORMS_BY_SIZE.of(torch.fft.fftfreq)
+def _fftfreq(n: Any, d: Any = 1.0, *, dtype: Any = None, device: Any = None) -> Any:
+    if not _is_size(n) or not (dtype or torch.get_default_dtype()).is_floating_point:
+        return NotImplemented
+    i = _ramp(n, dtype, device)
+    return torch.where(i < (n + 1) // 2, i, i - n) * (1.0 / (n * d))
+
+
+@FORMS_BY_SIZE.of(torch.fft.rfftfreq)
+def _rfftfreq(n: Any, d: Any = 1.0, *, dtype: Any = None, device: Any = None) -> Any:
+    if not _is_size(n) or not (dtype or torch.get_default_dtype()).is_floating_point:
+        return NotImplemented
+    return _ramp(n // 2 + 1, dtype, device) * (1.0 / (n * d))
+
+
+@FORMS_BY_SIZE.of(torch.unravel_index)
+def _unravel_index(indices: torch.Tensor, shape: Any) -> Any:
+    sizes = list(shape) if isinstance(shape, (list, tuple)) else [shape]
+    if not _is_size(*sizes) or indices.dtype not in _INTEGERS:
+        return NotImplemented  # torch's own form raises the error
+    steps = [1]
+    for n in sizes[:0:-1]:
+        steps.insert(0, steps[0] * n)
+    options: dict[str, Any] = {"dtype": torch.int64, "device": indices.device}
+    whole = indices.unsqueeze(-1).floor_divide(tensor_of_numbers(steps, **options))
+    return (whole % tensor_of_numbers(sizes, **options)).unbind(-1)
 
 
 @FORMS_BY_SIZE.of(F.affine_grid)

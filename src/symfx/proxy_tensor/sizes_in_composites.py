@@ -230,6 +230,21 @@ for _name in ("irfft", "hfft"):
 # -- chains of products ----------------------------------------------------------------------------
 
 
+@FORMS_OF_COMPOSITES.of(torch.trapezoid, torch.trapz)
+def _trapezoid(y: torch.Tensor, *, dx: Any = 1, dim: int = -1) -> Any:
+    # The operator reads the step, and multiplies by it at the end.
+    if type(dx) not in (torch.SymInt, torch.SymFloat):
+        return NotImplemented
+    return torch.trapezoid(y, dim=dim) * dx
+
+
+@FORMS_OF_COMPOSITES.of(torch.cumulative_trapezoid)
+def _cumulative_trapezoid(y: torch.Tensor, *, dx: Any = 1, dim: int = -1) -> Any:
+    if type(dx) not in (torch.SymInt, torch.SymFloat):
+        return NotImplemented
+    return torch.cumulative_trapezoid(y, dx=2, dim=dim) * (dx / 2)
+
+
 @FORMS_OF_COMPOSITES.of(torch.linalg.multi_dot)
 def _multi_dot(tensors: Sequence[torch.Tensor], *, out: torch.Tensor | None = None) -> Any:
     if out is not None or len(tensors) < 2 or not _is_symbolic(*tensors):

@@ -142,9 +142,13 @@ def _degrees(x: Any, /) -> Any:
 
 @_form_of(math.copysign)
 def _copysign(x: Any, y: Any, /) -> Any:
-    if isinstance(y, SYMBOLIC):
-        return NotImplemented
-    return abs(_sym_float(x)) * math.copysign(1.0, y)
+    if isinstance(y, torch.SymInt):
+        sign = torch.sym_ite(y >= 0, 1.0, -1.0)  # type: ignore[no-untyped-call]
+    elif isinstance(y, SYMBOLIC):
+        return NotImplemented  # a real number may be -0.0, which no comparison tells from 0.0
+    else:
+        sign = math.copysign(1.0, y)
+    return abs(_sym_float(x)) * sign
 
 
 @_form_of(math.isqrt)

@@ -46,3 +46,19 @@ def _diagonal(input: torch.Tensor, offset: Any = 0, dim1: int = 0, dim2: int = 1
     skipped = least(skipped, input.shape[dim])
     part = input.narrow(dim, skipped, input.shape[dim] - skipped)
     return part.diagonal(0, dim1, dim2)
+
+
+@VIEWS.of(torch.tensor_split, torch.Tensor.tensor_split)
+def _tensor_split(input: torch.Tensor, indices_or_sections: Any, dim: int = 0) -> Any:
+    sections = indices_or_sections
+    if type(sections) is not int or sections < 1 or not -input.dim() <= dim < input.dim():
+        return NotImplemented
+    length = input.shape[dim]
+    if not isinstance(length, torch.SymInt):
+        return NotImplemented
+    least: Any = torch.sym_min
+    each, longer = length // sections, length % sections
+    # The first parts have one element more. torch's form asks how many they are.
+    starts = [i * each + least(i, longer) for i in range(sections)]
+    ends = [*starts[1:], length]
+    return tuple(input.narrow(dim, a, b - a) for a, b in zip(starts, ends, strict=True))

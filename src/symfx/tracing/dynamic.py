@@ -313,7 +313,8 @@ class _Reader:
                 else entry
             )
         if entry is None or entry is True:
-            entry = (True, True, *(entry,) * (rank - 2))
+            # Of a tensor that is dynamic as a whole no dimension is promised: see `_tensor`.
+            return [(True, *(entry,) * (rank - 2)), (True,)]
         fits = isinstance(entry, (list, tuple)) and len(entry) == rank
         if not fits or any(part not in (None, True) for part in entry[:2]):
             raise SpecError(

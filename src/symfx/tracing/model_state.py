@@ -222,10 +222,12 @@ class Effects:
     Attributes:
         changes: what it does to Python state, such as ``changes the list log``.
         gradients: the names of the tensors whose gradients it changes.
+        modules: the modules that the model can reach, by name; known from the start.
     """
 
     changes: list[str] = field(default_factory=list)
     gradients: list[str] = field(default_factory=list)
+    modules: dict[str, torch.nn.Module] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
@@ -247,7 +249,7 @@ def untouched(
     gradients = [(name, tensor, tensor.grad) for name, tensor in named.items() if tensor.is_leaf]
     kept = [grad for _, _, grad in gradients if grad is not None]
     plain = [t for t in [*held.tensors, *kept, *also] if t.layout is torch.strided]
-    effects = Effects()
+    effects = Effects(modules=held.modules)
     versions = [grad._version for grad in kept]
     try:
         with preserved(plain):

@@ -80,7 +80,8 @@ _ADVICE = (
     ),
     (
         r"\w\[[^\[\]:]*\b(?:shape|size)\b|\b(?!shape\b)\w+\[[a-z_]\w*\]",
-        "an index of a list or tuple is a number: index a tensor, torch.tensor(table)[n]",
+        "an index of a list or tuple, and a key of a dict, is a number: index a tensor, "
+        "torch.tensor(table)[n], or use a key that does not depend on a size",
     ),
 )
 

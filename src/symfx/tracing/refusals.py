@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 #: Python names these types where a function of a library takes no symbolic number.
-_SYMBOLS = r"\bSym(Int|Float|Bool)\b"
+_SYMBOLS = r"\bSym(Int|Float|Bool)\b|\bnumpy\.object_|\bRational instances"
 _ARGUMENTS = ("model", "args", "kwargs", "dynamic", "where", "strict")
 
 

@@ -317,7 +317,7 @@ class _Tracing:
                 symbolic_numbers(self.model),
                 compiling(),
                 parts_made_singly(),
-                transformers_without_a_look(self.model),
+                transformers_without_a_look(self.model, self.effects.modules),
                 running_eagerly(),
                 recording_branches(),
                 traceable_packing(),

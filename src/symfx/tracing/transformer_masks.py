@@ -27,17 +27,26 @@ __all__ = ["transformers_without_a_look"]
 
 
 @contextlib.contextmanager
-def transformers_without_a_look(model: Callable[..., Any]) -> Iterator[None]:
+def transformers_without_a_look(
+    model: Callable[..., Any], reached: Mapping[str, torch.nn.Module]
+) -> Iterator[None]:
     """Keep the encoders of a model dense inside, where its own run keeps them dense too.
 
     Masks for attention are taken as they are.
+
+    Args:
+        model: the model.
+        reached: modules that it calls without having them as parts, as a function does, by name.
 
     Raises:
         TracingError: an encoder is called that would use nested tensors in a run of the model.
     """
     module = module_of(model)
+    parts = dict(named_modules(module)) if module is not None else {}
+    own = set(map(id, parts.values()))
+    parts |= {name: part for name, part in reached.items() if id(part) not in own}
     with contextlib.ExitStack() as stack:
-        for name, part in named_modules(module) if module is not None else ():
+        for name, part in parts.items():
             if isinstance(part, TransformerEncoder):
                 hook = part.register_forward_pre_hook(_before(name), with_kwargs=True)
                 stack.callback(hook.remove)

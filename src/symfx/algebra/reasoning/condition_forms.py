@@ -27,6 +27,7 @@ __all__ = [
     "options",
     "with_masks_as_remainders",
     "with_nested_quotients",
+    "without_exact_quotients",
     "without_quotient",
     "without_remainders",
 ]
@@ -135,6 +136,31 @@ def without_quotient(condition: Term, is_positive: Callable[[Term], bool]) -> Te
                 return table.and_(table.ge_zero(below), table.ge_zero(above))
             return table.ge_zero(below if coeff > 0 else above)
     return condition
+
+
+def without_exact_quotients(condition: Term, divides: Callable[[Term, Term], bool]) -> Term:
+    """The condition with ``6*(x//3)`` as ``2*x`` in each sum where 3 divides x.
+
+    Args:
+        condition: the condition.
+        divides: whether a constant is known to divide a term.
+    """
+    table = condition.table
+    forms: dict[Term, Term] = {}
+    for part in postorder(condition, lambda t: t.op not in ("const", "symbol")):
+        if part.op != "sum":
+            continue
+        exact = [
+            table.const(coeff // atom.args[1].const) * atom.args[0] - table.const(coeff) * atom
+            for atom, coeff in part.coeffs.items()
+            if atom.op == "floordiv"
+            and atom.args[1].op == "const"
+            and coeff % atom.args[1].const == 0
+            and divides(atom.args[1], atom.args[0])
+        ]
+        if exact:
+            forms[part] = table.sum((part, *exact))
+    return substitute(condition, forms) if forms else condition
 
 
 def _has_few_quotients(p: Term) -> bool:

@@ -15,6 +15,7 @@ from symfx.algebra.reasoning.condition_forms import (
     is_long,
     with_masks_as_remainders,
     with_nested_quotients,
+    without_exact_quotients,
     without_quotient,
     without_remainders,
 )
@@ -115,9 +116,14 @@ def by_rewriting(prover: Prover, condition: Term) -> bool | None:
     """Decide a comparison in another form: without remainders, or with known multiples, ..."""
     if condition.op in ("and", "or"):
         return None  # its parts are rewritten one by one
+
+    def divides(k: Term, x: Term) -> bool:
+        return prover.by_form(prover.table.mod(x, k).eq(0)) is True
+
     for rewrite in (
         without_remainders,
         with_nested_quotients,
+        partial(without_exact_quotients, divides=divides),
         partial(without_quotient, is_positive=lambda d: prover.decide(d >= 1) is True),
         with_masks_as_remainders,
         prover.by_known_multiples,

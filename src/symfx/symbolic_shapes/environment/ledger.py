@@ -188,6 +188,11 @@ class Ledger:
             if self.assumed is not None:
                 self.assumed.append(self.has_value(term, general))
             return general
+        if term.sort == "int":
+            # Facts replace a symbol that has one value left, and no other term.
+            low, high = self._prover.range(term)
+            if low is not None and low == high:
+                return low
         knowledge = self._knowledge
         if knowledge.symbols.is_backed(term):
             return evaluate(term, knowledge.symbols.hints)  # undefined: raises Python's error

@@ -9,6 +9,9 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterator
 from types import FrameType
+from typing import TypeGuard
+
+import torch
 
 __all__ = ["fix_for_condition", "fix_for_number"]
 
@@ -44,13 +47,14 @@ def fix_for_condition(expression: str | None, frame: FrameType | None) -> str:
     tree = _parsed(expression)
     if tree is None:
         return _IN_GENERAL
-    while isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not):
-        tree = tree.operand
+    while (isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not)) or _is_call(
+        tree, "bool"
+    ):
+        tree = tree.operand if isinstance(tree, ast.UnaryOp) else tree.args[0]
     reads = list(_reads(tree))
     if not reads:
         condition, ok = ast.unparse(tree), _free("ok", frame)
-        simple = isinstance(tree, (ast.Name, ast.Call, ast.Attribute, ast.Subscript))
-        read = f"{condition}.item()" if simple else f"({condition}).item()"
+        read = _item(tree)
         return (
             f"choose by torch.where({condition}, ..., ...), or branch by torch.cond({condition}, "
             f"..., ..., ...); if {condition} always holds, write {ok} = {read} and "
@@ -93,23 +97,52 @@ def fix_for_number(expression: str | None, value: int | None, frame: FrameType |
     function, inner = tree.func.id, tree.args[-1]
     if len(tree.args) > 1 or function not in ("int", "float", "range", "len"):
         return _IN_GENERAL
+    if function == "range":
+        while _is_call(inner, "int"):
+            inner = inner.args[0]
     whole, text, name = ast.unparse(tree), ast.unparse(inner), _free("n", frame)
     if function == "len":
         return f"write {text}.shape[0] instead of {whole}: it stays symbolic"
     reads = list(_reads(inner))
     if function == "int" and reads and reads[0] is not inner:
         return f"write torch.sym_int({text}) instead of {whole}: it stays symbolic"
-    read = text if reads else f"{text}.item()"
+    number = isinstance(inner, ast.Name) and not _is_tensor(inner.id, frame)
+    read = text if reads or number else _item(inner)
     if len(reads) > 1 or (reads and reads[0] is not inner):
         return _IN_GENERAL
-    same = (
-        f"if it is always the same number, say so before this line: {name} = {read}, "
-        f"torch._check({name} == {value}), and use {name}"
+    same = "if it is always the same number, say so before this line: " + (
+        f"torch._check({text} == {value})"
+        if number
+        else f"{name} = {read}, torch._check({name} == {value}), and use {name}"
     )
     if function == "range":
         return f"{same}; otherwise compute with tensors instead of a loop"
     advice = f"write {read} instead of {whole}: it stays symbolic"
     return advice if value is None else f"{advice}; {same}"
+
+
+def _item(tree: ast.expr) -> str:
+    """The call of ``item`` on an expression of a tensor."""
+    text = ast.unparse(tree)
+    simple = isinstance(tree, (ast.Name, ast.Call, ast.Attribute, ast.Subscript))
+    return f"{text}.item()" if simple else f"({text}).item()"
+
+
+def _is_call(tree: ast.expr, function: str) -> TypeGuard[ast.Call]:
+    """Whether an expression calls this function on one argument."""
+    return (
+        isinstance(tree, ast.Call)
+        and isinstance(tree.func, ast.Name)
+        and tree.func.id == function
+        and len(tree.args) == 1
+        and not tree.keywords
+    )
+
+
+def _is_tensor(name: str, frame: FrameType | None) -> bool:
+    """Whether a variable of a frame may be a tensor, so that ``item`` reads its number."""
+    values = {} if frame is None else {**frame.f_globals, **frame.f_locals}
+    return name not in values or isinstance(values[name], torch.Tensor)
 
 
 def _parsed(expression: str | None) -> ast.expr | None:
