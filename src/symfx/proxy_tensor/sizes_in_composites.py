@@ -85,6 +85,20 @@ def _cdist(
     return torch.cdist(x1, x2, 2.0, _BY_PRODUCT if by_product else _BY_DIFFERENCES)
 
 
+@FORMS_OF_COMPOSITES.of(torch.tensor_split, torch.Tensor.tensor_split)
+def _tensor_split(input: torch.Tensor, indices_or_sections: Any, dim: int = 0) -> Any:
+    count = indices_or_sections
+    if type(count) is not int or count < 1 or not -input.dim() <= dim < input.dim():
+        return NotImplemented
+    size = input.shape[dim]
+    if not isinstance(size, torch.SymInt):
+        return NotImplemented
+    # The first parts are one element longer, as many as the division leaves over.
+    each, left = size // count, size % count
+    bounds = [i * each + torch.sym_min(i, left) for i in range(count + 1)]  # type: ignore[no-untyped-call]
+    return tuple(input.narrow(dim, a, b - a) for a, b in itertools.pairwise(bounds))
+
+
 # -- differences -----------------------------------------------------------------------------------
 
 
