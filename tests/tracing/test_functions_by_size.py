@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 import symfx
 
@@ -74,6 +75,10 @@ NO_GUARD: dict[str, tuple[Callable[[torch.Tensor], Any], int]] = {
         lambda x: x.stft(
             x.shape[1], 1, 3, window=torch.ones(3), pad_mode="constant", return_complex=True
         ), 2,
+    ),
+    "pad_sequence": (lambda x: pad_sequence([x[0], x[:, 0], x[0]], padding_value=2.5), 2),
+    "pad_sequence, the batch first": (
+        lambda x: pad_sequence([x, x.repeat(2, 1)], batch_first=True) * 2, 2,
     ),
     "first part of three": (lambda x: torch.tensor_split(x, 3)[0] * 2, 2),
     "last part of three": (lambda x: x.tensor_split(3, dim=-1)[2] * 2, 2),

@@ -207,7 +207,7 @@ ADVICE: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
     "text": (lambda x: x * len("%d" % x.shape[0]), "a text with a size"),  # noqa: UP031 - the kind in question
     "dropout": (lambda x: F.dropout(x, 1 / x.shape[0]), "rand_like"),
     "histc": (lambda x: torch.histc(x, bins=x.shape[0]), "bincount"),
-    "stft": (lambda x: torch.stft(x.mT, x.shape[0], return_complex=False), r"fft\.rfft"),
+    "stft": (lambda x: torch.stft(x.mT, x.shape[0], return_complex=False), "return_complex=True"),
     "condition": (lambda x: x * 2 if x.shape[0] == 5 else x, "other branch"),
 }
 TABLE = list(range(30))
