@@ -95,7 +95,7 @@ def _tensor_split(input: torch.Tensor, indices_or_sections: Any, dim: int = 0) -
         return NotImplemented
     # The first parts are one element longer, as many as the division leaves over.
     each, left = size // count, size % count
-    bounds = [i * each + torch.sym_min(i, left) for i in range(count + 1)]  # type: ignore[no-untyped-call]
+    bounds = [i * each + torch.sym_min(i, left) for i in range(count + 1)]
     return tuple(input.narrow(dim, a, b - a) for a, b in itertools.pairwise(bounds))
 
 
