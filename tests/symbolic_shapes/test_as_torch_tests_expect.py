@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -195,12 +196,37 @@ def test_a_layout_of_unbacked_numbers_alone() -> None:
 def test_the_order_of_unbacked_strides_is_taken_from_the_facts() -> None:
     env = ShapeEnv()
     u, v = env.create_unbacked_symint(), env.create_unbacked_symint()
-    two, one, strides = to_node(u.node, 2), to_node(u.node, 1), (2 * u).node
-    layout = ([u.node, v.node, two], [two, strides, one])
+    six, three, two, one = (to_node(u.node, n) for n in (6, 3, 2, 1))
+    layout = ([u.node, v.node, two, three], [six, (6 * u).node, three, one])
     assert u.node.is_non_overlapping_and_dense(*layout).maybe_as_bool() is None
     torch._check(u >= 2)
     dense = u.node.is_non_overlapping_and_dense(*layout)
     assert env.decide(dense.term) is True
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda u, v: ([v, u], [1, v]),
+        lambda u, v: ([v, u], [u, 1]),
+        lambda u, v: ([u, v], [v, u]),
+        lambda u, v: ([u, 4], [4, v]),
+        lambda u, v: ([2, u, v], [1, 2 * v, 2]),
+        lambda u, v: ([u, 3, v], [3, 1, 3 * u]),
+        lambda u, v: ([u, v, 2], [v, u, 1]),
+    ],
+)
+def test_the_layout_of_unbacked_sizes_in_any_order(layout: Callable[..., Any]) -> None:
+    for values in itertools.product(range(4), repeat=2):
+        env = ShapeEnv()
+        unbacked = [env.create_unbacked_symint() for _ in values]
+        node = unbacked[0].node
+        sizes, strides = ([to_node(node, n) for n in part] for part in layout(*unbacked))
+        dense = torch.SymBool(node.is_non_overlapping_and_dense(sizes, strides))
+        for number, value in zip(unbacked, values, strict=True):
+            torch._check(number == value)
+        real = torch.empty_strided(*layout(*values))
+        assert bool(dense) == torch.ops.aten.is_non_overlapping_and_dense(real), values
 
 
 # -- many symbols ----------------------------------------------------------------------------------

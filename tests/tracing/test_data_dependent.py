@@ -112,6 +112,35 @@ def floating(x, pos):
     return x * float(x.max())
 
 
+def even(x, pos):
+    k = int(x.max() * 10)
+    return x if k % 2 == 0 else -x
+
+
+def truth_of_all(x, pos):
+    if bool((x > 3).any()):
+        return x
+    return -x
+
+
+def two_tensors(x, pos):
+    if (x > 3).any() and (pos < 9).all():
+        return x
+    return -x
+
+
+def between(x, pos):
+    if 0 < x.mean() < 1:
+        return x
+    return -x
+
+
+def repeated_int(x, pos):
+    for _ in range(int(pos.max())):
+        x = x + 1
+    return x
+
+
 def repeated(x, pos):
     for _ in range(pos.max().item()):
         x = x + 1
@@ -170,6 +199,26 @@ PROGRAMS = [
     (counted, "range(n)", "before this line: torch._check(n == 2);", "tensors"),
     (cast, "range(int(pos.max()))", "n = pos.max().item()", "torch._check(n == 2)"),
     (shifted, "range(pos.max() + 1)", "n = (pos.max() + 1).item()", "torch._check(n == 2)"),
+    (repeated_int, "range(int(pos.max()))", "n = pos.max().item()", "torch._check(n == 2)"),
+    (even, "k % 2 == 0", "torch._check(k % 2 == 0)", "guard_or_false(k % 2 == 0)"),
+    (
+        truth_of_all,
+        "bool((x > 3).any())",
+        "torch.where((x > 3).any(), ",
+        "ok = (x > 3).any().item()",
+    ),
+    (
+        two_tensors,
+        "(x > 3).any() and (pos < 9).all()",
+        "torch.where(torch.logical_and((x > 3).any(), (pos < 9).all()), ",
+        "torch._check(ok)",
+    ),
+    (
+        between,
+        "0 < x.mean() < 1",
+        "torch.where(torch.logical_and(0 < x.mean(), x.mean() < 1), ",
+        "torch._check(ok)",
+    ),
 ]
 
 
@@ -219,6 +268,15 @@ PASTED = [
     (counted, ("range(n)", "range(n)"), "torch._check(n == 2)"),
     (cast, ("int(pos.max())", "n"), "n = pos.max().item()", "torch._check(n == 2)"),
     (shifted, ("pos.max() + 1", "n"), "n = (pos.max() + 1).item()", "torch._check(n == 2)"),
+    (repeated_int, ("int(pos.max())", "n"), "n = pos.max().item()", "torch._check(n == 2)"),
+    (even, ("return x if k", "return x if k"), "torch._check(k % 2 == 0)"),
+    (even, ("return x if k", "return x if k"), "torch._check(k % 2 != 0)"),
+    (
+        between,
+        ("0 < x.mean() < 1", "ok"),
+        "ok = torch.logical_and(0 < x.mean(), x.mean() < 1).item()",
+        "torch._check(ok)",
+    ),
 ]
 
 
@@ -229,6 +287,23 @@ def test_pasted_fixes_work(model, expression, before):
         assert (line.partition(" = ")[2] or line) in fix or "write it before this line" in fix, line
     fixed = pasted(model, expression, *before)
     assert symfx.trace(fixed, (randn(5), T([1, 2])), dynamic=[("n",), None])
+
+
+ASKED_INSIDE = {
+    "str(x.max().item())": lambda x: x * len(str(x.max().item())),
+    "{0: x}[int(x.argmax())]": lambda x: {0: x}[int(x.argmax())],
+    "[x, x * 2][x.argmax()]": lambda x: [x, x * 2][x.argmax()],
+    "sorted([x.max(), x.min()])": lambda x: sorted([x.max(), x.min()])[0],
+    "max(x.max(), x.mean())": lambda x: max(x.max(), x.mean()),
+    "torch.ones(int(x.sum())).view(3, -1)": lambda x: torch.ones(int(x.sum())).view(3, -1),
+}
+
+
+@pytest.mark.parametrize("asked", ASKED_INSIDE)
+def test_a_question_inside_of_a_call_is_shown_as_the_call(asked):
+    with pytest.raises(symfx.SymfxError) as caught:
+        symfx.trace(ASKED_INSIDE[asked], randn(5), dynamic=[("n",)])
+    assert caught.value.what.startswith(f"Could not guard on data-dependent expression {asked};")
 
 
 @pytest.mark.parametrize("model", [integer, floating])

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.rnn import pad_sequence
 
 import symfx
 
@@ -56,6 +57,33 @@ NO_GUARD: dict[str, tuple[Callable[[torch.Tensor], Any], int]] = {
     "istft of both sides": (
         lambda x: inverse(x, x.shape[-1] - 1, onesided=False, normalized=True), 2,
     ),
+    "stft of a length": (
+        lambda x: torch.stft(
+            x, x.shape[1], 1, window=torch.hann_window(x.shape[1]), return_complex=True
+        ), 2,
+    ),
+    "stft of half a length": (
+        lambda x: torch.stft(x.flatten(), x.shape[1] // 2, 1, return_complex=True), 2,
+    ),
+    "stft of both sides": (
+        lambda x: torch.stft(
+            x.flatten(), x.shape[1], x.shape[0], center=False, normalized=True, onesided=False,
+            return_complex=True,
+        ), 2,
+    ),
+    "stft of a short window": (
+        lambda x: x.stft(
+            x.shape[1], 1, 3, window=torch.ones(3), pad_mode="constant", return_complex=True
+        ), 2,
+    ),
+    "pad_sequence": (lambda x: pad_sequence([x[0], x[:, 0], x[0]], padding_value=2.5), 2),
+    "pad_sequence, the batch first": (
+        lambda x: pad_sequence([x, x.repeat(2, 1)], batch_first=True) * 2, 2,
+    ),
+    "first part of three": (lambda x: torch.tensor_split(x, 3)[0] * 2, 2),
+    "last part of three": (lambda x: x.tensor_split(3, dim=-1)[2] * 2, 2),
+    "parts in another order": (lambda x: torch.cat(x.tensor_split(2)[::-1]), 2),
+    "more parts than elements": (lambda x: sum(part.sum() for part in x.tensor_split(6)), 2),
     "adaptive max, one static": (nn.AdaptiveMaxPool2d((None, 3)), 3),
     "adaptive max, other static": (nn.AdaptiveMaxPool2d((3, None)), 4),
     "adaptive max, none": (nn.AdaptiveMaxPool2d((None, None)), 4),

@@ -58,6 +58,8 @@ NO_GUARD: dict[str, Callable[[torch.Tensor], Any]] = {
     "copysign": lambda x: x * math.copysign(x.shape[0] - 10, -1.0),
     "copysign by size": lambda x: x * math.copysign(2, x.shape[0] - 5),
     "copysign of sizes": lambda x: x * math.copysign(x.shape[1], x.shape[0] - x.shape[1]),
+    "copysign of a difference": lambda x: x * math.copysign(2.5, x.shape[0] - x.shape[1]),
+    "copysign of both": lambda x: x * math.copysign(-x.shape[1], x.shape[0] - 6),
     "fmod": lambda x: x * math.fmod(x.shape[0], 3),
     "modf": lambda x: x * math.modf(x.shape[0] / 2)[0] + math.modf(x.shape[1] / 3)[1],
     "fsum": lambda x: x * math.fsum(x.shape),
@@ -209,7 +211,7 @@ ADVICE: dict[str, tuple[Callable[[torch.Tensor], Any], str]] = {
     "text": (lambda x: x * len("%d" % x.shape[0]), "a text with a size"),  # noqa: UP031 - the kind in question
     "dropout": (lambda x: F.dropout(x, 1 / x.shape[0]), "rand_like"),
     "histc": (lambda x: torch.histc(x, bins=x.shape[0]), "bincount"),
-    "stft": (lambda x: torch.stft(x.mT, x.shape[0], return_complex=True), r"fft\.rfft"),
+    "stft": (lambda x: torch.stft(x.mT, x.shape[0], return_complex=False), "return_complex=True"),
     "condition": (lambda x: x * 2 if x.shape[0] == 5 else x, "other branch"),
 }
 TABLE = list(range(30))

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from symfx.proxy_tensor.forms import Forms
 from symfx.proxy_tensor.number_tensors import has_symbol, tensor_of_numbers
 from symfx.proxy_tensor.tensor_types import TensorType
+from symfx.proxy_tensor.views_by_size import VIEWS
 from symfx.symbolic_shapes import statically_known_true
 
 __all__ = ["FORMS_BY_SIZE", "one_hot"]
@@ -282,6 +283,56 @@ FORMS_BY_SIZE.of(torch.tril_indices)(_triangle(lower=True))
 FORMS_BY_SIZE.of(torch.triu_indices)(_triangle(lower=False))
 
 
+def _centered(window: torch.Tensor, length: Any) -> torch.Tensor:
+    """A window with zeros on both sides."""
+    left = (length - window.shape[0]) // 2
+    return F.pad(window, (left, length - window.shape[0] - left))
+
+
+@FORMS_BY_SIZE.of(torch.stft, torch.Tensor.stft)
+def _stft(
+    input: torch.Tensor,
+    n_fft: Any,
+    hop_length: Any = None,
+    win_length: Any = None,
+    window: torch.Tensor | None = None,
+    center: bool = True,
+    pad_mode: str = "reflect",
+    normalized: bool = False,
+    onesided: bool | None = None,
+    return_complex: bool | None = None,
+    align_to_window: bool | None = None,
+) -> Any:
+    """The transform of the frames of a signal, whose length or distance is a size."""
+    if (
+        not _is_size(n_fft, hop_length, win_length)
+        or not input.is_floating_point()
+        or input.dim() not in (1, 2)
+        or not return_complex
+        or align_to_window is not None
+    ):
+        return NotImplemented
+    width = n_fft if win_length is None else win_length
+    if window is None:
+        window = torch.ones(width, dtype=input.dtype, device=input.device)
+    elif window.is_complex() or window.dim() != 1:
+        return NotImplemented
+    hop = n_fft // 4 if hop_length is None else hop_length
+    for condition in (hop >= 1, n_fft >= width, window.shape[0] == width):
+        torch._check(condition)  # type: ignore[no-untyped-call]
+    rows = input if input.dim() == 2 else input.unsqueeze(0)
+    if center:
+        rows = F.pad(rows.unsqueeze(0), (n_fft // 2, n_fft // 2), pad_mode).squeeze(0)
+    frames = VIEWS[torch.Tensor.unfold](rows, 1, n_fft, hop)
+    frames = (rows.unfold(1, n_fft, hop) if frames is NotImplemented else frames) * _centered(
+        window, n_fft
+    )
+    transform = torch.fft.fft if onesided is False else torch.fft.rfft
+    spectrum = transform(frames, dim=-1, norm="ortho" if normalized else "backward")
+    spectrum = spectrum.transpose(1, 2)
+    return spectrum if input.dim() == 2 else spectrum.squeeze(0)
+
+
 @FORMS_BY_SIZE.of(torch.istft, torch.Tensor.istft)
 def _istft(
     input: torch.Tensor,
@@ -305,8 +356,7 @@ def _istft(
         return NotImplemented  # torch's own form raises the error
     if window is None:
         window = torch.ones(width, dtype=input.real.dtype, device=input.device)
-    left = (n_fft - width) // 2
-    window = F.pad(window, (left, n_fft - width - left))
+    window = _centered(window, n_fft)
     spectrum = (input if input.dim() == 3 else input.unsqueeze(0)).transpose(1, 2)
     norm = "ortho" if normalized else "backward"
     if return_complex or not onesided:

@@ -428,9 +428,16 @@ def _without_access_to_data() -> contextlib.AbstractContextManager[Any]:
 
 
 def fake_mode_of(
-    args: Sequence[Any], symbolic: bool, allow_non_fake_inputs: bool
+    args: Sequence[Any], symbolic: bool, allow_non_fake_inputs: bool, trace_asserts: bool
 ) -> FakeTensorMode:
-    """The fake mode of the arguments, or else the active one, or else a new one."""
+    """The fake mode of the arguments, or else the active one, or else a new one.
+
+    Args:
+        args: the arguments.
+        symbolic: whether sizes are symbolic.
+        allow_non_fake_inputs: whether real tensors may meet fake ones.
+        trace_asserts: see `symfx.symbolic_shapes.ShapeEnvSettings`.
+    """
     mode: FakeTensorMode | None = detect_fake_mode(args)
     if mode is not None:
         if symbolic and mode.shape_env is None:
@@ -443,6 +450,6 @@ def fake_mode_of(
         return FakeTensorMode(
             allow_fallback_kernels=not symbolic,
             allow_non_fake_inputs=allow_non_fake_inputs,
-            shape_env=ShapeEnv(),  # type: ignore[arg-type]
+            shape_env=ShapeEnv(trace_asserts=trace_asserts),  # type: ignore[arg-type]
             static_shapes=not symbolic,
         )

@@ -85,6 +85,49 @@ def _cdist(
     return torch.cdist(x1, x2, 2.0, _BY_PRODUCT if by_product else _BY_DIFFERENCES)
 
 
+@FORMS_OF_COMPOSITES.of(torch.tensor_split, torch.Tensor.tensor_split)
+def _tensor_split(input: torch.Tensor, indices_or_sections: Any, dim: int = 0) -> Any:
+    count = indices_or_sections
+    if type(count) is not int or count < 1 or not -input.dim() <= dim < input.dim():
+        return NotImplemented
+    size = input.shape[dim]
+    if not isinstance(size, torch.SymInt):
+        return NotImplemented
+    # The first parts are one element longer, as many as the division leaves over.
+    each, left = size // count, size % count
+    bounds = [i * each + torch.sym_min(i, left) for i in range(count + 1)]
+    return tuple(input.narrow(dim, a, b - a) for a, b in itertools.pairwise(bounds))
+
+
+@FORMS_OF_COMPOSITES.of(torch._C._nn.pad_sequence)
+def _pad_sequence(
+    sequences: Sequence[torch.Tensor],
+    batch_first: bool = False,
+    padding_value: float = 0.0,
+    padding_side: str = "right",
+) -> Any:
+    lengths: list[Any] = [x.shape[0] for x in sequences if x.dim() > 0]
+    if (
+        len(lengths) != len(sequences)
+        or not any(isinstance(n, torch.SymInt) for n in lengths)
+        or padding_side not in ("left", "right")
+    ):
+        return NotImplemented
+    rest = sequences[0].shape[1:]
+    longest = lengths[0]
+    for n in lengths[1:]:
+        longest = torch.sym_max(longest, n)  # type: ignore[no-untyped-call]
+    padded = []
+    for x, n in zip(sequences, lengths, strict=True):
+        if x.dim() != len(rest) + 1 or x.dtype is not sequences[0].dtype:
+            return NotImplemented
+        missing = longest - n
+        sides = (missing, 0) if padding_side == "left" else (0, missing)
+        wider = torch.nn.functional.pad(x, (0, 0) * len(rest) + sides, value=padding_value)
+        padded.append(wider)
+    return torch.stack(padded, 0 if batch_first else 1)
+
+
 # -- differences -----------------------------------------------------------------------------------
 
 

@@ -142,13 +142,11 @@ def _degrees(x: Any, /) -> Any:
 
 @_form_of(math.copysign)
 def _copysign(x: Any, y: Any, /) -> Any:
-    if isinstance(y, torch.SymInt):
-        sign = torch.sym_ite(y >= 0, 1.0, -1.0)  # type: ignore[no-untyped-call]
-    elif isinstance(y, SYMBOLIC):
-        return NotImplemented  # a real number may be -0.0, which no comparison tells from 0.0
-    else:
-        sign = math.copysign(1.0, y)
-    return abs(_sym_float(x)) * sign
+    magnitude = abs(_sym_float(x))
+    if not isinstance(y, SYMBOLIC):
+        return magnitude * math.copysign(1.0, y)
+    # A float may be -0.0, whose sign no comparison tells.
+    return choose(y >= 0, magnitude, -magnitude) if isinstance(y, torch.SymInt) else NotImplemented
 
 
 @_form_of(math.isqrt)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -298,6 +299,18 @@ def _multilabel_margin_loss(
     counts = given.unsqueeze(-1) & ~is_target.unsqueeze(-2)
     loss = torch.where(counts, margin.clamp(min=0), 0).sum((-2, -1)) / classes
     return loss if reduction == "none" else loss.mean() if reduction == "mean" else loss.sum()
+
+
+@TRACEABLE.of(F.multi_head_attention_forward)
+def _multi_head_attention_forward(*args: Any, **kwargs: Any) -> Any:
+    """The function's own code, of which a trace sees the functions that it calls.
+
+    The function asks first whether a mode takes it over, and would call this form again.
+    """
+    own = F.multi_head_attention_forward
+    names = {**own.__globals__, "has_torch_function": lambda _: False}
+    body = FunctionType(own.__code__, names, own.__name__, own.__defaults__, own.__closure__)
+    return body(*args, **kwargs)
 
 
 def _layer_by_layer(function: Callable[..., Any]) -> Callable[..., Any]:

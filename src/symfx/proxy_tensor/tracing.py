@@ -195,7 +195,9 @@ def make_fx(
         symbols: list[list[InputSymbol]] = []
         assertions = None
         if tracing_mode != "real":
-            fake_mode = fake_mode_of(args, symbolic, _allow_non_fake_inputs)
+            # torch's make_fx leaves an ``assert`` on data an error.
+            asserts = _origins is not None
+            fake_mode = fake_mode_of(args, symbolic, _allow_non_fake_inputs, asserts)
             sources = parameter_names(f, len(args))[0]
             env: Any = fake_mode.shape_env
             if spec is None:

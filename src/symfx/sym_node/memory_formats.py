@@ -7,6 +7,7 @@ expressions, and `NUMBERS` computes with ints.
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
@@ -40,6 +41,10 @@ _T = TypeVar("_T")
 # spatial dimensions from the last, then the batch.
 NHWC = (1, 3, 2, 0)
 NDHWC = (1, 4, 3, 2, 0)
+
+
+#: The most dimensions whose orders are all considered.
+_ALL_ORDERS = 3
 
 
 class Operations(Protocol[_T]):
@@ -217,9 +222,9 @@ def non_overlapping_and_dense(
 
     The order is that of the strides. Where the sizes and strides have hints, a guard keeps the
     order at tracing where the facts do not imply it, and the result is a condition in that
-    order. Without hints two orders are considered, row-major order and the order that the facts
-    imply: the condition may then deny a dense tensor in another order, which torch treats as any
-    strided tensor.
+    order. Without hints all orders of up to three dimensions are considered. Of more dimensions
+    these are row-major order and the order that the facts imply: the condition may then deny a
+    dense tensor in another order, which torch treats as any strided tensor.
     """
     table = env.table
     row_major = contiguous(table, sizes, strides)
@@ -228,7 +233,12 @@ def non_overlapping_and_dense(
     hints = [(env.hint_of(st), env.hint_of(si)) for st, si in zip(strides, sizes, strict=True)]
     if any(a is None or b is None for a, b in hints):
         known = packed_or_empty(table, sizes, strides, _known_order(env, strides))
-        return table.true if env.prover.decide(known) is True else table.or_(row_major, known)
+        if env.prover.decide(known) is True:
+            return table.true
+        if len(sizes) > _ALL_ORDERS:
+            return table.or_(row_major, known)
+        orders = itertools.permutations(range(len(sizes)))
+        return table.or_(*(packed_or_empty(table, sizes, strides, order) for order in orders))
     # Ascending strides; among equal strides, sizes of 1 first: they do not change the expected
     # stride.
     order = sorted(range(len(sizes)), key=lambda d: (hints[d][0], hints[d][1] != 1, -d))

@@ -52,8 +52,8 @@ _ADVICE = (
     ),
     (
         r"\bstft\(",
-        "the n_fft of stft is a number of the graph: cut the frames by x.unfold(-1, n, hop), then "
-        "torch.fft.rfft(frames * window)",
+        "here the n_fft of stft is a number of the graph: pass real numbers and "
+        "return_complex=True, with which it may be a size",
     ),
     (
         r"\bmath\.\w+\(",

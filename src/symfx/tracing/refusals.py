@@ -136,7 +136,9 @@ def untraceable(name: str, error: Exception) -> TracingError:
         "call the model itself on these inputs: if that fails too, correct the inputs "
         "or the model; if not, this line has an effect that a graph cannot hold"
     )
-    if isinstance(error, TypeError) and place is not None and re.search(_SYMBOLS, str(error)):
+    if ".numpy()" in str(error):
+        fix = "compute with torch's functions instead of NumPy's, whose results no graph can follow"
+    elif isinstance(error, TypeError) and place is not None and re.search(_SYMBOLS, str(error)):
         fix = pin_advice(place.line)
     return TracingError(
         f"{name} cannot be traced: {_first_lines(error)}", where=where(error), fix=fix

@@ -6,6 +6,7 @@ was tried: with the fix known, the question is decided.
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import reduce
 from types import FrameType
@@ -28,7 +29,7 @@ from symfx.symbolic_shapes.explain.provenance import current_provenance
 from symfx.symbolic_shapes.explain.suggestions import fix_for_condition, fix_for_number
 from symfx.symbolic_shapes.explain.torchs_words import in_torchs_words
 from symfx.torch_bridge.interpreted_lines import interpreted_lines, interpreted_variables
-from symfx.user_code import asking_expression, user_frame
+from symfx.user_code import asking_expression, running_node, user_frame
 
 __all__ = ["data_dependent_error", "symbolic_variables"]
 
@@ -76,8 +77,14 @@ def data_dependent_error(env: _Environment, term: Term) -> GuardOnDataDependentS
         return to_python(t, names)
 
     # A symbol without a name says nothing to the user, who wrote an expression.
-    shown = text(term) if expression is None or not unnamed else expression
-    if term.sort == "bool":
+    whole = expression
+    if whole is None and unnamed and frame is not None:
+        node = running_node(frame)[1]
+        whole = ast.unparse(node) if isinstance(node, ast.expr) else None
+    shown = text(term) if whole is None or not unnamed else whole
+    if whole is not expression:
+        missing = "no known fact decides what it asks"
+    elif term.sort == "bool":
         missing = f"the missing fact is {shown} or its opposite"
     else:
         missing = f"no known fact pins the value of {shown}"
@@ -167,6 +174,8 @@ def symbolic_variables(variables: Mapping[str, Any]) -> Iterator[tuple[str, Any]
     The sizes of tensors are among them, and the members of containers.
     """
     for variable, value in variables.items():
+        if not variable.isidentifier():  # of an assertion that pytest has written anew
+            continue
         for path, leaf in pytree.tree_leaves_with_path(value):
             name = variable + pytree.keystr(path)
             if isinstance(leaf, SymTypes):

@@ -6,10 +6,20 @@ import dis
 import sys
 import traceback
 from dataclasses import dataclass, field
+from types import FrameType
 
 from symfx.torch_bridge.dynamic_log import line_and_place
 from symfx.torch_bridge.interpreted_lines import asking_place, interpreted_lines
-from symfx.user_code import SavedFrame, UserFrame, user_frame, user_line, user_line_of_calls
+from symfx.user_code import (
+    SavedFrame,
+    UserFrame,
+    inside_try,
+    is_boundary,
+    is_user_file,
+    user_frame,
+    user_line,
+    user_line_of_calls,
+)
 
 __all__ = ["STATED", "Provenance", "current_provenance", "in_assert_statement"]
 
@@ -91,15 +101,32 @@ def current_provenance(operator: object = None) -> Provenance:
     return Provenance(user_line(sys._getframe(1)), operator)
 
 
+def _catches(frame: FrameType) -> bool:
+    """Whether the traced program may catch an error that a frame of it raises."""
+    frames = [frame]
+    at = frame.f_back
+    while at is not None and not is_boundary(at.f_code):
+        frames.append(at)
+        at = at.f_back
+    # Without a boundary, the frames around the program are not known.
+    program = frames if at is not None else frames[:1]
+    return any(inside_try(f) for f in program if is_user_file(f.f_code.co_filename))
+
+
 def in_assert_statement() -> bool:
     """Whether the user's program is testing the condition of an ``assert`` at this moment."""
     frame = None if interpreted_lines() else user_frame()
-    if frame is None:
+    # A program that catches the error of its ``assert`` goes on, and a graph cannot.
+    if frame is None or _catches(frame):
         return False
     ahead = [i for i in dis.get_instructions(frame.f_code) if i.offset >= frame.f_lasti]
-    names = [i.opname for i in ahead if i.opname not in ("TO_BOOL", "COMPARE_OP", "CACHE")]
-    if len(names) < 2 or not (names[0].startswith("POP_JUMP") and names[0].endswith("TRUE")):
+    steps = [i for i in ahead if i.opname not in ("TO_BOOL", "COMPARE_OP", "CACHE", "NOT_TAKEN")]
+    if len(steps) < 2 or not steps[0].opname.startswith("POP_JUMP"):
+        return False
+    raises = steps[1]
+    if steps[0].opname.endswith("FALSE"):  # the first of conditions that ``and`` joins
+        raises = next(i for i in steps if i.offset >= steps[0].argval)
+    elif not steps[0].opname.endswith("TRUE"):
         return False
     # Python 3.14 loads AssertionError as a constant like others.
-    raises = next(i for i in ahead if i.opname == names[1])
-    return names[1] == "LOAD_ASSERTION_ERROR" or "AssertionError" in str(raises.argrepr)
+    return raises.opname == "LOAD_ASSERTION_ERROR" or "AssertionError" in str(raises.argrepr)

@@ -26,6 +26,7 @@ _OPPOSITE: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Eq: ast.NotEq,
     ast.NotEq: ast.Eq,
 }
+_NUMBERS = (torch.SymInt, torch.SymFloat, torch.SymBool)
 _IN_GENERAL = (
     "compute with tensors (torch.where, or torch.cond for a branch), or take the number out of its "
     "tensor by .item() into a variable, and state by torch._check before this line which values "
@@ -47,12 +48,18 @@ def fix_for_condition(expression: str | None, frame: FrameType | None) -> str:
     tree = _parsed(expression)
     if tree is None:
         return _IN_GENERAL
-    while (isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not)) or _is_call(
-        tree, "bool"
-    ):
+    while (isinstance(tree, ast.UnaryOp) and isinstance(tree.op, ast.Not)) or _converts(tree):
         tree = tree.operand if isinstance(tree, ast.UnaryOp) else tree.args[0]
     reads = list(_reads(tree))
+    if not reads and _is_number(tree, frame):
+        condition = ast.unparse(tree)
+        return (
+            f"if {condition} always holds, write torch._check({condition}) before this line, and "
+            f"torch._check({_opposite(tree)}) if it never does; if both outcomes are correct, ask "
+            f"symfx.symbolic_shapes.guard_or_false({condition})"
+        )
     if not reads:
+        tree = _Elementwise().visit(ast.parse(ast.unparse(tree), mode="eval").body)
         condition, ok = ast.unparse(tree), _free("ok", frame)
         read = _item(tree)
         return (
@@ -97,9 +104,8 @@ def fix_for_number(expression: str | None, value: int | None, frame: FrameType |
     function, inner = tree.func.id, tree.args[-1]
     if len(tree.args) > 1 or function not in ("int", "float", "range", "len"):
         return _IN_GENERAL
-    if function == "range":
-        while _is_call(inner, "int"):
-            inner = inner.args[0]
+    while function in ("range", "float") and _converts(inner):
+        inner = inner.args[0]
     whole, text, name = ast.unparse(tree), ast.unparse(inner), _free("n", frame)
     if function == "len":
         return f"write {text}.shape[0] instead of {whole}: it stays symbolic"
@@ -126,17 +132,6 @@ def _item(tree: ast.expr) -> str:
     text = ast.unparse(tree)
     simple = isinstance(tree, (ast.Name, ast.Call, ast.Attribute, ast.Subscript))
     return f"{text}.item()" if simple else f"({text}).item()"
-
-
-def _is_call(tree: ast.expr, function: str) -> TypeGuard[ast.Call]:
-    """Whether an expression calls this function on one argument."""
-    return (
-        isinstance(tree, ast.Call)
-        and isinstance(tree.func, ast.Name)
-        and tree.func.id == function
-        and len(tree.args) == 1
-        and not tree.keywords
-    )
 
 
 def _is_tensor(name: str, frame: FrameType | None) -> bool:
@@ -170,6 +165,56 @@ def _reads(tree: ast.AST) -> Iterator[ast.expr]:
                 return
     for child in ast.iter_child_nodes(tree):
         yield from _reads(child)
+
+
+def _converts(tree: ast.AST) -> TypeGuard[ast.Call]:
+    """Whether an expression is ``int(...)``, ``float(...)`` or ``bool(...)`` of one thing."""
+    return (
+        isinstance(tree, ast.Call)
+        and isinstance(tree.func, ast.Name)
+        and tree.func.id in ("int", "float", "bool")
+        and len(tree.args) == 1
+        and not tree.keywords
+    )
+
+
+class _Elementwise(ast.NodeTransformer):
+    """An expression of tensors without ``and``, ``or`` and chains of comparisons.
+
+    These ask for the truth of a tensor each.
+    """
+
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        """The same condition by torch's function."""
+        name = "logical_and" if isinstance(node.op, ast.And) else "logical_or"
+        return _joined(name, [self.visit(value) for value in node.values])
+
+    def visit_Compare(self, node: ast.Compare) -> ast.AST:
+        """The comparisons of a chain, joined."""
+        sides = [node.left, *node.comparators]
+        parts: list[ast.expr] = [
+            ast.Compare(sides[i], [op], [sides[i + 1]]) for i, op in enumerate(node.ops)
+        ]
+        return _joined("logical_and", parts)
+
+
+def _joined(function: str, parts: list[ast.expr]) -> ast.expr:
+    whole = parts[0]
+    for part in parts[1:]:
+        name = ast.Attribute(ast.Name("torch", ast.Load()), function, ast.Load())
+        whole = ast.Call(name, [whole, part], [])
+    return whole
+
+
+def _is_number(tree: ast.AST, frame: FrameType | None) -> bool:
+    """Whether an expression computes with Python's numbers, which variables of the frame hold."""
+    if frame is None:
+        return False
+    names = [node.id for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    values = [frame.f_locals.get(name, frame.f_globals.get(name)) for name in names]
+    return any(isinstance(v, _NUMBERS) for v in values) and not any(
+        isinstance(v, torch.Tensor) for v in values
+    )
 
 
 class _Replaced(ast.NodeTransformer):
