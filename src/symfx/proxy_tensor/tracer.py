@@ -449,8 +449,12 @@ class PythonKeyTracer(slots.TracerWithSlots):
 
         A later operator may change the tensor's sizes in place, so the question stands right
         after the node that made the tensor: for an input, after all inputs and the questions
-        asked of them so far.
+        asked of them so far. In torch's graphs the question stands where its answer is first
+        needed, unless an operator has changed the sizes since.
         """
+        env = value.node.shape_env
+        if getattr(env, "speaks_torch", False) and not any(map(_changes_sizes, after.users)):
+            return self._append_number(target, args, value)
         if after.op == "placeholder":
             after = self._last_question or self._last_placeholder(after)
             with self.graph.inserting_after(after):
@@ -468,6 +472,13 @@ class PythonKeyTracer(slots.TracerWithSlots):
         while node.next.op == "placeholder":
             node = node.next
         return node
+
+
+def _changes_sizes(node: fx.Node) -> bool:
+    """Whether a node changes the sizes or strides of a tensor in place."""
+    return isinstance(node.target, torch._ops.OpOverload) and (
+        torch.Tag.inplace_view in node.target.tags
+    )
 
 
 def _with_names_of_classes(stack: dict[str, Any]) -> dict[str, Any]:
