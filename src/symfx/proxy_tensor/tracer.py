@@ -21,7 +21,7 @@ from symfx.proxy_tensor.composite_functions import CompositeFunctions
 from symfx.proxy_tensor.metadata import extract_val
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES, SymbolNodes
 from symfx.sym_node import SymNode, wrap_node
-from symfx.torch_bridge.fx_graphs import append_call, append_input
+from symfx.torch_bridge.fx_graphs import append_call, append_input, free_name
 from symfx.torch_bridge.modes import without_proxy_mode
 
 if TYPE_CHECKING:
@@ -96,7 +96,9 @@ class PythonKeyTracer(slots.TracerWithSlots):
         self.opaque_tracker = WeakIdKeyDictionary()
         self.cache = cache
         self.composites = CompositeFunctions(self)
-        self.symbols = SymbolNodes(self._append_number, self._append_number_after)
+        self.symbols = SymbolNodes(
+            self._append_number, self._append_number_after, self._spend_name
+        )
         self.record_stack_traces = stack_traces
         self._annotating = stack_traces or modules is not None
         self._record_forward_stack_traces_only = stack_traces
@@ -436,11 +438,23 @@ class PythonKeyTracer(slots.TracerWithSlots):
         self, target: Callable[..., Any], args: tuple[Any, ...], value: Any
     ) -> fx.Node:
         name = self.graph._target_to_str(target)
-        node = self.create_node("call_function", target, args, {}, name)
+        node = self.create_node("call_function", target, args, {}, self._free_name(name))
         node.meta["val"] = copy.copy(value)
         if self.numbers_made is not None:
             self.numbers_made.add(node)
         return node
+
+    def _spend_name(self, base: str) -> str:
+        """Take a name, as a node of this name would, and return it with its number."""
+        return free_name(self.graph._graph_namespace, base)
+
+    def _free_name(self, base: str) -> str:
+        """The name for a number's node: the one that was taken for it, if it has this base."""
+        taken, self.symbols.reserved_name = self.symbols.reserved_name, None
+        if taken is None or taken.rstrip("0123456789").rstrip("_") != base.replace(".", "_"):
+            return base
+        self.graph._graph_namespace._used_names.discard(taken)
+        return taken
 
     def _append_number_after(
         self, after: fx.Node, target: Callable[..., Any], args: tuple[Any, ...], value: Any
