@@ -21,11 +21,11 @@ from torch.fx.passes.runtime_assert import insert_deferred_runtime_asserts
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from symfx import proxy_tensor, symbolic_shapes
+from symfx.dynamic_spec import spec_of_call
 from symfx.errors import SymfxError
 from symfx.installation.assertions import asserting_once
 from symfx.proxy_tensor import ProxyTorchDispatchMode, PythonKeyTracer
 from symfx.proxy_tensor.inputs import inputs_as_torch_names_them, is_symfx_env
-from symfx.dynamic_spec import spec_of_call
 from symfx.proxy_tensor.tracing import NODES_OF_LAST_TRACE
 from symfx.symbolic_shapes import ShapeEnv
 from symfx.torch_bridge.dynamic_log import log_dynamic

@@ -3,6 +3,8 @@
 A torch.SymInt in symfx is a term of the environment's algebra, and arithmetic on it records
 nothing. A number gets a node only when it reaches an operator's arguments or the program's output.
 The tracer looks the node up by the term.
+
+This module is long because all ways to a node share the tables of terms.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from symfx.algebra.terms.interpret import PYTHON_OPS
 from symfx.algebra.terms.linear import solved_for
 from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.errors import TracingError
+from symfx.proxy_tensor.spent_names import SpentNames
 from symfx.proxy_tensor.stated_conditions import as_written, settled_assertions, stated
 from symfx.proxy_tensor.symbolic_builtins import FORMS
 from symfx.proxy_tensor.symbolic_math import choose
@@ -62,20 +65,6 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "where": torch.sym_ite,
 }
 
-#: The names of nodes in torch's traces, for the methods whose nodes have other names.
-_NAMES_IN_TORCH = {
-    "int_floordiv": "floordiv",
-    "int_truediv": "truediv",
-    "float_truediv": "truediv",
-    "float_pow": "pow",
-    "pow_by_natural": "pow",
-    "sym_and": "and_",
-    "sym_or": "or_",
-    "bitwise_and": "and_",
-    "bitwise_or": "or_",
-    "bitwise_xor": "xor",
-}
-
 OF_SYMBOLS: dict[Callable[..., Any], Callable[..., Any]] = {**FORMS, torch.sym_ite: choose}
 """For a function that takes no symbolic numbers, or not beside a Python number, its form."""
 
@@ -89,14 +78,14 @@ class SymbolNodes:
     Args:
         append: appends a node to the graph: ``append(function, args, value)``.
         append_after: inserts a node after another: ``append_after(node, function, args, value)``.
-        spend_name: takes a name, as a node of it would, and returns the name with its number.
+        graph: returns the graph.
     """
 
     def __init__(
         self,
         append: Callable[[Callable[..., Any], tuple[Any, ...], Any], fx.Node],
         append_after: Callable[[fx.Node, Callable[..., Any], tuple[Any, ...], Any], fx.Node],
-        spend_name: Callable[[str], str],
+        graph: Callable[[], fx.Graph],
     ) -> None:
         self._append = append
         self._append_after = append_after
@@ -115,12 +104,7 @@ class SymbolNodes:
         #: Makes a symbol of a trace around this one an input; False where none has it.
         self.lift: Callable[[Term, Any], bool] | None = None
         self._env: Any = None
-        self._spend_name = spend_name
-        # The terms that operations have read; the names that torch's traces give some of them.
-        self._spent: set[Term] = set()
-        self._reserved: dict[Term, str] = {}
-        self._spent_last = ""
-        self.reserved_name: str | None = None  #: the name of the node that is made next, if kept
+        self.names = SpentNames(graph, self._known, self._askable)
         self._repeated: set[Term] = set()  # assertions of an earlier run, made here too
         # The facts about the terms, once a term is known, and the epoch of the tables above.
         self._facts: Any = None
@@ -253,37 +237,6 @@ class SymbolNodes:
                     and not self._has_source(now)
                 ):
                     table.setdefault(now, source)
-
-    # -- names that torch's traces spend ------------------------------------------------------
-
-    def spend(self, method: str, operands: tuple[Any, ...]) -> SymbolNodes | None:
-        """Count an operation on symbolic numbers, and the sizes that it reads.
-
-        Args:
-            method: the name of the method.
-            operands: the nodes of the operands.
-
-        Returns:
-            This table, whose `name_result` takes the result; None where torch has no node.
-        """
-        if method == "mul" and any(node.constant == 1 for node in operands):
-            return None
-        for node in operands:
-            term = node.term
-            if term.op != "const" and term not in self._spent:
-                self._spent.add(term)
-                asked = self._askable.get(term)
-                if asked is not None and term not in self._known:
-                    self._reserved[term] = self._spend_name("sym_size_int")
-        self._spent_last = self._spend_name(_NAMES_IN_TORCH.get(method, method))
-        return self
-
-    def name_result(self, result: Term) -> None:
-        """Keep the name of the operation that was counted last for the node of its result."""
-        if result.op != "const" and result not in self._spent:
-            self._spent.add(result)
-            if result not in self._known:
-                self._reserved[result] = self._spent_last
 
     def follow_renaming(self, env: Any, later: sympy.Symbol, first: sympy.Symbol) -> None:
         """Make the source of an unbacked symbol that of the symbol of an earlier run, too.
@@ -429,7 +382,7 @@ class SymbolNodes:
             asked = self._question(top)
             if asked is not None:
                 node, how, args, number = asked
-                self.reserved_name = self._reserved.get(top)
+                self.names.expect(top)
                 known[top] = self._append_after(node, how, (node, *args), number)
                 continue
             op, args = self._operation(top)
@@ -462,7 +415,7 @@ class SymbolNodes:
                 stack.extend(reversed(waiting))
                 continue
             if len(parts) <= 2:
-                self.reserved_name = self._reserved.get(top)
+                self.names.expect(top)
             if signed:
                 known[top] = self._sum([(sign, known[part]) for sign, part in signed])
             else:

@@ -21,7 +21,7 @@ from symfx.proxy_tensor.composite_functions import CompositeFunctions
 from symfx.proxy_tensor.metadata import extract_val
 from symfx.proxy_tensor.symbols import SYMBOLIC_TYPES, SymbolNodes
 from symfx.sym_node import SymNode, wrap_node
-from symfx.torch_bridge.fx_graphs import append_call, append_input, free_name
+from symfx.torch_bridge.fx_graphs import append_call, append_input
 from symfx.torch_bridge.modes import without_proxy_mode
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class PythonKeyTracer(slots.TracerWithSlots):
         self.cache = cache
         self.composites = CompositeFunctions(self)
         self.symbols = SymbolNodes(
-            self._append_number, self._append_number_after, self._spend_name
+            self._append_number, self._append_number_after, lambda: self.graph
         )
         self.record_stack_traces = stack_traces
         self._annotating = stack_traces or modules is not None
@@ -438,23 +438,13 @@ class PythonKeyTracer(slots.TracerWithSlots):
         self, target: Callable[..., Any], args: tuple[Any, ...], value: Any
     ) -> fx.Node:
         name = self.graph._target_to_str(target)
-        node = self.create_node("call_function", target, args, {}, self._free_name(name))
+        node = self.create_node(
+            "call_function", target, args, {}, self.symbols.names.name_of_next(name)
+        )
         node.meta["val"] = copy.copy(value)
         if self.numbers_made is not None:
             self.numbers_made.add(node)
         return node
-
-    def _spend_name(self, base: str) -> str:
-        """Take a name, as a node of this name would, and return it with its number."""
-        return free_name(self.graph._graph_namespace, base)
-
-    def _free_name(self, base: str) -> str:
-        """The name for a number's node: the one that was taken for it, if it has this base."""
-        taken, self.symbols.reserved_name = self.symbols.reserved_name, None
-        if taken is None or taken.rstrip("0123456789").rstrip("_") != base.replace(".", "_"):
-            return base
-        self.graph._graph_namespace._used_names.discard(taken)
-        return taken
 
     def _append_number_after(
         self, after: fx.Node, target: Callable[..., Any], args: tuple[Any, ...], value: Any
@@ -468,7 +458,10 @@ class PythonKeyTracer(slots.TracerWithSlots):
         """
         env = value.node.shape_env
         if getattr(env, "speaks_torch", False) and not any(map(_changes_sizes, after.users)):
-            return self._append_number(target, args, value)
+            node = self._append_number(target, args, value)
+            if "stack_trace" in after.meta:  # the program's output has no line of its own
+                node.meta.setdefault("stack_trace", after.meta["stack_trace"])
+            return node
         if after.op == "placeholder":
             after = self._last_question or self._last_placeholder(after)
             with self.graph.inserting_after(after):

@@ -91,7 +91,7 @@ def spend_name(name: str, *nodes: Any) -> Any:
     mode = active_proxy_mode()
     if mode is None or type(mode) is TorchProxyMode or mode.tracer.enable_thunkify:
         return None
-    return mode.tracer.symbols.spend(name, nodes)
+    return mode.tracer.symbols.names.spend(name, nodes)
 
 
 def active_fake_mode() -> FakeTensorMode | None:
