@@ -531,3 +531,59 @@ def test_sizes_of_a_subclass_are_read_from_its_last_inputs() -> None:
         numbers[str(size)] for size in graph.find_nodes(op="placeholder")[2].meta["val"].shape
     )
     assert graph.output_node().args[0][-3:] == (rows, columns, columns)
+
+
+# Graphs.
+
+
+def test_make_fx_names_symbols_and_asks_sizes_as_torch_does() -> None:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    graph = make_fx(lambda a, b: a.sin().new_ones(b.shape[0] * 2), tracing_mode="symbolic")(
+        ones(3), ones(5)
+    )
+    assert [n.name for n in graph.graph.nodes] == [
+        "a_1", "b_1", "sin", "sym_size_int", "mul", "new_ones", "output",
+    ]  # fmt: skip
+    assert str(graph.graph.find_nodes(op="placeholder")[0].meta["val"].shape[0]) == "s75"
+
+
+def test_a_size_is_asked_before_an_operator_changes_it() -> None:
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    def rows(x):
+        y = x.clone()
+        y.t_()
+        return y.new_ones(x.shape[0] + y.shape[0])
+
+    graph = make_fx(rows, tracing_mode="symbolic")(ones(3, 4))
+    assert graph(ones(5, 2)).shape == rows(ones(5, 2)).shape == (7,)
+
+
+def test_nodes_of_aot_graphs_have_torchs_numbers() -> None:
+    recorder = AotEagerAndRecordGraphs()
+    torch.compile(lambda x: (x.sin() * x.shape[0]).view(-1), backend=recorder, dynamic=True)(
+        ones(3, 4)
+    )
+    assert "mul_2" in [n.name for n in recorder.fw_graphs[0].graph.nodes]
+
+
+def test_a_decomposed_program_has_torchs_names() -> None:
+    rows = Dim("rows", min=3, max=6)
+    model = Of(lambda x, y: x + y[1:])
+    program = export(model, (ones(5), ones(6)), dynamic_shapes=({0: rows}, {0: rows + 1}))
+    names = [n.name for n in program.run_decompositions({}).graph.nodes]
+    assert names == ["x", "y", "slice_1", "add_3", "output"]
+
+
+@pytest.mark.parametrize("shape", [(-1, 3), (3, -1)])
+def test_a_view_of_an_unbacked_size_asserts_that_its_elements_fit(shape) -> None:
+    def viewed(x):
+        return torch.zeros(x.sum().item()).view(shape)
+
+    with torch._dynamo.config.patch(capture_scalar_outputs=True):
+        compiled = torch.compile(viewed, backend="aot_eager", fullgraph=True)
+        for total in (3, 6):
+            assert compiled(torch.tensor([total])).shape == viewed(torch.tensor([total])).shape
+        with pytest.raises(RuntimeError):
+            compiled(torch.tensor([4]))

@@ -20,8 +20,9 @@ _aten = torch.ops.aten
 # torch's fake kernel compares the strides of neighboring dimensions alone. So across a dimension of
 # size 1 it takes any two for dimensions that can be merged.
 def _view(a: torch.Tensor, size: Sequence[Any]) -> Any:
-    if any(isinstance(n, torch.SymInt) and not n.node.has_hint() for n in (*size, *a.stride())):
-        return NotImplemented
+    numbers = (*size, *a.shape, *a.stride())
+    if any(isinstance(n, torch.SymInt) and not n.node.has_hint() for n in numbers):
+        return NotImplemented  # torch's kernel asserts about them
     if (
         not a.dim()
         or not size

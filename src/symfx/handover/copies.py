@@ -243,7 +243,7 @@ def _assert_items(module: fx.GraphModule, conditions: list[Term]) -> None:
             return insert(lambda: graph.inserting_before(first), target, args, value)
         return insert(lambda: graph.inserting_after(after), target, args, value)
 
-    nodes = SymbolNodes(append, append_after)
+    nodes = SymbolNodes(append, append_after, lambda: graph)
     reads = []
     for node in graph.nodes:
         value = node.meta.get("val")

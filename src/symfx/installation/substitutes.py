@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 from collections.abc import Callable, Iterator
 from types import FunctionType
 from typing import Any
@@ -20,10 +21,11 @@ from torch.fx.passes.runtime_assert import insert_deferred_runtime_asserts
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from symfx import proxy_tensor, symbolic_shapes
+from symfx.dynamic_spec import spec_of_call
 from symfx.errors import SymfxError
 from symfx.installation.assertions import asserting_once
 from symfx.proxy_tensor import ProxyTorchDispatchMode, PythonKeyTracer
-from symfx.proxy_tensor.inputs import is_symfx_env
+from symfx.proxy_tensor.inputs import inputs_as_torch_names_them, is_symfx_env
 from symfx.proxy_tensor.tracing import NODES_OF_LAST_TRACE
 from symfx.symbolic_shapes import ShapeEnv
 from symfx.torch_bridge.dynamic_log import log_dynamic
@@ -143,13 +145,20 @@ def _for_symfx(inputs: Any) -> bool:
 
 def _make_fx(theirs: Callable[..., Any], ours: Callable[..., Any]) -> Callable[..., Any]:
     """make_fx, which chooses when it is given the inputs."""
+    called_as = inspect.signature(ours)
 
     @functools.wraps(ours)
     def make_fx(f: Any, *args: Any, **kwargs: Any) -> Any:
         @functools.wraps(f)
         def wrapped(*inputs: Any) -> Any:
-            chosen = ours if _for_symfx(inputs) else theirs
-            return chosen(f, *args, **kwargs)(*inputs)
+            if not _for_symfx(inputs):
+                return theirs(f, *args, **kwargs)(*inputs)
+            given = called_as.bind(f, *args, **kwargs).arguments
+            how = given.get("tracing_mode", "real")
+            if how in ("fake", "symbolic") and spec_of_call(f, given.get("dynamic_shapes")) is None:
+                allowed = given.get("_allow_non_fake_inputs", False)
+                inputs = inputs_as_torch_names_them(inputs, how == "symbolic", allowed)
+            return ours(f, *args, **kwargs)(*inputs)
 
         return wrapped
 

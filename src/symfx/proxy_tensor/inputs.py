@@ -36,6 +36,7 @@ __all__ = [
     "argument_names",
     "fake_inputs",
     "fake_mode_of",
+    "inputs_as_torch_names_them",
     "inputs_of_spec",
     "parameter_defaults",
     "parameter_names",
@@ -187,6 +188,33 @@ def fake_inputs(
             term = condition_term(env.table, condition, env.inputs.named, text)
             env.state_condition(term, str(condition))
     return tuple(inputs)
+
+
+def inputs_as_torch_names_them(
+    args: Sequence[Any], symbolic: bool, allow_non_fake_inputs: bool
+) -> tuple[Any, ...]:
+    """The arguments as torch's make_fx prepares them, with its names for inputs and so symbols.
+
+    torch's code and its tests know the symbols of a trace by name, which comes from the source.
+
+    Args:
+        args: the arguments.
+        symbolic: whether sizes and ints become symbols.
+        allow_non_fake_inputs: whether the mode takes real tensors, where the arguments have none.
+    """
+    is_new = detect_fake_mode(args) is None
+    mode = fake_mode_of(args, symbolic, allow_non_fake_inputs)
+    if is_new:
+        mode.shape_env.speaks_torch = True  # type: ignore[union-attr]
+    count = 0
+
+    def leaf(value: Any) -> Any:
+        nonlocal count
+        name = f"input{count}"
+        count += isinstance(value, torch.Tensor)
+        return _symbolic(mode, value, name) if symbolic else _fake(mode, value, name, None)
+
+    return tuple(pytree.tree_map(leaf, list(_without_values(mode, args))))
 
 
 def inputs_of_spec(

@@ -289,6 +289,10 @@ class ProxyTorchDispatchMode(TorchDispatchMode):  # type: ignore[no-untyped-call
         decomposed = self._decompose(facts, args, kwargs, flat, pre_dispatch)
         if decomposed is not NotImplemented:
             return decomposed
+        if func is _aten.sym_size.int and not pre_dispatch:
+            size = func(*args, **kwargs)
+            if not isinstance(size, torch.SymInt) or tracer.symbols.known(size):
+                return size  # it gets a node where it is used
         known = [tracer.node_of_tensor(t) for t in tensors]
         constants = {
             id(t): k[1] for t, k in zip(tensors, known, strict=True) if k and k[1] is not None

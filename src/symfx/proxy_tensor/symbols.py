@@ -3,6 +3,8 @@
 A torch.SymInt in symfx is a term of the environment's algebra, and arithmetic on it records
 nothing. A number gets a node only when it reaches an operator's arguments or the program's output.
 The tracer looks the node up by the term.
+
+This module is long because all ways to a node share the tables of terms.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from symfx.algebra.terms.interpret import PYTHON_OPS
 from symfx.algebra.terms.linear import solved_for
 from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.errors import TracingError
+from symfx.proxy_tensor.spent_names import SpentNames
 from symfx.proxy_tensor.stated_conditions import as_written, settled_assertions, stated
 from symfx.proxy_tensor.symbolic_builtins import FORMS
 from symfx.proxy_tensor.symbolic_math import choose
@@ -75,12 +78,14 @@ class SymbolNodes:
     Args:
         append: appends a node to the graph: ``append(function, args, value)``.
         append_after: inserts a node after another: ``append_after(node, function, args, value)``.
+        graph: returns the graph.
     """
 
     def __init__(
         self,
         append: Callable[[Callable[..., Any], tuple[Any, ...], Any], fx.Node],
         append_after: Callable[[fx.Node, Callable[..., Any], tuple[Any, ...], Any], fx.Node],
+        graph: Callable[[], fx.Graph],
     ) -> None:
         self._append = append
         self._append_after = append_after
@@ -99,6 +104,7 @@ class SymbolNodes:
         #: Makes a symbol of a trace around this one an input; False where none has it.
         self.lift: Callable[[Term, Any], bool] | None = None
         self._env: Any = None
+        self.names = SpentNames(graph, self._known, self._askable)
         self._repeated: set[Term] = set()  # assertions of an earlier run, made here too
         # The facts about the terms, once a term is known, and the epoch of the tables above.
         self._facts: Any = None
@@ -376,6 +382,7 @@ class SymbolNodes:
             asked = self._question(top)
             if asked is not None:
                 node, how, args, number = asked
+                self.names.expect(top)
                 known[top] = self._append_after(node, how, (node, *args), number)
                 continue
             op, args = self._operation(top)
@@ -407,6 +414,8 @@ class SymbolNodes:
             if waiting:
                 stack.extend(reversed(waiting))
                 continue
+            if len(parts) <= 2:
+                self.names.expect(top)
             if signed:
                 known[top] = self._sum([(sign, known[part]) for sign, part in signed])
             else:

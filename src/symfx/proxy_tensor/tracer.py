@@ -96,7 +96,9 @@ class PythonKeyTracer(slots.TracerWithSlots):
         self.opaque_tracker = WeakIdKeyDictionary()
         self.cache = cache
         self.composites = CompositeFunctions(self)
-        self.symbols = SymbolNodes(self._append_number, self._append_number_after)
+        self.symbols = SymbolNodes(
+            self._append_number, self._append_number_after, lambda: self.graph
+        )
         self.record_stack_traces = stack_traces
         self._annotating = stack_traces or modules is not None
         self._record_forward_stack_traces_only = stack_traces
@@ -436,7 +438,9 @@ class PythonKeyTracer(slots.TracerWithSlots):
         self, target: Callable[..., Any], args: tuple[Any, ...], value: Any
     ) -> fx.Node:
         name = self.graph._target_to_str(target)
-        node = self.create_node("call_function", target, args, {}, name)
+        node = self.create_node(
+            "call_function", target, args, {}, self.symbols.names.name_of_next(name)
+        )
         node.meta["val"] = copy.copy(value)
         if self.numbers_made is not None:
             self.numbers_made.add(node)
@@ -449,8 +453,15 @@ class PythonKeyTracer(slots.TracerWithSlots):
 
         A later operator may change the tensor's sizes in place, so the question stands right
         after the node that made the tensor: for an input, after all inputs and the questions
-        asked of them so far.
+        asked of them so far. In torch's graphs the question stands where its answer is first
+        needed, unless an operator has changed the sizes since.
         """
+        env = value.node.shape_env
+        if getattr(env, "speaks_torch", False) and not any(map(_changes_sizes, after.users)):
+            node = self._append_number(target, args, value)
+            if "stack_trace" in after.meta:  # the program's output has no line of its own
+                node.meta.setdefault("stack_trace", after.meta["stack_trace"])
+            return node
         if after.op == "placeholder":
             after = self._last_question or self._last_placeholder(after)
             with self.graph.inserting_after(after):
@@ -468,6 +479,13 @@ class PythonKeyTracer(slots.TracerWithSlots):
         while node.next.op == "placeholder":
             node = node.next
         return node
+
+
+def _changes_sizes(node: fx.Node) -> bool:
+    """Whether a node changes the sizes or strides of a tensor in place."""
+    return isinstance(node.target, torch._ops.OpOverload) and (
+        torch.Tag.inplace_view in node.target.tags
+    )
 
 
 def _with_names_of_classes(stack: dict[str, Any]) -> dict[str, Any]:

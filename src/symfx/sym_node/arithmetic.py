@@ -11,7 +11,7 @@ import torch
 from symfx.algebra import Table
 from symfx.algebra.terms.table import MATH_FUNCTIONS
 from symfx.sym_node.comparisons import RELATIONS
-from symfx.torch_bridge.modes import note_call
+from symfx.torch_bridge.modes import note_call, spend_name
 
 __all__ = ["arithmetic_methods"]
 
@@ -32,7 +32,8 @@ def arithmetic_methods(node_class: type) -> dict[str, Callable[..., Any]]:
     for name, function in (("sym_min", torch.sym_min), ("sym_max", torch.sym_max)):
         methods[name] = _noted(function, methods[name])
     return methods | {
-        name: _unary(make, stays_symbolic=name == "sym_float") for name, make in _UNARY.items()
+        name: _unary(name, make, stays_symbolic=name == "sym_float")
+        for name, make in _UNARY.items()
     }
 
 
@@ -74,6 +75,7 @@ def _binary(
         env = self.shape_env
         if type(other) is not node_class or other.shape_env is not env:
             other = env.adopt(other)
+        names = spend_name(name, self, other) if env.speaks_torch else None
         # While no symbol is replaced, the terms are as they were: this saves a call of `term`.
         epoch = env.facts.epoch
         left = self._term if self._epoch == epoch else self.term
@@ -85,6 +87,8 @@ def _binary(
             result = env.table.const(relation in _TRUE_OF_EQUALS)
         else:
             result = make(env.table, left, right)
+        if names is not None:
+            names.name_result(result)
         if result.op == "const" and self.is_wrapped_literal and right.op == "const":
             return self._computed(env, result)
         if relation is not None and result.op == "const" and env.speaks_torch:
@@ -108,20 +112,25 @@ def _binary(
     return method
 
 
-def _unary(make: _Operation, stays_symbolic: bool) -> Callable[[Any], Any]:
+def _unary(name: str, make: _Operation, stays_symbolic: bool) -> Callable[[Any], Any]:
     """A method of one operand.
 
     Args:
+        name: the name of the method.
         make: makes the term, given the table and the operand's term.
         stays_symbolic: whether the result is a symbolic number even where it is known. torch calls
             methods of symbolic floats on the result of ``sym_float``.
     """
 
     def method(self: Any) -> Any:
-        term = make(self.shape_env.table, self.term)
+        env = self.shape_env
+        names = spend_name(name, self) if env.speaks_torch else None
+        term = make(env.table, self.term)
+        if names is not None:
+            names.name_result(term)
         if term.op == "const" and (stays_symbolic or self.is_wrapped_literal):
-            return self._computed(self.shape_env, term)
-        return self.shape_env.node_for(term)
+            return self._computed(env, term)
+        return env.node_for(term)
 
     return method
 

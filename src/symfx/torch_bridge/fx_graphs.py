@@ -28,6 +28,7 @@ __all__ = [
     "become_attribute",
     "class_name_of",
     "forget_wrapped_functions_that_are_gone",
+    "free_name",
     "graph_module",
     "remove_unused",
     "set_metadata",
@@ -48,7 +49,7 @@ def append_call(
     `Graph.create_node` walks all arguments to warn about symbolic numbers among them. The
     tracer has already replaced those by nodes.
     """
-    name = _free_name(graph._graph_namespace, name)
+    name = free_name(graph._graph_namespace, name)
     return _append(graph, fx.Node(graph, name, "call_function", target, args, kwargs))
 
 
@@ -68,7 +69,7 @@ def append_named(
     return _append(graph, fx.Node(graph, name, op, target, args, kwargs))
 
 
-def _free_name(namespace: Any, name: str) -> str:
+def free_name(namespace: Any, name: str) -> str:
     """What ``namespace.create_name(name, None)`` gives, which takes most names apart once more."""
     used, counts = namespace._used_names, namespace._base_count
     number = counts.get(name)

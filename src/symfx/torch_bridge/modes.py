@@ -74,6 +74,26 @@ def note_call(function: Any, args: tuple[Any, ...]) -> None:
             mode.__sym_dispatch__(function, [], args, {})
 
 
+def spend_name(name: str, *nodes: Any) -> Any:
+    """Let the trace count an operation on symbolic numbers, as torch's traces do.
+
+    torch records a node for each operation that the program and torch's composite operators
+    compute with sizes, and drops those without users at the end. symfx records the nodes that are
+    needed. The names of all other nodes are torch's if the same names are spent.
+
+    Args:
+        name: the name of the method.
+        nodes: the operands.
+
+    Returns:
+        The table of the trace that counts the operation, or None.
+    """
+    mode = active_proxy_mode()
+    if mode is None or type(mode) is TorchProxyMode or mode.tracer.enable_thunkify:
+        return None
+    return mode.tracer.symbols.names.spend(name, nodes)
+
+
 def active_fake_mode() -> FakeTensorMode | None:
     """The fake mode that an operator would reach now, or None."""
     mode: FakeTensorMode | None = torch._C._get_dispatch_mode(FAKE_KEY)
