@@ -587,3 +587,33 @@ def test_a_view_of_an_unbacked_size_asserts_that_its_elements_fit(shape) -> None
             assert compiled(torch.tensor([total])).shape == viewed(torch.tensor([total])).shape
         with pytest.raises(RuntimeError):
             compiled(torch.tensor([4]))
+
+
+def test_a_fact_that_replaces_a_symbol_is_asserted_once_in_its_first_words() -> None:
+    def function(numbers, rows):
+        first, second = numbers.tolist()
+        torch._check(first >= 0)
+        torch._check(second >= 0)
+        torch._check(first + second == rows.shape[0])
+        return rows.split([first, second])[0] + 1
+
+    graphs = []
+
+    def keep(graph, _):
+        graphs.append(graph)
+        return graph
+
+    rows = torch.arange(5.0)
+    with torch._dynamo.config.patch(capture_scalar_outputs=True):
+        result = torch.compile(function, backend=keep)(torch.tensor([2, 3]), rows)
+    assert torch.equal(result, rows[:2] + 1)
+    target = torch.ops.aten._assert_scalar.default
+    (graph,) = graphs
+    messages = [node.args[1] for node in graph.graph.find_nodes(op="call_function", target=target)]
+    assert [message.split(" on node ")[0].split("expression ")[1] for message in messages] == [
+        "u0 <= 5", "u1 <= 5", "u0 >= 0", "u1 >= 0", "Eq(u0 + u1, 5)",
+    ]  # fmt: skip
+    with pytest.raises(RuntimeError, match=r"Eq\(u0 \+ u1, 5\)"):
+        graph(torch.tensor([2, 2]), rows)
+    with pytest.raises(RuntimeError, match=r"u1 >= 0|u0 <= 5"):
+        graph(torch.tensor([6, -1]), rows)

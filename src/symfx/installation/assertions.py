@@ -10,8 +10,9 @@ import torch
 from torch import fx
 
 from symfx.proxy_tensor.inputs import is_symfx_env
+from symfx.sym_node.comparisons import as_asked
 
-__all__ = ["asserting_once"]
+__all__ = ["as_asserted", "asserting_once"]
 
 #: torch's mark of an assertion whose message is the user's.
 _WRITTEN_BY_USER = "_fx_runtime_assert_preserve"
@@ -30,6 +31,26 @@ def asserting_once(insert: Callable[..., None]) -> Callable[..., None]:
         insert(gm, shape_env, *args, **kwargs)
         if is_symfx_env(shape_env):
             _drop_repeated(gm.graph)
+
+    return either
+
+
+def as_asserted(expression_of: Callable[[fx.Node], Any]) -> Callable[[fx.Node], Any]:
+    """torch's `_get_sym_val`, with a condition in the words in which the environment asserts it.
+
+    torch skips the assertions that the graph states already, by the expressions of conditions. A
+    fact that the program states may replace a symbol: after `u0 + u1 == 5`, the condition `u1 >= 0`
+    is `5 - u0 >= 0`, and the fact itself is `True`. The assertions keep their first words.
+    """
+
+    @functools.wraps(expression_of)
+    def either(node: fx.Node) -> Any:
+        value = node.meta.get("val", node.meta.get("example_value"))
+        if isinstance(value, torch.SymBool) and is_symfx_env(value.node.shape_env):
+            env, origin = value.node.shape_env, value.node._origin
+            if any(asserted.term == origin for asserted in env.deferred_asserts()):
+                return as_asked(origin, env.asked.get(origin))
+        return expression_of(node)
 
     return either
 

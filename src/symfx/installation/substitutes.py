@@ -17,13 +17,13 @@ from typing import Any
 
 from torch import fx
 from torch._guards import detect_fake_mode
-from torch.fx.passes.runtime_assert import insert_deferred_runtime_asserts
+from torch.fx.passes import runtime_assert
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from symfx import proxy_tensor, symbolic_shapes
 from symfx.dynamic_spec import spec_of_call
 from symfx.errors import SymfxError
-from symfx.installation.assertions import asserting_once
+from symfx.installation.assertions import as_asserted, asserting_once
 from symfx.proxy_tensor import ProxyTorchDispatchMode, PythonKeyTracer
 from symfx.proxy_tensor.inputs import inputs_as_torch_names_them, is_symfx_env
 from symfx.proxy_tensor.tracing import NODES_OF_LAST_TRACE
@@ -73,8 +73,11 @@ def substitutes() -> dict[str, tuple[Any, Any]]:
     name = "_FAKE_TENSOR_ID_TO_PROXY_MAP_FOR_EXPORT"  # torch.export reads it after a trace
     if hasattr(proxy_tensor_of_torch, name):
         found[name] = getattr(proxy_tensor_of_torch, name), NODES_OF_LAST_TRACE
-    insert = insert_deferred_runtime_asserts
+    insert = runtime_assert.insert_deferred_runtime_asserts
     found[insert.__name__] = insert, asserting_once(insert)
+    expression_of = getattr(runtime_assert, "_get_sym_val", None)
+    if expression_of is not None:
+        found["_get_sym_val"] = expression_of, as_asserted(expression_of)
     for name, is_for_symfx in _OF_SHAPES.items():
         function = function_of_torch(name)
         if function is not None:

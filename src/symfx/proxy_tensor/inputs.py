@@ -203,7 +203,7 @@ def inputs_as_torch_names_them(
         allow_non_fake_inputs: whether the mode takes real tensors, where the arguments have none.
     """
     is_new = detect_fake_mode(args) is None
-    mode = fake_mode_of(args, symbolic, allow_non_fake_inputs)
+    mode = fake_mode_of(args, symbolic, allow_non_fake_inputs, trace_asserts=False)
     if is_new:
         mode.shape_env.speaks_torch = True  # type: ignore[union-attr]
     count = 0

@@ -128,14 +128,14 @@ class LayoutQuestions:
                         torch._check(size >= 1)
                 if not _has_elements(tensor):
                     return self._is_channels_last(tensor, node)
-            strides: tuple[Any, ...] = tensor.stride()
+            steps: tuple[Any, ...] = tensor.stride()
             if self._exact.follow_idle_strides(node):
-                strides = tuple(
+                steps = tuple(
                     # The stride of a dimension of size 1 takes no part in the answer.
-                    stride if type(size) is int and size == 1 else self._stride(tensor, node, d)
-                    for d, (size, stride) in enumerate(zip(tensor.shape, strides, strict=True))
+                    step if type(size) is int and size == 1 else self._stride(tensor, node, d)
+                    for d, (size, step) in enumerate(zip(tensor.shape, steps, strict=True))
                 )
-            return _is_packed(tensor.shape, strides, asked)
+            return _is_packed(tensor.shape, steps, asked)
         if func in _OFFSET:
             cache.env.inputs.offsets_asked = True
             self._tracer.composites.settle_aliases([tensor])
