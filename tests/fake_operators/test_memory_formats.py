@@ -61,3 +61,24 @@ def test_the_format_is_that_of_eager_mode(name: str, layout: str, dtype: torch.d
                 z = LAYOUTS[layout](torch.randn(other)).to(dtype)
                 for mine, theirs in zip(traced.graph_module(z), program(z), strict=True):
                     assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("order", [(0, 3, 1, 2), (3, 0, 1, 2), (0, 1, 3, 2), (2, 1, 3, 0)])
+def test_batch_normalization_knows_two_orders(order: tuple[int, ...], training: bool) -> None:
+    def program(x: Tensor) -> tuple[Tensor, int, int]:
+        y = x.permute(order).exp()
+        zeros, ones = torch.zeros(y.shape[1]), torch.ones(y.shape[1])
+        y = F.batch_norm(y, zeros, ones, training=training)
+        formats = (torch.contiguous_format, torch.channels_last)
+        return y, *(int(y.is_contiguous(memory_format=f)) for f in formats)
+
+    dynamic = [tuple(symfx.Dim(name, min=1) for name in "abcd")]
+    traced = symfx.trace(program, torch.randn(3, 4, 5, 2), dynamic=dynamic, strict=False)
+    compared = 0
+    for shape in [(3, 4, 5, 2), (6, 6, 6, 6), (3, 3, 1, 2)]:
+        x = torch.randn(shape)
+        if traced.check(x):
+            compared += 1
+            assert traced.graph_module(x)[1:] == program(x)[1:]
+    assert compared >= 2

@@ -78,6 +78,37 @@ def _channel_shuffle(a: torch.Tensor, groups: int) -> Any:
     return torch.empty(a.shape, dtype=a.dtype, device=a.device, memory_format=memory_format)
 
 
+# torch's fake kernels keep the order of the dimensions in memory. The real ones know two orders.
+def _batch_norm(
+    a: torch.Tensor, weight: Any, bias: Any, mean: Any, var: Any, training: bool, *more: float
+) -> Any:
+    beside = [t for t in (weight, bias, mean, var) if t is not None]
+    if a.dim() not in (4, 5) or any(t.dtype is not a.dtype for t in beside):
+        return NotImplemented
+    last = torch.channels_last if a.dim() == 4 else torch.channels_last_3d
+    if a.is_contiguous():
+        memory_format = torch.contiguous_format
+    elif a.is_contiguous(memory_format=last):
+        memory_format = last
+    else:
+        memory_format = suggest_memory_format(a)
+    result = torch.empty(a.shape, dtype=a.dtype, device=a.device, memory_format=memory_format)
+    count = a.shape[1] if training else 0
+    return result, a.new_empty(count), a.new_empty(count)
+
+
+def _batch_norm_without_statistics(
+    a: torch.Tensor, weight: Any, bias: Any, training: bool, *more: float
+) -> Any:
+    return _batch_norm(a, weight, bias, None, None, training)
+
+
+def _batch_norm_no_training(
+    a: torch.Tensor, weight: Any, bias: Any, mean: Any, var: Any, *more: float
+) -> Any:
+    return _batch_norm(a, weight, bias, mean, var, False)
+
+
 # torch's fake kernels refuse an index of another rank than the tensors beside it. The real kernels
 # take one without elements, and the number of elements may be data.
 def _scatter(
@@ -128,6 +159,10 @@ ASKING: dict[Any, Callable[..., Any]] = {
     _aten.scatter_.value_reduce: _scatter_into,
     _aten.scatter_add_.default: _scatter_into,
     _aten.scatter_reduce_.two: _scatter_into,
+    _aten._native_batch_norm_legit.default: _batch_norm,
+    _aten._native_batch_norm_legit.no_stats: _batch_norm_without_statistics,
+    _aten._native_batch_norm_legit_no_training.default: _batch_norm_no_training,
+    _aten.native_batch_norm.default: _batch_norm,
     _aten.view.default: _view,
     _aten._unsafe_view.default: _view,
     _aten.channel_shuffle.default: _channel_shuffle,
