@@ -46,6 +46,13 @@ def there_and_back(x: torch.Tensor) -> torch.Tensor:
     return parts.reshape(b, h, w, -1)
 
 
+def there_and_back_as_it_is(x: torch.Tensor) -> torch.Tensor:
+    b, h, w, c = x.shape
+    parts = windows(x.roll((-2, -2), (1, 2))).reshape(-1, 4, 4, c)
+    parts = parts.view(b, h // 4, w // 4, 4, 4, c).permute(0, 1, 3, 2, 4, 5)
+    return parts.reshape(b, h, w, c).roll((2, 2), (1, 2))
+
+
 def patches(x: torch.Tensor) -> torch.Tensor:
     b, c, h, w = x.shape
     cut = x.reshape(b, c, h // 4, 4, w // 4, 4).permute(0, 2, 4, 3, 5, 1)
@@ -214,6 +221,13 @@ CASES = {
     ),
     "window partition and reverse": Case(
         there_and_back,
+        [(2, 8, 12, 3)],
+        [("b", "h", "w", None)],
+        ["h % 4 == 0", "w % 4 == 0"],
+        [[(2, 4, 4, 3)], [(3, 16, 8, 3)], [(2, 4, 12, 3)], [(2, 8, 4, 3)]],
+    ),
+    "windows of an image that is rolled, and reverse": Case(
+        there_and_back_as_it_is,
         [(2, 8, 12, 3)],
         [("b", "h", "w", None)],
         ["h % 4 == 0", "w % 4 == 0"],

@@ -121,6 +121,7 @@ def by_rewriting(prover: Prover, condition: Term) -> bool | None:
         return prover.by_form(prover.table.mod(x, k).eq(0)) is True
 
     for rewrite in (
+        partial(_with_fixed_symbols, prover),
         without_remainders,
         with_nested_quotients,
         partial(without_exact_quotients, divides=divides),
@@ -135,6 +136,20 @@ def by_rewriting(prover: Prover, condition: Term) -> bool | None:
             if answer is not None:
                 return answer
     return None
+
+
+def _with_fixed_symbols(prover: Prover, condition: Term) -> Term:
+    """A condition with the numbers of symbols whose bounds and remainders leave one value.
+
+    So ``h*w == 4*h`` where ``w//4 == 1`` and ``w % 4 == 0``.
+    """
+    fixed: dict[Term, Term] = {}
+    for symbol in condition.free_symbols & prover.facts.congruences.keys():
+        low = prover.intervals.of_atom(symbol)[0]
+        # The question is linear, so that it does not lead here again.
+        if low is not None and prover.decide(symbol <= low) is True:
+            fixed[symbol] = prover.table.const(low)
+    return substitute(condition, fixed) if fixed else condition
 
 
 def by_parts(prover: Prover, condition: Term) -> bool | None:
