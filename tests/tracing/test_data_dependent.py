@@ -295,7 +295,6 @@ ASKED_INSIDE = {
     "[x, x * 2][x.argmax()]": lambda x: [x, x * 2][x.argmax()],
     "sorted([x.max(), x.min()])": lambda x: sorted([x.max(), x.min()])[0],
     "max(x.max(), x.mean())": lambda x: max(x.max(), x.mean()),
-    "torch.ones(int(x.sum())).view(3, -1)": lambda x: torch.ones(int(x.sum())).view(3, -1),
 }
 
 

@@ -56,20 +56,26 @@ def as_asserted(expression_of: Callable[[fx.Node], Any]) -> Callable[[fx.Node], 
 
 
 def _drop_repeated(graph: fx.Graph) -> None:
-    """Erase assertions whose condition is the node of an earlier one, and numbers that they left.
+    """Erase assertions with the condition of an earlier one, and numbers that they left.
 
     torch has replaced the node of the condition already, so that its operands may have no use.
     """
     before = len(graph.nodes)
-    asserted: set[fx.Node] = set()
+    asserted: set[Any] = set()
     for node in graph.find_nodes(op="call_function", target=torch.ops.aten._assert_scalar.default):
         condition = node.args[0]
         if not isinstance(condition, fx.Node):
             continue
-        if condition in asserted and not node.users and _WRITTEN_BY_USER not in node.meta:
+        compares = _module_of(condition) == "_operator" and not condition.kwargs
+        said = (condition.target, *condition.args) if compares else condition
+        if said in asserted and not node.users and _WRITTEN_BY_USER not in node.meta:
             graph.erase_node(node)
-        asserted.add(condition)
+        asserted.add(said)
     if len(graph.nodes) < before:
         for node in reversed(graph.nodes):
-            if not node.users and getattr(node.target, "__module__", None) == "_operator":
+            if not node.users and _module_of(node) == "_operator":
                 graph.erase_node(node)
+
+
+def _module_of(node: fx.Node) -> str | None:
+    return getattr(node.target, "__module__", None)

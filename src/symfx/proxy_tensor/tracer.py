@@ -456,7 +456,7 @@ class PythonKeyTracer(slots.TracerWithSlots):
         asked of them so far. In torch's graphs the question stands where its answer is first
         needed, unless an operator has changed the sizes since.
         """
-        env = value.node.shape_env
+        env = None if isinstance(value, torch.Tensor) else value.node.shape_env
         if getattr(env, "speaks_torch", False) and not any(map(_changes_sizes, after.users)):
             node = self._append_number(target, args, value)
             if "stack_trace" in after.meta:  # the program's output has no line of its own
