@@ -175,7 +175,8 @@ def _squeeze(a: torch.Tensor, dim: Any = None) -> Any:
         size = a.shape[d] if -a.dim() <= d < a.dim() else 1
         if isinstance(size, torch.SymInt) and not size.node.has_hint():
             one: Any = size == 1
-            if not one.node.guard_or_false(__file__, 0):  # nothing shows that it is 1
+            known = isinstance(one, bool)
+            if not (one if known else one.node.guard_or_false(__file__, 0)):  # nothing shows it
                 torch._check(size != 1)
     return NotImplemented
 
