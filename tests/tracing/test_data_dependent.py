@@ -164,12 +164,6 @@ def counted(x, pos):
     return x
 
 
-def cast(x, pos):
-    for _ in range(int(pos.max())):
-        x = x + 1
-    return x
-
-
 def shifted(x, pos):
     for _ in range(pos.max() + 1):
         x = x + 1
@@ -197,7 +191,6 @@ PROGRAMS = [
     (wrapped, "bool(x.max() > 0)", "torch.where(x.max() > 0, ", "ok = (x.max() > 0).item()"),
     (wrapped_and_negated, "bool((pos > 7).any())", "ok = (pos > 7).any().item()", "torch.cond"),
     (counted, "range(n)", "before this line: torch._check(n == 2);", "tensors"),
-    (cast, "range(int(pos.max()))", "n = pos.max().item()", "torch._check(n == 2)"),
     (shifted, "range(pos.max() + 1)", "n = (pos.max() + 1).item()", "torch._check(n == 2)"),
     (repeated_int, "range(int(pos.max()))", "n = pos.max().item()", "torch._check(n == 2)"),
     (even, "k % 2 == 0", "torch._check(k % 2 == 0)", "guard_or_false(k % 2 == 0)"),
@@ -266,7 +259,6 @@ PASTED = [
     (repeated, ("pos.max().item()", "n"), "n = pos.max().item()", "torch._check(n == 2)"),
     (wrapped, ("bool(x.max() > 0)", "ok"), "ok = (x.max() > 0).item()", "torch._check(ok)"),
     (counted, ("range(n)", "range(n)"), "torch._check(n == 2)"),
-    (cast, ("int(pos.max())", "n"), "n = pos.max().item()", "torch._check(n == 2)"),
     (shifted, ("pos.max() + 1", "n"), "n = (pos.max() + 1).item()", "torch._check(n == 2)"),
     (repeated_int, ("int(pos.max())", "n"), "n = pos.max().item()", "torch._check(n == 2)"),
     (even, ("return x if k", "return x if k"), "torch._check(k % 2 == 0)"),

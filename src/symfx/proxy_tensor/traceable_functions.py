@@ -303,9 +303,10 @@ def _multilabel_margin_loss(
 
 @TRACEABLE.of(F.multi_head_attention_forward)
 def _multi_head_attention_forward(*args: Any, **kwargs: Any) -> Any:
-    """The function's own code, of which a trace sees the functions that it calls.
+    """Run torch's own code of the function, so that the trace records the operators inside.
 
-    The function asks first whether a mode takes it over, and would call this form again.
+    That code first asks whether a mode takes the call over, which would lead here again, so the
+    answer is no.
     """
     own = F.multi_head_attention_forward
     names = {**own.__globals__, "has_torch_function": lambda _: False}

@@ -40,7 +40,7 @@ def panels(weight: Tensor, columns: int) -> Tensor:
 
 
 def filled_up(bias: Tensor | None, weight: Tensor, columns: int) -> Tensor:
-    """A bias, zero if there is none, with zeros for the empty columns of the last panel."""
+    """The bias, or zeros where the layer has none, filled up to the columns of the last panel."""
     width = weight.shape[0]
     result = weight.detach().new_zeros(-(-width // columns) * columns)
     if bias is not None:
