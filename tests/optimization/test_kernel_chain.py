@@ -20,6 +20,7 @@ from symfx.optimization import load, pipeline, tuning
 from symfx.optimization.passes.chain_kernels import unchained
 from symfx.optimization.runtime import compiled
 from symfx.optimization.runtime.conv_kernels import COMPILED_WAYS, DIRECT
+from symfx.optimization.runtime.graph_functions import laid_out_as
 from symfx.optimization.runtime.kernel_chain import KernelChain
 from symfx.optimization.runtime.linear_kernels import COMPILED
 from symfx.optimization.runtime.tape import _STEP, NotOnTapeError, Step, Tape
@@ -127,6 +128,25 @@ class Lines(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.head(F.gelu(self.two(F.gelu(self.one(x)))).transpose(1, 2))
         return y
+
+
+class Positions(nn.Module):
+    """Lines with a table of positions in front of blocks of rows, as encoders of speech have."""
+
+    def __init__(self, shows: bool = False) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv1d(8, 32, 3, padding=1), nn.Conv1d(32, 32, 3, 2, 1)
+        self.table, self.norms = nn.Embedding(25, 32), nn.ModuleList([nn.LayerNorm(32)] * 3)
+        self.up, self.down = nn.Linear(32, 64), nn.Linear(64, 32)
+        self.shows = shows
+
+    def forward(self, x: Tensor) -> Any:
+        y = F.gelu(self.two(F.gelu(self.one(x)))).permute(0, 2, 1)
+        y = shown = y + self.table(torch.arange(25, device=y.device))
+        for norm in self.norms[:2]:
+            y = y + self.down(F.gelu(self.up(norm(y))))
+        y = self.norms[2](y)
+        return (y, shown) if self.shows else y
 
 
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -360,6 +380,26 @@ def test_an_answer_that_depends_on_numbers_is_asked_each_time() -> None:
         x = torch.randn(5, 8)
         close(fast(x), model(x))
         close(fast(-x), model(-x))
+
+
+def test_lines_with_positions_are_one_call() -> None:
+    model = Positions().eval()
+    fast = symfx.optimize(model, torch.randn(2, 8, 50))
+    assert len(chains(fast)) == 1
+    assert not fast.graph_module.graph.find_nodes(op="call_function", target=laid_out_as)
+    for shape in ((2, 8, 50), (1, 8, 50), (3, 8, 49)):
+        for _ in range(3):
+            x = torch.randn(shape)
+            close(fast(x), model(x))
+
+
+def test_shown_sums_keep_their_strides() -> None:
+    model = Positions(shows=True).eval()
+    fast = symfx.optimize(model, torch.randn(2, 8, 50))
+    for shape in ((2, 8, 50), (1, 8, 50), (3, 8, 49)):
+        x = torch.randn(shape)
+        for found, expected in zip(fast(x), model(x), strict=True):
+            close(found, expected)
 
 
 @pytest.mark.parametrize("last", [False, True])

@@ -17,8 +17,10 @@ from symfx.optimization.graphs.aliases import Aliases
 from symfx.optimization.graphs.effects import attribute_of, effect_of, is_plain
 from symfx.optimization.graphs.surgery import clean, inlined
 from symfx.optimization.report import Report
+from symfx.optimization.runtime.graph_functions import laid_out_as
 from symfx.optimization.runtime.kept_values import KeptValues
 from symfx.optimization.runtime.leaf_calls import Effect
+from symfx.optimization.runtime.packed_layer import PackedLayer
 
 __all__ = ["compute_each_time", "keep_values"]
 
@@ -117,6 +119,9 @@ class _Found:
                 if isinstance(attribute_of(module, str(node.target)), Tensor):
                     self._add_constant(node)
             elif (of := _owner(node)) is not None:
+                if "device" in node.args:
+                    of = _on_same_device(of, modules)
+                    node.args = (of, "device")
                 if self._aliases.is_quiet(of):  # a write may change the sizes, too
                     known = self._numbers if of in self._tensors else self._properties
                     known.add(node)
@@ -259,6 +264,17 @@ class _Found:
             group.append(node)
             used = min(used, *(order[user] for user in node.users if self.is_outside(user)))
         yield group
+
+
+def _on_same_device(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node:
+    """An earlier tensor on the device of a tensor, so that a question about it can come earlier."""
+    while node.args and isinstance(node.args[0], fx.Node):
+        called = modules.get(str(node.target)) if node.op == "call_module" else None
+        view = node.op == "call_method" and node.target in ("permute", "reshape", "transpose")
+        if not view and not isinstance(called, PackedLayer) and node.target is not laid_out_as:
+            break
+        node = node.args[0]
+    return node
 
 
 def _owner(node: fx.Node) -> fx.Node | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from symfx.optimization.graphs.effect_tables import words
 from symfx.optimization.graphs.effects import effect_of
 from symfx.optimization.graphs.reader import Reader
 from symfx.optimization.runtime.fused_conv import FusedConv
+from symfx.optimization.runtime.fused_linear import FusedLinear
 from symfx.optimization.runtime.graph_functions import all_finite, laid_out_as
 from symfx.optimization.runtime.leaf_calls import Effect
 from symfx.optimization.runtime.normalization import ScaleShift
@@ -78,7 +80,7 @@ _CARRIES_FUNCTIONS: frozenset[Any] = frozenset(
 _CARRIES_METHODS = words(
     """
     add sub mul div relu sigmoid tanh mean sum flatten reshape permute transpose chunk split
-    size dim softmax
+    size dim softmax contiguous
     """
 )
 _CARRIES_MODULES: tuple[type[nn.Module], ...] = (
@@ -116,6 +118,27 @@ _CARRIES_MODULES: tuple[type[nn.Module], ...] = (
 # Functions and modules whose results are contiguous for every input.
 _CONTIGUOUS: tuple[Any, ...] = (F.linear, torch.matmul, F.layer_norm, layer_norm)
 _CONTIGUOUS_MODULES: tuple[type[nn.Module], ...] = (nn.Linear, nn.LayerNorm)
+
+
+def _contiguous(reader: Reader) -> set[fx.Node]:
+    """The nodes whose results are contiguous for every input."""
+    found: set[fx.Node] = set()
+    for node in reader.module.graph.nodes:
+        called = reader.modules.get(str(node.target)) if node.op == "call_module" else None
+        if isinstance(called, FusedLinear):
+            # A sum has the strides of its first term, of the layer's result or of the other.
+            known = not (called.adds and called.second) or node.args[1] in found
+        elif called is not None:
+            known = type(called) in _CONTIGUOUS_MODULES
+        elif node.op == "call_method":
+            known = node.target == "contiguous" and len(node.args) == 1 and not node.kwargs
+        else:
+            known = node.op == "call_function" and node.target in _CONTIGUOUS
+        if known:
+            found.add(node)
+    return found
+
+
 # Functions and methods that change only the strides.
 _PERMUTES: tuple[Any, ...] = (torch.permute, torch.transpose, "permute", "transpose")
 
@@ -128,7 +151,7 @@ _TELLS_STRIDES = words(
 )
 
 
-def _carries(reader: Reader, node: fx.Node) -> bool:
+def _carries(reader: Reader, node: fx.Node, contiguous: Collection[fx.Node]) -> bool:
     """Whether the node takes a value of any strides, and returns one tensor, or sizes."""
     if _returns_several(reader, node) and not all(
         user.target is operator.getitem for user in node.users
@@ -136,9 +159,13 @@ def _carries(reader: Reader, node: fx.Node) -> bool:
         return False
     if node.op == "call_module":
         found = reader.modules.get(str(node.target))
+        if isinstance(found, FusedLinear):
+            return node in contiguous
         return isinstance(found, FusedConv | ScaleShift) or (
             reader.module_of(node) is not None and type(found) in _CARRIES_MODULES
         )
+    if node.target == "contiguous":
+        return node in contiguous
     if node.op == "call_method":
         return node.target in _CARRIES_METHODS
     if node.target is getattr:
@@ -158,11 +185,12 @@ def keep_layout(module: fx.GraphModule) -> None:
         or node.target is torch.as_strided
         for node in graph.nodes
     )
-    shown = _shown(reader)
+    contiguous = _contiguous(reader)
+    shown = _shown(reader, contiguous)
     for node in [] if strides_asked_for else list(graph.nodes):
         sources = [source for source in node.all_input_nodes if source in inside]
         seed = fused_conv(reader, node) is not None
-        if not seed and (not sources or not _carries(reader, node)):
+        if not seed and (not sources or not _carries(reader, node, contiguous)):
             continue
         if _has_no_tensor(node) or (node.target in _PERMUTES and node in shown):
             continue
@@ -178,7 +206,7 @@ def keep_layout(module: fx.GraphModule) -> None:
             for user in node.users
             if user.op == "output"
             or node not in inside
-            or not _carries(reader, user)
+            or not _carries(reader, user, contiguous)
             or (user not in inside and effect_of(user, reader.modules) is Effect.VIEW)
         ]
         if node not in inside and node not in left:
@@ -186,9 +214,9 @@ def keep_layout(module: fx.GraphModule) -> None:
         if outside and effect_of(node, reader.modules) is Effect.VIEW:
             # A view keeps its own strides, so the tensor that it is a view of is laid out.
             inside.discard(node)
-        elif outside:
+        elif outside and node not in contiguous:
             leaving[node] = outside
-    original = _originals(reader, inside | left)
+    original = _originals(reader, inside | left, contiguous)
     for node, outside in leaving.items():
         with graph.inserting_after(node):
             dense = graph.call_function(laid_out_as, (node, original[node]))
@@ -198,15 +226,17 @@ def keep_layout(module: fx.GraphModule) -> None:
     module.recompile()
 
 
-def _originals(reader: Reader, nodes: set[fx.Node]) -> dict[fx.Node, Any]:
+def _originals(
+    reader: Reader, nodes: set[fx.Node], contiguous: Collection[fx.Node]
+) -> dict[fx.Node, Any]:
     """For each node, the ``original`` that `laid_out_as` needs for its result."""
     found: dict[fx.Node, Any] = {}
     for node in reader.module.graph.nodes:
         if node in nodes:
             fused = fused_conv(reader, node)
             sources = [source for source in node.all_input_nodes if source.op != "get_attr"]
-            if _is_contiguous(reader, node):
-                found[node] = False
+            if node in contiguous:
+                found[node] = False  # a term of a concatenation
             elif (fused is not None and fused.last) or not sources:
                 found[node] = fused is not None
             elif node.target in (torch.cat, torch.concat):
@@ -221,22 +251,17 @@ def _originals(reader: Reader, nodes: set[fx.Node]) -> dict[fx.Node, Any]:
     return found
 
 
-def _shown(reader: Reader) -> set[fx.Node]:
+def _shown(reader: Reader, contiguous: Collection[fx.Node]) -> set[fx.Node]:
     """The nodes whose strides may decide those of a value outside of the region."""
     found: set[fx.Node] = set()
     for node in reversed(reader.module.graph.nodes):
+        if _has_no_tensor(node):
+            continue  # sizes have no strides
         for user in node.users:
-            outside = user.op == "output" or not _carries(reader, user)
-            if outside or (user in found and not _is_contiguous(reader, user)):
+            outside = user.op == "output" or not _carries(reader, user, contiguous)
+            if outside or (user in found and user not in contiguous):
                 found.add(node)
     return found
-
-
-def _is_contiguous(reader: Reader, node: fx.Node) -> bool:
-    """Whether the node's result is contiguous for every input."""
-    if node.op == "call_module":
-        return type(reader.modules.get(str(node.target))) in _CONTIGUOUS_MODULES
-    return node.op == "call_function" and node.target in _CONTIGUOUS
 
 
 def _returns_several(reader: Reader, node: fx.Node) -> bool:
