@@ -125,6 +125,22 @@ def test_each_way_against_eager(
 
 
 @torch.no_grad()
+def test_a_sum_beside_an_activation_that_sums_do_not_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Inverted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Conv2d(16, 16, 3, 1, 1), nn.Conv2d(16, 16, 3, 1, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.relu(self.two(F.relu6(self.one(x))) + x)
+
+    model, x = Inverted().eval(), torch.randn(2, 16, 24, 24)
+    monkeypatch.undo()  # the ways of both convolutions, which are alike, are timed
+    monkeypatch.setattr("symfx.optimization.pipeline.fastest_form", lambda *given: "fused")
+    torch.testing.assert_close(symfx.optimize(model, x)(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("way", linear_ways())
 def test_residual_rows(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Feed(nn.Module):

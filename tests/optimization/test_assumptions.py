@@ -16,6 +16,7 @@ from symfx.optimization import pipeline
 from symfx.optimization.graphs.arguments import bind_arguments
 from symfx.optimization.graphs.assumptions import has_assumptions, runs_again
 from symfx.optimization.graphs.capture import capture, copy_of
+from symfx.optimization.graphs.effects import state_of
 from symfx.optimization.graphs.whole_models import is_whole
 from symfx.optimization.runtime.assumed import OtherAnswerError
 from symfx.optimization.runtime.fused_linear import FusedLinear
@@ -198,3 +199,32 @@ def test_no_effect_takes_place_twice(first: bool) -> None:
     for rows in (3, 2, 3, 1):
         x = torch.randn(rows, 6)
         close(fast(x), twin(x))
+
+
+def test_each_change_of_a_model_is_seen() -> None:
+    model = Attention()
+    model.register_buffer("count", torch.zeros(2))
+    model.log, model.step, model.mean = [], 1, torch.zeros(2)  # type: ignore[assignment]
+
+    def unchanged() -> None:
+        model(torch.randn(2, 3, 16))
+
+    def count() -> None:
+        model.count.add_(1)  # type: ignore[operator]
+
+    changes = [
+        count,
+        lambda: model.log.append(1),  # type: ignore[operator]
+        lambda: setattr(model, "step", 2),
+        lambda: setattr(model, "step", 2.0),
+        lambda: setattr(model, "mean", torch.zeros(2)),
+        lambda: setattr(model, "more", 1),
+        lambda: setattr(model.q, "weight", nn.Parameter(model.q.weight.detach().clone())),
+    ]
+    with torch.no_grad():
+        for change in changes:
+            before = state_of(model)
+            unchanged()
+            assert state_of(model) == before
+            change()
+            assert state_of(model) != before

@@ -5,21 +5,31 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from symfx.errors import OptimizationError
+from symfx.optimization.clock import now
+from symfx.optimization.graphs.effects import state_of
 from symfx.optimization.report import Check, Report
 from symfx.user_code import where
 
-__all__ = ["TOLERANCES", "SameDraws", "Trials", "agree", "copy_inputs", "leaves", "opened"]
+__all__ = [
+    "TOLERANCES",
+    "CapturedPart",
+    "SameDraws",
+    "Trials",
+    "agree",
+    "copy_inputs",
+    "leaves",
+    "opened",
+]
 
 #: The largest difference that passes the check, relative to the largest value of a result, by
 #: dtype. Rounding differs where weights are folded and sums are taken in another order; the
@@ -44,6 +54,19 @@ def leaves(value: object) -> list[Any]:
 def copy_inputs(value: Any) -> Any:
     """The same arguments in new memory, so that a run cannot change those of another run."""
     return pytree.tree_map_only(Tensor, lambda t: t.detach().clone(), value)
+
+
+@dataclass
+class CapturedPart:
+    """A graph of a module for calls like the example's.
+
+    Attributes:
+        graph: the graph, whose names are those of the module's submodules and tensors.
+        report: the modules that it keeps whole, with the reasons.
+    """
+
+    graph: fx.Graph
+    report: Report
 
 
 @dataclass
@@ -80,8 +103,13 @@ class Trials:
         rows: the size of the first dimension of the tried arguments; None if they have none.
         size: the size of the first dimension of the sample's arguments.
         seconds: the time of the original's first run on the tried arguments.
+        row: the first row of the tried arguments; None if the model takes no single row.
         gradients: the runs record gradients, because the original computes gradients itself and
             fails without.
+        part: a graph of the whole model for calls like the sample's, if it was captured as such.
+        left_unchanged: the runs wrote to no attribute of the model's modules.
+        changes_nothing: a run of the model, or of a form of it, is known to leave the model's
+            modules and tensors as they are.
 
     Raises:
         OptimizationError: the original cannot run on the sample.
@@ -99,17 +127,20 @@ class Trials:
         self._same_draws = SameDraws()
         self._patience = patience
         self.size = self.rows = _batch(args, kwargs)
-        self.gradients = False
+        self.gradients = self.changes_nothing = False
+        self.part: CapturedPart | None = None
         self._cases: list[_Case] = []
+        before = state_of(original)
         try:
             self._run_original((tuple(args), dict(kwargs)))
-        except OptimizationError:
+        except OptimizationError as error:
             self.gradients = True
             self._cases.clear()
-            with contextlib.suppress(OptimizationError):
+            try:
                 self._run_original((tuple(args), dict(kwargs)))
-                return
-            raise
+            except OptimizationError:
+                raise error from error.__cause__
+        self.left_unchanged = state_of(original) == before
 
     def _run_original(self, whole: tuple[tuple[Any, ...], dict[str, Any]]) -> None:
         """Run the original on the sample and on another batch size."""
@@ -132,6 +163,8 @@ class Trials:
         self._sample = sample
         self._other = other if other is not None and other.runs else None
         self.args, self.kwargs, self.seconds = sample.args, sample.kwargs, sample.seconds
+        single = other is not None and other.runs and _batch(other.args, other.kwargs) == 1
+        self.row = (other.args, other.kwargs) if other is not None and single else None
 
     def check(
         self, optimized: Callable[..., Any], report: Report, tolerance: float | None = None
@@ -154,7 +187,7 @@ class Trials:
         for case in self._cases:
             mine = copy_inputs((case.args, case.kwargs))
             with _quiet(case), self._same_draws, torch.set_grad_enabled(self.gradients):
-                start = time.perf_counter()
+                start = now()
                 try:
                     found = optimized(*mine[0], **mine[1])
                 except Exception as error:
@@ -168,7 +201,7 @@ class Trials:
                         fix=_REPORT_IT,
                     ) from error
                 if case is self._sample:
-                    seconds = time.perf_counter() - start
+                    seconds = now() - start
             if case is not self._sample and case is not self._other:
                 continue
             batch = _batch(case.args, case.kwargs)
@@ -191,7 +224,7 @@ class Trials:
             )
         return seconds
 
-    def are_reproduced_by(self, captured: Callable[..., Any]) -> bool:
+    def are_reproduced_by(self, captured: Callable[..., Any], *, everywhere: bool = False) -> bool:
         """Whether a graph that is not rewritten returns the model's results.
 
         The runs are those of the original, in the same order, up to the first that it returned
@@ -200,11 +233,12 @@ class Trials:
 
         Args:
             captured: the graph; it is run, so pass a copy if it keeps a state.
+            everywhere: all runs are compared.
         """
         for case in self._cases:
             with _quiet(case), self._same_draws, torch.set_grad_enabled(self.gradients):
                 same = agree(captured, case.args, case.kwargs, case.expected)
-            if case.runs:
+            if case.runs and not (same and everywhere):
                 return same
         return True
 
@@ -213,7 +247,7 @@ class Trials:
         self._cases.append(case)
         mine = copy_inputs((args, kwargs))
         with self._same_draws, torch.set_grad_enabled(self.gradients):
-            start = time.perf_counter()
+            start = now()
             try:
                 result = self.original(*mine[0], **mine[1])
             except Exception as error:
@@ -221,7 +255,7 @@ class Trials:
                     raise _cannot_run(error) from error
                 case.runs = False
             else:
-                case.seconds = time.perf_counter() - start
+                case.seconds = now() - start
                 # The result may be the model's own memory, which a later run changes.
                 case.expected = copy_inputs(opened(result))
         return case

@@ -10,8 +10,8 @@ from torch import fx, nn
 
 from symfx.optimization.checking import Trials, copy_inputs
 from symfx.optimization.clock import now
+from symfx.optimization.graphs.aliases import keeps_no_state
 from symfx.optimization.graphs.capture import copy_of
-from symfx.optimization.graphs.effects import keeps_no_state
 from symfx.optimization.report import Report
 
 __all__ = ["fastest_form", "median_seconds", "runnable"]
@@ -20,9 +20,10 @@ __all__ = ["fastest_form", "median_seconds", "runnable"]
 _BUDGET, _ROUNDS = 0.4, 8
 #: If the fused form takes less than this share of the original's time, no other form is timed.
 _CLEARLY = 0.9
-#: If it takes less than this share in the check, where both run for the first time, it is not timed
-#: again. Runs of fewer seconds are timed all the same: the first run of a short model is untypical.
-_OBVIOUSLY, _LONG = 0.8, 0.2
+#: If it takes less than this share of the original's first run, the original is not run again,
+#: where it takes so many seconds. Shorter runs are timed in turn: the first run of a short model
+#: is untypical.
+_OBVIOUSLY = ((0.8, 0.2), (0.6, 0.05))
 #: The timing ends where the fused form takes less than this share of the original's time in two
 #: rounds, or in one of so many seconds.
 _FAR, _WHOLE_ROUND = 0.7, 0.05
@@ -44,25 +45,34 @@ def fastest_form(
     Args:
         forms: of the model, by name.
         trials: the runs of the original.
-        seconds: the time of the fused form for the sample; None if it has not run.
+        seconds: the time of the fused form's run in the check; None if it has not run.
         report: gets the times.
     """
-    long = trials.seconds > _LONG
-    if long and seconds is not None and seconds < _OBVIOUSLY * trials.seconds:
-        report.timings.update({"original": trials.seconds, "fused": seconds})
-        return "fused"
+    fused = runnable(forms["fused"], trials)
+    for share, enough in _OBVIOUSLY:
+        if trials.seconds <= enough:
+            continue
+        if seconds is None or seconds >= share * trials.seconds:
+            seconds = _seconds(fused, trials)  # the run of the check may have made programs
+        if seconds < share * trials.seconds:
+            report.timings.update({"original": trials.seconds, "fused": seconds})
+            return "fused"
     original = trials.original
-    original = original if keeps_no_state(forms["folded"]) else copy_of(original)
-    contestants = {"original": original, "fused": runnable(forms["fused"])}
+    if not (trials.changes_nothing or keeps_no_state(forms["folded"])):
+        original = copy_of(original)
+    contestants = {"original": original, "fused": fused}
     medians = median_seconds(contestants, trials)
     if medians["fused"] > _CLEARLY * medians["original"]:
-        medians |= median_seconds({**contestants, "folded": runnable(forms["folded"])}, trials)
+        folded = runnable(forms["folded"], trials)
+        medians |= median_seconds({**contestants, "folded": folded}, trials)
     report.timings.update(medians)
     fastest = min((name for name in forms if name in medians), key=medians.__getitem__)
     for _ in range(_CONFIRMATIONS):
         if medians["original"] >= _NOISE * medians[fastest]:
             return fastest
-        medians = median_seconds({"original": original, fastest: runnable(forms[fastest])}, trials)
+        medians = median_seconds(
+            {"original": original, fastest: runnable(forms[fastest], trials)}, trials
+        )
     return "original"
 
 
@@ -72,15 +82,20 @@ def median_seconds(contestants: Mapping[str, nn.Module], trials: Trials) -> dict
     started = now()
     for _ in range(_ROUNDS):
         for name, contestant in contestants.items():
-            args, kwargs = copy_inputs((trials.args, trials.kwargs))
-            start = now()
-            with torch.set_grad_enabled(trials.gradients):
-                contestant(*args, **kwargs)
-            seconds[name].append(now() - start)
+            seconds[name].append(_seconds(contestant, trials))
         if now() - started > _BUDGET or _is_clear(seconds):
             break
     # The first round warms up, and counts only if it is the only one.
     return {name: statistics.median(runs[1:] or runs) for name, runs in seconds.items()}
+
+
+def _seconds(contestant: nn.Module, trials: Trials) -> float:
+    """The seconds of one run."""
+    args, kwargs = copy_inputs((trials.args, trials.kwargs))
+    start = now()
+    with torch.set_grad_enabled(trials.gradients):
+        contestant(*args, **kwargs)
+    return now() - start
 
 
 def _is_clear(seconds: Mapping[str, list[float]]) -> bool:
@@ -92,6 +107,6 @@ def _is_clear(seconds: Mapping[str, list[float]]) -> bool:
     return enough and all(fused < _FAR * original for original, fused in rounds[-2:])
 
 
-def runnable(module: fx.GraphModule) -> fx.GraphModule:
-    """The module, or a copy if a run changes it."""
-    return module if keeps_no_state(module) else copy_of(module)
+def runnable(module: fx.GraphModule, trials: Trials) -> fx.GraphModule:
+    """The module, a form of the model of these trials, or a copy if a run may change it."""
+    return module if trials.changes_nothing or keeps_no_state(module) else copy_of(module)

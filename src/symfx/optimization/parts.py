@@ -7,18 +7,22 @@ its class, attributes and parameters, because the code around it may read them.
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from symfx.errors import SymfxError
-from symfx.optimization.checking import agree
+from symfx.optimization.checking import Trials, agree
+from symfx.optimization.graphs.aliases import keeps_no_state
 from symfx.optimization.graphs.arguments import Arguments, bind_arguments
 from symfx.optimization.graphs.assumptions import runs_again
 from symfx.optimization.graphs.capture import capture, copy_of
 from symfx.optimization.graphs.effects import effect_of, is_plain
-from symfx.optimization.graphs.whole_models import is_whole
+from symfx.optimization.graphs.whole_models import call_of_model, is_whole, model_of
 from symfx.optimization.recorded_calls import RecordedCall, record_calls
 from symfx.optimization.report import Report
 from symfx.optimization.runtime.assumed import OtherAnswerError
@@ -150,8 +154,7 @@ def has_parts(module: fx.GraphModule) -> bool:
 
 def optimize_parts(
     module: fx.GraphModule,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
+    trials: Trials,
     tracer: type[fx.Tracer],
     rewrite: Rewrites,
     report: Report,
@@ -160,8 +163,7 @@ def optimize_parts(
 
     Args:
         module: the graph. Its modules that are kept whole are changed: pass a copy.
-        args: the positional arguments of the example.
-        kwargs: the keyword arguments of the example.
+        trials: the runs of the model.
         tracer: the class that traces.
         rewrite: the passes over the graph of each part.
         report: gets the rewrites of the parts.
@@ -169,8 +171,7 @@ def optimize_parts(
     Returns:
         the number of parts that are optimized.
     """
-    calls = record_calls(copy_of(module), args, kwargs)
-    work = _Work(calls, tracer, rewrite, report)
+    work = _Work(module, trials, tracer, rewrite, report)
     for path, called in counted(list(kept_whole(module))):
         work.visit(path, called)
     return work.done
@@ -181,14 +182,22 @@ class _Work:
 
     def __init__(
         self,
-        calls: Mapping[str, RecordedCall],
+        module: fx.GraphModule,
+        trials: Trials,
         tracer: type[fx.Tracer],
         rewrite: Rewrites,
         report: Report,
     ) -> None:
-        self.calls, self.tracer, self.rewrite, self.report = calls, tracer, rewrite, report
+        self.module, self.trials, self.tracer = module, trials, tracer
+        self.rewrite, self.report = rewrite, report
         self.done = 0
         self._seen: set[nn.Module] = set()
+
+    @functools.cached_property
+    def calls(self) -> Mapping[str, RecordedCall]:
+        """The calls of the submodules in the example."""
+        recorded = self.module if self.trials.changes_nothing else copy_of(self.module)
+        return record_calls(recorded, self.trials.args, self.trials.kwargs)
 
     def descend(self, path: str, owner: nn.Module) -> None:
         """Optimize the submodules of a module that is kept whole."""
@@ -205,24 +214,16 @@ class _Work:
 
     def _optimize(self, path: str, part: nn.Module) -> bool:
         """Optimize a part, if it can be captured; return whether it was captured."""
-        call = self.calls.get(path)
-        if call is None or not is_plain(part) or isinstance(part, fx.GraphModule | Part):
+        if not is_plain(part) or isinstance(part, fx.GraphModule | Part):
             return False
-        report = Report()
-        try:
-            arguments = bind_arguments(part, call.args, call.kwargs)
-            captured = capture(part, self.tracer, report, arguments, assumes=True)
-            if not runs_again(captured):
-                report = Report()
-                captured = capture(part, self.tracer, report, arguments)
-        except SymfxError:
+        found = self._capture(path, part)
+        if found is None:
             return False
-        if is_whole(captured):
-            return False
-        with call.same_draws():
-            if not agree(copy_of(captured), call.args, call.kwargs, call.result):
-                return False
+        captured, call, report = found
+        arguments = bind_arguments(part, call.args, call.kwargs)
         inner = [(f"{path}.{name}", module) for name, module in kept_whole(captured)]
+        if inner:
+            _ = self.calls  # they are recorded before the part changes
         graph = self.rewrite(captured, arguments, report)
         gains = any(isinstance(module, PackedLayer) for module in graph.modules()) or any(
             rewrite.what.startswith(("folded", "rms_norm", "layer_norm"))
@@ -234,6 +235,35 @@ class _Work:
             if module not in self._seen:
                 self.visit(below, module)
         return True
+
+    def _capture(
+        self, path: str, part: nn.Module
+    ) -> tuple[fx.GraphModule, RecordedCall, Report] | None:
+        """A graph that returns the results of the part, with the part's call in the example."""
+        report, model = Report(), self.trials.part
+        if model is not None and path == model_of(self.module)[0]:
+            args, kwargs = call_of_model(self.module, self.trials.args, self.trials.kwargs)
+            report.extend(model.report)
+            graph = fx.GraphModule(part, copy.deepcopy(model.graph), type(part).__name__)
+            return graph, RecordedCall(args, kwargs, torch.random.get_rng_state()), report
+        call = self.calls.get(path)
+        if call is None:
+            return None
+        try:
+            arguments = bind_arguments(part, call.args, call.kwargs)
+            captured = capture(part, self.tracer, report, arguments, assumes=True)
+            if not runs_again(captured):
+                report = Report()
+                captured = capture(part, self.tracer, report, arguments)
+        except SymfxError:
+            return None
+        if is_whole(captured):
+            return None
+        with call.same_draws():
+            runnable = captured if keeps_no_state(captured) else copy_of(captured)
+            if not agree(runnable, call.args, call.kwargs, call.result):
+                return None
+        return captured, call, report
 
     def _install(
         self, path: str, part: nn.Module, graph: fx.GraphModule, call: RecordedCall, report: Report

@@ -15,11 +15,15 @@ from torch import Tensor, fx, nn
 from symfx.errors import OptimizationError
 from symfx.optimization.checking import TOLERANCES, SameDraws, Trials, copy_inputs
 from symfx.optimization.contest import fastest_form, median_seconds, runnable
-from symfx.optimization.fidelity import capture_exactly
+from symfx.optimization.fidelity import capture_exactly, capture_parts
+from symfx.optimization.graphs.aliases import keeps_no_state
 from symfx.optimization.graphs.arguments import Arguments, bind_arguments
-from symfx.optimization.graphs.assumptions import has_assumptions, runs_again
-from symfx.optimization.graphs.capture import capture, check_module, copy_of
-from symfx.optimization.graphs.effects import keeps_no_state
+from symfx.optimization.graphs.capture import (
+    capture,
+    capture_at_once,
+    check_module,
+    copy_of,
+)
 from symfx.optimization.graphs.surgery import clean
 from symfx.optimization.graphs.whole_models import SAVED_INSTEAD, is_whole
 from symfx.optimization.model import NO_BFLOAT16, OptimizedModel
@@ -216,44 +220,22 @@ def _capture(
     report: Report,
 ) -> tuple[fx.GraphModule, Trials | None]:
     """The model as a graph with the same results, and the runs of the model, if it is run."""
-    with _long("capture", report):
-        captured = capture(copy_of(model), options.tracer, report, arguments)
+    copied, tracer = copy_of(model), options.tracer
     if not (options.check or options.measure):
-        return captured, None
+        with _long("capture", report):
+            return capture(copied, tracer, report, arguments), None
+    with _long("capture", report):
+        captured = capture_at_once(copied, tracer, report, arguments)
     with _long("check", report):
         # A model that keeps a state is copied before it is run.
-        original = model if keeps_no_state(captured) else copy_of(model)
-        trials = Trials(original, args, kwargs, options.patience)
-        if options.check:
-            captured = capture_exactly(model, captured, trials, options.tracer, arguments, report)
-        captured = _as_one_part(model, captured, arguments, trials, options, report)
+        still = captured is not None and keeps_no_state(captured)
+        trials = Trials(model if still else copy_of(model), args, kwargs, options.patience)
+        if captured is None:
+            parts = (model, copied, trials, tracer, arguments, report)
+            captured = capture_parts(*parts, exactly=options.check)
+        elif options.check:
+            captured = capture_exactly(model, captured, trials, tracer, arguments, report)
     return captured, trials
-
-
-def _as_one_part(
-    model: nn.Module,
-    captured: fx.GraphModule,
-    arguments: Arguments,
-    trials: Trials,
-    options: _Options,
-    report: Report,
-) -> fx.GraphModule:
-    """A call of the model, if it is a part in which fewer modules are kept whole than in a graph.
-
-    A part may be captured for the example alone, with its own forward for other inputs.
-    """
-    if is_whole(captured) or not has_parts(captured):
-        return captured
-    found = Report()
-    part = capture(copy_of(model), options.tracer, found, arguments, assumes=True)
-    fewer = len(found.left_alone) < len(report.left_alone) and has_assumptions(part)
-    if not fewer or is_whole(part) or not runs_again(part):
-        return captured
-    if not trials.are_reproduced_by(part if keeps_no_state(part) else copy_of(part)):
-        return captured
-    report.left_alone.clear()
-    why = "its code asks for sizes: a graph runs for inputs with the answers of the example"
-    return capture(copy_of(model), report=report, closed={"": why})
 
 
 def _fused(
@@ -270,7 +252,7 @@ def _fused(
         fused = _lowered(folded, trials, options, report, linears=options.measure)
         if trials is not None and options.measure:
             with _long("choose algorithms", report):
-                _tune(fused, trials, report)
+                tune(fused, runnable(fused, trials), trials, report)
             restore_idle_parts(fused)
             fused = _chained(fused, report)
         if len(report.rewrites) > before:
@@ -335,10 +317,13 @@ def _in_other_dtype(
         form = _lowered(folded, trials, options, found, linears=True)
     with report.timed("choose algorithms"), share_of_work(_FIRST_DTYPE, 1.0):
         args, kwargs = copy_inputs((trials.args, trials.kwargs))
-        twin = runnable(form)
+        twin = runnable(form, trials)
         if lower_precision(form, dtype, twin, args, kwargs, found, _times(trials)):
             _check(trials, form, dtype, options, found)
-            forms = {"float32": runnable(float32), str(dtype): runnable(form)}
+            forms = {
+                "float32": runnable(float32, trials),
+                str(dtype): runnable(form, trials),
+            }
             found.timings = median_seconds(forms, trials)
     restore_idle_parts(form)
     gain = found.timings["float32"] / found.timings[str(dtype)] if found.timings else 0.0
@@ -396,7 +381,7 @@ def _with_parts(
 
     module = copy_of(module)
     with _long("parts", report), torch.set_grad_enabled(trials.gradients):
-        optimize_parts(module, trials.args, trials.kwargs, options.tracer, rewrite, report)
+        optimize_parts(module, trials, options.tracer, rewrite, report)
     return module
 
 
@@ -424,11 +409,6 @@ def _unchained(module: fx.GraphModule) -> fx.GraphModule:
     return unchained(module)
 
 
-def _tune(module: fx.GraphModule, trials: Trials, report: Report) -> None:
-    args, kwargs = copy_inputs((trials.args, trials.kwargs))
-    tune(module, runnable(module), args, kwargs, report, _times(trials))
-
-
 def _times(trials: Trials) -> Fraction:
     """The ratio of the rows of the example to those of the trials."""
     return Fraction(trials.size, trials.rows) if trials.size and trials.rows else Fraction(1)
@@ -444,7 +424,7 @@ def _check(
     """Compare with the original; return the seconds that the sample took."""
     if trials is None or not options.check:
         return None
-    checked: nn.Module = runnable(module)
+    checked: nn.Module = runnable(module, trials)
     tolerance = options.tolerance
     if dtype is not None:
         tolerance = TOLERANCES[dtype] if tolerance is None else tolerance

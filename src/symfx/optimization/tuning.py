@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from symfx.optimization.checking import Trials, copy_inputs
 from symfx.optimization.clock import now
 from symfx.optimization.report import Report
 from symfx.optimization.runtime.conv_kernels import (
@@ -57,7 +58,7 @@ _MATTERS = 0.005
 #: more seconds than this; then fewer rows stand for all.
 _LONG = 0.02
 #: The largest number of timed runs of two ways, and the seconds after which no further run starts.
-_RUNS, _ENOUGH = 5, 0.06
+_RUNS, _ENOUGH = 5, 0.04
 #: The share of the champion's time that a challenger must stay below.
 _CLEARLY = 0.97
 #: The ways that can run in one call with the kernels around them, which saves time that a duel does
@@ -65,7 +66,7 @@ _CLEARLY = 0.97
 #: that such a challenger must stay below, and another one against such a champion. Beside a
 #: convolution of each channel the gain is largest, since the values between them stay in the cache.
 _CHAINED = (COMPILED, *COMPILED_WAYS)
-_NEARLY, _BY_FAR, _BESIDE = 1.1, 0.88, 1.8
+_NEARLY, _BY_FAR, _BESIDE = 1.15, 0.88, 1.8
 #: A way that is so many times as fast as `DIRECT` is taken, and no further way is timed.
 _SUFFICES = 1.5
 #: A challenger that takes this many times as long as it may in its first run is not run again, nor
@@ -116,10 +117,8 @@ class _Alike:
 def tune(
     module: fx.GraphModule,
     twin: fx.GraphModule,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
+    trials: Trials,
     report: Report,
-    times: Fraction = Fraction(1),
 ) -> None:
     """Choose the fastest way for each fused operator of a graph, for the shapes of the example.
 
@@ -127,16 +126,11 @@ def tune(
 
     Args:
         module: the graph.
-        twin: the module that is run once to see the shapes: the graph, or a copy if it keeps a
-            state.
-        args: the positional arguments of that run.
-        kwargs: the keyword arguments of that run.
+        twin: the module that is run to see the shapes: the graph, or a copy if it keeps a state.
+        trials: the runs of the model.
         report: gets the choices.
-        times: the ratio of the rows of the example to those of the arguments.
     """
-    started = now()
-    groups = _groups(module, twin, args, kwargs)
-    whole = now() - started
+    groups, whole, times = _seen(module, twin, trials)
     worthwhile = [group for group in groups if group.seconds >= _MATTERS * whole]
     started = now()
 
@@ -149,32 +143,52 @@ def tune(
     waiting = sorted(filter(hope, worthwhile), key=hope, reverse=True)
     small = [group for group in groups if group.seconds < _MATTERS * whole]
     for group in counted(waiting[:]):
-        if now() - started > max(_LEAST, _SHARE * whole):
+        if now() - started > max(_LEAST, _SHARE * whole * times):
             report.notes.append("stopped timing algorithms: the time for it was used up")
             break
         waiting.remove(group)
         first: Fused = module.get_submodule(group.paths[0])  # type: ignore[assignment]
-        sure = known.sure_way(first, group.x)
+        tried = group.rows(times)
+        sure = known.sure_way(first, tried)
         if sure is not None:
             _choose(module, group, sure, times)
-            report.rewrote(f"{sure} for {tuple(group.x.shape)}, not timed", group.paths, None)
+            report.rewrote(f"{sure} for {tuple(tried.shape)}, not timed", group.paths, None)
             continue
-        tried = group.rows(times)
         beside = not beside_depthwise.isdisjoint(group.paths)
         chosen, gain = _fastest(first.trials(tried, group.adds), beside)
-        known.note(first, group.x, chosen)
+        known.note(first, tried, chosen)
         if chosen != DIRECT:
             _choose(module, group, chosen, times)
             change = f"{chosen} for {tuple(tried.shape)}, {gain:.2f} times as fast as {DIRECT}"
             report.rewrote(change, group.paths, None)
     for group in (*waiting, *small):
         fused: Fused = module.get_submodule(group.paths[0])  # type: ignore[assignment]
-        ways = fused.other_ways(group.x)
+        ways = fused.other_ways(group.rows(times))
         usual = [way for way in ways if way in _CHAINED and known.won.get(way, 0) > 0]
         if usual:
             _choose(module, group, usual[0], times)
-            change = f"{usual[0]} for {tuple(group.x.shape)}, not timed"
+            change = f"{usual[0]} for {tuple(group.rows(times).shape)}, not timed"
             report.rewrote(change, group.paths, None)
+
+
+def _seen(
+    module: fx.GraphModule, twin: fx.GraphModule, trials: Trials
+) -> tuple[list[_Alike], float, Fraction]:
+    """The fused operators, the seconds of the run, and how many times more rows the example has.
+
+    One row shows the shapes for all rows, if it is the first size of each operator's input.
+    """
+    runs = [(trials.args, trials.kwargs, trials.rows)]
+    if trials.row is not None:
+        runs.insert(0, (*trials.row, 1))
+    for *given, rows in runs:
+        args, kwargs = copy_inputs(given)
+        started = now()
+        groups = _groups(module, twin, args, kwargs)
+        seconds = now() - started
+        if all(group.x.shape[0] == rows for group in groups):
+            break
+    return groups, seconds, Fraction(trials.size, rows) if trials.size and rows else Fraction(1)
 
 
 class _Known:
@@ -234,8 +248,10 @@ def _choose(module: fx.GraphModule, group: _Alike, way: str, times: Fraction) ->
     for path in group.paths:
         member: Fused = module.get_submodule(path)  # type: ignore[assignment]
         for each in {shape, larger}:
-            member.choose(each, way)
-        member.get_ready(group.x)  # otherwise its first run would include the packing
+            if way in member.other_ways(group.x.new_empty(each)):
+                member.choose(each, way)
+        # Otherwise its first run would include the packing.
+        member.get_ready(group.x.new_empty(larger))
 
 
 def lower_precision(
@@ -320,7 +336,8 @@ def _groups(
             group.seconds += seconds
             group.least = min(group.least, seconds)
             if path not in group.paths:
-                group.paths.append(path)
+                # The first is tried for all, and only one that adds can be tried with a sum.
+                group.paths.insert(0 if rest else len(group.paths), path)
 
         return hook
 
@@ -379,7 +396,7 @@ def _duel(
             run()
             least[index] = min(least[index], now() - start)
         ratio = least[1] / max(least[0], _TICK)
-        clear = not _WON < ratio < _FAR * limit if turn == 0 else not 1 / _FAR < ratio < limit
+        clear = not _WON < ratio < _FAR * limit if turn == 0 else not limit / _FAR < ratio < limit
         if clear or (turn and now() - started > _ENOUGH):
             break
     return ratio

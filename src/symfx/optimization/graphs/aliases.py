@@ -14,7 +14,7 @@ from symfx.optimization.graphs.effects import (
 )
 from symfx.optimization.runtime.leaf_calls import Effect
 
-__all__ = ["Aliases"]
+__all__ = ["Aliases", "keeps_no_state"]
 
 
 class Aliases:
@@ -111,6 +111,15 @@ class Aliases:
                 found.update(storage_of(tensor) for tensor in module.parameters())
                 found.update(storage_of(tensor) for tensor in module.buffers())
         return found
+
+
+def keeps_no_state(module: fx.GraphModule) -> bool:
+    """Whether a run of this graph changes none of the graph's modules and tensors."""
+    modules = dict(module.named_modules())
+    effects = {effect_of(node, modules) for node in module.graph.nodes}
+    if Effect.UNKNOWN in effects:
+        return False
+    return Effect.WRITES not in effects or not Aliases(module, modules).written_storages
 
 
 def _is_size(node: fx.Node, sizes: Collection[fx.Node]) -> bool:

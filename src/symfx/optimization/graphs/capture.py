@@ -26,7 +26,7 @@ from symfx.optimization.report import Report
 from symfx.optimization.runtime.assumed import assumed_length, assumed_truth
 from symfx.torch_bridge.settings_watch import Effect, Watch
 
-__all__ = ["capture", "check_module", "copy_of"]
+__all__ = ["capture", "capture_at_once", "check_module", "copy_of"]
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -98,6 +98,32 @@ def capture(
     Raises:
         TypeError: ``tracer`` is no class derived from `torch.fx.Tracer`.
     """
+    captured = _captured(model, tracer, report, arguments, closed, assumes=assumes)
+    assert captured is not None
+    return captured
+
+
+def capture_at_once(
+    model: nn.Module, tracer: type[fx.Tracer], report: Report, arguments: Arguments
+) -> fx.GraphModule | None:
+    """As `capture`; None where a module that calls other modules would have to be kept whole."""
+    found = Report()
+    captured = _captured(model, tracer, found, arguments, at_once=True)
+    if captured is not None:
+        report.extend(found)
+    return captured
+
+
+def _captured(
+    model: nn.Module,
+    tracer: type[fx.Tracer],
+    report: Report | None,
+    arguments: Arguments | None,
+    closed: Mapping[str, str] | None = None,
+    *,
+    assumes: bool = False,
+    at_once: bool = False,
+) -> fx.GraphModule | None:
     if not (inspect.isclass(tracer) and issubclass(tracer, fx.Tracer)):
         raise TypeError(f"tracer must be a class derived from torch.fx.Tracer, not {tracer!r}")
     report = report if report is not None else Report()
@@ -132,6 +158,8 @@ def capture(
                     return whole_as_called(model, arguments)  # a pass knows its formula
                 report.leave(type(model).__name__, reason)
                 return whole(model)
+            if at_once and any(model.get_submodule(blamed).children()):
+                return None
             closed[blamed] = reason
             continue
         if (changed := before.restore()) is not None:

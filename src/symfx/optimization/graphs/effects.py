@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from typing import Any
 
 import torch
@@ -39,8 +39,8 @@ __all__ = [
     "attribute_of",
     "effect_of",
     "is_plain",
-    "keeps_no_state",
     "read_argument",
+    "state_of",
     "storage_of",
 ]
 
@@ -254,11 +254,38 @@ def _draws(name: str) -> bool | None:
     return any(torch.Tag.nondeterministic_seeded in o.tags for o in _overloads(packet))
 
 
-def keeps_no_state(module: fx.GraphModule) -> bool:
-    """Whether a run of this graph changes none of the graph's modules and tensors."""
-    modules = dict(module.named_modules())
-    changing = (Effect.WRITES, Effect.UNKNOWN)
-    return not any(effect_of(node, modules) in changing for node in module.graph.nodes)
+def state_of(model: nn.Module) -> list[tuple[Any, ...]]:
+    """The attributes of a model's modules, each with a mark that a change of its content changes.
+
+    Two lists of it are equal if the attributes are the same objects, no tensor was written to, and
+    no container got longer or shorter.
+    """
+    found: list[tuple[Any, ...]] = []
+    for module in model.modules():
+        for holder in (vars(module), module._parameters, module._buffers):
+            found += [(name, *_marked(value)) for name, value in holder.items()]
+    return found
+
+
+def _marked(value: Any) -> tuple[Any, ...]:
+    """A value's identity or, of a plain value, the value; and the mark of its content."""
+    if isinstance(value, torch.Tensor):
+        return _Same(value), None if value.is_inference() else value._version
+    if value is None or isinstance(value, int | float | str):
+        return type(value), value
+    return _Same(value), len(value) if isinstance(value, Sized) else None
+
+
+class _Same:
+    """An object that is equal to itself alone, and is kept alive, so that no other gets its id."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other._value is self._value
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def attribute_of(module: nn.Module, path: str) -> Any:

@@ -11,7 +11,17 @@ from torch import fx, nn
 from symfx.optimization.graphs.arguments import Arguments
 from symfx.optimization.runtime.graph_functions import only_default
 
-__all__ = ["HOOKS", "SAVED_INSTEAD", "STARS", "is_whole", "pin", "whole", "whole_as_called"]
+__all__ = [
+    "HOOKS",
+    "SAVED_INSTEAD",
+    "STARS",
+    "call_of_model",
+    "is_whole",
+    "model_of",
+    "pin",
+    "whole",
+    "whole_as_called",
+]
 
 HOOKS = (
     "_forward_hooks",
@@ -53,6 +63,8 @@ class _Caller(nn.Module):
     def forward(self, *groups: Any, **named: Any) -> Any:
         *single, args, kwargs = groups
         return self.whole(*single, *args, **named, **kwargs)
+
+    whole: nn.Module
 
 
 class _Holder(nn.Module):
@@ -115,6 +127,41 @@ def whole_as_called(model: nn.Module, arguments: Arguments) -> fx.GraphModule:
     result = fx.GraphModule(_Holder(model), graph, type(model).__name__)
     result.training = model.training
     return result
+
+
+def model_of(module: fx.GraphModule) -> tuple[str, nn.Module]:
+    """The path and the module that a graph of `whole` calls."""
+    called = module.get_submodule("call")
+    return ("call.whole", called.whole) if isinstance(called, _Caller) else ("call", called)
+
+
+def call_of_model(
+    module: fx.GraphModule, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments that a graph of `whole` passes to the model, which is not run.
+
+    Args:
+        module: the graph.
+        args: the positional arguments of the graph.
+        kwargs: the keyword arguments of the graph.
+    """
+    path, model = model_of(module)
+    owner, _, name = path.rpartition(".")
+    recorder = _Recorder()
+    modules = module.get_submodule(owner)._modules
+    modules[name] = recorder
+    try:
+        module(*args, **kwargs)
+    finally:
+        modules[name] = model
+    return recorder.args, recorder.kwargs
+
+
+class _Recorder(nn.Module):
+    """Keeps the arguments that it is called with."""
+
+    def forward(self, *args: Any, **kwargs: Any) -> None:
+        self.args, self.kwargs = args, kwargs
 
 
 def is_whole(module: fx.GraphModule) -> bool:

@@ -9,8 +9,8 @@ from torch import Tensor, fx, nn
 
 from symfx.errors import OptimizationError
 from symfx.optimization.checking import Trials, leaves
+from symfx.optimization.graphs.aliases import keeps_no_state
 from symfx.optimization.graphs.capture import copy_of
-from symfx.optimization.graphs.effects import keeps_no_state
 from symfx.optimization.report import Report
 
 __all__ = ["FirstUse"]

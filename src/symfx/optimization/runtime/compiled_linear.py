@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
 
 from symfx.optimization.runtime.activations import PostOp
@@ -34,9 +35,14 @@ def panels(weight: Tensor, columns: int) -> Tensor:
     """Matrices of shape ``(..., channels_out, depth)`` in panels of so many output channels."""
     *front, width, depth = weight.shape
     count = -(-width // columns)
-    filled = weight.new_zeros(*front, count * columns, depth)
-    filled[..., :width, :] = weight
-    return filled.view(*front, count, columns, depth).transpose(-1, -2).contiguous()
+    if width % columns:
+        filled = weight.new_zeros(*front, count * columns, depth)
+        filled[..., :width, :] = weight
+    else:
+        filled = weight.contiguous()
+    # The panels have memory of their own, also where they lie as the weight does.
+    turned = filled.view(*front, count, columns, depth).transpose(-1, -2)
+    return turned.clone(memory_format=torch.contiguous_format)
 
 
 def filled_up(bias: Tensor | None, weight: Tensor, columns: int) -> Tensor:
