@@ -176,8 +176,10 @@ def _seen(
 ) -> tuple[list[_Alike], float, Fraction]:
     """The fused operators, the seconds of the run, and how many times more rows the example has.
 
-    One row shows the shapes for all rows, if it is the first size of each operator's input.
+    One row shows the shapes for all rows, if each operator runs for it, and if the first size of
+    the operator's input is that of the rows.
     """
+    fused = [part for part in twin.modules() if isinstance(part, FusedConv | FusedLinear)]
     runs = [(trials.args, trials.kwargs, trials.rows)]
     if trials.row is not None:
         runs.insert(0, (*trials.row, 1))
@@ -186,7 +188,8 @@ def _seen(
         started = now()
         groups = _groups(module, twin, args, kwargs)
         seconds = now() - started
-        if all(group.x.shape[0] == rows for group in groups):
+        all_run = sum(len(group.paths) for group in groups) >= len(fused)
+        if all_run and all(group.x.shape[0] == rows for group in groups):
             break
     return groups, seconds, Fraction(trials.size, rows) if trials.size and rows else Fraction(1)
 
