@@ -243,9 +243,7 @@ def goals(results: Sequence[NetworkResult]) -> list[Goal]:
     built = [
         (result.built[COMPILED] / result.built[SYMFX], result.name)
         for result in results
-        if NETWORKS[result.name].convolutional
-        and {COMPILED, SYMFX} <= set(result.built)
-        and result.built[SYMFX]
+        if {COMPILED, SYMFX} <= set(result.built) and result.built[SYMFX]
     ]
     return [
         Goal("eager / symfx, the least", 1.0, least(eager)),
